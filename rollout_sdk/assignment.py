@@ -1,0 +1,455 @@
+"""Who gets which variant: the same answer in every process, for ever, with nothing remembered.
+
+A unit is hashed once, with a keyed 64-bit blake2b digest of (rollout key or layer, unit). The upper 32 bits are its point
+on the unit interval, the lowest 9 its statistics bucket, and the bits between decide the holdout: three independent
+draws, so that a 1 % arm is spread over all 512 buckets. Candidates own lanes of the interval that grow from a fixed end,
+so that raising a share only ever moves units from the control to that candidate.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from attrs import field, frozen
+
+from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.records import Decision
+
+__all__ = [
+    "BUCKETS",
+    "DEFAULT_SALT",
+    "Binder",
+    "Layer",
+    "Phase",
+    "RouteRequest",
+    "Share",
+    "Split",
+    "UnitHash",
+    "canonical",
+    "parse_share",
+    "percent",
+    "phase_label",
+]
+
+Binder: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], Mapping[str, Any]]
+"""Makes arguments by parameter name of positional and keyword arguments."""
+
+Share: TypeAlias = float | str
+"""A share of the units: a number between 0 and 1, or a text such as "5%" or "0.05%"."""
+
+BUCKETS = 512
+"""Statistics buckets: enough for a variance with 6 % relative error, few enough for constant memory."""
+
+DEFAULT_SALT = b"rollout_sdk"
+"""Hash key when none is set. Public: whoever may choose ids can then choose an arm; set a key where that matters."""
+
+_LONGEST_ID = 1024
+_INTERVAL = 1 << 32
+_BUCKET_MASK = BUCKETS - 1
+_HOLDOUT_SHIFT = 9
+_HOLDOUT_MASK = (1 << 23) - 1
+
+
+def canonical(unit: object) -> bytes | None:
+    """The bytes that stand for a unit, or None when it names nobody (None, NaN, an empty text) or is of no known type.
+
+    The type is part of the name: 1, "1", 1.0 and True are four units. Text is compared in its composed form (NFC), numpy
+    integers count as integers, and of an id over 1,024 characters only its ends and its length count, so that a hostile
+    id costs no time.
+    """
+    if isinstance(unit, str):
+        if not unit:
+            return None
+        text = unit if len(unit) <= _LONGEST_ID else _shortened(unit)
+        if text.isascii():
+            return b"s" + text.encode()
+        return b"s" + unicodedata.normalize("NFC", text).encode("utf-8", "surrogatepass")
+    if isinstance(unit, bool):
+        return b"t" if unit else b"f"
+    if isinstance(unit, int):
+        return (
+            b"i%d" % unit if unit.bit_length() <= _LONGEST_ID else b"I" + _digest(unit.to_bytes(_bytes_of(unit), signed=True))
+        )
+    if isinstance(unit, bytes):
+        return b"b" + (unit if len(unit) <= _LONGEST_ID else _digest(unit)) if unit else None
+    if isinstance(unit, float):
+        return None if math.isnan(unit) else b"r" + repr(float(unit)).encode()
+    if isinstance(unit, UUID):
+        return b"u" + unit.bytes
+    if isinstance(unit, tuple):
+        parts = [canonical(part) for part in unit]
+        if not parts or None in parts:
+            return None
+        return b"(" + b"".join(b"%d:" % len(part) + part for part in parts if part is not None)
+    try:
+        return b"i%d" % operator.index(unit)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def _shortened(text: str) -> str:
+    half = _LONGEST_ID // 2
+    return f"{text[:half]}\0{len(text)}\0{text[-half:]}"
+
+
+def _bytes_of(number: int) -> int:
+    return number.bit_length() // 8 + 1
+
+
+def _digest(raw: bytes) -> bytes:
+    return blake2b(raw, digest_size=32).digest()
+
+
+@frozen
+class Layer:
+    """A share of the units that a rollout may use, so that rollouts of one layer never meet the same unit.
+
+    Rollouts that name the same layer hash units alike; each takes a slot of the layer of its own. A unit outside the slot
+    gets the control and is not analysed. Shares of the rollout are shares of its slot.
+
+    Attributes:
+        name: Name of the layer.
+        start: Where the slot starts, from 0 to 1 (or "50%").
+        end: Where it ends, excluded.
+    """
+
+    name: str
+    start: float = field(default=0.0, converter=lambda share: parse_share(share, "start of a layer's slot"))
+    end: float = field(default=1.0, converter=lambda share: parse_share(share, "end of a layer's slot"))
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse an empty slot."""
+        if self.start >= self.end:
+            raise ConfigurationError(
+                f"The slot of layer {self.name!r} runs from {self.start} to {self.end}. "
+                "A slot must end after it starts. Give start= and end= in that order."
+            )
+
+    def overlaps(self, other: Layer) -> bool:
+        """Whether a unit could be in both slots."""
+        return self.name == other.name and self.start < other.end and other.start < self.end
+
+
+class UnitHash:
+    """The keyed hash of one rollout (or layer): a prepared hasher that is copied for every unit."""
+
+    __slots__ = ("_prepared",)
+
+    def __init__(self, salt: str, key: bytes | None = None) -> None:
+        """Prepare the hash.
+
+        Args:
+            salt: The rollout's key, or the layer's name: what makes two rollouts independent.
+            key: Secret of at most 64 bytes; `DEFAULT_SALT` when there is none.
+        """
+        self._prepared = blake2b(digest_size=8, key=DEFAULT_SALT if key is None else key)
+        name = salt.encode("utf-8", "surrogatepass")
+        # The length comes first, so that ("a", "bc") and ("ab", "c") are not one.
+        self._prepared.update(b"%d:" % len(name) + name)
+
+    def __call__(self, unit: bytes) -> int:
+        """The 64-bit digest of a canonical unit."""
+        hasher = self._prepared.copy()
+        hasher.update(unit)
+        return int.from_bytes(hasher.digest(), "big")
+
+
+def point_of(digest: int) -> float:
+    """The unit's point, a multiple of 2**-32 in [0, 1)."""
+    return (digest >> 32) / _INTERVAL
+
+
+def bucket_of(digest: int) -> int:
+    """The unit's statistics bucket, from 0 to 511."""
+    return digest & _BUCKET_MASK
+
+
+def holdout_point(digest: int) -> float:
+    """A second point in [0, 1), independent of the first and of the bucket."""
+    return (digest >> _HOLDOUT_SHIFT & _HOLDOUT_MASK) / (_HOLDOUT_MASK + 1)
+
+
+def parse_share(value: object, subject: str = "share") -> float:
+    """A share as a number from 0 to 1.
+
+    Args:
+        value: A number from 0 to 1, or a text with a percent sign ("5%", "0.05%").
+        subject: What is named in the error.
+
+    Raises:
+        ConfigurationError: It is neither, is not finite, or is outside 0 to 1.
+    """
+    share: float | None = None
+    if isinstance(value, str) and value.strip().endswith("%"):
+        try:
+            share = float(value.strip()[:-1]) / 100
+        except ValueError:
+            share = None
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        share = float(value)
+    if share is None or not math.isfinite(share):
+        raise ConfigurationError(
+            f"The {subject} is {value!r}. A share is a number from 0 to 1 or a text with a percent sign. Write 0.05 or '5%'."
+        )
+    if not 0 <= share <= 1:
+        hint = f" Did you mean '{value}%'?" if not isinstance(value, str) and 1 < share <= 100 else ""
+        raise ConfigurationError(f"The {subject} is {value!r}. A share lies between 0 (nobody) and 1 (everybody).{hint}")
+    return share
+
+
+def percent(share: float) -> str:
+    """A share as text: 0.05 is "5%"."""
+    return f"{share * 100:.6g}%"
+
+
+def phase_label(shares: Mapping[str, float]) -> str:
+    """The shares of a phase as its name: "5%" for one candidate, "v2=5%,v3=10%" for several."""
+    if len(shares) == 1:
+        return percent(next(iter(shares.values())))
+    return ",".join(f"{name}={percent(share)}" for name, share in shares.items())
+
+
+def _fill(gaps: list[tuple[int, int]], want: int, *, upwards: bool, start: int) -> list[tuple[int, int]]:
+    """Take `want` points out of the free gaps, from `start` on in one direction and round the end; shrinks `gaps`."""
+    taken = []
+    ordered = sorted(gaps, key=lambda gap: (gap[0] - start) % _INTERVAL if upwards else (start - gap[1]) % _INTERVAL)
+    for low, high in ordered:
+        size = min(want, high - low)
+        if size == 0:
+            continue
+        piece = (low, low + size) if upwards else (high - size, high)
+        taken.append(piece)
+        gaps.remove((low, high))
+        rest = (low + size, high) if upwards else (low, high - size)
+        if rest[0] < rest[1]:
+            gaps.append(rest)
+        want -= size
+    return taken
+
+
+def lanes(shares: Mapping[str, float]) -> list[tuple[float, float, str]]:
+    """The pieces (start, end, candidate) of the unit interval that the candidates own, sorted; the rest is the control's.
+
+    Each of n candidates, in order of name, has a lane 1/n wide; every other lane fills from its upper end, so that two
+    candidates only meet when together they own everything. While no candidate has more than 1/n (for two candidates:
+    always), changing one share never moves another candidate's units. A larger share overflows into free lanes.
+    """
+    names = sorted(shares)
+    if not names:
+        return []
+    edges = [_INTERVAL * index // len(names) for index in range(len(names) + 1)]
+    wants = {name: round(shares[name] * _INTERVAL) for name in names}
+    owned: list[tuple[int, int, str]] = []
+    gaps: list[tuple[int, int]] = []
+    for index, name in enumerate(names):
+        low, high = edges[index], edges[index + 1]
+        size = min(wants[name], high - low)
+        upwards = index % 2 == 0
+        owned.append((low, low + size, name) if upwards else (high - size, high, name))
+        gaps.append((low + size, high) if upwards else (low, high - size))
+    for index, name in enumerate(names):
+        low, high = edges[index], edges[index + 1]
+        if wants[name] > high - low:
+            upwards = index % 2 == 0
+            start = high % _INTERVAL if upwards else low
+            pieces = _fill(gaps, wants[name] - (high - low), upwards=upwards, start=start)
+            owned.extend((piece[0], piece[1], name) for piece in pieces)
+    return sorted((low / _INTERVAL, high / _INTERVAL, name) for low, high, name in owned if low < high)
+
+
+class Split:
+    """The decisions of one set of shares, built once: a call costs a binary search and no new object."""
+
+    __slots__ = ("_bounds", "_decisions", "_shadowed")
+
+    def __init__(self, shares: Mapping[str, float], control: str) -> None:
+        """Lay the lanes.
+
+        Args:
+            shares: Share of each candidate; the control gets what is left.
+            control: Name of the control.
+        """
+        candidates = tuple(shares)
+        rest = max(0.0, 1.0 - math.fsum(shares.values()))
+        served = {name: self._decision(name, share) for name, share in shares.items()}
+        served[control] = self._decision(control, rest)
+        bounds: list[float] = []
+        owners: list[str] = []
+        position = 0.0
+        for low, high, name in lanes(shares):
+            if position < low:
+                bounds.append(position)
+                owners.append(control)
+            bounds.append(low)
+            owners.append(name)
+            position = high
+        if position < 1.0:
+            bounds.append(position)
+            owners.append(control)
+        self._bounds = bounds[1:]
+        self._decisions = [served[owner] for owner in owners]
+        self._shadowed = [self._with_shadows(decision, control, candidates) for decision in self._decisions]
+
+    @staticmethod
+    def _decision(name: str, share: float) -> Decision:
+        return Decision(variant=name, reason="static" if share >= 1.0 else "split", propensity=share, share=share)
+
+    @staticmethod
+    def _with_shadows(decision: Decision, control: str, candidates: tuple[str, ...]) -> Decision:
+        if decision.variant != control:
+            return decision
+        return Decision(control, decision.reason, decision.propensity, shadows=candidates, share=decision.share)
+
+    def decide(self, point: float) -> Decision:
+        """The decision for a point of the unit interval."""
+        return self._decisions[bisect_right(self._bounds, point)]
+
+    def decide_shadowed(self, point: float) -> Decision:
+        """The same, and where the control answers, every candidate runs as a shadow."""
+        return self._shadowed[bisect_right(self._bounds, point)]
+
+
+@frozen
+class Phase:
+    """A period of constant shares. Evidence is never pooled across phases.
+
+    Attributes:
+        name: What it is called in records; the controller numbers the phases, as in "1:5%".
+        shares: Share of every candidate, between 0 and 1; the control has the rest.
+        control: Name of the control.
+    """
+
+    name: str
+    shares: Mapping[str, float] = field(converter=lambda shares: MappingProxyType(dict(shares)))
+    control: str = "control"
+    split: Split = field(init=False, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Lay the lanes once."""
+        total = math.fsum(self.shares.values())
+        if total > 1 + 1e-9:
+            listed = ", ".join(f"{name} {share:.4%}" for name, share in self.shares.items())
+            raise ConfigurationError(
+                f"The shares of phase {self.name!r} add up to {total:.4%} ({listed}). "
+                "Together, candidates can have at most 100 %. Lower one of them."
+            )
+        object.__setattr__(self, "split", Split(self.shares, self.control))
+
+    @property
+    def all_shares(self) -> dict[str, float]:
+        """Share of every variant, the control included."""
+        return {self.control: max(0.0, 1.0 - math.fsum(self.shares.values())), **self.shares}
+
+
+class RouteRequest:
+    """One call (or one row of a batch), described: what a strategy may decide by. Read it; never change it.
+
+    Attributes:
+        key: Key of the rollout.
+        phase: The current phase, with the shares and their ready-made split.
+        control: Name of the control.
+        candidates: Names of the candidates.
+        point: The unit's point in [0, 1): constant for a unit, uniform over units.
+        bucket: The unit's statistics bucket, from 0 to 511.
+        draw: A random number in [0, 1), fresh for this call, for what need not be sticky.
+        digest: The 64-bit keyed hash behind point and bucket; a seed for anything that must be the same for a unit.
+        has_unit: Whether the call named a unit; without one the call is its own unit, and point is random.
+        arguments: The arguments of the call by parameter name, bound when first asked for.
+    """
+
+    __slots__ = (
+        "_args",
+        "_arguments",
+        "_bind",
+        "_draw",
+        "_kwargs",
+        "_random",
+        "bucket",
+        "candidates",
+        "control",
+        "digest",
+        "has_unit",
+        "key",
+        "phase",
+        "point",
+    )
+
+    def __init__(
+        self,
+        key: str,
+        phase: Phase,
+        candidates: tuple[str, ...],
+        digest: int,
+        point: float,
+        random: Callable[[], float],
+        bind: Binder,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        has_unit: bool = True,  # noqa: FBT001, FBT002 - positional for speed: it is made for every call
+    ) -> None:
+        """Describe a call; `bind` makes the arguments by name of `args` and `kwargs` when somebody asks."""
+        self.key = key
+        self.phase = phase
+        self.control = phase.control
+        self.candidates = candidates
+        self.digest = digest
+        self.point = point
+        self.bucket = digest & _BUCKET_MASK
+        self._random = random
+        self._draw: float | None = None
+        self.has_unit = has_unit
+        self._bind = bind
+        self._args = args
+        self._kwargs = kwargs
+        self._arguments: Mapping[str, Any] | None = None
+
+    @property
+    def draw(self) -> float:
+        """Drawn when first asked for."""
+        if self._draw is None:
+            self._draw = self._random()
+        return self._draw
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """The arguments of the call by parameter name, defaults applied."""
+        if self._arguments is None:
+            self._arguments = self._bind(self._args, self._kwargs)
+        return self._arguments
+
+    def release(self) -> None:
+        """Let go of the arguments: a request outlives its call, the payload must not."""
+        self._args, self._kwargs, self._arguments = (), {}, {}
+
+    def with_arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> RouteRequest:
+        """The same request about a copy of its arguments."""
+        return RouteRequest(
+            self.key,
+            self.phase,
+            self.candidates,
+            self.digest,
+            self.point,
+            self._random,
+            self._bind,
+            args,
+            kwargs,
+            self.has_unit,
+        )
+
+
+def pseudonym(digest: int) -> str:
+    """A digest as it stands in records: 16 hexadecimal digits."""
+    return f"{digest:016x}"
+
+
+def pseudonyms(hash_: UnitHash, keys: Iterable[Hashable]) -> tuple[str, ...]:
+    """Pseudonyms of item keys; a key of no canonical form stands for itself by its repr."""
+    return tuple(pseudonym(hash_(canonical(key) or b"o" + repr(key).encode("utf-8", "surrogatepass"))) for key in keys)

@@ -1,0 +1,133 @@
+"""The state of a rollout and its transitions: pure functions from one frozen state to the next.
+
+    running --promote--> running (next step) --promote--> promoted (everybody has the candidate)
+    running <--pause / resume--> paused
+    any but aborted --abort--> aborted (everybody has the control; latched)
+
+Every change of shares starts a new phase with a new number, also when the shares were used before: what was measured last
+week is another week's evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from attrs import evolve, frozen
+
+from rollout_sdk.assignment import Phase, Share, parse_share, phase_label
+from rollout_sdk.exceptions import StateError
+
+__all__ = ["RolloutState", "Status", "start"]
+
+Status = Literal["running", "paused", "promoted", "aborted"]
+
+
+@frozen
+class RolloutState:
+    """Where a rollout stands.
+
+    Attributes:
+        key: Key of the rollout, for errors.
+        plan: The planned phases, in order.
+        phase: The current phase, numbered: "0:1%".
+        step: Index of the planned phase last entered.
+        status: What may happen next.
+        revision: Number of transitions so far.
+        number: Number of the current phase.
+        ramps: Whether the strategy has steps at all.
+    """
+
+    key: str
+    plan: tuple[Phase, ...]
+    phase: Phase
+    step: int = 0
+    status: Status = "running"
+    revision: int = 0
+    number: int = 0
+    ramps: bool = True
+
+    def promote(self, candidate: str | None = None) -> RolloutState:
+        """The next step, or after the last one everybody.
+
+        Raises:
+            StateError: The rollout is not running, has no steps, or several candidates could be meant.
+        """
+        self._must_be("running", action="promote")
+        self._must_have_steps("promote")
+        if self.step + 1 < len(self.plan):
+            return evolve(self._entered(self.plan[self.step + 1]), step=self.step + 1)
+        winner = self._one_candidate(candidate)
+        everybody = Phase("100%", {name: float(name == winner) for name in self.phase.shares}, self.phase.control)
+        return evolve(self._entered(everybody), status="promoted")
+
+    def set_share(self, share: Share, candidate: str | None = None) -> RolloutState:
+        """Another share for one candidate, outside the plan; a later promote goes to the next planned step above it.
+
+        Raises:
+            StateError: The rollout is neither running nor paused, has no steps, or several candidates could be meant.
+            ConfigurationError: The share is none, or the shares exceed 100 %.
+        """
+        self._must_be("running", "paused", action="set the share of")
+        self._must_have_steps("set the share of")
+        name = self._one_candidate(candidate)
+        value = parse_share(share, f"share of {name!r}")
+        shares = {**self.phase.shares, name: value}
+        below = [index for index, phase in enumerate(self.plan) if phase.shares[name] <= value]
+        return evolve(self._entered(Phase(phase_label(shares), shares, self.phase.control)), step=below[-1] if below else -1)
+
+    def pause(self) -> RolloutState:
+        """Shares stay as they are, and promote is refused until resume."""
+        self._must_be("running", action="pause")
+        return evolve(self, status="paused", revision=self.revision + 1)
+
+    def resume(self) -> RolloutState:
+        """Running again, after a pause."""
+        self._must_be("paused", action="resume")
+        return evolve(self, status="running", revision=self.revision + 1)
+
+    def abort(self) -> RolloutState:
+        """Everybody gets the control, for good. Aborting twice changes nothing."""
+        if self.status == "aborted":
+            return self
+        nobody = Phase("aborted", dict.fromkeys(self.phase.shares, 0.0), self.phase.control)
+        return evolve(self._entered(nobody), status="aborted")
+
+    def _entered(self, phase: Phase) -> RolloutState:
+        number = self.number + 1
+        return evolve(self, phase=evolve(phase, name=f"{number}:{phase.name}"), number=number, revision=self.revision + 1)
+
+    def _must_be(self, *allowed: Status, action: str) -> None:
+        if self.status not in allowed:
+            cure = {
+                "paused": "Resume it first.",
+                "running": "It is running already.",
+                "promoted": "It is over: the candidate serves everybody. Abort it to go back.",
+                "aborted": "An abort is final. Start again under a new key.",
+            }[self.status]
+            raise StateError(
+                f"Cannot {action} {self.key!r}: it is {self.status}. This is possible while {' or '.join(allowed)}. {cure}"
+            )
+
+    def _must_have_steps(self, action: str) -> None:
+        if not self.ramps:
+            raise StateError(
+                f"Cannot {action} {self.key!r}: its strategy has no steps. Steps belong to a canary. Use Canary([...])."
+            )
+
+    def _one_candidate(self, candidate: str | None) -> str:
+        names = tuple(self.phase.shares)
+        if candidate is None and len(names) == 1:
+            return names[0]
+        if candidate not in names:
+            raise StateError(
+                f"Cannot tell which candidate of {self.key!r} is meant by {candidate!r}. "
+                f"With several candidates, one must be named. Pass candidate= one of: {', '.join(names)}."
+            )
+        return candidate
+
+
+def start(key: str, plan: Sequence[Phase], *, ramps: bool) -> RolloutState:
+    """The state of a rollout that begins."""
+    first = plan[0]
+    return RolloutState(key, tuple(plan), evolve(first, name=f"0:{first.name}"), ramps=ramps)

@@ -1,0 +1,433 @@
+"""The controller of one rollout: it decides calls, takes outcomes, says how things stand, and obeys the operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Hashable, Mapping
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from attrs import frozen
+
+from rollout_sdk import outcomes, switch
+from rollout_sdk.assignment import Phase, Share
+from rollout_sdk.control.state import RolloutState, Status
+from rollout_sdk.engine.batch import Batch, route_batch
+from rollout_sdk.engine.call import Call, Flow
+from rollout_sdk.engine.drivers import DRIVERS
+from rollout_sdk.engine.flow import route
+from rollout_sdk.exceptions import ConfigurationError, ConflictError, MissingUnitError, OutcomeError
+from rollout_sdk.records import Decision, Routed, TransitionAction, TransitionedEvent
+from rollout_sdk.settings import Settings
+
+__all__ = ["RolloutController", "RolloutStatus"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+@frozen
+class RolloutStatus:
+    """How a rollout stands, in this process.
+
+    Attributes:
+        key: Key of the rollout.
+        strategy: Name of the strategy.
+        status: "running", "paused", "promoted" or "aborted".
+        phase: Name of the current phase.
+        revision: Number of transitions so far.
+        shares: Configured share of every variant.
+        realised: Share of every variant among the analysed calls of this phase.
+        calls: Calls of every variant in this phase, the excluded included.
+        excluded: Calls not analysed, by reason, over all phases.
+        errors: Failed runs by variant and error type.
+        shadows: Ends of shadow runs by variant and end.
+        faults: Faults of plugins, telemetry and journal by what failed and error type.
+        lost: Facts that were dropped because the recorder's queue was full.
+    """
+
+    key: str
+    strategy: str
+    status: Status
+    phase: str
+    revision: int
+    shares: Mapping[str, float]
+    realised: Mapping[str, float]
+    calls: Mapping[str, int]
+    excluded: Mapping[str, int]
+    errors: Mapping[tuple[str, str], int]
+    shadows: Mapping[tuple[str, str], int]
+    faults: Mapping[tuple[str, str], int]
+    lost: int
+
+    def __str__(self) -> str:
+        """A few lines for a person."""
+        lines = [f"{self.key}: {self.strategy}, {self.status}, phase {self.phase}"]
+        for variant in dict.fromkeys((*self.shares, *self.calls)):
+            configured = f"{self.shares[variant]:.4%}" if variant in self.shares else "-"
+            realised = f"{self.realised[variant]:.4%}" if variant in self.realised else "-"
+            lines.append(
+                f"  {variant:<16} configured {configured:>9}  realised {realised:>9}  calls {self.calls.get(variant, 0):,}"
+            )
+        for title, counts in (("shadow", self.shadows), ("error", self.errors), ("fault", self.faults)):
+            lines.extend(f"  {title} {first} {second}: {number:,}" for (first, second), number in sorted(counts.items()))
+        lines.extend(f"  not analysed, {reason}: {number:,}" for reason, number in sorted(self.excluded.items()))
+        if self.lost:
+            lines.append(f"  lost facts: {self.lost:,}")
+        return "\n".join(lines)
+
+
+class RolloutController(Generic[P, R]):
+    """One rollout. `function.rollout` of a decorated function is its controller."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Build the rollout and register it with its runtime.
+
+        Args:
+            settings: Everything that was said when decorating, checked.
+
+        Raises:
+            ConfigurationError: The settings cannot work; see the leaf.
+        """
+        self._settings = settings
+        self._runtime = settings.runtime
+        self._plugins = settings.plugin_set()
+        self._describe = settings.describe(self._plugins)
+        self._rollout = settings.engine(self._plugins)
+        self._observers = {hook: self._plugins.every(hook) for hook in settings.observing(self._plugins)}
+        self._state: RolloutState = settings.first_state()
+        self._register()
+
+    def _register(self) -> None:
+        earlier = self._runtime.rollouts.get(self.key)
+        if earlier is not None:
+            earlier._settings.check_same(self._settings)
+            # A module that is imported again goes on where it was.
+            self._state = earlier._state
+        self._runtime.rollouts[self.key] = self
+
+    def __repr__(self) -> str:
+        """Key, strategy and phase."""
+        return f"<RolloutController {self.key!r} {self.strategy_name} {self.phase.name!r}>"
+
+    def __deepcopy__(self, _: dict[int, Any]) -> RolloutController[P, R]:
+        """The same controller: a copied model is still the same rollout."""
+        return self
+
+    @property
+    def key(self) -> str:
+        """Name of the rollout."""
+        return self._settings.key
+
+    @property
+    def strategy(self) -> object:
+        """The strategy."""
+        return self._settings.strategy
+
+    @property
+    def strategy_name(self) -> str:
+        """Name of the strategy, as in the records."""
+        return self._rollout.strategy_name
+
+    @property
+    def control(self) -> str:
+        """Name of the control."""
+        return self._settings.control_name
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Names of the candidates."""
+        return tuple(self._settings.candidates)
+
+    @property
+    def phase(self) -> Phase:
+        """The current phase."""
+        return self._state.phase
+
+    # Serving -----------------------------------------------------------------------------------------------------------
+
+    def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], unit: Any) -> Call:
+        """A call (or a row), described and decided; a fault of ours sends it to the control."""
+        call = Call(self._rollout, args, kwargs)
+        # Read once: a call sees one phase.
+        state = self._state
+        try:
+            call.request = self._describe.request(unit, args, kwargs, state.phase)
+            call.decision = self._describe.decide(call.request, unit, args, kwargs, aborted=state.status == "aborted")
+        except MissingUnitError:
+            raise
+        except (Exception, SystemExit) as error:
+            self._runtime.failed("engine.decide", error)
+            call.request = self._describe.request(None, args, kwargs, state.phase)
+            call.decision = self._describe.fixed("error")
+        return call
+
+    def _begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call, Flow]:
+        """Describe and decide a call, and give the flow to execute."""
+        call = self._call(args, kwargs, self._describe.unit_of(args, kwargs))
+        return call, route(call)
+
+    def _begin_batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call, Flow]:
+        """Describe and decide every row of a batch, and give the flow to execute."""
+        batch = self._batch(args, kwargs)
+        return batch.call, route_batch(batch) if batch.rows else route(batch.call)
+
+    def _batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Batch:
+        units = self._settings.row_units(self._describe.unit_of(args, kwargs), args, kwargs)
+        rows = [self._call((), {}, unit) for unit in units]
+        call = Call(self._rollout, args, kwargs)
+        first = rows[0] if rows else None
+        call.request = first.request if first else self._describe.request(None, args, kwargs, self.phase)
+        call.decision = first.decision if first else self._describe.fixed("no_unit")
+        return Batch(call, rows, self._settings.replace_rows)
+
+    def serving_function(self) -> Callable[..., Any]:
+        """The function that serves calls: of the control's kind, without its name."""
+        begin = self._begin if self._settings.batch is None else self._begin_batch
+        return DRIVERS[self._rollout.kind](begin, self._settings.function)
+
+    @overload
+    def route(
+        self: RolloutController[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, Routed[T]]: ...
+
+    @overload
+    def route(self, *args: P.args, **kwargs: P.kwargs) -> Routed[R]: ...
+
+    def route(self, *args: Any, **kwargs: Any) -> Any:
+        """The same call as the decorated function's, with the decision beside the value.
+
+        For a coroutine function, await it. For a generator, the decision is taken now and `value` is the stream.
+
+        Raises:
+            Exception: Whatever the decorated function would have raised.
+        """
+        if self._settings.batch is not None and not switch.off:
+            batch = self._batch(args, kwargs)
+            calls, flow = batch.rows, route_batch(batch) if batch.rows else route(batch.call)
+            call = batch.call
+        else:
+            call = self._call(args, kwargs, self._describe.unit_of(args, kwargs))
+            calls, flow = [call], route(call)
+        if switch.off:
+            call.decision = self._describe.fixed("disabled")
+        decisions = tuple(one.full_decision() for one in calls)
+        # The decision is taken already; the driver only executes it.
+        value = DRIVERS[self._rollout.kind](lambda _args, _kwargs: (call, flow), self._settings.function)(*args, **kwargs)
+        if self._rollout.kind != "coroutine":
+            return Routed(value, decisions)
+
+        async def routed() -> Routed[Any]:
+            return Routed(await value, decisions)
+
+        return routed()
+
+    def assign(self, unit: Hashable) -> Decision:
+        """What a unit would get now, without a call: no model runs and nothing is recorded."""
+        state = self._state
+        request = self._describe.request(unit, (), {}, state.phase)
+        return self._describe.decide(request, unit, (), {}, aborted=state.status == "aborted")
+
+    # Outcomes ----------------------------------------------------------------------------------------------------------
+
+    def record(
+        self,
+        metric: str,
+        value: float,
+        *,
+        decision_id: str | None = None,
+        unit: Hashable = None,
+        item: Hashable = None,
+        time_s: float | None = None,
+    ) -> None:
+        """Record an outcome, for a decision or for a unit; in any process, days later.
+
+        Args:
+            metric: Name of the metric: "click", "purchase", "correct".
+            value: The measured value, a finite number.
+            decision_id: The decision's id; or else
+            unit: the unit, whose last decision before the outcome it is credited to.
+            item: Key of the item, in an interleaved answer.
+            time_s: When it was measured, in seconds since 1970; now by default.
+
+        Raises:
+            OutcomeError: Metric, value or unit are not valid, or not exactly one of `decision_id` and `unit` is given.
+            DecisionIdError: The id is damaged, forged or another rollout's.
+            UnknownItemError: The item was not shown.
+        """
+        if (decision_id is None) == (unit is None):
+            raise OutcomeError(
+                f"The outcome {metric!r:.60} of {self.key!r} names {'nobody' if unit is None else 'a decision and a unit'}. "
+                "An outcome belongs to one decision or one unit. Pass decision_id= or unit=."
+            )
+        when = self._runtime.time_ns() / 1e9 if time_s is None else time_s
+        if unit is not None:
+            if item is not None:
+                raise OutcomeError(
+                    f"The outcome {metric!r:.60} of {self.key!r} has an item and a unit. "
+                    "An item is credited in the decision that showed it. Pass decision_id= instead of unit=."
+                )
+            event = outcomes.by_unit(metric, value, unit, rollout=self.key, hash_=self._describe.hash, time_s=when)
+        else:
+            event = outcomes.by_decision(
+                metric,
+                value,
+                decision_id,
+                key=self._runtime.key,
+                time_s=when,
+                rollout=self.key,
+                item=item,
+                item_hash=self._rollout.item_hash,
+                shown=self._rollout.shown,
+            )
+        self._runtime.recorder.put(event)
+
+    # Operating ---------------------------------------------------------------------------------------------------------
+
+    def promote(
+        self, candidate: str | None = None, *, actor: str = "", reason: str = "", revision: int | None = None
+    ) -> RolloutStatus:
+        """Go to the next step; after the last, the candidate serves everybody.
+
+        Args:
+            candidate: Which candidate serves everybody, where there are several.
+            actor: Who does it, for the journal.
+            reason: Why, for the journal.
+            revision: The revision you looked at; refused when somebody was faster.
+
+        Raises:
+            StateError: It is not running, or has no steps.
+            ConflictError: The revision is not the current one.
+        """
+        return self._change("promote", lambda state: state.promote(candidate), actor, reason, revision)
+
+    def set_share(
+        self,
+        share: Share,
+        candidate: str | None = None,
+        *,
+        actor: str = "",
+        reason: str = "",
+        revision: int | None = None,
+    ) -> RolloutStatus:
+        """Give a candidate another share, outside the plan; the next promote goes to the first step above it."""
+        return self._change("set_share", lambda state: state.set_share(share, candidate), actor, reason, revision)
+
+    def pause(self, *, actor: str = "", reason: str = "", revision: int | None = None) -> RolloutStatus:
+        """Keep the shares as they are, and refuse promote until resume."""
+        return self._change("pause", RolloutState.pause, actor, reason, revision)
+
+    def resume(self, *, actor: str = "", reason: str = "", revision: int | None = None) -> RolloutStatus:
+        """Go on after a pause."""
+        return self._change("resume", RolloutState.resume, actor, reason, revision)
+
+    def abort(self, *, actor: str = "", reason: str = "", revision: int | None = None) -> RolloutStatus:
+        """From the next call on, everybody gets the control, and no candidate is shadowed; final."""
+        return self._change("abort", RolloutState.abort, actor, reason, revision)
+
+    def _change(
+        self,
+        action: TransitionAction,
+        change: Callable[[RolloutState], RolloutState],
+        actor: str,
+        reason: str,
+        revision: int | None,
+    ) -> RolloutStatus:
+        with self._settings.changing:
+            before = self._state
+            if revision is not None and revision != before.revision:
+                raise ConflictError(
+                    f"{self.key!r} is at revision {before.revision}, not {revision}. Somebody else changed it since you looked. "
+                    "Look at status() again, then decide anew."
+                )
+            after = change(before)
+            if after is before:
+                return self.status()
+            self._state = after
+        event = TransitionedEvent(
+            rollout=self.key,
+            strategy=self.strategy_name,
+            action=action,
+            status=after.status,
+            revision=after.revision,
+            from_phase=before.phase.name,
+            to_phase=after.phase.name,
+            shares=after.phase.all_shares,
+            actor=actor,
+            reason=reason,
+            time_s=self._runtime.time_ns() / 1e9,
+        )
+        self._runtime.spans.transition(event, before.phase.all_shares)
+        self._runtime.recorder.put(event)
+        return self.status()
+
+    def status(self) -> RolloutStatus:
+        """How the rollout stands, in this process; waits a moment for what the recorder has not counted yet."""
+        self._runtime.recorder.flush(1.0)
+        state, tally = self._state, self._runtime.tally(self.key)
+        calls: dict[str, int] = {}
+        excluded: dict[str, int] = {}
+        for (phase, variant, reason, left_out), number in list(tally.decisions.items()):
+            if phase == state.phase.name:
+                calls[variant] = calls.get(variant, 0) + number
+            if left_out:
+                excluded[reason] = excluded.get(reason, 0) + number
+        return RolloutStatus(
+            key=self.key,
+            strategy=self.strategy_name,
+            status=state.status,
+            phase=state.phase.name,
+            revision=state.revision,
+            shares=state.phase.all_shares,
+            realised=tally.realised(state.phase.name),
+            calls=calls,
+            excluded=excluded,
+            errors=dict(tally.errors),
+            shadows=dict(tally.shadows),
+            faults=self._runtime.faults,
+            lost=self._runtime.recorder.dropped,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What the journal says of the rollout itself."""
+        state = self._state
+        return {
+            "rollout": self.key,
+            "strategy": self.strategy_name,
+            "control": self.control,
+            "variants": list(self._rollout.functions),
+            "phase": state.phase.name,
+            "status": state.status,
+            "shares": state.phase.all_shares,
+        }
+
+    @property
+    def has_observers(self) -> bool:
+        """Whether any plugin observes calls."""
+        return "rollout_routed" in self._observers
+
+    def observe(self, hook: str, event: Any) -> None:
+        """Hand an event to the observers of this rollout; called by the recorder."""
+        observers = self._observers.get(hook)
+        if observers is not None:
+            observers(event)
+
+
+def record(metric: str, value: float, *, decision_id: str, item: Hashable = None, time_s: float | None = None) -> None:
+    """Record an outcome in a process that does not decorate the function; the default runtime journals it.
+
+    See `RolloutController.record`; the rollout is read from the id.
+
+    Raises:
+        ConfigurationError: The default runtime keeps no journal, so that the outcome would be lost.
+    """
+    from rollout_sdk.runtime import default_runtime
+
+    runtime = default_runtime()
+    if runtime.journal is None:
+        raise ConfigurationError(
+            f"The outcome {metric!r:.60} has nowhere to go: the default runtime keeps no journal. "
+            "Outside the deciding process, outcomes live in the journal alone. Set ROLLOUT_JOURNAL to its folder."
+        )
+    when = runtime.time_ns() / 1e9 if time_s is None else time_s
+    event = outcomes.by_decision(metric, value, decision_id, key=runtime.key, time_s=when, item=item)
+    runtime.recorder.put(event)

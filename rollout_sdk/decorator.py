@@ -1,0 +1,163 @@
+"""`@rollout`: a decorated model function is called as before, and its rollout is `function.rollout`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+
+from rollout_sdk.assignment import Layer, Share
+from rollout_sdk.controller import RolloutController
+from rollout_sdk.engine.arguments import UnitSpec
+from rollout_sdk.engine.describe import Override
+from rollout_sdk.engine.snapshot import Isolate
+from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.runtime import Runtime, default_runtime
+from rollout_sdk.settings import MissingUnit, OnError, Settings
+
+__all__ = ["Decorated", "rollout"]
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R_co = TypeVar("R_co", covariant=True)
+R = TypeVar("R")
+
+
+class Decorated(Protocol[P, R_co]):
+    """A decorated function: it has the signature and the kind that it had, and its controller in `rollout`."""
+
+    __name__: str
+    __qualname__: str
+    rollout: RolloutController[P, Any]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call it as before."""
+        ...
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Decorated[P, R_co]: ...
+
+    @overload
+    def __get__(self: Decorated[Concatenate[Any, Q], R], instance: object, owner: type | None = None, /) -> Decorated[Q, R]: ...
+
+
+def rollout(
+    *,
+    candidate: Callable[..., Any] | None = None,
+    candidates: Mapping[str, Callable[..., Any]] | None = None,
+    strategy: object,
+    unit: UnitSpec = None,
+    key: str | None = None,
+    control_name: str = "control",
+    missing_unit: MissingUnit = "control",
+    batch: str | Sequence[str] | None = None,
+    override: Override = None,
+    holdout: Share = 0.0,
+    layer: Layer | None = None,
+    on_error: OnError = "control",
+    passthrough: tuple[type[BaseException], ...] = (),
+    isolate: Isolate = "auto",
+    plugins: Sequence[object] = (),
+    runtime: Runtime | None = None,
+) -> Callable[[Callable[P, R]], Decorated[P, R]]:
+    """Put one or more candidates beside the decorated function, which stays in control.
+
+    Works on functions, coroutine functions, generators and async generators; on methods, static and class methods, partials
+    and callable objects.
+
+    Args:
+        candidate: The function that may replace it; recorded as "candidate".
+        candidates: Or several, by name. All take what the control takes, and are of its kind.
+        strategy: Who gets what: `ABTest`, `Canary`, `Interleave`, `Shadow`, an object with `rollout_route`, or the name of
+            an installed strategy.
+        unit: What is assigned and analysed, usually the user: a parameter's name, a dotted path into a parameter
+            ("request.user.id"), or a callable with the function's own parameters. None: each call is its own unit.
+        key: Name of the rollout; by default the function's module and name. Assignment depends on it.
+        control_name: Name of the decorated function in every record.
+        missing_unit: What a call without its unit gets: the "control" (not analysed), a "random" variant, or an error ("raise").
+        batch: Parameter that holds a list of rows (or several, split alike): each row is decided for itself, each variant is
+            called once with its rows, and results come back in the input's order. A `unit` that names a list gives each row
+            its unit.
+        override: Variants that are fixed and not analysed: by unit, or by a callable with the function's own parameters.
+        holdout: Share of the units that always get the control and are not analysed.
+        layer: Slot of a layer: rollouts of one layer never meet the same unit.
+        on_error: When a candidate raises, the "control" answers (the failure stays the candidate's), or the caller gets the
+            exception ("raise": for functions that must not run twice).
+        passthrough: Exceptions of a candidate that are an answer: the caller gets them, and no control runs.
+        isolate: How shadows' arguments are copied: "auto", "none", "deepcopy" or a copying function.
+        plugins: Observers and comparators for this rollout: instances, or names of installed plugins.
+        runtime: What it shares with other rollouts; by default one built from the environment.
+
+    Returns:
+        A decorator. What it returns is called as the function was.
+
+    Raises:
+        ConfigurationError: Anything that cannot work is refused here, when decorating.
+    """
+    if (candidate is None) == (candidates is None):
+        raise ConfigurationError(
+            f"rollout got {'neither candidate= nor candidates=' if candidate is None else 'candidate= and candidates='}. "
+            "A rollout has one candidate, or several by name. Pass one of the two."
+        )
+    named = {"candidate": candidate} if candidates is None else dict(candidates)
+
+    def decorate(function: Any) -> Any:
+        bare = function.__func__ if isinstance(function, staticmethod | classmethod) else function
+        if not callable(bare):
+            raise ConfigurationError(
+                f"{bare!r:.60} cannot be decorated: it is not callable. A rollout needs a function. Decorate one."
+            )
+        if hasattr(bare, "rollout") and isinstance(bare.rollout, RolloutController):
+            raise ConfigurationError(
+                f"{bare.rollout.key!r} is decorated twice. A function is the control of one rollout. Pass all candidates to one."
+            )
+        settings = Settings(
+            key=_default_key(bare) if key is None else key,
+            function=bare,
+            candidates={name: getattr(each, "__func__", each) if _is_wrapped(each) else each for name, each in named.items()},
+            strategy=strategy,
+            control_name=control_name,
+            unit=unit,
+            missing_unit=missing_unit,
+            batch=(batch,) if isinstance(batch, str) else None if batch is None else tuple(batch),
+            override=override,
+            holdout=holdout,
+            layer=layer,
+            on_error=on_error,
+            passthrough=passthrough,
+            isolate=isolate,
+            plugins=plugins,
+            runtime=default_runtime() if runtime is None else runtime,
+        )
+        controller: RolloutController[..., Any] = RolloutController(settings)
+        wrapper = _like(bare, controller.serving_function())
+        wrapper.rollout = controller
+        return type(function)(wrapper) if isinstance(function, staticmethod | classmethod) else wrapper
+
+    return decorate
+
+
+def _is_wrapped(function: object) -> bool:
+    return isinstance(function, staticmethod | classmethod)
+
+
+def _unwrapped(function: Any) -> Any:
+    """What a partial or a callable object is called by: something with a name."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function if hasattr(function, "__qualname__") else type(function)
+
+
+def _default_key(function: Callable[..., Any]) -> str:
+    named = _unwrapped(function)
+    return f"{named.__module__}.{named.__qualname__}".replace(".<locals>", "")
+
+
+def _like(function: Callable[..., Any], wrapper: Any) -> Any:
+    """The wrapper under the function's name, documentation, annotations and attributes."""
+    functools.update_wrapper(wrapper, function)
+    if not hasattr(function, "__qualname__"):
+        named = _unwrapped(function)
+        functools.update_wrapper(wrapper, named, updated=())
+        wrapper.__wrapped__ = function
+    return wrapper

@@ -1,0 +1,189 @@
+"""One call under way, the steps that drivers execute for it, and their results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from rollout_sdk.assignment import pseudonym, pseudonyms
+from rollout_sdk.identity import encode_id
+from rollout_sdk.records import EXCLUDED_REASONS, Decision, Merged, RoutedEvent, Run
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context as SpanContext
+    from opentelemetry.trace import Span
+
+    from rollout_sdk.assignment import RouteRequest
+    from rollout_sdk.engine.rollout import Rollout
+    from rollout_sdk.tally import Tally
+
+__all__ = ["Call", "Flow", "Invoke", "Result", "Together", "error_type"]
+
+
+def error_type(error: BaseException) -> str:
+    """How an exception is named in records: by its class, never by its message."""
+    return type(error).__qualname__
+
+
+class Result:
+    """What one run of a variant gave: a value or an error, and how long it took."""
+
+    __slots__ = ("collected", "duration_s", "error", "first_item_s", "interrupted", "started", "value", "variant")
+
+    def __init__(
+        self,
+        variant: str,
+        duration_s: float,
+        value: Any = None,
+        error: BaseException | None = None,
+        *,
+        interrupted: bool = False,
+    ) -> None:
+        """A value, or an error; `interrupted` when the error is the caller's will (cancelled, closed, Ctrl-C)."""
+        self.variant = variant
+        self.duration_s = duration_s
+        self.value = value
+        self.error = error
+        self.interrupted = interrupted
+        self.started = False
+        self.first_item_s: float | None = None
+        self.collected: list[Any] | None = None
+
+
+class Invoke:
+    """A step: run one variant, with its span current while it runs."""
+
+    __slots__ = ("args", "collect", "function", "keep", "kwargs", "span", "span_context", "variant")
+
+    def __init__(self, variant: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Say what to run.
+
+        `collect` asks for a stream's items as a list instead of passing them on; `keep` asks to pass them on and to keep a
+        list of at most so many.
+        """
+        self.variant = variant
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+        self.collect = False
+        self.keep = 0
+        self.span: Span | None = None
+        self.span_context: SpanContext | None = None
+
+
+class Together:
+    """A step: run several variants, at the same time where the kind of function allows it."""
+
+    __slots__ = ("invokes",)
+
+    def __init__(self, invokes: list[Invoke]) -> None:
+        """Say what to run."""
+        self.invokes = invokes
+
+
+Flow: TypeAlias = Generator[Invoke | Together, Any, Result]
+"""Yields steps, is sent a Result for an Invoke and a list of them for a Together, returns what the caller gets."""
+
+
+class Call:
+    """One call of a decorated function (or one row of a batch)."""
+
+    # Defaults live on the class: most calls never set them, and what is not set costs nothing.
+    decision: Decision
+    request: RouteRequest
+    runs: tuple[tuple[str, float, str | None, float | None], ...] = ()
+    excluded = False
+    closed_early = False
+    error: str | None = None
+    merged: Merged | None = None
+    span: Span | None = None
+    span_context: SpanContext | None = None
+    context: Context | None = None
+
+    def __init__(self, rollout: Rollout, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Begin a call; `decision` and `request` follow."""
+        self.rollout = rollout
+        self.args = args
+        self.kwargs = kwargs
+        self.origin = rollout.nonces.origin
+        self.sequence = next(rollout.nonces.sequence)
+        self.time_ns = rollout.time_ns()
+        self.served = rollout.control
+
+    def invoke(self, variant: str) -> Invoke:
+        """The step that runs a variant on the call's own arguments."""
+        step = Invoke(variant, self.rollout.functions[variant], self.args, self.kwargs)
+        if self.span is not None:
+            self.rollout.spans.start_invoke(self, step)
+        return step
+
+    def ran(self, step: Invoke, result: Result) -> Result:
+        """Note a run; the value and the exception are not kept."""
+        error = None if result.error is None or result.interrupted else error_type(result.error)
+        self.runs += ((step.variant, result.duration_s, error, result.first_item_s),)
+        if step.span is not None:
+            self.rollout.spans.end_invoke(step, result)
+        return result
+
+    def full_decision(self) -> Decision:
+        """The decision with its id and all that the controller knows."""
+        decision, request, rollout = self.decision, self.request, self.rollout
+        phase = request.phase.name
+        variant, bucket = decision.variant, request.bucket
+        # By position, in the order of the class: this is half the price of keywords.
+        return Decision(
+            variant,
+            decision.reason,
+            decision.propensity,
+            decision.shadows,
+            decision.blend,
+            encode_id(rollout.key, phase, variant, bucket, self.time_ns, self.nonce, rollout.secret),
+            rollout.key,
+            rollout.strategy_name,
+            phase,
+            decision.share,
+            bucket,
+            self.time_ns / 1e9,
+        )
+
+    @property
+    def nonce(self) -> str:
+        """What makes this call's id unique."""
+        return f"{self.origin}{self.sequence:x}"
+
+    @property
+    def unit(self) -> str | None:
+        """The unit's pseudonym; None when the call is its own unit."""
+        return pseudonym(self.request.digest) if self.request.has_unit else None
+
+    @property
+    def is_excluded(self) -> bool:
+        """Whether the call must not be analysed."""
+        return self.excluded or self.decision.reason in EXCLUDED_REASONS
+
+    def count_in(self, tally: Tally) -> None:
+        """Count the call; no event is made for it."""
+        tally.add_call(self.decision, self.request.phase.name, self.served, self.runs, excluded=self.is_excluded)
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether the control answered in place of the assigned variant."""
+        return self.served != self.decision.variant and not self.decision.blend
+
+    def as_event(self) -> RoutedEvent:
+        """The call as a fact. Made in the background: it costs more than the call's own bookkeeping."""
+        merged = self.merged
+        return RoutedEvent(
+            decision=self.full_decision(),
+            served=self.served,
+            runs=tuple(Run(*run) for run in self.runs),
+            error=self.error,
+            unit=self.unit,
+            items=() if merged is None else pseudonyms(self.rollout.item_hash, merged.items),
+            teams=() if merged is None else merged.teams,
+            closed_early=self.closed_early,
+            control=self.rollout.control,
+            excluded=self.is_excluded,
+            context=self.context,
+        )

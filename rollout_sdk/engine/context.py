@@ -1,0 +1,30 @@
+"""What travels with a call through threads and tasks: its decision, and whether it is a shadow."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rollout_sdk.engine.call import Call
+    from rollout_sdk.records import Decision
+
+__all__ = ["current_decision", "is_shadow"]
+
+current_call: ContextVar[Call | None] = ContextVar("rollout_sdk_call", default=None)
+in_shadow: ContextVar[bool] = ContextVar("rollout_sdk_shadow", default=False)
+
+
+def current_decision() -> Decision | None:
+    """The decision of the innermost rollout call under way in this context, or of the last one that ended; None before any.
+
+    Works inside a model, in the caller after the call, and in a shadow (where it is the decision of the shadowed call).
+    For a batch, use `controller.route(...)`, which returns the decision of every row.
+    """
+    call = current_call.get()
+    return None if call is None else call.full_decision()
+
+
+def is_shadow() -> bool:
+    """Whether this code runs as a shadow: nobody will see its output, so it should write nothing."""
+    return in_shadow.get()

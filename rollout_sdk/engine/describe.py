@@ -1,0 +1,170 @@
+"""The first two steps of a call: describe it as a request, and decide it.
+
+What outranks the strategy is decided here, in this order: an abort, a shadow inside a shadow, an override, the holdout, the
+layer's slot, a missing unit.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from attrs import define, field
+
+from rollout_sdk.assignment import (
+    Binder,
+    Layer,
+    Phase,
+    RouteRequest,
+    UnitHash,
+    canonical,
+    holdout_point,
+    point_of,
+)
+from rollout_sdk.engine.arguments import Getter
+from rollout_sdk.engine.context import in_shadow
+from rollout_sdk.exceptions import MissingUnitError
+from rollout_sdk.plugins import Failed
+from rollout_sdk.records import Decision
+
+__all__ = ["Describe", "Override"]
+
+Override = Mapping[Any, str] | Callable[..., str | None] | None
+"""Variants that are fixed: by unit, or by a callable with the function's own parameters (None: not fixed)."""
+
+_MOST_KNOWN = 256
+
+# Of our own, so that the application's random numbers come out as they would without us.
+_random = random.Random(os.urandom(16))
+os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(16)))
+
+
+@define(slots=True, kw_only=True, eq=False)
+class Describe:
+    """Describes and decides the calls of one rollout.
+
+    Attributes:
+        key: Key of the rollout.
+        control: Name of the control.
+        functions: The variants by name.
+        unit: Takes the unit out of the arguments; None when each call is its own unit.
+        missing_unit: What a call without its unit gets.
+        hash: The rollout's (or its layer's) hash.
+        layer: The slot of the layer, or None.
+        holdout: Share of the units that always get the control and are not analysed.
+        override: Variants that are fixed.
+        route: `rollout_route`, resolved and guarded.
+        bind: Makes the arguments by name.
+        failed: Told of every fault of a collaborator.
+    """
+
+    key: str
+    control: str
+    functions: Mapping[str, Callable[..., Any]]
+    unit: Getter | None
+    missing_unit: Literal["control", "random", "raise"]
+    hash: UnitHash
+    layer: Layer | None
+    holdout: float
+    override: Override
+    route: Callable[[RouteRequest], Decision | None]
+    bind: Binder
+    failed: Failed
+    _candidates: tuple[str, ...] = field(init=False)
+    _fixed: dict[tuple[str, str], Decision] = field(init=False, factory=dict)
+    _known: dict[int, Decision] = field(init=False, factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        """Build every decision that is not the strategy's."""
+        self._candidates = tuple(name for name in self.functions if name != self.control)
+
+    def unit_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The unit named by a call, or None."""
+        if self.unit is None:
+            return None
+        try:
+            return self.unit(args, kwargs)
+        except (Exception, SystemExit) as error:
+            self.failed("unit", error)
+            return None
+
+    def request(self, unit: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], phase: Phase) -> RouteRequest:
+        """The call as a request; without a unit it has a point of its own."""
+        raw = None if unit is None else canonical(unit)
+        has_unit = raw is not None
+        digest = _random.getrandbits(64) if raw is None else self.hash(raw)
+        point = point_of(digest)
+        layer = self.layer
+        if layer is not None and layer.start <= point < layer.end:
+            point = (point - layer.start) / (layer.end - layer.start)
+        return RouteRequest(self.key, phase, self._candidates, digest, point, _random.random, self.bind, args, kwargs, has_unit)
+
+    def decide(
+        self, request: RouteRequest, unit: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, aborted: bool
+    ) -> Decision:
+        """The decision for a request.
+
+        Raises:
+            MissingUnitError: The call has no unit, and `missing_unit` is "raise".
+        """
+        if aborted:
+            return self.fixed("aborted")
+        if in_shadow.get():
+            return self.fixed("nested")
+        if self.override is not None and (variant := self._overridden(unit, args, kwargs)) is not None:
+            return self.fixed("override", variant)
+        if self.unit is not None and not request.has_unit:
+            if self.missing_unit == "raise":
+                raise MissingUnitError(
+                    f"The call of {self.key!r} has no unit: got {unit!r:.60}. With missing_unit='raise', every call must name "
+                    "its unit. Pass it, or choose missing_unit='control' or 'random'."
+                )
+            if self.missing_unit == "control":
+                return self.fixed("no_unit")
+        if self.holdout and request.has_unit and holdout_point(request.digest) < self.holdout:
+            return self.fixed("holdout")
+        if self.layer is not None and not self.layer.start <= point_of(request.digest) < self.layer.end:
+            return self.fixed("layer")
+        decision = self.route(request)
+        if self._known.get(id(decision)) is decision:
+            return decision  # type: ignore[return-value]
+        return self._checked(decision)
+
+    def fixed(self, reason: str, variant: str | None = None) -> Decision:
+        """A decision that is not the strategy's."""
+        name = self.control if variant is None else variant
+        decision = self._fixed.get((reason, name))
+        if decision is None:
+            decision = self._fixed[reason, name] = Decision(name, reason)
+        return decision
+
+    def _overridden(self, unit: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+        try:
+            if isinstance(self.override, Mapping):
+                variant = None if unit is None else self.override.get(unit)
+            else:
+                variant = self.override(*args, **kwargs)  # type: ignore[misc]
+            if variant is None or variant in self.functions:
+                return variant
+            raise LookupError(f"{variant!r:.60} is no variant of {self.key!r}")
+        except (Exception, SystemExit) as error:
+            self.failed("override", error)
+            return None
+
+    def _checked(self, decision: Decision | None) -> Decision:
+        """A strategy's decision when it can be carried out; else the control. Good ones are known from then on."""
+        if (
+            isinstance(decision, Decision)
+            and (decision.variant in self.functions or self.control in decision.blend)
+            and set(decision.shadows) <= set(self._candidates)
+            and set(decision.blend) <= set(self.functions)
+            and 0 < decision.propensity <= 1
+        ):
+            if len(self._known) < _MOST_KNOWN:
+                self._known[id(decision)] = decision
+            return decision
+        if decision is not None:
+            self.failed("strategy", TypeError(f"{decision!r:.200} cannot be carried out"))
+        return self.fixed("error")

@@ -1,0 +1,140 @@
+"""A rollout as the engine sees it: everything that a call needs, looked up once when decorating."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from attrs import define, field, frozen
+
+if TYPE_CHECKING:
+    from rollout_sdk.assignment import Binder, RouteRequest, UnitHash
+    from rollout_sdk.engine.background import Background
+    from rollout_sdk.engine.snapshot import Isolate
+    from rollout_sdk.plugins import Failed
+    from rollout_sdk.records import Comparison, Merged
+    from rollout_sdk.telemetry.audience import Audience
+    from rollout_sdk.telemetry.spans import Spans
+
+__all__ = ["Kind", "Nonces", "Rollout", "ShadowLimits", "kind_of"]
+
+_SHOWN = 1_000
+
+Kind = Literal["function", "coroutine", "generator", "async generator"]
+"""The four kinds of functions; all variants of a rollout are of one."""
+
+
+def kind_of(function: Callable[..., Any]) -> Kind:
+    """The kind of a callable, looking through partials, methods and callable objects."""
+    while hasattr(function, "func") and not inspect.isroutine(function):
+        function = function.func
+    looked_at = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
+    if inspect.iscoroutinefunction(looked_at) or inspect.iscoroutinefunction(function):
+        return "coroutine"
+    if inspect.isasyncgenfunction(looked_at):
+        return "async generator"
+    if inspect.isgeneratorfunction(looked_at):
+        return "generator"
+    return "function"
+
+
+@frozen(kw_only=True)
+class ShadowLimits:
+    """What shadows may cost. Whatever would exceed it is dropped and counted; nobody ever waits.
+
+    Attributes:
+        workers: Threads that run shadows of plain functions and generators.
+        max_jobs: Shadows waiting or running in threads at once.
+        max_tasks: Shadows of coroutines at once on one event loop.
+        max_bytes: Bytes of arguments held for threads at once.
+        timeout_s: Seconds a shadow may run; then its result is ignored, and a thread that does not come back is abandoned.
+        max_age_s: Seconds a shadow may wait for a thread; an older one is not worth running.
+        max_abandoned: Abandoned threads at once; with so many, no thread is started in their place.
+        cpu_share: CPU time of all threads together, as a share of one core: Python has one lock, and the control needs it.
+        cancel_grace_s: Seconds a cancelled coroutine has to end.
+        kept_items: Items of a stream that are kept for a comparison; longer streams are not compared.
+    """
+
+    workers: int = 2
+    max_jobs: int = 64
+    max_tasks: int = 64
+    max_bytes: int = 32 << 20
+    timeout_s: float = 5.0
+    max_age_s: float = 5.0
+    max_abandoned: int = 2
+    cpu_share: float = 0.1
+    cancel_grace_s: float = 0.5
+    kept_items: int = 10_000
+
+
+@define(slots=True)
+class Nonces:
+    """What makes decision ids unique: a random text for each process, and a count."""
+
+    origin: str = field(factory=lambda: os.urandom(5).hex())
+    sequence: itertools.count[int] = field(factory=itertools.count)
+
+    def renew(self) -> None:
+        """Take another text, in a forked child."""
+        self.origin = os.urandom(5).hex()
+
+
+@define(slots=True, kw_only=True, eq=False)
+class Rollout:
+    """Everything that a call needs, ready to use; made by the controller.
+
+    Attributes:
+        key: Key of the rollout.
+        strategy_name: Name of the strategy.
+        control: Name of the control.
+        functions: The variants by name, the control first.
+        kind: Their kind.
+        merge: `rollout_merge`, resolved and guarded.
+        compare: `rollout_compare`, resolved and guarded.
+        on_error: Who answers when a candidate raises: the control, or nobody.
+        passthrough: Exceptions of a candidate that are an answer, and reach the caller.
+        isolate: How the arguments of shadows are isolated.
+        shared: How many first positional arguments shadows share (a method's `self`).
+        bind: Makes the arguments by name.
+        item_hash: Hash behind the pseudonyms of items.
+        secret: Key that signs decision ids, or None.
+        limits: What shadows may cost.
+        background: Runs shadows.
+        spans: Makes spans.
+        record: Takes a fact for the journal and the observers; never blocks.
+        failed: Told of every fault of a collaborator.
+        span_name: Name of the `route` span.
+        audience: Who listens to spans and to log events about single calls.
+        time_ns: Wall clock, in nanoseconds since 1970.
+        nonces: What makes decision ids unique.
+        shown: Nonce and item keys of the last blended answers, to check an outcome's item by.
+    """
+
+    key: str
+    strategy_name: str
+    control: str
+    functions: Mapping[str, Callable[..., Any]]
+    kind: Kind
+    merge: Callable[[RouteRequest, Mapping[str, Any]], Merged | None]
+    compare: Callable[[RouteRequest, Any, Any], Comparison | None]
+    on_error: Literal["control", "raise"]
+    passthrough: tuple[type[BaseException], ...]
+    isolate: Isolate
+    shared: int
+    bind: Binder
+    item_hash: UnitHash
+    secret: bytes | None
+    limits: ShadowLimits
+    background: Background
+    spans: Spans
+    record: Callable[[Any], None]
+    failed: Failed
+    span_name: str
+    audience: Audience
+    time_ns: Callable[[], int]
+    nonces: Nonces
+    shown: deque[tuple[str, tuple[Any, ...]]] = field(factory=lambda: deque(maxlen=_SHOWN))

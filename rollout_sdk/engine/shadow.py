@@ -1,0 +1,217 @@
+"""One shadow run, from the copy of its arguments to its single end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextvars import Context, copy_context
+from itertools import islice
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any
+
+from rollout_sdk.engine.call import Call, Result, error_type
+from rollout_sdk.engine.context import in_shadow
+from rollout_sdk.engine.snapshot import NotCopied, Snapshot, take_snapshot
+from rollout_sdk.records import Comparison, ShadowedEvent, ShadowEnd
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from rollout_sdk.assignment import RouteRequest
+
+__all__ = ["ShadowRun", "finish"]
+
+
+class ShadowRun:
+    """A candidate's run in the background.
+
+    It ends exactly once: the worker that finishes it and the watch that gives it up race for one token.
+    """
+
+    def __init__(self, call: Call, variant: str) -> None:
+        """Prepare a run of `variant` for `call`."""
+        self.call = call
+        self.variant = variant
+        self.rollout = call.rollout
+        self.function = call.rollout.functions[variant]
+        self.args: tuple[Any, ...] = ()
+        self.kwargs: dict[str, Any] = {}
+        self.size = 0
+        self.submitted = 0.0
+        self.began: float | None = None
+        self.context: Context | None = None
+        self.control: Result | None = None
+        self.control_value: Any = None
+        self.control_error: str | None = None
+        self.comparable = False
+        self.span: Span | None = None
+        self._open = [True]
+
+    def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Take a copy of the arguments; where that cannot be, the run ends here and this is False."""
+        try:
+            self.args, self.kwargs, self.size = take_snapshot(args, kwargs, self.rollout.isolate, self.rollout.shared)
+        except NotCopied as why:
+            return not self.end("dropped_snapshot", error=str(why))
+        # A copier of the user's, or an object that cannot even be looked at.
+        except Exception as error:
+            return not self.end("dropped_snapshot", error=error_type(error))
+        return True
+
+    def submit(self, control: Result) -> None:
+        """Hand the run over, now that the control is done; `control` is its result, for the comparison."""
+        try:
+            self._keep_control(control)
+            self.context = copy_context()
+            self.submitted = monotonic()
+            self.rollout.background.submit(self)
+        except (Exception, SystemExit) as error:
+            self.rollout.failed("engine.shadow", error)
+            self.end("dropped_start", error=error_type(error))
+
+    def _keep_control(self, control: Result) -> None:
+        """Copy the control's value: the caller may change it while the shadow still runs."""
+        self.control_error = None if control.error is None else error_type(control.error)
+        if control.interrupted or control.error is not None:
+            return
+        value = control.collected if self.rollout.kind in ("generator", "async generator") else control.value
+        if value is None and self.rollout.kind in ("generator", "async generator"):
+            return
+        try:
+            snapshot = Snapshot()
+            self.control_value = value if self.rollout.isolate == "none" else snapshot.copy(value)
+            self.size += snapshot.bytes
+        except NotCopied:
+            return
+        self.comparable = True
+
+    @property
+    def request(self) -> RouteRequest:
+        """The call's request, about the shadow's copy of the arguments."""
+        return self.call.request.with_arguments(self.args, self.kwargs)
+
+    def run(self) -> Result:
+        """Run the candidate of a plain function or generator, now, in the caller's context; never raises."""
+        assert self.context is not None
+        return self.context.run(self._run)
+
+    def _run(self) -> Result:
+        with _Marked(self):
+            started = perf_counter()
+            try:
+                value = self.function(*self.args, **self.kwargs)
+                if self.rollout.kind == "generator":
+                    value = self._whole(list(islice(value, self.rollout.limits.kept_items + 1)))
+            # Nothing a shadow raises may end a worker, sys.exit() least of all.
+            except BaseException as error:
+                return Result(self.variant, perf_counter() - started, error=error)
+            return Result(self.variant, perf_counter() - started, value)
+
+    async def run_async(self) -> Result:
+        """Run the candidate of a coroutine function or async generator; never raises but when cancelled from outside."""
+        with _Marked(self):
+            started = perf_counter()
+            try:
+                value = self.function(*self.args, **self.kwargs)
+                value = await self._items(value) if self.rollout.kind == "async generator" else await value
+            # SystemExit in a detached task would end the event loop, and the server with it.
+            except BaseException as error:
+                return Result(self.variant, perf_counter() - started, error=error)
+            return Result(self.variant, perf_counter() - started, value)
+
+    async def _items(self, stream: Any) -> list[Any]:
+        items = []
+        async for item in stream:
+            items.append(item)
+            if len(items) > self.rollout.limits.kept_items:
+                break
+        return self._whole(items)
+
+    def _whole(self, items: list[Any]) -> list[Any]:
+        if len(items) > self.rollout.limits.kept_items:
+            self.comparable = False
+        return items
+
+    def compared(self, result: Result) -> Comparison | None:
+        """How the candidate's result compares with the control's; None when there is nothing to compare."""
+        if result.error is not None:
+            if self.control_error is None:
+                return None
+            same = self.control_error == error_type(result.error)
+            return Comparison(match=same, reason=None if same else "error", name="error")
+        if self.control_error is not None:
+            return Comparison(match=False, reason="control_error", name="error")
+        if not self.comparable:
+            return None
+        return self.rollout.compare(self.request, self.control_value, result.value)
+
+    @property
+    def calls(self) -> Sequence[Call]:
+        """The calls that this run shadows."""
+        return [self.call]
+
+    def comparisons(self, result: Result) -> Sequence[Comparison | None]:
+        """A comparison for every one of `calls`."""
+        return [self.compared(result)]
+
+    def claim(self) -> bool:
+        """Whether the caller is the first to end this run."""
+        try:
+            self._open.pop()
+        except IndexError:
+            return False
+        return True
+
+    def end(self, end: ShadowEnd, result: Result | None = None, *, error: str | None = None) -> bool:
+        """End the run and report it; False when it had ended already."""
+        if not self.claim():
+            return False
+        comparisons: Sequence[Comparison | None] = [None] * len(self.calls)
+        if result is not None:
+            error = None if result.error is None else error_type(result.error)
+            try:
+                comparisons = self.comparisons(result)
+            except Exception as fault:
+                self.rollout.failed("engine.compare", fault)
+        for call, comparison in zip(self.calls, comparisons, strict=True):
+            self.rollout.record(self._event(call, end, result, error, comparison))
+        if self.span is not None:
+            self.rollout.spans.end_shadow(self, self._event(self.call, end, result, error, comparisons[0]), result)
+        self.args, self.kwargs, self.control_value, self.context = (), {}, None, None
+        return True
+
+    def _event(
+        self, call: Call, end: ShadowEnd, result: Result | None, error: str | None, comparison: Comparison | None
+    ) -> ShadowedEvent:
+        return ShadowedEvent(
+            decision=call.full_decision(),
+            variant=self.variant,
+            end=end,
+            duration_s=None if result is None else result.duration_s,
+            wait_s=None if self.began is None else self.began - self.submitted,
+            error=error,
+            comparison=comparison,
+            unit=call.unit,
+            excluded=call.is_excluded,
+        )
+
+
+class _Marked:
+    """While a shadow runs: `is_shadow()` is true, and its span is current."""
+
+    __slots__ = ("_run", "_token")
+
+    def __init__(self, run: ShadowRun) -> None:
+        self._run = run
+
+    def __enter__(self) -> None:
+        self._run.began = monotonic()
+        in_shadow.set(True)
+        self._token = self._run.rollout.spans.start_shadow(self._run)
+
+    def __exit__(self, *_: object) -> None:
+        self._run.rollout.spans.leave(self._token)
+
+
+def finish(run: ShadowRun, result: Result) -> bool:
+    """End a run that came back."""
+    return run.end("ok" if result.error is None else "error", result)

@@ -1,0 +1,169 @@
+"""Copies of arguments for shadows: taken before the control runs, within a budget of time and memory.
+
+A shadow must not see what the control changed, nor change what the control sees. What cannot be copied surely and cheaply is
+not copied, and the shadow is skipped and counted: never a guess, never a slow request.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import datetime
+import decimal
+import enum
+import fractions
+import pathlib
+import sys
+import types
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from time import perf_counter
+from typing import Any, Literal, TypeAlias
+
+import attrs
+
+__all__ = ["Isolate", "NotCopied", "Snapshot", "take_snapshot"]
+
+Isolate: TypeAlias = Literal["auto", "none", "deepcopy"] | Callable[[Any], Any]
+"""How a shadow's arguments are isolated: "auto" copies what it knows, within the budget, and else skips the shadow; "none"
+shares them (the candidate must not change them); "deepcopy" copies anything, however long that takes; a callable is given
+each argument and returns its copy."""
+
+_TIME_BUDGET_S = 1e-3
+_BYTE_BUDGET = 1 << 20
+_DEEPEST = 16
+_LOOK_AT_CLOCK_EVERY = 64
+
+_SHARED = (
+    types.NoneType,
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    enum.Enum,
+    decimal.Decimal,
+    fractions.Fraction,
+    datetime.date,
+    datetime.time,
+    datetime.timedelta,
+    datetime.tzinfo,
+    uuid.UUID,
+    pathlib.PurePath,
+    type,
+    range,
+    slice,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.EllipsisType,
+)
+"""Types whose instances cannot change (or, like functions, are shared by their nature)."""
+
+_ARRAYS = {"numpy": "copy", "pandas": "copy", "torch": "clone", "polars": "clone"}
+"""Method that copies an array or frame, by the top package of its type."""
+
+
+class NotCopied(Exception):  # noqa: N818 - a reason to skip, not a fault
+    """An argument was not copied; the message says why."""
+
+
+class Snapshot:
+    """A copy under way: what it may still cost."""
+
+    __slots__ = ("bytes", "deadline", "nodes")
+
+    def __init__(self) -> None:
+        """Start the clock."""
+        self.bytes = 0
+        self.nodes = 0
+        self.deadline = perf_counter() + _TIME_BUDGET_S
+
+    def copy(self, value: Any, depth: int = 0) -> Any:
+        """A copy that shares nothing that can change.
+
+        Raises:
+            NotCopied: The value is of an unknown kind, too deep, or over the budget.
+        """
+        self._charge(sys.getsizeof(value, 64))
+        if isinstance(value, _SHARED):
+            return value
+        if depth > _DEEPEST:
+            raise NotCopied("too deep")
+        kind = type(value)
+        if kind in (list, tuple, set, frozenset):
+            return kind([self.copy(item, depth + 1) for item in value])
+        if kind is dict:
+            return {self.copy(key, depth + 1): self.copy(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, bytearray):
+            return kind(value)
+        package = kind.__module__.partition(".")[0]
+        if package in _ARRAYS:
+            self._charge(_array_bytes(value))
+            return getattr(value, _ARRAYS[package])()
+        return self._copy_object(value, kind, depth)
+
+    def _copy_object(self, value: Any, kind: type, depth: int) -> Any:
+        """Containers with named fields: field by field, without running their `__init__`."""
+        if isinstance(value, tuple) and hasattr(kind, "_fields"):
+            return kind._make(self.copy(item, depth + 1) for item in value)  # type: ignore[attr-defined]
+        if dataclasses.is_dataclass(value):
+            names = [field.name for field in dataclasses.fields(value)]
+        elif attrs.has(kind):
+            names = [field.name for field in attrs.fields(kind)]
+        elif hasattr(kind, "model_fields") and hasattr(value, "model_copy"):
+            twin = value.model_copy()
+            twin.__dict__.update({name: self.copy(item, depth + 1) for name, item in vars(value).items()})
+            return twin
+        else:
+            raise NotCopied("one-shot iterator" if isinstance(value, Iterator) else f"unknown type {kind.__qualname__}")
+        twin = copy.copy(value)
+        for name in names:
+            object.__setattr__(twin, name, self.copy(getattr(value, name), depth + 1))
+        return twin
+
+    def _charge(self, size: int) -> None:
+        self.bytes += size
+        self.nodes += 1
+        if self.bytes > _BYTE_BUDGET:
+            raise NotCopied("over 1 MiB")
+        if self.nodes % _LOOK_AT_CLOCK_EVERY == 0 and perf_counter() > self.deadline:
+            raise NotCopied("over 1 ms")
+
+
+def _array_bytes(value: Any) -> int:
+    """Bytes behind an array, tensor, series or frame."""
+    size = getattr(value, "nbytes", None)
+    if size is None and callable(usage := getattr(value, "memory_usage", None)):
+        size = usage()
+        size = size.sum() if hasattr(size, "sum") else size
+    if size is None and callable(estimate := getattr(value, "estimated_size", None)):
+        size = estimate()
+    return int(size or 0)
+
+
+def take_snapshot(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], isolate: Isolate, shared: int
+) -> tuple[tuple[Any, ...], dict[str, Any], int]:
+    """Copies of the arguments, and about how many bytes they hold.
+
+    Args:
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        isolate: How.
+        shared: How many of the first positional arguments are shared (a method's `self`: the model itself).
+
+    Raises:
+        NotCopied: An argument cannot be copied within the rules.
+        Exception: Whatever the caller's own copier raises.
+    """
+    if isolate == "none":
+        return args, dict(kwargs), 0
+    if isolate == "auto":
+        snapshot = Snapshot()
+        taken = tuple(snapshot.copy(value) for value in args[shared:])
+        named = {name: snapshot.copy(value) for name, value in kwargs.items()}
+        return args[:shared] + taken, named, snapshot.bytes
+    copier = copy.deepcopy if isolate == "deepcopy" else isolate
+    taken = tuple(copier(value) for value in args[shared:])
+    return args[:shared] + taken, {name: copier(value) for name, value in kwargs.items()}, 0

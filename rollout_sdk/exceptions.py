@@ -1,0 +1,69 @@
+"""Every error that the SDK raises itself: one tree, each leaf with the built-in parent people already catch.
+
+A model's own exception is never wrapped: it reaches the caller untouched.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigurationError",
+    "ConflictError",
+    "DecisionIdError",
+    "DuplicateKeyError",
+    "MissingUnitError",
+    "OutcomeError",
+    "PluginError",
+    "RolloutError",
+    "SignatureError",
+    "StateError",
+    "UnknownItemError",
+    "UnknownStrategyError",
+]
+
+
+class RolloutError(Exception):
+    """The root of every error that `rollout_sdk` raises."""
+
+
+class ConfigurationError(RolloutError, ValueError):
+    """A rollout was described in a way that cannot work; raised when decorating, never when serving."""
+
+
+class SignatureError(ConfigurationError, TypeError):
+    """A candidate cannot be called as the control is, or is another kind of function."""
+
+
+class DuplicateKeyError(ConfigurationError):
+    """Two different rollouts of one runtime want the same key."""
+
+
+class UnknownStrategyError(ConfigurationError, LookupError):
+    """No installed plugin offers a strategy of this name."""
+
+
+class PluginError(ConfigurationError):
+    """A plugin could not be loaded or does not fit the hook specifications."""
+
+
+class MissingUnitError(RolloutError, ValueError):
+    """A call has no unit, and the rollout was told to refuse such calls (`missing_unit="raise"`)."""
+
+
+class OutcomeError(RolloutError, ValueError):
+    """An outcome cannot be recorded: its metric, value or address is not valid."""
+
+
+class DecisionIdError(OutcomeError):
+    """A decision id is damaged, forged, or belongs to another rollout."""
+
+
+class UnknownItemError(OutcomeError, LookupError):
+    """An outcome names an item that its decision did not show."""
+
+
+class StateError(RolloutError, RuntimeError):
+    """A transition is not possible from the state in which the rollout is."""
+
+
+class ConflictError(StateError):
+    """Somebody else changed the rollout first: the expected revision is not the current one."""

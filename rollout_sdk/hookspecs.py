@@ -1,0 +1,82 @@
+"""The hooks a plugin may implement: markers and specifications, nothing else.
+
+A plugin is any object, class or module with functions of these names; `@hookimpl` is only needed for pluggy's options
+(`tryfirst`, `trylast`). Hooks are synchronous and pure: they call no model, do no I/O and read no clock, except the
+observers, which run off the caller's path and may do what they like. A hook that raises is passed over and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pluggy
+
+from rollout_sdk.assignment import Phase, RouteRequest
+from rollout_sdk.records import (
+    Comparison,
+    Decision,
+    Merged,
+    RecordedEvent,
+    RoutedEvent,
+    ShadowedEvent,
+    TransitionedEvent,
+)
+
+__all__ = ["PROJECT", "hookimpl", "hookspec"]
+
+PROJECT = "rollout_sdk"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec(firstresult=True)
+def rollout_phases(control: str, candidates: tuple[str, ...]) -> Sequence[Phase] | None:
+    """The periods of constant shares that the strategy goes through, in order; asked once, when decorating.
+
+    Refuse what cannot work here, with a `ConfigurationError`. None, or no implementation: one phase without shares.
+    """
+
+
+@hookspec(firstresult=True)
+def rollout_route(request: RouteRequest) -> Decision | None:
+    """The decision for a call; None leaves it to the next plugin, and at the end to the control.
+
+    Must give the same unit the same variant while the phase lasts. Runs on the caller's path: microseconds, no I/O.
+    """
+
+
+@hookspec(firstresult=True)
+def rollout_merge(request: RouteRequest, outputs: Mapping[str, Any]) -> Merged | None:
+    """One answer made of the outputs of all blended variants (by name); None serves the control's."""
+
+
+@hookspec(firstresult=True)
+def rollout_compare(request: RouteRequest, control: Any, candidate: Any) -> Comparison | None:
+    """How a shadow's output compares with the control's, in the background; None leaves it to the next plugin."""
+
+
+@hookspec
+def rollout_routed(event: RoutedEvent) -> None:
+    """A call was decided and answered. In the background, in order."""
+
+
+@hookspec
+def rollout_shadowed(event: ShadowedEvent) -> None:
+    """A shadow run ended. In the background."""
+
+
+@hookspec
+def rollout_recorded(event: RecordedEvent) -> None:
+    """An outcome was recorded. In the background."""
+
+
+@hookspec
+def rollout_transitioned(event: TransitionedEvent) -> None:
+    """A rollout changed its phase or status. In the background."""
+
+
+@hookspec
+def rollout_strategies() -> Mapping[str, type]:
+    """Strategy classes by the names under which `strategy="..."` finds them; called without arguments to build one."""

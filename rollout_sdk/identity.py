@@ -1,0 +1,121 @@
+"""Decision ids: they carry what an outcome needs, so that any process can attribute it days later with no look-up.
+
+An id is base64url text of (version, rollout key, phase, variant, bucket, time, nonce). With a key it ends in a MAC, and an id
+without a good one is refused; without a key an id is not protected against forgery. It holds no unit.
+"""
+
+from __future__ import annotations
+
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from hashlib import blake2b
+
+from attrs import frozen
+
+from rollout_sdk.exceptions import ConfigurationError, DecisionIdError
+
+__all__ = ["DecodedId", "check_name", "decode_id", "encode_id"]
+
+_SEPARATOR = "\x1f"
+_PLAIN, _SIGNED = "1", "1s"
+_FIELDS = 7
+_MAC_BYTES = 8
+_LONGEST_NAME = 200
+_LONGEST_ID = 1600
+
+
+@frozen
+class DecodedId:
+    """What a decision id says.
+
+    Attributes:
+        rollout: Key of the rollout.
+        phase: Name of the phase at decision time.
+        variant: The assigned variant.
+        bucket: The unit's statistics bucket.
+        time_s: Time of the decision, in seconds since 1970, to the millisecond.
+        nonce: What makes the id unique.
+    """
+
+    rollout: str
+    phase: str
+    variant: str
+    bucket: int
+    time_s: float
+    nonce: str
+
+
+def check_name(name: object, what: str) -> str:
+    """The name, if it can stand in an id, a metric label and a log line.
+
+    Raises:
+        ConfigurationError: It is not a printable text of 1 to 200 characters.
+    """
+    if isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name.isprintable():
+        return name
+    raise ConfigurationError(
+        f"The {what} is {name!r:.80}. Names are printable text of 1 to {_LONGEST_NAME} characters. Choose another."
+    )
+
+
+def _mac(body: bytes, key: bytes) -> bytes:
+    return blake2b(body, key=key, digest_size=_MAC_BYTES, person=b"rollout-id").digest()
+
+
+def encode_id(rollout: str, phase: str, variant: str, bucket: int, time_ns: int, nonce: str, key: bytes | None = None) -> str:
+    """The id of a decision; signed when there is a key."""
+    version = _PLAIN if key is None else _SIGNED
+    fields = (version, rollout, phase, variant, f"{bucket:x}", f"{time_ns // 1_000_000:x}", nonce)
+    body = _SEPARATOR.join(fields).encode()
+    if key is not None:
+        body += _mac(body, key)
+    return urlsafe_b64encode(body).rstrip(b"=").decode("ascii")
+
+
+def decode_id(text: object, key: bytes | None = None) -> DecodedId:
+    """What the id says.
+
+    Raises:
+        DecisionIdError: It is no decision id, is damaged, or its signature is not good under `key`.
+    """
+    if not isinstance(text, str) or len(text) > _LONGEST_ID:
+        raise DecisionIdError(
+            f"{text!r:.60} is no decision id. Ids are texts made by this SDK. Pass `decision.id` on as it is."
+        )
+    try:
+        body = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    except (Base64Error, ValueError):
+        raise _damaged(text) from None
+    if key is not None:
+        body, mac = body[:-_MAC_BYTES], body[-_MAC_BYTES:]
+        if not hmac.compare_digest(mac, _mac(body, key)):
+            raise DecisionIdError(
+                f"The decision id {text!r:.60} is not signed with this runtime's key. "
+                "With a key set, only ids of processes with the same key count. Set the same ROLLOUT_KEY everywhere."
+            )
+    return _parse(text, body, _PLAIN if key is None else _SIGNED)
+
+
+def _parse(text: str, body: bytes, version: str) -> DecodedId:
+    # A signed id without a key at hand ends in raw MAC bytes: they need not be text.
+    fields = body.decode("utf-8", "replace").split(_SEPARATOR)
+    if fields[0] == _SIGNED != version:
+        raise DecisionIdError(
+            f"The decision id {text!r:.60} is signed, and this runtime has no key to check it. "
+            "A signature that nobody checks protects nobody. Set ROLLOUT_KEY here too."
+        )
+    if len(fields) != _FIELDS or fields[0] != version:
+        raise _damaged(text)
+    _, rollout, phase, variant, bucket, time_ms, nonce = fields
+    try:
+        return DecodedId(rollout, phase, variant, int(bucket, 16), int(time_ms, 16) / 1000, nonce)
+    except ValueError:
+        raise _damaged(text) from None
+
+
+def _damaged(text: str) -> DecisionIdError:
+    return DecisionIdError(
+        f"The decision id {text!r:.60} cannot be read. An id is opaque and must come back whole. "
+        "Check that nothing shortens or re-encodes it."
+    )

@@ -1,0 +1,7 @@
+"""The journal: the append-only, unsampled record from which every result is computed."""
+
+from rollout_sdk.journal.reader import Journal, read_journal
+from rollout_sdk.journal.schema import SCHEMA
+from rollout_sdk.journal.writer import JournalWriter
+
+__all__ = ["SCHEMA", "Journal", "JournalWriter", "read_journal"]

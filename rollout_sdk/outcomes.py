@@ -1,0 +1,119 @@
+"""Outcomes: checking what is recorded, and attributing it by the decision's id or the unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+from rollout_sdk.assignment import UnitHash, bucket_of, canonical, pseudonym, pseudonyms
+from rollout_sdk.exceptions import DecisionIdError, OutcomeError, UnknownItemError
+from rollout_sdk.identity import DecodedId, decode_id
+from rollout_sdk.records import RecordedEvent
+
+__all__ = ["by_decision", "by_unit", "checked_value"]
+
+_LONGEST_METRIC = 128
+
+
+def checked_value(metric: object, value: object) -> float:
+    """The value as a float, when metric and value are valid.
+
+    Raises:
+        OutcomeError: The metric is no printable text of up to 128 characters, or the value is no finite number.
+    """
+    if not (isinstance(metric, str) and 0 < len(metric) <= _LONGEST_METRIC and metric.isprintable()):
+        raise OutcomeError(
+            f"The metric is {metric!r:.80}. A metric is a printable text of 1 to {_LONGEST_METRIC} characters. Write 'click'."
+        )
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, str) or not math.isfinite(number):
+        raise OutcomeError(
+            f"The value of metric {metric!r} is {value!r:.60}. An outcome is a finite number. Leave out what was not measured."
+        )
+    return number
+
+
+def _check_item(decoded: DecodedId, item: Hashable, shown: Iterable[tuple[str, tuple[Any, ...]]], blended: str) -> None:
+    if decoded.variant != blended:
+        raise UnknownItemError(
+            f"item={item!r:.60} was given for a call that variant {decoded.variant!r} answered alone. "
+            "Items are credited in interleaved answers only. Leave item= out."
+        )
+    for nonce, items in list(shown):
+        if nonce == decoded.nonce and item not in items:
+            raise UnknownItemError(
+                f"Item {item!r:.60} was not shown in the decision that the outcome names: it showed {len(items)} others. "
+                "An outcome's item is the key of a shown item. Pass what the strategy's key= gives for it."
+            )
+
+
+def by_decision(
+    metric: str,
+    value: object,
+    decision_id: object,
+    *,
+    key: bytes | None,
+    time_s: float,
+    rollout: str | None = None,
+    item: Hashable = None,
+    item_hash: UnitHash | None = None,
+    shown: Iterable[tuple[str, tuple[Any, ...]]] = (),
+    blended: str = "interleaved",
+) -> RecordedEvent:
+    """The outcome of a decision.
+
+    Raises:
+        OutcomeError: Metric or value are not valid.
+        DecisionIdError: The id cannot be read, is forged, or belongs to another rollout than `rollout`.
+        UnknownItemError: The item was not shown, as far as this process remembers.
+    """
+    number = checked_value(metric, value)
+    decoded = decode_id(decision_id, key)
+    if rollout is not None and decoded.rollout != rollout:
+        raise DecisionIdError(
+            f"The decision id belongs to rollout {decoded.rollout!r}, not to {rollout!r}. "
+            "An outcome belongs to the rollout that decided. Record it there, or with rollout_sdk.record()."
+        )
+    hidden = None
+    if item is not None:
+        _check_item(decoded, item, shown, blended)
+        hidden = pseudonyms(UnitHash(decoded.rollout, key) if item_hash is None else item_hash, [item])[0]
+    return RecordedEvent(
+        rollout=decoded.rollout,
+        metric=metric,
+        value=number,
+        time_s=time_s,
+        decision_id=decision_id,  # type: ignore[arg-type]
+        phase=decoded.phase,
+        variant=decoded.variant,
+        bucket=decoded.bucket,
+        item=hidden,
+    )
+
+
+def by_unit(metric: str, value: object, unit: object, *, rollout: str, hash_: UnitHash, time_s: float) -> RecordedEvent:
+    """The outcome of a unit, to be joined with its last decision before it.
+
+    Raises:
+        OutcomeError: Metric, value or unit are not valid.
+    """
+    number = checked_value(metric, value)
+    raw = canonical(unit)
+    if raw is None:
+        raise OutcomeError(
+            f"The unit of the outcome is {unit!r:.60}. A unit is a non-empty text, a number, bytes, a UUID or a tuple of these. "
+            "Pass what the rollout's unit= finds in a call."
+        )
+    digest = hash_(raw)
+    return RecordedEvent(
+        rollout=rollout,
+        metric=metric,
+        value=number,
+        time_s=time_s,
+        bucket=bucket_of(digest),
+        unit=pseudonym(digest),
+    )

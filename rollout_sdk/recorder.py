@@ -1,0 +1,183 @@
+"""The recorder: one background thread that takes facts from callers and hands them on in batches.
+
+A caller pays one `SimpleQueue.put`. The queue is bounded: when it is full, facts are dropped and counted; nobody waits.
+The thread starts with the first fact of a process and again after a fork.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from attrs import frozen
+
+from rollout_sdk.forking import renew_after_fork
+from rollout_sdk.plugins import Failed
+
+__all__ = ["Fault", "Recorder"]
+
+_MOST_WAITING = 10_000
+_SUSPICIOUS_BACKLOG = 1_000
+_MOST_AT_ONCE = 1_000
+_GATHER_S = 0.02
+_IDLE_S = 0.5
+
+
+@frozen
+class Fault:
+    """A collaborator failed: what, and with which class of exception."""
+
+    what: str
+    error: str
+
+
+class _Flush:
+    """A mark in the queue: everything before it has been delivered when it is set."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+
+
+class Recorder:
+    """Delivers facts in the background."""
+
+    on_close: Callable[[float], None] | None = None
+    """Called first when closing, with the seconds it may take: ends what still produces facts."""
+
+    def __init__(
+        self,
+        deliver: Callable[[list[Any]], None],
+        *,
+        failed: Failed,
+        tick: Callable[[], None],
+        exit_deadline_s: float = 1.0,
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            deliver: Takes a batch of facts, in order, in the recorder's thread.
+            failed: Told of every fault; must not come back here from this thread for ever.
+            tick: Called about twice a second while the thread runs.
+            exit_deadline_s: Seconds that closing may take.
+        """
+        self._hand_over = deliver
+        self._failed = failed
+        self._tick = tick
+        self._exit_deadline_s = exit_deadline_s
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Start afresh: no thread, an empty queue, nothing dropped."""
+        self._queue: SimpleQueue[Any] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._dropped = itertools.count()
+        self._pid = os.getpid()
+        self._closed = False
+
+    @property
+    def dropped(self) -> int:
+        """Facts that were lost because the queue was full or the recorder closed."""
+        return int(self._dropped.__reduce__()[1][0])
+
+    @property
+    def waiting(self) -> int:
+        """Facts not yet delivered."""
+        return self._queue.qsize()
+
+    def put(self, fact: Any) -> None:
+        """Take a fact; never blocks and never raises."""
+        waiting = self._queue.qsize()
+        if waiting > _SUSPICIOUS_BACKLOG:
+            # A fork in C code (uWSGI) skips Python's hooks and leaves the queue without its thread.
+            if self._pid != os.getpid():
+                self.renew()
+            if waiting >= _MOST_WAITING:
+                next(self._dropped)
+                return
+        if self._closed:
+            next(self._dropped)
+            return
+        self._queue.put(fact)
+        if self._thread is None:
+            self._start()
+
+    def _start(self) -> None:
+        # Only tried, never waited for: a signal handler may call us while this very thread holds it.
+        if not self._starting.acquire(blocking=False):
+            return
+        try:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="rollout-recorder", daemon=True)
+                thread.start()
+                self._thread = thread
+                # Registered at first use, so that it runs before the exit hook of a telemetry SDK set up earlier.
+                atexit.unregister(self.close)
+                atexit.register(self.close)
+        # No thread to be had now: the facts wait, and the next one tries again.
+        except RuntimeError:
+            pass
+        finally:
+            self._starting.release()
+
+    def _run(self) -> None:
+        queue = self._queue
+        last_tick = 0.0
+        while not self._closed or queue.qsize():
+            try:
+                batch = [queue.get(timeout=_IDLE_S)]
+            except Empty:
+                batch = []
+            else:
+                # One wake-up for many facts: waking for each would cost the callers the interpreter lock.
+                if not self._closed and not isinstance(batch[0], _Flush) and queue.qsize() < _MOST_AT_ONCE:
+                    time.sleep(_GATHER_S)
+                with suppress(Empty):
+                    while len(batch) < _MOST_AT_ONCE:
+                        batch.append(queue.get_nowait())
+            self._deliver(batch)
+            if time.monotonic() - last_tick >= _IDLE_S:
+                last_tick = time.monotonic()
+                self._guarded("tick", self._tick)
+
+    def _deliver(self, batch: list[Any]) -> None:
+        facts = [fact for fact in batch if not isinstance(fact, _Flush)]
+        if facts:
+            self._guarded("recorder", lambda: self._hand_over(facts))
+        for fact in batch:
+            if isinstance(fact, _Flush):
+                fact.done.set()
+
+    def _guarded(self, name: str, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except (Exception, SystemExit) as error:
+            self._failed(name, error)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until everything put so far has been delivered; False when the time was not enough."""
+        if self._thread is None or not self._thread.is_alive():
+            return self._queue.qsize() == 0
+        mark = _Flush()
+        self._queue.put(mark)
+        return mark.done.wait(timeout_s)
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Take nothing more, and deliver what waits within so many seconds (the exit deadline)."""
+        deadline = time.monotonic() + (self._exit_deadline_s if timeout_s is None else timeout_s)
+        atexit.unregister(self.close)
+        if self.on_close is not None:
+            self._guarded("close", lambda: self.on_close and self.on_close((deadline - time.monotonic()) / 2))
+        self._closed = True
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            self._queue.put(_Flush())
+            thread.join(max(0.0, deadline - time.monotonic()))

@@ -1,0 +1,271 @@
+"""The facts of a rollout as frozen values: what was decided, run, compared, observed and changed.
+
+Hooks receive these and nothing else. Each hook takes one object, so that a new field breaks nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, Literal, TypeVar
+
+from attrs import field, frozen
+
+__all__ = [
+    "EXCLUDED_REASONS",
+    "Comparison",
+    "Decision",
+    "Merged",
+    "RecordedEvent",
+    "Routed",
+    "RoutedEvent",
+    "Run",
+    "ShadowEnd",
+    "ShadowedEvent",
+    "TransitionAction",
+    "TransitionedEvent",
+]
+
+R = TypeVar("R")
+
+EXCLUDED_REASONS = frozenset({"override", "holdout", "layer", "no_unit", "disabled", "aborted", "nested", "error"})
+"""Reasons that are not the strategy's own randomisation; such calls are recorded and never analysed."""
+
+ShadowEnd = Literal[
+    "ok",
+    "error",
+    "timeout",
+    "cancelled",
+    "abandoned",
+    "dropped_full",
+    "dropped_too_large",
+    "dropped_stale",
+    "dropped_snapshot",
+    "dropped_start",
+    "dropped_closed",
+]
+"""How a submitted shadow run ended: every one ends in exactly one of these."""
+
+TransitionAction = Literal["start", "promote", "set_share", "pause", "resume", "abort"]
+
+
+@frozen
+class Decision:
+    """Which variant answers a call, which are shadowed, which are blended; why; with what probability.
+
+    A strategy fills `variant`, `reason`, `propensity`, `shadows` and `blend`; the controller adds the rest. Strategies
+    should build their few possible decisions once and return the same objects again.
+
+    Attributes:
+        variant: Name of the variant that answers; with `blend`, the name under which the blended answer is recorded.
+        reason: Why, as a short constant: "split" (randomised), "static" (the only possibility), or one of
+            `EXCLUDED_REASONS`. A strategy may use a word of its own for a rule of its own.
+        propensity: Probability, between 0 and 1, that this unit got this variant, before it was drawn.
+        shadows: Variants to run on the same input in the background; their output is never served.
+        blend: Variants that all run and whose outputs `rollout_merge` makes one answer of.
+        id: Self-describing id for outcomes; empty until the controller has made the call's own decision.
+        rollout: Key of the rollout.
+        strategy: Name of the strategy.
+        phase: Name of the period of constant shares.
+        share: Configured share of the variant in this phase, between 0 and 1; None where the strategy states none.
+        bucket: Statistics bucket of the unit, from 0 to 511.
+        time_s: Time of the call, in seconds since 1970.
+    """
+
+    variant: str
+    reason: str = "split"
+    propensity: float = 1.0
+    shadows: tuple[str, ...] = ()
+    blend: tuple[str, ...] = ()
+    id: str = ""
+    rollout: str = ""
+    strategy: str = ""
+    phase: str = ""
+    share: float | None = None
+    bucket: int = 0
+    time_s: float = 0.0
+
+
+@frozen
+class Routed(Generic[R]):
+    """What `controller.route(...)` returns: the value the caller would have had, and the decision behind it.
+
+    Attributes:
+        value: The model's answer (for generators, the stream).
+        decisions: The decisions taken: one, or with `batch=` one for each row in the rows' order.
+    """
+
+    value: R
+    decisions: tuple[Decision, ...]
+
+    @property
+    def decision(self) -> Decision:
+        """The decision, where there is exactly one; ValueError for a batch of several rows."""
+        (decision,) = self.decisions
+        return decision
+
+
+@frozen
+class Comparison:
+    """What a comparison of two outputs for one input found.
+
+    Attributes:
+        match: Whether the two are the same for this comparator.
+        difference: How far apart they are, where that has a meaning; 0 is equal, and the unit is the comparator's.
+        reason: Why they differ, as a short constant such as "type", "length" or "value".
+        name: Name of the comparator.
+    """
+
+    match: bool
+    difference: float | None = None
+    reason: str | None = None
+    name: str = "default"
+
+
+@frozen
+class Merged:
+    """One answer made of several variants' outputs.
+
+    Attributes:
+        value: What the caller is given.
+        items: Key of each shown item, in order of position.
+        teams: Who gets the credit for each item: a variant's name, or None where both agree (neutral).
+    """
+
+    value: Any
+    items: tuple[Any, ...] = ()
+    teams: tuple[str | None, ...] = ()
+
+
+@frozen
+class Run:
+    """One run of one variant on the caller's path.
+
+    Attributes:
+        variant: Name of the variant.
+        duration_s: Wall time in seconds; for a stream until its last item.
+        error: Class name of the exception, or None.
+        first_item_s: For a stream, seconds until its first item.
+    """
+
+    variant: str
+    duration_s: float
+    error: str | None = None
+    first_item_s: float | None = None
+
+
+@frozen
+class RoutedEvent:
+    """A call was decided and answered: what was decided, and how it went.
+
+    Attributes:
+        decision: The decision, with its id.
+        served: Name of the variant whose answer the caller got; differs from `decision.variant` after a fallback.
+        runs: The runs on the caller's path, in order.
+        error: Class name of the exception that the caller got, or None.
+        unit: Pseudonym of the unit, 16 hexadecimal digits of a keyed hash; None when the call is its own unit.
+        items: Pseudonyms of the shown items of a blended answer, in order.
+        teams: Team of each shown item; None is neutral.
+        closed_early: The caller closed the stream, or was cancelled, before the end.
+        control: Name of the control.
+        excluded: Whether the call must not be analysed: its reason is not the strategy's own, or a blend failed.
+        context: The caller's context variables, when something that reads them listens.
+    """
+
+    decision: Decision
+    served: str
+    runs: tuple[Run, ...]
+    error: str | None = None
+    unit: str | None = None
+    items: tuple[str, ...] = ()
+    teams: tuple[str | None, ...] = ()
+    closed_early: bool = False
+    control: str = "control"
+    excluded: bool = False
+    context: Any = field(default=None, eq=False, repr=False)
+
+
+@frozen
+class ShadowedEvent:
+    """A shadow run ended.
+
+    Attributes:
+        decision: The decision of the call that it shadowed.
+        variant: Name of the variant that ran in the background.
+        end: How it ended.
+        duration_s: Seconds it ran; None when it never started.
+        wait_s: Seconds it waited in the queue.
+        error: Class name of the exception, or None.
+        comparison: How its output compares with the control's; None when there was nothing to compare.
+        unit: As in `RoutedEvent`.
+        excluded: As in `RoutedEvent`.
+    """
+
+    decision: Decision
+    variant: str
+    end: ShadowEnd
+    duration_s: float | None = None
+    wait_s: float | None = None
+    error: str | None = None
+    comparison: Comparison | None = None
+    unit: str | None = None
+    excluded: bool = False
+
+
+@frozen
+class RecordedEvent:
+    """An outcome was recorded.
+
+    Attributes:
+        rollout: Key of the rollout.
+        metric: Name of the metric.
+        value: The measured value.
+        time_s: When it was measured, in seconds since 1970.
+        decision_id: The decision it belongs to, or None when it was recorded for a unit.
+        phase: Phase at decision time, read from the id.
+        variant: Variant at decision time, read from the id.
+        bucket: Bucket of the unit, read from the id or hashed from the unit.
+        unit: Pseudonym of the unit, when it was recorded for one.
+        item: Pseudonym of the item, for credit in a blended answer.
+    """
+
+    rollout: str
+    metric: str
+    value: float
+    time_s: float
+    decision_id: str | None = None
+    phase: str | None = None
+    variant: str | None = None
+    bucket: int | None = None
+    unit: str | None = None
+    item: str | None = None
+
+
+@frozen
+class TransitionedEvent:
+    """A rollout changed its phase or status.
+
+    Attributes:
+        rollout: Key of the rollout.
+        strategy: Name of the strategy.
+        action: What was done.
+        status: Status after it.
+        revision: Number of transitions so far; 0 is the start.
+        from_phase: Name of the phase before, or None at the start.
+        to_phase: Name of the phase after.
+        shares: Configured share of every variant after it, the control included.
+        actor: Who did it.
+        reason: Why.
+        time_s: When, in seconds since 1970.
+    """
+
+    rollout: str
+    strategy: str
+    action: TransitionAction
+    status: str
+    revision: int
+    from_phase: str | None
+    to_phase: str
+    shares: Mapping[str, float]
+    actor: str
+    reason: str
+    time_s: float

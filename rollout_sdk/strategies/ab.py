@@ -1,0 +1,43 @@
+"""A/B test: a randomised split that stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from attrs import field, frozen
+
+from rollout_sdk.assignment import Phase, RouteRequest, Share, parse_share
+from rollout_sdk.records import Decision
+from rollout_sdk.strategies.shares import by_split, make_phase
+
+__all__ = ["ABTest", "rollout_strategies"]
+
+
+@frozen
+class ABTest:
+    """Each unit gets one variant, at random and for good: `ABTest(0.1)`, `ABTest("10%")`, `ABTest({"v2": 0.1, "v3": 0.1})`.
+
+    Without a unit, each call is drawn anew.
+
+    Attributes:
+        shares: Share of the candidate, or of each candidate by name; the control gets the rest.
+        shadow: Share of the control's calls on which the candidates also run in the background.
+    """
+
+    name = "ab"
+
+    shares: Share | Mapping[str, Share] = 0.5
+    shadow: Share = field(default=0.0, kw_only=True, converter=lambda share: parse_share(share, "shadow share of ABTest"))
+
+    def rollout_phases(self, control: str, candidates: tuple[str, ...]) -> Sequence[Phase]:
+        """One phase, for ever."""
+        return [make_phase(self.shares, control, candidates, "ABTest")]
+
+    def rollout_route(self, request: RouteRequest) -> Decision:
+        """The variant in whose lane the unit lies."""
+        return by_split(request, self.shadow)  # type: ignore[arg-type]
+
+
+def rollout_strategies() -> Mapping[str, type]:
+    """The strategy of this module, by its name."""
+    return {"ab": ABTest}

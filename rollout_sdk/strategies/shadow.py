@@ -1,0 +1,40 @@
+"""Shadow test: the candidate sees live traffic, and nobody sees the candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from attrs import field, frozen
+
+from rollout_sdk.assignment import Phase, RouteRequest, Share, parse_share
+from rollout_sdk.records import Decision
+
+__all__ = ["Shadow", "rollout_strategies"]
+
+
+@frozen
+class Shadow:
+    """The control answers every call; on a share of the calls every candidate runs as well, in the background.
+
+    Attributes:
+        rate: Share of the calls that are shadowed, drawn for each call.
+    """
+
+    name = "shadow"
+
+    rate: Share = field(default=0.1, converter=lambda share: parse_share(share, "rate of Shadow"))
+
+    def rollout_phases(self, control: str, candidates: tuple[str, ...]) -> Sequence[Phase]:
+        """One phase in which no candidate serves anybody."""
+        return [Phase("shadow", dict.fromkeys(candidates, 0.0), control)]
+
+    def rollout_route(self, request: RouteRequest) -> Decision:
+        """The control, and sometimes shadows."""
+        if request.draw < self.rate:  # type: ignore[operator]
+            return request.phase.split.decide_shadowed(request.point)
+        return request.phase.split.decide(request.point)
+
+
+def rollout_strategies() -> Mapping[str, type]:
+    """The strategy of this module, by its name."""
+    return {"shadow": Shadow}

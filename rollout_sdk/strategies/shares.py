@@ -1,0 +1,49 @@
+"""What strategies with shares have in common: reading the shares, naming the phase, deciding by the split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rollout_sdk.assignment import Phase, RouteRequest, Share, parse_share, phase_label
+from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.records import Decision
+
+__all__ = ["by_split", "make_phase"]
+
+
+def make_phase(shares: Share | Mapping[str, Share], control: str, candidates: tuple[str, ...], owner: str) -> Phase:
+    """A phase with a share for every candidate.
+
+    Args:
+        shares: One share, where there is one candidate, or a share for each by name.
+        control: Name of the control.
+        candidates: Names of the candidates.
+        owner: What the shares belong to, for the error: "ABTest".
+
+    Raises:
+        ConfigurationError: A candidate has no share, a share has no candidate, or they add up to more than 100 %.
+    """
+    if not isinstance(shares, Mapping):
+        if len(candidates) != 1:
+            raise ConfigurationError(
+                f"{owner} has one share, {shares!r}, for {len(candidates)} candidates: {', '.join(candidates)}. "
+                f"Each candidate needs its own. Write {{{', '.join(f'{name!r}: ...' for name in candidates)}}}."
+            )
+        shares = {candidates[0]: shares}
+    unknown = [name for name in shares if name not in candidates]
+    missing = [name for name in candidates if name not in shares]
+    if unknown or missing:
+        found = f"gives a share to {unknown[0]!r}, which is no candidate" if unknown else f"gives no share to {missing[0]!r}"
+        raise ConfigurationError(
+            f"{owner} {found}. Every candidate has one share, and the control ({control!r}) gets the rest. "
+            f"The candidates are: {', '.join(candidates)}."
+        )
+    parsed = {name: parse_share(shares[name], f"share of {name!r} in {owner}") for name in candidates}
+    return Phase(phase_label(parsed), parsed, control)
+
+
+def by_split(request: RouteRequest, shadow: float) -> Decision:
+    """The decision by the phase's split; of the calls that the control answers, a share `shadow` is shadowed."""
+    if shadow and request.draw < shadow:
+        return request.phase.split.decide_shadowed(request.point)
+    return request.phase.split.decide(request.point)

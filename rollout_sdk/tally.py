@@ -1,0 +1,72 @@
+"""Running counts of a rollout, kept by the one recorder thread: exact without a lock, constant in memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from attrs import Factory, define
+
+from rollout_sdk.records import Decision, RecordedEvent, ShadowedEvent, TransitionedEvent
+
+__all__ = ["Tally"]
+
+
+@define
+class Tally:
+    """What happened to one rollout in this process.
+
+    Attributes:
+        decisions: Calls by (phase, variant, reason, excluded).
+        errors: Failed runs by (variant, error type).
+        fallbacks: Calls that the control answered in place of the variant, by (variant, error type).
+        shadows: Ends of shadow runs by (variant, end).
+        comparisons: Shadow comparisons by (variant, comparator, match).
+        outcomes: Recorded outcomes by metric.
+        transitions: Changes by action.
+    """
+
+    decisions: Counter[tuple[str, str, str, bool]] = Factory(Counter)
+    errors: Counter[tuple[str, str]] = Factory(Counter)
+    fallbacks: Counter[tuple[str, str]] = Factory(Counter)
+    shadows: Counter[tuple[str, str]] = Factory(Counter)
+    comparisons: Counter[tuple[str, str, bool]] = Factory(Counter)
+    outcomes: Counter[str] = Factory(Counter)
+    transitions: Counter[str] = Factory(Counter)
+
+    def add_call(
+        self,
+        decision: Decision,
+        phase: str,
+        served: str,
+        runs: Sequence[tuple[str, float, str | None, float | None]],
+        *,
+        excluded: bool,
+    ) -> None:
+        """Count one call."""
+        self.decisions[phase, decision.variant, decision.reason, excluded] += 1
+        for variant, _, error, _ in runs:
+            if error is not None:
+                self.errors[variant, error] += 1
+        if served != decision.variant and not decision.blend and runs:
+            self.fallbacks[decision.variant, runs[0][2] or "_OTHER"] += 1
+
+    def add(self, event: object) -> None:
+        """Count an event that is no call."""
+        if isinstance(event, ShadowedEvent):
+            self.shadows[event.variant, event.end] += 1
+            if event.comparison is not None:
+                self.comparisons[event.variant, event.comparison.name, event.comparison.match] += 1
+        elif isinstance(event, RecordedEvent):
+            self.outcomes[event.metric] += 1
+        elif isinstance(event, TransitionedEvent):
+            self.transitions[event.action] += 1
+
+    def realised(self, phase: str) -> dict[str, float]:
+        """Share of every variant among the analysed calls of a phase."""
+        counts: Counter[str] = Counter()
+        for (name, variant, _, excluded), number in list(self.decisions.items()):
+            if name == phase and not excluded:
+                counts[variant] += number
+        total = counts.total()
+        return {variant: number / total for variant, number in counts.items()}

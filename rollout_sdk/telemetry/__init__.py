@@ -1,0 +1,5 @@
+"""Telemetry: spans, metrics and log events of every rollout, through the application's own OpenTelemetry and structlog."""
+
+from rollout_sdk.telemetry.settings import Telemetry
+
+__all__ = ["Telemetry"]

@@ -1,0 +1,78 @@
+"""The names of the telemetry contract, in one place. Semantic conventions 1.44.0 for `feature_flag.*`, `code.*`, `error.*`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__: list[str] = []
+
+SCOPE: Final = "rollout_sdk"
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
+PROVIDER: Final = "rollout_sdk"
+
+KEY: Final = "feature_flag.key"
+VARIANT: Final = "feature_flag.result.variant"
+REASON: Final = "feature_flag.result.reason"
+PROVIDER_NAME: Final = "feature_flag.provider.name"
+VERSION: Final = "feature_flag.version"
+EVALUATION_EVENT: Final = "feature_flag.evaluation"
+EVALUATION_ERROR: Final = "feature_flag.error.message"
+FUNCTION_NAME: Final = "code.function.name"
+ERROR_TYPE: Final = "error.type"
+
+DECISION_ID: Final = "rollout.decision.id"
+BUCKET: Final = "rollout.decision.bucket"
+PROPENSITY: Final = "rollout.decision.propensity"
+STRATEGY: Final = "rollout.strategy.name"
+ROLE: Final = "rollout.variant.role"
+PHASE: Final = "rollout.phase.name"
+PHASE_PREVIOUS: Final = "rollout.phase.previous"
+FALLBACK_VARIANT: Final = "rollout.fallback.variant"
+FALLBACK_EVENT: Final = "rollout.fallback"
+BATCH_SIZE: Final = "rollout.batch.size"
+BATCH_VARIANTS: Final = "rollout.batch.variants"
+INTERLEAVE_VARIANTS: Final = "rollout.interleave.variants"
+INTERLEAVE_CONTRIBUTIONS: Final = "rollout.interleave.contributions"
+INTERLEAVE_SIZE: Final = "rollout.interleave.size"
+SHADOW_MODE: Final = "rollout.shadow.mode"
+SHADOW_WAIT: Final = "rollout.shadow.wait"
+SHADOW_END: Final = "rollout.shadow.end"
+ORIGIN_TRACE: Final = "rollout.shadow.origin.trace_id"
+ORIGIN_SPAN: Final = "rollout.shadow.origin.span_id"
+LINK_TYPE: Final = "rollout.link.type"
+COMPARISON_NAME: Final = "rollout.comparison.name"
+COMPARISON_MATCH: Final = "rollout.comparison.match"
+COMPARISON_DIFFERENCE: Final = "rollout.comparison.difference"
+TRANSITION_ACTION: Final = "rollout.transition.action"
+TRANSITION_REASON: Final = "rollout.transition.reason"
+WEIGHT_EVENT: Final = "rollout.weight"
+WEIGHT: Final = "rollout.variant.weight"
+WEIGHT_PREVIOUS: Final = "rollout.variant.weight.previous"
+DROP_REASON: Final = "rollout.drop.reason"
+
+CALL_DURATION: Final = "rollout.call.duration"
+DECISIONS: Final = "rollout.decisions"
+FALLBACKS: Final = "rollout.fallbacks"
+COMPARISONS: Final = "rollout.comparisons"
+SHADOW_DROPPED: Final = "rollout.shadow.dropped"
+TRANSITIONS: Final = "rollout.transitions"
+DURATION_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+FLAG_REASONS: Final = {
+    "split": "split",
+    "static": "static",
+    "override": "targeting_match",
+    "holdout": "targeting_match",
+    "layer": "targeting_match",
+    "no_unit": "default",
+    "disabled": "disabled",
+    "aborted": "disabled",
+    "nested": "static",
+    "error": "error",
+}
+"""Our reasons in the words of the convention; a strategy's own word is a matched rule."""
+
+
+def flag_reason(reason: str) -> str:
+    """A decision's reason in the words of the feature-flag convention."""
+    return FLAG_REASONS.get(reason, "targeting_match")
