@@ -100,9 +100,9 @@ class RolloutController(Generic[P, R]):
     def _register(self) -> None:
         earlier = self._runtime.rollouts.get(self.key)
         if earlier is not None:
-            earlier._settings.check_same(self._settings)
+            earlier._settings.check_same(self._settings)  # noqa: SLF001 - one of our own
             # A module that is imported again goes on where it was.
-            self._state = earlier._state
+            self._state = earlier._state  # noqa: SLF001
         self._runtime.rollouts[self.key] = self
 
     def __repr__(self) -> str:
@@ -336,8 +336,8 @@ class RolloutController(Generic[P, R]):
             before = self._state
             if revision is not None and revision != before.revision:
                 raise ConflictError(
-                    f"{self.key!r} is at revision {before.revision}, not {revision}. Somebody else changed it since you looked. "
-                    "Look at status() again, then decide anew."
+                    f"{self.key!r} is at revision {before.revision}, not {revision}. "
+                    "Somebody else changed it since you looked. Look at status() again, then decide anew."
                 )
             after = change(before)
             if after is before:

@@ -74,7 +74,8 @@ def rollout(
             ("request.user.id"), or a callable with the function's own parameters. None: each call is its own unit.
         key: Name of the rollout; by default the function's module and name. Assignment depends on it.
         control_name: Name of the decorated function in every record.
-        missing_unit: What a call without its unit gets: the "control" (not analysed), a "random" variant, or an error ("raise").
+        missing_unit: What a call without its unit gets: the "control" (not analysed), a "random" variant, or an error
+            ("raise").
         batch: Parameter that holds a list of rows (or several, split alike): each row is decided for itself, each variant is
             called once with its rows, and results come back in the input's order. A `unit` that names a list gives each row
             its unit.
@@ -105,11 +106,12 @@ def rollout(
         bare = function.__func__ if isinstance(function, staticmethod | classmethod) else function
         if not callable(bare):
             raise ConfigurationError(
-                f"{bare!r:.60} cannot be decorated: it is not callable. A rollout needs a function. Decorate one."
+                f"{bare!r:.60} cannot be decorated: it is not callable. A rollout needs a function."
             )
         if hasattr(bare, "rollout") and isinstance(bare.rollout, RolloutController):
             raise ConfigurationError(
-                f"{bare.rollout.key!r} is decorated twice. A function is the control of one rollout. Pass all candidates to one."
+                f"{bare.rollout.key!r} is decorated twice. A function is the control of one rollout. "
+                "Pass all candidates to one."
             )
         settings = Settings(
             key=_default_key(bare) if key is None else key,

@@ -93,14 +93,16 @@ class Settings:
         check_name(self.control_name, f"control's name in {self.key!r}")
         if not self.candidates:
             raise ConfigurationError(
-                f"{self.key!r} has no candidate. A rollout compares the control with at least one. Pass candidate=f or candidates={{...}}."
+                f"{self.key!r} has no candidate. A rollout compares the control with at least one. "
+                "Pass candidate=f or candidates={...}."
             )
         for name in self.candidates:
             check_name(name, f"name of a candidate of {self.key!r}")
             if name in (self.control_name, INTERLEAVED):
                 taken = "the control's" if name == self.control_name else "that of blended answers"
                 raise ConfigurationError(
-                    f"A candidate of {self.key!r} is named {name!r}, and so is {taken}. Names tell variants apart in every record. "
+                    f"A candidate of {self.key!r} is named {name!r}, and so is {taken}. "
+                    "Names tell variants apart in every record. "
                     "Choose another name, or set control_name=."
                 )
 
@@ -121,7 +123,8 @@ class Settings:
         if why is not None:
             raise SignatureError(
                 f"Candidate {name!r} of {self.key!r} cannot be called as the control is: {why}. "
-                "Every call of the control must be possible for every candidate. Give it the control's parameters, or *args and **kwargs."
+                "Every call of the control must be possible for every candidate. "
+                "Give it the control's parameters, or *args and **kwargs."
             )
 
     def _check_choices(self) -> None:
@@ -131,7 +134,7 @@ class Settings:
         ):
             if value not in allowed:
                 raise ConfigurationError(
-                    f"{option}={value!r:.60} of {self.key!r} is unknown. It must be one of {', '.join(allowed)}."
+                    f"{option}={value!r:.60} of {self.key!r} is unknown. It must be one of: {', '.join(allowed)}."
                 )
         if not callable(self.isolate) and self.isolate not in ("auto", "none", "deepcopy"):
             raise ConfigurationError(

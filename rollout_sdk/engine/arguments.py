@@ -55,7 +55,8 @@ def parameter(name: str, signature: Signature | None, owner: str, option: str) -
             return lambda _args, kwargs: kwargs.get(name)
         known = ", ".join(parameters) or "none"
         raise ConfigurationError(
-            f"{option}={name!r} names no parameter of {owner!r}. It must be one of the function's own. Its parameters are: {known}."
+            f"{option}={name!r} names no parameter of {owner!r}. It must be one of the function's own. "
+            f"Its parameters are: {known}."
         )
     default = None if found.default is Parameter.empty else found.default
     positional = found.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)

@@ -1,0 +1,327 @@
+"""The report of a journal: what was configured, what happened, what was measured. It describes; it decides nothing.
+
+No p-value is here: one that is looked at again and again is wrong. Intervals are for one look, with the unit as the cluster, and
+phases are never pooled.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from array import array
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from attrs import asdict, frozen
+
+from rollout_sdk.analysis.gather import Arm, Credit, Gathered, ShadowArm, Sums, gather
+from rollout_sdk.journal import read_journal
+from rollout_sdk.stats import Estimate, ratio_of_sums
+
+__all__ = ["Latency", "MetricReport", "PhaseReport", "Preference", "Report", "RolloutReport", "ShadowReport", "VariantReport", "summarise"]
+
+
+@frozen
+class Latency:
+    """Durations of runs, in seconds; None where there were none."""
+
+    runs: int
+    p50_s: float | None
+    p95_s: float | None
+    p99_s: float | None
+
+
+@frozen
+class MetricReport:
+    """One metric of one variant in one phase.
+
+    Attributes:
+        metric: Its name.
+        outcomes: How many were recorded.
+        per_call: Sum of values by calls; a call without an outcome counts as 0 (clicks, purchases).
+        per_outcome: Mean of the recorded values (ratings, correctness where each call has a label).
+    """
+
+    metric: str
+    outcomes: int
+    per_call: Estimate
+    per_outcome: Estimate
+
+
+@frozen
+class VariantReport:
+    """One variant in one phase.
+
+    Attributes:
+        variant: Its name.
+        calls: Analysed calls.
+        units: Units that made them.
+        share_configured: Configured share; None where the strategy states none.
+        share_of_calls: Realised share of the phase's calls.
+        share_of_units: Realised share of the phase's units.
+        errors: Failed calls by type, charged to the assigned variant.
+        error_rate: Failed calls by calls.
+        fallbacks: Calls that the control answered instead.
+        closed_early: Streams left before their end.
+        latency: By the variant that ran: one, or for a blended answer several.
+        metrics: The recorded metrics.
+    """
+
+    variant: str
+    calls: int
+    units: int
+    share_configured: float | None
+    share_of_calls: float
+    share_of_units: float
+    errors: Mapping[str, int]
+    error_rate: float
+    fallbacks: int
+    closed_early: int
+    latency: Mapping[str, Latency]
+    metrics: tuple[MetricReport, ...]
+
+
+@frozen
+class ShadowReport:
+    """One candidate's shadow runs in one phase.
+
+    Attributes:
+        variant: Its name.
+        planned: Runs that decisions asked for.
+        ends: How they ended.
+        completeness: Share of the planned runs that came back; agreement speaks of these only.
+        compared: Runs that were compared.
+        agreement: Share of the compared runs that matched.
+        difference: Mean difference, where the comparator gave one.
+        reasons: Mismatches by why.
+        errors: Failed runs by type.
+        latency: Durations of the runs that came back.
+    """
+
+    variant: str
+    planned: int
+    ends: Mapping[str, int]
+    completeness: float | None
+    compared: int
+    agreement: Estimate
+    difference: Estimate
+    reasons: Mapping[str, int]
+    errors: Mapping[str, int]
+    latency: Latency
+
+
+@frozen
+class Preference:
+    """What clicks in interleaved lists say of a candidate against the control (Chapelle et al., TOIS 2012).
+
+    Attributes:
+        candidate: Its name.
+        metric: What was counted: "click".
+        lists: Lists shown.
+        wins: Lists in which the candidate's items got more.
+        losses: Lists in which the control's did.
+        ties: The others; lists without any click among them.
+        preference: (wins + ties / 2) / lists - 1/2: above 0, users prefer the candidate.
+    """
+
+    candidate: str
+    metric: str
+    lists: int
+    wins: int
+    losses: int
+    ties: int
+    preference: Estimate
+
+
+@frozen
+class PhaseReport:
+    """One period of constant shares."""
+
+    phase: str
+    first_s: float | None
+    last_s: float | None
+    variants: tuple[VariantReport, ...]
+    shadows: tuple[ShadowReport, ...]
+    preferences: tuple[Preference, ...]
+
+
+@frozen
+class RolloutReport:
+    """One rollout."""
+
+    rollout: str
+    strategy: str
+    status: str
+    control: str
+    phases: tuple[PhaseReport, ...]
+    transitions: tuple[Mapping[str, Any], ...]
+    excluded: Mapping[str, int]
+    problems: Mapping[str, int]
+
+
+@frozen
+class Report:
+    """A journal, reported.
+
+    Attributes:
+        folder: Where it is.
+        files: How many files were read.
+        lines: How many lines.
+        skipped: Lines that could not be read, by why.
+        lost: Facts that writers had to drop.
+        rollouts: The rollouts, by key.
+    """
+
+    folder: str
+    files: int
+    lines: int
+    skipped: Mapping[str, int]
+    lost: int
+    rollouts: tuple[RolloutReport, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain values, for JSON."""
+        return asdict(self)
+
+
+def _quantile(ordered: array[float], q: float) -> float:
+    """The q-quantile of sorted values, linear between neighbours (Hyndman and Fan, type 7)."""
+    position = (len(ordered) - 1) * q
+    low = math.floor(position)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+
+
+def _latency(values: Iterable[float]) -> Latency:
+    ordered = array("d", sorted(values))
+    if not ordered:
+        return Latency(0, None, None, None)
+    return Latency(len(ordered), _quantile(ordered, 0.5), _quantile(ordered, 0.95), _quantile(ordered, 0.99))
+
+
+def _metric(metric: str, sums: Sums, arm: Arm) -> MetricReport:
+    nothing = (0.0, 0.0)
+    per_call = ((sums.get(unit, nothing)[0], calls) for unit, calls in arm.units.items())
+    return MetricReport(
+        metric,
+        int(sum(count for _, count in sums.values())),
+        ratio_of_sums(per_call),
+        ratio_of_sums((total, count) for total, count in sums.values()),
+    )
+
+
+def _variant(variant: str, arm: Arm, configured: float | None, calls: int, units: int) -> VariantReport:
+    own = arm.units.total()
+    return VariantReport(
+        variant=variant,
+        calls=own,
+        units=len(arm.units),
+        share_configured=configured,
+        share_of_calls=own / calls,
+        share_of_units=len(arm.units) / units,
+        errors=dict(arm.errors),
+        error_rate=arm.errors.total() / own,
+        fallbacks=arm.fallbacks,
+        closed_early=arm.closed_early,
+        latency={ran: _latency(values) for ran, values in arm.latency_s.items()},
+        metrics=tuple(_metric(metric, sums, arm) for metric, sums in sorted(arm.outcomes.items())),
+    )
+
+
+def _shadow(variant: str, arm: ShadowArm) -> ShadowReport:
+    # A run whose decision is in a file that is gone was planned, too.
+    planned = max(arm.planned, arm.ends.total())
+    returned = arm.ends["ok"] + arm.ends["error"]
+    return ShadowReport(
+        variant=variant,
+        planned=planned,
+        ends=dict(arm.ends),
+        completeness=returned / planned if planned else None,
+        compared=int(sum(count for _, count in arm.matches.values())),
+        agreement=ratio_of_sums((total, count) for total, count in arm.matches.values()),
+        difference=ratio_of_sums((total, count) for total, count in arm.differences.values()),
+        reasons=dict(arm.reasons),
+        errors=dict(arm.errors),
+        latency=_latency(arm.latency_s),
+    )
+
+
+def _preferences(arm: Arm) -> list[Preference]:
+    preferences = []
+    candidates = sorted({candidate for candidate, _ in arm.credit})
+    metrics = sorted({metric for _, metric in arm.credit if metric})
+    for candidate in candidates:
+        shown = arm.credit[candidate, ""]
+        for metric in metrics:
+            credit = arm.credit.get((candidate, metric), Credit())
+            lists = shown.ties
+            # Half the sum of (+1, 0, -1), because a preference runs from -1/2 to 1/2.
+            by_unit = ((credit.by_unit.get(unit, (0.0, 0.0))[0] / 2, count) for unit, (_, count) in shown.by_unit.items())
+            preferences.append(
+                Preference(
+                    candidate=candidate,
+                    metric=metric,
+                    lists=lists,
+                    wins=credit.wins,
+                    losses=credit.losses,
+                    ties=lists - credit.wins - credit.losses,
+                    preference=ratio_of_sums(by_unit),
+                )
+            )
+    return preferences
+
+
+def _phase_order(phase: str) -> tuple[int, str]:
+    number, _, _ = phase.partition(":")
+    return (int(number) if number.isdigit() else -1, phase)
+
+
+def _phase(phase: str, gathered: Gathered) -> PhaseReport:
+    arms = {variant: arm for (name, variant), arm in gathered.arms.items() if name == phase and arm.units}
+    shares = gathered.shares.get(phase, {})
+    calls = sum(arm.units.total() for arm in arms.values())
+    units = sum(len(arm.units) for arm in arms.values())
+    order = sorted(arms, key=lambda variant: (variant != gathered.control, variant))
+    span = gathered.spans.get(phase, [None, None])
+    return PhaseReport(
+        phase=phase,
+        first_s=span[0],
+        last_s=span[1],
+        variants=tuple(
+            _variant(variant, arms[variant], shares.get(variant, arms[variant].share), calls, units) for variant in order
+        ),
+        shadows=tuple(_shadow(variant, arm) for (name, variant), arm in sorted(gathered.shadows.items()) if name == phase),
+        preferences=tuple(preference for variant in order for preference in _preferences(arms[variant])),
+    )
+
+
+def _rollout(key: str, gathered: Gathered) -> RolloutReport:
+    seen = {phase for phase, _ in (*gathered.arms, *gathered.shadows)}
+    return RolloutReport(
+        rollout=key,
+        strategy=gathered.strategy,
+        status=gathered.status,
+        control=gathered.control,
+        phases=tuple(_phase(phase, gathered) for phase in sorted(seen, key=_phase_order)),
+        transitions=tuple(gathered.transitions),
+        excluded=dict(gathered.excluded),
+        problems={why: number for why, number in gathered.problems.items() if number},
+    )
+
+
+def summarise(folder: str | os.PathLike[str]) -> Report:
+    """The report of the journal in a folder.
+
+    Raises:
+        ConfigurationError: There is no such folder.
+    """
+    journal = read_journal(folder)
+    rollouts, lost = gather(journal)
+    return Report(
+        folder=str(folder),
+        files=len(journal.files),
+        lines=journal.lines,
+        skipped=dict(journal.skipped),
+        lost=lost,
+        rollouts=tuple(_rollout(key, gathered) for key, gathered in rollouts.items()),
+    )

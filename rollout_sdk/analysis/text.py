@@ -1,0 +1,168 @@
+"""The report as text for a terminal: plain, aligned, and readable in a log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+from rollout_sdk.analysis.summary import Latency, PhaseReport, Preference, Report, RolloutReport, ShadowReport, VariantReport
+from rollout_sdk.stats import Estimate
+
+__all__ = ["as_text"]
+
+_NONE = "-"
+
+
+def _table(rows: Sequence[Sequence[str]], indent: str) -> Iterator[str]:
+    """Rows as aligned columns; the first column to the left, the others to the right. The first row is the head."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for number, row in enumerate(rows):
+        cells = [cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        yield (indent + "  ".join(cells)).rstrip()
+        if number == 0:
+            yield indent + "  ".join("-" * width for width in widths)
+
+
+def _percent(share: float | None) -> str:
+    return _NONE if share is None else f"{share * 100:.2f} %"
+
+
+def _ms(seconds: float | None) -> str:
+    return _NONE if seconds is None else f"{seconds * 1000:,.3f}"
+
+
+def _number(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.4g}"
+
+
+def _estimate(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return f"{_number(estimate.mean)} [{_NONE}]"
+    return f"{_number(estimate.mean)} [{_number(estimate.low)}, {_number(estimate.high)}]"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number:,}" for name, number in sorted(counts.items())) or _NONE
+
+
+def _when(seconds: float | None) -> str:
+    return _NONE if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _latency_cells(latency: Latency) -> list[str]:
+    return [_ms(latency.p50_s), _ms(latency.p95_s), _ms(latency.p99_s)]
+
+
+def _variants(variants: Sequence[VariantReport]) -> Iterator[str]:
+    head = ["variant", "calls", "units", "share configured", "of calls", "of units", "errors", "fell back", "p50 ms", "p95 ms", "p99 ms"]
+    rows = [head]
+    for variant in variants:
+        several = len(variant.latency) > 1
+        own = variant.latency.get(variant.variant, Latency(0, None, None, None))
+        shares = map(_percent, (variant.share_configured, variant.share_of_calls, variant.share_of_units))
+        faults = [f"{sum(variant.errors.values()):,} ({_percent(variant.error_rate)})", f"{variant.fallbacks:,}"]
+        rows.append([variant.variant, f"{variant.calls:,}", f"{variant.units:,}", *shares, *faults, *_latency_cells(own)])
+        if several or variant.variant not in variant.latency:
+            rows.extend([f"  run of {ran}", *[""] * 7, *_latency_cells(latency)] for ran, latency in variant.latency.items())
+    yield from _table(rows, "    ")
+    for variant in variants:
+        if variant.errors:
+            yield f"    errors of {variant.variant}: {_counts(variant.errors)}"
+
+
+def _metrics(variants: Sequence[VariantReport]) -> Iterator[str]:
+    rows = [["metric", "variant", "outcomes", "mean per call [95 %]", "mean per outcome [95 %]"]]
+    metrics = sorted({metric.metric for variant in variants for metric in variant.metrics})
+    for name in metrics:
+        for variant in variants:
+            for metric in variant.metrics:
+                if metric.metric == name:
+                    cells = [f"{metric.outcomes:,}", _estimate(metric.per_call), _estimate(metric.per_outcome)]
+                    rows.append([name, variant.variant, *cells])
+    if len(rows) > 1:
+        yield ""
+        yield from _table(rows, "    ")
+
+
+def _shadows(shadows: Sequence[ShadowReport]) -> Iterator[str]:
+    if not shadows:
+        return
+    head = ["shadow", "planned", "came back", "compared", "agreement [95 %]", "difference [95 %]", "errors", "p50 ms", "p95 ms", "p99 ms"]
+    rows = [head]
+    for shadow in shadows:
+        came_back = f"{shadow.latency.runs:,} ({_percent(shadow.completeness)})"
+        cells = [f"{shadow.planned:,}", came_back, f"{shadow.compared:,}", _estimate(shadow.agreement), _estimate(shadow.difference)]
+        rows.append([shadow.variant, *cells, f"{sum(shadow.errors.values()):,}", *_latency_cells(shadow.latency)])
+    yield ""
+    yield from _table(rows, "    ")
+    for shadow in shadows:
+        lost = {end: number for end, number in shadow.ends.items() if end not in ("ok", "error")}
+        if lost:
+            yield f"    {shadow.variant} did not come back: {_counts(lost)}; agreement speaks of the runs that did"
+        if shadow.reasons:
+            yield f"    {shadow.variant} differed in: {_counts(shadow.reasons)}"
+        if shadow.errors:
+            yield f"    {shadow.variant} failed with: {_counts(shadow.errors)}"
+
+
+def _preferences(preferences: Sequence[Preference]) -> Iterator[str]:
+    if not preferences:
+        return
+    rows = [["preference for", "by", "lists", "won", "lost", "tied", "preference [95 %]"]]
+    for preference in preferences:
+        counts = [f"{number:,}" for number in (preference.lists, preference.wins, preference.losses, preference.ties)]
+        rows.append([preference.candidate, preference.metric, *counts, _estimate(preference.preference)])
+    yield ""
+    yield from _table(rows, "    ")
+    yield "    (from -0.5, all for the control, to 0.5, all for the candidate)"
+
+
+def _phase(phase: PhaseReport) -> Iterator[str]:
+    yield ""
+    yield f"  Phase {phase.phase}   {_when(phase.first_s)} to {_when(phase.last_s)} UTC"
+    if phase.variants:
+        yield from _variants(phase.variants)
+        yield from _metrics(phase.variants)
+    yield from _shadows(phase.shadows)
+    yield from _preferences(phase.preferences)
+
+
+def _rollout(rollout: RolloutReport) -> Iterator[str]:
+    yield ""
+    yield f"{rollout.rollout}: {rollout.strategy}, {rollout.status}"
+    for phase in rollout.phases:
+        yield from _phase(phase)
+    if rollout.transitions:
+        yield ""
+        for record in rollout.transitions:
+            who = f" by {record['actor']}" if record.get("actor") else ""
+            why = f": {record['reason']}" if record.get("reason") else ""
+            yield f"  {_when(record.get('t'))} UTC  {record['action']} to {record['to_phase']}{who}{why}"
+    if rollout.excluded:
+        yield f"  Calls not analysed: {_counts(rollout.excluded)}"
+    if rollout.problems:
+        yield f"  Outcomes not used: {_counts(rollout.problems)}"
+
+
+def _head(report: Report) -> Iterator[str]:
+    yield f"Journal {report.folder}: {report.files:,} files, {report.lines:,} lines"
+    if report.skipped:
+        yield f"  Lines skipped: {_counts(report.skipped)}"
+    if report.lost:
+        yield f"  Facts lost by writers with a full queue: {report.lost:,}"
+    if not report.rollouts:
+        yield "  No rollout has written here yet."
+
+
+def _lines(report: Report) -> Iterable[str]:
+    yield from _head(report)
+    for rollout in report.rollouts:
+        yield from _rollout(rollout)
+    if report.rollouts:
+        yield ""
+        yield "Intervals hold for one look, with the unit as the cluster. To stop when they look good is to be fooled by chance."
+
+
+def as_text(report: Report) -> str:
+    """The report as lines of text, without colours."""
+    return "\n".join(_lines(report))
