@@ -108,6 +108,10 @@ def _digest(raw: bytes) -> bytes:
     return blake2b(raw, digest_size=32).digest()
 
 
+def _slot_edge(share: Share) -> float:
+    return parse_share(share, "edge of a layer's slot")
+
+
 @frozen
 class Layer:
     """A share of the units that a rollout may use, so that rollouts of one layer never meet the same unit.
@@ -122,8 +126,8 @@ class Layer:
     """
 
     name: str
-    start: float = field(default=0.0, converter=lambda share: parse_share(share, "start of a layer's slot"))
-    end: float = field(default=1.0, converter=lambda share: parse_share(share, "end of a layer's slot"))
+    start: float = field(default=0.0, converter=_slot_edge)
+    end: float = field(default=1.0, converter=_slot_edge)
 
     def __attrs_post_init__(self) -> None:
         """Refuse an empty slot."""
@@ -317,6 +321,10 @@ class Split:
         return self._shadowed[bisect_right(self._bounds, point)]
 
 
+def _unchangeable(shares: Mapping[str, float]) -> Mapping[str, float]:
+    return MappingProxyType(dict(shares))
+
+
 @frozen
 class Phase:
     """A period of constant shares. Evidence is never pooled across phases.
@@ -328,7 +336,7 @@ class Phase:
     """
 
     name: str
-    shares: Mapping[str, float] = field(converter=lambda shares: MappingProxyType(dict(shares)))
+    shares: Mapping[str, float] = field(converter=_unchangeable)
     control: str = "control"
     split: Split = field(init=False, eq=False, repr=False)
 

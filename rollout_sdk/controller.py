@@ -90,11 +90,9 @@ class RolloutController(Generic[P, R]):
         """
         self._settings = settings
         self._runtime = settings.runtime
-        self._plugins = settings.plugin_set()
-        self._describe = settings.describe(self._plugins)
-        self._rollout = settings.engine(self._plugins)
-        self._observers = {hook: self._plugins.every(hook) for hook in settings.observing(self._plugins)}
-        self._state: RolloutState = settings.first_state()
+        plugins = settings.plugin_set()
+        self._describe = settings.describe(plugins)
+        self._rollout = settings.engine(plugins)
         self._register()
 
     def _register(self) -> None:
@@ -102,8 +100,8 @@ class RolloutController(Generic[P, R]):
         if earlier is not None:
             earlier._settings.check_same(self._settings)  # noqa: SLF001 - one of our own
             # A module that is imported again goes on where it was.
-            self._state = earlier._state  # noqa: SLF001
-        self._runtime.rollouts[self.key] = self
+            self._rollout.state = earlier._rollout.state  # noqa: SLF001
+        self._runtime.register(self, self._rollout)
 
     def __repr__(self) -> str:
         """Key, strategy and phase."""
@@ -141,7 +139,7 @@ class RolloutController(Generic[P, R]):
     @property
     def phase(self) -> Phase:
         """The current phase."""
-        return self._state.phase
+        return self._rollout.state.phase
 
     # Serving -----------------------------------------------------------------------------------------------------------
 
@@ -149,7 +147,7 @@ class RolloutController(Generic[P, R]):
         """A call (or a row), described and decided; a fault of ours sends it to the control."""
         call = Call(self._rollout, args, kwargs)
         # Read once: a call sees one phase.
-        state = self._state
+        state = self._rollout.state
         try:
             call.request = self._describe.request(unit, args, kwargs, state.phase)
             call.decision = self._describe.decide(call.request, unit, args, kwargs, aborted=state.status == "aborted")
@@ -186,7 +184,7 @@ class RolloutController(Generic[P, R]):
         return DRIVERS[self._rollout.kind](begin, self._settings.function)
 
     @overload
-    def route(
+    def route(  # type: ignore[overload-overlap] # a coroutine function's R is a coroutine: the first fits better
         self: RolloutController[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, Routed[T]]: ...
 
@@ -223,7 +221,7 @@ class RolloutController(Generic[P, R]):
 
     def assign(self, unit: Hashable) -> Decision:
         """What a unit would get now, without a call: no model runs and nothing is recorded."""
-        state = self._state
+        state = self._rollout.state
         request = self._describe.request(unit, (), {}, state.phase)
         return self._describe.decide(request, unit, (), {}, aborted=state.status == "aborted")
 
@@ -333,7 +331,7 @@ class RolloutController(Generic[P, R]):
         revision: int | None,
     ) -> RolloutStatus:
         with self._settings.changing:
-            before = self._state
+            before = self._rollout.state
             if revision is not None and revision != before.revision:
                 raise ConflictError(
                     f"{self.key!r} is at revision {before.revision}, not {revision}. "
@@ -342,7 +340,7 @@ class RolloutController(Generic[P, R]):
             after = change(before)
             if after is before:
                 return self.status()
-            self._state = after
+            self._rollout.state = after
         event = TransitionedEvent(
             rollout=self.key,
             strategy=self.strategy_name,
@@ -363,7 +361,7 @@ class RolloutController(Generic[P, R]):
     def status(self) -> RolloutStatus:
         """How the rollout stands, in this process; waits a moment for what the recorder has not counted yet."""
         self._runtime.recorder.flush(1.0)
-        state, tally = self._state, self._runtime.tally(self.key)
+        state, tally = self._rollout.state, self._runtime.tally(self.key)
         calls: dict[str, int] = {}
         excluded: dict[str, int] = {}
         for (phase, variant, reason, left_out), number in list(tally.decisions.items()):
@@ -386,30 +384,6 @@ class RolloutController(Generic[P, R]):
             faults=self._runtime.faults,
             lost=self._runtime.recorder.dropped,
         )
-
-    def describe(self) -> dict[str, Any]:
-        """What the journal says of the rollout itself."""
-        state = self._state
-        return {
-            "rollout": self.key,
-            "strategy": self.strategy_name,
-            "control": self.control,
-            "variants": list(self._rollout.functions),
-            "phase": state.phase.name,
-            "status": state.status,
-            "shares": state.phase.all_shares,
-        }
-
-    @property
-    def has_observers(self) -> bool:
-        """Whether any plugin observes calls."""
-        return "rollout_routed" in self._observers
-
-    def observe(self, hook: str, event: Any) -> None:
-        """Hand an event to the observers of this rollout; called by the recorder."""
-        observers = self._observers.get(hook)
-        if observers is not None:
-            observers(event)
 
 
 def record(metric: str, value: float, *, decision_id: str, item: Hashable = None, time_s: float | None = None) -> None:

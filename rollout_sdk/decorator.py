@@ -103,11 +103,9 @@ def rollout(
     named = {"candidate": candidate} if candidates is None else dict(candidates)
 
     def decorate(function: Any) -> Any:
-        bare = function.__func__ if isinstance(function, staticmethod | classmethod) else function
+        bare = _bare(function)
         if not callable(bare):
-            raise ConfigurationError(
-                f"{bare!r:.60} cannot be decorated: it is not callable. A rollout needs a function."
-            )
+            raise ConfigurationError(f"{bare!r:.60} cannot be decorated: it is not callable. A rollout needs a function.")
         if hasattr(bare, "rollout") and isinstance(bare.rollout, RolloutController):
             raise ConfigurationError(
                 f"{bare.rollout.key!r} is decorated twice. A function is the control of one rollout. "
@@ -116,7 +114,7 @@ def rollout(
         settings = Settings(
             key=_default_key(bare) if key is None else key,
             function=bare,
-            candidates={name: getattr(each, "__func__", each) if _is_wrapped(each) else each for name, each in named.items()},
+            candidates={name: _bare(each) for name, each in named.items()},
             strategy=strategy,
             control_name=control_name,
             unit=unit,
@@ -139,8 +137,9 @@ def rollout(
     return decorate
 
 
-def _is_wrapped(function: object) -> bool:
-    return isinstance(function, staticmethod | classmethod)
+def _bare(function: Any) -> Any:
+    """The function inside a static or class method."""
+    return function.__func__ if isinstance(function, staticmethod | classmethod) else function
 
 
 def _unwrapped(function: Any) -> Any:

@@ -78,5 +78,5 @@ def rollout_transitioned(event: TransitionedEvent) -> None:
 
 
 @hookspec
-def rollout_strategies() -> Mapping[str, type]:
+def rollout_strategies() -> Mapping[str, type]:  # type: ignore[empty-body]
     """Strategy classes by the names under which `strategy="..."` finds them; called without arguments to build one."""

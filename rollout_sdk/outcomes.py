@@ -105,7 +105,8 @@ def by_unit(metric: str, value: object, unit: object, *, rollout: str, hash_: Un
     raw = canonical(unit)
     if raw is None:
         raise OutcomeError(
-            f"The unit of the outcome is {unit!r:.60}. A unit is a non-empty text, a number, bytes, a UUID or a tuple of these. "
+            f"The unit of the outcome is {unit!r:.60}. "
+            "A unit is a non-empty text, a number, bytes, a UUID or a tuple of these. "
             "Pass what the rollout's unit= finds in a call."
         )
     digest = hash_(raw)

@@ -116,7 +116,7 @@ class PluginSet:
         return found
 
     def first(self, hook: str) -> Callable[..., Any]:
-        """One callable for a firstresult hook: the first result that is not None; implementations that raise are passed over."""
+        """One callable for a firstresult hook: the first result that is not None; those that raise are passed over."""
         implementations = self.implementations(hook)
         failed = self._failed
 

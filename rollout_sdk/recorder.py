@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -175,7 +176,7 @@ class Recorder:
         deadline = time.monotonic() + (self._exit_deadline_s if timeout_s is None else timeout_s)
         atexit.unregister(self.close)
         if self.on_close is not None:
-            self._guarded("close", lambda: self.on_close and self.on_close((deadline - time.monotonic()) / 2))
+            self._guarded("close", partial(self.on_close, (deadline - time.monotonic()) / 2))
         self._closed = True
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():

@@ -6,6 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -13,7 +14,7 @@ from attrs import define, field
 
 from rollout_sdk.engine.background import Background
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.rollout import Nonces, ShadowLimits
+from rollout_sdk.engine.rollout import Nonces, Rollout, ShadowLimits
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.forking import renew_after_fork
 from rollout_sdk.journal.schema import SCHEMA, as_record, encode
@@ -81,6 +82,7 @@ class Runtime:
     background: Background = field(init=False, repr=False)
     spans: Spans = field(init=False, repr=False)
     recorder: Recorder = field(init=False, repr=False)
+    _parts: dict[str, Rollout] = field(init=False, factory=dict, repr=False)
     _tallies: dict[str, Tally] = field(init=False, factory=dict, repr=False)
     _faults: dict[tuple[str, str], itertools.count[int]] = field(init=False, factory=dict, repr=False)
     audience: Audience = field(init=False, repr=False)
@@ -133,6 +135,11 @@ class Runtime:
         """Faults of collaborators so far, by (what failed, class of exception)."""
         return {fault: int(number.__reduce__()[1][0]) for fault, number in list(self._faults.items())}
 
+    def register(self, controller: RolloutController[..., Any], rollout: Rollout) -> None:
+        """Take a rollout in. Its facts are told for as long as they come, even when its function is gone by then."""
+        self.rollouts[controller.key] = controller
+        self._parts[controller.key] = rollout
+
     def tally(self, key: str) -> Tally:
         """The counts of one rollout in this process."""
         return self._tallies.setdefault(key, Tally())
@@ -150,22 +157,22 @@ class Runtime:
             self._writer.close()
 
     def _observed(self) -> Iterable[tuple[str, str, Tally, Mapping[str, float]]]:
-        for controller in list(self.rollouts.values()):
-            yield controller.key, controller.strategy_name, self.tally(controller.key), controller.phase.all_shares
+        for rollout in list(self._parts.values()):
+            yield rollout.key, rollout.strategy_name, self.tally(rollout.key), rollout.state.phase.all_shares
 
     def _deliver(self, facts: list[Any]) -> None:
         """Hand a batch of facts to everybody who takes them, each behind its own guard; in the recorder's thread."""
         calls = [fact for fact in facts if isinstance(fact, Call)]
         self._guarded("tally", lambda: self._count(facts))
         if self._metrics is not None and calls:
-            self._guarded("telemetry.metrics", lambda: self._metrics and self._metrics.calls(calls))
+            self._guarded("telemetry.metrics", partial(self._metrics.calls, calls))
         events = [event for fact in facts if (event := self._as_event(fact)) is not None]
         if not events:
             return
         if self._writer is not None:
             self._guarded("journal", lambda: self._write(events))
         if self._log_events is not None:
-            self._guarded("telemetry.logs", lambda: self._log_events and self._log_events(events))
+            self._guarded("telemetry.logs", partial(self._log_events, events))
         self._guarded("observers", lambda: self._observe(events))
 
     def _guarded(self, name: str, action: Callable[[], Any]) -> None:
@@ -185,11 +192,8 @@ class Runtime:
         """The fact as an event, or None for a call that nobody wants to hear of: events cost more than calls."""
         if not isinstance(fact, Call):
             return fact
-        wanted = self._writer is not None or self.audience.debugging or fact.fell_back
-        if not wanted:
-            controller = self.rollouts.get(fact.rollout.key)
-            wanted = controller is not None and controller.has_observers
-        if not wanted:
+        observed = "rollout_routed" in fact.rollout.observers
+        if not (self._writer is not None or observed or self.audience.debugging or fact.fell_back):
             return None
         try:
             return fact.as_event()
@@ -205,8 +209,8 @@ class Runtime:
             key = _rollout_of(event)
             if key is None:
                 continue
-            if key not in self._headed and (controller := self.rollouts.get(key)) is not None:
-                lines.append(encode({"event": "rollout", "v": SCHEMA, "t": round(time.time(), 6), **controller.describe()}))
+            if key not in self._headed and (rollout := self._parts.get(key)) is not None:
+                lines.append(encode({"event": "rollout", "v": SCHEMA, "t": round(time.time(), 6), **rollout.describe()}))
                 self._headed.add(key)
             lines.append(encode(as_record(event)))
         dropped = self.recorder.dropped
@@ -219,9 +223,10 @@ class Runtime:
     def _observe(self, events: Sequence[Any]) -> None:
         for event in events:
             key = _rollout_of(event)
-            controller = None if key is None else self.rollouts.get(key)
-            if controller is not None:
-                controller.observe(_HOOK_OF[type(event)], event)
+            rollout = None if key is None else self._parts.get(key)
+            observer = None if rollout is None else rollout.observers.get(_HOOK_OF[type(event)])
+            if observer is not None:
+                observer(event)
 
 
 def _rollout_of(event: Any) -> str | None:

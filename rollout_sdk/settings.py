@@ -11,7 +11,7 @@ from attrs import define, field
 
 from rollout_sdk.assignment import Layer, Phase, Share, UnitHash, parse_share
 from rollout_sdk.comparison import compare
-from rollout_sdk.control.state import RolloutState, start
+from rollout_sdk.control.state import start
 from rollout_sdk.engine.arguments import UnitSpec, binder, getter, incompatibility, parameter, signature_of
 from rollout_sdk.engine.describe import Describe, Override
 from rollout_sdk.engine.rollout import Kind, Rollout, kind_of
@@ -19,6 +19,7 @@ from rollout_sdk.engine.snapshot import Isolate
 from rollout_sdk.exceptions import ConfigurationError, DuplicateKeyError, PluginError, SignatureError
 from rollout_sdk.identity import check_name
 from rollout_sdk.plugins import PluginSet, load_named, make_strategy, strategy_name
+from rollout_sdk.records import Comparison
 from rollout_sdk.runtime import Runtime
 from rollout_sdk.strategies.interleave import INTERLEAVED
 
@@ -36,7 +37,9 @@ class _DefaultComparator:
 
     name = "default-comparison"
 
-    rollout_compare = staticmethod(lambda request, control, candidate: compare(control, candidate))
+    @staticmethod
+    def rollout_compare(control: Any, candidate: Any) -> Comparison:
+        return compare(control, candidate)
 
 
 @define(kw_only=True, eq=False)
@@ -138,7 +141,8 @@ class Settings:
                 )
         if not callable(self.isolate) and self.isolate not in ("auto", "none", "deepcopy"):
             raise ConfigurationError(
-                f"isolate={self.isolate!r:.60} of {self.key!r} is unknown. It must be 'auto', 'none', 'deepcopy' or a copying function."
+                f"isolate={self.isolate!r:.60} of {self.key!r} is unknown. It must be 'auto', 'none', 'deepcopy' "
+                "or a copying function."
             )
         getter(self.unit, self.signature, self.key)
 
@@ -149,7 +153,7 @@ class Settings:
             parameter(name, self.signature, self.key, "batch")
         if self.kind not in ("function", "coroutine"):
             raise ConfigurationError(
-                f"batch={self.batch!r} of {self.key!r} does not work with {_ARTICLE.get(self.kind, 'an async generator function')}. "
+                f"batch={self.batch!r} of {self.key!r} does not work with a stream. "
                 "Rows can be put in order only when all are there. Leave batch= out, or return a list."
             )
         if callable(self.override) and not isinstance(self.override, Mapping):
@@ -192,8 +196,8 @@ class Settings:
             )
         if self.batch is not None and any(INTERLEAVED in phase.shares for phase in phases):
             raise ConfigurationError(
-                f"batch= of {self.key!r} does not work with interleaving. Interleaving makes one list of a call's lists; a batch "
-                "splits a call by row. Leave batch= out."
+                f"batch= of {self.key!r} does not work with interleaving. "
+                "Interleaving makes one list of a call's lists; a batch splits a call by row. Leave batch= out."
             )
         return tuple(phases)
 
@@ -208,15 +212,6 @@ class Settings:
         """The strategy, this rollout's plugins and the runtime's, in that order, and the default comparison at the end."""
         plugins = [self.strategy, *self.plugins, *self.runtime.plugins, _DefaultComparator()]
         return PluginSet(plugins, failed=self.runtime.failed)
-
-    @staticmethod
-    def observing(plugins: PluginSet) -> list[str]:
-        """Hooks of observers that somebody implements."""
-        return [hook for hook in _OBSERVING if plugins.has(hook)]
-
-    def first_state(self) -> RolloutState:
-        """The state in which the rollout begins."""
-        return start(self.key, self.phases, ramps=hasattr(self.strategy, "steps"))
 
     def describe(self, plugins: PluginSet) -> Describe:
         """What describes and decides calls."""
@@ -262,6 +257,8 @@ class Settings:
             audience=runtime.audience,
             time_ns=runtime.time_ns,
             nonces=runtime.nonces,
+            state=start(self.key, self.phases, ramps=hasattr(self.strategy, "steps")),
+            observers={hook: plugins.every(hook) for hook in _OBSERVING if plugins.has(hook)},
         )
 
     # Batches ------------------------------------------------------------------------------------------------------------
@@ -309,7 +306,8 @@ class Settings:
         if self._place() == other._place() is not None or self._signature() == other._signature():
             return
         raise DuplicateKeyError(
-            f"Key {self.key!r} is taken by a rollout with other settings. A key names one rollout in every record of a runtime. "
+            f"Key {self.key!r} is taken by a rollout with other settings. "
+            "A key names one rollout in every record of a runtime. "
             "Give this one a key= of its own."
         )
 

@@ -255,20 +255,20 @@ def _credit(arm: Arm, record: dict[str, Any], cluster: str, outcomes: list[Outco
     """Credit every candidate against the control for one list; returns how many outcomes named an item not in it."""
     team_of = dict(zip(record.get("items", ()), record["teams"], strict=False))
     unknown = 0
-    credits: dict[str, Counter[str]] = defaultdict(Counter)
+    credit_of: dict[str, Counter[str]] = defaultdict(Counter)
     for metric, value, item in outcomes:
         if item is None:
             continue
         if item not in team_of:
             unknown += 1
             continue
-        credits[metric][team_of[item] or ""] += value  # type: ignore[assignment]
+        credit_of[metric][team_of[item] or ""] += value  # type: ignore[assignment]
     for candidate in record.get("blend", ()):
         if candidate == control:
             continue
         # A list without a click is a tie: it is counted under "", and given to every metric that some list has.
         arm.credit[candidate, ""].add(cluster, 0.0)
-        for metric, credit in credits.items():
+        for metric, credit in credit_of.items():
             arm.credit[candidate, metric].add(cluster, credit[candidate] - credit[control])
     return unknown
 

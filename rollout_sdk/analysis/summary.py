@@ -1,7 +1,7 @@
 """The report of a journal: what was configured, what happened, what was measured. It describes; it decides nothing.
 
-No p-value is here: one that is looked at again and again is wrong. Intervals are for one look, with the unit as the cluster, and
-phases are never pooled.
+No p-value is here: one that is looked at again and again is wrong. Intervals are for one look, with the unit as the cluster,
+and phases are never pooled.
 """
 
 from __future__ import annotations
@@ -18,7 +18,17 @@ from rollout_sdk.analysis.gather import Arm, Credit, Gathered, ShadowArm, Sums, 
 from rollout_sdk.journal import read_journal
 from rollout_sdk.stats import Estimate, ratio_of_sums
 
-__all__ = ["Latency", "MetricReport", "PhaseReport", "Preference", "Report", "RolloutReport", "ShadowReport", "VariantReport", "summarise"]
+__all__ = [
+    "Latency",
+    "MetricReport",
+    "PhaseReport",
+    "Preference",
+    "Report",
+    "RolloutReport",
+    "ShadowReport",
+    "VariantReport",
+    "summarise",
+]
 
 
 @frozen

@@ -17,7 +17,10 @@ def _table(rows: Sequence[Sequence[str]], indent: str) -> Iterator[str]:
     """Rows as aligned columns; the first column to the left, the others to the right. The first row is the head."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for number, row in enumerate(rows):
-        cells = [cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         yield (indent + "  ".join(cells)).rstrip()
         if number == 0:
             yield indent + "  ".join("-" * width for width in widths)
@@ -54,7 +57,19 @@ def _latency_cells(latency: Latency) -> list[str]:
 
 
 def _variants(variants: Sequence[VariantReport]) -> Iterator[str]:
-    head = ["variant", "calls", "units", "share configured", "of calls", "of units", "errors", "fell back", "p50 ms", "p95 ms", "p99 ms"]
+    head = [
+        "variant",
+        "calls",
+        "units",
+        "share configured",
+        "of calls",
+        "of units",
+        "errors",
+        "fell back",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+    ]
     rows = [head]
     for variant in variants:
         several = len(variant.latency) > 1
@@ -87,11 +102,28 @@ def _metrics(variants: Sequence[VariantReport]) -> Iterator[str]:
 def _shadows(shadows: Sequence[ShadowReport]) -> Iterator[str]:
     if not shadows:
         return
-    head = ["shadow", "planned", "came back", "compared", "agreement [95 %]", "difference [95 %]", "errors", "p50 ms", "p95 ms", "p99 ms"]
+    head = [
+        "shadow",
+        "planned",
+        "came back",
+        "compared",
+        "agreement [95 %]",
+        "difference [95 %]",
+        "errors",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+    ]
     rows = [head]
     for shadow in shadows:
         came_back = f"{shadow.latency.runs:,} ({_percent(shadow.completeness)})"
-        cells = [f"{shadow.planned:,}", came_back, f"{shadow.compared:,}", _estimate(shadow.agreement), _estimate(shadow.difference)]
+        cells = [
+            f"{shadow.planned:,}",
+            came_back,
+            f"{shadow.compared:,}",
+            _estimate(shadow.agreement),
+            _estimate(shadow.difference),
+        ]
         rows.append([shadow.variant, *cells, f"{sum(shadow.errors.values()):,}", *_latency_cells(shadow.latency)])
     yield ""
     yield from _table(rows, "    ")
@@ -160,7 +192,7 @@ def _lines(report: Report) -> Iterable[str]:
         yield from _rollout(rollout)
     if report.rollouts:
         yield ""
-        yield "Intervals hold for one look, with the unit as the cluster. To stop when they look good is to be fooled by chance."
+        yield "Intervals hold for one look, with the unit as the cluster: stopping when they look good is being fooled by chance."
 
 
 def as_text(report: Report) -> str:

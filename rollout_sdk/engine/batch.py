@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from attrs import frozen
 
@@ -17,7 +17,12 @@ from rollout_sdk.records import Comparison
 
 __all__ = ["Batch", "ShadowRows", "route_batch"]
 
-Replace = Callable[[tuple[Any, ...], Mapping[str, Any], Callable[[Any], Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+Parts: TypeAlias = list[tuple[Sequence[int], Result]]
+"""Positions of rows, and their results."""
+
+Replace: TypeAlias = Callable[
+    [tuple[Any, ...], Mapping[str, Any], Callable[[Any], Any]], tuple[tuple[Any, ...], dict[str, Any]]
+]
 """Gives the arguments with every row-wise one replaced by a function of it."""
 
 
@@ -127,13 +132,16 @@ def _prepared(batch: Batch) -> list[ShadowRows]:
     return shadows
 
 
-def _answered(batch: Batch, groups: Mapping[str, Sequence[int]]) -> Any:
+def _answered(
+    batch: Batch, groups: Mapping[str, Sequence[int]]
+) -> Generator[Invoke | Together, Any, tuple[Parts, Result | None]]:
     """The parts (positions, results) of all groups, or the result that ends the call early."""
     call, rollout = batch.call, batch.call.rollout
     steps = [_invoke(batch, variant, indices) for variant, indices in groups.items()]
     results: list[Result] = yield Together(steps)
-    parts = []
-    for step, result, indices in zip(steps, results, groups.values(), strict=False):
+    parts: Parts = []
+    for step, first, indices in zip(steps, results, groups.values(), strict=False):
+        result = first
         if result.error is None and step.variant != rollout.control and _length(result.value) != len(indices):
             result.error = ValueError(f"{step.variant!r} gave {_length(result.value)} results for {len(indices)} rows")
         _ran(batch, step, result, indices)
@@ -164,7 +172,7 @@ def _ran(batch: Batch, step: Invoke, result: Result, indices: Sequence[int]) -> 
         row.served = step.variant
 
 
-def _joined(batch: Batch, parts: Sequence[tuple[Sequence[int], Result]]) -> Result | None:
+def _joined(batch: Batch, parts: Parts) -> Result | None:
     """The results of all groups as one; None when the control's rows cannot be told apart."""
     duration_s = sum(result.duration_s for _, result in parts)
     control = batch.call.rollout.control

@@ -34,11 +34,11 @@ def drive_function(begin: Begin, control: Callable[..., Any]) -> Callable[..., A
             return control(*args, **kwargs)
         call, flow = begin(args, kwargs)
         step = advance(call, flow, None)
-        while step.__class__ is not Result:
-            step = advance(call, flow, _run_all(step.invokes, _run) if isinstance(step, Together) else _run(step))  # type: ignore[arg-type]
-        if step.error is not None:  # type: ignore[union-attr]
-            _raise(step)  # type: ignore[arg-type]
-        return step.value  # type: ignore[union-attr]
+        while not isinstance(step, Result):
+            step = advance(call, flow, _run_all(step.invokes, _run) if isinstance(step, Together) else _run(step))
+        if step.error is not None:
+            _raise(step)
+        return step.value
 
     return wrapper
 
@@ -131,7 +131,8 @@ def _bare(control: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     """The flow of a call while the switch is off: the control, and nothing of ours."""
 
     def flow() -> Flow:
-        return (yield Invoke("control", control, args, kwargs))
+        result: Result = yield Invoke("control", control, args, kwargs)
+        return result
 
     return None, flow()
 

@@ -74,7 +74,7 @@ class _Draft(Generic[T]):
         self.name = name
         self.items: dict[Hashable, T] = {}
         for item in ranking:
-            self.items.setdefault(item if key is None else key(item), item)  # type: ignore[arg-type]
+            self.items.setdefault(item if key is None else key(item), item)
         self.duplicates = len(ranking) - len(self.items)
         self.ranks = {item_key: rank for rank, item_key in enumerate(self.items)}
         self._order = list(self.items)

@@ -13,6 +13,10 @@ from rollout_sdk.strategies.shares import by_split, make_phase
 __all__ = ["ABTest", "rollout_strategies"]
 
 
+def _shadow_share(share: Share) -> float:
+    return parse_share(share, "shadow share of ABTest")
+
+
 @frozen
 class ABTest:
     """Each unit gets one variant, at random and for good: `ABTest(0.1)`, `ABTest("10%")`, `ABTest({"v2": 0.1, "v3": 0.1})`.
@@ -27,7 +31,7 @@ class ABTest:
     name = "ab"
 
     shares: Share | Mapping[str, Share] = 0.5
-    shadow: Share = field(default=0.0, kw_only=True, converter=lambda share: parse_share(share, "shadow share of ABTest"))
+    shadow: float = field(default=0.0, kw_only=True, converter=_shadow_share)
 
     def rollout_phases(self, control: str, candidates: tuple[str, ...]) -> Sequence[Phase]:
         """One phase, for ever."""
@@ -35,7 +39,7 @@ class ABTest:
 
     def rollout_route(self, request: RouteRequest) -> Decision:
         """The variant in whose lane the unit lies."""
-        return by_split(request, self.shadow)  # type: ignore[arg-type]
+        return by_split(request, self.shadow)
 
 
 def rollout_strategies() -> Mapping[str, type]:

@@ -15,6 +15,18 @@ from rollout_sdk.strategies.shares import by_split, make_phase
 __all__ = ["Canary", "rollout_strategies"]
 
 
+def _as_tuple(steps: Sequence[Share | Mapping[str, Share]]) -> tuple[Share | Mapping[str, Share], ...]:
+    if isinstance(steps, str | float | int):
+        raise ConfigurationError(
+            f"The steps of Canary are {steps!r}. A canary has a list of shares. Write Canary([{steps!r}])."
+        )
+    return tuple(steps)
+
+
+def _shadow_share(share: Share) -> float:
+    return parse_share(share, "shadow share of Canary")
+
+
 @frozen
 class Canary:
     """The candidate's share grows step by step: `Canary(["1%", "5%", "25%", "50%"])`, and everybody after the last.
@@ -30,8 +42,8 @@ class Canary:
 
     name = "canary"
 
-    steps: Sequence[Share | Mapping[str, Share]] = field(default=("1%", "5%", "25%", "50%"), converter=tuple)
-    shadow: Share = field(default=0.0, kw_only=True, converter=lambda share: parse_share(share, "shadow share of Canary"))
+    steps: tuple[Share | Mapping[str, Share], ...] = field(default=("1%", "5%", "25%", "50%"), converter=_as_tuple)
+    shadow: float = field(default=0.0, kw_only=True, converter=_shadow_share)
 
     def rollout_phases(self, control: str, candidates: tuple[str, ...]) -> Sequence[Phase]:
         """A phase for every step.
@@ -57,7 +69,7 @@ class Canary:
 
     def rollout_route(self, request: RouteRequest) -> Decision:
         """The variant in whose lane the unit lies."""
-        return by_split(request, self.shadow)  # type: ignore[arg-type]
+        return by_split(request, self.shadow)
 
 
 def rollout_strategies() -> Mapping[str, type]:

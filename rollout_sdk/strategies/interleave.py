@@ -34,6 +34,10 @@ class Design(Protocol):
         ...
 
 
+def _share(share: Share) -> float:
+    return parse_share(share, "share of Interleave")
+
+
 @frozen
 class Interleave:
     """All variants rank, the user sees one list of both rankers' items, and a click is a vote for who put the item there.
@@ -58,7 +62,7 @@ class Interleave:
     key: Callable[[Any], Hashable] | None = field(default=None, kw_only=True)
     items: Callable[[Any], Sequence[Any]] | None = field(default=None, kw_only=True)
     rebuild: Callable[[Any, list[Any]], Any] | None = field(default=None, kw_only=True)
-    share: Share = field(default=1.0, kw_only=True, converter=lambda share: parse_share(share, "share of Interleave"))
+    share: float = field(default=1.0, kw_only=True, converter=_share)
 
     def __attrs_post_init__(self) -> None:
         """Refuse settings that could only fail later."""
@@ -75,7 +79,7 @@ class Interleave:
 
     def rollout_phases(self, control: str, candidates: tuple[str, ...]) -> Sequence[Phase]:
         """One phase, in which a share of the units is interleaved."""
-        return [Phase(f"interleaved {percent(self.share)}", {INTERLEAVED: self.share}, control)]  # type: ignore[arg-type, dict-item]
+        return [Phase(f"interleaved {percent(self.share)}", {INTERLEAVED: self.share}, control)]
 
     def rollout_route(self, request: RouteRequest) -> Decision:
         """All variants, blended, or the control for units outside the share."""

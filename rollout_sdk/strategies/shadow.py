@@ -12,6 +12,10 @@ from rollout_sdk.records import Decision
 __all__ = ["Shadow", "rollout_strategies"]
 
 
+def _rate(share: Share) -> float:
+    return parse_share(share, "rate of Shadow")
+
+
 @frozen
 class Shadow:
     """The control answers every call; on a share of the calls every candidate runs as well, in the background.
@@ -22,7 +26,7 @@ class Shadow:
 
     name = "shadow"
 
-    rate: Share = field(default=0.1, converter=lambda share: parse_share(share, "rate of Shadow"))
+    rate: float = field(default=0.1, converter=_rate)
 
     def rollout_phases(self, control: str, candidates: tuple[str, ...]) -> Sequence[Phase]:
         """One phase in which no candidate serves anybody."""
@@ -30,7 +34,7 @@ class Shadow:
 
     def rollout_route(self, request: RouteRequest) -> Decision:
         """The control, and sometimes shadows."""
-        if request.draw < self.rate:  # type: ignore[operator]
+        if request.draw < self.rate:
             return request.phase.split.decide_shadowed(request.point)
         return request.phase.split.decide(request.point)
 

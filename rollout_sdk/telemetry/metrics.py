@@ -98,7 +98,7 @@ class Metrics:
     def _comparisons(self, _: CallbackOptions) -> Iterable[Observation]:
         for key, _strategy, tally, _shares in self._observed():
             for (variant, comparator, match), number in list(tally.comparisons.items()):
-                attributes = {
+                attributes: dict[str, str | bool] = {
                     names.KEY: key,
                     names.VARIANT: variant,
                     names.COMPARISON_NAME: comparator,

@@ -236,7 +236,7 @@ class Spans:
         )
         try:
             for variant, share in event.shares.items():
-                weights = {
+                weights: dict[str, str | float] = {
                     names.VARIANT: variant,
                     names.WEIGHT: share,
                     names.WEIGHT_PREVIOUS: shares_before.get(variant, 0.0),

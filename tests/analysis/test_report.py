@@ -1,0 +1,264 @@
+"""The report, held against journals written by hand, whose results are known."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from rollout_sdk import ABTest, Canary, ConfigurationError, Interleave, Runtime, rollout
+from rollout_sdk.analysis import as_text, summarise
+from rollout_sdk.cli import main
+from rollout_sdk.stats import ratio_of_sums
+
+
+def decision(number, variant="control", *, unit=None, phase="0:50%", t=None, **more):
+    return {
+        "event": "decision", "v": 1, "t": 1000.0 + number if t is None else t,
+        "rollout": "r", "id": f"d{number}", "strategy": "ab",
+        "phase": phase, "variant": variant, "served": variant, "reason": "split", "propensity": 0.5, "share": 0.5,
+        "bucket": number % 512, "unit": unit, "runs": [[variant, 0.001 * (number + 1), None, None]], **more,
+    }  # fmt: skip
+
+
+def outcome(value, *, number=None, unit=None, metric="click", t=2000.0, **more):
+    address = {"unit": unit} if number is None else {"id": f"d{number}"}
+    return {"event": "outcome", "v": 1, "t": t, "rollout": "r", "metric": metric, "value": value, **address, **more}
+
+
+def journal(folder, *records):
+    lines = [record if isinstance(record, bytes) else json.dumps(record).encode() for record in records]
+    (folder / "events-a.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    return summarise(folder)
+
+
+def only(report):
+    (one,) = report.rollouts
+    return one
+
+
+def phases(report):
+    return {phase.phase: {variant.variant: variant for variant in phase.variants} for phase in only(report).phases}
+
+
+def test_calls_units_and_realised_shares_are_counted(tmp_path):
+    records = [decision(n, "control" if n < 6 else "candidate", unit=f"u{n // 2}") for n in range(8)]
+    variants = phases(journal(tmp_path, *records))["0:50%"]
+    assert (6, 3, 0.75, 0.75, 0.5) == (
+        variants["control"].calls, variants["control"].units, variants["control"].share_of_calls,
+        variants["control"].share_of_units, variants["control"].share_configured,
+    )  # fmt: skip
+    assert (2, 1, 0.25) == (variants["candidate"].calls, variants["candidate"].units, variants["candidate"].share_of_calls)
+
+
+def test_a_metric_is_clustered_by_unit(tmp_path):
+    records = [decision(n, unit=f"u{n // 3}") for n in range(9)]
+    clicks = [outcome(1, number=n) for n in (0, 1, 4)]
+    (metric,) = phases(journal(tmp_path, *clicks, *records))["0:50%"]["control"].metrics
+    assert ratio_of_sums([(2, 3), (1, 3), (0, 3)]) == metric.per_call
+    assert (3, 1.0) == (metric.outcomes, metric.per_outcome.mean)
+
+
+def test_calls_without_a_unit_are_units_of_their_own(tmp_path):
+    variant = phases(journal(tmp_path, *[decision(n) for n in range(5)]))["0:50%"]["control"]
+    assert (5, 5) == (variant.calls, variant.units)
+
+
+def test_phases_are_never_pooled(tmp_path):
+    records = [decision(0, unit="u"), decision(1, unit="u", phase="1:90%"), outcome(1, number=0), outcome(0, number=1)]
+    found = phases(journal(tmp_path, *records))
+    assert {"0:50%": 1.0, "1:90%": 0.0} == {phase: arms["control"].metrics[0].per_call.mean for phase, arms in found.items()}
+
+
+def test_latencies_are_exact_quantiles_of_the_assigned_variants_runs(tmp_path):
+    latency = phases(journal(tmp_path, *[decision(n) for n in range(101)]))["0:50%"]["control"].latency["control"]
+    assert (101, 0.051, 0.096, 0.100) == pytest.approx((latency.runs, latency.p50_s, latency.p95_s, latency.p99_s))
+
+
+def test_a_failure_stays_the_candidates_and_the_controls_rescue_is_no_sample_of_its_latency(tmp_path):
+    runs = [["candidate", 0.5, "ValueError", None], ["control", 9.0, None, None]]
+    records = [decision(0, "candidate", served="control", runs=runs), decision(1)]
+    variants = phases(journal(tmp_path, *records))["0:50%"]
+    assert ({"ValueError": 1}, 1.0, 1) == (
+        variants["candidate"].errors,
+        variants["candidate"].error_rate,
+        variants["candidate"].fallbacks,
+    )
+    assert {"candidate"} == set(variants["candidate"].latency)
+    assert 1 == variants["control"].latency["control"].runs
+
+
+def test_an_outcome_of_a_unit_goes_to_its_last_call_before_it(tmp_path):
+    records = [
+        decision(0, "control", unit="u", t=10.0),
+        decision(1, "candidate", unit="u", t=20.0, phase="1:90%"),
+        outcome(5, unit="u", t=15.0),
+        outcome(7, unit="u", t=25.0),
+        outcome(9, unit="u", t=5.0),
+        outcome(9, unit="stranger", t=50.0),
+    ]
+    report = journal(tmp_path, *records)
+    found = phases(report)
+    assert 5 == found["0:50%"]["control"].metrics[0].per_call.mean
+    assert 7 == found["1:90%"]["candidate"].metrics[0].per_call.mean
+    assert {"unit without an earlier call": 2} == only(report).problems
+
+
+def test_excluded_calls_are_counted_by_reason_and_their_outcomes_not_used(tmp_path):
+    records = [decision(0), decision(1, excluded=True, reason="override"), outcome(1, number=1), outcome(1, number=99)]
+    report = only(journal(tmp_path, *records))
+    assert {"override": 1} == report.excluded
+    assert {"of excluded calls": 1, "unknown decision": 1} == report.problems
+    assert 1 == report.phases[0].variants[0].calls
+
+
+def test_an_outcome_before_its_decision_in_the_file_or_in_another_file_is_found(tmp_path):
+    (tmp_path / "events-0.jsonl").write_text(json.dumps(outcome(1, number=0)) + "\n")
+    metrics = phases(journal(tmp_path, decision(0)))["0:50%"]["control"].metrics
+    assert 1.0 == metrics[0].per_call.mean
+
+
+def shadow(number, end="ok", **more):
+    return {
+        "event": "shadow",
+        "v": 1,
+        "rollout": "r",
+        "id": f"d{number}",
+        "phase": "0:50%",
+        "variant": "v2",
+        "end": end,
+        **more,
+    }
+
+
+def test_shadow_agreement_speaks_of_the_runs_that_came_back(tmp_path):
+    records = [decision(n, unit=f"u{n}", shadows=["v2"]) for n in range(5)]
+    ends = [
+        shadow(0, match=1, difference=0.0, duration_s=1.0, unit="u0"),
+        shadow(1, match=0, difference=0.5, difference_reason="value", duration_s=3.0, unit="u1"),
+        shadow(2, "error", error="KeyError", duration_s=2.0),
+        shadow(3, "dropped_full"),
+    ]
+    (found,) = only(journal(tmp_path, *records, *ends)).phases[0].shadows
+    assert (5, 3 / 5, 2, 0.5, 0.25) == (
+        found.planned,
+        found.completeness,
+        found.compared,
+        found.agreement.mean,
+        found.difference.mean,
+    )
+    assert ({"value": 1}, {"KeyError": 1}, 2.0) == (found.reasons, found.errors, found.latency.p50_s)
+
+
+def interleaved(number, **more):
+    shown = {"blend": ["control", "v2"], "items": ["a", "b", "c"], "teams": [None, "control", "v2"]}
+    return decision(number, "interleaved", unit=f"u{number}", **shown, **more)
+
+
+def test_a_list_is_won_by_the_team_with_more_clicks_and_no_click_is_a_tie(tmp_path):
+    clicks = [(0, "c"), (1, "b"), (2, "c"), (3, "a"), (5, "b"), (5, "c"), (2, "zzz")]
+    records = [interleaved(n) for n in range(6)] + [outcome(1, number=n, item=item) for n, item in clicks]
+    report = only(journal(tmp_path, *records))
+    (preference,) = report.phases[0].preferences
+    assert ("v2", "click", 6, 2, 1, 3) == (
+        preference.candidate, preference.metric, preference.lists, preference.wins, preference.losses, preference.ties,
+    )  # fmt: skip
+    assert (2 + 3 / 2) / 6 - 1 / 2 == pytest.approx(preference.preference.mean)
+    assert {"unknown item": 1} == report.problems
+
+
+def test_lists_that_were_not_interleaved_are_left_out(tmp_path):
+    report = only(journal(tmp_path, interleaved(0), interleaved(1, excluded=True), outcome(1, number=0, item="c")))
+    assert {"not interleaved": 1} == report.excluded
+    assert 1 == report.phases[0].preferences[0].lists
+
+
+def test_damaged_and_newer_lines_are_skipped_counted_and_said(tmp_path):
+    damaged = [
+        b'{"event":"decision"',
+        b"\xff\xfe\x00",
+        b"[1]",
+        b'{"event":"decision","v":99}',
+        b'{"event":"dance","v":1}',
+        b"[" * 9999,
+    ]
+    report = journal(tmp_path, decision(0), *damaged)
+    assert {"damaged": 4, "schema": 1, "unknown event": 1} == report.skipped
+    assert 1 == only(report).phases[0].variants[0].calls
+    assert "Lines skipped: damaged 4, schema 1, unknown event 1" in as_text(report)
+
+
+def test_lost_facts_are_said(tmp_path):
+    report = journal(tmp_path, decision(0), {"event": "lost", "v": 1, "count": 7}, {"event": "lost", "v": 1, "count": 5})
+    assert 12 == report.lost
+    assert "Facts lost by writers with a full queue: 12" in as_text(report)
+
+
+def test_an_empty_folder_reports_that_nothing_was_written(tmp_path):
+    assert "No rollout has written here yet." in as_text(summarise(tmp_path))
+
+
+def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path):
+    with pytest.raises(ConfigurationError, match="There is no journal folder"):
+        summarise(tmp_path / "nowhere")
+
+
+def lived(folder):
+    """A journal written by the SDK itself."""
+    runtime = Runtime(journal=folder)
+    score = rollout(candidate=lambda user: 2, strategy=Canary(["50%", "90%"]), unit="user", key="score", runtime=runtime)(
+        lambda user: 1
+    )
+    rank = rollout(candidate=lambda user: [2, 1], strategy=Interleave(), unit="user", key="rank", runtime=runtime)(
+        lambda user: [1, 2]
+    )
+    fail = rollout(candidate=lambda user: 1 / 0, strategy=ABTest(0.5), unit="user", key="fail", runtime=runtime)(lambda user: 1)
+    for step in range(2):
+        for number in range(200):
+            user = f"u{number % 50}"
+            routed = score.rollout.route(user)
+            score.rollout.record("value", routed.value, decision_id=routed.decision.id)
+            listed = rank.rollout.route(user)
+            rank.rollout.record("click", 1, decision_id=listed.decision.id, item=2)
+            fail(user)
+        if step == 0:
+            score.rollout.promote(actor="ann", reason="good")
+    runtime.close(10.0)
+    return summarise(folder)
+
+
+def test_what_was_lived_is_what_is_reported(tmp_path):
+    report = lived(tmp_path)
+    rollouts = {each.rollout: each for each in report.rollouts}
+    for phase, share in zip(rollouts["score"].phases, (0.5, 0.9), strict=True):
+        means = {variant.variant: variant.metrics[0].per_call.mean for variant in phase.variants}
+        assert {"control": 1.0, "candidate": 2.0} == means
+        assert {"control": pytest.approx(1 - share), "candidate": share} == {
+            v.variant: v.share_configured for v in phase.variants
+        }
+        assert 200 == sum(variant.calls for variant in phase.variants)
+    (preference,) = rollouts["rank"].phases[0].preferences
+    assert (400, 400, 0.5) == (preference.lists, preference.wins, preference.preference.mean)
+    candidate = next(variant for variant in rollouts["fail"].phases[0].variants if variant.variant == "candidate")
+    assert (candidate.calls, 1.0) == (candidate.errors["ZeroDivisionError"], candidate.error_rate)
+    assert [("promote", "ann", "good")] == [
+        (t["action"], t["actor"], t["reason"]) for t in rollouts["score"].transitions if t["action"] != "start"
+    ]
+
+
+def test_the_command_prints_the_report_and_as_json_the_same_numbers(tmp_path):
+    report = lived(tmp_path)
+    text = CliRunner().invoke(main, ["report", str(tmp_path)], catch_exceptions=False)
+    assert (0, as_text(report) + "\n") == (text.exit_code, text.output)
+    printed = CliRunner().invoke(main, ["report", str(tmp_path), "--json"], catch_exceptions=False)
+    assert json.loads(json.dumps(report.as_dict())) == json.loads(printed.output)
+
+
+def test_no_p_value_is_printed(tmp_path):
+    text = as_text(lived(tmp_path)).lower()
+    assert not any(word in text for word in ("p-value", "p =", "significant"))
+
+
+def test_the_command_refuses_a_folder_that_is_not_there(tmp_path):
+    result = CliRunner().invoke(main, ["report", str(tmp_path / "nowhere")])
+    assert 2 == result.exit_code
+    assert "does not exist" in result.output
