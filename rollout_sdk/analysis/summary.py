@@ -179,7 +179,7 @@ class Report:
         lines: How many lines.
         skipped: Lines that could not be read, by why.
         lost: Facts that writers had to drop.
-        rollouts: The rollouts, by key.
+        rollouts: The rollouts, in order of their first calls.
     """
 
     folder: str
@@ -319,6 +319,11 @@ def _rollout(key: str, gathered: Gathered) -> RolloutReport:
     )
 
 
+def _began(rollout: RolloutReport) -> tuple[float, str]:
+    """When a rollout's first call was, to tell them in that order."""
+    return (min((phase.first_s for phase in rollout.phases if phase.first_s is not None), default=math.inf), rollout.rollout)
+
+
 def summarise(folder: str | os.PathLike[str]) -> Report:
     """The report of the journal in a folder.
 
@@ -333,5 +338,5 @@ def summarise(folder: str | os.PathLike[str]) -> Report:
         lines=journal.lines,
         skipped=dict(journal.skipped),
         lost=lost,
-        rollouts=tuple(_rollout(key, gathered) for key, gathered in rollouts.items()),
+        rollouts=tuple(sorted((_rollout(key, gathered) for key, gathered in rollouts.items()), key=_began)),
     )
