@@ -14,8 +14,9 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from hashlib import blake2b
+from numbers import Real
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
 from attrs import field, frozen
@@ -26,6 +27,7 @@ from rollout_sdk.records import Decision
 __all__ = [
     "BUCKETS",
     "DEFAULT_SALT",
+    "INTERVAL",
     "Binder",
     "Layer",
     "Phase",
@@ -52,7 +54,15 @@ DEFAULT_SALT = b"rollout_sdk"
 """Hash key when none is set. Public: whoever may choose ids can then choose an arm; set a key where that matters."""
 
 _LONGEST_ID = 1024
-_INTERVAL = 1 << 32
+_NFD_GROWTH = 4
+"""A text of n composed characters has at most 4 n in any other form of Unicode."""
+
+_LONGEST_LABEL = 100
+_MOST_PARTS = 64
+_DEEPEST = 4
+INTERVAL = 1 << 32
+"""Points of the unit interval."""
+
 _BUCKET_MASK = BUCKETS - 1
 _HOLDOUT_SHIFT = 9
 _HOLDOUT_MASK = (1 << 23) - 1
@@ -61,51 +71,64 @@ _HOLDOUT_MASK = (1 << 23) - 1
 def canonical(unit: object) -> bytes | None:
     """The bytes that stand for a unit, or None when it names nobody (None, NaN, an empty text) or is of no known type.
 
-    The type is part of the name: 1, "1", 1.0 and True are four units. Text is compared in its composed form (NFC), numpy
-    integers count as integers, and of an id over 1,024 characters only its ends and its length count, so that a hostile
-    id costs no time.
+    Known are text, bytes, integers (numpy's too), floats, booleans, UUIDs, and tuples of these. The type is part of the
+    name: 1, "1", 1.0 and True are four units. Text is compared in its composed form (NFC). Of an id over 1,024 characters,
+    bytes or bits only both ends and the length count, so that a hostile id costs no time. Never raises.
     """
-    if isinstance(unit, str):
-        if not unit:
-            return None
-        text = unit if len(unit) <= _LONGEST_ID else _shortened(unit)
-        if text.isascii():
-            return b"s" + text.encode()
-        return b"s" + unicodedata.normalize("NFC", text).encode("utf-8", "surrogatepass")
-    if isinstance(unit, bool):
-        return b"t" if unit else b"f"
-    if isinstance(unit, int):
-        return (
-            b"i%d" % unit if unit.bit_length() <= _LONGEST_ID else b"I" + _digest(unit.to_bytes(_bytes_of(unit), signed=True))
-        )
-    if isinstance(unit, bytes):
-        return b"b" + (unit if len(unit) <= _LONGEST_ID else _digest(unit)) if unit else None
-    if isinstance(unit, float):
-        return None if math.isnan(unit) else b"r" + repr(float(unit)).encode()
-    if isinstance(unit, UUID):
-        return b"u" + unit.bytes
-    if isinstance(unit, tuple):
-        parts = [canonical(part) for part in unit]
-        if not parts or None in parts:
-            return None
-        return b"(" + b"".join(b"%d:" % len(part) + part for part in parts if part is not None)
+    # Nearly every unit is a short plain text.
+    if type(unit) is str and 0 < len(unit) <= _LONGEST_ID and unit.isascii():
+        return b"s" + unit.encode()
     try:
-        return b"i%d" % operator.index(unit)  # type: ignore[arg-type]
-    except TypeError:
+        return _canonical(unit, 0)
+    # An object that lies about its type, or whose `__index__` fails, names nobody.
+    except (Exception, SystemExit):
         return None
 
 
-def _shortened(text: str) -> str:
+def _canonical(unit: object, depth: int) -> bytes | None:
+    if isinstance(unit, str):
+        return _text(unit) if unit else None
+    if isinstance(unit, bool):
+        return b"t" if unit else b"f"
+    if isinstance(unit, int):
+        return _integer(unit)
+    if isinstance(unit, bytes):
+        return (b"b" + unit if len(unit) <= _LONGEST_ID else b"B" + _ends(unit)) if unit else None
+    if isinstance(unit, float):
+        # Adding zero makes one of 0.0 and -0.0.
+        return None if math.isnan(unit) else b"r" + repr(float(unit) + 0.0).encode()
+    if isinstance(unit, UUID):
+        return b"u" + unit.bytes
+    if isinstance(unit, tuple):
+        if not 0 < len(unit) <= _MOST_PARTS or depth == _DEEPEST:
+            return None
+        parts = [_canonical(part, depth + 1) for part in unit]
+        # Each part's length comes first, so that ("a", "bc") and ("ab", "c") are not one.
+        return None if None in parts else b"(" + b"".join(b"%d:" % len(part) + part for part in parts if part is not None)
+    return _integer(operator.index(unit))  # type: ignore[arg-type]
+
+
+def _text(unit: str) -> bytes:
+    text = unit
+    if not text.isascii() and len(text) <= _LONGEST_ID * _NFD_GROWTH:
+        text = unicodedata.normalize("NFC", text)
+    if len(text) <= _LONGEST_ID:
+        return b"s" + text.encode("utf-8", "surrogatepass")
     half = _LONGEST_ID // 2
-    return f"{text[:half]}\0{len(text)}\0{text[-half:]}"
+    return b"S" + f"{len(text)}:{text[:half]}{text[-half:]}".encode("utf-8", "surrogatepass")
 
 
-def _bytes_of(number: int) -> int:
-    return number.bit_length() // 8 + 1
+def _integer(number: int) -> bytes:
+    bits = number.bit_length()
+    if bits <= _LONGEST_ID:
+        return b"i%d" % number
+    half = _LONGEST_ID // 2
+    return b"I%d:%d:%d" % (bits, number >> (bits - half), number & ((1 << half) - 1))
 
 
-def _digest(raw: bytes) -> bytes:
-    return blake2b(raw, digest_size=32).digest()
+def _ends(raw: bytes) -> bytes:
+    half = _LONGEST_ID // 2
+    return b"%d:" % len(raw) + raw[:half] + raw[-half:]
 
 
 def _slot_edge(share: Share) -> float:
@@ -137,15 +160,27 @@ class Layer:
                 "A slot must end after it starts. Give start= and end= in that order."
             )
 
+    def has(self, point: float) -> bool:
+        """Whether a unit's point lies in the slot."""
+        return self.start <= point < self.end
+
+    def position(self, point: float) -> float:
+        """Where a point lies in the slot, from 0 to 1; a point outside stays as it is."""
+        return (point - self.start) / (self.end - self.start) if self.has(point) else point
+
     def overlaps(self, other: Layer) -> bool:
         """Whether a unit could be in both slots."""
         return self.name == other.name and self.start < other.end and other.start < self.end
 
 
 class UnitHash:
-    """The keyed hash of one rollout (or layer): a prepared hasher that is copied for every unit."""
+    """The keyed hash of one rollout (or layer): a prepared hasher that is copied for every unit.
 
-    __slots__ = ("_prepared",)
+    Attributes:
+        prepared: The hasher to copy.
+    """
+
+    __slots__ = ("prepared",)
 
     def __init__(self, salt: str, key: bytes | None = None) -> None:
         """Prepare the hash.
@@ -154,21 +189,21 @@ class UnitHash:
             salt: The rollout's key, or the layer's name: what makes two rollouts independent.
             key: Secret of at most 64 bytes; `DEFAULT_SALT` when there is none.
         """
-        self._prepared = blake2b(digest_size=8, key=DEFAULT_SALT if key is None else key)
+        self.prepared = blake2b(digest_size=8, key=DEFAULT_SALT if key is None else key)
         name = salt.encode("utf-8", "surrogatepass")
         # The length comes first, so that ("a", "bc") and ("ab", "c") are not one.
-        self._prepared.update(b"%d:" % len(name) + name)
+        self.prepared.update(b"%d:" % len(name) + name)
 
     def __call__(self, unit: bytes) -> int:
         """The 64-bit digest of a canonical unit."""
-        hasher = self._prepared.copy()
+        hasher = self.prepared.copy()
         hasher.update(unit)
         return int.from_bytes(hasher.digest(), "big")
 
 
 def point_of(digest: int) -> float:
     """The unit's point, a multiple of 2**-32 in [0, 1)."""
-    return (digest >> 32) / _INTERVAL
+    return (digest >> 32) / INTERVAL
 
 
 def bucket_of(digest: int) -> int:
@@ -197,16 +232,18 @@ def parse_share(value: object, subject: str = "share") -> float:
             share = float(value.strip()[:-1]) / 100
         except ValueError:
             share = None
-    elif isinstance(value, int | float) and not isinstance(value, bool):
+    elif not isinstance(value, bool) and isinstance(value, Real):
         share = float(value)
     if share is None or not math.isfinite(share):
         raise ConfigurationError(
-            f"The {subject} is {value!r}. A share is a number from 0 to 1 or a text with a percent sign. Write 0.05 or '5%'."
+            f"The {subject} is {value!r:.60}. A share is a number from 0 to 1 or a text with a percent sign. "
+            "Write 0.05 or '5%'."
         )
     if not 0 <= share <= 1:
         hint = f" Did you mean '{value}%'?" if not isinstance(value, str) and 1 < share <= 100 else ""
-        raise ConfigurationError(f"The {subject} is {value!r}. A share lies between 0 (nobody) and 1 (everybody).{hint}")
-    return share
+        raise ConfigurationError(f"The {subject} is {value!r:.60}. A share lies between 0 (nobody) and 1 (everybody).{hint}")
+    # Adding zero makes one of 0.0 and -0.0.
+    return share + 0.0
 
 
 def percent(share: float) -> str:
@@ -215,16 +252,17 @@ def percent(share: float) -> str:
 
 
 def phase_label(shares: Mapping[str, float]) -> str:
-    """The shares of a phase as its name: "5%" for one candidate, "v2=5%,v3=10%" for several."""
+    """The shares of a phase as its name: "5%" for one candidate, "v2=5%,v3=10%" for several, "12 candidates 60%" for many."""
     if len(shares) == 1:
         return percent(next(iter(shares.values())))
-    return ",".join(f"{name}={percent(share)}" for name, share in shares.items())
+    label = ",".join(f"{name}={percent(share)}" for name, share in shares.items())
+    return label if len(label) <= _LONGEST_LABEL else f"{len(shares)} candidates {percent(math.fsum(shares.values()))}"
 
 
 def _fill(gaps: list[tuple[int, int]], want: int, *, upwards: bool, start: int) -> list[tuple[int, int]]:
     """Take `want` points out of the free gaps, from `start` on in one direction and round the end; shrinks `gaps`."""
     taken = []
-    ordered = sorted(gaps, key=lambda gap: (gap[0] - start) % _INTERVAL if upwards else (start - gap[1]) % _INTERVAL)
+    ordered = sorted(gaps, key=lambda gap: (gap[0] - start) % INTERVAL if upwards else (start - gap[1]) % INTERVAL)
     for low, high in ordered:
         size = min(want, high - low)
         if size == 0:
@@ -249,8 +287,8 @@ def lanes(shares: Mapping[str, float]) -> list[tuple[float, float, str]]:
     names = sorted(shares)
     if not names:
         return []
-    edges = [_INTERVAL * index // len(names) for index in range(len(names) + 1)]
-    wants = {name: round(shares[name] * _INTERVAL) for name in names}
+    edges = [INTERVAL * index // len(names) for index in range(len(names) + 1)]
+    wants = {name: round(shares[name] * INTERVAL) for name in names}
     owned: list[tuple[int, int, str]] = []
     gaps: list[tuple[int, int]] = []
     for index, name in enumerate(names):
@@ -263,10 +301,10 @@ def lanes(shares: Mapping[str, float]) -> list[tuple[float, float, str]]:
         low, high = edges[index], edges[index + 1]
         if wants[name] > high - low:
             upwards = index % 2 == 0
-            start = high % _INTERVAL if upwards else low
+            start = high % INTERVAL if upwards else low
             pieces = _fill(gaps, wants[name] - (high - low), upwards=upwards, start=start)
             owned.extend((piece[0], piece[1], name) for piece in pieces)
-    return sorted((low / _INTERVAL, high / _INTERVAL, name) for low, high, name in owned if low < high)
+    return sorted((low / INTERVAL, high / INTERVAL, name) for low, high, name in owned if low < high)
 
 
 class Split:
@@ -321,8 +359,8 @@ class Split:
         return self._shadowed[bisect_right(self._bounds, point)]
 
 
-def _unchangeable(shares: Mapping[str, float]) -> Mapping[str, float]:
-    return MappingProxyType(dict(shares))
+def _as_shares(shares: Mapping[str, Share]) -> Mapping[str, float]:
+    return MappingProxyType({name: parse_share(share, f"share of {name!r}") for name, share in shares.items()})
 
 
 @frozen
@@ -331,12 +369,12 @@ class Phase:
 
     Attributes:
         name: What it is called in records; the controller numbers the phases, as in "1:5%".
-        shares: Share of every candidate, between 0 and 1; the control has the rest.
+        shares: Share of every candidate: a number from 0 to 1, or a text such as "5%". The control has the rest.
         control: Name of the control.
     """
 
     name: str
-    shares: Mapping[str, float] = field(converter=_unchangeable)
+    shares: Mapping[str, float] = field(converter=_as_shares)
     control: str = "control"
     split: Split = field(init=False, eq=False, repr=False)
 
@@ -357,6 +395,23 @@ class Phase:
         return {self.control: max(0.0, 1.0 - math.fsum(self.shares.values())), **self.shares}
 
 
+class HasArguments(Protocol):
+    """A call, or whatever else has a call's arguments."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+class _Nothing:
+    """What a request is about once its call is over."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = MappingProxyType({})
+
+
+_NOTHING = _Nothing()
+
+
 class RouteRequest:
     """One call (or one row of a batch), described: what a strategy may decide by. Read it; never change it.
 
@@ -370,17 +425,14 @@ class RouteRequest:
         draw: A random number in [0, 1), fresh for this call, for what need not be sticky.
         digest: The 64-bit keyed hash behind point and bucket; a seed for anything that must be the same for a unit.
         has_unit: Whether the call named a unit; without one the call is its own unit, and point is random.
-        arguments: The arguments of the call by parameter name, bound when first asked for.
+        arguments: The arguments of the call by parameter name, bound when asked for.
     """
 
     __slots__ = (
-        "_args",
-        "_arguments",
         "_bind",
         "_draw",
-        "_kwargs",
         "_random",
-        "bucket",
+        "_source",
         "candidates",
         "control",
         "digest",
@@ -399,25 +451,26 @@ class RouteRequest:
         point: float,
         random: Callable[[], float],
         bind: Binder,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
+        source: HasArguments,
         has_unit: bool = True,  # noqa: FBT001, FBT002 - positional for speed: it is made for every call
     ) -> None:
-        """Describe a call; `bind` makes the arguments by name of `args` and `kwargs` when somebody asks."""
+        """Describe a call; `bind` makes the arguments by name of `source.args` and `source.kwargs` when somebody asks."""
         self.key = key
         self.phase = phase
         self.control = phase.control
         self.candidates = candidates
         self.digest = digest
         self.point = point
-        self.bucket = digest & _BUCKET_MASK
+        self.has_unit = has_unit
         self._random = random
         self._draw: float | None = None
-        self.has_unit = has_unit
         self._bind = bind
-        self._args = args
-        self._kwargs = kwargs
-        self._arguments: Mapping[str, Any] | None = None
+        self._source = source
+
+    @property
+    def bucket(self) -> int:
+        """The unit's statistics bucket."""
+        return self.digest & _BUCKET_MASK
 
     @property
     def draw(self) -> float:
@@ -428,18 +481,16 @@ class RouteRequest:
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """The arguments of the call by parameter name, defaults applied."""
-        if self._arguments is None:
-            self._arguments = self._bind(self._args, self._kwargs)
-        return self._arguments
+        """The arguments of the call by parameter name, defaults applied; none once the call is over."""
+        return {} if self._source is _NOTHING else self._bind(self._source.args, self._source.kwargs)
 
     def release(self) -> None:
-        """Let go of the arguments: a request outlives its call, the payload must not."""
-        self._args, self._kwargs, self._arguments = (), {}, {}
+        """Let go of the call, when it is over: the two refer to each other, and nobody should wait for the collector."""
+        self._source = _NOTHING
 
-    def with_arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> RouteRequest:
-        """The same request about a copy of its arguments."""
-        return RouteRequest(
+    def about(self, source: HasArguments) -> RouteRequest:
+        """The same request about other arguments: a shadow's copies."""
+        request = RouteRequest(
             self.key,
             self.phase,
             self.candidates,
@@ -447,10 +498,11 @@ class RouteRequest:
             self.point,
             self._random,
             self._bind,
-            args,
-            kwargs,
+            source,
             self.has_unit,
         )
+        request._draw = self._draw
+        return request
 
 
 def pseudonym(digest: int) -> str:

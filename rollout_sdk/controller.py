@@ -145,18 +145,15 @@ class RolloutController(Generic[P, R]):
 
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], unit: Any) -> Call:
         """A call (or a row), described and decided; a fault of ours sends it to the control."""
-        call = Call(self._rollout, args, kwargs)
-        # Read once: a call sees one phase.
-        state = self._rollout.state
+        rollout = self._rollout
+        call = Call(rollout, args, kwargs)
         try:
-            call.request = self._describe.request(unit, args, kwargs, state.phase)
-            call.decision = self._describe.decide(call.request, unit, args, kwargs, aborted=state.status == "aborted")
+            self._describe(call, unit, rollout.state)
         except MissingUnitError:
             raise
         except (Exception, SystemExit) as error:
-            self._runtime.failed("engine.decide", error)
-            call.request = self._describe.request(None, args, kwargs, state.phase)
-            call.decision = self._describe.fixed("error")
+            self._runtime.failed("engine.describe", error)
+            self._describe.give_up(call, rollout.state)
         return call
 
     def _begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call, Flow]:
@@ -173,9 +170,10 @@ class RolloutController(Generic[P, R]):
         units = self._settings.row_units(self._describe.unit_of(args, kwargs), args, kwargs)
         rows = [self._call((), {}, unit) for unit in units]
         call = Call(self._rollout, args, kwargs)
-        first = rows[0] if rows else None
-        call.request = first.request if first else self._describe.request(None, args, kwargs, self.phase)
-        call.decision = first.decision if first else self._describe.fixed("no_unit")
+        if rows:
+            call.request, call.decision = rows[0].request.about(call), rows[0].decision
+        else:
+            self._describe.give_up(call, self._rollout.state, reason="no_unit")
         return Batch(call, rows, self._settings.replace_rows)
 
     def serving_function(self) -> Callable[..., Any]:
@@ -221,9 +219,9 @@ class RolloutController(Generic[P, R]):
 
     def assign(self, unit: Hashable) -> Decision:
         """What a unit would get now, without a call: no model runs and nothing is recorded."""
-        state = self._rollout.state
-        request = self._describe.request(unit, (), {}, state.phase)
-        return self._describe.decide(request, unit, (), {}, aborted=state.status == "aborted")
+        call = Call(self._rollout, (), {})
+        self._describe(call, unit, self._rollout.state)
+        return call.full_decision()
 
     # Outcomes ----------------------------------------------------------------------------------------------------------
 

@@ -26,15 +26,39 @@ def checked_value(metric: object, value: object) -> float:
         raise OutcomeError(
             f"The metric is {metric!r:.80}. A metric is a printable text of 1 to {_LONGEST_METRIC} characters. Write 'click'."
         )
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, str) or not math.isfinite(number):
+    number = _number(value)
+    if number is None:
         raise OutcomeError(
             f"The value of metric {metric!r} is {value!r:.60}. An outcome is a finite number. Leave out what was not measured."
         )
     return number
+
+
+def checked_time(metric: str, time_s: object) -> float:
+    """The time as a float, when it is one.
+
+    Raises:
+        OutcomeError: It is no finite number.
+    """
+    number = _number(time_s)
+    if number is None:
+        raise OutcomeError(
+            f"The time of metric {metric!r:.60} is {time_s!r:.60}. It is a number of seconds since 1970. "
+            "Pass time.time() or datetime.timestamp(), or leave time_s= out."
+        )
+    return number
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or None; bytes and text are none, also when they look like one."""
+    if isinstance(value, str | bytes | bytearray):
+        return None
+    # Whatever a foreign number's own conversion raises, it is no number for us.
+    try:
+        number = float(value)
+    except Exception:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _check_item(decoded: DecodedId, item: Hashable, shown: Iterable[tuple[str, tuple[Any, ...]]], blended: str) -> None:
@@ -67,11 +91,11 @@ def by_decision(
     """The outcome of a decision.
 
     Raises:
-        OutcomeError: Metric or value are not valid.
+        OutcomeError: Metric, value or time are not valid.
         DecisionIdError: The id cannot be read, is forged, or belongs to another rollout than `rollout`.
         UnknownItemError: The item was not shown, as far as this process remembers.
     """
-    number = checked_value(metric, value)
+    number, when = checked_value(metric, value), checked_time(metric, time_s)
     decoded = decode_id(decision_id, key)
     if rollout is not None and decoded.rollout != rollout:
         raise DecisionIdError(
@@ -86,7 +110,7 @@ def by_decision(
         rollout=decoded.rollout,
         metric=metric,
         value=number,
-        time_s=time_s,
+        time_s=when,
         decision_id=decision_id,  # type: ignore[arg-type]
         phase=decoded.phase,
         variant=decoded.variant,
@@ -99,9 +123,9 @@ def by_unit(metric: str, value: object, unit: object, *, rollout: str, hash_: Un
     """The outcome of a unit, to be joined with its last decision before it.
 
     Raises:
-        OutcomeError: Metric, value or unit are not valid.
+        OutcomeError: Metric, value, time or unit are not valid.
     """
-    number = checked_value(metric, value)
+    number, when = checked_value(metric, value), checked_time(metric, time_s)
     raw = canonical(unit)
     if raw is None:
         raise OutcomeError(
@@ -114,7 +138,7 @@ def by_unit(metric: str, value: object, unit: object, *, rollout: str, hash_: Un
         rollout=rollout,
         metric=metric,
         value=number,
-        time_s=time_s,
+        time_s=when,
         bucket=bucket_of(digest),
         unit=pseudonym(digest),
     )

@@ -9,6 +9,7 @@ Installed is not active: a plugin acts on a rollout only when that rollout (or i
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -34,7 +35,7 @@ class _Registry(pluggy.PluginManager):
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
         options = super().parse_hookimpl_opts(plugin, name)
-        if options is None and name.startswith(_PREFIX) and callable(getattr(plugin, name, None)):
+        if options is None and name in _SPECS and callable(getattr(plugin, name, None)):
             return {
                 "wrapper": False,
                 "hookwrapper": False,
@@ -47,7 +48,7 @@ class _Registry(pluggy.PluginManager):
 
 
 def _blocked_names() -> frozenset[str]:
-    return frozenset(filter(None, os.environ.get("ROLLOUT_DISABLED_PLUGINS", "").split(",")))
+    return frozenset(filter(None, map(str.strip, os.environ.get("ROLLOUT_DISABLED_PLUGINS", "").split(","))))
 
 
 class PluginSet:
@@ -57,11 +58,12 @@ class PluginSet:
         """Register the plugins; of two that implement one hook, the earlier in `plugins` comes first.
 
         Args:
-            plugins: Objects, classes or modules with hook functions.
+            plugins: Objects or modules with hook functions; one that is there twice counts once, at its first place.
             failed: Told of every exception a plugin raises.
 
         Raises:
-            PluginError: One has a misspelt hook, a hook with unknown arguments, a hook wrapper, or no hook at all.
+            PluginError: One has a misspelt hook, a hook with unknown arguments, an asynchronous one, a hook wrapper, or no
+                hook at all.
         """
         self._failed = failed
         self._registry = _Registry(PROJECT)
@@ -70,35 +72,38 @@ class PluginSet:
         for name in blocked:
             self._registry.set_blocked(name)
         # pluggy calls the last registered first.
-        for plugin in reversed(plugins):
+        for plugin in reversed(list({id(plugin): plugin for plugin in plugins}.values())):
             self._register(plugin)
 
     def _register(self, plugin: object) -> None:
         name = plugin_name(plugin)
         if self._registry.get_plugin(name) is not None and not self._registry.is_blocked(name):
             name = f"{name}-{id(plugin):x}"
-        hooks = [attribute for attribute in dir(plugin) if attribute.startswith(_PREFIX)]
-        unknown = sorted(set(hooks) - _SPECS)
-        if unknown or not hooks:
-            found = f"has an unknown hook {unknown[0]!r}" if unknown else "has no hook"
-            raise PluginError(
-                f"Plugin {name!r} {found}. Functions whose names start with 'rollout_' are hooks. "
-                f"The hooks are: {', '.join(sorted(_SPECS))}."
-            )
+        unknown = sorted(hook for hook in _hooks_of(plugin) if hook not in _SPECS)
+        if unknown:
+            raise _misfit(name, f"has an unknown hook {unknown[0]!r}", _KNOWN)
         try:
-            self._registry.register(plugin, name)
+            registered = self._registry.register(plugin, name)
             self._registry.check_pending()
-        except (pluggy.PluginValidationError, ValueError) as error:
-            raise PluginError(
-                f"Plugin {name!r} does not fit the hook specifications: {error}. "
-                "A hook takes the arguments of its specification, or fewer. See rollout_sdk.hookspecs."
+        # pluggy asserts that a hook is a function or a method.
+        except (pluggy.PluginValidationError, AssertionError, ValueError) as error:
+            raise _misfit(
+                name,
+                f"does not fit the hook specifications: {error}",
+                "A hook is a function or method with the arguments of its specification, or fewer. See rollout_sdk.hookspecs.",
             ) from error
-        for hook in _SPECS:
-            if any(impl.wrapper or impl.hookwrapper for impl in getattr(self._registry.hook, hook).get_hookimpls()):
-                raise PluginError(
-                    f"Plugin {name!r} wraps hook {hook!r}. Hooks are called directly, so that no plugin can stop another. "
-                    "Implement the hook itself, with tryfirst=True where it must come first."
-                )
+        if registered is not None:
+            self._check(plugin, name)
+
+    def _check(self, plugin: object, name: str) -> None:
+        """Refuse what pluggy allows and we do not."""
+        callers = self._registry.get_hookcallers(plugin)
+        if not callers:
+            raise _misfit(name, "has no hook", _KNOWN)
+        for caller in callers:
+            for impl in caller.get_hookimpls():
+                if impl.plugin is plugin and (why := _fault(impl, caller.name)) is not None:
+                    raise _misfit(name, *why)
 
     def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
         """Name and direct callable of every implementation of a hook, first called first.
@@ -119,6 +124,18 @@ class PluginSet:
         """One callable for a firstresult hook: the first result that is not None; those that raise are passed over."""
         implementations = self.implementations(hook)
         failed = self._failed
+
+        if len(implementations) == 1:
+            [(only_name, only)] = implementations
+
+            def alone(*arguments: Any) -> Any:
+                try:
+                    return only(*arguments)
+                except (Exception, SystemExit) as error:
+                    failed(only_name, error)
+                    return None
+
+            return alone
 
         def first(*arguments: Any) -> Any:
             for name, implementation in implementations:
@@ -153,6 +170,43 @@ class PluginSet:
         return bool(getattr(self._registry.hook, hook).get_hookimpls())
 
 
+_KNOWN = f"Functions whose names start with {_PREFIX!r} are hooks. The hooks are: {', '.join(sorted(_SPECS))}."
+
+
+def _hooks_of(plugin: object) -> list[str]:
+    """Names of the functions of a plugin that look like hooks; a module's imports, such as `rollout_sdk`, do not."""
+    named = {name: getattr(plugin, name, None) for name in dir(plugin) if name.startswith(_PREFIX)}
+    return [name for name, value in named.items() if callable(value) and not isinstance(value, type)]
+
+
+def _misfit(name: str, what: str, rule: str) -> PluginError:
+    return PluginError(f"Plugin {name!r} {what}. {rule}")
+
+
+def _fault(impl: pluggy.HookImpl, hook: str) -> tuple[str, str] | None:
+    """What is wrong with an implementation, and the rule that it breaks; None when it can be called."""
+    if impl.wrapper or impl.hookwrapper:
+        return f"wraps hook {hook!r}", (
+            "Hooks are called directly, so that no plugin can stop another. "
+            "Implement the hook itself, with tryfirst=True where it must come first."
+        )
+    function = impl.function
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        return f"has a hook {hook!r} that is asynchronous or a generator", (
+            "Hooks are called and return; nobody awaits them. Make it a plain function."
+        )
+    try:
+        inspect.signature(function).bind(*impl.argnames)
+    except TypeError as error:
+        if isinstance(impl.plugin, type):
+            return (
+                f"is a class, and its hook {hook!r} needs an instance",
+                "A plugin is an object or a module. Pass an instance.",
+            )
+        return f"has a hook {hook!r} that cannot be called: {error}", "Arguments are passed by position. Leave others optional."
+    return None
+
+
 def _with_fewer(function: Callable[..., Any], positions: list[int]) -> Callable[..., Any]:
     def call(*arguments: Any) -> Any:
         return function(*[arguments[position] for position in positions])
@@ -168,16 +222,20 @@ def plugin_name(plugin: object) -> str:
     return type(plugin).__name__
 
 
-def _installed() -> Mapping[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=PROJECT)}
+def _installed() -> Mapping[str, set[EntryPoint]]:
+    """The entry points of the group by name; one that is found twice, by an editable install for example, is one."""
+    found: dict[str, set[EntryPoint]] = {}
+    for entry in entry_points(group=PROJECT):
+        found.setdefault(entry.name, set()).add(entry)
+    return found
 
 
 def load_named(name: str) -> object:
-    """The installed plugin of this entry-point name; nothing else is imported.
+    """The installed plugin of this entry-point name, a class built; nothing else is imported.
 
     Raises:
         UnknownStrategyError: None is installed, or it is blocked by ROLLOUT_DISABLED_PLUGINS.
-        PluginError: It cannot be imported.
+        PluginError: Two are installed, or it cannot be imported or built.
     """
     installed = _installed()
     blocked = _blocked_names()
@@ -187,12 +245,33 @@ def load_named(name: str) -> object:
         raise UnknownStrategyError(
             f"Plugin {name!r} {why}. A name must be an entry point of group {PROJECT!r}. Installed and not blocked: {known}."
         )
+    entry, *others = installed[name]
+    if others:
+        values = ", ".join(sorted(each.value for each in installed[name]))
+        raise PluginError(
+            f"Plugin {name!r} is installed more than once: {values}. An entry-point name names one plugin. "
+            "Remove one of the distributions, or pass the plugin itself."
+        )
     try:
-        return installed[name].load()
+        plugin = entry.load()
     except (Exception, SystemExit) as error:
         raise PluginError(
-            f"Plugin {name!r} ({installed[name].value}) cannot be imported: {type(error).__name__}: {error}. "
+            f"Plugin {name!r} ({entry.value}) cannot be imported: {type(error).__name__}: {error}. "
             "An entry point must name a module, class or object that can be imported. Mend it or remove the distribution."
+        ) from error
+    return _built(plugin)
+
+
+def _built(plugin: object) -> Any:
+    """An instance of a class that was named or passed instead of one; anything else as it is."""
+    if not isinstance(plugin, type):
+        return plugin
+    try:
+        return plugin()
+    except Exception as error:
+        raise PluginError(
+            f"Plugin {plugin.__name__!r} cannot be built: {type(error).__name__}: {error}. "
+            "A class is called without arguments. Pass an instance."
         ) from error
 
 
@@ -201,12 +280,9 @@ def make_strategy(strategy: object) -> object:
 
     Raises:
         UnknownStrategyError: The name is not installed, or its plugin offers no such strategy.
-        PluginError: It is no strategy at all.
+        PluginError: It is no strategy at all, or a class that cannot be built.
     """
-    if isinstance(strategy, str):
-        strategy = _named_strategy(strategy)
-    if isinstance(strategy, type):
-        strategy = strategy()
+    strategy = _built(_named_strategy(strategy) if isinstance(strategy, str) else strategy)
     if not callable(getattr(strategy, "rollout_route", None)):
         raise PluginError(
             f"{strategy!r:.80} is no strategy: it has no rollout_route. A strategy turns a request into a decision. "
@@ -220,11 +296,17 @@ def _named_strategy(name: str) -> object:
     if callable(getattr(plugin, "rollout_route", None)):
         return plugin
     factory = getattr(plugin, "rollout_strategies", None)
-    offered: Mapping[str, type] = factory() if callable(factory) else {}
+    try:
+        offered: Mapping[str, type] = dict(factory()) if callable(factory) else {}
+    except Exception as error:
+        raise PluginError(
+            f"Plugin {name!r} failed to list its strategies: {type(error).__name__}: {error}. "
+            "rollout_strategies() gives classes by name. Mend the plugin."
+        ) from error
     if name not in offered:
         raise UnknownStrategyError(
             f"Plugin {name!r} offers no strategy {name!r}. Its rollout_strategies() must list its entry-point name. "
-            f"It lists: {', '.join(sorted(offered)) or 'nothing'}."
+            f"It lists: {', '.join(sorted(map(str, offered))) or 'nothing'}."
         )
     return offered[name]
 

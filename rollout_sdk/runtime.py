@@ -103,9 +103,7 @@ class Runtime:
         self._writer = None if self.journal is None else JournalWriter(self.journal)
         self._metrics = Metrics(self.telemetry, self._observed) if self.telemetry.metrics else None
         self._log_events = LogEvents() if self.telemetry.logs else None
-        self.recorder = Recorder(
-            self._deliver, failed=self.failed, tick=self.background.watch, exit_deadline_s=self.exit_deadline_s
-        )
+        self.recorder = Recorder(self._deliver, failed=self.failed, tick=self._tick, exit_deadline_s=self.exit_deadline_s)
         self.recorder.on_close = self.background.close
         renew_after_fork(self)
 
@@ -142,7 +140,8 @@ class Runtime:
 
     def tally(self, key: str) -> Tally:
         """The counts of one rollout in this process."""
-        return self._tallies.setdefault(key, Tally())
+        tally = self._tallies.get(key)
+        return self._tallies.setdefault(key, Tally()) if tally is None else tally
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Wait until shadows in threads have ended and every fact so far is in the journal; False when time ran out."""
@@ -162,11 +161,11 @@ class Runtime:
 
     def _deliver(self, facts: list[Any]) -> None:
         """Hand a batch of facts to everybody who takes them, each behind its own guard; in the recorder's thread."""
-        calls = [fact for fact in facts if isinstance(fact, Call)]
+        calls = [fact for fact in facts if fact.__class__ is Call]
         self._guarded("tally", lambda: self._count(facts))
-        if self._metrics is not None and calls:
+        if self._metrics is not None and self.audience.measuring and calls:
             self._guarded("telemetry.metrics", partial(self._metrics.calls, calls))
-        events = [event for fact in facts if (event := self._as_event(fact)) is not None]
+        events = self._events(facts)
         if not events:
             return
         if self._writer is not None:
@@ -175,32 +174,37 @@ class Runtime:
             self._guarded("telemetry.logs", partial(self._log_events, events))
         self._guarded("observers", lambda: self._observe(events))
 
+    def _events(self, facts: list[Any]) -> list[Any]:
+        """The facts as events, without the calls that nobody wants to hear of: an event costs more than its call."""
+        everything = self._writer is not None or self.audience.debugging
+        events = []
+        for fact in facts:
+            if fact.__class__ is not Call:
+                events.append(fact)
+            elif everything or fact.served != fact.decision.variant or "rollout_routed" in fact.rollout.observers:
+                try:
+                    events.append(fact.as_event())
+                # One fact that cannot be told must not take the others with it.
+                except Exception as error:
+                    self.failed("recorder.event", error)
+        return events
+
     def _guarded(self, name: str, action: Callable[[], Any]) -> None:
         try:
             action()
         except (Exception, SystemExit) as error:
             self.failed(name, error)
 
+    def _tick(self) -> None:
+        self.background.watch()
+        self.audience.look()
+
     def _count(self, facts: Sequence[Any]) -> None:
         for fact in facts:
-            if isinstance(fact, Call):
+            if fact.__class__ is Call:
                 fact.count_in(self.tally(fact.rollout.key))
             elif (key := _rollout_of(fact)) is not None:
                 self.tally(key).add(fact)
-
-    def _as_event(self, fact: Any) -> Any:
-        """The fact as an event, or None for a call that nobody wants to hear of: events cost more than calls."""
-        if not isinstance(fact, Call):
-            return fact
-        observed = "rollout_routed" in fact.rollout.observers
-        if not (self._writer is not None or observed or self.audience.debugging or fact.fell_back):
-            return None
-        try:
-            return fact.as_event()
-        # One fact that cannot be told must not take the others with it.
-        except Exception as error:
-            self.failed("recorder.event", error)
-            return None
 
     def _write(self, events: Sequence[Any]) -> None:
         assert self._writer is not None

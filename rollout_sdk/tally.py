@@ -45,9 +45,9 @@ class Tally:
     ) -> None:
         """Count one call."""
         self.decisions[phase, decision.variant, decision.reason, excluded] += 1
-        for variant, _, error, _ in runs:
-            if error is not None:
-                self.errors[variant, error] += 1
+        for run in runs:
+            if run[2] is not None:
+                self.errors[run[0], run[2]] += 1
         if served != decision.variant and not decision.blend and runs:
             self.fallbacks[decision.variant, runs[0][2] or "_OTHER"] += 1
 

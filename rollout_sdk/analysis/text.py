@@ -192,7 +192,7 @@ def _lines(report: Report) -> Iterable[str]:
         yield from _rollout(rollout)
     if report.rollouts:
         yield ""
-        yield "Intervals hold for one look, with the unit as the cluster: stopping when they look good is being fooled by chance."
+        yield "Intervals hold for one look, with the unit as the cluster: to stop when they look good is to be fooled."
 
 
 def as_text(report: Report) -> str:

@@ -2,10 +2,11 @@
 
     running --promote--> running (next step) --promote--> promoted (everybody has the candidate)
     running <--pause / resume--> paused
+    running or paused --set_share--> the same, with other shares
     any but aborted --abort--> aborted (everybody has the control; latched)
 
-Every change of shares starts a new phase with a new number, also when the shares were used before: what was measured last
-week is another week's evidence.
+Every change of shares, and an abort, starts a new phase with a new number, also when the shares were used before: what was
+measured last week is another week's evidence. A transition that leaves the shares as they are stays in its phase.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class RolloutState:
         key: Key of the rollout, for errors.
         plan: The planned phases, in order.
         phase: The current phase, numbered: "0:1%".
-        step: Index of the planned phase last entered.
+        step: Index of the planned phase last entered or passed; -1 before the first.
         status: What may happen next.
         revision: Number of transitions so far.
         number: Number of the current phase.
@@ -51,10 +52,12 @@ class RolloutState:
         """The next step, or after the last one everybody.
 
         Raises:
-            StateError: The rollout is not running, has no steps, or several candidates could be meant.
+            StateError: The rollout is not running, has no steps, there is no such candidate, or several could be meant.
         """
         self._must_be("running", action="promote")
         self._must_have_steps("promote")
+        if candidate is not None:
+            self._one_candidate(candidate)
         if self.step + 1 < len(self.plan):
             return evolve(self._entered(self.plan[self.step + 1]), step=self.step + 1)
         winner = self._one_candidate(candidate)
@@ -63,6 +66,8 @@ class RolloutState:
 
     def set_share(self, share: Share, candidate: str | None = None) -> RolloutState:
         """Another share for one candidate, outside the plan; a later promote goes to the next planned step above it.
+
+        The share that it has already changes nothing.
 
         Raises:
             StateError: The rollout is neither running nor paused, has no steps, or several candidates could be meant.
@@ -73,6 +78,8 @@ class RolloutState:
         name = self._one_candidate(candidate)
         value = parse_share(share, f"share of {name!r}")
         shares = {**self.phase.shares, name: value}
+        if shares == self.phase.shares:
+            return self
         below = [index for index, phase in enumerate(self.plan) if phase.shares[name] <= value]
         return evolve(self._entered(Phase(phase_label(shares), shares, self.phase.control)), step=below[-1] if below else -1)
 
@@ -91,9 +98,20 @@ class RolloutState:
         if self.status == "aborted":
             return self
         nobody = Phase("aborted", dict.fromkeys(self.phase.shares, 0.0), self.phase.control)
-        return evolve(self._entered(nobody), status="aborted")
+        return evolve(self._entered(nobody, anew=True), status="aborted")
 
-    def _entered(self, phase: Phase) -> RolloutState:
+    def begun_again(self, other: RolloutState) -> RolloutState:
+        """Where a rollout stands that is described anew with other settings, as `other`: by a reloaded module, say.
+
+        It begins again, in a phase with a new number, because the evidence so far is about something else. An abort stays.
+        """
+        fresh = evolve(other, number=self.number, revision=self.revision)
+        return fresh.abort() if self.status == "aborted" else fresh._entered(other.plan[0], anew=True)  # noqa: SLF001
+
+    def _entered(self, phase: Phase, *, anew: bool = False) -> RolloutState:
+        """In a phase of these shares; in the current one, unless they are other shares or it shall be `anew`."""
+        if phase.shares == self.phase.shares and not anew:
+            return evolve(self, revision=self.revision + 1)
         number = self.number + 1
         return evolve(self, phase=evolve(phase, name=f"{number}:{phase.name}"), number=number, revision=self.revision + 1)
 

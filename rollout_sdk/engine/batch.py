@@ -10,7 +10,7 @@ from attrs import frozen
 
 from rollout_sdk.engine.call import Call, Flow, Invoke, Result, Together
 from rollout_sdk.engine.context import current_call
-from rollout_sdk.engine.flow import falls_back, finish
+from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish
 from rollout_sdk.engine.rows import assemble, take
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.records import Comparison
@@ -93,7 +93,8 @@ def _length(value: Any) -> int:
 def route_batch(batch: Batch) -> Flow:
     """Run every group, fall back where a candidate fails, put the rows in order, hand the shadows over, and record."""
     call, rollout = batch.call, batch.call.rollout
-    rollout.audience.look()
+    if not rollout.audience.awake:
+        rollout.audience.look()
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
     current_call.set(call)
@@ -117,7 +118,7 @@ def route_batch(batch: Batch) -> Flow:
     current_call.set(call)
     if call.span is not None:
         rollout.spans.end_route(call, final)
-    call.args, call.kwargs = (), {}
+    call.args, call.kwargs = (), NO_KWARGS
     call.request.release()
     return final
 

@@ -29,7 +29,10 @@ def error_type(error: BaseException) -> str:
 class Result:
     """What one run of a variant gave: a value or an error, and how long it took."""
 
-    __slots__ = ("collected", "duration_s", "error", "first_item_s", "interrupted", "started", "value", "variant")
+    # Defaults live on the class: what is not set costs nothing.
+    started = False
+    first_item_s: float | None = None
+    collected: list[Any] | None = None
 
     def __init__(
         self,
@@ -37,8 +40,7 @@ class Result:
         duration_s: float,
         value: Any = None,
         error: BaseException | None = None,
-        *,
-        interrupted: bool = False,
+        interrupted: bool = False,  # noqa: FBT001, FBT002 - positional for speed: it is made for every run
     ) -> None:
         """A value, or an error; `interrupted` when the error is the caller's will (cancelled, closed, Ctrl-C)."""
         self.variant = variant
@@ -46,30 +48,26 @@ class Result:
         self.value = value
         self.error = error
         self.interrupted = interrupted
-        self.started = False
-        self.first_item_s: float | None = None
-        self.collected: list[Any] | None = None
 
 
 class Invoke:
-    """A step: run one variant, with its span current while it runs."""
+    """A step: run one variant, with its span current while it runs.
 
-    __slots__ = ("args", "collect", "function", "keep", "kwargs", "span", "span_context", "variant")
+    `collect` asks for a stream's items as a list instead of passing them on; `keep` asks to pass them on and to keep a list
+    of at most so many.
+    """
+
+    collect = False
+    keep = 0
+    span: Span | None = None
+    span_context: SpanContext | None = None
 
     def __init__(self, variant: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Say what to run.
-
-        `collect` asks for a stream's items as a list instead of passing them on; `keep` asks to pass them on and to keep a
-        list of at most so many.
-        """
+        """Say what to run."""
         self.variant = variant
         self.function = function
         self.args = args
         self.kwargs = kwargs
-        self.collect = False
-        self.keep = 0
-        self.span: Span | None = None
-        self.span_context: SpanContext | None = None
 
 
 class Together:
@@ -165,11 +163,6 @@ class Call:
     def count_in(self, tally: Tally) -> None:
         """Count the call; no event is made for it."""
         tally.add_call(self.decision, self.request.phase.name, self.served, self.runs, excluded=self.is_excluded)
-
-    @property
-    def fell_back(self) -> bool:
-        """Whether the control answered in place of the assigned variant."""
-        return self.served != self.decision.variant and not self.decision.blend
 
     def as_event(self) -> RoutedEvent:
         """The call as a fact. Made in the background: it costs more than the call's own bookkeeping."""

@@ -14,16 +14,17 @@ from typing import Any, Literal
 from attrs import define, field
 
 from rollout_sdk.assignment import (
+    INTERVAL,
     Binder,
     Layer,
-    Phase,
     RouteRequest,
     UnitHash,
     canonical,
     holdout_point,
-    point_of,
 )
+from rollout_sdk.control.state import RolloutState
 from rollout_sdk.engine.arguments import Getter
+from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import in_shadow
 from rollout_sdk.exceptions import MissingUnitError
 from rollout_sdk.plugins import Failed
@@ -73,12 +74,14 @@ class Describe:
     bind: Binder
     failed: Failed
     _candidates: tuple[str, ...] = field(init=False)
+    _has_rules: bool = field(init=False)
     _fixed: dict[tuple[str, str], Decision] = field(init=False, factory=dict)
     _known: dict[int, Decision] = field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
         """Build every decision that is not the strategy's."""
         self._candidates = tuple(name for name in self.functions if name != self.control)
+        self._has_rules = self.override is not None or self.holdout > 0
 
     def unit_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The unit named by a call, or None."""
@@ -90,32 +93,46 @@ class Describe:
             self.failed("unit", error)
             return None
 
-    def request(self, unit: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], phase: Phase) -> RouteRequest:
-        """The call as a request; without a unit it has a point of its own."""
-        raw = None if unit is None else canonical(unit)
-        has_unit = raw is not None
-        digest = _random.getrandbits(64) if raw is None else self.hash(raw)
-        point = point_of(digest)
-        layer = self.layer
-        if layer is not None and layer.start <= point < layer.end:
-            point = (point - layer.start) / (layer.end - layer.start)
-        return RouteRequest(self.key, phase, self._candidates, digest, point, _random.random, self.bind, args, kwargs, has_unit)
-
-    def decide(
-        self, request: RouteRequest, unit: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, aborted: bool
-    ) -> Decision:
-        """The decision for a request.
+    def __call__(self, call: Call, unit: Any, state: RolloutState) -> None:
+        """Set the call's request and decision. `state` is read once by the caller: a call sees one phase.
 
         Raises:
             MissingUnitError: The call has no unit, and `missing_unit` is "raise".
         """
-        if aborted:
+        raw = None if unit is None else canonical(unit)
+        if raw is None:
+            digest = _random.getrandbits(64)
+        else:
+            hasher = self.hash.prepared.copy()
+            hasher.update(raw)
+            digest = int.from_bytes(hasher.digest(), "big")
+        point = (digest >> 32) / INTERVAL
+        layer = self.layer
+        outside = layer is not None and not layer.has(point)
+        if layer is not None:
+            point = layer.position(point)
+        request = call.request = RouteRequest(
+            self.key, state.phase, self._candidates, digest, point, _random.random, self.bind, call, raw is not None
+        )
+        # Looked at here, so that a rollout without such rules does not pay for a call.
+        if self._has_rules or raw is None or outside or in_shadow.get() or state.status == "aborted":
+            ruled = self._ruled(call, unit, state, outside=outside)
+            if ruled is not None:
+                call.decision = ruled
+                return
+        decision = self.route(request)
+        call.decision = decision if self._known.get(id(decision)) is decision else self._checked(decision)  # type: ignore[assignment]
+
+    def _ruled(self, call: Call, unit: Any, state: RolloutState, *, outside: bool) -> Decision | None:
+        """The decision of what outranks the strategy, or None."""
+        if state.status == "aborted":
             return self.fixed("aborted")
         if in_shadow.get():
             return self.fixed("nested")
-        if self.override is not None and (variant := self._overridden(unit, args, kwargs)) is not None:
+        if self.override is not None and (variant := self._overridden(unit, call.args, call.kwargs)) is not None:
             return self.fixed("override", variant)
-        if self.unit is not None and not request.has_unit:
+        request = call.request
+        if not request.has_unit and self.unit is not None:
             if self.missing_unit == "raise":
                 raise MissingUnitError(
                     f"The call of {self.key!r} has no unit: got {unit!r:.60}. With missing_unit='raise', every call must name "
@@ -125,12 +142,13 @@ class Describe:
                 return self.fixed("no_unit")
         if self.holdout and request.has_unit and holdout_point(request.digest) < self.holdout:
             return self.fixed("holdout")
-        if self.layer is not None and not self.layer.start <= point_of(request.digest) < self.layer.end:
-            return self.fixed("layer")
-        decision = self.route(request)
-        if self._known.get(id(decision)) is decision:
-            return decision  # type: ignore[return-value]
-        return self._checked(decision)
+        return self.fixed("layer") if outside else None
+
+    def give_up(self, call: Call, state: RolloutState, reason: str = "error") -> None:
+        """Send a call that cannot be described to the control; it is its own unit, and not analysed."""
+        digest, bind, draw = _random.getrandbits(64), self.bind, _random.random
+        call.request = RouteRequest(self.key, state.phase, self._candidates, digest, 0.0, draw, bind, call, has_unit=False)
+        call.decision = self.fixed(reason)
 
     def fixed(self, reason: str, variant: str | None = None) -> Decision:
         """A decision that is not the strategy's."""

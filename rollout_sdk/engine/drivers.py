@@ -162,10 +162,8 @@ def _run(step: Invoke) -> Result:
     started = perf_counter()
     try:
         value = step.function(*step.args, **step.kwargs)
-    except Exception as error:
-        return Result(step.variant, perf_counter() - started, error=error)
     except BaseException as error:
-        return Result(step.variant, perf_counter() - started, error=error, interrupted=True)
+        return Result(step.variant, perf_counter() - started, None, error, not isinstance(error, Exception))
     finally:
         if token is not None:
             detach(token)

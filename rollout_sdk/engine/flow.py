@@ -6,20 +6,25 @@ drivers, outside every `try` of ours, so that no exception of a candidate is eve
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import copy_context
+from types import MappingProxyType
 from typing import Any
 
 from rollout_sdk.engine.call import Call, Flow, Invoke, Result, Together, error_type
 from rollout_sdk.engine.context import current_call
 from rollout_sdk.engine.shadow import ShadowRun
 
-__all__ = ["advance", "falls_back", "finish", "route"]
+__all__ = ["NO_KWARGS", "advance", "falls_back", "finish", "route"]
+
+NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
 
 
 def route(call: Call) -> Flow:
     """Run what was decided: answer or blend, fall back, hand the shadows over, and record."""
     rollout, decision = call.rollout, call.decision
-    rollout.audience.look()
+    if not rollout.audience.awake:
+        rollout.audience.look()
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
     current_call.set(call)
@@ -98,7 +103,7 @@ def finish(call: Call, result: Result) -> None:
         rollout.spans.end_route(call, result)
     if rollout.audience.debugging:
         call.context = copy_context()
-    call.args, call.kwargs = (), {}
+    call.args, call.kwargs = (), NO_KWARGS
     call.request.release()
     rollout.record(call)
 

@@ -34,7 +34,7 @@ class ShadowRun:
         self.rollout = call.rollout
         self.function = call.rollout.functions[variant]
         self.args: tuple[Any, ...] = ()
-        self.kwargs: dict[str, Any] = {}
+        self.kwargs: Mapping[str, Any] = {}
         self.size = 0
         self.submitted = 0.0
         self.began: float | None = None
@@ -87,7 +87,7 @@ class ShadowRun:
     @property
     def request(self) -> RouteRequest:
         """The call's request, about the shadow's copy of the arguments."""
-        return self.call.request.with_arguments(self.args, self.kwargs)
+        return self.call.request.about(self)
 
     def run(self) -> Result:
         """Run the candidate of a plain function or generator, now, in the caller's context; never raises."""

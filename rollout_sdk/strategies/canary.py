@@ -10,7 +10,7 @@ from attrs import field, frozen
 from rollout_sdk.assignment import Phase, RouteRequest, Share, parse_share, percent
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.records import Decision
-from rollout_sdk.strategies.shares import by_split, make_phase
+from rollout_sdk.strategies.shares import make_phase
 
 __all__ = ["Canary", "rollout_strategies"]
 
@@ -69,7 +69,9 @@ class Canary:
 
     def rollout_route(self, request: RouteRequest) -> Decision:
         """The variant in whose lane the unit lies."""
-        return by_split(request, self.shadow)
+        if self.shadow and request.draw < self.shadow:
+            return request.phase.split.decide_shadowed(request.point)
+        return request.phase.split.decide(request.point)
 
 
 def rollout_strategies() -> Mapping[str, type]:

@@ -1,14 +1,13 @@
-"""What strategies with shares have in common: reading the shares, naming the phase, deciding by the split."""
+"""What strategies with shares have in common: reading the shares and naming the phase."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rollout_sdk.assignment import Phase, RouteRequest, Share, parse_share, phase_label
+from rollout_sdk.assignment import Phase, Share, parse_share, phase_label
 from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.records import Decision
 
-__all__ = ["by_split", "make_phase"]
+__all__ = ["make_phase"]
 
 
 def make_phase(shares: Share | Mapping[str, Share], control: str, candidates: tuple[str, ...], owner: str) -> Phase:
@@ -40,10 +39,3 @@ def make_phase(shares: Share | Mapping[str, Share], control: str, candidates: tu
         )
     parsed = {name: parse_share(shares[name], f"share of {name!r} in {owner}") for name in candidates}
     return Phase(phase_label(parsed), parsed, control)
-
-
-def by_split(request: RouteRequest, shadow: float) -> Decision:
-    """The decision by the phase's split; of the calls that the control answers, a share `shadow` is shadowed."""
-    if shadow and request.draw < shadow:
-        return request.phase.split.decide_shadowed(request.point)
-    return request.phase.split.decide(request.point)
