@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Hashable, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from attrs import frozen
 
 from rollout_sdk import outcomes, switch
 from rollout_sdk.assignment import Phase, Share
-from rollout_sdk.control.state import RolloutState, Status
+from rollout_sdk.control.state import RolloutState, Standing, Status
 from rollout_sdk.engine.batch import Batch, route_batch
 from rollout_sdk.engine.call import Call, Flow
 from rollout_sdk.engine.drivers import DRIVERS
-from rollout_sdk.engine.flow import route
+from rollout_sdk.engine.flow import bare, route
 from rollout_sdk.exceptions import ConfigurationError, ConflictError, MissingUnitError, OutcomeError
 from rollout_sdk.records import Decision, Routed, TransitionAction, TransitionedEvent
 from rollout_sdk.settings import Settings
@@ -90,18 +90,30 @@ class RolloutController(Generic[P, R]):
         """
         self._settings = settings
         self._runtime = settings.runtime
-        plugins = settings.plugin_set()
-        self._describe = settings.describe(plugins)
-        self._rollout = settings.engine(plugins)
+        self._describe = settings.describe()
+        self._rollout = settings.engine()
         self._register()
 
     def _register(self) -> None:
         earlier = self._runtime.rollouts.get(self.key)
         if earlier is not None:
-            earlier._settings.check_same(self._settings)  # noqa: SLF001 - one of our own
-            # A module that is imported again goes on where it was.
-            self._rollout.state = earlier._rollout.state  # noqa: SLF001
+            self._settings.check_same(earlier._settings)  # noqa: SLF001 - one of our own
+        known = self._runtime.standing(self.key)
+        mine = self._rollout.standing
+        if known is not None and known.described == mine.described:
+            # The same again goes on where it is, and what happens to one happens to all.
+            self._rollout.standing = known
         self._runtime.register(self, self._rollout)
+        if earlier is not None and known is not None and known.described != mine.described:
+            self._take_over(known)
+
+    def _take_over(self, earlier: Standing) -> None:
+        """Begin again in place of an earlier rollout with other settings, whose functions answer with their control now."""
+        with earlier.changing:
+            before = earlier.state
+            earlier.state = before.abort()
+        self._rollout.standing.state = before.begun_again(self._rollout.state)
+        self._tell("start", before, self._rollout.state, "", "decorated anew with other settings")
 
     def __repr__(self) -> str:
         """Key, strategy and phase."""
@@ -156,14 +168,28 @@ class RolloutController(Generic[P, R]):
             self._describe.give_up(call, rollout.state)
         return call
 
-    def _begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call, Flow]:
-        """Describe and decide a call, and give the flow to execute."""
-        call = self._call(args, kwargs, self._describe.unit_of(args, kwargs))
+    def _begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call | None, Flow]:
+        """Describe and decide a call, and give the flow to execute; the bare control when that breaks."""
+        try:
+            call = self._call(args, kwargs, self._describe.unit_of(args, kwargs))
+        except MissingUnitError:
+            raise
+        except (Exception, SystemExit) as error:
+            return self._give_up(error, args, kwargs)
         return call, route(call)
 
-    def _begin_batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call, Flow]:
-        """Describe and decide every row of a batch, and give the flow to execute."""
-        batch = self._batch(args, kwargs)
+    def _give_up(self, error: BaseException, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[None, Flow]:
+        self._runtime.failed("engine.begin", error)
+        return None, bare(self._settings.function, args, kwargs)
+
+    def _begin_batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call | None, Flow]:
+        """Describe and decide every row of a batch, and give the flow to execute; the bare control when that breaks."""
+        try:
+            batch = self._batch(args, kwargs)
+        except MissingUnitError:
+            raise
+        except (Exception, SystemExit) as error:
+            return self._give_up(error, args, kwargs)
         return batch.call, route_batch(batch) if batch.rows else route(batch.call)
 
     def _batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Batch:
@@ -197,15 +223,18 @@ class RolloutController(Generic[P, R]):
         Raises:
             Exception: Whatever the decorated function would have raised.
         """
-        if self._settings.batch is not None and not switch.off:
+        calls: Sequence[Call]
+        if switch.off:
+            call = Call(self._rollout, args, kwargs)
+            self._describe.give_up(call, self._rollout.state, reason="disabled")
+            calls, flow = [call], route(call)
+        elif self._settings.batch is not None:
             batch = self._batch(args, kwargs)
             calls, flow = batch.rows, route_batch(batch) if batch.rows else route(batch.call)
             call = batch.call
         else:
             call = self._call(args, kwargs, self._describe.unit_of(args, kwargs))
             calls, flow = [call], route(call)
-        if switch.off:
-            call.decision = self._describe.fixed("disabled")
         decisions = tuple(one.full_decision() for one in calls)
         # The decision is taken already; the driver only executes it.
         value = DRIVERS[self._rollout.kind](lambda _args, _kwargs: (call, flow), self._settings.function)(*args, **kwargs)
@@ -328,17 +357,20 @@ class RolloutController(Generic[P, R]):
         reason: str,
         revision: int | None,
     ) -> RolloutStatus:
-        with self._settings.changing:
-            before = self._rollout.state
+        standing = self._rollout.standing
+        with standing.changing:
+            before = standing.state
             if revision is not None and revision != before.revision:
                 raise ConflictError(
                     f"{self.key!r} is at revision {before.revision}, not {revision}. "
                     "Somebody else changed it since you looked. Look at status() again, then decide anew."
                 )
-            after = change(before)
-            if after is before:
-                return self.status()
-            self._rollout.state = after
+            after = standing.state = change(before)
+        if after is not before:
+            self._tell(action, before, after, actor, reason)
+        return self.status()
+
+    def _tell(self, action: TransitionAction, before: RolloutState, after: RolloutState, actor: str, reason: str) -> None:
         event = TransitionedEvent(
             rollout=self.key,
             strategy=self.strategy_name,
@@ -354,7 +386,6 @@ class RolloutController(Generic[P, R]):
         )
         self._runtime.spans.transition(event, before.phase.all_shares)
         self._runtime.recorder.put(event)
-        return self.status()
 
     def status(self) -> RolloutStatus:
         """How the rollout stands, in this process; waits a moment for what the recorder has not counted yet."""

@@ -30,6 +30,7 @@ from rollout_sdk.telemetry.settings import Telemetry
 from rollout_sdk.telemetry.spans import Spans
 
 if TYPE_CHECKING:
+    from rollout_sdk.control.state import Standing
     from rollout_sdk.controller import RolloutController
 
 __all__ = ["Runtime", "default_runtime"]
@@ -137,6 +138,11 @@ class Runtime:
         """Take a rollout in. Its facts are told for as long as they come, even when its function is gone by then."""
         self.rollouts[controller.key] = controller
         self._parts[controller.key] = rollout
+
+    def standing(self, key: str) -> Standing | None:
+        """Where the last rollout of this key stands, also when its function is gone; None when there was none."""
+        rollout = self._parts.get(key)
+        return None if rollout is None else rollout.standing
 
     def tally(self, key: str) -> Tally:
         """The counts of one rollout in this process."""

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import Parameter, Signature
 from typing import Any, Literal
 
 from attrs import define, field
 
-from rollout_sdk.assignment import Layer, Phase, Share, UnitHash, parse_share
+from rollout_sdk import checks
+from rollout_sdk.assignment import Layer, Phase, Share, UnitHash, canonical
 from rollout_sdk.comparison import compare
-from rollout_sdk.control.state import start
-from rollout_sdk.engine.arguments import UnitSpec, binder, getter, incompatibility, parameter, signature_of
+from rollout_sdk.control.state import Standing, start
+from rollout_sdk.engine.arguments import UnitSpec, binder, getter, parameter, signature_of
 from rollout_sdk.engine.describe import Describe, Override
 from rollout_sdk.engine.rollout import Kind, Rollout, kind_of
 from rollout_sdk.engine.snapshot import Isolate
-from rollout_sdk.exceptions import ConfigurationError, DuplicateKeyError, PluginError, SignatureError
+from rollout_sdk.exceptions import DuplicateKeyError
 from rollout_sdk.identity import check_name
-from rollout_sdk.plugins import PluginSet, load_named, make_strategy, strategy_name
+from rollout_sdk.plugins import PluginSet, make_strategy, strategy_name
 from rollout_sdk.records import Comparison
 from rollout_sdk.runtime import Runtime
-from rollout_sdk.strategies.interleave import INTERLEAVED
 
 __all__ = ["MissingUnit", "OnError", "Settings"]
 
@@ -29,7 +29,21 @@ MissingUnit = Literal["control", "random", "raise"]
 OnError = Literal["control", "raise"]
 
 _OBSERVING = ("rollout_routed", "rollout_shadowed", "rollout_recorded", "rollout_transitioned")
-_ARTICLE = {"function": "a plain function", "coroutine": "a coroutine function", "generator": "a generator function"}
+_DESCRIBED = (
+    "strategy",
+    "control_name",
+    "unit",
+    "missing_unit",
+    "batch",
+    "override",
+    "holdout",
+    "layer",
+    "on_error",
+    "passthrough",
+    "isolate",
+    "plugins",
+)
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class _DefaultComparator:
@@ -42,12 +56,28 @@ class _DefaultComparator:
         return compare(control, candidate)
 
 
+class _ByUnit(Mapping[Any, str]):
+    """Variants by unit; a unit is the same here as everywhere, whatever form of Unicode or type of integer it comes in."""
+
+    def __init__(self, variants: Mapping[Any, str]) -> None:
+        self._variants = {canonical(unit): variant for unit, variant in variants.items()}
+
+    def __getitem__(self, unit: Any) -> str:
+        return self._variants[canonical(unit)]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._variants)
+
+    def __len__(self) -> int:
+        return len(self._variants)
+
+
 @define(kw_only=True, eq=False)
 class Settings:
     """Everything about one rollout, checked.
 
     Attributes are the options of `rollout(...)`, with `function` the control itself, `candidates` by name, and `strategy`
-    built.
+    and `plugins` built.
     """
 
     key: str
@@ -68,8 +98,9 @@ class Settings:
     runtime: Runtime
     kind: Kind = field(init=False)
     signature: Signature | None = field(init=False)
+    hooks: PluginSet = field(init=False)
     phases: tuple[Phase, ...] = field(init=False)
-    changing: threading.Lock = field(init=False, factory=threading.Lock)
+    described: Mapping[str, str] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Refuse what cannot work.
@@ -79,127 +110,34 @@ class Settings:
         """
         self.kind = kind_of(self.function)
         self.signature = signature_of(self.function)
-        self._check_names()
+        checks.check_names(self.key, self.control_name, self.candidates)
         for name, candidate in self.candidates.items():
-            self._check_candidate(name, candidate)
-        self.holdout = parse_share(self.holdout, f"holdout of {self.key!r}")
-        self._check_choices()
-        self._check_batch()
-        self._check_override()
-        self._check_layer()
-        self.plugins = tuple(load_named(plugin) if isinstance(plugin, str) else plugin for plugin in self.plugins)
+            checks.check_candidate(self.key, self.kind, self.signature, name, candidate)
+        checks.check_choice(self.key, "missing_unit", self.missing_unit, MissingUnit)
+        checks.check_choice(self.key, "on_error", self.on_error, OnError)
+        checks.check_isolate(self.key, self.isolate)
+        checks.check_passthrough(self.key, self.passthrough)
+        checks.check_unit(self.key, self.unit, self.signature)
+        checks.check_batch(self.key, self.batch, self.kind, self.signature, self.override)
+        checks.check_override(self.key, self.override, tuple(self.functions), self.unit, self.signature)
+        self.holdout = checks.check_holdout(self.key, self.holdout, self.unit)
+        rollouts = list(self.runtime.rollouts.values())
+        checks.check_layer(self.key, self.layer, [(other.key, other._settings.layer) for other in rollouts])  # noqa: SLF001
+        self.plugins = checks.load_plugins(self.key, self.plugins)
         self.strategy = make_strategy(self.strategy)
-        self.phases = self._planned()
-
-    def _check_names(self) -> None:
-        check_name(self.key, "key")
-        check_name(self.control_name, f"control's name in {self.key!r}")
-        if not self.candidates:
-            raise ConfigurationError(
-                f"{self.key!r} has no candidate. A rollout compares the control with at least one. "
-                "Pass candidate=f or candidates={...}."
-            )
-        for name in self.candidates:
-            check_name(name, f"name of a candidate of {self.key!r}")
-            if name in (self.control_name, INTERLEAVED):
-                taken = "the control's" if name == self.control_name else "that of blended answers"
-                raise ConfigurationError(
-                    f"A candidate of {self.key!r} is named {name!r}, and so is {taken}. "
-                    "Names tell variants apart in every record. "
-                    "Choose another name, or set control_name=."
-                )
-
-    def _check_candidate(self, name: str, candidate: object) -> None:
-        if not callable(candidate):
-            raise SignatureError(
-                f"Candidate {name!r} of {self.key!r} is {candidate!r:.60}, which cannot be called. "
-                "A candidate is a function that takes what the control takes. Pass the function itself."
-            )
-        kind = kind_of(candidate)
-        if kind != self.kind:
-            theirs, ours = (_ARTICLE.get(each, "an async generator function") for each in (kind, self.kind))
-            raise SignatureError(
-                f"Candidate {name!r} of {self.key!r} is {theirs}, but {self.key!r} is {ours}. "
-                f"All variants of a rollout must be of one kind. Make {name!r} {ours} or wrap it."
-            )
-        why = incompatibility(self.signature, signature_of(candidate))
-        if why is not None:
-            raise SignatureError(
-                f"Candidate {name!r} of {self.key!r} cannot be called as the control is: {why}. "
-                "Every call of the control must be possible for every candidate. "
-                "Give it the control's parameters, or *args and **kwargs."
-            )
-
-    def _check_choices(self) -> None:
-        for option, value, allowed in (
-            ("missing_unit", self.missing_unit, ("control", "random", "raise")),
-            ("on_error", self.on_error, ("control", "raise")),
-        ):
-            if value not in allowed:
-                raise ConfigurationError(
-                    f"{option}={value!r:.60} of {self.key!r} is unknown. It must be one of: {', '.join(allowed)}."
-                )
-        if not callable(self.isolate) and self.isolate not in ("auto", "none", "deepcopy"):
-            raise ConfigurationError(
-                f"isolate={self.isolate!r:.60} of {self.key!r} is unknown. It must be 'auto', 'none', 'deepcopy' "
-                "or a copying function."
-            )
-        getter(self.unit, self.signature, self.key)
-
-    def _check_batch(self) -> None:
-        if self.batch is None:
-            return
-        for name in self.batch:
-            parameter(name, self.signature, self.key, "batch")
-        if self.kind not in ("function", "coroutine"):
-            raise ConfigurationError(
-                f"batch={self.batch!r} of {self.key!r} does not work with a stream. "
-                "Rows can be put in order only when all are there. Leave batch= out, or return a list."
-            )
-        if callable(self.override) and not isinstance(self.override, Mapping):
-            raise ConfigurationError(
-                f"override= of {self.key!r} is a callable, and batch= is set. A callable sees the whole call, not a row. "
-                "Pass override= as a mapping of units to variants."
-            )
-
-    def _check_override(self) -> None:
-        if self.override is None or callable(self.override):
-            return
-        for unit, variant in self.override.items():
-            if variant != self.control_name and variant not in self.candidates:
-                raise ConfigurationError(
-                    f"override= of {self.key!r} gives unit {unit!r:.60} the variant {variant!r}, which does not exist. "
-                    f"An override names a variant. The variants are: {', '.join((self.control_name, *self.candidates))}."
-                )
-
-    def _check_layer(self) -> None:
-        if self.layer is None:
-            return
-        for other in list(self.runtime.rollouts.values()):
-            theirs = other._settings.layer  # noqa: SLF001 - settings of one package
-            if other.key != self.key and theirs is not None and self.layer.overlaps(theirs):
-                raise ConfigurationError(
-                    f"{self.key!r} takes {self.layer.start:.2%} to {self.layer.end:.2%} of layer {self.layer.name!r}, and "
-                    f"{other.key!r} takes {theirs.start:.2%} to {theirs.end:.2%}. Rollouts of a layer exclude each other. "
-                    "Give them slots that do not overlap."
-                )
-
-    def _planned(self) -> tuple[Phase, ...]:
-        plan = getattr(self.strategy, "rollout_phases", None)
-        phases = None if plan is None else plan(self.control_name, tuple(self.candidates))
-        if phases is None:
-            return (Phase("whole", {}, self.control_name),)
-        if not phases or not all(isinstance(phase, Phase) for phase in phases):
-            raise PluginError(
-                f"Strategy {strategy_name(self.strategy)!r} of {self.key!r} gave {phases!r:.80} as its phases. "
-                "rollout_phases gives at least one Phase, or None. Mend the strategy."
-            )
-        if self.batch is not None and any(INTERLEAVED in phase.shares for phase in phases):
-            raise ConfigurationError(
-                f"batch= of {self.key!r} does not work with interleaving. "
-                "Interleaving makes one list of a call's lists; a batch splits a call by row. Leave batch= out."
-            )
-        return tuple(phases)
+        check_name(strategy_name(self.strategy), f"name of the strategy of {self.key!r}")
+        # The strategy, this rollout's plugins and the runtime's, in that order, and the default comparison at the end.
+        plugins = [self.strategy, *self.plugins, *self.runtime.plugins, _DefaultComparator()]
+        self.hooks = PluginSet(plugins, failed=self.runtime.failed)
+        self.phases = checks.planned_phases(
+            self.key,
+            self.hooks,
+            strategy_name(self.strategy),
+            self.control_name,
+            tuple(self.candidates),
+            batch=self.batch is not None,
+        )
+        self.described = self._described()
 
     # What the engine needs ----------------------------------------------------------------------------------------------
 
@@ -208,12 +146,7 @@ class Settings:
         """The variants by name, the control first."""
         return {self.control_name: self.function, **self.candidates}
 
-    def plugin_set(self) -> PluginSet:
-        """The strategy, this rollout's plugins and the runtime's, in that order, and the default comparison at the end."""
-        plugins = [self.strategy, *self.plugins, *self.runtime.plugins, _DefaultComparator()]
-        return PluginSet(plugins, failed=self.runtime.failed)
-
-    def describe(self, plugins: PluginSet) -> Describe:
+    def describe(self) -> Describe:
         """What describes and decides calls."""
         return Describe(
             key=self.key,
@@ -221,26 +154,29 @@ class Settings:
             functions=self.functions,
             unit=getter(self.unit, self.signature, self.key),
             missing_unit=self.missing_unit,
-            hash=UnitHash(self.key if self.layer is None else f"layer:{self.layer.name}", self.runtime.key),
+            # No key can hold the separator: no rollout alone is hashed as a layer is.
+            hash=UnitHash(self.key if self.layer is None else f"layer\0{self.layer.name}", self.runtime.key),
             layer=self.layer,
             holdout=self.holdout,  # type: ignore[arg-type]
-            override=self.override,
-            route=plugins.first("rollout_route"),
+            override=_ByUnit(self.override) if isinstance(self.override, Mapping) else self.override,
+            route=self.hooks.first("rollout_route"),
             bind=binder(self.signature),
             failed=self.runtime.failed,
         )
 
-    def engine(self, plugins: PluginSet) -> Rollout:
+    def engine(self) -> Rollout:
         """What runs calls."""
-        runtime = self.runtime
+        runtime, hooks = self.runtime, self.hooks
+        # One plan has steps to go; a strategy that says so has them with a single one, too.
+        ramps = len(self.phases) > 1 or hasattr(self.strategy, "steps")
         return Rollout(
             key=self.key,
             strategy_name=strategy_name(self.strategy),
             control=self.control_name,
             functions=self.functions,
             kind=self.kind,
-            merge=plugins.first("rollout_merge"),
-            compare=plugins.first("rollout_compare"),
+            merge=hooks.first("rollout_merge"),
+            compare=hooks.first("rollout_compare"),
             on_error=self.on_error,
             passthrough=self.passthrough,
             isolate=self.isolate,
@@ -257,8 +193,8 @@ class Settings:
             audience=runtime.audience,
             time_ns=runtime.time_ns,
             nonces=runtime.nonces,
-            state=start(self.key, self.phases, ramps=hasattr(self.strategy, "steps")),
-            observers={hook: plugins.every(hook) for hook in _OBSERVING if plugins.has(hook)},
+            standing=Standing(start(self.key, self.phases, ramps=ramps), self.described),
+            observers={hook: hooks.every(hook) for hook in _OBSERVING if hooks.has(hook)},
         )
 
     # Batches ------------------------------------------------------------------------------------------------------------
@@ -297,46 +233,36 @@ class Settings:
     def check_same(self, other: Settings) -> None:
         """Refuse another rollout of the same key, unless it is this one again.
 
-        A module that is imported anew (a notebook cell, a reload, a spawned worker) may change its settings; another function
-        may not take the key.
+        A function may be decorated again with the same settings (one for each model object, say), and a module that is
+        imported anew (a reload, a notebook's cell) may change them; another function may not take the key.
 
         Raises:
             DuplicateKeyError: It is another.
         """
-        if self._place() == other._place() is not None or self._signature() == other._signature():
+        differing = [option for option, text in self.described.items() if other.described[option] != text]
+        mine, theirs = (getattr(each.function, "__func__", each.function) for each in (self, other))
+        imported_anew = "<" not in self.described["function"] and mine is not theirs
+        if not differing or ("function" not in differing and imported_anew):
             return
         raise DuplicateKeyError(
-            f"Key {self.key!r} is taken by a rollout with other settings. "
-            "A key names one rollout in every record of a runtime. "
-            "Give this one a key= of its own."
+            f"Key {self.key!r} is taken by a rollout with another {' and another '.join(differing)}. "
+            "A key names one rollout in every record of a runtime. Give this one a key= of its own."
         )
 
-    def _place(self) -> tuple[str, str] | None:
-        """Where the control is defined, when that is one place in a module."""
-        module, name = (getattr(self.function, attribute, None) for attribute in ("__module__", "__qualname__"))
-        return (module, name) if module and name and "<" not in name else None
+    def _described(self) -> dict[str, str]:
+        """The settings as text, by option: equal for the same settings, in another process or module object, too."""
+        options = {option: _ADDRESS.sub("", repr(getattr(self, option))) for option in _DESCRIBED}
+        candidates = ", ".join(f"{name}={_place(function)}" for name, function in self.candidates.items())
+        return {"function": _place(self.function), "candidates": candidates, **options}
 
-    def _signature(self) -> tuple[str, ...]:
-        candidates = {name: getattr(function, "__qualname__", repr(function)) for name, function in self.candidates.items()}
-        return tuple(
-            map(
-                repr,
-                (
-                    self.strategy,
-                    candidates,
-                    self.control_name,
-                    self.unit,
-                    self.missing_unit,
-                    self.batch,
-                    self.override,
-                    self.holdout,
-                    self.layer,
-                    self.on_error,
-                    self.passthrough,
-                    self.isolate,
-                ),
-            )
-        )
+
+def _place(function: Callable[..., Any]) -> str:
+    """Where a function is defined; with its line, where its name does not say it."""
+    module, name = (getattr(function, attribute, None) for attribute in ("__module__", "__qualname__"))
+    if not module or not name:
+        return _ADDRESS.sub("", repr(function))
+    line = getattr(getattr(function, "__code__", None), "co_firstlineno", "")
+    return f"{module}.{name}:{line}" if "<" in name else f"{module}.{name}"
 
 
 def _is_method(signature: Signature | None) -> bool:

@@ -11,15 +11,16 @@ measured last week is another week's evidence. A transition that leaves the shar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from attrs import evolve, frozen
+from attrs import Factory, define, evolve, frozen
 
 from rollout_sdk.assignment import Phase, Share, parse_share, phase_label
 from rollout_sdk.exceptions import StateError
 
-__all__ = ["RolloutState", "Status", "start"]
+__all__ = ["RolloutState", "Standing", "Status", "start"]
 
 Status = Literal["running", "paused", "promoted", "aborted"]
 
@@ -149,3 +150,18 @@ def start(key: str, plan: Sequence[Phase], *, ramps: bool) -> RolloutState:
     """The state of a rollout that begins."""
     first = plan[0]
     return RolloutState(key, tuple(plan), evolve(first, name=f"0:{first.name}"), ramps=ramps)
+
+
+@define(eq=False)
+class Standing:
+    """Where a rollout stands in this process: one for all functions that are decorated with the same key and settings.
+
+    Attributes:
+        state: The state, replaced as a whole.
+        described: The settings as text, by option.
+        changing: Held while the state changes; no call takes it.
+    """
+
+    state: RolloutState
+    described: Mapping[str, str]
+    changing: threading.Lock = Factory(threading.Lock)

@@ -128,7 +128,10 @@ class _Threads:
 
     def _has_workers(self) -> bool:
         """Whether some thread will take a run; starts one when one is missing."""
-        if len(self._workers) < self.limits.workers and self._starting.acquire(blocking=False):
+        if len(self._workers) < self.limits.workers:
+            if not self._starting.acquire(blocking=False):
+                # Somebody is starting one this very moment.
+                return True
             try:
                 missing = self.limits.workers - len(self._workers)
                 # Each abandoned thread may be replaced, until there are too many of them.
@@ -154,16 +157,27 @@ class _Threads:
                 continue
             cpu = thread_time()
             worker.began, worker.run_now = monotonic(), run
-            result = run.run()
-            finish(run, result)
+            try:
+                finish(run, run.run())
+            # A fault of ours, or of a plugin: the model's own are results. It must not end the thread.
+            except BaseException as error:
+                run.rollout.failed("engine.background", error)
             worker.run_now = None
             self._release(run)
-            del run, result
-            if worker.abandoned:
-                with contextlib.suppress(ValueError):
-                    self._abandoned.remove(worker)
+            del run
+            if worker.abandoned and not self._taken_back(worker):
                 return
             self._rest(thread_time() - cpu)
+
+    def _taken_back(self, worker: _Worker) -> bool:
+        """A thread that was given up and came back works on, unless others have taken its place."""
+        with contextlib.suppress(ValueError):
+            self._abandoned.remove(worker)
+        if len(self._workers) >= self.limits.workers:
+            return False
+        worker.abandoned = False
+        self._workers.append(worker)
+        return True
 
     def _rest(self, cpu_s: float) -> None:
         """Sleep so long that all threads together keep to their share of one core."""
@@ -185,6 +199,8 @@ class _Threads:
                 self._abandoned.append(worker)
             run.end("timeout")
             self._release(run)
+        if self.jobs and not self._closed:
+            self._has_workers()
 
     def close(self, timeout_s: float) -> None:
         self._closed = True
@@ -236,6 +252,9 @@ class _Tasks:
             run.end("timeout")
             inner.cancel()
             await asyncio.wait([inner], timeout=self.limits.cancel_grace_s)
+        # A fault of ours, or of a plugin: it must not end the loop.
+        except (Exception, SystemExit) as error:
+            run.rollout.failed("engine.background", error)
         except asyncio.CancelledError:
             run.end("cancelled")
             inner.cancel()

@@ -121,7 +121,8 @@ class Describe:
                 call.decision = ruled
                 return
         decision = self.route(request)
-        call.decision = decision if self._known.get(id(decision)) is decision else self._checked(decision)  # type: ignore[assignment]
+        known = decision is not None and self._known.get(id(decision)) is decision
+        call.decision = decision if known else self._checked(decision)  # type: ignore[assignment]
 
     def _ruled(self, call: Call, unit: Any, state: RolloutState, *, outside: bool) -> Decision | None:
         """The decision of what outranks the strategy, or None."""

@@ -16,14 +16,14 @@ from opentelemetry.context import attach, detach
 
 from rollout_sdk import switch
 from rollout_sdk.engine.call import Call, Flow, Invoke, Result, Together
-from rollout_sdk.engine.flow import advance
+from rollout_sdk.engine.flow import advance, bare
 from rollout_sdk.engine.rollout import Kind
 
 __all__ = ["DRIVERS", "drive_async_generator", "drive_coroutine", "drive_function", "drive_generator"]
 
 
-Begin: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Call, Flow]]
-"""Describes and decides a call, and gives the flow to execute."""
+Begin: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Call | None, Flow]]
+"""Describes and decides a call, and gives the flow to execute; without a call when that broke."""
 
 
 def drive_function(begin: Begin, control: Callable[..., Any]) -> Callable[..., Any]:
@@ -96,7 +96,7 @@ def drive_async_generator(begin: Begin, control: Callable[..., Any]) -> Callable
     """An async generator function that executes the flow of every call."""
 
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        call, flow = _bare(control, args, kwargs) if switch.off else begin(args, kwargs)
+        call, flow = (None, bare(control, args, kwargs)) if switch.off else begin(args, kwargs)
         step = advance(call, flow, None)
         blended = False
         while not isinstance(step, Result):
@@ -125,16 +125,6 @@ def drive_async_generator(begin: Begin, control: Callable[..., Any]) -> Callable
                 yield item
 
     return wrapper
-
-
-def _bare(control: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Flow]:
-    """The flow of a call while the switch is off: the control, and nothing of ours."""
-
-    def flow() -> Flow:
-        result: Result = yield Invoke("control", control, args, kwargs)
-        return result
-
-    return None, flow()
 
 
 def _run_all(steps: Sequence[Invoke], run: Callable[[Invoke], Result]) -> list[Result]:

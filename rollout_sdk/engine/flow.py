@@ -6,7 +6,7 @@ drivers, outside every `try` of ours, so that no exception of a candidate is eve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +15,7 @@ from rollout_sdk.engine.call import Call, Flow, Invoke, Result, Together, error_
 from rollout_sdk.engine.context import current_call
 from rollout_sdk.engine.shadow import ShadowRun
 
-__all__ = ["NO_KWARGS", "advance", "falls_back", "finish", "route"]
+__all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "route"]
 
 NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
 
@@ -108,7 +108,7 @@ def finish(call: Call, result: Result) -> None:
     rollout.record(call)
 
 
-def advance(call: Call, flow: Flow, sent: Any) -> Invoke | Together | Result:
+def advance(call: Call | None, flow: Flow, sent: Any) -> Invoke | Together | Result:
     """The flow's next step, or the result that it ends with.
 
     A fault of ours (never of a model: models run in the drivers) ends the flow with what the control gave, or has the
@@ -120,14 +120,22 @@ def advance(call: Call, flow: Flow, sent: Any) -> Invoke | Together | Result:
         if stop.value is not None:
             return stop.value  # type: ignore[no-any-return]
     except (Exception, SystemExit) as error:
-        call.rollout.failed("engine.flow", error)
-    return _rescue(call, sent)
+        if call is not None:
+            call.rollout.failed("engine.flow", error)
+    return sent if call is None else _rescue(call, sent)
 
 
 def _rescue(call: Call, sent: Any) -> Invoke | Result:
+    """What the caller gets from a flow that broke off: a result there is already, or else the control's."""
     rollout = call.rollout
-    results = sent if isinstance(sent, list) else [sent]
-    for result in results:
-        if result is not None and (result.variant == rollout.control or result.interrupted or result.started):
+    for result in sent if isinstance(sent, list) else [sent]:
+        final = result is not None and (result.variant == rollout.control or result.interrupted or result.started)
+        if final or (isinstance(sent, Result) and sent.error is None):
             return result  # type: ignore[no-any-return]
     return Invoke(rollout.control, rollout.functions[rollout.control], call.args, call.kwargs)
+
+
+def bare(control: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Flow:
+    """The flow of a call that could not even begin, or that the kill switch sends past us: the control, and nothing else."""
+    result: Result = yield Invoke("control", control, args, kwargs)
+    return result

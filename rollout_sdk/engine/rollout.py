@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 
 if TYPE_CHECKING:
     from rollout_sdk.assignment import Binder, RouteRequest, UnitHash
-    from rollout_sdk.control.state import RolloutState
+    from rollout_sdk.control.state import RolloutState, Standing
     from rollout_sdk.engine.background import Background
     from rollout_sdk.engine.snapshot import Isolate
     from rollout_sdk.plugins import Failed
@@ -112,7 +112,7 @@ class Rollout:
         audience: Who listens to spans and to log events about single calls.
         time_ns: Wall clock, in nanoseconds since 1970.
         nonces: What makes decision ids unique.
-        state: Where it stands; replaced as a whole, so that a call sees one state.
+        standing: Where it stands, shared with every rollout of the same key and settings.
         observers: Who observes its events, by hook.
         shown: Nonce and item keys of the last blended answers, to check an outcome's item by.
     """
@@ -140,9 +140,14 @@ class Rollout:
     audience: Audience
     time_ns: Callable[[], int]
     nonces: Nonces
-    state: RolloutState
+    standing: Standing
     observers: Mapping[str, Callable[[Any], None]]
     shown: deque[tuple[str, tuple[Any, ...]]] = field(factory=lambda: deque(maxlen=_SHOWN))
+
+    @property
+    def state(self) -> RolloutState:
+        """Where it stands; replaced as a whole, so that whoever reads it once sees one state."""
+        return self.standing.state
 
     def describe(self) -> dict[str, Any]:
         """What the journal says of the rollout itself."""

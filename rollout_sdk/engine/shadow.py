@@ -70,8 +70,10 @@ class ShadowRun:
 
     def _keep_control(self, control: Result) -> None:
         """Copy the control's value: the caller may change it while the shadow still runs."""
-        self.control_error = None if control.error is None else error_type(control.error)
-        if control.interrupted or control.error is not None:
+        if control.interrupted:
+            return
+        if control.error is not None:
+            self.control_error = error_type(control.error)
             return
         value = control.collected if self.rollout.kind in ("generator", "async generator") else control.value
         if value is None and self.rollout.kind in ("generator", "async generator"):
@@ -170,7 +172,7 @@ class ShadowRun:
             error = None if result.error is None else error_type(result.error)
             try:
                 comparisons = self.comparisons(result)
-            except Exception as fault:
+            except (Exception, SystemExit) as fault:
                 self.rollout.failed("engine.compare", fault)
         for call, comparison in zip(self.calls, comparisons, strict=True):
             self.rollout.record(self._event(call, end, result, error, comparison))
@@ -204,12 +206,14 @@ class _Marked:
         self._run = run
 
     def __enter__(self) -> None:
-        self._run.began = monotonic()
+        run = self._run
+        run.began = monotonic()
         in_shadow.set(True)
-        self._token = self._run.rollout.spans.start_shadow(self._run)
+        self._token = run.rollout.spans.start_shadow(run) if run.call.span is not None else None
 
     def __exit__(self, *_: object) -> None:
-        self._run.rollout.spans.leave(self._token)
+        if self._token is not None:
+            self._run.rollout.spans.leave(self._token)
 
 
 def finish(run: ShadowRun, result: Result) -> bool:

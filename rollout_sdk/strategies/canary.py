@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from attrs import field, frozen
@@ -16,9 +16,9 @@ __all__ = ["Canary", "rollout_strategies"]
 
 
 def _as_tuple(steps: Sequence[Share | Mapping[str, Share]]) -> tuple[Share | Mapping[str, Share], ...]:
-    if isinstance(steps, str | float | int):
+    if isinstance(steps, str | Mapping) or not isinstance(steps, Iterable):
         raise ConfigurationError(
-            f"The steps of Canary are {steps!r}. A canary has a list of shares. Write Canary([{steps!r}])."
+            f"The steps of Canary are {steps!r:.60}. A canary has a list of shares. Write Canary([{steps!r:.60}])."
         )
     return tuple(steps)
 
@@ -35,7 +35,8 @@ class Canary:
     forbids that, `abort()` sends everybody to the control, and `set_share()` leaves the plan.
 
     Attributes:
-        steps: The shares, each larger than the one before; for several candidates, a share for each by name.
+        steps: The shares, none smaller than the one before and no two alike; for several candidates, a share for each by
+            name.
         shadow: Share of the control's calls on which the candidates also run in the background, so that users outside
             the canary are evidence too.
     """
@@ -49,7 +50,7 @@ class Canary:
         """A phase for every step.
 
         Raises:
-            ConfigurationError: There is no step, or one is smaller than the one before.
+            ConfigurationError: There is no step, or one is smaller than the one before or the same.
         """
         phases = [
             make_phase(step, control, candidates, f"step {number} of Canary") for number, step in enumerate(self.steps, 1)
@@ -59,6 +60,10 @@ class Canary:
                 "Canary has no steps. A canary starts with a first share. Write Canary(['1%', '10%', '50%'])."
             )
         for before, after in pairwise(phases):
+            if after.shares == before.shares:
+                raise ConfigurationError(
+                    f"Canary has the step {after.name} twice running. A step gives a candidate more. Leave one of them out."
+                )
             for candidate in candidates:
                 if after.shares[candidate] < before.shares[candidate]:
                     raise ConfigurationError(

@@ -38,6 +38,16 @@ def _share(share: Share) -> float:
     return parse_share(share, "share of Interleave")
 
 
+def _as_list(output: Any) -> list[Any]:
+    """The default of `items`: only lists and tuples, because only these can be given back as what they were."""
+    if isinstance(output, list | tuple):
+        return list(output)
+    raise TypeError(
+        f"A variant gave a {type(output).__qualname__}, which is neither a list nor a tuple. "
+        "Interleaving makes one list of several. Give Interleave items= and rebuild=."
+    )
+
+
 @frozen
 class Interleave:
     """All variants rank, the user sees one list of both rankers' items, and a click is a vote for who put the item there.
@@ -47,9 +57,10 @@ class Interleave:
 
     Attributes:
         design: How the lists become one.
-        k: Length of the list; by default the control's.
+        k: Length of the list, at least 1; by default the control's.
         key: Gives an item's key (`lambda item: item["id"]`); by default the item itself.
-        items: Takes the list out of a variant's output; by default the output is the list.
+        items: Takes the list out of a variant's output; by default the output is a list or tuple (any other is not
+            interleaved: the control answers).
         rebuild: Puts a list back into the control's output: `rebuild(output, items)`; by default a list, or a tuple
             where the control gave one.
         share: Share of the units that are interleaved; the others get the control.
@@ -71,6 +82,15 @@ class Interleave:
                 f"{self.design!r:.80} is no interleaving design: it has no merge(). A design makes one list of several. "
                 "Pass TeamDraft()."
             )
+        if not (self.k is None or (isinstance(self.k, int) and not isinstance(self.k, bool) and self.k > 0)):
+            raise ConfigurationError(
+                f"k of Interleave is {self.k!r:.60}. It is the length of the list, a whole number from 1. Write k=10."
+            )
+        for option, function in (("key", self.key), ("items", self.items), ("rebuild", self.rebuild)):
+            if not (function is None or callable(function)):
+                raise ConfigurationError(
+                    f"{option} of Interleave is {function!r:.60}. It is a function. Write {option}=lambda ...: ..."
+                )
         if self.items is not None and self.rebuild is None:
             raise ConfigurationError(
                 "Interleave has items= without rebuild=. What takes the list out of an output needs its way back. "
@@ -96,8 +116,9 @@ class Interleave:
 
     def rollout_merge(self, request: RouteRequest, outputs: Mapping[str, Any]) -> Merged | None:
         """One list, or None when any candidate has nothing to show."""
-        take: Callable[[Any], Sequence[Any]] = self.items or list
-        rankings = {name: take(output) for name, output in outputs.items()}
+        take: Callable[[Any], Sequence[Any]] = self.items or _as_list
+        # What `items` gives may be an array, which is neither true nor false.
+        rankings = {name: list(take(output)) for name, output in outputs.items()}
         if len(rankings) < 1 + len(request.candidates) or not all(rankings.values()):
             return None
         merged = self.design.merge(rankings, k=self.k, key=self.key, seed=self._seed(request, rankings[request.control]))

@@ -1,0 +1,87 @@
+"""What tests share: a runtime whose events can be looked at."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from rollout_sdk import RoutedEvent, Runtime, ShadowedEvent, ShadowLimits
+
+
+class Watched(Runtime):
+    """A runtime with an observer of its own; `events()` waits for what is under way."""
+
+    def routed(self):
+        return [event for event in self.events() if isinstance(event, RoutedEvent)]
+
+    def shadowed(self):
+        return [event for event in self.events() if isinstance(event, ShadowedEvent)]
+
+    def events(self):
+        assert self.flush(10.0)
+        return list(self.plugins[0].events)
+
+
+class Observer:
+    """Keeps every event."""
+
+    name = "test-observer"
+
+    def __init__(self):
+        self.events = []
+
+    def rollout_routed(self, event):
+        self.events.append(event)
+
+    def rollout_shadowed(self, event):
+        self.events.append(event)
+
+    def rollout_recorded(self, event):
+        self.events.append(event)
+
+    def rollout_transitioned(self, event):
+        self.events.append(event)
+
+
+@pytest.fixture
+def watch():
+    """Makes watched runtimes, and closes them. Shadows may use a whole core: tests wait for them."""
+    made = []
+
+    def make(**options):
+        limits = {"cpu_share": 1.0, "max_jobs": 10_000, "max_age_s": 60.0, **options.pop("shadows", {})}
+        runtime = Watched(plugins=[Observer()], shadows=ShadowLimits(**limits), **options)
+        made.append(runtime)
+        return runtime
+
+    yield make
+    for runtime in made:
+        runtime.close(0.5)
+
+
+@pytest.fixture
+def runtime(watch):
+    return watch()
+
+
+@pytest.fixture
+def run_python(tmp_path):
+    """Runs a program in a fresh interpreter; returns the finished process."""
+
+    def run(code, *, timeout=30, **environment):
+        import os
+
+        program = tmp_path / "program.py"
+        program.write_text(textwrap.dedent(code))
+        return subprocess.run(
+            [sys.executable, "-W", "error", str(program)],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            cwd=tmp_path,
+        )
+
+    return run
