@@ -33,7 +33,7 @@ def test_a_unit_is_found_by_name_path_or_callable(spec, args, kwargs, expected):
 
 
 def test_an_unknown_parameter_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigurationError, match="unit='usr' names no parameter of 'f'.*: user, query"):
+    with pytest.raises(ConfigurationError, match=r"unit='usr' names no parameter of 'f'.*: user, query"):
         getter("usr", inspect.signature(lambda user, query: None), "f")
 
 

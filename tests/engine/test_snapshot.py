@@ -46,8 +46,7 @@ class Frozen:
     words: list
 
 
-class Named(collections.namedtuple("Named", "words")):
-    pass
+Named = collections.namedtuple("Named", "words")
 
 
 @pytest.mark.parametrize("kind", [Row, Frozen, Named])
