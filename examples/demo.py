@@ -5,6 +5,7 @@ Run it: make demo. The journal stays in the folder that is printed, for `rollout
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import sys
@@ -97,4 +98,6 @@ if __name__ == "__main__":
     began = perf_counter()
     print("Training the candidate, and sending real reviews and film visits through four strategies ...\n", flush=True)
     print(main(str(target)))
-    print(f"\nThe journal is in {target.resolve()}: rollout report {target}   ({perf_counter() - began:.0f} s)")
+    command = os.path.relpath(Path(sys.executable).with_name("rollout"))
+    print(f"\nThe journal is in {target.resolve()}   ({perf_counter() - began:.0f} s)")
+    print(f"The same report again: {command} report {target}")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from hashlib import blake2b
 from numbers import Real
 from types import MappingProxyType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from attrs import field, frozen
@@ -30,6 +30,7 @@ __all__ = [
     "INTERVAL",
     "Binder",
     "Layer",
+    "Outline",
     "Phase",
     "RouteRequest",
     "Share",
@@ -227,13 +228,14 @@ def parse_share(value: object, subject: str = "share") -> float:
         ConfigurationError: It is neither, is not finite, or is outside 0 to 1.
     """
     share: float | None = None
-    if isinstance(value, str) and value.strip().endswith("%"):
-        try:
+    try:
+        if isinstance(value, str) and value.strip().endswith("%"):
             share = float(value.strip()[:-1]) / 100
-        except ValueError:
-            share = None
-    elif not isinstance(value, bool) and isinstance(value, Real):
-        share = float(value)
+        elif not isinstance(value, bool) and isinstance(value, Real):
+            share = float(value)
+    # An integer beyond the largest float is no share either.
+    except (OverflowError, ValueError):
+        share = None
     if share is None or not math.isfinite(share):
         raise ConfigurationError(
             f"The {subject} is {value!r:.60}. A share is a number from 0 to 1 or a text with a percent sign. "
@@ -395,114 +397,90 @@ class Phase:
         return {self.control: max(0.0, 1.0 - math.fsum(self.shares.values())), **self.shares}
 
 
-class HasArguments(Protocol):
-    """A call, or whatever else has a call's arguments."""
+@frozen
+class Outline:
+    """What all requests of one rollout have in common.
 
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
+    Attributes:
+        key: Key of the rollout.
+        control: Name of the control.
+        candidates: Names of the candidates.
+        bind: Makes the arguments by name.
+        random: Gives a random number in [0, 1).
+    """
 
-
-class _Nothing:
-    """What a request is about once its call is over."""
-
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = MappingProxyType({})
-
-
-_NOTHING = _Nothing()
+    key: str
+    control: str
+    candidates: tuple[str, ...]
+    bind: Binder
+    random: Callable[[], float]
 
 
 class RouteRequest:
     """One call (or one row of a batch), described: what a strategy may decide by. Read it; never change it.
 
     Attributes:
-        key: Key of the rollout.
+        args: The positional arguments as they came; none once the call is over.
+        kwargs: The keyword arguments as they came.
         phase: The current phase, with the shares and their ready-made split.
-        control: Name of the control.
-        candidates: Names of the candidates.
-        point: The unit's point in [0, 1): constant for a unit, uniform over units.
-        bucket: The unit's statistics bucket, from 0 to 511.
-        draw: A random number in [0, 1), fresh for this call, for what need not be sticky.
         digest: The 64-bit keyed hash behind point and bucket; a seed for anything that must be the same for a unit.
+        point: The unit's point in [0, 1): constant for a unit, uniform over units.
         has_unit: Whether the call named a unit; without one the call is its own unit, and point is random.
-        arguments: The arguments of the call by parameter name, bound when asked for.
     """
 
-    __slots__ = (
-        "_bind",
-        "_draw",
-        "_random",
-        "_source",
-        "candidates",
-        "control",
-        "digest",
-        "has_unit",
-        "key",
-        "phase",
-        "point",
-    )
+    # Built for every call: what nobody asks for is not set.
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    phase: Phase
+    digest: int
+    point: float
+    has_unit: bool
+    outline: Outline
+    _draw: float | None = None
 
-    def __init__(
-        self,
-        key: str,
-        phase: Phase,
-        candidates: tuple[str, ...],
-        digest: int,
-        point: float,
-        random: Callable[[], float],
-        bind: Binder,
-        source: HasArguments,
-        has_unit: bool = True,  # noqa: FBT001, FBT002 - positional for speed: it is made for every call
-    ) -> None:
-        """Describe a call; `bind` makes the arguments by name of `source.args` and `source.kwargs` when somebody asks."""
-        self.key = key
-        self.phase = phase
-        self.control = phase.control
-        self.candidates = candidates
-        self.digest = digest
-        self.point = point
-        self.has_unit = has_unit
-        self._random = random
-        self._draw: float | None = None
-        self._bind = bind
-        self._source = source
+    @property
+    def key(self) -> str:
+        """Key of the rollout."""
+        return self.outline.key
+
+    @property
+    def control(self) -> str:
+        """Name of the control."""
+        return self.outline.control
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Names of the candidates."""
+        return self.outline.candidates
 
     @property
     def bucket(self) -> int:
-        """The unit's statistics bucket."""
+        """The unit's statistics bucket, from 0 to 511."""
         return self.digest & _BUCKET_MASK
 
     @property
     def draw(self) -> float:
-        """Drawn when first asked for."""
+        """A random number in [0, 1), drawn for this call when first asked for, for what need not be sticky."""
         if self._draw is None:
-            self._draw = self._random()
+            self._draw = self.outline.random()
         return self._draw
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """The arguments of the call by parameter name, defaults applied; none once the call is over."""
-        return {} if self._source is _NOTHING else self._bind(self._source.args, self._source.kwargs)
+        """The arguments of the call by parameter name, defaults applied; while the call is under way."""
+        return self.outline.bind(self.args, self.kwargs)
 
-    def release(self) -> None:
-        """Let go of the call, when it is over: the two refer to each other, and nobody should wait for the collector."""
-        self._source = _NOTHING
-
-    def about(self, source: HasArguments) -> RouteRequest:
+    def about(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> RouteRequest:
         """The same request about other arguments: a shadow's copies."""
-        request = RouteRequest(
-            self.key,
-            self.phase,
-            self.candidates,
-            self.digest,
-            self.point,
-            self._random,
-            self._bind,
-            source,
-            self.has_unit,
-        )
-        request._draw = self._draw
+        request = RouteRequest()
+        request.args, request.kwargs = args, kwargs
+        request.describe_as(self)
         return request
+
+    def describe_as(self, other: RouteRequest) -> None:
+        """Take over everything but the arguments."""
+        self.phase, self.digest, self.point = other.phase, other.digest, other.point
+        self.has_unit, self.outline, self._draw = other.has_unit, other.outline, other._draw
 
 
 def pseudonym(digest: int) -> str:

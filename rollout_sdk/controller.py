@@ -170,17 +170,25 @@ class RolloutController(Generic[P, R]):
 
     def _begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call | None, Flow]:
         """Describe and decide a call, and give the flow to execute; the bare control when that breaks."""
+        describe, rollout = self._describe, self._rollout
         try:
-            call = self._call(args, kwargs, self._describe.unit_of(args, kwargs))
+            call = Call(rollout, args, kwargs)
+            describe(call, None if describe.unit is None else describe.unit_of(args, kwargs), rollout.standing.state)
         except MissingUnitError:
             raise
         except (Exception, SystemExit) as error:
             return self._give_up(error, args, kwargs)
         return call, route(call)
 
-    def _give_up(self, error: BaseException, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[None, Flow]:
+    def _give_up(self, error: BaseException, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call | None, Flow]:
+        """Send a call whose beginning broke to the control: recorded if that is possible, else past us."""
         self._runtime.failed("engine.begin", error)
-        return None, bare(self._settings.function, args, kwargs)
+        try:
+            call = Call(self._rollout, args, kwargs)
+            self._describe.give_up(call, self._rollout.state)
+        except (Exception, SystemExit):
+            return None, bare(self._settings.function, args, kwargs)
+        return call, route(call)
 
     def _begin_batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call | None, Flow]:
         """Describe and decide every row of a batch, and give the flow to execute; the bare control when that breaks."""
@@ -197,7 +205,8 @@ class RolloutController(Generic[P, R]):
         rows = [self._call((), {}, unit) for unit in units]
         call = Call(self._rollout, args, kwargs)
         if rows:
-            call.request, call.decision = rows[0].request.about(call), rows[0].decision
+            call.describe_as(rows[0])
+            call.decision = rows[0].decision
         else:
             self._describe.give_up(call, self._rollout.state, reason="no_unit")
         return Batch(call, rows, self._settings.replace_rows)

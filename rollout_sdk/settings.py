@@ -10,11 +10,11 @@ from typing import Any, Literal
 from attrs import define, field
 
 from rollout_sdk import checks
-from rollout_sdk.assignment import Layer, Phase, Share, UnitHash, canonical
+from rollout_sdk.assignment import Layer, Outline, Phase, Share, UnitHash, canonical
 from rollout_sdk.comparison import compare
 from rollout_sdk.control.state import Standing, start
 from rollout_sdk.engine.arguments import UnitSpec, binder, getter, parameter, signature_of
-from rollout_sdk.engine.describe import Describe, Override
+from rollout_sdk.engine.describe import Describe, Override, fresh_random
 from rollout_sdk.engine.rollout import Kind, Rollout, kind_of
 from rollout_sdk.engine.snapshot import Isolate
 from rollout_sdk.exceptions import DuplicateKeyError
@@ -160,7 +160,6 @@ class Settings:
             holdout=self.holdout,  # type: ignore[arg-type]
             override=_ByUnit(self.override) if isinstance(self.override, Mapping) else self.override,
             route=self.hooks.first("rollout_route"),
-            bind=binder(self.signature),
             failed=self.runtime.failed,
         )
 
@@ -181,7 +180,7 @@ class Settings:
             passthrough=self.passthrough,
             isolate=self.isolate,
             shared=int(_is_method(self.signature)),
-            bind=binder(self.signature),
+            outline=Outline(self.key, self.control_name, tuple(self.candidates), binder(self.signature), fresh_random),
             item_hash=UnitHash(self.key, runtime.key),
             secret=runtime.key,
             limits=runtime.shadows,

@@ -119,7 +119,6 @@ def route_batch(batch: Batch) -> Flow:
     if call.span is not None:
         rollout.spans.end_route(call, final)
     call.args, call.kwargs = (), NO_KWARGS
-    call.request.release()
     return final
 
 

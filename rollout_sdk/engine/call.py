@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from rollout_sdk.assignment import pseudonym, pseudonyms
+from rollout_sdk.assignment import RouteRequest, pseudonym, pseudonyms
 from rollout_sdk.identity import encode_id
 from rollout_sdk.records import EXCLUDED_REASONS, Decision, Merged, RoutedEvent, Run
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context as SpanContext
     from opentelemetry.trace import Span
 
-    from rollout_sdk.assignment import RouteRequest
     from rollout_sdk.engine.rollout import Rollout
     from rollout_sdk.tally import Tally
 
@@ -84,12 +83,11 @@ Flow: TypeAlias = Generator[Invoke | Together, Any, Result]
 """Yields steps, is sent a Result for an Invoke and a list of them for a Together, returns what the caller gets."""
 
 
-class Call:
-    """One call of a decorated function (or one row of a batch)."""
+class Call(RouteRequest):
+    """One call of a decorated function (or one row of a batch): a request, and all that becomes of it."""
 
     # Defaults live on the class: most calls never set them, and what is not set costs nothing.
     decision: Decision
-    request: RouteRequest
     runs: tuple[tuple[str, float, str | None, float | None], ...] = ()
     excluded = False
     closed_early = False
@@ -100,8 +98,9 @@ class Call:
     context: Context | None = None
 
     def __init__(self, rollout: Rollout, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Begin a call; `decision` and `request` follow."""
+        """Begin a call; its description and `decision` follow."""
         self.rollout = rollout
+        self.outline = rollout.outline
         self.args = args
         self.kwargs = kwargs
         self.origin = rollout.nonces.origin
@@ -126,9 +125,9 @@ class Call:
 
     def full_decision(self) -> Decision:
         """The decision with its id and all that the controller knows."""
-        decision, request, rollout = self.decision, self.request, self.rollout
-        phase = request.phase.name
-        variant, bucket = decision.variant, request.bucket
+        decision, rollout = self.decision, self.rollout
+        phase = self.phase.name
+        variant, bucket = decision.variant, self.bucket
         # By position, in the order of the class: this is half the price of keywords.
         return Decision(
             variant,
@@ -153,7 +152,7 @@ class Call:
     @property
     def unit(self) -> str | None:
         """The unit's pseudonym; None when the call is its own unit."""
-        return pseudonym(self.request.digest) if self.request.has_unit else None
+        return pseudonym(self.digest) if self.has_unit else None
 
     @property
     def is_excluded(self) -> bool:
@@ -162,7 +161,7 @@ class Call:
 
     def count_in(self, tally: Tally) -> None:
         """Count the call; no event is made for it."""
-        tally.add_call(self.decision, self.request.phase.name, self.served, self.runs, excluded=self.is_excluded)
+        tally.add_call(self.decision, self.phase.name, self.served, self.runs, excluded=self.is_excluded)
 
     def as_event(self) -> RoutedEvent:
         """The call as a fact. Made in the background: it costs more than the call's own bookkeeping."""

@@ -15,7 +15,6 @@ from attrs import define, field
 
 from rollout_sdk.assignment import (
     INTERVAL,
-    Binder,
     Layer,
     RouteRequest,
     UnitHash,
@@ -37,6 +36,12 @@ Override = Mapping[Any, str] | Callable[..., str | None] | None
 
 _MOST_KNOWN = 256
 
+
+def fresh_random() -> float:
+    """A random number in [0, 1), of our own generator."""
+    return _random.random()
+
+
 # Of our own, so that the application's random numbers come out as they would without us.
 _random = random.Random(os.urandom(16))
 os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(16)))
@@ -57,7 +62,6 @@ class Describe:
         holdout: Share of the units that always get the control and are not analysed.
         override: Variants that are fixed.
         route: `rollout_route`, resolved and guarded.
-        bind: Makes the arguments by name.
         failed: Told of every fault of a collaborator.
     """
 
@@ -71,16 +75,15 @@ class Describe:
     holdout: float
     override: Override
     route: Callable[[RouteRequest], Decision | None]
-    bind: Binder
     failed: Failed
-    _candidates: tuple[str, ...] = field(init=False)
+    _candidates: frozenset[str] = field(init=False)
     _has_rules: bool = field(init=False)
     _fixed: dict[tuple[str, str], Decision] = field(init=False, factory=dict)
     _known: dict[int, Decision] = field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
         """Build every decision that is not the strategy's."""
-        self._candidates = tuple(name for name in self.functions if name != self.control)
+        self._candidates = frozenset(self.functions) - {self.control}
         self._has_rules = self.override is not None or self.holdout > 0
 
     def unit_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -94,7 +97,7 @@ class Describe:
             return None
 
     def __call__(self, call: Call, unit: Any, state: RolloutState) -> None:
-        """Set the call's request and decision. `state` is read once by the caller: a call sees one phase.
+        """Describe the call, and set its decision. `state` is read once by the caller: a call sees one phase.
 
         Raises:
             MissingUnitError: The call has no unit, and `missing_unit` is "raise".
@@ -111,16 +114,15 @@ class Describe:
         outside = layer is not None and not layer.has(point)
         if layer is not None:
             point = layer.position(point)
-        request = call.request = RouteRequest(
-            self.key, state.phase, self._candidates, digest, point, _random.random, self.bind, call, raw is not None
-        )
+        call.phase, call.digest, call.point = state.phase, digest, point
+        call.has_unit = raw is not None
         # Looked at here, so that a rollout without such rules does not pay for a call.
         if self._has_rules or raw is None or outside or in_shadow.get() or state.status == "aborted":
             ruled = self._ruled(call, unit, state, outside=outside)
             if ruled is not None:
                 call.decision = ruled
                 return
-        decision = self.route(request)
+        decision = self.route(call)
         known = decision is not None and self._known.get(id(decision)) is decision
         call.decision = decision if known else self._checked(decision)  # type: ignore[assignment]
 
@@ -132,8 +134,7 @@ class Describe:
             return self.fixed("nested")
         if self.override is not None and (variant := self._overridden(unit, call.args, call.kwargs)) is not None:
             return self.fixed("override", variant)
-        request = call.request
-        if not request.has_unit and self.unit is not None:
+        if not call.has_unit and self.unit is not None:
             if self.missing_unit == "raise":
                 raise MissingUnitError(
                     f"The call of {self.key!r} has no unit: got {unit!r:.60}. With missing_unit='raise', every call must name "
@@ -141,14 +142,14 @@ class Describe:
                 )
             if self.missing_unit == "control":
                 return self.fixed("no_unit")
-        if self.holdout and request.has_unit and holdout_point(request.digest) < self.holdout:
+        if self.holdout and call.has_unit and holdout_point(call.digest) < self.holdout:
             return self.fixed("holdout")
         return self.fixed("layer") if outside else None
 
     def give_up(self, call: Call, state: RolloutState, reason: str = "error") -> None:
         """Send a call that cannot be described to the control; it is its own unit, and not analysed."""
-        digest, bind, draw = _random.getrandbits(64), self.bind, _random.random
-        call.request = RouteRequest(self.key, state.phase, self._candidates, digest, 0.0, draw, bind, call, has_unit=False)
+        call.phase, call.digest, call.point = state.phase, _random.getrandbits(64), 0.0
+        call.has_unit = False
         call.decision = self.fixed(reason)
 
     def fixed(self, reason: str, variant: str | None = None) -> Decision:
@@ -177,7 +178,7 @@ class Describe:
         if (
             isinstance(decision, Decision)
             and (decision.variant in self.functions or self.control in decision.blend)
-            and set(decision.shadows) <= set(self._candidates)
+            and set(decision.shadows) <= self._candidates
             and set(decision.blend) <= set(self.functions)
             and 0 < decision.propensity <= 1
         ):

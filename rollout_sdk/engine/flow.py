@@ -81,7 +81,7 @@ def _blended(call: Call) -> Flow:
     if interrupted is not None or control.error is not None:
         return interrupted or control
     outputs = {variant: result.value for variant, result in by_variant.items() if result.error is None}
-    merged = rollout.merge(call.request, outputs)
+    merged = rollout.merge(call, outputs)
     if merged is None:
         return control
     call.excluded = False
@@ -104,7 +104,6 @@ def finish(call: Call, result: Result) -> None:
     if rollout.audience.debugging:
         call.context = copy_context()
     call.args, call.kwargs = (), NO_KWARGS
-    call.request.release()
     rollout.record(call)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from attrs import define, field, frozen
 
 if TYPE_CHECKING:
-    from rollout_sdk.assignment import Binder, RouteRequest, UnitHash
+    from rollout_sdk.assignment import Outline, RouteRequest, UnitHash
     from rollout_sdk.control.state import RolloutState, Standing
     from rollout_sdk.engine.background import Background
     from rollout_sdk.engine.snapshot import Isolate
@@ -100,7 +100,7 @@ class Rollout:
         passthrough: Exceptions of a candidate that are an answer, and reach the caller.
         isolate: How the arguments of shadows are isolated.
         shared: How many first positional arguments shadows share (a method's `self`).
-        bind: Makes the arguments by name.
+        outline: What its requests have in common.
         item_hash: Hash behind the pseudonyms of items.
         secret: Key that signs decision ids, or None.
         limits: What shadows may cost.
@@ -128,7 +128,7 @@ class Rollout:
     passthrough: tuple[type[BaseException], ...]
     isolate: Isolate
     shared: int
-    bind: Binder
+    outline: Outline
     item_hash: UnitHash
     secret: bytes | None
     limits: ShadowLimits

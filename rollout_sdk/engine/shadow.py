@@ -89,7 +89,7 @@ class ShadowRun:
     @property
     def request(self) -> RouteRequest:
         """The call's request, about the shadow's copy of the arguments."""
-        return self.call.request.about(self)
+        return self.call.about(self.args, self.kwargs)
 
     def run(self) -> Result:
         """Run the candidate of a plain function or generator, now, in the caller's context; never raises."""

@@ -69,7 +69,7 @@ class Spans:
                     names.REASON: names.flag_reason(decision.reason),
                     names.PROVIDER_NAME: names.PROVIDER,
                     names.STRATEGY: rollout.strategy_name,
-                    names.PHASE: call.request.phase.name,
+                    names.PHASE: call.phase.name,
                 },
                 record_exception=False,
                 set_status_on_exception=False,

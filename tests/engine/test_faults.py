@@ -169,7 +169,7 @@ def broken(*args, **kwargs):
 
 
 @pytest.mark.parametrize(
-    "part", ["spans", "record", "background", "merge", "compare", "audience", "nonces", "time_ns", "item_hash"]
+    "part", ["spans", "record", "background", "merge", "compare", "audience", "nonces", "time_ns", "item_hash", "outline"]
 )
 @pytest.mark.parametrize("strategy", [ABTest(1.0), Shadow(1.0), Interleave()], ids=lambda strategy: strategy.name)
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit, RecursionError])
@@ -189,7 +189,7 @@ def test_a_part_of_ours_that_breaks_never_reaches_the_caller(part, strategy, err
     assert [1, 2] == model(1)
 
 
-@pytest.mark.parametrize("part", ["route", "hash", "unit", "override", "bind"])
+@pytest.mark.parametrize("part", ["route", "hash", "unit", "override"])
 def test_a_description_that_breaks_never_reaches_the_caller(part, runtime):
     model = both(lambda x: "control", lambda x: "control", runtime, unit="x", override={"nobody": "candidate"})
     setattr(model.rollout._describe, part, broken)
