@@ -15,7 +15,6 @@ from time import perf_counter
 
 from movies import Films, clicks, ease, popularity
 from reviews import Review, Trained, load, vader
-
 from rollout_sdk import ABTest, Canary, Interleave, Runtime, Shadow, ShadowLimits, rollout
 from rollout_sdk.analysis import as_text, summarise
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
+
 from reviews import wheel_folder
 
 _HELD_OUT = 0.2

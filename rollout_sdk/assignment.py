@@ -393,7 +393,9 @@ class Phase:
 
     @property
     def all_shares(self) -> dict[str, float]:
-        """Share of every variant, the control included."""
+        """Share of every variant, the control included; empty where the strategy states none."""
+        if not self.shares:
+            return {}
         return {self.control: max(0.0, 1.0 - math.fsum(self.shares.values())), **self.shares}
 
 
