@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
@@ -14,14 +15,14 @@ from rollout_sdk.engine.batch import Batch, route_batch
 from rollout_sdk.engine.call import Call, Flow
 from rollout_sdk.engine.drivers import DRIVERS
 from rollout_sdk.engine.flow import bare, route
-from rollout_sdk.exceptions import ConfigurationError, ConflictError, MissingUnitError, OutcomeError
+from rollout_sdk.exceptions import ConfigurationError, ConflictError, DuplicateKeyError, MissingUnitError, OutcomeError
 from rollout_sdk.records import Decision, Routed, TransitionAction, TransitionedEvent
 from rollout_sdk.settings import Settings
 
 __all__ = ["RolloutController", "RolloutStatus"]
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 
 
@@ -76,7 +77,7 @@ class RolloutStatus:
         return "\n".join(lines)
 
 
-class RolloutController(Generic[P, R]):
+class RolloutController(Generic[P, R_co]):
     """One rollout. `function.rollout` of a decorated function is its controller."""
 
     def __init__(self, settings: Settings) -> None:
@@ -95,17 +96,26 @@ class RolloutController(Generic[P, R]):
         self._register()
 
     def _register(self) -> None:
-        earlier = self._runtime.rollouts.get(self.key)
-        if earlier is not None:
-            self._settings.check_same(earlier._settings)  # noqa: SLF001 - one of our own
+        if self._clash() is not None:
+            # What only waits for the garbage collector, as a class does, is nobody's rollout any more.
+            gc.collect()
+            clash = self._clash()
+            if clash is not None:
+                raise DuplicateKeyError(clash)
         known = self._runtime.standing(self.key)
-        mine = self._rollout.standing
-        if known is not None and known.described == mine.described:
+        if known is not None and known.described == self._settings.described:
             # The same again goes on where it is, and what happens to one happens to all.
             self._rollout.standing = known
         self._runtime.register(self, self._rollout)
-        if earlier is not None and known is not None and known.described != mine.described:
+        self._rollout.standing.controllers.add(self)
+        if known is not None and known is not self._rollout.standing and known.controllers:
             self._take_over(known)
+
+    def _clash(self) -> str | None:
+        """Why this rollout may not have its key; None when it may."""
+        known = self._runtime.standing(self.key)
+        others = [] if known is None else list(known.controllers)
+        return next(filter(None, (self._settings.clash(other._settings) for other in others)), None)  # noqa: SLF001
 
     def _take_over(self, earlier: Standing) -> None:
         """Begin again in place of an earlier rollout with other settings, whose functions answer with their control now."""
@@ -119,7 +129,11 @@ class RolloutController(Generic[P, R]):
         """Key, strategy and phase."""
         return f"<RolloutController {self.key!r} {self.strategy_name} {self.phase.name!r}>"
 
-    def __deepcopy__(self, _: dict[int, Any]) -> RolloutController[P, R]:
+    def __copy__(self) -> RolloutController[P, R_co]:
+        """The same controller."""
+        return self
+
+    def __deepcopy__(self, _: dict[int, Any]) -> RolloutController[P, R_co]:
         """The same controller: a copied model is still the same rollout."""
         return self
 
@@ -222,7 +236,7 @@ class RolloutController(Generic[P, R]):
     ) -> Coroutine[Any, Any, Routed[T]]: ...
 
     @overload
-    def route(self, *args: P.args, **kwargs: P.kwargs) -> Routed[R]: ...
+    def route(self, *args: P.args, **kwargs: P.kwargs) -> Routed[R_co]: ...
 
     def route(self, *args: Any, **kwargs: Any) -> Any:
         """The same call as the decorated function's, with the decision beside the value.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from rollout_sdk.assignment import Layer, Share
@@ -15,12 +15,21 @@ from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.runtime import Runtime, default_runtime
 from rollout_sdk.settings import MissingUnit, OnError, Settings
 
-__all__ = ["Decorated", "rollout"]
+__all__ = ["Decorated", "DecoratedMethod", "rollout"]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
-R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
+S_contra = TypeVar("S_contra", contravariant=True)
+
+
+class _Taking(Protocol[S_contra, Q, R_co]):
+    """What can be called with an object (or a class) first: a method."""
+
+    def __call__(self, first: S_contra, /, *args: Q.args, **kwargs: Q.kwargs) -> R_co: ...
 
 
 class Decorated(Protocol[P, R_co]):
@@ -28,17 +37,42 @@ class Decorated(Protocol[P, R_co]):
 
     __name__: str
     __qualname__: str
-    rollout: RolloutController[P, Any]
+
+    @property
+    def rollout(self) -> RolloutController[P, R_co]:
+        """The controller."""
+        ...
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call it as before."""
         ...
 
+    # Type checkers bind only what they know to be a function, so that binding is spelled out: what takes the class is a class
+    # method, what takes an instance of it a method, and anything else a function or a static method.
     @overload
-    def __get__(self, instance: None, owner: type, /) -> Decorated[P, R_co]: ...
+    def __get__(self: _Taking[type[S], Q, R], instance: object, owner: type[S], /) -> DecoratedMethod[type[S], Q, R]: ...
 
     @overload
-    def __get__(self: Decorated[Concatenate[Any, Q], R], instance: object, owner: type | None = None, /) -> Decorated[Q, R]: ...
+    def __get__(self: _Taking[S, Q, R], instance: S, owner: type[Any], /) -> DecoratedMethod[S, Q, R]: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type[Any], /) -> Decorated[P, R_co]: ...
+
+
+class DecoratedMethod(Protocol[S_co, Q, R_co]):
+    """A decorated method, bound. Its controller is that of the function: `method.rollout.route(object, ...)`."""
+
+    __name__: str
+    __qualname__: str
+
+    @property
+    def rollout(self) -> RolloutController[Concatenate[S_co, Q], R_co]:
+        """The controller of the function."""
+        ...
+
+    def __call__(self, *args: Q.args, **kwargs: Q.kwargs) -> R_co:
+        """Call it as before."""
+        ...
 
 
 def rollout(
@@ -100,6 +134,15 @@ def rollout(
             f"rollout got {'neither candidate= nor candidates=' if candidate is None else 'candidate= and candidates='}. "
             "A rollout has one candidate, or several by name. Pass one of the two."
         )
+    if candidates is not None and not isinstance(candidates, Mapping):
+        raise ConfigurationError(
+            f"candidates={candidates!r:.60} is no mapping. Several candidates have names, by which every record tells them "
+            "apart. Write candidates={'v2': f}."
+        )
+    if runtime is not None and not isinstance(runtime, Runtime):
+        raise ConfigurationError(
+            f"runtime={runtime!r:.60} is no Runtime. A runtime is what rollouts share. Pass Runtime(...), or leave it out."
+        )
     named = {"candidate": candidate} if candidates is None else dict(candidates)
 
     def decorate(function: Any) -> Any:
@@ -119,7 +162,7 @@ def rollout(
             control_name=control_name,
             unit=unit,
             missing_unit=missing_unit,
-            batch=(batch,) if isinstance(batch, str) else None if batch is None else tuple(batch),
+            batch=(batch,) if isinstance(batch, str) else tuple(batch) if isinstance(batch, Iterable) else batch,
             override=override,
             holdout=holdout,
             layer=layer,
@@ -151,7 +194,10 @@ def _unwrapped(function: Any) -> Any:
 
 def _default_key(function: Callable[..., Any]) -> str:
     named = _unwrapped(function)
-    return f"{named.__module__}.{named.__qualname__}".replace(".<locals>", "")
+    module = getattr(named, "__module__", None) or "builtins"
+    # A process that multiprocessing spawned calls the main module by another name: the rollout is the same.
+    module = "__main__" if module == "__mp_main__" else module
+    return f"{module}.{named.__qualname__}".replace(".<locals>", "")
 
 
 def _like(function: Callable[..., Any], wrapper: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import weakref
 from typing import Protocol
@@ -17,13 +18,19 @@ class Renewable(Protocol):
         ...
 
 
+_order = itertools.count()
+_survivors: weakref.WeakValueDictionary[int, Renewable] = weakref.WeakValueDictionary()
+
+
 def renew_after_fork(target: Renewable) -> None:
-    """Have `target.renew()` called in every forked child, for as long as it lives."""
-    reference = weakref.ref(target)
+    """Have `target.renew()` called in every forked child, for as long as it lives; the first told is the first called."""
+    _survivors[next(_order)] = target
 
-    def renew() -> None:
-        survivor = reference()
-        if survivor is not None:
-            survivor.renew()
 
-    os.register_at_fork(after_in_child=renew)
+def _renew() -> None:
+    for _, target in sorted(_survivors.items()):
+        target.renew()
+
+
+# One hook for all: a hook cannot be taken back, and would outlive what it was for.
+os.register_at_fork(after_in_child=_renew)

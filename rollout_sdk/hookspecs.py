@@ -35,7 +35,9 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 def rollout_phases(control: str, candidates: tuple[str, ...]) -> Sequence[Phase] | None:
     """The periods of constant shares that the strategy goes through, in order; asked once, when decorating.
 
-    Refuse what cannot work here, with a `ConfigurationError`. None, or no implementation: one phase without shares.
+    Every phase has the control's name, a printable name of its own, and shares of the same candidates. With more than one
+    (or with an attribute `steps`) the strategy ramps: an operator can promote it and set its shares. Refuse what cannot work
+    here, with a `ConfigurationError`. None, or no implementation: one phase without shares.
     """
 
 

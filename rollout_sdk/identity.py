@@ -1,7 +1,8 @@
 """Decision ids: they carry what an outcome needs, so that any process can attribute it days later with no look-up.
 
 An id is base64url text of (version, rollout key, phase, variant, bucket, time, nonce). With a key it ends in a MAC, and an id
-without a good one is refused; without a key an id is not protected against forgery. It holds no unit.
+without a good one is refused; without a key it ends in a checksum, which tells damage and is no protection against forgery.
+It holds no unit.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hmac
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
+from binascii import crc32
 from hashlib import blake2b
 
 from attrs import frozen
@@ -21,6 +23,7 @@ __all__ = ["DecodedId", "check_name", "decode_id", "encode_id"]
 _SEPARATOR = "\x1f"
 _PLAIN, _SIGNED = "1", "1s"
 _MAC_BYTES = 8
+_CHECKSUM_BYTES = 4
 _LONGEST_NAME = 200
 # Three names of four bytes a character, the small fields, and base64 around it all.
 _LONGEST_ID = 4096
@@ -70,9 +73,11 @@ def encode_id(rollout: str, phase: str, variant: str, bucket: int, time_ns: int,
     version = _PLAIN if key is None else _SIGNED
     fields = (version, rollout, phase, variant, f"{bucket:x}", f"{time_ns // 1_000_000:x}", nonce)
     body = _SEPARATOR.join(fields).encode()
-    if key is not None:
-        body += _mac(body, key)
-    return _as_text(body)
+    return _as_text(body + (_checksum(body) if key is None else _mac(body, key)))
+
+
+def _checksum(body: bytes) -> bytes:
+    return crc32(body).to_bytes(_CHECKSUM_BYTES)
 
 
 def _as_text(body: bytes) -> str:
@@ -108,6 +113,10 @@ def decode_id(text: object, key: bytes | None = None) -> DecodedId:
             f"The decision id {text!r:.60} is signed, and this runtime has no key to check it. "
             "A signature that nobody checks protects nobody. Set ROLLOUT_KEY here too."
         )
+    else:
+        body, checksum = body[:-_CHECKSUM_BYTES], body[-_CHECKSUM_BYTES:]
+        if checksum != _checksum(body):
+            raise _damaged(text)
     return _parse(text, body, _PLAIN if key is None else _SIGNED)
 
 

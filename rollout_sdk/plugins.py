@@ -97,13 +97,14 @@ class PluginSet:
 
     def _check(self, plugin: object, name: str) -> None:
         """Refuse what pluggy allows and we do not."""
-        callers = self._registry.get_hookcallers(plugin)
-        if not callers:
+        callers = [getattr(self._registry.hook, hook) for hook in sorted(_SPECS)]
+        # By identity, where pluggy asks for equality: a strategy with a NaN is not even equal to itself.
+        found = [(caller.name, impl) for caller in callers for impl in caller.get_hookimpls() if impl.plugin is plugin]
+        if not found:
             raise _misfit(name, "has no hook", _KNOWN)
-        for caller in callers:
-            for impl in caller.get_hookimpls():
-                if impl.plugin is plugin and (why := _fault(impl, caller.name)) is not None:
-                    raise _misfit(name, *why)
+        for hook, impl in found:
+            if (why := _fault(impl, hook)) is not None:
+                raise _misfit(name, *why)
 
     def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
         """Name and direct callable of every implementation of a hook, first called first.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import itertools
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from attrs import frozen
 from rollout_sdk.forking import renew_after_fork
 from rollout_sdk.plugins import Failed
 
-__all__ = ["Fault", "Recorder"]
+__all__ = ["Count", "Fault", "Recorder"]
 
 _MOST_WAITING = 10_000
 _SUSPICIOUS_BACKLOG = 1_000
@@ -33,10 +34,30 @@ _IDLE_S = 0.5
 
 @frozen
 class Fault:
-    """A collaborator failed: what, and with which class of exception."""
+    """A collaborator failed: what, with which class of exception, and how often so far."""
 
     what: str
     error: str
+    count: int = 1
+
+
+class Count:
+    """A count that is exact from every thread and in signal handlers, and takes no lock."""
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self) -> None:
+        """Nothing is counted yet."""
+        self._numbers = itertools.count()
+
+    def add(self) -> None:
+        """Count one."""
+        next(self._numbers)
+
+    def __int__(self) -> int:
+        """How many so far."""
+        # `next` would count the look itself, and from Python 3.14 on a count cannot be pickled: its repr is what is left.
+        return int(repr(self._numbers)[len("count(") : -1])
 
 
 class _Flush:
@@ -52,6 +73,9 @@ class Recorder:
     on_close: Callable[[float], None] | None = None
     """Called first when closing, with the seconds it may take: ends what still produces facts."""
 
+    on_hidden_fork: Callable[[], None] | None = None
+    """Called in a child that was forked without Python's hooks, once the recorder has noticed."""
+
     def __init__(
         self,
         deliver: Callable[[list[Any]], None],
@@ -65,7 +89,7 @@ class Recorder:
         Args:
             deliver: Takes a batch of facts, in order, in the recorder's thread.
             failed: Told of every fault; must not come back here from this thread for ever.
-            tick: Called about twice a second while the thread runs.
+            tick: Called about twice a second while the thread runs, and once at its end.
             exit_deadline_s: Seconds that closing may take.
         """
         self._hand_over = deliver
@@ -80,14 +104,14 @@ class Recorder:
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        self._dropped = itertools.count()
+        self._dropped = Count()
         self._pid = os.getpid()
         self._closed = False
 
     @property
     def dropped(self) -> int:
         """Facts that were lost because the queue was full or the recorder closed."""
-        return int(self._dropped.__reduce__()[1][0])
+        return int(self._dropped)
 
     @property
     def waiting(self) -> int:
@@ -101,11 +125,13 @@ class Recorder:
             # A fork in C code (uWSGI) skips Python's hooks and leaves the queue without its thread.
             if self._pid != os.getpid():
                 self.renew()
-            if waiting >= _MOST_WAITING:
-                next(self._dropped)
+                if self.on_hidden_fork is not None:
+                    self.on_hidden_fork()
+            elif waiting >= _MOST_WAITING:
+                self._dropped.add()
                 return
         if self._closed:
-            next(self._dropped)
+            self._dropped.add()
             return
         self._queue.put(fact)
         if self._thread is None:
@@ -120,17 +146,31 @@ class Recorder:
                 thread = threading.Thread(target=self._run, name="rollout-recorder", daemon=True)
                 thread.start()
                 self._thread = thread
-                # Registered at first use, so that it runs before the exit hook of a telemetry SDK set up earlier.
-                atexit.unregister(self.close)
-                atexit.register(self.close)
+                self._close_at_exit()
         # No thread to be had now: the facts wait, and the next one tries again.
         except RuntimeError:
             pass
         finally:
             self._starting.release()
 
+    def _close_at_exit(self) -> None:
+        # Registered at first use, so that it runs before the exit hook of a telemetry SDK set up earlier.
+        atexit.unregister(self.close)
+        atexit.register(self.close)
+        # A process of multiprocessing ends without atexit (before Python 3.14), but not without its own finalizers.
+        util, process = sys.modules.get("multiprocessing.util"), sys.modules.get("multiprocessing.process")
+        if util is not None and process is not None and process.parent_process() is not None:
+            util.Finalize(None, self.close, exitpriority=0)
+
     def _run(self) -> None:
-        queue = self._queue
+        try:
+            self._work(self._queue)
+        finally:
+            # Whatever ended the work too early: the next fact starts another thread.
+            if not self._closed:
+                self._thread = None
+
+    def _work(self, queue: SimpleQueue[Any]) -> None:
         last_tick = 0.0
         while not self._closed or queue.qsize():
             try:
@@ -148,37 +188,58 @@ class Recorder:
             if time.monotonic() - last_tick >= _IDLE_S:
                 last_tick = time.monotonic()
                 self._guarded("tick", self._tick)
+        self._guarded("tick", self._tick)
 
     def _deliver(self, batch: list[Any]) -> None:
         facts = [fact for fact in batch if not isinstance(fact, _Flush)]
         if facts:
-            self._guarded("recorder", lambda: self._hand_over(facts))
+            self._guarded("recorder", partial(self._hand_over, facts))
         for fact in batch:
             if isinstance(fact, _Flush):
                 fact.done.set()
 
-    def _guarded(self, name: str, action: Callable[[], None]) -> None:
+    def _guarded(self, name: str, action: Callable[[], Any]) -> None:
         try:
             action()
-        except (Exception, SystemExit) as error:
+        # Of any kind: nobody cancels or interrupts this thread, and it must not end for what somebody else raised.
+        except BaseException as error:
             self._failed(name, error)
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until everything put so far has been delivered; False when the time was not enough."""
-        if self._thread is None or not self._thread.is_alive():
+        """Wait until everything put so far has been delivered; False when the time was not enough.
+
+        In the recorder's own thread (an observer that asks for the status), it does not wait.
+        """
+        if self._thread is None and self._queue.qsize():
+            self._start()
+        thread = self._thread
+        if thread is None or not thread.is_alive() or thread is threading.current_thread():
             return self._queue.qsize() == 0
         mark = _Flush()
         self._queue.put(mark)
         return mark.done.wait(timeout_s)
 
-    def close(self, timeout_s: float | None = None) -> None:
-        """Take nothing more, and deliver what waits within so many seconds (the exit deadline)."""
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Take nothing more, and deliver what waits within so many seconds (the exit deadline); whether all of it was."""
         deadline = time.monotonic() + (self._exit_deadline_s if timeout_s is None else timeout_s)
         atexit.unregister(self.close)
         if self.on_close is not None:
-            self._guarded("close", partial(self.on_close, (deadline - time.monotonic()) / 2))
+            try:
+                self.on_close((deadline - time.monotonic()) / 2)
+            except (Exception, SystemExit) as error:
+                self._failed("close", error)
         self._closed = True
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is threading.current_thread():
+            return False
+        if thread is not None:
             self._queue.put(_Flush())
             thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                return False
+        # What came in the moment of closing, or while no thread was to be had, is lost; and said to be.
+        with suppress(Empty):
+            while True:
+                if not isinstance(self._queue.get_nowait(), _Flush):
+                    self._dropped.add()
+        return True

@@ -56,6 +56,15 @@ def _as_key(value: str | bytes | None) -> bytes | None:
     return key
 
 
+def _as_tuple(plugins: Sequence[object]) -> tuple[object, ...]:
+    # A text is a sequence, too: of letters, which are no plugins.
+    if isinstance(plugins, str):
+        raise ConfigurationError(
+            f"plugins={plugins!r:.60} of Runtime is no list. It lists plugins, or names of installed ones. Write plugins=[...]."
+        )
+    return tuple(plugins)
+
+
 @define(kw_only=True, eq=False)
 class Runtime:
     """What the rollouts of a process share. Make one, pass it as `runtime=`, and close it at the end (or leave that to exit).
@@ -75,7 +84,7 @@ class Runtime:
     key: bytes | None = field(default=None, converter=_as_key, repr=False)
     telemetry: Telemetry = field(factory=Telemetry)
     shadows: ShadowLimits = field(factory=ShadowLimits)
-    plugins: Sequence[object] = field(default=(), converter=tuple)
+    plugins: Sequence[object] = field(default=(), converter=_as_tuple)
     exit_deadline_s: float = 1.0
     time_ns: Callable[[], int] = time.time_ns
     rollouts: WeakValueDictionary[str, RolloutController[..., Any]] = field(init=False, repr=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import blake2b
 from inspect import Parameter, Signature
 from typing import Any, Literal
 
@@ -17,7 +18,6 @@ from rollout_sdk.engine.arguments import UnitSpec, binder, getter, parameter, si
 from rollout_sdk.engine.describe import Describe, Override, fresh_random
 from rollout_sdk.engine.rollout import Kind, Rollout, kind_of
 from rollout_sdk.engine.snapshot import Isolate
-from rollout_sdk.exceptions import DuplicateKeyError
 from rollout_sdk.identity import check_name
 from rollout_sdk.plugins import PluginSet, make_strategy, strategy_name
 from rollout_sdk.records import Comparison
@@ -43,6 +43,7 @@ _DESCRIBED = (
     "isolate",
     "plugins",
 )
+_LONGEST_TEXT = 1_000
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
@@ -229,30 +230,32 @@ class Settings:
 
     # Two rollouts of one key --------------------------------------------------------------------------------------------
 
-    def check_same(self, other: Settings) -> None:
-        """Refuse another rollout of the same key, unless it is this one again.
+    def clash(self, other: Settings) -> str | None:
+        """Why a rollout with these settings may not take the key of one with the others, or None when it may.
 
-        A function may be decorated again with the same settings (one for each model object, say), and a module that is
+        A function may be decorated again with the same settings (once for each model object, say), and a module that is
         imported anew (a reload, a notebook's cell) may change them; another function may not take the key.
-
-        Raises:
-            DuplicateKeyError: It is another.
         """
         differing = [option for option, text in self.described.items() if other.described[option] != text]
         mine, theirs = (getattr(each.function, "__func__", each.function) for each in (self, other))
         imported_anew = "<" not in self.described["function"] and mine is not theirs
         if not differing or ("function" not in differing and imported_anew):
-            return
-        raise DuplicateKeyError(
+            return None
+        return (
             f"Key {self.key!r} is taken by a rollout with another {' and another '.join(differing)}. "
             "A key names one rollout in every record of a runtime. Give this one a key= of its own."
         )
 
     def _described(self) -> dict[str, str]:
-        """The settings as text, by option: equal for the same settings, in another process or module object, too."""
-        options = {option: _ADDRESS.sub("", repr(getattr(self, option))) for option in _DESCRIBED}
+        """The settings as text, by option: equal for the same settings, also when a module is imported anew."""
+        options = {option: _shortly(_ADDRESS.sub("", repr(getattr(self, option)))) for option in _DESCRIBED}
         candidates = ", ".join(f"{name}={_place(function)}" for name, function in self.candidates.items())
         return {"function": _place(self.function), "candidates": candidates, **options}
+
+
+def _shortly(text: str) -> str:
+    """A text that is equal for equal texts; overrides can name a million units."""
+    return text if len(text) <= _LONGEST_TEXT else blake2b(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _place(function: Callable[..., Any]) -> str:

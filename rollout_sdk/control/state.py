@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
+from weakref import WeakSet
 
 from attrs import Factory, define, evolve, frozen
 
@@ -119,7 +120,7 @@ class RolloutState:
     def _must_be(self, *allowed: Status, action: str) -> None:
         if self.status not in allowed:
             cure = {
-                "paused": "Resume it first.",
+                "paused": "It is paused already." if action == "pause" else "Resume it first.",
                 "running": "It is running already.",
                 "promoted": "It is over: the candidate serves everybody. Abort it to go back.",
                 "aborted": "An abort is final. Start again under a new key.",
@@ -159,9 +160,11 @@ class Standing:
     Attributes:
         state: The state, replaced as a whole.
         described: The settings as text, by option.
+        controllers: Those that stand here, for as long as they live.
         changing: Held while the state changes; no call takes it.
     """
 
     state: RolloutState
     described: Mapping[str, str]
+    controllers: WeakSet[Any] = Factory(WeakSet)
     changing: threading.Lock = Factory(threading.Lock)

@@ -125,6 +125,7 @@ def incompatibility(control: Signature | None, candidate: Signature | None) -> s
             return f"it does not take **{ours.name}"
         if ours.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
             continue
+        same_place = None
         if ours.kind is not Parameter.KEYWORD_ONLY:
             same_place = positional[index] if index < len(positional) else None
             index += 1
@@ -132,19 +133,20 @@ def incompatibility(control: Signature | None, candidate: Signature | None) -> s
                 return f"it does not take {ours.name!r} by position"
             if same_place is not None and ours.kind is Parameter.POSITIONAL_OR_KEYWORD and same_place.name != ours.name:
                 return f"it has {same_place.name!r} where the control has {ours.name!r}"
-        match = theirs.get(ours.name)
+        match = same_place if ours.kind is Parameter.POSITIONAL_ONLY else theirs.get(ours.name)
         by_keyword = match is not None and match.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
         if ours.kind is not Parameter.POSITIONAL_ONLY and not by_keyword and not takes_any_keyword:
             return f"it does not take {ours.name!r} by keyword"
         if match is not None and ours.default is not Parameter.empty and match.default is Parameter.empty:
-            return f"it requires {ours.name!r}, which the control does not"
+            return f"it requires {match.name!r}, which the control does not"
     return _extra_requirement(control, theirs)
 
 
 def _extra_requirement(control: Signature, theirs: Mapping[str, Parameter]) -> str | None:
-    positional_only = sum(p.kind is Parameter.POSITIONAL_ONLY for p in control.parameters.values())
+    by_name = [name for name, ours in control.parameters.items() if ours.kind is not Parameter.POSITIONAL_ONLY]
+    positional_only = len(control.parameters) - len(by_name)
     for number, (name, found) in enumerate(theirs.items()):
-        if name in control.parameters or number < positional_only:
+        if name in by_name or number < positional_only:
             continue
         if found.default is Parameter.empty and found.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
             return f"it requires {name!r}, which the control does not have"

@@ -15,8 +15,9 @@ import weakref
 from collections import deque
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep, thread_time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+from rollout_sdk.engine.call import error_type
 from rollout_sdk.engine.rollout import ShadowLimits
 from rollout_sdk.engine.shadow import ShadowRun, finish
 from rollout_sdk.forking import renew_after_fork
@@ -36,9 +37,22 @@ class Background:
     def __init__(self, limits: ShadowLimits) -> None:
         """Start nothing yet."""
         self.limits = limits
-        self._threads = _Threads(limits)
+        self._of_process: dict[int, _Threads] = {}
         self._tasks = _Tasks(limits)
         renew_after_fork(self)
+
+    @property
+    def _threads(self) -> _Threads:
+        """The threads of this process: uWSGI forks without Python's hooks, and then the parent's are not there."""
+        found = self._of_process.get(os.getpid())
+        return self._begun() if found is None else found
+
+    def _begun(self) -> _Threads:
+        mine = self._of_process.setdefault(os.getpid(), _Threads(self.limits))
+        for pid in list(self._of_process):
+            if pid != os.getpid():
+                self._of_process.pop(pid, None)
+        return mine
 
     def submit(self, run: ShadowRun) -> None:
         """Run it in the background, or end it as dropped; never blocks."""
@@ -50,6 +64,7 @@ class Background:
     def watch(self) -> None:
         """Give up runs that are over their time; called now and then from the background."""
         self._threads.watch()
+        self._tasks.watch()
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until no run is under way in threads; False when the time was not enough."""
@@ -62,12 +77,13 @@ class Background:
         return True
 
     def close(self, timeout_s: float) -> None:
-        """Take nothing more, give what waits so many seconds to finish, and end the rest as abandoned."""
+        """Take nothing more, give what waits in threads so many seconds to finish, and end the rest as abandoned."""
+        self._tasks.close()
         self._threads.close(timeout_s)
 
     def renew(self) -> None:
         """Start afresh in a forked child: only names are set, no lock is taken, no thread started."""
-        self._threads = _Threads(self.limits)
+        self._of_process = {}
         self._tasks = _Tasks(self.limits)
 
 
@@ -95,14 +111,10 @@ class _Threads:
         self._abandoned: list[_Worker] = []
         self._starting = threading.Lock()
         self._watched = 0.0
-        self._closed = False
-        self._pid = os.getpid()
+        self._closing = threading.Event()
 
     def submit(self, run: ShadowRun) -> None:
-        if self._pid != os.getpid():
-            # uWSGI forks without Python's hooks: the threads are gone, and the queue is the parent's.
-            self.__init__(self.limits)  # type: ignore[misc]
-        if self._closed:
+        if self._closing.is_set():
             run.end("dropped_closed")
             return
         if run.size + sum([job.size for job in list(self.jobs.values())]) > self.limits.max_bytes:
@@ -121,6 +133,10 @@ class _Threads:
             run.end("dropped_start")
             return
         self._queue.put(run)
+        if self._closing.is_set():
+            # It was closed in between: nobody may be left to take this one.
+            run.end("dropped_closed")
+            self._release(run)
 
     def _release(self, run: ShadowRun) -> None:
         if self.jobs.pop(id(run), None) is not None:
@@ -151,23 +167,27 @@ class _Threads:
         worker = threading.current_thread()
         assert isinstance(worker, _Worker)
         while (run := self._queue.get()) is not None:
-            if monotonic() - run.submitted > self.limits.max_age_s:
-                run.end("dropped_stale")
-                self._release(run)
-                continue
             cpu = thread_time()
-            worker.began, worker.run_now = monotonic(), run
             try:
-                finish(run, run.run())
+                self._execute(worker, run)
             # A fault of ours, or of a plugin: the model's own are results. It must not end the thread.
             except BaseException as error:
-                run.rollout.failed("engine.background", error)
+                _break_off(run, error)
             worker.run_now = None
             self._release(run)
             del run
             if worker.abandoned and not self._taken_back(worker):
                 return
             self._rest(thread_time() - cpu)
+
+    def _execute(self, worker: _Worker, run: ShadowRun) -> None:
+        if run.ended:
+            return
+        if monotonic() - run.submitted > self.limits.max_age_s:
+            run.end("dropped_stale")
+            return
+        worker.began, worker.run_now = monotonic(), run
+        finish(run, run.run())
 
     def _taken_back(self, worker: _Worker) -> bool:
         """A thread that was given up and came back works on, unless others have taken its place."""
@@ -183,27 +203,36 @@ class _Threads:
         """Sleep so long that all threads together keep to their share of one core."""
         share = self.limits.cpu_share / self.limits.workers
         until = monotonic() + cpu_s * (1 - share) / share
-        while not self._closed and (rest := until - monotonic()) > _SHORTEST_REST_S:
-            sleep(min(rest, _WATCH_EVERY_S))
+        if (rest := until - monotonic()) > _SHORTEST_REST_S:
+            self._closing.wait(rest)
 
     def watch(self) -> None:
-        """Give up what runs too long, and whoever runs it."""
+        """Give up what runs too long, and whoever runs it; and what waits too long while nobody is left to run it."""
         now = self._watched = monotonic()
         for worker in list(self._workers):
             run = worker.run_now
-            if run is None or now - worker.began <= self.limits.timeout_s:
-                continue
-            worker.abandoned = True
-            with contextlib.suppress(ValueError):
-                self._workers.remove(worker)
-                self._abandoned.append(worker)
-            run.end("timeout")
-            self._release(run)
-        if self.jobs and not self._closed:
-            self._has_workers()
+            if run is not None and now - worker.began > self.limits.timeout_s:
+                self._give_up(worker)
+                run.end("timeout")
+                self._release(run)
+        if self.jobs and not self._closing.is_set() and not self._has_workers():
+            for run in list(self.jobs.values()):
+                if now - run.submitted > self.limits.max_age_s:
+                    run.end("dropped_stale")
+                    self._release(run)
+
+    def _give_up(self, worker: _Worker) -> None:
+        try:
+            self._workers.remove(worker)
+        except ValueError:
+            # Another thread that watches was faster.
+            return
+        # In this order: a worker that comes back now must find itself in the list that it takes itself from.
+        self._abandoned.append(worker)
+        worker.abandoned = True
 
     def close(self, timeout_s: float) -> None:
-        self._closed = True
+        self._closing.set()
         deadline = monotonic() + timeout_s
         for _ in self._workers:
             self._queue.put(None)
@@ -217,45 +246,91 @@ class _Threads:
             self._release(run)
 
 
+def _break_off(run: ShadowRun, error: BaseException) -> None:
+    run.rollout.failed("engine.background", error)
+    run.end("error", error=error_type(error))
+
+
+_OnLoop: TypeAlias = dict[asyncio.Task["Result"], ShadowRun]
+
+
 class _Tasks:
-    """Detached tasks on the loop of whoever calls."""
+    """Detached tasks on the loop of whoever calls, each with a timer. A task that does not end when it is cancelled goes on
+    counting, so that there are never more than so many.
+    """
 
     def __init__(self, limits: ShadowLimits) -> None:
         self.limits = limits
-        self._of_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, set[asyncio.Task[None]]] = (
-            weakref.WeakKeyDictionary()
-        )
+        # The loop itself holds tasks weakly: without this, a shadow could be collected while it runs.
+        self._of_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _OnLoop] = weakref.WeakKeyDictionary()
+        self._closed = False
 
     def submit(self, run: ShadowRun) -> None:
+        if self._closed:
+            run.end("dropped_closed")
+            return
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:
-            run.end("dropped_start", error="no running loop")
+        except RuntimeError as error:
+            run.end("dropped_start", error=type(error).__qualname__)
             return
-        tasks = self._of_loop.setdefault(loop, set())
+        tasks = self._of_loop.get(loop)
+        if tasks is None:
+            self.watch()
+            tasks = self._of_loop.setdefault(loop, {})
         if len(tasks) >= self.limits.max_tasks:
             run.end("dropped_full")
             return
-        task = loop.create_task(self._supervise(run), context=run.context, name="rollout-shadow")
-        # The loop itself holds tasks weakly: without this, a shadow could be collected while it runs.
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    async def _supervise(self, run: ShadowRun) -> None:
-        inner: asyncio.Task[Result] = asyncio.create_task(run.run_async())
+        later = self._later(run)
         try:
-            # Never wait_for: it waits for a task that swallows its cancellation.
-            await asyncio.wait([inner], timeout=self.limits.timeout_s)
-            if inner.done():
-                finish(run, inner.result())
-                return
-            run.end("timeout")
-            inner.cancel()
-            await asyncio.wait([inner], timeout=self.limits.cancel_grace_s)
-        # A fault of ours, or of a plugin: it must not end the loop.
-        except (Exception, SystemExit) as error:
-            run.rollout.failed("engine.background", error)
-        except asyncio.CancelledError:
-            run.end("cancelled")
-            inner.cancel()
+            task = loop.create_task(later, context=run.context, name="rollout-shadow")
+        except BaseException:
+            # A loop can have a task factory of its own, which fails.
+            later.close()
             raise
+        tasks[task] = run
+        timer = loop.call_later(self.limits.timeout_s, self._give_up, task, run)
+        task.add_done_callback(lambda task: self._done(tasks, task, timer))
+
+    @staticmethod
+    async def _later(run: ShadowRun) -> Result:
+        # The caller goes first, even where tasks start eagerly.
+        await asyncio.sleep(0)
+        return await run.run_async()
+
+    @staticmethod
+    def _give_up(task: asyncio.Task[Result], run: ShadowRun) -> None:
+        run.end("timeout")
+        task.cancel()
+
+    @staticmethod
+    def _done(tasks: _OnLoop, task: asyncio.Task[Result], timer: asyncio.TimerHandle) -> None:
+        timer.cancel()
+        run = tasks.pop(task, None)
+        if run is None:
+            return
+        try:
+            if task.cancelled() or task.result().interrupted:
+                run.end("cancelled")
+            else:
+                finish(run, task.result())
+        # A fault of ours, or of a plugin: it must not end the loop.
+        except BaseException as error:
+            _break_off(run, error)
+
+    def watch(self) -> None:
+        """End what waits on loops that were closed: nobody will ever go on with it."""
+        for loop, tasks in list(self._of_loop.items()):
+            if loop.is_closed():
+                for task, run in list(tasks.items()):
+                    # They are ours: the application need not read of them in its log.
+                    task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - as asyncio.gather does
+                    run.end("cancelled")
+                    tasks.pop(task, None)
+
+    def close(self) -> None:
+        """Take nothing more, and end what there is as abandoned: waiting here would hold the very loop that it needs."""
+        self._closed = True
+        for tasks in list(self._of_loop.values()):
+            for run in list(tasks.values()):
+                run.end("abandoned")

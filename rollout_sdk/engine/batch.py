@@ -10,8 +10,8 @@ from attrs import frozen
 
 from rollout_sdk.engine.call import Call, Flow, Invoke, Result, Together
 from rollout_sdk.engine.context import current_call
-from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish
-from rollout_sdk.engine.rows import assemble, take
+from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish, settle
+from rollout_sdk.engine.rows import assemble, count_rows, each_row, take
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.records import Comparison
 
@@ -80,14 +80,23 @@ class ShadowRows(ShadowRun):
         count = len(self.rows)
         if result.error is not None or self.control_error is not None:
             return [self.compared(result)] * count
-        if not self.comparable or _length(result.value) != count:
+        if not self.comparable or count_rows(result.value) != count:
             return [None] * count
-        pairs = zip(self.control_value, result.value, strict=True)
+        pairs = zip(each_row(self.control_value), each_row(result.value), strict=True)
         return [self.rollout.compare(self.request, ours, theirs) for ours, theirs in pairs]
 
+    def answered_by(self, final: Result, size: int) -> Result:
+        """What of the batch's answer these rows are compared with: the control's own results for them."""
+        control, own = self.rollout.control, None
+        if final.error is None and count_rows(final.value) == size and all(row.served == control for row in self.rows):
+            own = take(final.value, self.indices)
+        nothing = final.error is None and own is None
+        return Result(control, final.duration_s, own, final.error, final.interrupted or nothing)
 
-def _length(value: Any) -> int:
-    return len(value) if hasattr(value, "__len__") else -1
+
+def _how_many(value: Any) -> str:
+    count = count_rows(value)
+    return "no rows" if count is None else f"{count} results"
 
 
 def route_batch(batch: Batch) -> Flow:
@@ -98,28 +107,44 @@ def route_batch(batch: Batch) -> Flow:
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
     current_call.set(call)
+    call.rows = batch.rows
     groups = batch.grouped()
     if call.span is not None:
         rollout.spans.describe_batch(call, {variant: len(indices) for variant, indices in groups.items()})
-    shadows = _prepared(batch)
+    call.shadows = shadows = _prepared(batch)
     parts, final = yield from _answered(batch, groups)
     if final is None:
         final = _joined(batch, parts)
     if final is None:
-        # The control's answer has not one result for each row, so that rows of several variants cannot be told apart.
+        # The answers have not one result for each row: rows of several variants cannot be told apart.
         step = call.invoke(rollout.control)
-        final = call.ran(step, (yield step))
+        final = yield step
+        _ran(batch, step, final, range(len(batch.rows)))
+    # The caller's answer stands: what breaks from here on is ours alone.
+    try:
+        _close(batch, shadows, final)
+    except (Exception, SystemExit) as error:
+        rollout.failed("engine.flow", error)
+    return final
+
+
+def _close(batch: Batch, shadows: Sequence[ShadowRows], final: Result) -> None:
+    """Hand the shadows over, and record every row."""
+    call, rollout = batch.call, batch.call.rollout
     for shadow in shadows:
-        own = take(final.value, shadow.indices) if final.error is None and _length(final.value) == len(batch.rows) else None
-        shadow.submit(Result(rollout.control, final.duration_s, own, final.error, interrupted=final.interrupted or own is None))
+        settle([shadow], shadow.answered_by(final, len(batch.rows)))
     for row in batch.rows:
-        row.closed_early = final.interrupted
+        if not row.runs:
+            # The call ended before its turn came.
+            row.served = row.decision.variant
         finish(row, final)
     current_call.set(call)
     if call.span is not None:
+        call.served = batch.rows[0].served
+        call.error = batch.rows[0].error
         rollout.spans.end_route(call, final)
+    call.rows, call.shadows = (), ()
     call.args, call.kwargs = (), NO_KWARGS
-    return final
 
 
 def _prepared(batch: Batch) -> list[ShadowRows]:
@@ -138,14 +163,22 @@ def _answered(
     """The parts (positions, results) of all groups, or the result that ends the call early."""
     call, rollout = batch.call, batch.call.rollout
     steps = [_invoke(batch, variant, indices) for variant, indices in groups.items()]
-    results: list[Result] = yield Together(steps)
+    results: list[Result] = yield Together(steps, vital=rollout.control)
     parts: Parts = []
+    # There are fewer results than steps when one was interrupted or the control failed.
     for step, first, indices in zip(steps, results, groups.values(), strict=False):
         result = first
-        if result.error is None and step.variant != rollout.control and _length(result.value) != len(indices):
-            result.error = ValueError(f"{step.variant!r} gave {_length(result.value)} results for {len(indices)} rows")
+        wrong = result.error is None and step.variant != rollout.control and count_rows(result.value) != len(indices)
+        if wrong:
+            result.error = ValueError(
+                f"{step.variant!r} of {rollout.key!r} gave {_how_many(result.value)} for {len(indices)} rows. "
+                "With batch=, a variant gives one result for each row, in order. Mend the model, or leave batch= out."
+            )
         _ran(batch, step, result, indices)
-        if falls_back(call, step, result):
+        # Ours is no answer of the model's: `passthrough` does not let it pass.
+        if falls_back(call, step, result) or (wrong and rollout.on_error == "control"):
+            # Its traceback holds the candidate's frames: they need not live while the control runs.
+            result.error = None
             fallback = _invoke(batch, rollout.control, indices)
             result = yield fallback
             _ran(batch, fallback, result, indices)
@@ -173,11 +206,17 @@ def _ran(batch: Batch, step: Invoke, result: Result, indices: Sequence[int]) -> 
 
 
 def _joined(batch: Batch, parts: Parts) -> Result | None:
-    """The results of all groups as one; None when the control's rows cannot be told apart."""
+    """The results of all groups as one; None when they have not one result for each row, or cannot be put together."""
     duration_s = sum(result.duration_s for _, result in parts)
-    control = batch.call.rollout.control
+    rollout = batch.call.rollout
     if len(parts) == 1:
-        return Result(control, duration_s, parts[0][1].value)
-    if any(_length(result.value) != len(indices) for indices, result in parts):
+        return Result(rollout.control, duration_s, parts[0][1].value)
+    if any(count_rows(result.value) != len(indices) for indices, result in parts):
         return None
-    return Result(control, duration_s, assemble([(indices, result.value) for indices, result in parts], len(batch.rows)))
+    try:
+        whole = assemble([(indices, result.value) for indices, result in parts], len(batch.rows))
+    # Arrays of shapes that do not fit, or of a library that we do not know.
+    except Exception as error:
+        rollout.failed("engine.batch", error)
+        return None
+    return Result(rollout.control, duration_s, whole)

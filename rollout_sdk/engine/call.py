@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from rollout_sdk.assignment import RouteRequest, pseudonym, pseudonyms
 from rollout_sdk.identity import encode_id
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from rollout_sdk.engine.rollout import Rollout
+    from rollout_sdk.engine.shadow import ShadowRun
+    from rollout_sdk.engine.snapshot import Kept
     from rollout_sdk.tally import Tally
 
 __all__ = ["Call", "Flow", "Invoke", "Result", "Together", "error_type"]
@@ -26,12 +28,17 @@ def error_type(error: BaseException) -> str:
 
 
 class Result:
-    """What one run of a variant gave: a value or an error, and how long it took."""
+    """What one run of a variant gave: a value or an error, and how long it took.
+
+    A stream that was collected has its items as `value` and what it returned as `returned`; one that was passed on has what
+    it returned as `value`, and copies of its items in `kept` where they were asked for.
+    """
 
     # Defaults live on the class: what is not set costs nothing.
     started = False
     first_item_s: float | None = None
-    collected: list[Any] | None = None
+    kept: Kept | None = None
+    returned: Any = None
 
     def __init__(
         self,
@@ -48,16 +55,23 @@ class Result:
         self.error = error
         self.interrupted = interrupted
 
+    def reraise(self) -> NoReturn:
+        """Raise the model's own exception as it was, and leave no cycle behind that would keep its frames alive."""
+        error, self.error = self.error, None
+        assert error is not None
+        context = error.__context__
+        try:
+            raise error
+        finally:
+            # Raising it again puts whatever the caller is handling in the place of the model's own context.
+            error.__context__ = context
+            del error, context
+
 
 class Invoke:
-    """A step: run one variant, with its span current while it runs.
+    """A step: run one variant, with its span current while it runs. `keep` takes copies of a stream's items as they pass."""
 
-    `collect` asks for a stream's items as a list instead of passing them on; `keep` asks to pass them on and to keep a list
-    of at most so many.
-    """
-
-    collect = False
-    keep = 0
+    keep: Kept | None = None
     span: Span | None = None
     span_context: SpanContext | None = None
 
@@ -70,13 +84,22 @@ class Invoke:
 
 
 class Together:
-    """A step: run several variants, at the same time where the kind of function allows it."""
+    """A step: run several variants, at the same time where the kind of function allows it; streams are collected.
 
-    __slots__ = ("invokes",)
+    The first runs in the caller's own task and context. The step ends early, with fewer results than variants, when one is
+    interrupted or when `vital` fails: nobody needs the others then.
+    """
 
-    def __init__(self, invokes: list[Invoke]) -> None:
-        """Say what to run."""
+    __slots__ = ("invokes", "vital")
+
+    def __init__(self, invokes: list[Invoke], vital: str) -> None:
+        """Say what to run, and which variant there is no answer without."""
         self.invokes = invokes
+        self.vital = vital
+
+    def is_over(self, result: Result) -> bool:
+        """Whether no other result matters after this one."""
+        return result.interrupted or (result.error is not None and result.variant == self.vital)
 
 
 Flow: TypeAlias = Generator[Invoke | Together, Any, Result]
@@ -96,6 +119,9 @@ class Call(RouteRequest):
     span: Span | None = None
     span_context: SpanContext | None = None
     context: Context | None = None
+    rows: Sequence[Call] = ()
+    shadows: Sequence[ShadowRun] = ()
+    rescued = False
 
     def __init__(self, rollout: Rollout, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Begin a call; its description and `decision` follow."""

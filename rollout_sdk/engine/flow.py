@@ -6,16 +6,18 @@ drivers, outside every `try` of ours, so that no exception of a candidate is eve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from types import MappingProxyType
 from typing import Any
 
+from rollout_sdk.engine.blend import blended, replayed
 from rollout_sdk.engine.call import Call, Flow, Invoke, Result, Together, error_type
 from rollout_sdk.engine.context import current_call
 from rollout_sdk.engine.shadow import ShadowRun
+from rollout_sdk.engine.snapshot import Kept
 
-__all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "route"]
+__all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "route", "settle"]
 
 NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
 
@@ -28,29 +30,49 @@ def route(call: Call) -> Flow:
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
     current_call.set(call)
-    shadows = _prepared(call) if decision.shadows else ()
+    if decision.shadows:
+        call.shadows = _prepared(call)
     if decision.blend:
-        result = yield from _blended(call)
+        result = yield from blended(call)
     else:
-        step = call.invoke(decision.variant)
-        if shadows:
-            step.keep = rollout.limits.kept_items
+        step = _step(call, decision.variant)
         result = call.ran(step, (yield step))
         if result.error is not None and falls_back(call, step, result):
-            step = call.invoke(rollout.control)
+            # Its traceback holds the candidate's frames: they need not live while the control runs.
+            result.error = None
+            step = _step(call, rollout.control)
             result = call.ran(step, (yield step))
         call.served = step.variant
-    for shadow in shadows:
-        shadow.submit(result)
-    current_call.set(call)
-    finish(call, result)
+    # The caller's answer stands: what breaks from here on is ours alone.
+    try:
+        if call.shadows:
+            settle(call.shadows, result)
+            call.shadows = ()
+        if not result.interrupted:
+            current_call.set(call)
+        finish(call, result)
+    except (Exception, SystemExit) as error:
+        rollout.failed("engine.flow", error)
     return result
 
 
-def _prepared(call: Call) -> tuple[ShadowRun, ...]:
+def _prepared(call: Call) -> Sequence[ShadowRun]:
     """A run for every shadow of the call whose arguments could be copied, before the control can change them."""
     runs = [ShadowRun(call, variant) for variant in call.decision.shadows]
-    return tuple(run for run in runs if run.prepare(call.args, call.kwargs))
+    return [run for run in runs if run.prepare(call.args, call.kwargs)]
+
+
+def _step(call: Call, variant: str) -> Invoke:
+    step = call.invoke(variant)
+    if call.shadows:
+        step.keep = Kept(call.rollout.limits.kept_items, call.rollout.isolate)
+    return step
+
+
+def settle(shadows: Sequence[ShadowRun], result: Result) -> None:
+    """Hand the shadows over, with the answer that they are compared with."""
+    for shadow in shadows:
+        shadow.submit(result)
 
 
 def falls_back(call: Call, step: Invoke, result: Result) -> bool:
@@ -66,39 +88,13 @@ def falls_back(call: Call, step: Invoke, result: Result) -> bool:
     )
 
 
-def _blended(call: Call) -> Flow:
-    """All variants' outputs as one answer; the control's own whenever that is not to be had."""
-    rollout = call.rollout
-    steps = [call.invoke(variant) for variant in call.decision.blend]
-    for step in steps:
-        step.collect = True
-    results: list[Result] = yield Together(steps)
-    by_variant = {step.variant: call.ran(step, result) for step, result in zip(steps, results, strict=True)}
-    control = by_variant[rollout.control]
-    interrupted = next((result for result in results if result.interrupted), None)
-    call.excluded = True
-    call.served = rollout.control
-    if interrupted is not None or control.error is not None:
-        return interrupted or control
-    outputs = {variant: result.value for variant, result in by_variant.items() if result.error is None}
-    merged = rollout.merge(call, outputs)
-    if merged is None:
-        return control
-    call.excluded = False
-    call.served = call.decision.variant
-    call.merged = merged
-    rollout.shown.append((call.nonce, merged.items))
-    return Result(rollout.control, control.duration_s, merged.value)
-
-
 def finish(call: Call, result: Result) -> None:
     """Close the span, let go of the arguments and hand the call to the recorder."""
     rollout = call.rollout
-    if result.error is not None:
-        if result.interrupted:
-            call.closed_early = True
-        else:
-            call.error = error_type(result.error)
+    if result.interrupted:
+        call.closed_early = True
+    elif result.error is not None:
+        call.error = error_type(result.error)
     if call.span is not None:
         rollout.spans.end_route(call, result)
     if rollout.audience.debugging:
@@ -110,8 +106,8 @@ def finish(call: Call, result: Result) -> None:
 def advance(call: Call | None, flow: Flow, sent: Any) -> Invoke | Together | Result:
     """The flow's next step, or the result that it ends with.
 
-    A fault of ours (never of a model: models run in the drivers) ends the flow with what the control gave, or has the
-    control run now.
+    A fault of ours (never of a model: models run in the drivers) ends the flow with what answers the call already, or has
+    the control run now. Such a call is recorded, and not analysed.
     """
     try:
         return flow.send(sent)
@@ -121,17 +117,45 @@ def advance(call: Call | None, flow: Flow, sent: Any) -> Invoke | Together | Res
     except (Exception, SystemExit) as error:
         if call is not None:
             call.rollout.failed("engine.flow", error)
-    return sent if call is None else _rescue(call, sent)
+    if call is None:
+        return sent  # type: ignore[no-any-return]
+    step = _rescue(call, sent)
+    if isinstance(step, Result):
+        _record_broken(call, step)
+    return step
 
 
 def _rescue(call: Call, sent: Any) -> Invoke | Result:
-    """What the caller gets from a flow that broke off: a result there is already, or else the control's."""
+    """What the caller gets from a flow that broke off: an answer that is there already, or else the control's."""
     rollout = call.rollout
-    for result in sent if isinstance(sent, list) else [sent]:
-        final = result is not None and (result.variant == rollout.control or result.interrupted or result.started)
-        if final or (isinstance(sent, Result) and sent.error is None):
-            return result  # type: ignore[no-any-return]
+    results: list[Result] = sent if isinstance(sent, list) else [] if sent is None else [sent]
+    for result in results:
+        if result.interrupted:
+            return result
+    # Parts of a batch are no answer.
+    if not call.rows or call.rescued:
+        for result in results:
+            if result.variant == rollout.control:
+                return replayed(rollout, result) if results is sent and rollout.streams else result
+        if isinstance(sent, Result) and (sent.error is None or sent.started or rollout.on_error == "raise"):
+            return sent
+    call.rescued = True
     return Invoke(rollout.control, rollout.functions[rollout.control], call.args, call.kwargs)
+
+
+def _record_broken(call: Call, result: Result) -> None:
+    """Record a call whose flow broke off, as far as that goes."""
+    rollout = call.rollout
+    try:
+        for shadow in call.shadows:
+            shadow.end("dropped_start", error="engine.flow")
+        for each in call.rows or (call,):
+            each.excluded, each.served = True, result.variant
+            finish(each, result)
+        if call.rows and call.span is not None:
+            rollout.spans.end_route(call, result)
+    except (Exception, SystemExit) as error:
+        rollout.failed("engine.flow", error)
 
 
 def bare(control: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Flow:

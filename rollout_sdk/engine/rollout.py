@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 import os
@@ -9,7 +10,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from attrs import define, field, frozen
+from attrs import asdict, define, field, frozen
+
+from rollout_sdk.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from rollout_sdk.assignment import Outline, RouteRequest, UnitHash
@@ -31,7 +34,8 @@ Kind = Literal["function", "coroutine", "generator", "async generator"]
 
 def kind_of(function: Callable[..., Any]) -> Kind:
     """The kind of a callable, looking through partials, methods and callable objects."""
-    while hasattr(function, "func") and not inspect.isroutine(function):
+    # Not whatever has a `func`: an object may have any attribute, and a mock has every one, for ever.
+    while isinstance(function, functools.partial):
         function = function.func
     looked_at = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
     if inspect.iscoroutinefunction(looked_at) or inspect.iscoroutinefunction(function):
@@ -50,13 +54,12 @@ class ShadowLimits:
     Attributes:
         workers: Threads that run shadows of plain functions and generators.
         max_jobs: Shadows waiting or running in threads at once.
-        max_tasks: Shadows of coroutines at once on one event loop.
+        max_tasks: Shadows of coroutines at once on one event loop; one that does not end when cancelled goes on counting.
         max_bytes: Bytes of arguments held for threads at once.
         timeout_s: Seconds a shadow may run; then its result is ignored, and a thread that does not come back is abandoned.
         max_age_s: Seconds a shadow may wait for a thread; an older one is not worth running.
         max_abandoned: Abandoned threads at once; with so many, no thread is started in their place.
         cpu_share: CPU time of all threads together, as a share of one core: Python has one lock, and the control needs it.
-        cancel_grace_s: Seconds a cancelled coroutine has to end.
         kept_items: Items of a stream that are kept for a comparison; longer streams are not compared.
     """
 
@@ -68,8 +71,17 @@ class ShadowLimits:
     max_age_s: float = 5.0
     max_abandoned: int = 2
     cpu_share: float = 0.1
-    cancel_grace_s: float = 0.5
     kept_items: int = 10_000
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse limits under which nothing could run."""
+        for name, value in asdict(self).items():
+            least = 1 if name == "workers" else 0
+            if not value >= least or (name == "cpu_share" and not value > 0):
+                raise ConfigurationError(
+                    f"ShadowLimits got {name}={value!r}. Limits are numbers from 0 on; there is at least one worker, "
+                    "and it has some share of a core. To run no shadows, use Shadow(rate=0)."
+                )
 
 
 @define(slots=True)
@@ -148,6 +160,11 @@ class Rollout:
     def state(self) -> RolloutState:
         """Where it stands; replaced as a whole, so that whoever reads it once sees one state."""
         return self.standing.state
+
+    @property
+    def streams(self) -> bool:
+        """Whether the variants give streams."""
+        return self.kind in ("generator", "async generator")
 
     def describe(self) -> dict[str, Any]:
         """What the journal says of the rollout itself."""

@@ -3,10 +3,38 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["assemble", "take"]
+__all__ = ["assemble", "count_rows", "each_row", "take"]
+
+_JOIN = {"numpy": "concatenate", "torch": "cat", "pandas": "concat", "polars": "concat"}
+"""Function that puts arrays or frames end to end, by the top package of their type."""
+
+
+def count_rows(value: Any) -> int | None:
+    """How many results an answer has, or None when it is not a row of results: a text, a mapping, a set, a number."""
+    indexed = hasattr(value, "__getitem__") and not isinstance(value, str | bytes | bytearray | Mapping)
+    if not indexed:
+        return None
+    try:
+        return len(value)
+    # A scalar array has a length only in name.
+    except TypeError:
+        return None
+
+
+def each_row(rows: Any) -> Iterable[Any]:
+    """The rows one by one: a frame by itself would give its columns."""
+    if hasattr(rows, "iloc"):
+        return (rows.iloc[index] for index in range(len(rows)))
+    if callable(getattr(rows, "iter_rows", None)):
+        return rows.iter_rows()  # type: ignore[no-any-return]
+    return rows  # type: ignore[no-any-return]
+
+
+def _package(value: Any) -> str:
+    return type(value).__module__.partition(".")[0]
 
 
 def take(rows: Any, indices: Sequence[int]) -> Any:
@@ -30,30 +58,21 @@ def assemble(parts: Sequence[tuple[Sequence[int], Any]], size: int) -> Any:
     Args:
         parts: For each, the positions of its rows and the rows' results.
         size: How many rows there are together.
+
+    Raises:
+        Exception: They cannot be put together: arrays of different shapes, or of a library that is not known here.
     """
     results = [result for _, result in parts]
     order = [index for indices, _ in parts for index in indices]
     position = {index: number for number, index in enumerate(order)}
     inverse = [position[index] for index in range(size)]
-    joined = _joined(results)
-    if joined is not None:
-        return take(joined, inverse)
-    rows = [row for result in results for row in result]
+    package = _package(results[0])
+    if package in _JOIN and len({type(result) for result in results}) == 1:
+        # A library whose objects we hold is imported already; none is imported for our sake.
+        return take(getattr(sys.modules[package], _JOIN[package])(results), inverse)
+    unknown = [type(result).__qualname__ for result in results if hasattr(result, "shape") and _package(result) not in _JOIN]
+    if unknown:
+        raise TypeError(f"arrays of type {unknown[0]} cannot be put together")
+    rows = [row for result in results for row in each_row(result)]
     ordered = [rows[number] for number in inverse]
     return tuple(ordered) if all(isinstance(result, tuple) for result in results) else ordered
-
-
-def _joined(results: Sequence[Any]) -> Any:
-    """The results end to end, when they are arrays, tensors, series or frames of one library; else None."""
-    package = type(results[0]).__module__.partition(".")[0]
-    if any(type(result) is not type(results[0]) for result in results):
-        return None
-    # A library whose objects we hold is imported already; none is imported for our sake.
-    library = sys.modules.get(package)
-    if package == "numpy":
-        return library.concatenate(results)  # type: ignore[union-attr]
-    if package == "torch":
-        return library.cat(results)  # type: ignore[union-attr]
-    if package == "pandas":
-        return library.concat(results)  # type: ignore[union-attr]
-    return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing, closing
 from contextvars import Context, copy_context
 from itertools import islice
 from time import monotonic, perf_counter
@@ -10,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from rollout_sdk.engine.call import Call, Result, error_type
 from rollout_sdk.engine.context import in_shadow
-from rollout_sdk.engine.snapshot import NotCopied, Snapshot, take_snapshot
+from rollout_sdk.engine.running import is_interruption
+from rollout_sdk.engine.snapshot import NotCopied, Snapshot, copy_output, take_snapshot
 from rollout_sdk.records import Comparison, ShadowedEvent, ShadowEnd
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ class ShadowRun:
         except NotCopied as why:
             return not self.end("dropped_snapshot", error=str(why))
         # A copier of the user's, or an object that cannot even be looked at.
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return not self.end("dropped_snapshot", error=error_type(error))
         return True
 
@@ -70,20 +73,26 @@ class ShadowRun:
 
     def _keep_control(self, control: Result) -> None:
         """Copy the control's value: the caller may change it while the shadow still runs."""
-        if control.interrupted:
+        rollout = self.rollout
+        if control.interrupted or control.variant != rollout.control or self.call.decision.blend:
+            # Not the control's own whole answer.
             return
         if control.error is not None:
             self.control_error = error_type(control.error)
             return
-        value = control.collected if self.rollout.kind in ("generator", "async generator") else control.value
-        if value is None and self.rollout.kind in ("generator", "async generator"):
-            return
-        try:
+        if rollout.streams:
+            if control.kept is None or control.kept.items is None:
+                return
+            self.control_value = control.kept.items
+            self.size += control.kept.bytes
+        else:
             snapshot = Snapshot()
-            self.control_value = value if self.rollout.isolate == "none" else snapshot.copy(value)
+            try:
+                self.control_value = copy_output(control.value, rollout.isolate, snapshot)
+            # Its own methods may raise anything: the shadow runs all the same.
+            except (Exception, SystemExit):
+                return
             self.size += snapshot.bytes
-        except NotCopied:
-            return
         self.comparable = True
 
     @property
@@ -93,8 +102,11 @@ class ShadowRun:
 
     def run(self) -> Result:
         """Run the candidate of a plain function or generator, now, in the caller's context; never raises."""
-        assert self.context is not None
-        return self.context.run(self._run)
+        context = self.context
+        if context is None:
+            # It was ended while it was on its way here.
+            return Result(self.variant, 0.0)
+        return context.run(self._run)
 
     def _run(self) -> Result:
         with _Marked(self):
@@ -102,14 +114,15 @@ class ShadowRun:
             try:
                 value = self.function(*self.args, **self.kwargs)
                 if self.rollout.kind == "generator":
-                    value = self._whole(list(islice(value, self.rollout.limits.kept_items + 1)))
+                    with closing(value) as stream:
+                        value = self._whole(list(islice(stream, self.rollout.limits.kept_items + 1)))
             # Nothing a shadow raises may end a worker, sys.exit() least of all.
             except BaseException as error:
                 return Result(self.variant, perf_counter() - started, error=error)
             return Result(self.variant, perf_counter() - started, value)
 
     async def run_async(self) -> Result:
-        """Run the candidate of a coroutine function or async generator; never raises but when cancelled from outside."""
+        """Run the candidate of a coroutine function or async generator; `interrupted` when it was cancelled from outside."""
         with _Marked(self):
             started = perf_counter()
             try:
@@ -117,15 +130,17 @@ class ShadowRun:
                 value = await self._items(value) if self.rollout.kind == "async generator" else await value
             # SystemExit in a detached task would end the event loop, and the server with it.
             except BaseException as error:
-                return Result(self.variant, perf_counter() - started, error=error)
+                cancelled = isinstance(error, CancelledError) and is_interruption(error)
+                return Result(self.variant, perf_counter() - started, None, error, cancelled)
             return Result(self.variant, perf_counter() - started, value)
 
     async def _items(self, stream: Any) -> list[Any]:
         items = []
-        async for item in stream:
-            items.append(item)
-            if len(items) > self.rollout.limits.kept_items:
-                break
+        async with aclosing(stream):
+            async for item in stream:
+                items.append(item)
+                if len(items) > self.rollout.limits.kept_items:
+                    break
         return self._whole(items)
 
     def _whole(self, items: list[Any]) -> list[Any]:
@@ -155,6 +170,11 @@ class ShadowRun:
         """A comparison for every one of `calls`."""
         return [self.compared(result)]
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return not self._open
+
     def claim(self) -> bool:
         """Whether the caller is the first to end this run."""
         try:
@@ -172,7 +192,8 @@ class ShadowRun:
             error = None if result.error is None else error_type(result.error)
             try:
                 comparisons = self.comparisons(result)
-            except (Exception, SystemExit) as fault:
+            # Nobody waits here for an interruption: whatever a comparator raises is its failure.
+            except BaseException as fault:
                 self.rollout.failed("engine.compare", fault)
         for call, comparison in zip(self.calls, comparisons, strict=True):
             self.rollout.record(self._event(call, end, result, error, comparison))

@@ -16,13 +16,13 @@ import pathlib
 import sys
 import types
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from time import perf_counter
 from typing import Any, Literal, TypeAlias
 
 import attrs
 
-__all__ = ["Isolate", "NotCopied", "Snapshot", "take_snapshot"]
+__all__ = ["Isolate", "Kept", "NotCopied", "OneShot", "Snapshot", "copy_output", "take_snapshot"]
 
 Isolate: TypeAlias = Literal["auto", "none", "deepcopy"] | Callable[[Any], Any]
 """How a shadow's arguments are isolated: "auto" copies what it knows, within the budget, and else skips the shadow; "none"
@@ -61,11 +61,15 @@ _SHARED = (
 """Types whose instances cannot change (or, like functions, are shared by their nature)."""
 
 _ARRAYS = {"numpy": "copy", "pandas": "copy", "torch": "clone", "polars": "clone"}
-"""Method that copies an array or frame, by the top package of its type."""
+"""Method that copies an array or frame, by the top package of its type. Objects inside a frame are shared."""
 
 
 class NotCopied(Exception):  # noqa: N818 - a reason to skip, not a fault
     """An argument was not copied; the message says why."""
+
+
+class OneShot(NotCopied):
+    """An argument can be read only once."""
 
 
 class Snapshot:
@@ -77,6 +81,10 @@ class Snapshot:
         """Start the clock."""
         self.bytes = 0
         self.nodes = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Start the clock again, for another value out of the same budget of bytes."""
         self.deadline = perf_counter() + _TIME_BUDGET_S
 
     def copy(self, value: Any, depth: int = 0) -> Any:
@@ -85,44 +93,60 @@ class Snapshot:
         Raises:
             NotCopied: The value is of an unknown kind, too deep, or over the budget.
         """
-        self._charge(sys.getsizeof(value, 64))
+        kind = type(value)
+        package = kind.__module__.partition(".")[0]
+        if package in _ARRAYS:
+            return self._copy_array(value, package, depth)
+        self.charge(sys.getsizeof(value, 64))
         if isinstance(value, _SHARED):
             return value
         if depth > _DEEPEST:
             raise NotCopied("too deep")
-        kind = type(value)
         if kind in (list, tuple, set, frozenset):
             return kind([self.copy(item, depth + 1) for item in value])
         if kind is dict:
             return {self.copy(key, depth + 1): self.copy(item, depth + 1) for key, item in value.items()}
         if isinstance(value, bytearray):
             return kind(value)
-        package = kind.__module__.partition(".")[0]
-        if package in _ARRAYS:
-            self._charge(_array_bytes(value))
-            return getattr(value, _ARRAYS[package])()
         return self._copy_object(value, kind, depth)
+
+    def _copy_array(self, value: Any, package: str, depth: int) -> Any:
+        # Not sys.getsizeof: it counts an array twice, and asks a frame to look at every object.
+        self.charge(_array_bytes(value))
+        twin = getattr(value, _ARRAYS[package])()
+        dtype: Any = getattr(value, "dtype", None)
+        if package == "numpy" and getattr(dtype, "hasobject", False):
+            if dtype.fields is not None:
+                raise NotCopied("array with fields of objects")
+            flat = twin.reshape(-1)
+            for index, item in enumerate(flat):
+                flat[index] = self.copy(item, depth + 1)
+        return twin
 
     def _copy_object(self, value: Any, kind: type, depth: int) -> Any:
         """Containers with named fields: field by field, without running their `__init__`."""
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
             return kind._make(self.copy(item, depth + 1) for item in value)  # type: ignore[attr-defined]
+        names = dict.fromkeys(getattr(value, "__dict__", ()))
         if dataclasses.is_dataclass(value):
-            names = [field.name for field in dataclasses.fields(value)]
+            names |= dict.fromkeys(field.name for field in dataclasses.fields(value))
         elif attrs.has(kind):
-            names = [field.name for field in attrs.fields(kind)]
+            names |= dict.fromkeys(field.name for field in attrs.fields(kind))
         elif hasattr(kind, "model_fields") and hasattr(value, "model_copy"):
-            twin = value.model_copy()
-            twin.__dict__.update({name: self.copy(item, depth + 1) for name, item in vars(value).items()})
-            return twin
+            # pydantic keeps what is no field in dictionaries of its own.
+            names |= dict.fromkeys(("__pydantic_extra__", "__pydantic_private__"))
+        elif isinstance(value, Iterator | AsyncIterator):
+            raise OneShot("one-shot iterator")
         else:
-            raise NotCopied("one-shot iterator" if isinstance(value, Iterator) else f"unknown type {kind.__qualname__}")
+            raise NotCopied(f"unknown type {kind.__qualname__}")
         twin = copy.copy(value)
         for name in names:
-            object.__setattr__(twin, name, self.copy(getattr(value, name), depth + 1))
+            if hasattr(value, name):
+                object.__setattr__(twin, name, self.copy(getattr(value, name), depth + 1))
         return twin
 
-    def _charge(self, size: int) -> None:
+    def charge(self, size: int) -> None:
+        """Count so many bytes against the budget."""
         self.bytes += size
         self.nodes += 1
         if self.bytes > _BYTE_BUDGET:
@@ -140,6 +164,54 @@ def _array_bytes(value: Any) -> int:
     if size is None and callable(estimate := getattr(value, "estimated_size", None)):
         size = estimate()
     return int(size or 0)
+
+
+class Kept:
+    """Copies of a stream's items, taken as they pass: the consumer may change them, and a stream can be long.
+
+    `items` is None as soon as there are too many, or one cannot be copied: half a stream compares with nothing.
+    """
+
+    __slots__ = ("_isolate", "_most", "_snapshot", "items")
+
+    def __init__(self, most: int, isolate: Isolate) -> None:
+        """Keep at most so many items, and at most 1 MiB."""
+        self.items: list[Any] | None = []
+        self._most = most
+        self._isolate = isolate
+        self._snapshot = Snapshot()
+
+    @property
+    def bytes(self) -> int:
+        """About how many bytes they hold."""
+        return self._snapshot.bytes
+
+    def add(self, item: Any) -> None:
+        """Take an item; never raises."""
+        if self.items is None:
+            return
+        if len(self.items) == self._most:
+            self.items = None
+            return
+        try:
+            self._snapshot.restart()
+            if self._isolate in ("none", "deepcopy"):
+                self._snapshot.charge(sys.getsizeof(item, 64))
+            self.items.append(copy_output(item, self._isolate, self._snapshot))
+        except (Exception, SystemExit):
+            self.items = None
+
+
+def copy_output(value: Any, isolate: Isolate, snapshot: Snapshot) -> Any:
+    """A copy of what the control gave, for a comparison.
+
+    Raises:
+        NotCopied: It cannot be copied within the rules.
+        Exception: Whatever its own methods raise.
+    """
+    if isolate == "deepcopy":
+        return copy.deepcopy(value)
+    return value if isolate == "none" else snapshot.copy(value)
 
 
 def take_snapshot(

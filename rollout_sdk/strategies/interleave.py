@@ -40,7 +40,8 @@ def _share(share: Share) -> float:
 
 def _as_list(output: Any) -> list[Any]:
     """The default of `items`: only lists and tuples, because only these can be given back as what they were."""
-    if isinstance(output, list | tuple):
+    # Not their subclasses: a named tuple is no list of items.
+    if type(output) in (list, tuple):
         return list(output)
     raise TypeError(
         f"A variant gave a {type(output).__qualname__}, which is neither a list nor a tuple. "

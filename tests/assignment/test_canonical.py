@@ -84,7 +84,7 @@ def test_an_index_too_long_to_print_is_a_unit():
     assert canonical(HugeIndex()) == canonical(10**5000)
 
 
-@given(st.recursive(ids, lambda inner: st.lists(inner).map(tuple)))
+@given(st.recursive(ids, lambda inner: st.lists(inner, max_size=5).map(tuple), max_leaves=10))
 def test_canonical_gives_bytes_or_none_and_never_raises(unit):
     assert isinstance(canonical(unit), bytes | None)
 

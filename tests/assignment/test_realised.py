@@ -240,7 +240,8 @@ def test_memory_stays_flat_over_distinct_units(run_python, units):
     )
     assert (process.returncode, process.stderr) == (0, "")
     blocks, peak_kib = map(int, process.stdout.split())
-    assert blocks < 2_000
+    # The recorder holds on to its last batch; one block kept for each unit would be more than this.
+    assert blocks < 20_000
     assert peak_kib < 8 * 1024
 
 

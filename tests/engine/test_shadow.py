@@ -60,7 +60,7 @@ def test_the_controls_value_is_compared_as_it_was_returned(runtime):
 
 def test_a_one_shot_input_is_never_shared(runtime):
     ran = []
-    model = shadowed(list, lambda stream: ran.append(stream), runtime)
+    model = shadowed(lambda stream: list(stream), lambda stream: ran.append(stream), runtime)
     assert [1, 2, 3] == model(iter([1, 2, 3]))
     assert [("dropped_snapshot", "one-shot iterator")] == [(event.end, event.error) for event in runtime.shadowed()]
     assert [] == ran
@@ -197,7 +197,7 @@ def test_an_input_too_old_is_not_run(watch):
 
 
 def test_an_async_shadow_that_swallows_its_cancellation_times_out(watch):
-    runtime = watch(shadows={"timeout_s": 0.05, "cancel_grace_s": 0.05})
+    runtime = watch(shadows={"timeout_s": 0.05})
 
     async def candidate(x):
         for _ in range(4):

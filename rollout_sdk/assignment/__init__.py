@@ -1,0 +1,47 @@
+"""Who gets which variant: the same answer in every process, for ever, with nothing remembered.
+
+A unit is hashed once, with a keyed 64-bit blake2b digest of (rollout key or layer, unit). The upper 32 bits are its point
+on the unit interval, the lowest 9 its statistics bucket, and the bits between decide the holdout: three independent
+draws, so that a 1 % arm is spread over all 512 buckets. Candidates own lanes of the interval that grow from a fixed end,
+so that raising a share only ever moves units from the control to that candidate.
+"""
+
+from rollout_sdk.assignment.lanes import Phase, Split, lanes
+from rollout_sdk.assignment.requests import Binder, Outline, RouteRequest
+from rollout_sdk.assignment.shares import Layer, Share, parse_share, percent, phase_label
+from rollout_sdk.assignment.units import (
+    BUCKETS,
+    DEFAULT_SALT,
+    INTERVAL,
+    UnitHash,
+    bucket_of,
+    canonical,
+    holdout_point,
+    point_of,
+    pseudonym,
+    pseudonyms,
+)
+
+__all__ = [
+    "BUCKETS",
+    "DEFAULT_SALT",
+    "INTERVAL",
+    "Binder",
+    "Layer",
+    "Outline",
+    "Phase",
+    "RouteRequest",
+    "Share",
+    "Split",
+    "UnitHash",
+    "bucket_of",
+    "canonical",
+    "holdout_point",
+    "lanes",
+    "parse_share",
+    "percent",
+    "phase_label",
+    "point_of",
+    "pseudonym",
+    "pseudonyms",
+]

@@ -1,0 +1,155 @@
+"""Phases: the candidates' lanes of the unit interval, and the decisions that follow from them."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from attrs import field, frozen
+
+from rollout_sdk.assignment.shares import Share, parse_share
+from rollout_sdk.assignment.units import INTERVAL
+from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.records import Decision
+
+__all__ = ["Phase", "Split", "lanes"]
+
+
+def _fill(gaps: list[tuple[int, int]], want: int, *, upwards: bool, start: int) -> list[tuple[int, int]]:
+    """Take `want` points out of the free gaps, from `start` on in one direction and round the end; shrinks `gaps`."""
+    taken = []
+    ordered = sorted(gaps, key=lambda gap: (gap[0] - start) % INTERVAL if upwards else (start - gap[1]) % INTERVAL)
+    for low, high in ordered:
+        size = min(want, high - low)
+        if size == 0:
+            continue
+        piece = (low, low + size) if upwards else (high - size, high)
+        taken.append(piece)
+        gaps.remove((low, high))
+        rest = (low + size, high) if upwards else (low, high - size)
+        if rest[0] < rest[1]:
+            gaps.append(rest)
+        want -= size
+    return taken
+
+
+def lanes(shares: Mapping[str, float]) -> list[tuple[float, float, str]]:
+    """The pieces (start, end, candidate) of the unit interval that the candidates own, sorted; the rest is the control's.
+
+    Each of n candidates, in order of name, has a lane 1/n wide; every other lane fills from its upper end, so that two
+    candidates only meet when together they own everything. While no candidate has more than 1/n (for two candidates:
+    always), changing one share never moves another candidate's units. A larger share overflows into free lanes.
+    """
+    names = sorted(shares)
+    if not names:
+        return []
+    edges = [INTERVAL * index // len(names) for index in range(len(names) + 1)]
+    wants = {name: round(shares[name] * INTERVAL) for name in names}
+    owned: list[tuple[int, int, str]] = []
+    gaps: list[tuple[int, int]] = []
+    for index, name in enumerate(names):
+        low, high = edges[index], edges[index + 1]
+        size = min(wants[name], high - low)
+        upwards = index % 2 == 0
+        owned.append((low, low + size, name) if upwards else (high - size, high, name))
+        gaps.append((low + size, high) if upwards else (low, high - size))
+    for index, name in enumerate(names):
+        low, high = edges[index], edges[index + 1]
+        if wants[name] > high - low:
+            upwards = index % 2 == 0
+            start = high % INTERVAL if upwards else low
+            pieces = _fill(gaps, wants[name] - (high - low), upwards=upwards, start=start)
+            owned.extend((piece[0], piece[1], name) for piece in pieces)
+    return sorted((low / INTERVAL, high / INTERVAL, name) for low, high, name in owned if low < high)
+
+
+class Split:
+    """The decisions of one set of shares, built once: a call costs a binary search and no new object."""
+
+    __slots__ = ("_bounds", "_decisions", "_shadowed")
+
+    def __init__(self, shares: Mapping[str, float], control: str) -> None:
+        """Lay the lanes.
+
+        Args:
+            shares: Share of each candidate; the control gets what is left.
+            control: Name of the control.
+        """
+        candidates = tuple(shares)
+        rest = max(0.0, 1.0 - math.fsum(shares.values()))
+        served = {name: self._decision(name, share) for name, share in shares.items()}
+        served[control] = self._decision(control, rest)
+        bounds: list[float] = []
+        owners: list[str] = []
+        position = 0.0
+        for low, high, name in lanes(shares):
+            if position < low:
+                bounds.append(position)
+                owners.append(control)
+            bounds.append(low)
+            owners.append(name)
+            position = high
+        if position < 1.0:
+            bounds.append(position)
+            owners.append(control)
+        self._bounds = bounds[1:]
+        self._decisions = [served[owner] for owner in owners]
+        self._shadowed = [self._with_shadows(decision, control, candidates) for decision in self._decisions]
+
+    @staticmethod
+    def _decision(name: str, share: float) -> Decision:
+        return Decision(variant=name, reason="static" if share >= 1.0 else "split", propensity=share, share=share)
+
+    @staticmethod
+    def _with_shadows(decision: Decision, control: str, candidates: tuple[str, ...]) -> Decision:
+        if decision.variant != control:
+            return decision
+        return Decision(control, decision.reason, decision.propensity, shadows=candidates, share=decision.share)
+
+    def decide(self, point: float) -> Decision:
+        """The decision for a point of the unit interval."""
+        return self._decisions[bisect_right(self._bounds, point)]
+
+    def decide_shadowed(self, point: float) -> Decision:
+        """The same, and where the control answers, every candidate runs as a shadow."""
+        return self._shadowed[bisect_right(self._bounds, point)]
+
+
+def _as_shares(shares: Mapping[str, Share]) -> Mapping[str, float]:
+    return MappingProxyType({name: parse_share(share, f"share of {name!r}") for name, share in shares.items()})
+
+
+@frozen
+class Phase:
+    """A period of constant shares. Evidence is never pooled across phases.
+
+    Attributes:
+        name: What it is called in records; the controller numbers the phases, as in "1:5%".
+        shares: Share of every candidate: a number from 0 to 1, or a text such as "5%". The control has the rest.
+        control: Name of the control.
+    """
+
+    name: str
+    shares: Mapping[str, float] = field(converter=_as_shares)
+    control: str = "control"
+    split: Split = field(init=False, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Lay the lanes once."""
+        total = math.fsum(self.shares.values())
+        if total > 1 + 1e-9:
+            listed = ", ".join(f"{name} {share:.4%}" for name, share in self.shares.items())
+            raise ConfigurationError(
+                f"The shares of phase {self.name!r} add up to {total:.4%} ({listed}). "
+                "Together, candidates can have at most 100 %. Lower one of them."
+            )
+        object.__setattr__(self, "split", Split(self.shares, self.control))
+
+    @property
+    def all_shares(self) -> dict[str, float]:
+        """Share of every variant, the control included; empty where the strategy states none."""
+        if not self.shares:
+            return {}
+        return {self.control: max(0.0, 1.0 - math.fsum(self.shares.values())), **self.shares}

@@ -1,0 +1,105 @@
+"""Shares of the units: reading them, writing them, and the slots of a layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Real
+from typing import TypeAlias
+
+from attrs import field, frozen
+
+from rollout_sdk.exceptions import ConfigurationError
+
+__all__ = ["Layer", "Share", "parse_share", "percent", "phase_label"]
+
+Share: TypeAlias = float | str
+"""A share of the units: a number between 0 and 1, or a text such as "5%" or "0.05%"."""
+
+_LONGEST_LABEL = 100
+
+
+def parse_share(value: object, subject: str = "share") -> float:
+    """A share as a number from 0 to 1.
+
+    Args:
+        value: A number from 0 to 1, or a text with a percent sign ("5%", "0.05%").
+        subject: What is named in the error.
+
+    Raises:
+        ConfigurationError: It is neither, is not finite, or is outside 0 to 1.
+    """
+    share: float | None = None
+    try:
+        if isinstance(value, str) and value.strip().endswith("%"):
+            share = float(value.strip()[:-1]) / 100
+        elif not isinstance(value, bool) and isinstance(value, Real):
+            share = float(value)
+    # An integer beyond the largest float is no share either.
+    except (OverflowError, ValueError):
+        share = None
+    if share is None or not math.isfinite(share):
+        raise ConfigurationError(
+            f"The {subject} is {value!r:.60}. A share is a number from 0 to 1 or a text with a percent sign. "
+            "Write 0.05 or '5%'."
+        )
+    if not 0 <= share <= 1:
+        hint = f" Did you mean '{value}%'?" if not isinstance(value, str) and 1 < share <= 100 else ""
+        raise ConfigurationError(f"The {subject} is {value!r:.60}. A share lies between 0 (nobody) and 1 (everybody).{hint}")
+    # Adding zero makes one of 0.0 and -0.0.
+    return share + 0.0
+
+
+def percent(share: float) -> str:
+    """A share as text: 0.05 is "5%"."""
+    return f"{share * 100:.6g}%"
+
+
+def phase_label(shares: Mapping[str, float]) -> str:
+    """The shares of a phase as its name: "5%" for one candidate, "v2=5%,v3=10%" for several, "12 candidates 60%" for many."""
+    if len(shares) == 1:
+        return percent(next(iter(shares.values())))
+    label = ",".join(f"{name}={percent(share)}" for name, share in shares.items())
+    return label if len(label) <= _LONGEST_LABEL else f"{len(shares)} candidates {percent(math.fsum(shares.values()))}"
+
+
+def _slot_edge(share: Share) -> float:
+    return parse_share(share, "edge of a layer's slot")
+
+
+@frozen
+class Layer:
+    """A share of the units that a rollout may use, so that rollouts of one layer never meet the same unit.
+
+    Rollouts that name the same layer hash units alike; each takes a slot of the layer of its own. A unit outside the slot
+    gets the control and is not analysed. Shares of the rollout are shares of its slot.
+
+    Attributes:
+        name: Name of the layer.
+        start: Where the slot starts, from 0 to 1 (or "50%").
+        end: Where it ends, excluded.
+    """
+
+    name: str
+    start: float = field(default=0.0, converter=_slot_edge)
+    end: float = field(default=1.0, converter=_slot_edge)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse an empty slot."""
+        if self.start >= self.end:
+            raise ConfigurationError(
+                f"The slot of layer {self.name!r} runs from {self.start} to {self.end}. "
+                "A slot must end after it starts. Give start= and end= in that order."
+            )
+
+    def has(self, point: float) -> bool:
+        """Whether a unit's point lies in the slot."""
+        return self.start <= point < self.end
+
+    def position(self, point: float) -> float:
+        """Where a point lies in the slot, from 0 to 1; a point outside stays as it is."""
+        return (point - self.start) / (self.end - self.start) if self.has(point) else point
+
+    def overlaps(self, other: Layer) -> bool:
+        """Whether a unit could be in both slots."""
+        return self.name == other.name and self.start < other.end and other.start < self.end

@@ -1,0 +1,141 @@
+"""Running the steps of a flow: an exception, whatever its class, becomes a Result on the spot.
+
+The drivers raise it again at the end, outside every `except` block, so that no exception is ever the context of another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Any
+
+from opentelemetry.context import attach, detach
+
+from rollout_sdk.engine.call import Invoke, Result, Together
+
+__all__ = ["collect", "collect_async", "is_interruption", "run", "run_all", "run_async", "run_together"]
+
+# A task that nobody refers to can be collected while it runs.
+_detached: set[asyncio.Future[Result]] = set()
+
+
+def run(step: Invoke) -> Result:
+    """Run a function."""
+    token = None if step.span_context is None else attach(step.span_context)
+    started = perf_counter()
+    try:
+        value = step.function(*step.args, **step.kwargs)
+    except BaseException as error:
+        return Result(step.variant, perf_counter() - started, None, error, not isinstance(error, Exception))
+    finally:
+        if token is not None:
+            detach(token)
+    return Result(step.variant, perf_counter() - started, value)
+
+
+async def run_async(step: Invoke) -> Result:
+    """Run a coroutine function."""
+    token = None if step.span_context is None else attach(step.span_context)
+    started = perf_counter()
+    try:
+        value = await step.function(*step.args, **step.kwargs)
+    except BaseException as error:
+        return Result(step.variant, perf_counter() - started, None, error, is_interruption(error))
+    finally:
+        if token is not None:
+            detach(token)
+    return Result(step.variant, perf_counter() - started, value)
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether an exception in a coroutine is the caller's will and not the model's failure.
+
+    A CancelledError that nobody asked for was made up by the model, and is a failure like any other.
+    """
+    if isinstance(error, Exception):
+        return False
+    if isinstance(error, asyncio.CancelledError):
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            return True
+        return task is None or task.cancelling() > 0
+    return True
+
+
+def collect(step: Invoke) -> Result:
+    """Run a generator to its end; of one that fails, the items before that."""
+    items: list[Any] = []
+
+    def whole(*args: Any, **kwargs: Any) -> Any:
+        stream = step.function(*args, **kwargs)
+        try:
+            while True:
+                items.append(next(stream))
+        except StopIteration as stop:
+            return stop.value
+
+    result = run(_in_place(step, whole))
+    result.value, result.returned = items, result.value
+    return result
+
+
+async def collect_async(step: Invoke) -> Result:
+    """Run an async generator to its end; of one that fails, the items before that."""
+    items: list[Any] = []
+
+    async def whole(*args: Any, **kwargs: Any) -> None:
+        # Not a comprehension: what came before an exception is kept.
+        async for item in step.function(*args, **kwargs):
+            items.append(item)  # noqa: PERF401
+
+    result = await run_async(_in_place(step, whole))
+    result.value = items
+    return result
+
+
+def _in_place(step: Invoke, function: Callable[..., Any]) -> Invoke:
+    """The same step with another function."""
+    other = Invoke(step.variant, function, step.args, step.kwargs)
+    other.span_context = step.span_context
+    return other
+
+
+def run_all(step: Together, run_one: Callable[[Invoke], Result]) -> list[Result]:
+    """Run one after the other."""
+    results = []
+    for invoke in step.invokes:
+        results.append(run_one(invoke))
+        if step.is_over(results[-1]):
+            break
+    return results
+
+
+async def run_together(step: Together, run_one: Callable[[Invoke], Awaitable[Result]]) -> list[Result]:
+    """Run the first in the caller's own task, and the others in tasks beside it.
+
+    When no other result matters any more, or the caller is cancelled, the others are cancelled and not waited for: one that
+    does not obey must not hold the caller.
+    """
+    first, *others = step.invokes
+    tasks = [asyncio.ensure_future(run_one(invoke)) for invoke in others]
+    for task in tasks:
+        _detached.add(task)
+        task.add_done_callback(_detached.discard)
+    result = await run_one(first)
+    if tasks and not step.is_over(result):
+        try:
+            await asyncio.wait(tasks)
+        except BaseException as error:
+            result = Result(first.variant, result.duration_s, None, error, interrupted=True)
+    if step.is_over(result):
+        for task in tasks:
+            task.cancel()
+        return [result]
+    return [result, *(_result_of(invoke, task) for invoke, task in zip(others, tasks, strict=True))]
+
+
+def _result_of(step: Invoke, task: asyncio.Future[Result]) -> Result:
+    """A task's result; one that somebody else cancelled before it began has failed."""
+    return Result(step.variant, 0.0, None, asyncio.CancelledError()) if task.cancelled() else task.result()

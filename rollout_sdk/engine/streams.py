@@ -1,0 +1,148 @@
+"""Streams under way: items pass through as they come, in both directions, and what happens is noted.
+
+The drivers yield what `take` gives, put what the consumer sent or threw into `received` or `thrown`, and call `resume`. The
+model is resumed outside every `except` block, and nothing that passed is held while the stream waits: to model and consumer
+it is as if they met without us.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from contextvars import Token
+from time import perf_counter
+from typing import Any
+
+from opentelemetry.context import attach, detach
+
+from rollout_sdk.engine.call import Call, Invoke, Result
+from rollout_sdk.engine.context import current_call
+from rollout_sdk.engine.running import is_interruption
+
+__all__ = ["AsyncStream", "Stream"]
+
+
+class _Noted:
+    """What both kinds of streams note while items pass: time, first item, and copies for a comparison."""
+
+    def __init__(self, call: Call | None, step: Invoke) -> None:
+        """Start the clock; the model starts with the first `resume`."""
+        self.call = call
+        self.step = step
+        self.began = perf_counter()
+        self.result = Result(step.variant, 0.0)
+        self.result.kept = step.keep
+        self.ended = False
+        self.received: Any = None
+        self.thrown: BaseException | None = None
+        self._span_context = step.span_context
+        self._model: Any = None
+        self._item: Any = None
+
+    def take(self) -> Any:
+        """The item, which is the consumer's alone from now on."""
+        item, self._item = self._item, None
+        return item
+
+    def _leave(self, token: Token[Call | None] | None, thrown: BaseException | None) -> None:
+        # A stream can be closed by the garbage collector, in the midst of a context that has nothing to do with it.
+        if token is not None and isinstance(thrown, GeneratorExit):
+            with suppress(ValueError):
+                current_call.reset(token)
+
+    def _first(self) -> None:
+        self.result.started = True
+        self.result.first_item_s = perf_counter() - self.began
+
+    def _returned(self, value: Any, thrown: BaseException | None) -> None:
+        """The model ended of itself, or because the consumer closed it."""
+        self._end()
+        self.result.value = value
+        self.result.interrupted = isinstance(thrown, GeneratorExit)
+
+    def _raised(self, error: BaseException, *, interrupted: bool) -> None:
+        self._end()
+        self.result.error = error
+        self.result.interrupted = interrupted
+
+    def _end(self) -> None:
+        self.ended = True
+        self.result.duration_s = perf_counter() - self.began
+
+
+class Stream(_Noted):
+    """A generator under way."""
+
+    def resume(self) -> None:
+        """Let the model go on, with what the consumer sent or threw, to its next item or its end."""
+        model, thrown, received = self._model, self.thrown, self.received
+        span = None if self._span_context is None else attach(self._span_context)
+        # Streams that take turns must not meet each other's call.
+        token = None if self.call is None else current_call.set(self.call)
+        try:
+            if thrown is not None:
+                self.thrown = None
+                item = model.throw(thrown)
+            elif received is not None:
+                self.received = None
+                item = model.send(received)
+            else:
+                if model is None:
+                    model = self._model = self.step.function(*self.step.args, **self.step.kwargs)
+                item = next(model)
+        except StopIteration as stop:
+            self._returned(stop.value, thrown)
+        except BaseException as error:
+            # What the consumer threw and the model let pass is the consumer's.
+            self._raised(error, interrupted=error is thrown or not isinstance(error, Exception))
+        else:
+            result = self.result
+            if not result.started:
+                self._first()
+            if result.kept is not None:
+                result.kept.add(item)
+            self._item = item
+        finally:
+            if thrown is not None:
+                self._leave(token, thrown)
+                # The exception's traceback holds this frame.
+                del thrown
+            if span is not None:
+                detach(span)
+
+
+class AsyncStream(_Noted):
+    """An async generator under way."""
+
+    async def resume(self) -> None:
+        """Let the model go on, with what the consumer sent or threw, to its next item or its end."""
+        model, thrown, received = self._model, self.thrown, self.received
+        span = None if self._span_context is None else attach(self._span_context)
+        token = None if self.call is None else current_call.set(self.call)
+        try:
+            if thrown is not None:
+                self.thrown = None
+                item = await model.athrow(thrown)
+            elif received is not None:
+                self.received = None
+                item = await model.asend(received)
+            else:
+                if model is None:
+                    model = self._model = self.step.function(*self.step.args, **self.step.kwargs)
+                item = await anext(model)
+        except StopAsyncIteration:
+            self._returned(None, thrown)
+        except BaseException as error:
+            self._raised(error, interrupted=error is thrown or is_interruption(error))
+        else:
+            result = self.result
+            if not result.started:
+                self._first()
+            if result.kept is not None:
+                result.kept.add(item)
+            self._item = item
+        finally:
+            if thrown is not None:
+                self._leave(token, thrown)
+                del thrown
+            if span is not None:
+                detach(span)

@@ -1,0 +1,368 @@
+"""Spans and metrics, as an application's own SDK receives them."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import SpanKind, StatusCode
+
+from rollout_sdk import ABTest, Canary, Decision, Interleave, Shadow, Telemetry, rollout
+
+
+class Traced:
+    """An application with a tracer of its own, and a runtime that uses it."""
+
+    def __init__(self, watch, **telemetry):
+        self.exporter = InMemorySpanExporter()
+        self.provider = TracerProvider()
+        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.reader = InMemoryMetricReader()
+        meters = MeterProvider([self.reader])
+        self.runtime = watch(telemetry=Telemetry(tracer_provider=self.provider, meter_provider=meters, **telemetry))
+        self.tracer = self.provider.get_tracer("app")
+
+    def spans(self):
+        assert self.runtime.flush(10.0)
+        return {span.name: span for span in self.exporter.get_finished_spans()}
+
+    def metrics(self):
+        assert self.runtime.flush(10.0)
+        data = self.reader.get_metrics_data()
+        found = {}
+        for resource in data.resource_metrics:
+            for scope in resource.scope_metrics:
+                assert scope.scope.name == "rollout_sdk"
+                for metric in scope.metrics:
+                    found[metric.name] = metric
+        return found
+
+
+@pytest.fixture
+def traced(watch):
+    return Traced(watch)
+
+
+def model(traced, control, candidate, strategy=ABTest(1.0), **options):
+    return rollout(candidate=candidate, strategy=strategy, unit="x", key="model", runtime=traced.runtime, **options)(control)
+
+
+def fail(x):
+    raise ValueError("a secret payload")
+
+
+COMMON = {"feature_flag.key", "feature_flag.result.variant", "rollout.strategy.name", "rollout.decision.id"}
+ROUTE = COMMON | {
+    "feature_flag.result.reason",
+    "feature_flag.provider.name",
+    "rollout.phase.name",
+    "rollout.decision.bucket",
+    "rollout.decision.propensity",
+}
+INVOKE = COMMON | {"rollout.variant.role", "code.function.name"}
+SHADOW = INVOKE | {
+    "rollout.shadow.mode",
+    "rollout.shadow.wait",
+    "rollout.shadow.end",
+    "rollout.shadow.origin.trace_id",
+    "rollout.shadow.origin.span_id",
+    "rollout.comparison.name",
+    "rollout.comparison.match",
+}
+
+
+def test_a_call_is_a_route_span_with_an_invoke_span_inside(traced):
+    with traced.tracer.start_as_current_span("request") as request:
+        decision = model(traced, lambda x: x, lambda x: x).rollout.route("u").decision
+    spans = traced.spans()
+    route, invoke = spans["route model"], spans["invoke model/candidate"]
+    assert (ROUTE, INVOKE) == (set(route.attributes), set(invoke.attributes))
+    assert (request.get_span_context().span_id, route.context.span_id) == (route.parent.span_id, invoke.parent.span_id)
+    assert {SpanKind.INTERNAL} == {route.kind, invoke.kind}
+    assert {StatusCode.UNSET} == {route.status.status_code, invoke.status.status_code}
+    assert ("rollout_sdk", "https://opentelemetry.io/schemas/1.44.0") == (
+        route.instrumentation_scope.name,
+        route.instrumentation_scope.schema_url,
+    )
+    assert ("candidate", "candidate", decision.id) == (
+        route.attributes["feature_flag.result.variant"], invoke.attributes["rollout.variant.role"], route.attributes["rollout.decision.id"],
+    )  # fmt: skip
+    assert ["feature_flag.evaluation"] == [event.name for event in route.events]
+
+
+def test_spans_of_the_model_are_inside_invoke(traced):
+    def candidate(x):
+        traced.tracer.start_span("model's own").end()
+
+    model(traced, lambda x: x, candidate)("u")
+    spans = traced.spans()
+    assert spans["invoke model/candidate"].context.span_id == spans["model's own"].parent.span_id
+
+
+def test_an_exception_is_recorded_once_on_the_innermost_span_without_its_message(traced):
+    with pytest.raises(ValueError):
+        model(traced, fail, fail, ABTest(0.0))("u")
+    spans = traced.spans()
+    route, invoke = spans["route model"], spans["invoke model/control"]
+    assert {StatusCode.ERROR} == {route.status.status_code, invoke.status.status_code}
+    assert {"ValueError"} == {route.attributes["error.type"], invoke.attributes["error.type"]}
+    assert [("exception", {"exception.type": "ValueError"})] == [
+        (event.name, dict(event.attributes)) for event in invoke.events
+    ]
+    assert "exception" not in [event.name for event in route.events]
+
+
+def test_a_fallback_is_no_error_of_the_route(traced):
+    model(traced, lambda x: x, fail)("u")
+    spans = traced.spans()
+    route = spans["route model"]
+    assert (StatusCode.UNSET, "control", "candidate") == (
+        route.status.status_code, route.attributes["rollout.fallback.variant"], route.attributes["feature_flag.result.variant"],
+    )  # fmt: skip
+    assert StatusCode.ERROR == spans["invoke model/candidate"].status.status_code
+    (fallback,) = [event for event in route.events if event.name == "rollout.fallback"]
+    assert {"rollout.fallback.variant": "control", "error.type": "ValueError"} == dict(fallback.attributes)
+
+
+def test_a_cancelled_call_is_no_error(traced):
+    async def slow(x):
+        await asyncio.sleep(10)
+
+    async def work():
+        task = asyncio.create_task(model(traced, slow, slow)("u"))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(work())
+    assert {StatusCode.UNSET} == {span.status.status_code for span in traced.spans().values()}
+
+
+def test_a_shadow_is_a_trace_of_its_own_that_links_back(traced):
+    with traced.tracer.start_as_current_span("request"):
+        model(traced, lambda x: x, lambda x: x, Shadow(1.0))("u")
+    spans = traced.spans()
+    route, shadow = spans["route model"], spans["shadow model/candidate"]
+    assert SHADOW == set(shadow.attributes)
+    assert (None, False) == (shadow.parent, shadow.context.trace_id == route.context.trace_id)
+    (link,) = shadow.links
+    assert (route.context.span_id, {"rollout.link.type": "shadow_of"}) == (link.context.span_id, dict(link.attributes))
+    assert (trace.format_trace_id(route.context.trace_id), "shadow") == (
+        shadow.attributes["rollout.shadow.origin.trace_id"], shadow.attributes["rollout.variant.role"],
+    )  # fmt: skip
+
+
+def test_a_failed_shadow_has_the_exception_on_its_own_span(traced):
+    model(traced, lambda x: x, fail, Shadow(1.0))("u")
+    spans = traced.spans()
+    assert (StatusCode.ERROR, StatusCode.UNSET) == (
+        spans["shadow model/candidate"].status.status_code, spans["route model"].status.status_code,
+    )  # fmt: skip
+
+
+def test_a_blended_call_says_who_contributed(traced):
+    model(traced, lambda x: [1, 2, 3], lambda x: [1, 3, 2], Interleave())("u")
+    route = traced.spans()["route model"]
+    expected = (("control", "candidate"), (1, 1), 3)
+    assert expected == tuple(route.attributes[f"rollout.interleave.{name}"] for name in ("variants", "contributions", "size"))
+
+
+def test_a_batch_says_how_many_rows_each_variant_had(traced):
+    batch = rollout(candidate=lambda rows: list(rows), strategy=ABTest(0.5), batch="rows", key="batch", runtime=traced.runtime)(
+        lambda rows: list(rows)
+    )
+    routed = batch.rollout.route(list(range(40)))
+    route = traced.spans()["route batch"]
+    counts = Counter(decision.variant for decision in routed.decisions)
+    assert (40, {f"{name}={n}" for name, n in counts.items()}) == (
+        route.attributes["rollout.batch.size"], set(route.attributes["rollout.batch.variants"]),
+    )  # fmt: skip
+
+
+def test_a_transition_is_a_span_with_the_weights_before_and_after(traced):
+    canary = model(traced, lambda x: x, lambda x: x, Canary(["10%", "50%"]))
+    with traced.tracer.start_as_current_span("operator") as operator:
+        canary.rollout.promote(actor="ann")
+    span = traced.spans()["transition model"]
+    assert (None, operator.get_span_context().span_id) == (span.parent, span.links[0].context.span_id)
+    assert ("promote", "0:10%", "1:50%") == tuple(
+        span.attributes[name] for name in ("rollout.transition.action", "rollout.phase.previous", "rollout.phase.name")
+    )
+    weights = {e.attributes["feature_flag.result.variant"]: e.attributes["rollout.variant.weight"] for e in span.events}
+    assert {"control": 0.5, "candidate": 0.5} == weights
+
+
+@pytest.mark.parametrize("kind", ["generator", "async generator"])
+def test_a_stream_makes_its_span_current_only_while_it_advances(kind, traced):
+    seen = []
+
+    def sync_model(x):
+        for n in range(3):
+            seen.append(trace.get_current_span().get_span_context().span_id)
+            yield n
+
+    async def async_model(x):
+        for n in range(3):
+            seen.append(trace.get_current_span().get_span_context().span_id)
+            yield n
+
+    def consume():
+        stream = model(traced, sync_model, sync_model)("u")
+        outside = [trace.get_current_span().get_span_context().is_valid for _ in stream]
+        stream = model(traced, sync_model, sync_model)("u")
+        next(stream)
+        stream.close()
+        return [*outside, trace.get_current_span().get_span_context().is_valid]
+
+    async def aconsume():
+        stream = model(traced, async_model, async_model)("u")
+        outside = [trace.get_current_span().get_span_context().is_valid async for _ in stream]
+        stream = model(traced, async_model, async_model)("u")
+        await anext(stream)
+        await asyncio.create_task(stream.aclose())
+        return [*outside, trace.get_current_span().get_span_context().is_valid]
+
+    outside = consume() if kind == "generator" else asyncio.run(aconsume())
+    assert [False] * 4 == outside
+    traced.runtime.flush()
+    invokes = [span.context.span_id for span in traced.exporter.get_finished_spans() if span.name.startswith("invoke")]
+    assert Counter(seen) == {invokes[0]: 3, invokes[1]: 1}
+
+
+@pytest.mark.parametrize(("spans", "expected"), [("route", {"route model"}), ("off", set())])
+def test_spans_can_be_fewer(spans, expected, watch):
+    traced = Traced(watch, spans=spans)
+    model(traced, lambda x: x, fail)("u")
+    assert expected == set(traced.spans())
+
+
+def test_an_unsampled_call_costs_no_spans_and_its_model_is_unsampled_too(watch):
+    traced = Traced(watch)
+    traced.provider.sampler = ALWAYS_OFF
+    seen = []
+    model(traced, lambda x: x, lambda x: seen.append(trace.get_current_span().get_span_context()))("u")
+    assert {} == traced.spans()
+    assert (True, 0) == (seen[0].is_valid, seen[0].trace_flags)
+
+
+class Broken(SpanProcessor):
+    def on_start(self, span, parent_context=None):
+        raise RuntimeError
+
+    def on_end(self, span):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("strategy", [ABTest(1.0), Shadow(1.0), Interleave()], ids=lambda strategy: strategy.name)
+def test_a_broken_span_processor_never_reaches_the_caller(strategy, watch):
+    traced = Traced(watch)
+    traced.provider.add_span_processor(Broken())
+    ranker = model(traced, lambda x: [1], lambda x: [1], strategy)
+    assert [[1], [1]] == [ranker("u"), ranker("u")]
+    assert len(traced.runtime.routed()) == 2
+    assert ("telemetry.spans", "RuntimeError") in traced.runtime.faults
+
+
+def test_metrics_say_what_happened(traced):
+    ab = model(traced, lambda x: x, fail, ABTest(0.5))
+    variants = Counter(ab.rollout.route(f"u{n}").decision.variant for n in range(100))
+    metrics = traced.metrics()
+    by_variant = {p.attributes["feature_flag.result.variant"]: p.value for p in metrics["rollout.decisions"].data.data_points}
+    assert variants == by_variant
+    (fallbacks,) = metrics["rollout.fallbacks"].data.data_points
+    assert (variants["candidate"], "ValueError") == (fallbacks.value, fallbacks.attributes["error.type"])
+    durations = {
+        (
+            p.attributes["feature_flag.result.variant"],
+            p.attributes["rollout.variant.role"],
+            p.attributes.get("error.type"),
+        ): p.count
+        for p in metrics["rollout.call.duration"].data.data_points
+    }
+    assert {("control", "control", None): 100, ("candidate", "candidate", "ValueError"): variants["candidate"]} == durations
+    weights = {p.attributes["feature_flag.result.variant"]: p.value for p in metrics["rollout.variant.weight"].data.data_points}
+    assert {"control": 0.5, "candidate": 0.5} == weights
+    assert ("s", "{decision}", "1") == tuple(
+        metrics[n].unit for n in ("rollout.call.duration", "rollout.decisions", "rollout.variant.weight")
+    )
+
+
+def test_metrics_count_comparisons_drops_and_transitions(traced):
+    shadowed = model(traced, lambda x: 1, lambda x: 2, Shadow(1.0))
+    shadowed("u")
+    shadowed(iter(()))
+    shadowed.rollout.abort()
+    metrics = traced.metrics()
+    (comparison,) = metrics["rollout.comparisons"].data.data_points
+    assert (1, False) == (comparison.value, comparison.attributes["rollout.comparison.match"])
+    (dropped,) = metrics["rollout.shadow.dropped"].data.data_points
+    assert (1, "snapshot") == (dropped.value, dropped.attributes["rollout.drop.reason"])
+    actions = {p.attributes["rollout.transition.action"]: p.value for p in metrics["rollout.transitions"].data.data_points}
+    assert 1 == actions["abort"]
+
+
+MARK = "marker-4711"
+
+
+def test_no_unit_payload_or_message_is_in_any_signal(traced, caplog):
+    caplog.set_level("DEBUG")
+
+    def noisy(x):
+        raise ValueError(x)
+
+    for strategy in (ABTest(1.0), Shadow(1.0), Interleave()):
+        each = rollout(candidate=noisy, strategy=strategy, unit="x", key=strategy.name, runtime=traced.runtime)(lambda x: [x])
+        routed = each.rollout.route(MARK)
+        each.rollout.record("click", 1.0, decision_id=routed.decision.id)
+    text = repr([span.to_json() for span in traced.spans().values()]) + repr(traced.metrics())
+    assert MARK not in text
+    assert caplog.records
+    assert MARK not in repr([vars(record) for record in caplog.records])
+
+
+def test_a_strategy_that_failed_is_an_error_of_the_evaluation_only(traced):
+    class Bad:
+        def rollout_route(self, request):
+            return Decision("nobody")
+
+    model(traced, lambda x: x, lambda x: x, Bad())("u")
+    route = traced.spans()["route model"]
+    (evaluation,) = [event for event in route.events if event.name == "feature_flag.evaluation"]
+    assert ("general", "error", StatusCode.UNSET) == (
+        evaluation.attributes["error.type"], evaluation.attributes["feature_flag.result.reason"], route.status.status_code,
+    )  # fmt: skip
+
+
+def test_a_provider_that_is_set_after_decorating_is_noticed(run_python):
+    result = run_python("""
+        from rollout_sdk import ABTest, rollout
+        model = rollout(candidate=lambda x: x, strategy=ABTest(1.0), key="m")(lambda x: x)
+        from opentelemetry import trace
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+        exporter = InMemorySpanExporter()
+        trace.set_tracer_provider(TracerProvider())
+        trace.get_tracer_provider().add_span_processor(SimpleSpanProcessor(exporter))
+        model(1)
+        print([span.name for span in exporter.get_finished_spans()])
+    """)
+    assert ("['invoke m/candidate', 'route m']\n", "", 0) == (result.stdout, result.stderr, result.returncode)
+
+
+def test_without_an_sdk_nothing_is_printed(run_python):
+    result = run_python("""
+        from rollout_sdk import ABTest, Interleave, Runtime, Shadow, default_runtime, rollout
+        def fail(x): raise ValueError
+        for strategy in (ABTest(1.0), Shadow(1.0), Interleave()):
+            model = rollout(candidate=fail, strategy=strategy, key=strategy.name)(lambda x: [x])
+            model(1)
+        default_runtime().flush()
+    """)
+    assert ("", "", 0) == (result.stdout, result.stderr, result.returncode)
