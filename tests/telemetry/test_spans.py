@@ -19,9 +19,9 @@ from rollout_sdk import ABTest, Canary, Decision, Interleave, Shadow, Telemetry,
 class Traced:
     """An application with a tracer of its own, and a runtime that uses it."""
 
-    def __init__(self, watch, **telemetry):
+    def __init__(self, watch, sampler=None, **telemetry):
         self.exporter = InMemorySpanExporter()
-        self.provider = TracerProvider()
+        self.provider = TracerProvider(sampler=sampler)
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.reader = InMemoryMetricReader()
         meters = MeterProvider([self.reader])
@@ -50,7 +50,8 @@ def traced(watch):
 
 
 def model(traced, control, candidate, strategy=ABTest(1.0), **options):
-    return rollout(candidate=candidate, strategy=strategy, unit="x", key="model", runtime=traced.runtime, **options)(control)
+    options = {"unit": "x", "key": "model", "runtime": traced.runtime, **options}
+    return rollout(candidate=candidate, strategy=strategy, **options)(control)
 
 
 def fail(x):
@@ -91,7 +92,8 @@ def test_a_call_is_a_route_span_with_an_invoke_span_inside(traced):
         route.instrumentation_scope.schema_url,
     )
     assert ("candidate", "candidate", decision.id) == (
-        route.attributes["feature_flag.result.variant"], invoke.attributes["rollout.variant.role"], route.attributes["rollout.decision.id"],
+        route.attributes["feature_flag.result.variant"], invoke.attributes["rollout.variant.role"],
+        route.attributes["rollout.decision.id"],
     )  # fmt: skip
     assert ["feature_flag.evaluation"] == [event.name for event in route.events]
 
@@ -243,8 +245,7 @@ def test_spans_can_be_fewer(spans, expected, watch):
 
 
 def test_an_unsampled_call_costs_no_spans_and_its_model_is_unsampled_too(watch):
-    traced = Traced(watch)
-    traced.provider.sampler = ALWAYS_OFF
+    traced = Traced(watch, sampler=ALWAYS_OFF)
     seen = []
     model(traced, lambda x: x, lambda x: seen.append(trace.get_current_span().get_span_context()))("u")
     assert {} == traced.spans()
@@ -294,7 +295,7 @@ def test_metrics_say_what_happened(traced):
 
 
 def test_metrics_count_comparisons_drops_and_transitions(traced):
-    shadowed = model(traced, lambda x: 1, lambda x: 2, Shadow(1.0))
+    shadowed = model(traced, lambda x: 1, lambda x: 2, Shadow(1.0), unit=None)
     shadowed("u")
     shadowed(iter(()))
     shadowed.rollout.abort()
