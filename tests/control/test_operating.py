@@ -4,7 +4,17 @@ import threading
 
 import pytest
 
-from rollout_sdk import ABTest, Canary, ConflictError, Interleave, Shadow, StateError, TransitionedEvent, rollout
+from rollout_sdk import (
+    ABTest,
+    Canary,
+    ConfigurationError,
+    ConflictError,
+    Interleave,
+    Shadow,
+    StateError,
+    TransitionedEvent,
+    rollout,
+)
 
 ACTIONS = {
     "promote": lambda controller, **options: controller.promote(**options),
@@ -69,6 +79,15 @@ def test_a_refused_action_is_not_told(decorate, runtime):
         controller.resume()
     controller.set_share("5%")
     assert transitions(runtime) == []
+
+
+@pytest.mark.parametrize("option", ["actor", "reason"])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_who_and_why_are_texts(decorate, runtime, action, option):
+    controller = decorate().rollout
+    with pytest.raises(ConfigurationError, match=rf"^{option}=7 of {action} of 'model' is no text. .* Write {option}='...'.$"):
+        ACTIONS[action](controller, **{option: 7})
+    assert (controller.status().revision, transitions(runtime)) == (0, [])
 
 
 def test_calls_after_a_promotion_are_of_the_next_phase(decorate):

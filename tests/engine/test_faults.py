@@ -255,6 +255,7 @@ def test_what_goes_in_under_threads_comes_out(runtime):
         thread.start()
     for thread in threads:
         thread.join()
+    runtime.flush(30.0)
     status = model.rollout.status()
     assert 8000 == sum(status.calls.values()) + status.lost
     routed = runtime.routed()
@@ -278,5 +279,6 @@ def test_a_signal_handler_may_call_what_it_interrupts(runtime):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+    runtime.flush(30.0)
     status = model.rollout.status()
     assert calls + len(handled) == sum(status.calls.values()) + status.lost
