@@ -380,6 +380,12 @@ class RolloutController(Generic[P, R_co]):
         reason: str,
         revision: int | None,
     ) -> RolloutStatus:
+        for option, text in (("actor", actor), ("reason", reason)):
+            if not isinstance(text, str):
+                raise ConfigurationError(
+                    f"{option}={text!r:.60} of {action} of {self.key!r} is no text. It stands in the journal as it is. "
+                    f"Write {option}='...'."
+                )
         standing = self._rollout.standing
         with standing.changing:
             before = standing.state
