@@ -15,6 +15,7 @@ from attrs import define, field
 from rollout_sdk.engine.background import Background
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.rollout import Nonces, Rollout, ShadowLimits
+from rollout_sdk.engine.shadow import EndedShadow
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.forking import renew_after_fork
 from rollout_sdk.journal.schema import SCHEMA, as_record, encode
@@ -115,6 +116,7 @@ class Runtime:
         self._log_events = LogEvents() if self.telemetry.logs else None
         self.recorder = Recorder(self._deliver, failed=self.failed, tick=self._tick, exit_deadline_s=self.exit_deadline_s)
         self.recorder.on_close = self.background.close
+        self.recorder.on_hidden_fork = self.renew
         renew_after_fork(self)
 
     @classmethod
@@ -176,6 +178,7 @@ class Runtime:
 
     def _deliver(self, facts: list[Any]) -> None:
         """Hand a batch of facts to everybody who takes them, each behind its own guard; in the recorder's thread."""
+        facts = [told for fact in facts if (told := self._told(fact)) is not None]
         calls = [fact for fact in facts if fact.__class__ is Call]
         self._guarded("tally", lambda: self._count(facts))
         if self._metrics is not None and self.audience.measuring and calls:
@@ -197,12 +200,20 @@ class Runtime:
             if fact.__class__ is not Call:
                 events.append(fact)
             elif everything or fact.served != fact.decision.variant or "rollout_routed" in fact.rollout.observers:
-                try:
-                    events.append(fact.as_event())
-                # One fact that cannot be told must not take the others with it.
-                except Exception as error:
-                    self.failed("recorder.event", error)
-        return events
+                events.append(self._as_event(fact))
+        return [event for event in events if event is not None]
+
+    def _told(self, fact: Any) -> Any:
+        """The fact, with the end of a shadow as its event."""
+        return self._as_event(fact) if fact.__class__ is EndedShadow else fact
+
+    def _as_event(self, fact: Call | EndedShadow) -> Any:
+        """The event of a fact; None when it cannot be told, which must not take the others with it."""
+        try:
+            return fact.as_event()
+        except Exception as error:
+            self.failed("recorder.event", error)
+            return None
 
     def _guarded(self, name: str, action: Callable[[], Any]) -> None:
         try:

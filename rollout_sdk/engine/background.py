@@ -54,9 +54,13 @@ class Background:
                 self._of_process.pop(pid, None)
         return mine
 
+    def is_full(self, run: ShadowRun) -> bool:
+        """Whether a run would be dropped as things stand, so that its arguments need not be copied."""
+        return not run.rollout.is_async and self._threads.is_full()
+
     def submit(self, run: ShadowRun) -> None:
         """Run it in the background, or end it as dropped; never blocks."""
-        if run.rollout.kind in ("coroutine", "async generator"):
+        if run.rollout.is_async:
             self._tasks.submit(run)
         else:
             self._threads.submit(run)
@@ -112,6 +116,14 @@ class _Threads:
         self._starting = threading.Lock()
         self._watched = 0.0
         self._closing = threading.Event()
+
+    def is_full(self) -> bool:
+        """Whether there is no token left; looks after hung threads now and then, because nobody submits while it is full."""
+        if self._tokens:
+            return False
+        if monotonic() - self._watched > _WATCH_EVERY_S:
+            self.watch()
+        return not self._tokens
 
     def submit(self, run: ShadowRun) -> None:
         if self._closing.is_set():

@@ -162,6 +162,11 @@ class Rollout:
         return self.standing.state
 
     @property
+    def is_async(self) -> bool:
+        """Whether the variants run on an event loop."""
+        return self.kind in ("coroutine", "async generator")
+
+    @property
     def streams(self) -> bool:
         """Whether the variants give streams."""
         return self.kind in ("generator", "async generator")

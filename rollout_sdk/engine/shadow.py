@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rollout_sdk.assignment import RouteRequest
 
-__all__ = ["ShadowRun", "finish"]
+__all__ = ["EndedShadow", "ShadowRun", "finish"]
 
 
 class ShadowRun:
@@ -50,7 +50,9 @@ class ShadowRun:
         self._open = [True]
 
     def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-        """Take a copy of the arguments; where that cannot be, the run ends here and this is False."""
+        """Take a copy of the arguments; where that cannot be, or nobody could run it, the run ends here and this is False."""
+        if self.rollout.background.is_full(self):
+            return not self.end("dropped_full")
         try:
             self.args, self.kwargs, self.size = take_snapshot(args, kwargs, self.rollout.isolate, self.rollout.shared)
         except NotCopied as why:
@@ -195,24 +197,55 @@ class ShadowRun:
             # Nobody waits here for an interruption: whatever a comparator raises is its failure.
             except BaseException as fault:
                 self.rollout.failed("engine.compare", fault)
-        for call, comparison in zip(self.calls, comparisons, strict=True):
-            self.rollout.record(self._event(call, end, result, error, comparison))
+        duration_s = None if result is None else result.duration_s
+        wait_s = None if self.began is None else self.began - self.submitted
+        ended = [
+            EndedShadow(call, self.variant, end, duration_s, wait_s, error, comparison)
+            for call, comparison in zip(self.calls, comparisons, strict=True)
+        ]
+        for one in ended:
+            self.rollout.record(one)
         if self.span is not None:
-            self.rollout.spans.end_shadow(self, self._event(self.call, end, result, error, comparisons[0]), result)
+            self.rollout.spans.end_shadow(self, ended[0].as_event(), result)
         self.args, self.kwargs, self.control_value, self.context = (), {}, None, None
         return True
 
-    def _event(
-        self, call: Call, end: ShadowEnd, result: Result | None, error: str | None, comparison: Comparison | None
-    ) -> ShadowedEvent:
+
+class EndedShadow:
+    """How a shadow run ended for one call; the event is made in the background, because a drop ends on the caller's path."""
+
+    __slots__ = ("_call", "_comparison", "_duration_s", "_end", "_error", "_variant", "_wait_s")
+
+    def __init__(
+        self,
+        call: Call,
+        variant: str,
+        end: ShadowEnd,
+        duration_s: float | None,
+        wait_s: float | None,
+        error: str | None,
+        comparison: Comparison | None,
+    ) -> None:
+        """Keep what the event needs."""
+        self._call = call
+        self._variant = variant
+        self._end = end
+        self._duration_s = duration_s
+        self._wait_s = wait_s
+        self._error = error
+        self._comparison = comparison
+
+    def as_event(self) -> ShadowedEvent:
+        """The end as a fact."""
+        call = self._call
         return ShadowedEvent(
             decision=call.full_decision(),
-            variant=self.variant,
-            end=end,
-            duration_s=None if result is None else result.duration_s,
-            wait_s=None if self.began is None else self.began - self.submitted,
-            error=error,
-            comparison=comparison,
+            variant=self._variant,
+            end=self._end,
+            duration_s=self._duration_s,
+            wait_s=self._wait_s,
+            error=self._error,
+            comparison=self._comparison,
             unit=call.unit,
             excluded=call.is_excluded,
         )
