@@ -7,7 +7,7 @@ Shadow it, canary it, A/B test it or interleave it, with one decorator:
 """
 
 from rollout_sdk.assignment import Layer, Phase, RouteRequest
-from rollout_sdk.controller import RolloutController, RolloutStatus, record
+from rollout_sdk.controller import RolloutController, record
 from rollout_sdk.decorator import Decorated, rollout
 from rollout_sdk.engine.context import current_decision, is_shadow
 from rollout_sdk.engine.rollout import ShadowLimits
@@ -37,6 +37,7 @@ from rollout_sdk.records import (
     TransitionedEvent,
 )
 from rollout_sdk.runtime import Runtime, default_runtime
+from rollout_sdk.status import RolloutStatus
 from rollout_sdk.strategies import ABTest, Canary, Interleave, Shadow
 from rollout_sdk.switch import disable, enable, is_disabled
 from rollout_sdk.telemetry import Telemetry

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from rollout_sdk.analysis.summary import Latency, PhaseReport, Preference, Report, RolloutReport, ShadowReport, VariantReport
+from rollout_sdk.analysis.report import Latency, PhaseReport, Preference, Report, RolloutReport, ShadowReport, VariantReport
 from rollout_sdk.stats import Estimate
 
 __all__ = ["as_text"]

@@ -1,0 +1,62 @@
+"""How a rollout stands, for a person or a program that asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import frozen
+
+from rollout_sdk.control.state import Status
+
+__all__ = ["RolloutStatus"]
+
+
+@frozen
+class RolloutStatus:
+    """How a rollout stands, in this process.
+
+    Attributes:
+        key: Key of the rollout.
+        strategy: Name of the strategy.
+        status: "running", "paused", "promoted" or "aborted".
+        phase: Name of the current phase.
+        revision: Number of transitions so far.
+        shares: Configured share of every variant.
+        realised: Share of every variant among the analysed calls of this phase.
+        calls: Calls of every variant in this phase, the excluded included.
+        excluded: Calls not analysed, by reason, over all phases.
+        errors: Failed runs by variant and error type.
+        shadows: Ends of shadow runs by variant and end.
+        faults: Faults of plugins, telemetry and journal by what failed and error type.
+        lost: Facts that were dropped because the recorder's queue was full.
+    """
+
+    key: str
+    strategy: str
+    status: Status
+    phase: str
+    revision: int
+    shares: Mapping[str, float]
+    realised: Mapping[str, float]
+    calls: Mapping[str, int]
+    excluded: Mapping[str, int]
+    errors: Mapping[tuple[str, str], int]
+    shadows: Mapping[tuple[str, str], int]
+    faults: Mapping[tuple[str, str], int]
+    lost: int
+
+    def __str__(self) -> str:
+        """A few lines for a person."""
+        lines = [f"{self.key}: {self.strategy}, {self.status}, phase {self.phase}"]
+        for variant in dict.fromkeys((*self.shares, *self.calls)):
+            configured = f"{self.shares[variant]:.4%}" if variant in self.shares else "-"
+            realised = f"{self.realised[variant]:.4%}" if variant in self.realised else "-"
+            lines.append(
+                f"  {variant:<16} configured {configured:>9}  realised {realised:>9}  calls {self.calls.get(variant, 0):,}"
+            )
+        for title, counts in (("shadow", self.shadows), ("error", self.errors), ("fault", self.faults)):
+            lines.extend(f"  {title} {first} {second}: {number:,}" for (first, second), number in sorted(counts.items()))
+        lines.extend(f"  not analysed, {reason}: {number:,}" for reason, number in sorted(self.excluded.items()))
+        if self.lost:
+            lines.append(f"  lost facts: {self.lost:,}")
+        return "\n".join(lines)
