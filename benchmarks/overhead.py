@@ -3,9 +3,9 @@
 Run it: make bench, or python benchmarks/overhead.py [--json]. It takes about half a minute.
 
 "calm" is the cost on the caller's path: bursts of 1,000 calls after 300 to warm up, with the background thread done before the
-next burst; the best and the median of all bursts, the kinds taking turns, so that the machine's noise meets all alike. "busy" is
-the cost when one thread does nothing but call: the background thread then competes for the interpreter's lock. Read the ratios,
-not the figures.
+next burst; the best and the median of all bursts, the kinds taking turns, so that the machine's noise meets all alike. "busy"
+is the cost when one thread does nothing but call: the background thread then competes for the interpreter's lock. Read the
+ratios, not the figures.
 """
 
 from __future__ import annotations
