@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature
 from typing import Any, TypeAlias
@@ -19,6 +20,9 @@ UnitSpec: TypeAlias = str | Callable[..., Any] | None
 """Where the unit is: a parameter's name, a dotted path into one, or a callable with the function's own parameters."""
 
 _KEYWORD_ONLY_AT = -1
+_BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_BY_KEYWORD = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+_MANY = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 def signature_of(function: Callable[..., Any]) -> Signature | None:
@@ -59,8 +63,12 @@ def parameter(name: str, signature: Signature | None, owner: str, option: str) -
             f"Its parameters are: {known}."
         )
     default = None if found.default is Parameter.empty else found.default
-    positional = found.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-    index = list(parameters).index(name) if positional else _KEYWORD_ONLY_AT
+    if found.kind in _MANY:
+        raise ConfigurationError(
+            f"{option}={name!r} names {_starred(found)} of {owner!r}, which is many arguments. It must be one parameter. "
+            "Name the argument itself, or pass a callable with the function's own parameters."
+        )
+    index = list(parameters).index(name) if found.kind in _BY_POSITION else _KEYWORD_ONLY_AT
 
     def get(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if 0 <= index < len(args):
@@ -113,41 +121,59 @@ def incompatibility(control: Signature | None, candidate: Signature | None) -> s
     """Why a candidate cannot be called in every way in which the control can be called; None when it can."""
     if control is None or candidate is None:
         return None
-    theirs = dict(candidate.parameters)
-    takes_any_positional = any(p.kind is Parameter.VAR_POSITIONAL for p in theirs.values())
-    takes_any_keyword = any(p.kind is Parameter.VAR_KEYWORD for p in theirs.values())
-    positional = [p for p in theirs.values() if p.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)]
-    index = 0
+    theirs = candidate.parameters
+    kinds = {found.kind for found in theirs.values()}
+    before: float = 0
     for ours in control.parameters.values():
-        if ours.kind is Parameter.VAR_POSITIONAL and not takes_any_positional:
-            return f"it does not take *{ours.name}"
-        if ours.kind is Parameter.VAR_KEYWORD and not takes_any_keyword:
-            return f"it does not take **{ours.name}"
-        if ours.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
+        if ours.kind is Parameter.VAR_POSITIONAL:
+            before = math.inf
+        if ours.kind in _MANY:
+            if ours.kind not in kinds:
+                return f"it does not take {_starred(ours)}"
             continue
-        same_place = None
-        if ours.kind is not Parameter.KEYWORD_ONLY:
-            same_place = positional[index] if index < len(positional) else None
-            index += 1
-            if same_place is None and not takes_any_positional:
-                return f"it does not take {ours.name!r} by position"
-            if same_place is not None and ours.kind is Parameter.POSITIONAL_OR_KEYWORD and same_place.name != ours.name:
-                return f"it has {same_place.name!r} where the control has {ours.name!r}"
-        match = same_place if ours.kind is Parameter.POSITIONAL_ONLY else theirs.get(ours.name)
-        by_keyword = match is not None and match.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
-        if ours.kind is not Parameter.POSITIONAL_ONLY and not by_keyword and not takes_any_keyword:
-            return f"it does not take {ours.name!r} by keyword"
-        if match is not None and ours.default is not Parameter.empty and match.default is Parameter.empty:
-            return f"it requires {match.name!r}, which the control does not"
+        place, why = _place(ours, before, theirs)
+        if why is not None:
+            return why
+        if place is not None and ours.default is not Parameter.empty and place.default is Parameter.empty:
+            return f"it requires {place.name!r}, which the control does not"
+        before += ours.kind in _BY_POSITION
     return _extra_requirement(control, theirs)
 
 
+def _starred(many: Parameter) -> str:
+    return f"{'*' if many.kind is Parameter.VAR_POSITIONAL else '**'}{many.name}"
+
+
+def _place(ours: Parameter, before: float, theirs: Mapping[str, Parameter]) -> tuple[Parameter | None, str | None]:
+    """The candidate's parameter that takes one of the control's, which `before` others come before; or why none does."""
+    positional = [found for found in theirs.values() if found.kind in _BY_POSITION]
+    kinds = {found.kind for found in theirs.values()}
+    there = positional[int(before)] if ours.kind in _BY_POSITION and before < len(positional) else None
+    named = theirs.get(ours.name)
+    if named is not None and named.kind not in _BY_KEYWORD:
+        named = None
+    if ours.kind in _BY_POSITION and there is None:
+        swallowed = ours.kind is Parameter.POSITIONAL_OR_KEYWORD and named is not None
+        if Parameter.VAR_POSITIONAL not in kinds or swallowed:
+            return None, f"it does not take {ours.name!r} by position"
+    if ours.kind is Parameter.POSITIONAL_ONLY:
+        return there, None
+    if there is not None and there.name != ours.name:
+        return None, f"it has {there.name!r} where the control has {ours.name!r}"
+    if named is None and Parameter.VAR_KEYWORD not in kinds:
+        return None, f"it does not take {ours.name!r} by keyword"
+    if named is not None and named in positional and positional.index(named) < before:
+        return None, f"it has {ours.name!r} in another place"
+    return named or there, None
+
+
 def _extra_requirement(control: Signature, theirs: Mapping[str, Parameter]) -> str | None:
-    by_name = [name for name, ours in control.parameters.items() if ours.kind is not Parameter.POSITIONAL_ONLY]
-    positional_only = len(control.parameters) - len(by_name)
+    by_name = [name for name, ours in control.parameters.items() if ours.kind in _BY_KEYWORD]
+    positional_only = sum(ours.kind is Parameter.POSITIONAL_ONLY for ours in control.parameters.values())
     for number, (name, found) in enumerate(theirs.items()):
-        if name in by_name or number < positional_only:
+        by_position = found.kind in _BY_POSITION and number < positional_only
+        if by_position or found.kind in _MANY or (name in by_name and found.kind in _BY_KEYWORD):
             continue
-        if found.default is Parameter.empty and found.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
+        if found.default is Parameter.empty:
             return f"it requires {name!r}, which the control does not have"
     return None

@@ -69,10 +69,11 @@ def _merge(call: Call, by_variant: Mapping[str, Result], answer: Result) -> None
     if not isinstance(merged, Merged):
         rollout.failed("merge", TypeError(f"{type(merged).__qualname__} is not Merged"))
         return
-    answer.value = list(merged.value) if rollout.streams else merged.value
+    value = list(merged.value) if rollout.streams else merged.value
     # The answer is the caller's; only its keys and teams are told.
-    call.merged = evolve(merged, value=None)
-    rollout.shown.append((call.nonce, merged.items))
+    call.merged = evolve(merged, value=None, items=tuple(merged.items), teams=tuple(merged.teams))
+    rollout.shown.append((call.nonce, call.merged.items))
+    answer.value = value
     call.excluded = False
     call.served = call.decision.variant
 

@@ -6,10 +6,11 @@ The caller gets the model's own exception object, raised outside every `except` 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from rollout_sdk import switch
-from rollout_sdk.engine.call import Call, Flow, Result, Together
+from rollout_sdk.engine.call import Call, Flow, Invoke, Result, Together
 from rollout_sdk.engine.flow import advance, bare
 from rollout_sdk.engine.rollout import Kind
 from rollout_sdk.engine.running import collect, collect_async, run, run_all, run_async, run_together
@@ -48,7 +49,10 @@ def drive_coroutine(begin: Begin, control: Callable[..., Any]) -> Callable[..., 
         call, flow = begin(args, kwargs)
         step = advance(call, flow, None)
         while not isinstance(step, Result):
-            sent = await run_together(step, run_async) if isinstance(step, Together) else await run_async(step)
+            try:
+                sent = await run_together(step, run_async) if isinstance(step, Together) else await run_async(step)
+            except GeneratorExit as closing:
+                sent = _closed(step, closing)
             step = advance(call, flow, sent)
             del sent
         if step.error is not None:
@@ -95,22 +99,37 @@ def drive_async_generator(begin: Begin, control: Callable[..., Any]) -> Callable
         step = advance(call, flow, None)
         while not isinstance(step, Result):
             if isinstance(step, Together):
-                step = advance(call, flow, await run_together(step, collect_async))
+                try:
+                    sent = await run_together(step, collect_async)
+                except GeneratorExit as closing:
+                    sent = _closed(step, closing)
+                step = advance(call, flow, sent)
+                del sent
                 continue
             stream = AsyncStream(call, step)
-            await stream.resume()
-            while not stream.ended:
+            while True:
+                # Whoever closes a coroutine closes first what it waits for: then the stream knows how it ended.
+                with suppress(GeneratorExit):
+                    await stream.resume()
+                if stream.ended:
+                    break
                 try:
                     stream.received = yield stream.take()
                 except BaseException as thrown:
                     stream.thrown = thrown
-                await stream.resume()
             step = advance(call, flow, stream.result)
             del stream
         if step.error is not None:
             step.reraise()
 
     return wrapper
+
+
+def _closed(step: Invoke | Together, closing: GeneratorExit) -> Any:
+    """What a step gave whose coroutine was closed while it waited: the result of what it waited for is lost."""
+    several = isinstance(step, Together)
+    result = Result((step.invokes[0] if isinstance(step, Together) else step).variant, 0.0, None, closing, interrupted=True)
+    return [result] if several else result
 
 
 DRIVERS: dict[Kind, Callable[[Begin, Callable[..., Any]], Callable[..., Any]]] = {

@@ -123,12 +123,14 @@ async def run_together(step: Together, run_one: Callable[[Invoke], Awaitable[Res
     for task in tasks:
         _detached.add(task)
         task.add_done_callback(_detached.discard)
-    result = await run_one(first)
-    if tasks and not step.is_over(result):
-        try:
+    result = None
+    try:
+        result = await run_one(first)
+        if tasks and not step.is_over(result):
             await asyncio.wait(tasks)
-        except BaseException as error:
-            result = Result(first.variant, result.duration_s, None, error, interrupted=True)
+    # Cancelled or closed while it waited here: what runs gives results, and never raises.
+    except BaseException as error:
+        result = Result(first.variant, 0.0 if result is None else result.duration_s, None, error, interrupted=True)
     if step.is_over(result):
         for task in tasks:
             task.cancel()
@@ -137,5 +139,10 @@ async def run_together(step: Together, run_one: Callable[[Invoke], Awaitable[Res
 
 
 def _result_of(step: Invoke, task: asyncio.Future[Result]) -> Result:
-    """A task's result; one that somebody else cancelled before it began has failed."""
-    return Result(step.variant, 0.0, None, asyncio.CancelledError()) if task.cancelled() else task.result()
+    """A task's result. Neither the caller nor we cancelled it: a cancellation by somebody else is its failure."""
+    if task.cancelled():
+        return Result(step.variant, 0.0, None, asyncio.CancelledError())
+    result = task.result()
+    if isinstance(result.error, asyncio.CancelledError):
+        result.interrupted = False
+    return result

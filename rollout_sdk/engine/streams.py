@@ -7,6 +7,8 @@ it is as if they met without us.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Awaitable
 from contextlib import suppress
 from contextvars import Token
 from time import perf_counter
@@ -113,6 +115,16 @@ class Stream(_Noted):
 class AsyncStream(_Noted):
     """An async generator under way."""
 
+    def _started(self) -> Awaitable[Any]:
+        """The model's first item. The loop does not hear of the model: at its end it would close it beside our own."""
+        model = self._model = self.step.function(*self.step.args, **self.step.kwargs)
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(None, None)
+        try:
+            return anext(model)
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+
     async def resume(self) -> None:
         """Let the model go on, with what the consumer sent or threw, to its next item or its end."""
         model, thrown, received = self._model, self.thrown, self.received
@@ -126,9 +138,7 @@ class AsyncStream(_Noted):
                 self.received = None
                 item = await model.asend(received)
             else:
-                if model is None:
-                    model = self._model = self.step.function(*self.step.args, **self.step.kwargs)
-                item = await anext(model)
+                item = await (self._started() if model is None else anext(model))
         except StopAsyncIteration:
             self._returned(None, thrown)
         except BaseException as error:
