@@ -1,12 +1,18 @@
 """Reading arguments: the unit wherever it is, and whether a candidate can take what the control takes."""
 
 import inspect
+from functools import partial
+from inspect import Parameter
 from types import SimpleNamespace
+from unittest.mock import AsyncMock, Mock
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rollout_sdk import ConfigurationError
 from rollout_sdk.engine.arguments import binder, getter, incompatibility, signature_of
+from rollout_sdk.engine.rollout import kind_of
 
 
 def rank(user, query="shoes", *, request=None, **more): ...
@@ -77,3 +83,117 @@ def test_a_candidate_that_does_not_is_told_why(control, candidate, why):
     import re
 
     assert re.search(why, incompatibility(signature_of(control), signature_of(candidate)) or "")
+
+
+@pytest.mark.parametrize("name", ["words", "more"])
+def test_a_parameter_that_is_many_arguments_is_refused(name):
+    def model(*words, **more): ...
+
+    with pytest.raises(ConfigurationError, match=rf"unit='{name}' names \*+{name} of 'model', which is many arguments"):
+        getter(name, inspect.signature(model), "model")
+
+
+def test_a_unit_that_is_neither_name_nor_callable_is_refused():
+    with pytest.raises(ConfigurationError, match="unit=3 of 'model' is neither a name nor a callable"):
+        getter(3, None, "model")
+
+
+def test_no_unit_has_no_getter():
+    assert getter(None, None, "model") is None
+
+
+def test_without_a_signature_arguments_are_found_by_keyword():
+    assert signature_of(type) is None
+    assert {"a": 1} == binder(None)((2,), {"a": 1})
+    assert 1 == getter("a", None, "type")((2,), {"a": 1})
+    assert incompatibility(None, signature_of(len)) is None
+
+
+@st.composite
+def signatures(draw):
+    """Any signature of up to three parameters, with or without *args and **kwargs."""
+    kinds = [Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY]
+    drawn = st.tuples(st.sampled_from("abc"), st.sampled_from(kinds), st.booleans())
+    parameters, optional = [], False
+    for name, kind, default in sorted(
+        draw(st.lists(drawn, max_size=3, unique_by=lambda each: each[0])), key=lambda each: each[1]
+    ):
+        # After an optional parameter, those by position are optional, too.
+        has_default = default if kind is Parameter.KEYWORD_ONLY else (optional := optional or default)
+        parameters.append(Parameter(name, kind, default=0 if has_default else Parameter.empty))
+    if draw(st.booleans()):
+        parameters.append(Parameter("args", Parameter.VAR_POSITIONAL))
+    if draw(st.booleans()):
+        parameters.append(Parameter("kwargs", Parameter.VAR_KEYWORD))
+    return inspect.Signature(sorted(parameters, key=lambda each: each.kind))
+
+
+def function_of(signature):
+    return eval(f"lambda {str(signature)[1:-1]}: 0")
+
+
+def ways_to_call(signature):
+    """So many arguments by position, and the rest by keyword: all of them, or only those that must be."""
+    parameters = list(signature.parameters.values())
+    by_position = [each for each in parameters if each.kind <= Parameter.POSITIONAL_OR_KEYWORD]
+    more = 4 if any(each.kind is Parameter.VAR_POSITIONAL for each in parameters) else 0
+    extra = {"z": 0} if any(each.kind is Parameter.VAR_KEYWORD for each in parameters) else {}
+    for count in range(len(by_position) + more + 1):
+        left = by_position[count:] + [each for each in parameters if each.kind is Parameter.KEYWORD_ONLY]
+        named = [each for each in left if each.kind is not Parameter.POSITIONAL_ONLY]
+        yield (0,) * count, {each.name: 0 for each in named if each.default is Parameter.empty}
+        yield (0,) * count, {each.name: 0 for each in named} | extra
+
+
+@settings(deadline=None, max_examples=300)
+@given(signatures(), signatures())
+def test_a_candidate_that_fits_can_be_called_in_every_way_in_which_the_control_can(control, candidate):
+    if incompatibility(control, candidate) is not None:
+        return
+    for args, kwargs in ways_to_call(control):
+        try:
+            function_of(control)(*args, **kwargs)
+        except TypeError:
+            continue
+        function_of(candidate)(*args, **kwargs)
+
+
+class Model:
+    func = "an attribute like any other"
+
+    def __call__(self, x): ...
+
+
+class Stream:
+    def __call__(self, x):
+        yield x
+
+
+class Slow:
+    async def __call__(self, x): ...
+
+
+async def stream(x):
+    yield x
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        (len, "function"),
+        (str.upper, "function"),
+        (Model, "function"),
+        (Model(), "function"),
+        (Mock(), "function"),
+        (Model().__call__, "function"),
+        (partial(Stream()), "generator"),
+        (Stream().__call__, "generator"),
+        (partial(partial(Slow())), "coroutine"),
+        (Slow().__call__, "coroutine"),
+        (AsyncMock(), "coroutine"),
+        (partial(stream), "async generator"),
+    ],
+    ids=repr,
+)
+def test_the_kind_of_whatever_can_be_called_is_known(model, kind):
+    assert kind == kind_of(model)

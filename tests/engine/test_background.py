@@ -187,6 +187,33 @@ def test_a_process_forked_without_pythons_hooks_has_threads_of_its_own(monkeypat
     assert [child] == list(background._of_process)
 
 
+def test_a_forked_child_begins_anew(runtime):
+    background, nonces = runtime.background, runtime.nonces
+    before, origin = background._threads, nonces.origin
+    background.renew()
+    nonces.renew()
+    assert before is not background._threads
+    assert origin != nonces.origin
+
+
+def test_a_thread_is_given_up_once_by_however_many_that_watch(watch, gate):
+    runtime = watch(shadows={"workers": 1, "timeout_s": 60.0})
+    shadowed(lambda x: x, lambda x: gate.wait(10), runtime)(1)
+    pool = runtime.background._threads
+    wait_until(lambda: pool._workers and pool._workers[0].run_now)
+    (worker,) = pool._workers
+    pool._give_up(worker)
+    pool._give_up(worker)
+    assert ([], [worker]) == (pool._workers, pool._abandoned)
+
+
+def test_waiting_for_shadows_ends_when_the_time_is_up(runtime, gate):
+    shadowed(lambda x: x, lambda x: gate.wait(10), runtime)(1)
+    assert not runtime.flush(0.05)
+    gate.set()
+    assert runtime.flush(10.0)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"workers": 0}, {"cpu_share": 0}, {"max_jobs": -1}, {"timeout_s": float("nan")}, {"max_abandoned": -1}]
 )

@@ -1,20 +1,23 @@
 """A batch is decided by row, each variant is called once, and results come back in the input's order."""
 
 import asyncio
+import sys
 from collections import Counter
+from contextvars import ContextVar
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout_sdk import ABTest, Canary, Runtime, Shadow, rollout
+from rollout_sdk import ABTest, Canary, Decision, Runtime, Shadow, rollout
 
 RUNTIME = Runtime()
 
 
-def batched(control, candidate, runtime, *, strategy=ABTest(0.5), batch="rows", **options):
-    return rollout(candidate=candidate, strategy=strategy, batch=batch, key="batch", runtime=runtime, **options)(control)
+def batched(control, candidate, runtime, *, strategy=ABTest(0.5), batch="rows", key="batch", **options):
+    return rollout(candidate=candidate, strategy=strategy, batch=batch, key=key, runtime=runtime, **options)(control)
 
 
 @settings(deadline=None)
@@ -174,3 +177,231 @@ def test_one_decision_of_many_cannot_be_asked_for(runtime):
     routed = batched(lambda rows: list(rows), lambda rows: list(rows), runtime).rollout.route([1, 2])
     with pytest.raises(ValueError, match="too many"):
         _ = routed.decision
+
+
+def test_answers_that_are_no_rows_are_never_taken_for_rows(runtime):
+    """A mapping can have as many keys as there are rows."""
+    model = batched(
+        lambda rows: dict.fromkeys(rows, "control"), lambda rows: dict.fromkeys(rows, "candidate"), runtime, unit="rows"
+    )
+    rows = [f"u{n}" for n in range(20)]
+    assert dict.fromkeys(rows, "control") == model(rows)
+    events = runtime.routed()
+    assert {"control"} == {event.served for event in events}
+    assert {"ValueError"} == {event.runs[0].error for event in events if event.decision.variant == "candidate"}
+
+
+def test_rows_that_the_control_answered_after_all_are_recorded_as_its_own(runtime):
+    model = batched(lambda rows: sum(rows), lambda rows: list(rows), runtime)
+    model(list(range(40)))
+    events = runtime.routed()
+    assert {"control"} == {event.served for event in events}
+    assert {2} == {len(event.runs) for event in events if event.decision.variant == "candidate"}
+
+
+def test_arrays_that_do_not_fit_together_are_the_controls(runtime):
+    model = batched(lambda rows: np.zeros((len(rows), 2)), lambda rows: np.ones((len(rows), 3)), runtime)
+    assert np.zeros((40, 2)).tolist() == model(list(range(40))).tolist()
+    assert {("engine.batch", "ValueError"): 1} == runtime.faults
+
+
+def test_arrays_of_an_unknown_library_are_the_controls(runtime):
+    class Tensor:
+        shape = (1,)
+
+        def __init__(self, rows):
+            self.rows = rows
+
+        def __len__(self):
+            return len(self.rows)
+
+        def __getitem__(self, index):
+            return self.rows[index]
+
+    model = batched(Tensor, Tensor, runtime)
+    answer = model(list(range(40)))
+    assert (Tensor, list(range(40))) == (type(answer), answer.rows)
+    assert {("engine.batch", "TypeError"): 1} == runtime.faults
+
+
+def test_a_scalar_array_is_no_row(runtime):
+    model = batched(lambda rows: np.float64(len(rows)), lambda rows: np.array(len(rows)), runtime)
+    assert 40.0 == model(list(range(40)))
+
+
+@pytest.mark.parametrize("options", [{}, {"passthrough": (Exception,)}])
+def test_a_wrong_number_of_results_is_never_an_answer(options, runtime):
+    model = batched(lambda rows: list(rows), lambda rows: [], runtime, **options)
+    assert list(range(40)) == model(list(range(40)))
+
+
+def test_a_wrong_number_of_results_is_told_where_nothing_may_run_twice(runtime):
+    model = batched(lambda rows: list(rows), lambda rows: {}, runtime, strategy=ABTest(1.0), on_error="raise")
+    with pytest.raises(ValueError, match=r"'candidate' of 'batch' gave no rows for 3 rows\. With batch="):
+        model([1, 2, 3])
+
+
+def test_a_candidate_that_fails_in_a_batch_fails_it_where_nothing_may_run_twice(runtime):
+    def new(rows):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        batched(lambda rows: list(rows), new, runtime, on_error="raise")(list(range(40)))
+    served = Counter((event.decision.variant, event.served, event.error) for event in runtime.routed())
+    assert {("control", "control", "KeyError"), ("candidate", "candidate", "KeyError")} == set(served)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_in_a_batch_reaches_the_caller_and_every_row_is_recorded(error, runtime):
+    def new(rows):
+        raise error
+
+    candidates = {"v2": new, "v3": lambda rows: list(rows)}
+    strategy = ABTest({"v2": 0.4, "v3": 0.4})
+    model = rollout(candidates=candidates, strategy=strategy, batch="rows", key="batch", runtime=runtime)(
+        lambda rows: list(rows)
+    )
+    with pytest.raises(error):
+        model(list(range(60)))
+    events = runtime.routed()
+    assert {(True, None)} == {(event.closed_early, event.error) for event in events}
+    # Nobody fell back: the rows whose turn never came have their own variant, and no run.
+    assert {True} == {event.served == event.decision.variant for event in events}
+    assert 60 == len(events)
+
+
+def test_a_cancelled_batch_is_cancelled(runtime):
+    ended = []
+
+    async def slow(rows):
+        try:
+            await asyncio.sleep(30)
+        finally:
+            ended.append(len(rows))
+
+    async def serve():
+        task = asyncio.create_task(batched(slow, slow, runtime)(list(range(40))))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0)
+
+    asyncio.run(serve())
+    assert 40 == sum(ended)
+    assert {True} == {event.closed_early for event in runtime.routed()}
+
+
+def test_shadows_of_rows_that_a_candidate_answered_are_compared_with_nothing(runtime):
+    class ServeAndShadow:
+        name = "serve-and-shadow"
+
+        def rollout_route(self, request):
+            return Decision("v2", shadows=("v3",))
+
+    same = {"v2": lambda rows: list(rows), "v3": lambda rows: list(rows)}
+    model = rollout(candidates=same, strategy=ServeAndShadow(), batch="rows", key="rows", runtime=runtime)(lambda rows: rows)
+    model([1, 2])
+    assert [("ok", None)] * 2 == [(event.end, event.comparison) for event in runtime.shadowed()]
+
+
+def test_shadows_by_row_share_the_fate_of_their_run(runtime):
+    def new(rows):
+        if rows[0] == 0:
+            raise ValueError
+        return [0]
+
+    model = batched(lambda rows: list(rows), new, runtime, strategy=Shadow(1.0))
+    model([0, 1])
+    model([1, 2])
+    found = Counter((event.end, event.error, event.comparison) for event in runtime.shadowed())
+    assert {("error", "ValueError", None): 2, ("ok", None, None): 2} == dict(found)
+
+
+def test_shadows_by_row_of_a_control_that_fails_are_mismatches(runtime):
+    def old(rows):
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        batched(old, lambda rows: list(rows), runtime, strategy=Shadow(1.0))([1, 2])
+    assert [(False, "control_error")] * 2 == [(event.comparison.match, event.comparison.reason) for event in runtime.shadowed()]
+
+
+def test_rows_that_cannot_be_copied_are_not_shadowed(runtime):
+    model = batched(lambda rows: list(rows), lambda rows: list(rows), runtime, strategy=Shadow(1.0))
+    model([object(), object()])
+    assert ["dropped_snapshot"] * 2 == [event.end for event in runtime.shadowed()]
+
+
+class Frame:
+    """As pandas: `len` counts rows, iteration gives columns, `iloc` gives rows."""
+
+    shape = (0, 0)
+
+    def __init__(self, rows):
+        self.rows = list(rows)
+        self.iloc = self
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __iter__(self):
+        return iter(["column"])
+
+    def __getitem__(self, index):
+        return Frame([self.rows[n] for n in index]) if isinstance(index, list) else self.rows[index]
+
+
+class Table(Frame):
+    """As polars: no `iloc`, but an iterator over rows."""
+
+    def __init__(self, rows):
+        super().__init__(rows)
+        del self.iloc
+
+    def iter_rows(self):
+        return iter(self.rows)
+
+    def __getitem__(self, index):
+        return Table([self.rows[n] for n in index])
+
+
+@pytest.mark.parametrize("kind", [Frame, Table])
+def test_frames_are_split_put_together_and_compared_by_row(kind, runtime, monkeypatch):
+    library = SimpleNamespace(concat=lambda parts: kind([row for part in parts for row in part.rows]))
+    monkeypatch.setitem(sys.modules, "pandas", library)
+    monkeypatch.setattr(kind, "__module__", "pandas")
+    model = batched(lambda rows: kind(rows.rows), lambda rows: kind(rows.rows), runtime)
+    answer = model(kind(range(40)))
+    assert (kind, list(range(40))) == (type(answer), answer.rows)
+    shadowing = batched(
+        lambda rows: kind(rows.rows), lambda rows: kind(rows.rows), runtime, strategy=Shadow(1.0), key="shadow", isolate="none"
+    )
+    shadowing(kind(range(3)))
+    assert [True] * 3 == [event.comparison.match for event in runtime.shadowed()]
+
+
+def test_a_batch_of_one_variant_runs_in_its_callers_context(runtime):
+    tenant = ContextVar("tenant", default="none")
+
+    async def model(rows):
+        tenant.set("model")
+        return list(rows)
+
+    async def serve():
+        await batched(model, model, runtime, strategy=ABTest(1.0))([1, 2])
+        return tenant.get()
+
+    assert "model" == asyncio.run(serve())
+
+
+def test_rows_of_any_other_sequence_are_given_as_a_list(runtime):
+    kinds = set()
+    model = batched(lambda rows: kinds.add(type(rows)) or list(rows), lambda rows: kinds.add(type(rows)) or list(rows), runtime)
+    assert list(range(40)) == model(range(40))
+    assert {list} == kinds
+
+
+def test_results_of_any_other_sequence_give_a_list(runtime):
+    model = batched(lambda rows: range(len(rows)), lambda rows: range(len(rows)), runtime, unit="rows")
+    assert isinstance(model([f"u{n}" for n in range(20)]), list)

@@ -4,8 +4,11 @@ import asyncio
 from collections import Counter
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from rollout_sdk import ABTest, Interleave, Shadow, rollout
+from rollout_sdk import ABTest, Interleave, Shadow, Telemetry, rollout
 
 
 class Broken:
@@ -188,3 +191,41 @@ def test_the_shadows_of_a_batch_that_breaks_are_counted(runtime, monkeypatch):
     monkeypatch.setattr("rollout_sdk.engine.batch._answered", Broken())
     assert [("control", row) for row in ROWS] == model(ROWS)
     assert Counter(dropped_start=40) == Counter(event.end for event in runtime.shadowed())
+
+
+@pytest.fixture
+def traced(watch):
+    """A runtime whose spans can be looked at, and the finished ones by name."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    runtime = watch(telemetry=Telemetry(tracer_provider=provider))
+    return runtime, lambda name: [span for span in exporter.get_finished_spans() if span.name == name]
+
+
+def test_the_span_of_a_batch_that_breaks_ends(traced, monkeypatch):
+    runtime, spans = traced
+    model = batched(Counter(), runtime)
+    monkeypatch.setattr("rollout_sdk.engine.batch._ran", Broken())
+    assert [("control", row) for row in ROWS] == model(ROWS)
+    assert 1 == len(spans("route batch"))
+
+
+def test_the_span_of_a_batch_tells_of_no_fallback_where_there_was_none(traced):
+    runtime, spans = traced
+    batched(Counter(), runtime, strategy=ABTest(1.0))(ROWS)
+    (route,) = spans("route batch")
+    assert [] == [name for name in route.attributes if "fallback" in name]
+    assert ["feature_flag.evaluation"] == [event.name for event in route.events]
+
+
+def test_the_span_of_a_failed_batch_is_an_error(traced):
+    runtime, spans = traced
+
+    def fail(rows):
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        rollout(candidate=fail, strategy=ABTest(1.0), batch="rows", key="batch", runtime=runtime)(fail)(ROWS)
+    (route,) = spans("route batch")
+    assert not route.status.is_ok
+    assert "ValueError" == route.attributes["error.type"]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout_sdk.engine.snapshot import NotCopied, Snapshot
+from rollout_sdk.engine.snapshot import Kept, NotCopied, OneShot, Snapshot
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -95,3 +95,171 @@ def nested(depth):
 def test_what_is_unknown_or_over_the_budget_is_refused(value, why):
     with pytest.raises(NotCopied, match=why):
         Snapshot().copy(value)
+
+
+def test_arrays_of_objects_share_none_of_them():
+    array = np.array([["a"], ["b", "c"], None], dtype=object)
+    copied = Snapshot().copy(array)
+    array[0].append("x")
+    assert [["a"], ["b", "c"], None] == copied.tolist()
+
+
+def test_arrays_with_fields_of_objects_are_refused():
+    with pytest.raises(NotCopied, match="fields of objects"):
+        Snapshot().copy(np.zeros(2, dtype=[("word", object)]))
+
+
+def test_an_array_costs_its_bytes_once():
+    snapshot = Snapshot()
+    snapshot.copy(np.zeros(100_000, dtype=np.uint8))
+    assert 100_000 == snapshot.bytes
+
+
+def test_numbers_of_numpy_are_copied():
+    assert (3, 1.5) == (Snapshot().copy(np.int64(3)), Snapshot().copy(np.float64(1.5)))
+
+
+class Sized:
+    """As a frame or tensor of some library."""
+
+    def __init__(self, **sizes):
+        self.__dict__.update(sizes)
+        self.copies = 0
+
+    def copy(self):
+        return "copy"
+
+    clone = copy
+
+
+@pytest.mark.parametrize(
+    ("package", "sizes", "expected"),
+    [
+        ("pandas", {"memory_usage": lambda: 7}, 7),
+        ("pandas", {"memory_usage": lambda: np.array([1, 2])}, 3),
+        ("polars.frame", {"estimated_size": lambda: 5}, 5),
+        ("torch", {"nbytes": 9}, 9),
+        ("torch", {}, 0),
+    ],
+)
+def test_frames_and_tensors_are_copied_by_their_own_method_and_charged_by_their_own_size(package, sizes, expected, monkeypatch):
+    monkeypatch.setattr(Sized, "__module__", package)
+    snapshot = Snapshot()
+    assert ("copy", expected) == (snapshot.copy(Sized(**sizes)), snapshot.bytes)
+
+
+@dataclasses.dataclass
+class Cached:
+    words: list
+
+    def __post_init__(self):
+        self.seen = []
+
+
+def test_what_an_object_holds_besides_its_fields_is_copied_too():
+    original = Cached(["a"])
+    copied = Snapshot().copy(original)
+    original.seen.append(1)
+    assert [] == copied.seen
+
+
+@dataclasses.dataclass
+class Half:
+    words: list
+    rest: list = dataclasses.field(init=False)
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    words: list
+
+
+def test_a_field_that_was_never_set_stays_so():
+    copied = Snapshot().copy(Half(["a"]))
+    assert (["a"], False) == (copied.words, hasattr(copied, "rest"))
+
+
+def test_objects_without_a_dictionary_are_copied():
+    original = Slotted(["a"])
+    copied = Snapshot().copy(original)
+    original.words.append("b")
+    assert Slotted(["a"]) == copied
+
+
+class Pydantic:
+    """As a pydantic model: fields in the dictionary, the rest in two slots."""
+
+    model_fields = ()
+    __slots__ = ("__dict__", "__pydantic_extra__", "__pydantic_private__")
+
+    def __init__(self, words):
+        self.words = words
+        self.__pydantic_extra__ = {"more": [1]}
+        self.__pydantic_private__ = None
+
+    def model_copy(self): ...
+
+
+def test_models_of_pydantic_are_copied_with_their_extras():
+    original = Pydantic(["a"])
+    copied = Snapshot().copy(original)
+    original.words.append("b")
+    original.__pydantic_extra__["more"].append(2)
+    assert (["a"], {"more": [1]}, None) == (copied.words, copied.__pydantic_extra__, copied.__pydantic_private__)
+
+
+async def items():
+    yield 1
+
+
+@pytest.mark.parametrize("once", [iter([1]), map(str, []), items()], ids=["iterator", "map", "async generator"])
+def test_what_can_be_read_only_once_has_a_refusal_of_its_own(once):
+    with pytest.raises(OneShot):
+        Snapshot().copy([once])
+
+
+def test_a_copy_that_takes_too_long_is_refused(monkeypatch):
+    ticks = iter([0.0, 0.002])
+    monkeypatch.setattr("rollout_sdk.engine.snapshot.perf_counter", lambda: next(ticks))
+    with pytest.raises(NotCopied, match="over 1 ms"):
+        Snapshot().copy(list(range(100)))
+
+
+def test_bytes_that_can_change_are_copied():
+    original = bytearray(b"a")
+    copied = Snapshot().copy(original)
+    original.append(98)
+    assert bytearray(b"a") == copied
+
+
+@pytest.mark.parametrize("isolate", ["auto", "deepcopy", list])
+def test_items_are_kept_as_they_were_when_they_passed(isolate):
+    kept, item = Kept(3, isolate), ["a"]
+    kept.add(item)
+    item.append("b")
+    assert [["a"]] == kept.items
+
+
+def test_with_no_isolation_items_are_kept_themselves():
+    kept, item = Kept(3, "none"), ["a"]
+    kept.add(item)
+    assert kept.items[0] is item
+
+
+@pytest.mark.parametrize(
+    ("isolate", "added"),
+    [
+        ("auto", [1, 2, 3, 4]),
+        ("auto", [1, object()]),
+        ("auto", [bytes(600_000), bytes(600_000)]),
+        ("none", [bytes(600_000), bytes(600_000)]),
+        ("deepcopy", [bytes(600_000), bytes(600_000)]),
+    ],
+    ids=["too many", "unknown", "too large", "too large, shared", "too large, deep"],
+)
+def test_half_a_stream_is_not_kept(isolate, added):
+    kept = Kept(3, isolate)
+    for item in added:
+        kept.add(item)
+    kept.add("one more")
+    assert kept.items is None
