@@ -10,9 +10,10 @@ from rollout_sdk import outcomes, switch
 from rollout_sdk.assignment import Phase, Share
 from rollout_sdk.control.state import RolloutState, Standing
 from rollout_sdk.engine.batch import Batch, route_batch
-from rollout_sdk.engine.call import Call, Flow
+from rollout_sdk.engine.call import Call, Flow, Row
 from rollout_sdk.engine.drivers import DRIVERS
 from rollout_sdk.engine.flow import bare, route
+from rollout_sdk.engine.rows import one
 from rollout_sdk.exceptions import ConfigurationError, ConflictError, DuplicateKeyError, MissingUnitError, OutcomeError
 from rollout_sdk.records import Decision, Routed, TransitionAction, TransitionedEvent
 from rollout_sdk.settings import Settings
@@ -117,10 +118,12 @@ class RolloutController(Generic[P, R_co]):
 
     # Serving -----------------------------------------------------------------------------------------------------------
 
-    def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], unit: Any) -> Call:
+    def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], unit: Any, row: Row | None = None) -> Call:
         """A call (or a row), described and decided; a fault of ours sends it to the control."""
         rollout = self._rollout
         call = Call(rollout, args, kwargs)
+        if row is not None:
+            call.row = row
         try:
             self._describe(call, unit, rollout.state)
         except MissingUnitError:
@@ -164,14 +167,19 @@ class RolloutController(Generic[P, R_co]):
 
     def _batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Batch:
         units = self._settings.row_units(self._describe.unit_of(args, kwargs), args, kwargs)
-        rows = [self._call((), {}, unit) for unit in units]
+        replace = self._settings.replace_rows
+
+        def row_at(index: int) -> Row:
+            return lambda whole, named: replace(whole, named, lambda rows: one(rows, index))
+
+        rows = [self._call(args, kwargs, unit, row_at(index)) for index, unit in enumerate(units)]
         call = Call(self._rollout, args, kwargs)
         if rows:
             call.describe_as(rows[0])
             call.decision = rows[0].decision
         else:
             self._describe.give_up(call, self._rollout.state, reason="no_unit")
-        return Batch(call, rows, self._settings.replace_rows)
+        return Batch(call, rows, replace)
 
     def serving_function(self) -> Callable[..., Any]:
         """The function that serves calls: of the control's kind, without its name."""

@@ -111,15 +111,15 @@ def rollout(
         missing_unit: What a call without its unit gets: the "control" (not analysed), a "random" variant, or an error
             ("raise").
         batch: Parameter that holds a list of rows (or several, split alike): each row is decided for itself, each variant is
-            called once with its rows, and results come back in the input's order. A `unit` that names a list gives each row
-            its unit.
+            called once with its rows, and results come back in the input's order. A `unit` that names a list or
+            tuple gives each row its unit.
         override: Variants that are fixed and not analysed: by unit, or by a callable with the function's own parameters.
         holdout: Share of the units that always get the control and are not analysed.
         layer: Slot of a layer: rollouts of one layer never meet the same unit.
         on_error: When a candidate raises, the "control" answers (the failure stays the candidate's), or the caller gets the
             exception ("raise": for functions that must not run twice).
         passthrough: Exceptions of a candidate that are an answer: the caller gets them, and no control runs.
-        isolate: How shadows' arguments are copied: "auto", "none", "deepcopy" or a copying function.
+        isolate: How the arguments of shadows, and of the candidates of a blend, are copied: "auto", "none", "deepcopy" or a copying function.
         plugins: Observers and comparators for this rollout: instances, or names of installed plugins.
         runtime: What it shares with other rollouts; by default one built from the environment.
 

@@ -274,4 +274,4 @@ def _is_method(signature: Signature | None) -> bool:
 
 
 def _is_rowwise(value: Any) -> bool:
-    return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, str | bytes | Mapping | tuple)
+    return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, str | bytes | Mapping)

@@ -138,7 +138,8 @@ def _close(batch: Batch, shadows: Sequence[ShadowRows], final: Result) -> None:
             # The call ended before its turn came.
             row.served = row.decision.variant
         finish(row, final)
-    current_call.set(call)
+    if not final.interrupted:
+        current_call.set(call)
     if call.span is not None:
         call.served = batch.rows[0].served
         call.error = batch.rows[0].error

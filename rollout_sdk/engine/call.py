@@ -106,6 +106,10 @@ Flow: TypeAlias = Generator[Invoke | Together, Any, Result]
 """Yields steps, is sent a Result for an Invoke and a list of them for a Together, returns what the caller gets."""
 
 
+Row: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], tuple[tuple[Any, ...], Mapping[str, Any]]]
+"""Makes one row's arguments of a batch's."""
+
+
 class Call(RouteRequest):
     """One call of a decorated function (or one row of a batch): a request, and all that becomes of it."""
 
@@ -122,6 +126,7 @@ class Call(RouteRequest):
     rows: Sequence[Call] = ()
     shadows: Sequence[ShadowRun] = ()
     rescued = False
+    row: Row | None = None
 
     def __init__(self, rollout: Rollout, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Begin a call; its description and `decision` follow."""
@@ -133,6 +138,13 @@ class Call(RouteRequest):
         self.sequence = next(rollout.nonces.sequence)
         self.time_ns = rollout.time_ns()
         self.served = rollout.control
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """The arguments of the call by parameter name; of a row, with the row itself in the place of each list of rows."""
+        if self.row is None:
+            return super().arguments
+        return self.outline.bind(*self.row(self.args, self.kwargs))
 
     def invoke(self, variant: str) -> Invoke:
         """The step that runs a variant on the call's own arguments."""

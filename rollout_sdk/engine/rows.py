@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["assemble", "count_rows", "each_row", "take"]
+__all__ = ["assemble", "count_rows", "each_row", "one", "take"]
 
 _JOIN = {"numpy": "concatenate", "torch": "cat", "pandas": "concat", "polars": "concat"}
 """Function that puts arrays or frames end to end, by the top package of their type."""
@@ -35,6 +35,11 @@ def each_row(rows: Any) -> Iterable[Any]:
 
 def _package(value: Any) -> str:
     return type(value).__module__.partition(".")[0]
+
+
+def one(rows: Any, index: int) -> Any:
+    """The row at this position."""
+    return rows.iloc[index] if hasattr(rows, "iloc") else rows[index]
 
 
 def take(rows: Any, indices: Sequence[int]) -> Any:

@@ -105,16 +105,17 @@ class ShadowRun:
     def run(self) -> Result:
         """Run the candidate of a plain function or generator, now, in the caller's context; never raises."""
         context = self.context
-        if context is None:
-            # It was ended while it was on its way here.
-            return Result(self.variant, 0.0)
-        return context.run(self._run)
+        return Result(self.variant, 0.0) if context is None else context.run(self._run)
 
     def _run(self) -> Result:
+        args, kwargs = self.args, self.kwargs
+        if self.ended:
+            # In this order: who ends a run first says so, and then takes the arguments away.
+            return Result(self.variant, 0.0)
         with _Marked(self):
             started = perf_counter()
             try:
-                value = self.function(*self.args, **self.kwargs)
+                value = self.function(*args, **kwargs)
                 if self.rollout.kind == "generator":
                     with closing(value) as stream:
                         value = self._whole(list(islice(stream, self.rollout.limits.kept_items + 1)))
@@ -125,10 +126,13 @@ class ShadowRun:
 
     async def run_async(self) -> Result:
         """Run the candidate of a coroutine function or async generator; `interrupted` when it was cancelled from outside."""
+        args, kwargs = self.args, self.kwargs
+        if self.ended:
+            return Result(self.variant, 0.0)
         with _Marked(self):
             started = perf_counter()
             try:
-                value = self.function(*self.args, **self.kwargs)
+                value = self.function(*args, **kwargs)
                 value = await self._items(value) if self.rollout.kind == "async generator" else await value
             # SystemExit in a detached task would end the event loop, and the server with it.
             except BaseException as error:

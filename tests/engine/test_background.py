@@ -29,6 +29,12 @@ def wait_until(condition, timeout_s=10.0):
         time.sleep(0.005)
 
 
+async def let_others_run():
+    """Give the loop to the shadows on it, however slow the machine is."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
 def threads():
     return [thread for thread in threading.enumerate() if thread.name == "rollout-shadow"]
 
@@ -174,6 +180,28 @@ def test_a_run_that_was_ended_while_it_waited_does_not_begin(runtime):
     model(2)
     runtime.flush()
     assert ([2], Counter(abandoned=1, ok=1)) == (ran, ends(runtime))
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine"])
+def test_a_run_that_is_ended_the_moment_it_begins_is_not_called_without_its_arguments(kind, runtime, monkeypatch):
+    called = []
+    # The thread looks before it begins, and the run itself once it has its arguments.
+    looks = {"function": [False], "coroutine": []}[kind]
+    monkeypatch.setattr("rollout_sdk.engine.shadow.ShadowRun.ended", property(lambda run: looks.pop() if looks else True))
+
+    async def candidate(*args, **kwargs):
+        called.append(args)
+
+    async def serve():
+        await shadowed(control, candidate, runtime)(1)
+        await let_others_run()
+
+    if kind == "function":
+        shadowed(lambda x: x, lambda *args, **kwargs: called.append(args), runtime)(1)
+        runtime.flush()
+    else:
+        asyncio.run(serve())
+    assert [] == called
 
 
 def test_a_process_forked_without_pythons_hooks_has_threads_of_its_own(monkeypatch):
@@ -327,7 +355,7 @@ def test_a_caller_goes_first_even_where_tasks_start_eagerly(runtime):
         await shadowed(control, candidate, runtime)(1)
         loop.set_task_factory(None)
         order.append("caller")
-        await asyncio.sleep(0.02)
+        await let_others_run()
 
     asyncio.run(serve())
     assert ["caller", "shadow"] == order
@@ -415,7 +443,7 @@ def test_a_shadow_cancelled_before_it_began_is_counted(runtime):
         await shadowed(control, control, runtime)(1)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
-        await asyncio.sleep(0.01)
+        await let_others_run()
 
     asyncio.run(serve())
     assert Counter(cancelled=1) == ends(runtime)
@@ -429,7 +457,7 @@ def test_a_fault_of_ours_in_a_task_is_counted_and_the_loop_goes_on(runtime, monk
 
     async def serve():
         value = await shadowed(control, control, runtime)(1)
-        await asyncio.sleep(0.02)
+        await let_others_run()
         return value
 
     assert 1 == asyncio.run(serve())

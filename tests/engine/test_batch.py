@@ -405,3 +405,23 @@ def test_rows_of_any_other_sequence_are_given_as_a_list(runtime):
 def test_results_of_any_other_sequence_give_a_list(runtime):
     model = batched(lambda rows: range(len(rows)), lambda rows: range(len(rows)), runtime, unit="rows")
     assert isinstance(model([f"u{n}" for n in range(20)]), list)
+
+
+def test_a_tuple_of_units_gives_each_row_its_own(runtime):
+    model = batched(lambda rows, users: list(rows), lambda rows, users: list(rows), runtime, unit="users")
+    users = tuple(f"u{n}" for n in range(40))
+    routed = model.rollout.route(list(range(40)), users)
+    assert [model.rollout.assign(user).variant for user in users] == [decision.variant for decision in routed.decisions]
+
+
+def test_a_strategy_sees_the_row_in_the_place_of_the_rows(runtime):
+    class EvenOnes:
+        name = "even"
+
+        def rollout_route(self, request):
+            even = request.arguments["rows"] % 2 == 0 and request.arguments["flag"] == "on"
+            return Decision("candidate" if even else request.control)
+
+    old, new = lambda rows, flag: [("old", row) for row in rows], lambda rows, flag: [("new", row) for row in rows]
+    model = batched(old, new, runtime, strategy=EvenOnes())
+    assert [("new" if row % 2 == 0 else "old", row) for row in range(6)] == model(np.arange(6), flag="on")

@@ -408,7 +408,7 @@ def test_a_child_process_runs_shadows_of_its_own(run_python):
                 ran.clear()
                 for number in range(10):
                     model(number)
-                done = runtime.flush(5.0) and ran == list(range(10))
+                done = runtime.flush(5.0) and sorted(ran) == list(range(10))
                 os._exit(0 if done else 1)
             children.append(pid)
         codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
@@ -419,7 +419,6 @@ def test_a_child_process_runs_shadows_of_its_own(run_python):
 
 @pytest.mark.parametrize("ending", ["pass", "import sys; sys.exit(3)", "raise RuntimeError"])
 def test_hung_shadows_do_not_hold_the_exit_nor_change_its_code(ending, run_python):
-    began = time.monotonic()
     result = run_python(f"""
         import time
         from rollout_sdk import Runtime, Shadow, rollout
@@ -427,10 +426,11 @@ def test_hung_shadows_do_not_hold_the_exit_nor_change_its_code(ending, run_pytho
         for number in range(100):
             model(number)
             time.sleep(0.001)
+        print(time.monotonic())
         {ending}
     """)
-    # The interpreter and the imports take about half a second of it.
-    assert time.monotonic() - began < 3.0
+    # One clock for all processes: the start of the interpreter does not count.
+    assert time.monotonic() - float(result.stdout) < 2.0
     assert {"pass": 0, "raise RuntimeError": 1}.get(ending, 3) == result.returncode
 
 
