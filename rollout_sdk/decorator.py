@@ -119,7 +119,8 @@ def rollout(
         on_error: When a candidate raises, the "control" answers (the failure stays the candidate's), or the caller gets the
             exception ("raise": for functions that must not run twice).
         passthrough: Exceptions of a candidate that are an answer: the caller gets them, and no control runs.
-        isolate: How the arguments of shadows, and of the candidates of a blend, are copied: "auto", "none", "deepcopy" or a copying function.
+        isolate: How the arguments of shadows, and of the candidates of a blend, are copied: "auto", "none",
+            "deepcopy" or a copying function.
         plugins: Observers and comparators for this rollout: instances, or names of installed plugins.
         runtime: What it shares with other rollouts; by default one built from the environment.
 
