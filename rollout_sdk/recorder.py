@@ -118,6 +118,11 @@ class Recorder:
         """Facts not yet delivered."""
         return self._queue.qsize()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether this is the recorder's own thread."""
+        return self._thread is threading.current_thread()
+
     def put(self, fact: Any) -> None:
         """Take a fact; never blocks and never raises."""
         waiting = self._queue.qsize()
@@ -213,7 +218,7 @@ class Recorder:
         if self._thread is None and self._queue.qsize():
             self._start()
         thread = self._thread
-        if thread is None or not thread.is_alive() or thread is threading.current_thread():
+        if thread is None or not thread.is_alive() or self.is_current:
             return self._queue.qsize() == 0
         mark = _Flush()
         self._queue.put(mark)

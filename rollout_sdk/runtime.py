@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -18,12 +17,12 @@ from rollout_sdk.engine.rollout import Nonces, Rollout, ShadowLimits
 from rollout_sdk.engine.shadow import EndedShadow
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.forking import renew_after_fork
-from rollout_sdk.journal.schema import SCHEMA, as_record, encode
+from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.journal.writer import JournalWriter
 from rollout_sdk.plugins import PluginSet, load_named
-from rollout_sdk.recorder import Fault, Recorder
+from rollout_sdk.recorder import Count, Fault, Recorder
 from rollout_sdk.records import RecordedEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
-from rollout_sdk.tally import Tally
+from rollout_sdk.tally import Tally, rollout_of
 from rollout_sdk.telemetry.audience import Audience
 from rollout_sdk.telemetry.events import LogEvents
 from rollout_sdk.telemetry.metrics import Metrics
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["Runtime", "default_runtime"]
 
 _LONGEST_KEY = 64
+_TELL_A_FAULT_EVERY_S = 60.0
+_MOST_FAULTS = 1_000
 _HOOK_OF = {
     RoutedEvent: "rollout_routed",
     ShadowedEvent: "rollout_shadowed",
@@ -64,6 +65,14 @@ def _as_tuple(plugins: Sequence[object]) -> tuple[object, ...]:
             f"plugins={plugins!r:.60} of Runtime is no list. It lists plugins, or names of installed ones. Write plugins=[...]."
         )
     return tuple(plugins)
+
+
+@define
+class _Faults:
+    """How often something failed in one way, and when that was last told."""
+
+    count: Count = field(factory=Count)
+    told_s: float = float("-inf")
 
 
 @define(kw_only=True, eq=False)
@@ -95,13 +104,13 @@ class Runtime:
     recorder: Recorder = field(init=False, repr=False)
     _parts: dict[str, Rollout] = field(init=False, factory=dict, repr=False)
     _tallies: dict[str, Tally] = field(init=False, factory=dict, repr=False)
-    _faults: dict[tuple[str, str], itertools.count[int]] = field(init=False, factory=dict, repr=False)
+    _abouts: dict[str, dict[str, Any]] = field(init=False, factory=dict, repr=False)
+    _started: set[str] = field(init=False, factory=set, repr=False)
+    _faults: dict[tuple[str, str], _Faults] = field(init=False, factory=dict, repr=False)
     audience: Audience = field(init=False, repr=False)
-    _writer: JournalWriter | None = field(init=False, default=None, repr=False)
+    _journal: JournalSink | None = field(init=False, default=None, repr=False)
     _metrics: Metrics | None = field(init=False, default=None, repr=False)
     _log_events: LogEvents | None = field(init=False, default=None, repr=False)
-    _lost: int = field(init=False, default=0, repr=False)
-    _headed: set[str] = field(init=False, factory=set, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Put the parts together; no thread starts and no file is made before the first call."""
@@ -110,10 +119,11 @@ class Runtime:
         PluginSet(self.plugins, failed=self.failed)  # a plugin that does not fit is an error now, not at the first event
         self.background = Background(self.shadows)
         self.spans = Spans(self.telemetry, self.failed)
-        self.audience = Audience(self.telemetry)
-        self._writer = None if self.journal is None else JournalWriter(self.journal)
+        self.audience = Audience(self.telemetry, self.failed)
+        if self.journal is not None:
+            self._journal = JournalSink(JournalWriter(self.journal), describe=self._abouts.get, failed=self.failed)
         self._metrics = Metrics(self.telemetry, self._observed) if self.telemetry.metrics else None
-        self._log_events = LogEvents() if self.telemetry.logs else None
+        self._log_events = LogEvents(self._abouts.get, self.failed) if self.telemetry.logs else None
         self.recorder = Recorder(self._deliver, failed=self.failed, tick=self._tick, exit_deadline_s=self.exit_deadline_s)
         self.recorder.on_close = self.background.close
         self.recorder.on_hidden_fork = self.renew
@@ -125,30 +135,47 @@ class Runtime:
         return cls(journal=environment.get("ROLLOUT_JOURNAL") or None, key=environment.get("ROLLOUT_KEY") or None)
 
     def renew(self) -> None:
-        """In a forked child: other decision ids, another journal file."""
+        """In a forked child: other decision ids, another journal file, nothing counted or told yet."""
         self.nonces.renew()
         self._tallies.clear()
-        self._headed.clear()
-        if self._writer is not None:
-            self._writer.renew()
+        self._faults.clear()
+        self._started.clear()
+        for key, rollout in self._parts.items():
+            self._abouts[key] = _about(rollout)
+        if self._journal is not None:
+            self._journal.renew()
 
     def failed(self, what: str, error: BaseException) -> None:
         """Count a collaborator's fault, and have it logged at most once a minute; never raises."""
         kind = type(error).__qualname__
-        next(self._faults.setdefault((what, kind), itertools.count()))
-        # The logger itself may be what fails: its faults are counted only.
-        if what != "telemetry.logs":
-            self.recorder.put(Fault(what, kind))
+        faults = self._faults.get((what, kind))
+        if faults is None:
+            # Classes can be made at run time: what is remembered of them stays bounded.
+            kind = kind if len(self._faults) < _MOST_FAULTS else "_OTHER"
+            faults = self._faults.setdefault((what, kind), _Faults())
+        faults.count.add()
+        now = time.monotonic()
+        # Told now and then only, because what fails on every call would crowd out the calls themselves. And the logger may
+        # be what fails: its faults are counted only.
+        if now - faults.told_s >= _TELL_A_FAULT_EVERY_S and what != "telemetry.logs":
+            faults.told_s = now
+            self.recorder.put(Fault(what, kind, int(faults.count)))
 
     @property
     def faults(self) -> dict[tuple[str, str], int]:
         """Faults of collaborators so far, by (what failed, class of exception)."""
-        return {fault: int(number.__reduce__()[1][0]) for fault, number in list(self._faults.items())}
+        return {fault: int(faults.count) for fault, faults in list(self._faults.items())}
 
     def register(self, controller: RolloutController[..., Any], rollout: Rollout) -> None:
         """Take a rollout in. Its facts are told for as long as they come, even when its function is gone by then."""
-        self.rollouts[controller.key] = controller
-        self._parts[controller.key] = rollout
+        key, about = controller.key, _about(rollout)
+        self.rollouts[key] = controller
+        self._parts[key] = rollout
+        # As it begins: by the time of its first fact it may have moved on.
+        if self._abouts.get(key) != about:
+            self._abouts[key] = about
+            if self._journal is not None:
+                self._journal.begin_again(key)
 
     def standing(self, key: str) -> Standing | None:
         """Where the last rollout of this key stands, also when its function is gone; None when there was none."""
@@ -161,16 +188,22 @@ class Runtime:
         return self._tallies.setdefault(key, Tally()) if tally is None else tally
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Wait until shadows in threads have ended and every fact so far is in the journal; False when time ran out."""
+        """Wait until shadows in threads have ended and every fact so far is in the journal; False when time ran out.
+
+        In the recorder's own thread (an observer), it does not wait.
+        """
+        if self.recorder.is_current:
+            return self.recorder.flush(0.0)
         deadline = time.monotonic() + timeout_s
         shadows = self.background.wait(timeout_s)
         return self.recorder.flush(max(0.0, deadline - time.monotonic())) and shadows
 
     def close(self, timeout_s: float | None = None) -> None:
         """End the shadows and deliver what waits, within so many seconds (`exit_deadline_s`); then nothing is recorded."""
-        self.recorder.close(self.exit_deadline_s if timeout_s is None else timeout_s)
-        if self._writer is not None:
-            self._writer.close()
+        done = self.recorder.close(self.exit_deadline_s if timeout_s is None else timeout_s)
+        # While the recorder still writes, closing its file could send its lines into somebody else's.
+        if self._journal is not None and done:
+            self._journal.close()
 
     def _observed(self) -> Iterable[tuple[str, str, Tally, Mapping[str, float]]]:
         for rollout in list(self._parts.values()):
@@ -179,22 +212,50 @@ class Runtime:
     def _deliver(self, facts: list[Any]) -> None:
         """Hand a batch of facts to everybody who takes them, each behind its own guard; in the recorder's thread."""
         facts = [told for fact in facts if (told := self._told(fact)) is not None]
+        starts = self._starts(facts)
+        for fact in (*starts, *facts):
+            self._guarded("tally", self._count, fact)
         calls = [fact for fact in facts if fact.__class__ is Call]
-        self._guarded("tally", lambda: self._count(facts))
-        if self._metrics is not None and self.audience.measuring and calls:
-            self._guarded("telemetry.metrics", partial(self._metrics.calls, calls))
+        if self._metrics is not None and self.audience.measuring:
+            self._guarded("telemetry.metrics", self._metrics.calls, calls)
         events = self._events(facts)
-        if not events:
-            return
-        if self._writer is not None:
-            self._guarded("journal", lambda: self._write(events))
+        # In the journal, a start is the line about the rollout; for observers, nothing has changed.
+        if self._journal is not None:
+            self._guarded("journal", self._journal, events, self.recorder.dropped)
         if self._log_events is not None:
-            self._guarded("telemetry.logs", partial(self._log_events, events))
-        self._guarded("observers", lambda: self._observe(events))
+            for event in (*starts, *events):
+                self._guarded("telemetry.logs", self._log_events, event)
+        for event in events:
+            self._guarded("observers", self._observe, event)
+
+    def _starts(self, facts: Iterable[Any]) -> list[TransitionedEvent]:
+        """The start of every rollout that is heard of for the first time in this process."""
+        starts = []
+        for fact in facts:
+            key = _key_of(fact)
+            if key is None or key in self._started or (about := self._abouts.get(key)) is None:
+                continue
+            self._started.add(key)
+            start = TransitionedEvent(
+                rollout=key,
+                strategy=about["strategy"],
+                action="start",
+                status=about["status"],
+                revision=about["revision"],
+                from_phase=None,
+                to_phase=about["phase"],
+                shares=about["shares"],
+                actor="",
+                reason="",
+                time_s=self.time_ns() / 1e9,
+            )
+            self.spans.transition(start, {})
+            starts.append(start)
+        return starts
 
     def _events(self, facts: list[Any]) -> list[Any]:
         """The facts as events, without the calls that nobody wants to hear of: an event costs more than its call."""
-        everything = self._writer is not None or self.audience.debugging
+        everything = self._journal is not None or self.audience.debugging
         events = []
         for fact in facts:
             if fact.__class__ is not Call:
@@ -210,70 +271,60 @@ class Runtime:
     def _as_event(self, fact: Call | EndedShadow) -> Any:
         """The event of a fact; None when it cannot be told, which must not take the others with it."""
         try:
+            if fact.__class__ is Call and fact.context is not None and fact.span_context is not None:
+                # So that a log event about the call has the trace of the call.
+                self.spans.enter(fact.context, fact.span_context)
             return fact.as_event()
         except Exception as error:
             self.failed("recorder.event", error)
             return None
 
-    def _guarded(self, name: str, action: Callable[[], Any]) -> None:
+    def _guarded(self, name: str, action: Callable[..., Any], *arguments: Any) -> None:
         try:
-            action()
-        except (Exception, SystemExit) as error:
+            action(*arguments)
+        # Of any kind: nobody cancels or interrupts the recorder's thread.
+        except BaseException as error:
             self.failed(name, error)
 
     def _tick(self) -> None:
         self.background.watch()
         self.audience.look()
+        if self._journal is not None:
+            # What could not be written is told as soon as it can be, also when nothing happens any more.
+            self._guarded("journal", self._journal, (), self.recorder.dropped)
 
-    def _count(self, facts: Sequence[Any]) -> None:
-        for fact in facts:
-            if fact.__class__ is Call:
-                fact.count_in(self.tally(fact.rollout.key))
-            elif (key := _rollout_of(fact)) is not None:
-                self.tally(key).add(fact)
+    def _count(self, fact: Any) -> None:
+        if fact.__class__ is Call:
+            fact.count_in(self.tally(fact.rollout.key))
+        elif (key := rollout_of(fact)) is not None:
+            self.tally(key).add(fact)
 
-    def _write(self, events: Sequence[Any]) -> None:
-        assert self._writer is not None
-        lines = []
-        for event in events:
-            key = _rollout_of(event)
-            if key is None:
-                continue
-            if key not in self._headed and (rollout := self._parts.get(key)) is not None:
-                lines.append(encode({"event": "rollout", "v": SCHEMA, "t": round(time.time(), 6), **rollout.describe()}))
-                self._headed.add(key)
-            lines.append(encode(as_record(event)))
-        dropped = self.recorder.dropped
-        if dropped > self._lost:
-            lines.append(encode({"event": "lost", "v": SCHEMA, "t": round(time.time(), 6), "count": dropped - self._lost}))
-            self._lost = dropped
-        if lines:
-            self._writer.write(lines)
-
-    def _observe(self, events: Sequence[Any]) -> None:
-        for event in events:
-            key = _rollout_of(event)
-            rollout = None if key is None else self._parts.get(key)
-            observer = None if rollout is None else rollout.observers.get(_HOOK_OF[type(event)])
-            if observer is not None:
-                observer(event)
+    def _observe(self, event: Any) -> None:
+        key = rollout_of(event)
+        rollout = None if key is None else self._parts.get(key)
+        observer = None if rollout is None else rollout.observers.get(_HOOK_OF[type(event)])
+        if observer is not None:
+            observer(event)
 
 
-def _rollout_of(event: Any) -> str | None:
-    """Key of the rollout that an event is about; None for what is no event of a rollout."""
-    if isinstance(event, RoutedEvent | ShadowedEvent):
-        return event.decision.rollout
-    if isinstance(event, RecordedEvent | TransitionedEvent):
-        return event.rollout
-    return None
+def _key_of(fact: Any) -> str | None:
+    return fact.rollout.key if fact.__class__ is Call else rollout_of(fact)
+
+
+def _about(rollout: Rollout) -> dict[str, Any]:
+    return {**rollout.describe(), "revision": rollout.state.revision}
 
 
 _default: Runtime | None = None
+_publishing = threading.Lock()
 
 
 def default_runtime() -> Runtime:
     """The runtime of every rollout that names none: built at the first use, from the environment."""
     global _default  # noqa: PLW0603 - the one global of the package
     if _default is None:
-        _default = Runtime.from_environment()
+        built = Runtime.from_environment()
+        # Two threads may both build one; both get the first, and the other is forgotten before anything starts in it.
+        with _publishing:
+            _default = built if _default is None else _default
     return _default

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from attrs import Factory, define
 
-from rollout_sdk.records import Decision, RecordedEvent, ShadowedEvent, TransitionedEvent
+from rollout_sdk.records import Decision, RecordedEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
 
-__all__ = ["Tally"]
+__all__ = ["Tally", "rollout_of"]
 
 
 @define
@@ -70,3 +70,12 @@ class Tally:
                 counts[variant] += number
         total = counts.total()
         return {variant: number / total for variant, number in counts.items()}
+
+
+def rollout_of(event: object) -> str | None:
+    """Key of the rollout that an event is about; None for what is no event of a rollout."""
+    if isinstance(event, RoutedEvent | ShadowedEvent):
+        return event.decision.rollout
+    if isinstance(event, RecordedEvent | TransitionedEvent):
+        return event.rollout
+    return None

@@ -2,6 +2,7 @@
 
 from rollout_sdk.journal.reader import Journal, read_journal
 from rollout_sdk.journal.schema import SCHEMA
+from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.journal.writer import JournalWriter
 
-__all__ = ["SCHEMA", "Journal", "JournalWriter", "read_journal"]
+__all__ = ["SCHEMA", "Journal", "JournalSink", "JournalWriter", "read_journal"]

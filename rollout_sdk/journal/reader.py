@@ -5,33 +5,21 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.journal.schema import SCHEMA
+from rollout_sdk.journal.schema import FIELDS, SCHEMA
 
 __all__ = ["Journal", "read_journal"]
 
-_REQUIRED: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "journal": {},
-    "lost": {"count": int},
-    "rollout": {"rollout": str, "control": str, "phase": str, "shares": dict, "strategy": str},
-    "decision": {
-        "rollout": str,
-        "id": str,
-        "strategy": str,
-        "phase": str,
-        "variant": str,
-        "served": str,
-        "reason": str,
-        "bucket": int,
-    },
-    "shadow": {"rollout": str, "id": str, "phase": str, "variant": str, "end": str},
-    "outcome": {"rollout": str, "metric": str, "value": (int, float)},
-    "transition": {"rollout": str, "action": str, "to_phase": str, "shares": dict},
-}
+
+def _refused(constant: str) -> float:
+    raise ValueError(f"{constant} is no number")
+
+
+_decoder = json.JSONDecoder(parse_constant=_refused)
 
 
 class Journal:
@@ -40,7 +28,8 @@ class Journal:
     Attributes:
         folder: Where the files are.
         lines: Lines read in the last pass over the records.
-        skipped: Lines passed over in that pass, by why: "damaged", "schema" (written by a newer version), "unknown event".
+        skipped: Lines passed over in that pass, by why: "damaged", "schema" (written by a newer version), "unknown event";
+            and "unreadable file", which counts files.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -61,36 +50,37 @@ class Journal:
     @property
     def files(self) -> list[Path]:
         """The files, in order of name."""
-        return sorted(self.folder.glob("events-*.jsonl"))
+        return sorted(path for path in self.folder.glob("events-*.jsonl") if path.is_file())
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The records of all files; starts the counts anew."""
         self.lines = 0
         self.skipped = Counter()
         for path in self.files:
-            with path.open("rb") as file:
-                for line in file:
-                    if line.isspace():
-                        continue
-                    self.lines += 1
-                    record = self._parse(line)
-                    if record is not None:
-                        yield record
+            try:
+                with path.open("rb") as file:
+                    yield from self._records(file)
+            except OSError:
+                self.skipped["unreadable file"] += 1
 
-    def _parse(self, line: bytes) -> dict[str, Any] | None:
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
-        why = _fault(record)
-        if why is None:
-            return record  # type: ignore[no-any-return]
-        self.skipped[why] += 1
-        return None
+    def _records(self, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+        for line in lines:
+            if line.isspace():
+                continue
+            self.lines += 1
+            try:
+                record = _decoder.decode(line.decode())
+            except (ValueError, RecursionError):
+                record = None
+            why = _fault(record)
+            if why is None:
+                yield record
+            else:
+                self.skipped[why] += 1
 
 
 def _fault(record: Any) -> str | None:
-    """Why a line is passed over, or None."""
+    """Why a line is passed over, or None; takes out fields that are null."""
     if not isinstance(record, dict) or not isinstance(record.get("v", SCHEMA), int):
         return "damaged"
     if record.get("v", SCHEMA) > SCHEMA:
@@ -98,12 +88,17 @@ def _fault(record: Any) -> str | None:
     event = record.get("event")
     if not isinstance(event, str):
         return "damaged"
-    required = _REQUIRED.get(event)
-    if required is None:
+    fields = FIELDS.get(event)
+    if fields is None:
         return "unknown event"
-    if all(isinstance(record.get(name), kind) and not isinstance(record.get(name), bool) for name, kind in required.items()):
-        return None
-    return "damaged"
+    for name, field in fields.items():
+        value = record.get(name)
+        if field.required if value is None else not field.holds(value):
+            return "damaged"
+        # Null is as good as left out; whoever reads must know one of the two only.
+        if value is None:
+            record.pop(name, None)
+    return None
 
 
 def read_journal(folder: str | os.PathLike[str]) -> Journal:

@@ -6,25 +6,32 @@ starts with a newline of its own.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from rollout_sdk._version import __version__
 from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.journal.schema import SCHEMA, encode
+from rollout_sdk.journal.schema import line
 
 __all__ = ["JournalWriter"]
 
 _ROTATE_AT_BYTES = 64 << 20
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class JournalWriter:
-    """Appends lines to a file of its own in a folder. Used by one thread."""
+    """Appends lines to a file of its own in a folder. Used by one thread.
+
+    Attributes:
+        folder: Where the files are.
+        kept: How many lines of the last `write` are whole in the file.
+    """
 
     def __init__(self, folder: str | os.PathLike[str], *, rotate_at_bytes: int = _ROTATE_AT_BYTES) -> None:
         """Make the folder when it is missing; the file is made with the first line.
@@ -32,10 +39,14 @@ class JournalWriter:
         Raises:
             ConfigurationError: The folder cannot be made, cannot be written, or anybody may write there.
         """
-        self.folder = Path(folder)
+        # Absolute: a service may change its directory between now and the first line.
+        self.folder = Path(folder).absolute()
+        self.kept = 0
         self._rotate_at = rotate_at_bytes
         self._file: int | None = None
+        self._identity = (0, 0)
         self._size = 0
+        self._is_new = True
         self._part = 0
         self._torn = False
         self._began = time.time_ns()
@@ -62,47 +73,77 @@ class JournalWriter:
                 "Take a folder of your own, or run: chmod o-w"
             )
 
-    def write(self, lines: Iterable[bytes]) -> None:
-        """Append whole lines with one write.
+    def begin(self) -> bool:
+        """Make ready for lines: open a file when there is none, when it is full, or when it is gone.
+
+        Returns:
+            Whether the file has no line yet, so that it must be told what the others know.
+
+        Raises:
+            OSError: None can be opened.
+        """
+        self.kept = 0
+        if self._file is not None and (self._size >= self._rotate_at or not self._is_there()):
+            self.close()
+        if self._file is None:
+            self._open()
+        return self._is_new
+
+    def write(self, lines: Sequence[bytes]) -> None:
+        """Append whole lines with one write; how many of them are in the file is in `kept`, also after an error.
 
         Raises:
             OSError: They could not be written, or not all: the file then goes on with a newline.
         """
-        data = b"".join([line + b"\n" for line in lines])
-        if self._file is None or self._size >= self._rotate_at:
-            self._open()
-        self._write(data)
+        header = [self._header()] if self.begin() else []
+        start = b"\n" if self._torn else b""
+        data = start + b"".join([each + b"\n" for each in (*header, *lines)])
+        written = 0
+        try:
+            while written < len(data):
+                self._torn = True
+                written += os.write(self._file, memoryview(data)[written:])  # type: ignore[arg-type]
+            self._torn = False
+        except OSError as error:
+            if error.errno == errno.EFBIG:
+                # The system lets no file grow further (ulimit -f): go on in another.
+                self._size = self._rotate_at
+            raise
+        finally:
+            self._size += written
+            whole = data.count(b"\n", len(start), written)
+            self.kept = max(0, whole - len(header))
+            self._is_new = self._is_new and whole == 0
 
     def _open(self) -> None:
-        self.close()
-        host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:64]
-        name = f"events-{host}-{os.getpid()}-{self._began:x}-{self._part}.jsonl"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._file = os.open(self.folder / name, flags, 0o600)
+        name = f"events-{_host()}-{os.getpid()}-{self._began:x}-{self._part}.jsonl"
+        # Counted first: a name that somebody else took is not tried again.
         self._part += 1
-        self._size = 0
-        self._torn = False
-        header = {
-            "event": "journal",
-            "v": SCHEMA,
-            "t": round(time.time(), 6),
-            "sdk": __version__,
-            "pid": os.getpid(),
-            "host": host,
-        }
-        self._write(encode(header) + b"\n")
+        try:
+            file = os.open(self.folder / name, _FLAGS, 0o600)
+        except FileNotFoundError:
+            # Somebody cleaned up.
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = os.open(self.folder / name, _FLAGS, 0o600)
+        status = os.fstat(file)
+        self._file, self._identity = file, (status.st_dev, status.st_ino)
+        self._size, self._is_new, self._torn = 0, True, False
 
-    def _write(self, data: bytes) -> None:
-        assert self._file is not None
-        if self._torn:
-            data = b"\n" + data
-        self._torn = True
-        view = memoryview(data)
-        while view:
-            written = os.write(self._file, view)
-            self._size += written
-            view = view[written:]
-        self._torn = False
+    def _is_mine(self) -> bool:
+        """Whether the descriptor still is our file: a process that makes itself a daemon closes all, and others take them."""
+        try:
+            status = os.fstat(self._file)  # type: ignore[arg-type]
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._identity
+
+    def _is_there(self) -> bool:
+        """Whether it is our file, and still has a name."""
+        return self._is_mine() and os.fstat(self._file).st_nlink > 0  # type: ignore[arg-type]
+
+    @staticmethod
+    def _header() -> bytes:
+        return line("journal", time.time(), sdk=__version__, pid=os.getpid(), host=_host())
 
     def renew(self) -> None:
         """In a forked child: leave the parent's file alone and open another with the next line."""
@@ -112,6 +153,10 @@ class JournalWriter:
 
     def close(self) -> None:
         """Close the file; the next line opens another."""
-        if self._file is not None:
+        if self._file is not None and self._is_mine():
             os.close(self._file)
-            self._file = None
+        self._file = None
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:64]

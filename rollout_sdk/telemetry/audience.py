@@ -6,6 +6,7 @@ import logging
 
 from opentelemetry import metrics, trace
 
+from rollout_sdk.plugins import Failed
 from rollout_sdk.telemetry.logs import would_log
 from rollout_sdk.telemetry.settings import Telemetry
 
@@ -13,7 +14,7 @@ __all__ = ["Audience"]
 
 
 class Audience:
-    """Whether somebody takes spans, and log events about single calls.
+    """Whether somebody takes spans, metrics, and log events about single calls.
 
     The recorder looks again at every tick, so that an application that sets its tracer provider or configures its logging
     after the first call is noticed within a second.
@@ -25,24 +26,30 @@ class Audience:
         debugging: Whether log events of level DEBUG could be seen.
     """
 
-    __slots__ = ("_settings", "awake", "debugging", "measuring", "tracing")
+    __slots__ = ("_failed", "_settings", "awake", "debugging", "measuring", "tracing")
 
-    def __init__(self, settings: Telemetry) -> None:
+    def __init__(self, settings: Telemetry, failed: Failed) -> None:
         """Nobody has looked yet."""
         self._settings = settings
+        self._failed = failed
         self.awake = False
         self.tracing = False
         self.measuring = False
         self.debugging = False
 
     def look(self) -> None:
-        """Look who listens now."""
-        settings = self._settings
-        provider = settings.tracer_provider or trace.get_tracer_provider()
-        silent = isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider)
-        self.tracing = settings.spans != "off" and not silent
-        self.debugging = settings.logs and would_log(logging.DEBUG)
-        meters = settings.meter_provider or metrics.get_meter_provider()
-        # The class of the placeholder for a provider to come is not public, but its name says what it is.
-        self.measuring = settings.metrics and "Proxy" not in type(meters).__name__
+        """Look who listens now; never raises, and what cannot be looked at does not listen."""
         self.awake = True
+        settings = self._settings
+        try:
+            self.debugging = settings.logs and would_log(logging.DEBUG)
+            # The global providers are loaded when asked for, by names in the environment that may be wrong.
+            tracers = trace.get_tracer_provider() if settings.tracer_provider is None else settings.tracer_provider
+            silent = isinstance(tracers, trace.ProxyTracerProvider | trace.NoOpTracerProvider)
+            self.tracing = settings.spans != "off" and not silent
+            meters = metrics.get_meter_provider() if settings.meter_provider is None else settings.meter_provider
+            # The class of the placeholder for a provider to come is not public, but its name says what it is.
+            silent = isinstance(meters, metrics.NoOpMeterProvider) or "Proxy" in type(meters).__name__
+            self.measuring = settings.metrics and not silent
+        except (Exception, SystemExit) as error:
+            self._failed("telemetry.audience", error)

@@ -5,99 +5,129 @@ request's own context variables and trace.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
 
+from rollout_sdk.plugins import Failed
 from rollout_sdk.recorder import Fault
 from rollout_sdk.records import RoutedEvent, ShadowedEvent, TransitionedEvent
+from rollout_sdk.telemetry import names
 from rollout_sdk.telemetry.logs import get_logger, would_log
 
 __all__ = ["LogEvents"]
 
 _ONCE_A_MINUTE_S = 60.0
+_SINKS = frozenset({"journal", "journal.line", "observers", "recorder", "recorder.event", "tally"})
 
 
 class LogEvents:
     """The recorder's sink that emits structlog events. Payloads, unit ids and exception messages are in none."""
 
-    def __init__(self) -> None:
-        """Nothing is suppressed yet."""
+    def __init__(self, describe: Callable[[str], Mapping[str, Any] | None], failed: Failed) -> None:
+        """Nothing is suppressed yet.
+
+        Args:
+            describe: What is known of a rollout, by its key.
+            failed: Told of an event that the application's logging does not take.
+        """
+        self._describe = describe
+        self._failed = failed
         self._last: dict[tuple[str, ...], float] = {}
         self._suppressed: dict[tuple[str, ...], int] = {}
 
-    def __call__(self, events: Iterable[Any]) -> None:
-        """Emit what these events are worth."""
-        for event in events:
-            if isinstance(event, RoutedEvent):
-                self._routed(event)
-            elif isinstance(event, ShadowedEvent):
-                self._shadowed(event)
-            elif isinstance(event, TransitionedEvent):
-                self._transitioned(event)
-            elif isinstance(event, Fault):
-                self._fault(event)
-
-    @staticmethod
-    def _in_context(event: RoutedEvent, emit: Callable[[], None]) -> None:
-        if event.context is None:
-            emit()
-        else:
-            event.context.run(emit)
+    def __call__(self, event: Any) -> None:
+        """Emit what an event is worth."""
+        if isinstance(event, RoutedEvent):
+            self._routed(event)
+        elif isinstance(event, ShadowedEvent):
+            self._shadowed(event)
+        elif isinstance(event, TransitionedEvent):
+            self._transitioned(event)
+        elif isinstance(event, Fault):
+            _fault(event)
 
     def _routed(self, event: RoutedEvent) -> None:
         decision = event.decision
+        about = {"rollout": decision.rollout, "decision_id": decision.id}
         if would_log(logging.DEBUG):
             self._in_context(
                 event,
-                lambda: get_logger().debug(
-                    "rollout.decision",
-                    rollout=decision.rollout,
-                    decision_id=decision.id,
-                    strategy=decision.strategy,
-                    variant=decision.variant,
-                    reason=decision.reason,
-                    bucket=decision.bucket,
-                    propensity=decision.propensity,
-                    phase=decision.phase,
-                ),
+                "debug",
+                "rollout.decision",
+                **about,
+                strategy=decision.strategy,
+                variant=decision.variant,
+                reason=decision.reason,
+                bucket=decision.bucket,
+                propensity=decision.propensity,
+                phase=decision.phase,
             )
         if event.served != decision.variant and not decision.blend:
             self._in_context(
                 event,
-                lambda: get_logger().warning(
-                    "rollout.fallback",
-                    rollout=decision.rollout,
-                    decision_id=decision.id,
-                    from_variant=decision.variant,
-                    to_variant=event.served,
-                    error_type=event.runs[0].error if event.runs else None,
-                ),
+                "warning",
+                "rollout.fallback",
+                **about,
+                from_variant=decision.variant,
+                to_variant=event.served,
+                error_type=event.runs[0].error if event.runs else None,
             )
+
+    def _in_context(self, event: RoutedEvent, level: str, name: str, **fields: Any) -> None:
+        """Emit in the caller's context; a failure is told here, so that it does not silence what comes after."""
+
+        def emit() -> None:
+            getattr(get_logger(), level)(name, **fields)
+
+        try:
+            emit() if event.context is None else event.context.run(emit)
+        except (Exception, SystemExit) as error:
+            self._failed("telemetry.logs", error)
 
     def _shadowed(self, event: ShadowedEvent) -> None:
         decision, comparison = event.decision, event.comparison
-        base = {"rollout": decision.rollout, "decision_id": decision.id, "variant": event.variant}
+        about = {"rollout": decision.rollout, "decision_id": decision.id, "variant": event.variant}
         if event.end == "ok":
             get_logger().debug(
                 "rollout.shadow.completed",
-                **base,
+                **about,
                 duration_s=event.duration_s,
                 match=None if comparison is None else comparison.match,
                 difference=None if comparison is None else comparison.difference,
             )
         elif event.end == "error":
-            get_logger().warning("rollout.shadow.failed", **base, error_type=event.error, duration_s=event.duration_s)
-        else:
-            reason = event.end.removeprefix("dropped_")
-            if (suppressed := self._once_a_minute("shadow", decision.rollout)) is not None:
-                get_logger().warning("rollout.shadow.dropped", **base, reason=reason, suppressed=suppressed)
+            suppressed = self._once_a_minute("error", decision.rollout, event.variant, event.error or "")
+            if suppressed is not None:
+                get_logger().warning(
+                    "rollout.shadow.failed",
+                    **about,
+                    error_type=event.error,
+                    duration_s=event.duration_s,
+                    suppressed=suppressed,
+                )
+        elif (suppressed := self._once_a_minute("dropped", decision.rollout)) is not None:
+            reason = names.drop_reason(event.end)
+            get_logger().warning("rollout.shadow.dropped", **about, reason=reason, suppressed=suppressed)
 
     def _transitioned(self, event: TransitionedEvent) -> None:
+        if event.action == "start":
+            about = self._describe(event.rollout) or {}
+            get_logger().info(
+                "rollout.configured",
+                rollout=event.rollout,
+                strategy=event.strategy,
+                control=about.get("control"),
+                variants=about.get("variants"),
+                weights=dict(event.shares),
+                phase=event.to_phase,
+                status=event.status,
+            )
+            return
         logger = get_logger()
         log = logger.warning if event.action == "abort" else logger.info
         log(
-            "rollout.configured" if event.action == "start" else "rollout.transition",
+            "rollout.transition",
             rollout=event.rollout,
             strategy=event.strategy,
             action=event.action,
@@ -108,13 +138,6 @@ class LogEvents:
             weights=dict(event.shares),
         )
 
-    def _fault(self, event: Fault) -> None:
-        if (suppressed := self._once_a_minute("fault", event.what, event.error)) is None:
-            return
-        name = "rollout.strategy.failed" if event.what.endswith(".rollout_route") else "rollout.recorder.failed"
-        name = name if "." in event.what and not event.what.startswith(("engine", "telemetry")) else "rollout.internal_error"
-        get_logger().error(name, what=event.what, error_type=event.error, suppressed=suppressed)
-
     def _once_a_minute(self, *kind: str) -> int | None:
         """How many of this kind were passed over since the last, or None when this one must be, too."""
         now = monotonic()
@@ -124,3 +147,19 @@ class LogEvents:
             return None
         self._last[kind] = now
         return self._suppressed.pop(kind, 0)
+
+
+def _fault(fault: Fault) -> None:
+    """A collaborator's fault; how often it comes here is the runtime's to limit."""
+    logger, fields = get_logger(), {"error_type": fault.error, "count": fault.count}
+    name, _, hook = fault.what.rpartition(".")
+    if fault.what.startswith("telemetry."):
+        logger.debug("rollout.telemetry.failed", what=fault.what, **fields)
+    elif fault.what in _SINKS:
+        logger.error("rollout.recorder.failed", sink=fault.what, **fields)
+    elif hook == "rollout_route" or fault.what == "strategy":
+        logger.error("rollout.strategy.failed", strategy=name or None, served="control", **fields)
+    elif hook.startswith("rollout_"):
+        logger.error("rollout.plugin.failed", plugin=name, hook=hook, **fields)
+    else:
+        logger.error("rollout.internal_error", what=fault.what, **fields)

@@ -1,9 +1,15 @@
-"""Metrics: counts that the recorder keeps anyway are observed when a reader asks, so that a call pays nothing for them."""
+"""Metrics: counts that the recorder keeps anyway are observed when a reader asks, so that a call pays nothing for them.
+
+An SDK keeps the first instrument of a name, and forgets the callbacks of any other: so the runtimes that share a meter
+provider are observed by the same callbacks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -13,6 +19,8 @@ from rollout_sdk.tally import Tally
 from rollout_sdk.telemetry import names
 
 if TYPE_CHECKING:
+    from opentelemetry.metrics import Histogram, MeterProvider
+
     from rollout_sdk.telemetry.settings import Telemetry
 
 __all__ = ["Metrics", "Observed"]
@@ -22,46 +30,53 @@ _MOST_KNOWN = 10_000
 Observed = Callable[[], Iterable[tuple[str, str, Tally, Mapping[str, float]]]]
 """Gives (key, strategy, tally, current shares) of every rollout of a runtime."""
 
+_Source: TypeAlias = "weakref.ref[Metrics]"
+
+_sources: weakref.WeakKeyDictionary[MeterProvider, list[_Source]] = weakref.WeakKeyDictionary()
+"""The runtimes that are observed by each provider's instruments."""
+
 
 class Metrics:
-    """The instruments of a runtime."""
+    """The metrics of a runtime."""
 
     def __init__(self, settings: Telemetry, observed: Observed) -> None:
-        """Create the instruments on the application's meter provider, which may be set later."""
+        """Create no instrument yet: the application may set its meter provider later."""
+        self._settings = settings
         self._observed = observed
         self._known: dict[tuple[str, str, str, str | None], dict[str, str]] = {}
-        meter = metrics.get_meter(names.SCOPE, __version__, settings.meter_provider, names.SCHEMA_URL)
+        self._duration: Histogram | None = None
+
+    def calls(self, calls: Sequence[Any]) -> None:
+        """Record the durations of the runs of these calls; there is a meter provider by now."""
+        duration = self._begin() if self._duration is None else self._duration
+        for call in calls:
+            for variant, duration_s, error, _ in call.runs:
+                duration.record(duration_s, self._attributes(call.rollout, variant, error))
+
+    def _begin(self) -> Histogram:
+        """Create the instruments, or join the runtimes that share them."""
+        provider = self._settings.meter_provider
+        provider = metrics.get_meter_provider() if provider is None else provider
+        sources = _sources.setdefault(provider, [])
+        sources.append(weakref.ref(self))
+        meter = metrics.get_meter(names.SCOPE, __version__, provider, names.SCHEMA_URL)
+        for name, unit, description, observe in (
+            (names.DECISIONS, "{decision}", "Routing decisions.", Metrics.decisions),
+            (names.FALLBACKS, "{fallback}", "Calls answered by the control because a candidate failed.", Metrics.fallbacks),
+            (names.COMPARISONS, "{comparison}", "Comparisons of a shadow's output with the control's.", Metrics.comparisons),
+            (names.SHADOW_DROPPED, "{run}", "Shadow runs that did not finish.", Metrics.dropped),
+            (names.TRANSITIONS, "{transition}", "Starts, and changes of phase or status.", Metrics.transitions),
+        ):
+            meter.create_observable_counter(name, [_of_all(sources, observe)], unit, description)
+        weights = _of_all(sources, Metrics.weights)
+        meter.create_observable_gauge(names.WEIGHT, [weights], "1", "Configured share of a variant.")
         self._duration = meter.create_histogram(
             names.CALL_DURATION,
             unit="s",
             description="Duration of one run of a variant on the caller's path.",
             explicit_bucket_boundaries_advisory=list(names.DURATION_BUCKETS),
         )
-        for name, unit, description, observe in (
-            (names.DECISIONS, "{decision}", "Routing decisions.", self._decisions),
-            (
-                names.FALLBACKS,
-                "{fallback}",
-                "Calls answered by the control because a candidate failed.",
-                self._fallbacks,
-            ),
-            (
-                names.COMPARISONS,
-                "{comparison}",
-                "Comparisons of a shadow's output with the control's.",
-                self._comparisons,
-            ),
-            (names.SHADOW_DROPPED, "{run}", "Shadow runs that did not finish.", self._dropped),
-            (names.TRANSITIONS, "{transition}", "Changes of phase or status.", self._transitions),
-        ):
-            meter.create_observable_counter(name, [observe], unit, description)
-        meter.create_observable_gauge(names.WEIGHT, [self._weights], "1", "Configured share of a variant.")
-
-    def calls(self, calls: Iterable[Any]) -> None:
-        """Record the durations of the runs of these calls."""
-        for call in calls:
-            for variant, duration_s, error, _ in call.runs:
-                self._duration.record(duration_s, self._attributes(call.rollout, variant, error))
+        return self._duration
 
     def _attributes(self, rollout: Any, variant: str, error: str | None) -> Mapping[str, str]:
         known = (rollout.key, rollout.strategy_name, variant, error)
@@ -80,7 +95,8 @@ class Metrics:
                 self._known[known] = attributes
         return attributes
 
-    def _decisions(self, _: CallbackOptions) -> Iterable[Observation]:
+    def decisions(self) -> Iterable[Observation]:
+        """Decisions so far."""
         for key, strategy, tally, _shares in self._observed():
             counts: dict[tuple[str, str], int] = {}
             for (_phase, variant, reason, _excluded), number in list(tally.decisions.items()):
@@ -88,14 +104,18 @@ class Metrics:
                 counts[group] = counts.get(group, 0) + number
             for (variant, reason), number in counts.items():
                 attributes = {names.KEY: key, names.STRATEGY: strategy, names.VARIANT: variant, names.REASON: reason}
+                if reason == "error":
+                    attributes[names.ERROR_TYPE] = "general"
                 yield Observation(number, attributes)
 
-    def _fallbacks(self, _: CallbackOptions) -> Iterable[Observation]:
+    def fallbacks(self) -> Iterable[Observation]:
+        """Fallbacks so far."""
         for key, _strategy, tally, _shares in self._observed():
             for (variant, error), number in list(tally.fallbacks.items()):
                 yield Observation(number, {names.KEY: key, names.VARIANT: variant, names.ERROR_TYPE: error})
 
-    def _comparisons(self, _: CallbackOptions) -> Iterable[Observation]:
+    def comparisons(self) -> Iterable[Observation]:
+        """Comparisons so far."""
         for key, _strategy, tally, _shares in self._observed():
             for (variant, comparator, match), number in list(tally.comparisons.items()):
                 attributes: dict[str, str | bool] = {
@@ -106,20 +126,39 @@ class Metrics:
                 }
                 yield Observation(number, attributes)
 
-    def _dropped(self, _: CallbackOptions) -> Iterable[Observation]:
+    def dropped(self) -> Iterable[Observation]:
+        """Shadows that did not finish, so far."""
         for key, _strategy, tally, _shares in self._observed():
+            counts: dict[tuple[str, str], int] = {}
             for (variant, end), number in list(tally.shadows.items()):
                 if end not in ("ok", "error"):
-                    reason = end.removeprefix("dropped_")
-                    yield Observation(number, {names.KEY: key, names.VARIANT: variant, names.DROP_REASON: reason})
+                    group = variant, names.drop_reason(end)
+                    counts[group] = counts.get(group, 0) + number
+            for (variant, reason), number in counts.items():
+                yield Observation(number, {names.KEY: key, names.VARIANT: variant, names.DROP_REASON: reason})
 
-    def _transitions(self, _: CallbackOptions) -> Iterable[Observation]:
+    def transitions(self) -> Iterable[Observation]:
+        """Starts and changes so far."""
         for key, _strategy, tally, _shares in self._observed():
             for action, number in list(tally.transitions.items()):
-                attributes = {names.KEY: key, names.TRANSITION_ACTION: action, names.TRANSITION_REASON: "manual"}
+                reason = names.transition_reason(action)
+                attributes = {names.KEY: key, names.TRANSITION_ACTION: action, names.TRANSITION_REASON: reason}
                 yield Observation(number, attributes)
 
-    def _weights(self, _: CallbackOptions) -> Iterable[Observation]:
+    def weights(self) -> Iterable[Observation]:
+        """Configured shares now."""
         for key, _strategy, _tally, shares in self._observed():
             for variant, share in shares.items():
                 yield Observation(share, {names.KEY: key, names.VARIANT: variant})
+
+
+def _of_all(
+    sources: list[_Source], observe: Callable[[Metrics], Iterable[Observation]]
+) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    """A callback that observes every runtime that is still there."""
+
+    def callback(_: CallbackOptions) -> Iterable[Observation]:
+        living = [source for reference in list(sources) if (source := reference()) is not None]
+        return chain.from_iterable(map(observe, living))
+
+    return callback

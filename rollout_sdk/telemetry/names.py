@@ -31,6 +31,7 @@ FALLBACK_VARIANT: Final = "rollout.fallback.variant"
 FALLBACK_EVENT: Final = "rollout.fallback"
 BATCH_SIZE: Final = "rollout.batch.size"
 BATCH_VARIANTS: Final = "rollout.batch.variants"
+MIXED: Final = "mixed"
 INTERLEAVE_VARIANTS: Final = "rollout.interleave.variants"
 INTERLEAVE_CONTRIBUTIONS: Final = "rollout.interleave.contributions"
 INTERLEAVE_SIZE: Final = "rollout.interleave.size"
@@ -73,6 +74,20 @@ FLAG_REASONS: Final = {
 """Our reasons in the words of the convention; a strategy's own word is a matched rule."""
 
 
+DROP_REASONS: Final = {"dropped_full": "queue_full", "dropped_closed": "shutdown", "abandoned": "shutdown"}
+"""Ends of shadows in the words of the contract; the others are called as they are."""
+
+
 def flag_reason(reason: str) -> str:
     """A decision's reason in the words of the feature-flag convention."""
     return FLAG_REASONS.get(reason, "targeting_match")
+
+
+def drop_reason(end: str) -> str:
+    """Why a shadow did not finish, for a metric or log event, by how it ended."""
+    return DROP_REASONS.get(end) or end.removeprefix("dropped_")
+
+
+def transition_reason(action: str) -> str:
+    """Why a rollout changed, as one of few words."""
+    return "configured" if action == "start" else "manual"

@@ -20,7 +20,8 @@ class Telemetry:
     Unit ids and payloads are in no signal.
 
     Attributes:
-        spans: "all": `route`, `invoke` and `shadow` spans. "route": only one span for each call. "off": none.
+        spans: "all": `route`, `invoke`, `shadow` and `transition` spans. "route": `invoke` is folded into `route`, for very hot
+            functions. "off": none.
         metrics: Whether metrics are emitted.
         logs: Whether structlog events are emitted.
         exception_messages: Whether the `exception` event of a span has the message and stack trace; they may hold payload.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from contextvars import Context as ContextVars
 from contextvars import Token
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -77,15 +78,18 @@ class Spans:
             if span is INVALID_SPAN:
                 return None
             call.span_context = set_span_in_context(span)
-            if span.is_recording():
-                self._describe(span, call)
         except (Exception, SystemExit) as error:
             self.failed("telemetry.spans", error)
             return None
+        # A span that has begun is ended, even when it could not be described.
+        self._describe(span, call)
         return span
 
+    @_guarded
     def _describe(self, span: Span, call: Any) -> None:
         """What is worth computing only when somebody will see it."""
+        if not span.is_recording():
+            return
         decision = call.full_decision()
         span.set_attributes(
             {names.DECISION_ID: decision.id, names.BUCKET: decision.bucket, names.PROPENSITY: decision.propensity}
@@ -101,11 +105,18 @@ class Spans:
         span.add_event(names.EVALUATION_EVENT, evaluation)
 
     @_guarded
+    def enter(self, context: ContextVars, span_context: Context) -> None:
+        """Make a call's span current in a copy of its caller's context."""
+        context.run(attach, span_context)
+
+    @_guarded
     def describe_batch(self, call: Any, variants: Mapping[str, int]) -> None:
         """What a batch's `route` span says more: how many rows each variant got."""
         call.span.set_attributes(
             {names.BATCH_SIZE: sum(variants.values()), names.BATCH_VARIANTS: [f"{k}={v}" for k, v in variants.items()]}
         )
+        if len(variants) > 1:
+            call.span.set_attribute(names.VARIANT, names.MIXED)
 
     @_guarded
     def start_invoke(self, call: Any, step: Any) -> None:
@@ -150,10 +161,10 @@ class Spans:
                 span.set_status(Status(StatusCode.ERROR))
                 if not self._all:
                     self._note_error(span, result.error)
-            if call.served != decision.variant and not decision.blend:
-                span.set_attribute(names.FALLBACK_VARIANT, call.served)
-                error = call.runs[0][2] if call.runs else None
-                span.add_event(names.FALLBACK_EVENT, {names.FALLBACK_VARIANT: call.served, names.ERROR_TYPE: error or "_OTHER"})
+            if not decision.blend and (failure := _fallen_back_from(call)) is not None:
+                control = call.rollout.control
+                span.set_attribute(names.FALLBACK_VARIANT, control)
+                span.add_event(names.FALLBACK_EVENT, {names.FALLBACK_VARIANT: control, names.ERROR_TYPE: failure})
             if call.merged is not None:
                 teams = call.merged.teams
                 span.set_attribute(names.INTERLEAVE_VARIANTS, list(decision.blend))
@@ -165,8 +176,6 @@ class Spans:
     @_guarded
     def start_shadow(self, run: Any) -> Token[Context] | None:
         """The span of a shadow, the root of its own trace, made current; returns what `leave` needs."""
-        if not self._all:
-            return None
         call, rollout = run.call, run.rollout
         origin = None if call.span is None else call.span.get_span_context()
         if origin is None or not origin.is_valid:
@@ -221,26 +230,26 @@ class Spans:
         if not self._on:
             return
         trigger = trace.get_current_span().get_span_context()
+        attributes = {
+            names.KEY: event.rollout,
+            names.STRATEGY: event.strategy,
+            names.PHASE: event.to_phase,
+            names.TRANSITION_ACTION: event.action,
+            names.TRANSITION_REASON: names.transition_reason(event.action),
+        }
+        if event.from_phase is not None:
+            attributes[names.PHASE_PREVIOUS] = event.from_phase
         span = self._tracer.start_span(
             f"transition {event.rollout}",
             context=Context(),
             links=[Link(trigger, {names.LINK_TYPE: "triggered_by"})] if trigger.is_valid else None,
-            attributes={
-                names.KEY: event.rollout,
-                names.STRATEGY: event.strategy,
-                names.PHASE: event.to_phase,
-                names.PHASE_PREVIOUS: event.from_phase or "",
-                names.TRANSITION_ACTION: event.action,
-                names.TRANSITION_REASON: "manual",
-            },
+            attributes=attributes,
         )
         try:
             for variant, share in event.shares.items():
-                weights: dict[str, str | float] = {
-                    names.VARIANT: variant,
-                    names.WEIGHT: share,
-                    names.WEIGHT_PREVIOUS: shares_before.get(variant, 0.0),
-                }
+                weights: dict[str, str | float] = {names.VARIANT: variant, names.WEIGHT: share}
+                if event.from_phase is not None:
+                    weights[names.WEIGHT_PREVIOUS] = shares_before.get(variant, 0.0)
                 span.add_event(names.WEIGHT_EVENT, weights)
         finally:
             span.end()
@@ -253,6 +262,15 @@ class Spans:
             span.record_exception(error)
         else:
             span.add_event("exception", {"exception.type": kind})
+
+
+def _fallen_back_from(call: Any) -> str | None:
+    """The error type of the candidate in whose place the control answered, for all rows of a batch or some; None if none."""
+    control, runs = call.rollout.control, call.runs
+    for index, (variant, _, error, _) in enumerate(runs):
+        if error is not None and variant != control and any(later[0] == control for later in runs[index + 1 :]):
+            return str(error)
+    return "_OTHER" if call.served == control != call.decision.variant and not call.runs else None
 
 
 def _function_name(function: Callable[..., Any]) -> str:

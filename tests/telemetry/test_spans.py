@@ -187,17 +187,55 @@ def test_a_batch_says_how_many_rows_each_variant_had(traced):
     )  # fmt: skip
 
 
+def transitions(traced):
+    traced.runtime.flush()
+    spans = [span for span in traced.exporter.get_finished_spans() if span.name == "transition model"]
+    return {span.attributes["rollout.transition.action"]: span for span in spans}
+
+
+TRANSITION = {
+    "feature_flag.key", "rollout.strategy.name", "rollout.phase.name", "rollout.transition.action", "rollout.transition.reason",
+}  # fmt: skip
+
+
 def test_a_transition_is_a_span_with_the_weights_before_and_after(traced):
     canary = model(traced, lambda x: x, lambda x: x, Canary(["10%", "50%"]))
     with traced.tracer.start_as_current_span("operator") as operator:
         canary.rollout.promote(actor="ann")
-    span = traced.spans()["transition model"]
-    assert (None, operator.get_span_context().span_id) == (span.parent, span.links[0].context.span_id)
-    assert ("promote", "0:10%", "1:50%") == tuple(
-        span.attributes[name] for name in ("rollout.transition.action", "rollout.phase.previous", "rollout.phase.name")
+    span = transitions(traced)["promote"]
+    (link,) = span.links
+    assert (None, operator.get_span_context().span_id) == (span.parent, link.context.span_id)
+    assert {"rollout.link.type": "triggered_by"} == dict(link.attributes)
+    assert TRANSITION | {"rollout.phase.previous"} == set(span.attributes)
+    assert ("manual", "0:10%", "1:50%") == tuple(
+        span.attributes[name] for name in ("rollout.transition.reason", "rollout.phase.previous", "rollout.phase.name")
     )
-    weights = {e.attributes["feature_flag.result.variant"]: e.attributes["rollout.variant.weight"] for e in span.events}
-    assert {"control": 0.5, "candidate": 0.5} == weights
+    weights = {
+        event.attributes["feature_flag.result.variant"]: tuple(
+            event.attributes[f"rollout.variant.weight{which}"] for which in (".previous", "")
+        )
+        for event in span.events
+    }
+    assert {"control": (0.9, 0.5), "candidate": (0.1, 0.5)} == weights
+
+
+def test_the_start_of_a_rollout_is_a_transition_from_nothing_told_once(traced):
+    canary = model(traced, lambda x: x, lambda x: x, Canary(["10%", "50%"]))
+    canary("u")
+    canary("v")
+    span = transitions(traced)["start"]
+    assert TRANSITION == set(span.attributes)
+    assert ("configured", "0:10%", None, 0) == (
+        span.attributes["rollout.transition.reason"], span.attributes["rollout.phase.name"], span.parent, len(span.links),
+    )  # fmt: skip
+    assert {"control": 0.9, "candidate": 0.1} == {
+        event.attributes["feature_flag.result.variant"]: event.attributes["rollout.variant.weight"] for event in span.events
+    }
+    assert 1 == sum(span.name == "transition model" for span in traced.exporter.get_finished_spans())
+    assert {"start": 1} == {
+        point.attributes["rollout.transition.action"]: point.value
+        for point in traced.metrics()["rollout.transitions"].data.data_points
+    }
 
 
 @pytest.mark.parametrize("kind", ["generator", "async generator"])
@@ -237,7 +275,7 @@ def test_a_stream_makes_its_span_current_only_while_it_advances(kind, traced):
     assert Counter(seen) == {invokes[0]: 3, invokes[1]: 1}
 
 
-@pytest.mark.parametrize(("spans", "expected"), [("route", {"route model"}), ("off", set())])
+@pytest.mark.parametrize(("spans", "expected"), [("route", {"route model", "transition model"}), ("off", set())])
 def test_spans_can_be_fewer(spans, expected, watch):
     traced = Traced(watch, spans=spans)
     model(traced, lambda x: x, fail)("u")

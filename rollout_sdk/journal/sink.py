@@ -1,0 +1,91 @@
+"""The recorder's sink that keeps the journal: events become lines, and a file says what its lines are about."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from rollout_sdk.journal.schema import as_line, line
+from rollout_sdk.journal.writer import JournalWriter
+from rollout_sdk.plugins import Failed
+from rollout_sdk.tally import rollout_of
+
+__all__ = ["JournalSink"]
+
+
+class JournalSink:
+    """Writes events, each rollout's own line before its first, and how many facts are missing. Used by one thread."""
+
+    def __init__(self, writer: JournalWriter, *, describe: Callable[[str], Mapping[str, Any] | None], failed: Failed) -> None:
+        """Write nothing yet.
+
+        Args:
+            writer: Where lines go.
+            describe: The fields of a rollout's own line, by its key; None for a rollout that is not known here.
+            failed: Told of an event that cannot be written.
+        """
+        self._writer = writer
+        self._describe = describe
+        self._failed = failed
+        self._headed: set[str] = set()
+        self._unwritten = 0
+        self._told = 0
+
+    def __call__(self, events: Iterable[Any], dropped: int) -> None:
+        """Write what is an event of a rollout; `dropped` is how many facts never came here, so far.
+
+        Raises:
+            OSError: Not all could be written. What is missing is counted, and told as soon as writing succeeds again.
+        """
+        lines = [(key, text) for event in events if (key := rollout_of(event)) is not None and (text := self._line(event))]
+        if not lines and self._missing(dropped) <= 0:
+            return
+        data: list[bytes] = []
+        is_event: list[bool] = []
+        headed = set()
+        try:
+            if self._writer.begin():
+                self._headed.clear()
+            for key, text in lines:
+                if key not in self._headed and key not in headed and (about := self._describe(key)) is not None:
+                    headed.add(key)
+                    data.append(line("rollout", time.time(), **about))
+                    is_event.append(False)
+                data.append(text)
+                is_event.append(True)
+            if (missing := self._missing(dropped)) > 0:
+                data.append(line("lost", time.time(), count=missing))
+            self._writer.write(data)
+        except BaseException:
+            self._unwritten += len(lines) - sum(is_event[: self._writer.kept])
+            raise
+        self._headed |= headed
+        self._told += max(0, missing)
+
+    def _missing(self, dropped: int) -> int:
+        """Facts that are neither written nor told to be missing."""
+        return dropped + self._unwritten - self._told
+
+    def _line(self, event: object) -> bytes | None:
+        try:
+            return as_line(event)
+        # One event that cannot be written must not take the others with it.
+        except Exception as error:
+            self._unwritten += 1
+            self._failed("journal.line", error)
+            return None
+
+    def begin_again(self, key: str) -> None:
+        """A rollout is described anew: its own line is due again."""
+        self._headed.discard(key)
+
+    def renew(self) -> None:
+        """In a forked child: another file, and nothing missing."""
+        self._writer.renew()
+        self._headed = set()
+        self._unwritten = self._told = 0
+
+    def close(self) -> None:
+        """Close the file."""
+        self._writer.close()

@@ -1,0 +1,174 @@
+"""The schema: what is written is what is documented, and what is documented is what a reader accepts."""
+
+import json
+import math
+import re
+import time
+
+import numpy
+import pytest
+from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rollout_sdk import ABTest, Canary, Comparison, Interleave, Runtime, Shadow, ShadowLimits, rollout
+from rollout_sdk.journal import read_journal, schema
+from rollout_sdk.journal.reader import _fault
+from rollout_sdk.journal.schema import FIELDS, as_line, line
+from rollout_sdk.records import Decision, RecordedEvent, RoutedEvent, Run, ShadowedEvent, TransitionedEvent
+
+
+def documented():
+    rows = re.findall(r"^\| `(\w+)` +\|[^|]*\|([^|]*)\|$", schema.__doc__, re.MULTILINE)
+    return {event: ["t", *re.findall(r"`(\w+)`", fields)] for event, fields in rows}
+
+
+def test_the_table_is_what_a_reader_holds_lines_against():
+    assert {event: list(fields) for event, fields in FIELDS.items()} == documented()
+
+
+def everything(runtime):
+    """Every kind of event, and every field of it, at least once."""
+
+    def fail(u):
+        raise ValueError("payload")
+
+    def stream(u):
+        yield from (1, 2)
+
+    rank = rollout(candidate=lambda u: [2, 1], strategy=Interleave(), unit="u", key="rank", runtime=runtime)(lambda u: [1, 2])
+    routed = rank.rollout.route("u")
+    rank.rollout.record("click", 1, decision_id=routed.decision.id, item=2)
+    rank.rollout.record("purchase", 9.5, unit="u")
+    ramp = rollout(candidate=lambda u: 2, strategy=Canary(["50%"], shadow=1.0), unit="u", key="ramp", runtime=runtime)(
+        lambda u: 1
+    )
+    for number in range(20):
+        ramp(f"u{number}")
+    ramp.rollout.promote(actor="ann", reason="good")
+    streamed = rollout(candidate=stream, strategy=Shadow(1.0), unit="u", key="stream", runtime=runtime)(stream)
+    opened = streamed("u")
+    next(opened)
+    opened.close()
+    failing = rollout(candidate=fail, strategy=Shadow(1.0), unit="u", key="failing", holdout=0.5, runtime=runtime)(fail)
+    for number in range(20):
+        with pytest.raises(ValueError, match="payload"):
+            failing(number)
+    runtime.flush()
+
+
+def test_every_field_of_every_event_is_written_by_some_run_and_no_other(tmp_path):
+    class Far:
+        def rollout_compare(self, control, candidate):
+            return Comparison(match=False, difference=0.5, reason="value", name="far") if control != [1, 2] else None
+
+    runtime = Runtime(journal=tmp_path, plugins=[Far()], shadows=ShadowLimits(cpu_share=1.0))
+    everything(runtime)
+    runtime.close()
+    seen = {event: set() for event in FIELDS}
+    for record in read_journal(tmp_path):
+        seen[record["event"]] |= set(record)
+    # Written only when the queue overflowed, see test_sink.
+    seen["lost"] |= set(json.loads(line("lost", time.time(), count=1)))
+    # A call that is not analysed has no shadows, unless its flow breaks off.
+    seen["shadow"].add("excluded")
+    assert {event: {"event", "v", *fields} for event, fields in FIELDS.items()} == seen
+
+
+names = st.text(min_size=1, max_size=20)
+numbers = st.floats(width=64)
+finite = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e12, max_value=1e12)
+seconds = st.floats(min_value=0, max_value=1e6)
+decisions = st.builds(
+    Decision,
+    variant=names, reason=names, propensity=st.one_of(numbers, finite.map(numpy.float32)), shadows=st.lists(names).map(tuple),
+    blend=st.lists(names).map(tuple), id=names, rollout=names, strategy=names, phase=names, share=st.none() | numbers,
+    bucket=st.integers(0, 511), time_s=st.floats(min_value=0, max_value=4e9),
+)  # fmt: skip
+runs = st.builds(Run, variant=names, duration_s=seconds, error=st.none() | names, first_item_s=st.none() | seconds)
+hashes = st.from_regex(r"[0-9a-f]{16}", fullmatch=True)
+teams = st.lists(st.tuples(hashes, st.none() | names), max_size=5)
+routed = st.builds(
+    lambda shown, **fields: RoutedEvent(items=tuple(i for i, _ in shown), teams=tuple(t for _, t in shown), **fields),
+    teams, decision=decisions, served=names, runs=st.lists(runs, max_size=3).map(tuple), error=st.none() | names,
+    unit=st.none() | hashes, closed_early=st.booleans(), excluded=st.booleans(),
+)  # fmt: skip
+comparisons = st.builds(
+    Comparison, match=st.sampled_from([True, False, numpy.bool_(True), numpy.bool_(False)]),
+    difference=st.none() | numbers | finite.map(numpy.float32), reason=st.none() | names, name=names,
+)  # fmt: skip
+shadowed = st.builds(
+    ShadowedEvent, decision=decisions, variant=names, end=st.sampled_from(["ok", "error", "dropped_full"]),
+    duration_s=st.none() | numbers, wait_s=st.none() | numbers, error=st.none() | names,
+    comparison=st.none() | comparisons, unit=st.none() | hashes, excluded=st.booleans(),
+)  # fmt: skip
+recorded = st.builds(
+    RecordedEvent, rollout=names, metric=names, value=finite, time_s=seconds, decision_id=st.none() | names,
+    phase=st.none() | names, variant=st.none() | names, bucket=st.none() | st.integers(0, 511), unit=st.none() | hashes,
+    item=st.none() | hashes,
+)  # fmt: skip
+transitioned = st.builds(
+    TransitionedEvent, rollout=names, strategy=names, action=st.sampled_from(["start", "promote", "abort"]), status=names,
+    revision=st.integers(0, 99), from_phase=st.none() | names, to_phase=names,
+    shares=st.dictionaries(names, st.floats(0, 1), min_size=1, max_size=3), actor=st.text(), reason=st.text(), time_s=seconds,
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.one_of(routed, shadowed, recorded, transitioned))
+def test_whatever_an_event_holds_its_line_is_one_of_ascii_that_a_strict_reader_takes(event):
+    raw = as_line(event)
+    assert (True, False) == (raw.isascii(), b"\n" in raw)
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    assert None is _fault(json.loads(raw, parse_constant=refuse))
+
+
+@settings(deadline=None)
+@given(routed)
+def test_a_decision_comes_back_as_it_was(event):
+    record, decision = json.loads(as_line(event)), event.decision
+    same = ("variant", "reason", "id", "rollout", "strategy", "phase", "bucket")
+    assert {name: getattr(decision, name) for name in same} == {name: record[name] for name in same}
+    assert (event.served, event.error, event.unit) == (record["served"], record.get("error"), record.get("unit"))
+    lists = {"shadows": decision.shadows, "blend": decision.blend, "items": event.items, "teams": event.teams}
+    assert lists == {name: tuple(record.get(name, ())) for name in lists}
+    flags = {"closed_early": event.closed_early, "excluded": event.excluded}
+    assert flags == {name: record.get(name, False) for name in flags}
+    share = decision.share is not None and math.isfinite(decision.share)
+    assert (decision.share if share else None) == record.get("share")
+    expected = [[run.variant, run.duration_s, run.error, run.first_item_s] for run in event.runs]
+    assert expected == [
+        [variant, pytest.approx(s, abs=1e-9), error, first if first is None else pytest.approx(first, abs=1e-9)]
+        for variant, s, error, first in record.get("runs", [])
+    ]
+    assert decision.time_s == pytest.approx(record["t"], abs=1e-6)
+
+
+def test_a_mismatch_and_a_zero_are_written_and_what_is_empty_is_not():
+    decision = Decision("control", id="d", rollout="r", phase="p")
+    record = json.loads(as_line(ShadowedEvent(decision, "v", "ok", duration_s=0.0, comparison=Comparison(match=False))))
+    assert (0, 0.0, 0) == (record["match"], record["duration_s"], record["bucket"])
+    assert {"wait_s", "error", "difference", "unit", "excluded"}.isdisjoint(record)
+
+
+@pytest.mark.parametrize("event", [object(), None, {"event": "decision"}])
+def test_what_is_no_event_has_no_line(event):
+    with pytest.raises(TypeError, match="is no event"):
+        as_line(event)
+
+
+def test_a_decision_has_its_fields_in_the_order_of_the_table(watch, tmp_path):
+    runtime = watch(journal=tmp_path)
+    rollout(candidate=lambda u: 2, strategy=ABTest(0.5), unit="u", key="m", runtime=runtime)(lambda u: 1)("u")
+    runtime.flush()
+    (record,) = [record for record in read_journal(tmp_path) if record["event"] == "decision"]
+    assert ["event", "v", "t", *[name for name in FIELDS["decision"] if name in record and name != "t"]] == list(record)
+
+
+def test_a_field_that_is_added_later_is_no_damage():
+    decision = Decision("control", id="d", rollout="r", strategy="s", phase="p")
+    record = json.loads(as_line(RoutedEvent(evolve(decision), "control", ())))
+    assert None is _fault({**record, "new": {"deep": [1]}})

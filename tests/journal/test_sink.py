@@ -1,0 +1,175 @@
+"""The journal's sink: what lines are about is said first, and what is missing is said as soon as it can be."""
+
+import errno
+import os
+
+import pytest
+from attrs import evolve
+
+from rollout_sdk import ABTest, Canary, Runtime, rollout
+from rollout_sdk.journal import JournalSink, JournalWriter, read_journal
+from rollout_sdk.records import Decision, RecordedEvent, RoutedEvent, TransitionedEvent
+
+EVENT = RoutedEvent(Decision("control", id="d", rollout="r", strategy="s", phase="p"), "control", ())
+ABOUT = {"rollout": "r", "strategy": "s", "control": "control", "phase": "p", "shares": {"control": 1.0}}
+
+
+@pytest.fixture
+def faults():
+    return []
+
+
+@pytest.fixture
+def sink(tmp_path, faults):
+    sink = JournalSink(
+        JournalWriter(tmp_path, rotate_at_bytes=2000), describe={"r": ABOUT}.get, failed=lambda *fault: faults.append(fault)
+    )
+    yield sink
+    sink.close()
+
+
+def events(folder):
+    return [record["event"] for record in read_journal(folder)]
+
+
+def counts(folder):
+    return [record["count"] for record in read_journal(folder) if record["event"] == "lost"]
+
+
+def fail(*_):
+    raise OSError(errno.ENOSPC, "no space")
+
+
+def test_a_rollout_is_described_before_its_first_line_and_once(sink, tmp_path):
+    sink([EVENT, EVENT], 0)
+    sink([EVENT], 0)
+    assert ["journal", "rollout", "decision", "decision", "decision"] == events(tmp_path)
+
+
+def test_a_rollout_that_is_not_known_here_has_no_line_of_its_own(sink, tmp_path):
+    sink([RecordedEvent("elsewhere", "click", 1.0, 2.0, decision_id="x")], 0)
+    assert ["journal", "outcome"] == events(tmp_path)
+
+
+def test_every_file_describes_its_rollouts(sink, tmp_path):
+    for _ in range(50):
+        sink([EVENT], 0)
+    for path in read_journal(tmp_path).files:
+        firsts = [line.split(b'"')[3] for line in path.read_bytes().splitlines()[:3]]
+        assert [b"journal", b"rollout", b"decision"] == firsts
+
+
+def test_a_description_that_could_not_be_written_is_written_later(sink, tmp_path, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", fail)
+    with pytest.raises(OSError, match="no space"):
+        sink([EVENT], 0)
+    monkeypatch.setattr(os, "write", write)
+    sink([EVENT], 0)
+    assert ["journal", "rollout", "decision", "lost"] == events(tmp_path)
+
+
+def test_a_rollout_that_is_described_anew_is_so_in_the_journal(sink, tmp_path):
+    sink([EVENT], 0)
+    sink.begin_again("r")
+    sink([EVENT], 0)
+    assert ["journal", "rollout", "decision", "rollout", "decision"] == events(tmp_path)
+
+
+def test_an_event_that_cannot_be_written_takes_no_other_with_it_and_is_missing(sink, tmp_path, faults):
+    broken = evolve(EVENT, decision=evolve(EVENT.decision, reason=object()))
+    sink([EVENT, broken, EVENT], 0)
+    assert ["journal", "rollout", "decision", "decision", "lost"] == events(tmp_path)
+    assert ([1], ["journal.line"]) == (counts(tmp_path), [what for what, _ in faults])
+
+
+def test_what_never_came_here_is_missing(sink, tmp_path):
+    sink([EVENT], 5)
+    sink([EVENT], 5)
+    sink([EVENT], 7)
+    assert [5, 2] == counts(tmp_path)
+
+
+def test_what_could_not_be_written_is_told_when_writing_goes_on_even_if_nothing_else_happens(sink, tmp_path, monkeypatch):
+    sink([EVENT], 0)
+    write = os.write
+    monkeypatch.setattr(os, "write", fail)
+    for _ in range(3):
+        with pytest.raises(OSError, match="no space"):
+            sink([EVENT, EVENT], 1)
+    monkeypatch.setattr(os, "write", write)
+    sink([], 1)
+    sink([], 1)
+    assert [7] == counts(tmp_path)
+
+
+def test_where_no_file_can_be_opened_all_is_missing(tmp_path, faults, monkeypatch):
+    sink = JournalSink(JournalWriter(tmp_path), describe={}.get, failed=lambda *fault: faults.append(fault))
+    opened = os.open
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(OSError, match="no space"):
+        sink([EVENT, EVENT], 0)
+    monkeypatch.setattr(os, "open", opened)
+    sink([EVENT], 0)
+    sink.close()
+    assert ([2], 1) == (counts(tmp_path), events(tmp_path).count("decision"))
+
+
+def test_nothing_to_say_makes_no_file(sink, tmp_path):
+    sink([], 0)
+    sink([object()], 0)
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_start_is_the_line_about_the_rollout_as_it_began(tmp_path):
+    runtime = Runtime(journal=tmp_path)
+    model = rollout(candidate=lambda: 2, strategy=Canary(["10%", "50%"]), key="m", runtime=runtime)(lambda: 1)
+    model.rollout.promote()
+    model()
+    runtime.close()
+    records = [record for record in read_journal(tmp_path) if record["event"] in ("rollout", "transition")]
+    assert [
+        ("rollout", "0:10%", {"control": 0.9, "candidate": 0.1}),
+        ("transition", None, {"control": 0.5, "candidate": 0.5}),
+    ] == [(record["event"], record.get("phase"), record["shares"]) for record in records]
+
+
+def test_a_transition_that_only_the_controller_knows_is_a_line(sink, tmp_path):
+    start = TransitionedEvent("r", "s", "start", "running", 3, "1:5%", "3:10%", {"control": 0.9, "v": 0.1}, "", "anew", 1.0)
+    sink([start], 0)
+    assert ["journal", "rollout", "transition"] == events(tmp_path)
+
+
+def test_an_overflow_is_told_in_the_journal(tmp_path, run_python):
+    result = run_python("""
+        from rollout_sdk import ABTest, Runtime, rollout
+        runtime = Runtime(journal="journal")
+        model = rollout(candidate=lambda x: x, strategy=ABTest(0.5), key="m", runtime=runtime)(lambda x: x)
+        import sys
+        sys.setswitchinterval(5)
+        for number in range(15_000):
+            model(number)
+        sys.setswitchinterval(0.005)
+        runtime.flush()
+        runtime.close()
+        print(runtime.recorder.dropped)
+    """)
+    assert "" == result.stderr
+    dropped = int(result.stdout)
+    folder = tmp_path / "journal"
+    assert (dropped, 15_000 - dropped) == (sum(counts(folder)), events(folder).count("decision"))
+    assert dropped > 0
+
+
+def test_outcomes_and_decisions_of_one_run_have_one_file(tmp_path):
+    runtime = Runtime(journal=tmp_path)
+    model = rollout(candidate=lambda u: 2, strategy=ABTest(0.5), unit="u", key="m", runtime=runtime)(lambda u: 1)
+    for number in range(100):
+        routed = model.rollout.route(number)
+        model.rollout.record("click", 1.0, decision_id=routed.decision.id)
+    runtime.close()
+    assert (100, 100, 1) == (
+        events(tmp_path).count("decision"),
+        events(tmp_path).count("outcome"),
+        len(list(tmp_path.iterdir())),
+    )

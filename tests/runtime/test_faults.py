@@ -1,0 +1,220 @@
+"""What fails beside a call: it is counted exactly, told now and then, and harms nobody."""
+
+import asyncio
+import os
+import threading
+
+import pytest
+
+import rollout_sdk.runtime
+from rollout_sdk import (
+    ABTest,
+    ConfigurationError,
+    Decision,
+    PluginError,
+    Runtime,
+    UnknownStrategyError,
+    default_runtime,
+    rollout,
+)
+from rollout_sdk.recorder import Fault
+
+
+def decorate(runtime, strategy=ABTest(0.5), **options):
+    return rollout(candidate=lambda x: x, strategy=strategy, key="m", runtime=runtime, **options)(lambda x: x)
+
+
+class Failing:
+    name = "failing"
+
+    def __init__(self, error):
+        self.error = error
+
+    def rollout_routed(self, event):
+        raise self.error
+
+
+def test_faults_are_counted_one_by_one_and_told_once_a_minute(runtime, monkeypatch):
+    told = []
+    put = runtime.recorder.put
+    monkeypatch.setattr(runtime.recorder, "put", lambda fact: told.append(fact) if isinstance(fact, Fault) else put(fact))
+    for _ in range(1000):
+        runtime.failed("x", ValueError())
+    runtime.failed("x", KeyError())
+    assert {("x", "ValueError"): 1000, ("x", "KeyError"): 1} == runtime.faults
+    assert [Fault("x", "ValueError", 1), Fault("x", "KeyError", 1)] == told
+    monkeypatch.setattr(rollout_sdk.runtime, "_TELL_A_FAULT_EVERY_S", 0.0)
+    runtime.failed("x", ValueError())
+    assert Fault("x", "ValueError", 1001) == told[-1]
+
+
+def test_faults_are_counted_exactly_under_threads(runtime):
+    threads = [threading.Thread(target=lambda: [runtime.failed("x", ValueError()) for _ in range(5000)]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {("x", "ValueError"): 40_000} == runtime.faults
+
+
+def test_exception_classes_that_are_made_at_run_time_are_remembered_up_to_a_bound(runtime):
+    for number in range(3000):
+        runtime.failed("x", type(f"Error{number}", (Exception,), {})())
+    assert 1001 >= len(runtime.faults)
+    assert (3000, 2000) == (sum(runtime.faults.values()), runtime.faults["x", "_OTHER"])
+
+
+def test_what_fails_on_every_call_does_not_crowd_out_the_calls(watch):
+    """10,000 facts fit into the queue: with a fault beside each call, half of the calls would be lost."""
+
+    class Bad:
+        def rollout_route(self, request):
+            return Decision("nobody")
+
+    runtime = watch()
+    model = decorate(runtime, Bad())
+    for number in range(3000):
+        model(number)
+    assert (3000, 3000) == (len(runtime.routed()), runtime.faults["strategy", "TypeError"])
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit])
+def test_whatever_an_observer_raises_the_next_event_is_observed(error, watch):
+    runtime = watch()
+    model = decorate(runtime, plugins=[Failing(error)])
+    for number in range(3):
+        model(number)
+    runtime.flush()
+    assert 3 == sum(runtime.faults.values())
+    assert 3 == sum(runtime.tally("m").decisions.values())
+
+
+def test_an_observer_may_ask_for_the_status_and_nobody_waits_for_anybody(watch):
+    seen = []
+
+    class Asking:
+        def rollout_routed(self, event):
+            seen.append(model.rollout.status().calls)
+            runtime.flush(60.0)
+
+    runtime = watch()
+    model = decorate(runtime, ABTest(0.0), plugins=[Asking()])
+    for number in range(3):
+        model(number)
+    assert runtime.flush(2.0)
+    assert [{"control": 3}] * 3 == seen
+
+
+def test_one_fact_that_cannot_be_counted_takes_no_other_with_it(runtime):
+    class Odd:
+        def rollout_route(self, request):
+            return Decision("control", reason=["unhashable"]) if request.arguments["x"] == 1 else Decision("control")
+
+    model = decorate(runtime, Odd())
+    for number in range(3):
+        assert number == model(number)
+    runtime.flush()
+    assert 2 == sum(number for (_, _, reason, _), number in runtime.tally("m").decisions.items() if reason == "split")
+
+
+def test_a_telemetry_that_cannot_be_looked_up_is_as_good_as_none(run_python):
+    result = run_python(
+        """
+        from rollout_sdk import ABTest, Telemetry, Runtime, rollout
+        import rollout_sdk.telemetry.audience as audience
+        from opentelemetry import trace
+
+        def broken():
+            raise RuntimeError("no such provider")
+
+        trace.get_tracer_provider, kept = broken, trace.get_tracer_provider
+        runtime = Runtime(telemetry=Telemetry(tracer_provider=trace.NoOpTracerProvider(), metrics=False))
+        object.__setattr__(runtime.telemetry, "tracer_provider", None)
+        model = rollout(candidate=lambda x: x, strategy=ABTest(1.0), key="m", runtime=runtime)(lambda x: -x)
+        print([model(n) for n in range(3)], runtime.faults)
+        runtime.flush()
+        print(sum(runtime.tally("m").decisions.values()))
+        """
+    )
+    assert ("[0, 1, 2] {('telemetry.audience', 'RuntimeError'): 1}\n3\n", "") == (result.stdout, result.stderr)
+
+
+def test_closing_while_the_sink_stands_still_leaves_its_file_open(tmp_path):
+    """Its number would be given to the next file that anybody opens, and our lines would follow."""
+    release = threading.Event()
+
+    class Stuck:
+        def rollout_routed(self, event):
+            release.wait(10)
+
+    runtime = Runtime(journal=tmp_path, plugins=[Stuck()])
+    decorate(runtime)(1)
+    while not list(tmp_path.iterdir()):
+        pass
+    runtime.close(0.1)
+    assert os.fstat(runtime._journal._writer._file)
+    release.set()
+    runtime.close(5.0)
+    assert None is runtime._journal._writer._file
+
+
+def test_a_journal_folder_that_is_lost_is_no_callers_concern(tmp_path):
+    runtime = Runtime(journal=tmp_path / "journal")
+    model = decorate(runtime)
+    model(1)
+    runtime.flush()
+    for path in (tmp_path / "journal").iterdir():
+        path.unlink()
+    (tmp_path / "journal").rmdir()
+    (tmp_path / "journal").write_text("in the way")
+    assert [1, 2] == [model(1), model(2)]
+    runtime.close()
+    assert {("journal", "NotADirectoryError")} == set(runtime.faults)
+
+
+@pytest.mark.parametrize(
+    ("plugins", "error"),
+    [("ab", ConfigurationError), (["nobody"], UnknownStrategyError), ([object()], PluginError), ([Failing], PluginError)],
+)
+def test_plugins_that_cannot_work_are_refused_when_the_runtime_is_made(plugins, error):
+    with pytest.raises(error):
+        Runtime(plugins=plugins)
+
+
+def test_the_default_runtime_is_one_for_all_threads_and_built_at_its_first_use(monkeypatch):
+    monkeypatch.setattr(rollout_sdk.runtime, "_default", None)
+    gate = threading.Barrier(8)
+    found = []
+
+    def ask():
+        gate.wait()
+        found.append(default_runtime())
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 1 == len({id(runtime) for runtime in found})
+    assert found[0] is default_runtime()
+
+
+def test_a_default_runtime_that_cannot_be_built_is_an_error_at_the_decoration(run_python):
+    result = run_python(
+        """
+        from rollout_sdk import ABTest, ConfigurationError, rollout
+        try:
+            rollout(candidate=lambda: 1, strategy=ABTest(0.5), key="m")(lambda: 1)
+        except ConfigurationError as error:
+            print(error)
+        """,
+        ROLLOUT_JOURNAL="/proc/nowhere",
+    )
+    assert result.stdout.startswith("The journal folder '/proc/nowhere' cannot be used")
+
+
+def test_two_runtimes_keep_apart(watch):
+    one, other = watch(), watch()
+    decorate(one)(1)
+    assert (1, 0) == (len(one.routed()), len(other.routed()))
+    assert (1, 0) == tuple(sum(runtime.tally("m").decisions.values()) for runtime in (one, other))
