@@ -27,7 +27,7 @@ __all__ = [
 
 R = TypeVar("R")
 
-EXCLUDED_REASONS = frozenset({"override", "holdout", "layer", "no_unit", "disabled", "aborted", "nested", "error"})
+EXCLUDED_REASONS = frozenset({"override", "holdout", "layer", "no_unit", "one_shot", "disabled", "aborted", "nested", "error"})
 """Reasons that are not the strategy's own randomisation; such calls are recorded and never analysed."""
 
 ShadowEnd = Literal[

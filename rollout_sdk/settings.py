@@ -161,6 +161,7 @@ class Settings:
             holdout=self.holdout,  # type: ignore[arg-type]
             override=_ByUnit(self.override) if isinstance(self.override, Mapping) else self.override,
             route=self.hooks.first("rollout_route"),
+            runs_twice=self.on_error == "control",
             failed=self.runtime.failed,
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from typing import Any, Literal
 
 from attrs import define, field
@@ -36,6 +36,11 @@ Override = Mapping[Any, str] | Callable[..., str | None] | None
 
 _MOST_KNOWN = 256
 
+# What a candidate has read, no control can read again: such a call is the control's.
+_READ_ONCE = (Iterator, AsyncIterator, Coroutine)
+# Looked up first, because asking an abstract class costs more.
+_REREADABLE = frozenset({str, int, float, bool, bytes, list, tuple, dict, set, type(None)})
+
 
 def fresh_random() -> float:
     """A random number in [0, 1), of our own generator."""
@@ -62,6 +67,7 @@ class Describe:
         holdout: Share of the units that always get the control and are not analysed.
         override: Variants that are fixed.
         route: `rollout_route`, resolved and guarded.
+        runs_twice: Whether the control runs on the same arguments when a candidate failed.
         failed: Told of every fault of a collaborator.
     """
 
@@ -75,6 +81,7 @@ class Describe:
     holdout: float
     override: Override
     route: Callable[[RouteRequest], Decision | None]
+    runs_twice: bool
     failed: Failed
     _candidates: frozenset[str] = field(init=False)
     _has_rules: bool = field(init=False)
@@ -116,15 +123,21 @@ class Describe:
             point = layer.position(point)
         call.phase, call.digest, call.point = state.phase, digest, point
         call.has_unit = raw is not None
+        chosen: Decision | None = None
         # Looked at here, so that a rollout without such rules does not pay for a call.
         if self._has_rules or raw is None or outside or in_shadow.get() or state.status == "aborted":
-            ruled = self._ruled(call, unit, state, outside=outside)
-            if ruled is not None:
-                call.decision = ruled
-                return
-        decision = self.route(call)
-        known = decision is not None and self._known.get(id(decision)) is decision
-        call.decision = decision if known else self._checked(decision)  # type: ignore[assignment]
+            chosen = self._ruled(call, unit, state, outside=outside)
+        if chosen is None:
+            decision = self.route(call)
+            known = decision is not None and self._known.get(id(decision)) is decision
+            chosen = decision if known else self._checked(decision)
+        assert chosen is not None
+        # Both arms alike: to leave out the candidate's calls only would compare different inputs. A blend copies, and sees.
+        if self.runs_twice and not chosen.blend and (chosen.reason == "split" or chosen.variant != self.control):
+            for value in (*call.args, *call.kwargs.values()) if call.kwargs else call.args:
+                if value.__class__ not in _REREADABLE and isinstance(value, _READ_ONCE):
+                    chosen = self.fixed("one_shot")
+        call.decision = chosen
 
     def _ruled(self, call: Call, unit: Any, state: RolloutState, *, outside: bool) -> Decision | None:
         """The decision of what outranks the strategy, or None."""

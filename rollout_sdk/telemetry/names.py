@@ -69,6 +69,7 @@ FLAG_REASONS: Final = {
     "disabled": "disabled",
     "aborted": "disabled",
     "nested": "static",
+    "one_shot": "default",
     "error": "error",
 }
 """Our reasons in the words of the convention; a strategy's own word is a matched rule."""

@@ -282,3 +282,22 @@ def test_a_signal_handler_may_call_what_it_interrupts(runtime):
     runtime.flush(30.0)
     status = model.rollout.status()
     assert calls + len(handled) == sum(status.calls.values()) + status.lost
+
+
+def reads_and_fails(stream):
+    next(stream)
+    raise ValueError
+
+
+@pytest.mark.parametrize(
+    "options", [{"strategy": ABTest(0.5)}, {"strategy": ABTest(1.0)}, {"override": lambda stream: "candidate"}]
+)
+def test_an_input_that_can_be_read_once_is_the_controls_in_every_arm(options, runtime):
+    model = both(lambda stream: list(stream), reads_and_fails, runtime, **options)
+    assert [[1, 2, 3]] * 20 == [model(iter([1, 2, 3])) for _ in range(10)] + [model(stream=iter([1, 2, 3])) for _ in range(10)]
+    assert {("control", "one_shot", True)} == {(e.decision.variant, e.decision.reason, e.excluded) for e in runtime.routed()}
+
+
+def test_an_input_that_can_be_read_once_may_be_the_candidates_when_nothing_runs_twice(runtime):
+    model = both(lambda stream: list(stream), lambda stream: sum(stream), runtime, on_error="raise")
+    assert 6 == model(iter([1, 2, 3]))
