@@ -182,7 +182,7 @@ class Subject:
 def ours(name: str, strategy: Any, control: Any = bare, other: Any = candidate, **options: Any) -> Subject:
     """A decorated function, with a runtime of its own."""
     runtime = Runtime(**{option: options.pop(option) for option in ("journal", "telemetry") if option in options})
-    call = rollout(candidate=other, strategy=strategy, unit="user_id", key="bench", runtime=runtime)(control)
+    call = rollout(candidate=other, strategy=strategy, effects="read", unit="user_id", key="bench", runtime=runtime)(control)
     return Subject(name, call, runtime=runtime, **options)
 
 

@@ -56,7 +56,7 @@ def serve(seconds: float, control_name: str, candidate_s: float, journal: str) -
         return x
 
     runtime = Runtime(journal=journal)
-    decorated = rollout(candidate=candidate, strategy=Shadow(1.0), key="load", runtime=runtime)(control)
+    decorated = rollout(candidate=candidate, strategy=Shadow(1.0), effects="read", key="load", runtime=runtime)(control)
     times: dict[str, list[list[float]]] = {"shadowed": [], "quiet": []}
     for function in (control, control, decorated):
         function(0)

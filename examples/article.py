@@ -27,7 +27,7 @@ def main(folder: str) -> str:
     runtime = Runtime(journal=folder, shadows=ShadowLimits(max_jobs=1000, cpu_share=1.0))
     for strategy in (ABTest(0.5), Canary(["5%", "20%", "50%"]), Shadow(1.0)):
 
-        @rollout(candidate=new_score, strategy=strategy, unit="user", key=strategy.name, control_name="legacy", runtime=runtime)
+        @rollout(candidate=new_score, strategy=strategy, effects="read", unit="user", key=strategy.name, runtime=runtime)
         def score(user: str) -> float:
             return rng.uniform(0, 0.35)
 
@@ -38,9 +38,7 @@ def main(folder: str) -> str:
                 routed = score.rollout.route(user)
                 score.rollout.record("converted", rng.random() < routed.value, decision_id=routed.decision.id)
 
-    @rollout(
-        candidate=new_ranking, strategy=Interleave(), unit="user", key="interleave", control_name="legacy", runtime=runtime
-    )
+    @rollout(candidate=new_ranking, strategy=Interleave(), unit="user", key="interleave", runtime=runtime)
     def rank(user: str) -> list[str]:
         return sorted(ITEMS, key=lambda item: -(item in LIKED) - rng.random() / 0.35)
 

@@ -33,6 +33,7 @@ def sentiment(reviews: Sequence[Review], candidate: Trained, runtime: Runtime) -
         decorate = rollout(
             candidate=trained,
             strategy=strategy,
+            effects="read",
             unit="user",
             key=f"reviews.{strategy.name}",
             control_name="vader",

@@ -27,6 +27,7 @@ from rollout_sdk.exceptions import (
 )
 from rollout_sdk.hookspecs import hookimpl
 from rollout_sdk.records import (
+    BreakerEvent,
     Comparison,
     Decision,
     Merged,
@@ -44,6 +45,7 @@ from rollout_sdk.telemetry import Telemetry
 
 __all__ = [
     "ABTest",
+    "BreakerEvent",
     "Canary",
     "Comparison",
     "ConfigurationError",

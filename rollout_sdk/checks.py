@@ -19,6 +19,7 @@ __all__ = [
     "check_batch",
     "check_candidate",
     "check_choice",
+    "check_effects",
     "check_holdout",
     "check_isolate",
     "check_layer",
@@ -111,6 +112,25 @@ def check_passthrough(key: str, passthrough: object) -> None:
         f"passthrough={passthrough!r:.60} of {key!r} is no tuple of exception classes. "
         "It names the exceptions of a candidate that the caller gets. Write passthrough=(KeyError,)."
     )
+
+
+def check_effects(key: str, effects: str, on_error: str, *, shadows: bool, blends: bool) -> None:
+    """What a strategy runs beside the answer has no effects, and what has effects runs once."""
+    if shadows and effects != "read":
+        raise ConfigurationError(
+            f"{key!r} would be shadowed, and its effects are {effects!r}. A shadow runs for nobody: whatever it writes, sends "
+            "or charges would happen twice. When no variant changes anything, say effects='read'; guard writes with shadow_guard."
+        )
+    if effects == "write" and blends:
+        raise ConfigurationError(
+            f"{key!r} would be blended, and its effects are 'write'. A blend runs every variant for one answer. "
+            "Use another strategy, or take the writes out of the variants."
+        )
+    if effects == "write" and on_error == "control":
+        raise ConfigurationError(
+            f"{key!r} has effects='write' and on_error='control'. When a candidate fails, the control would run after it, and "
+            "write again. Say on_error='raise'."
+        )
 
 
 def _check_one_argument(key: str, option: str, name: str, signature: Signature | None) -> None:

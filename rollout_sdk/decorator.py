@@ -13,7 +13,7 @@ from rollout_sdk.engine.describe import Override
 from rollout_sdk.engine.snapshot import Isolate
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.runtime import Runtime, default_runtime
-from rollout_sdk.settings import MissingUnit, OnError, Settings
+from rollout_sdk.settings import Effects, MissingUnit, OnError, Settings
 
 __all__ = ["Decorated", "DecoratedMethod", "rollout"]
 
@@ -90,6 +90,7 @@ def rollout(
     layer: Layer | None = None,
     on_error: OnError = "control",
     passthrough: tuple[type[BaseException], ...] = (),
+    effects: Effects = "unknown",
     isolate: Isolate = "auto",
     plugins: Sequence[object] = (),
     runtime: Runtime | None = None,
@@ -119,6 +120,8 @@ def rollout(
         on_error: When a candidate raises, the "control" answers (the failure stays the candidate's), or the caller gets the
             exception ("raise": for functions that must not run twice).
         passthrough: Exceptions of a candidate that are an answer: the caller gets them, and no control runs.
+        effects: What running a variant does to the world: "read" (nothing: only then may a candidate be shadowed), "write", or
+            "unknown". What writes must not run twice for one call: it needs on_error="raise", and is not blended.
         isolate: How the arguments of shadows, and of the candidates of a blend, are copied: "auto", "none",
             "deepcopy" or a copying function.
         plugins: Observers and comparators for this rollout: instances, or names of installed plugins.
@@ -169,6 +172,7 @@ def rollout(
             layer=layer,
             on_error=on_error,
             passthrough=passthrough,
+            effects=effects,
             isolate=isolate,
             plugins=plugins,
             runtime=default_runtime() if runtime is None else runtime,

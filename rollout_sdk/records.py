@@ -12,6 +12,7 @@ from attrs import field, frozen
 
 __all__ = [
     "EXCLUDED_REASONS",
+    "BreakerEvent",
     "Comparison",
     "Decision",
     "Merged",
@@ -23,6 +24,7 @@ __all__ = [
     "ShadowedEvent",
     "TransitionAction",
     "TransitionedEvent",
+    "Withheld",
 ]
 
 R = TypeVar("R")
@@ -42,8 +44,13 @@ ShadowEnd = Literal[
     "dropped_snapshot",
     "dropped_start",
     "dropped_closed",
+    "dropped_open",
+    "dropped_aborted",
 ]
 """How a submitted shadow run ended: every one ends in exactly one of these."""
+
+Withheld = Literal["breaker_open", "aborted", "disabled"]
+"""Why an assigned variant was not run: its circuit breaker was open, or the operator was faster than the call."""
 
 TransitionAction = Literal["start", "promote", "set_share", "pause", "resume", "abort"]
 
@@ -168,6 +175,7 @@ class RoutedEvent:
         closed_early: The caller closed the stream, or was cancelled, before the end.
         control: Name of the control.
         excluded: Whether the call must not be analysed: its reason is not the strategy's own, or a blend failed.
+        withheld: Why the assigned variant was not run at all; None when it was.
         context: The caller's context variables, when something that reads them listens.
     """
 
@@ -181,6 +189,7 @@ class RoutedEvent:
     closed_early: bool = False
     control: str = "control"
     excluded: bool = False
+    withheld: Withheld | None = None
     context: Any = field(default=None, eq=False, repr=False)
 
 
@@ -238,6 +247,29 @@ class RecordedEvent:
     bucket: int | None = None
     unit: str | None = None
     item: str | None = None
+
+
+@frozen
+class BreakerEvent:
+    """A candidate's circuit breaker opened or closed in this process.
+
+    Attributes:
+        rollout: Key of the rollout.
+        variant: Name of the candidate.
+        action: "open" (it is not run for a while), or "close" (its probe succeeded: it runs again).
+        failures: Failed runs among the last ones.
+        runs: How many runs those were.
+        cooldown_s: Seconds until one run may probe whether it works again; 0 when it closed.
+        time_s: When, in seconds since 1970.
+    """
+
+    rollout: str
+    variant: str
+    action: Literal["open", "close"]
+    failures: int
+    runs: int
+    cooldown_s: float
+    time_s: float
 
 
 @frozen

@@ -22,11 +22,13 @@ from rollout_sdk.identity import check_name
 from rollout_sdk.plugins import PluginSet, make_strategy, strategy_name
 from rollout_sdk.records import Comparison
 from rollout_sdk.runtime import Runtime
+from rollout_sdk.strategies.interleave import INTERLEAVED
 
-__all__ = ["MissingUnit", "OnError", "Settings"]
+__all__ = ["Effects", "MissingUnit", "OnError", "Settings"]
 
 MissingUnit = Literal["control", "random", "raise"]
 OnError = Literal["control", "raise"]
+Effects = Literal["unknown", "read", "write"]
 
 _OBSERVING = ("rollout_routed", "rollout_shadowed", "rollout_recorded", "rollout_transitioned")
 _DESCRIBED = (
@@ -40,6 +42,7 @@ _DESCRIBED = (
     "layer",
     "on_error",
     "passthrough",
+    "effects",
     "isolate",
     "plugins",
 )
@@ -94,6 +97,7 @@ class Settings:
     layer: Layer | None
     on_error: OnError
     passthrough: tuple[type[BaseException], ...]
+    effects: Effects
     isolate: Isolate
     plugins: Sequence[object]
     runtime: Runtime
@@ -116,6 +120,7 @@ class Settings:
             checks.check_candidate(self.key, self.kind, self.signature, name, candidate)
         checks.check_choice(self.key, "missing_unit", self.missing_unit, MissingUnit)
         checks.check_choice(self.key, "on_error", self.on_error, OnError)
+        checks.check_choice(self.key, "effects", self.effects, Effects)
         checks.check_isolate(self.key, self.isolate)
         checks.check_passthrough(self.key, self.passthrough)
         checks.check_unit(self.key, self.unit, self.signature)
@@ -137,6 +142,13 @@ class Settings:
             self.control_name,
             tuple(self.candidates),
             batch=self.batch is not None,
+        )
+        checks.check_effects(
+            self.key,
+            self.effects,
+            self.on_error,
+            shadows=bool(getattr(self.strategy, "shadows", False)),
+            blends=INTERLEAVED in self.phases[0].shares,
         )
         self.described = self._described()
 
@@ -161,6 +173,7 @@ class Settings:
             holdout=self.holdout,  # type: ignore[arg-type]
             override=_ByUnit(self.override) if isinstance(self.override, Mapping) else self.override,
             route=self.hooks.first("rollout_route"),
+            effects=self.effects,
             runs_twice=self.on_error == "control",
             failed=self.runtime.failed,
         )

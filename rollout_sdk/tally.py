@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from attrs import Factory, define
 
-from rollout_sdk.records import Decision, RecordedEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
+from rollout_sdk.records import BreakerEvent, Decision, RecordedEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
 
 __all__ = ["Tally", "rollout_of"]
 
@@ -76,6 +76,6 @@ def rollout_of(event: object) -> str | None:
     """Key of the rollout that an event is about; None for what is no event of a rollout."""
     if isinstance(event, RoutedEvent | ShadowedEvent):
         return event.decision.rollout
-    if isinstance(event, RecordedEvent | TransitionedEvent):
+    if isinstance(event, RecordedEvent | TransitionedEvent | BreakerEvent):
         return event.rollout
     return None

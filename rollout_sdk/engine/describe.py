@@ -11,7 +11,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from typing import Any, Literal
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from rollout_sdk.assignment import (
     INTERVAL,
@@ -67,6 +67,7 @@ class Describe:
         holdout: Share of the units that always get the control and are not analysed.
         override: Variants that are fixed.
         route: `rollout_route`, resolved and guarded.
+        effects: What running a variant does to the world, as declared.
         runs_twice: Whether the control runs on the same arguments when a candidate failed.
         failed: Told of every fault of a collaborator.
     """
@@ -81,6 +82,7 @@ class Describe:
     holdout: float
     override: Override
     route: Callable[[RouteRequest], Decision | None]
+    effects: Literal["unknown", "read", "write"]
     runs_twice: bool
     failed: Failed
     _candidates: frozenset[str] = field(init=False)
@@ -194,7 +196,11 @@ class Describe:
             and set(decision.shadows) <= self._candidates
             and set(decision.blend) <= set(self.functions)
             and 0 < decision.propensity <= 1
+            and not (decision.blend and self.effects == "write")
         ):
+            if decision.shadows and self.effects != "read":
+                self.failed("effects", PermissionError(f"{self.key!r} is not declared effects='read'"))
+                return evolve(decision, shadows=())
             if len(self._known) < _MOST_KNOWN:
                 self._known[id(decision)] = decision
             return decision

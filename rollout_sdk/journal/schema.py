@@ -4,9 +4,10 @@
 |--------------|----------------------------------------|---------------------------------------------------------------------------|
 | `journal`    | file                                   | `sdk`, `pid`, `host`                                                      |
 | `rollout`    | rollout and file                       | `rollout`, `strategy`, `control`, `variants`, `phase`, `status`, `revision`, `shares` |
-| `decision`   | call (or row of a batch)               | `rollout`, `id`, `strategy`, `phase`, `variant`, `served`, `reason`, `propensity`, `share`, `bucket`, `unit`, `runs` (each [variant, seconds, error type, seconds to first item]), `error`, `shadows`, `blend`, `items`, `teams`, `closed_early`, `excluded` |
+| `decision`   | call (or row of a batch)               | `rollout`, `id`, `strategy`, `phase`, `variant`, `served`, `reason`, `propensity`, `share`, `bucket`, `unit`, `runs` (each [variant, seconds, error type, seconds to first item]), `error`, `shadows`, `blend`, `items`, `teams`, `closed_early`, `excluded`, `withheld` |
 | `shadow`     | submitted shadow run                   | `rollout`, `id`, `phase`, `variant`, `end`, `duration_s`, `wait_s`, `error`, `match` (1 or 0), `difference`, `difference_reason`, `comparator`, `bucket`, `unit`, `excluded` |
 | `outcome`    | recorded outcome                       | `rollout`, `metric`, `value`, `id`, `phase`, `variant`, `bucket`, `unit`, `item` |
+| `breaker`    | opening or closing of a breaker        | `rollout`, `variant`, `action`, `failures`, `runs`, `cooldown_s`          |
 | `lost`       | facts that are not here, since the last such line | `count`                                                        |
 | `transition` | change of phase or status              | `rollout`, `strategy`, `action`, `status`, `revision`, `from_phase`, `to_phase`, `shares`, `actor`, `reason` |
 
@@ -26,7 +27,7 @@ from typing import Any, SupportsFloat
 
 from attrs import frozen
 
-from rollout_sdk.records import RecordedEvent, RoutedEvent, Run, ShadowedEvent, TransitionedEvent
+from rollout_sdk.records import BreakerEvent, RecordedEvent, RoutedEvent, Run, ShadowedEvent, TransitionedEvent
 
 __all__ = ["FIELDS", "SCHEMA", "Field", "as_line", "line"]
 
@@ -129,6 +130,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "teams": _TEAMS,
         "closed_early": _FLAG,
         "excluded": _FLAG,
+        "withheld": _TEXT,
     },
     "shadow": {
         "t": _NUMBER,
@@ -159,6 +161,15 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "bucket": _COUNT,
         "unit": _TEXT,
         "item": _TEXT,
+    },
+    "breaker": {
+        "t": _NUMBER,
+        "rollout": _A_TEXT,
+        "variant": _A_TEXT,
+        "action": _A_TEXT,
+        "failures": _A_COUNT,
+        "runs": _A_COUNT,
+        "cooldown_s": _NUMBER,
     },
     "lost": {"t": _NUMBER, "count": _A_COUNT},
     "transition": {
@@ -252,6 +263,8 @@ def _decision(event: RoutedEvent) -> bytes:
         parts.append('"closed_early":true')
     if event.excluded:
         parts.append('"excluded":true')
+    if event.withheld is not None:
+        parts.append(f'"withheld":{_text(event.withheld)}')
     return (",".join(parts) + "}").encode("ascii")
 
 
@@ -295,6 +308,19 @@ def _outcome(event: RecordedEvent) -> bytes:
     )
 
 
+def _breaker(event: BreakerEvent) -> bytes:
+    return line(
+        "breaker",
+        event.time_s,
+        rollout=event.rollout,
+        variant=event.variant,
+        action=event.action,
+        failures=event.failures,
+        runs=event.runs,
+        cooldown_s=event.cooldown_s,
+    )
+
+
 def _transition(event: TransitionedEvent) -> bytes:
     return line(
         "transition",
@@ -316,5 +342,6 @@ _WRITERS: Mapping[type, Callable[[Any], bytes]] = {
     RoutedEvent: _decision,
     ShadowedEvent: _shadow,
     RecordedEvent: _outcome,
+    BreakerEvent: _breaker,
     TransitionedEvent: _transition,
 }

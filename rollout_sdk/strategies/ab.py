@@ -33,6 +33,11 @@ class ABTest:
     shares: Share | Mapping[str, Share] = 0.5
     shadow: float = field(default=0.0, kw_only=True, converter=_shadow_share)
 
+    @property
+    def shadows(self) -> bool:
+        """Whether it may shadow, which asks for a function declared with effects="read"."""
+        return self.shadow > 0
+
     def rollout_phases(self, control: str, candidates: tuple[str, ...]) -> Sequence[Phase]:
         """One phase, for ever."""
         return [make_phase(self.shares, control, candidates, "ABTest")]

@@ -46,6 +46,11 @@ class Canary:
     steps: tuple[Share | Mapping[str, Share], ...] = field(default=("1%", "5%", "25%", "50%"), converter=_as_tuple)
     shadow: float = field(default=0.0, kw_only=True, converter=_shadow_share)
 
+    @property
+    def shadows(self) -> bool:
+        """Whether it may shadow, which asks for a function declared with effects="read"."""
+        return self.shadow > 0
+
     def rollout_phases(self, control: str, candidates: tuple[str, ...]) -> Sequence[Phase]:
         """A phase for every step.
 

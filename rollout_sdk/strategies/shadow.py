@@ -28,6 +28,11 @@ class Shadow:
 
     rate: float = field(default=0.1, converter=_rate)
 
+    @property
+    def shadows(self) -> bool:
+        """Whether it may shadow, which asks for a function declared with effects="read"."""
+        return self.rate > 0
+
     def rollout_phases(self, control: str, candidates: tuple[str, ...]) -> Sequence[Phase]:
         """One phase in which no candidate serves anybody."""
         return [Phase("shadow", dict.fromkeys(candidates, 0.0), control)]

@@ -18,7 +18,9 @@ def decorate(runtime):
     def make(strategy, *, key="model", candidates=("v2",), **options):
         functions = {name: lambda user, answer=SERVED[name]: answer for name in candidates}
 
-        @rollout(candidates=functions, strategy=strategy, unit="user", key=key, **{"runtime": runtime, **options})
+        @rollout(
+            candidates=functions, strategy=strategy, effects="read", unit="user", key=key, **{"runtime": runtime, **options}
+        )
         def model(user):
             return 1
 

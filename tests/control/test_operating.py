@@ -29,7 +29,14 @@ def decorate(runtime):
     def make(strategy=None, *, key="model", candidates=("candidate",)):
         functions = {name: lambda user, name=name: name for name in candidates}
 
-        @rollout(candidates=functions, strategy=strategy or Canary(["5%", "25%"]), unit="user", key=key, runtime=runtime)
+        @rollout(
+            candidates=functions,
+            strategy=strategy or Canary(["5%", "25%"]),
+            effects="read",
+            unit="user",
+            key=key,
+            runtime=runtime,
+        )
         def model(user):
             return "control"
 
@@ -136,7 +143,14 @@ def test_of_several_candidates_the_named_one_serves_everybody(decorate):
 def test_after_an_abort_no_candidate_runs(runtime, strategy):
     ran = []
 
-    @rollout(candidate=lambda user: ran.append(user) or ["x"], strategy=strategy, unit="user", key="model", runtime=runtime)
+    @rollout(
+        candidate=lambda user: ran.append(user) or ["x"],
+        strategy=strategy,
+        effects="read",
+        unit="user",
+        key="model",
+        runtime=runtime,
+    )
     def model(user):
         return ["control"]
 

@@ -13,7 +13,7 @@ from rollout_sdk.engine.background import Background
 
 
 def shadowed(control, candidate, runtime, **options):
-    return rollout(candidate=candidate, strategy=Shadow(1.0), key="model", runtime=runtime, **options)(control)
+    return rollout(candidate=candidate, strategy=Shadow(1.0), effects="read", key="model", runtime=runtime, **options)(control)
 
 
 def ends(runtime):
@@ -285,7 +285,12 @@ def test_many_callers_and_hung_shadows_leave_no_run_uncounted(watch, gate):
 
 def test_callers_in_threads_get_what_they_asked_for(runtime):
     model = rollout(
-        candidate=lambda x: ("candidate", x), strategy=ABTest(0.5, shadow=0.1), unit="x", key="threads", runtime=runtime
+        candidate=lambda x: ("candidate", x),
+        strategy=ABTest(0.5, shadow=0.1),
+        effects="read",
+        unit="x",
+        key="threads",
+        runtime=runtime,
     )(lambda x: ("control", x))
     expected = [model.rollout.assign(number).variant for number in range(2000)]
     wrong = []

@@ -17,7 +17,9 @@ RUNTIME = Runtime()
 
 
 def batched(control, candidate, runtime, *, strategy=ABTest(0.5), batch="rows", key="batch", **options):
-    return rollout(candidate=candidate, strategy=strategy, batch=batch, key=key, runtime=runtime, **options)(control)
+    return rollout(candidate=candidate, strategy=strategy, effects="read", batch=batch, key=key, runtime=runtime, **options)(
+        control
+    )
 
 
 @settings(deadline=None)
@@ -258,7 +260,7 @@ def test_an_interruption_in_a_batch_reaches_the_caller_and_every_row_is_recorded
 
     candidates = {"v2": new, "v3": lambda rows: list(rows)}
     strategy = ABTest({"v2": 0.4, "v3": 0.4})
-    model = rollout(candidates=candidates, strategy=strategy, batch="rows", key="batch", runtime=runtime)(
+    model = rollout(candidates=candidates, strategy=strategy, effects="read", batch="rows", key="batch", runtime=runtime)(
         lambda rows: list(rows)
     )
     with pytest.raises(error):
@@ -300,7 +302,9 @@ def test_shadows_of_rows_that_a_candidate_answered_are_compared_with_nothing(run
             return Decision("v2", shadows=("v3",))
 
     same = {"v2": lambda rows: list(rows), "v3": lambda rows: list(rows)}
-    model = rollout(candidates=same, strategy=ServeAndShadow(), batch="rows", key="rows", runtime=runtime)(lambda rows: rows)
+    model = rollout(candidates=same, strategy=ServeAndShadow(), effects="read", batch="rows", key="rows", runtime=runtime)(
+        lambda rows: rows
+    )
     model([1, 2])
     assert [("ok", None)] * 2 == [(event.end, event.comparison) for event in runtime.shadowed()]
 
@@ -375,7 +379,12 @@ def test_frames_are_split_put_together_and_compared_by_row(kind, runtime, monkey
     answer = model(kind(range(40)))
     assert (kind, list(range(40))) == (type(answer), answer.rows)
     shadowing = batched(
-        lambda rows: kind(rows.rows), lambda rows: kind(rows.rows), runtime, strategy=Shadow(1.0), key="shadow", isolate="none"
+        lambda rows: kind(rows.rows),
+        lambda rows: kind(rows.rows),
+        runtime,
+        strategy=Shadow(1.0),
+        key="shadow",
+        isolate="none",
     )
     shadowing(kind(range(3)))
     assert [True] * 3 == [event.comparison.match for event in runtime.shadowed()]

@@ -11,7 +11,7 @@ from rollout_sdk import ABTest, Interleave, Merged, rollout
 
 def blended(control, candidate, runtime, *, strategy=None, **options):
     strategy = Interleave() if strategy is None else strategy
-    return rollout(candidate=candidate, strategy=strategy, key="blend", runtime=runtime, **options)(control)
+    return rollout(candidate=candidate, strategy=strategy, effects="read", key="blend", runtime=runtime, **options)(control)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])

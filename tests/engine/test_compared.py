@@ -7,8 +7,8 @@ import pytest
 from rollout_sdk import Comparison, Decision, Interleave, Shadow, rollout
 
 
-def shadowed(control, candidate, runtime, *, strategy=Shadow(1.0), key="model", **options):
-    return rollout(candidate=candidate, strategy=strategy, key=key, runtime=runtime, **options)(control)
+def shadowed(control, candidate, runtime, *, strategy=Shadow(1.0), effects="read", key="model", **options):
+    return rollout(candidate=candidate, strategy=strategy, effects="read", key=key, runtime=runtime, **options)(control)
 
 
 async def let_others_run():
@@ -208,7 +208,9 @@ def fail(x):
 
 @pytest.mark.parametrize(("serving", "expected"), [(lambda x: x, None), (fail, True)], ids=["answers", "fails"])
 def test_a_shadow_is_never_compared_with_another_candidate(serving, expected, runtime):
-    model = rollout(candidates={"v2": serving, "v3": lambda x: x}, strategy=ServeAndShadow(), key="two", runtime=runtime)
+    model = rollout(
+        candidates={"v2": serving, "v3": lambda x: x}, strategy=ServeAndShadow(), effects="read", key="two", runtime=runtime
+    )
     assert 1 == model(lambda x: x)(1)
     assert [("ok", expected)] == ends(runtime)
 
@@ -218,7 +220,9 @@ def test_a_stream_that_fell_back_is_compared_with_the_control(runtime):
         raise ValueError
         yield
 
-    model = rollout(candidates={"v2": broken, "v3": numbers}, strategy=ServeAndShadow(), key="two", runtime=runtime)(numbers)
+    model = rollout(
+        candidates={"v2": broken, "v3": numbers}, strategy=ServeAndShadow(), effects="read", key="two", runtime=runtime
+    )(numbers)
     assert [0, 1, 2] == list(model(3))
     assert [("ok", True)] == ends(runtime)
 

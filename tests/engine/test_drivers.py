@@ -374,7 +374,7 @@ def test_an_exception_that_was_handled_holds_nothing(strategy, kind, runtime):
     failing = failing_kinds(alive)[kind]
 
     async def serve():
-        model = rollout(candidate=failing, strategy=strategy, key="failing", runtime=runtime)(failing)
+        model = rollout(candidate=failing, strategy=strategy, effects="read", key="failing", runtime=runtime)(failing)
         with contextlib.suppress(ValueError):
             await use(kind, model(1))
         return [reference() for reference in alive]
@@ -482,7 +482,7 @@ def test_a_coroutine_may_change_its_callers_context_as_the_bare_one_may(runtime)
 
     async def serve(strategy):
         tenant.set("none")
-        await rollout(candidate=other, strategy=strategy, key=strategy.name, runtime=runtime)(model)(1)
+        await rollout(candidate=other, strategy=strategy, effects="read", key=strategy.name, runtime=runtime)(model)(1)
         return tenant.get()
 
     assert "from the control" == asyncio.run(serve(Interleave()))

@@ -13,7 +13,7 @@ from rollout_sdk import ABTest, Decision, Interleave, Merged, RouteRequest, Shad
 
 
 def both(control, candidate, runtime, *, strategy=ABTest(1.0), **options):
-    return rollout(candidate=candidate, strategy=strategy, key="model", runtime=runtime, **options)(control)
+    return rollout(candidate=candidate, strategy=strategy, effects="read", key="model", runtime=runtime, **options)(control)
 
 
 def raiser(error):
@@ -224,7 +224,7 @@ def test_a_failed_control_fails_the_blended_call(runtime):
 def test_a_blended_answer_is_of_the_controls_type(runtime):
     assert (1, 2) == both(lambda x: (1, 2), lambda x: [1, 2], runtime, strategy=Interleave())(1)
     strategy = Interleave(items=lambda output: output["items"], rebuild=lambda output, items: {**output, "items": items})
-    model = rollout(candidate=lambda x: {"items": [1, 2]}, strategy=strategy, key="dict", runtime=runtime)(
+    model = rollout(candidate=lambda x: {"items": [1, 2]}, strategy=strategy, effects="read", key="dict", runtime=runtime)(
         lambda x: {"items": [1, 2], "page": 1}
     )
     assert {"items": [1, 2], "page": 1} == model(1)

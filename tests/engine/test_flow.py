@@ -37,7 +37,9 @@ def counted(runs, name):
 
 def decorated(runs, runtime, *, strategy=ABTest(1.0), **options):
     candidate = options.pop("candidate", counted(runs, "candidate"))
-    return rollout(candidate=candidate, strategy=strategy, key="model", runtime=runtime, **options)(counted(runs, "control"))
+    return rollout(candidate=candidate, strategy=strategy, effects="read", key="model", runtime=runtime, **options)(
+        counted(runs, "control")
+    )
 
 
 def break_audience(model, error=RuntimeError):
@@ -136,7 +138,7 @@ def test_a_stream_whose_flow_breaks_is_whole(strategy, kind, runtime, monkeypatc
         yield 2
 
     bare = {"generator": generator, "async generator": async_generator}[kind]
-    model = rollout(candidate=bare, strategy=strategy, key="stream", runtime=runtime)(bare)
+    model = rollout(candidate=bare, strategy=strategy, effects="read", key="stream", runtime=runtime)(bare)
     monkeypatch.setattr("rollout_sdk.engine.call.Call.ran", Broken())
 
     async def whole():
@@ -155,7 +157,7 @@ def batched(runs, runtime, *, strategy=ABTest(0.5)):
         runs["candidate"] += len(rows)
         return [("candidate", row) for row in rows]
 
-    return rollout(candidate=candidate, strategy=strategy, batch="rows", key="batch", runtime=runtime)(control)
+    return rollout(candidate=candidate, strategy=strategy, effects="read", batch="rows", key="batch", runtime=runtime)(control)
 
 
 ROWS = list(range(40))

@@ -58,7 +58,12 @@ async def whole(kind, called):
 
 def decorated(kind, strategy, runtime, seen=None):
     decorate = rollout(
-        candidate=model(kind, NEW), strategy=STRATEGIES[strategy], unit="user", key=f"{kind}.{strategy}", runtime=runtime
+        candidate=model(kind, NEW),
+        strategy=STRATEGIES[strategy],
+        effects="read",
+        unit="user",
+        key=f"{kind}.{strategy}",
+        runtime=runtime,
     )
     return decorate(model(kind, OLD, seen))
 
@@ -148,7 +153,9 @@ def test_a_cancelled_coroutine_stays_cancelled_and_nothing_answers_in_its_place(
         started.append(user)
         await asyncio.sleep(30)
 
-    rank = rollout(candidate=slow, strategy=STRATEGIES[strategy], unit="user", key=strategy, runtime=runtime)(slow)
+    rank = rollout(candidate=slow, strategy=STRATEGIES[strategy], effects="read", unit="user", key=strategy, runtime=runtime)(
+        slow
+    )
 
     async def work():
         task = asyncio.create_task(rank("u"))

@@ -13,7 +13,7 @@ from rollout_sdk import ABTest, Comparison, Shadow, current_decision, is_shadow,
 
 
 def shadowed(control, candidate, runtime, **options):
-    return rollout(candidate=candidate, strategy=Shadow(1.0), key="model", runtime=runtime, **options)(control)
+    return rollout(candidate=candidate, strategy=Shadow(1.0), effects="read", key="model", runtime=runtime, **options)(control)
 
 
 def wait_until(condition, timeout_s=10.0):
@@ -78,7 +78,7 @@ def test_a_method_shares_its_object_with_its_shadow(runtime):
         def new(self, x):
             return self
 
-        @rollout(candidate=new, strategy=Shadow(1.0), key="method", isolate="auto", runtime=runtime)
+        @rollout(candidate=new, strategy=Shadow(1.0), effects="read", key="method", isolate="auto", runtime=runtime)
         def old(self, x):
             return x
 
@@ -397,7 +397,8 @@ def test_a_child_process_runs_shadows_of_its_own(run_python):
 
         runtime = Runtime(shadows=ShadowLimits(cpu_share=1.0))
         ran = []
-        model = rollout(candidate=lambda x: ran.append(x), strategy=Shadow(1.0), key="model", runtime=runtime)(lambda x: x)
+        decorate = rollout(candidate=ran.append, strategy=Shadow(1.0), effects="read", key="model", runtime=runtime)
+        model = decorate(lambda x: x)
         for number in range(10):
             model(number)
         runtime.flush()
@@ -422,7 +423,8 @@ def test_hung_shadows_do_not_hold_the_exit_nor_change_its_code(ending, run_pytho
     result = run_python(f"""
         import time
         from rollout_sdk import Runtime, Shadow, rollout
-        model = rollout(candidate=lambda x: time.sleep(10), strategy=Shadow(1.0), key="m", runtime=Runtime())(lambda x: x)
+        decorate = rollout(candidate=lambda x: time.sleep(10), strategy=Shadow(1.0), effects="read", key="m", runtime=Runtime())
+        model = decorate(lambda x: x)
         for number in range(100):
             model(number)
             time.sleep(0.001)
@@ -440,7 +442,8 @@ def test_what_waits_at_the_exit_is_finished_when_it_is_quick(run_python, tmp_pat
         import time
         from rollout_sdk import Runtime, Shadow, ShadowLimits, rollout
         runtime = Runtime(journal="journal", shadows=ShadowLimits(cpu_share=1.0))
-        model = rollout(candidate=lambda x: time.sleep(0.02), strategy=Shadow(1.0), key="m", runtime=runtime)(lambda x: x)
+        decorate = rollout(candidate=lambda x: time.sleep(0.02), strategy=Shadow(1.0), effects="read", key="m", runtime=runtime)
+        model = decorate(lambda x: x)
         for number in range(10):
             model(number)
         """

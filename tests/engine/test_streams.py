@@ -53,7 +53,7 @@ def test_a_shadowed_stream_is_compared_as_a_whole(runtime):
     def other(n):
         yield from range(n)
 
-    @rollout(candidate=other, strategy=Shadow(1.0), runtime=runtime)
+    @rollout(candidate=other, strategy=Shadow(1.0), effects="read", runtime=runtime)
     def stream(n):
         yield from range(n)
 
@@ -68,7 +68,7 @@ def test_a_stream_longer_than_what_is_kept_is_not_compared(watch):
     def other(n):
         yield from range(n)
 
-    @rollout(candidate=other, strategy=Shadow(1.0), runtime=runtime)
+    @rollout(candidate=other, strategy=Shadow(1.0), effects="read", runtime=runtime)
     def stream(n):
         yield from range(n)
 

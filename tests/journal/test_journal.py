@@ -19,9 +19,9 @@ def written(folder):
 def test_every_kind_of_fact_is_a_line_with_its_fields(watch, tmp_path):
     runtime = watch(journal=tmp_path)
     rank = rollout(candidate=lambda u: [2, 1], strategy=Interleave(), unit="u", key="rank", runtime=runtime)(lambda u: [1, 2])
-    ramp = rollout(candidate=lambda u: 2, strategy=Canary(["50%"], shadow=1.0), unit="u", key="ramp", runtime=runtime)(
-        lambda u: 1
-    )
+    ramp = rollout(
+        candidate=lambda u: 2, strategy=Canary(["50%"], shadow=1.0), effects="read", unit="u", key="ramp", runtime=runtime
+    )(lambda u: 1)
     routed = rank.rollout.route("u")
     rank.rollout.record("click", 1, decision_id=routed.decision.id, item=2)
     rank.rollout.record("purchase", 9.5, unit="u", time_s=1234.5)
@@ -59,9 +59,9 @@ def test_no_unit_item_or_payload_is_written(watch, tmp_path):
     runtime = watch(journal=tmp_path)
     mark = "marker-4711"
     for strategy in (ABTest(0.5), Shadow(1.0), Interleave()):
-        model = rollout(candidate=lambda u: [u], strategy=strategy, unit="u", key=strategy.name, runtime=runtime)(
-            lambda u: [u, "x"]
-        )
+        model = rollout(
+            candidate=lambda u: [u], strategy=strategy, effects="read", unit="u", key=strategy.name, runtime=runtime
+        )(lambda u: [u, "x"])
         routed = model.rollout.route(mark)
         model.rollout.record("m", 1, unit=mark)
         if strategy.name == "interleave":

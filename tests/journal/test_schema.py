@@ -40,17 +40,19 @@ def everything(runtime):
     routed = rank.rollout.route("u")
     rank.rollout.record("click", 1, decision_id=routed.decision.id, item=2)
     rank.rollout.record("purchase", 9.5, unit="u")
-    ramp = rollout(candidate=lambda u: 2, strategy=Canary(["50%"], shadow=1.0), unit="u", key="ramp", runtime=runtime)(
-        lambda u: 1
-    )
+    ramp = rollout(
+        candidate=lambda u: 2, strategy=Canary(["50%"], shadow=1.0), effects="read", unit="u", key="ramp", runtime=runtime
+    )(lambda u: 1)
     for number in range(20):
         ramp(f"u{number}")
     ramp.rollout.promote(actor="ann", reason="good")
-    streamed = rollout(candidate=stream, strategy=Shadow(1.0), unit="u", key="stream", runtime=runtime)(stream)
+    streamed = rollout(candidate=stream, strategy=Shadow(1.0), effects="read", unit="u", key="stream", runtime=runtime)(stream)
     opened = streamed("u")
     next(opened)
     opened.close()
-    failing = rollout(candidate=fail, strategy=Shadow(1.0), unit="u", key="failing", holdout=0.5, runtime=runtime)(fail)
+    failing = rollout(
+        candidate=fail, strategy=Shadow(1.0), effects="read", unit="u", key="failing", holdout=0.5, runtime=runtime
+    )(fail)
     for number in range(20):
         with pytest.raises(ValueError, match="payload"):
             failing(number)

@@ -353,7 +353,7 @@ def test_a_blocked_plugin_is_registered_and_never_called(plugins, monkeypatch):
 def test_a_blocked_default_comparison_leaves_shadows_uncompared(runtime, monkeypatch):
     monkeypatch.setenv("ROLLOUT_DISABLED_PLUGINS", "default-comparison")
 
-    @rollout(candidate=lambda: 1, strategy=Shadow(1.0), key="k", runtime=runtime)
+    @rollout(candidate=lambda: 1, strategy=Shadow(1.0), effects="read", key="k", runtime=runtime)
     def model():
         return 1
 
@@ -391,6 +391,7 @@ def test_observers_of_a_rollout_are_told_of_every_kind_of_event(runtime):
     @rollout(
         candidate=lambda user: 1,
         strategy=Canary(["0%", "5%"], shadow=1.0),
+        effects="read",
         unit="user",
         key="k",
         plugins=[watching],
@@ -411,7 +412,13 @@ def test_a_failing_observer_costs_nobody_else_an_event(watch):
     runtime = watch()
 
     @rollout(
-        candidate=lambda user: 1, strategy=Shadow(1.0), unit="user", key="k", plugins=[Failing(), watching], runtime=runtime
+        candidate=lambda user: 1,
+        strategy=Shadow(1.0),
+        effects="read",
+        unit="user",
+        key="k",
+        plugins=[Failing(), watching],
+        runtime=runtime,
     )
     def model(user):
         return 1
@@ -424,8 +431,10 @@ def test_a_failing_observer_costs_nobody_else_an_event(watch):
 
 def test_observers_of_one_rollout_are_not_told_of_another(runtime):
     watching = Watching()
-    mine = rollout(candidate=lambda: 2, strategy=Shadow(0), key="mine", plugins=[watching], runtime=runtime)(lambda: 1)
-    other = rollout(candidate=lambda: 2, strategy=Shadow(0), key="other", runtime=runtime)(lambda: 1)
+    mine = rollout(candidate=lambda: 2, strategy=Shadow(0), effects="read", key="mine", plugins=[watching], runtime=runtime)(
+        lambda: 1
+    )
+    other = rollout(candidate=lambda: 2, strategy=Shadow(0), effects="read", key="other", runtime=runtime)(lambda: 1)
     mine()
     other()
     assert runtime.flush(5.0)
@@ -434,7 +443,9 @@ def test_observers_of_one_rollout_are_not_told_of_another(runtime):
 
 def test_a_plugin_of_the_rollout_and_of_the_runtime_is_told_once(watch):
     runtime = watch()
-    model = rollout(candidate=lambda: 2, strategy=Shadow(0), key="k", plugins=runtime.plugins, runtime=runtime)(lambda: 1)
+    model = rollout(candidate=lambda: 2, strategy=Shadow(0), effects="read", key="k", plugins=runtime.plugins, runtime=runtime)(
+        lambda: 1
+    )
     model()
     assert len(runtime.routed()) == 1
 
@@ -443,16 +454,18 @@ def test_a_comparator_of_ones_own_comes_before_the_default(runtime):
     comparator = plugin(
         "lengths", compare=lambda control, candidate: Comparison(match=len(control) == len(candidate), name="length")
     )
-    model = rollout(candidate=lambda: [3, 4], strategy=Shadow(1.0), key="k", plugins=[comparator], runtime=runtime)(
-        lambda: [1, 2]
-    )
+    model = rollout(
+        candidate=lambda: [3, 4], strategy=Shadow(1.0), effects="read", key="k", plugins=[comparator], runtime=runtime
+    )(lambda: [1, 2])
     model()
     assert [event.comparison for event in runtime.shadowed()] == [Comparison(match=True, name="length")]
 
 
 def test_a_comparator_that_raises_leaves_the_comparison_to_the_default(runtime):
     ill = plugin("ill", compare=raising(ValueError("no")))
-    model = rollout(candidate=lambda: 2, strategy=Shadow(1.0), key="k", plugins=[ill], runtime=runtime)(lambda: 1)
+    model = rollout(candidate=lambda: 2, strategy=Shadow(1.0), effects="read", key="k", plugins=[ill], runtime=runtime)(
+        lambda: 1
+    )
     model()
     assert [event.comparison for event in runtime.shadowed()] == [Comparison(match=False, difference=1.0, reason="value")]
     assert runtime.faults == {("ill.rollout_compare", "ValueError"): 1}

@@ -154,7 +154,7 @@ def disabled():
 
 @pytest.mark.parametrize("strategy", [ABTest(1.0), Canary(["100%"]), Interleave()], ids=lambda strategy: strategy.name)
 def test_while_switched_off_a_call_is_its_control_and_its_decision_says_so(decorate, runtime, disabled, strategy):
-    decorated = decorate(lambda user: [1], lambda user: [2], strategy=strategy, unit="user", key="off")
+    decorated = decorate(lambda user: [1], lambda user: [2], strategy=strategy, effects="read", unit="user", key="off")
     routed = decorated.rollout.route("u-1")
     assert (decorated("u-1"), routed.value, routed.decision.variant, routed.decision.reason) == (
         [1],

@@ -139,7 +139,7 @@ def test_a_rollout_that_is_gone_frees_its_key(decorate):
 def test_a_class_that_waits_for_the_garbage_collector_frees_its_key(runtime):
     def make(strategy):
         class Model:
-            @rollout(candidate=lambda self, user: 2, strategy=strategy, key="score", runtime=runtime)
+            @rollout(candidate=lambda self, user: 2, strategy=strategy, effects="read", key="score", runtime=runtime)
             def predict(self, user):
                 return 1
 
@@ -183,7 +183,7 @@ def test_a_refused_rollout_leaves_the_first_in_charge(decorate, runtime):
     "strategy", [lambda: ABTest(0.5), lambda: Canary(["5%"]), lambda: Shadow(0.1), lambda: Interleave(key=lambda item: item)]
 )
 def test_the_same_settings_again_are_the_same_rollout(decorate, strategy):
-    both = [decorate(strategy=strategy(), override=lambda user: None, isolate=copy.copy) for _ in range(2)]
+    both = [decorate(strategy=strategy(), effects="read", override=lambda user: None, isolate=copy.copy) for _ in range(2)]
     assert len({model.rollout.key for model in both}) == 1
 
 
@@ -361,7 +361,7 @@ def test_the_key_is_the_functions_module_and_name(decorate):
     [(len, "builtins.len"), (str.upper, "builtins.str.upper"), (dict, "builtins.dict")],
 )
 def test_a_builtin_has_a_key_too(runtime, function, key):
-    model = rollout(candidate=lambda *args, **kwargs: 2, strategy=Shadow(0), runtime=runtime)(function)
+    model = rollout(candidate=lambda *args, **kwargs: 2, strategy=Shadow(0), effects="read", runtime=runtime)(function)
     assert model.rollout.key == key
 
 

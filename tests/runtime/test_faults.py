@@ -21,7 +21,7 @@ from rollout_sdk.recorder import Fault
 
 
 def decorate(runtime, strategy=ABTest(0.5), **options):
-    return rollout(candidate=lambda x: x, strategy=strategy, key="m", runtime=runtime, **options)(lambda x: x)
+    return rollout(candidate=lambda x: x, strategy=strategy, effects="read", key="m", runtime=runtime, **options)(lambda x: x)
 
 
 class Failing:

@@ -98,7 +98,7 @@ def test_spans_of_shadows_that_end_with_the_process_reach_an_exporter_set_up_bef
 
         trace.set_tracer_provider(TracerProvider())
         trace.get_tracer_provider().add_span_processor(BatchSpanProcessor(Printing()))
-        model = rollout(candidate=lambda: time.sleep(0.1), strategy=Shadow(1.0), key="m")(lambda: 1)
+        model = rollout(candidate=lambda: time.sleep(0.1), strategy=Shadow(1.0), effects="read", key="m")(lambda: 1)
         model()
     """)
     assert ("", 0) == (result.stderr, result.returncode)

@@ -91,7 +91,7 @@ def test_a_key_of_a_wrong_length_is_refused(key):
 
 
 def test_after_closing_the_control_path_goes_on(runtime):
-    model = rollout(candidate=lambda x: x, strategy=Shadow(1.0), key="m", runtime=runtime)(lambda x: x)
+    model = rollout(candidate=lambda x: x, strategy=Shadow(1.0), effects="read", key="m", runtime=runtime)(lambda x: x)
     runtime.close()
     runtime.close()
     assert [1, 2] == [model(1), model(2)]
@@ -187,7 +187,7 @@ def test_without_structlog_the_standard_logger_gets_the_fields(caplog, runtime):
 
 
 def test_dropped_shadows_are_logged_once_a_minute(app_logs, runtime):
-    model = rollout(candidate=lambda x: x, strategy=Shadow(1.0), key="m", runtime=runtime)(lambda x: x)
+    model = rollout(candidate=lambda x: x, strategy=Shadow(1.0), effects="read", key="m", runtime=runtime)(lambda x: x)
     with capture_logs() as logs:
         for _ in range(5):
             model(iter(()))

@@ -16,7 +16,7 @@ def decorate(runtime):
     def make(strategy, *, candidates=("candidate",), key="model", **options):
         functions = {name: lambda user, name=name: name for name in candidates}
 
-        @rollout(candidates=functions, strategy=strategy, unit="user", key=key, runtime=runtime, **options)
+        @rollout(candidates=functions, strategy=strategy, effects="read", unit="user", key=key, runtime=runtime, **options)
         def model(user):
             return "control"
 
@@ -162,7 +162,9 @@ def test_shadowing_is_no_matter_of_the_user(decorate):
 @pytest.fixture
 def rank(runtime):
     def make(strategy, ours=("a", "b", "c"), theirs=("c", "d", "a"), *, key="page", convert=list):
-        @rollout(candidate=lambda user: convert(theirs), strategy=strategy, unit="user", key=key, runtime=runtime)
+        @rollout(
+            candidate=lambda user: convert(theirs), strategy=strategy, effects="read", unit="user", key=key, runtime=runtime
+        )
         def page(user):
             return convert(ours)
 

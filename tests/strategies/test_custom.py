@@ -14,7 +14,7 @@ def decorate(runtime):
         candidates = {"v2": lambda user, text="": 2, "v3": lambda user, text="": 3}
         options = {"candidates": candidates, "unit": "user", "key": "model", "runtime": runtime, **options}
 
-        @rollout(strategy=strategy, **options)
+        @rollout(strategy=strategy, effects="read", **options)
         def model(user, text=""):
             return 1
 

@@ -51,7 +51,7 @@ def traced(watch):
 
 def model(traced, control, candidate, strategy=ABTest(1.0), **options):
     options = {"unit": "x", "key": "model", "runtime": traced.runtime, **options}
-    return rollout(candidate=candidate, strategy=strategy, **options)(control)
+    return rollout(candidate=candidate, strategy=strategy, effects="read", **options)(control)
 
 
 def fail(x):
@@ -356,7 +356,9 @@ def test_no_unit_payload_or_message_is_in_any_signal(traced, caplog):
         raise ValueError(x)
 
     for strategy in (ABTest(1.0), Shadow(1.0), Interleave()):
-        each = rollout(candidate=noisy, strategy=strategy, unit="x", key=strategy.name, runtime=traced.runtime)(lambda x: [x])
+        each = rollout(candidate=noisy, strategy=strategy, effects="read", unit="x", key=strategy.name, runtime=traced.runtime)(
+            lambda x: [x]
+        )
         routed = each.rollout.route(MARK)
         each.rollout.record("click", 1.0, decision_id=routed.decision.id)
     text = repr([span.to_json() for span in traced.spans().values()]) + repr(traced.metrics())
@@ -400,7 +402,7 @@ def test_without_an_sdk_nothing_is_printed(run_python):
         from rollout_sdk import ABTest, Interleave, Runtime, Shadow, default_runtime, rollout
         def fail(x): raise ValueError
         for strategy in (ABTest(1.0), Shadow(1.0), Interleave()):
-            model = rollout(candidate=fail, strategy=strategy, key=strategy.name)(lambda x: [x])
+            model = rollout(candidate=fail, strategy=strategy, effects="read", key=strategy.name)(lambda x: [x])
             model(1)
         default_runtime().flush()
     """)

@@ -23,7 +23,7 @@ def targeted(strategy, *, candidates=None, **options):
     """A model of user and country under the strategy, in a runtime of its own."""
     candidates = candidates or {"v2": lambda user, country: "v2"}
     options = {"unit": "user", "key": "t", "runtime": Runtime(), **options}
-    return rollout(candidates=candidates, strategy=strategy, **options)(lambda user, country: "control")
+    return rollout(candidates=candidates, strategy=strategy, effects="read", **options)(lambda user, country: "control")
 
 
 def chosen(strategy, country="NL", units=UNITS):
@@ -159,7 +159,9 @@ def test_the_first_rule_that_matches_decides():
 def test_a_row_of_a_batch_is_looked_at_by_itself():
     strategy = Targeting([Rule("nl", Where("rows.country", "eq", "NL"), "100%")])
 
-    @rollout(candidate=lambda rows: ["v2"] * len(rows), strategy=strategy, batch="rows", key="b", runtime=Runtime())
+    @rollout(
+        candidate=lambda rows: ["v2"] * len(rows), strategy=strategy, effects="read", batch="rows", key="b", runtime=Runtime()
+    )
     def model(rows):
         return ["control"] * len(rows)
 
@@ -175,7 +177,7 @@ def test_coroutine_functions_and_methods_are_targeted_alike():
     class Model:
         country = "NL"
 
-        @rollout(candidate=candidate, strategy=strategy, unit="user", key="m", runtime=Runtime())
+        @rollout(candidate=candidate, strategy=strategy, effects="read", unit="user", key="m", runtime=Runtime())
         async def answer(self, user):
             return "control"
 
