@@ -118,8 +118,8 @@ def check_effects(key: str, effects: str, on_error: str, *, shadows: bool, blend
     """What a strategy runs beside the answer has no effects, and what has effects runs once."""
     if shadows and effects != "read":
         raise ConfigurationError(
-            f"{key!r} would be shadowed, and its effects are {effects!r}. A shadow runs for nobody: whatever it writes, sends "
-            "or charges would happen twice. When no variant changes anything, say effects='read'; guard writes with shadow_guard."
+            f"{key!r} would be shadowed, and its effects are {effects!r}. A shadow runs for nobody: whatever it writes, sends or "
+            "charges would happen twice. When no variant changes anything, say effects='read'; guard writes with shadow_guard."
         )
     if effects == "write" and blends:
         raise ConfigurationError(

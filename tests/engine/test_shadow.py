@@ -397,7 +397,7 @@ def test_a_child_process_runs_shadows_of_its_own(run_python):
 
         runtime = Runtime(shadows=ShadowLimits(cpu_share=1.0))
         ran = []
-        decorate = rollout(candidate=ran.append, strategy=Shadow(1.0), effects="read", key="model", runtime=runtime)
+        decorate = rollout(candidate=lambda x: ran.append(x), strategy=Shadow(1.0), effects="read", key="m", runtime=runtime)
         model = decorate(lambda x: x)
         for number in range(10):
             model(number)
