@@ -7,19 +7,25 @@ Shadow it, canary it, A/B test it or interleave it, with one decorator:
 """
 
 from rollout_sdk.assignment import Layer, Phase, RouteRequest
+from rollout_sdk.breaker import Breaker
 from rollout_sdk.controller import RolloutController, record
 from rollout_sdk.decorator import Decorated, rollout
 from rollout_sdk.engine.context import current_decision, is_shadow
+from rollout_sdk.engine.guarding import shadow_guard
 from rollout_sdk.engine.rollout import ShadowLimits
+from rollout_sdk.engine.stopping import disable
 from rollout_sdk.exceptions import (
     ConfigurationError,
     ConflictError,
+    DeadlineError,
     DecisionIdError,
     DuplicateKeyError,
     MissingUnitError,
+    MutationError,
     OutcomeError,
     PluginError,
     RolloutError,
+    ShadowEffectError,
     SignatureError,
     StateError,
     UnknownItemError,
@@ -40,16 +46,18 @@ from rollout_sdk.records import (
 from rollout_sdk.runtime import Runtime, default_runtime
 from rollout_sdk.status import RolloutStatus
 from rollout_sdk.strategies import ABTest, Canary, Interleave, Shadow
-from rollout_sdk.switch import disable, enable, is_disabled
+from rollout_sdk.switch import enable, is_disabled
 from rollout_sdk.telemetry import Telemetry
 
 __all__ = [
     "ABTest",
+    "Breaker",
     "BreakerEvent",
     "Canary",
     "Comparison",
     "ConfigurationError",
     "ConflictError",
+    "DeadlineError",
     "Decision",
     "DecisionIdError",
     "Decorated",
@@ -58,6 +66,7 @@ __all__ = [
     "Layer",
     "Merged",
     "MissingUnitError",
+    "MutationError",
     "OutcomeError",
     "Phase",
     "PluginError",
@@ -70,6 +79,7 @@ __all__ = [
     "RoutedEvent",
     "Runtime",
     "Shadow",
+    "ShadowEffectError",
     "ShadowLimits",
     "ShadowedEvent",
     "SignatureError",
@@ -87,6 +97,7 @@ __all__ = [
     "is_shadow",
     "record",
     "rollout",
+    "shadow_guard",
 ]
 
 

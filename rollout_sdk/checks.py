@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import Parameter, Signature
 from typing import Any, get_args
 
 from rollout_sdk.assignment import Layer, Phase, Share, canonical, parse_share
+from rollout_sdk.breaker import Breaker
 from rollout_sdk.engine.arguments import UnitSpec, getter, incompatibility, parameter, signature_of
 from rollout_sdk.engine.describe import Override
 from rollout_sdk.engine.rollout import Kind, kind_of
@@ -17,8 +19,10 @@ from rollout_sdk.strategies.interleave import INTERLEAVED
 
 __all__ = [
     "check_batch",
+    "check_breaker",
     "check_candidate",
     "check_choice",
+    "check_deadline",
     "check_effects",
     "check_holdout",
     "check_isolate",
@@ -118,8 +122,8 @@ def check_effects(key: str, effects: str, on_error: str, *, shadows: bool, blend
     """What a strategy runs beside the answer has no effects, and what has effects runs once."""
     if shadows and effects != "read":
         raise ConfigurationError(
-            f"{key!r} would be shadowed, and its effects are {effects!r}. A shadow runs for nobody: whatever it writes, sends or "
-            "charges would happen twice. When no variant changes anything, say effects='read'; guard writes with shadow_guard."
+            f"{key!r} would be shadowed, and its effects are {effects!r}. A shadow runs for nobody: what it writes, sends or "
+            "charges happens twice. If no variant changes anything, say effects='read', and guard writes with shadow_guard."
         )
     if effects == "write" and blends:
         raise ConfigurationError(
@@ -130,6 +134,30 @@ def check_effects(key: str, effects: str, on_error: str, *, shadows: bool, blend
         raise ConfigurationError(
             f"{key!r} has effects='write' and on_error='control'. When a candidate fails, the control would run after it, and "
             "write again. Say on_error='raise'."
+        )
+
+
+def check_deadline(key: str, deadline_s: object, kind: Kind) -> None:
+    """A deadline is a time, and of candidates that can be left."""
+    if deadline_s is None:
+        return
+    if isinstance(deadline_s, bool) or not isinstance(deadline_s, int | float) or not 0 < deadline_s < math.inf:
+        raise ConfigurationError(
+            f"deadline_s={deadline_s!r:.60} of {key!r} is no time. It is a number of seconds above 0. Write deadline_s=0.5."
+        )
+    if kind not in ("coroutine", "async generator"):
+        raise ConfigurationError(
+            f"deadline_s={deadline_s} of {key!r} cannot be kept: {key!r} is {_KINDS[kind]}. Python cannot leave a thread: only "
+            "asynchronous candidates can be late and harmless. Leave it out, and give the model's own client a timeout."
+        )
+
+
+def check_breaker(key: str, breaker: object) -> None:
+    """A breaker is settings, or none."""
+    if breaker is not None and not isinstance(breaker, Breaker):
+        raise ConfigurationError(
+            f"breaker={breaker!r:.60} of {key!r} is no Breaker. It says when a failing candidate is left alone. "
+            "Write breaker=Breaker(...), or None for none."
         )
 
 

@@ -14,6 +14,7 @@ from rollout_sdk.engine.call import Call, Flow, Row
 from rollout_sdk.engine.drivers import DRIVERS
 from rollout_sdk.engine.flow import bare, route
 from rollout_sdk.engine.rows import one
+from rollout_sdk.engine.stopping import wait_for_starts
 from rollout_sdk.exceptions import ConfigurationError, ConflictError, DuplicateKeyError, MissingUnitError, OutcomeError
 from rollout_sdk.records import Decision, Routed, TransitionAction, TransitionedEvent
 from rollout_sdk.settings import Settings
@@ -71,7 +72,10 @@ class RolloutController(Generic[P, R_co]):
         with earlier.changing:
             before = earlier.state
             earlier.state = before.abort()
-        self._rollout.standing.state = before.begun_again(self._rollout.state)
+            earlier.closed = True
+        standing = self._rollout.standing
+        standing.state = before.begun_again(self._rollout.state)
+        standing.closed = standing.state.status == "aborted"
         self._tell("start", before, self._rollout.state, "", "decorated anew with other settings")
 
     def __repr__(self) -> str:
@@ -283,7 +287,7 @@ class RolloutController(Generic[P, R_co]):
                 item_hash=self._rollout.item_hash,
                 shown=self._rollout.shown,
             )
-        self._runtime.recorder.put(event)
+        self._runtime.conclude(event)
 
     # Operating ---------------------------------------------------------------------------------------------------------
 
@@ -325,8 +329,13 @@ class RolloutController(Generic[P, R_co]):
         return self._change("resume", RolloutState.resume, actor, reason, revision)
 
     def abort(self, *, actor: str = "", reason: str = "", revision: int | None = None) -> RolloutStatus:
-        """From the next call on, everybody gets the control, and no candidate is shadowed; final."""
-        return self._change("abort", RolloutState.abort, actor, reason, revision)
+        """Everybody gets the control, and no candidate is shadowed; final.
+
+        When it returns, no candidate starts any more, in any thread; one that is running runs to its end.
+        """
+        status = self._change("abort", RolloutState.abort, actor, reason, revision)
+        wait_for_starts()
+        return status
 
     def _change(
         self,
@@ -351,6 +360,7 @@ class RolloutController(Generic[P, R_co]):
                     "Somebody else changed it since you looked. Look at status() again, then decide anew."
                 )
             after = standing.state = change(before)
+            standing.closed = after.status == "aborted"
         if after is not before:
             self._tell(action, before, after, actor, reason)
         return self.status()
@@ -370,7 +380,7 @@ class RolloutController(Generic[P, R_co]):
             time_s=self._runtime.time_ns() / 1e9,
         )
         self._runtime.spans.transition(event, before.phase.all_shares)
-        self._runtime.recorder.put(event)
+        self._runtime.conclude(event)
 
     def status(self) -> RolloutStatus:
         """How the rollout stands, in this process; waits a moment for what the recorder has not counted yet."""
@@ -394,6 +404,8 @@ class RolloutController(Generic[P, R_co]):
             calls=calls,
             excluded=excluded,
             errors=dict(tally.errors),
+            fallbacks=dict(tally.fallbacks),
+            open_breakers=tuple(name for name, breaker in self._rollout.standing.breakers.items() if breaker.is_open),
             shadows=dict(tally.shadows),
             faults=self._runtime.faults,
             lost=self._runtime.recorder.dropped,
@@ -418,4 +430,4 @@ def record(metric: str, value: float, *, decision_id: str, item: Hashable = None
         )
     when = runtime.time_ns() / 1e9 if time_s is None else time_s
     event = outcomes.by_decision(metric, value, decision_id, key=runtime.key, time_s=when, item=item)
-    runtime.recorder.put(event)
+    runtime.conclude(event)

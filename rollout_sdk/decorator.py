@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from rollout_sdk.assignment import Layer, Share
+from rollout_sdk.breaker import Breaker
 from rollout_sdk.controller import RolloutController
 from rollout_sdk.engine.arguments import UnitSpec
 from rollout_sdk.engine.describe import Override
@@ -16,6 +17,8 @@ from rollout_sdk.runtime import Runtime, default_runtime
 from rollout_sdk.settings import Effects, MissingUnit, OnError, Settings
 
 __all__ = ["Decorated", "DecoratedMethod", "rollout"]
+
+_DEFAULT_BREAKER = Breaker()
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -91,7 +94,10 @@ def rollout(
     on_error: OnError = "control",
     passthrough: tuple[type[BaseException], ...] = (),
     effects: Effects = "unknown",
+    deadline_s: float | None = None,
+    breaker: Breaker | None = _DEFAULT_BREAKER,
     isolate: Isolate = "auto",
+    detect_mutation: bool = False,
     plugins: Sequence[object] = (),
     runtime: Runtime | None = None,
 ) -> Callable[[Callable[P, R]], Decorated[P, R]]:
@@ -122,8 +128,13 @@ def rollout(
         passthrough: Exceptions of a candidate that are an answer: the caller gets them, and no control runs.
         effects: What running a variant does to the world: "read" (nothing: only then may a candidate be shadowed), "write", or
             "unknown". What writes must not run twice for one call: it needs on_error="raise", and is not blended.
-        isolate: How the arguments of shadows, and of the candidates of a blend, are copied: "auto", "none",
-            "deepcopy" or a copying function.
+        deadline_s: Seconds that a candidate has for its answer (a stream: for its first item); then the control answers.
+            Only for coroutine functions and async generators: Python cannot leave a thread.
+        breaker: When a failing candidate is left alone for a while; None: never.
+        isolate: How the arguments of candidates are copied, so that nothing a candidate does to them reaches the control:
+            "auto" (what is known and small), "none", "deepcopy" or a copying function.
+        detect_mutation: In tests: raise `MutationError` when a candidate has changed an argument; it reaches the caller,
+            whatever `on_error` says.
         plugins: Observers and comparators for this rollout: instances, or names of installed plugins.
         runtime: What it shares with other rollouts; by default one built from the environment.
 
@@ -173,7 +184,10 @@ def rollout(
             on_error=on_error,
             passthrough=passthrough,
             effects=effects,
+            deadline_s=deadline_s,
+            breaker=breaker,
             isolate=isolate,
+            detect_mutation=detect_mutation,
             plugins=plugins,
             runtime=default_runtime() if runtime is None else runtime,
         )

@@ -8,12 +8,15 @@ from __future__ import annotations
 __all__ = [
     "ConfigurationError",
     "ConflictError",
+    "DeadlineError",
     "DecisionIdError",
     "DuplicateKeyError",
     "MissingUnitError",
+    "MutationError",
     "OutcomeError",
     "PluginError",
     "RolloutError",
+    "ShadowEffectError",
     "SignatureError",
     "StateError",
     "UnknownItemError",
@@ -47,6 +50,18 @@ class PluginError(ConfigurationError):
 
 class MissingUnitError(RolloutError, ValueError):
     """A call has no unit, and the rollout was told to refuse such calls (`missing_unit="raise"`)."""
+
+
+class DeadlineError(RolloutError, TimeoutError):
+    """A candidate did not answer within its `deadline_s`; with `on_error="control"`, callers never see it."""
+
+
+class MutationError(RolloutError, RuntimeError):
+    """A candidate changed its arguments, and the rollout was told to watch for that (`detect_mutation=True`)."""
+
+
+class ShadowEffectError(RolloutError, RuntimeError):
+    """A shadow called a function that is guarded by `shadow_guard`."""
 
 
 class OutcomeError(RolloutError, ValueError):

@@ -14,6 +14,7 @@ import pluggy
 
 from rollout_sdk.assignment import Phase, RouteRequest
 from rollout_sdk.records import (
+    BreakerEvent,
     Comparison,
     Decision,
     Merged,
@@ -72,6 +73,11 @@ def rollout_shadowed(event: ShadowedEvent) -> None:
 @hookspec
 def rollout_recorded(event: RecordedEvent) -> None:
     """An outcome was recorded. In the background."""
+
+
+@hookspec
+def rollout_tripped(event: BreakerEvent) -> None:
+    """A candidate's circuit breaker opened or closed in this process. In the background."""
 
 
 @hookspec

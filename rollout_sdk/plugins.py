@@ -10,14 +10,17 @@ Installed is not active: a plugin acts on a rollout only when that rollout (or i
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from time import perf_counter
 from typing import Any
 
 import pluggy
 
 from rollout_sdk import hookspecs
+from rollout_sdk.breaker import Breaker, CircuitBreaker
 from rollout_sdk.exceptions import PluginError, UnknownStrategyError
 from rollout_sdk.hookspecs import PROJECT
 
@@ -27,6 +30,8 @@ Failed = Callable[[str, BaseException], None]
 """Called with (what failed, the exception) wherever a collaborator raised; must not raise itself."""
 
 _PREFIX = "rollout_"
+_LONGEST_ON_PATH_S = 5e-3
+_THREE_STRIKES = Breaker(window=3, min_runs=3, failure_share=1.0)
 _SPECS = frozenset(name for name in vars(hookspecs) if name.startswith(_PREFIX))
 
 
@@ -49,6 +54,52 @@ class _Registry(pluggy.PluginManager):
 
 def _blocked_names() -> frozenset[str]:
     return frozenset(filter(None, map(str.strip, os.environ.get("ROLLOUT_DISABLED_PLUGINS", "").split(","))))
+
+
+class BenchedError(RuntimeError):
+    """A plugin's hook failed three times running, or was too slow on the caller's path, and is not called for a while."""
+
+
+def _guarded(name: str, function: Callable[..., Any], failed: Failed) -> Callable[..., Any]:
+    """A hook that raises nothing: its faults are counted, and it then gives None."""
+
+    def guarded(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        # sys.exit() in a plugin must not end the caller's process.
+        except (Exception, SystemExit) as error:
+            failed(name, error)
+            return None
+
+    return guarded
+
+
+def _benched(name: str, function: Callable[..., Any], failed: Failed, *, longest_s: float) -> Callable[..., Any]:
+    """The same for a hook that is not ours: after three strikes running (it raised, or took too long) it is benched, which is
+    not to be called for half a minute, and longer each time that it fails again.
+    """
+
+    def told(opened: bool, failures: int, runs: int, cooldown_s: float) -> None:  # noqa: FBT001 - see CircuitBreaker
+        if opened:
+            failed(name, BenchedError(f"{failures} of {runs} failed; not called for {cooldown_s} s"))
+
+    breaker = CircuitBreaker(_THREE_STRIKES, told)
+
+    def guarded(*arguments: Any) -> Any:
+        ticket = breaker.admit()
+        if ticket is None:
+            return None
+        started = perf_counter()
+        try:
+            result = function(*arguments)
+        except (Exception, SystemExit) as error:
+            breaker.note(ticket, failed=True)
+            failed(name, error)
+            return None
+        breaker.note(ticket, failed=perf_counter() - started > longest_s)
+        return result
+
+    return guarded
 
 
 class PluginSet:
@@ -123,31 +174,20 @@ class PluginSet:
 
     def first(self, hook: str) -> Callable[..., Any]:
         """One callable for a firstresult hook: the first result that is not None; those that raise are passed over."""
-        implementations = self.implementations(hook)
-        failed = self._failed
-
-        if len(implementations) == 1:
-            [(only_name, only)] = implementations
-
-            def alone(*arguments: Any) -> Any:
-                try:
-                    return only(*arguments)
-                except (Exception, SystemExit) as error:
-                    failed(only_name, error)
-                    return None
-
-            return alone
+        # Comparisons run in the background, and may take their time.
+        longest_s = math.inf if hook == "rollout_compare" else _LONGEST_ON_PATH_S
+        guarded = [
+            _guarded(name, each, self._failed) if _is_ours(each) else _benched(name, each, self._failed, longest_s=longest_s)
+            for name, each in self.implementations(hook)
+        ]
+        if len(guarded) == 1:
+            return guarded[0]
 
         def first(*arguments: Any) -> Any:
-            for name, implementation in implementations:
-                try:
-                    result = implementation(*arguments)
-                # sys.exit() in a plugin must not end the caller's process.
-                except (Exception, SystemExit) as error:
-                    failed(name, error)
-                else:
-                    if result is not None:
-                        return result
+            for implementation in guarded:
+                result = implementation(*arguments)
+                if result is not None:
+                    return result
             return None
 
         return first
@@ -169,6 +209,11 @@ class PluginSet:
     def has(self, hook: str) -> bool:
         """Whether any plugin implements the hook."""
         return bool(getattr(self._registry.hook, hook).get_hookimpls())
+
+
+def _is_ours(function: Callable[..., Any]) -> bool:
+    """Whether a hook is one of this package's own: it raises only what the user's callbacks raise, and takes microseconds."""
+    return (getattr(function, "__module__", None) or "").startswith("rollout_sdk.")
 
 
 _KNOWN = f"Functions whose names start with {_PREFIX!r} are hooks. The hooks are: {', '.join(sorted(_SPECS))}."
@@ -212,6 +257,8 @@ def _with_fewer(function: Callable[..., Any], positions: list[int]) -> Callable[
     def call(*arguments: Any) -> Any:
         return function(*[arguments[position] for position in positions])
 
+    # Whose it is: see _is_ours.
+    call.__module__ = getattr(function, "__module__", None) or ""
     return call
 
 

@@ -30,6 +30,7 @@ _SUSPICIOUS_BACKLOG = 1_000
 _MOST_AT_ONCE = 1_000
 _GATHER_S = 0.02
 _IDLE_S = 0.5
+_LONGEST_WAIT_S = 1.0
 
 
 @frozen
@@ -83,6 +84,7 @@ class Recorder:
         failed: Failed,
         tick: Callable[[], None],
         exit_deadline_s: float = 1.0,
+        gather_s: float = _GATHER_S,
     ) -> None:
         """Start nothing yet.
 
@@ -91,11 +93,13 @@ class Recorder:
             failed: Told of every fault; must not come back here from this thread for ever.
             tick: Called about twice a second while the thread runs, and once at its end.
             exit_deadline_s: Seconds that closing may take.
+            gather_s: Seconds to wait for more facts after the first; 0 where callers wait for theirs.
         """
         self._hand_over = deliver
         self._failed = failed
         self._tick = tick
         self._exit_deadline_s = exit_deadline_s
+        self._gather_s = gather_s
         self.renew()
         renew_after_fork(self)
 
@@ -142,6 +146,14 @@ class Recorder:
         if self._thread is None:
             self._start()
 
+    def put_and_wait(self, fact: Any) -> None:
+        """Take a fact, and return when it has been delivered, or after a second; never raises.
+
+        Others that wait are delivered in the same batch. In the recorder's own thread, it does not wait.
+        """
+        self.put(fact)
+        self.flush(_LONGEST_WAIT_S)
+
     def _start(self) -> None:
         # Only tried, never waited for: a signal handler may call us while this very thread holds it.
         if not self._starting.acquire(blocking=False):
@@ -184,8 +196,8 @@ class Recorder:
                 batch = []
             else:
                 # One wake-up for many facts: waking for each would cost the callers the interpreter lock.
-                if not self._closed and not isinstance(batch[0], _Flush) and queue.qsize() < _MOST_AT_ONCE:
-                    time.sleep(_GATHER_S)
+                if self._gather_s and not self._closed and not isinstance(batch[0], _Flush) and queue.qsize() < _MOST_AT_ONCE:
+                    time.sleep(self._gather_s)
                 with suppress(Empty):
                     while len(batch) < _MOST_AT_ONCE:
                         batch.append(queue.get_nowait())

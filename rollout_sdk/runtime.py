@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
 
 from attrs import define, field
@@ -21,7 +21,7 @@ from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.journal.writer import JournalWriter
 from rollout_sdk.plugins import PluginSet, load_named
 from rollout_sdk.recorder import Count, Fault, Recorder
-from rollout_sdk.records import RecordedEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
+from rollout_sdk.records import BreakerEvent, RecordedEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
 from rollout_sdk.tally import Tally, rollout_of
 from rollout_sdk.telemetry.audience import Audience
 from rollout_sdk.telemetry.events import LogEvents
@@ -43,6 +43,7 @@ _HOOK_OF = {
     ShadowedEvent: "rollout_shadowed",
     RecordedEvent: "rollout_recorded",
     TransitionedEvent: "rollout_transitioned",
+    BreakerEvent: "rollout_tripped",
 }
 
 
@@ -87,6 +88,9 @@ class Runtime:
         shadows: What shadows may cost.
         plugins: Observers and comparators for all rollouts: instances, or names of installed plugins.
         exit_deadline_s: Seconds that the end of the process may take for what still waits.
+        durability: When a call's line is in the journal: "flush" (within a second, in the background; what came last is lost
+            on a kill -9), or "call" (before the call returns, which then takes as long as a write: up to a second when the
+            disk hangs, and on an event loop nothing else runs meanwhile).
         time_ns: Wall clock, in nanoseconds since 1970.
     """
 
@@ -96,11 +100,13 @@ class Runtime:
     shadows: ShadowLimits = field(factory=ShadowLimits)
     plugins: Sequence[object] = field(default=(), converter=_as_tuple)
     exit_deadline_s: float = 1.0
+    durability: Literal["flush", "call"] = "flush"
     time_ns: Callable[[], int] = time.time_ns
     rollouts: WeakValueDictionary[str, RolloutController[..., Any]] = field(init=False, repr=False)
     nonces: Nonces = field(init=False, factory=Nonces, repr=False)
     background: Background = field(init=False, repr=False)
     spans: Spans = field(init=False, repr=False)
+    conclude: Callable[[Any], None] = field(init=False, repr=False)
     recorder: Recorder = field(init=False, repr=False)
     _parts: dict[str, Rollout] = field(init=False, factory=dict, repr=False)
     _tallies: dict[str, Tally] = field(init=False, factory=dict, repr=False)
@@ -115,6 +121,10 @@ class Runtime:
     def __attrs_post_init__(self) -> None:
         """Put the parts together; no thread starts and no file is made before the first call."""
         self.rollouts = WeakValueDictionary()
+        if self.durability not in ("flush", "call"):
+            raise ConfigurationError(
+                f"durability={self.durability!r:.60} of Runtime is unknown. It must be 'flush' or 'call'. See Runtime."
+            )
         self.plugins = tuple(load_named(plugin) if isinstance(plugin, str) else plugin for plugin in self.plugins)
         PluginSet(self.plugins, failed=self.failed)  # a plugin that does not fit is an error now, not at the first event
         self.background = Background(self.shadows)
@@ -124,7 +134,11 @@ class Runtime:
             self._journal = JournalSink(JournalWriter(self.journal), describe=self._abouts.get, failed=self.failed)
         self._metrics = Metrics(self.telemetry, self._observed) if self.telemetry.metrics else None
         self._log_events = LogEvents(self._abouts.get, self.failed) if self.telemetry.logs else None
-        self.recorder = Recorder(self._deliver, failed=self.failed, tick=self._tick, exit_deadline_s=self.exit_deadline_s)
+        waits: dict[str, Any] = {"gather_s": 0.0} if self.durability == "call" else {}
+        self.recorder = Recorder(
+            self._deliver, failed=self.failed, tick=self._tick, exit_deadline_s=self.exit_deadline_s, **waits
+        )
+        self.conclude = self.recorder.put_and_wait if waits else self.recorder.put
         self.recorder.on_close = self.background.close
         self.recorder.on_hidden_fork = self.renew
         renew_after_fork(self)

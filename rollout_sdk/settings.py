@@ -12,15 +12,18 @@ from attrs import define, field
 
 from rollout_sdk import checks
 from rollout_sdk.assignment import Layer, Outline, Phase, Share, UnitHash, canonical
+from rollout_sdk.breaker import Breaker, CircuitBreaker
 from rollout_sdk.comparison import compare
 from rollout_sdk.control.state import Standing, start
 from rollout_sdk.engine.arguments import UnitSpec, binder, getter, parameter, signature_of
 from rollout_sdk.engine.describe import Describe, Override, fresh_random
+from rollout_sdk.engine.mutation import watched
 from rollout_sdk.engine.rollout import Kind, Rollout, kind_of
 from rollout_sdk.engine.snapshot import Isolate
+from rollout_sdk.exceptions import MutationError
 from rollout_sdk.identity import check_name
 from rollout_sdk.plugins import PluginSet, make_strategy, strategy_name
-from rollout_sdk.records import Comparison
+from rollout_sdk.records import BreakerEvent, Comparison
 from rollout_sdk.runtime import Runtime
 from rollout_sdk.strategies.interleave import INTERLEAVED
 
@@ -30,7 +33,7 @@ MissingUnit = Literal["control", "random", "raise"]
 OnError = Literal["control", "raise"]
 Effects = Literal["unknown", "read", "write"]
 
-_OBSERVING = ("rollout_routed", "rollout_shadowed", "rollout_recorded", "rollout_transitioned")
+_OBSERVING = ("rollout_routed", "rollout_shadowed", "rollout_recorded", "rollout_transitioned", "rollout_tripped")
 _DESCRIBED = (
     "strategy",
     "control_name",
@@ -43,6 +46,9 @@ _DESCRIBED = (
     "on_error",
     "passthrough",
     "effects",
+    "deadline_s",
+    "breaker",
+    "detect_mutation",
     "isolate",
     "plugins",
 )
@@ -98,6 +104,9 @@ class Settings:
     on_error: OnError
     passthrough: tuple[type[BaseException], ...]
     effects: Effects
+    deadline_s: float | None
+    breaker: Breaker | None
+    detect_mutation: bool
     isolate: Isolate
     plugins: Sequence[object]
     runtime: Runtime
@@ -121,6 +130,8 @@ class Settings:
         checks.check_choice(self.key, "missing_unit", self.missing_unit, MissingUnit)
         checks.check_choice(self.key, "on_error", self.on_error, OnError)
         checks.check_choice(self.key, "effects", self.effects, Effects)
+        checks.check_deadline(self.key, self.deadline_s, self.kind)
+        checks.check_breaker(self.key, self.breaker)
         checks.check_isolate(self.key, self.isolate)
         checks.check_passthrough(self.key, self.passthrough)
         checks.check_unit(self.key, self.unit, self.signature)
@@ -157,7 +168,14 @@ class Settings:
     @property
     def functions(self) -> dict[str, Callable[..., Any]]:
         """The variants by name, the control first."""
-        return {self.control_name: self.function, **self.candidates}
+        candidates = self.candidates
+        if self.detect_mutation:
+            shared = int(_is_method(self.signature))
+            candidates = {
+                name: watched(function, self.kind, key=self.key, name=name, shared=shared)
+                for name, function in candidates.items()
+            }
+        return {self.control_name: self.function, **candidates}
 
     def describe(self) -> Describe:
         """What describes and decides calls."""
@@ -192,7 +210,8 @@ class Settings:
             merge=hooks.first("rollout_merge"),
             compare=hooks.first("rollout_compare"),
             on_error=self.on_error,
-            passthrough=self.passthrough,
+            passthrough=(*self.passthrough, MutationError) if self.detect_mutation else self.passthrough,
+            deadline_s=self.deadline_s,
             isolate=self.isolate,
             shared=int(_is_method(self.signature)),
             outline=Outline(self.key, self.control_name, tuple(self.candidates), binder(self.signature), fresh_random),
@@ -202,14 +221,31 @@ class Settings:
             background=runtime.background,
             spans=runtime.spans,
             record=runtime.recorder.put,
+            conclude=runtime.conclude,
             failed=runtime.failed,
             span_name=f"route {self.key}",
             audience=runtime.audience,
             time_ns=runtime.time_ns,
             nonces=runtime.nonces,
-            standing=Standing(start(self.key, self.phases, ramps=ramps), self.described),
+            standing=Standing(start(self.key, self.phases, ramps=ramps), self.described, self._breakers()),
             observers={hook: hooks.every(hook) for hook in _OBSERVING if hooks.has(hook)},
         )
+
+    def _breakers(self) -> dict[str, CircuitBreaker]:
+        """A circuit breaker for each candidate."""
+        breaker, runtime = self.breaker, self.runtime
+        if breaker is None:
+            return {}
+
+        def teller(variant: str) -> Callable[[bool, int, int, float], None]:
+            def tell(opened: bool, failures: int, runs: int, cooldown_s: float) -> None:  # noqa: FBT001 - one signature, one caller
+                action: Literal["open", "close"] = "open" if opened else "close"
+                time_s = runtime.time_ns() / 1e9
+                runtime.recorder.put(BreakerEvent(self.key, variant, action, failures, runs, cooldown_s, time_s))
+
+            return tell
+
+        return {variant: CircuitBreaker(breaker, teller(variant)) for variant in self.candidates}
 
     # Batches ------------------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,8 @@ class RolloutStatus:
         calls: Calls of every variant in this phase, the excluded included.
         excluded: Calls not analysed, by reason, over all phases.
         errors: Failed runs by variant and error type.
+        fallbacks: Calls that the control answered in place of a candidate, by variant and error type (or why it was not run).
+        open_breakers: Candidates that are not run at the moment, because they kept failing.
         shadows: Ends of shadow runs by variant and end.
         faults: Faults of plugins, telemetry and journal by what failed and error type.
         lost: Facts that were dropped because the recorder's queue was full.
@@ -41,6 +43,8 @@ class RolloutStatus:
     calls: Mapping[str, int]
     excluded: Mapping[str, int]
     errors: Mapping[tuple[str, str], int]
+    fallbacks: Mapping[tuple[str, str], int]
+    open_breakers: tuple[str, ...]
     shadows: Mapping[tuple[str, str], int]
     faults: Mapping[tuple[str, str], int]
     lost: int
@@ -54,9 +58,15 @@ class RolloutStatus:
             lines.append(
                 f"  {variant:<16} configured {configured:>9}  realised {realised:>9}  calls {self.calls.get(variant, 0):,}"
             )
-        for title, counts in (("shadow", self.shadows), ("error", self.errors), ("fault", self.faults)):
+        for title, counts in (
+            ("shadow", self.shadows),
+            ("error", self.errors),
+            ("fallback", self.fallbacks),
+            ("fault", self.faults),
+        ):
             lines.extend(f"  {title} {first} {second}: {number:,}" for (first, second), number in sorted(counts.items()))
         lines.extend(f"  not analysed, {reason}: {number:,}" for reason, number in sorted(self.excluded.items()))
+        lines.extend(f"  breaker of {variant} is open" for variant in self.open_breakers)
         if self.lost:
             lines.append(f"  lost facts: {self.lost:,}")
         return "\n".join(lines)

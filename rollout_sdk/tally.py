@@ -19,11 +19,12 @@ class Tally:
     Attributes:
         decisions: Calls by (phase, variant, reason, excluded).
         errors: Failed runs by (variant, error type).
-        fallbacks: Calls that the control answered in place of the variant, by (variant, error type).
+        fallbacks: Calls that the control answered in place of the variant, by (variant, error type or why it was withheld).
         shadows: Ends of shadow runs by (variant, end).
         comparisons: Shadow comparisons by (variant, comparator, match).
         outcomes: Recorded outcomes by metric.
         transitions: Changes by action.
+        trips: Openings and closings of circuit breakers by (variant, action).
     """
 
     decisions: Counter[tuple[str, str, str, bool]] = Factory(Counter)
@@ -33,6 +34,7 @@ class Tally:
     comparisons: Counter[tuple[str, str, bool]] = Factory(Counter)
     outcomes: Counter[str] = Factory(Counter)
     transitions: Counter[str] = Factory(Counter)
+    trips: Counter[tuple[str, str]] = Factory(Counter)
 
     def add_call(
         self,
@@ -40,6 +42,7 @@ class Tally:
         phase: str,
         served: str,
         runs: Sequence[tuple[str, float, str | None, float | None]],
+        withheld: str | None,
         *,
         excluded: bool,
     ) -> None:
@@ -49,7 +52,7 @@ class Tally:
             if run[2] is not None:
                 self.errors[run[0], run[2]] += 1
         if served != decision.variant and not decision.blend and runs:
-            self.fallbacks[decision.variant, runs[0][2] or "_OTHER"] += 1
+            self.fallbacks[decision.variant, withheld or runs[0][2] or "_OTHER"] += 1
 
     def add(self, event: object) -> None:
         """Count an event that is no call."""
@@ -61,6 +64,8 @@ class Tally:
             self.outcomes[event.metric] += 1
         elif isinstance(event, TransitionedEvent):
             self.transitions[event.action] += 1
+        elif isinstance(event, BreakerEvent):
+            self.trips[event.variant, event.action] += 1
 
     def realised(self, phase: str) -> dict[str, float]:
         """Share of every variant among the analysed calls of a phase."""

@@ -43,6 +43,9 @@ class Observer:
     def rollout_transitioned(self, event):
         self.events.append(event)
 
+    def rollout_tripped(self, event):
+        self.events.append(event)
+
 
 @pytest.fixture
 def watch():

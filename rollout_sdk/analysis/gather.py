@@ -54,6 +54,7 @@ class Arm:
         latency_s: Durations of runs, by the variant that ran.
         errors: Failed calls, by type of the assigned variant's exception.
         fallbacks: Calls that the control answered instead.
+        withheld: Calls in which the variant was not run at all, by why.
         closed_early: Streams that the caller left before their end.
         outcomes: For every metric and unit, the sum and number of its outcomes.
         credit: For blended answers, by (candidate, metric).
@@ -64,6 +65,7 @@ class Arm:
     latency_s: dict[str, array[float]] = Factory(lambda: defaultdict(lambda: array("d")))
     errors: Counter[str] = Factory(Counter)
     fallbacks: int = 0
+    withheld: Counter[str] = Factory(Counter)
     closed_early: int = 0
     outcomes: dict[str, Sums] = Factory(lambda: defaultdict(_sums))
     credit: dict[tuple[str, str], Credit] = Factory(lambda: defaultdict(Credit))
@@ -199,6 +201,8 @@ class _Gatherer:
         blend = record.get("blend", ())
         closed = bool(record.get("closed_early"))
         arm.closed_early += closed
+        if record.get("withheld"):
+            arm.withheld[record["withheld"]] += 1
         arm.fallbacks += record["served"] != record["variant"] and not blend
         for run in record.get("runs", ()):
             ran, duration_s, error = run[0], run[1], run[2]

@@ -51,8 +51,9 @@ class VariantReport:
         share_of_calls: Realised share of the phase's calls.
         share_of_units: Realised share of the phase's units.
         errors: Failed calls by type, charged to the assigned variant.
-        error_rate: Failed calls by calls.
+        error_rate: Failed calls by calls in which it ran; None when it ran in none.
         fallbacks: Calls that the control answered instead.
+        withheld: Calls in which it was not run at all, by why: "breaker_open", "aborted", "disabled".
         closed_early: Streams left before their end.
         latency: By the variant that ran: one, or for a blended answer several.
         metrics: The recorded metrics.
@@ -65,8 +66,9 @@ class VariantReport:
     share_of_calls: float
     share_of_units: float
     errors: Mapping[str, int]
-    error_rate: float
+    error_rate: float | None
     fallbacks: int
+    withheld: Mapping[str, int]
     closed_early: int
     latency: Mapping[str, Latency]
     metrics: tuple[MetricReport, ...]

@@ -56,6 +56,7 @@ def _metric(metric: str, sums: Sums, arm: Arm) -> MetricReport:
 
 def _variant(variant: str, arm: Arm, configured: float | None, calls: int, units: int) -> VariantReport:
     own = arm.units.total()
+    ran = own - arm.withheld.total()
     return VariantReport(
         variant=variant,
         calls=own,
@@ -64,8 +65,9 @@ def _variant(variant: str, arm: Arm, configured: float | None, calls: int, units
         share_of_calls=own / calls,
         share_of_units=len(arm.units) / units,
         errors=dict(arm.errors),
-        error_rate=arm.errors.total() / own,
+        error_rate=arm.errors.total() / ran if ran else None,
         fallbacks=arm.fallbacks,
+        withheld=dict(arm.withheld),
         closed_early=arm.closed_early,
         latency={ran: _latency(values) for ran, values in arm.latency_s.items()},
         metrics=tuple(_metric(metric, sums, arm) for metric, sums in sorted(arm.outcomes.items())),

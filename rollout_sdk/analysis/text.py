@@ -83,6 +83,8 @@ def _variants(variants: Sequence[VariantReport]) -> Iterator[str]:
     for variant in variants:
         if variant.errors:
             yield f"    errors of {variant.variant}: {_counts(variant.errors)}"
+        if variant.withheld:
+            yield f"    {variant.variant} was assigned and not run: {_counts(variant.withheld)}"
 
 
 def _metrics(variants: Sequence[VariantReport]) -> Iterator[str]:

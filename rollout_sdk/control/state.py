@@ -19,6 +19,7 @@ from weakref import WeakSet
 from attrs import Factory, define, evolve, frozen
 
 from rollout_sdk.assignment import Phase, Share, parse_share, phase_label
+from rollout_sdk.breaker import CircuitBreaker
 from rollout_sdk.exceptions import StateError
 
 __all__ = ["RolloutState", "Standing", "Status", "start"]
@@ -160,11 +161,15 @@ class Standing:
     Attributes:
         state: The state, replaced as a whole.
         described: The settings as text, by option.
+        breakers: Circuit breakers of the candidates, by name; empty without.
+        closed: Whether no candidate may start any more; looked at by every start, at the last moment.
         controllers: Those that stand here, for as long as they live.
         changing: Held while the state changes; no call takes it.
     """
 
     state: RolloutState
     described: Mapping[str, str]
+    breakers: Mapping[str, CircuitBreaker] = Factory(dict)
+    closed: bool = False
     controllers: WeakSet[Any] = Factory(WeakSet)
     changing: threading.Lock = Factory(threading.Lock)

@@ -198,6 +198,8 @@ class _Threads:
         if monotonic() - run.submitted > self.limits.max_age_s:
             run.end("dropped_stale")
             return
+        if not run.may_start():
+            return
         worker.began, worker.run_now = monotonic(), run
         finish(run, run.run())
 
@@ -226,6 +228,8 @@ class _Threads:
             if run is not None and now - worker.began > self.limits.timeout_s:
                 self._give_up(worker)
                 run.end("timeout")
+                if len(self._abandoned) >= self.limits.max_abandoned:
+                    run.trip()
                 self._release(run)
         if self.jobs and not self._closing.is_set() and not self._has_workers():
             for run in list(self.jobs.values()):
@@ -292,6 +296,8 @@ class _Tasks:
             tasks = self._of_loop.setdefault(loop, {})
         if len(tasks) >= self.limits.max_tasks:
             run.end("dropped_full")
+            return
+        if not run.may_start():
             return
         later = self._later(run)
         try:

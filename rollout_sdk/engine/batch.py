@@ -13,6 +13,7 @@ from rollout_sdk.engine.context import current_call
 from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish, settle
 from rollout_sdk.engine.rows import assemble, count_rows, each_row, take
 from rollout_sdk.engine.shadow import ShadowRun
+from rollout_sdk.engine.snapshot import candidate_copy
 from rollout_sdk.records import Comparison
 
 __all__ = ["Batch", "ShadowRows", "route_batch"]
@@ -163,11 +164,11 @@ def _answered(
 ) -> Generator[Invoke | Together, Any, tuple[Parts, Result | None]]:
     """The parts (positions, results) of all groups, or the result that ends the call early."""
     call, rollout = batch.call, batch.call.rollout
-    steps = [_invoke(batch, variant, indices) for variant, indices in groups.items()]
-    results: list[Result] = yield Together(steps, vital=rollout.control)
+    steps = _steps(batch, groups)
+    results: list[Result] = yield Together([step for step, _ in steps], vital=rollout.control)
     parts: Parts = []
     # There are fewer results than steps when one was interrupted or the control failed.
-    for step, first, indices in zip(steps, results, groups.values(), strict=False):
+    for (step, indices), first in zip(steps, results, strict=False):
         result = first
         wrong = result.error is None and step.variant != rollout.control and count_rows(result.value) != len(indices)
         if wrong:
@@ -180,7 +181,7 @@ def _answered(
         if falls_back(call, step, result) or (wrong and rollout.on_error == "control"):
             # Its traceback holds the candidate's frames: they need not live while the control runs.
             result.error = None
-            fallback = _invoke(batch, rollout.control, indices)
+            fallback = _control(batch, indices)
             result = yield fallback
             _ran(batch, fallback, result, indices)
         if result.error is not None:
@@ -189,12 +190,38 @@ def _answered(
     return parts, None
 
 
-def _invoke(batch: Batch, variant: str, indices: Sequence[int]) -> Invoke:
-    """The step that runs a variant on these rows; with all rows, on the caller's own arguments."""
-    step = batch.call.invoke(variant)
+def _steps(batch: Batch, groups: Mapping[str, Sequence[int]]) -> list[tuple[Invoke, Sequence[int]]]:
+    """A step for every group with its rows; the control takes over the rows of candidates whose breaker is open."""
+    rollout, call = batch.call.rollout, batch.call
+    controls = list(groups.get(rollout.control, ()))
+    steps: list[tuple[Invoke, Sequence[int]]] = []
+    for variant, indices in groups.items():
+        if variant == rollout.control:
+            continue
+        step = call.attempt(variant)
+        if step is None:
+            for index in indices:
+                batch.rows[index].withheld = call.withheld
+            controls.extend(indices)
+            continue
+        _restrict(batch, step, indices)
+        if rollout.on_error == "control":
+            step.args, step.kwargs = candidate_copy(step.args, step.kwargs, rollout.isolate, rollout.shared)
+        steps.append((step, indices))
+    # The control first: it runs in the caller's own task.
+    return [(_control(batch, sorted(controls)), sorted(controls)), *steps] if controls else steps
+
+
+def _control(batch: Batch, indices: Sequence[int]) -> Invoke:
+    step = batch.call.invoke(batch.call.rollout.control)
+    _restrict(batch, step, indices)
+    return step
+
+
+def _restrict(batch: Batch, step: Invoke, indices: Sequence[int]) -> None:
+    """Have a step run on these rows; with all rows, on the caller's own arguments."""
     if len(indices) < len(batch.rows):
         step.args, step.kwargs = batch.arguments(indices)
-    return step
 
 
 def _ran(batch: Batch, step: Invoke, result: Result, indices: Sequence[int]) -> None:
@@ -202,6 +229,9 @@ def _ran(batch: Batch, step: Invoke, result: Result, indices: Sequence[int]) -> 
     batch.call.ran(step, result)
     for index in indices:
         row = batch.rows[index]
+        if result.withheld is not None:
+            row.withheld = result.withheld
+            continue
         row.runs += (batch.call.runs[-1],)
         row.served = step.variant
 

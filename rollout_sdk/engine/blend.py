@@ -53,9 +53,10 @@ def _steps(call: Call) -> list[Invoke]:
             inputs[variant] = call.args, call.kwargs
     steps = []
     for variant, given in inputs.items():
-        step = call.invoke(variant)
-        step.args, step.kwargs = given
-        steps.append(step)
+        step = call.attempt(variant)
+        if step is not None:
+            step.args, step.kwargs = given
+            steps.append(step)
     return steps
 
 

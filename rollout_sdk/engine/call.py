@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from rollout_sdk.assignment import RouteRequest, pseudonym, pseudonyms
 from rollout_sdk.identity import encode_id
-from rollout_sdk.records import EXCLUDED_REASONS, Decision, Merged, RoutedEvent, Run
+from rollout_sdk.records import EXCLUDED_REASONS, Decision, Merged, RoutedEvent, Run, Withheld
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context as SpanContext
     from opentelemetry.trace import Span
 
+    from rollout_sdk.breaker import CircuitBreaker
+    from rollout_sdk.control.state import Standing
     from rollout_sdk.engine.rollout import Rollout
     from rollout_sdk.engine.shadow import ShadowRun
     from rollout_sdk.engine.snapshot import Kept
@@ -39,6 +41,7 @@ class Result:
     first_item_s: float | None = None
     kept: Kept | None = None
     returned: Any = None
+    withheld: Withheld | None = None
 
     def __init__(
         self,
@@ -69,9 +72,17 @@ class Result:
 
 
 class Invoke:
-    """A step: run one variant, with its span current while it runs. `keep` takes copies of a stream's items as they pass."""
+    """A step: run one variant, with its span current while it runs.
+
+    `keep` takes copies of a stream's items as they pass. A candidate has a `gate`, at which it is stopped when the operator was
+    faster, a ticket of its circuit breaker, and perhaps a deadline (of a stream: for its first item).
+    """
 
     keep: Kept | None = None
+    gate: Standing | None = None
+    breaker: CircuitBreaker | None = None
+    ticket: int = 0
+    deadline_s: float | None = None
     span: Span | None = None
     span_context: SpanContext | None = None
 
@@ -120,6 +131,7 @@ class Call(RouteRequest):
     closed_early = False
     error: str | None = None
     merged: Merged | None = None
+    withheld: Withheld | None = None
     span: Span | None = None
     span_context: SpanContext | None = None
     context: Context | None = None
@@ -148,13 +160,38 @@ class Call(RouteRequest):
 
     def invoke(self, variant: str) -> Invoke:
         """The step that runs a variant on the call's own arguments."""
-        step = Invoke(variant, self.rollout.functions[variant], self.args, self.kwargs)
+        rollout = self.rollout
+        step = Invoke(variant, rollout.functions[variant], self.args, self.kwargs)
+        if variant != rollout.control:
+            step.gate, step.deadline_s = rollout.standing, rollout.deadline_s
         if self.span is not None:
-            self.rollout.spans.start_invoke(self, step)
+            rollout.spans.start_invoke(self, step)
+        return step
+
+    def attempt(self, variant: str) -> Invoke | None:
+        """The step that runs a variant, unless its circuit breaker is open."""
+        breaker = self.rollout.standing.breakers.get(variant)
+        if breaker is None:
+            return self.invoke(variant)
+        ticket = breaker.admit()
+        if ticket is None:
+            self.withheld = "breaker_open"
+            return None
+        step = self.invoke(variant)
+        step.breaker, step.ticket = breaker, ticket
         return step
 
     def ran(self, step: Invoke, result: Result) -> Result:
         """Note a run; the value and the exception are not kept."""
+        if result.withheld is not None:
+            self.withheld = result.withheld
+            if step.span is not None:
+                # It did not fail: it was not run.
+                self.rollout.spans.end_invoke(step, Result(step.variant, 0.0))
+            return result
+        if step.breaker is not None and not result.interrupted:
+            failed = result.error is not None and not isinstance(result.error, self.rollout.passthrough)
+            step.breaker.note(step.ticket, failed=failed)
         error = None if result.error is None or result.interrupted else error_type(result.error)
         self.runs += ((step.variant, result.duration_s, error, result.first_item_s),)
         if step.span is not None:
@@ -199,7 +236,7 @@ class Call(RouteRequest):
 
     def count_in(self, tally: Tally) -> None:
         """Count the call; no event is made for it."""
-        tally.add_call(self.decision, self.phase.name, self.served, self.runs, excluded=self.is_excluded)
+        tally.add_call(self.decision, self.phase.name, self.served, self.runs, self.withheld, excluded=self.is_excluded)
 
     def as_event(self) -> RoutedEvent:
         """The call as a fact. Made in the background: it costs more than the call's own bookkeeping."""
@@ -215,5 +252,6 @@ class Call(RouteRequest):
             closed_early=self.closed_early,
             control=self.rollout.control,
             excluded=self.is_excluded,
+            withheld=self.withheld,
             context=self.context,
         )

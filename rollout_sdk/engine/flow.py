@@ -15,7 +15,7 @@ from rollout_sdk.engine.blend import blended, replayed
 from rollout_sdk.engine.call import Call, Flow, Invoke, Result, Together, error_type
 from rollout_sdk.engine.context import current_call
 from rollout_sdk.engine.shadow import ShadowRun
-from rollout_sdk.engine.snapshot import Kept
+from rollout_sdk.engine.snapshot import Kept, candidate_copy
 
 __all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "route", "settle"]
 
@@ -35,12 +35,12 @@ def route(call: Call) -> Flow:
     if decision.blend:
         result = yield from blended(call)
     else:
-        step = _step(call, decision.variant)
+        step = _step(call, decision.variant) or _control(call)
         result = call.ran(step, (yield step))
         if result.error is not None and falls_back(call, step, result):
             # Its traceback holds the candidate's frames: they need not live while the control runs.
             result.error = None
-            step = _step(call, rollout.control)
+            step = _control(call)
             result = call.ran(step, (yield step))
         call.served = step.variant
     # The caller's answer stands: what breaks from here on is ours alone.
@@ -62,8 +62,20 @@ def _prepared(call: Call) -> Sequence[ShadowRun]:
     return [run for run in runs if run.prepare(call.args, call.kwargs)]
 
 
-def _step(call: Call, variant: str) -> Invoke:
-    step = call.invoke(variant)
+def _step(call: Call, variant: str) -> Invoke | None:
+    """The step that runs the assigned variant, a candidate on copies; None when its circuit breaker is open."""
+    rollout = call.rollout
+    if variant == rollout.control:
+        return _control(call)
+    step = call.attempt(variant)
+    if step is not None and rollout.on_error == "control":
+        # The control may have to run after it, on what the caller gave.
+        step.args, step.kwargs = candidate_copy(step.args, step.kwargs, rollout.isolate, rollout.shared)
+    return step
+
+
+def _control(call: Call) -> Invoke:
+    step = call.invoke(call.rollout.control)
     if call.shadows:
         step.keep = Kept(call.rollout.limits.kept_items, call.rollout.isolate)
     return step
@@ -78,7 +90,7 @@ def settle(shadows: Sequence[ShadowRun], result: Result) -> None:
 def falls_back(call: Call, step: Invoke, result: Result) -> bool:
     """Whether the control answers in place of a candidate that failed before anything was served."""
     rollout = call.rollout
-    return (
+    return result.withheld is not None or (
         result.error is not None
         and step.variant != rollout.control
         and not result.interrupted
@@ -100,7 +112,7 @@ def finish(call: Call, result: Result) -> None:
     if rollout.audience.debugging:
         call.context = copy_context()
     call.args, call.kwargs = (), NO_KWARGS
-    rollout.record(call)
+    rollout.conclude(call)
 
 
 def advance(call: Call | None, flow: Flow, sent: Any) -> Invoke | Together | Result:
@@ -137,7 +149,11 @@ def _rescue(call: Call, sent: Any) -> Invoke | Result:
         for result in results:
             if result.variant == rollout.control:
                 return replayed(rollout, result) if results is sent and rollout.streams else result
-        if isinstance(sent, Result) and (sent.error is None or sent.started or rollout.on_error == "raise"):
+        if (
+            isinstance(sent, Result)
+            and sent.withheld is None
+            and (sent.error is None or sent.started or rollout.on_error == "raise")
+        ):
             return sent
     call.rescued = True
     return Invoke(rollout.control, rollout.functions[rollout.control], call.args, call.kwargs)

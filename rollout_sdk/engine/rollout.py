@@ -110,6 +110,7 @@ class Rollout:
         compare: `rollout_compare`, resolved and guarded.
         on_error: Who answers when a candidate raises: the control, or nobody.
         passthrough: Exceptions of a candidate that are an answer, and reach the caller.
+        deadline_s: Seconds that an asynchronous candidate has for its answer, or for its first item; None: no deadline.
         isolate: How the arguments of shadows are isolated.
         shared: How many first positional arguments shadows share (a method's `self`).
         outline: What its requests have in common.
@@ -119,6 +120,7 @@ class Rollout:
         background: Runs shadows.
         spans: Makes spans.
         record: Takes a fact for the journal and the observers; never blocks.
+        conclude: Takes a finished call; with durability="call", it returns when the call is in the journal.
         failed: Told of every fault of a collaborator.
         span_name: Name of the `route` span.
         audience: Who listens to spans and to log events about single calls.
@@ -138,6 +140,7 @@ class Rollout:
     compare: Callable[[RouteRequest, Any, Any], Comparison | None]
     on_error: Literal["control", "raise"]
     passthrough: tuple[type[BaseException], ...]
+    deadline_s: float | None
     isolate: Isolate
     shared: int
     outline: Outline
@@ -147,6 +150,7 @@ class Rollout:
     background: Background
     spans: Spans
     record: Callable[[Any], None]
+    conclude: Callable[[Any], None]
     failed: Failed
     span_name: str
     audience: Audience

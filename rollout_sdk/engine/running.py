@@ -12,9 +12,12 @@ from typing import Any
 
 from opentelemetry.context import attach, detach
 
+from rollout_sdk import switch
 from rollout_sdk.engine.call import Invoke, Result, Together
+from rollout_sdk.engine.deadline import within
+from rollout_sdk.exceptions import StateError
 
-__all__ = ["collect", "collect_async", "is_interruption", "run", "run_all", "run_async", "run_together"]
+__all__ = ["collect", "collect_async", "is_interruption", "run", "run_all", "run_async", "run_together", "withheld"]
 
 # A task that nobody refers to can be collected while it runs.
 _detached: set[asyncio.Future[Result]] = set()
@@ -25,6 +28,9 @@ def run(step: Invoke) -> Result:
     token = None if step.span_context is None else attach(step.span_context)
     started = perf_counter()
     try:
+        # The last look, with nothing between it and the call: see engine/stopping.py.
+        if step.gate is not None and (step.gate.closed or switch.off):
+            return withheld(step)
         value = step.function(*step.args, **step.kwargs)
     except BaseException as error:
         return Result(step.variant, perf_counter() - started, None, error, not isinstance(error, Exception))
@@ -39,13 +45,25 @@ async def run_async(step: Invoke) -> Result:
     token = None if step.span_context is None else attach(step.span_context)
     started = perf_counter()
     try:
-        value = await step.function(*step.args, **step.kwargs)
+        if step.gate is not None and (step.gate.closed or switch.off):
+            return withheld(step)
+        if step.deadline_s is not None:
+            value = await within(step.deadline_s, step)
+        else:
+            value = await step.function(*step.args, **step.kwargs)
     except BaseException as error:
         return Result(step.variant, perf_counter() - started, None, error, is_interruption(error))
     finally:
         if token is not None:
             detach(token)
     return Result(step.variant, perf_counter() - started, value)
+
+
+def withheld(step: Invoke) -> Result:
+    """The result of a candidate that was not run, because the operator stopped it first."""
+    result = Result(step.variant, 0.0, None, StateError(f"Candidate {step.variant!r} was stopped before it began."))
+    result.withheld = "disabled" if switch.off else "aborted"
+    return result
 
 
 def is_interruption(error: BaseException) -> bool:
@@ -98,7 +116,7 @@ async def collect_async(step: Invoke) -> Result:
 def _in_place(step: Invoke, function: Callable[..., Any]) -> Invoke:
     """The same step with another function."""
     other = Invoke(step.variant, function, step.args, step.kwargs)
-    other.span_context = step.span_context
+    other.span_context, other.gate, other.deadline_s = step.span_context, step.gate, step.deadline_s
     return other
 
 

@@ -10,6 +10,7 @@ from itertools import islice
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
+from rollout_sdk import switch
 from rollout_sdk.engine.call import Call, Result, error_type
 from rollout_sdk.engine.context import in_shadow
 from rollout_sdk.engine.running import is_interruption
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from rollout_sdk.assignment import RouteRequest
+
+_COUNTS = frozenset({"ok", "error", "timeout"})
+"""Ends that say something about the candidate."""
 
 __all__ = ["EndedShadow", "ShadowRun", "finish"]
 
@@ -47,10 +51,14 @@ class ShadowRun:
         self.control_error: str | None = None
         self.comparable = False
         self.span: Span | None = None
+        self._breaker = call.rollout.standing.breakers.get(variant)
+        self._ticket: int | None = None
         self._open = [True]
 
     def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Take a copy of the arguments; where that cannot be, or nobody could run it, the run ends here and this is False."""
+        if self._breaker is not None and not self._breaker.would_admit():
+            return not self.end("dropped_open")
         if self.rollout.background.is_full(self):
             return not self.end("dropped_full")
         try:
@@ -107,14 +115,26 @@ class ShadowRun:
         context = self.context
         return Result(self.variant, 0.0) if context is None else context.run(self._run)
 
+    def may_start(self) -> bool:
+        """Whether it has a ticket from its circuit breaker; a run without one ends here."""
+        if self._breaker is not None:
+            self._ticket = self._breaker.admit()
+            if self._ticket is None:
+                return not self.end("dropped_open")
+        return True
+
     def _run(self) -> Result:
-        args, kwargs = self.args, self.kwargs
+        args, kwargs, gate = self.args, self.kwargs, self.rollout.standing
         if self.ended:
             # In this order: who ends a run first says so, and then takes the arguments away.
             return Result(self.variant, 0.0)
         with _Marked(self):
             started = perf_counter()
             try:
+                # The last look, with nothing between it and the call: see engine/stopping.py.
+                if gate.closed or switch.off:
+                    self.end("dropped_aborted")
+                    return Result(self.variant, 0.0)
                 value = self.function(*args, **kwargs)
                 if self.rollout.kind == "generator":
                     with closing(value) as stream:
@@ -126,12 +146,15 @@ class ShadowRun:
 
     async def run_async(self) -> Result:
         """Run the candidate of a coroutine function or async generator; `interrupted` when it was cancelled from outside."""
-        args, kwargs = self.args, self.kwargs
+        args, kwargs, gate = self.args, self.kwargs, self.rollout.standing
         if self.ended:
             return Result(self.variant, 0.0)
         with _Marked(self):
             started = perf_counter()
             try:
+                if gate.closed or switch.off:
+                    self.end("dropped_aborted")
+                    return Result(self.variant, 0.0)
                 value = self.function(*args, **kwargs)
                 value = await self._items(value) if self.rollout.kind == "async generator" else await value
             # SystemExit in a detached task would end the event loop, and the server with it.
@@ -176,6 +199,11 @@ class ShadowRun:
         """A comparison for every one of `calls`."""
         return [self.compared(result)]
 
+    def trip(self) -> None:
+        """Open the candidate's circuit breaker: it holds threads that it does not give back."""
+        if self._breaker is not None:
+            self._breaker.trip()
+
     @property
     def ended(self) -> bool:
         """Whether it has ended."""
@@ -193,6 +221,8 @@ class ShadowRun:
         """End the run and report it; False when it had ended already."""
         if not self.claim():
             return False
+        if self._ticket is not None and self._breaker is not None and end in _COUNTS:
+            self._breaker.note(self._ticket, failed=end != "ok")
         comparisons: Sequence[Comparison | None] = [None] * len(self.calls)
         if result is not None:
             error = None if result.error is None else error_type(result.error)

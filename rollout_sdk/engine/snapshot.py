@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
-__all__ = ["Isolate", "Kept", "NotCopied", "OneShot", "Snapshot", "copy_output", "take_snapshot"]
+__all__ = ["Isolate", "Kept", "NotCopied", "OneShot", "Snapshot", "candidate_copy", "copy_output", "take_snapshot"]
 
 Isolate: TypeAlias = Literal["auto", "none", "deepcopy"] | Callable[[Any], Any]
 """How a shadow's arguments are isolated: "auto" copies what it knows, within the budget, and else skips the shadow; "none"
@@ -60,6 +60,9 @@ _SHARED = (
 )
 """Types whose instances cannot change (or, like functions, are shared by their nature)."""
 
+_PLAIN = frozenset({str, int, float, bool, bytes, types.NoneType})
+"""The commonest of them, looked up first."""
+
 _ARRAYS = {"numpy": "copy", "pandas": "copy", "torch": "clone", "polars": "clone"}
 """Method that copies an array or frame, by the top package of its type. Objects inside a frame are shared."""
 
@@ -75,10 +78,11 @@ class OneShot(NotCopied):
 class Snapshot:
     """A copy under way: what it may still cost."""
 
-    __slots__ = ("bytes", "deadline", "nodes")
+    __slots__ = ("bytes", "deadline", "limited", "nodes")
 
-    def __init__(self) -> None:
-        """Start the clock."""
+    def __init__(self, *, limited: bool = True) -> None:
+        """Start the clock; with `limited` false, it may cost what it costs."""
+        self.limited = limited
         self.bytes = 0
         self.nodes = 0
         self.restart()
@@ -149,6 +153,8 @@ class Snapshot:
         """Count so many bytes against the budget."""
         self.bytes += size
         self.nodes += 1
+        if not self.limited:
+            return
         if self.bytes > _BYTE_BUDGET:
             raise NotCopied("over 1 MiB")
         if self.nodes % _LOOK_AT_CLOCK_EVERY == 0 and perf_counter() > self.deadline:
@@ -212,6 +218,27 @@ def copy_output(value: Any, isolate: Isolate, snapshot: Snapshot) -> Any:
     if isolate == "deepcopy":
         return copy.deepcopy(value)
     return value if isolate == "none" else snapshot.copy(value)
+
+
+def candidate_copy(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], isolate: Isolate, shared: int
+) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Arguments for a candidate in whose place the control may have to run: copies of what it could change.
+
+    What cannot be copied within the rules is shared: a candidate that changes it before it fails has changed the control's
+    input, too. Never raises.
+    """
+    if isolate == "none":
+        return args, kwargs
+    for value in (*args[shared:], *kwargs.values()) if kwargs or shared else args:
+        if value.__class__ not in _PLAIN:
+            break
+    else:
+        return args, kwargs
+    try:
+        return take_snapshot(args, kwargs, isolate, shared)[:2]
+    except (Exception, SystemExit):
+        return args, kwargs
 
 
 def take_snapshot(

@@ -16,9 +16,11 @@ from typing import Any
 
 from opentelemetry.context import attach, detach
 
+from rollout_sdk import switch
 from rollout_sdk.engine.call import Call, Invoke, Result
 from rollout_sdk.engine.context import current_call
-from rollout_sdk.engine.running import is_interruption
+from rollout_sdk.engine.deadline import PumpedStream
+from rollout_sdk.engine.running import is_interruption, withheld
 
 __all__ = ["AsyncStream", "Stream"]
 
@@ -50,6 +52,14 @@ class _Noted:
         if token is not None and isinstance(thrown, GeneratorExit):
             with suppress(ValueError):
                 current_call.reset(token)
+
+    def _is_stopped(self) -> bool:
+        """Whether the operator was faster than this candidate, which then is not run."""
+        gate = self.step.gate
+        if gate is None or not (gate.closed or switch.off):
+            return False
+        self.ended, self.result = True, withheld(self.step)
+        return True
 
     def _first(self) -> None:
         self.result.started = True
@@ -89,6 +99,8 @@ class Stream(_Noted):
                 item = model.send(received)
             else:
                 if model is None:
+                    if self._is_stopped():
+                        return
                     model = self._model = self.step.function(*self.step.args, **self.step.kwargs)
                 item = next(model)
         except StopIteration as stop:
@@ -117,7 +129,11 @@ class AsyncStream(_Noted):
 
     def _started(self) -> Awaitable[Any]:
         """The model's first item. The loop does not hear of the model: at its end it would close it beside our own."""
-        model = self._model = self.step.function(*self.step.args, **self.step.kwargs)
+        step = self.step
+        if step.deadline_s is not None:
+            self._model = PumpedStream(step.function, step, step.deadline_s)
+            return anext(self._model)
+        model = self._model = step.function(*step.args, **step.kwargs)
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(None, None)
         try:
@@ -138,6 +154,8 @@ class AsyncStream(_Noted):
                 self.received = None
                 item = await model.asend(received)
             else:
+                if model is None and self._is_stopped():
+                    return
                 item = await (self._started() if model is None else anext(model))
         except StopAsyncIteration:
             self._returned(None, thrown)

@@ -11,7 +11,7 @@ from typing import Any
 
 from rollout_sdk.plugins import Failed
 from rollout_sdk.recorder import Fault
-from rollout_sdk.records import RoutedEvent, ShadowedEvent, TransitionedEvent
+from rollout_sdk.records import BreakerEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
 from rollout_sdk.telemetry import names
 from rollout_sdk.telemetry.logs import get_logger, would_log
 
@@ -44,6 +44,8 @@ class LogEvents:
             self._shadowed(event)
         elif isinstance(event, TransitionedEvent):
             self._transitioned(event)
+        elif isinstance(event, BreakerEvent):
+            _tripped(event)
         elif isinstance(event, Fault):
             _fault(event)
 
@@ -63,7 +65,8 @@ class LogEvents:
                 propensity=decision.propensity,
                 phase=decision.phase,
             )
-        if event.served != decision.variant and not decision.blend:
+        # Withheld calls come by the thousand, and were told when the breaker opened.
+        if event.served != decision.variant and not decision.blend and event.withheld is None:
             self._in_context(
                 event,
                 "warning",
@@ -147,6 +150,15 @@ class LogEvents:
             return None
         self._last[kind] = now
         return self._suppressed.pop(kind, 0)
+
+
+def _tripped(event: BreakerEvent) -> None:
+    fields = {"rollout": event.rollout, "variant": event.variant}
+    if event.action == "open":
+        counts = {"failures": event.failures, "runs": event.runs, "cooldown_s": event.cooldown_s}
+        get_logger().warning("rollout.breaker.opened", **fields, **counts)
+    else:
+        get_logger().info("rollout.breaker.closed", **fields)
 
 
 def _fault(fault: Fault) -> None:

@@ -267,6 +267,8 @@ class Spans:
 def _fallen_back_from(call: Any) -> str | None:
     """The error type of the candidate in whose place the control answered, for all rows of a batch or some; None if none."""
     control, runs = call.rollout.control, call.runs
+    if call.withheld is not None:
+        return str(call.withheld)
     for index, (variant, _, error, _) in enumerate(runs):
         if error is not None and variant != control and any(later[0] == control for later in runs[index + 1 :]):
             return str(error)

@@ -239,7 +239,8 @@ def test_what_was_lived_is_what_is_reported(tmp_path):
     (preference,) = rollouts["rank"].phases[0].preferences
     assert (400, 400, 0.5) == (preference.lists, preference.wins, preference.preference.mean)
     candidate = next(variant for variant in rollouts["fail"].phases[0].variants if variant.variant == "candidate")
-    assert (candidate.calls, 1.0) == (candidate.errors["ZeroDivisionError"], candidate.error_rate)
+    assert ({"ZeroDivisionError": 20}, 1.0) == (candidate.errors, candidate.error_rate)
+    assert {"breaker_open": candidate.calls - 20} == candidate.withheld
     assert [("promote", "ann", "good")] == [
         (t["action"], t["actor"], t["reason"]) for t in rollouts["score"].transitions if t["action"] != "start"
     ]

@@ -53,7 +53,7 @@ def gate():
 def test_threads_that_come_back_late_work_again(watch, gate):
     runtime = watch(shadows={"workers": 1, "max_abandoned": 1, "timeout_s": 0.05, "max_age_s": 0.05})
     slow = [True]
-    model = shadowed(lambda x: x, lambda x: gate.wait(10) if slow[0] else x, runtime)
+    model = shadowed(lambda x: x, lambda x: gate.wait(10) if slow[0] else x, runtime, breaker=None)
     before = len(threads())
 
     def submitted():
@@ -79,7 +79,7 @@ def test_threads_that_come_back_late_work_again(watch, gate):
 
 def test_what_waits_behind_hung_threads_ends_too(watch, gate):
     runtime = watch(shadows={"workers": 1, "max_abandoned": 0, "timeout_s": 0.05, "max_age_s": 0.1})
-    model = shadowed(lambda x: x, lambda x: gate.wait(10), runtime)
+    model = shadowed(lambda x: x, lambda x: gate.wait(10), runtime, breaker=None)
     for number in range(5):
         model(number)
     wait_until(lambda: not (runtime.background.watch() or runtime.background._threads.jobs))

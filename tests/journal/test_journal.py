@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import stat
+import threading
 import time
 
 import pytest
@@ -231,3 +232,31 @@ def test_an_outcome_is_recorded_by_another_process_after_a_restart(run_python, t
     (reported,) = summarise(tmp_path / "journal").rollouts
     (variant,) = reported.phases[0].variants
     assert ("candidate", 9.5) == (variant.variant, variant.metrics[0].per_call.mean)
+
+
+def test_with_durability_call_every_line_is_there_when_its_call_returns(tmp_path):
+    runtime = Runtime(journal=tmp_path, durability="call")
+    model = rollout(candidate=lambda x: x, strategy=ABTest(0.5), unit="x", key="model", runtime=runtime)(lambda x: x)
+    for number in range(50):
+        identity = model.rollout.route(number).decision.id
+        assert identity == [record["id"] for record in read_journal(tmp_path) if record["event"] == "decision"][-1]
+    model.rollout.record("click", 1.0, unit=3)
+    assert 1 == sum(record["event"] == "outcome" for record in read_journal(tmp_path))
+    runtime.close()
+
+
+def test_durability_is_one_of_two_words(tmp_path):
+    with pytest.raises(ConfigurationError, match="must be 'flush' or 'call'"):
+        Runtime(journal=tmp_path, durability="always")
+
+
+def test_a_disk_that_hangs_holds_a_durable_call_for_a_second_at_most(tmp_path, monkeypatch):
+    runtime = Runtime(journal=tmp_path, durability="call")
+    hangs = threading.Event()
+    monkeypatch.setattr(JournalWriter, "write", lambda *_: hangs.wait(30))
+    model = rollout(candidate=lambda x: x, strategy=ABTest(0.5), unit="x", key="model", runtime=runtime)(lambda x: x)
+    started = time.monotonic()
+    assert 1 == model(1)
+    assert 0.9 < time.monotonic() - started < 2.0
+    hangs.set()
+    runtime.close()

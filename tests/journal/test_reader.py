@@ -31,6 +31,10 @@ GOOD = {
         "duration_s": 0.1, "match": 1, "difference": 0.0, "bucket": 3, "unit": "u",
     },
     "outcome": {"event": "outcome", "v": 1, "t": 2.0, "rollout": "r", "metric": "m", "value": 1.0, "id": "d", "item": "i"},
+    "breaker": {
+        "event": "breaker", "v": 1, "t": 1.0, "rollout": "r", "variant": "v2", "action": "open", "failures": 20, "runs": 20,
+        "cooldown_s": 30.0,
+    },
     "lost": {"event": "lost", "v": 1, "t": 1.0, "count": 3},
     "transition": {
         "event": "transition", "v": 1, "t": 1.0, "rollout": "r", "strategy": "ab", "action": "promote", "status": "running",

@@ -11,7 +11,7 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout_sdk import ABTest, Canary, Comparison, Interleave, Runtime, Shadow, ShadowLimits, rollout
+from rollout_sdk import ABTest, Breaker, Canary, Comparison, Interleave, Runtime, Shadow, ShadowLimits, rollout
 from rollout_sdk.journal import read_journal, schema
 from rollout_sdk.journal.reader import _fault
 from rollout_sdk.journal.schema import FIELDS, as_line, line
@@ -56,6 +56,10 @@ def everything(runtime):
     for number in range(20):
         with pytest.raises(ValueError, match="payload"):
             failing(number)
+    tripped = rollout(candidate=fail, strategy=ABTest(1.0), breaker=Breaker(min_runs=1), key="tripped", runtime=runtime)(
+        lambda u: 1
+    )
+    assert [1, 1] == [tripped("u"), tripped("u")]
     runtime.flush()
 
 

@@ -1,6 +1,8 @@
 """Plugins: what is accepted, in which order it is called, and how one is kept from harming another."""
 
+import time
 import types
+from collections import Counter
 from unittest.mock import Mock
 
 import attrs
@@ -35,6 +37,7 @@ HOOKS = {
     "rollout_shadowed": ("event",),
     "rollout_recorded": ("event",),
     "rollout_transitioned": ("event",),
+    "rollout_tripped": ("event",),
     "rollout_strategies": (),
 }
 
@@ -501,3 +504,95 @@ def test_an_unknown_plugin_by_name_is_a_clear_error(runtime):
 def test_a_name_where_a_list_of_plugins_belongs_is_a_clear_error():
     with pytest.raises(ConfigurationError, match=r"^plugins='audit' of Runtime is no list. .* Write plugins=\[...\].$"):
         Runtime(plugins="audit")
+
+
+class Strikes:
+    """A strategy that fails, or takes its time, for its first calls."""
+
+    name = "strikes"
+
+    def __init__(self, *, failures=10**9, sleep_s=0.0):
+        self.calls = 0
+        self.failures = failures
+        self.sleep_s = sleep_s
+
+    def rollout_route(self, request):
+        self.calls += 1
+        if self.calls <= self.failures:
+            if not self.sleep_s:
+                raise ValueError
+            time.sleep(self.sleep_s)
+        return Decision("candidate")
+
+
+@pytest.mark.parametrize(("sleep_s", "served"), [(0.0, "control"), (0.02, "candidate")])
+def test_a_strategy_is_benched_after_three_strikes(sleep_s, served, watch):
+    runtime = watch()
+    strategy = Strikes(sleep_s=sleep_s)
+    model = rollout(candidate=lambda: "candidate", strategy=strategy, key="k", runtime=runtime)(lambda: "control")
+    assert [served] * 3 + ["control"] * 997 == [model() for _ in range(1000)]
+    assert strategy.calls == 3
+    assert model.rollout.status().faults["strikes.rollout_route", "BenchedError"] == 1
+
+
+def test_a_benched_strategy_gets_another_chance(watch, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("rollout_sdk.breaker.monotonic", lambda: now[0])
+    strategy = Strikes(failures=3)
+    model = rollout(candidate=lambda: "candidate", strategy=strategy, key="k", runtime=watch())(lambda: "control")
+    assert [model() for _ in range(4)] == ["control"] * 4
+    now[0] = 31.0
+    assert [model(), model()] == ["candidate", "candidate"]
+
+
+def test_two_strikes_now_and_then_bench_nobody(watch):
+    class Sometimes:
+        name = "sometimes"
+        calls = 0
+
+        def rollout_route(self, request):
+            self.calls += 1
+            if self.calls % 3:
+                raise ValueError
+            return Decision("candidate")
+
+    strategy = Sometimes()
+    model = rollout(candidate=lambda: "candidate", strategy=strategy, key="k", runtime=watch())(lambda: "control")
+    assert Counter(model() for _ in range(300)) == {"control": 200, "candidate": 100}
+    assert strategy.calls == 300
+
+
+def test_a_benched_plugin_leaves_the_others_alone(watch):
+    broken = Strikes()
+    model = rollout(candidate=lambda: "candidate", strategy=broken, plugins=[Decides()], key="k", runtime=watch())(
+        lambda: "control"
+    )
+    assert [model() for _ in range(100)] == ["candidate"] * 100
+    assert broken.calls == 3
+
+
+class Decides:
+    name = "decides"
+
+    @staticmethod
+    def rollout_route(request):
+        return Decision("candidate")
+
+
+def test_a_comparison_may_take_its_time(watch):
+    class Slow:
+        name = "slow"
+        calls = 0
+
+        def rollout_compare(self, control, candidate):
+            self.calls += 1
+            time.sleep(0.01)
+            return Comparison(match=True, name="slow")
+
+    runtime, slow = watch(), Slow()
+    model = rollout(candidate=lambda: 2, strategy=Shadow(1.0), effects="read", key="k", plugins=[slow], runtime=runtime)(
+        lambda: 1
+    )
+    for _ in range(10):
+        model()
+    assert [event.comparison.name for event in runtime.shadowed()] == ["slow"] * 10

@@ -290,7 +290,7 @@ def test_a_new_version_is_journalled_as_a_start(module, tmp_path):
     first = module("Canary(['5%', '50%'])").rank
     runtime = sys.modules["shared_runtime"].runtime
     told = []
-    runtime.recorder.put = told.append
+    runtime.conclude = told.append
     second = module("Canary(['2%'])").rank
     (event,) = [fact for fact in told if isinstance(fact, rollout_sdk.TransitionedEvent)]
     assert (event.action, event.from_phase, event.to_phase, event.shares) == (

@@ -309,7 +309,7 @@ def test_a_broken_span_processor_never_reaches_the_caller(strategy, watch):
 
 
 def test_metrics_say_what_happened(traced):
-    ab = model(traced, lambda x: x, fail, ABTest(0.5))
+    ab = model(traced, lambda x: x, fail, ABTest(0.5), breaker=None)
     variants = Counter(ab.rollout.route(f"u{n}").decision.variant for n in range(100))
     metrics = traced.metrics()
     by_variant = {p.attributes["feature_flag.result.variant"]: p.value for p in metrics["rollout.decisions"].data.data_points}

@@ -1,0 +1,135 @@
+"""Deadlines of asynchronous candidates: the caller goes on in time, whatever the candidate does with its cancellation.
+
+A candidate with a deadline runs in a task of its own, in a copy of the caller's context. `asyncio.wait_for` would wait for a
+task that swallows its cancellation, and `asyncio.timeout` cannot leave one; `asyncio.wait` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from rollout_sdk.exceptions import DeadlineError
+
+if TYPE_CHECKING:
+    from rollout_sdk.engine.call import Invoke
+
+__all__ = ["PumpedStream", "within"]
+
+# A task that nobody refers to can be collected while it runs.
+_left: set[asyncio.Future[Any]] = set()
+
+
+async def within(deadline_s: float, step: Invoke) -> Any:
+    """What the coroutine function of a step gives within so many seconds.
+
+    Raises:
+        DeadlineError: It did not answer in time. It is cancelled, and not waited for.
+        BaseException: Whatever it raised itself; or the caller was cancelled, and then it is cancelled, too.
+    """
+
+    async def run() -> Any:
+        return await step.function(*step.args, **step.kwargs)
+
+    task = _started(run())
+    try:
+        await asyncio.wait([task], timeout=deadline_s)
+    finally:
+        # Late, or nobody waits for it any more. One that is done takes no notice.
+        task.cancel()
+    if not task.done():
+        raise _late(step.variant, deadline_s)
+    return task.result()
+
+
+def _late(variant: str, deadline_s: float) -> DeadlineError:
+    return DeadlineError(
+        f"Candidate {variant!r} did not answer within {deadline_s} s. A late candidate is cancelled, and that is a failure. "
+        "Make it faster, or raise deadline_s=."
+    )
+
+
+def _started(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    task = asyncio.get_running_loop().create_task(coroutine, name="rollout-candidate")
+    _left.add(task)
+    task.add_done_callback(_forget)
+    return task
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    _left.discard(task)
+    # Asked for, because the loop would log an exception that nobody has asked for.
+    if not task.cancelled():
+        task.exception()
+
+
+class PumpedStream:
+    """An async generator that lives in a task of its own, so that its first item can be waited for and left.
+
+    All of it runs in that one task: what it opens there (an HTTP response, a cancel scope) belongs to the task that closes it.
+    It is resumed only when the consumer asks, as without a task.
+    """
+
+    def __init__(self, function: Callable[..., AsyncGenerator[Any, Any]], step: Invoke, deadline_s: float) -> None:
+        """Start nothing yet.
+
+        Args:
+            function: Makes the generator, of the step's arguments.
+            step: What to run.
+            deadline_s: Seconds until the first item.
+        """
+        self._function = function
+        self._step = step
+        self._deadline_s: float | None = deadline_s
+        self._asked: asyncio.Queue[tuple[str, tuple[Any, ...], asyncio.Future[Any]]] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __anext__(self) -> Any:
+        """The next item."""
+        return await self._ask("__anext__")
+
+    async def asend(self, value: Any) -> Any:
+        """The next item, with what the consumer sent."""
+        return await self._ask("asend", value)
+
+    async def athrow(self, error: BaseException) -> Any:
+        """The next item, with what the consumer threw."""
+        return await self._ask("athrow", error)
+
+    async def _ask(self, method: str, *arguments: Any) -> Any:
+        if self._task is None:
+            self._task = _started(self._pump())
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._asked.put_nowait((method, arguments, answer))
+        try:
+            # The task itself, too: one that was cancelled by somebody else answers nothing.
+            await asyncio.wait([answer, self._task], timeout=self._deadline_s, return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            self._task.cancel()
+            raise
+        if not answer.done():
+            self._task.cancel()
+            if self._task.done():
+                raise asyncio.CancelledError
+            assert self._deadline_s is not None
+            raise _late(self._step.variant, self._deadline_s)
+        self._deadline_s = None
+        kind, value = answer.result()
+        if kind == "item":
+            return value
+        raise value
+
+    async def _pump(self) -> None:
+        """Do what is asked, one thing after the other, until the model ends; its exceptions are answers."""
+        model = self._function(*self._step.args, **self._step.kwargs)
+        while True:
+            method, arguments, answer = await self._asked.get()
+            try:
+                said = ("item", await getattr(model, method)(*arguments))
+            except BaseException as error:
+                said = ("end", error)
+            if not answer.done():
+                answer.set_result(said)
+            if said[0] == "end":
+                return

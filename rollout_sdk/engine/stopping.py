@@ -1,0 +1,84 @@
+"""Stopping for good: when an abort returns, no candidate starts any more, in any thread.
+
+Every start looks at its gate with nothing between the look and the call, so that a call pays for no lock. What is left is a
+thread that was suspended just there, or at the candidate's first instruction: the interpreter tells where every thread
+stands, and whoever closed the gate waits until none stands there.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+import threading
+from time import monotonic, sleep
+from types import CodeType, FrameType
+
+from rollout_sdk import switch
+from rollout_sdk.engine import running, streams
+from rollout_sdk.engine.shadow import ShadowRun
+
+__all__ = ["disable", "wait_for_starts"]
+
+_LOOK_EVERY_S = 1e-4
+_LONGEST_WAIT_S = 1.0
+
+
+def _with_inner(code: CodeType) -> set[CodeType]:
+    inner = [each for each in code.co_consts if isinstance(each, CodeType)]
+    return {code}.union(*map(_with_inner, inner))
+
+
+_STARTERS = frozenset[CodeType]().union(
+    *(
+        _with_inner(function.__code__)
+        for function in (
+            running.run,
+            running.run_async,
+            running.collect,
+            running.collect_async,
+            streams.Stream.resume,
+            streams.AsyncStream.resume,
+            streams.AsyncStream._started,  # noqa: SLF001 - one floor
+            streams.AsyncStream._is_stopped,  # noqa: SLF001
+            ShadowRun._run,  # noqa: SLF001
+            ShadowRun.run_async,
+        )
+    )
+)
+"""The code that starts candidates."""
+
+
+def disable() -> None:
+    """From now on, in this process, every call is answered by its control, and nothing is recorded.
+
+    When it returns, no candidate starts any more, in any thread. The same as starting the process with ROLLOUT_DISABLED=1.
+    """
+    switch.off = True
+    wait_for_starts()
+
+
+def wait_for_starts(timeout_s: float = _LONGEST_WAIT_S) -> bool:
+    """Wait until no other thread is about to start a candidate that passed its gate before; False when time ran out.
+
+    It takes microseconds. A candidate written in C looks as if it were about to start for as long as it runs: for one that
+    takes longer than the timeout, the answer is False although it has begun.
+    """
+    me, deadline = threading.get_ident(), monotonic() + timeout_s
+    about = {thread for thread, frame in sys._current_frames().items() if thread != me and _is_starting(frame)}  # noqa: SLF001
+    while about and monotonic() < deadline:
+        sleep(_LOOK_EVERY_S)
+        frames = sys._current_frames()  # noqa: SLF001 - there is no other way to ask
+        about = {thread for thread in about if thread in frames and _is_starting(frames[thread])}
+    return not about
+
+
+def _is_starting(frame: FrameType) -> bool:
+    if frame.f_code in _STARTERS:
+        return True
+    called_by = frame.f_back
+    return called_by is not None and called_by.f_code in _STARTERS and frame.f_lasti <= _entry(frame.f_code)
+
+
+def _entry(code: CodeType) -> int:
+    """Offset of the instruction at which a function is entered, and may be suspended before its first line."""
+    return next((each.offset for each in dis.get_instructions(code) if each.opname == "RESUME"), 0)
