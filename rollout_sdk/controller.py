@@ -8,6 +8,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from rollout_sdk import outcomes, switch
 from rollout_sdk.assignment import Phase, Share
+from rollout_sdk.control.file import WantedRollout
 from rollout_sdk.control.state import RolloutState, Standing
 from rollout_sdk.engine.batch import Batch, route_batch
 from rollout_sdk.engine.call import Call, Flow, Row
@@ -21,6 +22,8 @@ from rollout_sdk.settings import Settings
 from rollout_sdk.status import RolloutStatus
 
 __all__ = ["RolloutController"]
+
+_CONTROL_FILE = "control file"
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -60,6 +63,7 @@ class RolloutController(Generic[P, R_co]):
         self._rollout.standing.controllers.add(self)
         if known is not None and known is not self._rollout.standing and known.controllers:
             self._take_over(known)
+        self._runtime.steer(self)
 
     def _clash(self) -> str | None:
         """Why this rollout may not have its key; None when it may."""
@@ -71,12 +75,10 @@ class RolloutController(Generic[P, R_co]):
         """Begin again in place of an earlier rollout with other settings, whose functions answer with their control now."""
         with earlier.changing:
             before = earlier.state
-            earlier.state = before.abort()
-            earlier.closed = True
+            earlier.enter(before.abort())
         standing = self._rollout.standing
-        standing.state = before.begun_again(self._rollout.state)
-        standing.closed = standing.state.status == "aborted"
-        self._tell("start", before, self._rollout.state, "", "decorated anew with other settings")
+        standing.enter(before.begun_again(standing.state))
+        self._tell("start", before, standing.state, "", "decorated anew with other settings")
 
     def __repr__(self) -> str:
         """Key, strategy and phase."""
@@ -337,6 +339,32 @@ class RolloutController(Generic[P, R_co]):
         wait_for_starts()
         return status
 
+    def follow(self, *, disabled: bool, wanted: WantedRollout, version: int) -> None:
+        """Do what the control file wants, as far as it is not so already.
+
+        Raises:
+            StateError: It wants what is not possible; see the transitions.
+        """
+        standing, reason = self._rollout.standing, f"version {version} of the control file"
+        if disabled != standing.disabled:
+            with standing.changing:
+                standing.disable(disabled=disabled)
+            wait_for_starts()
+        status = standing.state.status
+        if wanted.status == "aborted":
+            self.abort(actor=_CONTROL_FILE, reason=reason)
+            return
+        now = standing.state.phase.shares
+        shares = {next(iter(now)) if name is None and len(now) == 1 else name: share for name, share in wanted.shares.items()}
+        # The smaller ones first: together they must never exceed 100 %.
+        for name, share in sorted(shares.items(), key=lambda item: item[1] - now.get(item[0] or "", 0.0)):
+            if now.get(name or "") != share:
+                self.set_share(share, name, actor=_CONTROL_FILE, reason=reason)
+        if wanted.status == "paused" and status == "running":
+            self.pause(actor=_CONTROL_FILE, reason=reason)
+        elif wanted.status == "running" and status == "paused":
+            self.resume(actor=_CONTROL_FILE, reason=reason)
+
     def _change(
         self,
         action: TransitionAction,
@@ -359,8 +387,8 @@ class RolloutController(Generic[P, R_co]):
                     f"{self.key!r} is at revision {before.revision}, not {revision}. "
                     "Somebody else changed it since you looked. Look at status() again, then decide anew."
                 )
-            after = standing.state = change(before)
-            standing.closed = after.status == "aborted"
+            after = change(before)
+            standing.enter(after)
         if after is not before:
             self._tell(action, before, after, actor, reason)
         return self.status()

@@ -35,11 +35,12 @@ _LONGEST_WAIT_S = 1.0
 
 @frozen
 class Fault:
-    """A collaborator failed: what, with which class of exception, and how often so far."""
+    """A collaborator failed: what, with which class of exception, how often so far, and why where that tells nobody's data."""
 
     what: str
     error: str
     count: int = 1
+    why: str | None = None
 
 
 class Count:

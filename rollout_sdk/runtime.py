@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from attrs import define, field
 
+from rollout_sdk.control.file import ControlFile, WantedRollout
 from rollout_sdk.engine.background import Background
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.rollout import Nonces, Rollout, ShadowLimits
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Runtime", "default_runtime"]
 
+_CONTROL_FILE = "control file"
 _LONGEST_KEY = 64
 _TELL_A_FAULT_EVERY_S = 60.0
 _MOST_FAULTS = 1_000
@@ -86,6 +88,7 @@ class Runtime:
             every process of the service needs the same.
         telemetry: Which spans, metrics and log events are emitted.
         shadows: What shadows may cost.
+        control: A control file, by which an operator steers running processes: see `rollout_sdk.control.file`.
         plugins: Observers and comparators for all rollouts: instances, or names of installed plugins.
         exit_deadline_s: Seconds that the end of the process may take for what still waits.
         durability: When a call's line is in the journal: "flush" (within a second, in the background; what came last is lost
@@ -98,6 +101,7 @@ class Runtime:
     key: bytes | None = field(default=None, converter=_as_key, repr=False)
     telemetry: Telemetry = field(factory=Telemetry)
     shadows: ShadowLimits = field(factory=ShadowLimits)
+    control: str | os.PathLike[str] | None = None
     plugins: Sequence[object] = field(default=(), converter=_as_tuple)
     exit_deadline_s: float = 1.0
     durability: Literal["flush", "call"] = "flush"
@@ -114,6 +118,7 @@ class Runtime:
     _started: set[str] = field(init=False, factory=set, repr=False)
     _faults: dict[tuple[str, str], _Faults] = field(init=False, factory=dict, repr=False)
     audience: Audience = field(init=False, repr=False)
+    _control: ControlFile | None = field(init=False, default=None, repr=False)
     _journal: JournalSink | None = field(init=False, default=None, repr=False)
     _metrics: Metrics | None = field(init=False, default=None, repr=False)
     _log_events: LogEvents | None = field(init=False, default=None, repr=False)
@@ -130,6 +135,8 @@ class Runtime:
         self.background = Background(self.shadows)
         self.spans = Spans(self.telemetry, self.failed)
         self.audience = Audience(self.telemetry, self.failed)
+        if self.control is not None:
+            self._control = ControlFile(self.control)
         if self.journal is not None:
             self._journal = JournalSink(JournalWriter(self.journal), describe=self._abouts.get, failed=self.failed)
         self._metrics = Metrics(self.telemetry, self._observed) if self.telemetry.metrics else None
@@ -145,8 +152,12 @@ class Runtime:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Runtime:
-        """A runtime of `ROLLOUT_JOURNAL` (a folder) and `ROLLOUT_KEY` (a secret)."""
-        return cls(journal=environment.get("ROLLOUT_JOURNAL") or None, key=environment.get("ROLLOUT_KEY") or None)
+        """A runtime of `ROLLOUT_JOURNAL` (a folder), `ROLLOUT_CONTROL` (a control file) and `ROLLOUT_KEY` (a secret)."""
+        return cls(
+            journal=environment.get("ROLLOUT_JOURNAL") or None,
+            control=environment.get("ROLLOUT_CONTROL") or None,
+            key=environment.get("ROLLOUT_KEY") or None,
+        )
 
     def renew(self) -> None:
         """In a forked child: other decision ids, another journal file, nothing counted or told yet."""
@@ -173,7 +184,8 @@ class Runtime:
         # be what fails: its faults are counted only.
         if now - faults.told_s >= _TELL_A_FAULT_EVERY_S and what != "telemetry.logs":
             faults.told_s = now
-            self.recorder.put(Fault(what, kind, int(faults.count)))
+            why = str(error) if what == _CONTROL_FILE else None
+            self.recorder.put(Fault(what, kind, int(faults.count), why))
 
     @property
     def faults(self) -> dict[tuple[str, str], int]:
@@ -190,6 +202,25 @@ class Runtime:
             self._abouts[key] = about
             if self._journal is not None:
                 self._journal.begin_again(key)
+
+    def steer(self, controller: RolloutController[..., Any]) -> None:
+        """Have a rollout do what the control file wants, if there is one."""
+        if self._control is None:
+            return
+        wanted = self._control.wanted
+        try:
+            controller.follow(
+                disabled=wanted.disabled,
+                wanted=wanted.rollouts.get(controller.key, WantedRollout()),
+                version=wanted.version,
+            )
+        except (Exception, SystemExit) as error:
+            self.failed(_CONTROL_FILE, error)
+
+    def _look_at_control(self) -> None:
+        if self._control is not None and self._control.poll():
+            for controller in list(self.rollouts.values()):
+                self.steer(controller)
 
     def standing(self, key: str) -> Standing | None:
         """Where the last rollout of this key stands, also when its function is gone; None when there was none."""
@@ -303,6 +334,7 @@ class Runtime:
     def _tick(self) -> None:
         self.background.watch()
         self.audience.look()
+        self._guarded(_CONTROL_FILE, self._look_at_control)
         if self._journal is not None:
             # What could not be written is told as soon as it can be, also when nothing happens any more.
             self._guarded("journal", self._journal, (), self.recorder.dropped)

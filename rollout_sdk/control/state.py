@@ -162,7 +162,8 @@ class Standing:
         state: The state, replaced as a whole.
         described: The settings as text, by option.
         breakers: Circuit breakers of the candidates, by name; empty without.
-        closed: Whether no candidate may start any more; looked at by every start, at the last moment.
+        disabled: Whether the operator has switched candidates off for now.
+        closed: Whether no candidate may start: disabled, or aborted. Every start looks at it, at the last moment.
         controllers: Those that stand here, for as long as they live.
         changing: Held while the state changes; no call takes it.
     """
@@ -170,6 +171,17 @@ class Standing:
     state: RolloutState
     described: Mapping[str, str]
     breakers: Mapping[str, CircuitBreaker] = Factory(dict)
+    disabled: bool = False
     closed: bool = False
     controllers: WeakSet[Any] = Factory(WeakSet)
     changing: threading.Lock = Factory(threading.Lock)
+
+    def enter(self, state: RolloutState) -> None:
+        """Stand there from now on."""
+        self.closed = self.disabled or state.status == "aborted"
+        self.state = state
+
+    def disable(self, *, disabled: bool) -> None:
+        """Switch candidates off, or on again."""
+        self.disabled = disabled
+        self.enter(self.state)

@@ -165,7 +165,9 @@ def _fault(fault: Fault) -> None:
     """A collaborator's fault; how often it comes here is the runtime's to limit."""
     logger, fields = get_logger(), {"error_type": fault.error, "count": fault.count}
     name, _, hook = fault.what.rpartition(".")
-    if fault.what.startswith("telemetry."):
+    if fault.what == "control file":
+        logger.error("rollout.control.refused", why=fault.why, **fields)
+    elif fault.what.startswith("telemetry."):
         logger.debug("rollout.telemetry.failed", what=fault.what, **fields)
     elif fault.what in _SINKS:
         logger.error("rollout.recorder.failed", sink=fault.what, **fields)

@@ -1,0 +1,157 @@
+"""The control file: by it an operator steers every process that reads it, with no restart and no server.
+
+    version = 7                # a lower one than was read already is refused
+    disabled = false           # true: no candidate runs, in any rollout; false again: they go on
+
+    [rollouts."shop.rank"]
+    status = "running"         # or "paused", or "aborted", which is final
+    share = "5%"               # of the candidate; with several: share = { v2 = "5%", v3 = "1%" }
+
+A file is taken as a whole or not at all: what cannot be read, is half written, names an unknown setting or gives shares that
+do not add up leaves everything as it was. Write it aside and rename it into place.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from attrs import Factory, frozen
+
+from rollout_sdk.assignment import parse_share
+from rollout_sdk.exceptions import ConfigurationError
+
+__all__ = ["ControlFile", "Wanted", "WantedRollout"]
+
+_MOST_BYTES = 1 << 20
+_STATUS = ("running", "paused", "aborted")
+
+
+@frozen
+class WantedRollout:
+    """What the operator wants of one rollout; None leaves it as it is.
+
+    Attributes:
+        status: "running", "paused" or "aborted".
+        shares: Share of each named candidate; of the only one under None.
+    """
+
+    status: Literal["running", "paused", "aborted"] | None = None
+    shares: Mapping[str | None, float] = Factory(dict)
+
+
+@frozen
+class Wanted:
+    """What a control file says.
+
+    Attributes:
+        version: Its version.
+        disabled: Whether no candidate may run.
+        rollouts: By key; keys that this process does not know are other processes'.
+    """
+
+    version: int = 0
+    disabled: bool = False
+    rollouts: Mapping[str, WantedRollout] = Factory(dict)
+
+
+class ControlFile:
+    """A control file, read again whenever it has changed. Used by one thread at a time."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Read it for the first time; a file that is not there yet wants nothing.
+
+        Raises:
+            ConfigurationError: It is there and cannot be taken.
+        """
+        self.path = Path(path).absolute()
+        self.wanted = Wanted()
+        self._read: tuple[int, ...] | None = None
+        self._seen: tuple[int, ...] | None = None
+        self._look(patient=False)
+
+    def poll(self) -> bool:
+        """Whether the file has changed and was taken.
+
+        It is read once, when two looks running have found it alike: somebody may be writing it in place.
+
+        Raises:
+            ConfigurationError: It has changed and cannot be taken; `wanted` is what it was.
+        """
+        return self._look(patient=True)
+
+    def _look(self, *, patient: bool) -> bool:
+        try:
+            # By the file's own status and not the link's: a mounted ConfigMap is a link that is moved.
+            status = self.path.stat()
+        except FileNotFoundError:
+            # Somebody is replacing it, or took it away: neither is a wish.
+            return False
+        except OSError as error:
+            raise self._refused(f"cannot be looked at: {error.strerror}") from error
+        seen = (status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode, status.st_uid)
+        settled, self._seen = seen == self._seen, seen
+        if seen == self._read or (patient and not settled):
+            return False
+        self._read = seen
+        wanted = self._parsed(self._text(status))
+        if wanted.version < self.wanted.version:
+            raise self._refused(f"has version {wanted.version}, and version {self.wanted.version} was read already")
+        self.wanted = wanted
+        return True
+
+    def _text(self, status: os.stat_result) -> str:
+        if not stat.S_ISREG(status.st_mode):
+            raise self._refused("is no ordinary file")
+        if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise self._refused("can be written by others than its owner, or belongs to somebody else")
+        if status.st_size > _MOST_BYTES:
+            raise self._refused(f"has {status.st_size} bytes")
+        try:
+            return self.path.read_text(encoding="utf-8")
+        except (OSError, UnicodeError) as error:
+            raise self._refused(f"cannot be read: {error}") from error
+
+    def _parsed(self, text: str) -> Wanted:
+        try:
+            table = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise self._refused(f"is no TOML: {error}") from error
+        self._known(table, "version", "disabled", "rollouts")
+        version, disabled, rollouts = table.get("version"), table.get("disabled", False), table.get("rollouts", {})
+        if not isinstance(version, int) or isinstance(version, bool) or not isinstance(disabled, bool):
+            raise self._refused("has no version that is a whole number, or a disabled that is neither true nor false")
+        if not isinstance(rollouts, dict) or not all(isinstance(each, dict) for each in rollouts.values()):
+            raise self._refused("has rollouts that are no tables")
+        return Wanted(version, disabled, {key: self._rollout(key, each) for key, each in rollouts.items()})
+
+    def _rollout(self, key: str, table: Mapping[str, Any]) -> WantedRollout:
+        self._known(table, "status", "share")
+        status, share = table.get("status"), table.get("share", {})
+        if status is not None and status not in _STATUS:
+            raise self._refused(f"gives {key!r:.80} the status {status!r:.40}, which is none of {', '.join(_STATUS)}")
+        named: Mapping[str | None, Any] = share if isinstance(share, dict) else {None: share}
+        try:
+            shares = {
+                name: parse_share(each, f"share of {name or 'the candidate'!r} of {key!r}") for name, each in named.items()
+            }
+        except ConfigurationError as error:
+            raise self._refused(f"has a share that is none. {error}") from error
+        if sum(shares.values()) > 1:
+            raise self._refused(f"gives the candidates of {key!r:.80} more than 100 %")
+        return WantedRollout(status, shares)
+
+    def _known(self, table: Mapping[str, Any], *known: str) -> None:
+        unknown = [name for name in table if name not in known]
+        if unknown:
+            raise self._refused(f"has {unknown[0]!r:.60}, which is none of {', '.join(known)}")
+
+    def _refused(self, why: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"The control file {str(self.path)!r} {why}. It is taken as a whole or not at all: what was wanted before holds. "
+            "Mend it, and rename it into place."
+        )
