@@ -238,7 +238,17 @@ class Recorder:
         return mark.done.wait(timeout_s)
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """Take nothing more, and deliver what waits within so many seconds (the exit deadline); whether all of it was."""
+        """Take nothing more, and deliver what waits within so many seconds (the exit deadline); whether all of it was.
+
+        Never raises: it is called when the process ends, and must not be what is seen of it.
+        """
+        try:
+            return self._close(timeout_s)
+        except (Exception, SystemExit) as error:
+            self._failed("close", error)
+            return False
+
+    def _close(self, timeout_s: float | None) -> bool:
         deadline = time.monotonic() + (self._exit_deadline_s if timeout_s is None else timeout_s)
         atexit.unregister(self.close)
         if self.on_close is not None:

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
 
@@ -172,6 +173,11 @@ class Runtime:
 
     def failed(self, what: str, error: BaseException) -> None:
         """Count a collaborator's fault, and have it logged at most once a minute; never raises."""
+        # Whoever calls this is handling a fault: there is nobody left to tell of another.
+        with suppress(Exception, SystemExit):
+            self._note_fault(what, error)
+
+    def _note_fault(self, what: str, error: BaseException) -> None:
         kind = type(error).__qualname__
         faults = self._faults.get((what, kind))
         if faults is None:
@@ -247,8 +253,8 @@ class Runtime:
         """End the shadows and deliver what waits, within so many seconds (`exit_deadline_s`); then nothing is recorded."""
         done = self.recorder.close(self.exit_deadline_s if timeout_s is None else timeout_s)
         # While the recorder still writes, closing its file could send its lines into somebody else's.
-        if self._journal is not None and done:
-            self._journal.close()
+        if (journal := self._journal) is not None and done:
+            self._guarded("journal", lambda: journal.close())  # noqa: PLW0108 - looked up behind the guard
 
     def _observed(self) -> Iterable[tuple[str, str, Tally, Mapping[str, float]]]:
         for rollout in list(self._parts.values()):

@@ -1,8 +1,12 @@
-"""What tests share: a runtime whose events can be looked at."""
+"""What tests share: a runtime whose events can be looked at, programs of their own, and figures for the documentation."""
 
+import json
+import os
+import platform
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -58,9 +62,13 @@ def watch():
         made.append(runtime)
         return runtime
 
+    def close():
+        for runtime in made:
+            runtime.close(0.5)
+
+    make.close = close
     yield make
-    for runtime in made:
-        runtime.close(0.5)
+    close()
 
 
 @pytest.fixture
@@ -73,8 +81,6 @@ def run_python(tmp_path):
     """Runs a program in a fresh interpreter; returns the finished process."""
 
     def run(code, *, timeout=30, **environment):
-        import os
-
         program = tmp_path / "program.py"
         program.write_text(textwrap.dedent(code))
         return subprocess.run(
@@ -88,3 +94,21 @@ def run_python(tmp_path):
         )
 
     return run
+
+
+@pytest.fixture
+def figure(request):
+    """Notes what a row of docs/reliability.md measured: `figure("F3", "20,000 of 20,000 accounted for")`.
+
+    With ROLLOUT_FIGURES=FILE, figures are appended to FILE, from which tests/faults/table.py makes the table.
+    """
+
+    def note(row, text):
+        request.node.user_properties.append((row, text))
+        path = os.environ.get("ROLLOUT_FIGURES")
+        if path:
+            line = {"row": row, "figure": text, "python": platform.python_version(), "test": request.node.nodeid}
+            with Path(path).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+    return note

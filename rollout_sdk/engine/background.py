@@ -178,19 +178,32 @@ class _Threads:
     def _work(self) -> None:
         worker = threading.current_thread()
         assert isinstance(worker, _Worker)
-        while (run := self._queue.get()) is not None:
-            cpu = thread_time()
-            try:
-                self._execute(worker, run)
-            # A fault of ours, or of a plugin: the model's own are results. It must not end the thread.
-            except BaseException as error:
-                _break_off(run, error)
-            worker.run_now = None
-            self._release(run)
-            del run
-            if worker.abandoned and not self._taken_back(worker):
-                return
-            self._rest(thread_time() - cpu)
+        try:
+            while self._serve(worker):
+                pass
+        # The queue or a clock broke. Its place is free, so that the next run starts another thread.
+        except BaseException:
+            with contextlib.suppress(ValueError):
+                self._workers.remove(worker)
+
+    def _serve(self, worker: _Worker) -> bool:
+        """Take a run and carry it out; False when there is nothing more to do for this thread."""
+        run = self._queue.get()
+        if run is None:
+            return False
+        cpu = thread_time()
+        try:
+            self._execute(worker, run)
+        # A fault of ours, or of a plugin: the model's own are results. It must not end the thread.
+        except BaseException as error:
+            _break_off(run, error)
+        worker.run_now = None
+        self._release(run)
+        del run
+        if worker.abandoned and not self._taken_back(worker):
+            return False
+        self._rest(thread_time() - cpu)
+        return True
 
     def _execute(self, worker: _Worker, run: ShadowRun) -> None:
         if run.ended:

@@ -154,7 +154,7 @@ def _prepared(batch: Batch) -> list[ShadowRows]:
     for variant, indices in batch.shadowed().items():
         shadow = ShadowRows(batch, variant, indices)
         args, kwargs = batch.arguments(indices)
-        if shadow.prepare(args, kwargs):
+        if shadow.is_prepared(args, kwargs):
             shadows.append(shadow)
     return shadows
 

@@ -55,7 +55,15 @@ class ShadowRun:
         self._ticket: int | None = None
         self._open = [True]
 
-    def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    def is_prepared(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Take a copy of the arguments, and say whether the run can go on; never raises."""
+        try:
+            return self._prepare(args, kwargs)
+        except (Exception, SystemExit) as error:
+            self.rollout.failed("engine.shadow", error)
+            return not self.end("dropped_start", error=error_type(error))
+
+    def _prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Take a copy of the arguments; where that cannot be, or nobody could run it, the run ends here and this is False."""
         if self._breaker is not None and not self._breaker.would_admit():
             return not self.end("dropped_open")

@@ -1,0 +1,239 @@
+"""Rows F5, F15, F22, F29, F36, F37 and F39: candidates and strategies that fail on the caller's path."""
+
+import asyncio
+import functools
+import inspect
+import socket
+import threading
+import time
+import tracemalloc
+from collections import Counter
+
+import pytest
+
+from rollout_sdk import ABTest, Decision, breaker, rollout
+from tests.faults.models import quantile, served
+
+
+def test_f5_a_candidate_that_changes_its_input_and_fails_leaves_the_control_its_own(watch, figure):
+    def spoils(request):
+        request["items"].clear()
+        request.pop("user")
+        raise KeyError
+
+    model = served(lambda request: (request["user"], list(request["items"])), spoils, watch(), breaker=None)
+    differ = sum((n, [n, 2]) != model({"user": n, "items": [n, 2]}) for n in range(1000))
+    assert 0 == differ
+    figure("F5", "0 of 1,000 answers differ when a candidate changes its input and fails")
+
+
+def test_f15_a_candidate_that_swallows_its_cancellation_is_left_in_time(watch, figure):
+    async def control(x):
+        return "control"
+
+    async def candidate(x):
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            try:
+                await asyncio.sleep(0.05)
+            except asyncio.CancelledError:
+                continue
+
+    async def main():
+        model = served(control, candidate, watch(), deadline_s=0.1)
+        began = time.perf_counter()
+        answers = await asyncio.gather(*(model(n) for n in range(10)))
+        return answers, time.perf_counter() - began
+
+    answers, took_s = asyncio.run(main())
+    assert ["control"] * 10 == answers
+    assert took_s < 0.3
+    figure("F15", f"10 callers back after {took_s:.2f} s with a deadline of 0.10 s")
+
+
+NONSENSE = [None, "candidate", 7, Decision("nobody"), Decision(["unhashable"]), Decision("candidate", propensity=2.0)]
+
+
+@pytest.mark.parametrize("result", [*NONSENSE, ValueError(), SystemExit(3), RecursionError()], ids=repr)
+def test_f22_a_strategy_that_fails_or_decides_nonsense_leaves_the_control(result, watch, figure):
+    calls = []
+
+    class Broken:
+        name = "broken"
+
+        def rollout_route(self, request):
+            calls.append(1)
+            if isinstance(result, BaseException):
+                raise result
+            return result
+
+    class Other:
+        name = "other"
+        asked = 0
+
+        def rollout_route(self, request):
+            self.asked += 1
+
+    other, runtime = Other(), watch()
+    model = served(lambda x: "control", lambda x: "candidate", runtime, strategy=Broken(), plugins=[other])
+    assert ["control"] * 1000 == [model(n) for n in range(1000)]
+    # Nonsense is told from a decision by us; a plugin after it is asked when it raised or had no opinion.
+    raised = isinstance(result, BaseException)
+    assert (3 if raised else 1000) == len(calls)
+    assert (1000 if raised or result is None else 0) == other.asked
+    assert {("control", "error")} == {(e.decision.variant, e.decision.reason) for e in runtime.routed()}
+    figure("F22", "1,000 of 1,000 calls the control's for 9 kinds of failures; benched after 3 strikes; others still asked")
+
+
+def test_f29_a_strategy_that_waits_for_a_black_hole_is_benched(watch, figure):
+    """A store that accepts and never answers, as seen by a strategy that asks it on every call (what the guide forbids)."""
+    hole = socket.create_server(("127.0.0.1", 0))
+    asked = []
+
+    class Remote:
+        name = "remote"
+
+        def rollout_route(self, request):
+            asked.append(1)
+            with socket.create_connection(hole.getsockname(), timeout=0.05) as connection:
+                connection.sendall(b"GET")
+                connection.recv(1)
+
+    model = served(lambda x: "control", lambda x: "candidate", watch(), strategy=Remote())
+    took = []
+    with hole:
+        for number in range(1000):
+            began = time.perf_counter()
+            assert "control" == model(number)
+            took.append(time.perf_counter() - began)
+    assert 3 == len(asked)
+    assert sum(took) < 5.0
+    slow = sum(each > 0.04 for each in took)
+    assert 3 == slow
+    figure("F29", f"3 of 1,000 calls waited 50 ms, then none; p50 of the others {quantile(took, 0.5) * 1e6:.0f} us")
+
+
+def test_f36_an_open_breaker_costs_no_memory_and_lets_one_probe_through(watch, monkeypatch, figure):
+    now = [0.0]
+    monkeypatch.setattr(breaker, "monotonic", lambda: now[0])
+    ran, gate = [], threading.Event()
+
+    def candidate(x):
+        ran.append(x)
+        if now[0]:
+            gate.wait(10)
+        raise ValueError
+
+    runtime = watch()
+    model = served(lambda x: "control", candidate, runtime)
+    for number in range(20):
+        model(number)
+    circuit = model.rollout._rollout.standing.breakers["candidate"]
+    assert circuit.is_open
+    # The recorder's own work is not to be measured.
+    runtime.close(5.0)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for _ in range(100_000):
+        assert circuit.admit() is None
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    for number in range(1000):
+        assert "control" == model(number)
+    now[0] = 31.0
+    threads = [threading.Thread(target=model, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    gate.set()
+    for thread in threads:
+        thread.join()
+    assert 21 == len(ran)
+    assert grown < 2_000
+    figure("F36", f"1 probe of 20 callers; 100,000 refusals took {grown} bytes")
+
+
+def test_f37_when_both_fail_the_caller_sees_the_controls_exception_alone(watch, figure):
+    error = ValueError("the control's")
+
+    def control(x):
+        raise error
+
+    def candidate(x):
+        try:
+            raise KeyError("first")
+        except KeyError as first:
+            raise RuntimeError("the candidate's") from first
+
+    model = served(control, candidate, watch())
+    with pytest.raises(ValueError) as caught:
+        model(1)
+    assert (error, None, None) == (caught.value, caught.value.__context__, caught.value.__cause__)
+    figure("F37", "the control's own exception object, with no context")
+
+
+class Kinds:
+    def method(self, x: int) -> int:
+        """Documented."""
+        return x
+
+    async def coroutine(self, x: int) -> int:
+        """Documented."""
+        return x
+
+    def generator(self, x: int):
+        """Documented."""
+        yield x
+
+    async def async_generator(self, x: int):
+        """Documented."""
+        yield x
+
+
+TESTS = [
+    inspect.iscoroutinefunction, asyncio.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction,
+    inspect.isfunction, inspect.signature, inspect.getdoc,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["method", "coroutine", "generator", "async_generator"])
+@pytest.mark.filterwarnings("ignore:'asyncio.iscoroutinefunction' is deprecated")
+def test_f39_a_decorated_function_is_of_its_kind(name, watch, figure):
+    function = vars(Kinds)[name]
+    decorated = rollout(candidate=function, strategy=ABTest(0.5), key=name, runtime=watch())(function)
+    assert [look(function) for look in TESTS] == [look(decorated) for look in TESTS]
+    assert (function.__name__, function.__qualname__, function) == (
+        decorated.__name__,
+        decorated.__qualname__,
+        decorated.__wrapped__,
+    )
+    figure("F39", "functions, coroutine functions, generators and async generators are what they were, to inspect and asyncio")
+
+
+@pytest.mark.parametrize("wrap", [staticmethod, classmethod, functools.partial, lambda function: Called(function)])
+def test_f39_descriptors_partials_and_objects_can_be_decorated(wrap, watch):
+    def score(*given):
+        return len(given)
+
+    wrapped = wrap(score)
+    decorated = rollout(candidate=score, strategy=ABTest(0.5), key="k", runtime=watch())(wrapped)
+    if isinstance(wrapped, staticmethod | classmethod):
+        assert type(wrapped) is type(decorated)
+        holder = type("Holder", (), {"score": decorated})
+        assert {staticmethod: 1, classmethod: 2}[type(wrapped)] == holder().score(1)
+    else:
+        assert 2 == decorated(1, 2)
+
+
+def test_f39_a_builtin_can_be_decorated(watch):
+    assert Counter({3: 10}) == Counter(
+        rollout(candidate=sum, strategy=ABTest(0.5), key="k", runtime=watch())(sum)([1, 2]) for _ in range(10)
+    )
+
+
+class Called:
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, *given):
+        return self.function(*given)

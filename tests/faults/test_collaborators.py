@@ -1,0 +1,311 @@
+"""Rows F23, F24, F28 and F30 to F34: observers, plugins, sinks, configuration, loggers, telemetry, clocks and ids that fail."""
+
+import gc
+import io
+import logging
+import sys
+import threading
+import time
+from collections import Counter
+from importlib.metadata import EntryPoint
+
+import pytest
+import structlog
+from attrs.exceptions import FrozenInstanceError
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.sampling import Sampler
+
+from rollout_sdk import (
+    ABTest,
+    ConfigurationError,
+    Interleave,
+    PluginError,
+    RolloutError,
+    Runtime,
+    Shadow,
+    Telemetry,
+    rollout,
+)
+from rollout_sdk.assignment import canonical
+from rollout_sdk.journal import JournalWriter
+from tests.faults.models import quantile, served, shadowed
+
+
+def test_f23_observers_that_fail_are_slow_or_change_their_event_harm_nobody(watch, figure):
+    clean, tried = [], []
+
+    class Raising:
+        name = "raising"
+
+        def rollout_routed(self, event):
+            raise SystemExit(3)
+
+    class Changing:
+        name = "changing"
+
+        def rollout_routed(self, event):
+            try:
+                event.served = "changed"
+            except FrozenInstanceError:
+                tried.append(event)
+
+    class Slow:
+        name = "slow"
+
+        def rollout_routed(self, event):
+            time.sleep(0.01)
+
+    class Last:
+        name = "last"
+
+        def rollout_routed(self, event):
+            clean.append(event.served)
+
+    model = served(lambda x: "old", lambda x: "new", watch(), plugins=[Raising(), Changing(), Slow(), Last()])
+    took = []
+    for number in range(100):
+        began = time.perf_counter()
+        assert "new" == model(number)
+        took.append(time.perf_counter() - began)
+    status = model.rollout._runtime
+    assert status.flush(10.0)
+    assert (["candidate"] * 100, 100) == (clean, len(tried))
+    assert 100 == status.faults["raising.rollout_routed", "SystemExit"]
+    assert quantile(took, 0.5) < 5e-3
+    figure("F23", f"100 of 100 events reached the last observer unchanged; a call p50 {quantile(took, 0.5) * 1e6:.0f} us")
+
+
+@pytest.mark.parametrize("body", ["raise ImportError", "raise SystemExit(3)", "import nothing_of_this_name", "def f(:"])
+def test_f24_a_plugin_that_cannot_be_imported_is_that_plugins_rollouts_alone(body, tmp_path, monkeypatch, watch, figure):
+    (tmp_path / "broken_plugin.py").write_text(body)
+    monkeypatch.syspath_prepend(tmp_path)
+    broken = EntryPoint("broken", "broken_plugin", "rollout_sdk")
+    from rollout_sdk import plugins
+
+    real = plugins.entry_points
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [*real(group=group), broken])
+    runtime = watch()
+    # Installed is not active: nobody has imported it.
+    assert "new" == served(lambda x: "old", lambda x: "new", runtime, strategy=ABTest(1.0))(1)
+    assert "broken_plugin" not in sys.modules
+    assert "old" in {
+        rollout(candidate=lambda: "new", strategy="ab", key="by name", runtime=runtime)(lambda: "old")() for _ in range(50)
+    }
+    with pytest.raises(PluginError, match=r"Plugin 'broken' \(broken_plugin\) cannot be imported"):
+        served(lambda x: x, lambda x: x, runtime, strategy="broken", key="named")
+    figure("F24", "the application starts; the error names the plugin when a rollout names it (4 ways to fail)")
+
+
+def test_f28_a_sink_that_blocks_for_ever_costs_callers_nothing(watch, monkeypatch, tmp_path, figure):
+    release = threading.Event()
+    monkeypatch.setattr(JournalWriter, "write", lambda *_: release.wait(30))
+    runtime = watch(journal=tmp_path)
+    model = served(lambda x: "old", lambda x: "new", runtime)
+    took = []
+    for number in range(20_000):
+        began = time.perf_counter()
+        assert "new" == model(number)
+        took.append(time.perf_counter() - began)
+    began = time.perf_counter()
+    runtime.close(0.3)
+    closed_s = time.perf_counter() - began
+    release.set()
+    assert runtime.recorder.dropped > 5_000
+    assert runtime.recorder.waiting <= 10_001
+    assert closed_s < 0.8
+    assert quantile(took, 0.5) < 1e-3
+    figure(
+        "F28",
+        f"a call p50 {quantile(took, 0.5) * 1e6:.0f} us, p99 {quantile(took, 0.99) * 1e6:.0f} us; "
+        f"{runtime.recorder.dropped:,} of 20,000 facts dropped and counted; closed after {closed_s:.2f} s",
+    )
+
+
+GOOD_FILE = 'version = 2\n[rollouts.model]\nshare = "100%"\n'
+
+
+def test_f30_no_piece_of_a_control_file_is_ever_taken(tmp_path, watch, figure):
+    """Every prefix of a file, as somebody who writes in place leaves it for a while, and every byte of it damaged."""
+    path = tmp_path / "control.toml"
+    path.write_text('version = 1\n[rollouts.model]\nshare = "0%"\n')
+    path.chmod(0o600)
+    from rollout_sdk import Canary
+
+    runtime = watch(control=path)
+    model = served(lambda user: "old", lambda user: "new", runtime, strategy=Canary(["0%", "50%"]), unit="user")
+    wrong, refused = 0, 0
+    texts = [GOOD_FILE.encode()[:size] for size in range(len(GOOD_FILE) - 1)]
+    texts += [GOOD_FILE.encode()[:at] + b"\xff" + GOOD_FILE.encode()[at + 1 :] for at in range(len(GOOD_FILE))]
+    for text in texts:
+        before = sum(runtime.faults.values())
+        path.write_bytes(text)
+        runtime._tick()
+        runtime._tick()
+        wrong += model("u") != "old"
+        refused += sum(runtime.faults.values()) - before
+    path.write_text(GOOD_FILE)
+    runtime._tick()
+    runtime._tick()
+    assert (0, "new") == (wrong, model("u"))
+    assert {"control file"} == {what for what, _ in runtime.faults}
+    figure("F30", f"0 wrong arms for {len(texts)} half-written or damaged files, {refused} refused and told once each")
+
+
+@pytest.mark.parametrize(
+    "environment", [{"ROLLOUT_KEY": "k" * 65}, {"ROLLOUT_JOURNAL": "/dev/null/journal"}, {"ROLLOUT_CONTROL": "/dev"}]
+)
+def test_f30_a_bad_setting_is_an_error_at_the_start(environment):
+    with pytest.raises(ConfigurationError):
+        Runtime.from_environment(environment)
+
+
+class BadRepr:
+    def __repr__(self):
+        raise RuntimeError("no repr")
+
+
+def raising_processor(logger, name, event):
+    raise SystemExit("a bug")
+
+
+def closed_stream():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+CIRCLE: list = []
+CIRCLE.append(CIRCLE)
+INPUTS = [BadRepr(), {(1, 2): 3}, CIRCLE, "\ud800", float("nan"), 10**5000, b"\xff\n", "\x1b[31m\u2028", {"a": {1, 2}}, None]
+
+
+@pytest.fixture
+def structlog_reset():
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize("logger", ["processor", "closed stream", "stdlib"])
+def test_f31_a_logger_that_raises_never_reaches_the_caller(logger, watch, structlog_reset, figure, monkeypatch):
+    if logger == "processor":
+        structlog.configure(processors=[raising_processor])
+    elif logger == "closed stream":
+        structlog.configure(
+            processors=[structlog.processors.JSONRenderer()], logger_factory=structlog.PrintLoggerFactory(closed_stream())
+        )
+    else:
+
+        class Handler(logging.Handler):
+            def emit(self, record):
+                raise RuntimeError("no disk")
+
+        handler = Handler()
+        monkeypatch.setattr(logging.getLogger("rollout_sdk"), "handlers", [handler])
+        monkeypatch.setattr(logging.getLogger("rollout_sdk"), "level", logging.DEBUG)
+    runtime = watch()
+
+    def fails(x):
+        raise ValueError(x)
+
+    ab = served(lambda x: x, fails, runtime, key="ab", breaker=None)
+    shadow = shadowed(lambda x: x, fails, runtime, key="shadow", breaker=None)
+    right = sum(model(value) is value for value in INPUTS for model in (ab, shadow))
+    runtime.flush(10.0)
+    assert 20 == right
+    assert runtime.faults[next(key for key in runtime.faults if key[0] == "telemetry.logs")] >= 1
+    assert 20 == len(runtime.routed())
+    figure("F31", "10 of 10 hostile inputs answered under 3 raising loggers, for calls and shadows")
+
+
+class Broken(SpanProcessor):
+    def on_start(self, span, parent_context=None):
+        raise SystemExit("start")
+
+    def on_end(self, span):
+        raise RecursionError("end")
+
+
+class BrokenSampler(Sampler):
+    def should_sample(self, *args, **kwargs):
+        raise RuntimeError("sample")
+
+    def get_description(self):
+        return "broken"
+
+
+@pytest.mark.parametrize("strategy", [ABTest(1.0), Shadow(1.0), Interleave()], ids=lambda strategy: strategy.name)
+@pytest.mark.parametrize("part", ["processor", "sampler"])
+def test_f32_telemetry_that_raises_never_reaches_the_caller(part, strategy, watch, figure):
+    provider = TracerProvider(sampler=BrokenSampler()) if part == "sampler" else TracerProvider()
+    if part == "processor":
+        provider.add_span_processor(Broken())
+    runtime = watch(telemetry=Telemetry(tracer_provider=provider))
+    model = served(lambda x: [x], lambda x: [x], runtime, strategy=strategy, effects="read")
+    assert [[n] for n in range(300)] == [model(n) for n in range(300)]
+    assert any(what == "telemetry.spans" for what, _ in runtime.faults)
+    figure("F32", "0 exceptions in 1,800 calls under raising span processors and samplers")
+
+
+def test_f33_a_wall_clock_that_jumps_changes_no_duration_and_no_breaker(watch, figure):
+    hour = 3600 * 10**9
+    jumps = [0, hour, -hour, 0, 2 * hour]
+    count = [0]
+
+    def clock():
+        count[0] += 1
+        return time.time_ns() + jumps[count[0] % len(jumps)]
+
+    fails = [True]
+
+    def candidate(x):
+        if fails[0]:
+            raise ValueError
+        return "new"
+
+    from rollout_sdk import Breaker
+
+    runtime = watch(time_ns=clock)
+    model = served(lambda x: "old", candidate, runtime, breaker=Breaker(min_runs=1, cooldown_s=0.2))
+    shadow = shadowed(lambda x: "old", lambda x: "new", runtime, key="shadow")
+    model(0)
+    for number in range(100):
+        model(number)
+        shadow(number)
+    fails[0] = False
+    time.sleep(0.25)
+    assert ["new", "new"] == [model(1), model(2)]
+    runs = [run for event in runtime.routed() for run in event.runs]
+    assert all(run.duration_s >= 0 for run in runs)
+    assert Counter(ok=100) == Counter(event.end for event in runtime.shadowed())
+    assert all(event.wait_s >= 0 <= event.duration_s for event in runtime.shadowed())
+    figure("F33", "0 negative durations of 302 under jumps of 1 h; the breaker closed on time")
+
+
+IDS = [
+    None, "", b"", "a\0b", "line\nbreak", "\ud800", "x" * 10_000_000, b"x" * 10_000_000, 1, "1", 1.0, True, float("nan"),
+    float("inf"), -0.0, 10**3000, "e\u0301", "\u00e9", (1, "1"), (), ((((("deep",),),),),), object(), [1], {"a": 1},
+]  # fmt: skip
+
+
+def test_f34_any_unit_is_answered_and_the_same_unit_alike(watch, figure):
+    runtime = watch()
+    model = served(lambda user: "old", lambda user: "new", runtime, strategy=ABTest(0.5), unit="user", key="ids")
+    began = time.perf_counter()
+    first = [model(unit) for unit in IDS]
+    took_s = time.perf_counter() - began
+    named = [index for index, unit in enumerate(IDS) if canonical(unit) is not None]
+    again = [model(unit) for unit in IDS]
+    assert [first[index] for index in named] == [again[index] for index in named]
+    assert {"old"} == {first[index] for index in range(len(IDS)) if index not in named}
+    assert 4 == len({canonical(1), canonical("1"), canonical(1.0), canonical(True)})
+    assert canonical("e\u0301") == canonical("\u00e9")
+    assert canonical(0.0) == canonical(-0.0)
+    assert took_s < 0.5
+    gc.collect()
+    figure("F34", f"0 exceptions for {len(IDS)} kinds of ids, two of 10 MB among them; {took_s * 1000:.1f} ms for all")
+
+
+def test_f34_a_unit_that_must_be_there_is_an_error_of_ours(watch):
+    model = served(lambda user: "old", lambda user: "new", watch(), unit="user", missing_unit="raise")
+    with pytest.raises(RolloutError):
+        model(None)
