@@ -92,6 +92,10 @@ class RolloutController(Generic[P, R_co]):
         """The same controller: a copied model is still the same rollout."""
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as what was said when decorating: locks, threads and counts belong to a process."""
+        return _restored, (self._settings.said,)
+
     @property
     def key(self) -> str:
         """Name of the rollout."""
@@ -438,6 +442,12 @@ class RolloutController(Generic[P, R_co]):
             faults=self._runtime.faults,
             lost=self._runtime.recorder.dropped,
         )
+
+
+def _restored(said: Mapping[str, Any]) -> RolloutController[..., Any]:
+    """The controller of a decorated function that came from another process (or from this one): one for each key."""
+    known = said["runtime"].rollouts.get(said["key"])
+    return RolloutController(Settings(**said)) if known is None else known
 
 
 def record(metric: str, value: float, *, decision_id: str, item: Hashable = None, time_s: float | None = None) -> None:

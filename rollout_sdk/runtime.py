@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
 
-from attrs import define, field
+from attrs import define, evolve, field, fields
 
 from rollout_sdk.control.file import ControlFile, WantedRollout
 from rollout_sdk.engine.background import Background
@@ -113,6 +113,7 @@ class Runtime:
     spans: Spans = field(init=False, repr=False)
     conclude: Callable[[Any], None] = field(init=False, repr=False)
     recorder: Recorder = field(init=False, repr=False)
+    _origin: str = field(init=False, factory=lambda: os.urandom(8).hex(), repr=False)
     _parts: dict[str, Rollout] = field(init=False, factory=dict, repr=False)
     _tallies: dict[str, Tally] = field(init=False, factory=dict, repr=False)
     _abouts: dict[str, dict[str, Any]] = field(init=False, factory=dict, repr=False)
@@ -150,6 +151,7 @@ class Runtime:
         self.recorder.on_close = self.background.close
         self.recorder.on_hidden_fork = self.renew
         renew_after_fork(self)
+        _runtimes[self._origin] = self
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Runtime:
@@ -159,6 +161,12 @@ class Runtime:
             control=environment.get("ROLLOUT_CONTROL") or None,
             key=environment.get("ROLLOUT_KEY") or None,
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its settings; each process has one runtime for it, with that process's own telemetry providers."""
+        telemetry = evolve(self.telemetry, tracer_provider=None, meter_provider=None)
+        options = {each.name: getattr(self, each.name) for each in fields(type(self)) if each.init}
+        return _restored, (type(self), self._origin, self is _default, {**options, "telemetry": telemetry})
 
     def renew(self) -> None:
         """In a forked child: other decision ids, another journal file, nothing counted or told yet."""
@@ -368,7 +376,22 @@ def _about(rollout: Rollout) -> dict[str, Any]:
 
 
 _default: Runtime | None = None
+_runtimes: WeakValueDictionary[str, Runtime] = WeakValueDictionary()
+"""Every runtime by where it came from, so that what is unpickled twice is one."""
+
 _publishing = threading.Lock()
+
+
+def _restored(kind: type[Runtime], origin: str, is_default: bool, options: Mapping[str, Any]) -> Runtime:  # noqa: FBT001 - pickle
+    """The runtime of this process for one that was pickled, here or elsewhere."""
+    known = _runtimes.get(origin)
+    if known is None:
+        if is_default:
+            return default_runtime()
+        known = kind(**options)
+        known._origin = origin  # noqa: SLF001 - its own module
+        known = _runtimes.setdefault(origin, known)
+    return known
 
 
 def default_runtime() -> Runtime:
