@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from attrs import frozen
 
 from rollout_sdk.forking import renew_after_fork
 from rollout_sdk.plugins import Failed
+from rollout_sdk.threads import Empty, Flag, SimpleQueue, Thread, native_sleep
 
 __all__ = ["Count", "Fault", "Recorder"]
 
@@ -66,7 +66,7 @@ class _Flush:
     """A mark in the queue: everything before it has been delivered when it is set."""
 
     def __init__(self) -> None:
-        self.done = threading.Event()
+        self.done = Flag()
 
 
 class Recorder:
@@ -107,7 +107,7 @@ class Recorder:
     def renew(self) -> None:
         """Start afresh: no thread, an empty queue, nothing dropped."""
         self._queue: SimpleQueue[Any] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
         self._starting = threading.Lock()
         self._dropped = Count()
         self._pid = os.getpid()
@@ -126,7 +126,7 @@ class Recorder:
     @property
     def is_current(self) -> bool:
         """Whether this is the recorder's own thread."""
-        return self._thread is threading.current_thread()
+        return self._thread is not None and self._thread.is_current
 
     def put(self, fact: Any) -> None:
         """Take a fact; never blocks and never raises."""
@@ -147,6 +147,13 @@ class Recorder:
         if self._thread is None:
             self._start()
 
+    def tell(self, fault: Fault) -> None:
+        """Take what is only told to people: where there is no room for it, nothing is lost. Never blocks and never raises."""
+        if not self._closed and self._queue.qsize() < _MOST_WAITING:
+            self._queue.put(fault)
+            if self._thread is None:
+                self._start()
+
     def put_and_wait(self, fact: Any) -> None:
         """Take a fact, and return when it has been delivered, or after a second; never raises.
 
@@ -161,7 +168,7 @@ class Recorder:
             return
         try:
             if self._thread is None:
-                thread = threading.Thread(target=self._run, name="rollout-recorder", daemon=True)
+                thread = Thread(self._run, "rollout-recorder")
                 thread.start()
                 self._thread = thread
                 self._close_at_exit()
@@ -198,7 +205,7 @@ class Recorder:
             else:
                 # One wake-up for many facts: waking for each would cost the callers the interpreter lock.
                 if self._gather_s and not self._closed and not isinstance(batch[0], _Flush) and queue.qsize() < _MOST_AT_ONCE:
-                    time.sleep(self._gather_s)
+                    native_sleep(self._gather_s)
                 with suppress(Empty):
                     while len(batch) < _MOST_AT_ONCE:
                         batch.append(queue.get_nowait())
@@ -258,7 +265,7 @@ class Recorder:
                 self._failed("close", error)
         self._closed = True
         thread = self._thread
-        if thread is threading.current_thread():
+        if self.is_current:
             return False
         if thread is not None:
             self._queue.put(_Flush())

@@ -199,7 +199,7 @@ class Runtime:
         if now - faults.told_s >= _TELL_A_FAULT_EVERY_S and what != "telemetry.logs":
             faults.told_s = now
             why = str(error) if what == _CONTROL_FILE else None
-            self.recorder.put(Fault(what, kind, int(faults.count), why))
+            self.recorder.tell(Fault(what, kind, int(faults.count), why))
 
     @property
     def faults(self) -> dict[tuple[str, str], int]:

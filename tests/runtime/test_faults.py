@@ -36,8 +36,7 @@ class Failing:
 
 def test_faults_are_counted_one_by_one_and_told_once_a_minute(runtime, monkeypatch):
     told = []
-    put = runtime.recorder.put
-    monkeypatch.setattr(runtime.recorder, "put", lambda fact: told.append(fact) if isinstance(fact, Fault) else put(fact))
+    monkeypatch.setattr(runtime.recorder, "tell", told.append)
     for _ in range(1000):
         runtime.failed("x", ValueError())
     runtime.failed("x", KeyError())
