@@ -181,8 +181,12 @@ class Machine(RuleBasedStateMachine):
         rollout_sdk.enable()
         self.runtime.close(10.0)
         lost = self.runtime.recorder.dropped
-        assert self.calls + self.made == self.watcher.calls + sum(self.watcher.ends.values()) + lost
-        assert lost == 0 or self.closed
+        told = self.watcher.calls + sum(self.watcher.ends.values())
+        if self.closed:
+            # What an operator and a breaker did after the closing is lost, too.
+            assert told <= self.calls + self.made <= told + lost
+        else:
+            assert (self.calls + self.made, 0) == (told, lost)
 
 
 Machine.TestCase.settings = settings(
