@@ -7,7 +7,6 @@ The thread starts with the first fact of a process and again after a fork.
 from __future__ import annotations
 
 import atexit
-import itertools
 import os
 import sys
 import threading
@@ -17,13 +16,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from attrs import frozen
-
+from rollout_sdk.faults import Count, Fault
 from rollout_sdk.forking import renew_after_fork
 from rollout_sdk.plugins import Failed
 from rollout_sdk.threads import Empty, Flag, SimpleQueue, Thread, native_sleep
 
-__all__ = ["Count", "Fault", "Recorder"]
+__all__ = ["Recorder"]
 
 _MOST_WAITING = 10_000
 _SUSPICIOUS_BACKLOG = 1_000
@@ -31,35 +29,6 @@ _MOST_AT_ONCE = 1_000
 _GATHER_S = 0.02
 _IDLE_S = 0.5
 _LONGEST_WAIT_S = 1.0
-
-
-@frozen
-class Fault:
-    """A collaborator failed: what, with which class of exception, how often so far, and why where that tells nobody's data."""
-
-    what: str
-    error: str
-    count: int = 1
-    why: str | None = None
-
-
-class Count:
-    """A count that is exact from every thread and in signal handlers, and takes no lock."""
-
-    __slots__ = ("_numbers",)
-
-    def __init__(self) -> None:
-        """Nothing is counted yet."""
-        self._numbers = itertools.count()
-
-    def add(self) -> None:
-        """Count one."""
-        next(self._numbers)
-
-    def __int__(self) -> int:
-        """How many so far."""
-        # `next` would count the look itself, and from Python 3.14 on a count cannot be pickled: its repr is what is left.
-        return int(repr(self._numbers)[len("count(") : -1])
 
 
 class _Flush:

@@ -121,7 +121,7 @@ def test_s5_many_units_cost_no_memory_and_no_metric(tmp_path):
     for number in range(2000):
         model(f"u-{number}")
     runtime.flush(10.0)
-    held = [model.rollout._describe._known, model.rollout._describe._fixed, runtime._faults, runtime._tallies]
+    held = [model.rollout._describe._known, model.rollout._describe._fixed, runtime.faults, runtime._delivery.tallies]
     assert max(len(each) for each in held) < 20
 
 
