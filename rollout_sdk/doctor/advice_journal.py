@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from rollout_sdk.doctor.diagnosis import Diagnosis
 from rollout_sdk.doctor.environment import Folder
 from rollout_sdk.doctor.findings import Finding, worst
-from rollout_sdk.doctor.plain import counts, duration, number, plain, quoted, size
+from rollout_sdk.doctor.plain import counts, duration, number, plain, quoted, several, size
 from rollout_sdk.doctor.survey import Survey
 
 __all__ = ["about"]
@@ -33,7 +33,7 @@ def about(seen: Diagnosis) -> Iterator[Finding]:
     found = [*_folder(seen.folder), *([] if seen.journal is None else _journal(seen.journal, seen))]
     yield from found
     if seen.journal is not None and seen.journal.lines and worst(found) in ("ok", "note"):
-        what = f"The journal's {number(seen.journal.lines)} lines can be read, and no fact is missing."
+        what = f"All of the journal can be read ({several(seen.journal.lines, 'line')}), and no fact is missing."
         yield Finding("ok", "journal.ok", what, "Nothing to do.")
 
 
@@ -118,7 +118,7 @@ def _files(journal: Survey) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "journal.file_modes",
-            f"Others than the owner may read or write {number(len(open_to_others))} of the files ({', '.join(modes[:4])}).",
+            f"Others than the owner may read or write {several(len(open_to_others), 'file')} ({', '.join(modes[:4])}).",
             "Run: chmod 0600 on them, and see what changed them: they are made with 0600.",
         )
     links = [source for source in journal.files if source.is_link]
@@ -126,7 +126,7 @@ def _files(journal: Survey) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "journal.file_links",
-            f"{number(len(links))} of the files are symbolic links, which no process makes: {quoted(links[0].path.name)}.",
+            f"No process makes symbolic links, and here are {number(len(links))}, the first {quoted(links[0].path.name)}.",
             "Remove the links, unless somebody put them there on purpose.",
         )
     unreadable = journal.skipped.get("unreadable file", 0)
@@ -134,7 +134,7 @@ def _files(journal: Survey) -> Iterator[Finding]:
         yield Finding(
             "error",
             "journal.unreadable",
-            f"{number(unreadable)} files of the journal cannot be read by this user.",
+            f"This user may not read {several(unreadable, 'file')} of the journal.",
             "Ask as the user of the service: without them, every result is of a part only.",
         )
     ended = [source for source in journal.files if source.writing is False]
@@ -142,8 +142,8 @@ def _files(journal: Survey) -> Iterator[Finding]:
         yield Finding(
             "note",
             "journal.ended_files",
-            f"Nobody writes {number(len(ended))} of {number(len(journal.files))} files any more "
-            f"({size(sum(source.bytes for source in ended))}): they are full, or their process has ended.",
+            f"Nobody writes {number(len(ended))} of {several(len(journal.files), 'file')} any more "
+            f"({size(sum(source.bytes for source in ended))}): full, or of a process that has ended.",
             "Keep them for as long as results are computed from them; then they may be moved away.",
         )
     if len(journal.versions) > 1:
@@ -156,42 +156,41 @@ def _files(journal: Survey) -> Iterator[Finding]:
 
 
 def _lines(journal: Survey) -> Iterator[Finding]:
-    damaged = journal.skipped.get("damaged", 0) - journal.cut
-    if damaged > 0:
-        where = [source for source in journal.files if source.damaged.get("damaged")]
+    if where := [source for source in journal.files if source.damaged]:
+        damaged = sum(source.damaged for source in where)
         yield Finding(
             "warning",
             "journal.damaged",
-            f"{number(damaged)} of {number(journal.lines)} lines are damaged, in {number(len(where))} files, the first of "
-            f"them {quoted(where[0].path.name)}.",
+            f"Damage: {number(damaged)} of {several(journal.lines, 'line')} cannot be read, in {several(len(where), 'file')}, "
+            f"the first of them {quoted(where[0].path.name)}.",
             "Look for a full disk at that time, or for another program that writes there; the other lines can be used.",
         )
     if journal.cut:
         yield Finding(
             "note",
             "journal.cut",
-            f"{number(journal.cut)} files end in half a line: their process was killed while it wrote, or its disk was full.",
+            f"The last line of {several(journal.cut, 'file')} is cut: by a kill while it was written, or by a full disk.",
             "Nothing to do: it costs that one record.",
         )
     if newer := journal.skipped.get("schema", 0):
         yield Finding(
             "warning",
             "journal.newer_schema",
-            f"{number(newer)} lines were written by a newer rollout_sdk, and cannot be read by this one.",
+            f"A newer rollout_sdk wrote {several(newer, 'line')} that this one cannot read.",
             "Run the doctor and the report with the newest version in use.",
         )
     if unknown := journal.skipped.get("unknown event", 0):
         yield Finding(
             "note",
             "journal.unknown_events",
-            f"{number(unknown)} lines are of a kind that this version does not know.",
+            f"This version does not know the kind of {several(unknown, 'line')}.",
             "Run the doctor and the report with the newest version in use.",
         )
     if journal.lost:
         yield Finding(
             "warning",
             "journal.lost",
-            f"{number(journal.lost)} facts are missing, say {number(journal.lost_in)} files: a queue was full, or a disk.",
+            f"{several(journal.lost, 'fact')} went missing, say {several(journal.lost_in, 'file')}: a queue was full, or a disk.",
             "Make room or take a faster disk; results of that time speak of the calls that were written only.",
         )
 
@@ -201,14 +200,14 @@ def _clock(journal: Survey) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "journal.future",
-            f"{number(journal.future)} records come from the future, the furthest by {duration(journal.furthest_s)}.",
+            f"{several(journal.future, 'record')} came from the future, up to {duration(journal.furthest_s)} ahead of this clock.",
             "Set the clocks of this machine and of those that write, by NTP: outcomes are matched to calls by time.",
         )
     if journal.past:
         yield Finding(
             "warning",
             "journal.past",
-            f"{number(journal.past)} records are older than the process that wrote them: a clock was set back.",
+            f"{several(journal.past, 'record')} came before the start of the process that wrote them: a clock was set back.",
             "Set the clocks of the machines that write by NTP: outcomes are matched to calls by time.",
         )
 
@@ -221,7 +220,7 @@ def _age(journal: Survey, seen: Diagnosis) -> Iterator[Finding]:
         yield Finding(
             "note",
             "journal.quiet",
-            f"Nothing was written for {duration(lag)}, though processes that write here are running ({running} here).",
+            f"Nothing was written for {duration(lag)}, though {several(running, 'process', 'processes')} could.",
             "If there are calls, look at the standard error of these processes, where the recorder tells what fails.",
         )
     free = None if seen.folder is None else seen.folder.free_bytes

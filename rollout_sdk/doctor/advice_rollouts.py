@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from rollout_sdk.doctor.diagnosis import Diagnosis, completeness
 from rollout_sdk.doctor.findings import Finding, worst
-from rollout_sdk.doctor.plain import counts, duration, number, percent, plain, quoted
+from rollout_sdk.doctor.plain import counts, duration, number, percent, plain, quoted, several
 from rollout_sdk.doctor.sums import RolloutSums, VariantSums
 
 __all__ = ["SHADOW_CURES", "about"]
@@ -44,7 +44,7 @@ def about(seen: Diagnosis) -> Iterator[Finding]:
     yield from found
     if worst(found) in ("ok", "note"):
         count = len(seen.journal.rollouts)
-        what = f"No candidate of the {number(count)} rollouts fails often, and shadows come back."
+        what = f"No candidate fails often, and shadows come back ({several(count, 'rollout')})."
         yield Finding("ok", "rollouts.ok", what, "Nothing to do.")
 
 
@@ -81,7 +81,7 @@ def _calls(key: str, rollout: RolloutSums) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "rollout.strategy_failed",
-            f"The strategy of {name} failed in {number(failed)} calls, which the control answered; they are not analysed.",
+            f"The strategy of {name} failed in {several(failed, 'call')}, answered by the control and not analysed.",
             "Mend the strategy or its plugin; the application's log says what it raises.",
         )
     without = rollout.excluded.get("no_unit", 0)
@@ -89,22 +89,22 @@ def _calls(key: str, rollout: RolloutSums) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "rollout.no_unit",
-            f"{number(without)} of {number(rollout.calls)} calls of {name} have no unit: the control answers them.",
+            f"{number(without)} of {several(rollout.calls, 'call')} of {name} have no unit: the control answers them.",
             "Pass a unit with these calls, or say missing_unit='random' if each call may be a unit of its own.",
         )
     elif without:
         yield Finding(
             "note",
             "rollout.no_unit",
-            f"{number(without)} of {number(rollout.calls)} calls of {name} have no unit.",
+            f"{number(without)} of {several(rollout.calls, 'call')} of {name} have no unit.",
             "Nothing to do as long as they stay few.",
         )
     if once := rollout.excluded.get("one_shot", 0):
         yield Finding(
             "note",
             "rollout.one_shot",
-            f"{number(once)} of {number(rollout.calls)} calls of {name} are the control's: an argument can be read only once.",
-            "Pass a list instead of a generator or a file where these calls should take part.",
+            f"{number(once)} of {several(rollout.calls, 'call')} of {name} have an argument that can be read only once.",
+            "The control answers these calls; pass a list instead of a generator or a file where they should take part.",
         )
 
 
@@ -117,7 +117,7 @@ def _failures(key: str, rollout: RolloutSums, name: str, variant: VariantSums) -
             "note" if is_control or share < _SOME else "warning",
             "rollout.control_fails" if is_control else "rollout.candidate_fails",
             f"{'The control' if is_control else 'Candidate'} {quoted(name)} of {quoted(key)} failed in {number(failed)} of "
-            f"{number(variant.runs)} runs ({percent(share)}): {counts(variant.errors)}.",
+            f"{several(variant.runs, 'run')} ({percent(share)}): {counts(variant.errors)}.",
             "That is the application's own matter: callers got what the bare function gives."
             if is_control
             else "Mend the candidate, or abort the rollout: each failure costs its callers the time of both.",
@@ -127,7 +127,7 @@ def _failures(key: str, rollout: RolloutSums, name: str, variant: VariantSums) -
         yield Finding(
             "note",
             "rollout.withheld",
-            f"{quoted(name)} of {quoted(key)} was assigned and not run in {number(count)} calls: {counts(variant.withheld)}.",
+            f"{quoted(name)} of {quoted(key)} was assigned, not run, in {several(count, 'call')}: {counts(variant.withheld)}.",
             "Nothing to do for these calls: the control answered, and results count them for the candidate.",
         )
 
@@ -142,14 +142,14 @@ def _breaker(key: str, name: str, variant: VariantSums) -> Iterator[Finding]:
         yield Finding(
             "error",
             "rollout.breaker_open",
-            f"{whose} is open in {breaker.open_now} processes: {last}, and the control answers in its place.",
+            f"{whose} is open in {several(breaker.open_now, 'process', 'processes')}: {last}, and it is not run.",
             "Mend the candidate, or abort the rollout; the breaker lets one run try again now and then.",
         )
     else:
         yield Finding(
             "warning",
             "rollout.breaker_opened",
-            f"{whose} opened {number(breaker.opened)} times and was open for {duration(breaker.open_s)}: {last}.",
+            f"{whose} opened {several(breaker.opened, 'time')} and was open for {duration(breaker.open_s)}: {last}.",
             "Find out what the candidate could not cope with then, before its share is raised.",
         )
 
@@ -160,12 +160,12 @@ def _shadows(key: str, name: str, variant: VariantSums) -> Iterator[Finding]:
         ends = {end: count for end, count in variant.ends.items() if end != "ok"}
         most = max(ends, key=lambda end: ends[end])
         why = f" ({counts(variant.not_copied)})" if most == "dropped_snapshot" and variant.not_copied else ""
-        errors = f" ({counts(variant.shadow_errors)})" if most == "error" and variant.shadow_errors else ""
+        errors = f" ({counts(variant.shadow_errors)})" if most in ("error", "dropped_open") and variant.shadow_errors else ""
         lead = "most of them" if len(ends) > 1 else "all of them"
         yield Finding(
             "warning" if complete <= 1 - _MANY else "note",
             "rollout.shadows_incomplete",
-            f"{number(sum(ends.values()))} of {number(sum(variant.ends.values()))} shadow runs of {quoted(name)} "
+            f"{number(sum(ends.values()))} of {several(sum(variant.ends.values()), 'shadow run')} of {quoted(name)} "
             f"of {quoted(key)} did not end well, {lead} {quoted(most)}{why}{errors}.",
             SHADOW_CURES.get(most, "Look at what this end means in the newest version of rollout_sdk."),
         )
@@ -174,6 +174,6 @@ def _shadows(key: str, name: str, variant: VariantSums) -> Iterator[Finding]:
         yield Finding(
             "note",
             "rollout.shadows_unaccounted",
-            f"Of {number(missing)} shadow runs of {quoted(name)} of {quoted(key)} no end is known: under way, lost, or killed.",
+            f"Of {several(missing, 'shadow run')} of {quoted(name)} of {quoted(key)} no end is known: under way, lost, killed.",
             "Nothing to do, unless they stay many: then look for processes that are killed instead of ended.",
         )

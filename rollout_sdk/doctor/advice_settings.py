@@ -31,7 +31,7 @@ def about(seen: Diagnosis, environment: Mapping[str, str]) -> Iterator[Finding]:
     installed = [*_plugins(seen), *_blocked(seen, environment)]
     yield from installed
     if worst(installed) in ("ok", "note"):
-        what = f"Each of the {len(seen.plugins)} installed plugins has a name of its own and a module."
+        what = f"Every installed plugin has a name of its own and a module ({len(seen.plugins)} found)."
         yield Finding("ok", "plugins.ok", what, "Nothing to do.")
     settings = [*_variables(seen, environment), *_key(seen), *_switch(environment), *_control(seen.control)]
     yield from settings
@@ -130,8 +130,8 @@ def _key(seen: Diagnosis) -> Iterator[Finding]:
         yield Finding(
             "note",
             "settings.no_key",
-            "ROLLOUT_KEY is not set: whoever can choose their own id can choose their variant, and ids are not signed.",
-            f"Where that matters, {make}; every process needs the same.",
+            "ROLLOUT_KEY is not set: without a key, whoever can choose their own id can choose their variant.",
+            f"Where that matters, and the code passes no key= either, {make}; every process needs the same.",
         )
     elif key.length == "longer than 64 bytes":
         yield Finding(

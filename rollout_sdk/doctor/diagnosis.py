@@ -147,7 +147,8 @@ def _source(source: Source) -> dict[str, Any]:
         "is_link": source.is_link,
         "changed_s": source.changed_s,
         "lines": source.lines,
-        "damaged": source.damaged.get("damaged", 0),
+        "damaged": source.damaged,
+        "cut": source.cut,
         "newest_s": source.newest_s,
     }
 

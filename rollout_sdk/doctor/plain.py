@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-__all__ = ["counts", "duration", "number", "percent", "plain", "quoted", "size", "when"]
+__all__ = ["counts", "duration", "number", "percent", "plain", "quoted", "several", "size", "when"]
 
 _NONE = "-"
 _LONGEST_EXACT = 10**15
@@ -32,6 +32,11 @@ def number(value: float | None) -> str:
     if value is None:
         return _NONE
     return f"{value:,}" if abs(value) < _LONGEST_EXACT else f"{value:.3g}"
+
+
+def several(count: int, one: str, many: str | None = None) -> str:
+    """So many of something: "1 file", "2 files"."""
+    return f"{number(count)} {one if count == 1 else many or one + 's'}"
 
 
 def percent(share: float | None) -> str:

@@ -29,7 +29,7 @@ class Survey:
         lines: Lines read.
         bytes: Bytes read.
         skipped: Lines passed over, by why.
-        cut: Damaged lines that have no end in files that somebody may be writing, or whose writer was killed.
+        cut: Of these, lines without an end that nobody will go on with.
         lost: Facts that writers say are not here.
         lost_in: Files of which writers say so.
         last_lost_s: When that was last said.
@@ -213,19 +213,21 @@ def survey(folder: str, *, now: float, progress: Callable[[int, int], None] | No
     surveyor = _Surveyor(found, now)
     journal.begin()
     for source in found.files:
-        lines, cut, skipped = journal.lines, journal.cut, journal.skipped.copy()
+        lines, cut, damaged = journal.lines, journal.cut, journal.skipped["damaged"]
         surveyor.begin(source)
         for number, record in enumerate(journal.records_of(source.path)):
             surveyor.take(record)
             if progress is not None and not number % _TELL_EVERY:
                 progress(journal.bytes, total)
         source.lines = journal.lines - lines
-        source.damaged = dict(journal.skipped - skipped)
+        is_cut = journal.cut > cut
+        source.damaged = journal.skipped["damaged"] - damaged - is_cut
         # Half a line at the end of a file that is being written is no damage yet.
-        found.cut += 0 if source.active else journal.cut - cut
-        if source.active and journal.cut > cut:
+        if is_cut and source.active:
             journal.skipped["damaged"] -= 1
-            source.damaged["damaged"] -= 1
+        elif is_cut:
+            source.cut = True
+            found.cut += 1
     surveyor.end()
     found.lines, found.bytes = journal.lines, journal.bytes
     found.skipped = {why: count for why, count in sorted(journal.skipped.items()) if count}

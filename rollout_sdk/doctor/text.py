@@ -8,7 +8,7 @@ from textwrap import wrap
 from rollout_sdk.doctor.diagnosis import Diagnosis, completeness
 from rollout_sdk.doctor.environment import KNOWN, Folder
 from rollout_sdk.doctor.findings import SEVERITIES
-from rollout_sdk.doctor.plain import counts, duration, number, percent, plain, size, when
+from rollout_sdk.doctor.plain import counts, duration, number, percent, plain, several, size, when
 from rollout_sdk.doctor.sums import RolloutSums
 from rollout_sdk.doctor.survey import Survey
 from rollout_sdk.doctor.writers import Source
@@ -115,12 +115,12 @@ def _folder(folder: Folder) -> Iterator[str]:
 
 
 def _journal(journal: Survey, now: float) -> Iterator[str]:
-    yield f"  {number(len(journal.files))} files, {size(journal.bytes)}, {number(journal.lines)} lines"
+    yield f"  {several(len(journal.files), 'file')}, {size(journal.bytes)}, {several(journal.lines, 'line')}"
     if not journal.files:
         return
     lag = None if journal.newest_s is None else max(0.0, now - journal.newest_s)
     yield f"  from {when(journal.first_s)} to {when(journal.newest_s)}; newest record {duration(lag)} old"
-    yield f"  lines passed over: {counts(journal.skipped)}; facts lost: {number(journal.lost)}"
+    yield f"  lines passed over: {counts(journal.skipped) if journal.skipped else 'none'}; facts lost: {number(journal.lost)}"
     if journal.future or journal.past:
         yield f"  records from the future: {number(journal.future)}; older than their process: {number(journal.past)}"
     yield ""
@@ -137,7 +137,7 @@ def _file_row(source: Source, now: float) -> list[str]:
     who = "-" if process is None else f"{process.pid} on {plain(process.host, 16)}"
     state = {True: "running", False: "ended", None: "elsewhere" if process else ""}[source.writing]
     age = "-" if source.newest_s is None else f"{duration(max(0.0, now - source.newest_s))} old"
-    damaged = number(source.damaged.get("damaged", 0))
+    damaged = number(source.damaged + source.cut)
     return [_tail(plain(source.path.name), 30), who, state, size(source.bytes), number(source.lines), damaged, age]
 
 
@@ -148,7 +148,7 @@ def _rollout(key: str, rollout: RolloutSums) -> Iterator[str]:
     )
     excluded = f"; not analysed: {counts(rollout.excluded)}" if rollout.excluded else ""
     failed = f"; callers got exceptions: {counts(rollout.failed)}" if rollout.failed else ""
-    yield f"  {number(rollout.calls)} calls, {number(rollout.outcomes)} outcomes{excluded}{failed}"
+    yield f"  {several(rollout.calls, 'call')}, {several(rollout.outcomes, 'outcome')}{excluded}{failed}"
     if rollout.last_s is not None:
         yield f"  from {when(rollout.first_s)} to {when(rollout.last_s)}"
     yield from _variants(rollout)
@@ -188,22 +188,24 @@ def _variants(rollout: RolloutSums) -> Iterator[str]:
 
 
 def _shadows(rollout: RolloutSums) -> Iterator[str]:
-    rows = [["shadow", "planned", "ended", "ok", "complete", "most of the others"]]
+    rows = [["shadow", "planned", "ended", "ok", "complete"]]
     for name, variant in rollout.variants.items():
         if variant.ends or variant.planned:
             ok = variant.ends.get("ok", 0)
-            others = counts({end: count for end, count in variant.ends.items() if end != "ok"})
             numbers = [number(variant.planned), number(sum(variant.ends.values())), number(ok), percent(completeness(variant))]
-            rows.append([plain(name, _NAME), *numbers, plain(others, 40)])
+            rows.append([plain(name, _NAME), *numbers])
     if len(rows) > 1:
         yield ""
         yield from _table(rows)
+    for name, variant in rollout.variants.items():
+        if others := {end: count for end, count in variant.ends.items() if end != "ok"}:
+            yield f"  shadows of {plain(name, _NAME)} that did not end well: {counts(others)}"
 
 
 def _breakers(rollout: RolloutSums) -> Iterator[str]:
     for name, variant in rollout.variants.items():
         if (breaker := variant.breaker) is not None:
-            now = f"open now in {breaker.open_now} processes" if breaker.open_now else "closed now"
+            now = f"open now in {several(breaker.open_now, 'process', 'processes')}" if breaker.open_now else "closed now"
             yield ""
             yield (
                 f"  breaker of {plain(name, _NAME)}: opened {number(breaker.opened)}, closed {number(breaker.closed)}, "

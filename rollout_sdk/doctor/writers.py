@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from attrs import Factory, define, frozen
+from attrs import define, frozen
 
 from rollout_sdk.journal.writer import host_name
 
@@ -47,7 +47,8 @@ class Source:
         is_link: Whether it is a symbolic link.
         changed_s: When it was last changed, in seconds since 1970.
         lines: Lines in it.
-        damaged: Damaged lines in it.
+        damaged: Damaged lines in it, without a cut one.
+        cut: Whether its last line has no end, and nobody will go on with it.
         newest_s: Time of its newest record; None when it has none.
     """
 
@@ -60,7 +61,8 @@ class Source:
     is_link: bool = False
     changed_s: float = 0.0
     lines: int = 0
-    damaged: dict[str, int] = Factory(dict)
+    damaged: int = 0
+    cut: bool = False
     newest_s: float | None = None
 
 
