@@ -190,7 +190,7 @@ def _lines(journal: Survey) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "journal.lost",
-            f"{several(journal.lost, 'fact')} went missing, say {several(journal.lost_in, 'file')}: a queue was full, or a disk.",
+            f"{several(journal.lost, 'fact')} went missing, say {several(journal.lost_in, 'file')}: a full queue or disk.",
             "Make room or take a faster disk; results of that time speak of the calls that were written only.",
         )
 
@@ -200,7 +200,7 @@ def _clock(journal: Survey) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "journal.future",
-            f"{several(journal.future, 'record')} came from the future, up to {duration(journal.furthest_s)} ahead of this clock.",
+            f"{several(journal.future, 'record')} came from the future, up to {duration(journal.furthest_s)} ahead of now.",
             "Set the clocks of this machine and of those that write, by NTP: outcomes are matched to calls by time.",
         )
     if journal.past:
