@@ -181,9 +181,10 @@ def test_s2_what_is_personal_is_in_no_journal_log_span_metric_or_status(watch, t
     }
     assert dict.fromkeys(told, False) == {name: SECRET in text for name, text in told.items()}
     assert all(len(told[name]) > 1000 for name in ("journal", "logs", "spans", "metrics", "status"))
+    characters = sum(map(len, told.values()))
     figure(
         "S2",
-        f"a secret as unit, input, output, key and message in {len(models)} rollouts: in 0 of {sum(map(len, told.values())):,} characters",
+        f"a secret as unit, input, output, key and message of {len(models)} rollouts: 0 in {characters:,} characters",
     )
 
 
