@@ -73,11 +73,8 @@ def is_right(value, control, candidate, strategy, times, *, streams):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("part", PARTS)
 def test_under_sabotage_no_variant_runs_twice_and_the_answer_is_one_of_theirs(part, kind, watch, loop, capfd, figure):
-    found = {
-        (error.__name__, repr(strategy)): counted(part, kind, error, strategy, watch, loop)
-        for error in ERRORS
-        for strategy in STRATEGIES
-    }
+    # The one of the three that no `except Exception` catches; all three are in test_sabotage.
+    found = {repr(strategy): counted(part, kind, SystemExit, strategy, watch, loop) for strategy in STRATEGIES}
     assert dict.fromkeys(found) == found
     assert ("", "") == capfd.readouterr()
     figure(

@@ -181,7 +181,11 @@ def test_s2_what_is_personal_is_in_no_journal_log_span_metric_or_status(watch, t
     }
     assert dict.fromkeys(told, False) == {name: SECRET in text for name, text in told.items()}
     assert all(len(told[name]) > 1000 for name in ("journal", "logs", "spans", "metrics", "status"))
-    figure("S2", f"a secret in 9 places of {len(models)} rollouts is in 0 of {sum(map(len, told.values())):,} characters told")
+    characters = sum(map(len, told.values()))
+    figure(
+        "S2",
+        f"a secret as unit, input, output, key and message of {len(models)} rollouts: 0 in {characters:,} characters",
+    )
 
 
 def test_s3_a_seat_in_an_arm_cannot_be_bought_offline_where_there_is_a_key(watch, figure):
@@ -375,7 +379,7 @@ def test_s7_nothing_listens_and_a_call_opens_starts_and_asks_nothing(run_python,
     calls, everybodys = (set(ast.literal_eval(line)) for line in found.stdout.splitlines())
     assert set() == calls - HARMLESS
     assert not [event for event in everybodys if event.startswith(("socket.", "subprocess.", "os.system", "pickle.", "exec"))]
-    figure("S7", "0 files, sockets, processes or threads touched by 800 calls on their callers' path (Python's audit events)")
+    figure("S7", "0 files, sockets or processes touched by 800 calls on their callers' path (Python's audit events)")
 
 
 def sources():
