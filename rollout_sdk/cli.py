@@ -1,4 +1,4 @@
-"""The command `rollout`: reads a journal and says what happened. Needs the extra [cli]."""
+"""The command `rollout`: reads a journal and says what happened, and whether all is well. Needs the extra [cli]."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ except ModuleNotFoundError:
 
 from rollout_sdk._version import __version__
 from rollout_sdk.analysis import as_text, summarise
+from rollout_sdk.doctor import as_text as doctor_text
+from rollout_sdk.doctor import examine
 from rollout_sdk.exceptions import RolloutError
 
 __all__ = ["main"]
@@ -37,6 +39,31 @@ def report(folder: str, as_json: bool) -> None:
     except RolloutError as error:
         raise _Fault(str(error)) from None
     click.echo(json.dumps(summary.as_dict(), indent=2) if as_json else as_text(summary))
+
+
+@main.command()
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(exists=True, file_okay=False, readable=False))
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.pass_context
+def doctor(context: click.Context, folder: str | None, as_json: bool) -> None:
+    """Say what is installed and set, how healthy the journal in DIR is (or in ROLLOUT_JOURNAL), and what to do.
+
+    Imports no plugin and no application. Exit code: 0 when nobody needs to do anything, 1 after warnings or errors, 2 when
+    the command itself is wrong.
+    """
+    bar = click.progressbar(length=1, label="Reading the journal", file=sys.stderr, hidden=not sys.stderr.isatty())
+
+    def told(done: int, of: int) -> None:
+        bar.length = max(of, 1)
+        bar.update(done - bar.pos)
+
+    with bar:
+        diagnosis = examine(folder, progress=told)
+    # DEL is the one control character that JSON leaves as it is.
+    said = json.dumps(diagnosis.as_dict(), indent=2).replace("\x7f", "\\u007f") if as_json else doctor_text(diagnosis)
+    encoding = sys.stdout.encoding or "utf-8"
+    click.echo(said.encode(encoding, "backslashreplace").decode(encoding))
+    context.exit(0 if diagnosis.is_healthy else 1)
 
 
 if __name__ == "__main__":

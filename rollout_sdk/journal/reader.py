@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,21 @@ from rollout_sdk.journal.schema import FIELDS, SCHEMA
 
 __all__ = ["Journal", "read_journal"]
 
+_LONGEST_LINE = 4 << 20
+"""Longer ones are damage: an honest line has some hundred bytes, and a file without newlines must not fill the memory."""
+
+_PART = re.compile(r"-(\d{1,18})\.jsonl\Z")
+
 
 def _refused(constant: str) -> float:
     raise ValueError(f"{constant} is no number")
 
 
 _decoder = json.JSONDecoder(parse_constant=_refused)
+_scan = _decoder.scan_once  # type: ignore[attr-defined]  # documented nowhere, and there since Python 2.6
+_EXPECTED = {
+    event: (fields, frozenset(name for name, field in fields.items() if field.required)) for event, fields in FIELDS.items()
+}
 
 
 class Journal:
@@ -30,6 +41,9 @@ class Journal:
         lines: Lines read in the last pass over the records.
         skipped: Lines passed over in that pass, by why: "damaged", "schema" (written by a newer version), "unknown event";
             and "unreadable file", which counts files.
+        cut: How many of the damaged lines were the last of their file and have no end: whoever wrote them was killed, the disk
+            was full, or they are being written.
+        bytes: Bytes read in that pass.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -41,6 +55,8 @@ class Journal:
         self.folder = Path(folder)
         self.lines = 0
         self.skipped: Counter[str] = Counter()
+        self.cut = 0
+        self.bytes = 0
         if not self.folder.is_dir():
             raise ConfigurationError(
                 f"There is no journal folder {str(self.folder)!r}. A journal is a folder with files events-*.jsonl. "
@@ -49,34 +65,67 @@ class Journal:
 
     @property
     def files(self) -> list[Path]:
-        """The files, in order of name."""
-        return sorted(path for path in self.folder.glob("events-*.jsonl") if path.is_file())
+        """The files, in order of name; those of one process in the order in which it wrote them."""
+        return sorted((path for path in self.folder.glob("events-*.jsonl") if path.is_file()), key=_order)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The records of all files; starts the counts anew."""
-        self.lines = 0
-        self.skipped = Counter()
+        self.begin()
         for path in self.files:
-            try:
-                with path.open("rb") as file:
-                    yield from self._records(file)
-            except OSError:
-                self.skipped["unreadable file"] += 1
+            yield from self.records_of(path)
 
-    def _records(self, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-        for line in lines:
+    def begin(self) -> None:
+        """Start the counts anew."""
+        self.lines = self.cut = self.bytes = 0
+        self.skipped = Counter()
+
+    def records_of(self, path: Path) -> Iterator[dict[str, Any]]:
+        """The records of one file; adds to the counts."""
+        try:
+            with path.open("rb") as file:
+                yield from self._records(file)
+        except OSError:
+            self.skipped["unreadable file"] += 1
+
+    def _records(self, file: BufferedReader) -> Iterator[dict[str, Any]]:
+        while line := file.readline(_LONGEST_LINE):
+            self.bytes += len(line)
             if line.isspace():
                 continue
             self.lines += 1
-            try:
-                record = _decoder.decode(line.decode())
-            except (ValueError, RecursionError):
-                record = None
+            record = None if len(line) == _LONGEST_LINE and self._passed_over(file, line) else _decoded(line)
             why = _fault(record)
             if why is None:
-                yield record
+                yield record  # type: ignore[misc]  # what has no fault is an object
             else:
                 self.skipped[why] += 1
+                if why == "damaged" and not line.endswith(b"\n") and not file.peek(1):
+                    self.cut += 1
+
+    def _passed_over(self, file: BufferedReader, line: bytes) -> bool:
+        """Whether a line was too long; reads to its end without keeping it."""
+        too_long = not line.endswith(b"\n")
+        while not line.endswith(b"\n") and (line := file.readline(_LONGEST_LINE)):
+            self.bytes += len(line)
+        return too_long
+
+
+def _order(path: Path) -> tuple[str, int]:
+    part = _PART.search(path.name)
+    return (path.name, 0) if part is None else (path.name[: part.start()], int(part[1]))
+
+
+def _decoded(line: bytes) -> Any:
+    try:
+        text = line.decode()
+        # As the SDK writes them: what decode() adds for the others costs a tenth of the reading.
+        if text[0] == "{" and text[-2:] == "}\n":
+            value, end = _scan(text, 0)
+            if end == len(text) - 1:
+                return value
+        return _decoder.decode(text)
+    except (StopIteration, ValueError, RecursionError):
+        return None
 
 
 def _fault(record: Any) -> str | None:
@@ -88,17 +137,23 @@ def _fault(record: Any) -> str | None:
     event = record.get("event")
     if not isinstance(event, str):
         return "damaged"
-    fields = FIELDS.get(event)
-    if fields is None:
+    expected = _EXPECTED.get(event)
+    if expected is None:
         return "unknown event"
-    for name, field in fields.items():
-        value = record.get(name)
-        if field.required if value is None else not field.holds(value):
-            return "damaged"
-        # Null is as good as left out; whoever reads must know one of the two only.
+    fields, required = expected
+    nulls = []
+    for name, value in record.items():
+        field = fields.get(name)
+        if field is None or value.__class__ is field.plain:
+            continue
         if value is None:
-            record.pop(name, None)
-    return None
+            nulls.append(name)
+        elif not field.holds(value):
+            return "damaged"
+    # Null is as good as left out; whoever reads must know one of the two only.
+    for name in nulls:
+        del record[name]
+    return None if record.keys() >= required else "damaged"
 
 
 def read_journal(folder: str | os.PathLike[str]) -> Journal:

@@ -44,23 +44,29 @@ class Field:
     Attributes:
         holds: Whether a value is one of the field's.
         required: Whether a line without it is damaged.
+        plain: A class all of whose values are the field's, so that nobody need ask; None when there is none.
     """
 
     holds: Callable[[Any], bool]
     required: bool = False
+    plain: type | None = None
+
+
+_MOST = float_info.max
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+    return value.__class__ is str
 
 
 def _is_number(value: Any) -> bool:
     # NaN, infinity and integers that no float can hold are none: they would make nonsense of every sum.
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= float_info.max
+    kind = value.__class__
+    return (kind is float or kind is int) and -_MOST <= value <= _MOST
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and _is_number(value)
+    return value.__class__ is int and _is_number(value)
 
 
 def _is_flag(value: Any) -> bool:
@@ -68,11 +74,11 @@ def _is_flag(value: Any) -> bool:
 
 
 def _is_list(of: Callable[[Any], bool], value: Any) -> bool:
-    return isinstance(value, list) and all(map(of, value))
+    return value.__class__ is list and all(map(of, value))
 
 
 def _is_text_or_none(value: Any) -> bool:
-    return value is None or isinstance(value, str)
+    return value is None or value.__class__ is str
 
 
 def _is_shares(value: Any) -> bool:
@@ -80,19 +86,21 @@ def _is_shares(value: Any) -> bool:
 
 
 def _is_run(value: Any) -> bool:
-    if not isinstance(value, list) or len(value) != 4:
+    if value.__class__ is not list or len(value) != 4:
         return False
     variant, duration_s, error, first_item_s = value
     return (
-        _is_text(variant)
+        variant.__class__ is str
         and _is_number(duration_s)
-        and _is_text_or_none(error)
+        and (error is None or error.__class__ is str)
         and (first_item_s is None or _is_number(first_item_s))
     )
 
 
-_TEXT, _NUMBER, _COUNT, _FLAG = Field(_is_text), Field(_is_number), Field(_is_count), Field(_is_flag)
-_A_TEXT, _A_NUMBER, _A_COUNT = (Field(kind, required=True) for kind in (_is_text, _is_number, _is_count))
+_TEXT, _FLAG = Field(_is_text, plain=str), Field(_is_flag, plain=bool)
+_NUMBER, _COUNT = Field(_is_number), Field(_is_count)
+_A_TEXT = Field(_is_text, required=True, plain=str)
+_A_NUMBER, _A_COUNT = (Field(kind, required=True) for kind in (_is_number, _is_count))
 _TEXTS, _TEAMS, _RUNS = (Field(partial(_is_list, kind)) for kind in (_is_text, _is_text_or_none, _is_run))
 _SHARES = Field(_is_shares, required=True)
 

@@ -19,7 +19,7 @@ from rollout_sdk._version import __version__
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.journal.schema import line
 
-__all__ = ["JournalWriter"]
+__all__ = ["JournalWriter", "host_name"]
 
 _ROTATE_AT_BYTES = 64 << 20
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -116,7 +116,7 @@ class JournalWriter:
             self._is_new = self._is_new and whole == 0
 
     def _open(self) -> None:
-        name = f"events-{_host()}-{os.getpid()}-{self._began:x}-{self._part}.jsonl"
+        name = f"events-{host_name()}-{os.getpid()}-{self._began:x}-{self._part}.jsonl"
         # Counted first: a name that somebody else took is not tried again.
         self._part += 1
         try:
@@ -143,7 +143,7 @@ class JournalWriter:
 
     @staticmethod
     def _header() -> bytes:
-        return line("journal", time.time(), sdk=__version__, pid=os.getpid(), host=_host())
+        return line("journal", time.time(), sdk=__version__, pid=os.getpid(), host=host_name())
 
     def renew(self) -> None:
         """In a forked child: leave the parent's file alone and open another with the next line."""
@@ -158,5 +158,6 @@ class JournalWriter:
         self._file = None
 
 
-def _host() -> str:
+def host_name() -> str:
+    """This host, as it stands in the names of files."""
     return re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:64]

@@ -1,0 +1,189 @@
+"""Every finding about the rollouts in a journal, and the numbers behind it."""
+
+import os
+
+import pytest
+
+from rollout_sdk.doctor.advice_rollouts import SHADOW_CURES
+from rollout_sdk.journal.writer import host_name
+from rollout_sdk.records import ShadowEnd
+from tests.doctor.lines import NOW, about, breaker, decision, record, shadow, transition
+
+
+def of(diagnosis, code):
+    return [finding for finding in diagnosis.findings if finding.code == code]
+
+
+def only(diagnosis, code):
+    (found,) = of(diagnosis, code)
+    return found
+
+
+def told(diagnosis):
+    return diagnosis.as_dict()["journal"]["rollouts"]["r"]
+
+
+def running(number=0):
+    """The name of a file that may still be written; processes elsewhere, but for the first."""
+    return f"events-{'elsewhere' if number else host_name()}-{number or os.getpid()}-{int((NOW - 3600) * 1e9):x}-0.jsonl"
+
+
+FAILED = {"served": "control", "runs": [["v2", 0.1, "ValueError", None], ["control", 0.1, None, None]]}
+
+
+def test_a_candidate_that_fails_is_a_warning(write, look):
+    write(about(), *[decision("v2")] * 98, *[decision("v2", **FAILED)] * 2)
+    found = only(look(), "rollout.candidate_fails")
+    assert "Candidate 'v2' of 'r' failed in 2 of 100 runs (2.0 %): ValueError 2." == found.what
+    assert ("warning", 2) == (found.severity, told(look())["variants"]["v2"]["fallbacks"])
+
+
+def test_a_candidate_that_hardly_ever_fails_is_a_note(write, look):
+    write(about(), *[decision("v2")] * 199, decision("v2", **FAILED))
+    assert "note" == only(look(), "rollout.candidate_fails").severity
+
+
+def test_a_control_that_fails_is_a_note(write, look):
+    write(about(), decision(runs=[["control", 0.1, "KeyError", None]], error="KeyError"))
+    assert ("note", {"KeyError": 1}) == (only(look(), "rollout.control_fails").severity, told(look())["failed"])
+
+
+def test_calls_in_which_a_candidate_was_not_run_are_a_note(write, look):
+    write(about(), decision("v2", served="control", withheld="breaker_open"))
+    assert "breaker_open 1" in only(look(), "rollout.withheld").what
+    assert (0, {"breaker_open": 1}) == tuple(told(look())["variants"]["v2"][name] for name in ("fallbacks", "withheld"))
+
+
+def test_a_strategy_that_fails_is_a_warning(write, look):
+    write(about(), decision(reason="error", excluded=True))
+    assert "warning" == only(look(), "rollout.strategy_failed").severity
+
+
+@pytest.mark.parametrize(("without", "severity"), [(4, "note"), (5, "warning")])
+def test_calls_without_a_unit_are_told(write, look, without, severity):
+    write(about(), *[decision(reason="no_unit", excluded=True)] * without, *[decision()] * (100 - without))
+    assert severity == only(look(), "rollout.no_unit").severity
+
+
+def test_calls_with_an_argument_that_is_read_once_are_a_note(write, look):
+    write(about(), decision(reason="one_shot", excluded=True))
+    assert "note" == only(look(), "rollout.one_shot").severity
+
+
+@pytest.mark.parametrize("status", ["aborted", "paused", "promoted"])
+def test_a_rollout_that_is_over_or_waits_is_a_note(write, look, status):
+    write(about(), transition(status[:-1], status, t=NOW - 5), about(t=NOW - 6))
+    assert ("note", status) == (only(look(), f"rollout.{status}").severity, told(look())["status"])
+
+
+def test_processes_that_stand_in_different_places_are_a_warning(write, look):
+    write(about(), transition("promote", "running"), name=running())
+    write(about(), name=running(7))
+    found = only(look(), "rollout.processes_differ")
+    assert ("warning", True) == (found.severity, "running in 0:50%: 1" in found.what and "running in 1:100%: 1" in found.what)
+
+
+def test_a_process_that_has_ended_stands_nowhere(write, look, folder):
+    write(about(), transition("promote", "running"), name=running())
+    write(about(), name=f"events-{host_name()}-{2**22 + 1}-1-0.jsonl")
+    assert [] == of(look(), "rollout.processes_differ")
+
+
+def test_an_open_breaker_is_an_error(write, look):
+    write(about(), breaker("open", t=NOW - 100), breaker("open", t=NOW - 40, cooldown_s=60.0), name=running())
+    seen = look()
+    found = only(seen, "rollout.breaker_open")
+    assert (
+        "The circuit breaker of 'v2' of 'r' is open in 1 process: 20 of the last 25 runs failed, and it is not run."
+        == found.what
+    )
+    state = told(seen)["variants"]["v2"]["breaker"]
+    assert ("error", 2, 0, 1, 60.0) == (
+        found.severity,
+        *[state[name] for name in ("opened", "closed", "open_now", "cooldown_s")],
+    )
+    assert 100 == pytest.approx(state["open_s"])
+
+
+def test_a_breaker_that_closed_again_is_a_warning(write, look):
+    write(about(), breaker("open", t=NOW - 300), breaker("close", t=NOW - 60), name=running())
+    seen = look()
+    assert ("warning", []) == (only(seen, "rollout.breaker_opened").severity, of(seen, "rollout.breaker_open"))
+    assert 240 == pytest.approx(told(seen)["variants"]["v2"]["breaker"]["open_s"])
+
+
+def test_a_breaker_of_a_process_that_has_ended_is_not_open_now(write, look):
+    write(
+        about(t=NOW - 400),
+        breaker("open", t=NOW - 300),
+        decision(t=NOW - 200),
+        name=f"events-{host_name()}-{2**22 + 1}-1-0.jsonl",
+    )
+    state = told(look())["variants"]["v2"]["breaker"]
+    assert (0, 100) == (state["open_now"], pytest.approx(state["open_s"]))
+
+
+def test_a_breaker_is_followed_from_one_file_of_a_process_to_the_next(write, look):
+    first = running()
+    write(about(), breaker("open", t=NOW - 300), name=first)
+    for part in range(1, 10):
+        write(decision(), name=first.replace("-0.jsonl", f"-{part}.jsonl"))
+    write(breaker("close", t=NOW - 200), name=first.replace("-0.jsonl", "-10.jsonl"))
+    state = told(look())["variants"]["v2"]["breaker"]
+    assert (0, 100) == (state["open_now"], pytest.approx(state["open_s"]))
+
+
+@pytest.mark.parametrize("end", sorted(set(ShadowEnd.__args__) - {"ok"}))
+def test_shadows_that_do_not_end_well_are_a_warning_with_the_cure_of_the_most(write, look, end):
+    other = "error" if end != "error" else "timeout"
+    write(about(), *[shadow("ok")] * 80, *[shadow(end)] * 15, *[shadow(other)] * 5)
+    found = only(look(), "rollout.shadows_incomplete")
+    assert ("warning", SHADOW_CURES[end]) == (found.severity, found.cure)
+    assert found.what.startswith(f"20 of 100 shadow runs of 'v2' of 'r' did not end well, most of them '{end}'")
+    assert 0.8 == told(look())["variants"]["v2"]["shadows"]["completeness"]
+
+
+def test_a_few_shadows_that_do_not_end_well_are_a_note(write, look):
+    write(about(), *[shadow("ok")] * 95, *[shadow("timeout")] * 5)
+    assert "note" == only(look(), "rollout.shadows_incomplete").severity
+
+
+def test_why_arguments_could_not_be_copied_is_told(write, look):
+    write(about(), *[shadow("dropped_snapshot", error="unknown type Model")] * 3)
+    assert "all of them 'dropped_snapshot' (unknown type Model 3)" in only(look(), "rollout.shadows_incomplete").what
+
+
+def test_shadows_of_which_no_end_is_known_are_a_note(write, look):
+    write(about(), *[decision(shadows=["v2"])] * 10, *[shadow("ok")] * 7)
+    assert "Of 3 shadow runs of 'v2' of 'r'" in only(look(), "rollout.shadows_unaccounted").what
+
+
+def test_a_rollout_with_nothing_wrong_is_said_to_be_so(write, look):
+    write(about(), decision(shadows=["v2"]), shadow("ok"))
+    assert "ok" == only(look(), "rollouts.ok").severity
+
+
+def test_shares_are_told_as_configured_and_realised_by_phase(write, look):
+    write(
+        about(), *[decision()] * 3, decision("v2"), decision(reason="override", excluded=True), decision("v2", phase="1:100%")
+    )
+    expected = {
+        "0:50%": {
+            "control": {"configured": 0.5, "realised": 0.75, "calls": 3},
+            "v2": {"configured": 0.5, "realised": 0.25, "calls": 1},
+        },
+        "1:100%": {"v2": {"configured": None, "realised": 1.0, "calls": 1}},
+    }
+    assert expected == told(look())["phases"]
+
+
+def test_the_last_five_transitions_are_told_in_order_of_time(write, look):
+    moves = [transition("promote", "running", t=NOW - 100 + number, revision=number, actor="ann") for number in range(8)]
+    write(about(), *reversed(moves))
+    kept = told(look())["transitions"]
+    assert ([3, 4, 5, 6, 7], "ann") == ([move["revision"] for move in kept], kept[0]["actor"])
+
+
+def test_outcomes_are_counted(write, look):
+    write(about(), *[record("outcome", rollout="r", metric="click", value=1.0, id="d")] * 2)
+    assert 2 == told(look())["outcomes"]
