@@ -7,7 +7,6 @@ The thread starts with the first fact of a process and again after a fork.
 from __future__ import annotations
 
 import atexit
-import itertools
 import os
 import sys
 import threading
@@ -15,15 +14,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any
 
-from attrs import frozen
-
+from rollout_sdk.faults import Count, Fault
 from rollout_sdk.forking import renew_after_fork
 from rollout_sdk.plugins import Failed
+from rollout_sdk.threads import Empty, Flag, SimpleQueue, Thread, native_sleep
 
-__all__ = ["Count", "Fault", "Recorder"]
+__all__ = ["Recorder"]
 
 _MOST_WAITING = 10_000
 _SUSPICIOUS_BACKLOG = 1_000
@@ -33,40 +31,11 @@ _IDLE_S = 0.5
 _LONGEST_WAIT_S = 1.0
 
 
-@frozen
-class Fault:
-    """A collaborator failed: what, with which class of exception, how often so far, and why where that tells nobody's data."""
-
-    what: str
-    error: str
-    count: int = 1
-    why: str | None = None
-
-
-class Count:
-    """A count that is exact from every thread and in signal handlers, and takes no lock."""
-
-    __slots__ = ("_numbers",)
-
-    def __init__(self) -> None:
-        """Nothing is counted yet."""
-        self._numbers = itertools.count()
-
-    def add(self) -> None:
-        """Count one."""
-        next(self._numbers)
-
-    def __int__(self) -> int:
-        """How many so far."""
-        # `next` would count the look itself, and from Python 3.14 on a count cannot be pickled: its repr is what is left.
-        return int(repr(self._numbers)[len("count(") : -1])
-
-
 class _Flush:
     """A mark in the queue: everything before it has been delivered when it is set."""
 
     def __init__(self) -> None:
-        self.done = threading.Event()
+        self.done = Flag()
 
 
 class Recorder:
@@ -107,7 +76,7 @@ class Recorder:
     def renew(self) -> None:
         """Start afresh: no thread, an empty queue, nothing dropped."""
         self._queue: SimpleQueue[Any] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
         self._starting = threading.Lock()
         self._dropped = Count()
         self._pid = os.getpid()
@@ -126,7 +95,7 @@ class Recorder:
     @property
     def is_current(self) -> bool:
         """Whether this is the recorder's own thread."""
-        return self._thread is threading.current_thread()
+        return self._thread is not None and self._thread.is_current
 
     def put(self, fact: Any) -> None:
         """Take a fact; never blocks and never raises."""
@@ -147,6 +116,13 @@ class Recorder:
         if self._thread is None:
             self._start()
 
+    def tell(self, fault: Fault) -> None:
+        """Take what is only told to people: where there is no room for it, nothing is lost. Never blocks and never raises."""
+        if not self._closed and self._queue.qsize() < _MOST_WAITING:
+            self._queue.put(fault)
+            if self._thread is None:
+                self._start()
+
     def put_and_wait(self, fact: Any) -> None:
         """Take a fact, and return when it has been delivered, or after a second; never raises.
 
@@ -161,7 +137,7 @@ class Recorder:
             return
         try:
             if self._thread is None:
-                thread = threading.Thread(target=self._run, name="rollout-recorder", daemon=True)
+                thread = Thread(self._run, "rollout-recorder")
                 thread.start()
                 self._thread = thread
                 self._close_at_exit()
@@ -198,7 +174,7 @@ class Recorder:
             else:
                 # One wake-up for many facts: waking for each would cost the callers the interpreter lock.
                 if self._gather_s and not self._closed and not isinstance(batch[0], _Flush) and queue.qsize() < _MOST_AT_ONCE:
-                    time.sleep(self._gather_s)
+                    native_sleep(self._gather_s)
                 with suppress(Empty):
                     while len(batch) < _MOST_AT_ONCE:
                         batch.append(queue.get_nowait())
@@ -258,7 +234,7 @@ class Recorder:
                 self._failed("close", error)
         self._closed = True
         thread = self._thread
-        if thread is threading.current_thread():
+        if self.is_current:
             return False
         if thread is not None:
             self._queue.put(_Flush())

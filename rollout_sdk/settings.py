@@ -8,7 +8,7 @@ from hashlib import blake2b
 from inspect import Parameter, Signature
 from typing import Any, Literal
 
-from attrs import define, field
+from attrs import define, field, fields
 
 from rollout_sdk import checks
 from rollout_sdk.assignment import Layer, Outline, Phase, Share, UnitHash, canonical
@@ -162,6 +162,11 @@ class Settings:
             blends=INTERLEAVED in self.phases[0].shares,
         )
         self.described = self._described()
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The settings as they were said, by name."""
+        return {each.name: getattr(self, each.name) for each in fields(type(self)) if each.init}
 
     # What the engine needs ----------------------------------------------------------------------------------------------
 

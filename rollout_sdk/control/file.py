@@ -119,7 +119,7 @@ class ControlFile:
     def _parsed(self, text: str) -> Wanted:
         try:
             table = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise self._refused(f"is no TOML: {error}") from error
         self._known(table, "version", "disabled", "rollouts")
         version, disabled, rollouts = table.get("version"), table.get("disabled", False), table.get("rollouts", {})

@@ -13,7 +13,6 @@ import os
 import threading
 import weakref
 from collections import deque
-from queue import Empty, SimpleQueue
 from time import monotonic, sleep, thread_time
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,6 +20,7 @@ from rollout_sdk.engine.call import error_type
 from rollout_sdk.engine.rollout import ShadowLimits
 from rollout_sdk.engine.shadow import ShadowRun, finish
 from rollout_sdk.forking import renew_after_fork
+from rollout_sdk.threads import Empty, Flag, SimpleQueue, Thread
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.call import Result
@@ -91,7 +91,7 @@ class Background:
         self._tasks = _Tasks(self.limits)
 
 
-class _Worker(threading.Thread):
+class _Worker(Thread):
     """A thread, and the run that it is busy with."""
 
     run_now: ShadowRun | None = None
@@ -115,7 +115,7 @@ class _Threads:
         self._abandoned: list[_Worker] = []
         self._starting = threading.Lock()
         self._watched = 0.0
-        self._closing = threading.Event()
+        self._closing = Flag()
 
     def is_full(self) -> bool:
         """Whether there is no token left; looks after hung threads now and then, because nobody submits while it is full."""
@@ -165,7 +165,7 @@ class _Threads:
                 # Each abandoned thread may be replaced, until there are too many of them.
                 allowed = self.limits.workers + self.limits.max_abandoned - len(self._workers) - len(self._abandoned)
                 if min(missing, allowed) > 0:
-                    worker = _Worker(target=self._work, name="rollout-shadow", daemon=True)
+                    worker = _Worker(lambda: self._work(worker), "rollout-shadow")
                     worker.start()
                     self._workers.append(worker)
             # No thread to be had, or the interpreter is ending: the shadow is dropped, and another will try again.
@@ -175,9 +175,7 @@ class _Threads:
                 self._starting.release()
         return bool(self._workers)
 
-    def _work(self) -> None:
-        worker = threading.current_thread()
-        assert isinstance(worker, _Worker)
+    def _work(self, worker: _Worker) -> None:
         try:
             while self._serve(worker):
                 pass
@@ -231,7 +229,7 @@ class _Threads:
         share = self.limits.cpu_share / self.limits.workers
         until = monotonic() + cpu_s * (1 - share) / share
         if (rest := until - monotonic()) > _SHORTEST_REST_S:
-            self._closing.wait(rest)
+            self._closing.wait(rest, inside=True)
 
     def watch(self) -> None:
         """Give up what runs too long, and whoever runs it; and what waits too long while nobody is left to run it."""

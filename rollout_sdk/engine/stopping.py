@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import dis
 import sys
-import threading
 from time import monotonic, sleep
 from types import CodeType, FrameType
 
 from rollout_sdk import switch
 from rollout_sdk.engine import running, streams
 from rollout_sdk.engine.shadow import ShadowRun
+from rollout_sdk.threads import native_ident
 
 __all__ = ["disable", "wait_for_starts"]
 
@@ -63,7 +63,7 @@ def wait_for_starts(timeout_s: float = _LONGEST_WAIT_S) -> bool:
     It takes microseconds. A candidate written in C looks as if it were about to start for as long as it runs: for one that
     takes longer than the timeout, the answer is False although it has begun.
     """
-    me, deadline = threading.get_ident(), monotonic() + timeout_s
+    me, deadline = native_ident(), monotonic() + timeout_s
     about = {thread for thread, frame in sys._current_frames().items() if thread != me and _is_starting(frame)}  # noqa: SLF001
     while about and monotonic() < deadline:
         sleep(_LOOK_EVERY_S)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
 
+from rollout_sdk.faults import CONTROL_FILE, Fault
 from rollout_sdk.plugins import Failed
-from rollout_sdk.recorder import Fault
 from rollout_sdk.records import BreakerEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
 from rollout_sdk.telemetry import names
 from rollout_sdk.telemetry.logs import get_logger, would_log
@@ -169,7 +169,7 @@ def _fault(fault: Fault) -> None:
     """A collaborator's fault; how often it comes here is the runtime's to limit."""
     logger, fields = get_logger(), {"error_type": fault.error, "count": fault.count}
     name, _, hook = fault.what.rpartition(".")
-    if fault.what == "control file":
+    if fault.what == CONTROL_FILE:
         logger.error("rollout.control.refused", why=fault.why, **fields)
     elif fault.what.startswith("telemetry."):
         logger.debug("rollout.telemetry.failed", what=fault.what, **fields)

@@ -51,7 +51,7 @@ class Metrics:
         self._duration: Histogram | None = None
 
     def _word(self, attribute: str, word: str) -> str:
-        """The word, while it is one of few; else "_OTHER": a class or a name can be made for each call, and a series never ends."""
+        """The word, while it is one of few; else "_OTHER": a name can be made for each call, and a series never ends."""
         words = self._words.setdefault(attribute, set())
         if word in words:
             return word

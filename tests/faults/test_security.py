@@ -182,10 +182,7 @@ def test_s2_what_is_personal_is_in_no_journal_log_span_metric_or_status(watch, t
     assert dict.fromkeys(told, False) == {name: SECRET in text for name, text in told.items()}
     assert all(len(told[name]) > 1000 for name in ("journal", "logs", "spans", "metrics", "status"))
     characters = sum(map(len, told.values()))
-    figure(
-        "S2",
-        f"a secret as unit, input, output, key and message of {len(models)} rollouts: 0 in {characters:,} characters",
-    )
+    figure("S2", f"a secret as unit, input, output, key and message of {len(models)} rollouts: 0 in {characters:,} characters")
 
 
 def test_s3_a_seat_in_an_arm_cannot_be_bought_offline_where_there_is_a_key(watch, figure):
@@ -220,9 +217,6 @@ def test_s4_a_huge_id_costs_no_time(figure):
     figure("S4", f"ids of 10 MB: at most {max(took) * 1e3:.2f} ms")
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="a tuple of tuples has up to 64 ** 4 parts, each hashed: seconds, and megabytes"
-)
 def test_s4_a_nested_id_costs_no_time():
     unit = "x"
     for _ in range(3):
@@ -262,11 +256,6 @@ def test_s5_units_and_classes_without_number_make_no_series_without_number(watch
     )
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="Tally.errors, .fallbacks, .comparisons and .outcomes have an entry for each word",
-)
 def test_s5_classes_without_number_take_no_memory_without_number(watch):
     runtime = watch()
 
@@ -291,7 +280,7 @@ def test_s5_log_events_remember_few_kinds_of_failures(watch, logged):
     for user in range(2000):
         model(user)
     runtime.flush(10.0)
-    (log_events,) = (runtime._log_events,)
+    log_events = runtime._delivery.log_events
     assert isinstance(log_events, LogEvents)
     assert len(log_events._last) <= 1_001
     assert 2000 == runtime.tally("model").shadows["candidate", "error"]
@@ -392,7 +381,8 @@ def test_s7_nothing_listens_and_a_call_opens_starts_and_asks_nothing(run_python,
 
 def sources():
     for path in sorted([*HERE.rglob("*.py"), *PLUGINS.rglob("*.py")]):
-        if "tests" not in path.relative_to(HERE.parent).parts:
+        # The kit for tests starts interpreters, and no application imports it.
+        if not {"tests", "testing"} & set(path.relative_to(HERE.parent).parts):
             yield path, ast.parse(path.read_text(encoding="utf-8"))
 
 
@@ -544,7 +534,6 @@ def test_s11_somebody_elses_control_file_is_not_obeyed(tmp_path, monkeypatch):
         ControlFile(path)
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="tomllib raises a plain ValueError for an integer of 5,000 digits")
 def test_s11_a_control_file_with_a_huge_number_is_refused_in_our_words(tmp_path):
     path = tmp_path / "control.toml"
     path.write_text("version = " + "9" * 5000)

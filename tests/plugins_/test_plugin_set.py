@@ -348,7 +348,8 @@ def test_a_keyboard_interrupt_on_the_callers_path_is_the_users(plugins):
 def test_whatever_an_observer_raises_the_next_one_is_called(plugins, failures, error):
     """Observers run in the recorder's thread, which nobody interrupts."""
     called = []
-    plugins(plugin("bad", routed=raising(error)), plugin("good", routed=lambda: called.append(1))).every("rollout_routed")("event")
+    both = plugins(plugin("bad", routed=raising(error)), plugin("good", routed=lambda: called.append(1)))
+    both.every("rollout_routed")("event")
     assert ([1], [("bad.rollout_routed", type(error).__name__)]) == (called, failures)
 
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-import rollout_sdk.runtime
+import rollout_sdk.faults
 from rollout_sdk import (
     ABTest,
     ConfigurationError,
@@ -17,7 +17,7 @@ from rollout_sdk import (
     default_runtime,
     rollout,
 )
-from rollout_sdk.recorder import Fault
+from rollout_sdk.faults import Fault
 
 
 def decorate(runtime, strategy=ABTest(0.5), **options):
@@ -36,14 +36,13 @@ class Failing:
 
 def test_faults_are_counted_one_by_one_and_told_once_a_minute(runtime, monkeypatch):
     told = []
-    put = runtime.recorder.put
-    monkeypatch.setattr(runtime.recorder, "put", lambda fact: told.append(fact) if isinstance(fact, Fault) else put(fact))
+    monkeypatch.setattr(runtime._faults, "_tell", told.append)
     for _ in range(1000):
         runtime.failed("x", ValueError())
     runtime.failed("x", KeyError())
     assert {("x", "ValueError"): 1000, ("x", "KeyError"): 1} == runtime.faults
     assert [Fault("x", "ValueError", 1), Fault("x", "KeyError", 1)] == told
-    monkeypatch.setattr(rollout_sdk.runtime, "_TELL_A_FAULT_EVERY_S", 0.0)
+    monkeypatch.setattr(rollout_sdk.faults, "_TELL_EVERY_S", 0.0)
     runtime.failed("x", ValueError())
     assert Fault("x", "ValueError", 1001) == told[-1]
 
@@ -152,10 +151,10 @@ def test_closing_while_the_sink_stands_still_leaves_its_file_open(tmp_path):
     while not list(tmp_path.iterdir()):
         pass
     runtime.close(0.1)
-    assert os.fstat(runtime._journal._writer._file)
+    assert os.fstat(runtime._delivery.journal._writer._file)
     release.set()
     runtime.close(5.0)
-    assert None is runtime._journal._writer._file
+    assert None is runtime._delivery.journal._writer._file
 
 
 def test_a_journal_folder_that_is_lost_is_no_callers_concern(tmp_path):

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from rollout_sdk import recorder as module
-from rollout_sdk.recorder import Count, Recorder
+from rollout_sdk.faults import Count
+from rollout_sdk.recorder import Recorder
 
 
 class Sink:

@@ -1,0 +1,189 @@
+"""Delivery: what the recorder's thread does with facts. Each is counted, and handed to everybody who takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+from rollout_sdk.engine.call import Call
+from rollout_sdk.engine.shadow import EndedShadow
+from rollout_sdk.journal.sink import JournalSink
+from rollout_sdk.plugins import Failed
+from rollout_sdk.records import BreakerEvent, RecordedEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
+from rollout_sdk.tally import Tally, rollout_of
+from rollout_sdk.telemetry.audience import Audience
+from rollout_sdk.telemetry.events import LogEvents
+from rollout_sdk.telemetry.metrics import Metrics
+from rollout_sdk.telemetry.spans import Spans
+
+if TYPE_CHECKING:
+    from rollout_sdk.engine.rollout import Rollout
+
+__all__ = ["Delivery"]
+
+_HOOK_OF = {
+    RoutedEvent: "rollout_routed",
+    ShadowedEvent: "rollout_shadowed",
+    RecordedEvent: "rollout_recorded",
+    TransitionedEvent: "rollout_transitioned",
+    BreakerEvent: "rollout_tripped",
+}
+
+
+@define(kw_only=True, eq=False)
+class Delivery:
+    """The rollouts of a runtime, what is counted of them, and who is told of their facts. Used by the recorder's thread.
+
+    Attributes:
+        spans: Makes spans.
+        audience: Who listens to telemetry.
+        failed: Told of every fault.
+        time_ns: Wall clock, in nanoseconds since 1970.
+        journal: Keeps events; None without a journal.
+        metrics: Keeps durations; None when metrics are off.
+        log_events: Emits log events; None when they are off.
+        parts: The rollouts by key, also those whose function is gone: their facts are told for as long as they come.
+        tallies: What is counted, by key.
+        abouts: What the journal says of each rollout, by key.
+    """
+
+    spans: Spans
+    audience: Audience
+    failed: Failed
+    time_ns: Callable[[], int]
+    journal: JournalSink | None = None
+    metrics: Metrics | None = None
+    log_events: LogEvents | None = None
+    parts: dict[str, Rollout] = field(init=False, factory=dict)
+    tallies: dict[str, Tally] = field(init=False, factory=dict)
+    abouts: dict[str, dict[str, Any]] = field(init=False, factory=dict)
+    _started: set[str] = field(init=False, factory=set)
+
+    def register(self, rollout: Rollout) -> None:
+        """Take a rollout in."""
+        key, about = rollout.key, _about(rollout)
+        self.parts[key] = rollout
+        # As it begins: by the time of its first fact it may have moved on.
+        if self.abouts.get(key) != about:
+            self.abouts[key] = about
+            if self.journal is not None:
+                self.journal.begin_again(key)
+
+    def tally(self, key: str) -> Tally:
+        """The counts of one rollout in this process."""
+        tally = self.tallies.get(key)
+        return self.tallies.setdefault(key, Tally()) if tally is None else tally
+
+    def observed(self) -> Iterable[tuple[str, str, Tally, Mapping[str, float]]]:
+        """What metrics are read from: key, strategy, counts and shares of every rollout."""
+        for rollout in list(self.parts.values()):
+            yield rollout.key, rollout.strategy_name, self.tally(rollout.key), rollout.state.phase.all_shares
+
+    def renew(self) -> None:
+        """In a forked child: another journal file, and nothing counted or told yet."""
+        self.tallies.clear()
+        self._started.clear()
+        for key, rollout in self.parts.items():
+            self.abouts[key] = _about(rollout)
+        if self.journal is not None:
+            self.journal.renew()
+
+    def guarded(self, name: str, action: Callable[..., Any], *arguments: Any) -> None:
+        """Do something that may fail in any way: nobody cancels or interrupts the recorder's thread."""
+        try:
+            action(*arguments)
+        except BaseException as error:
+            self.failed(name, error)
+
+    def __call__(self, facts: list[Any], dropped: int) -> None:
+        """Hand a batch of facts to everybody who takes them, each behind its own guard; `dropped` never came here, so far."""
+        facts = [told for fact in facts if (told := self._told(fact)) is not None]
+        starts = self._starts(facts)
+        for fact in (*starts, *facts):
+            self.guarded("tally", self._count, fact)
+        calls = [fact for fact in facts if fact.__class__ is Call]
+        if self.metrics is not None and self.audience.measuring:
+            self.guarded("telemetry.metrics", self.metrics.calls, calls)
+        events = self._events(facts)
+        # In the journal, a start is the line about the rollout; for observers, nothing has changed.
+        if self.journal is not None:
+            self.guarded("journal", self.journal, events, dropped)
+        if self.log_events is not None:
+            for event in (*starts, *events):
+                self.guarded("telemetry.logs", self.log_events, event)
+        for event in events:
+            self.guarded("observers", self._observe, event)
+
+    def _starts(self, facts: Iterable[Any]) -> list[TransitionedEvent]:
+        """The start of every rollout that is heard of for the first time in this process."""
+        starts = []
+        for fact in facts:
+            key = _key_of(fact)
+            if key is None or key in self._started or (about := self.abouts.get(key)) is None:
+                continue
+            self._started.add(key)
+            start = TransitionedEvent(
+                rollout=key,
+                strategy=about["strategy"],
+                action="start",
+                status=about["status"],
+                revision=about["revision"],
+                from_phase=None,
+                to_phase=about["phase"],
+                shares=about["shares"],
+                actor="",
+                reason="",
+                time_s=self.time_ns() / 1e9,
+            )
+            self.spans.transition(start, {})
+            starts.append(start)
+        return starts
+
+    def _events(self, facts: list[Any]) -> list[Any]:
+        """The facts as events, without the calls that nobody wants to hear of: an event costs more than its call."""
+        everything = self.journal is not None or self.audience.debugging
+        events = []
+        for fact in facts:
+            if fact.__class__ is not Call:
+                events.append(fact)
+            elif everything or fact.served != fact.decision.variant or "rollout_routed" in fact.rollout.observers:
+                events.append(self._as_event(fact))
+        return [event for event in events if event is not None]
+
+    def _told(self, fact: Any) -> Any:
+        """The fact, with the end of a shadow as its event."""
+        return self._as_event(fact) if fact.__class__ is EndedShadow else fact
+
+    def _as_event(self, fact: Call | EndedShadow) -> Any:
+        """The event of a fact; None when it cannot be told, which must not take the others with it."""
+        try:
+            if fact.__class__ is Call and fact.context is not None and fact.span_context is not None:
+                # So that a log event about the call has the trace of the call.
+                self.spans.enter(fact.context, fact.span_context)
+            return fact.as_event()
+        except Exception as error:
+            self.failed("recorder.event", error)
+            return None
+
+    def _count(self, fact: Any) -> None:
+        if fact.__class__ is Call:
+            fact.count_in(self.tally(fact.rollout.key))
+        elif (key := rollout_of(fact)) is not None:
+            self.tally(key).add(fact)
+
+    def _observe(self, event: Any) -> None:
+        key = rollout_of(event)
+        rollout = None if key is None else self.parts.get(key)
+        observer = None if rollout is None else rollout.observers.get(_HOOK_OF[type(event)])
+        if observer is not None:
+            observer(event)
+
+
+def _key_of(fact: Any) -> str | None:
+    return fact.rollout.key if fact.__class__ is Call else rollout_of(fact)
+
+
+def _about(rollout: Rollout) -> dict[str, Any]:
+    return {**rollout.describe(), "revision": rollout.state.revision}

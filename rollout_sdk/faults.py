@@ -1,0 +1,99 @@
+"""Faults of collaborators: counted one by one, told now and then, and never raised."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+
+from attrs import define, field, frozen
+
+__all__ = ["CONTROL_FILE", "Count", "Fault", "Faults"]
+
+CONTROL_FILE = "control file"
+"""What its faults are called; they say why, because nobody's data is in them."""
+
+_TELL_EVERY_S = 60.0
+_MOST_KINDS = 1_000
+
+
+@frozen
+class Fault:
+    """A collaborator failed: what, with which class of exception, how often so far, and why where that tells nobody's data."""
+
+    what: str
+    error: str
+    count: int = 1
+    why: str | None = None
+
+
+class Count:
+    """A count that is exact from every thread and in signal handlers, and takes no lock."""
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self) -> None:
+        """Nothing is counted yet."""
+        self._numbers = itertools.count()
+
+    def add(self) -> None:
+        """Count one."""
+        next(self._numbers)
+
+    def __int__(self) -> int:
+        """How many so far."""
+        # `next` would count the look itself, and from Python 3.14 on a count cannot be pickled: its repr is what is left.
+        return int(repr(self._numbers)[len("count(") : -1])
+
+
+@define
+class _Told:
+    """How often something failed in one way, and when that was last told."""
+
+    count: Count = field(factory=Count)
+    told_s: float = float("-inf")
+
+
+class Faults:
+    """What failed so far, and how often."""
+
+    def __init__(self, tell: Callable[[Fault], None]) -> None:
+        """Nothing has failed yet.
+
+        Args:
+            tell: Takes what people should hear of; must not block.
+        """
+        self._tell = tell
+        self._kinds: dict[tuple[str, str], _Told] = {}
+
+    def note(self, what: str, error: BaseException) -> None:
+        """Count a fault, and have it told at most once a minute; never raises."""
+        # Whoever calls this is handling a fault: there is nobody left to tell of another.
+        with suppress(Exception, SystemExit):
+            self._note(what, error)
+
+    def _note(self, what: str, error: BaseException) -> None:
+        kind = type(error).__qualname__
+        known = self._kinds.get((what, kind))
+        if known is None:
+            # Classes can be made at run time: what is remembered of them stays bounded.
+            kind = kind if len(self._kinds) < _MOST_KINDS else "_OTHER"
+            known = self._kinds.setdefault((what, kind), _Told())
+        known.count.add()
+        now = monotonic()
+        # Told now and then only, because what fails on every call would crowd out the calls themselves. And the logger may
+        # be what fails: its faults are counted only.
+        if now - known.told_s >= _TELL_EVERY_S and what != "telemetry.logs":
+            known.told_s = now
+            why = str(error) if what == CONTROL_FILE else None
+            self._tell(Fault(what, kind, int(known.count), why))
+
+    @property
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Faults so far, by (what failed, class of exception)."""
+        return {fault: int(known.count) for fault, known in list(self._kinds.items())}
+
+    def clear(self) -> None:
+        """Forget all: in a forked child, nothing has failed yet."""
+        self._kinds.clear()

@@ -1,0 +1,119 @@
+"""Threads of the operating system, also where gevent has put its own in their place.
+
+Under `gevent.monkey.patch_all()` a thread is a greenlet: a shadow that burns or blocks would hold the loop that serves, and
+greenlets of a master process live on in its forked children. So the background takes real threads, which share with the
+caller only what works between threads of any kind: a queue written in C, and flags.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from _queue import Empty, SimpleQueue
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Empty", "Flag", "SimpleQueue", "Thread", "native_ident", "native_sleep"]
+
+_POLL_S = 0.005
+
+
+def _original(module: str, name: str) -> Any:
+    """A function of the standard library as it is without gevent."""
+    monkey = sys.modules.get("gevent.monkey")
+    return getattr(sys.modules[module], name) if monkey is None else monkey.get_original(module, name)
+
+
+def _is_green() -> bool:
+    """Whether threads are greenlets now."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def native_sleep(seconds: float) -> None:
+    """Sleep in a thread of ours: never for the whole loop, and never with one."""
+    _original("time", "sleep")(seconds)
+
+
+def native_ident() -> int:
+    """The number of this thread of the operating system."""
+    ident: int = _original("_thread", "get_ident")()
+    return ident
+
+
+class Flag:
+    """Set once, and waited for: by a caller's thread or greenlet, or in a thread of ours."""
+
+    __slots__ = ("_event", "_set")
+
+    def __init__(self) -> None:
+        """Not set."""
+        self._set = False
+        # An Event of gevent's is not for two loops.
+        self._event = None if _is_green() else threading.Event()
+
+    def set(self) -> None:
+        """Set it, for good."""
+        self._set = True
+        if self._event is not None:
+            self._event.set()
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self._set
+
+    def wait(self, timeout_s: float, *, inside: bool = False) -> bool:
+        """Wait until it is set; False when the time was not enough. `inside` says that this is a thread of ours."""
+        if self._event is not None:
+            return self._event.wait(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while not self._set and time.monotonic() < deadline:
+            # gevent's own sleep serves others meanwhile; in a thread of ours there are none.
+            (native_sleep if inside else time.sleep)(_POLL_S)
+        return self._set
+
+
+class Thread:
+    """A daemon thread of the operating system."""
+
+    def __init__(self, target: Callable[[], None], name: str) -> None:
+        """Do not start yet."""
+        self._target = target
+        self._over = Flag()
+        self._ident: int | None = None
+        self._thread = None if _is_green() else threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start it.
+
+        Raises:
+            RuntimeError: No thread is to be had.
+        """
+        if self._thread is None:
+            _original("_thread", "start_new_thread")(self._run, ())
+        else:
+            self._thread.start()
+
+    def _run(self) -> None:
+        self._ident = native_ident()
+        try:
+            self._target()
+        finally:
+            self._over.set()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this code runs in it."""
+        return self._ident == native_ident()
+
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return not self._over.is_set() if self._thread is None else self._thread.is_alive()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until it ends, for so many seconds at most."""
+        if self._thread is None:
+            self._over.wait(timeout_s)
+        else:
+            self._thread.join(timeout_s)
