@@ -1,67 +1,61 @@
-"""Renders the figures that the fault suite measured as the table of docs/reliability.md.
+"""Makes the table of docs/reliability.md of figures that test runs have noted: python tests/faults/table.py FIGURES
 
-    ROLLOUT_FIGURES=figures.jsonl pytest tests/faults
-    python tests/faults/table.py figures.jsonl docs/reliability.md
-
-The table stands between two marker comments; everything else in the document is left alone. Of a test that runs with several
-parameters, the last figure counts. A row without a figure says so: nothing is made up.
+FIGURES is the file that ROLLOUT_FIGURES named while the tests ran, on one Python or on several. `make faults` does both.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "reliability.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
-ROWS: Mapping[str, str] = {
-    "F1": "a shadow raises anything, SystemExit and KeyboardInterrupt among it",
+ROWS = {
+    "F1": "a shadow raises, whatever it raises",
     "F2": "every shadow hangs for ever",
-    "F3": "8 threads submit more than the queue holds",
+    "F3": "eight threads submit into a full queue",
     "F4": "large inputs behind a slow shadow",
-    "F5": "a candidate changes its input",
-    "F6": "an input that can be read only once",
-    "F7": "an input that cannot be copied",
-    "F8": "a comparison that raises, exits or is slow",
-    "F9": "the process ends while shadows hang",
-    "F10": "the process ends while shadows wait",
-    "F11": "fork while threads submit",
-    "F12": "gunicorn with --preload",
-    "F13": "fork while a lock is held",
-    "F14": "finalisers and signal handlers that call what they interrupt",
+    "F5": "a shadow, or a candidate that then fails, changes its input",
+    "F6": "an input that can be read once: generator, file, socket, async iterator",
+    "F7": "an input that cannot be copied: locks, files, raising copies, 100,000 levels",
+    "F8": "a comparison raises, exits, takes 0.3 s, has no truth",
+    "F9": "the process ends (normally, exit code 3, exception, SIGTERM) while shadows hang or burn",
+    "F10": "the process ends while shadows wait that can still end",
+    "F11": "a fork while four threads submit",
+    "F12": "gunicorn (sync, gthread, gevent; --preload), uvicorn, Celery, with the SDK used in the master",
+    "F13": "a fork while our locks are held",
+    "F14": "finalisers and signal handlers call what they interrupt",
     "F15": "an asynchronous candidate swallows its cancellation",
-    "F16": "the caller is cancelled",
-    "F17": "an asynchronous shadow raises SystemExit",
-    "F18": "a loop closes while shadows are pending",
+    "F16": "the client goes away: the caller is cancelled",
+    "F17": "SystemExit or KeyboardInterrupt in an asynchronous shadow",
+    "F18": "event loops end with shadows pending",
     "F19": "garbage collection while a shadow runs",
     "F20": "a shadow sets context variables",
-    "F21": "a recursive function, shadowed",
-    "F22": "a strategy raises, exits, or decides nonsense",
-    "F23": "an observer raises, is slow, or changes its event",
-    "F24": "an installed plugin cannot be imported",
-    "F25": "the disk is full, read-only, gone; no descriptor left",
-    "F26": "half a line is written",
-    "F27": "kill -9 at random",
-    "F28": "the journal's disk hangs",
-    "F29": "a strategy waits for a dead store",
-    "F30": "a control file is half written, damaged, wrong",
-    "F31": "the application's logging raises",
-    "F32": "the application's tracing raises",
+    "F21": "a recursive function, ten levels",
+    "F22": "a strategy raises, exits, gives nonsense",
+    "F23": "an observer raises, is slow, changes its event",
+    "F24": "a plugin cannot be imported",
+    "F25": "the disk is full, gone, read-only, out of descriptors",
+    "F26": "a write is cut short",
+    "F27": "kill -9 at random moments, eight writers in one folder",
+    "F28": "the journal blocks for ever",
+    "F29": "a strategy waits for a server that never answers",
+    "F30": "a control file is half written, damaged, misspelt",
+    "F31": "the application's logger raises",
+    "F32": "the application's span processor or sampler raises",
     "F33": "the wall clock jumps by an hour",
-    "F34": "any object as a unit",
-    "F35": "one unit in six processes",
-    "F36": "a circuit breaker is open",
-    "F37": "the candidate and the control both fail",
-    "F38": "pickle, spawn, reload",
-    "F39": "every kind of function is decorated",
-    "F40": "no thread can be started",
+    "F34": "hostile units: empty, 10 MB, surrogates, NaN, objects",
+    "F35": "other processes, other hash seeds",
+    "F36": "an open circuit breaker, and its probe",
+    "F37": "candidate and control both fail",
+    "F38": "pickle, cloudpickle, spawn, joblib, deepcopy, clone, reload, notebook",
+    "F39": "every kind of callable",
+    "F40": "no thread is to be had, and the interpreter is ending",
     "F41": "a shadow burns processor time",
-    "F42": "a failed candidate held much memory",
+    "F42": "a failed candidate held 10 MB",
     "S1": "line breaks and escape codes in ids and messages",
     "S2": "personal data in records",
     "S3": "choosing an id that falls into an arm",
@@ -77,46 +71,38 @@ ROWS: Mapping[str, str] = {
     "S13": "a shadow that takes all there is",
     "S14": "who may read and redirect the journal",
     "S15": "an answer that tells its arm",
-    "sabotage": "each collaborator in turn raises on any use",
+    "sabotage": "every collaborator is replaced by one that raises on any use",
     "machine": "anything in any order",
 }
-"""What is injected, by row; in the order of the table."""
 
 
-def figures_of(lines: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """The figures of each row, one for each test, and the Pythons that measured them."""
-    by_test: dict[tuple[str, str], str] = {}
-    pythons: set[str] = set()
-    for line in lines:
-        noted: dict[str, Any] = json.loads(line)
+def table(path: Path) -> str:
+    """The rows with their figures, as Markdown; figures of the first Python in the file, and all Pythons that passed."""
+    figures: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    pythons: defaultdict[str, set[str]] = defaultdict(set)
+    first = ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        noted = json.loads(line)
         if noted["row"] not in ROWS:
             raise SystemExit(
-                f"Row {noted['row']!r} of {noted['test']} is unknown. Each row has its description. Add it to ROWS of table.py."
+                f"{noted['test']} measured {noted['row']!r}, which is no row. Each has its words here. Add it to ROWS."
             )
-        by_test[noted["row"], noted["test"].partition("[")[0]] = noted["figure"]
-        pythons.add(noted["python"])
-    found: dict[str, list[str]] = {}
-    for (row, _), figure in by_test.items():
-        if figure not in found.setdefault(row, []):
-            found[row].append(figure)
-    return found, sorted(pythons)
+        version = ".".join(noted["python"].split(".")[:2])
+        first = first or version
+        pythons[noted["row"]].add(version)
+        if version == first:
+            # One for each test, whatever its parameters: the last run counts.
+            figures[noted["row"]][noted["test"].partition("[")[0]] = noted["figure"]
+    lines = ["| | what is done to it | what came of it | Python |", "|---|---|---|---|"]
+    for row, what in ROWS.items():
+        said = "; ".join(dict.fromkeys(figures[row].values())) or "not run"
+        versions = ", ".join(sorted(pythons[row], key=lambda version: [int(part) for part in version.split(".")]))
+        lines.append(f"| {row} | {what} | {said.replace('|', '/')} | {versions} |")
+    return "\n".join(lines)
 
 
-def rendered(lines: Iterable[str], machine: str) -> str:
-    """The table, in Markdown."""
-    figures, pythons = figures_of(lines)
-    head = [
-        f"Measured with Python {', '.join(pythons)} on {machine}.",
-        "",
-        "| row | what is injected | what was measured |",
-        "|---|---|---|",
-    ]
-    rows = [f"| {row} | {what} | {'; '.join(figures.get(row, ['not measured in this run']))} |" for row, what in ROWS.items()]
-    return "\n".join([*head, *(row.replace("\n", " ") for row in rows)])
-
-
-def put_into(document: str, table: str) -> str:
-    """The document with the table between its markers.
+def put_into(document: str, rows: str) -> str:
+    """The document with these rows between its markers.
 
     Raises:
         SystemExit: It has not both markers, once each and in order.
@@ -127,23 +113,14 @@ def put_into(document: str, table: str) -> str:
         raise SystemExit(
             f"The document has no place for the table. It stands between {BEGIN} and {END}, once each. Put them in."
         )
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+    return f"{before}{BEGIN}\n{rows}\n{END}{after}"
 
 
-def this_machine() -> str:
-    """System, architecture and processors."""
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-
-
-def main(arguments: list[str]) -> None:
-    """Read the figures, and write the document when it has changed."""
-    if len(arguments) != 2:
-        raise SystemExit("usage: python tests/faults/table.py FIGURES DOCUMENT")
-    figures, document = map(Path, arguments)
-    lines = figures.read_text(encoding="utf-8").splitlines()
-    text = document.read_text(encoding="utf-8")
-    document.write_text(put_into(text, rendered(lines, this_machine())), encoding="utf-8")
+def main() -> None:
+    """Write the document."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    DOCUMENT.write_text(put_into(text, table(Path(sys.argv[1]))), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -182,10 +182,7 @@ def test_s2_what_is_personal_is_in_no_journal_log_span_metric_or_status(watch, t
     assert dict.fromkeys(told, False) == {name: SECRET in text for name, text in told.items()}
     assert all(len(told[name]) > 1000 for name in ("journal", "logs", "spans", "metrics", "status"))
     characters = sum(map(len, told.values()))
-    figure(
-        "S2",
-        f"a secret as unit, input, output, key and message of {len(models)} rollouts: 0 in {characters:,} characters",
-    )
+    figure("S2", f"a secret as unit, input, output, key and message of {len(models)} rollouts: 0 in {characters:,} characters")
 
 
 def test_s3_a_seat_in_an_arm_cannot_be_bought_offline_where_there_is_a_key(watch, figure):

@@ -1,35 +1,45 @@
 """The table of docs/reliability.md is made of figures, and of nothing else."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from tests.faults import table
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
+
+@pytest.fixture
+def figures(tmp_path):
+    """Notes figures as test runs do: (row, figure, test, Python)."""
+
+    def note(*noted):
+        path = tmp_path / "figures"
+        names = ("row", "figure", "test", "python")
+        path.write_text("".join(json.dumps(dict(zip(names, each, strict=True))) + "\n" for each in noted), encoding="utf-8")
+        return path
+
+    return note
 
 
-def noted(row, figure, test="tests/faults/test_x.py::test_x", python="3.11.7"):
-    return json.dumps({"row": row, "figure": figure, "test": test, "python": python})
+def test_a_row_has_the_last_figure_of_each_of_its_tests_and_the_pythons_that_passed(figures):
+    path = figures(
+        ("F3", "old", "a[1]", "3.11.7"),
+        ("F3", "new", "a[2]", "3.11.7"),
+        ("F3", "other", "b", "3.11.7"),
+        ("F3", "new", "c", "3.11.7"),
+        ("F3", "elsewhere", "a[1]", "3.12.1"),
+    )
+    assert "| F3 | eight threads submit into a full queue | new; other | 3.11, 3.12 |" in table.table(path).splitlines()
 
 
-def test_a_row_has_the_last_figure_of_each_of_its_tests():
-    lines = [noted("F3", "old", "a[1]"), noted("F3", "new", "a[2]"), noted("F3", "other", "b"), noted("F3", "new", "c")]
-    assert ({"F3": ["new", "other"]}, ["3.11.7"]) == table.figures_of(lines)
+def test_a_row_that_was_not_measured_says_so(figures):
+    lines = table.table(figures(("F1", "fine", "a", "3.11.7"))).splitlines()
+    assert "| F2 | every shadow hangs for ever | not run |  |" in lines
+    assert len(table.ROWS) == len(lines) - 2
 
 
-def test_a_row_that_was_not_measured_says_so():
-    lines = table.rendered([noted("F1", "fine")], "a machine").splitlines()
-    assert "Measured with Python 3.11.7 on a machine." == lines[0]
-    assert "| F1 | a shadow raises anything, SystemExit and KeyboardInterrupt among it | fine |" in lines
-    assert "| F2 | every shadow hangs for ever | not measured in this run |" in lines
-    assert len(table.ROWS) == len(lines) - 4
-
-
-def test_an_unknown_row_is_an_error():
-    with pytest.raises(SystemExit, match="Row 'F99'"):
-        table.figures_of([noted("F99", "fine")])
+def test_an_unknown_row_is_an_error(figures):
+    with pytest.raises(SystemExit, match="measured 'F99'"):
+        table.table(figures(("F99", "fine", "a", "3.11.7")))
 
 
 def test_only_what_is_between_the_markers_changes():
@@ -43,19 +53,15 @@ def test_a_document_without_its_markers_is_an_error(document):
         table.put_into(document, "new")
 
 
-def test_the_document_has_a_line_for_every_row():
-    _, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(table.BEGIN)
-    lines = rest.partition(table.END)[0].splitlines()
-    assert [f"| {row} | {what} |" for row, what in table.ROWS.items()] == [
-        " | ".join(line.split(" | ")[:2]) + " |" for line in lines if line.startswith("| ") and not line.startswith("| row")
-    ]
-
-
-def test_the_program_writes_the_document(tmp_path):
-    figures, document = tmp_path / "figures", tmp_path / "document"
-    figures.write_text(noted("F1", "fine") + "\n", encoding="utf-8")
+def test_the_program_writes_the_document(figures, tmp_path, monkeypatch):
+    document = tmp_path / "document"
     document.write_text(f"{table.BEGIN}{table.END}", encoding="utf-8")
-    table.main([str(figures), str(document)])
-    assert "| fine |" in document.read_text(encoding="utf-8")
-    with pytest.raises(SystemExit, match="usage"):
-        table.main([])
+    monkeypatch.setattr(table, "DOCUMENT", document)
+    monkeypatch.setattr(table.sys, "argv", ["table.py", str(figures(("F1", "fine", "a", "3.11.7")))])
+    table.main()
+    assert "| fine | 3.11 |" in document.read_text(encoding="utf-8")
+
+
+def test_the_document_has_its_place():
+    text = table.DOCUMENT.read_text(encoding="utf-8")
+    assert (1, 1) == (text.count(table.BEGIN), text.count(table.END))
