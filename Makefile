@@ -9,13 +9,15 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 DEMO_JOURNAL ?= demo-journal
 # Besides the one of the virtual environment.
 OTHER_PYTHONS ?= 3.12 3.13
+FIGURES := $(CURDIR)/$(VENV)/figures.jsonl
 
-.PHONY: help demo test test-all lint types contracts tests bench clean
+.PHONY: help demo test test-all lint types contracts tests faults bench clean
 
 help:
 	@echo "make demo      reviews and films through all four strategies, and the report (about 2 minutes)"
 	@echo "make test      lint, types, import contracts and tests"
 	@echo "make test-all  the same with the long simulations, and on every other supported Python that is installed"
+	@echo "make faults    breaks everything on purpose, and writes the table of docs/reliability.md"
 	@echo "make bench     the cost of a call beside its peers"
 
 $(VENV)/bin/python:
@@ -53,6 +55,14 @@ test: lint types contracts tests
 test-all: lint types contracts
 	$(BIN)/pytest --cov --cov-report=term
 	@for version in $(OTHER_PYTHONS); do DATA=$(DATA) tests/on_python $$version || exit 1; done
+
+# Break everything on purpose, on every supported Python that is installed; writes the table of docs/reliability.md.
+faults: $(VENV)/.dev
+	@rm -f $(FIGURES)
+	ROLLOUT_FIGURES=$(FIGURES) $(BIN)/pytest tests/faults tests/integration
+	@for version in $(OTHER_PYTHONS); do \
+		DATA=$(DATA) ROLLOUT_FIGURES=$(FIGURES) tests/on_python $$version tests/faults tests/integration || exit 1; done
+	$(BIN)/python tests/faults/table.py $(FIGURES)
 
 bench: $(VENV)/.dev
 	$(PIP) openfeature-sdk laboratory

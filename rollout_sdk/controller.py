@@ -7,19 +7,17 @@ from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from rollout_sdk import outcomes, switch
-from rollout_sdk.assignment import Phase, Share
-from rollout_sdk.control.file import WantedRollout
-from rollout_sdk.control.state import RolloutState, Standing
-from rollout_sdk.engine.batch import Batch, route_batch
-from rollout_sdk.engine.call import Call, Flow, Row
+from rollout_sdk.assignment import Phase
+from rollout_sdk.control.state import Standing
+from rollout_sdk.engine.batch import route_batch
+from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.drivers import DRIVERS
-from rollout_sdk.engine.flow import bare, route
-from rollout_sdk.engine.rows import one
-from rollout_sdk.engine.stopping import wait_for_starts
-from rollout_sdk.exceptions import ConfigurationError, ConflictError, DuplicateKeyError, MissingUnitError, OutcomeError
-from rollout_sdk.records import Decision, Routed, TransitionAction, TransitionedEvent
+from rollout_sdk.engine.flow import route
+from rollout_sdk.exceptions import ConfigurationError, DuplicateKeyError, OutcomeError
+from rollout_sdk.operating import Operated
+from rollout_sdk.records import Decision, Routed
+from rollout_sdk.serving import Serving
 from rollout_sdk.settings import Settings
-from rollout_sdk.status import RolloutStatus
 
 __all__ = ["RolloutController"]
 
@@ -30,7 +28,7 @@ R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 
 
-class RolloutController(Generic[P, R_co]):
+class RolloutController(Operated, Generic[P, R_co]):
     """One rollout. `function.rollout` of a decorated function is its controller."""
 
     def __init__(self, settings: Settings) -> None:
@@ -46,6 +44,7 @@ class RolloutController(Generic[P, R_co]):
         self._runtime = settings.runtime
         self._describe = settings.describe()
         self._rollout = settings.engine()
+        self._serving = Serving(settings, self._describe, self._rollout, _restored_serving)
         self._register()
 
     def _register(self) -> None:
@@ -97,19 +96,9 @@ class RolloutController(Generic[P, R_co]):
         return _restored, (self._settings.said,)
 
     @property
-    def key(self) -> str:
-        """Name of the rollout."""
-        return self._settings.key
-
-    @property
     def strategy(self) -> object:
         """The strategy."""
         return self._settings.strategy
-
-    @property
-    def strategy_name(self) -> str:
-        """Name of the strategy, as in the records."""
-        return self._rollout.strategy_name
 
     @property
     def control(self) -> str:
@@ -128,72 +117,10 @@ class RolloutController(Generic[P, R_co]):
 
     # Serving -----------------------------------------------------------------------------------------------------------
 
-    def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], unit: Any, row: Row | None = None) -> Call:
-        """A call (or a row), described and decided; a fault of ours sends it to the control."""
-        rollout = self._rollout
-        call = Call(rollout, args, kwargs)
-        if row is not None:
-            call.row = row
-        try:
-            self._describe(call, unit, rollout.state)
-        except MissingUnitError:
-            raise
-        except (Exception, SystemExit) as error:
-            self._runtime.failed("engine.describe", error)
-            self._describe.give_up(call, rollout.state)
-        return call
-
-    def _begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call | None, Flow]:
-        """Describe and decide a call, and give the flow to execute; the bare control when that breaks."""
-        describe, rollout = self._describe, self._rollout
-        try:
-            call = Call(rollout, args, kwargs)
-            describe(call, None if describe.unit is None else describe.unit_of(args, kwargs), rollout.standing.state)
-        except MissingUnitError:
-            raise
-        except (Exception, SystemExit) as error:
-            return self._give_up(error, args, kwargs)
-        return call, route(call)
-
-    def _give_up(self, error: BaseException, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call | None, Flow]:
-        """Send a call whose beginning broke to the control: recorded if that is possible, else past us."""
-        self._runtime.failed("engine.begin", error)
-        try:
-            call = Call(self._rollout, args, kwargs)
-            self._describe.give_up(call, self._rollout.state)
-        except (Exception, SystemExit):
-            return None, bare(self._settings.function, args, kwargs)
-        return call, route(call)
-
-    def _begin_batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call | None, Flow]:
-        """Describe and decide every row of a batch, and give the flow to execute; the bare control when that breaks."""
-        try:
-            batch = self._batch(args, kwargs)
-        except MissingUnitError:
-            raise
-        except (Exception, SystemExit) as error:
-            return self._give_up(error, args, kwargs)
-        return batch.call, route_batch(batch) if batch.rows else route(batch.call)
-
-    def _batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Batch:
-        units = self._settings.row_units(self._describe.unit_of(args, kwargs), args, kwargs)
-        replace = self._settings.replace_rows
-
-        def row_at(index: int) -> Row:
-            return lambda whole, named: replace(whole, named, lambda rows: one(rows, index))
-
-        rows = [self._call(args, kwargs, unit, row_at(index)) for index, unit in enumerate(units)]
-        call = Call(self._rollout, args, kwargs)
-        if rows:
-            call.describe_as(rows[0])
-            call.decision = rows[0].decision
-        else:
-            self._describe.give_up(call, self._rollout.state, reason="no_unit")
-        return Batch(call, rows, replace)
-
     def serving_function(self) -> Callable[..., Any]:
         """The function that serves calls: of the control's kind, without its name."""
-        begin = self._begin if self._settings.batch is None else self._begin_batch
+        serving = self._serving
+        begin = serving.begin if self._settings.batch is None else serving.begin_batch
         return DRIVERS[self._rollout.kind](begin, self._settings.function)
 
     @overload
@@ -218,11 +145,11 @@ class RolloutController(Generic[P, R_co]):
             self._describe.give_up(call, self._rollout.state, reason="disabled")
             calls, flow = [call], route(call)
         elif self._settings.batch is not None:
-            batch = self._batch(args, kwargs)
+            batch = self._serving.batch(args, kwargs)
             calls, flow = batch.rows, route_batch(batch) if batch.rows else route(batch.call)
             call = batch.call
         else:
-            call = self._call(args, kwargs, self._describe.unit_of(args, kwargs))
+            call = self._serving.call(args, kwargs, self._describe.unit_of(args, kwargs))
             calls, flow = [call], route(call)
         decisions = tuple(one.full_decision() for one in calls)
         # The decision is taken already; the driver only executes it.
@@ -295,159 +222,16 @@ class RolloutController(Generic[P, R_co]):
             )
         self._runtime.conclude(event)
 
-    # Operating ---------------------------------------------------------------------------------------------------------
-
-    def promote(
-        self, candidate: str | None = None, *, actor: str = "", reason: str = "", revision: int | None = None
-    ) -> RolloutStatus:
-        """Go to the next step; after the last, the candidate serves everybody.
-
-        Args:
-            candidate: Which candidate serves everybody, where there are several.
-            actor: Who does it, for the journal.
-            reason: Why, for the journal.
-            revision: The revision you looked at; refused when somebody was faster.
-
-        Raises:
-            StateError: It is not running, or has no steps.
-            ConflictError: The revision is not the current one.
-        """
-        return self._change("promote", lambda state: state.promote(candidate), actor, reason, revision)
-
-    def set_share(
-        self,
-        share: Share,
-        candidate: str | None = None,
-        *,
-        actor: str = "",
-        reason: str = "",
-        revision: int | None = None,
-    ) -> RolloutStatus:
-        """Give a candidate another share, outside the plan; the next promote goes to the first step above it."""
-        return self._change("set_share", lambda state: state.set_share(share, candidate), actor, reason, revision)
-
-    def pause(self, *, actor: str = "", reason: str = "", revision: int | None = None) -> RolloutStatus:
-        """Keep the shares as they are, and refuse promote until resume."""
-        return self._change("pause", RolloutState.pause, actor, reason, revision)
-
-    def resume(self, *, actor: str = "", reason: str = "", revision: int | None = None) -> RolloutStatus:
-        """Go on after a pause."""
-        return self._change("resume", RolloutState.resume, actor, reason, revision)
-
-    def abort(self, *, actor: str = "", reason: str = "", revision: int | None = None) -> RolloutStatus:
-        """Everybody gets the control, and no candidate is shadowed; final.
-
-        When it returns, no candidate starts any more, in any thread; one that is running runs to its end.
-        """
-        status = self._change("abort", RolloutState.abort, actor, reason, revision)
-        wait_for_starts()
-        return status
-
-    def follow(self, *, disabled: bool, wanted: WantedRollout, version: int) -> None:
-        """Do what the control file wants, as far as it is not so already.
-
-        Raises:
-            StateError: It wants what is not possible; see the transitions.
-        """
-        standing, reason = self._rollout.standing, f"version {version} of the control file"
-        if disabled != standing.disabled:
-            with standing.changing:
-                standing.disable(disabled=disabled)
-            wait_for_starts()
-        status = standing.state.status
-        if wanted.status == "aborted":
-            self.abort(actor=_CONTROL_FILE, reason=reason)
-            return
-        now = standing.state.phase.shares
-        shares = {next(iter(now)) if name is None and len(now) == 1 else name: share for name, share in wanted.shares.items()}
-        # The smaller ones first: together they must never exceed 100 %.
-        for name, share in sorted(shares.items(), key=lambda item: item[1] - now.get(item[0] or "", 0.0)):
-            if now.get(name or "") != share:
-                self.set_share(share, name, actor=_CONTROL_FILE, reason=reason)
-        if wanted.status == "paused" and status == "running":
-            self.pause(actor=_CONTROL_FILE, reason=reason)
-        elif wanted.status == "running" and status == "paused":
-            self.resume(actor=_CONTROL_FILE, reason=reason)
-
-    def _change(
-        self,
-        action: TransitionAction,
-        change: Callable[[RolloutState], RolloutState],
-        actor: str,
-        reason: str,
-        revision: int | None,
-    ) -> RolloutStatus:
-        for option, text in (("actor", actor), ("reason", reason)):
-            if not isinstance(text, str):
-                raise ConfigurationError(
-                    f"{option}={text!r:.60} of {action} of {self.key!r} is no text. It stands in the journal as it is. "
-                    f"Write {option}='...'."
-                )
-        standing = self._rollout.standing
-        with standing.changing:
-            before = standing.state
-            if revision is not None and revision != before.revision:
-                raise ConflictError(
-                    f"{self.key!r} is at revision {before.revision}, not {revision}. "
-                    "Somebody else changed it since you looked. Look at status() again, then decide anew."
-                )
-            after = change(before)
-            standing.enter(after)
-        if after is not before:
-            self._tell(action, before, after, actor, reason)
-        return self.status()
-
-    def _tell(self, action: TransitionAction, before: RolloutState, after: RolloutState, actor: str, reason: str) -> None:
-        event = TransitionedEvent(
-            rollout=self.key,
-            strategy=self.strategy_name,
-            action=action,
-            status=after.status,
-            revision=after.revision,
-            from_phase=before.phase.name,
-            to_phase=after.phase.name,
-            shares=after.phase.all_shares,
-            actor=actor,
-            reason=reason,
-            time_s=self._runtime.time_ns() / 1e9,
-        )
-        self._runtime.spans.transition(event, before.phase.all_shares)
-        self._runtime.conclude(event)
-
-    def status(self) -> RolloutStatus:
-        """How the rollout stands, in this process; waits a moment for what the recorder has not counted yet."""
-        self._runtime.recorder.flush(1.0)
-        state, tally = self._rollout.state, self._runtime.tally(self.key)
-        calls: dict[str, int] = {}
-        excluded: dict[str, int] = {}
-        for (phase, variant, reason, left_out), number in list(tally.decisions.items()):
-            if phase == state.phase.name:
-                calls[variant] = calls.get(variant, 0) + number
-            if left_out:
-                excluded[reason] = excluded.get(reason, 0) + number
-        return RolloutStatus(
-            key=self.key,
-            strategy=self.strategy_name,
-            status=state.status,
-            phase=state.phase.name,
-            revision=state.revision,
-            shares=state.phase.all_shares,
-            realised=tally.realised(state.phase.name),
-            calls=calls,
-            excluded=excluded,
-            errors=dict(tally.errors),
-            fallbacks=dict(tally.fallbacks),
-            open_breakers=tuple(name for name, breaker in self._rollout.standing.breakers.items() if breaker.is_open),
-            shadows=dict(tally.shadows),
-            faults=self._runtime.faults,
-            lost=self._runtime.recorder.dropped,
-        )
-
 
 def _restored(said: Mapping[str, Any]) -> RolloutController[..., Any]:
     """The controller of a decorated function that came from another process (or from this one): one for each key."""
     known = said["runtime"].rollouts.get(said["key"])
     return RolloutController(Settings(**said)) if known is None else known
+
+
+def _restored_serving(said: Mapping[str, Any]) -> Serving:
+    """What begins the calls of a decorated function that came from another process."""
+    return _restored(said)._serving  # noqa: SLF001 - its own module
 
 
 def record(metric: str, value: float, *, decision_id: str, item: Hashable = None, time_s: float | None = None) -> None:

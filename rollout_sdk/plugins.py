@@ -193,7 +193,7 @@ class PluginSet:
         return first
 
     def every(self, hook: str) -> Callable[..., None]:
-        """One callable for an observing hook: every implementation is called, whatever the others do."""
+        """One callable for an observing hook, in the background: every implementation is called, whatever the others do."""
         implementations = self.implementations(hook)
         failed = self._failed
 
@@ -201,7 +201,8 @@ class PluginSet:
             for name, implementation in implementations:
                 try:
                     implementation(*arguments)
-                except (Exception, SystemExit) as error:
+                # Of any kind: nobody cancels or interrupts the recorder's thread, and the next one is still to be called.
+                except BaseException as error:
                     failed(name, error)
 
         return every

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rollout_sdk.control.state import Standing
     from rollout_sdk.controller import RolloutController
 
-__all__ = ["Runtime", "default_runtime"]
+__all__ = ["Runtime", "all_runtimes", "default_runtime"]
 
 _LONGEST_KEY = 64
 
@@ -240,6 +240,11 @@ def _restored(kind: type[Runtime], origin: str, is_default: bool, options: Mappi
         known._origin = origin  # noqa: SLF001 - its own module
         known = _runtimes.setdefault(origin, known)
     return known
+
+
+def all_runtimes() -> list[Runtime]:
+    """Every runtime of this process that is still used."""
+    return list(_runtimes.values())
 
 
 def default_runtime() -> Runtime:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from attrs import Factory, define
 
 from rollout_sdk.records import BreakerEvent, Decision, RecordedEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
 
 __all__ = ["Tally", "rollout_of"]
+
+_MOST_WORDS = 1_000
+
+
+def _add(counter: Counter[Any], *key: Any) -> None:
+    """Count one; under "_OTHER" when there are too many different ones, because classes and names can be made for each call."""
+    if len(counter) >= _MOST_WORDS and key not in counter:
+        key = (*key[:-1], "_OTHER")
+    counter[key] += 1
 
 
 @define
@@ -50,18 +60,20 @@ class Tally:
         self.decisions[phase, decision.variant, decision.reason, excluded] += 1
         for run in runs:
             if run[2] is not None:
-                self.errors[run[0], run[2]] += 1
+                _add(self.errors, run[0], run[2])
         if served != decision.variant and not decision.blend and runs:
-            self.fallbacks[decision.variant, withheld or runs[0][2] or "_OTHER"] += 1
+            _add(self.fallbacks, decision.variant, withheld or runs[0][2] or "_OTHER")
 
     def add(self, event: object) -> None:
         """Count an event that is no call."""
         if isinstance(event, ShadowedEvent):
             self.shadows[event.variant, event.end] += 1
             if event.comparison is not None:
-                self.comparisons[event.variant, event.comparison.name, event.comparison.match] += 1
+                name = event.comparison.name if len(self.comparisons) < _MOST_WORDS else "_OTHER"
+                self.comparisons[event.variant, name, event.comparison.match] += 1
         elif isinstance(event, RecordedEvent):
-            self.outcomes[event.metric] += 1
+            metric = event.metric if event.metric in self.outcomes or len(self.outcomes) < _MOST_WORDS else "_OTHER"
+            self.outcomes[metric] += 1
         elif isinstance(event, TransitionedEvent):
             self.transitions[event.action] += 1
         elif isinstance(event, BreakerEvent):

@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import structlog
 
 from rollout_sdk import RoutedEvent, Runtime, ShadowedEvent, ShadowLimits
 
@@ -49,6 +50,14 @@ class Observer:
 
     def rollout_tripped(self, event):
         self.events.append(event)
+
+
+@pytest.fixture(autouse=True)
+def unconfigured():
+    """Leave structlog as it was found: `capture_logs` alone leaves it configured, and events then go to standard output."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -53,13 +53,14 @@ def canonical(unit: object) -> bytes | None:
     if type(unit) is str and 0 < len(unit) <= _LONGEST_ID and unit.isascii():
         return b"s" + unit.encode()
     try:
-        return _canonical(unit, 0)
+        return _canonical(unit, 0, [_MOST_PARTS])
     # An object that lies about its type, or whose `__index__` fails, names nobody.
     except (Exception, SystemExit):
         return None
 
 
-def _canonical(unit: object, depth: int) -> bytes | None:
+def _canonical(unit: object, depth: int, left: list[int]) -> bytes | None:
+    """The bytes of a unit, or of a part of one; `left` is how many more parts it may have in all."""
     if isinstance(unit, str):
         return _text(unit) if unit else None
     if isinstance(unit, bool):
@@ -74,9 +75,10 @@ def _canonical(unit: object, depth: int) -> bytes | None:
     if isinstance(unit, UUID):
         return b"u" + unit.bytes
     if isinstance(unit, tuple):
-        if not 0 < len(unit) <= _MOST_PARTS or depth == _DEEPEST:
+        left[0] -= len(unit)
+        if not unit or left[0] < 0 or depth == _DEEPEST:
             return None
-        parts = [_canonical(part, depth + 1) for part in unit]
+        parts = [_canonical(part, depth + 1, left) for part in unit]
         # Each part's length comes first, so that ("a", "bc") and ("ab", "c") are not one.
         return None if None in parts else b"(" + b"".join(b"%d:" % len(part) + part for part in parts if part is not None)
     return _integer(operator.index(unit))  # type: ignore[arg-type]

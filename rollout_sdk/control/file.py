@@ -112,14 +112,18 @@ class ControlFile:
         if status.st_size > _MOST_BYTES:
             raise self._refused(f"has {status.st_size} bytes")
         try:
-            return self.path.read_text(encoding="utf-8")
+            with self.path.open("rb") as file:
+                # What was looked at and what is read are one file: it could have been swapped in between.
+                if os.fstat(file.fileno()).st_ino != status.st_ino:
+                    raise self._refused("was replaced while it was looked at")
+                return file.read(_MOST_BYTES).decode()
         except (OSError, UnicodeError) as error:
             raise self._refused(f"cannot be read: {error}") from error
 
     def _parsed(self, text: str) -> Wanted:
         try:
             table = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise self._refused(f"is no TOML: {error}") from error
         self._known(table, "version", "disabled", "rollouts")
         version, disabled, rollouts = table.get("version"), table.get("disabled", False), table.get("rollouts", {})

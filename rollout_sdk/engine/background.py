@@ -13,6 +13,7 @@ import os
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
 from time import monotonic, sleep, thread_time
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -61,7 +62,7 @@ class Background:
     def submit(self, run: ShadowRun) -> None:
         """Run it in the background, or end it as dropped; never blocks."""
         if run.rollout.is_async:
-            self._tasks.submit(run)
+            self._tasks.submit(run, self._threads.submit)
         else:
             self._threads.submit(run)
 
@@ -292,7 +293,7 @@ class _Tasks:
         self._of_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _OnLoop] = weakref.WeakKeyDictionary()
         self._closed = False
 
-    def submit(self, run: ShadowRun) -> None:
+    def submit(self, run: ShadowRun, compare: Callable[[ShadowRun], None]) -> None:
         if self._closed:
             run.end("dropped_closed")
             return
@@ -308,6 +309,9 @@ class _Tasks:
         if len(tasks) >= self.limits.max_tasks:
             run.end("dropped_full")
             return
+        if run.size + sum([each.size for each in tasks.values()]) > self.limits.max_bytes:
+            run.end("dropped_too_large")
+            return
         if not run.may_start():
             return
         later = self._later(run)
@@ -319,7 +323,7 @@ class _Tasks:
             raise
         tasks[task] = run
         timer = loop.call_later(self.limits.timeout_s, self._give_up, task, run)
-        task.add_done_callback(lambda task: self._done(tasks, task, timer))
+        task.add_done_callback(lambda task: self._done(tasks, task, timer, compare))
 
     @staticmethod
     async def _later(run: ShadowRun) -> Result:
@@ -333,7 +337,9 @@ class _Tasks:
         task.cancel()
 
     @staticmethod
-    def _done(tasks: _OnLoop, task: asyncio.Task[Result], timer: asyncio.TimerHandle) -> None:
+    def _done(
+        tasks: _OnLoop, task: asyncio.Task[Result], timer: asyncio.TimerHandle, compare: Callable[[ShadowRun], None]
+    ) -> None:
         timer.cancel()
         run = tasks.pop(task, None)
         if run is None:
@@ -341,6 +347,9 @@ class _Tasks:
         try:
             if task.cancelled() or task.result().interrupted:
                 run.end("cancelled")
+            elif run.has_to_be_compared(task.result()):
+                # A comparison may take its time, and the loop is the caller's.
+                compare(run)
             else:
                 finish(run, task.result())
         # A fault of ours, or of a plugin: it must not end the loop.

@@ -150,13 +150,13 @@ def _close(batch: Batch, shadows: Sequence[ShadowRows], final: Result) -> None:
 
 
 def _prepared(batch: Batch) -> list[ShadowRows]:
-    shadows = []
-    for variant, indices in batch.shadowed().items():
-        shadow = ShadowRows(batch, variant, indices)
-        args, kwargs = batch.arguments(indices)
-        if shadow.is_prepared(args, kwargs):
-            shadows.append(shadow)
-    return shadows
+    runs = [ShadowRows(batch, variant, indices) for variant, indices in batch.shadowed().items()]
+    try:
+        return [run for run in runs if run.is_prepared(*batch.arguments(run.indices))]
+    except BaseException:
+        for run in runs:
+            run.end("cancelled")
+        raise
 
 
 def _answered(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
 from typing import Any
 
 from attrs import evolve
@@ -63,7 +63,11 @@ def _steps(call: Call) -> list[Invoke]:
 def _merge(call: Call, by_variant: Mapping[str, Result], answer: Result) -> None:
     """Make the control's result the blended one, if the outputs can be merged."""
     rollout = call.rollout
-    good = {variant: result.value for variant, result in by_variant.items() if result.error is None}
+    good = {variant: _own(result.value) for variant, result in by_variant.items() if result.error is None}
+    # To merge it is to read it, and a control that was read cannot be served any more.
+    if any(isinstance(value, Iterator | AsyncIterator) for value in good.values()):
+        rollout.failed("merge", TypeError("an answer that can be read only once cannot be blended"))
+        return
     merged: Any = rollout.merge(call, {variant: good[variant] for variant in call.decision.blend if variant in good})
     if merged is None:
         return
@@ -77,6 +81,11 @@ def _merge(call: Call, by_variant: Mapping[str, Result], answer: Result) -> None
     answer.value = value
     call.excluded = False
     call.served = call.decision.variant
+
+
+def _own(value: Any) -> Any:
+    """A container for the merge to do with as it likes, with the model's own items: the control's may have to be served."""
+    return value.copy() if type(value) in (list, dict, set) else value
 
 
 def replayed(rollout: Rollout, result: Result) -> Invoke:

@@ -59,7 +59,13 @@ def route(call: Call) -> Flow:
 def _prepared(call: Call) -> Sequence[ShadowRun]:
     """A run for every shadow of the call whose arguments could be copied, before the control can change them."""
     runs = [ShadowRun(call, variant) for variant in call.decision.shadows]
-    return [run for run in runs if run.is_prepared(call.args, call.kwargs)]
+    try:
+        return [run for run in runs if run.is_prepared(call.args, call.kwargs)]
+    # Ctrl-C, while copying: the call is over, and so are its shadows.
+    except BaseException:
+        for run in runs:
+            run.end("cancelled")
+        raise
 
 
 def _step(call: Call, variant: str) -> Invoke | None:

@@ -53,6 +53,7 @@ class ShadowRun:
         self.span: Span | None = None
         self._breaker = call.rollout.standing.breakers.get(variant)
         self._ticket: int | None = None
+        self._result: Result | None = None
         self._open = [True]
 
     def is_prepared(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -120,11 +121,22 @@ class ShadowRun:
 
     def run(self) -> Result:
         """Run the candidate of a plain function or generator, now, in the caller's context; never raises."""
+        if self._result is not None:
+            return self._result
         context = self.context
         return Result(self.variant, 0.0) if context is None else context.run(self._run)
 
+    def has_to_be_compared(self, result: Result) -> bool:
+        """Whether a result of a task is worth a comparison; it then waits for a thread to make it."""
+        if not self.comparable or result.error is not None or self.control_error is not None:
+            return False
+        self._result = result
+        return True
+
     def may_start(self) -> bool:
         """Whether it has a ticket from its circuit breaker; a run without one ends here."""
+        if self._result is not None:
+            return True
         if self._breaker is not None:
             self._ticket = self._breaker.admit()
             if self._ticket is None:
@@ -226,20 +238,26 @@ class ShadowRun:
         return True
 
     def end(self, end: ShadowEnd, result: Result | None = None, *, error: str | None = None) -> bool:
-        """End the run and report it; False when it had ended already."""
-        if not self.claim():
-            return False
-        if self._ticket is not None and self._breaker is not None and end in _COUNTS:
-            self._breaker.note(self._ticket, failed=end != "ok")
+        """End the run and report it; False when it had ended already.
+
+        With a result, that is compared first, and whoever gives the run up meanwhile ends it with the result alone.
+        """
         comparisons: Sequence[Comparison | None] = [None] * len(self.calls)
-        if result is not None:
-            error = None if result.error is None else error_type(result.error)
+        if result is not None and not self.ended:
+            self._result = result
             try:
                 comparisons = self.comparisons(result)
             # Nobody waits here for an interruption: whatever a comparator raises is its failure.
             except BaseException as fault:
                 self.rollout.failed("engine.compare", fault)
-        duration_s = None if result is None else result.duration_s
+        if not self.claim():
+            return False
+        ran = self._result
+        if ran is not None:
+            end, error = ("ok", None) if ran.error is None else ("error", error_type(ran.error))
+        if self._ticket is not None and self._breaker is not None and end in _COUNTS:
+            self._breaker.note(self._ticket, failed=end != "ok")
+        duration_s = None if ran is None else ran.duration_s
         wait_s = None if self.began is None else self.began - self.submitted
         ended = [
             EndedShadow(call, self.variant, end, duration_s, wait_s, error, comparison)
@@ -248,8 +266,9 @@ class ShadowRun:
         for one in ended:
             self.rollout.record(one)
         if self.span is not None:
-            self.rollout.spans.end_shadow(self, ended[0].as_event(), result)
+            self.rollout.spans.end_shadow(self, ended[0].as_event(), ran)
         self.args, self.kwargs, self.control_value, self.context = (), {}, None, None
+        self._result = None
         return True
 
 

@@ -16,7 +16,8 @@ import pathlib
 import sys
 import types
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from time import perf_counter
 from typing import Any, Literal, TypeAlias
 
@@ -33,6 +34,7 @@ _TIME_BUDGET_S = 1e-3
 _BYTE_BUDGET = 1 << 20
 _DEEPEST = 16
 _LOOK_AT_CLOCK_EVERY = 64
+_MOST_WEIGHED = 1_000
 
 _SHARED = (
     types.NoneType,
@@ -98,7 +100,7 @@ class Snapshot:
             NotCopied: The value is of an unknown kind, too deep, or over the budget.
         """
         kind = type(value)
-        package = kind.__module__.partition(".")[0]
+        package = _package(value)
         if package in _ARRAYS:
             return self._copy_array(value, package, depth)
         self.charge(sys.getsizeof(value, 64))
@@ -215,9 +217,31 @@ def copy_output(value: Any, isolate: Isolate, snapshot: Snapshot) -> Any:
         NotCopied: It cannot be copied within the rules.
         Exception: Whatever its own methods raise.
     """
+    if isinstance(value, Iterator | AsyncIterator):
+        raise OneShot("one-shot iterator")
     if isolate == "deepcopy":
         return copy.deepcopy(value)
     return value if isolate == "none" else snapshot.copy(value)
+
+
+def _weight(values: Iterable[Any]) -> int:
+    """About how many bytes values hold; of what has very many parts, so many as were looked at."""
+    size, waiting, looked_at = 0, deque(values), 0
+    while waiting and looked_at < _MOST_WEIGHED:
+        value = waiting.popleft()
+        looked_at += 1
+        size += _array_bytes(value) if _package(value) in _ARRAYS else sys.getsizeof(value, 64)
+        if isinstance(value, list | tuple | set | frozenset):
+            waiting.extend(value)
+        elif isinstance(value, dict):
+            waiting.extend(value.values())
+        elif not isinstance(value, _SHARED):
+            waiting.extend(getattr(value, "__dict__", {}).values())
+    return size
+
+
+def _package(value: Any) -> str:
+    return type(value).__module__.partition(".")[0]
 
 
 def candidate_copy(
@@ -265,4 +289,5 @@ def take_snapshot(
         return args[:shared] + taken, named, snapshot.bytes
     copier = copy.deepcopy if isolate == "deepcopy" else isolate
     taken = tuple(copier(value) for value in args[shared:])
-    return args[:shared] + taken, {name: copier(value) for name, value in kwargs.items()}, 0
+    named = {name: copier(value) for name, value in kwargs.items()}
+    return args[:shared] + taken, named, _weight((*taken, *named.values()))

@@ -18,6 +18,7 @@ from rollout_sdk.telemetry.logs import get_logger, would_log
 __all__ = ["LogEvents"]
 
 _ONCE_A_MINUTE_S = 60.0
+_MOST_KINDS = 1_000
 _SINKS = frozenset({"journal", "journal.line", "observers", "recorder", "recorder.event", "tally"})
 
 
@@ -144,6 +145,9 @@ class LogEvents:
     def _once_a_minute(self, *kind: str) -> int | None:
         """How many of this kind were passed over since the last, or None when this one must be, too."""
         now = monotonic()
+        if kind not in self._last and len(self._last) >= _MOST_KINDS:
+            # Exception classes can be made at run time: what is remembered of them stays bounded.
+            kind = (kind[0], "_OTHER")
         last = self._last.get(kind)
         if last is not None and now - last < _ONCE_A_MINUTE_S:
             self._suppressed[kind] = self._suppressed.get(kind, 0) + 1

@@ -7,6 +7,7 @@ provider are observed by the same callbacks.
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Metrics", "Observed"]
 
 _MOST_KNOWN = 10_000
+_MOST_WORDS = 100
+_OTHER = "_OTHER"
 
 Observed = Callable[[], Iterable[tuple[str, str, Tally, Mapping[str, float]]]]
 """Gives (key, strategy, tally, current shares) of every rollout of a runtime."""
@@ -44,7 +47,18 @@ class Metrics:
         self._settings = settings
         self._observed = observed
         self._known: dict[tuple[str, str, str, str | None], dict[str, str]] = {}
+        self._words: dict[str, set[str]] = {}
         self._duration: Histogram | None = None
+
+    def _word(self, attribute: str, word: str) -> str:
+        """The word, while it is one of few; else "_OTHER": a name can be made for each call, and a series never ends."""
+        words = self._words.setdefault(attribute, set())
+        if word in words:
+            return word
+        if len(words) >= _MOST_WORDS:
+            return _OTHER
+        words.add(word)
+        return word
 
     def calls(self, calls: Sequence[Any]) -> None:
         """Record the durations of the runs of these calls; there is a meter provider by now."""
@@ -79,6 +93,7 @@ class Metrics:
         return self._duration
 
     def _attributes(self, rollout: Any, variant: str, error: str | None) -> Mapping[str, str]:
+        error = None if error is None else self._word(names.ERROR_TYPE, error)
         known = (rollout.key, rollout.strategy_name, variant, error)
         attributes = self._known.get(known)
         if attributes is None:
@@ -90,7 +105,7 @@ class Metrics:
             }
             if error is not None:
                 attributes[names.ERROR_TYPE] = error
-            # Exception classes can be made at run time: what is remembered stays bounded.
+            # Rollouts can be made at run time: what is remembered stays bounded.
             if len(self._known) < _MOST_KNOWN:
                 self._known[known] = attributes
         return attributes
@@ -111,13 +126,19 @@ class Metrics:
     def fallbacks(self) -> Iterable[Observation]:
         """Fallbacks so far."""
         for key, _strategy, tally, _shares in self._observed():
+            counts: Counter[tuple[str, str]] = Counter()
             for (variant, error), number in list(tally.fallbacks.items()):
+                counts[variant, self._word(names.ERROR_TYPE, error)] += number
+            for (variant, error), number in counts.items():
                 yield Observation(number, {names.KEY: key, names.VARIANT: variant, names.ERROR_TYPE: error})
 
     def comparisons(self) -> Iterable[Observation]:
         """Comparisons so far."""
         for key, _strategy, tally, _shares in self._observed():
+            counts: Counter[tuple[str, str, bool]] = Counter()
             for (variant, comparator, match), number in list(tally.comparisons.items()):
+                counts[variant, self._word(names.COMPARISON_NAME, comparator), match] += number
+            for (variant, comparator, match), number in counts.items():
                 attributes: dict[str, str | bool] = {
                     names.KEY: key,
                     names.VARIANT: variant,

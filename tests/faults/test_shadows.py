@@ -6,6 +6,7 @@ import copy
 import gc
 import os
 import resource
+import signal
 import socket
 import sys
 import threading
@@ -55,19 +56,26 @@ def test_f2_hung_shadows_cost_a_few_threads_and_no_time(watch, figure):
     runtime = watch(shadows={"workers": 2, "max_abandoned": 3, "timeout_s": 0.2, "max_age_s": 0.3, "max_jobs": 64})
     release = threading.Event()
     model = shadowed(lambda x: x, lambda x: release.wait(30), runtime, breaker=None)
-    before, peak, took = threading.active_count(), 0, []
+    calm = shadowed(lambda x: x, lambda x: x, watch(), key="calm", breaker=None)
+    before, peak, took, calmly = threading.active_count(), 0, [], []
     for number in range(700):
         began = time.perf_counter()
         assert number == model(number)
         took.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        calm(number)
+        calmly.append(time.perf_counter() - began)
         peak = max(peak, threading.active_count() - before)
         time.sleep(0.002)
     release.set()
     runtime.close(2.0)
-    assert peak <= 2 + 3 + 1
+    # Two workers and the recorder of the calm one, too.
+    assert peak <= 2 + 3 + 1 + 3
     assert quantile(took, 0.5) < 1e-3
     assert 700 == sum(Counter(event.end for event in runtime.plugins[0].events if hasattr(event, "end")).values())
-    figure("F2", f"{peak - 1} threads besides the recorder; a call p99 {quantile(took, 0.99) * 1e6:.0f} us; 700 of 700 ended")
+    hung, others = (f"{quantile(times, 0.5) * 1e6:.0f} and {quantile(times, 0.99) * 1e6:.0f}" for times in (took, calmly))
+    threads = peak - 1 - 3
+    figure("F2", f"{threads} threads; a call p50 and p99 {hung} us, {others} us where none hangs; 700 of 700 ended")
 
 
 def test_f3_a_full_queue_blocks_nobody_and_loses_count_of_nothing(watch, figure):
@@ -274,12 +282,38 @@ def test_f14_a_finaliser_may_call_what_it_interrupts(watch, figure):
         model(number)
         if number % 50 == 0:
             gc.collect()
-    gc.collect()
+    for _ in range(1000):
+        # While another thread collects, this does nothing.
+        gc.collect()
+        if len(inside) == 2000:
+            break
+        time.sleep(0.01)
     runtime.flush(30.0)
-    status = model.rollout.status()
     assert 2000 == len(inside)
-    assert 8000 == sum(status.calls.values()) + sum(status.shadows.values()) + status.lost
+    assert 8000 == accounted(model.rollout.status())
     figure("F14", "0 of 4,000 calls lost, half of them from finalisers inside others")
+
+
+def accounted(status):
+    """Calls and shadows that were counted, or counted as lost; a call inside a shadow has none of its own."""
+    return sum(status.calls.values()) + sum(status.shadows.values()) + status.lost + status.excluded.get("nested", 0)
+
+
+def test_f14_a_signal_handler_may_call_what_it_interrupts(watch, figure):
+    runtime = watch()
+    model = shadowed(lambda x: x, lambda x: x, runtime)
+    inside = []
+    before = signal.signal(signal.SIGALRM, lambda *_: inside.append(model(-1)))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        right = sum(model(number) == number for number in range(5000))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert runtime.flush(30.0)
+    assert (5000, {-1}) == (right, set(inside))
+    assert 2 * (5000 + len(inside)) == accounted(model.rollout.status())
+    figure("F14", f"0 of {5000 + len(inside):,} calls lost, {len(inside)} of them from signal handlers inside others")
 
 
 def test_f16_a_cancelled_caller_is_cancelled_and_its_shadow_completes(watch, figure):
@@ -413,8 +447,9 @@ def test_f41_a_shadow_that_burns_processor_time_keeps_to_its_share(watch, figure
     took = {}
     for name, share in (("throttled", 0.1), ("free", 1.0)):
         runtime = watch(shadows={"cpu_share": share, "max_jobs": 64, "max_age_s": 5.0})
-        model = shadowed(lambda x: burn(0.002), lambda x: burn(0.05), runtime, key=name)
-        began_cpu, began = time.process_time(), time.perf_counter()
+        burnt = []
+        model = shadowed(lambda x: burn(0.002), lambda x, *, burnt=burnt: burnt.append(burn(0.05)), runtime, key=name)
+        began = time.perf_counter()
         times = []
         for number in range(400):
             start = time.perf_counter()
@@ -422,10 +457,10 @@ def test_f41_a_shadow_that_burns_processor_time_keeps_to_its_share(watch, figure
             times.append(time.perf_counter() - start)
             time.sleep(0.005)
         elapsed = time.perf_counter() - began
-        shadows_cpu = time.process_time() - began_cpu - 400 * 0.002
-        took[name] = (quantile(times, 0.5), quantile(times, 0.95), quantile(times, 0.99), shadows_cpu / elapsed)
+        took[name] = (quantile(times, 0.5), quantile(times, 0.95), quantile(times, 0.99), len(burnt) * 0.05 / elapsed)
         runtime.close(1.0)
-    assert took["throttled"][3] < 0.25
+    # A tenth, and the two that began at once.
+    assert took["throttled"][3] < 0.15
     assert took["throttled"][3] < took["free"][3] / 2
     throttled, free = ([f"{value * 1000:.1f}" for value in took[name][:3]] for name in ("throttled", "free"))
     figure(

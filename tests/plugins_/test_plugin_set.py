@@ -338,11 +338,19 @@ def test_a_plugin_that_raises_is_passed_over(plugins, failures, error, others):
     assert failures == [("bad.rollout_compare", type(error).__name__)]
 
 
-@pytest.mark.parametrize("resolve", ["first", "every"])
-def test_a_keyboard_interrupt_is_the_users(plugins, resolve):
-    given = plugin("slow", routed=raising(KeyboardInterrupt()))
+def test_a_keyboard_interrupt_on_the_callers_path_is_the_users(plugins):
+    given = plugin("slow", merge=raising(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
-        getattr(plugins(given), resolve)("rollout_routed")("event")
+        plugins(given).first("rollout_merge")("request", {})
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit()])
+def test_whatever_an_observer_raises_the_next_one_is_called(plugins, failures, error):
+    """Observers run in the recorder's thread, which nobody interrupts."""
+    called = []
+    both = plugins(plugin("bad", routed=raising(error)), plugin("good", routed=lambda: called.append(1)))
+    both.every("rollout_routed")("event")
+    assert ([1], [("bad.rollout_routed", type(error).__name__)]) == (called, failures)
 
 
 def test_a_blocked_plugin_is_registered_and_never_called(plugins, monkeypatch):

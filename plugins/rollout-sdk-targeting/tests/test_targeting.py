@@ -1,10 +1,7 @@
 """Targeting: the right segment, its share, sticky and monotone; evidence only where chance decided; found by its name."""
 
 import asyncio
-import os
 import re
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollout_sdk import ConfigurationError, PluginError, Runtime, StateError, rollout
+from rollout_sdk.testing import StrategyContract
 from rollout_sdk_targeting import Rule, Targeting, Where
 
 UNITS = [f"u-{number}" for number in range(4000)]
@@ -39,21 +37,17 @@ def test_a_segment_gets_its_share_and_nobody_else_does():
     assert (abs(len(chosen(strategy)) / len(UNITS) - 0.25) < 0.03, chosen(strategy, "FR")) == (True, set())
 
 
-def test_a_unit_has_the_same_variant_in_every_process(tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text(
-        "from rollout_sdk import rollout\n"
-        "from rollout_sdk_targeting import Rule, Targeting, Where\n"
-        "rules = [Rule('benelux', Where('country', 'in', {'NL', 'BE', 'LU'}), '30%')]\n"
-        "@rollout(candidate=lambda user, country: 1, strategy=Targeting(rules), unit='user', key='t')\n"
-        "def model(user, country): return 0\n"
-        "print(model.rollout.phase.name, [model(f'u-{n}', 'BE') for n in range(200)])\n"
-    )
-    seen = set()
-    for seed in ("0", "1", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": seed}
-        seen.add(subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, check=True).stdout)
-    assert len(seen) == 1
+class TestContract(StrategyContract):
+    """What every strategy must hold; segments differ in their shares."""
+
+    def make(self):
+        return Targeting([Rule("nl", NL, "25%")], default_share="5%", analysed=("nl",))
+
+    def make_with_share(self, share):
+        return Targeting([Rule("nl", NL, share)])
+
+    def features(self, unit):
+        return {"country": "NL"}
 
 
 @settings(max_examples=30, deadline=None)

@@ -1,0 +1,185 @@
+"""Operating a rollout: what a person or the control file changes, and how it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rollout_sdk.assignment import Share
+from rollout_sdk.control.file import WantedRollout
+from rollout_sdk.control.state import RolloutState
+from rollout_sdk.engine.stopping import wait_for_starts
+from rollout_sdk.exceptions import ConfigurationError, ConflictError
+from rollout_sdk.records import TransitionAction, TransitionedEvent
+from rollout_sdk.status import RolloutStatus
+
+if TYPE_CHECKING:
+    from rollout_sdk.engine.rollout import Rollout
+    from rollout_sdk.runtime import Runtime
+
+__all__ = ["Operated"]
+
+_CONTROL_FILE = "control file"
+
+
+class Operated:
+    """A rollout as its operator sees it."""
+
+    _rollout: Rollout
+    _runtime: Runtime
+
+    @property
+    def key(self) -> str:
+        """Name of the rollout."""
+        return self._rollout.key
+
+    @property
+    def strategy_name(self) -> str:
+        """Name of the strategy, as in the records."""
+        return self._rollout.strategy_name
+
+    def promote(
+        self, candidate: str | None = None, *, actor: str = "", reason: str = "", revision: int | None = None
+    ) -> RolloutStatus:
+        """Go to the next step; after the last, the candidate serves everybody.
+
+        Args:
+            candidate: Which candidate serves everybody, where there are several.
+            actor: Who does it, for the journal.
+            reason: Why, for the journal.
+            revision: The revision you looked at; refused when somebody was faster.
+
+        Raises:
+            StateError: It is not running, or has no steps.
+            ConflictError: The revision is not the current one.
+        """
+        return self._change("promote", lambda state: state.promote(candidate), actor, reason, revision)
+
+    def set_share(
+        self,
+        share: Share,
+        candidate: str | None = None,
+        *,
+        actor: str = "",
+        reason: str = "",
+        revision: int | None = None,
+    ) -> RolloutStatus:
+        """Give a candidate another share, outside the plan; the next promote goes to the first step above it."""
+        return self._change("set_share", lambda state: state.set_share(share, candidate), actor, reason, revision)
+
+    def pause(self, *, actor: str = "", reason: str = "", revision: int | None = None) -> RolloutStatus:
+        """Keep the shares as they are, and refuse promote until resume."""
+        return self._change("pause", RolloutState.pause, actor, reason, revision)
+
+    def resume(self, *, actor: str = "", reason: str = "", revision: int | None = None) -> RolloutStatus:
+        """Go on after a pause."""
+        return self._change("resume", RolloutState.resume, actor, reason, revision)
+
+    def abort(self, *, actor: str = "", reason: str = "", revision: int | None = None) -> RolloutStatus:
+        """Everybody gets the control, and no candidate is shadowed; final.
+
+        When it returns, no candidate starts any more, in any thread; one that is running runs to its end.
+        """
+        status = self._change("abort", RolloutState.abort, actor, reason, revision)
+        wait_for_starts()
+        return status
+
+    def follow(self, *, disabled: bool, wanted: WantedRollout, version: int) -> None:
+        """Do what the control file wants, as far as it is not so already.
+
+        Raises:
+            StateError: It wants what is not possible; see the transitions.
+        """
+        standing, reason = self._rollout.standing, f"version {version} of the control file"
+        if disabled != standing.disabled:
+            with standing.changing:
+                standing.disable(disabled=disabled)
+            wait_for_starts()
+        status = standing.state.status
+        if wanted.status == "aborted":
+            self.abort(actor=_CONTROL_FILE, reason=reason)
+            return
+        now = standing.state.phase.shares
+        shares = {next(iter(now)) if name is None and len(now) == 1 else name: share for name, share in wanted.shares.items()}
+        # The smaller ones first: together they must never exceed 100 %.
+        for name, share in sorted(shares.items(), key=lambda item: item[1] - now.get(item[0] or "", 0.0)):
+            if now.get(name or "") != share:
+                self.set_share(share, name, actor=_CONTROL_FILE, reason=reason)
+        if wanted.status == "paused" and status == "running":
+            self.pause(actor=_CONTROL_FILE, reason=reason)
+        elif wanted.status == "running" and status == "paused":
+            self.resume(actor=_CONTROL_FILE, reason=reason)
+
+    def _change(
+        self,
+        action: TransitionAction,
+        change: Callable[[RolloutState], RolloutState],
+        actor: str,
+        reason: str,
+        revision: int | None,
+    ) -> RolloutStatus:
+        for option, text in (("actor", actor), ("reason", reason)):
+            if not isinstance(text, str):
+                raise ConfigurationError(
+                    f"{option}={text!r:.60} of {action} of {self.key!r} is no text. It stands in the journal as it is. "
+                    f"Write {option}='...'."
+                )
+        standing = self._rollout.standing
+        with standing.changing:
+            before = standing.state
+            if revision is not None and revision != before.revision:
+                raise ConflictError(
+                    f"{self.key!r} is at revision {before.revision}, not {revision}. "
+                    "Somebody else changed it since you looked. Look at status() again, then decide anew."
+                )
+            after = change(before)
+            standing.enter(after)
+        if after is not before:
+            self._tell(action, before, after, actor, reason)
+        return self.status()
+
+    def _tell(self, action: TransitionAction, before: RolloutState, after: RolloutState, actor: str, reason: str) -> None:
+        event = TransitionedEvent(
+            rollout=self.key,
+            strategy=self.strategy_name,
+            action=action,
+            status=after.status,
+            revision=after.revision,
+            from_phase=before.phase.name,
+            to_phase=after.phase.name,
+            shares=after.phase.all_shares,
+            actor=actor,
+            reason=reason,
+            time_s=self._runtime.time_ns() / 1e9,
+        )
+        self._runtime.spans.transition(event, before.phase.all_shares)
+        self._runtime.conclude(event)
+
+    def status(self) -> RolloutStatus:
+        """How the rollout stands, in this process; waits a moment for what the recorder has not counted yet."""
+        self._runtime.recorder.flush(1.0)
+        state, tally = self._rollout.state, self._runtime.tally(self.key)
+        calls: dict[str, int] = {}
+        excluded: dict[str, int] = {}
+        for (phase, variant, reason, left_out), number in list(tally.decisions.items()):
+            if phase == state.phase.name:
+                calls[variant] = calls.get(variant, 0) + number
+            if left_out:
+                excluded[reason] = excluded.get(reason, 0) + number
+        return RolloutStatus(
+            key=self.key,
+            strategy=self.strategy_name,
+            status=state.status,
+            phase=state.phase.name,
+            revision=state.revision,
+            shares=state.phase.all_shares,
+            realised=tally.realised(state.phase.name),
+            calls=calls,
+            excluded=excluded,
+            errors=dict(tally.errors),
+            fallbacks=dict(tally.fallbacks),
+            open_breakers=tuple(name for name, breaker in self._rollout.standing.breakers.items() if breaker.is_open),
+            shadows=dict(tally.shadows),
+            faults=self._runtime.faults,
+            lost=self._runtime.recorder.dropped,
+        )

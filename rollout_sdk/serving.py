@@ -1,0 +1,104 @@
+"""The beginning of a call: described, decided, and given its flow; a fault of ours sends it to the control."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import frozen
+
+from rollout_sdk.engine.batch import Batch, route_batch
+from rollout_sdk.engine.call import Call, Flow, Row
+from rollout_sdk.engine.describe import Describe
+from rollout_sdk.engine.flow import bare, route
+from rollout_sdk.engine.rollout import Rollout
+from rollout_sdk.engine.rows import one
+from rollout_sdk.exceptions import MissingUnitError
+from rollout_sdk.settings import Settings
+
+__all__ = ["Serving"]
+
+
+@frozen(eq=False)
+class Serving:
+    """Begins the calls of one rollout.
+
+    Attributes:
+        settings: What was said when decorating.
+        describe: Describes and decides calls.
+        rollout: The rollout as the engine sees it.
+        restored: Gives this, in another process, for what was said there.
+    """
+
+    settings: Settings
+    describe: Describe
+    rollout: Rollout
+    restored: Callable[[Mapping[str, Any]], Serving]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as what was said when decorating."""
+        return self.restored, (self.settings.said,)
+
+    def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], unit: Any, row: Row | None = None) -> Call:
+        """A call (or a row), described and decided; a fault of ours sends it to the control."""
+        rollout = self.rollout
+        call = Call(rollout, args, kwargs)
+        if row is not None:
+            call.row = row
+        try:
+            self.describe(call, unit, rollout.state)
+        except MissingUnitError:
+            raise
+        except (Exception, SystemExit) as error:
+            self.rollout.failed("engine.describe", error)
+            self.describe.give_up(call, rollout.state)
+        return call
+
+    def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call | None, Flow]:
+        """Describe and decide a call, and give the flow to execute; the bare control when that breaks."""
+        describe, rollout = self.describe, self.rollout
+        try:
+            call = Call(rollout, args, kwargs)
+            describe(call, None if describe.unit is None else describe.unit_of(args, kwargs), rollout.standing.state)
+        except MissingUnitError:
+            raise
+        except (Exception, SystemExit) as error:
+            return self._give_up(error, args, kwargs)
+        return call, route(call)
+
+    def _give_up(self, error: BaseException, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call | None, Flow]:
+        """Send a call whose beginning broke to the control: recorded if that is possible, else past us."""
+        self.rollout.failed("engine.begin", error)
+        try:
+            call = Call(self.rollout, args, kwargs)
+            self.describe.give_up(call, self.rollout.state)
+        except (Exception, SystemExit):
+            return None, bare(self.settings.function, args, kwargs)
+        return call, route(call)
+
+    def begin_batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call | None, Flow]:
+        """Describe and decide every row of a batch, and give the flow to execute; the bare control when that breaks."""
+        try:
+            batch = self.batch(args, kwargs)
+        except MissingUnitError:
+            raise
+        except (Exception, SystemExit) as error:
+            return self._give_up(error, args, kwargs)
+        return batch.call, route_batch(batch) if batch.rows else route(batch.call)
+
+    def batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Batch:
+        """A call whose rows are described and decided one by one."""
+        units = self.settings.row_units(self.describe.unit_of(args, kwargs), args, kwargs)
+        replace = self.settings.replace_rows
+
+        def row_at(index: int) -> Row:
+            return lambda whole, named: replace(whole, named, lambda rows: one(rows, index))
+
+        rows = [self.call(args, kwargs, unit, row_at(index)) for index, unit in enumerate(units)]
+        call = Call(self.rollout, args, kwargs)
+        if rows:
+            call.describe_as(rows[0])
+            call.decision = rows[0].decision
+        else:
+            self.describe.give_up(call, self.rollout.state, reason="no_unit")
+        return Batch(call, rows, replace)

@@ -1,0 +1,17 @@
+"""For tests: contracts that a plugin must hold, an observer that keeps everything, a clock, and decisions that are fixed.
+
+    from rollout_sdk.testing import StrategyContract
+
+    class TestWeekend(StrategyContract):
+        def make(self):
+            return Weekend(0.3)
+
+pytest collects the class and runs every test of the contract on it. Nothing here imports pytest.
+"""
+
+from rollout_sdk.testing.comparators import ComparatorContract
+from rollout_sdk.testing.doubles import FakeClock, RecordingPlugin, set_testing
+from rollout_sdk.testing.observers import ObserverContract
+from rollout_sdk.testing.strategies import StrategyContract
+
+__all__ = ["ComparatorContract", "FakeClock", "ObserverContract", "RecordingPlugin", "StrategyContract", "set_testing"]

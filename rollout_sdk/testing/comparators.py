@@ -1,0 +1,129 @@
+"""What every comparator must hold."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from rollout_sdk.decorator import rollout
+from rollout_sdk.plugins import PluginSet
+from rollout_sdk.records import Comparison
+from rollout_sdk.strategies import Shadow
+from rollout_sdk.testing.doubles import RecordingPlugin, silent_runtime
+
+__all__ = ["ComparatorContract"]
+
+
+class _Ambiguous(list[Any]):
+    """Like an array: comparing gives no truth."""
+
+    def __eq__(self, other: object) -> Any:
+        return _Ambiguous([other])
+
+    __hash__ = None
+
+    def __bool__(self) -> bool:
+        raise ValueError("the truth of an array is ambiguous")
+
+
+def _nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+class ComparatorContract:
+    """Subclass it in a test module, as `class TestMine(ComparatorContract)`, and say how the comparator is made.
+
+    Attributes:
+        is_symmetric: Whether the two outputs may change places.
+    """
+
+    is_symmetric = True
+
+    def make(self) -> object:
+        """A new comparator."""
+        raise NotImplementedError
+
+    def outputs(self) -> Sequence[Any]:
+        """Outputs of models as the comparator meets them; each must match a copy of itself."""
+        return [0, 1, -2.5, "text", True, None, [1, 2, 3], [], (1, "a"), {"score": 0.5}, {}, b"bytes", [{"id": 1}, {"id": 2}]]
+
+    def test_it_fits_the_hooks(self) -> None:
+        """It compares, and its hook is spelt and shaped as specified."""
+        assert self._implementation() is not None
+
+    def test_an_output_matches_its_copy(self) -> None:
+        """Equal outputs match, or are left to another comparator."""
+        for output in self.outputs():
+            found = self._compared(output, copy.deepcopy(output))
+            assert found is None or found.match, f"{output!r:.60} does not match its copy: {found}"
+
+    def test_it_gives_a_comparison_or_none(self) -> None:
+        """Nothing else is a comparison; differences are finite, or there is none."""
+        for ours, theirs in self._pairs():
+            found = self._compared(ours, theirs)
+            assert found is None or isinstance(found, Comparison), f"it gave {found!r:.60}"
+            if found is not None and found.difference is not None:
+                assert math.isfinite(found.difference), (
+                    f"the difference of {ours!r:.40} and {theirs!r:.40} is {found.difference}"
+                )
+
+    def test_it_never_fails(self) -> None:
+        """Outputs that differ in type, are not numbers, have no truth or are nested deeply are compared, or left to another."""
+        nan = float("nan")
+        odd = [nan, None, math.inf, _Ambiguous([1]), _nested(30), object(), 10**400, "\ud800", {1: {2: {3: nan}}}, [None, nan]]
+        for ours, theirs in (*self._pairs(), *((a, b) for a in odd for b in odd)):
+            self._compared(ours, theirs)
+
+    def test_it_changes_no_output(self) -> None:
+        """Both outputs are as they were: the caller may hold them still."""
+        for ours, theirs in self._pairs():
+            kept = copy.deepcopy((ours, theirs))
+            self._compared(ours, theirs)
+            assert (ours, theirs) == kept, f"{kept!r:.80} became {(ours, theirs)!r:.80}"
+
+    def test_it_treats_both_alike(self) -> None:
+        """Whether two outputs match does not depend on which is the control's."""
+        if not self.is_symmetric:
+            return
+        for ours, theirs in self._pairs():
+            one, other = self._compared(ours, theirs), self._compared(theirs, ours)
+            matches = [None if found is None else bool(found.match) for found in (one, other)]
+            assert matches[0] == matches[1], f"{ours!r:.40} and {theirs!r:.40} match one way only"
+
+    def test_a_shadow_is_compared_by_it(self) -> None:
+        """In a real rollout it is asked, and fails nobody."""
+        seen = RecordingPlugin()
+        runtime = silent_runtime(seen)
+        outputs = list(self.outputs())
+
+        def model(index: int) -> Any:
+            return copy.deepcopy(outputs[index])
+
+        options: dict[str, Any] = {"strategy": Shadow(1.0), "effects": "read", "key": "contract", "plugins": [self.make()]}
+        shadowed = rollout(candidate=model, runtime=runtime, **options)(model)
+        for index in range(len(outputs)):
+            shadowed(index)
+            runtime.flush(10.0)
+        runtime.close(10.0)
+        assert runtime.faults == {}, f"it failed: {runtime.faults}"
+        assert [event.end for event in seen.shadowed] == ["ok"] * len(outputs)
+
+    def _implementation(self) -> Any:
+        def raise_it(_: str, error: BaseException) -> None:
+            raise error
+
+        plugins = PluginSet([self.make()], failed=raise_it)
+        ((_, compare),) = plugins.implementations("rollout_compare")
+        return compare
+
+    def _compared(self, ours: Any, theirs: Any) -> Comparison | None:
+        return self._implementation()(None, ours, theirs)  # type: ignore[no-any-return]
+
+    def _pairs(self) -> list[tuple[Any, Any]]:
+        outputs = list(self.outputs())
+        return [(a, b) for a in outputs for b in outputs]

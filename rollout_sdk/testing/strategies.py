@@ -1,0 +1,267 @@
+"""What every strategy must hold."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import inspect
+import io
+import json
+import math
+import os
+import random
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+from unittest import SkipTest
+from unittest.mock import patch
+
+from rollout_sdk.decorator import rollout
+from rollout_sdk.plugins import strategy_name
+from rollout_sdk.records import EXCLUDED_REASONS, Decision
+from rollout_sdk.testing.doubles import silent_runtime
+
+__all__ = ["StrategyContract"]
+
+_LONGEST_MEDIAN_S = 1e-3
+_SIGMAS = 5.0
+"""A right strategy misses its own propensities by so much once in a million runs; one that lies by a tenth always."""
+
+_ELSEWHERE = """
+import importlib.util, json, sys
+path, name = sys.argv[1:]
+spec = importlib.util.spec_from_file_location("contract_under_test", path)
+module = importlib.util.module_from_spec(spec)
+sys.modules["contract_under_test"] = module
+spec.loader.exec_module(module)
+found = module
+for part in name.split("."):
+    found = getattr(found, part)
+print(json.dumps(found()._variants(found().make())))
+"""
+
+
+class StrategyContract:
+    """Subclass it in a test module, as `class TestMine(StrategyContract)`, and say how the strategy is made.
+
+    Attributes:
+        candidates: Names of the candidates that it decides between.
+        units: How many units are asked; more make the test of shares sharper.
+    """
+
+    candidates: tuple[str, ...] = ("candidate",)
+    units = 2_000
+
+    def make(self) -> object:
+        """A new strategy."""
+        raise NotImplementedError
+
+    def make_with_share(self, share: float) -> object | None:
+        """A new strategy that gives the first candidate this share; None when it has no share to set."""
+        _ = share
+        return None
+
+    def features(self, unit: str) -> Mapping[str, Any]:
+        """The other arguments of a unit's call, by name, for a strategy that looks at them; none by default."""
+        _ = unit
+        return {}
+
+    # The tests --------------------------------------------------------------------------------------------------------
+
+    def test_it_has_a_name_and_fits_the_hooks(self) -> None:
+        """Its name can stand in records, its hooks are spelt and shaped as specified, and its phases are valid."""
+        strategy = self.make()
+        model = self._decorated(strategy)
+        assert model.rollout.strategy_name == strategy_name(strategy)
+        assert model.rollout.phase.name
+
+    def test_its_decisions_can_be_carried_out(self) -> None:
+        """Every decision is a `Decision` for variants that exist, with a propensity above 0 and up to 1; nothing fails."""
+        model = self._decorated(self.make())
+        for unit in self._units():
+            decision = model.rollout.route(unit, **self.features(unit)).decision
+            assert decision.reason != "error", f"unit {unit!r} has a decision that cannot be carried out: {self._faults(model)}"
+            assert 0 < decision.propensity <= 1
+        assert self._faults(model) == {}
+
+    def test_a_unit_keeps_its_variant(self) -> None:
+        """The same unit gets the same variant, from this strategy and from another that is made alike."""
+        first = self._variants(self.make())
+        assert first == self._variants(self.make()), "two strategies that are made alike decide differently"
+        strategy = self.make()
+        # In another order: what only counts calls would decide alike in the same.
+        again = [self._variants(strategy), self._variants(strategy, self._units()[::-1])[::-1]]
+        assert again == [first, first], "the second call of a unit is decided differently"
+
+    def test_other_processes_decide_alike(self) -> None:
+        """No decision depends on the process: on its hash seed, its random numbers or its memory."""
+        here = self._variants(self.make())
+        path, name = inspect.getfile(type(self)), type(self).__qualname__
+        if "<locals>" in name:
+            raise SkipTest("a class inside a function cannot be made in another process; define it at the top of the module")
+        for seed in ("1", "2"):
+            ran = subprocess.run(  # noqa: S603 - the test that is running, in another interpreter
+                [sys.executable, "-c", _ELSEWHERE, path, name],
+                env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=120,
+            )
+            assert ran.returncode == 0, ran.stderr
+            assert json.loads(ran.stdout.splitlines()[-1]) == here, f"PYTHONHASHSEED={seed} decides differently"
+
+    def test_a_larger_share_takes_nobodys_candidate_away(self) -> None:
+        """While the share grows, units only move from the control to the candidate."""
+        before: set[str] = set()
+        for share in (0.0, 0.01, 0.1, 0.25, 0.5, 1.0):
+            strategy = self.make_with_share(share)
+            if strategy is None:
+                raise SkipTest("make_with_share() gives None: the strategy has no share to set")
+            variants = zip(self._units(), self._variants(strategy), strict=True)
+            now = {unit for unit, variant in variants if variant == self.candidates[0]}
+            assert before <= now, f"with a share of {share}, {len(before - now)} units lost the candidate"
+            before = now
+
+    def test_shares_come_out_as_the_propensities_say(self) -> None:
+        """For each variant, the sum of 1 / propensity over those who got it is the number of those who could have.
+
+        It is the inverse-propensity identity that every correction of a biased log rests on (Horvitz and Thompson, 1952).
+        """
+        decisions = [each for each in self._decisions(self.make()) if each.reason not in EXCLUDED_REASONS]
+        for variant in {each.variant for each in decisions}:
+            own = [each.propensity for each in decisions if each.variant == variant]
+            found = sum(1 / propensity for propensity in own)
+            # The variance of the sum, estimated from the same draws.
+            spread = math.sqrt(sum((1 - propensity) / propensity**2 for propensity in own))
+            missed = abs(found - len(decisions))
+            assert missed <= _SIGMAS * spread + 1e-6 * len(decisions), (
+                f"{variant!r} was given to {len(own)} of {len(decisions)} units with propensities that stand for {found:.0f}"
+            )
+
+    def test_it_takes_no_random_number_of_the_applications(self) -> None:
+        """The application's random numbers come out as they would without it."""
+        model = self._decorated(self.make())
+        before = random.getstate()
+        for unit in self._units()[:100]:
+            model(unit, **self.features(unit))
+        assert random.getstate() == before, "it drew from the module random; draw by request.point or request.draw"
+
+    def test_it_does_no_io(self) -> None:
+        """No file and no socket is opened on the caller's path."""
+        model = self._decorated(self.make())
+        with _no_io() as attempted:
+            for unit in self._units()[:100]:
+                model.rollout.assign(unit) if not self.features(unit) else model(unit, **self.features(unit))
+        assert not attempted, f"it opens {attempted[0]} while it decides; read it when the strategy is made"
+
+    def test_it_takes_microseconds(self) -> None:
+        """The median call of many takes under a millisecond, the control's own included: a bound for a slow machine."""
+        model = self._decorated(self.make())
+        took = []
+        for unit in self._units()[:500]:
+            features = self.features(unit)
+            began = perf_counter()
+            model(unit, **features)
+            took.append(perf_counter() - began)
+        median = sorted(took)[len(took) // 2]
+        assert median < _LONGEST_MEDIAN_S, f"the median call takes {median * 1e3:.1f} ms"
+
+    def test_threads_get_what_one_thread_gets(self) -> None:
+        """Asked by eight threads at once, it decides as it does for one."""
+        strategy = self.make()
+        alone, found = self._variants(strategy), [[""]] * 8
+
+        def ask(number: int) -> None:
+            found[number] = self._variants(strategy)
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [alone] * 8
+
+    def test_it_decides_for_coroutines_too(self) -> None:
+        """A coroutine function is decided as a function is."""
+        units = self._units()[:200]
+        model = self._decorated(self.make(), is_async=True)
+
+        async def main() -> list[str]:
+            routed = [await model.rollout.route(unit, **self.features(unit)) for unit in units]
+            return [each.decision.variant for each in routed]
+
+        assert asyncio.run(main()) == self._variants(self.make())[: len(units)]
+
+    def test_odd_calls_are_answered(self) -> None:
+        """Whatever a call's unit is, somebody answers."""
+        model = self._decorated(self.make())
+        names = {"control", *self.candidates}
+        for odd in (None, "", "x" * 1_000_000, b"\xff", -1, 1.5, ("a", 1), object(), [], {}):
+            assert set(model(odd, **self.features("u-1"))) <= names
+
+    # What they need ---------------------------------------------------------------------------------------------------
+
+    def _units(self) -> list[str]:
+        return [f"u-{number}" for number in range(self.units)]
+
+    def _decorated(self, strategy: object, *, is_async: bool = False) -> Any:
+        def answers(name: str) -> Any:
+            # A list, so that a blend can merge it.
+            def model(unit: Any, **features: Any) -> list[str]:
+                _ = unit, features
+                return [name]
+
+            async def coroutine(unit: Any, **features: Any) -> list[str]:
+                return model(unit, **features)
+
+            return coroutine if is_async else model
+
+        return rollout(
+            candidates={name: answers(name) for name in self.candidates},
+            strategy=strategy,
+            unit="unit",
+            key="contract",
+            effects="read",
+            runtime=silent_runtime(),
+        )(answers("control"))
+
+    def _decisions(self, strategy: object, units: Sequence[str] | None = None) -> list[Decision]:
+        model = self._decorated(strategy)
+        units = self._units() if units is None else units
+        return [model.rollout.route(unit, **self.features(unit)).decision for unit in units]
+
+    def _variants(self, strategy: object, units: Sequence[str] | None = None) -> list[str]:
+        return [decision.variant for decision in self._decisions(strategy, units)]
+
+    @staticmethod
+    def _faults(model: Any) -> Mapping[tuple[str, str], int]:
+        return model.rollout.status().faults  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _no_io() -> Iterator[list[str]]:
+    """Note the files and sockets that this thread opens, and refuse them."""
+    me, attempted = threading.get_ident(), list[str]()
+
+    def refusing(what: str, real: Any) -> Any:
+        def refuse(*args: Any, **kwargs: Any) -> Any:
+            if threading.get_ident() != me:
+                return real(*args, **kwargs)
+            attempted.append(f"{what} {args[0]!r:.60}" if args else what)
+            raise PermissionError(f"no {what} while deciding")
+
+        return refuse
+
+    with (
+        patch.object(builtins, "open", refusing("file", builtins.open)),
+        patch.object(io, "open", refusing("file", io.open)),
+        patch.object(os, "open", refusing("file", os.open)),
+        patch.object(socket, "socket", refusing("socket", socket.socket)),
+    ):
+        yield attempted

@@ -1,0 +1,126 @@
+"""Makes the table of docs/reliability.md of figures that test runs have noted: python tests/faults/table.py FIGURES
+
+FIGURES is the file that ROLLOUT_FIGURES named while the tests ran, on one Python or on several. `make faults` does both.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "reliability.md"
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+
+ROWS = {
+    "F1": "a shadow raises, whatever it raises",
+    "F2": "every shadow hangs for ever",
+    "F3": "eight threads submit into a full queue",
+    "F4": "large inputs behind a slow shadow",
+    "F5": "a shadow, or a candidate that then fails, changes its input",
+    "F6": "an input that can be read once: generator, file, socket, async iterator",
+    "F7": "an input that cannot be copied: locks, files, raising copies, 100,000 levels",
+    "F8": "a comparison raises, exits, takes 0.3 s, has no truth",
+    "F9": "the process ends (normally, exit code 3, exception, SIGTERM) while shadows hang or burn",
+    "F10": "the process ends while shadows wait that can still end",
+    "F11": "a fork while four threads submit",
+    "F12": "gunicorn (sync, gthread, gevent; --preload), uvicorn, Celery, with the SDK used in the master",
+    "F13": "a fork while our locks are held",
+    "F14": "finalisers and signal handlers call what they interrupt",
+    "F15": "an asynchronous candidate swallows its cancellation",
+    "F16": "the client goes away: the caller is cancelled",
+    "F17": "SystemExit or KeyboardInterrupt in an asynchronous shadow",
+    "F18": "event loops end with shadows pending",
+    "F19": "garbage collection while a shadow runs",
+    "F20": "a shadow sets context variables",
+    "F21": "a recursive function, ten levels",
+    "F22": "a strategy raises, exits, gives nonsense",
+    "F23": "an observer raises, is slow, changes its event",
+    "F24": "a plugin cannot be imported",
+    "F25": "the disk is full, gone, read-only, out of descriptors",
+    "F26": "a write is cut short",
+    "F27": "kill -9 at random moments, eight writers in one folder",
+    "F28": "the journal blocks for ever",
+    "F29": "a strategy waits for a server that never answers",
+    "F30": "a control file is half written, damaged, misspelt",
+    "F31": "the application's logger raises",
+    "F32": "the application's span processor or sampler raises",
+    "F33": "the wall clock jumps by an hour",
+    "F34": "hostile units: empty, 10 MB, surrogates, NaN, objects",
+    "F35": "other processes, other hash seeds",
+    "F36": "an open circuit breaker, and its probe",
+    "F37": "candidate and control both fail",
+    "F38": "pickle, cloudpickle, spawn, joblib, deepcopy, clone, reload, notebook",
+    "F39": "every kind of callable",
+    "F40": "no thread is to be had, and the interpreter is ending",
+    "F41": "a shadow burns processor time",
+    "F42": "a failed candidate held 10 MB",
+    "S1": "line breaks and escape codes in ids and messages",
+    "S2": "personal data in records",
+    "S3": "choosing an id that falls into an arm",
+    "S4": "huge ids",
+    "S5": "units and classes of exceptions without number",
+    "S6": "an installed distribution that nobody named",
+    "S7": "an open port; I/O on the caller's path",
+    "S8": "code out of data",
+    "S9": "hostile outputs of a shadow",
+    "S10": "patterns out of data",
+    "S11": "a control file that was tampered with",
+    "S12": "a shadow that charges, sends or writes",
+    "S13": "a shadow that takes all there is",
+    "S14": "who may read and redirect the journal",
+    "S15": "an answer that tells its arm",
+    "sabotage": "every collaborator is replaced by one that raises on any use",
+    "machine": "anything in any order",
+}
+
+
+def table(path: Path) -> str:
+    """The rows with their figures, as Markdown; figures of the first Python in the file, and all Pythons that passed."""
+    figures: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    pythons: defaultdict[str, set[str]] = defaultdict(set)
+    first = ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        noted = json.loads(line)
+        if noted["row"] not in ROWS:
+            raise SystemExit(
+                f"{noted['test']} measured {noted['row']!r}, which is no row. Each has its words here. Add it to ROWS."
+            )
+        version = ".".join(noted["python"].split(".")[:2])
+        first = first or version
+        pythons[noted["row"]].add(version)
+        if version == first:
+            # One for each test, whatever its parameters: the last run counts.
+            figures[noted["row"]][noted["test"].partition("[")[0]] = noted["figure"]
+    lines = ["| | what is done to it | what came of it | Python |", "|---|---|---|---|"]
+    for row, what in ROWS.items():
+        said = "; ".join(dict.fromkeys(figures[row].values())) or "not run"
+        versions = ", ".join(sorted(pythons[row], key=lambda version: [int(part) for part in version.split(".")]))
+        lines.append(f"| {row} | {what} | {said.replace('|', '/')} | {versions} |")
+    return "\n".join(lines)
+
+
+def put_into(document: str, rows: str) -> str:
+    """The document with these rows between its markers.
+
+    Raises:
+        SystemExit: It has not both markers, once each and in order.
+    """
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in rest or END in after:
+        raise SystemExit(
+            f"The document has no place for the table. It stands between {BEGIN} and {END}, once each. Put them in."
+        )
+    return f"{before}{BEGIN}\n{rows}\n{END}{after}"
+
+
+def main() -> None:
+    """Write the document."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    DOCUMENT.write_text(put_into(text, table(Path(sys.argv[1]))), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,336 @@
+"""The built-in strategies and comparison hold their contracts, and plugins that are broken on purpose fail theirs."""
+
+import asyncio
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from rollout_sdk import ABTest, Canary, Comparison, Decision, Interleave, PluginError, Shadow
+from rollout_sdk.comparison import compare
+from rollout_sdk.testing import ComparatorContract, ObserverContract, RecordingPlugin, StrategyContract
+
+
+class TestABTest(StrategyContract):
+    def make(self):
+        return ABTest(0.3)
+
+    def make_with_share(self, share):
+        return ABTest(share)
+
+
+class TestABTestOfThree(StrategyContract):
+    candidates = ("v2", "v3")
+
+    def make(self):
+        return ABTest({"v2": 0.1, "v3": 0.25})
+
+
+class TestCanary(StrategyContract):
+    def make(self):
+        return Canary(["20%", "50%"])
+
+    def make_with_share(self, share):
+        return Canary([share])
+
+
+class TestShadow(StrategyContract):
+    def make(self):
+        return Shadow(0.2)
+
+
+class TestInterleave(StrategyContract):
+    def make(self):
+        return Interleave(share=0.5)
+
+
+class TestRecording(ObserverContract):
+    def make(self):
+        return RecordingPlugin()
+
+
+class Default:
+    name = "default"
+
+    @staticmethod
+    def rollout_compare(control, candidate):
+        return compare(control, candidate)
+
+
+class Lenient:
+    """Knows numbers only, with a tolerance."""
+
+    name = "lenient"
+
+    def rollout_compare(self, control, candidate):
+        if type(control) is type(candidate) is float:
+            gap = abs(control - candidate)
+            return Comparison(match=gap < 0.1, difference=gap if gap < 1e300 else None)
+        return None
+
+
+class TestLenient(ComparatorContract):
+    def make(self):
+        return Lenient()
+
+    def outputs(self):
+        return [0.0, 0.05, 1, 2.5, "text", None]
+
+
+# A zoo of broken strategies: each has the names of the tests that must fail on it -----------------------------------------
+
+
+class Base:
+    name = "broken"
+
+    def decide(self, request, *, candidate, propensity=None):
+        share = 0.3 if propensity is None else propensity
+        return Decision("candidate" if candidate else request.control, propensity=share if candidate else 1 - share)
+
+
+class DrawsAnew(Base):
+    def rollout_route(self, request):
+        return self.decide(request, candidate=request.draw < 0.3)
+
+
+class DrawsGlobally(Base):
+    def rollout_route(self, request):
+        return self.decide(request, candidate=random.random() < 0.3)
+
+
+class HashesWithPython(Base):
+    def rollout_route(self, request):
+        return self.decide(request, candidate=hash(request.args[0]) % 10 < 3 if isinstance(request.args[0], str) else False)
+
+
+class LiesAboutPropensity(Base):
+    def rollout_route(self, request):
+        return self.decide(request, candidate=request.point < 0.3, propensity=0.5)
+
+
+class NamesNobody(Base):
+    def rollout_route(self, request):
+        return Decision("nobody")
+
+
+class HasNoChance(Base):
+    def rollout_route(self, request):
+        return Decision("candidate", propensity=0.0)
+
+
+class ReadsAFile(Base):
+    def rollout_route(self, request):
+        try:
+            with Path("/dev/null").open() as file:
+                file.read()
+        except PermissionError:
+            pass
+        return self.decide(request, candidate=request.point < 0.3)
+
+
+class Sleeps(Base):
+    def rollout_route(self, request):
+        time.sleep(0.002)
+        return self.decide(request, candidate=request.point < 0.3)
+
+
+class Remembers(Base):
+    """The first units to come get the candidate: another process sees others first."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def rollout_route(self, request):
+        chosen = self.seen.setdefault(request.digest, len(self.seen) < 600)
+        return self.decide(request, candidate=chosen)
+
+
+class Alternates(Base):
+    def __init__(self):
+        self.calls = 0
+
+    def rollout_route(self, request):
+        self.calls += 1
+        return self.decide(request, candidate=self.calls % 10 < 3)
+
+
+class Raises(Base):
+    def rollout_route(self, request):
+        raise KeyError("weekday")
+
+
+class Shrinks(Base):
+    """A share is a band in the middle, which moves as it grows."""
+
+    def __init__(self, share=0.3):
+        self.share = share
+
+    def rollout_route(self, request):
+        inside = 0.5 - self.share / 2 <= (request.point + self.share) % 1 < 0.5 + self.share / 2
+        return self.decide(request, candidate=inside, propensity=min(max(self.share, 1e-9), 1 - 1e-9))
+
+
+class MindsTheLoop(Base):
+    def rollout_route(self, request):
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self.decide(request, candidate=request.point < 0.3)
+        return self.decide(request, candidate=request.point < 0.9, propensity=0.9)
+
+
+STICKY = "test_a_unit_keeps_its_variant"
+ELSEWHERE = "test_other_processes_decide_alike"
+ZOO = {
+    DrawsAnew: {STICKY, ELSEWHERE},
+    DrawsGlobally: {STICKY, "test_it_takes_no_random_number_of_the_applications"},
+    HashesWithPython: {ELSEWHERE},
+    LiesAboutPropensity: {"test_shares_come_out_as_the_propensities_say"},
+    NamesNobody: {"test_its_decisions_can_be_carried_out"},
+    HasNoChance: {"test_its_decisions_can_be_carried_out"},
+    ReadsAFile: {"test_it_does_no_io"},
+    Sleeps: {"test_it_takes_microseconds"},
+    Alternates: {STICKY, "test_threads_get_what_one_thread_gets"},
+    Raises: {"test_its_decisions_can_be_carried_out"},
+    Shrinks: {"test_a_larger_share_takes_nobodys_candidate_away"},
+    MindsTheLoop: {"test_it_decides_for_coroutines_too"},
+}
+
+
+def contract_of(broken):
+    """A contract class of this module, so that another process can make it, too."""
+
+    class Contract(StrategyContract):
+        units = 1000
+
+        def make(self):
+            return broken()
+
+        def make_with_share(self, share):
+            return broken(share) if broken is Shrinks else None
+
+    Contract.__qualname__ = f"Contract{broken.__name__}"
+    globals()[Contract.__qualname__] = Contract
+    return Contract
+
+
+CONTRACTS = {broken: contract_of(broken) for broken in ZOO}
+
+
+@pytest.mark.parametrize(
+    ("broken", "test"), [(broken, test) for broken, tests in ZOO.items() for test in sorted(tests)], ids=str
+)
+def test_a_broken_strategy_fails_its_contract(broken, test):
+    with pytest.raises(AssertionError):
+        getattr(CONTRACTS[broken](), test)()
+
+
+def test_a_strategy_that_does_not_fit_the_hooks_fails_its_contract():
+    class Misspelt(StrategyContract):
+        def make(self):
+            class Wrong(Base):
+                def rollout_route(self, request):
+                    return None
+
+                def rollout_rooted(self, event):
+                    return None
+
+            return Wrong()
+
+    with pytest.raises(PluginError, match="rollout_rooted"):
+        Misspelt().test_it_has_a_name_and_fits_the_hooks()
+
+
+# Observers ----------------------------------------------------------------------------------------------------------------
+
+
+class Failing:
+    def rollout_tripped(self, event):
+        raise ValueError
+
+
+class ChangingDecisions:
+    def rollout_routed(self, event):
+        object.__setattr__(event, "served", "changed")
+
+
+class Silent:
+    def rollout_compare(self, control, candidate):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("observer", "test"),
+    [
+        (Failing, "test_it_takes_every_kind_of_event"),
+        (Failing, "test_one_may_observe_several_rollouts"),
+        (ChangingDecisions, "test_it_leaves_events_as_they_are_for_the_next"),
+        (Silent, "test_it_fits_the_hooks"),
+    ],
+    ids=str,
+)
+def test_a_broken_observer_fails_its_contract(observer, test):
+    class Contract(ObserverContract):
+        def make(self):
+            return observer()
+
+    with pytest.raises(AssertionError):
+        getattr(Contract(), test)()
+
+
+# Comparators --------------------------------------------------------------------------------------------------------------
+
+
+class Exact:
+    def rollout_compare(self, control, candidate):
+        return Comparison(match=bool(control == candidate))
+
+
+class Never:
+    def rollout_compare(self, control, candidate):
+        return Comparison(match=False)
+
+
+class Sorting:
+    def rollout_compare(self, control, candidate):
+        for output in (control, candidate):
+            if isinstance(output, list):
+                output.clear()
+        return Comparison(match=True)
+
+
+class Truth:
+    def rollout_compare(self, control, candidate):
+        return control == candidate
+
+
+class Infinite:
+    def rollout_compare(self, control, candidate):
+        return Comparison(match=type(control) is type(candidate), difference=float("inf"))
+
+
+class OneWay:
+    def rollout_compare(self, control, candidate):
+        return Comparison(match=str(control) <= str(candidate))
+
+
+@pytest.mark.parametrize(
+    ("comparator", "test"),
+    [
+        (Exact, "test_it_never_fails"),
+        (Never, "test_an_output_matches_its_copy"),
+        (Sorting, "test_it_changes_no_output"),
+        (Truth, "test_it_gives_a_comparison_or_none"),
+        (Infinite, "test_it_gives_a_comparison_or_none"),
+        (OneWay, "test_it_treats_both_alike"),
+    ],
+    ids=str,
+)
+def test_a_broken_comparator_fails_its_contract(comparator, test):
+    class Contract(ComparatorContract):
+        def make(self):
+            return comparator()
+
+    with pytest.raises((AssertionError, ValueError)):
+        getattr(Contract(), test)()
