@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 try:
     import click
@@ -41,6 +43,21 @@ def report(folder: str, as_json: bool) -> None:
     click.echo(json.dumps(summary.as_dict(), indent=2) if as_json else as_text(summary))
 
 
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on standard error where that is a terminal; it takes the bytes read so far, and of how many."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, label="Reading the journal", file=sys.stderr) as bar:
+
+        def told(done: int, of: int) -> None:
+            bar.length = max(of, 1)
+            bar.update(done - bar.pos)
+
+        yield told
+
+
 @main.command()
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(exists=True, file_okay=False, readable=False))
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
@@ -51,14 +68,11 @@ def doctor(context: click.Context, folder: str | None, as_json: bool) -> None:
     Imports no plugin and no application. Exit code: 0 when nobody needs to do anything, 1 after warnings or errors, 2 when
     the command itself is wrong.
     """
-    bar = click.progressbar(length=1, label="Reading the journal", file=sys.stderr, hidden=not sys.stderr.isatty())
-
-    def told(done: int, of: int) -> None:
-        bar.length = max(of, 1)
-        bar.update(done - bar.pos)
-
-    with bar:
-        diagnosis = examine(folder, progress=told)
+    try:
+        with _progress() as told:
+            diagnosis = examine(folder, progress=told)
+    except RolloutError as error:
+        raise _Fault(str(error)) from None
     # DEL is the one control character that JSON leaves as it is.
     said = json.dumps(diagnosis.as_dict(), indent=2).replace("\x7f", "\\u007f") if as_json else doctor_text(diagnosis)
     encoding = sys.stdout.encoding or "utf-8"

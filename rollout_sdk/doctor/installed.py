@@ -66,13 +66,15 @@ def plugins(environment: Mapping[str, str]) -> tuple[tuple[Plugin, ...], tuple[s
     seen = set()
     for distribution in distributions():
         try:
-            name, its_version = distribution.metadata["Name"], distribution.metadata["Version"]
+            entries = distribution.entry_points.select(group=PROJECT)
+            # Only now: to read what a distribution says of itself takes a millisecond.
+            name, its_version = (distribution.metadata["Name"], distribution.metadata["Version"]) if entries else (None, None)
             # Of two of one name, Python takes the one that comes first on its path.
             if name in seen:
                 continue
-            seen.add(name)
             # One that is found twice, by an editable install for example, is one.
-            for entry in distribution.entry_points.select(group=PROJECT):
+            for entry in entries:
+                seen.add(name)
                 found.setdefault(entry, _plugin(entry, name, its_version, blocked))
         # Metadata that somebody damaged.
         except Exception:

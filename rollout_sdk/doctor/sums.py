@@ -156,6 +156,9 @@ class RolloutSums:
     def decided(self, record: Mapping[str, Any], time_s: float | None) -> None:
         """Take in a call."""
         self.calls += 1
+        if not self.strategy:
+            # The rollout's own line is missing, or in a file that is read later.
+            self.strategy = _short(record["strategy"])
         assigned, served = record["variant"], record["served"]
         variant = self.variants.get(assigned) or self.variant(assigned)
         variant.assigned += 1

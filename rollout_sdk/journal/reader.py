@@ -29,7 +29,11 @@ def _refused(constant: str) -> float:
 _decoder = json.JSONDecoder(parse_constant=_refused)
 _scan = _decoder.scan_once  # type: ignore[attr-defined]  # documented nowhere, and there since Python 2.6
 _EXPECTED = {
-    event: (fields, frozenset(name for name, field in fields.items() if field.required)) for event, fields in FIELDS.items()
+    event: (
+        {name: (field.plain, field.holds) for name, field in fields.items()},
+        frozenset(name for name, field in fields.items() if field.required),
+    )
+    for event, fields in FIELDS.items()
 }
 
 
@@ -130,12 +134,14 @@ def _decoded(line: bytes) -> Any:
 
 def _fault(record: Any) -> str | None:
     """Why a line is passed over, or None; takes out fields that are null."""
-    if not isinstance(record, dict) or not isinstance(record.get("v", SCHEMA), int):
+    if record.__class__ is not dict:
         return "damaged"
-    if record.get("v", SCHEMA) > SCHEMA:
+    version, event = record.get("v", SCHEMA), record.get("event")
+    if not isinstance(version, int):
+        return "damaged"
+    if version > SCHEMA:
         return "schema"
-    event = record.get("event")
-    if not isinstance(event, str):
+    if event.__class__ is not str:
         return "damaged"
     expected = _EXPECTED.get(event)
     if expected is None:
@@ -144,11 +150,11 @@ def _fault(record: Any) -> str | None:
     nulls = []
     for name, value in record.items():
         field = fields.get(name)
-        if field is None or value.__class__ is field.plain:
+        if field is None or value.__class__ is field[0]:
             continue
         if value is None:
             nulls.append(name)
-        elif not field.holds(value):
+        elif not field[1](value):
             return "damaged"
     # Null is as good as left out; whoever reads must know one of the two only.
     for name in nulls:

@@ -187,3 +187,8 @@ def test_the_last_five_transitions_are_told_in_order_of_time(write, look):
 def test_outcomes_are_counted(write, look):
     write(about(), *[record("outcome", rollout="r", metric="click", value=1.0, id="d")] * 2)
     assert 2 == told(look())["outcomes"]
+
+
+def test_the_strategy_is_known_from_calls_where_the_rollouts_own_line_is_missing(write, look):
+    write(decision())
+    assert "ab" == told(look())["strategy"]

@@ -1,8 +1,14 @@
 """Every finding about what is installed and what is set."""
 
+import re
+import runpy
+from pathlib import Path
+
 import pytest
 
+from rollout_sdk import plugins, switch
 from rollout_sdk.doctor import as_text, examine, installed
+from rollout_sdk.doctor.environment import KNOWN
 from tests.doctor.lines import SECRET
 
 
@@ -223,3 +229,22 @@ def test_a_control_file_in_order_is_told(steer):
 def test_the_environment_of_the_process_is_the_default(monkeypatch):
     monkeypatch.setenv("ROLLOUT_DISABLED", "1")
     assert "warning" == only(examine(), "settings.disabled").severity
+
+
+def test_the_known_variables_are_those_that_the_sdk_reads():
+    root = Path(switch.__file__).parent
+    sources = [path.read_text() for path in root.rglob("*.py") if path.parent.name != "doctor"]
+    read = {name for source in sources for name in re.findall(r'environ(?:ment)?\.get\(\s*"(ROLLOUT_\w+)"', source)}
+    assert set(KNOWN) == read
+
+
+@pytest.mark.parametrize("value", ["1", "true", " Yes", "ON", "0", "", "false", "2", "ja"])
+def test_the_switch_is_on_for_the_doctor_when_it_is_on_for_the_sdk(look, monkeypatch, value):
+    monkeypatch.setenv("ROLLOUT_DISABLED", value)
+    assert runpy.run_path(switch.__file__)["off"] == bool(of(look(None, ROLLOUT_DISABLED=value), "settings.disabled"))
+
+
+@pytest.mark.parametrize("value", ["", ",", "a, b ,,c", " canary "])
+def test_blocked_names_are_read_as_the_sdk_reads_them(monkeypatch, value):
+    monkeypatch.setenv("ROLLOUT_DISABLED_PLUGINS", value)
+    assert plugins._blocked_names() == installed.blocked_names({"ROLLOUT_DISABLED_PLUGINS": value})
