@@ -12,8 +12,9 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import EntryPoint, distributions, entry_points
 from time import perf_counter
 from typing import Any
 
@@ -274,9 +275,21 @@ def plugin_name(plugin: object) -> str:
 def _installed() -> Mapping[str, set[EntryPoint]]:
     """The entry points of the group by name; one that is found twice, by an editable install for example, is one."""
     found: dict[str, set[EntryPoint]] = {}
-    for entry in entry_points(group=PROJECT):
+    for entry in _entry_points():
         found.setdefault(entry.name, set()).add(entry)
     return found
+
+
+def _entry_points() -> Iterable[EntryPoint]:
+    """The entry points of the group; a distribution that cannot be read has none, and spoils no other's."""
+    try:
+        return entry_points(group=PROJECT)
+    except Exception:
+        readable: list[EntryPoint] = []
+        for distribution in distributions():
+            with suppress(Exception):
+                readable += distribution.entry_points.select(group=PROJECT)
+        return readable
 
 
 def load_named(name: str) -> object:

@@ -41,7 +41,8 @@ _LONGEST_KEY = 64
 def _as_key(value: str | bytes | None) -> bytes | None:
     if value is None:
         return None
-    key = value.encode() if isinstance(value, str) else value
+    # As the environment had it, whatever its bytes are.
+    key = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
     if not 0 < len(key) <= _LONGEST_KEY:
         raise ConfigurationError(
             f"The runtime's key has {len(key)} bytes. A key has 1 to {_LONGEST_KEY}. "

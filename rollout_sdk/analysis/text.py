@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 
 from rollout_sdk.analysis.report import Latency, PhaseReport, Preference, Report, RolloutReport, ShadowReport, VariantReport
+from rollout_sdk.plain import plain, when
 from rollout_sdk.stats import Estimate
 
 __all__ = ["as_text"]
+
+_LONGEST_LINE = 1_000
+"""Names in a journal can be anything, and so can their length."""
 
 _NONE = "-"
 
@@ -46,10 +49,6 @@ def _estimate(estimate: Estimate) -> str:
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in sorted(counts.items())) or _NONE
-
-
-def _when(seconds: float | None) -> str:
-    return _NONE if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _latency_cells(latency: Latency) -> list[str]:
@@ -153,7 +152,7 @@ def _preferences(preferences: Sequence[Preference]) -> Iterator[str]:
 
 def _phase(phase: PhaseReport) -> Iterator[str]:
     yield ""
-    yield f"  Phase {phase.phase}   {_when(phase.first_s)} to {_when(phase.last_s)} UTC"
+    yield f"  Phase {phase.phase}   {when(phase.first_s)} to {when(phase.last_s)}"
     if phase.variants:
         yield from _variants(phase.variants)
         yield from _metrics(phase.variants)
@@ -171,7 +170,7 @@ def _rollout(rollout: RolloutReport) -> Iterator[str]:
         for record in rollout.transitions:
             who = f" by {record['actor']}" if record.get("actor") else ""
             why = f": {record['reason']}" if record.get("reason") else ""
-            yield f"  {_when(record.get('t'))} UTC  {record['action']} to {record['to_phase']}{who}{why}"
+            yield f"  {when(record.get('t'))}  {record['action']} to {record['to_phase']}{who}{why}"
     if rollout.excluded:
         yield f"  Calls not analysed: {_counts(rollout.excluded)}"
     if rollout.problems:
@@ -199,4 +198,4 @@ def _lines(report: Report) -> Iterable[str]:
 
 def as_text(report: Report) -> str:
     """The report as lines of text, without colours."""
-    return "\n".join(_lines(report))
+    return "\n".join(plain(line, _LONGEST_LINE) for line in _lines(report))

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from rollout_sdk.doctor.diagnosis import Diagnosis, completeness
 from rollout_sdk.doctor.findings import Finding, worst
-from rollout_sdk.doctor.plain import counts, duration, number, percent, plain, quoted, several
 from rollout_sdk.doctor.sums import RolloutSums, VariantSums
+from rollout_sdk.plain import counts, duration, number, percent, plain, quoted, several
 
 __all__ = ["SHADOW_CURES", "about"]
 

@@ -11,7 +11,7 @@ from rollout_sdk.doctor.diagnosis import Control, Diagnosis
 from rollout_sdk.doctor.environment import Variable
 from rollout_sdk.doctor.findings import Finding, worst
 from rollout_sdk.doctor.installed import Plugin, blocked_names
-from rollout_sdk.doctor.plain import plain, quoted
+from rollout_sdk.plain import plain, quoted
 
 __all__ = ["about"]
 

@@ -8,10 +8,10 @@ from textwrap import wrap
 from rollout_sdk.doctor.diagnosis import Diagnosis, completeness
 from rollout_sdk.doctor.environment import KNOWN, Folder
 from rollout_sdk.doctor.findings import SEVERITIES
-from rollout_sdk.doctor.plain import counts, duration, number, percent, plain, several, size, when
 from rollout_sdk.doctor.sums import RolloutSums
 from rollout_sdk.doctor.survey import Survey
 from rollout_sdk.doctor.writers import Source
+from rollout_sdk.plain import counts, duration, number, percent, plain, several, size, when
 
 __all__ = ["WIDTH", "as_text"]
 

@@ -663,7 +663,7 @@ def test_s14_a_link_that_waits_for_the_next_file_is_not_followed(tmp_path, monke
     name = f"events-{{}}-{os.getpid()}-{writer._began:x}-0.jsonl"
     from rollout_sdk.journal import writer as module
 
-    (tmp_path / "journal" / name.format(module._host())).symlink_to(target)
+    (tmp_path / "journal" / name.format(module.host_name())).symlink_to(target)
     with pytest.raises(OSError, match="exists"):
         writer.write([b"{}"])
     # The name is not tried again: the next line has a file.

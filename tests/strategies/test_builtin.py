@@ -234,7 +234,9 @@ class Page(tuple):
 def test_an_answer_that_is_no_list_is_the_controls_own_and_counted(rank, runtime, convert):
     page = rank(Interleave(), convert=convert)
     assert type(page("u-1")) is type(convert(("a", "b", "c")))
-    assert {(what, error) for what, error in runtime.faults} == {("interleave.rollout_merge", "TypeError")}
+    # What can be read only once is not even handed to the strategy.
+    what = "merge" if hasattr(convert("a"), "__next__") else "interleave.rollout_merge"
+    assert set(runtime.faults) == {(what, "TypeError")}
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [([], ["a"]), (["a"], []), ([], [])])

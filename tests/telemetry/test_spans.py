@@ -336,6 +336,8 @@ def test_metrics_count_comparisons_drops_and_transitions(traced):
     shadowed = model(traced, lambda x: 1, lambda x: 2, Shadow(1.0), unit=None)
     shadowed("u")
     shadowed(iter(()))
+    # What still waits at an abort is not run any more.
+    assert traced.runtime.flush(10.0)
     shadowed.rollout.abort()
     metrics = traced.metrics()
     (comparison,) = metrics["rollout.comparisons"].data.data_points
