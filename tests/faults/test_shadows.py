@@ -442,7 +442,6 @@ def burn(seconds):
         pass
 
 
-@pytest.mark.slow
 def test_f41_a_shadow_that_burns_processor_time_keeps_to_its_share(watch, figure):
     took = {}
     for name, share in (("throttled", 0.1), ("free", 1.0)):
