@@ -28,10 +28,13 @@ from rollout_sdk.exceptions import (
     ShadowEffectError,
     SignatureError,
     StateError,
+    StoreError,
     UnknownItemError,
     UnknownStrategyError,
 )
 from rollout_sdk.hookspecs import hookimpl
+from rollout_sdk.judging import Finding, Verdict
+from rollout_sdk.plan import Freeze, Gate, Guardrail, Step
 from rollout_sdk.records import (
     BreakerEvent,
     Comparison,
@@ -62,6 +65,10 @@ __all__ = [
     "DecisionIdError",
     "Decorated",
     "DuplicateKeyError",
+    "Finding",
+    "Freeze",
+    "Gate",
+    "Guardrail",
     "Interleave",
     "Layer",
     "Merged",
@@ -84,10 +91,13 @@ __all__ = [
     "ShadowedEvent",
     "SignatureError",
     "StateError",
+    "Step",
+    "StoreError",
     "Telemetry",
     "TransitionedEvent",
     "UnknownItemError",
     "UnknownStrategyError",
+    "Verdict",
     "current_decision",
     "default_runtime",
     "disable",

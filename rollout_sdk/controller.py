@@ -8,6 +8,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from rollout_sdk import outcomes, switch
 from rollout_sdk.assignment import Phase
+from rollout_sdk.control.kept import Kept
 from rollout_sdk.control.state import Standing
 from rollout_sdk.engine.batch import route_batch
 from rollout_sdk.engine.call import Call
@@ -60,8 +61,8 @@ class RolloutController(Operated, Generic[P, R_co]):
             self._rollout.standing = known
         self._runtime.register(self, self._rollout)
         self._rollout.standing.controllers.add(self)
-        if known is not None and known is not self._rollout.standing and known.controllers:
-            self._take_over(known)
+        if known is not self._rollout.standing:
+            self._keep(known)
         self._runtime.steer(self)
 
     def _clash(self) -> str | None:
@@ -70,14 +71,22 @@ class RolloutController(Operated, Generic[P, R_co]):
         others = [] if known is None else list(known.controllers)
         return next(filter(None, (self._settings.clash(other._settings) for other in others)), None)  # noqa: SLF001
 
-    def _take_over(self, earlier: Standing) -> None:
-        """Begin again in place of an earlier rollout with other settings, whose functions answer with their control now."""
-        with earlier.changing:
-            before = earlier.state
-            earlier.enter(before.abort())
-        standing = self._rollout.standing
+    def _keep(self, known: Standing | None) -> None:
+        """Have the keeper keep it: where its store says it stands, or in place of an earlier one with other settings."""
+        standing, keeper = self._rollout.standing, self._runtime.keeper
+        kept = Kept(
+            self.key, standing, self.strategy_name, criteria=getattr(self._settings.strategy, "criteria", None)
+        )
+        if known is None or not known.controllers:
+            keeper.take(kept)
+            return
+        # Its functions answer with their control now.
+        with known.changing:
+            before = known.state
+            known.enter(before.abort())
         standing.enter(before.begun_again(standing.state))
-        self._tell("start", before, standing.state, "", "decorated anew with other settings")
+        keeper.replace(kept, standing.state)
+        self._runtime.tell_transition(kept, "start", before, standing.state, "", "decorated anew with other settings")
 
     def __repr__(self) -> str:
         """Key, strategy and phase."""

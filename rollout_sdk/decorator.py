@@ -86,6 +86,7 @@ def rollout(
     unit: UnitSpec = None,
     key: str | None = None,
     control_name: str = "control",
+    version: str = "",
     missing_unit: MissingUnit = "control",
     batch: str | Sequence[str] | None = None,
     override: Override = None,
@@ -115,6 +116,8 @@ def rollout(
             ("request.user.id"), or a callable with the function's own parameters. None: each call is its own unit.
         key: Name of the rollout; by default the function's module and name. Assignment depends on it.
         control_name: Name of the decorated function in every record.
+        version: Version of the candidates: a model's version or run id. A new one starts the rollout anew, with no evidence,
+            and an old one never comes back.
         missing_unit: What a call without its unit gets: the "control" (not analysed), a "random" variant, or an error
             ("raise").
         batch: Parameter that holds a list of rows (or several, split alike): each row is decided for itself, each variant is
@@ -175,6 +178,7 @@ def rollout(
             candidates={name: _bare(each) for name, each in named.items()},
             strategy=strategy,
             control_name=control_name,
+            version=version,
             unit=unit,
             missing_unit=missing_unit,
             batch=(batch,) if isinstance(batch, str) else tuple(batch) if isinstance(batch, Iterable) else batch,

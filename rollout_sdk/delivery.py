@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -10,6 +11,7 @@ from attrs import define, field
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.shadow import EndedShadow
 from rollout_sdk.journal.sink import JournalSink
+from rollout_sdk.judging import Evidence, add_outcome, add_shadowed
 from rollout_sdk.plugins import Failed
 from rollout_sdk.records import BreakerEvent, RecordedEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
 from rollout_sdk.tally import Tally, rollout_of
@@ -41,6 +43,7 @@ class Delivery:
         audience: Who listens to telemetry.
         failed: Told of every fault.
         time_ns: Wall clock, in nanoseconds since 1970.
+        witness: Takes what the facts of a rollout add to the evidence about it.
         journal: Keeps events; None without a journal.
         metrics: Keeps durations; None when metrics are off.
         log_events: Emits log events; None when they are off.
@@ -53,6 +56,7 @@ class Delivery:
     audience: Audience
     failed: Failed
     time_ns: Callable[[], int]
+    witness: Callable[[str, Iterable[Callable[[Evidence], None]]], None]
     journal: JournalSink | None = None
     metrics: Metrics | None = None
     log_events: LogEvents | None = None
@@ -103,6 +107,7 @@ class Delivery:
         starts = self._starts(facts)
         for fact in (*starts, *facts):
             self.guarded("tally", self._count, fact)
+        self.guarded("judge", self._testify, facts)
         calls = [fact for fact in facts if fact.__class__ is Call]
         if self.metrics is not None and self.audience.measuring:
             self.guarded("telemetry.metrics", self.metrics.calls, calls)
@@ -172,6 +177,20 @@ class Delivery:
             fact.count_in(self.tally(fact.rollout.key))
         elif (key := rollout_of(fact)) is not None:
             self.tally(key).add(fact)
+
+    def _testify(self, facts: Iterable[Any]) -> None:
+        """Have the judge see what the facts say about each rollout."""
+        said: dict[str, list[Callable[[Evidence], None]]] = {}
+        for fact in facts:
+            if fact.__class__ is Call:
+                said.setdefault(fact.rollout.key, []).append(fact.testify)
+            elif fact.__class__ is RecordedEvent:
+                said.setdefault(fact.rollout, []).append(partial(add_outcome, event=fact))
+            elif fact.__class__ is ShadowedEvent and (rollout := self.parts.get(fact.decision.rollout)) is not None:
+                exposure = rollout.exposure(fact.decision.phase)
+                said.setdefault(rollout.key, []).append(partial(add_shadowed, event=fact, exposure=exposure))
+        for key, testimonies in said.items():
+            self.witness(key, testimonies)
 
     def _observe(self, event: Any) -> None:
         key = rollout_of(event)

@@ -50,6 +50,11 @@ class DecodedId:
     time_s: float
     nonce: str
 
+    @property
+    def excluded(self) -> bool:
+        """Whether the decision was not the strategy's own, so that its outcomes are not analysed."""
+        return self.nonce.endswith("-")
+
 
 def check_name(name: object, what: str) -> str:
     """The name, if it can stand in an id, a metric label and a log line.

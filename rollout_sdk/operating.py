@@ -9,8 +9,9 @@ from rollout_sdk.assignment import Share
 from rollout_sdk.control.file import WantedRollout
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.engine.stopping import wait_for_starts
-from rollout_sdk.exceptions import ConfigurationError, ConflictError
-from rollout_sdk.records import TransitionAction, TransitionedEvent
+from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.judging import Verdict
+from rollout_sdk.records import TransitionAction
 from rollout_sdk.status import RolloutStatus
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Operated"]
 
 _CONTROL_FILE = "control file"
+_LONGEST_WAIT_S = 1.0
 
 
 class Operated:
@@ -54,6 +56,16 @@ class Operated:
             ConflictError: The revision is not the current one.
         """
         return self._change("promote", lambda state: state.promote(candidate), actor, reason, revision)
+
+    def promote_full(
+        self, candidate: str | None = None, *, actor: str = "", reason: str = "", revision: int | None = None
+    ) -> RolloutStatus:
+        """Give everybody the candidate now, whatever steps are left."""
+        return self._change("promote_full", lambda state: state.promote_full(candidate), actor, reason, revision)
+
+    def skip_step(self, *, actor: str = "", reason: str = "", revision: int | None = None) -> RolloutStatus:
+        """Leave the next step out: from 1 % to 25 % in a plan of 1, 5 and 25 %."""
+        return self._change("skip_step", RolloutState.skip_step, actor, reason, revision)
 
     def set_share(
         self,
@@ -124,40 +136,23 @@ class Operated:
                     f"{option}={text!r:.60} of {action} of {self.key!r} is no text. It stands in the journal as it is. "
                     f"Write {option}='...'."
                 )
-        standing = self._rollout.standing
-        with standing.changing:
-            before = standing.state
-            if revision is not None and revision != before.revision:
-                raise ConflictError(
-                    f"{self.key!r} is at revision {before.revision}, not {revision}. "
-                    "Somebody else changed it since you looked. Look at status() again, then decide anew."
-                )
-            after = change(before)
-            standing.enter(after)
-        if after is not before:
-            self._tell(action, before, after, actor, reason)
+        self._runtime.keeper.change(self.key, action, change, actor=actor, reason=reason, revision=revision)
         return self.status()
 
-    def _tell(self, action: TransitionAction, before: RolloutState, after: RolloutState, actor: str, reason: str) -> None:
-        event = TransitionedEvent(
-            rollout=self.key,
-            strategy=self.strategy_name,
-            action=action,
-            status=after.status,
-            revision=after.revision,
-            from_phase=before.phase.name,
-            to_phase=after.phase.name,
-            shares=after.phase.all_shares,
-            actor=actor,
-            reason=reason,
-            time_s=self._runtime.time_ns() / 1e9,
-        )
-        self._runtime.spans.transition(event, before.phase.all_shares)
-        self._runtime.conclude(event)
+    def judge(self) -> Verdict | None:
+        """Judge the candidates now, on what every process has seen, and act on the verdict; None where nobody judges.
+
+        The background does it every few seconds; this is for those who cannot wait, and for tests.
+
+        Raises:
+            StoreError: The store did not answer: nothing was judged, and nothing changed.
+        """
+        self._runtime.recorder.flush(_LONGEST_WAIT_S)
+        return self._runtime.keeper.judge(self.key)
 
     def status(self) -> RolloutStatus:
         """How the rollout stands, in this process; waits a moment for what the recorder has not counted yet."""
-        self._runtime.recorder.flush(1.0)
+        self._runtime.recorder.flush(_LONGEST_WAIT_S)
         state, tally = self._rollout.state, self._runtime.tally(self.key)
         calls: dict[str, int] = {}
         excluded: dict[str, int] = {}
@@ -182,4 +177,5 @@ class Operated:
             shadows=dict(tally.shadows),
             faults=self._runtime.faults,
             lost=self._runtime.recorder.dropped,
+            verdict=self._runtime.keeper.verdict(self.key),
         )

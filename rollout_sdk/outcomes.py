@@ -116,6 +116,8 @@ def by_decision(
         variant=decoded.variant,
         bucket=decoded.bucket,
         item=hidden,
+        decided_s=decoded.time_s,
+        excluded=decoded.excluded,
     )
 
 

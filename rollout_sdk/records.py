@@ -52,7 +52,9 @@ ShadowEnd = Literal[
 Withheld = Literal["breaker_open", "aborted", "disabled"]
 """Why an assigned variant was not run: its circuit breaker was open, or the operator was faster than the call."""
 
-TransitionAction = Literal["start", "promote", "set_share", "pause", "resume", "abort"]
+TransitionAction = Literal[
+    "start", "promote", "promote_full", "skip_step", "set_share", "pause", "resume", "roll_back", "abort"
+]
 
 
 @frozen
@@ -176,6 +178,7 @@ class RoutedEvent:
         control: Name of the control.
         excluded: Whether the call must not be analysed: its reason is not the strategy's own, or a blend failed.
         withheld: Why the assigned variant was not run at all; None when it was.
+        answered: Whether an exception of the assigned variant was an answer (`passthrough=`), and no failure.
         context: The caller's context variables, when something that reads them listens.
     """
 
@@ -190,6 +193,7 @@ class RoutedEvent:
     control: str = "control"
     excluded: bool = False
     withheld: Withheld | None = None
+    answered: bool = False
     context: Any = field(default=None, eq=False, repr=False)
 
 
@@ -235,6 +239,8 @@ class RecordedEvent:
         bucket: Bucket of the unit, read from the id or hashed from the unit.
         unit: Pseudonym of the unit, when it was recorded for one.
         item: Pseudonym of the item, for credit in a blended answer.
+        decided_s: Time of the decision, read from the id.
+        excluded: Whether the decision was not the strategy's own, read from the id.
     """
 
     rollout: str
@@ -247,6 +253,8 @@ class RecordedEvent:
     bucket: int | None = None
     unit: str | None = None
     item: str | None = None
+    decided_s: float | None = None
+    excluded: bool = False
 
 
 @frozen
@@ -288,6 +296,8 @@ class TransitionedEvent:
         actor: Who did it.
         reason: Why.
         time_s: When, in seconds since 1970.
+        shadow: Share of the control's calls on which candidates are shadowed by plan after it.
+        evidence: The verdict that it was made on, with every number behind it; None when a person made it.
     """
 
     rollout: str
@@ -301,3 +311,5 @@ class TransitionedEvent:
     actor: str
     reason: str
     time_s: float
+    shadow: float = 0.0
+    evidence: Mapping[str, Any] | None = None

@@ -12,9 +12,12 @@ from weakref import WeakValueDictionary
 from attrs import define, evolve, field, fields
 
 from rollout_sdk.control.file import ControlFile, WantedRollout
+from rollout_sdk.control.keeper import Keeper
+from rollout_sdk.control.stores import MemoryStore, StateStore, open_store
 from rollout_sdk.delivery import Delivery
 from rollout_sdk.engine.background import Background
 from rollout_sdk.engine.rollout import Nonces, Rollout, ShadowLimits
+from rollout_sdk.engine.stopping import wait_for_starts
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.faults import CONTROL_FILE, Faults
 from rollout_sdk.forking import renew_after_fork
@@ -22,6 +25,7 @@ from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.journal.writer import JournalWriter
 from rollout_sdk.plugins import Failed, PluginSet, load_named
 from rollout_sdk.recorder import Recorder
+from rollout_sdk.records import TransitionedEvent
 from rollout_sdk.tally import Tally
 from rollout_sdk.telemetry.audience import Audience
 from rollout_sdk.telemetry.events import LogEvents
@@ -30,7 +34,8 @@ from rollout_sdk.telemetry.settings import Telemetry
 from rollout_sdk.telemetry.spans import Spans
 
 if TYPE_CHECKING:
-    from rollout_sdk.control.state import Standing
+    from rollout_sdk.control.kept import Kept
+    from rollout_sdk.control.state import RolloutState, Standing
     from rollout_sdk.controller import RolloutController
 
 __all__ = ["Runtime", "all_runtimes", "default_runtime"]
@@ -77,6 +82,8 @@ class Runtime:
             on a kill -9), or "call" (before the call returns, which then takes as long as a write: up to a second when the
             disk hangs, and on an event loop nothing else runs meanwhile).
         time_ns: Wall clock, in nanoseconds since 1970.
+        store: Where rollouts stand, for all processes that serve them: a store or its address, such as
+            "sqlite:////var/lib/app/rollouts.db". None keeps it in this process.
     """
 
     journal: str | os.PathLike[str] | None = None
@@ -88,6 +95,7 @@ class Runtime:
     exit_deadline_s: float = 1.0
     durability: Literal["flush", "call"] = "flush"
     time_ns: Callable[[], int] = time.time_ns
+    store: StateStore | str | None = None
     rollouts: WeakValueDictionary[str, RolloutController[..., Any]] = field(init=False, repr=False)
     nonces: Nonces = field(init=False, factory=Nonces, repr=False)
     background: Background = field(init=False, repr=False)
@@ -96,6 +104,7 @@ class Runtime:
     recorder: Recorder = field(init=False, repr=False)
     _origin: str = field(init=False, factory=lambda: os.urandom(8).hex(), repr=False)
     audience: Audience = field(init=False, repr=False)
+    keeper: Keeper = field(init=False, repr=False)
     failed: Failed = field(init=False, repr=False)
     _delivery: Delivery = field(init=False, repr=False)
     _faults: Faults = field(init=False, repr=False)
@@ -124,7 +133,21 @@ class Runtime:
         self.background = Background(self.shadows)
         self.spans = Spans(self.telemetry, self.failed)
         self.audience = Audience(self.telemetry, self.failed)
-        self._delivery = Delivery(spans=self.spans, audience=self.audience, failed=self.failed, time_ns=self.time_ns)
+        store = open_store(self.store) if isinstance(self.store, str) else self.store
+        self.keeper = Keeper(
+            MemoryStore() if store is None else store,
+            failed=self.failed,
+            time_ns=self.time_ns,
+            stopped=wait_for_starts,
+            tell=self.tell_transition,
+        )
+        self._delivery = Delivery(
+            spans=self.spans,
+            audience=self.audience,
+            failed=self.failed,
+            time_ns=self.time_ns,
+            witness=self.keeper.witness,
+        )
         if self.control is not None:
             self._control = ControlFile(self.control)
         about = self._delivery.abouts.get
@@ -140,10 +163,15 @@ class Runtime:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Runtime:
-        """A runtime of `ROLLOUT_JOURNAL` (a folder), `ROLLOUT_CONTROL` (a control file) and `ROLLOUT_KEY` (a secret)."""
+        """A runtime of the environment.
+
+        `ROLLOUT_JOURNAL` is a folder, `ROLLOUT_CONTROL` a control file, `ROLLOUT_STORE` the address of a store, `ROLLOUT_KEY` a
+        secret.
+        """
         return cls(
             journal=environment.get("ROLLOUT_JOURNAL") or None,
             control=environment.get("ROLLOUT_CONTROL") or None,
+            store=environment.get("ROLLOUT_STORE") or None,
             key=environment.get("ROLLOUT_KEY") or None,
         )
 
@@ -211,9 +239,39 @@ class Runtime:
     def close(self, timeout_s: float | None = None) -> None:
         """End the shadows and deliver what waits, within so many seconds (`exit_deadline_s`); then nothing is recorded."""
         done = self.recorder.close(self.exit_deadline_s if timeout_s is None else timeout_s)
+        self.keeper.close()
         # While the recorder still writes, closing its file could send its lines into somebody else's.
         if (journal := self._delivery.journal) is not None and done:
             self._delivery.guarded("journal", lambda: journal.close())  # noqa: PLW0108 - looked up behind the guard
+
+    def tell_transition(
+        self,
+        kept: Kept,
+        action: str,
+        before: RolloutState,
+        after: RolloutState,
+        actor: str,
+        reason: str,
+        evidence: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Tell everybody who listens that a rollout has changed, and on what evidence."""
+        event = TransitionedEvent(
+            rollout=kept.key,
+            strategy=kept.strategy,
+            action=action,  # type: ignore[arg-type] # the store knows texts
+            status=after.status,
+            revision=after.revision,
+            from_phase=before.phase.name,
+            to_phase=after.phase.name,
+            shares=after.phase.all_shares,
+            actor=actor,
+            reason=reason,
+            time_s=self.time_ns() / 1e9,
+            shadow=after.phase.shadow,
+            evidence=evidence,
+        )
+        self.spans.transition(event, before.phase.all_shares)
+        self.conclude(event)
 
     def _tick(self) -> None:
         self.background.watch()

@@ -37,6 +37,7 @@ _OBSERVING = ("rollout_routed", "rollout_shadowed", "rollout_recorded", "rollout
 _DESCRIBED = (
     "strategy",
     "control_name",
+    "version",
     "unit",
     "missing_unit",
     "batch",
@@ -95,6 +96,7 @@ class Settings:
     candidates: Mapping[str, Callable[..., Any]]
     strategy: Any
     control_name: str
+    version: str
     unit: UnitSpec
     missing_unit: MissingUnit
     batch: tuple[str, ...] | None
@@ -125,6 +127,8 @@ class Settings:
         self.kind = kind_of(self.function)
         self.signature = signature_of(self.function)
         checks.check_names(self.key, self.control_name, self.candidates)
+        if self.version:
+            check_name(self.version, f"version of {self.key!r}")
         for name, candidate in self.candidates.items():
             checks.check_candidate(self.key, self.kind, self.signature, name, candidate)
         checks.check_choice(self.key, "missing_unit", self.missing_unit, MissingUnit)
@@ -232,7 +236,9 @@ class Settings:
             audience=runtime.audience,
             time_ns=runtime.time_ns,
             nonces=runtime.nonces,
-            standing=Standing(start(self.key, self.phases, ramps=ramps), self.described, self._breakers()),
+            standing=Standing(
+                start(self.key, self.phases, ramps=ramps, version=self.version), self.described, self._breakers()
+            ),
             observers={hook: hooks.every(hook) for hook in _OBSERVING if hooks.has(hook)},
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from attrs import frozen
 
 from rollout_sdk.control.state import Status
+from rollout_sdk.judging import Verdict
 
 __all__ = ["RolloutStatus"]
 
@@ -18,7 +19,7 @@ class RolloutStatus:
     Attributes:
         key: Key of the rollout.
         strategy: Name of the strategy.
-        status: "running", "paused", "promoted" or "aborted".
+        status: "shadowing", "running", "paused", "promoted", "rolled_back" or "aborted".
         phase: Name of the current phase.
         revision: Number of transitions so far.
         shares: Configured share of every variant.
@@ -31,6 +32,7 @@ class RolloutStatus:
         shadows: Ends of shadow runs by variant and end.
         faults: Faults of plugins, telemetry and journal by what failed and error type.
         lost: Facts that were dropped because the recorder's queue was full.
+        verdict: The last verdict, of this process or another's; None before the first.
     """
 
     key: str
@@ -48,6 +50,7 @@ class RolloutStatus:
     shadows: Mapping[tuple[str, str], int]
     faults: Mapping[tuple[str, str], int]
     lost: int
+    verdict: Verdict | None = None
 
     def __str__(self) -> str:
         """A few lines for a person."""
@@ -69,4 +72,6 @@ class RolloutStatus:
         lines.extend(f"  breaker of {variant} is open" for variant in self.open_breakers)
         if self.lost:
             lines.append(f"  lost facts: {self.lost:,}")
+        if self.verdict is not None:
+            lines.extend(f"  {line}" for line in str(self.verdict).splitlines())
         return "\n".join(lines)

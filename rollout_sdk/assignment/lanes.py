@@ -129,12 +129,15 @@ class Phase:
         name: What it is called in records; the controller numbers the phases, as in "1:5%".
         shares: Share of every candidate: a number from 0 to 1, or a text such as "5%". The control has the rest.
         control: Name of the control.
+        shadow: Share of the control's calls on which the candidates also run in the background.
     """
 
     name: str
     shares: Mapping[str, float] = field(converter=_as_shares)
     control: str = "control"
+    shadow: float = field(default=0.0, converter=lambda share: parse_share(share, "shadow share of a phase"))
     split: Split = field(init=False, eq=False, repr=False)
+    _exposure: dict[str, float] = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Lay the lanes once."""
@@ -146,6 +149,17 @@ class Phase:
                 "Together, candidates can have at most 100 %. Lower one of them."
             )
         object.__setattr__(self, "split", Split(self.shares, self.control))
+        shadowed = self.shadow and not total
+        exposure = {self.control: 1.0, **dict.fromkeys(self.shares, self.shadow)} if shadowed else self.all_shares
+        object.__setattr__(self, "_exposure", exposure)
+
+    @property
+    def exposure(self) -> dict[str, float]:
+        """Share of the calls in which every variant is seen: its share, or its shadows' while no candidate serves anybody.
+
+        The latter add up to more than 1, because a shadow runs beside the control.
+        """
+        return self._exposure
 
     @property
     def all_shares(self) -> dict[str, float]:

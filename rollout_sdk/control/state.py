@@ -1,9 +1,11 @@
 """The state of a rollout and its transitions: pure functions from one frozen state to the next.
 
-    running --promote--> running (next step) --promote--> promoted (everybody has the candidate)
-    running <--pause / resume--> paused
-    running or paused --set_share--> the same, with other shares
+    shadowing --promote--> running --promote--> running (next step) --promote--> promoted (everybody has the candidate)
+    shadowing or running <--pause / resume--> paused
+    shadowing, running or paused --promote_full--> promoted
+    shadowing, running or paused --set_share--> the same, with other shares
     any but aborted --abort--> aborted (everybody has the control; latched)
+    shadowing, running or paused --roll_back--> rolled_back (the same, by the judge)
 
 Every change of shares, and an abort, starts a new phase with a new number, also when the shares were used before: what was
 measured last week is another week's evidence. A transition that leaves the shares as they are stays in its phase.
@@ -16,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 from weakref import WeakSet
 
-from attrs import Factory, define, evolve, frozen
+from attrs import Factory, define, evolve, field, frozen
 
 from rollout_sdk.assignment import Phase, Share, parse_share, phase_label
 from rollout_sdk.breaker import CircuitBreaker
@@ -24,7 +26,10 @@ from rollout_sdk.exceptions import StateError
 
 __all__ = ["RolloutState", "Standing", "Status", "start"]
 
-Status = Literal["running", "paused", "promoted", "aborted"]
+Status = Literal["shadowing", "running", "paused", "promoted", "rolled_back", "aborted"]
+
+_GOING: tuple[Status, ...] = ("shadowing", "running")
+_STOPPED: tuple[Status, ...] = ("rolled_back", "aborted")
 
 
 @frozen
@@ -40,6 +45,12 @@ class RolloutState:
         revision: Number of transitions so far.
         number: Number of the current phase.
         ramps: Whether the strategy has steps at all.
+        version: Version of the candidates, as it was said when decorating.
+        epoch: Number of the evidence: a new version's evidence is another's.
+        entered_s: When the current phase began, in seconds since 1970.
+        dropped: Candidates that were rolled back while others went on.
+        superseded: Versions that a later one has replaced; they never come back.
+        stopped: Whether no candidate may run any more.
     """
 
     key: str
@@ -50,6 +61,36 @@ class RolloutState:
     revision: int = 0
     number: int = 0
     ramps: bool = True
+    version: str = ""
+    epoch: int = 0
+    entered_s: float = 0.0
+    dropped: tuple[str, ...] = ()
+    superseded: tuple[str, ...] = ()
+    stopped: bool = field(init=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Looked at by every call: known at once."""
+        object.__setattr__(self, "stopped", self.status in _STOPPED)
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """The candidates that are still in."""
+        return tuple(name for name in self.phase.shares if name not in self.dropped)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a verdict can still change anything."""
+        return self.status in (*_GOING, "paused")
+
+    @property
+    def is_last(self) -> bool:
+        """Whether everybody gets the candidate next."""
+        return self.step + 1 >= len(self.plan)
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether the shares are a planned step's."""
+        return 0 <= self.step < len(self.plan) and self._masked(self.plan[self.step]).shares == self.phase.shares
 
     def promote(self, candidate: str | None = None) -> RolloutState:
         """The next step, or after the last one everybody.
@@ -57,15 +98,36 @@ class RolloutState:
         Raises:
             StateError: The rollout is not running, has no steps, there is no such candidate, or several could be meant.
         """
-        self._must_be("running", action="promote")
+        self._must_be(*_GOING, action="promote")
         self._must_have_steps("promote")
         if candidate is not None:
             self._one_candidate(candidate)
-        if self.step + 1 < len(self.plan):
-            return evolve(self._entered(self.plan[self.step + 1]), step=self.step + 1)
-        winner = self._one_candidate(candidate)
-        everybody = Phase("100%", {name: float(name == winner) for name in self.phase.shares}, self.phase.control)
-        return evolve(self._entered(everybody), status="promoted")
+        return self._gone(self.step + 1) if not self.is_last else self._everybody(candidate)
+
+    def promote_full(self, candidate: str | None = None) -> RolloutState:
+        """Everybody, now.
+
+        Raises:
+            StateError: It is over, has no steps, there is no such candidate, or several could be meant.
+        """
+        self._must_be(*_GOING, "paused", action="promote")
+        self._must_have_steps("promote")
+        return self._everybody(candidate)
+
+    def skip_step(self) -> RolloutState:
+        """The step after the next: the next one is left out.
+
+        Raises:
+            StateError: It is not running, has no steps, or there is no step after the next.
+        """
+        self._must_be(*_GOING, action="skip a step of")
+        self._must_have_steps("skip a step of")
+        if self.step + 2 >= len(self.plan):
+            raise StateError(
+                f"Cannot skip a step of {self.key!r}: after {self.phase.name} comes no step that could be left out. "
+                "Only a step that has one after it can be skipped. To give everybody the candidate, use promote_full()."
+            )
+        return self._gone(self.step + 2)
 
     def set_share(self, share: Share, candidate: str | None = None) -> RolloutState:
         """Another share for one candidate, outside the plan; a later promote goes to the next planned step above it.
@@ -73,10 +135,10 @@ class RolloutState:
         The share that it has already changes nothing.
 
         Raises:
-            StateError: The rollout is neither running nor paused, has no steps, or several candidates could be meant.
+            StateError: The rollout is over, has no steps, or several candidates could be meant.
             ConfigurationError: The share is none, or the shares exceed 100 %.
         """
-        self._must_be("running", "paused", action="set the share of")
+        self._must_be(*_GOING, "paused", action="set the share of")
         self._must_have_steps("set the share of")
         name = self._one_candidate(candidate)
         value = parse_share(share, f"share of {name!r}")
@@ -84,36 +146,76 @@ class RolloutState:
         if shares == self.phase.shares:
             return self
         below = [index for index, phase in enumerate(self.plan) if phase.shares[name] <= value]
-        return evolve(self._entered(Phase(phase_label(shares), shares, self.phase.control)), step=below[-1] if below else -1)
+        after = evolve(self._entered(Phase(phase_label(shares), shares, self.phase.control)), step=below[-1] if below else -1)
+        return after if after.status != "shadowing" else evolve(after, status="running")
 
     def pause(self) -> RolloutState:
-        """Shares stay as they are, and promote is refused until resume."""
-        self._must_be("running", action="pause")
+        """Shares stay as they are, and promote is refused until resume; a rollback is not."""
+        self._must_be(*_GOING, action="pause")
         return evolve(self, status="paused", revision=self.revision + 1)
 
     def resume(self) -> RolloutState:
-        """Running again, after a pause."""
+        """Going on, after a pause."""
         self._must_be("paused", action="resume")
-        return evolve(self, status="running", revision=self.revision + 1)
+        return evolve(self, status=_going(self.phase), revision=self.revision + 1)
 
     def abort(self) -> RolloutState:
         """Everybody gets the control, for good. Aborting twice changes nothing."""
-        if self.status == "aborted":
-            return self
-        nobody = Phase("aborted", dict.fromkeys(self.phase.shares, 0.0), self.phase.control)
-        return evolve(self._entered(nobody, anew=True), status="aborted")
+        return self if self.status == "aborted" else self._stop("aborted")
+
+    def roll_back(self, candidate: str | None = None) -> RolloutState:
+        """A candidate has failed: everybody gets the control, for good; or the others go on without it.
+
+        Raises:
+            StateError: It is over already, or there is no such candidate.
+        """
+        self._must_be(*_GOING, "paused", action="roll back")
+        name = self._one_candidate(candidate)
+        if set(self.candidates) == {name}:
+            return self._stop("rolled_back")
+        shares = {**self.phase.shares, name: 0.0}
+        return evolve(
+            self._entered(Phase(phase_label(shares), shares, self.phase.control, self.phase.shadow)),
+            dropped=(*self.dropped, name),
+        )
 
     def begun_again(self, other: RolloutState) -> RolloutState:
         """Where a rollout stands that is described anew with other settings, as `other`: by a reloaded module, say.
 
-        It begins again, in a phase with a new number, because the evidence so far is about something else. An abort stays.
+        It begins again, in a phase with a new number, because the evidence so far is about something else. An abort stays,
+        unless it was another version's.
         """
-        fresh = evolve(other, number=self.number, revision=self.revision)
-        return fresh.abort() if self.status == "aborted" else fresh._entered(other.plan[0], anew=True)  # noqa: SLF001
+        same = other.version == self.version
+        superseded = self.superseded if same else (*self.superseded, self.version)
+        fresh = evolve(other, number=self.number, revision=self.revision, epoch=self.epoch + 1, superseded=superseded)
+        if self.status == "aborted" and same:
+            return fresh.abort()
+        begun = fresh._entered(other.plan[0], anew=True)  # noqa: SLF001 - its own class
+        return evolve(begun, step=0, status=_going(other.plan[0]), dropped=())
+
+    def _stop(self, status: Status) -> RolloutState:
+        nobody = Phase("aborted", dict.fromkeys(self.phase.shares, 0.0), self.phase.control)
+        return evolve(self._entered(nobody, anew=True), status=status)
+
+    def _everybody(self, candidate: str | None) -> RolloutState:
+        winner = self._one_candidate(candidate)
+        shares = {name: float(name == winner) for name in self.phase.shares}
+        return evolve(self._entered(Phase("100%", shares, self.phase.control)), status="promoted")
+
+    def _gone(self, step: int) -> RolloutState:
+        phase = self._masked(self.plan[step])
+        return evolve(self._entered(phase), step=step, status=_going(self.plan[step]))
+
+    def _masked(self, phase: Phase) -> Phase:
+        """A planned phase, without the candidates that are out."""
+        if not any(phase.shares[name] for name in self.dropped):
+            return phase
+        shares = {name: 0.0 if name in self.dropped else share for name, share in phase.shares.items()}
+        return Phase(phase_label(shares), shares, phase.control, phase.shadow)
 
     def _entered(self, phase: Phase, *, anew: bool = False) -> RolloutState:
         """In a phase of these shares; in the current one, unless they are other shares or it shall be `anew`."""
-        if phase.shares == self.phase.shares and not anew:
+        if (phase.shares, phase.shadow) == (self.phase.shares, self.phase.shadow) and not anew:
             return evolve(self, revision=self.revision + 1)
         number = self.number + 1
         return evolve(self, phase=evolve(phase, name=f"{number}:{phase.name}"), number=number, revision=self.revision + 1)
@@ -122,13 +224,13 @@ class RolloutState:
         if self.status not in allowed:
             cure = {
                 "paused": "It is paused already." if action == "pause" else "Resume it first.",
-                "running": "It is running already.",
                 "promoted": "It is over: the candidate serves everybody. Abort it to go back.",
-                "aborted": "An abort is final. Start again under a new key.",
-            }[self.status]
-            raise StateError(
-                f"Cannot {action} {self.key!r}: it is {self.status}. This is possible while {' or '.join(allowed)}. {cure}"
-            )
+                "rolled_back": "A rollback is final. Start again with another version.",
+                "aborted": "An abort is final. Start again with another version, or under a new key.",
+            }.get(self.status, "It is running already.")
+            # Shadowing is a way of running.
+            possible = " or ".join(status for status in allowed if status != "shadowing")
+            raise StateError(f"Cannot {action} {self.key!r}: it is {self.status}. This is possible while {possible}. {cure}")
 
     def _must_have_steps(self, action: str) -> None:
         if not self.ramps:
@@ -137,7 +239,7 @@ class RolloutState:
             )
 
     def _one_candidate(self, candidate: str | None) -> str:
-        names = tuple(self.phase.shares)
+        names = self.candidates
         if candidate is None and len(names) == 1:
             return names[0]
         if candidate not in names:
@@ -148,10 +250,23 @@ class RolloutState:
         return candidate
 
 
-def start(key: str, plan: Sequence[Phase], *, ramps: bool) -> RolloutState:
+def _going(phase: Phase) -> Status:
+    """What a rollout is that goes on in a phase: while nobody is served by a candidate, it only shadows."""
+    return "shadowing" if phase.shadow and not any(phase.shares.values()) else "running"
+
+
+def start(key: str, plan: Sequence[Phase], *, ramps: bool, version: str = "", now_s: float = 0.0) -> RolloutState:
     """The state of a rollout that begins."""
     first = plan[0]
-    return RolloutState(key, tuple(plan), evolve(first, name=f"0:{first.name}"), ramps=ramps)
+    return RolloutState(
+        key,
+        tuple(plan),
+        evolve(first, name=f"0:{first.name}"),
+        status=_going(first),
+        ramps=ramps,
+        version=version,
+        entered_s=now_s,
+    )
 
 
 @define(eq=False)
@@ -163,7 +278,9 @@ class Standing:
         described: The settings as text, by option.
         breakers: Circuit breakers of the candidates, by name; empty without.
         disabled: Whether the operator has switched candidates off for now.
-        closed: Whether no candidate may start: disabled, or aborted. Every start looks at it, at the last moment.
+        lost: Whether this process cannot know where the rollout stands, or is of a version that another has replaced: then
+            no candidate runs.
+        closed: Whether no candidate may start: disabled, lost, or stopped. Every start looks at it, at the last moment.
         controllers: Those that stand here, for as long as they live.
         changing: Held while the state changes; no call takes it.
     """
@@ -172,16 +289,22 @@ class Standing:
     described: Mapping[str, str]
     breakers: Mapping[str, CircuitBreaker] = Factory(dict)
     disabled: bool = False
+    lost: bool = False
     closed: bool = False
     controllers: WeakSet[Any] = Factory(WeakSet)
     changing: threading.Lock = Factory(threading.Lock)
 
     def enter(self, state: RolloutState) -> None:
         """Stand there from now on."""
-        self.closed = self.disabled or state.status == "aborted"
+        self.closed = self.disabled or self.lost or state.stopped
         self.state = state
 
     def disable(self, *, disabled: bool) -> None:
         """Switch candidates off, or on again."""
         self.disabled = disabled
+        self.enter(self.state)
+
+    def lose(self, *, lost: bool) -> None:
+        """Run no candidate for as long as it is not known where the rollout stands."""
+        self.lost = lost
         self.enter(self.state)

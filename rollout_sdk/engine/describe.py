@@ -127,7 +127,7 @@ class Describe:
         call.has_unit = raw is not None
         chosen: Decision | None = None
         # Looked at here, so that a rollout without such rules does not pay for a call.
-        if self._has_rules or raw is None or outside or in_shadow.get() or state.status == "aborted":
+        if self._has_rules or raw is None or outside or in_shadow.get() or state.stopped:
             chosen = self._ruled(call, unit, state, outside=outside)
         if chosen is None:
             decision = self.route(call)
@@ -143,7 +143,7 @@ class Describe:
 
     def _ruled(self, call: Call, unit: Any, state: RolloutState, *, outside: bool) -> Decision | None:
         """The decision of what outranks the strategy, or None."""
-        if state.status == "aborted":
+        if state.stopped:
             return self.fixed("aborted")
         if in_shadow.get():
             return self.fixed("nested")

@@ -165,6 +165,11 @@ class Rollout:
         """Where it stands; replaced as a whole, so that whoever reads it once sees one state."""
         return self.standing.state
 
+    def exposure(self, phase: str) -> Mapping[str, float]:
+        """Share of the calls in which every variant is seen, in the current phase; nothing is known of any other."""
+        now = self.state.phase
+        return now.exposure if now.name == phase else {}
+
     @property
     def is_async(self) -> bool:
         """Whether the variants run on an event loop."""
@@ -185,4 +190,5 @@ class Rollout:
             "phase": self.state.phase.name,
             "status": self.state.status,
             "shares": self.state.phase.all_shares,
+            "shadow": self.state.phase.shadow or None,
         }

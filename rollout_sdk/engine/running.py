@@ -62,7 +62,7 @@ async def run_async(step: Invoke) -> Result:
 def withheld(step: Invoke) -> Result:
     """The result of a candidate that was not run, because the operator stopped it first."""
     result = Result(step.variant, 0.0, None, StateError(f"Candidate {step.variant!r} was stopped before it began."))
-    aborted = step.gate is not None and step.gate.state.status == "aborted"
+    aborted = step.gate is not None and step.gate.state.stopped
     result.withheld = "aborted" if aborted and not switch.off else "disabled"
     return result
 

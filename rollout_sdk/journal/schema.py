@@ -3,13 +3,13 @@
 | event        | one for                                | fields besides `t` (seconds since 1970)                                   |
 |--------------|----------------------------------------|---------------------------------------------------------------------------|
 | `journal`    | file                                   | `sdk`, `pid`, `host`                                                      |
-| `rollout`    | rollout and file                       | `rollout`, `strategy`, `control`, `variants`, `phase`, `status`, `revision`, `shares` |
-| `decision`   | call (or row of a batch)               | `rollout`, `id`, `strategy`, `phase`, `variant`, `served`, `reason`, `propensity`, `share`, `bucket`, `unit`, `runs` (each [variant, seconds, error type, seconds to first item]), `error`, `shadows`, `blend`, `items`, `teams`, `closed_early`, `excluded`, `withheld` |
+| `rollout`    | rollout and file                       | `rollout`, `strategy`, `control`, `variants`, `phase`, `status`, `revision`, `shares`, `shadow` (share of the calls that are shadowed by plan) |
+| `decision`   | call (or row of a batch)               | `rollout`, `id`, `strategy`, `phase`, `variant`, `served`, `reason`, `propensity`, `share`, `bucket`, `unit`, `runs` (each [variant, seconds, error type, seconds to first item]), `error`, `shadows`, `blend`, `items`, `teams`, `closed_early`, `excluded`, `withheld`, `answered` |
 | `shadow`     | submitted shadow run                   | `rollout`, `id`, `phase`, `variant`, `end`, `duration_s`, `wait_s`, `error`, `match` (1 or 0), `difference`, `difference_reason`, `comparator`, `bucket`, `unit`, `excluded` |
-| `outcome`    | recorded outcome                       | `rollout`, `metric`, `value`, `id`, `phase`, `variant`, `bucket`, `unit`, `item` |
+| `outcome`    | recorded outcome                       | `rollout`, `metric`, `value`, `id`, `phase`, `variant`, `bucket`, `unit`, `item`, `decided` (time of the decision), `excluded` |
 | `breaker`    | opening or closing of a breaker        | `rollout`, `variant`, `action`, `failures`, `runs`, `cooldown_s`          |
 | `lost`       | facts that are not here, since the last such line | `count`                                                        |
-| `transition` | change of phase or status              | `rollout`, `strategy`, `action`, `status`, `revision`, `from_phase`, `to_phase`, `shares`, `actor`, `reason` |
+| `transition` | change of phase or status              | `rollout`, `strategy`, `action`, `status`, `revision`, `from_phase`, `to_phase`, `shares`, `actor`, `reason`, `shadow`, `verdict` (with every number behind it) |
 
 Fields that are empty (null, false, or no items) are left out. Numbers are finite. Units and items are pseudonyms; payloads
 are nowhere. A rollout's start is its `rollout` line.
@@ -85,6 +85,10 @@ def _is_shares(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_number, value.values()))
 
 
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
 def _is_run(value: Any) -> bool:
     if value.__class__ is not list or len(value) != 4:
         return False
@@ -103,6 +107,7 @@ _A_TEXT = Field(_is_text, required=True, plain=str)
 _A_NUMBER, _A_COUNT = (Field(kind, required=True) for kind in (_is_number, _is_count))
 _TEXTS, _TEAMS, _RUNS = (Field(partial(_is_list, kind)) for kind in (_is_text, _is_text_or_none, _is_run))
 _SHARES = Field(_is_shares, required=True)
+_TABLE = Field(_is_table)
 
 FIELDS: Mapping[str, Mapping[str, Field]] = {
     "journal": {"t": _NUMBER, "sdk": _TEXT, "pid": _COUNT, "host": _TEXT},
@@ -116,6 +121,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "status": _TEXT,
         "revision": _COUNT,
         "shares": _SHARES,
+        "shadow": _NUMBER,
     },
     "decision": {
         "t": _NUMBER,
@@ -139,6 +145,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "closed_early": _FLAG,
         "excluded": _FLAG,
         "withheld": _TEXT,
+        "answered": _FLAG,
     },
     "shadow": {
         "t": _NUMBER,
@@ -169,6 +176,8 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "bucket": _COUNT,
         "unit": _TEXT,
         "item": _TEXT,
+        "decided": _NUMBER,
+        "excluded": _FLAG,
     },
     "breaker": {
         "t": _NUMBER,
@@ -192,6 +201,8 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "shares": _SHARES,
         "actor": _TEXT,
         "reason": _TEXT,
+        "shadow": _NUMBER,
+        "verdict": _TABLE,
     },
 }
 """What a reader may rely on: every field of every event, in the order of the table above."""
@@ -273,6 +284,8 @@ def _decision(event: RoutedEvent) -> bytes:
         parts.append('"excluded":true')
     if event.withheld is not None:
         parts.append(f'"withheld":{_text(event.withheld)}')
+    if event.answered:
+        parts.append('"answered":true')
     return (",".join(parts) + "}").encode("ascii")
 
 
@@ -313,6 +326,8 @@ def _outcome(event: RecordedEvent) -> bytes:
         bucket=event.bucket,
         unit=event.unit,
         item=event.item,
+        decided=event.decided_s,
+        excluded=event.excluded,
     )
 
 
@@ -343,6 +358,8 @@ def _transition(event: TransitionedEvent) -> bytes:
         shares=dict(event.shares),
         actor=event.actor,
         reason=event.reason,
+        shadow=event.shadow or None,
+        verdict=event.evidence,
     )
 
 

@@ -1,6 +1,7 @@
 """Statistics: pure functions, standard library only."""
 
 from rollout_sdk.stats.clusters import Estimate, ratio_of_sums
+from rollout_sdk.stats.draft import *
 from rollout_sdk.stats.student import student_t_quantile
 
 __all__ = ["Estimate", "ratio_of_sums", "student_t_quantile"]

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from rollout_sdk.assignment import Phase, RouteRequest, Share, parse_share, percent
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.plan import DEFAULT_GUARDRAILS, Criteria, Freeze, Gate, Guardrail, Step, as_steps, load_criteria
 from rollout_sdk.records import Decision
 from rollout_sdk.strategies.shares import make_phase
 
-__all__ = ["Canary", "rollout_strategies"]
-
-
-def _as_tuple(steps: Sequence[Share | Mapping[str, Share]]) -> tuple[Share | Mapping[str, Share], ...]:
-    if isinstance(steps, str | Mapping) or not isinstance(steps, Iterable):
-        raise ConfigurationError(
-            f"The steps of Canary are {steps!r:.60}. A canary has a list of shares. Write Canary([{steps!r:.60}])."
-        )
-    return tuple(steps)
+__all__ = ["Canary", "planned_phases", "rollout_strategies"]
 
 
 def _shadow_share(share: Share) -> float:
@@ -29,27 +24,68 @@ def _shadow_share(share: Share) -> float:
 
 @frozen
 class Canary:
-    """The candidate's share grows step by step: `Canary(["1%", "5%", "25%", "50%"])`, and everybody after the last.
+    """The candidate's share grows step by step, and goes back to nothing when it hurts: `Canary(["1%", "5%", "25%", "50%"])`.
 
-    A unit that has the candidate keeps it while the share grows. `controller.promote()` goes one step on, `pause()`
-    forbids that, `abort()` sends everybody to the control, and `set_share()` leaves the plan.
+    A unit that has the candidate keeps it while the share grows. A step ends by itself when every guardrail is surely good
+    enough and every gate has passed; one that surely fails rolls back. After the last step everybody gets the candidate.
+    `promote()`, `pause()`, `abort()` and `set_share()` of the controller do it by hand; with `guardrails=[]` and no gates,
+    nothing else does.
 
     Attributes:
-        steps: The shares, none smaller than the one before and no two alike; for several candidates, a share for each by
-            name.
-        shadow: Share of the control's calls on which the candidates also run in the background, so that users outside
-            the canary are evidence too.
+        steps: Steps, or plain shares, none smaller than the one before and no two alike; for several candidates, a share for
+            each by name. A last "100%" may be written or left out.
+        guardrails: What must not get worse; by default, the error rate.
+        gates: What must be better before it goes on.
+        shadow: Share of the control's calls on which the candidates also run in the background, in every step that says
+            nothing else.
+        alpha: How likely it may be, over the whole rollout and however often it is looked at, that a candidate which is not
+            worse is rolled back; and the same for one being passed that is worse than its margins.
+        freeze: Windows in which no step is taken.
+        approve: Asked before every further step, with the verdict; the step waits until it returns True.
     """
 
     name = "canary"
 
-    steps: tuple[Share | Mapping[str, Share], ...] = field(default=("1%", "5%", "25%", "50%"), converter=_as_tuple)
+    steps: tuple[Step, ...] = field(default=("1%", "5%", "25%", "50%"), converter=as_steps)
+    guardrails: Sequence[Guardrail] = field(default=DEFAULT_GUARDRAILS, kw_only=True)
+    gates: Sequence[Gate] = field(default=(), kw_only=True)
     shadow: float = field(default=0.0, kw_only=True, converter=_shadow_share)
+    alpha: float = field(default=0.05, kw_only=True)
+    freeze: Sequence[Freeze] = field(default=(), kw_only=True)
+    approve: Callable[[Any], bool] | None = field(default=None, kw_only=True)
+    criteria: Criteria = field(init=False, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Put the criteria together, which refuses what cannot be judged."""
+        criteria = Criteria(
+            steps=[step if step.shadow else evolve(step, shadow=self.shadow) for step in self.steps],
+            guardrails=self.guardrails,
+            gates=self.gates,
+            alpha=self.alpha,
+            freeze=self.freeze,
+            approve=self.approve,
+        )
+        object.__setattr__(self, "criteria", criteria)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], **options: Any) -> Canary:
+        """A canary whose plan is in a TOML file; see `rollout_sdk.plan.table` and docs/canary.md.
+
+        Args:
+            path: The file.
+            options: What a file cannot say: `approve`.
+
+        Raises:
+            ConfigurationError: It cannot be read, or says something that cannot work.
+        """
+        read = load_criteria(path)
+        said = {name: getattr(read, name) for name in ("steps", "guardrails", "gates", "alpha", "freeze")}
+        return cls(**said, **options)
 
     @property
     def shadows(self) -> bool:
         """Whether it may shadow, which asks for a function declared with effects="read"."""
-        return self.shadow > 0
+        return any(step.shadow for step in self.criteria.steps)
 
     def rollout_phases(self, control: str, candidates: tuple[str, ...]) -> Sequence[Phase]:
         """A phase for every step.
@@ -57,31 +93,40 @@ class Canary:
         Raises:
             ConfigurationError: There is no step, or one is smaller than the one before or the same.
         """
-        phases = [
-            make_phase(step, control, candidates, f"step {number} of Canary") for number, step in enumerate(self.steps, 1)
-        ]
-        if not phases:
-            raise ConfigurationError(
-                "Canary has no steps. A canary starts with a first share. Write Canary(['1%', '10%', '50%'])."
-            )
-        for before, after in pairwise(phases):
-            if after.shares == before.shares:
-                raise ConfigurationError(
-                    f"Canary has the step {after.name} twice running. A step gives a candidate more. Leave one of them out."
-                )
-            for candidate in candidates:
-                if after.shares[candidate] < before.shares[candidate]:
-                    raise ConfigurationError(
-                        f"Canary goes from {percent(before.shares[candidate])} back to {percent(after.shares[candidate])} "
-                        f"for {candidate!r}. Steps must not shrink. To go back at run time, use set_share() or abort()."
-                    )
-        return phases
+        return planned_phases(self.criteria, control, candidates)
 
     def rollout_route(self, request: RouteRequest) -> Decision:
         """The variant in whose lane the unit lies."""
-        if self.shadow and request.draw < self.shadow:
-            return request.phase.split.decide_shadowed(request.point)
-        return request.phase.split.decide(request.point)
+        phase = request.phase
+        if phase.shadow and request.draw < phase.shadow:
+            return phase.split.decide_shadowed(request.point)
+        return phase.split.decide(request.point)
+
+
+def planned_phases(criteria: Criteria, control: str, candidates: tuple[str, ...]) -> Sequence[Phase]:
+    """A phase for every step.
+
+    Raises:
+        ConfigurationError: There is no step, or one is smaller than the one before or the same.
+    """
+    phases = [
+        evolve(make_phase(step.share, control, candidates, f"step {number} of Canary"), shadow=step.shadow)
+        for number, step in enumerate(criteria.steps, 1)
+    ]
+    if not phases:
+        raise ConfigurationError("Canary has no steps. A canary starts with a first share. Write Canary(['1%', '10%', '50%']).")
+    for before, after in pairwise(phases):
+        if after.shares == before.shares:
+            raise ConfigurationError(
+                f"Canary has the step {after.name} twice running. A step gives a candidate more. Leave one of them out."
+            )
+        for candidate in candidates:
+            if after.shares[candidate] < before.shares[candidate]:
+                raise ConfigurationError(
+                    f"Canary goes from {percent(before.shares[candidate])} back to {percent(after.shares[candidate])} "
+                    f"for {candidate!r}. Steps must not shrink. To go back at run time, use set_share() or abort()."
+                )
+    return phases
 
 
 def rollout_strategies() -> Mapping[str, type]:

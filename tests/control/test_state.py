@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from rollout_sdk import Canary, ConfigurationError, Phase, StateError
+from rollout_sdk import Canary, ConfigurationError, Phase, StateError, Step
 from rollout_sdk.control import RolloutState
 from rollout_sdk.control.state import start
 
@@ -21,20 +21,57 @@ def running():
     return canary("5%", "25%")
 
 
+def shadowing():
+    return start("model", Canary([Step("0%", shadow="10%"), "5%", "25%"]).rollout_phases("control", ("candidate",)), ramps=True)
+
+
 STATES = {
+    "shadowing": shadowing(),
     "running": running(),
     "paused": running().pause(),
     "promoted": running().promote().promote(),
+    "rolled_back": running().roll_back(),
     "aborted": running().abort(),
 }
 ACTIONS = {
     "promote": RolloutState.promote,
+    "promote_full": RolloutState.promote_full,
+    "skip_step": RolloutState.skip_step,
+    "roll_back": RolloutState.roll_back,
     "pause": RolloutState.pause,
     "resume": RolloutState.resume,
     "set_share": lambda state: state.set_share("10%"),
     "abort": RolloutState.abort,
 }
 TABLE = {
+    ("shadowing", "promote"): ("running", "1:5%"),
+    ("shadowing", "promote_full"): ("promoted", "1:100%"),
+    ("shadowing", "skip_step"): ("running", "1:25%"),
+    ("shadowing", "roll_back"): ("rolled_back", "1:aborted"),
+    ("shadowing", "pause"): ("paused", "0:0%"),
+    ("shadowing", "resume"): "Cannot resume 'model': it is shadowing. This is possible while paused. It is running already.",
+    ("shadowing", "set_share"): ("running", "1:10%"),
+    ("shadowing", "abort"): ("aborted", "1:aborted"),
+    ("running", "promote_full"): ("promoted", "1:100%"),
+    ("running", "skip_step"): "Cannot skip a step of 'model': after 0:5% comes no step that could be left out.",
+    ("running", "roll_back"): ("rolled_back", "1:aborted"),
+    ("paused", "promote_full"): ("promoted", "1:100%"),
+    ("paused", "skip_step"): "Cannot skip a step of 'model': it is paused. This is possible while running. Resume it first.",
+    ("paused", "roll_back"): ("rolled_back", "1:aborted"),
+    ("promoted", "promote_full"): "Cannot promote 'model': it is promoted. This is possible while running or paused.",
+    ("promoted", "skip_step"): "Cannot skip a step of 'model': it is promoted. This is possible while running. It is over:",
+    ("promoted", "roll_back"): "Cannot roll back 'model': it is promoted. This is possible while running or paused.",
+    ("rolled_back", "promote"): "Cannot promote 'model': it is rolled_back. This is possible while running. A rollback",
+    ("rolled_back", "promote_full"): "Cannot promote 'model': it is rolled_back. This is possible while",
+    ("rolled_back", "skip_step"): "Cannot skip a step of 'model': it is rolled_back. This is possible while running.",
+    ("rolled_back", "roll_back"): "Cannot roll back 'model': it is rolled_back. This is possible while",
+    ("rolled_back", "pause"): "Cannot pause 'model': it is rolled_back. This is possible while running. A rollback is final.",
+    ("rolled_back", "resume"): "Cannot resume 'model': it is rolled_back. This is possible while paused. A rollback is final.",
+    ("rolled_back", "set_share"): "Cannot set the share of 'model': it is rolled_back. This is possible while",
+    ("rolled_back", "abort"): ("aborted", "2:aborted"),
+    ("aborted", "promote_full"): "Cannot promote 'model': it is aborted. This is possible while running or paused. An abort is",
+    ("aborted", "skip_step"): "Cannot skip a step of 'model': it is aborted. This is possible while running. An abort",
+    ("aborted", "roll_back"): "Cannot roll back 'model': it is aborted. This is possible while running or paused. An abort is",
     ("running", "promote"): ("running", "1:25%"),
     ("running", "pause"): ("paused", "0:5%"),
     ("running", "resume"): "Cannot resume 'model': it is running. This is possible while paused. It is running already.",
@@ -102,11 +139,28 @@ def test_promotes_go_through_the_plan_to_everybody():
     )
 
 
-def test_a_plan_that_ends_with_everybody_is_promoted_without_a_new_phase():
-    last = canary("50%", "100%").promote()
-    assert (last.status, last.phase.name) == ("running", "1:100%")
-    done = last.promote()
-    assert (done.status, done.phase.name, done.revision) == ("promoted", "1:100%", 2)
+def test_a_last_step_of_everybody_is_the_promotion_and_no_step():
+    done = canary("50%", "100%").promote()
+    assert (done.status, done.phase.name, done.revision) == ("promoted", "1:100%", 1)
+    assert canary("50%").promote() == evolve(done)
+
+
+def test_a_candidate_that_is_rolled_back_leaves_the_others_running_and_never_comes_back():
+    state = canary({"a": "5%", "b": "10%"}, {"a": "20%", "b": "40%"}, candidates=("a", "b"))
+    out = state.roll_back("b")
+    assert (out.status, out.phase.shares, out.dropped) == ("running", {"a": 0.05, "b": 0.0}, ("b",))
+    assert out.promote().phase.shares == {"a": 0.2, "b": 0.0}
+    assert out.promote().promote().phase.shares == {"a": 1.0, "b": 0.0}
+    assert out.roll_back().status == "rolled_back"
+    with pytest.raises(StateError, match="Cannot tell which candidate"):
+        out.set_share("5%", "b")
+
+
+def test_a_new_version_begins_again_with_evidence_of_its_own_even_after_an_abort():
+    old = evolve(running(), version="v1").promote().abort()
+    new = old.begun_again(evolve(running(), version="v2"))
+    assert (new.status, new.phase.name, new.epoch, new.superseded, new.stopped) == ("running", "3:5%", 1, ("v1",), False)
+    assert old.begun_again(evolve(running(), version="v1")).status == "aborted"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout_sdk import ABTest, Breaker, Canary, Comparison, Interleave, Runtime, Shadow, ShadowLimits, rollout
+from rollout_sdk import ABTest, Breaker, Canary, Comparison, Interleave, Runtime, Shadow, ShadowLimits, Step, rollout
+from rollout_sdk.control import RolloutState
 from rollout_sdk.journal import read_journal, schema
 from rollout_sdk.journal.reader import _fault
 from rollout_sdk.journal.schema import FIELDS, as_line, line
@@ -60,7 +61,23 @@ def everything(runtime):
         lambda u: 1
     )
     assert [1, 1] == [tripped("u"), tripped("u")]
+    judged = rollout(
+        candidate=unknown, strategy=Canary([Step("20%", shadow="5%"), Step("50%", shadow="5%")]), effects="read",
+        passthrough=(LookupError,), override={"fixed": "candidate"}, unit="u", key="judged", runtime=runtime,
+    )(lambda u: 1)  # fmt: skip
+    with pytest.raises(LookupError):
+        judged("fixed")
+    decision = judged.rollout.assign("fixed")
+    judged.rollout.record("click", 1.0, decision_id=decision.id)
+    judged.rollout.promote()
+    runtime.keeper.change(
+        "judged", "roll_back", RolloutState.roll_back, actor="judge", reason="harm", evidence={"outcome": "FAIL"}
+    )
     runtime.flush()
+
+
+def unknown(u):
+    raise LookupError(u)
 
 
 def test_every_field_of_every_event_is_written_by_some_run_and_no_other(tmp_path):

@@ -129,13 +129,15 @@ def test_every_candidate_needs_one_share(shares, problem):
         ([], "Canary has no steps."),
         (["10%", "5%"], "Canary goes from 10% back to 5% for 'candidate'. Steps must not shrink."),
         (["10%", "10%"], "Canary has the step 10% twice running."),
-        (["5%", "110%"], "The share of 'candidate' in step 2 of Canary is '110%'."),
-        (["5%", None], "The share of 'candidate' in step 2 of Canary is None."),
+        (["5%", "110%"], "The share of a Step is '110%'."),
+        (["5%", None], "The share of a Step is None."),
         ([{"v2": 0.1}], "step 1 of Canary gives a share to 'v2', which is no candidate."),
     ],
 )
 def test_the_steps_of_a_canary_must_grow(steps, problem):
-    assert refusal(ConfigurationError, strategy=Canary(steps)).startswith(problem)
+    with pytest.raises(ConfigurationError) as caught:
+        decorate(score, strategy=Canary(steps))
+    assert str(caught.value).startswith(problem)
 
 
 @pytest.mark.parametrize("steps", ["10%", 0.1, {"v2": 0.1}, None, 5], ids=repr)

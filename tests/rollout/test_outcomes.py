@@ -62,6 +62,7 @@ def test_an_outcome_of_a_decision_carries_what_the_decision_was(search, runtime)
             phase=decision.phase,
             variant=decision.variant,
             bucket=decision.bucket,
+            decided_s=pytest.approx(decision.time_s, abs=1e-3),
         )
     ]
 

@@ -1,0 +1,89 @@
+"""The state of a rollout as a document of a store: JSON-plain, complete, and read back with care."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from attrs import evolve
+
+from rollout_sdk.assignment import Phase
+from rollout_sdk.control.state import RolloutState, Status
+from rollout_sdk.exceptions import StateError
+
+__all__ = ["as_document", "from_document", "numbered"]
+
+SCHEMA = 1
+
+
+def _phase(phase: Phase) -> dict[str, Any]:
+    return {"name": phase.name, "shares": dict(phase.shares), "shadow": phase.shadow}
+
+
+def _as_phase(table: Mapping[str, Any], control: str) -> Phase:
+    return Phase(table["name"], table["shares"], control, table["shadow"])
+
+
+def as_document(state: RolloutState) -> dict[str, Any]:
+    """The state as JSON-plain values."""
+    return {
+        "schema": SCHEMA,
+        "key": state.key,
+        "control": state.phase.control,
+        "plan": [_phase(phase) for phase in state.plan],
+        "phase": _phase(state.phase),
+        "step": state.step,
+        "status": state.status,
+        "revision": state.revision,
+        "number": state.number,
+        "ramps": state.ramps,
+        "version": state.version,
+        "epoch": state.epoch,
+        "entered_s": state.entered_s,
+        "dropped": list(state.dropped),
+        "superseded": list(state.superseded),
+    }
+
+
+def from_document(document: Mapping[str, Any]) -> RolloutState:
+    """The state that a document says.
+
+    Raises:
+        StateError: It is no such document, or a later version's.
+    """
+    try:
+        if document["schema"] != SCHEMA or document["status"] not in get_args(Status):
+            raise ValueError(f"schema {document['schema']!r:.20}, status {document['status']!r:.20}")
+        control = document["control"]
+        return RolloutState(
+            key=document["key"],
+            plan=tuple(_as_phase(phase, control) for phase in document["plan"]),
+            phase=_as_phase(document["phase"], control),
+            step=int(document["step"]),
+            status=document["status"],
+            revision=int(document["revision"]),
+            number=int(document["number"]),
+            ramps=bool(document["ramps"]),
+            version=str(document["version"]),
+            epoch=int(document["epoch"]),
+            entered_s=float(document["entered_s"]),
+            dropped=tuple(document["dropped"]),
+            superseded=tuple(document["superseded"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StateError(
+            f"The stored state of {document.get('key')!r:.80} cannot be read ({type(error).__name__}: {error}). "
+            "Every process of a rollout needs the same version of rollout_sdk. Look at it with: rollout status."
+        ) from error
+
+
+def numbered(state: RolloutState, plan: tuple[Phase, ...]) -> RolloutState:
+    """The state with another plan: in the same phase, at the last of its steps that gives nobody more."""
+    if state.plan == plan:
+        return state
+    below = [
+        index
+        for index, phase in enumerate(plan)
+        if all(phase.shares.get(name, 0.0) <= share for name, share in state.phase.shares.items())
+    ]
+    return evolve(state, plan=plan, step=below[-1] if below else -1)

@@ -1,0 +1,424 @@
+"""The keeper: the one thread of a process that reads and writes the store, and acts on verdicts.
+
+No call ever waits for it. It looks at the store twice a second, so that every process stands where the others do; it puts what
+was seen here where they see it; and it judges. Every change is a compare-and-set: of many processes that come to the same
+verdict, one makes the transition. When the store does not answer, everybody stays where they are, nobody goes on, and an abort
+holds here at once and is stored as soon as it can be.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Literal
+
+from attrs import evolve
+
+from rollout_sdk.control.document import as_document, from_document, numbered
+from rollout_sdk.control.kept import Kept
+from rollout_sdk.control.state import RolloutState
+from rollout_sdk.control.stores import MemoryStore, StateStore, Stored
+from rollout_sdk.exceptions import ConflictError, StateError, StoreError
+from rollout_sdk.forking import renew_after_fork
+from rollout_sdk.judging import Evidence, Verdict, judge
+from rollout_sdk.plugins import Failed
+from rollout_sdk.threads import Thread, native_sleep
+
+__all__ = ["JUDGE", "Keeper"]
+
+JUDGE = "judge"
+_STORE = "store"
+_VERDICT = "verdict"
+_POLL_S = 0.5
+_MOST_TRIES = 20
+
+Change = Callable[[RolloutState], RolloutState]
+
+
+class Keeper:
+    """Keeps the rollouts of a runtime where their store says they stand."""
+
+    def __init__(
+        self,
+        store: StateStore,
+        *,
+        failed: Failed,
+        time_ns: Callable[[], int],
+        stopped: Callable[[], Any],
+        tell: Callable[..., None],
+        judge_every_s: float = 5.0,
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            store: The shared state.
+            failed: Told of every fault.
+            time_ns: Wall clock, in nanoseconds since 1970.
+            stopped: Called when a rollout was stopped: waits until no candidate starts any more.
+            tell: Told of every transition that this process made.
+            judge_every_s: Seconds between two looks at the evidence, of all processes together.
+        """
+        self.store = store
+        self.rollouts: dict[str, Kept] = {}
+        self._failed = failed
+        self._time_ns = time_ns
+        self._stopped = stopped
+        self._tell = tell
+        self._judge_every_s = judge_every_s
+        self._is_shared = not isinstance(store, MemoryStore)
+        self._closed = False
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """In this process: another writer, and nothing seen yet."""
+        had_thread = getattr(self, "_thread", None) is not None
+        self.writer = f"{os.getpid():x}-{os.urandom(6).hex()}"
+        self._thread: Thread | None = None
+        self._starting = threading.Lock()
+        self._judging = threading.Lock()
+        for kept in self.rollouts.values():
+            kept.adding = threading.Lock()
+            kept.forget()
+        if had_thread and self._is_shared:
+            # What others do must be seen here also before the first call.
+            self.start()
+
+    @property
+    def now_s(self) -> float:
+        """The time, in seconds since 1970."""
+        return self._time_ns() / 1e9
+
+    # Coming in -----------------------------------------------------------------------------------------------------------
+
+    def take(self, kept: Kept) -> None:
+        """Keep a rollout: where the store says it stands, or from the beginning when it knows nothing of it."""
+        self.rollouts[kept.key] = kept
+        kept.standing.enter(evolve(kept.state, entered_s=kept.state.entered_s or self.now_s))
+        kept.forget()
+        try:
+            self._settle(kept)
+        except (StoreError, StateError) as error:
+            # Where it stands is not known: it may have been aborted. The control is always right.
+            kept.standing.lose(lost=True)
+            self._failed(_STORE, error)
+        if self._is_shared:
+            self.start()
+
+    def _settle(self, kept: Kept) -> None:
+        mine = kept.state
+        for _ in range(_MOST_TRIES):
+            stored = self.store.load(kept.key)
+            if stored is None:
+                if self._swap(kept, None, mine, "start", "", ""):
+                    break
+                continue
+            theirs = from_document(stored.document)
+            same = theirs.version == mine.version and set(theirs.phase.shares) == set(mine.phase.shares)
+            if same and theirs.phase.control == mine.phase.control:
+                self._enter(kept, numbered(theirs, mine.plan))
+                break
+            if mine.version in theirs.superseded:
+                raise StateError(
+                    f"Version {mine.version!r} of {kept.key!r} was replaced by {theirs.version!r}. A version that was replaced "
+                    "does not come back, so that old processes cannot undo a deployment. Give the candidate a new version=."
+                )
+            if self._restart(kept, stored, theirs.begun_again(mine)):
+                break
+        kept.standing.lose(lost=False)
+
+    def _restart(self, kept: Kept, stored: Stored, after: RolloutState) -> bool:
+        after = evolve(after, revision=max(after.revision, stored.revision + 1), entered_s=self.now_s)
+        done = self._swap(kept, stored.revision, after, "start", "", "another version, or other candidates")
+        if done:
+            self._enter(kept, after)
+        return done
+
+    def replace(self, kept: Kept, after: RolloutState) -> None:
+        """Begin a rollout again that was decorated anew with other settings."""
+        self.rollouts[kept.key] = kept
+        stored = self.store.load(kept.key)
+        if stored is not None:
+            self._restart(kept, stored, after)
+        kept.forget()
+
+    # Changing ------------------------------------------------------------------------------------------------------------
+
+    def change(
+        self,
+        key: str,
+        action: str,
+        change: Change,
+        *,
+        actor: str,
+        reason: str,
+        revision: int | None = None,
+        evidence: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Change where a rollout stands, for every process.
+
+        Raises:
+            StateError: The change is not possible.
+            ConflictError: `revision` is not the current one.
+            StoreError: The store did not answer, and the change is no stop: that holds here all the same.
+        """
+        kept = self.rollouts[key]
+        for _ in range(_MOST_TRIES):
+            try:
+                stored = self.store.load(key)
+            except StoreError as error:
+                self._stop_alone(kept, change, actor, reason, error)
+                return
+            before = kept.state if stored is None else numbered(from_document(stored.document), kept.state.plan)
+            if revision is not None and revision != before.revision:
+                raise ConflictError(
+                    f"{key!r} is at revision {before.revision}, not {revision}. "
+                    "Somebody else changed it since you looked. Look at status() again, then decide anew."
+                )
+            after = change(before)
+            if after is before:
+                self._enter(kept, before)
+                return
+            if after.number != before.number:
+                after = evolve(after, entered_s=self.now_s)
+            try:
+                done = self._swap(kept, None if stored is None else stored.revision, after, action, actor, reason, evidence)
+            except StoreError as error:
+                self._stop_alone(kept, change, actor, reason, error)
+                return
+            if done:
+                self._enter(kept, after)
+                self._tell(kept, action, before, after, actor, reason, evidence)
+                return
+        raise ConflictError(
+            f"{key!r} is being changed by others all the time. A change is made on what you looked at. Try again."
+        )
+
+    def _stop_alone(self, kept: Kept, change: Change, actor: str, reason: str, error: StoreError) -> None:
+        """Without the store, only a stop can be trusted to be right wherever the others stand."""
+        before = kept.state
+        after = change(before)
+        if not after.stopped:
+            raise error
+        self._failed(_STORE, error)
+        if after is not before:
+            kept.unsaid = after, actor, reason
+            self._enter(kept, after)
+            self._tell(kept, "abort", before, after, actor, reason)
+
+    def _swap(
+        self,
+        kept: Kept,
+        expected: int | None,
+        after: RolloutState,
+        action: str,
+        actor: str,
+        reason: str,
+        evidence: Mapping[str, Any] | None = None,
+    ) -> bool:
+        record = {
+            "time_s": self.now_s,
+            "action": action,
+            "status": after.status,
+            "revision": after.revision,
+            "phase": after.phase.name,
+            "shares": after.phase.all_shares,
+            "actor": actor,
+            "reason": reason,
+            "verdict": evidence,
+        }
+        return self.store.swap(kept.key, expected, as_document(after), record)
+
+    def _enter(self, kept: Kept, state: RolloutState) -> None:
+        before = kept.state
+        with kept.standing.changing:
+            # The plan is this process's own: it may be a later one.
+            kept.standing.enter(state)
+        kept.follow()
+        if state.stopped and not before.stopped:
+            self._stopped()
+
+    # Looking -------------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Have the thread run; whoever comes second changes nothing."""
+        if self._thread is not None or self._closed or not self._starting.acquire(blocking=False):
+            return
+        try:
+            if self._thread is None:
+                thread = Thread(self._run, "rollout-keeper")
+                thread.start()
+                self._thread = thread
+        # No thread to be had now: the next fact tries again.
+        except RuntimeError:
+            pass
+        finally:
+            self._starting.release()
+
+    def witness(self, key: str, testimonies: Iterable[Callable[[Evidence], None]]) -> None:
+        """Take what the facts of a rollout add to the evidence about it. Used by the recorder's thread."""
+        kept = self.rollouts.get(key)
+        if kept is None:
+            return
+        if kept.evidence is not None:
+            with kept.adding:
+                for testify in testimonies:
+                    testify(kept.evidence)
+        if self._thread is None and (self._is_shared or kept.evidence is not None):
+            self.start()
+
+    def _run(self) -> None:
+        last_judged = time.monotonic()
+        while not self._closed:
+            native_sleep(_POLL_S)
+            due = time.monotonic() - last_judged >= self._judge_every_s
+            if due:
+                last_judged = time.monotonic()
+            for kept in list(self.rollouts.values()):
+                try:
+                    self.look(kept)
+                    if due and kept.evidence is not None:
+                        self._judge_in_turn(kept)
+                # Of any kind: this thread must not end for what a store, a plugin or an approval raised.
+                except BaseException as error:
+                    self._failed(_STORE if isinstance(error, StoreError) else JUDGE, error)
+
+    def look(self, kept: Kept) -> None:
+        """Stand where the store says.
+
+        Raises:
+            StoreError: It did not answer; everything stays as it is.
+        """
+        if not self._is_shared:
+            return
+        if kept.unsaid is not None:
+            _, actor, reason = kept.unsaid
+            kept.unsaid = None
+            self.change(kept.key, "abort", RolloutState.abort, actor=actor, reason=reason)
+            return
+        if kept.standing.lost:
+            self._settle(kept)
+            return
+        stored = self.store.load(kept.key)
+        if stored is not None and stored.revision != kept.state.revision:
+            state = from_document(stored.document)
+            if state.version != kept.state.version:
+                kept.standing.lose(lost=True)
+                return
+            self._enter(kept, numbered(state, kept.state.plan))
+
+    def _judge_in_turn(self, kept: Kept) -> None:
+        """Publish, and judge unless another process has just done so."""
+        if not self._is_shared:
+            self.judge(kept.key)
+            return
+        if not kept.publish(self.store, self.writer, self.now_s):
+            return
+        text = self.store.noted(kept.key, _VERDICT)
+        if text is not None:
+            last = Verdict.from_dict(json.loads(text))
+            if last.revision == kept.state.revision and 0 <= self.now_s - last.time_s < self._judge_every_s:
+                kept.verdict = last
+                return
+        self.judge(kept.key)
+
+    # Judging -------------------------------------------------------------------------------------------------------------
+
+    def judge(self, key: str) -> Verdict | None:
+        """Judge a rollout now, on what every process has seen, and act on the verdict; None when nobody judges it.
+
+        Raises:
+            StoreError: The store did not answer: nothing was judged, and nothing changed.
+        """
+        kept = self.rollouts[key]
+        if kept.evidence is None or kept.criteria is None or not kept.state.is_open or kept.standing.closed:
+            return kept.verdict
+        with self._judging:
+            evidence = self._evidence(kept)
+            now_s = self.now_s
+            if self._is_shared:
+                verdict = judge(evidence, kept.criteria, kept.situation(), now_s)
+                self.store.note(key, _VERDICT, json.dumps(verdict.as_dict(), allow_nan=False))
+            else:
+                with kept.adding:
+                    verdict = judge(evidence, kept.criteria, kept.situation(), now_s)
+            kept.verdict = verdict
+        self._act(kept, verdict)
+        return verdict
+
+    def verdict(self, key: str) -> Verdict | None:
+        """The last verdict about a rollout."""
+        kept = self.rollouts.get(key)
+        return None if kept is None else kept.verdict
+
+    def _evidence(self, kept: Kept) -> Evidence:
+        assert kept.evidence is not None
+        if not self._is_shared:
+            return kept.evidence
+        kept.publish(self.store, self.writer, self.now_s)
+        return kept.gather(self.store)
+
+    def _act(self, kept: Kept, verdict: Verdict) -> None:
+        """Do what the verdict says, if the rollout still stands where it was judged."""
+        action, change, reason = self._decided(kept, verdict)
+        if change is None:
+            return
+        # Somebody was faster: they had this verdict, too, or knew better.
+        with suppress(ConflictError):
+            self.change(
+                kept.key, action, change, actor=JUDGE, reason=reason, revision=verdict.revision, evidence=verdict.as_dict()
+            )
+
+    def _decided(self, kept: Kept, verdict: Verdict) -> tuple[str, Change | None, str]:
+        state, criteria = kept.state, kept.criteria
+        assert criteria is not None
+        if verdict.outcome == "FAIL":
+            name = verdict.failed[0]
+            return "roll_back", lambda state: state.roll_back(name), verdict.reason
+        if state.status not in ("shadowing", "running"):
+            return "", None, ""
+        if verdict.outcome == "PASS":
+            return self._forward(kept, verdict)
+        step = criteria.step(state.step) if state.is_planned else None
+        if step is not None and step.max_time is not None and verdict.time_s - state.entered_s >= step.max_time:
+            return "pause", RolloutState.pause, f"no verdict within the step's time, so a person decides: {verdict.reason}"
+        return "", None, ""
+
+    def _forward(self, kept: Kept, verdict: Verdict) -> tuple[Literal["promote", ""], Change | None, str]:
+        """The next step, unless something holds it; what holds it does not hold a rollback."""
+        criteria, state = kept.criteria, kept.state
+        assert criteria is not None
+        held = None
+        if (freeze := criteria.frozen_by(verdict.time_s)) is not None:
+            held = f"held by the freeze window {freeze}"
+        elif state.is_last and len(verdict.passed) != 1:
+            held = f"{', '.join(verdict.passed)} have passed: which one everybody gets is a person's choice, promote(candidate)"
+        elif criteria.approve is not None and not self._approved(criteria.approve, verdict):
+            held = "held until it is approved"
+        if held is not None:
+            kept.verdict = evolve(verdict, reason=f"{verdict.reason} {held}.")
+            return "", None, ""
+        return "promote", lambda state: state.promote(), verdict.reason
+
+    def _approved(self, approve: Callable[[Any], bool], verdict: Verdict) -> bool:
+        try:
+            return approve(verdict) is True
+        except BaseException as error:
+            self._failed("approve", error)
+            return False
+
+    def close(self) -> None:
+        """Publish what was seen, and end the thread."""
+        if self._closed:
+            return
+        self._closed = True
+        for kept in self.rollouts.values():
+            if self._is_shared and kept.evidence is not None:
+                try:
+                    kept.publish(self.store, self.writer, self.now_s)
+                except (Exception, SystemExit) as error:
+                    self._failed(_STORE, error)

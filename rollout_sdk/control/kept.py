@@ -1,0 +1,126 @@
+"""One rollout as its keeper knows it: where it stands, what was seen of it here and elsewhere, and the last verdict."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from typing import Any
+
+from attrs import define, field
+
+from rollout_sdk.control.state import RolloutState, Standing
+from rollout_sdk.control.stores import StateStore
+from rollout_sdk.judging import Evidence, PhaseEvidence, Situation, Verdict
+from rollout_sdk.plan import Criteria
+
+__all__ = ["Kept"]
+
+_OUTCOMES = "outcomes"
+_PHASE = "phase:"
+
+
+@define(eq=False)
+class Kept:
+    """A rollout that is kept.
+
+    Attributes:
+        key: Its key.
+        standing: Where it stands in this process.
+        strategy: Name of its strategy.
+        criteria: What it is judged by; None when nobody judges it.
+        evidence: What was seen of it in this process; None when nobody judges it.
+        verdict: The last verdict, of this process or another's.
+        unsaid: A stop that the store has not taken yet.
+        adding: Held while evidence is added or read; no call takes it.
+    """
+
+    key: str
+    standing: Standing
+    strategy: str
+    criteria: Criteria | None = None
+    evidence: Evidence | None = None
+    verdict: Verdict | None = None
+    unsaid: tuple[RolloutState, str, str] | None = None
+    adding: threading.Lock = field(factory=threading.Lock)
+    _epoch: int = 0
+    _cursor: int = 0
+    _gathered: dict[tuple[str, str], Any] = field(factory=dict)
+
+    @property
+    def state(self) -> RolloutState:
+        """Where it stands."""
+        return self.standing.state
+
+    def forget(self) -> None:
+        """Begin counting anew: in another process, or for another version."""
+        if self.criteria is not None and self.criteria.decides:
+            with self.adding:
+                self.evidence = Evidence(self.criteria.guardrails, self.criteria.gates)
+        self._cursor, self._gathered, self.verdict = 0, {}, None
+
+    def follow(self) -> None:
+        """Leave the evidence of another version behind."""
+        if self.state.epoch != self._epoch:
+            self._epoch = self.state.epoch
+            self.forget()
+
+    def publish(self, store: StateStore, writer: str, now_s: float) -> bool:
+        """Put what was seen here, whole phases at a time, where others see it; False when it is out of date."""
+        if self.evidence is None:
+            return True
+        with self.adding:
+            self.evidence.fold(now_s)
+            changed = set(self.evidence.changed)
+            tables: dict[str, Any] = {f"{_PHASE}{name}": self.evidence.phases[name].as_dict() for name in changed}
+            outcomes = dict(self.evidence.outcomes)
+            self.evidence.changed.clear()
+        if not changed:
+            return True
+        parts = {name: json.dumps(table, separators=(",", ":")) for name, table in tables.items()}
+        try:
+            return store.publish(self.key, self._epoch, writer, {**parts, _OUTCOMES: json.dumps(outcomes)})
+        except BaseException:
+            # What is not there must be sent again.
+            with self.adding:
+                self.evidence.changed |= changed
+            raise
+
+    def gather(self, store: StateStore) -> Evidence:
+        """What every process has seen.
+
+        Raises:
+            StoreError: The store did not answer.
+        """
+        assert self.criteria is not None
+        found = store.gather(self.key, self._epoch, self._cursor)
+        self._cursor = found.cursor
+        for (writer, part), text in found.parts.items():
+            table = json.loads(text)
+            if part == _OUTCOMES:
+                self._gathered[writer, part] = Counter(table)
+            elif part.startswith(_PHASE):
+                self._gathered[writer, part] = PhaseEvidence.from_dict(table)
+        whole = Evidence(self.criteria.guardrails, self.criteria.gates)
+        for (_, part), piece in self._gathered.items():
+            if part == _OUTCOMES:
+                whole.outcomes.update(piece)
+            else:
+                whole.phase(part.removeprefix(_PHASE)).merge(piece)
+        return whole
+
+    def situation(self) -> Situation:
+        """Where it stands, as the judge needs it."""
+        state = self.state
+        assert self.criteria is not None
+        return Situation(
+            rollout=self.key,
+            phase=state.phase.name,
+            revision=state.revision,
+            control=state.phase.control,
+            candidates=state.candidates,
+            step=self.criteria.step(state.step) if state.is_planned else None,
+            entered_s=state.entered_s,
+            is_last=state.is_last,
+            shadowing=bool(state.phase.shadow) and not any(state.phase.shares.values()),
+        )

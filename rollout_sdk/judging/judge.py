@@ -1,0 +1,312 @@
+"""The judge: evidence and criteria to a verdict. Pure: it reads no clock and changes nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from rollout_sdk.judging.evidence import Evidence, PhaseEvidence
+from rollout_sdk.judging.samples import UnitSample, common
+from rollout_sdk.judging.sentences import explain
+from rollout_sdk.judging.verdicts import Finding, Outcome, Verdict
+from rollout_sdk.judging.weighing import (
+    MIN_EVENTS,
+    MIN_UNITS,
+    Weight,
+    weigh_assignment,
+    weigh_difference,
+    weigh_rare,
+)
+from rollout_sdk.plan import ERROR_RATE, LATENCY, Criteria, Gate, Guardrail, Step, as_duration
+from rollout_sdk.stats import StratifiedBuckets
+
+__all__ = ["Situation", "judge"]
+
+
+@frozen(kw_only=True)
+class Situation:
+    """Where a rollout stands when it is judged.
+
+    Attributes:
+        rollout: Key of the rollout.
+        phase: Name of the current phase.
+        revision: Its revision.
+        control: Name of the control.
+        candidates: Candidates that are still in.
+        step: What the current step asks for; None outside the plan.
+        entered_s: When the phase began, in seconds since 1970.
+        is_last: Whether everybody gets the candidate next.
+        shadowing: Whether nobody is served by a candidate yet.
+    """
+
+    rollout: str
+    phase: str
+    revision: int
+    control: str
+    candidates: tuple[str, ...]
+    step: Step | None
+    entered_s: float
+    is_last: bool = False
+    shadowing: bool = False
+
+
+def judge(evidence: Evidence, criteria: Criteria, situation: Situation, now_s: float) -> Verdict:
+    """What this look comes to.
+
+    Guardrails are judged on everything seen so far, phase by phase; gates on decisions that are old enough. Looking more often
+    makes no verdict less reliable.
+    """
+    current = evidence.phases.get(situation.phase, PhaseEvidence())
+    bench = _Bench(evidence, criteria, situation, now_s)
+    assignment = bench.assignment()
+    findings = [bench.finding(each, name) for name in situation.candidates for each in (*criteria.guardrails, *criteria.gates)]
+    deciding = [finding for finding in findings if not finding.dry_run]
+    surely_worse = {finding.candidate for finding in deciding if finding.outcome == "FAIL"}
+    failed = tuple(name for name in situation.candidates if name in surely_worse)
+    valid = assignment.outcome != "ERROR"
+    units = {arm: sample.estimate for arm, sample in current.units.items()}
+    waits = _waits(situation, units, now_s)
+    counted = [each for each in deciding if situation.is_last or not bench.is_later(each)]
+    passed = tuple(
+        name
+        for name in situation.candidates
+        if valid and not waits and all(each.outcome == "PASS" for each in counted if each.candidate == name)
+    )
+    outcome, reason = _summary(situation, assignment, counted, failed, passed, waits)
+    return Verdict(
+        rollout=situation.rollout,
+        outcome=outcome,
+        reason=reason,
+        phase=situation.phase,
+        revision=situation.revision,
+        time_s=now_s,
+        failed=failed,
+        passed=passed if outcome == "PASS" else (),
+        valid=valid,
+        findings=(assignment, *findings),
+        units=units,
+        outcomes=dict(evidence.outcomes),
+    )
+
+
+def _waits(situation: Situation, units: Mapping[str, int], now_s: float) -> str | None:
+    """Why it is too early to go on, whatever the numbers say; None when it is not."""
+    step = situation.step
+    if step is None:
+        return "the shares were set by hand, outside the plan: promote() goes on"
+    for arm in (situation.control, *situation.candidates):
+        if units.get(arm, 0) < step.min_units:
+            return f"{arm} has had {units.get(arm, 0):,} of at least {step.min_units:,} units in this step"
+    passed_s = now_s - situation.entered_s
+    if passed_s < step.min_time:
+        return f"the step has lasted {as_duration(max(0.0, passed_s))} of at least {as_duration(step.min_time)}"
+    return None
+
+
+def _summary(
+    situation: Situation,
+    assignment: Finding,
+    counted: Sequence[Finding],
+    failed: Sequence[str],
+    passed: Sequence[str],
+    waits: str | None,
+) -> tuple[Outcome, str]:
+    if failed:
+        found = next(each for each in counted if each.outcome == "FAIL")
+        return "FAIL", f"{found.candidate}: {found.reason}"
+    if assignment.outcome == "ERROR":
+        return "ERROR", assignment.reason
+    broken = next((each for each in counted if each.outcome == "ERROR"), None)
+    if broken is not None:
+        return "ERROR", f"{broken.name} could not be judged: {broken.reason}"
+    if waits is not None:
+        return "INSUFFICIENT_DATA", f"{waits}."
+    if passed and len(passed) == len(situation.candidates):
+        return "PASS", "every guardrail holds, and every gate that is asked for now has passed."
+    open_ = [each for each in counted if each.outcome != "PASS"]
+    if any(each.outcome == "INSUFFICIENT_DATA" for each in open_):
+        return "INSUFFICIENT_DATA", next(each.reason for each in open_ if each.outcome == "INSUFFICIENT_DATA")
+    return "INCONCLUSIVE", next((each.reason for each in open_), "nothing is judged: promote() goes on.")
+
+
+@frozen
+class _Bench:
+    """One look."""
+
+    evidence: Evidence
+    criteria: Criteria
+    situation: Situation
+    now_s: float
+
+    def is_later(self, finding: Finding) -> bool:
+        """Whether it is only asked for before everybody gets the candidate."""
+        # While nobody is served, no user can click.
+        return finding.kind == "gate" and (
+            self.situation.shadowing
+            or any(gate.label == finding.name and gate.before == "promotion" for gate in self.criteria.gates)
+        )
+
+    def finding(self, criterion: Guardrail | Gate, candidate: str) -> Finding:
+        """What one criterion says about one candidate; what cannot be judged is an ERROR, and holds."""
+        kind = "gate" if isinstance(criterion, Gate) else "guardrail"
+        try:
+            if isinstance(criterion, Gate) and self.situation.shadowing:
+                numbers, weight, outcome = {}, Weight(), "INSUFFICIENT_DATA"
+                reason = "nobody is served by the candidate yet, so that there are no outcomes."
+            else:
+                rare = criterion.metric == ERROR_RATE
+                numbers = self._rare(criterion, candidate) if rare else self._difference(criterion, candidate)  # type: ignore[arg-type]
+                weight = weigh_rare(numbers) if rare else weigh_difference(numbers)
+                outcome, reason = explain(criterion, candidate, numbers, weight)
+        except Exception as error:
+            return Finding(
+                name=criterion.label,
+                kind=kind,  # type: ignore[arg-type]
+                candidate=candidate,
+                outcome="ERROR",
+                reason=f"{type(error).__qualname__}: {error}"[:200],
+                numbers={},
+                dry_run=criterion.dry_run,
+            )
+        return Finding(
+            name=criterion.label,
+            kind=kind,  # type: ignore[arg-type]
+            candidate=candidate,
+            outcome=outcome,  # type: ignore[arg-type]
+            reason=reason,
+            estimate=numbers.get("estimate"),
+            low=weight.low,
+            high=weight.high,
+            control=numbers.get("control"),
+            value=numbers.get("value"),
+            harm_log_e=weight.harm_log_e,
+            harm_needed=weight.harm_needed,
+            safe_log_e=weight.safe_log_e,
+            safe_needed=weight.safe_needed,
+            numbers=numbers,
+            matured=numbers.get("matured", 1.0),
+            dry_run=criterion.dry_run,
+        )
+
+    def _shared(self, criterion: Guardrail | Gate) -> dict[str, Any]:
+        """What all tests are told: how sure they must be, given how many there are."""
+        guardrails = sum(not each.dry_run for each in self.criteria.guardrails)
+        candidates = len(self.situation.candidates)
+        # One that decides nothing takes nothing from those that do.
+        tests = candidates * (guardrails + criterion.dry_run)
+        return {"alpha": self.criteria.alpha, "tests": max(1, tests), "candidates": candidates}
+
+    def _strata(self, label: str, candidate: str) -> Iterable[tuple[int, int, float]]:
+        """For every phase with both arms: units with an event in the candidate's, in the control's, and the share."""
+        for phase in self.evidence.phases.values():
+            ours, theirs = phase.shares.get(candidate, 0.0), phase.shares.get(self.situation.control, 0.0)
+            if ours > 0 and theirs > 0:
+                empty = UnitSample()
+                mine, other = common(
+                    phase.events.get((label, candidate), empty), phase.events.get((label, self.situation.control), empty)
+                )
+                yield len(mine), len(other), ours / (ours + theirs)
+
+    def _units(self, label: str, candidate: str) -> tuple[int, int]:
+        """Units of the candidate with an event in this phase, and of how many."""
+        current = self.evidence.phases.get(self.situation.phase, PhaseEvidence())
+        events, units = common(current.events.get((label, candidate), UnitSample()), current.units.get(candidate, UnitSample()))
+        return len(events), len(units)
+
+    def _compared(self, sums: StratifiedBuckets, candidate: str) -> dict[str, float]:
+        found = sums.difference(candidate, self.situation.control)
+        std_error = found.std_error if math.isfinite(found.std_error) else None
+        return {"estimate": found.estimate, "std_error": std_error, "df": found.df}  # type: ignore[dict-item]
+
+    def _totals(self, sums: StratifiedBuckets, arm: str) -> tuple[float, float]:
+        totals = [sums.totals(phase, arm) for phase in sums.phases()]
+        return math.fsum(each[0] for each in totals), math.fsum(each[1] for each in totals)
+
+    def _values(self, sums: StratifiedBuckets, candidate: str) -> dict[str, Any]:
+        """The mean of either arm, plainly: for people, while the tests take the difference phase by phase."""
+        values: dict[str, Any] = {}
+        for name, arm in (("control", self.situation.control), ("value", candidate)):
+            total, weight = self._totals(sums, arm)
+            values[name] = total / weight if weight else None
+            values[f"{name}_total"], values[f"{name}_count"] = total, weight
+        return values
+
+    def _rare(self, criterion: Guardrail, candidate: str) -> dict[str, Any]:
+        sums = self.evidence.sums(criterion)
+        events, units = self._units(criterion.label, candidate)
+        return {
+            **self._shared(criterion),
+            **self._values(sums, candidate),
+            "estimate": self._compared(sums, candidate)["estimate"],
+            "strata": [list(each) for each in self._strata(criterion.label, candidate)],
+            "harm": criterion.harm,
+            "margin": criterion.margin,
+            "floor": criterion.floor,
+            "floor_events": events,
+            "floor_units": units,
+        }
+
+    def _difference(self, criterion: Guardrail | Gate, candidate: str) -> dict[str, Any]:
+        is_gate, is_latency = isinstance(criterion, Gate), criterion.metric == LATENCY
+        sums = self.evidence.sums(criterion)
+        mature = self.evidence.sums(criterion, self.now_s - criterion.window) if criterion.window else sums
+        arms = (self.situation.control, candidate)
+        phases, nobody = self.evidence.phases.values(), UnitSample()
+        units = min(sum(each.units.get(arm, nobody).estimate for each in phases) for arm in arms)
+        if is_latency:
+            seen = [sum(each.events.get((criterion.label, arm), nobody).estimate for each in phases) for arm in arms]
+            # Of few slow calls, the control's may be none: what matters is how well the rarer arm is known.
+            events, enough = min(seen), seen[1]
+        else:
+            events = enough = min(int(self._totals(mature, arm)[1]) for arm in arms)
+        weight, old = (math.fsum(self._totals(each, arm)[1] for arm in arms) for each in (sums, mature))
+        exact = dict(zip(("events", "units"), self._units(criterion.label, candidate), strict=True)) if is_latency else {}
+        return {
+            **self._shared(criterion),
+            **self._values(sums, candidate),
+            **self._compared(sums, candidate),
+            "mature": self._compared(mature, candidate),
+            "matured": old / weight if weight else 0.0,
+            "worse": 1 if criterion.better == "lower" else -1,
+            "harm": None if is_gate else criterion.harm,  # type: ignore[union-attr]
+            "margin": -criterion.min_effect if is_gate else criterion.margin,  # type: ignore[union-attr]
+            "mde": criterion.mde,
+            "seen_units": units,
+            "seen_events": events,
+            "enough_harm": units >= MIN_UNITS and enough >= MIN_EVENTS,
+            "enough_safe": units >= MIN_UNITS and events >= MIN_EVENTS,
+            **exact,
+        }
+
+    def assignment(self) -> Finding:
+        """Whether the realised shares are the configured ones."""
+        strata = []
+        for phase in self.evidence.phases.values():
+            arms = [arm for arm in (self.situation.control, *self.situation.candidates) if phase.shares.get(arm, 0.0) > 0]
+            if len(arms) > 1 and phase.units:
+                counts = [len(each) for each in common(*(phase.units.get(arm, UnitSample()) for arm in arms))]
+                whole = math.fsum(phase.shares[arm] for arm in arms)
+                strata.append([counts, [phase.shares[arm] / whole for arm in arms]])
+        numbers = {"strata": strata}
+        weight = weigh_assignment(numbers)
+        if weight.is_harm:
+            outcome: Outcome = "ERROR"
+            reason = (
+                "units are not in the arms in the configured shares. The comparison is not to be trusted until somebody has "
+                "found out why: the rollout is held, and can still be rolled back."
+            )
+        else:
+            outcome, reason = "PASS", "units are in the arms in the configured shares, as far as can be told."
+        return Finding(
+            name="assignment",
+            kind="assignment",
+            candidate=None,
+            outcome=outcome,
+            reason=reason,
+            harm_log_e=weight.harm_log_e,
+            harm_needed=weight.harm_needed,
+            numbers=numbers,
+        )

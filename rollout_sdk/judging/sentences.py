@@ -1,0 +1,81 @@
+"""Findings in sentences: what was found, and what is still missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rollout_sdk.judging.verdicts import Outcome
+from rollout_sdk.judging.weighing import MIN_EVENTS, MIN_UNITS, Weight
+from rollout_sdk.plan import ERROR_RATE, Gate, Guardrail
+
+__all__ = ["explain"]
+
+
+def explain(criterion: Guardrail | Gate, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:
+    """What a criterion found, and why, in a sentence."""
+    if weight.is_harm:
+        return "FAIL", _harm(criterion, numbers)
+    if weight.is_safe:
+        return "PASS", _safe(criterion, numbers, weight)
+    if weight.safe_log_e is None:
+        return "INSUFFICIENT_DATA", _missing(numbers, weight)
+    return "INCONCLUSIVE", _open(criterion, candidate, numbers, weight)
+
+
+def _share(value: float) -> str:
+    return f"{value:.3%}"
+
+
+def _harm(criterion: Guardrail | Gate, numbers: Mapping[str, Any]) -> str:
+    if criterion.metric == ERROR_RATE:
+        mine, other = (sum(each[arm] for each in numbers["strata"]) for arm in (0, 1))
+        expected = sum((each[0] + each[1]) * each[2] for each in numbers["strata"])
+        more = "" if not numbers["harm"] else f" than {1 + numbers['harm']:g} times the control's rate"
+        return (
+            f"{mine:,} of {mine + other:,} units with an error had the candidate, where its shares give {expected:.1f}: "
+            f"surely more{more}."
+        )
+    beyond = "" if not numbers["harm"] else f" by more than {numbers['harm']:g}"
+    return f"the candidate is surely worse{beyond}: {numbers['estimate']:+.4g}."
+
+
+def _safe(criterion: Guardrail | Gate, numbers: Mapping[str, Any], weight: Weight) -> str:
+    if criterion.metric == ERROR_RATE:
+        if weight.bound is not None and weight.bound < numbers["floor"]:
+            return (
+                f"{numbers['floor_events']:,} of {numbers['floor_units']:,} units of the candidate saw an error: "
+                f"surely fewer than {_share(numbers['floor'])}."
+            )
+        return f"the candidate surely makes fewer than {1 + numbers['margin']:g} times the control's errors."
+    if isinstance(criterion, Gate):
+        by = f" by at least {criterion.min_effect:g}" if criterion.min_effect > 0 else ""
+        less = f", or less than {-criterion.min_effect:g} worse" if criterion.min_effect < 0 else ""
+        return f"the candidate is surely better{by}{less}: {numbers['mature']['estimate']:+.4g}."
+    by = f"{numbers['mature']['estimate']:+.4g}"
+    return f"the candidate is surely less than {numbers['margin']:g} worse than the control: {by}."
+
+
+def _so_far(events: int, units: int, bound: float, asked: float) -> str:
+    return f"{events:,} of {units:,} units had one in this step, so surely fewer than {_share(bound)} do; {_share(asked)} is asked for"
+
+
+def _missing(numbers: Mapping[str, Any], weight: Weight) -> str:
+    if weight.bound is not None:
+        return f"{_so_far(numbers['events'], numbers['units'], weight.bound, numbers['margin'])}."
+    if numbers["seen_units"] < MIN_UNITS:
+        return f"an arm has {numbers['seen_units']:,} of at least {MIN_UNITS} units that a comparison of means takes."
+    old = "" if numbers["matured"] >= 1 else f"; {numbers['matured']:.0%} of the decisions are old enough"
+    return f"an arm has {numbers['seen_events']:,} of at least {MIN_EVENTS} events that a comparison of means takes{old}."
+
+
+def _open(criterion: Guardrail | Gate, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> str:
+    if criterion.metric == ERROR_RATE:
+        mine, other = (sum(each[arm] for each in numbers["strata"]) for arm in (0, 1))
+        floor = ""
+        if weight.bound is not None:
+            floor = f"; {_so_far(numbers['floor_events'], numbers['floor_units'], weight.bound, numbers['floor'])}"
+        among = f"{mine:,} of {mine + other:,} units with an error had {candidate}"
+        return f"{among}, neither surely too many nor surely few{floor}."
+    asked = "better" if isinstance(criterion, Gate) else f"less than {numbers['margin']:g} worse"
+    return f"{candidate} is neither surely {asked} nor surely not, so far: {numbers['mature']['estimate']:+.4g}."

@@ -1,0 +1,24 @@
+"""The plan of a rollout: steps, guardrails, gates, freeze windows; values only."""
+
+from rollout_sdk.plan.criteria import ERROR_RATE, LATENCY, Gate, Guardrail
+from rollout_sdk.plan.durations import Duration, as_duration, parse_duration
+from rollout_sdk.plan.freeze import Freeze
+from rollout_sdk.plan.plan import DEFAULT_GUARDRAILS, Criteria, Step, as_steps
+from rollout_sdk.plan.table import as_criteria, load_criteria
+
+__all__ = [
+    "DEFAULT_GUARDRAILS",
+    "ERROR_RATE",
+    "LATENCY",
+    "Criteria",
+    "Duration",
+    "Freeze",
+    "Gate",
+    "Guardrail",
+    "Step",
+    "as_criteria",
+    "as_duration",
+    "as_steps",
+    "load_criteria",
+    "parse_duration",
+]

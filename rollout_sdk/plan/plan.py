@@ -1,0 +1,160 @@
+"""The plan of a canary: its steps, what it is judged by, and when it stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from attrs import Factory, field, frozen
+
+from rollout_sdk.assignment import Share, parse_share, percent
+from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.plan.criteria import ERROR_RATE, Gate, Guardrail
+from rollout_sdk.plan.durations import Duration, parse_duration
+from rollout_sdk.plan.freeze import Freeze
+
+__all__ = ["DEFAULT_GUARDRAILS", "Criteria", "Step", "as_steps"]
+
+DEFAULT_GUARDRAILS = (Guardrail(ERROR_RATE),)
+
+_MIN_UNITS = 100
+_MIN_TIME_S = 600.0
+
+
+def _as_time(value: Duration) -> float:
+    return parse_duration(value, "min_time of a Step")
+
+
+def _as_deadline(value: Duration | None) -> float | None:
+    return None if value is None else parse_duration(value, "max_time of a Step")
+
+
+def _as_shadow(value: Share) -> float:
+    return parse_share(value, "shadow share of a Step")
+
+
+def _as_share(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: parse_share(each, f"share of {name!r}") for name, each in value.items()}
+    return parse_share(value, "share of a Step")
+
+
+@frozen
+class Step:
+    """A period of constant shares, and what must have been seen before it may end.
+
+    Attributes:
+        share: Share of the candidate; for several, a share for each by name.
+        min_units: Units that every arm must have had in this step, at least.
+        min_time: How long it lasts at least: "30m", or seconds.
+        max_time: How long to wait for a verdict; then the rollout is paused, and a person decides. Never a success.
+        shadow: Share of the control's calls on which the candidates also run in the background; with share 0, nobody is
+            served by a candidate yet.
+    """
+
+    share: float | Mapping[str, float] = field(converter=_as_share)
+    min_units: int = field(default=_MIN_UNITS, kw_only=True)
+    min_time: float = field(default=_MIN_TIME_S, kw_only=True, converter=_as_time)
+    max_time: float | None = field(default=None, kw_only=True, converter=_as_deadline)
+    shadow: float = field(default=0.0, kw_only=True, converter=_as_shadow)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse a step that cannot end."""
+        if isinstance(self.min_units, bool) or not isinstance(self.min_units, int) or self.min_units < 0:
+            raise ConfigurationError(
+                f"min_units={self.min_units!r:.40} of Step({self.label}) is no whole number from 0 on. Write min_units=1000."
+            )
+        if self.max_time is not None and self.max_time <= self.min_time:
+            raise ConfigurationError(
+                f"Step({self.label}) lasts at least {self.min_time:g} s and at most {self.max_time:g} s. It can never pass. "
+                "Make max_time longer than min_time."
+            )
+
+    @property
+    def serves_everybody(self) -> bool:
+        """Whether a candidate is served to everybody."""
+        return max(self.share.values(), default=0.0) >= 1 if isinstance(self.share, Mapping) else self.share >= 1
+
+    @property
+    def label(self) -> str:
+        """Its share as a text."""
+        if isinstance(self.share, Mapping):
+            return ",".join(f"{name}={percent(share)}" for name, share in self.share.items())
+        return percent(self.share)
+
+
+def as_steps(steps: Any) -> tuple[Step, ...]:
+    """Steps, of steps and plain shares.
+
+    Raises:
+        ConfigurationError: They are no list, or one is neither.
+    """
+    if isinstance(steps, str | Mapping | Step) or not isinstance(steps, Iterable):
+        raise ConfigurationError(
+            f"The steps of Canary are {steps!r:.60}. A canary has a list of shares. Write Canary([{steps!r:.60}])."
+        )
+    return tuple(step if isinstance(step, Step) else Step(step) for step in steps)
+
+
+def _as_list(kind: type) -> Callable[[Any], tuple[Any, ...]]:
+    def convert(values: Any) -> tuple[Any, ...]:
+        listed = tuple(values) if isinstance(values, Sequence) and not isinstance(values, str) else (values,)
+        wrong = [value for value in listed if not isinstance(value, kind)]
+        if wrong:
+            raise ConfigurationError(
+                f"{wrong[0]!r:.60} is no {kind.__name__}. Canary takes a list of them. Write [{kind.__name__}(...)]."
+            )
+        return listed
+
+    return convert
+
+
+@frozen(kw_only=True)
+class Criteria:
+    """What a rollout is judged by.
+
+    Attributes:
+        steps: What each step asks for, by the index of the step.
+        guardrails: What must not get worse.
+        gates: What must be better.
+        alpha: Probability of rolling back a candidate that is not worse, or of passing one that is, at most: over the whole
+            rollout, however often it is looked at.
+        freeze: Windows in which no step is taken.
+        approve: Asked before every further step, with the verdict; the step waits until it returns True.
+    """
+
+    steps: tuple[Step, ...] = field(default=(), converter=as_steps)
+    guardrails: tuple[Guardrail, ...] = field(default=DEFAULT_GUARDRAILS, converter=_as_list(Guardrail))
+    gates: tuple[Gate, ...] = field(default=(), converter=_as_list(Gate))
+    alpha: float = 0.05
+    freeze: tuple[Freeze, ...] = field(default=(), converter=_as_list(Freeze))
+    approve: Callable[[Any], bool] | None = None
+    decides: bool = field(init=False, default=Factory(lambda self: bool(self.guardrails or self.gates), takes_self=True))
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse criteria that contradict each other."""
+        *before, last = self.steps or (None,)
+        if before and last is not None and last.serves_everybody:
+            # There is no control then to judge by: it is the promotion, and no step.
+            object.__setattr__(self, "steps", tuple(before))
+        if isinstance(self.alpha, bool) or not isinstance(self.alpha, float) or not 0 < self.alpha < 0.5:
+            raise ConfigurationError(
+                f"alpha={self.alpha!r:.40} of Canary is no error probability. It lies between 0 and .5. Write alpha=0.05."
+            )
+        labels = [each.label for each in (*self.guardrails, *self.gates)]
+        twice = [label for label in labels if labels.count(label) > 1]
+        if twice:
+            raise ConfigurationError(
+                f"{twice[0]!r:.60} is judged twice. A metric is one guardrail or one gate, so that its verdict has one name. "
+                "Leave one of them out."
+            )
+        if self.approve is not None and not callable(self.approve):
+            raise ConfigurationError(f"approve={self.approve!r:.60} of Canary cannot be called. Pass a function of a verdict.")
+
+    def step(self, index: int) -> Step | None:
+        """What the step of this index asks for; None before the first."""
+        return self.steps[index] if 0 <= index < len(self.steps) else None
+
+    def frozen_by(self, now_s: float) -> Freeze | None:
+        """The freeze window that is open now, if any."""
+        return next((freeze for freeze in self.freeze if freeze.holds(now_s)), None)

@@ -1,0 +1,115 @@
+"""A plan as a table of TOML, taken as a whole or not at all.
+
+alpha = 0.05
+steps = [{ share = "1%", min_units = 1000, min_time = "30m", max_time = "2d" }, "5%", "25%"]
+
+[[guardrails]]
+metric = "error_rate"
+margin = 0.5
+
+[[gates]]
+metric = "click"
+window = "1h"
+
+[[freeze]]
+start = "16:00"
+end = "08:00"
+days = ["fri"]
+zone = "Europe/Berlin"
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve, fields
+
+from rollout_sdk.assignment import parse_share
+from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.plan.criteria import Gate, Guardrail
+from rollout_sdk.plan.freeze import Freeze
+from rollout_sdk.plan.plan import Criteria, Step
+
+__all__ = ["as_criteria", "load_criteria"]
+
+_KNOWN = ("alpha", "shadow", "steps", "guardrails", "gates", "freeze")
+_MOST_BYTES = 1 << 20
+
+
+def load_criteria(path: str | os.PathLike[str]) -> Criteria:
+    """The plan in a TOML file.
+
+    Raises:
+        ConfigurationError: It cannot be read, or says something that cannot work.
+    """
+    try:
+        raw = Path(path).read_bytes()[: _MOST_BYTES + 1]
+        table = tomllib.loads(raw.decode())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigurationError(
+            f"The plan {str(path)!r} cannot be read: {error}. A plan is a TOML file. See docs/canary.md for one."
+        ) from None
+    return as_criteria(table, f"The plan {str(path)!r}")
+
+
+def as_criteria(table: Mapping[str, Any], subject: str) -> Criteria:
+    """The plan that a table says.
+
+    Args:
+        table: The table.
+        subject: What is named in errors.
+
+    Raises:
+        ConfigurationError: It says something unknown, or something that cannot work.
+    """
+    _check_known(table, _KNOWN, subject)
+    steps = table.get("steps")
+    if not isinstance(steps, list) or not steps:
+        raise ConfigurationError(
+            f'{subject} has no steps. A canary starts with a first share. Write steps = ["1%", "10%", "50%"].'
+        )
+    try:
+        shadow = parse_share(table.get("shadow", 0.0), "shadow share")
+        made = [_made(Step, step, subject) if isinstance(step, dict) and "share" in step else Step(step) for step in steps]
+        listed = {name: [_made(kind, each, subject) for each in _tables(table, name, subject)] for name, kind in _KINDS.items()}
+        options = {name: listed[name] for name in _KINDS if name in table}
+        if "alpha" in table:
+            options["alpha"] = table["alpha"]
+        return Criteria(steps=[each if each.shadow else evolve(each, shadow=shadow) for each in made], **options)
+    except ConfigurationError as error:
+        raise error if str(error).startswith(subject) else ConfigurationError(f"{subject}: {error}") from None
+
+
+_KINDS: Mapping[str, type] = {"guardrails": Guardrail, "gates": Gate, "freeze": Freeze}
+
+
+def _tables(table: Mapping[str, Any], name: str, subject: str) -> list[Mapping[str, Any]]:
+    found = table.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise ConfigurationError(f"{subject} has {name} that are no list of tables. Write [[{name}]].")
+    return found
+
+
+def _made(kind: type, table: Mapping[str, Any], subject: str) -> Any:
+    known = [each.name for each in fields(kind) if each.init]
+    _check_known(table, known, f"{subject}, {kind.__name__}")
+    needed = [each.name for each in fields(kind) if each.init and each.name not in table and each.name in _NEEDED]
+    if needed:
+        raise ConfigurationError(f"{subject} has a {kind.__name__} without {needed[0]}. It needs one. Write {needed[0]} = ...")
+    return kind(**table)
+
+
+_NEEDED = ("share", "metric", "start", "end")
+
+
+def _check_known(table: Mapping[str, Any], known: Any, subject: str) -> None:
+    unknown = [name for name in table if name not in known]
+    if unknown:
+        raise ConfigurationError(
+            f"{subject} has {unknown[0]!r:.60}, which is none of {', '.join(known)}. A misspelt setting would be passed over "
+            "in silence. Mend it."
+        )
