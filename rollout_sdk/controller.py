@@ -74,9 +74,7 @@ class RolloutController(Operated, Generic[P, R_co]):
     def _keep(self, known: Standing | None) -> None:
         """Have the keeper keep it: where its store says it stands, or in place of an earlier one with other settings."""
         standing, keeper = self._rollout.standing, self._runtime.keeper
-        kept = Kept(
-            self.key, standing, self.strategy_name, criteria=getattr(self._settings.strategy, "criteria", None)
-        )
+        kept = Kept(self.key, standing, self.strategy_name, criteria=getattr(self._settings.strategy, "criteria", None))
         if known is None or not known.controllers:
             keeper.take(kept)
             return

@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 from attrs import evolve
 
-from rollout_sdk.control.document import as_document, from_document, numbered
+from rollout_sdk.control.changing import Change, change_stored, swap
+from rollout_sdk.control.document import from_document, numbered
 from rollout_sdk.control.kept import Kept
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.stores import MemoryStore, StateStore, Stored
@@ -35,8 +36,6 @@ _STORE = "store"
 _VERDICT = "verdict"
 _POLL_S = 0.5
 _MOST_TRIES = 20
-
-Change = Callable[[RolloutState], RolloutState]
 
 
 class Keeper:
@@ -114,7 +113,7 @@ class Keeper:
         for _ in range(_MOST_TRIES):
             stored = self.store.load(kept.key)
             if stored is None:
-                if self._swap(kept, None, mine, "start", "", ""):
+                if swap(self.store, None, mine, "start", now_s=self.now_s):
                     break
                 continue
             theirs = from_document(stored.document)
@@ -133,7 +132,8 @@ class Keeper:
 
     def _restart(self, kept: Kept, stored: Stored, after: RolloutState) -> bool:
         after = evolve(after, revision=max(after.revision, stored.revision + 1), entered_s=self.now_s)
-        done = self._swap(kept, stored.revision, after, "start", "", "another version, or other candidates")
+        reason = "another version, or other candidates"
+        done = swap(self.store, stored.revision, after, "start", now_s=self.now_s, reason=reason)
         if done:
             self._enter(kept, after)
         return done
@@ -167,36 +167,25 @@ class Keeper:
             StoreError: The store did not answer, and the change is no stop: that holds here all the same.
         """
         kept = self.rollouts[key]
-        for _ in range(_MOST_TRIES):
-            try:
-                stored = self.store.load(key)
-            except StoreError as error:
-                self._stop_alone(kept, change, actor, reason, error)
-                return
-            before = kept.state if stored is None else numbered(from_document(stored.document), kept.state.plan)
-            if revision is not None and revision != before.revision:
-                raise ConflictError(
-                    f"{key!r} is at revision {before.revision}, not {revision}. "
-                    "Somebody else changed it since you looked. Look at status() again, then decide anew."
-                )
-            after = change(before)
-            if after is before:
-                self._enter(kept, before)
-                return
-            if after.number != before.number:
-                after = evolve(after, entered_s=self.now_s)
-            try:
-                done = self._swap(kept, None if stored is None else stored.revision, after, action, actor, reason, evidence)
-            except StoreError as error:
-                self._stop_alone(kept, change, actor, reason, error)
-                return
-            if done:
-                self._enter(kept, after)
-                self._tell(kept, action, before, after, actor, reason, evidence)
-                return
-        raise ConflictError(
-            f"{key!r} is being changed by others all the time. A change is made on what you looked at. Try again."
-        )
+        try:
+            before, after = change_stored(
+                self.store,
+                key,
+                action,
+                change,
+                now_s=self.now_s,
+                actor=actor,
+                reason=reason,
+                revision=revision,
+                evidence=evidence,
+                plan=kept.state.plan,
+            )
+        except StoreError as error:
+            self._stop_alone(kept, change, actor, reason, error)
+            return
+        self._enter(kept, after)
+        if after is not before:
+            self._tell(kept, action, before, after, actor, reason, evidence)
 
     def _stop_alone(self, kept: Kept, change: Change, actor: str, reason: str, error: StoreError) -> None:
         """Without the store, only a stop can be trusted to be right wherever the others stand."""
@@ -209,29 +198,6 @@ class Keeper:
             kept.unsaid = after, actor, reason
             self._enter(kept, after)
             self._tell(kept, "abort", before, after, actor, reason)
-
-    def _swap(
-        self,
-        kept: Kept,
-        expected: int | None,
-        after: RolloutState,
-        action: str,
-        actor: str,
-        reason: str,
-        evidence: Mapping[str, Any] | None = None,
-    ) -> bool:
-        record = {
-            "time_s": self.now_s,
-            "action": action,
-            "status": after.status,
-            "revision": after.revision,
-            "phase": after.phase.name,
-            "shares": after.phase.all_shares,
-            "actor": actor,
-            "reason": reason,
-            "verdict": evidence,
-        }
-        return self.store.swap(kept.key, expected, as_document(after), record)
 
     def _enter(self, kept: Kept, state: RolloutState) -> None:
         before = kept.state

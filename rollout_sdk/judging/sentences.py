@@ -41,12 +41,12 @@ def _harm(criterion: Guardrail | Gate, numbers: Mapping[str, Any]) -> str:
 
 
 def _safe(criterion: Guardrail | Gate, numbers: Mapping[str, Any], weight: Weight) -> str:
+    if weight.is_rare_enough:
+        name = "floor" if criterion.metric == ERROR_RATE else "margin"
+        prefix, what = ("floor_", "saw an error") if name == "floor" else ("", "had a slow call")
+        events, units = numbers[f"{prefix}events"], numbers[f"{prefix}units"]
+        return f"{events:,} of {units:,} units of the candidate {what}: surely fewer than {_share(numbers[name])}."
     if criterion.metric == ERROR_RATE:
-        if weight.bound is not None and weight.bound < numbers["floor"]:
-            return (
-                f"{numbers['floor_events']:,} of {numbers['floor_units']:,} units of the candidate saw an error: "
-                f"surely fewer than {_share(numbers['floor'])}."
-            )
         return f"the candidate surely makes fewer than {1 + numbers['margin']:g} times the control's errors."
     if isinstance(criterion, Gate):
         by = f" by at least {criterion.min_effect:g}" if criterion.min_effect > 0 else ""

@@ -32,7 +32,10 @@ SRM_NEEDED = math.log(1000)
 
 @frozen
 class Weight:
-    """What numbers come to: evidence on both sides, and an interval for the difference; None where nothing can be told."""
+    """What numbers come to: evidence on both sides, and an interval for the difference; None where nothing can be told.
+
+    `bound` is what the share of the candidate's units with an event is surely below, and `bound_needed` what is low enough.
+    """
 
     harm_log_e: float | None = None
     harm_needed: float | None = None
@@ -41,6 +44,7 @@ class Weight:
     low: float | None = None
     high: float | None = None
     bound: float | None = None
+    bound_needed: float | None = None
 
     @property
     def is_harm(self) -> bool:
@@ -50,7 +54,14 @@ class Weight:
     @property
     def is_safe(self) -> bool:
         """Whether the candidate is surely good enough."""
-        return self.safe_log_e is not None and self.safe_needed is not None and self.safe_log_e >= self.safe_needed
+        return self.is_rare_enough or (
+            self.safe_log_e is not None and self.safe_needed is not None and self.safe_log_e >= self.safe_needed
+        )
+
+    @property
+    def is_rare_enough(self) -> bool:
+        """Whether so few of the candidate's units had an event that the control need not be known."""
+        return self.bound is not None and self.bound_needed is not None and self.bound < self.bound_needed
 
 
 def weigh_rare(numbers: Mapping[str, Any]) -> Weight:
@@ -70,14 +81,13 @@ def weigh_rare(numbers: Mapping[str, Any]) -> Weight:
     if numbers["floor_units"]:
         # One end of an interval at alpha is a bound at half of it.
         bound = bernoulli_interval(numbers["floor_events"], numbers["floor_units"], alpha=alpha / numbers["candidates"])[1]
-        if bound < numbers["floor"]:
-            safe = max(safe, needed)
     return Weight(
         harm_log_e=rare_event_log_e(strata, margin=numbers["harm"]),
         harm_needed=math.log(numbers["tests"] / alpha),
         safe_log_e=safe,
         safe_needed=needed,
         bound=bound,
+        bound_needed=numbers["floor"],
     )
 
 
@@ -110,8 +120,6 @@ def weigh_difference(numbers: Mapping[str, Any]) -> Weight:
     if exact and numbers["units"]:
         # Of a share below the margin, the difference to any control is below it, too.
         bound = bernoulli_interval(numbers["events"], numbers["units"], alpha=alpha / numbers["candidates"])[1]
-        if bound < numbers["margin"]:
-            safe = max(safe or 0.0, needed)
     is_known = low is not None and high is not None and math.isfinite(low) and math.isfinite(high)
     return Weight(
         harm_log_e=harm,
@@ -121,6 +129,7 @@ def weigh_difference(numbers: Mapping[str, Any]) -> Weight:
         low=low if is_known else None,
         high=high if is_known else None,
         bound=bound,
+        bound_needed=numbers["margin"] if exact else None,
     )
 
 

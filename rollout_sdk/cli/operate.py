@@ -1,0 +1,198 @@
+"""Operating rollouts in a store: every process that serves them follows within a second or two."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from rollout_sdk.assignment import percent
+from rollout_sdk.cli.saying import fault, say
+from rollout_sdk.control.changing import Change, change_stored
+from rollout_sdk.control.document import from_document
+from rollout_sdk.control.state import RolloutState
+from rollout_sdk.control.stores import StateStore, open_store
+from rollout_sdk.exceptions import RolloutError, StateError
+from rollout_sdk.judging import Verdict
+from rollout_sdk.plan import as_duration
+
+__all__ = ["COMMANDS"]
+
+_in_store = click.option(
+    "--store",
+    "address",
+    envvar="ROLLOUT_STORE",
+    required=True,
+    show_envvar=True,
+    help="Address of the store: sqlite:///rollouts.db.",
+)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@contextmanager
+def _opened(address: str) -> Iterator[StateStore]:
+    try:
+        store = open_store(address)
+        try:
+            yield store
+        finally:
+            store.close()
+    except RolloutError as error:
+        raise fault(error) from None
+
+
+def _state(store: StateStore, name: str) -> RolloutState:
+    stored = store.load(name)
+    if stored is None:
+        raise StateError(f"The store knows no rollout {name!r}. It knows: {', '.join(store.keys()) or 'none'}.")
+    return from_document(stored.document)
+
+
+def _verdict(store: StateStore, name: str) -> Verdict | None:
+    text = store.noted(name, "verdict")
+    return None if text is None else Verdict.from_dict(json.loads(text))
+
+
+def _as_table(state: RolloutState, verdict: Verdict | None) -> dict[str, Any]:
+    return {
+        "rollout": state.key,
+        "status": state.status,
+        "version": state.version,
+        "revision": state.revision,
+        "phase": state.phase.name,
+        "shares": state.phase.all_shares,
+        "entered_s": state.entered_s,
+        "plan": [phase.name for phase in state.plan],
+        "dropped": list(state.dropped),
+        "verdict": None if verdict is None else verdict.as_dict(),
+    }
+
+
+def _as_text(state: RolloutState, verdict: Verdict | None) -> str:
+    shares = "  ".join(f"{name} {percent(share)}" for name, share in state.phase.all_shares.items())
+    since = as_duration(max(0.0, time.time() - state.entered_s))
+    lines = [
+        f"{state.key}: {state.status}, phase {state.phase.name} for {since}, revision {state.revision}"
+        + (f", version {state.version}" if state.version else ""),
+        f"  {shares}",
+        "  plan: "
+        + " ".join(f"[{phase.name}]" if number == state.step else phase.name for number, phase in enumerate(state.plan)),
+    ]
+    if verdict is not None:
+        lines.append(f"  {_moment(verdict.time_s)}")
+        lines.extend(f"  {line}" for line in str(verdict).splitlines())
+    return "\n".join(lines)
+
+
+def _moment(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+@click.command()
+@click.argument("name", required=False)
+@_in_store
+@_as_json
+def status(name: str | None, address: str, as_json: bool) -> None:
+    """Say how rollout NAME stands, with its last verdict; all of the store's without a name."""
+    with _opened(address) as store:
+        found = [(_state(store, key), _verdict(store, key)) for key in ([name] if name else store.keys())]
+    if as_json:
+        tables = [_as_table(*each) for each in found]
+        say(json.dumps(tables[0] if name else tables, indent=2))
+    else:
+        say("\n\n".join(_as_text(*each) for each in found) or "The store has no rollout.")
+
+
+@click.command()
+@click.argument("name")
+@_in_store
+@_as_json
+def history(name: str, address: str, as_json: bool) -> None:
+    """List every change of rollout NAME: when, what, who, why."""
+    with _opened(address) as store:
+        _state(store, name)
+        records = store.history(name)
+    if as_json:
+        say(json.dumps(records, indent=2))
+        return
+    for record in records:
+        by = f"  by {record['actor']}" if record["actor"] else ""
+        why = f": {record['reason']}" if record["reason"] else ""
+        say(
+            f"{_moment(record['time_s'])}  {record['revision']:>4}  {record['action']:<12}  {record['status']:<11}  {record['phase']}{by}{why}"
+        )
+
+
+def _changing(
+    action: str, change: Callable[[Mapping[str, Any]], Change], help_: str, *options: Any, urgent: bool = False
+) -> click.Command:
+    """A command that changes a rollout; an urgent one asks for no reason."""
+
+    def run(name: str, address: str, actor: str, reason: str, revision: int | None, as_json: bool, **said: Any) -> None:
+        with _opened(address) as store:
+            before, after = change_stored(
+                store,
+                name,
+                action,
+                change(said),
+                now_s=time.time(),
+                actor=actor,
+                reason=reason,
+                revision=revision,
+            )
+        if as_json:
+            say(json.dumps(_as_table(after, None), indent=2))
+        elif after is before:
+            say(f"{name}: nothing to change, it is {after.status} in phase {after.phase.name}.")
+        else:
+            say(f"{name}: {before.status} {before.phase.name} -> {after.status} {after.phase.name}, revision {after.revision}")
+
+    run.__doc__ = help_
+    command = click.argument("name")(run)
+    for decorate in (
+        *options,
+        _in_store,
+        click.option("--actor", default=getpass.getuser, show_default="you", help="Who does it, for the history."),
+        click.option("--reason", required=not urgent, default="" if urgent else None, help="Why, for the history."),
+        click.option("--revision", type=int, help="The revision you looked at: refused when somebody was faster."),
+        _as_json,
+    ):
+        command = decorate(command)
+    return click.command(action.replace("_", "-").replace("skip-step", "skip"))(command)
+
+
+_candidate = click.option("--candidate", help="Which candidate, where there are several.")
+
+COMMANDS = (
+    status,
+    history,
+    _changing(
+        "promote",
+        lambda said: lambda state: state.promote(said["candidate"]),
+        "Go to the next step of rollout NAME.",
+        _candidate,
+    ),
+    _changing(
+        "promote_full",
+        lambda said: lambda state: state.promote_full(said["candidate"]),
+        "Give everybody the candidate now.",
+        _candidate,
+    ),
+    _changing("pause", lambda _: RolloutState.pause, "Stay in the step: only a rollback goes on.", urgent=True),
+    _changing("resume", lambda _: RolloutState.resume, "Go on after a pause."),
+    _changing("abort", lambda _: RolloutState.abort, "Give everybody the control, for good.", urgent=True),
+    _changing(
+        "set_share",
+        lambda said: lambda state: state.set_share(said["share"], said["candidate"]),
+        "Give a candidate another SHARE, outside the plan.",
+        click.argument("share"),
+        _candidate,
+    ),
+    _changing("skip_step", lambda _: RolloutState.skip_step, "Leave the next step out."),
+)

@@ -1,0 +1,107 @@
+"""Changing a stored state: read, change, compare and set, until nobody was faster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from attrs import evolve
+
+from rollout_sdk.assignment import Phase
+from rollout_sdk.control.document import as_document, from_document, numbered
+from rollout_sdk.control.state import RolloutState
+from rollout_sdk.control.stores import StateStore
+from rollout_sdk.exceptions import ConflictError, StateError
+
+__all__ = ["Change", "change_stored", "swap"]
+
+Change: TypeAlias = Callable[[RolloutState], RolloutState]
+"""A transition: one of `RolloutState`'s methods."""
+
+_MOST_TRIES = 20
+
+
+def change_stored(
+    store: StateStore,
+    key: str,
+    action: str,
+    change: Change,
+    *,
+    now_s: float,
+    actor: str,
+    reason: str,
+    revision: int | None = None,
+    evidence: Mapping[str, Any] | None = None,
+    plan: tuple[Phase, ...] | None = None,
+) -> tuple[RolloutState, RolloutState]:
+    """Change where a rollout stands, for every process that reads the store.
+
+    Args:
+        store: The store.
+        key: Key of the rollout.
+        action: What is done, for the history.
+        change: The transition.
+        now_s: The time, in seconds since 1970.
+        actor: Who does it.
+        reason: Why.
+        revision: The revision that was looked at; refused when somebody was faster.
+        evidence: The verdict that it is made on.
+        plan: The planned phases, where they are known better than in the store.
+
+    Returns:
+        The state before and after; the same when there was nothing to change.
+
+    Raises:
+        StateError: The change is not possible, or the store knows no such rollout.
+        ConflictError: `revision` is not the current one.
+        StoreError: The store did not answer.
+    """
+    for _ in range(_MOST_TRIES):
+        stored = store.load(key)
+        if stored is None:
+            raise StateError(
+                f"The store knows no rollout {key!r}. A rollout is stored when a process decorates its function with this "
+                f"store. It knows: {', '.join(store.keys()) or 'none'}."
+            )
+        before = from_document(stored.document)
+        before = before if plan is None else numbered(before, plan)
+        if revision is not None and revision != before.revision:
+            raise ConflictError(
+                f"{key!r} is at revision {before.revision}, not {revision}. "
+                "Somebody else changed it since you looked. Look at status() again, then decide anew."
+            )
+        after = change(before)
+        if after is before:
+            return before, before
+        if after.number != before.number:
+            after = evolve(after, entered_s=now_s)
+        if swap(store, stored.revision, after, action, now_s=now_s, actor=actor, reason=reason, evidence=evidence):
+            return before, after
+    raise ConflictError(f"{key!r} is being changed by others all the time. A change is made on what you looked at. Try again.")
+
+
+def swap(
+    store: StateStore,
+    expected: int | None,
+    after: RolloutState,
+    action: str,
+    *,
+    now_s: float,
+    actor: str = "",
+    reason: str = "",
+    evidence: Mapping[str, Any] | None = None,
+) -> bool:
+    """Put a state into the store in place of the expected revision, and the change into its history; False when it is another."""
+    record = {
+        "time_s": now_s,
+        "action": action,
+        "status": after.status,
+        "revision": after.revision,
+        "phase": after.phase.name,
+        "shares": after.phase.all_shares,
+        "version": after.version,
+        "actor": actor,
+        "reason": reason,
+        "verdict": evidence,
+    }
+    return store.swap(after.key, expected, as_document(after), record)
