@@ -195,7 +195,7 @@ class Keeper:
             raise error
         self._failed(_STORE, error)
         if after is not before:
-            kept.unsaid = after, actor, reason
+            kept.unsaid = actor, reason
             self._enter(kept, after)
             self._tell(kept, "abort", before, after, actor, reason)
 
@@ -262,9 +262,12 @@ class Keeper:
         if not self._is_shared:
             return
         if kept.unsaid is not None:
-            _, actor, reason = kept.unsaid
+            actor, reason = kept.unsaid
+            _, after = change_stored(
+                self.store, kept.key, "abort", RolloutState.abort, now_s=self.now_s, actor=actor, reason=reason
+            )
             kept.unsaid = None
-            self.change(kept.key, "abort", RolloutState.abort, actor=actor, reason=reason)
+            self._enter(kept, after)
             return
         if kept.standing.lost:
             self._settle(kept)

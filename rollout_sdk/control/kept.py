@@ -31,7 +31,7 @@ class Kept:
         criteria: What it is judged by; None when nobody judges it.
         evidence: What was seen of it in this process; None when nobody judges it.
         verdict: The last verdict, of this process or another's.
-        unsaid: A stop that the store has not taken yet.
+        unsaid: Actor and reason of a stop that the store has not taken yet.
         adding: Held while evidence is added or read; no call takes it.
     """
 
@@ -41,7 +41,7 @@ class Kept:
     criteria: Criteria | None = None
     evidence: Evidence | None = None
     verdict: Verdict | None = None
-    unsaid: tuple[RolloutState, str, str] | None = None
+    unsaid: tuple[str, str] | None = None
     adding: threading.Lock = field(factory=threading.Lock)
     _epoch: int = 0
     _cursor: int = 0

@@ -260,10 +260,10 @@ class _Bench:
         units = min(sum(each.units.get(arm, nobody).estimate for each in phases) for arm in arms)
         if is_latency:
             seen = [sum(each.events.get((criterion.label, arm), nobody).estimate for each in phases) for arm in arms]
-            # Of few slow calls, the control's may be none: what matters is how well the rarer arm is known.
-            events, enough = min(seen), seen[1]
+            # The control's slow calls may be few or none: for harm, what matters is how well the candidate's are known.
+            events, for_harm = min(seen), seen[1]
         else:
-            events = enough = min(int(self._totals(mature, arm)[1]) for arm in arms)
+            events, for_harm = (int(min(self._totals(each, arm)[1] for arm in arms)) for each in (mature, sums))
         weight, old = (math.fsum(self._totals(each, arm)[1] for arm in arms) for each in (sums, mature))
         exact = dict(zip(("events", "units"), self._units(criterion.label, candidate), strict=True)) if is_latency else {}
         return {
@@ -278,7 +278,7 @@ class _Bench:
             "mde": criterion.mde,
             "seen_units": units,
             "seen_events": events,
-            "enough_harm": units >= MIN_UNITS and enough >= MIN_EVENTS,
+            "enough_harm": units >= MIN_UNITS and for_harm >= MIN_EVENTS,
             "enough_safe": units >= MIN_UNITS and events >= MIN_EVENTS,
             **exact,
         }

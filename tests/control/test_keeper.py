@@ -1,0 +1,412 @@
+"""The keeper: every process stands where the store says, one makes each transition, and a dead store makes nothing worse."""
+
+import threading
+import time
+
+import pytest
+
+from rollout_sdk import Canary, ConflictError, Freeze, Gate, Guardrail, Runtime, StateError, Step, StoreError, rollout
+from rollout_sdk.control.document import as_document, from_document
+from rollout_sdk.control.stores import MemoryStore
+
+START_NS = 1_800_000_000 * 10**9
+LOOSE = [Guardrail("error_rate", floor=0.2)]
+STEPS = [Step("20%", min_units=20, min_time="1m"), Step("50%", min_units=20, min_time="1m")]
+
+
+class Clock:
+    def __init__(self):
+        self.now_ns = START_NS
+
+    def __call__(self):
+        return self.now_ns
+
+    def pass_by(self, seconds):
+        self.now_ns += int(seconds * 1e9)
+
+
+class SharedStore:
+    """A store of several processes, which can be dead."""
+
+    def __init__(self, store):
+        self.store, self.dead, self.calls = store, False, 0
+
+    def __getattr__(self, name):
+        method = getattr(self.store, name)
+
+        def call(*args, **kwargs):
+            self.calls += 1
+            if self.dead:
+                raise StoreError("The store is dead.")
+            return method(*args, **kwargs)
+
+        return call
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def processes(clock):
+    """Makes what stands for several processes: runtimes of one store."""
+    store, made = MemoryStore(), []
+
+    def make():
+        runtime = Runtime(store=SharedStore(store), time_ns=clock)
+        # The test looks and judges by hand.
+        runtime.keeper.start = lambda: None
+        made.append(runtime)
+        return runtime
+
+    make.store = store
+    yield make
+    for runtime in made:
+        runtime.close(0.5)
+
+
+def new(user):
+    return "new"
+
+
+def broken(user):
+    raise ValueError
+
+
+def decorate(runtime, candidate=new, strategy=None, **options):
+    strategy = Canary(STEPS, guardrails=LOOSE) if strategy is None else strategy
+    options = {"unit": "user", "key": "model", "runtime": runtime, "effects": "read", **options}
+    return rollout(candidate=candidate, strategy=strategy, **options)(lambda user: "old")
+
+
+def serve(model, users=600):
+    for user in range(users):
+        model(f"user-{user}")
+
+
+def look(runtime):
+    runtime.keeper.look(runtime.keeper.rollouts["model"])
+
+
+def state_of(model):
+    status = model.rollout.status()
+    return status.status, status.phase
+
+
+# By itself --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_good_candidate_goes_through_its_steps_to_everybody(clock):
+    model = decorate(Runtime(time_ns=clock))
+    seen = []
+    for _ in range(3):
+        serve(model)
+        clock.pass_by(61)
+        seen.append((model.rollout.judge().outcome, *state_of(model)))
+    assert [("PASS", "running", "1:50%"), ("PASS", "promoted", "2:100%")] == seen[:2]
+    assert seen[1][1:] == seen[2][1:]
+
+
+def test_a_broken_candidate_is_rolled_back_and_stays_so(clock):
+    model = decorate(Runtime(time_ns=clock), broken, breaker=None)
+    serve(model, 100)
+    assert "FAIL" == model.rollout.judge().outcome
+    assert ("rolled_back", "1:aborted") == state_of(model)
+    assert {"old"} == {model(f"user-{user}") for user in range(200)}
+    with pytest.raises(StateError, match="A rollback is final"):
+        model.rollout.promote()
+
+
+def test_a_transition_is_told_with_the_verdict_it_was_made_on(clock, watch):
+    runtime = watch(time_ns=clock)
+    model = decorate(runtime, broken)
+    serve(model, 100)
+    verdict = model.rollout.judge()
+    (event,) = [event for event in runtime.events() if type(event).__name__ == "TransitionedEvent"]
+    assert ("roll_back", "judge", verdict.as_dict()) == (event.action, event.actor, event.evidence)
+
+
+def test_a_paused_rollout_does_not_go_on_and_still_rolls_back(clock):
+    runtime = Runtime(time_ns=clock)
+    good, bad = decorate(runtime), decorate(runtime, broken, key="bad")
+    for model in (good, bad):
+        model.rollout.pause()
+        serve(model)
+    clock.pass_by(61)
+    assert ("PASS", "FAIL") == (good.rollout.judge().outcome, bad.rollout.judge().outcome)
+    assert ("paused", "rolled_back") == (state_of(good)[0], state_of(bad)[0])
+
+
+def test_a_step_whose_time_is_over_without_a_verdict_is_paused_for_a_person(clock):
+    steps = [Step("20%", min_units=20, min_time="1m", max_time="1h"), "50%"]
+    model = decorate(Runtime(time_ns=clock), strategy=Canary(steps, guardrails=LOOSE, gates=[Gate("click")]))
+    serve(model)
+    clock.pass_by(1800)
+    model.rollout.judge()
+    assert ("running", "0:20%") == state_of(model)
+    clock.pass_by(1801)
+    model.rollout.judge()
+    assert ("paused", "0:20%") == state_of(model)
+
+
+def test_in_a_freeze_window_nothing_goes_forward_and_everything_may_go_back(clock):
+    freeze = [Freeze("2000-01-01", "2100-01-01")]
+    runtime = Runtime(time_ns=clock)
+    good = decorate(runtime, strategy=Canary(STEPS, guardrails=LOOSE, freeze=freeze))
+    bad = decorate(runtime, broken, key="bad", strategy=Canary(STEPS, guardrails=LOOSE, freeze=freeze))
+    serve(good)
+    serve(bad)
+    clock.pass_by(61)
+    good.rollout.judge()
+    bad.rollout.judge()
+    assert (("running", "0:20%"), "rolled_back") == (state_of(good), state_of(bad)[0])
+    assert "held by the freeze window 2000-01-01 to 2100-01-01" in good.rollout.status().verdict.reason
+
+
+def test_an_approval_holds_a_step_until_it_says_yes_and_never_holds_a_rollback(clock):
+    answers = [False, ValueError("the approver is away"), "yes", True]
+
+    def approve(verdict):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    runtime = Runtime(time_ns=clock)
+    model = decorate(runtime, strategy=Canary(STEPS, guardrails=LOOSE, approve=approve))
+    serve(model)
+    clock.pass_by(61)
+    seen = []
+    for _ in range(4):
+        model.rollout.judge()
+        seen.append(state_of(model)[1])
+    assert ["0:20%", "0:20%", "0:20%", "1:50%"] == seen
+    assert {("approve", "ValueError"): 1} == runtime.faults
+    bad = decorate(runtime, broken, key="bad", strategy=Canary(STEPS, guardrails=LOOSE, approve=lambda verdict: False))
+    serve(bad)
+    bad.rollout.judge()
+    assert "rolled_back" == state_of(bad)[0]
+
+
+def test_while_shadowing_nobody_is_served_and_a_failing_shadow_rolls_back(clock):
+    steps = [Step("0%", shadow="50%", min_units=20, min_time="1m"), *STEPS]
+    runtime = Runtime(time_ns=clock)
+    good = decorate(runtime, strategy=Canary(steps, guardrails=LOOSE))
+    bad = decorate(runtime, broken, key="bad", strategy=Canary(steps, guardrails=LOOSE))
+    for user in range(400):
+        assert ("old", "old") == (good(f"user-{user}"), bad(f"user-{user}"))
+        if user % 20 == 0:
+            runtime.flush(10)
+    runtime.flush(10)
+    clock.pass_by(61)
+    assert "shadowing" == state_of(good)[0]
+    good.rollout.judge()
+    bad.rollout.judge()
+    assert ("running", "1:20%") == state_of(good)
+    assert "rolled_back" == state_of(bad)[0]
+
+
+def test_outcomes_are_credited_to_the_step_they_were_decided_in_even_later(clock):
+    model = decorate(Runtime(time_ns=clock), strategy=Canary(STEPS, guardrails=[], gates=[Gate("click", per="outcome")]))
+    ids = [model.rollout.route(f"user-{user}").decision.id for user in range(200)]
+    model.rollout.promote()
+    serve(model, 10)
+    for each in ids:
+        model.rollout.record("click", 1.0, decision_id=each)
+    verdict = model.rollout.judge()
+    (gate,) = [finding for finding in verdict.findings if finding.name == "click"]
+    assert 200 == gate.numbers["control_count"] + gate.numbers["value_count"]
+    evidence = model.rollout._runtime.keeper.rollouts["model"].evidence
+    assert {"0:20%"} == {phase for phase, seen in evidence.phases.items() if "click" in seen.sums}
+
+
+def test_a_call_that_is_not_analysed_is_no_evidence_and_neither_are_its_outcomes(clock):
+    strategy = Canary(STEPS, guardrails=LOOSE, gates=[Gate("click", per="outcome")])
+    model = decorate(Runtime(time_ns=clock), broken, strategy=strategy, override={"staff": "candidate"})
+    for _ in range(200):
+        routed = model.rollout.route("staff")
+        model.rollout.record("click", 1.0, decision_id=routed.decision.id)
+    verdict = model.rollout.judge()
+    assert ({}, {}, ()) == (dict(verdict.units), dict(verdict.outcomes), verdict.failed)
+
+
+# Several processes ------------------------------------------------------------------------------------------------------
+
+
+def test_processes_judge_together_what_each_has_seen(processes, clock):
+    one, two = processes(), processes()
+    first, second = decorate(one), decorate(two)
+    for user in range(600):
+        (first if user % 2 else second)(f"user-{user}")
+    two.flush()
+    two.keeper.rollouts["model"].publish(two.keeper.store, two.keeper.writer, clock() / 1e9)
+    clock.pass_by(61)
+    verdict = first.rollout.judge()
+    assert ("PASS", 600) == (verdict.outcome, sum(verdict.units.values()))
+    assert ("running", "0:20%") == state_of(second)
+    look(two)
+    assert ("running", "1:50%") == state_of(second)
+
+
+def test_publishing_again_and_judging_again_counts_nobody_twice(processes, clock):
+    one, two = processes(), processes()
+    first, second = decorate(one), decorate(two)
+    serve(first, 300)
+    serve(second, 300)
+    units = [sum(model.rollout.judge().units.values()) for model in (first, second, first, second)]
+    assert [300, 300, 300, 300] == units
+
+
+def test_of_many_that_come_to_one_verdict_one_makes_the_transition(processes, clock):
+    runtimes = [processes() for _ in range(4)]
+    models = [decorate(runtime) for runtime in runtimes]
+    for model in models:
+        serve(model)
+    for runtime in runtimes:
+        runtime.flush()
+        runtime.keeper.rollouts["model"].publish(runtime.keeper.store, runtime.keeper.writer, clock() / 1e9)
+    clock.pass_by(61)
+    threads = [threading.Thread(target=model.rollout.judge) for model in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ["start", "promote"] == [record["action"] for record in processes.store.history("model")]
+    assert {("running", "1:50%")} == {state_of(model) for model in models if look(model.rollout._runtime) is None}
+
+
+def test_an_operator_in_one_process_is_followed_by_all(processes):
+    one, two = processes(), processes()
+    first, second = decorate(one), decorate(two)
+    revision = second.rollout.status().revision
+    first.rollout.abort(actor="ann", reason="pager")
+    look(two)
+    assert ("aborted", "aborted") == (state_of(first)[0], state_of(second)[0])
+    with pytest.raises(ConflictError, match="Somebody else changed it"):
+        second.rollout.promote(revision=revision)
+
+
+def test_a_process_that_starts_later_stands_where_the_others_do(processes):
+    first = decorate(processes())
+    first.rollout.promote()
+    assert ("running", "1:50%") == state_of(decorate(processes()))
+    first.rollout.abort()
+    late = decorate(processes())
+    assert "aborted" == state_of(late)[0]
+    assert {"old"} == {late(f"user-{user}") for user in range(100)}
+
+
+def test_a_new_version_starts_anew_and_the_old_processes_serve_their_control(processes):
+    one, two = processes(), processes()
+    old = decorate(one, version="v1")
+    serve(old, 200)
+    old.rollout.abort()
+    new_one = decorate(two, version="v2")
+    serve(new_one, 200)
+    verdict = new_one.rollout.judge()
+    assert ("running", 200) == (state_of(new_one)[0], sum(verdict.units.values()))
+    look(one)
+    assert {"old"} == {old(f"user-{user}") for user in range(200)}
+    again = decorate(processes(), version="v1")
+    assert {"old"} == {again(f"user-{user}") for user in range(200)}
+    assert "v2" == from_document(processes.store.load("model").document).version
+
+
+def test_evidence_of_an_older_version_is_refused(processes, clock):
+    one, two = processes(), processes()
+    old = decorate(one, version="v1")
+    serve(old, 200)
+    one.flush()
+    decorate(two, version="v2")
+    kept = one.keeper.rollouts["model"]
+    assert not kept.publish(one.keeper.store, one.keeper.writer, clock() / 1e9)
+
+
+# A dead store -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_dead_store_keeps_the_phase_and_nobody_goes_on(processes, clock):
+    runtime = processes()
+    model = decorate(runtime)
+    serve(model)
+    clock.pass_by(61)
+    runtime.keeper.store.dead = True
+    with pytest.raises(StoreError):
+        model.rollout.judge()
+    with pytest.raises(StoreError):
+        model.rollout.promote()
+    assert ("running", "0:20%") == state_of(model)
+    assert {"old", "new"} == {model(f"user-{user}") for user in range(200)}
+    runtime.keeper.store.dead = False
+    assert "PASS" == model.rollout.judge().outcome
+    assert ("running", "1:50%") == state_of(model)
+
+
+def test_an_abort_holds_at_once_without_the_store_and_is_stored_when_it_is_back(processes):
+    one, two = processes(), processes()
+    first, second = decorate(one), decorate(two)
+    one.keeper.store.dead = True
+    first.rollout.abort(actor="ann", reason="pager")
+    assert {"old"} == {first(f"user-{user}") for user in range(100)}
+    with pytest.raises(StoreError):
+        look(one)
+    one.keeper.store.dead = False
+    look(one)
+    look(two)
+    assert ("aborted", "aborted") == (state_of(first)[0], state_of(second)[0])
+    assert ("abort", "ann", "pager") == tuple(
+        processes.store.history("model")[-1][name] for name in ("action", "actor", "reason")
+    )
+
+
+def test_a_process_that_starts_without_the_store_serves_the_control_until_it_knows(processes):
+    decorate(processes()).rollout.promote()
+    runtime = processes()
+    runtime.keeper.store.dead = True
+    model = decorate(runtime)
+    assert {"old"} == {model(f"user-{user}") for user in range(200)}
+    assert {("store", "StoreError"): 1} == runtime.faults
+    runtime.keeper.store.dead = False
+    look(runtime)
+    assert ("running", "1:50%") == state_of(model)
+    assert {"old", "new"} == {model(f"user-{user}") for user in range(200)}
+
+
+def test_no_call_ever_asks_the_store(processes):
+    runtime = processes()
+    model = decorate(runtime)
+    before = runtime.keeper.store.calls
+    serve(model, 500)
+    runtime.flush()
+    assert before == runtime.keeper.store.calls
+
+
+def test_the_background_follows_publishes_and_judges(clock):
+    store = MemoryStore()
+    runtimes = [Runtime(store=SharedStore(store), time_ns=clock) for _ in range(2)]
+    for runtime in runtimes:
+        runtime.keeper._judge_every_s = 0.2
+    models = [decorate(runtime) for runtime in runtimes]
+    for model in models:
+        serve(model)
+    clock.pass_by(61)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and {state_of(model) for model in models} != {("running", "1:50%")}:
+        time.sleep(0.05)
+    assert {("running", "1:50%")} == {state_of(model) for model in models}
+    for runtime in runtimes:
+        runtime.close(1.0)
+
+
+def test_a_document_says_the_whole_state():
+    model = decorate(Runtime(), version="v7")
+    state = model.rollout.promote() and model.rollout._rollout.state
+    assert state == from_document(as_document(state))
+
+
+@pytest.mark.parametrize("damage", [{"schema": 99}, {"status": "dancing"}, {"plan": None}, {"phase": {}}, {"step": "x"}])
+def test_a_document_that_cannot_be_read_is_refused(damage):
+    document = as_document(decorate(Runtime()).rollout._rollout.state)
+    with pytest.raises(StateError, match="cannot be read"):
+        from_document({**document, **damage})
