@@ -13,6 +13,7 @@ from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.judging import Verdict
 from rollout_sdk.records import TransitionAction
 from rollout_sdk.status import RolloutStatus
+from rollout_sdk.strategies.canary import planned_phases
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.rollout import Rollout
@@ -107,6 +108,10 @@ class Operated:
             with standing.changing:
                 standing.disable(disabled=disabled)
             wait_for_starts()
+        if wanted.criteria is not None:
+            state = standing.state
+            plan = planned_phases(wanted.criteria, state.phase.control, tuple(state.phase.shares))
+            self._runtime.keeper.replan(self.key, wanted.criteria, tuple(plan), actor=_CONTROL_FILE, reason=reason)
         status = standing.state.status
         if wanted.status == "aborted":
             self.abort(actor=_CONTROL_FILE, reason=reason)

@@ -53,7 +53,7 @@ Withheld = Literal["breaker_open", "aborted", "disabled"]
 """Why an assigned variant was not run: its circuit breaker was open, or the operator was faster than the call."""
 
 TransitionAction = Literal[
-    "start", "promote", "promote_full", "skip_step", "set_share", "pause", "resume", "roll_back", "abort"
+    "start", "promote", "promote_full", "skip_step", "set_share", "set_plan", "pause", "resume", "roll_back", "abort"
 ]
 
 

@@ -11,7 +11,7 @@ from rollout_sdk.assignment import Phase
 from rollout_sdk.control.state import RolloutState, Status
 from rollout_sdk.exceptions import StateError
 
-__all__ = ["as_document", "from_document", "numbered"]
+__all__ = ["as_document", "from_document", "numbered", "replanned"]
 
 SCHEMA = 1
 
@@ -87,3 +87,9 @@ def numbered(state: RolloutState, plan: tuple[Phase, ...]) -> RolloutState:
         if all(phase.shares.get(name, 0.0) <= share for name, share in state.phase.shares.items())
     ]
     return evolve(state, plan=plan, step=below[-1] if below else -1)
+
+
+def replanned(state: RolloutState, plan: tuple[Phase, ...]) -> RolloutState:
+    """The state after the plan was changed; the same state when it is that plan already."""
+    after = numbered(state, plan)
+    return after if after is state else evolve(after, revision=state.revision + 1)

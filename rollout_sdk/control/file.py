@@ -7,6 +7,9 @@
     status = "running"         # or "paused", or "aborted", which is final
     share = "5%"               # of the candidate; with several: share = { v2 = "5%", v3 = "1%" }
 
+    [rollouts."shop.rank".canary]   # another plan for a canary, as in `rollout_sdk.plan.table`
+    steps = ["1%", { share = "10%", min_time = "2h" }, "50%"]
+
 A file is taken as a whole or not at all: what cannot be read, is half written, names an unknown setting or gives shares that
 do not add up leaves everything as it was. Write it aside and rename it into place.
 """
@@ -24,6 +27,7 @@ from attrs import Factory, frozen
 
 from rollout_sdk.assignment import parse_share
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.plan import Criteria, as_criteria
 
 __all__ = ["ControlFile", "Wanted", "WantedRollout"]
 
@@ -38,10 +42,12 @@ class WantedRollout:
     Attributes:
         status: "running", "paused" or "aborted".
         shares: Share of each named candidate; of the only one under None.
+        criteria: Another plan for a canary.
     """
 
     status: Literal["running", "paused", "aborted"] | None = None
     shares: Mapping[str | None, float] = Factory(dict)
+    criteria: Criteria | None = None
 
 
 @frozen
@@ -134,7 +140,7 @@ class ControlFile:
         return Wanted(version, disabled, {key: self._rollout(key, each) for key, each in rollouts.items()})
 
     def _rollout(self, key: str, table: Mapping[str, Any]) -> WantedRollout:
-        self._known(table, "status", "share")
+        self._known(table, "status", "share", "canary")
         status, share = table.get("status"), table.get("share", {})
         if status is not None and status not in _STATUS:
             raise self._refused(f"gives {key!r:.80} the status {status!r:.40}, which is none of {', '.join(_STATUS)}")
@@ -147,7 +153,14 @@ class ControlFile:
             raise self._refused(f"has a share that is none. {error}") from error
         if sum(shares.values()) > 1:
             raise self._refused(f"gives the candidates of {key!r:.80} more than 100 %")
-        return WantedRollout(status, shares)
+        plan = table.get("canary")
+        if plan is not None and not isinstance(plan, dict):
+            raise self._refused(f"has a canary of {key!r:.80} that is no table")
+        try:
+            criteria = None if plan is None else as_criteria(plan, f"the canary of {key!r:.80}")
+        except ConfigurationError as error:
+            raise self._refused(f"has a plan that cannot work. {error}") from error
+        return WantedRollout(status, shares, criteria)
 
     def _known(self, table: Mapping[str, Any], *known: str) -> None:
         unknown = [name for name in table if name not in known]

@@ -18,14 +18,16 @@ from typing import Any, Literal
 
 from attrs import evolve
 
+from rollout_sdk.assignment import Phase
 from rollout_sdk.control.changing import Change, change_stored, swap
-from rollout_sdk.control.document import from_document, numbered
+from rollout_sdk.control.document import from_document, numbered, replanned
 from rollout_sdk.control.kept import Kept
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.stores import MemoryStore, StateStore, Stored
 from rollout_sdk.exceptions import ConflictError, StateError, StoreError
 from rollout_sdk.forking import renew_after_fork
 from rollout_sdk.judging import Evidence, Verdict, judge
+from rollout_sdk.plan import Criteria
 from rollout_sdk.plugins import Failed
 from rollout_sdk.threads import Thread, native_sleep
 
@@ -178,7 +180,8 @@ class Keeper:
                 reason=reason,
                 revision=revision,
                 evidence=evidence,
-                plan=kept.state.plan,
+                # A process's own plan may be a later one; what changes the plan starts from the stored one.
+                plan=None if action == "set_plan" else kept.state.plan,
             )
         except StoreError as error:
             self._stop_alone(kept, change, actor, reason, error)
@@ -186,6 +189,21 @@ class Keeper:
         self._enter(kept, after)
         if after is not before:
             self._tell(kept, action, before, after, actor, reason, evidence)
+
+    def replan(self, key: str, criteria: Criteria, plan: tuple[Phase, ...], *, actor: str, reason: str) -> None:
+        """Have a canary follow another plan from where it stands; what is judged for the first time has no past.
+
+        Raises:
+            StateError: It is no canary.
+        """
+        kept = self.rollouts[key]
+        if kept.criteria is None:
+            raise StateError(
+                f"{key!r} has no plan to change: its strategy is {kept.strategy!r}. A plan belongs to a canary. Use Canary([...])."
+            )
+        if kept.criteria != criteria:
+            kept.judge_by(criteria)
+        self.change(key, "set_plan", lambda state: replanned(state, plan), actor=actor, reason=reason)
 
     def _stop_alone(self, kept: Kept, change: Change, actor: str, reason: str, error: StoreError) -> None:
         """Without the store, only a stop can be trusted to be right wherever the others stand."""

@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from rollout_sdk.control.state import RolloutState, Standing
 from rollout_sdk.control.stores import StateStore
@@ -58,6 +58,17 @@ class Kept:
             with self.adding:
                 self.evidence = Evidence(self.criteria.guardrails, self.criteria.gates)
         self._cursor, self._gathered, self.verdict = 0, {}, None
+
+    def judge_by(self, criteria: Criteria) -> None:
+        """Judge by other criteria from now on; approvals, which no file can give, stay."""
+        with self.adding:
+            self.criteria = evolve(criteria, approve=criteria.approve or (self.criteria and self.criteria.approve))
+            if not criteria.decides:
+                self.evidence = None
+            elif self.evidence is None:
+                self.evidence = Evidence(criteria.guardrails, criteria.gates)
+            else:
+                self.evidence.follow(criteria.guardrails, criteria.gates)
 
     def follow(self) -> None:
         """Leave the evidence of another version behind."""

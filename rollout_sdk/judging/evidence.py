@@ -149,10 +149,11 @@ class Evidence:
         self.phases: dict[str, PhaseEvidence] = {}
         self.outcomes: Counter[str] = Counter()
         self.changed: set[str] = set()
-        self._follow(guardrails, gates)
+        self.follow(guardrails, gates)
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
 
-    def _follow(self, guardrails: Iterable[Guardrail], gates: Iterable[Gate]) -> None:
+    def follow(self, guardrails: Iterable[Guardrail], gates: Iterable[Gate]) -> None:
+        """Keep sums for these criteria from now on."""
         criteria = list({each.label: each for each in (*guardrails, *gates)}.values())
         self._thresholds = [(each.label, each.threshold_s or 0.0) for each in criteria if each.metric == LATENCY]  # type: ignore[union-attr]
         self._counts_errors = any(each.metric == ERROR_RATE for each in criteria)

@@ -399,6 +399,50 @@ def test_the_background_follows_publishes_and_judges(clock):
         runtime.close(1.0)
 
 
+PLAN_FILE = """
+version = {version}
+[rollouts.model.canary]
+steps = [{steps}]
+[[rollouts.model.canary.guardrails]]
+metric = "error_rate"
+floor = {floor}
+"""
+
+
+def test_a_control_file_gives_a_canary_another_plan_while_it_runs(tmp_path, clock):
+    path = tmp_path / "control.toml"
+    path.write_text(PLAN_FILE.format(version=1, steps='"20%", "30%", "60%"', floor=0.3))
+    path.chmod(0o600)
+    runtimes = [Runtime(control=path, time_ns=clock, store=SharedStore(MemoryStore())) for _ in range(2)]
+    model = decorate(runtimes[0])
+    assert ["20%", "30%", "60%"] == [phase.name for phase in model.rollout._rollout.state.plan]
+    assert [0.3] == [each.floor for each in runtimes[0].keeper.rollouts["model"].criteria.guardrails]
+    model.rollout.promote()
+    assert ("running", "1:30%") == state_of(model)
+    path.write_text(PLAN_FILE.format(version=2, steps='"20%", "70%"', floor=0.3))
+    runtimes[0]._tick(), runtimes[0]._tick()
+    assert ("running", "1:30%") == state_of(model)
+    path.write_text(PLAN_FILE.format(version=3, steps='"20%", "80%"', floor=7))
+    runtimes[0]._tick(), runtimes[0]._tick()
+    assert {("control file", "ConfigurationError"): 1} == runtimes[0].faults
+    model.rollout.promote()
+    assert ("running", "2:70%") == state_of(model)
+    for runtime in runtimes:
+        runtime.close(1.0)
+
+
+def test_processes_that_read_the_same_plan_change_it_once(tmp_path, clock):
+    path, store = tmp_path / "control.toml", MemoryStore()
+    path.write_text(PLAN_FILE.format(version=1, steps='"10%", "90%"', floor=0.3))
+    path.chmod(0o600)
+    runtimes = [Runtime(control=path, time_ns=clock, store=SharedStore(store)) for _ in range(3)]
+    models = [decorate(runtime) for runtime in runtimes]
+    assert 3 == len(models)
+    assert ["start", "set_plan"] == [record["action"] for record in store.history("model")]
+    for runtime in runtimes:
+        runtime.close(1.0)
+
+
 def test_a_document_says_the_whole_state():
     model = decorate(Runtime(), version="v7")
     state = model.rollout.promote() and model.rollout._rollout.state
