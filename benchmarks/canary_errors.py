@@ -1,7 +1,7 @@
 """How often the canary is wrong when it looks fifty times, and how fast it sees a regression.
 
-Every experiment sends simulated calls through the judge itself: evidence, measurement, verdict. In the A/A worlds the candidate
-is the control, so that every rollback and every gate that passes is an error; both must stay at alpha or below. In the worlds at
+Every experiment sends simulated calls through the judge itself: evidence, measurement, verdict. In the A/A worlds, candidate and
+control are alike, so that every rollback and every gate that passes is an error; both must stay at alpha or below. In the worlds at
 the margin the candidate is exactly as bad as is not acceptable any more, so that every guardrail that passes is an error.
 
     python benchmarks/canary_errors.py [--experiments 400] [--looks 50] [--only ramp] [--power]
@@ -87,7 +87,7 @@ def look_by_look(world: World, seed: int, looks: int) -> Iterator[tuple[Evidence
     trouble = rng.lognormal(-(world.spread**2) / 2, world.spread, users)
     taste = rng.normal(0, world.spread, users)
     cumulative = np.cumsum(activity / activity.sum())
-    evidence = Evidence(CRITERIA.guardrails, CRITERIA.gates)
+    evidence = Evidence(CRITERIA.all)
     for number in range(looks):
         step = number * len(world.shares) // looks
         share, phase = world.shares[step], f"{step}:{world.shares[step]:.0%}"
@@ -136,7 +136,7 @@ def _add(
     phase.units[arm].merge(UnitSample(cells.tolist()))
     for label, value in values.items():
         weights = counts if label == "rating" else np.zeros(BUCKETS)
-        sums = evidence._sums(phase, label)  # noqa: SLF001 - the benchmark stands in for a million calls
+        sums = evidence._sums(phase, label)
         totals = np.bincount(buckets, weights=value.astype(float), minlength=BUCKETS)
         for number in np.flatnonzero((totals != 0) | (weights != 0)).tolist():
             sums.add(phase_name, arm, number, float(totals[number]), float(weights[number]), 0.0)
@@ -174,9 +174,9 @@ def errors(world: World, experiments: int, looks: int, first_seed: int = 0) -> d
                 if finding.outcome == "PASS" and finding.kind == "gate":
                     seen.add("gate passed")
                 # The floor of errors is no hypothesis about the difference.
-                if finding.outcome == "PASS" and finding.kind == "guardrail" and finding.safe_log_e is not None:
-                    if finding.safe_log_e >= (finding.safe_needed or math.inf):
-                        seen.add("guardrail passed")
+                proven = finding.safe_log_e is not None and finding.safe_log_e >= (finding.safe_needed or math.inf)
+                if finding.outcome == "PASS" and finding.kind == "guardrail" and proven:
+                    seen.add("guardrail passed")
         for name in seen:
             made[name] += 1
     return made

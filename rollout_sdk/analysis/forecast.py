@@ -14,7 +14,7 @@ from attrs import asdict, frozen
 
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.judging.weighing import MIN_EVENTS, MIN_UNITS, weigh_difference, weigh_rare
-from rollout_sdk.plan import ERROR_RATE, LATENCY, Criteria, Gate, Guardrail, Step
+from rollout_sdk.plan import ERROR_RATE, LATENCY, Criteria, Criterion, Gate, Guardrail, Step
 
 __all__ = ["Forecast", "StepForecast", "Traffic", "forecast"]
 
@@ -111,7 +111,7 @@ def _step(criteria: Criteria, traffic: Traffic, index: int) -> StepForecast:
         "min_units": step.min_units / (min(arms) * traffic.units_per_day) if min(arms) else None,
     }
     effects = {}
-    for each in (*criteria.guardrails, *criteria.gates):
+    for each in criteria.all:
         if each.dry_run or (isinstance(each, Gate) and (not share or (each.before == "promotion" and not is_last))):
             continue
         passes = _passes(each, criteria, traffic, arms)
@@ -147,9 +147,7 @@ def _common(criteria: Criteria) -> dict[str, Any]:
     }
 
 
-def _passes(
-    criterion: Guardrail | Gate, criteria: Criteria, traffic: Traffic, arms: tuple[float, float]
-) -> Callable[[float], bool]:
+def _passes(criterion: Criterion, criteria: Criteria, traffic: Traffic, arms: tuple[float, float]) -> Callable[[float], bool]:
     """Whether the criterion would pass after so many days of what is expected."""
     if criterion.metric == ERROR_RATE:
         return lambda days: weigh_rare(_errors_after(criteria, traffic, arms, days, 1.0)).is_safe
@@ -193,7 +191,7 @@ def _errors(criteria: Criteria, traffic: Traffic, arms: tuple[float, float], rat
 
 
 def _difference_after(
-    criterion: Guardrail | Gate,
+    criterion: Criterion,
     criteria: Criteria,
     traffic: Traffic,
     arms: tuple[float, float],

@@ -208,7 +208,7 @@ def replay(
     """
     journal = read_journal(folder)
     key = _only(journal) if rollout is None else rollout
-    course = _Course(key, criteria, Evidence(criteria.guardrails, criteria.gates))
+    course = _Course(key, criteria, Evidence(criteria.all))
     next_s, now_s = None, 0.0
     for record in _in_order(journal, key, progress):
         now_s = max(now_s, record["seen_s"])
@@ -232,7 +232,7 @@ def replay(
 
 
 def _only(journal: Journal) -> str:
-    keys = list(dict.fromkeys(record["rollout"] for record in journal if record["event"] == "rollout"))
+    keys: list[str] = list(dict.fromkeys(record["rollout"] for record in journal if record["event"] == "rollout"))
     if len(keys) == 1:
         return keys[0]
     raise ConfigurationError(

@@ -121,6 +121,10 @@ def _as_shares(shares: Mapping[str, Share]) -> Mapping[str, float]:
     return MappingProxyType({name: parse_share(share, f"share of {name!r}") for name, share in shares.items()})
 
 
+def _as_shadow(share: Share) -> float:
+    return parse_share(share, "shadow share of a phase")
+
+
 @frozen
 class Phase:
     """A period of constant shares. Evidence is never pooled across phases.
@@ -135,7 +139,7 @@ class Phase:
     name: str
     shares: Mapping[str, float] = field(converter=_as_shares)
     control: str = "control"
-    shadow: float = field(default=0.0, converter=lambda share: parse_share(share, "shadow share of a phase"))
+    shadow: float = field(default=0.0, converter=_as_shadow)
     split: Split = field(init=False, eq=False, repr=False)
     _exposure: dict[str, float] = field(init=False, eq=False, repr=False)
 

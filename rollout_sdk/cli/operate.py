@@ -124,9 +124,8 @@ def history(name: str, address: str, as_json: bool) -> None:
     for record in records:
         by = f"  by {record['actor']}" if record["actor"] else ""
         why = f": {record['reason']}" if record["reason"] else ""
-        say(
-            f"{_moment(record['time_s'])}  {record['revision']:>4}  {record['action']:<12}  {record['status']:<11}  {record['phase']}{by}{why}"
-        )
+        what = f"{record['revision']:>4}  {record['action']:<12}  {record['status']:<11}  {record['phase']}"
+        say(f"{_moment(record['time_s'])}  {what}{by}{why}")
 
 
 def _changing(

@@ -12,18 +12,23 @@ from rollout_sdk.exceptions import ConflictError, RolloutError, StoreError
 
 __all__ = ["Fault", "fault", "progress", "say"]
 
-CONFLICT, STORE = 3, 4
-
 
 class Fault(click.ClickException):
     """An error of ours, said without a stack trace. Exit code 1; click's own usage errors are 2."""
 
 
+class _Conflict(Fault):
+    exit_code = 3
+
+
+class _NoStore(Fault):
+    exit_code = 4
+
+
 def fault(error: RolloutError) -> Fault:
     """What the command ends with: 1 when it is refused, 3 when somebody was faster, 4 when the store did not answer."""
-    said = Fault(str(error))
-    said.exit_code = CONFLICT if isinstance(error, ConflictError) else STORE if isinstance(error, StoreError) else 1
-    return said
+    kind = _Conflict if isinstance(error, ConflictError) else _NoStore if isinstance(error, StoreError) else Fault
+    return kind(str(error))
 
 
 def say(text: str) -> None:

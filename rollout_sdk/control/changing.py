@@ -91,7 +91,7 @@ def swap(
     reason: str = "",
     evidence: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Put a state into the store in place of the expected revision, and the change into its history; False when it is another."""
+    """Put a state in place of the expected revision, and the change into the history; False when it is another's turn."""
     record = {
         "time_s": now_s,
         "action": action,

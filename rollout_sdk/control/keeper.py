@@ -14,11 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any
 
 from attrs import evolve
 
 from rollout_sdk.assignment import Phase
+from rollout_sdk.control.acting import next_step
 from rollout_sdk.control.changing import Change, change_stored, swap
 from rollout_sdk.control.document import from_document, numbered, replanned
 from rollout_sdk.control.kept import Kept
@@ -199,7 +200,8 @@ class Keeper:
         kept = self.rollouts[key]
         if kept.criteria is None:
             raise StateError(
-                f"{key!r} has no plan to change: its strategy is {kept.strategy!r}. A plan belongs to a canary. Use Canary([...])."
+                f"{key!r} has no plan to change: its strategy is {kept.strategy!r}. A plan belongs to a canary. "
+                "Use Canary([...])."
             )
         if kept.criteria != criteria:
             kept.judge_by(criteria)
@@ -351,45 +353,23 @@ class Keeper:
 
     def _act(self, kept: Kept, verdict: Verdict) -> None:
         """Do what the verdict says, if the rollout still stands where it was judged."""
-        action, change, reason = self._decided(kept, verdict)
-        if change is None:
+        assert kept.criteria is not None
+        step = next_step(kept.state, kept.criteria, verdict, self._approved)
+        if step.held is not None:
+            kept.verdict = evolve(verdict, reason=f"{verdict.reason} {step.held}.")
+        if step.change is None:
             return
         # Somebody was faster: they had this verdict, too, or knew better.
         with suppress(ConflictError):
             self.change(
-                kept.key, action, change, actor=JUDGE, reason=reason, revision=verdict.revision, evidence=verdict.as_dict()
+                kept.key,
+                step.action,
+                step.change,
+                actor=JUDGE,
+                reason=step.reason,
+                revision=verdict.revision,
+                evidence=verdict.as_dict(),
             )
-
-    def _decided(self, kept: Kept, verdict: Verdict) -> tuple[str, Change | None, str]:
-        state, criteria = kept.state, kept.criteria
-        assert criteria is not None
-        if verdict.outcome == "FAIL":
-            name = verdict.failed[0]
-            return "roll_back", lambda state: state.roll_back(name), verdict.reason
-        if state.status not in ("shadowing", "running"):
-            return "", None, ""
-        if verdict.outcome == "PASS":
-            return self._forward(kept, verdict)
-        step = criteria.step(state.step) if state.is_planned else None
-        if step is not None and step.max_time is not None and verdict.time_s - state.entered_s >= step.max_time:
-            return "pause", RolloutState.pause, f"no verdict within the step's time, so a person decides: {verdict.reason}"
-        return "", None, ""
-
-    def _forward(self, kept: Kept, verdict: Verdict) -> tuple[Literal["promote", ""], Change | None, str]:
-        """The next step, unless something holds it; what holds it does not hold a rollback."""
-        criteria, state = kept.criteria, kept.state
-        assert criteria is not None
-        held = None
-        if (freeze := criteria.frozen_by(verdict.time_s)) is not None:
-            held = f"held by the freeze window {freeze}"
-        elif state.is_last and len(verdict.passed) != 1:
-            held = f"{', '.join(verdict.passed)} have passed: which one everybody gets is a person's choice, promote(candidate)"
-        elif criteria.approve is not None and not self._approved(criteria.approve, verdict):
-            held = "held until it is approved"
-        if held is not None:
-            kept.verdict = evolve(verdict, reason=f"{verdict.reason} {held}.")
-            return "", None, ""
-        return "promote", lambda state: state.promote(), verdict.reason
 
     def _approved(self, approve: Callable[[Any], bool], verdict: Verdict) -> bool:
         try:

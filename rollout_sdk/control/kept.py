@@ -56,19 +56,19 @@ class Kept:
         """Begin counting anew: in another process, or for another version."""
         if self.criteria is not None and self.criteria.decides:
             with self.adding:
-                self.evidence = Evidence(self.criteria.guardrails, self.criteria.gates)
+                self.evidence = Evidence(self.criteria.all)
         self._cursor, self._gathered, self.verdict = 0, {}, None
 
     def judge_by(self, criteria: Criteria) -> None:
         """Judge by other criteria from now on; approvals, which no file can give, stay."""
         with self.adding:
-            self.criteria = evolve(criteria, approve=criteria.approve or (self.criteria and self.criteria.approve))
+            self.criteria = evolve(criteria, approve=None if self.criteria is None else self.criteria.approve)
             if not criteria.decides:
                 self.evidence = None
             elif self.evidence is None:
-                self.evidence = Evidence(criteria.guardrails, criteria.gates)
+                self.evidence = Evidence(criteria.all)
             else:
-                self.evidence.follow(criteria.guardrails, criteria.gates)
+                self.evidence.follow(criteria.all)
 
     def follow(self) -> None:
         """Leave the evidence of another version behind."""
@@ -112,7 +112,7 @@ class Kept:
                 self._gathered[writer, part] = Counter(table)
             elif part.startswith(_PHASE):
                 self._gathered[writer, part] = PhaseEvidence.from_dict(table)
-        whole = Evidence(self.criteria.guardrails, self.criteria.gates)
+        whole = Evidence(self.criteria.all)
         for (_, part), piece in self._gathered.items():
             if part == _OUTCOMES:
                 whole.outcomes.update(piece)

@@ -20,7 +20,7 @@ from rollout_sdk.judging.weighing import (
     weigh_difference,
     weigh_rare,
 )
-from rollout_sdk.plan import ERROR_RATE, LATENCY, Criteria, Gate, Guardrail, Step, as_duration
+from rollout_sdk.plan import ERROR_RATE, LATENCY, Criteria, Criterion, Gate, Guardrail, Step, as_duration
 from rollout_sdk.stats import StratifiedBuckets
 
 __all__ = ["Situation", "judge"]
@@ -62,7 +62,7 @@ def judge(evidence: Evidence, criteria: Criteria, situation: Situation, now_s: f
     current = evidence.phases.get(situation.phase, PhaseEvidence())
     bench = _Bench(evidence, criteria, situation, now_s)
     assignment = bench.assignment()
-    findings = [bench.finding(each, name) for name in situation.candidates for each in (*criteria.guardrails, *criteria.gates)]
+    findings = [bench.finding(each, name) for name in situation.candidates for each in criteria.all]
     deciding = [finding for finding in findings if not finding.dry_run]
     surely_worse = {finding.candidate for finding in deciding if finding.outcome == "FAIL"}
     failed = tuple(name for name in situation.candidates if name in surely_worse)
@@ -149,7 +149,7 @@ class _Bench:
             or any(gate.label == finding.name and gate.before == "promotion" for gate in self.criteria.gates)
         )
 
-    def finding(self, criterion: Guardrail | Gate, candidate: str) -> Finding:
+    def finding(self, criterion: Criterion, candidate: str) -> Finding:
         """What one criterion says about one candidate; what cannot be judged is an ERROR, and holds."""
         kind = "gate" if isinstance(criterion, Gate) else "guardrail"
         try:
@@ -193,7 +193,7 @@ class _Bench:
             dry_run=criterion.dry_run,
         )
 
-    def _shared(self, criterion: Guardrail | Gate) -> dict[str, Any]:
+    def _shared(self, criterion: Criterion) -> dict[str, Any]:
         """What all tests are told: how sure they must be, given how many there are."""
         guardrails = sum(not each.dry_run for each in self.criteria.guardrails)
         candidates = len(self.situation.candidates)
@@ -221,7 +221,7 @@ class _Bench:
     def _compared(self, sums: StratifiedBuckets, candidate: str) -> dict[str, float]:
         found = sums.difference(candidate, self.situation.control)
         std_error = found.std_error if math.isfinite(found.std_error) else None
-        return {"estimate": found.estimate, "std_error": std_error, "df": found.df}  # type: ignore[dict-item]
+        return {"estimate": found.estimate, "std_error": std_error, "df": found.df}
 
     def _totals(self, sums: StratifiedBuckets, arm: str) -> tuple[float, float]:
         totals = [sums.totals(phase, arm) for phase in sums.phases()]
@@ -251,7 +251,7 @@ class _Bench:
             "floor_units": units,
         }
 
-    def _difference(self, criterion: Guardrail | Gate, candidate: str) -> dict[str, Any]:
+    def _difference(self, criterion: Criterion, candidate: str) -> dict[str, Any]:
         is_gate, is_latency = isinstance(criterion, Gate), criterion.metric == LATENCY
         sums = self.evidence.sums(criterion)
         mature = self.evidence.sums(criterion, self.now_s - criterion.window) if criterion.window else sums

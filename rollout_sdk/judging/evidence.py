@@ -16,7 +16,7 @@ from attrs import define, field
 
 from rollout_sdk.assignment import BUCKETS
 from rollout_sdk.judging.samples import UnitSample
-from rollout_sdk.plan import ERROR_RATE, LATENCY, Gate, Guardrail
+from rollout_sdk.plan import ERROR_RATE, LATENCY, Criterion, Guardrail
 from rollout_sdk.stats import StratifiedBuckets
 
 __all__ = ["Evidence", "PhaseEvidence", "Sums"]
@@ -144,18 +144,19 @@ class Evidence:
         changed: Phases that were added to since they were last published.
     """
 
-    def __init__(self, guardrails: Iterable[Guardrail], gates: Iterable[Gate]) -> None:
+    def __init__(self, criteria: Iterable[Criterion]) -> None:
         """Nothing seen yet; sums are kept for these criteria."""
         self.phases: dict[str, PhaseEvidence] = {}
         self.outcomes: Counter[str] = Counter()
         self.changed: set[str] = set()
-        self.follow(guardrails, gates)
+        self.follow(criteria)
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
 
-    def follow(self, guardrails: Iterable[Guardrail], gates: Iterable[Gate]) -> None:
+    def follow(self, criteria: Iterable[Criterion]) -> None:
         """Keep sums for these criteria from now on."""
-        criteria = list({each.label: each for each in (*guardrails, *gates)}.values())
-        self._thresholds = [(each.label, each.threshold_s or 0.0) for each in criteria if each.metric == LATENCY]  # type: ignore[union-attr]
+        criteria = list(criteria)
+        slow = [each for each in criteria if isinstance(each, Guardrail) and each.threshold_s is not None]
+        self._thresholds = [(each.label, each.threshold_s or 0.0) for each in slow]
         self._counts_errors = any(each.metric == ERROR_RATE for each in criteria)
         self._recorded = {each.metric: each for each in criteria if each.metric not in (ERROR_RATE, LATENCY)}
         # The others' means over calls are taken over `PhaseEvidence.calls`.
@@ -273,7 +274,7 @@ class Evidence:
         phase = self.phase(phase_name)
         self._sums(phase, criterion.label, criterion.window).add(phase_name, arm, bucket, value, weight, decided_s)
 
-    def sums(self, criterion: Guardrail | Gate, until_s: float | None = None) -> StratifiedBuckets:
+    def sums(self, criterion: Criterion, until_s: float | None = None) -> StratifiedBuckets:
         """The sums of a criterion over all phases, of decisions before `until_s`; of all of them for None."""
         whole = StratifiedBuckets()
         for name, phase in self.phases.items():

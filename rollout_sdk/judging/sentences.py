@@ -7,12 +7,12 @@ from typing import Any
 
 from rollout_sdk.judging.verdicts import Outcome
 from rollout_sdk.judging.weighing import MIN_EVENTS, MIN_UNITS, Weight
-from rollout_sdk.plan import ERROR_RATE, Gate, Guardrail
+from rollout_sdk.plan import ERROR_RATE, Criterion, Gate
 
 __all__ = ["explain"]
 
 
-def explain(criterion: Guardrail | Gate, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:
+def explain(criterion: Criterion, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:
     """What a criterion found, and why, in a sentence."""
     if weight.is_harm:
         return "FAIL", _harm(criterion, numbers)
@@ -27,7 +27,7 @@ def _share(value: float) -> str:
     return f"{value:.3%}"
 
 
-def _harm(criterion: Guardrail | Gate, numbers: Mapping[str, Any]) -> str:
+def _harm(criterion: Criterion, numbers: Mapping[str, Any]) -> str:
     if criterion.metric == ERROR_RATE:
         mine, other = (sum(each[arm] for each in numbers["strata"]) for arm in (0, 1))
         expected = sum((each[0] + each[1]) * each[2] for each in numbers["strata"])
@@ -40,7 +40,7 @@ def _harm(criterion: Guardrail | Gate, numbers: Mapping[str, Any]) -> str:
     return f"the candidate is surely worse{beyond}: {numbers['estimate']:+.4g}."
 
 
-def _safe(criterion: Guardrail | Gate, numbers: Mapping[str, Any], weight: Weight) -> str:
+def _safe(criterion: Criterion, numbers: Mapping[str, Any], weight: Weight) -> str:
     if weight.is_rare_enough:
         name = "floor" if criterion.metric == ERROR_RATE else "margin"
         prefix, what = ("floor_", "saw an error") if name == "floor" else ("", "had a slow call")
@@ -69,7 +69,7 @@ def _missing(numbers: Mapping[str, Any], weight: Weight) -> str:
     return f"an arm has {numbers['seen_events']:,} of at least {MIN_EVENTS} events that a comparison of means takes{old}."
 
 
-def _open(criterion: Guardrail | Gate, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> str:
+def _open(criterion: Criterion, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> str:
     if criterion.metric == ERROR_RATE:
         mine, other = (sum(each[arm] for each in numbers["strata"]) for arm in (0, 1))
         floor = ""

@@ -1,6 +1,6 @@
 """The plan of a rollout: steps, guardrails, gates, freeze windows; values only."""
 
-from rollout_sdk.plan.criteria import ERROR_RATE, LATENCY, Gate, Guardrail
+from rollout_sdk.plan.criteria import ERROR_RATE, LATENCY, Criterion, Gate, Guardrail
 from rollout_sdk.plan.durations import Duration, as_duration, parse_duration
 from rollout_sdk.plan.freeze import Freeze
 from rollout_sdk.plan.plan import DEFAULT_GUARDRAILS, Criteria, Step, as_steps
@@ -11,6 +11,7 @@ __all__ = [
     "ERROR_RATE",
     "LATENCY",
     "Criteria",
+    "Criterion",
     "Duration",
     "Freeze",
     "Gate",

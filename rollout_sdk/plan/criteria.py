@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from attrs import Attribute, field, frozen
 
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.plan.durations import Duration, parse_duration
 
-__all__ = ["ERROR_RATE", "LATENCY", "Better", "Gate", "Guardrail", "Per"]
+__all__ = ["ERROR_RATE", "LATENCY", "Better", "Criterion", "Gate", "Guardrail", "Per"]
 
 ERROR_RATE, LATENCY = "error_rate", "latency"
 
@@ -198,6 +198,10 @@ class Gate:
     def label(self) -> str:
         """What it is called in records: its metric."""
         return self.metric
+
+
+Criterion: TypeAlias = Guardrail | Gate
+"""What a candidate is judged by."""
 
 
 @frozen

@@ -29,7 +29,7 @@ def parse_duration(value: object, subject: str = "duration") -> float:
         text = value.strip().lower()
         if text and not _PART.sub("", text):
             seconds = math.fsum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
-    elif isinstance(value, Real) and not isinstance(value, bool):
+    elif not isinstance(value, bool) and isinstance(value, Real):
         seconds = float(value)
     if seconds is None or not (math.isfinite(seconds) and seconds >= 0):
         raise ConfigurationError(

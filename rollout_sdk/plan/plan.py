@@ -9,7 +9,7 @@ from attrs import Factory, field, frozen
 
 from rollout_sdk.assignment import Share, parse_share, percent
 from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.plan.criteria import ERROR_RATE, Gate, Guardrail
+from rollout_sdk.plan.criteria import ERROR_RATE, Criterion, Gate, Guardrail
 from rollout_sdk.plan.durations import Duration, parse_duration
 from rollout_sdk.plan.freeze import Freeze
 
@@ -96,17 +96,26 @@ def as_steps(steps: Any) -> tuple[Step, ...]:
     return tuple(step if isinstance(step, Step) else Step(step) for step in steps)
 
 
-def _as_list(kind: type) -> Callable[[Any], tuple[Any, ...]]:
-    def convert(values: Any) -> tuple[Any, ...]:
-        listed = tuple(values) if isinstance(values, Sequence) and not isinstance(values, str) else (values,)
-        wrong = [value for value in listed if not isinstance(value, kind)]
-        if wrong:
-            raise ConfigurationError(
-                f"{wrong[0]!r:.60} is no {kind.__name__}. Canary takes a list of them. Write [{kind.__name__}(...)]."
-            )
-        return listed
+def _listed(kind: type, values: Any) -> tuple[Any, ...]:
+    listed = tuple(values) if isinstance(values, Sequence) and not isinstance(values, str) else (values,)
+    wrong = [value for value in listed if not isinstance(value, kind)]
+    if wrong:
+        raise ConfigurationError(
+            f"{wrong[0]!r:.60} is no {kind.__name__}. Canary takes a list of them. Write [{kind.__name__}(...)]."
+        )
+    return listed
 
-    return convert
+
+def _guardrails(values: Any) -> tuple[Guardrail, ...]:
+    return _listed(Guardrail, values)
+
+
+def _gates(values: Any) -> tuple[Gate, ...]:
+    return _listed(Gate, values)
+
+
+def _freeze(values: Any) -> tuple[Freeze, ...]:
+    return _listed(Freeze, values)
 
 
 @frozen(kw_only=True)
@@ -124,10 +133,10 @@ class Criteria:
     """
 
     steps: tuple[Step, ...] = field(default=(), converter=as_steps)
-    guardrails: tuple[Guardrail, ...] = field(default=DEFAULT_GUARDRAILS, converter=_as_list(Guardrail))
-    gates: tuple[Gate, ...] = field(default=(), converter=_as_list(Gate))
+    guardrails: tuple[Guardrail, ...] = field(default=DEFAULT_GUARDRAILS, converter=_guardrails)
+    gates: tuple[Gate, ...] = field(default=(), converter=_gates)
     alpha: float = 0.05
-    freeze: tuple[Freeze, ...] = field(default=(), converter=_as_list(Freeze))
+    freeze: tuple[Freeze, ...] = field(default=(), converter=_freeze)
     approve: Callable[[Any], bool] | None = None
     decides: bool = field(init=False, default=Factory(lambda self: bool(self.guardrails or self.gates), takes_self=True))
 
@@ -141,7 +150,7 @@ class Criteria:
             raise ConfigurationError(
                 f"alpha={self.alpha!r:.40} of Canary is no error probability. It lies between 0 and .5. Write alpha=0.05."
             )
-        labels = [each.label for each in (*self.guardrails, *self.gates)]
+        labels = [each.label for each in self.all]
         twice = [label for label in labels if labels.count(label) > 1]
         if twice:
             raise ConfigurationError(
@@ -150,6 +159,11 @@ class Criteria:
             )
         if self.approve is not None and not callable(self.approve):
             raise ConfigurationError(f"approve={self.approve!r:.60} of Canary cannot be called. Pass a function of a verdict.")
+
+    @property
+    def all(self) -> tuple[Criterion, ...]:
+        """The guardrails and the gates."""
+        return (*self.guardrails, *self.gates)
 
     def step(self, index: int) -> Step | None:
         """What the step of this index asks for; None before the first."""

@@ -76,7 +76,7 @@ def as_criteria(table: Mapping[str, Any], subject: str) -> Criteria:
         shadow = parse_share(table.get("shadow", 0.0), "shadow share")
         made = [_made(Step, step, subject) if isinstance(step, dict) and "share" in step else Step(step) for step in steps]
         listed = {name: [_made(kind, each, subject) for each in _tables(table, name, subject)] for name, kind in _KINDS.items()}
-        options = {name: listed[name] for name in _KINDS if name in table}
+        options: dict[str, Any] = {name: listed[name] for name in _KINDS if name in table}
         if "alpha" in table:
             options["alpha"] = table["alpha"]
         return Criteria(steps=[each if each.shadow else evolve(each, shadow=shadow) for each in made], **options)

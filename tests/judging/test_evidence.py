@@ -14,7 +14,7 @@ SHARES = {"control": 0.9, "v2": 0.1}
 
 
 def empty():
-    return Evidence(GUARDRAILS, GATES)
+    return Evidence([*GUARDRAILS, *GATES])
 
 
 def facts(number=400, seed=1):

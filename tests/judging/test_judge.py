@@ -32,7 +32,7 @@ def criteria(*guardrails, gates=(), **options):
 def lived(plan, units, rates, *, calls=1, share=0.5, seed=1, phase="0:50%", outcomes=None, evidence=None):
     """Evidence of units that err at these rates, by arm; each unit has so many calls."""
     rng, shares = random.Random(seed), {"control": 1 - share, "v2": share}
-    evidence = Evidence(plan.guardrails, plan.gates) if evidence is None else evidence
+    evidence = Evidence(plan.all) if evidence is None else evidence
     for unit in range(units):
         arm, cell, bucket = ("v2" if rng.random() < share else "control"), rng.getrandbits(32), rng.randrange(512)
         for number in range(calls):
@@ -61,7 +61,7 @@ BOTH = {"control": 0.004, "v2": 0.004}
 
 def test_without_any_data_there_is_no_verdict():
     plan = criteria(ERRORS, SLOW, gates=[Gate("click")])
-    verdict = verdict_of(plan, Evidence(plan.guardrails, plan.gates))
+    verdict = verdict_of(plan, Evidence(plan.all))
     assert ("INSUFFICIENT_DATA", (), ()) == (verdict.outcome, verdict.passed, verdict.failed)
     assert "control has had 0 of at least 100 units" in verdict.reason
 
@@ -119,7 +119,7 @@ def test_shares_that_were_set_by_hand_wait_for_a_person():
 
 def test_a_slow_candidate_fails_and_one_that_is_a_little_slower_passes():
     plan = criteria(SLOW)
-    slow, quick = Evidence(plan.guardrails, plan.gates), Evidence(plan.guardrails, plan.gates)
+    slow, quick = Evidence(plan.all), Evidence(plan.all)
     rng = random.Random(3)
     for unit in range(8000):
         arm, cell = ("v2" if unit % 2 else "control"), rng.getrandbits(32)
@@ -233,7 +233,7 @@ def test_a_criterion_that_cannot_be_judged_is_an_error_and_holds(monkeypatch):
 def test_a_ramp_with_a_drifting_base_rate_is_no_regression():
     """The trap of pooling: most of the candidate's calls come late, when everybody fails more often."""
     plan = criteria(ERRORS, Guardrail("ok", margin=0.01, per="call"))
-    evidence = Evidence(plan.guardrails, plan.gates)
+    evidence = Evidence(plan.all)
     for number, (share, rate) in enumerate([(0.05, 0.01), (0.25, 0.05), (0.5, 0.15)]):
         about = {"share": share, "seed": number, "phase": f"{number}:x", "evidence": evidence}
         lived(
@@ -253,7 +253,7 @@ def test_a_ramp_with_a_drifting_base_rate_is_no_regression():
 
 def test_with_several_candidates_one_can_fail_while_the_other_goes_on():
     plan = criteria(Guardrail("error_rate", floor=0.5))
-    evidence, rng = Evidence(plan.guardrails, plan.gates), random.Random(1)
+    evidence, rng = Evidence(plan.all), random.Random(1)
     shares = {"control": 0.4, "v2": 0.3, "v3": 0.3}
     for _ in range(3000):
         arm = rng.choices(list(shares), list(shares.values()))[0]
