@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from attrs import frozen
 
 from rollout_sdk.engine.call import Call, Flow, Invoke, Result, Together
-from rollout_sdk.engine.context import current_call
+from rollout_sdk.engine.context import current_call, set_call
 from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish, settle
 from rollout_sdk.engine.rows import assemble, count_rows, each_row, take
 from rollout_sdk.engine.shadow import ShadowRun
@@ -107,7 +107,7 @@ def route_batch(batch: Batch) -> Flow:
         rollout.audience.look()
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
-    current_call.set(call)
+    set_call(call)
     call.rows = batch.rows
     groups = batch.grouped()
     if call.span is not None:
@@ -139,8 +139,8 @@ def _close(batch: Batch, shadows: Sequence[ShadowRows], final: Result) -> None:
             # The call ended before its turn came.
             row.served = row.decision.variant
         finish(row, final)
-    if not final.interrupted:
-        current_call.set(call)
+    if not final.interrupted and current_call.get() is not call:
+        set_call(call)
     if call.span is not None:
         call.served = batch.rows[0].served
         call.error = batch.rows[0].error

@@ -5,14 +5,31 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from rollout_sdk.contexts import alone, here
+
 if TYPE_CHECKING:
     from rollout_sdk.engine.call import Call
     from rollout_sdk.records import Decision
 
-__all__ = ["current_decision", "is_shadow"]
+__all__ = ["current_decision", "is_shadow", "reset_call", "set_call", "set_shadow"]
 
 current_call: ContextVar[Call | None] = ContextVar("rollout_sdk_call", default=None)
 in_shadow: ContextVar[bool] = ContextVar("rollout_sdk_shadow", default=False)
+
+
+def _set_inside(call: Call) -> None:
+    if here.inside is not None:
+        here.inside.append(call)
+
+
+def _stay(_: object) -> None:
+    """A token of a call that is not in the context, or of a stream that is closed in the midst of a change."""
+
+
+set_call = alone(current_call.set, _set_inside)
+reset_call = alone(current_call.reset, _stay)
+# A shadow has a context of its own, which nothing that it could interrupt is changing.
+set_shadow = alone(in_shadow.set, in_shadow.set)
 
 
 def current_decision() -> Decision | None:
@@ -21,7 +38,7 @@ def current_decision() -> Decision | None:
     Works inside a model, in the caller after the call, and in a shadow (where it is the decision of the shadowed call).
     For a batch, use `controller.route(...)`, which returns the decision of every row.
     """
-    call = current_call.get()
+    call = here.inside[-1] if here.inside else current_call.get()
     return None if call is None else call.full_decision()
 
 

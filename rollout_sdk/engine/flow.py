@@ -7,13 +7,13 @@ drivers, outside every `try` of ours, so that no exception of a candidate is eve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import copy_context
 from types import MappingProxyType
 from typing import Any
 
+from rollout_sdk.contexts import copy_context
 from rollout_sdk.engine.blend import blended, replayed
 from rollout_sdk.engine.call import Call, Flow, Invoke, Result, Together, error_type
-from rollout_sdk.engine.context import current_call
+from rollout_sdk.engine.context import current_call, set_call
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import Kept, candidate_copy
 
@@ -29,7 +29,7 @@ def route(call: Call) -> Flow:
         rollout.audience.look()
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
-    current_call.set(call)
+    set_call(call)
     if decision.shadows:
         call.shadows = _prepared(call)
     if decision.blend:
@@ -48,8 +48,8 @@ def route(call: Call) -> Flow:
         if call.shadows:
             settle(call.shadows, result)
             call.shadows = ()
-        if not result.interrupted:
-            current_call.set(call)
+        if not result.interrupted and current_call.get() is not call:
+            set_call(call)
         finish(call, result)
     except (Exception, SystemExit) as error:
         rollout.failed("engine.flow", error)

@@ -10,9 +10,8 @@ from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any
 
-from opentelemetry.context import attach, detach
-
 from rollout_sdk import switch
+from rollout_sdk.contexts import attach, detach
 from rollout_sdk.engine.call import Invoke, Result, Together
 from rollout_sdk.engine.deadline import within
 from rollout_sdk.exceptions import StateError

@@ -5,14 +5,15 @@ from __future__ import annotations
 from asyncio import CancelledError
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, closing
-from contextvars import Context, copy_context
+from contextvars import Context
 from itertools import islice
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
 from rollout_sdk import switch
+from rollout_sdk.contexts import copy_context
 from rollout_sdk.engine.call import Call, Result, error_type
-from rollout_sdk.engine.context import in_shadow
+from rollout_sdk.engine.context import set_shadow
 from rollout_sdk.engine.running import is_interruption
 from rollout_sdk.engine.snapshot import NotCopied, Snapshot, copy_output, take_snapshot
 from rollout_sdk.records import Comparison, ShadowedEvent, ShadowEnd
@@ -323,7 +324,7 @@ class _Marked:
     def __enter__(self) -> None:
         run = self._run
         run.began = monotonic()
-        in_shadow.set(True)
+        set_shadow(True)
         self._token = run.rollout.spans.start_shadow(run) if run.call.span is not None else None
 
     def __exit__(self, *_: object) -> None:

@@ -8,6 +8,7 @@ stands, and whoever closed the gate waits until none stands there.
 from __future__ import annotations
 
 import dis
+import gc
 import sys
 from time import monotonic, sleep
 from types import CodeType, FrameType
@@ -64,12 +65,25 @@ def wait_for_starts(timeout_s: float = _LONGEST_WAIT_S) -> bool:
     takes longer than the timeout, the answer is False although it has begun.
     """
     me, deadline = native_ident(), monotonic() + timeout_s
-    about = {thread for thread, frame in sys._current_frames().items() if thread != me and _is_starting(frame)}  # noqa: SLF001
+    about = _starting() - {me}
     while about and monotonic() < deadline:
         sleep(_LOOK_EVERY_S)
-        frames = sys._current_frames()  # noqa: SLF001 - there is no other way to ask
-        about = {thread for thread in about if thread in frames and _is_starting(frames[thread])}
+        about &= _starting()
     return not about
+
+
+def _starting() -> set[int]:
+    """The threads that are about to start a candidate."""
+    # Before Python 3.12, asking allocates, which may collect garbage, in the midst of which another thread may go on: the
+    # interpreter then takes for a frame whatever stands where that thread's frame was, and crashes.
+    collects = gc.isenabled()
+    try:
+        gc.disable()
+        frames = sys._current_frames()  # noqa: SLF001 - there is no other way to ask
+        return {thread for thread, frame in frames.items() if _is_starting(frame)}
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _is_starting(frame: FrameType) -> bool:

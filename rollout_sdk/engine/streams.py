@@ -14,11 +14,10 @@ from contextvars import Token
 from time import perf_counter
 from typing import Any
 
-from opentelemetry.context import attach, detach
-
 from rollout_sdk import switch
+from rollout_sdk.contexts import attach, detach
 from rollout_sdk.engine.call import Call, Invoke, Result
-from rollout_sdk.engine.context import current_call
+from rollout_sdk.engine.context import reset_call, set_call
 from rollout_sdk.engine.deadline import PumpedStream
 from rollout_sdk.engine.running import is_interruption, withheld
 
@@ -51,7 +50,7 @@ class _Noted:
         # A stream can be closed by the garbage collector, in the midst of a context that has nothing to do with it.
         if token is not None and isinstance(thrown, GeneratorExit):
             with suppress(ValueError):
-                current_call.reset(token)
+                reset_call(token)
 
     def _is_stopped(self) -> bool:
         """Whether the operator was faster than this candidate, which then is not run."""
@@ -89,7 +88,7 @@ class Stream(_Noted):
         model, thrown, received = self._model, self.thrown, self.received
         span = None if self._span_context is None else attach(self._span_context)
         # Streams that take turns must not meet each other's call.
-        token = None if self.call is None else current_call.set(self.call)
+        token = None if self.call is None else set_call(self.call)
         try:
             if thrown is not None:
                 self.thrown = None
@@ -145,7 +144,7 @@ class AsyncStream(_Noted):
         """Let the model go on, with what the consumer sent or threw, to its next item or its end."""
         model, thrown, received = self._model, self.thrown, self.received
         span = None if self._span_context is None else attach(self._span_context)
-        token = None if self.call is None else current_call.set(self.call)
+        token = None if self.call is None else set_call(self.call)
         try:
             if thrown is not None:
                 self.thrown = None

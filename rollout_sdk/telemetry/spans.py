@@ -14,10 +14,11 @@ from contextvars import Token
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry import trace
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Link, Status, StatusCode, set_span_in_context
 
 from rollout_sdk._version import __version__
+from rollout_sdk.contexts import attach, detach
 from rollout_sdk.records import ShadowedEvent, TransitionedEvent
 from rollout_sdk.telemetry import names
 

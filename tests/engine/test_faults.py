@@ -284,6 +284,46 @@ def test_a_signal_handler_may_call_what_it_interrupts(runtime):
     assert calls + len(handled) == sum(status.calls.values()) + status.lost
 
 
+@pytest.mark.parametrize("strategy", ["ABTest(0.5)", "Shadow()"])
+@pytest.mark.parametrize("spans", ["off", "all"])
+def test_what_the_garbage_collector_runs_may_call_what_it_interrupts(spans, strategy, run_python):
+    """Before Python 3.12 it runs wherever something is allocated, and the process crashed in `ContextVar.set`."""
+    result = run_python(f"""
+        import gc
+        from opentelemetry.sdk.trace import TracerProvider
+        from rollout_sdk import ABTest, Runtime, Shadow, Telemetry, current_decision, rollout
+
+        def old(x):
+            yield x
+
+        def new(x):
+            yield x
+
+        runtime = Runtime(telemetry=Telemetry(tracer_provider=TracerProvider(), spans={spans!r}))
+        options = dict(strategy={strategy}, unit="x", effects="read", runtime=runtime)
+        stream = rollout(candidate=new, key="stream", **options)(old)
+        function = rollout(candidate=lambda x: x, key="function", **options)(lambda x: x)
+        inside = []
+
+        def both(x):
+            return *stream(x), function(x)
+
+        def collecting(phase, info):
+            if phase == "start":
+                inside.append((both(-1), current_decision().rollout))
+
+        both(0)
+        before = gc.get_threshold()
+        gc.callbacks.append(collecting)
+        gc.set_threshold(1)
+        right = sum(both(number) == (number, number) for number in range(100))
+        gc.set_threshold(*before)
+        gc.callbacks.remove(collecting)
+        print(right, len(inside) > 10, set(inside), runtime.flush(20.0), runtime.faults)
+    """)
+    assert ("100 True {((-1, -1), 'function')} True {}\n", "", 0) == (result.stdout, result.stderr, result.returncode)
+
+
 def reads_and_fails(stream):
     next(stream)
     raise ValueError

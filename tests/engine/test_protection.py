@@ -251,6 +251,44 @@ def test_shadows_that_wait_are_not_started_after_an_abort(watch):
     assert [0] == ran
 
 
+def test_looking_where_threads_stand_while_garbage_is_collected_harms_nobody(run_python):
+    """Before Python 3.12 the collector runs within the look, and the process crashed."""
+    result = run_python("""
+        import gc, sys, threading, time
+        from rollout_sdk import ABTest, Runtime, rollout
+        from rollout_sdk.engine.stopping import wait_for_starts
+
+        def fails(x):
+            raise ValueError
+
+        options = dict(strategy=ABTest(0.5), unit="x", effects="read", key="m", runtime=Runtime())
+        model = rollout(candidate=fails, **options)(lambda x: x)
+        stop = []
+
+        def work():
+            while not stop:
+                for number in range(50):
+                    model(number)
+
+        sys.setswitchinterval(1e-6)
+        gc.callbacks.append(lambda phase, info: None)
+        gc.set_threshold(30, 5, 20)
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        until = time.monotonic() + 2.0
+        try:
+            while time.monotonic() < until:
+                wait_for_starts(0.001)
+        finally:
+            stop.append(True)
+        for thread in threads:
+            thread.join()
+        print(gc.isenabled())
+    """)
+    assert ("True\n", "", 0) == (result.stdout, result.stderr, result.returncode)
+
+
 def test_the_wait_for_starts_does_not_wait_for_what_has_begun(runtime):
     gate, began = threading.Event(), threading.Event()
 

@@ -1,0 +1,62 @@
+"""Changes of a thread's context, and what runs in the midst of them.
+
+Before Python 3.12, garbage is collected wherever something is allocated: within `ContextVar.set`, too. What then runs in the
+same thread (a finaliser, a callback of the collector, the handler of a signal that came meanwhile) and sets a variable frees
+what the interrupted `set` goes on to read: a segmentation fault (https://github.com/python/cpython/issues/148891). So what is
+ours and runs in the midst of a change of ours changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from opentelemetry import context as telemetry
+
+__all__ = ["alone", "attach", "copy_context", "detach", "here"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+class _Here(threading.local):
+    """What is so in this thread.
+
+    Attributes:
+        inside: None, but while the context changes; then what stands in for it, for those that run in the midst of that.
+    """
+
+    inside: list[Any] | None = None
+
+
+here = _Here()
+
+
+def alone(change: Callable[P, T], otherwise: Callable[P, U]) -> Callable[P, T | U]:
+    """A change of the context that nothing of ours interrupts; in the midst of another one, `otherwise` takes its place."""
+    if sys.version_info >= (3, 12):
+        return change
+
+    def changed(*args: P.args, **kwargs: P.kwargs) -> T | U:
+        if here.inside is not None:
+            return otherwise(*args, **kwargs)
+        here.inside = []
+        try:
+            return change(*args, **kwargs)
+        finally:
+            here.inside = None
+
+    return changed
+
+
+def _nothing(_: Any) -> None:
+    """What is left of a change."""
+
+
+copy_context = alone(contextvars.copy_context, contextvars.copy_context)
+attach = alone(telemetry.attach, _nothing)
+detach = alone(telemetry.detach, _nothing)
