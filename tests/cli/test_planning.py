@@ -1,0 +1,181 @@
+"""Looking ahead and back with the judge's own rules."""
+
+import json
+import random
+
+import pytest
+from click.testing import CliRunner
+
+from rollout_sdk import Canary, ConfigurationError, Gate, Guardrail, Runtime, Step, rollout
+from rollout_sdk.analysis.forecast import Traffic, forecast
+from rollout_sdk.analysis.replay import replay
+from rollout_sdk.cli import main
+from rollout_sdk.judging import Evidence, Situation, judge
+from rollout_sdk.plan import Criteria
+
+PLAN = """
+steps = [{ share = "10%", min_units = 50, min_time = 0 }, { share = "50%", min_units = 50, min_time = 0 }]
+[[guardrails]]
+metric = "error_rate"
+floor = 0.2
+[[gates]]
+metric = "click"
+before = "promotion"
+"""
+
+
+@pytest.fixture
+def plan(tmp_path):
+    path = tmp_path / "plan.toml"
+    path.write_text(PLAN)
+    return path
+
+
+class Clock:
+    now_ns = 1_800_000_000 * 10**9
+
+    def __call__(self):
+        self.now_ns += 10**7
+        return self.now_ns
+
+
+def journalled(folder, *, errors=0.0, processes=1):
+    """A journal of a canary that was steered by hand."""
+    rng, clock = random.Random(1), Clock()
+
+    def candidate(user):
+        if rng.random() < errors:
+            raise ValueError
+        return 1
+
+    runtimes = [Runtime(journal=folder, time_ns=clock) for _ in range(processes)]
+    models = [
+        rollout(candidate=candidate, strategy=Canary(["10%", "50%"], guardrails=[]), unit="user", key="m", runtime=runtime)(
+            lambda user: 0
+        )
+        for runtime in runtimes
+    ]
+    for step in range(2):
+        for user in range(3000):
+            model = models[user % processes]
+            routed = model.rollout.route(f"{step}-{user}")
+            if rng.random() < (0.6 if routed.value else 0.5):
+                model.rollout.record("click", 1.0, decision_id=routed.decision.id)
+        for model in models:
+            model.rollout.promote()
+    for runtime in runtimes:
+        runtime.close(10.0)
+    return folder
+
+
+def test_a_replay_says_when_the_plan_would_have_gone_on(tmp_path, plan):
+    result = CliRunner().invoke(
+        main, ["replay", str(journalled(tmp_path / "j")), "--plan", str(plan), "--every", "1s"], catch_exceptions=False
+    )
+    assert 0 == result.exit_code
+    assert "m: the plan would have gone on in every phase" in result.output
+    assert 2 == result.output.count("it would have gone on after")
+    assert 2 == result.output.count("PASS in phase")
+
+
+def test_a_replay_says_that_the_plan_would_have_rolled_back_and_stops_there(tmp_path, plan):
+    folder = journalled(tmp_path / "j", errors=0.2)
+    result = CliRunner().invoke(main, ["replay", str(folder), "--plan", str(plan), "--every", "1s", "--json"])
+    found = json.loads(result.output)
+    assert "rolled back" == found["outcome"]
+    first = found["phases"][0]
+    assert ("FAIL", "0:10%") == (first["decided"]["outcome"], first["phase"])
+    assert first["decided"]["time_s"] < first["ended_s"]
+
+
+def test_a_replay_of_several_processes_is_that_of_one(tmp_path, plan):
+    from rollout_sdk.plan import load_criteria
+
+    one, four = (replay(journalled(tmp_path / str(n), processes=n), load_criteria(plan), every_s=1.0) for n in (1, 4))
+    assert [phase.calls for phase in one.phases] == [phase.calls for phase in four.phases] == [3000, 3000]
+    assert one.outcome == four.outcome
+
+
+def test_a_replay_comes_to_the_verdict_that_the_service_came_to(tmp_path):
+    strategy = Canary(
+        [Step("50%", min_units=50, min_time=0)],
+        guardrails=[Guardrail("error_rate", floor=0.2), Guardrail("latency", threshold_s=10.0, margin=0.2)],
+        gates=[Gate("click")],
+    )
+    runtime, rng = Runtime(journal=tmp_path, time_ns=Clock()), random.Random(2)
+    model = rollout(candidate=lambda user: 1, strategy=strategy, unit="user", key="m", runtime=runtime)(lambda user: 0)
+    for user in range(2000):
+        routed = model.rollout.route(f"user-{user % 700}")
+        if rng.random() < (0.6 if routed.value else 0.5):
+            model.rollout.record("click", 1.0, decision_id=routed.decision.id)
+    live = model.rollout.judge()
+    runtime.close(10.0)
+    again = replay(tmp_path, strategy.criteria, every_s=1e9).phases[0].last
+    assert live.outcome == again.outcome
+    plain = [{**finding.numbers} for finding in live.findings]
+    assert plain == [{**finding.numbers} for finding in again.findings]
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [({"rollout": "other"}, "no calls of 'other'"), ({}, "0 rollouts")],
+)
+def test_a_journal_without_the_rollout_is_refused(tmp_path, options, problem):
+    (tmp_path / "j").mkdir()
+    with pytest.raises(ConfigurationError, match=problem):
+        replay(tmp_path / "j", Criteria(steps=["5%"]), **options)
+
+
+def test_a_forecast_says_how_long_each_step_takes(plan):
+    words = ["plan", "--plan", str(plan), "--units", "1000", "--metric", "click=0.1"]
+    result = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert 0 == result.exit_code
+    for part in ("10%", "50%", "waits longest for", "10x after", "click: a difference of", "In all: "):
+        assert part in result.output
+    table = json.loads(CliRunner().invoke(main, [*words, "--json"]).output)
+    assert table["days"] == pytest.approx(sum(step["days"] for step in table["steps"]))
+
+
+def test_a_gate_without_its_metric_today_is_asked_for(plan):
+    result = CliRunner().invoke(main, ["plan", "--plan", str(plan), "--units", "1000"])
+    assert (2, True) == (result.exit_code, "--metric click=0.1" in result.output)
+
+
+@pytest.mark.parametrize("share", ["5%", "25%", "50%"])
+def test_the_judge_passes_a_step_about_when_the_forecast_says(share):
+    """What is promised is what happens: the median of simulated canaries lies near the forecast."""
+    criteria = Criteria(steps=[Step(share, min_units=10, min_time=0)], guardrails=[Guardrail("error_rate", floor=0.05)])
+    traffic = Traffic(units_per_day=10_000, error_rate=0.01)
+    expected = forecast(criteria, traffic).days * traffic.units_per_day
+    number = criteria.steps[0].share
+    passed = []
+    for seed in range(15):
+        rng, evidence, units = random.Random(seed), Evidence(criteria.all), 0
+        situation = Situation(
+            rollout="m", phase="0", revision=0, control="control", candidates=("v2",), step=criteria.steps[0], entered_s=0.0
+        )
+        while judge(evidence, criteria, situation, 1.0).outcome != "PASS":
+            for _ in range(max(1, int(expected / 20))):
+                arm, cell = ("v2" if rng.random() < number else "control"), rng.getrandbits(32)
+                evidence.add_call(
+                    "0", arm, {"control": 1 - number, "v2": number}, cell, cell % 512,
+                    failed=rng.random() < 0.01, duration_s=0.0, time_s=0.0,
+                )  # fmt: skip
+                units += 1
+        passed.append(units)
+    assert expected == pytest.approx(sorted(passed)[7], rel=0.6)
+
+
+def test_more_traffic_takes_fewer_days_and_sees_smaller_effects():
+    criteria = Criteria(steps=["10%"], gates=[Gate("click")])
+    few, many = (
+        forecast(criteria, Traffic(units_per_day=units, means={"click": (0.1, 0.3)})).steps[0] for units in (1_000, 100_000)
+    )
+    assert many.days < few.days / 50
+    assert few.by["click"] == pytest.approx(100 * many.by["click"], rel=0.01)
+
+
+def test_a_plan_that_can_never_pass_says_so():
+    criteria = Criteria(steps=["10%"], guardrails=[Guardrail("error_rate", margin=0.0, floor=0.001)])
+    found = forecast(criteria, Traffic(units_per_day=1000, error_rate=0.01))
+    assert (None, None) == (found.days, found.steps[0].days)
