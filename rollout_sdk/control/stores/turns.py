@@ -68,7 +68,7 @@ class Turns:
 
     def after_fork_in_child(self) -> None:
         """Begin with a turn that nobody has: who had it is not here."""
-        self.was_torn = self.was_torn or not self._forking
+        self.was_torn = self.was_torn or (not self._forking and self._token.empty())
         self._forking = False
         self._token = SimpleQueue()
         self._token.put(None)
@@ -79,29 +79,28 @@ class Turns:
 
 _known: weakref.WeakSet[Turns] = weakref.WeakSet()
 _known_lock = threading.Lock()
-_forking: list[Turns] = []
+"""Held while a fork lasts, too: two threads may fork at once."""
 
 
 def _before() -> None:
-    with _known_lock:
-        _forking[:] = list(_known)
-    for turns in _forking:
+    _known_lock.acquire()
+    for turns in list(_known):
         turns.before_fork()
 
 
 def _in_parent() -> None:
-    for turns in _forking:
+    for turns in list(_known):
         turns.after_fork_in_parent()
-    _forking.clear()
+    _known_lock.release()
 
 
 def _in_child() -> None:
+    # A fork by C code (uWSGI's) may announce itself only here.
     global _known_lock  # noqa: PLW0603 - another thread may have had it
     _known_lock = threading.Lock()
-    # A fork by C code (uWSGI's) announces itself only here.
-    for turns in _forking or list(_known):
+    for turns in list(_known):
         turns.after_fork_in_child()
-    _forking.clear()
 
 
+# One hook for all: a hook cannot be taken back, and would outlive what it was for.
 os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
