@@ -8,7 +8,16 @@ from typing import Any
 
 from rollout_sdk.exceptions import StoreError
 
-__all__ = ["LARGEST_NUMBER", "MOST_BYTES", "checked_document", "checked_name", "checked_number", "checked_text", "parsed", "plain"]
+__all__ = [
+    "LARGEST_NUMBER",
+    "MOST_BYTES",
+    "checked_document",
+    "checked_name",
+    "checked_number",
+    "checked_text",
+    "parsed",
+    "plain",
+]
 
 MOST_BYTES = 4 << 20
 LARGEST_NUMBER = 2**53 - 1
