@@ -19,6 +19,7 @@ __all__ = [
     "ShadowEffectError",
     "SignatureError",
     "StateError",
+    "StoreError",
     "UnknownItemError",
     "UnknownStrategyError",
 ]
@@ -86,3 +87,7 @@ class StoreError(RolloutError, OSError):
 
 class ConflictError(StateError):
     """Somebody else changed the rollout first: the expected revision is not the current one."""
+
+
+class StoreError(RolloutError, OSError):
+    """The store could not be read or written; what was asked of it may or may not have been done: load, and ask again."""

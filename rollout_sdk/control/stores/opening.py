@@ -1,0 +1,53 @@
+"""A store by its address."""
+
+from __future__ import annotations
+
+from rollout_sdk.control.stores.memory import MemoryStore
+from rollout_sdk.control.stores.protocol import StateStore
+from rollout_sdk.control.stores.sqlite import SQLiteStore
+from rollout_sdk.exceptions import ConfigurationError
+
+__all__ = ["open_store"]
+
+_FORMS = "'memory:', 'sqlite:///relative.db', 'sqlite:////absolute/path.db', or a path that ends in .db or .sqlite"
+
+
+def open_store(url: str, *, timeout_s: float = 1.0) -> StateStore:
+    """The store at this address.
+
+    Args:
+        url: `memory:`; `sqlite:///rollouts.db`, from the current directory; `sqlite:////var/lib/rollouts.db`, from the root; or
+            a path that ends in `.db` or `.sqlite`. A path is taken as it stands: nothing in it is decoded.
+        timeout_s: How long the store may wait, in seconds.
+
+    Raises:
+        ConfigurationError: This is no address of a store that comes with the SDK.
+    """
+    if not isinstance(url, str):
+        raise ConfigurationError(f"The address of a store is {url!r:.80}. It must be a text. Write {_FORMS}.")
+    # Only the scheme is shown in errors: the rest may hold a password.
+    scheme, has_scheme, rest = url.partition(":")
+    if has_scheme and "/" not in scheme:
+        if scheme == "memory":
+            if rest:
+                raise ConfigurationError("A store in memory has no name. There is one for each address. Write 'memory:'.")
+            return MemoryStore()
+        if scheme == "sqlite":
+            return SQLiteStore(_path(rest), timeout_s=timeout_s)
+        raise ConfigurationError(
+            f"No store has the scheme {scheme!r:.40}. The SDK itself knows {_FORMS}; plugins can offer more. "
+            "Write one of these, or install and name the plugin that offers it."
+        )
+    if not url.endswith((".db", ".sqlite")):
+        raise ConfigurationError(f"The address of a store is {url!r:.80}. It must be one of: {_FORMS}. Write one of these.")
+    return SQLiteStore(url, timeout_s=timeout_s)
+
+
+def _path(rest: str) -> str:
+    path = rest.removeprefix("///")
+    if path == rest or not path.strip("/") or path == ":memory:" or "?" in path:
+        raise ConfigurationError(
+            f"The address of a store is {'sqlite:' + rest!r:.80}. After 'sqlite:' come three slashes and the path of a file, "
+            "with no settings behind it. Write 'sqlite:///relative.db' or 'sqlite:////absolute/path.db'; 'memory:' for none."
+        )
+    return path

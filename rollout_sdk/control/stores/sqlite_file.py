@@ -1,0 +1,293 @@
+"""A file of SQLite: its connection, its transactions, and what becomes of both in a forked child."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from rollout_sdk.control.stores.plain import MOST_BYTES
+from rollout_sdk.control.stores.turns import Turns
+from rollout_sdk.exceptions import ConfigurationError, StoreError
+
+__all__ = ["SCHEMA", "SQLiteFile", "checked_timeout"]
+
+SCHEMA = 1
+_TABLES = (
+    "CREATE TABLE rollout_store (schema INTEGER NOT NULL, cursor INTEGER NOT NULL)",
+    "CREATE TABLE documents (key TEXT PRIMARY KEY, revision INTEGER NOT NULL, epoch INTEGER NOT NULL, document TEXT NOT NULL)",
+    "CREATE TABLE history (number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, record TEXT NOT NULL)",
+    "CREATE INDEX history_of ON history (key, number)",
+    """CREATE TABLE parts (
+        key TEXT NOT NULL, epoch INTEGER NOT NULL, writer TEXT NOT NULL, part TEXT NOT NULL,
+        cursor INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (key, epoch, writer, part))""",
+    "CREATE INDEX parts_after ON parts (key, epoch, cursor)",
+    "CREATE TABLE notes (key TEXT NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (key, name))",
+)
+
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_CURES = {
+    sqlite3.SQLITE_BUSY: "Somebody else has it locked: it is tried again, and if this lasts, see who holds it (fuser, lsof).",
+    sqlite3.SQLITE_LOCKED: "Somebody else has it locked: it is tried again, and if this lasts, see who holds it (fuser, lsof).",
+    sqlite3.SQLITE_FULL: "Make room on its disk.",
+    sqlite3.SQLITE_READONLY: "Let this process write the file and its directory.",
+    sqlite3.SQLITE_CANTOPEN: "Let this process read and write the file and its directory.",
+    sqlite3.SQLITE_CORRUPT: "The file is damaged: restore it from a backup, or move it away and start the processes again.",
+    sqlite3.SQLITE_NOTADB: "This is no database: give the store a file of its own.",
+}
+_CURE = "See to its disk; if the file is damaged, restore it, or move it away and start the processes again."
+
+
+class SQLiteFile:
+    """One file, by one connection, in transactions that threads take in turns."""
+
+    def __init__(self, path: str | os.PathLike[str], timeout_s: float) -> None:
+        """Open nothing yet."""
+        self.path = Path(path).absolute()
+        self.timeout_s = timeout_s
+        self._turns = Turns(2 * timeout_s, self._renew)
+        self._connection: sqlite3.Connection | None = None
+        self._pid = os.getpid()
+        self._opened: tuple[int, int] | None = None
+        self._closed = False
+
+    def check(self) -> None:
+        """See whether a store can be there at all.
+
+        Raises:
+            ConfigurationError: The path cannot be one, its directory is not there, or it is something else than a file.
+        """
+        try:
+            if not self.path.parent.is_dir():
+                raise ConfigurationError(
+                    f"The store {str(self.path)!r} has no directory: {str(self.path.parent)!r} is not there or is none. "
+                    "A store makes its file, and no directory. Make the directory, or give another path."
+                )
+            mode = self.path.stat().st_mode
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"The store {str(self.path)!r} cannot be looked at: {error}. A store is a file that this process can read and "
+                "write. Give another path."
+            ) from error
+        if not stat.S_ISREG(mode):
+            raise ConfigurationError(self._no_file())
+
+    @contextmanager
+    def transaction(self, action: str, *, writes: bool = False) -> Iterator[sqlite3.Connection]:
+        """A connection in a transaction, which is committed at the end, or rolled back when anything raises.
+
+        Args:
+            action: What is done, for errors: "read" or "written".
+            writes: Whether to be the only writer from the beginning.
+
+        Raises:
+            StoreError: Whatever fails, after about the time-out.
+        """
+        deadline = time.monotonic() + self.timeout_s
+        # Also without the hooks of a fork: the parent's connection is not ours to use.
+        if self._pid != os.getpid():
+            self._renew()
+        with self._turns.taken(self.timeout_s) as is_ours:
+            if self._closed:
+                raise StoreError(f"The store {str(self.path)!r} was used after it was closed. Open another.")
+            if not is_ours:
+                raise StoreError(
+                    f"The store {str(self.path)!r} could not be {action}: other threads had it for {self.timeout_s} s. "
+                    "One thread at a time has its turn. Try again, or give it a longer timeout_s."
+                )
+            try:
+                connection = self._connected(deadline)
+                _wait(connection, deadline)
+                # A reader that becomes a writer can meet another who does, and one of them must fail: be one from the start.
+                connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+                try:
+                    yield connection
+                    _wait(connection, deadline)
+                    connection.execute("COMMIT")
+                finally:
+                    # After a commit nothing is open. A disk that is full has rolled back already.
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+            except (sqlite3.Error, OSError, ValueError, MemoryError, OverflowError) as error:
+                if isinstance(error, StoreError):
+                    raise
+                raise self._failed(action, error) from error
+
+    def close(self) -> None:
+        """Close the connection, for good."""
+        if self._pid != os.getpid():
+            self._renew()
+        with self._turns.taken(self.timeout_s):
+            self._closed = True
+            self._disconnect()
+
+    def __del__(self) -> None:
+        """Close the connection, if it is this process's."""
+        with suppress(AttributeError):  # not even begun
+            if self._pid == os.getpid():
+                self._disconnect()
+
+    # Inside -----------------------------------------------------------------------------------------------------------
+
+    def _connected(self, deadline: float) -> sqlite3.Connection:
+        if self._turns.was_torn:
+            raise StoreError(
+                f"The store {str(self.path)!r} cannot be used in this process, which was forked in the midst of a transaction. "
+                "SQLite counts the parent's locks as this process's own. Start the process again."
+            )
+        status = self._status()
+        there = (status.st_dev, status.st_ino)
+        if self._connection is not None and there != self._opened:
+            # Somebody moved another file here. Going on with the old would split those who started before from the rest.
+            self._disconnect()
+        if self._connection is None:
+            self._connection = self._connect(deadline)
+            self._opened = there
+        if self._connection.in_transaction:  # an interrupt came in between
+            self._connection.execute("ROLLBACK")
+        return self._connection
+
+    def _status(self) -> os.stat_result:
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            if self._opened is not None:
+                # An empty store in its place would begin every rollout anew, the aborted ones, too.
+                raise StoreError(
+                    f"The store {str(self.path)!r} is gone. It is not made anew while somebody uses it, or what was aborted "
+                    "would begin again. Put it back, or start the processes again."
+                ) from None
+            _create(self.path)
+            status = self.path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise StoreError(self._no_file())
+        return status
+
+    def _connect(self, deadline: float) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"file:{quote(os.fsencode(self.path))}?mode=rw",
+            uri=True,
+            timeout=max(deadline - time.monotonic(), 0.0),
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            self._prepare(connection, deadline)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection, deadline: float) -> None:
+        # What a damaged file says of its own lengths is not believed, and no page of it is mapped: a file that somebody cuts
+        # short would be a SIGBUS.
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 4 * MOST_BYTES)
+        connection.execute("PRAGMA mmap_size = 0")
+        connection.execute("PRAGMA cell_size_check = ON")
+        # Not WAL: until 3.51.3 a reset of its log could lose commits, which is what Python ships with today, and on a network's
+        # disk it never works. TRUNCATE and not DELETE, because the end of a transaction is then synchronised, too.
+        mode = connection.execute("PRAGMA journal_mode = TRUNCATE").fetchone()[0]
+        if mode != "truncate":
+            raise ValueError(f"it is in journal mode {mode!r}, and not in 'truncate'")
+        # Whoever is told that a rollout is aborted relies on it: also after the power failed.
+        connection.execute("PRAGMA synchronous = FULL")
+        _wait(connection, deadline)
+        if not _tables(connection):
+            _wait(connection, deadline)
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                if not _tables(connection):  # nobody was faster
+                    for statement in _TABLES:
+                        connection.execute(statement)
+                    connection.execute("INSERT INTO rollout_store VALUES (?, 0)", (SCHEMA,))
+                _wait(connection, deadline)
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+        if "rollout_store" not in _tables(connection):
+            raise StoreError(
+                f"The store {str(self.path)!r} is the database of another program. A store has a file of its own. "
+                "Give it another path."
+            )
+        with closing(connection.execute("SELECT schema FROM rollout_store")) as rows:
+            schema = [row[0] for row in rows]
+        if schema != [SCHEMA]:
+            raise StoreError(
+                f"The store {str(self.path)!r} has the schema {schema!r:.60}, and this version of rollout_sdk knows {SCHEMA}. "
+                "All processes of a store must know its schema. Update rollout_sdk, or give it another path."
+            )
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def _renew(self) -> None:
+        """In a forked child: leave the parent's connection alone, for ever."""
+        connection, self._connection = self._connection, None
+        self._pid = os.getpid()
+        if connection is not None:
+            # Closing it, as its finalizer would, can roll back what the parent is about to commit. So it must never be
+            # finalized, not even at the exit, when every module is emptied: it gets a reference that nobody holds.
+            import ctypes
+
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+    def _failed(self, action: str, error: Exception) -> StoreError:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code not in _BUSY:
+            # Whatever it was, the next one begins with a new connection.
+            self._disconnect()
+        cure = _CURES.get(code, _CURE)
+        return StoreError(
+            f"The store {str(self.path)!r} could not be {action}: {error}. It is a file of SQLite that all processes of this "
+            f"machine can read and write, within {self.timeout_s} s. {cure}"
+        )
+
+    def _no_file(self) -> str:
+        return f"The store {str(self.path)!r} is no ordinary file. A store is a file of SQLite. Give another path."
+
+
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    with closing(connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")) as rows:
+        return {row[0] for row in rows}
+
+
+def _wait(connection: sqlite3.Connection, deadline: float) -> None:
+    """Have the next statement wait for other processes until the deadline."""
+    connection.execute(f"PRAGMA busy_timeout = {max(int((deadline - time.monotonic()) * 1000), 1)}")
+
+
+def _create(path: Path) -> None:
+    """An empty file that only its owner can read and write, if there is none."""
+    with suppress(FileExistsError):
+        try:
+            # Without opening it: closing a file drops the locks that other connections of this process have on it.
+            os.mknod(path, stat.S_IFREG | 0o600)
+        except PermissionError:
+            # The directory is not ours to write; or this is macOS, where only root makes nodes.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def checked_timeout(timeout_s: Any) -> float:
+    """The time-out itself.
+
+    Raises:
+        ConfigurationError: It is no number of seconds.
+    """
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= 3600:
+        raise ConfigurationError(
+            f"A store was given timeout_s={timeout_s!r:.40}. It is how long a store may wait, in seconds: above 0, at most "
+            "3600. Leave it out for 1 s."
+        )
+    return float(timeout_s)

@@ -1,0 +1,106 @@
+"""One thread at a time, and no fork in the midst of something."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from _queue import Empty, SimpleQueue
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["Turns"]
+
+
+class Turns:
+    """A lock with a time-out that forks wait for.
+
+    A fork copies what one thread sees, with whatever the other threads are at half done. So a fork takes all turns first, and
+    waits for them for a bounded time; then the child renews what belongs to one process.
+    """
+
+    def __init__(self, longest_s: float, renew: Callable[[], None]) -> None:
+        """Nobody has the turn.
+
+        Args:
+            longest_s: How long a fork waits for a turn to end, in seconds.
+            renew: Called in every forked child; must be a bound method, and its object lives no longer for it.
+        """
+        self.longest_s = longest_s
+        self.was_torn = False
+        """Whether this process was forked while another thread had the turn after all."""
+        self._renew = weakref.WeakMethod(renew)
+        self._forking = False
+        # A queue of one token, because it is written in C: a lock of gevent's is not for threads of the operating system.
+        self._token: SimpleQueue[None] = SimpleQueue()
+        self._token.put(None)
+        with _known_lock:
+            _known.add(self)
+
+    @contextmanager
+    def taken(self, timeout_s: float) -> Iterator[bool]:
+        """Have the turn; False when it was not to be had in time."""
+        token = self._token
+        try:
+            token.get(timeout=max(timeout_s, 0.0))
+        except Empty:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            token.put(None)
+
+    def before_fork(self) -> None:
+        """Take the turn, if it ends in time."""
+        try:
+            self._token.get(timeout=self.longest_s)
+        except Empty:
+            self._forking = False
+        else:
+            self._forking = True
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if self._forking:
+            self._forking = False
+            self._token.put(None)
+
+    def after_fork_in_child(self) -> None:
+        """Begin with a turn that nobody has: who had it is not here."""
+        self.was_torn = self.was_torn or (not self._forking and self._token.empty())
+        self._forking = False
+        self._token = SimpleQueue()
+        self._token.put(None)
+        renew = self._renew()
+        if renew is not None:
+            renew()
+
+
+_known: weakref.WeakSet[Turns] = weakref.WeakSet()
+_known_lock = threading.Lock()
+"""Held while a fork lasts, too: two threads may fork at once."""
+
+
+def _before() -> None:
+    _known_lock.acquire()
+    for turns in list(_known):
+        turns.before_fork()
+
+
+def _in_parent() -> None:
+    for turns in list(_known):
+        turns.after_fork_in_parent()
+    _known_lock.release()
+
+
+def _in_child() -> None:
+    # A fork by C code (uWSGI's) may announce itself only here.
+    global _known_lock  # noqa: PLW0603 - another thread may have had it
+    _known_lock = threading.Lock()
+    for turns in list(_known):
+        turns.after_fork_in_child()
+
+
+# One hook for all: a hook cannot be taken back, and would outlive what it was for.
+os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
