@@ -81,10 +81,6 @@ class StateError(RolloutError, RuntimeError):
     """A transition is not possible from the state in which the rollout is."""
 
 
-class StoreError(RolloutError, OSError):
-    """The store of rollout states could not be read or written."""
-
-
 class ConflictError(StateError):
     """Somebody else changed the rollout first: the expected revision is not the current one."""
 

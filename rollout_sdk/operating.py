@@ -93,9 +93,10 @@ class Operated:
 
         When it returns, no candidate starts any more, in any thread; one that is running runs to its end.
         """
-        status = self._change("abort", RolloutState.abort, actor, reason, revision)
+        self._check_said("abort", actor, reason)
+        self._runtime.keeper.abort(self.key, actor=actor, reason=reason, revision=revision)
         wait_for_starts()
-        return status
+        return self.status()
 
     def follow(self, *, disabled: bool, wanted: WantedRollout, version: int) -> None:
         """Do what the control file wants, as far as it is not so already.
@@ -135,14 +136,17 @@ class Operated:
         reason: str,
         revision: int | None,
     ) -> RolloutStatus:
+        self._check_said(action, actor, reason)
+        self._runtime.keeper.change(self.key, action, change, actor=actor, reason=reason, revision=revision)
+        return self.status()
+
+    def _check_said(self, action: str, actor: object, reason: object) -> None:
         for option, text in (("actor", actor), ("reason", reason)):
             if not isinstance(text, str):
                 raise ConfigurationError(
                     f"{option}={text!r:.60} of {action} of {self.key!r} is no text. It stands in the journal as it is. "
                     f"Write {option}='...'."
                 )
-        self._runtime.keeper.change(self.key, action, change, actor=actor, reason=reason, revision=revision)
-        return self.status()
 
     def judge(self) -> Verdict | None:
         """Judge the candidates now, on what every process has seen, and act on the verdict; None where nobody judges.

@@ -153,14 +153,17 @@ def _changing(
             say(f"{name}: {before.status} {before.phase.name} -> {after.status} {after.phase.name}, revision {after.revision}")
 
     run.__doc__ = help_
-    command = click.argument("name")(run)
+    why = {"default": ""} if urgent else {"required": True}
+    command: Any = run
+    # The last is the first on the command line.
     for decorate in (
-        *options,
-        _in_store,
-        click.option("--actor", default=getpass.getuser, show_default="you", help="Who does it, for the history."),
-        click.option("--reason", required=not urgent, default="" if urgent else None, help="Why, for the history."),
-        click.option("--revision", type=int, help="The revision you looked at: refused when somebody was faster."),
         _as_json,
+        click.option("--revision", type=int, help="The revision you looked at: refused when somebody was faster."),
+        click.option("--reason", help="Why, for the history.", **why),
+        click.option("--actor", default=getpass.getuser, show_default="you", help="Who does it, for the history."),
+        _in_store,
+        *options,
+        click.argument("name"),
     ):
         command = decorate(command)
     return click.command(action.replace("_", "-").replace("skip-step", "skip"))(command)

@@ -24,7 +24,7 @@ from rollout_sdk.control.changing import Change, change_stored, swap
 from rollout_sdk.control.document import from_document, numbered, replanned
 from rollout_sdk.control.kept import Kept
 from rollout_sdk.control.state import RolloutState
-from rollout_sdk.control.stores import MemoryStore, StateStore, Stored
+from rollout_sdk.control.stores import AnsweringStore, MemoryStore, StateStore, Stored
 from rollout_sdk.exceptions import ConflictError, StateError, StoreError
 from rollout_sdk.forking import renew_after_fork
 from rollout_sdk.judging import Evidence, Verdict, judge
@@ -64,7 +64,7 @@ class Keeper:
             tell: Told of every transition that this process made.
             judge_every_s: Seconds between two looks at the evidence, of all processes together.
         """
-        self.store = store
+        self.store = AnsweringStore(store)
         self.rollouts: dict[str, Kept] = {}
         self._failed = failed
         self._time_ns = time_ns
@@ -167,29 +167,46 @@ class Keeper:
         Raises:
             StateError: The change is not possible.
             ConflictError: `revision` is not the current one.
-            StoreError: The store did not answer, and the change is no stop: that holds here all the same.
+            StoreError: The store did not answer.
         """
         kept = self.rollouts[key]
-        try:
-            before, after = change_stored(
-                self.store,
-                key,
-                action,
-                change,
-                now_s=self.now_s,
-                actor=actor,
-                reason=reason,
-                revision=revision,
-                evidence=evidence,
-                # A process's own plan may be a later one; what changes the plan starts from the stored one.
-                plan=None if action == "set_plan" else kept.state.plan,
-            )
-        except StoreError as error:
-            self._stop_alone(kept, change, actor, reason, error)
-            return
+        before, after = change_stored(
+            self.store,
+            key,
+            action,
+            change,
+            now_s=self.now_s,
+            actor=actor,
+            reason=reason,
+            revision=revision,
+            evidence=evidence,
+            # A process's own plan may be a later one; what changes the plan starts from the stored one.
+            plan=None if action == "set_plan" else kept.state.plan,
+        )
         self._enter(kept, after)
         if after is not before:
             self._tell(kept, action, before, after, actor, reason, evidence)
+
+    def abort(self, key: str, *, actor: str, reason: str, revision: int | None = None) -> None:
+        """Stop a rollout: here at once, whatever the store does, and everywhere as soon as the store has it.
+
+        Raises:
+            ConflictError: `revision` is not the current one: nothing was stopped.
+        """
+        kept = self.rollouts[key]
+        before = kept.state
+        if revision is None:
+            kept.unsaid = actor, reason
+            self._enter(kept, before.abort())
+        try:
+            self.change(key, "abort", RolloutState.abort, actor=actor, reason=reason, revision=revision)
+            kept.unsaid = None
+        except StoreError as error:
+            if revision is not None:
+                raise
+            self._failed(_STORE, error)
+            if kept.state is not before:
+                self._tell(kept, "abort", before, kept.state, actor, reason)
 
     def replan(self, key: str, criteria: Criteria, plan: tuple[Phase, ...], *, actor: str, reason: str) -> None:
         """Have a canary follow another plan from where it stands; what is judged for the first time has no past.
@@ -206,18 +223,6 @@ class Keeper:
         if kept.criteria != criteria:
             kept.judge_by(criteria)
         self.change(key, "set_plan", lambda state: replanned(state, plan), actor=actor, reason=reason)
-
-    def _stop_alone(self, kept: Kept, change: Change, actor: str, reason: str, error: StoreError) -> None:
-        """Without the store, only a stop can be trusted to be right wherever the others stand."""
-        before = kept.state
-        after = change(before)
-        if not after.stopped:
-            raise error
-        self._failed(_STORE, error)
-        if after is not before:
-            kept.unsaid = actor, reason
-            self._enter(kept, after)
-            self._tell(kept, "abort", before, after, actor, reason)
 
     def _enter(self, kept: Kept, state: RolloutState) -> None:
         before = kept.state

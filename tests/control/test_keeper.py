@@ -331,14 +331,14 @@ def test_a_dead_store_keeps_the_phase_and_nobody_goes_on(processes, clock):
     model = decorate(runtime)
     serve(model)
     clock.pass_by(61)
-    runtime.keeper.store.dead = True
+    runtime.store.dead = True
     with pytest.raises(StoreError):
         model.rollout.judge()
     with pytest.raises(StoreError):
         model.rollout.promote()
     assert ("running", "0:20%") == state_of(model)
     assert {"old", "new"} == {model(f"user-{user}") for user in range(200)}
-    runtime.keeper.store.dead = False
+    runtime.store.dead = False
     assert "PASS" == model.rollout.judge().outcome
     assert ("running", "1:50%") == state_of(model)
 
@@ -346,12 +346,12 @@ def test_a_dead_store_keeps_the_phase_and_nobody_goes_on(processes, clock):
 def test_an_abort_holds_at_once_without_the_store_and_is_stored_when_it_is_back(processes):
     one, two = processes(), processes()
     first, second = decorate(one), decorate(two)
-    one.keeper.store.dead = True
+    one.store.dead = True
     first.rollout.abort(actor="ann", reason="pager")
     assert {"old"} == {first(f"user-{user}") for user in range(100)}
     with pytest.raises(StoreError):
         look(one)
-    one.keeper.store.dead = False
+    one.store.dead = False
     look(one)
     look(two)
     assert ("aborted", "aborted") == (state_of(first)[0], state_of(second)[0])
@@ -363,11 +363,11 @@ def test_an_abort_holds_at_once_without_the_store_and_is_stored_when_it_is_back(
 def test_a_process_that_starts_without_the_store_serves_the_control_until_it_knows(processes):
     decorate(processes()).rollout.promote()
     runtime = processes()
-    runtime.keeper.store.dead = True
+    runtime.store.dead = True
     model = decorate(runtime)
     assert {"old"} == {model(f"user-{user}") for user in range(200)}
     assert {("store", "StoreError"): 1} == runtime.faults
-    runtime.keeper.store.dead = False
+    runtime.store.dead = False
     look(runtime)
     assert ("running", "1:50%") == state_of(model)
     assert {"old", "new"} == {model(f"user-{user}") for user in range(200)}
@@ -376,10 +376,10 @@ def test_a_process_that_starts_without_the_store_serves_the_control_until_it_kno
 def test_no_call_ever_asks_the_store(processes):
     runtime = processes()
     model = decorate(runtime)
-    before = runtime.keeper.store.calls
+    before = runtime.store.calls
     serve(model, 500)
     runtime.flush()
-    assert before == runtime.keeper.store.calls
+    assert before == runtime.store.calls
 
 
 def test_the_background_follows_publishes_and_judges(clock):

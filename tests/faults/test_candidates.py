@@ -11,7 +11,8 @@ from collections import Counter
 
 import pytest
 
-from rollout_sdk import ABTest, Decision, breaker, rollout
+from rollout_sdk import ABTest, Canary, Decision, StoreError, breaker, rollout
+from rollout_sdk.control.stores import MemoryStore
 from tests.faults.models import quantile, served
 
 
@@ -111,6 +112,54 @@ def test_f29_a_strategy_that_waits_for_a_black_hole_is_benched(watch, figure):
     slow = sum(each > 0.04 for each in took)
     assert 3 == slow
     figure("F29", f"3 of 1,000 calls waited 50 ms, then none; p50 of the others {quantile(took, 0.5) * 1e6:.0f} us")
+
+
+@pytest.mark.parametrize("fault", ["refuses", "never answers", "raises SystemExit", "answers nonsense"])
+def test_f29_no_call_waits_for_a_store_that_is_gone(fault, watch, figure):
+    """The store breaks while a canary is served by several threads: its phase stays, and calls are as quick as before."""
+    store, released, asked = MemoryStore(), threading.Event(), []
+
+    class Broken:
+        broken = False
+
+        def __getattr__(self, name):
+            def call(*args, **kwargs):
+                if not self.broken or name == "close":
+                    return getattr(store, name)(*args, **kwargs)
+                asked.append(name)
+                if fault == "never answers":
+                    released.wait(30)
+                if fault == "raises SystemExit":
+                    raise SystemExit
+                if fault == "answers nonsense":
+                    return 5
+                raise StoreError("refused")
+
+            return call
+
+    broken = Broken()
+    runtime = watch(store=broken)
+    runtime.keeper._judge_every_s = 0.1
+    model = served(lambda x: "control", lambda x: "candidate", runtime, strategy=Canary(["30%", "60%"]), unit="x")
+    expected = [model(number) for number in range(2000)]
+    broken.broken = True
+    took, answers = [], []
+    deadline = time.monotonic() + 1.5
+    while time.monotonic() < deadline or len(answers) < 2000:
+        began = time.perf_counter()
+        answers.append(model(len(answers) % 2000))
+        took.append(time.perf_counter() - began)
+    assert expected == answers[:2000]
+    assert "0:30%" == model.rollout.phase.name
+    assert asked
+    assert quantile(took, 0.99) < 0.01
+    stop = threading.Thread(target=model.rollout.abort)
+    stop.start()
+    stop.join(0.5)
+    assert {"control"} == {model(number) for number in range(200)}
+    released.set()
+    stop.join(20)
+    figure("F29", f"store {fault}: p50 {quantile(took, 0.5) * 1e6:.0f} us, p99 {quantile(took, 0.99) * 1e6:.0f} us, phase kept")
 
 
 def test_f36_an_open_breaker_costs_no_memory_and_lets_one_probe_through(watch, monkeypatch, figure):

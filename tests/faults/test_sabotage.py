@@ -101,6 +101,8 @@ def replaced(model, runtime, part, saboteur):
         "breakers": (engine.standing, "breakers"),
         "control file": (runtime, "_control"),
         "shown": (engine, "shown"),
+        "store": (runtime.keeper, "store"),
+        "judge": (runtime._delivery, "witness"),
     }
     setattr(*holders[part], saboteur)
 
@@ -109,6 +111,7 @@ PARTS = [
     "strategy", "merger", "comparator", "journal", "observers", "tracer", "spans", "meter", "logger", "audience", "wall clock",
     "hasher", "item hasher", "recorder's queue", "recorder", "recorder of calls", "shadow queue", "shadow tokens", "background",
     "copier", "limits", "nonces", "outline", "unit", "layer", "override", "breakers", "control file", "shown",
+    "store", "judge",
 ]  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """Stores: the shared state of rollouts, for threads, processes and machines."""
 
+from rollout_sdk.control.stores.answering import AnsweringStore
 from rollout_sdk.control.stores.memory import MemoryStore
 from rollout_sdk.control.stores.opening import open_store
 from rollout_sdk.control.stores.protocol import Gathered, StateStore, Stored
 from rollout_sdk.control.stores.sqlite import SQLiteStore
 
-__all__ = ["Gathered", "MemoryStore", "SQLiteStore", "StateStore", "Stored", "open_store"]
+__all__ = ["AnsweringStore", "Gathered", "MemoryStore", "SQLiteStore", "StateStore", "Stored", "open_store"]
