@@ -1,8 +1,8 @@
 """How often the canary is wrong when it looks fifty times, and how fast it sees a regression.
 
-Every experiment sends simulated calls through the judge itself: evidence, measurement, verdict. In the A/A worlds, candidate and
-control are alike, so that every rollback and every gate that passes is an error; both must stay at alpha or below. In the worlds at
-the margin the candidate is exactly as bad as is not acceptable any more, so that every guardrail that passes is an error.
+Every experiment sends simulated calls through the judge itself: evidence, measurement, verdict. In the A/A worlds, candidate
+and control are alike, so that every rollback and every gate that passes is an error; both must stay at alpha or below. In the
+worlds at the margin, the candidate is exactly as bad as is not acceptable any more, so that every guardrail that passes is one.
 
     python benchmarks/canary_errors.py [--experiments 400] [--looks 50] [--only ramp] [--power]
 """

@@ -77,7 +77,8 @@ def picture() -> str:
         f'stroke-dasharray="6 4"/>'
         f'<text x="{LEFT + WIDTH + 8}" y="{y(NEEDED) + 4:.1f}" fill="#b91c1c">20 : 1, rolled back</text>'
         f"{drawn}{legend}"
-        f'<text x="{LEFT + WIDTH / 2}" y="{TOP + HEIGHT + 48}" text-anchor="middle">units that saw an error, of both arms</text>'
+        f'<text x="{LEFT + WIDTH / 2}" y="{TOP + HEIGHT + 48}" text-anchor="middle">units that saw an error, of both arms'
+        f"</text>"
         f"</svg>\n"
     )
 

@@ -57,7 +57,8 @@ def _safe(criterion: Criterion, numbers: Mapping[str, Any], weight: Weight) -> s
 
 
 def _so_far(events: int, units: int, bound: float, asked: float) -> str:
-    return f"{events:,} of {units:,} units had one in this step, so surely fewer than {_share(bound)} do; {_share(asked)} is asked for"
+    seen = f"{events:,} of {units:,} units had one in this step"
+    return f"{seen}, so surely fewer than {_share(bound)} do; {_share(asked)} is asked for"
 
 
 def _missing(numbers: Mapping[str, Any], weight: Weight) -> str:

@@ -70,7 +70,7 @@ class AnsweringStore:
             ) from error
         if not is_answer:
             raise StoreError(
-                f"The store answered {method} with a {type(answer).__qualname__}. See rollout_sdk.control.stores.StateStore for "
-                "what it must give. Mend the store, or hold it against rollout_sdk.testing.StoreContract."
+                f"The store answered {method} with a {type(answer).__qualname__}. StateStore says what it must give. "
+                "Mend the store, or hold it against rollout_sdk.testing.StoreContract."
             )
         return answer
