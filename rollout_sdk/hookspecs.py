@@ -8,7 +8,7 @@ observers, which run off the caller's path and may do what they like. A hook tha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -23,6 +23,9 @@ from rollout_sdk.records import (
     ShadowedEvent,
     TransitionedEvent,
 )
+
+if TYPE_CHECKING:
+    from rollout_sdk.control.stores import StateStore
 
 __all__ = ["PROJECT", "hookimpl", "hookspec"]
 
@@ -83,6 +86,15 @@ def rollout_tripped(event: BreakerEvent) -> None:
 @hookspec
 def rollout_transitioned(event: TransitionedEvent) -> None:
     """A rollout changed its phase or status. In the background."""
+
+
+@hookspec(firstresult=True)
+def rollout_open_store(url: str) -> StateStore | None:
+    """The store at an address whose scheme is the plugin's entry-point name: "redis://..." is opened by the plugin "redis".
+
+    Asked once, when the runtime is built (or by the command line); it should not connect before the first use. Hold the store
+    against `rollout_sdk.testing.StoreContract`. None: there is no store at this address.
+    """
 
 
 @hookspec

@@ -11,9 +11,10 @@ from weakref import WeakValueDictionary
 
 from attrs import define, evolve, field, fields
 
+from rollout_sdk.control.addresses import store_at
 from rollout_sdk.control.file import ControlFile, WantedRollout
 from rollout_sdk.control.keeper import Keeper
-from rollout_sdk.control.stores import MemoryStore, StateStore, open_store
+from rollout_sdk.control.stores import MemoryStore, StateStore
 from rollout_sdk.delivery import Delivery
 from rollout_sdk.engine.background import Background
 from rollout_sdk.engine.rollout import Nonces, Rollout, ShadowLimits
@@ -133,7 +134,7 @@ class Runtime:
         self.background = Background(self.shadows)
         self.spans = Spans(self.telemetry, self.failed)
         self.audience = Audience(self.telemetry, self.failed)
-        store = open_store(self.store) if isinstance(self.store, str) else self.store
+        store = store_at(self.store) if isinstance(self.store, str) else self.store
         self.keeper = Keeper(
             MemoryStore() if store is None else store,
             failed=self.failed,

@@ -14,10 +14,11 @@ import click
 
 from rollout_sdk.assignment import percent
 from rollout_sdk.cli.saying import fault, say
+from rollout_sdk.control.addresses import store_at
 from rollout_sdk.control.changing import Change, change_stored
 from rollout_sdk.control.document import from_document
 from rollout_sdk.control.state import RolloutState
-from rollout_sdk.control.stores import StateStore, open_store
+from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import RolloutError, StateError
 from rollout_sdk.judging import Verdict
 from rollout_sdk.plan import as_duration
@@ -38,7 +39,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @contextmanager
 def _opened(address: str) -> Iterator[StateStore]:
     try:
-        store = open_store(address)
+        store = store_at(address)
         try:
             yield store
         finally:
