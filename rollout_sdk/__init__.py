@@ -28,6 +28,7 @@ from rollout_sdk.exceptions import (
     ShadowEffectError,
     SignatureError,
     StateError,
+    StoreError,
     UnknownItemError,
     UnknownStrategyError,
 )
@@ -84,6 +85,7 @@ __all__ = [
     "ShadowedEvent",
     "SignatureError",
     "StateError",
+    "StoreError",
     "Telemetry",
     "TransitionedEvent",
     "UnknownItemError",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -160,6 +161,7 @@ class StoreContract:
                         tries += 1
                         found = store.load(_KEY)
                         assert found is not None
+                        time.sleep(0.0005)  # so that somebody else comes in between
                         document = _document(found.revision + 1, total=found.document["total"] + 1)
                         if store.swap(_KEY, found.revision, document, {"total": document["total"]}):
                             break
@@ -341,16 +343,26 @@ class StoreContract:
         with self._made() as store:
             for number, key in enumerate(keys):
                 assert store.swap(key, None, _document(1, number=number), {"number": number}), f"{key!r:.40} was there already"
-                assert store.publish(key, 0, key, {key: str(number)})
-                store.note(key, key, str(number))
+                assert store.publish(key, 0, "w", {"sums": str(number)})
+                store.note(key, "verdict", str(number))
             assert store.keys() == sorted(keys)
             for number, key in enumerate(keys):
                 found = store.load(key)
                 assert found is not None
                 assert found.document["number"] == number, f"{key!r:.40} has another's document"
                 assert store.history(key) == [{"number": number}], f"{key!r:.40} has another's history"
-                assert dict(store.gather(key, 0).parts) == {(key, key): str(number)}, f"{key!r:.40} has another's parts"
-                assert store.noted(key, key) == str(number), f"{key!r:.40} has another's note"
+                assert dict(store.gather(key, 0).parts) == {("w", "sums"): str(number)}, f"{key!r:.40} has another's parts"
+                assert store.noted(key, "verdict") == str(number), f"{key!r:.40} has another's note"
+            # Writers, parts and notes are named alike.
+            store.swap(_KEY, None, _document(1), {})
+            for number, name in enumerate(keys):
+                store.publish(_KEY, 0, name, {"sums": str(number)})
+                store.publish(_KEY, 0, "w", {name: str(number)})
+                store.note(_KEY, name, str(number))
+            expected = {(name, "sums"): str(number) for number, name in enumerate(keys)}
+            expected |= {("w", name): str(number) for number, name in enumerate(keys)}
+            assert dict(store.gather(_KEY, 0).parts) == expected, "writers or parts are taken for each other"
+            assert [store.noted(_KEY, name) for name in keys] == [str(number) for number in range(len(keys))]
 
     def test_names_that_are_none_are_refused(self) -> None:
         """An empty name, one of more than 200 characters, of surrogates or no text at all is a StoreError."""
