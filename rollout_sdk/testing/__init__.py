@@ -12,6 +12,15 @@ pytest collects the class and runs every test of the contract on it. Nothing her
 from rollout_sdk.testing.comparators import ComparatorContract
 from rollout_sdk.testing.doubles import FakeClock, RecordingPlugin, set_testing
 from rollout_sdk.testing.observers import ObserverContract
+from rollout_sdk.testing.stores import StoreContract
 from rollout_sdk.testing.strategies import StrategyContract
 
-__all__ = ["ComparatorContract", "FakeClock", "ObserverContract", "RecordingPlugin", "StrategyContract", "set_testing"]
+__all__ = [
+    "ComparatorContract",
+    "FakeClock",
+    "ObserverContract",
+    "RecordingPlugin",
+    "StoreContract",
+    "StrategyContract",
+    "set_testing",
+]

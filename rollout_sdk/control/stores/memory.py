@@ -113,8 +113,8 @@ class MemoryStore:
 
     def keys(self) -> list[str]:
         """The keys that have a document, sorted."""
-        with self._turn() as _:
-            return sorted(key for key, kept in self._kept.items() if kept.revision is not None)
+        with self._all() as everything:
+            return sorted(key for key, kept in everything.items() if kept.revision is not None)
 
     def close(self) -> None:
         """Forget everything."""
@@ -123,9 +123,17 @@ class MemoryStore:
             self._kept = {}
 
     @contextmanager
-    def _turn(self, key: str | None = None) -> Iterator[_Kept]:
-        if key is not None:
-            checked_name("key", key)
+    def _turn(self, key: str) -> Iterator[_Kept]:
+        checked_name("key", key)
+        with self._all() as everything:
+            kept = everything.get(key) or _Kept()
+            yield kept
+            # What is only asked for is not kept: anybody may ask for any key.
+            if kept.revision is not None or kept.notes:
+                everything[key] = kept
+
+    @contextmanager
+    def _all(self) -> Iterator[dict[str, _Kept]]:
         with self._turns.taken(_LONGEST_TURN_S) as is_ours:
             if self._closed:
                 raise StoreError("The store in memory was used after it was closed. A closed store is empty. Open another.")
@@ -133,11 +141,7 @@ class MemoryStore:
                 raise StoreError(
                     f"The store in memory was busy for {_LONGEST_TURN_S} s. One thread at a time has its turn. Try again."
                 )
-            # What is only asked for is not kept: anybody may ask for any key.
-            kept = self._kept.get(key or "", None) or _Kept()
-            yield kept
-            if key is not None and (kept.revision is not None or kept.notes):
-                self._kept[key] = kept
+            yield self._kept
 
     def _renew(self) -> None:
         """Nothing here belongs to a process."""

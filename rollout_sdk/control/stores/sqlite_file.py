@@ -149,7 +149,8 @@ class SQLiteFile:
             # Somebody moved another file here. Going on with the old would split those who started before from the rest.
             self._disconnect()
         if self._connection is None:
-            self._connection = self._connect(deadline)
+            # Only a file that never was anything becomes a store.
+            self._connection = self._connect(deadline, is_new=status.st_size == 0 and self._opened is None)
             self._opened = there
         if self._connection.in_transaction:  # an interrupt came in between
             self._connection.execute("ROLLBACK")
@@ -171,7 +172,7 @@ class SQLiteFile:
             raise StoreError(self._no_file())
         return status
 
-    def _connect(self, deadline: float) -> sqlite3.Connection:
+    def _connect(self, deadline: float, *, is_new: bool) -> sqlite3.Connection:
         connection = sqlite3.connect(
             f"file:{quote(os.fsencode(self.path))}?mode=rw",
             uri=True,
@@ -180,13 +181,13 @@ class SQLiteFile:
             check_same_thread=False,
         )
         try:
-            self._prepare(connection, deadline)
+            self._prepare(connection, deadline, is_new=is_new)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _prepare(self, connection: sqlite3.Connection, deadline: float) -> None:
+    def _prepare(self, connection: sqlite3.Connection, deadline: float, *, is_new: bool) -> None:
         # What a damaged file says of its own lengths is not believed, and no page of it is mapped: a file that somebody cuts
         # short would be a SIGBUS.
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 4 * MOST_BYTES)
@@ -200,7 +201,7 @@ class SQLiteFile:
         # Whoever is told that a rollout is aborted relies on it: also after the power failed.
         connection.execute("PRAGMA synchronous = FULL")
         _wait(connection, deadline)
-        if not _tables(connection):
+        if is_new and not _tables(connection):
             _wait(connection, deadline)
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -215,8 +216,8 @@ class SQLiteFile:
                     connection.execute("ROLLBACK")
         if "rollout_store" not in _tables(connection):
             raise StoreError(
-                f"The store {str(self.path)!r} is the database of another program. A store has a file of its own. "
-                "Give it another path."
+                f"The store {str(self.path)!r} holds no store: it is the database of another program, or what was in it was "
+                "cut off. A store has a file of its own. Give it another path, or restore the file."
             )
         with closing(connection.execute("SELECT schema FROM rollout_store")) as rows:
             schema = [row[0] for row in rows]

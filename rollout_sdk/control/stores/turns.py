@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from _queue import Empty, SimpleQueue
 from collections.abc import Callable, Iterator
@@ -31,9 +32,7 @@ class Turns:
         """Whether this process was forked while another thread had the turn after all."""
         self._renew = weakref.WeakMethod(renew)
         self._forking = False
-        # A queue of one token, because it is written in C: a lock of gevent's is not for threads of the operating system.
-        self._token: SimpleQueue[None] = SimpleQueue()
-        self._token.put(None)
+        self._token, self._next = _token(), _token()
         with _known_lock:
             _known.add(self)
 
@@ -41,9 +40,7 @@ class Turns:
     def taken(self, timeout_s: float) -> Iterator[bool]:
         """Have the turn; False when it was not to be had in time."""
         token = self._token
-        try:
-            token.get(timeout=max(timeout_s, 0.0))
-        except Empty:
+        if not self._take(timeout_s):
             yield False
             return
         try:
@@ -53,12 +50,7 @@ class Turns:
 
     def before_fork(self) -> None:
         """Take the turn, if it ends in time."""
-        try:
-            self._token.get(timeout=self.longest_s)
-        except Empty:
-            self._forking = False
-        else:
-            self._forking = True
+        self._forking = self._take(self.longest_s)
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
@@ -70,11 +62,33 @@ class Turns:
         """Begin with a turn that nobody has: who had it is not here."""
         self.was_torn = self.was_torn or (not self._forking and self._token.empty())
         self._forking = False
-        self._token = SimpleQueue()
-        self._token.put(None)
+        self._token, self._next = _token(), _token()
         renew = self._renew()
         if renew is not None:
             renew()
+
+    def _take(self, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        following = self._next
+        # One waits for the turn, and the others for being next: or who has had it would have it again before anybody wakes.
+        try:
+            following.get(timeout=max(timeout_s, 0.0))
+        except Empty:
+            return False
+        try:
+            self._token.get(timeout=max(deadline - time.monotonic(), 0.0))
+        except Empty:
+            return False
+        finally:
+            following.put(None)
+        return True
+
+
+def _token() -> SimpleQueue[None]:
+    """A lock: a queue of one, because it is written in C. A lock of gevent's is not for threads of the operating system."""
+    queue: SimpleQueue[None] = SimpleQueue()
+    queue.put(None)
+    return queue
 
 
 _known: weakref.WeakSet[Turns] = weakref.WeakSet()
