@@ -36,8 +36,8 @@ def plan_rho(information: float, *, alpha: float = 0.05) -> float:
     rho = I / x, where x solves x - log(1 + x) = 2 log(1/alpha): the half width of `confidence_sequence` at I is least there
     (the Lambert-W solution of Howard et al. 2021, found here by Newton's method). At alpha = .05 that is I / 8.21; the closed
     form I / (2 log(1/alpha) + log(1 + 2 log(1/alpha))) = I / 7.94 comes close. The choice is forgiving: at a tenth of the
-    planned information an interval takes 3.82 standard errors instead of 3.04, at ten times it 3.25. The same rho serves the one-sided
-    functions, which lose .1 % by it (2.769 standard errors instead of 2.766).
+    planned information an interval takes 3.82 standard errors instead of 3.04, at ten times it 3.25. The same rho serves the
+    one-sided functions, which lose .1 % by it (2.769 standard errors instead of 2.766).
 
     Args:
         information: 1 / std_error^2 that is expected when the decision is due, in 1 / (unit of the estimate)^2.
