@@ -178,8 +178,8 @@ def _errors_after(criteria: Criteria, traffic: Traffic, arms: tuple[float, float
         "harm": guardrail.harm,
         "margin": guardrail.margin,
         "floor": guardrail.floor,
-        "floor_events": math.ceil(mine),
-        "floor_units": int(ours),
+        "floor_events": mine,
+        "floor_units": ours,
     }
 
 
@@ -219,7 +219,7 @@ def _difference_after(
     expected = (-worse * criterion.mde if is_gate else 0.0) if effect is None else effect
     enough = min(units) >= MIN_UNITS
     found = {"estimate": expected, "std_error": error, "df": 511}
-    exact = {"events": math.ceil(units[1] * traffic.slow_rate), "units": int(units[1])} if is_latency else {}
+    exact = {"events": units[1] * traffic.slow_rate, "units": units[1]} if is_latency else {}
     return {
         **_common(criteria),
         **found,

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import asdict, frozen
 
-from rollout_sdk.stats import Estimate
+from rollout_sdk.stats import MeanInterval
 
 __all__ = ["Latency", "MetricReport", "PhaseReport", "Preference", "Report", "RolloutReport", "ShadowReport", "VariantReport"]
 
@@ -35,8 +35,8 @@ class MetricReport:
 
     metric: str
     outcomes: int
-    per_call: Estimate
-    per_outcome: Estimate
+    per_call: MeanInterval
+    per_outcome: MeanInterval
 
 
 @frozen
@@ -96,8 +96,8 @@ class ShadowReport:
     ends: Mapping[str, int]
     completeness: float | None
     compared: int
-    agreement: Estimate
-    difference: Estimate
+    agreement: MeanInterval
+    difference: MeanInterval
     reasons: Mapping[str, int]
     errors: Mapping[str, int]
     latency: Latency
@@ -123,7 +123,7 @@ class Preference:
     wins: int
     losses: int
     ties: int
-    preference: Estimate
+    preference: MeanInterval
 
 
 @frozen

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rollout_sdk.analysis.report import Latency, PhaseReport, Preference, Report, RolloutReport, ShadowReport, VariantReport
 from rollout_sdk.plain import plain, when
-from rollout_sdk.stats import Estimate
+from rollout_sdk.stats import MeanInterval
 
 __all__ = ["as_text"]
 
@@ -41,7 +41,7 @@ def _number(value: float | None) -> str:
     return _NONE if value is None else f"{value:.4g}"
 
 
-def _estimate(estimate: Estimate) -> str:
+def _estimate(estimate: MeanInterval) -> str:
     if estimate.low is None or estimate.high is None:
         return f"{_number(estimate.mean)} [{_NONE}]"
     return f"{_number(estimate.mean)} [{_number(estimate.low)}, {_number(estimate.high)}]"

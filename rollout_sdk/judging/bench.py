@@ -186,8 +186,6 @@ class _Bench:
             harm_needed=weight.harm_needed,
             safe_log_e=weight.safe_log_e,
             safe_needed=weight.safe_needed,
-            bound=weight.bound,
-            bound_needed=weight.bound_needed,
             numbers=numbers,
             matured=numbers.get("matured", 1.0),
             dry_run=criterion.dry_run,

@@ -19,8 +19,8 @@ def explain(criterion: Criterion, candidate: str, numbers: Mapping[str, Any], we
     if weight.is_safe:
         return "PASS", _safe(criterion, numbers, weight)
     if weight.safe_log_e is None:
-        return "INSUFFICIENT_DATA", _missing(numbers, weight)
-    return "INCONCLUSIVE", _open(criterion, candidate, numbers, weight)
+        return "INSUFFICIENT_DATA", _missing(numbers)
+    return "INCONCLUSIVE", _open(criterion, candidate, numbers)
 
 
 def _share(value: float) -> str:
@@ -41,7 +41,7 @@ def _harm(criterion: Criterion, numbers: Mapping[str, Any]) -> str:
 
 
 def _safe(criterion: Criterion, numbers: Mapping[str, Any], weight: Weight) -> str:
-    if weight.is_rare_enough:
+    if weight.by_rarity:
         name = "floor" if criterion.metric == ERROR_RATE else "margin"
         prefix, what = ("floor_", "saw an error") if name == "floor" else ("", "had a slow call")
         events, units = numbers[f"{prefix}events"], numbers[f"{prefix}units"]
@@ -56,27 +56,24 @@ def _safe(criterion: Criterion, numbers: Mapping[str, Any], weight: Weight) -> s
     return f"the candidate is surely less than {numbers['margin']:g} worse than the control: {by}."
 
 
-def _so_far(events: int, units: int, bound: float, asked: float) -> str:
-    seen = f"{events:,} of {units:,} units had one in this step"
-    return f"{seen}, so surely fewer than {_share(bound)} do; {_share(asked)} is asked for"
-
-
-def _missing(numbers: Mapping[str, Any], weight: Weight) -> str:
-    if weight.bound is not None:
-        return f"{_so_far(numbers['events'], numbers['units'], weight.bound, numbers['margin'])}."
+def _missing(numbers: Mapping[str, Any]) -> str:
     if numbers["seen_units"] < MIN_UNITS:
         return f"an arm has {numbers['seen_units']:,} of at least {MIN_UNITS} units that a comparison of means takes."
     old = "" if numbers["matured"] >= 1 else f"; {numbers['matured']:.0%} of the decisions are old enough"
     return f"an arm has {numbers['seen_events']:,} of at least {MIN_EVENTS} events that a comparison of means takes{old}."
 
 
-def _open(criterion: Criterion, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> str:
+def _so_far(events: int, units: int, asked: float) -> str:
+    return f"{events:,} of {units:,} units had one in this step, too few to be sure of less than {_share(asked)}"
+
+
+def _open(criterion: Criterion, candidate: str, numbers: Mapping[str, Any]) -> str:
     if criterion.metric == ERROR_RATE:
         mine, other = (sum(each[arm] for each in numbers["strata"]) for arm in (0, 1))
-        floor = ""
-        if weight.bound is not None:
-            floor = f"; {_so_far(numbers['floor_events'], numbers['floor_units'], weight.bound, numbers['floor'])}"
+        floor = f"; {_so_far(numbers['floor_events'], numbers['floor_units'], numbers['floor'])}"
         among = f"{mine:,} of {mine + other:,} units with an error had {candidate}"
         return f"{among}, neither surely too many nor surely few{floor}."
+    if numbers.get("units") is not None and not numbers["enough_safe"]:
+        return f"{_so_far(numbers['events'], numbers['units'], numbers['margin'])}."
     asked = "better" if isinstance(criterion, Gate) else f"less than {numbers['margin']:g} worse"
     return f"{candidate} is neither surely {asked} nor surely not, so far: {numbers['mature']['estimate']:+.4g}."

@@ -42,8 +42,6 @@ class Finding:
         harm_needed: Logarithm of the evidence that a rollback takes.
         safe_log_e: Logarithm of the evidence that the candidate is good enough; a pass takes `safe_needed`.
         safe_needed: Logarithm of the evidence that a pass takes.
-        bound: Of errors and slow calls: what the share of the candidate's units that had one is surely below.
-        bound_needed: The share below which that is a pass, whatever the control's is.
         numbers: The sums that all of the above is computed from, by name.
         matured: Share of the decisions that are old enough to count for a pass.
         dry_run: Whether it decides nothing.
@@ -63,8 +61,6 @@ class Finding:
     harm_needed: float | None = None
     safe_log_e: float | None = None
     safe_needed: float | None = None
-    bound: float | None = None
-    bound_needed: float | None = None
     numbers: Mapping[str, Any]
     matured: float = 1.0
     dry_run: bool = False
@@ -85,8 +81,6 @@ class Finding:
             )
             if log_e is not None and needed is not None
         ]
-        if self.bound is not None and self.bound_needed is not None:
-            evidence.append(f"units with one surely below {self.bound:.2%} of {self.bound_needed:.2%}")
         if evidence:
             lines.append("  ".join(evidence))
         return "\n                  ".join(lines)

@@ -1,7 +1,35 @@
 """Statistics: pure functions, standard library only."""
 
-from rollout_sdk.stats.clusters import Estimate, ratio_of_sums
-from rollout_sdk.stats.draft import *
+from rollout_sdk.stats.clusters import MeanInterval, ratio_of_sums
+from rollout_sdk.stats.counts import (
+    bernoulli_interval,
+    rare_event_log_e,
+    rare_event_safe_log_e,
+    rate_below_log_e,
+    sign_log_e,
+    srm_log_e,
+)
+from rollout_sdk.stats.draft import Estimate, StratifiedBuckets
+from rollout_sdk.stats.multiplicity import e_bh
+from rollout_sdk.stats.sequential import confidence_sequence, log_e_one_sided, log_e_two_sided, one_sided_bound, plan_rho
 from rollout_sdk.stats.student import student_t_quantile
 
-__all__ = ["Estimate", "ratio_of_sums", "student_t_quantile"]
+__all__ = [
+    "Estimate",
+    "MeanInterval",
+    "StratifiedBuckets",
+    "bernoulli_interval",
+    "confidence_sequence",
+    "e_bh",
+    "log_e_one_sided",
+    "log_e_two_sided",
+    "one_sided_bound",
+    "plan_rho",
+    "rare_event_log_e",
+    "rare_event_safe_log_e",
+    "rate_below_log_e",
+    "ratio_of_sums",
+    "sign_log_e",
+    "srm_log_e",
+    "student_t_quantile",
+]

@@ -9,11 +9,11 @@ from attrs import frozen
 
 from rollout_sdk.stats.student import student_t_quantile
 
-__all__ = ["Estimate", "ratio_of_sums"]
+__all__ = ["MeanInterval", "ratio_of_sums"]
 
 
 @frozen
-class Estimate:
+class MeanInterval:
     """A mean and its interval.
 
     Attributes:
@@ -30,7 +30,7 @@ class Estimate:
     units: int
 
 
-def ratio_of_sums(clusters: Iterable[tuple[float, float]], *, confidence: float = 0.95) -> Estimate:
+def ratio_of_sums(clusters: Iterable[tuple[float, float]], *, confidence: float = 0.95) -> MeanInterval:
     """The ratio sum(x) / sum(d) over clusters (x, d), with a cluster-robust interval for one look at the data.
 
     Linearised scores L_u = (x_u - R d_u) / mean(d), variance var(L) / n, Student's t with n - 1 degrees of freedom
@@ -45,13 +45,13 @@ def ratio_of_sums(clusters: Iterable[tuple[float, float]], *, confidence: float 
     n = len(pairs)
     total = math.fsum(d for _, d in pairs)
     if not total:
-        return Estimate(None, None, None, n)
+        return MeanInterval(None, None, None, n)
     ratio = math.fsum(x for x, _ in pairs) / total
     if n < 2:
-        return Estimate(ratio, None, None, n)
+        return MeanInterval(ratio, None, None, n)
     # The scores add up to zero by construction: their mean need not be taken off.
     variance = math.fsum((x - ratio * d) ** 2 for x, d in pairs) / (n - 1) * (n / total) ** 2 / n
     if variance == 0:
-        return Estimate(ratio, None, None, n)
+        return MeanInterval(ratio, None, None, n)
     half = student_t_quantile((1 + confidence) / 2, n - 1) * math.sqrt(variance)
-    return Estimate(ratio, ratio - half, ratio + half, n)
+    return MeanInterval(ratio, ratio - half, ratio + half, n)

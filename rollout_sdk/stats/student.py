@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
-__all__ = ["student_t_quantile"]
+from rollout_sdk.stats.normal import log_normal_cdf
+
+__all__ = ["log_student_t_cdf", "student_t_quantile"]
 
 _STEPS = 60
 _NORMAL_FROM = 1e7
@@ -46,6 +48,28 @@ def _upper_tail(t: float, df: float) -> float:
     if x < (a + 1) / (a + b + 2):
         return math.exp(log_front) * _beta_fraction(x, a, b) / a / 2
     return (1 - math.exp(log_front) * _beta_fraction(1 - x, b, a) / b) / 2
+
+
+def log_student_t_cdf(t: float, df: float) -> float:
+    """Log P(T <= t), finite where the probability itself has long been zero, for `df` > 0 degrees of freedom.
+
+    The incomplete beta function in logarithms (DLMF 8.17); the normal one from 1e7 degrees of freedom on.
+    """
+    if df >= _NORMAL_FROM:
+        return log_normal_cdf(t)
+    if t > 0:
+        return math.log1p(-math.exp(log_student_t_cdf(-t, df)))
+    q = t / df * t
+    if math.isinf(q):  # the tail is a power: with q = t^2 / df, q^(-df/2) / (df/2 B(df/2, 1/2)) / 2
+        log_q = 2 * math.log(-t) - math.log(df)
+        return -df / 2 * log_q - math.log(df) + math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - math.log(math.pi) / 2
+    if q == 0:
+        return -math.log(2)
+    a, b, y = df / 2, 0.5, q / (1 + q)
+    log_front = -a * math.log1p(q) + b * math.log(y) - math.lgamma(a) - math.lgamma(b) + math.lgamma(a + b)
+    if 1 - y < (a + 1) / (a + b + 2):
+        return log_front + math.log(_beta_fraction(1 - y, a, b) / a / 2)
+    return math.log1p(-math.exp(log_front) * _beta_fraction(y, b, a) / b) - math.log(2)
 
 
 def student_t_quantile(p: float, df: float) -> float:
