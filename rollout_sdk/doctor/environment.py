@@ -23,6 +23,7 @@ KNOWN: Mapping[str, str] = {
     "ROLLOUT_DISABLED_PLUGINS": "plugins that must not load",
     "ROLLOUT_JOURNAL": "folder of the default runtime's journal",
     "ROLLOUT_KEY": "secret of the default runtime",
+    "ROLLOUT_STORE": "address of the default runtime's store",
 }
 _SECRET = "ROLLOUT_KEY"  # noqa: S105 - the name of a variable
 _LONGEST_KEY = 64
