@@ -1,5 +1,6 @@
 """Statistics: pure functions, standard library only."""
 
+from rollout_sdk.stats.buckets import Estimate, StratifiedBuckets
 from rollout_sdk.stats.clusters import MeanInterval, ratio_of_sums
 from rollout_sdk.stats.counts import (
     bernoulli_interval,
@@ -14,7 +15,9 @@ from rollout_sdk.stats.sequential import confidence_sequence, log_e_one_sided, l
 from rollout_sdk.stats.student import student_t_quantile
 
 __all__ = [
+    "Estimate",
     "MeanInterval",
+    "StratifiedBuckets",
     "bernoulli_interval",
     "confidence_sequence",
     "e_bh",
