@@ -86,15 +86,15 @@ class StratifiedBuckets:
         the phase, arm and bucket of the call.
 
         Raises:
-            ValueError: The bucket is not one of `range(buckets)`; the value is NaN or beyond +-1e50; the weight is neither 0 nor
-                within 1e-50..1e50. Nothing is added then.
+            ValueError: The bucket is not one of `range(buckets)`; the value is NaN or beyond +-1e50; the weight is neither 0
+                nor within 1e-50..1e50. Nothing is added then.
         """
         if not 0 <= bucket < self.buckets:
             raise ValueError(f"Bucket {bucket!r} of phase {phase!r}, arm {arm!r}: buckets are 0..{self.buckets - 1}.")
         if not (-_LARGEST <= value <= _LARGEST and (_SMALLEST <= weight <= _LARGEST or weight == 0)):
             raise ValueError(
-                f"Value {value!r} with weight {weight!r} of phase {phase!r}, arm {arm!r}: one such value would spoil the sums. "
-                f"Values lie within +-{_LARGEST:g}, weights are 0 or within {_SMALLEST:g}..{_LARGEST:g}. Leave it out, or cap it."
+                f"Value {value!r} with weight {weight!r} of phase {phase!r}, arm {arm!r}: it would spoil all sums. "
+                f"Values lie within +-{_LARGEST:g}, weights are 0 or within {_SMALLEST:g}..{_LARGEST:g}. Cap it."
             )
         cell = self._cells.get((phase, arm)) or self._cell(phase, arm)
         cell.values[bucket] += value
@@ -110,7 +110,7 @@ class StratifiedBuckets:
         """
         if not len(values) == len(weights) == self.buckets:
             raise ValueError(
-                f"{len(values)} values and {len(weights)} weights of phase {phase!r}, arm {arm!r}: the buckets are {self.buckets}. "
+                f"{phase!r}, {arm!r}: {len(values)} values, {len(weights)} weights, but there are {self.buckets} buckets. "
                 "Give one of each for every bucket, 0 for the empty ones."
             )
         added = StratifiedBuckets(self.buckets)
