@@ -1,5 +1,6 @@
 """Statistics: pure functions, standard library only."""
 
+from rollout_sdk.stats.buckets import Estimate, StratifiedBuckets
 from rollout_sdk.stats.clusters import MeanInterval, ratio_of_sums
 from rollout_sdk.stats.counts import (
     bernoulli_interval,
@@ -11,6 +12,7 @@ from rollout_sdk.stats.counts import (
 )
 from rollout_sdk.stats.draft import Estimate, StratifiedBuckets
 from rollout_sdk.stats.multiplicity import e_bh
+from rollout_sdk.stats.planning import design_effect, mde, planned_duration, planned_information, sample_size
 from rollout_sdk.stats.sequential import confidence_sequence, log_e_one_sided, log_e_two_sided, one_sided_bound, plan_rho
 from rollout_sdk.stats.student import student_t_quantile
 
@@ -20,15 +22,20 @@ __all__ = [
     "StratifiedBuckets",
     "bernoulli_interval",
     "confidence_sequence",
+    "design_effect",
     "e_bh",
     "log_e_one_sided",
     "log_e_two_sided",
+    "mde",
     "one_sided_bound",
     "plan_rho",
+    "planned_duration",
+    "planned_information",
     "rare_event_log_e",
     "rare_event_safe_log_e",
     "rate_below_log_e",
     "ratio_of_sums",
+    "sample_size",
     "sign_log_e",
     "srm_log_e",
     "student_t_quantile",

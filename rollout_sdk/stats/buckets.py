@@ -1,0 +1,292 @@
+"""Running sums by phase, arm and bucket, and the difference between two arms that they give.
+
+The bucket is a hash of the randomisation unit, so all calls of a user fall into one bucket, in every phase and whichever arm
+answers them. That makes the sums constant in memory, mergeable by addition across processes and machines, free of user ids, and
+robust to the fact that the calls of one user belong together. Cf. Chamandy, Muralidharan, Najmi and Naidu, "Estimating
+Uncertainty for Massive Data Streams" (Google, 2012).
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from operator import mul
+from typing import Any
+
+from attrs import define, field, frozen
+
+__all__ = ["Estimate", "StratifiedBuckets"]
+
+_LARGEST, _SMALLEST = 1e50, 1e-50
+_ROUNDING = 1e-12
+"""Scores smaller than this part of what they are the difference of are rounding errors, not variance."""
+
+
+@frozen
+class Estimate:
+    """An estimated effect and how sure the data are of it.
+
+    Attributes:
+        estimate: The effect, in the unit of the metric; 0.0 where nothing was measured.
+        std_error: Its standard error; inf where the data do not tell (an empty arm, or one with a single occupied bucket),
+        0.0 where
+            all buckets are alike. Neither counts as evidence in `rollout_sdk.stats.sequential`.
+        df: Degrees of freedom of the standard error; 0 where it is inf.
+        n_units_hint: About how many units the smaller arm has, from its occupied buckets: -B log(1 - occupied / B). It
+        saturates:
+            with every bucket occupied it says B log(2 B) (3,549 for 512), and there may be any number more.
+    """
+
+    estimate: float
+    std_error: float
+    df: float
+    n_units_hint: int
+
+
+_NOTHING = Estimate(0.0, math.inf, 0.0, 0)
+
+
+@define
+class _Cell:
+    """The sums of one arm in one phase: values X and weights D by bucket."""
+
+    values: array[float]
+    weights: array[float]
+
+
+@define(eq=False)
+class StratifiedBuckets:
+    """Sums of one metric by (phase, arm, bucket); one instance for each metric.
+
+    A phase is a period of constant shares: evidence is compared within phases and then combined, never pooled across them. The
+    sums are plain doubles (their relative error stays near 1e-13 after millions of additions); what is computed from them is
+    summed exactly (`math.fsum`). Takes 16 bytes for each bucket of each (phase, arm). Not thread-safe: one writer, or a lock
+    around it.
+
+    Attributes:
+        buckets: Number of buckets B: 256 to 1024. The standard error has a relative error of 1 / sqrt(2 (B - 1)).
+
+    Raises:
+        ValueError: `buckets` is less than 1.
+    """
+
+    buckets: int = field(default=512)
+    _cells: dict[tuple[str, str], _Cell] = field(factory=dict, init=False, repr=False)
+
+    @buckets.validator
+    def _at_least_one(self, _attribute: object, buckets: int) -> None:
+        if buckets < 1:
+            raise ValueError(f"StratifiedBuckets(buckets={buckets!r}): 1 bucket at least, and 256 to 1024 in earnest.")
+
+    def add(self, phase: str, arm: str, bucket: int, value: float, weight: float = 1.0) -> None:
+        """Add `value` to the numerator and `weight` to the denominator of the metric, a ratio of sums.
+
+        A mean per call adds weight 1 with every call. A value that arrives later than its call is added with weight 0, under
+        the phase, arm and bucket of the call.
+
+        Raises:
+            ValueError: The bucket is not one of `range(buckets)`; the value is NaN or beyond +-1e50; the weight is neither 0
+                nor within 1e-50..1e50. Nothing is added then.
+        """
+        if not 0 <= bucket < self.buckets:
+            raise ValueError(f"Bucket {bucket!r} of phase {phase!r}, arm {arm!r}: buckets are 0..{self.buckets - 1}.")
+        if not (-_LARGEST <= value <= _LARGEST and (_SMALLEST <= weight <= _LARGEST or weight == 0)):
+            raise ValueError(
+                f"Value {value!r} with weight {weight!r} of phase {phase!r}, arm {arm!r}: it would spoil all sums. "
+                f"Values lie within +-{_LARGEST:g}, weights are 0 or within {_SMALLEST:g}..{_LARGEST:g}. Cap it."
+            )
+        cell = self._cells.get((phase, arm)) or self._cell(phase, arm)
+        cell.values[bucket] += value
+        cell.weights[bucket] += weight
+
+    def add_sums(self, phase: str, arm: str, values: Sequence[float], weights: Sequence[float]) -> None:
+        """Add the sums of all buckets at once, such as a GROUP BY has made them: one value and one weight for every bucket.
+
+        Raises:
+            ValueError: There is not one value and one weight for every bucket, or one of them is refused as by `add`; nothing
+            is
+                added then.
+        """
+        if not len(values) == len(weights) == self.buckets:
+            raise ValueError(
+                f"{phase!r}, {arm!r}: {len(values)} values, {len(weights)} weights, but there are {self.buckets} buckets. "
+                "Give one of each for every bucket, 0 for the empty ones."
+            )
+        added = StratifiedBuckets(self.buckets)
+        for bucket, (value, weight) in enumerate(zip(values, weights, strict=True)):
+            added.add(phase, arm, bucket, float(value), float(weight))
+        self.merge(added)
+
+    def merge(self, other: StratifiedBuckets) -> None:
+        """Add the sums of another process or machine to these.
+
+        Raises:
+            ValueError: The other has a different number of buckets.
+        """
+        if other.buckets != self.buckets:
+            raise ValueError(
+                f"{other.buckets} buckets cannot be merged into {self.buckets}: units would fall into different ones. "
+                "Use the same number everywhere."
+            )
+        for (phase, arm), theirs in list(other._cells.items()):
+            cell = self._cells.get((phase, arm)) or self._cell(phase, arm)
+            for bucket, (value, weight) in enumerate(zip(theirs.values, theirs.weights, strict=True)):
+                cell.values[bucket] += value
+                cell.weights[bucket] += weight
+
+    def arms(self) -> tuple[str, ...]:
+        """Names of all arms, sorted."""
+        return tuple(sorted({arm for _, arm in self._cells}))
+
+    def phases(self) -> tuple[str, ...]:
+        """Names of all phases, sorted."""
+        return tuple(sorted({phase for phase, _ in self._cells}))
+
+    def totals(self, phase: str, arm: str) -> tuple[float, float]:
+        """The sums of values and of weights of one arm in one phase; (0.0, 0.0) where there is nothing."""
+        cell = self._cells.get((phase, arm))
+        return (math.fsum(cell.values), math.fsum(cell.weights)) if cell else (0.0, 0.0)
+
+    def difference(self, arm: str, control: str) -> Estimate:
+        """The metric of `arm` minus that of `control`, compared within phases, with a standard error robust to clusters.
+
+        With R = sum X / sum D by arm and phase h, w_h = D_T D_C / (D_T + D_C):
+        d = sum_h w_h (R_Th - R_Ch) / sum w, and each bucket's influence on it is
+        psi_b = sum_h w_h [(X_Thb - R_Th D_Thb) / D_Th - (X_Chb - R_Ch D_Chb) / D_Ch];
+        s^2 = B/(B - 1) sum_b psi_b^2 / (sum w)^2 with B - 1 degrees of freedom. A user who moves from the control to the
+        candidate stays in one bucket, so that the covariance across phases is inside psi.
+
+        An arm with few units leaves buckets empty, and those say nothing about the variance: in place of B each arm's part of
+        psi is scaled with its own occupied buckets G, and the degrees of freedom are Welch's from the two arms, at most those
+        of all occupied buckets less one. With no bucket empty that is the formula above.
+
+        Only phases in which both arms have weight count. Without any, the estimate is 0.0 with an infinite standard error.
+
+        Raises:
+            ValueError: `arm` and `control` are the same.
+        """
+        if arm == control:
+            raise ValueError(f"Arm {arm!r} cannot be compared with itself. Give the control's name as the second.")
+        empty = bytearray(self.buckets)
+        sides = [_Side([0.0] * self.buckets, empty[:]) for _ in range(2)]
+        differences, weights = [], []
+        for phase in self.phases():
+            cells = [self._cells.get((phase, name)) for name in (arm, control)]
+            totals = [self.totals(phase, name) for name in (arm, control)]
+            (value, exposure), (control_value, control_exposure) = totals
+            if not (exposure > 0 and control_exposure > 0):
+                continue
+            weight = exposure / (exposure + control_exposure) * control_exposure
+            weights.append(weight)
+            differences.append(weight * (value / exposure - control_value / control_exposure))
+            for side, cell, (x, d) in zip(sides, cells, totals, strict=True):
+                assert cell is not None
+                side.add(cell, x / d, weight / d)
+        if not weights:
+            return _NOTHING
+        whole = math.fsum(weights)
+        estimate = math.fsum(differences) / whole
+        hint = min(_units(side.occupied.count(1), self.buckets) for side in sides)
+        least = min(side.occupied.count(1) for side in sides)
+        if least < 2:
+            return Estimate(estimate, math.inf, 0.0, hint)
+        variance, df = _variance(*sides)
+        return Estimate(estimate, math.sqrt(variance) / whole, df, hint)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The sums as plain JSON values, empty buckets left out: what `from_dict` reads."""
+        cells = []
+        for (phase, arm), cell in sorted(self._cells.items(), key=lambda item: item[0]):
+            used = [b for b in range(self.buckets) if cell.values[b] or cell.weights[b]]
+            cells.append(
+                {
+                    "phase": phase,
+                    "arm": arm,
+                    "bucket": used,
+                    "value": [cell.values[b] for b in used],
+                    "weight": [cell.weights[b] for b in used],
+                }
+            )
+        return {"buckets": self.buckets, "cells": cells}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> StratifiedBuckets:
+        """The sums that `as_dict` wrote.
+
+        Raises:
+            ValueError: The three lists of a cell differ in length, or a number is refused as by `add`.
+            KeyError: A part is missing.
+        """
+        made = cls(plain["buckets"])
+        for cell in plain["cells"]:
+            made._cell(cell["phase"], cell["arm"])
+            for bucket, value, weight in zip(cell["bucket"], cell["value"], cell["weight"], strict=True):
+                made.add(cell["phase"], cell["arm"], bucket, value, weight)
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both hold the same sums."""
+        if not isinstance(other, StratifiedBuckets):
+            return NotImplemented
+        return self.buckets == other.buckets and self._cells == other._cells
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def _cell(self, phase: str, arm: str) -> _Cell:
+        zeros = bytes(8 * self.buckets)
+        return self._cells.setdefault((phase, arm), _Cell(array("d", zeros), array("d", zeros)))
+
+
+@define
+class _Side:
+    """One arm's part of the influences psi, over all phases.
+
+    Attributes:
+        scores: By bucket.
+        occupied: 1 for every bucket in which the arm has weight.
+        size: Sum of squares of what the scores are the differences of: the scale of their rounding errors.
+    """
+
+    scores: list[float]
+    occupied: bytearray
+    size: float = 0.0
+
+    def add(self, cell: _Cell, ratio: float, factor: float) -> None:
+        values, weights = cell.values, cell.weights
+        self.scores = [s + factor * (x - ratio * d) for s, x, d in zip(self.scores, values, weights, strict=True)]
+        self.occupied = bytearray(o or d > 0 for o, d in zip(self.occupied, weights, strict=True))
+        self.size += factor * factor * (sum(map(mul, values, values)) + ratio * ratio * sum(map(mul, weights, weights)))
+
+    def scaled(self) -> tuple[list[float], float, int]:
+        """Scores as an unbiased variance needs them, the sum of their squares, and its degrees of freedom."""
+        occupied = self.occupied.count(1)
+        factor = math.sqrt(occupied / (occupied - 1))
+        scores = [factor * s for s in self.scores]
+        squares = _squares(scores)
+        if squares <= _ROUNDING * _ROUNDING * self.size:
+            return [0.0] * len(scores), 0.0, occupied - 1
+        return scores, squares, occupied - 1
+
+
+def _squares(numbers: Iterable[float]) -> float:
+    return math.fsum(x * x for x in numbers)
+
+
+def _variance(candidate: _Side, control: _Side) -> tuple[float, float]:
+    """The sum of squared influences of both arms, and its degrees of freedom."""
+    scores, squares, df = candidate.scaled()
+    control_scores, control_squares, control_df = control.scaled()
+    variance = _squares(a - b for a, b in zip(scores, control_scores, strict=True))
+    if variance <= _ROUNDING * _ROUNDING * (candidate.size + control.size):
+        return 0.0, float(min(df, control_df))
+    # Welch's, in parts of the whole so that no square can vanish.
+    part = squares / (squares + control_squares)
+    welch = 1 / (part * part / df + (1 - part) * (1 - part) / control_df)
+    occupied = bytearray(a | b for a, b in zip(candidate.occupied, control.occupied, strict=True)).count(1)
+    return variance, min(float(occupied - 1), welch)
+
+
+def _units(occupied: int, buckets: int) -> int:
+    """The number of units that leave this many buckets occupied on average; half a bucket is taken to be free when none is."""
+    return round(-buckets * math.log1p(-min(occupied, buckets - 0.5) / buckets))
