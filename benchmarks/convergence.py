@@ -1,6 +1,6 @@
 """How soon every process follows: four processes on one SQLite file, one abort, and the time until the last has stopped.
 
-    python benchmarks/convergence.py [--processes 4] [--rounds 10]
+python benchmarks/convergence.py [--processes 4] [--rounds 10]
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def one_round(folder: Path, number: int, processes: int) -> float:
     program, store = folder / "program.py", SQLiteStore(folder / f"{number}.db")
     program.write_text(textwrap.dedent(PROGRAM))
     command = [sys.executable, str(program), f"sqlite:///{store.path}"]
-    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder) for _ in range(processes)]  # noqa: S603
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder) for _ in range(processes)]
     for process in started:
         assert process.stdout is not None
         process.stdout.readline()

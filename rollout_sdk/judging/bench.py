@@ -216,7 +216,7 @@ class _Bench:
         events, units = common(current.events.get((label, candidate), UnitSample()), current.units.get(candidate, UnitSample()))
         return len(events), len(units)
 
-    def _compared(self, sums: StratifiedBuckets, candidate: str) -> dict[str, float]:
+    def _compared(self, sums: StratifiedBuckets, candidate: str) -> dict[str, float | None]:
         found = sums.difference(candidate, self.situation.control)
         std_error = found.std_error if math.isfinite(found.std_error) else None
         return {"estimate": found.estimate, "std_error": std_error, "df": found.df}

@@ -24,6 +24,7 @@ __all__ = ["Evidence", "PhaseEvidence", "Sums"]
 _SLICES = 8
 _MOST_REMEMBERED = 100_000
 _BASE = -1
+_ZEROS = (0.0,) * BUCKETS
 
 
 @define
@@ -284,9 +285,7 @@ class Evidence:
                     whole.merge(sums)
             if criterion.per == "call" and not criterion.window:
                 for arm, calls in phase.calls.items():
-                    for bucket, number in enumerate(calls):
-                        if number:
-                            whole.add(name, arm, bucket, 0.0, number)
+                    whole.add_sums(name, arm, _ZEROS, calls)
         return whole
 
     def merge(self, other: Evidence) -> None:

@@ -101,8 +101,8 @@ def _error(numbers: Mapping[str, Any]) -> float:
 def weigh_difference(numbers: Mapping[str, Any]) -> Weight:
     """A difference of means or shares, by the information-indexed normal mixture on bucket sums.
 
-    Of a share (slow calls), good enough is also a candidate's share of units below the margin: then the difference to any control
-    is below it. The two e-values are averaged.
+    Of a share (slow calls), good enough is also a candidate's share of units below the margin: then the difference to any
+    control is below it. The two e-values are averaged.
 
     Args:
         numbers: "worse": 1 when a positive difference is worse, else -1; "estimate", "std_error", "df" of all decisions, and

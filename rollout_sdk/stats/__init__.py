@@ -10,7 +10,6 @@ from rollout_sdk.stats.counts import (
     sign_log_e,
     srm_log_e,
 )
-from rollout_sdk.stats.draft import Estimate, StratifiedBuckets
 from rollout_sdk.stats.multiplicity import e_bh
 from rollout_sdk.stats.planning import design_effect, mde, planned_duration, planned_information, sample_size
 from rollout_sdk.stats.sequential import confidence_sequence, log_e_one_sided, log_e_two_sided, one_sided_bound, plan_rho

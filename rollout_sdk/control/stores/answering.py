@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from rollout_sdk.control.stores.protocol import Gathered, StateStore, Stored
 from rollout_sdk.exceptions import StoreError
 
 __all__ = ["AnsweringStore"]
-
-T = TypeVar("T")
 
 
 class AnsweringStore:
@@ -22,19 +20,23 @@ class AnsweringStore:
 
     def load(self, key: str) -> Stored | None:
         """See `StateStore`."""
-        return self._asked((Stored, type(None)), "load", key)
+        found: Stored | None = self._asked((Stored, type(None)), "load", key)
+        return found
 
     def swap(self, key: str, expected: int | None, document: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
         """See `StateStore`."""
-        return self._asked(bool, "swap", key, expected, document, record)
+        done: bool = self._asked(bool, "swap", key, expected, document, record)
+        return done
 
     def publish(self, key: str, epoch: int, writer: str, parts: Mapping[str, str]) -> bool:
         """See `StateStore`."""
-        return self._asked(bool, "publish", key, epoch, writer, parts)
+        done: bool = self._asked(bool, "publish", key, epoch, writer, parts)
+        return done
 
     def gather(self, key: str, epoch: int, after: int = 0) -> Gathered:
         """See `StateStore`."""
-        return self._asked(Gathered, "gather", key, epoch, after)
+        found: Gathered = self._asked(Gathered, "gather", key, epoch, after)
+        return found
 
     def note(self, key: str, name: str, text: str) -> None:
         """See `StateStore`."""
@@ -42,15 +44,18 @@ class AnsweringStore:
 
     def noted(self, key: str, name: str) -> str | None:
         """See `StateStore`."""
-        return self._asked((str, type(None)), "noted", key, name)
+        found: str | None = self._asked((str, type(None)), "noted", key, name)
+        return found
 
     def history(self, key: str) -> list[Mapping[str, Any]]:
         """See `StateStore`."""
-        return self._asked(list, "history", key)
+        found: list[Mapping[str, Any]] = self._asked(list, "history", key)
+        return found
 
     def keys(self) -> list[str]:
         """See `StateStore`."""
-        return self._asked(list, "keys")
+        found: list[str] = self._asked(list, "keys")
+        return found
 
     def close(self) -> None:
         """See `StateStore`."""
