@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
-__all__ = ["log_normal_cdf", "normal_cdf", "normal_quantile"]
+__all__ = ["log_mills", "log_normal_cdf", "normal_cdf", "normal_quantile"]
 
 
 _FAR = -12.0

@@ -10,6 +10,10 @@ What the promise rests on: the estimates are (nearly) normal, their standard err
 the data. Hence the rule to decide nothing before 100 units and 30 events in each arm; below, use the exact counts of
 `rollout_sdk.stats.counts`.
 
+The t-forms are e-values at a single look of known r; over all looks they were simulated, not proven. From 15 degrees of freedom
+on they keep their promise. With fewer, a standard error that changes from look to look gives chance too many tries (5 clusters:
+.15 at alpha = .05), and half of the degrees of freedom have to be given (.03).
+
 Sources: Robbins, Annals of Mathematical Statistics 41 (1970), for the mixture; Johari, Koomen, Pekelis and Walsh, Operations
 Research 70 (2022); Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, arXiv:2103.06476, for estimated variances; Howard, Ramdas,
 McAuliffe and Sekhon, Annals of Statistics 49 (2021), for the one-sided mixture.
@@ -66,8 +70,8 @@ def log_e_two_sided(estimate: float, std_error: float, *, rho: float, null: floa
     log e = 1/2 log r + (1 - r) z^2 / 2. With few clusters the standard error is itself uncertain. Given its degrees of freedom
     nu, log e = 1/2 log r + (nu + 1)/2 [log(1 + z^2/nu) - log(1 + r z^2/nu)], the same mixture over Student's t.
 
-    Without a standard error to go by (0.0: all units alike; infinite: nothing measured; or `df` = 0) the data do not say how
-    sure they are: there is no evidence, and log e = 0.0.
+    Without a standard error to go by (0.0: all units alike; infinite: nothing measured; or `df` below 1) the data do not say
+    how sure they are: there is no evidence, and log e = 0.0.
 
     Args:
         estimate: The estimated effect.
@@ -132,7 +136,7 @@ def confidence_sequence(
     sqrt( nu (c - 1) / (1 - c r) ), c = (1 / (alpha^2 r))^(1/(nu+1)); infinite where c r >= 1, because with very few clusters
     and little information no effect can be refuted.
 
-    Without a standard error to go by (0.0, infinite, or `df` = 0) the interval is (-inf, inf).
+    Without a standard error to go by (0.0, infinite, or `df` below 1) the interval is (-inf, inf).
 
     Raises:
         ValueError: An argument is NaN or outside its domain.
@@ -161,7 +165,7 @@ def one_sided_bound(
     1/alpha, and the upper bound when e against "`null` or more" does. (The closed form std_error sqrt( 2 log(1 + 1/(2 alpha
     sqrt r)) / (1 - r) ) is slightly wider.)
 
-    Without a standard error to go by (0.0, infinite, or `df` = 0) the bounds are -inf and inf.
+    Without a standard error to go by (0.0, infinite, or `df` below 1) the bounds are -inf and inf.
 
     Raises:
         ValueError: An argument is NaN or outside its domain.
@@ -241,7 +245,7 @@ def _log_half_t(z: float, log_r: float, df: float) -> float:
 
 
 def _informative(std_error: float, df: float | None) -> bool:
-    return 0 < std_error < math.inf and df != 0
+    return 0 < std_error < math.inf and (df is None or df >= 1)
 
 
 def _check_alpha(function: str, alpha: float) -> None:
