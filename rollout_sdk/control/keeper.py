@@ -20,25 +20,24 @@ from attrs import evolve
 
 from rollout_sdk.assignment import Phase
 from rollout_sdk.control.acting import next_step
-from rollout_sdk.control.changing import Change, change_stored, swap
+from rollout_sdk.control.changing import Change, change_stored
 from rollout_sdk.control.document import from_document, numbered, replanned
 from rollout_sdk.control.kept import Kept
+from rollout_sdk.control.settling import restart, settle
 from rollout_sdk.control.state import RolloutState
-from rollout_sdk.control.stores import AnsweringStore, MemoryStore, StateStore, Stored
+from rollout_sdk.control.stores import AnsweringStore, MemoryStore, StateStore
+from rollout_sdk.control.watching import WatchThread
 from rollout_sdk.exceptions import ConflictError, StateError, StoreError
 from rollout_sdk.forking import renew_after_fork
 from rollout_sdk.judging import Evidence, Verdict, judge
 from rollout_sdk.plan import Criteria
 from rollout_sdk.plugins import Failed
-from rollout_sdk.threads import Thread, native_sleep
 
 __all__ = ["JUDGE", "Keeper"]
 
 JUDGE = "judge"
 _STORE = "store"
 _VERDICT = "verdict"
-_POLL_S = 0.5
-_MOST_TRIES = 20
 
 
 class Keeper:
@@ -73,15 +72,16 @@ class Keeper:
         self._judge_every_s = judge_every_s
         self._is_shared = not isinstance(store, MemoryStore)
         self._closed = False
+        self._thread = WatchThread(self._watch)
+        self._last_judged_s = time.monotonic()
         self.renew()
         renew_after_fork(self)
 
     def renew(self) -> None:
         """In this process: another writer, and nothing seen yet."""
-        had_thread = getattr(self, "_thread", None) is not None
+        had_thread = self._thread.is_running
         self.writer = f"{os.getpid():x}-{os.urandom(6).hex()}"
-        self._thread: Thread | None = None
-        self._starting = threading.Lock()
+        self._thread = WatchThread(self._watch)
         self._judging = threading.Lock()
         for kept in self.rollouts.values():
             kept.adding = threading.Lock()
@@ -112,41 +112,17 @@ class Keeper:
             self.start()
 
     def _settle(self, kept: Kept) -> None:
-        mine = kept.state
-        for _ in range(_MOST_TRIES):
-            stored = self.store.load(kept.key)
-            if stored is None:
-                if swap(self.store, None, mine, "start", now_s=self.now_s):
-                    break
-                continue
-            theirs = from_document(stored.document)
-            same = theirs.version == mine.version and set(theirs.phase.shares) == set(mine.phase.shares)
-            if same and theirs.phase.control == mine.phase.control:
-                self._enter(kept, numbered(theirs, mine.plan))
-                break
-            if mine.version in theirs.superseded:
-                raise StateError(
-                    f"Version {mine.version!r} of {kept.key!r} was replaced by {theirs.version!r}. A version that was replaced "
-                    "does not come back, so that old processes cannot undo a deployment. Give the candidate a new version=."
-                )
-            if self._restart(kept, stored, theirs.begun_again(mine)):
-                break
+        state = settle(self.store, kept.state, now_s=self.now_s)
+        if state is not kept.state:
+            self._enter(kept, state)
         kept.standing.lose(lost=False)
-
-    def _restart(self, kept: Kept, stored: Stored, after: RolloutState) -> bool:
-        after = evolve(after, revision=max(after.revision, stored.revision + 1), entered_s=self.now_s)
-        reason = "another version, or other candidates"
-        done = swap(self.store, stored.revision, after, "start", now_s=self.now_s, reason=reason)
-        if done:
-            self._enter(kept, after)
-        return done
 
     def replace(self, kept: Kept, after: RolloutState) -> None:
         """Begin a rollout again that was decorated anew with other settings."""
         self.rollouts[kept.key] = kept
         stored = self.store.load(kept.key)
-        if stored is not None:
-            self._restart(kept, stored, after)
+        if stored is not None and (begun := restart(self.store, stored, after, now_s=self.now_s)) is not None:
+            self._enter(kept, begun)
         kept.forget()
 
     # Changing ------------------------------------------------------------------------------------------------------------
@@ -237,18 +213,8 @@ class Keeper:
 
     def start(self) -> None:
         """Have the thread run; whoever comes second changes nothing."""
-        if self._thread is not None or self._closed or not self._starting.acquire(blocking=False):
-            return
-        try:
-            if self._thread is None:
-                thread = Thread(self._run, "rollout-keeper")
-                thread.start()
-                self._thread = thread
-        # No thread to be had now: the next fact tries again.
-        except RuntimeError:
-            pass
-        finally:
-            self._starting.release()
+        if not self._closed:
+            self._thread.start()
 
     def witness(self, key: str, testimonies: Iterable[Callable[[Evidence], None]]) -> None:
         """Take what the facts of a rollout add to the evidence about it. Used by the recorder's thread."""
@@ -259,24 +225,22 @@ class Keeper:
             with kept.adding:
                 for testify in testimonies:
                     testify(kept.evidence)
-        if self._thread is None and (self._is_shared or kept.evidence is not None):
+        if not self._thread.is_running and (self._is_shared or kept.evidence is not None):
             self.start()
 
-    def _run(self) -> None:
-        last_judged = time.monotonic()
-        while not self._closed:
-            native_sleep(_POLL_S)
-            due = time.monotonic() - last_judged >= self._judge_every_s
-            if due:
-                last_judged = time.monotonic()
-            for kept in list(self.rollouts.values()):
-                try:
-                    self.look(kept)
-                    if due and kept.evidence is not None:
-                        self._judge_in_turn(kept)
-                # Of any kind: this thread must not end for what a store, a plugin or an approval raised.
-                except BaseException as error:
-                    self._failed(_STORE if isinstance(error, StoreError) else JUDGE, error)
+    def _watch(self) -> None:
+        """Look at every rollout, and judge it if that is due."""
+        judging = time.monotonic() - self._last_judged_s >= self._judge_every_s
+        if judging:
+            self._last_judged_s = time.monotonic()
+        for kept in list(self.rollouts.values()):
+            try:
+                self.look(kept)
+                if judging and kept.evidence is not None:
+                    self._judge_in_turn(kept)
+            # Of any kind: the thread must not end for what a store, a plugin or an approval raised.
+            except BaseException as error:
+                self._failed(_STORE if isinstance(error, StoreError) else JUDGE, error)
 
     def look(self, kept: Kept) -> None:
         """Stand where the store says.
@@ -388,6 +352,7 @@ class Keeper:
         if self._closed:
             return
         self._closed = True
+        self._thread.end()
         for kept in self.rollouts.values():
             if self._is_shared and kept.evidence is not None:
                 try:

@@ -1,6 +1,5 @@
-"""Evidence: running sums by (phase, arm, bucket), which add up across processes and hold no unit ids.
+"""The evidence of one rollout: which fact goes into which phase's sums.
 
-Everything here is a sum or a set: seeing facts in another order, in other processes, or reading a copy twice gives the same.
 Sums are kept for each phase apart, because evidence is never pooled across phases.
 """
 
@@ -9,130 +8,18 @@ from __future__ import annotations
 from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
-from operator import add
-from typing import Any
-
-from attrs import define, field
 
 from rollout_sdk.assignment import BUCKETS
 from rollout_sdk.judging.samples import UnitSample
+from rollout_sdk.judging.sums import PhaseEvidence, Sums
 from rollout_sdk.plan import ERROR_RATE, LATENCY, Criterion, Guardrail
 from rollout_sdk.stats import StratifiedBuckets
 
-__all__ = ["Evidence", "PhaseEvidence", "Sums"]
+__all__ = ["Evidence"]
 
 _SLICES = 8
 _MOST_REMEMBERED = 100_000
-_BASE = -1
 _ZEROS = (0.0,) * BUCKETS
-
-
-@define
-class Sums:
-    """One metric in one phase: sums by arm and bucket, in slices of decision time while decisions are not mature.
-
-    Attributes:
-        slice_s: Length of a slice; 0 keeps none, for a metric without a window.
-        slices: Sums by number of the slice; those that need not be told apart any more are in slice -1.
-    """
-
-    slice_s: float = 0.0
-    slices: dict[int, StratifiedBuckets] = field(factory=dict)
-
-    def add(self, phase: str, arm: str, bucket: int, value: float, weight: float, time_s: float) -> None:
-        """Add a value of a decision that was taken at this time."""
-        number = int(time_s // self.slice_s) if self.slice_s else _BASE
-        sums = self.slices.get(number)
-        if sums is None:
-            sums = self.slices[number] = StratifiedBuckets()
-        sums.add(phase, arm, bucket, value, weight)
-
-    def merge(self, other: Sums) -> None:
-        """Add another process's."""
-        for number, sums in other.slices.items():
-            mine = self.slices.get(number)
-            if mine is None:
-                mine = self.slices[number] = StratifiedBuckets()
-            mine.merge(sums)
-
-    def until(self, time_s: float | None) -> Iterable[StratifiedBuckets]:
-        """The sums of decisions taken before this time, as far as whole slices are; of all of them for None."""
-        if time_s is None or not self.slice_s:
-            return list(self.slices.values())
-        return [sums for number, sums in self.slices.items() if number == _BASE or (number + 1) * self.slice_s <= time_s]
-
-    def fold(self, time_s: float) -> None:
-        """Put the slices of decisions before this time together: they are mature, and stay it."""
-        for number in [number for number in self.slices if number != _BASE and (number + 1) * self.slice_s <= time_s]:
-            sums = self.slices.pop(number)
-            base = self.slices.get(_BASE)
-            if base is None:
-                self.slices[_BASE] = sums
-            else:
-                base.merge(sums)
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-plain."""
-        return {"slice_s": self.slice_s, "slices": {str(number): sums.as_dict() for number, sums in self.slices.items()}}
-
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> Sums:
-        """What `as_dict` gave."""
-        slices = {int(number): StratifiedBuckets.from_dict(sums) for number, sums in table["slices"].items()}
-        return cls(table["slice_s"], slices)
-
-
-@define
-class PhaseEvidence:
-    """What happened in one phase.
-
-    Attributes:
-        shares: Share of every arm.
-        units: The units of every arm.
-        calls: Calls of every arm by bucket: what every mean over calls is taken over, kept once.
-        events: For error_rate and latency: the units that had one, by (label, arm).
-        sums: Sums by label of the criterion.
-    """
-
-    shares: dict[str, float] = field(factory=dict)
-    units: dict[str, UnitSample] = field(factory=dict)
-    calls: dict[str, array[int]] = field(factory=dict)
-    events: dict[tuple[str, str], UnitSample] = field(factory=dict)
-    sums: dict[str, Sums] = field(factory=dict)
-
-    def merge(self, other: PhaseEvidence) -> None:
-        """Add another process's."""
-        self.shares.update(other.shares)
-        for arm, calls in other.calls.items():
-            mine = self.calls.get(arm)
-            self.calls[arm] = calls[:] if mine is None else array("q", map(add, mine, calls))
-        for arm, sample in other.units.items():
-            self.units.setdefault(arm, UnitSample()).merge(sample)
-        for name, sample in other.events.items():
-            self.events.setdefault(name, UnitSample()).merge(sample)
-        for label, sums in other.sums.items():
-            self.sums.setdefault(label, Sums(sums.slice_s)).merge(sums)
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-plain."""
-        return {
-            "shares": self.shares,
-            "units": {arm: sample.as_dict() for arm, sample in self.units.items()},
-            "calls": {arm: calls.tolist() for arm, calls in self.calls.items()},
-            "events": [[label, arm, sample.as_dict()] for (label, arm), sample in self.events.items()],
-            "sums": {label: sums.as_dict() for label, sums in self.sums.items()},
-        }
-
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> PhaseEvidence:
-        """What `as_dict` gave."""
-        return cls(
-            shares=dict(table["shares"]),
-            units={arm: UnitSample.from_dict(sample) for arm, sample in table["units"].items()},
-            calls={arm: array("q", calls) for arm, calls in table["calls"].items()},
-            events={(label, arm): UnitSample.from_dict(sample) for label, arm, sample in table["events"]},
-            sums={label: Sums.from_dict(sums) for label, sums in table["sums"].items()},
-        )
 
 
 class Evidence:

@@ -1,0 +1,53 @@
+"""The thread that watches a store."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from rollout_sdk.threads import Thread, native_sleep
+
+__all__ = ["WatchThread"]
+
+_POLL_S = 0.5
+
+
+class WatchThread:
+    """Calls a function twice a second, once it is started and until it is ended; the function must not raise."""
+
+    def __init__(self, watch: Callable[[], None]) -> None:
+        """Start nothing yet."""
+        self._watch = watch
+        self._thread: Thread | None = None
+        self._starting = threading.Lock()
+        self._ended = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started."""
+        return self._thread is not None
+
+    def start(self) -> None:
+        """Have it run; whoever comes second changes nothing."""
+        if self._thread is not None or not self._starting.acquire(blocking=False):
+            return
+        try:
+            if self._thread is None:
+                thread = Thread(self._run, "rollout-keeper")
+                thread.start()
+                self._thread = thread
+        # No thread to be had now: the next fact tries again.
+        except RuntimeError:
+            pass
+        finally:
+            self._starting.release()
+
+    def end(self) -> None:
+        """Have it end within half a second, or when the function returns."""
+        self._ended = True
+
+    def _run(self) -> None:
+        while not self._ended:
+            native_sleep(_POLL_S)
+            if not self._ended:
+                self._watch()
