@@ -299,6 +299,18 @@ class AnyOperator(RuleBasedStateMachine):
     def set_share(self, share, data):
         self.act(lambda state: state.set_share(share, data.draw(st.sampled_from(self.candidates))))
 
+    @rule(data=st.data())
+    def promote_full(self, data):
+        self.act(lambda state: state.promote_full(data.draw(st.sampled_from([None, *self.candidates]))))
+
+    @rule()
+    def skip_step(self):
+        self.act(RolloutState.skip_step)
+
+    @rule(data=st.data())
+    def roll_back(self, data):
+        self.act(lambda state: state.roll_back(data.draw(st.sampled_from(self.candidates))))
+
     @rule()
     def pause(self):
         self.act(RolloutState.pause)
@@ -331,10 +343,20 @@ class AnyOperator(RuleBasedStateMachine):
         assert self.state.status != "aborted" or set(self.state.phase.shares.values()) == {0.0}
 
     @invariant()
-    def a_phase_is_new_exactly_when_shares_change_or_an_abort_comes(self):
+    def a_rollback_is_left_by_nothing_but_an_abort(self):
+        assert self.before.status != "rolled_back" or self.state.status in ("rolled_back", "aborted")
+        assert self.state.status != "rolled_back" or set(self.state.phase.shares.values()) == {0.0}
+
+    @invariant()
+    def who_was_rolled_back_never_has_a_share_again(self):
+        assert set(self.before.dropped) <= set(self.state.dropped)
+        assert not any(self.state.phase.shares[name] for name in self.state.dropped)
+
+    @invariant()
+    def a_phase_is_new_exactly_when_shares_change_or_everything_stops(self):
         changed = self.state.phase.shares != self.before.phase.shares
-        aborted = self.state.status == "aborted" != self.before.status
-        assert self.state.number - self.before.number == (changed or aborted)
+        stopped = self.state.stopped and self.state.status != self.before.status
+        assert self.state.number - self.before.number == (changed or stopped)
 
     @invariant()
     def a_phase_is_named_by_its_number(self):
