@@ -170,16 +170,32 @@ def _first(passes: Callable[[float], bool]) -> float | None:
 def _errors_after(criteria: Criteria, traffic: Traffic, arms: tuple[float, float], days: float, ratio: float) -> dict[str, Any]:
     guardrail = _guards(criteria, ERROR_RATE)
     assert guardrail is not None
-    theirs, ours = (traffic.units_per_day * arm * days for arm in arms)
-    mine = ours * min(1.0, traffic.error_rate * ratio)
+    assert guardrail.margin is not None
+    assert guardrail.harm is not None
+    units = [traffic.units_per_day * arm * days for arm in arms]
+    rates = [traffic.error_rate, min(1.0, traffic.error_rate * ratio)]
+    other, mine = (each * rate for each, rate in zip(units, rates, strict=True))
+    enough_harm, enough = (min(units) >= MIN_UNITS and seen >= MIN_EVENTS for seen in (mine, min(other, mine)))
+
+    def over(times: float) -> dict[str, Any]:
+        variances = [rate * (1 - rate) / max(each, 1.0) for rate, each in zip(rates, units, strict=True)]
+        error = math.sqrt(times**2 * variances[0] + variances[1])
+        return {"estimate": rates[1] - times * rates[0], "std_error": error, "df": 511}
+
     return {
         **_common(criteria),
-        "strata": [(mine, theirs * traffic.error_rate, arms[1] / sum(arms))],
+        "strata": [(mine, other, arms[1] / sum(arms))],
+        # As if a unit had one error at most: that is what the rate given says.
+        "firsts": [1.0],
+        "over_harm": over(1 + guardrail.harm),
+        "over_margin": over(1 + guardrail.margin),
+        "enough_harm": enough_harm,
+        "enough_safe": enough,
         "harm": guardrail.harm,
         "margin": guardrail.margin,
         "floor": guardrail.floor,
         "floor_events": mine,
-        "floor_units": ours,
+        "floor_units": units[1],
     }
 
 

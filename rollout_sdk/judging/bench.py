@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -52,6 +52,11 @@ class Situation:
     entered_s: float
     is_last: bool = False
     shadowing: bool = False
+
+
+def _of(events: Mapping[tuple[str, str], UnitSample], label: str) -> dict[str, UnitSample]:
+    """By arm, the units that had the event of this label."""
+    return {arm: sample for (name, arm), sample in events.items() if name == label}
 
 
 @frozen
@@ -121,16 +126,22 @@ class Bench:
         tests = candidates * (guardrails + criterion.dry_run)
         return {"alpha": self.criteria.alpha, "tests": max(1, tests), "candidates": candidates}
 
-    def _strata(self, label: str, candidate: str) -> Iterable[tuple[int, int, float]]:
-        """For every phase with both arms: units with an event in the candidate's, in the control's, and the share."""
-        for phase in self.evidence.phases.values():
+    def _strata(self, criterion: Guardrail, candidate: str) -> Iterable[tuple[int, int, float, float]]:
+        """For every phase with both arms: units with an error in the candidate's, in the control's, the share, and `firsts`.
+
+        `firsts` is the part of the candidate's errors that are the first of their unit.
+        """
+        label, sums = criterion.label, self.evidence.sums(criterion)
+        for name, phase in self.evidence.phases.items():
             ours, theirs = phase.shares.get(candidate, 0.0), phase.shares.get(self.situation.control, 0.0)
             if ours > 0 and theirs > 0:
                 empty = UnitSample()
                 mine, other = common(
                     phase.events.get((label, candidate), empty), phase.events.get((label, self.situation.control), empty)
                 )
-                yield len(mine), len(other), ours / (ours + theirs)
+                errors, _ = sums.totals(name, candidate)
+                erring = phase.events.get((label, candidate), empty).estimate
+                yield len(mine), len(other), ours / (ours + theirs), min(1.0, erring / errors) if errors else 1.0
 
     def _units(self, label: str, candidate: str) -> tuple[int, int]:
         """Units of the candidate with an event in this phase, and of how many."""
@@ -138,8 +149,14 @@ class Bench:
         events, units = common(current.events.get((label, candidate), UnitSample()), current.units.get(candidate, UnitSample()))
         return len(events), len(units)
 
-    def _compared(self, sums: StratifiedBuckets, candidate: str) -> dict[str, float | None]:
-        found = sums.difference(candidate, self.situation.control)
+    def _seen(self, candidate: str, label: str | None = None) -> list[int]:
+        """Units of the control's and of the candidate's in all phases, or those with an event."""
+        samples = [phase.units if label is None else _of(phase.events, label) for phase in self.evidence.phases.values()]
+        arms = (self.situation.control, candidate)
+        return [sum(each.get(arm, UnitSample()).estimate for each in samples) for arm in arms]
+
+    def _compared(self, sums: StratifiedBuckets, candidate: str, times: float = 1.0) -> dict[str, float | None]:
+        found = sums.difference(candidate, self.situation.control, times=times)
         std_error = found.std_error if math.isfinite(found.std_error) else None
         return {"estimate": found.estimate, "std_error": std_error, "df": found.df}
 
@@ -159,11 +176,20 @@ class Bench:
     def _rare(self, criterion: Guardrail, candidate: str) -> dict[str, Any]:
         sums = self.evidence.sums(criterion)
         events, units = self._units(criterion.label, candidate)
+        strata = list(self._strata(criterion, candidate))
+        units_seen, seen = min(self._seen(candidate)), self._seen(candidate, criterion.label)
+        assert criterion.margin is not None
+        assert criterion.harm is not None
         return {
             **self._shared(criterion),
             **self._values(sums, candidate),
             "estimate": self._compared(sums, candidate)["estimate"],
-            "strata": [list(each) for each in self._strata(criterion.label, candidate)],
+            "strata": [list(each[:3]) for each in strata],
+            "firsts": [each[3] for each in strata],
+            "over_harm": self._compared(sums, candidate, 1 + criterion.harm),
+            "over_margin": self._compared(sums, candidate, 1 + criterion.margin),
+            "enough_harm": units_seen >= MIN_UNITS and seen[1] >= MIN_EVENTS,
+            "enough_safe": units_seen >= MIN_UNITS and min(seen) >= MIN_EVENTS,
             "harm": criterion.harm,
             "margin": criterion.margin,
             "floor": criterion.floor,
@@ -176,10 +202,9 @@ class Bench:
         sums = self.evidence.sums(criterion)
         mature = self.evidence.sums(criterion, self.now_s - criterion.window) if criterion.window else sums
         arms = (self.situation.control, candidate)
-        phases, nobody = self.evidence.phases.values(), UnitSample()
-        units = min(sum(each.units.get(arm, nobody).estimate for each in phases) for arm in arms)
+        units = min(self._seen(candidate))
         if is_latency:
-            seen = [sum(each.events.get((criterion.label, arm), nobody).estimate for each in phases) for arm in arms]
+            seen = self._seen(candidate, criterion.label)
             # The control's slow calls may be few or none: for harm, what matters is how well the candidate's are known.
             events, for_harm = min(seen), seen[1]
         else:

@@ -29,6 +29,9 @@ MIN_EVENTS = 30
 
 SRM_NEEDED = math.log(1000)
 
+_BASE_RATES = (0.1, 0.01, 0.001)
+_DOUBLED, _LEAST_MARGIN = 1.0, 0.1
+
 
 @frozen
 class Weight:
@@ -63,34 +66,55 @@ class Weight:
         return self.safe_log_e is not None and self.safe_needed is not None and self.safe_log_e >= self.safe_needed
 
 
-def _either(one: float, other: float) -> float:
-    """The mean of two e-values, which is one again, by logarithms: it is large when either is."""
-    high, low = max(one, other), min(one, other)
-    return high + math.log((1 + math.exp(low - high)) / 2)
+def _any(*log_es: float) -> float:
+    """The mean of e-values, which is one again, by logarithms: it is large when any of them is."""
+    high = max(log_es)
+    return high + math.log(math.fsum(math.exp(each - high) for each in log_es) / len(log_es))
 
 
 def weigh_rare(numbers: Mapping[str, Any]) -> Weight:
-    """Errors, exactly: which arm the next erring unit is in, given the shares; base rates may drift as they like.
+    """Errors: which arm the next erring unit is in, given the shares, and how the rates of all errors compare.
 
-    Each unit counts once in a phase. Good enough is a ratio surely below 1 + margin, or a share of erring units surely below
-    `floor`: the two e-values are averaged.
+    The first is exact from the first error on; base rates may drift as they like; each unit counts once in a phase. That hides
+    repeated errors: among units that come often, a candidate twice as bad looks less bad. For good enough, the candidate's
+    erring units are therefore held against a share that is smaller by `firsts`: every error is charged, and none of the
+    control's. The second sees all errors, and takes some dozens of them.
+
+    Good enough is a ratio surely below 1 + margin, or a share of erring units surely below `floor`. All e-values are averaged.
 
     Args:
-        numbers: "strata" (candidate's units with an error, control's, the candidate's share of both), "harm", "margin",
-            "floor", "floor_events" and "floor_units" of the candidate, "alpha", "tests" and "candidates".
+        numbers: "strata" (candidate's units with an error, control's, the candidate's share of both), "firsts" (for each, the
+            part of the candidate's errors that are the first of their unit), "harm" and "margin" (relative), "over_harm" and
+            "over_margin" (estimate, std_error and df of the candidate's rate minus 1 + harm, or 1 + margin, times the
+            control's), "enough_harm", "enough_safe" (whether there are units and errors enough for these), "floor",
+            "floor_events" and "floor_units" of the candidate, "alpha", "tests" and "candidates".
     """
     alpha, strata = numbers["alpha"], [tuple(each) for each in numbers["strata"]]
-    ratio = rare_event_safe_log_e(strata, margin=numbers["margin"])
+    harm, margin = numbers["harm"], numbers["margin"]
+    charged = [
+        (mine, other, share * firsts / (share * firsts + 1 - share))
+        for (mine, other, share), firsts in zip(strata, numbers["firsts"], strict=True)
+    ]
+    over = _over(numbers["over_harm"], 1, _DOUBLED) if numbers["enough_harm"] else 0.0
+    below = _over(numbers["over_margin"], -1, max(margin, _LEAST_MARGIN)) if numbers["enough_safe"] else 0.0
+    ratios = (rare_event_safe_log_e(charged, margin=margin), below)
     rarity = 0.0
     if numbers["floor"]:
         rarity = rate_below_log_e(numbers["floor_events"], numbers["floor_units"], limit=numbers["floor"])
     return Weight(
-        harm_log_e=rare_event_log_e(strata, margin=numbers["harm"]),
+        harm_log_e=_any(rare_event_log_e(strata, margin=harm), over),
         harm_needed=math.log(numbers["tests"] / alpha),
-        safe_log_e=_either(ratio, rarity),
+        safe_log_e=_any(*ratios, rarity),
         safe_needed=math.log(numbers["candidates"] / alpha),
-        by_rarity=rarity > ratio,
+        by_rarity=rarity > max(ratios),
     )
+
+
+def _over(found: Mapping[str, Any], sign: int, effect: float) -> float:
+    """Evidence that a rate is above (+1) or below (-1) what it is compared with; most sensitive to a relative `effect`."""
+    # How exact the data will be depends on the base rate, which nobody knows beforehand: a bet on each order of magnitude.
+    bets = ((effect * rate) ** -2 for rate in _BASE_RATES)
+    return _any(*(log_e_one_sided(sign * found["estimate"], _error(found), rho=rho, df=found["df"]) for rho in bets))
 
 
 def _error(numbers: Mapping[str, Any]) -> float:
@@ -127,7 +151,7 @@ def weigh_difference(numbers: Mapping[str, Any]) -> Weight:
     return Weight(
         harm_log_e=harm,
         harm_needed=None if numbers["harm"] is None else math.log(numbers["tests"] / alpha),
-        safe_log_e=_either(safe or 0.0, rarity) if exact else safe,
+        safe_log_e=_any(safe or 0.0, rarity) if exact else safe,
         safe_needed=math.log(numbers["candidates"] / alpha),
         by_rarity=exact and rarity > (safe or 0.0),
         low=low if is_known else None,

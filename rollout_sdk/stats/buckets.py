@@ -148,8 +148,8 @@ class StratifiedBuckets:
         cell = self._cells.get((phase, arm))
         return (math.fsum(cell.values), math.fsum(cell.weights)) if cell else (0.0, 0.0)
 
-    def difference(self, arm: str, control: str) -> Estimate:
-        """The metric of `arm` minus that of `control`, compared within phases, with a standard error robust to clusters.
+    def difference(self, arm: str, control: str, *, times: float = 1.0) -> Estimate:
+        """The metric of `arm` minus `times` that of `control`, within phases, with a standard error robust to clusters.
 
         With R = sum X / sum D by arm and phase h, w_h = D_T D_C / (D_T + D_C):
         d = sum_h w_h (R_Th - R_Ch) / sum w, and each bucket's influence on it is
@@ -179,10 +179,10 @@ class StratifiedBuckets:
                 continue
             weight = exposure / (exposure + control_exposure) * control_exposure
             weights.append(weight)
-            differences.append(weight * (value / exposure - control_value / control_exposure))
-            for side, cell, (x, d) in zip(sides, cells, totals, strict=True):
+            differences.append(weight * (value / exposure - times * control_value / control_exposure))
+            for side, cell, (x, d), factor in zip(sides, cells, totals, (1.0, times), strict=True):
                 assert cell is not None
-                side.add(cell, x / d, weight / d)
+                side.add(cell, x / d, factor * weight / d)
         if not weights:
             return _NOTHING
         whole = math.fsum(weights)

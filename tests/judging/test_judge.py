@@ -11,6 +11,7 @@ from rollout_sdk import Gate, Guardrail, Step
 from rollout_sdk.judging import Evidence, Situation, Verdict, judge
 from rollout_sdk.judging.weighing import weigh_assignment, weigh_difference, weigh_rare
 from rollout_sdk.plan import Criteria
+from rollout_sdk.stats import rare_event_safe_log_e
 
 ERRORS = Guardrail("error_rate")
 SLOW = Guardrail("latency", threshold_s=0.1, margin=0.05)
@@ -262,6 +263,20 @@ def test_with_several_candidates_one_can_fail_while_the_other_goes_on():
         evidence.add_call("0:50%", arm, shares, cell, cell % 512, **about)
     verdict = verdict_of(plan, evidence, candidates=("v2", "v3"))
     assert ("FAIL", ("v3",)) == (verdict.outcome, verdict.failed)
+
+
+def test_a_candidate_twice_as_bad_does_not_pass_because_nearly_all_units_that_come_often_see_an_error():
+    plan = criteria(Guardrail("error_rate", margin=1.0))
+    alike, twice = ({"control": 0.03, "v2": 0.03 * ratio} for ratio in (1, 2))
+    bad = found(verdict_of(plan, lived(plan, 600, twice, calls=60)), "error_rate")
+    ((mine, other, _),) = bad.numbers["strata"]
+    assert mine < 1.3 * other, "the units do not tell that it makes twice the errors"
+    assert rare_event_safe_log_e([(mine, other, 0.5)], margin=1.0) > math.log(1000)
+    assert "FAIL" == bad.outcome
+    assert bad.safe_log_e < 0
+    good = found(verdict_of(plan, lived(plan, 600, alike, calls=60)), "error_rate")
+    assert "PASS" == good.outcome, "all the errors tell that it is as good"
+    assert "fewer than 2 times" in good.reason
 
 
 def test_every_finding_can_be_computed_again_from_its_own_record():

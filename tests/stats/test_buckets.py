@@ -83,20 +83,21 @@ def test_only_occupied_buckets_are_written_down():
     assert {"buckets": 1024, "cells": [expected]} == sums.as_dict()
 
 
-def _published(x, d):
+def _published(x, d, times=1.0):
     """The production estimator with NumPy: X and D of shape (phase, arm, bucket), no bucket empty, arm 1 the candidate."""
     total_x, total_d = x.sum(axis=2), d.sum(axis=2)
     ratio = total_x / total_d
     w = total_d[:, 0] * total_d[:, 1] / total_d.sum(axis=1)
-    estimate = (w * (ratio[:, 1] - ratio[:, 0])).sum() / w.sum()
+    estimate = (w * (ratio[:, 1] - times * ratio[:, 0])).sum() / w.sum()
     score = (x - ratio[:, :, None] * d) / total_d[:, :, None]
-    psi = (w[:, None] * (score[:, 1] - score[:, 0])).sum(axis=0)
+    psi = (w[:, None] * (score[:, 1] - times * score[:, 0])).sum(axis=0)
     buckets = x.shape[2]
     return estimate, math.sqrt(buckets / (buckets - 1) * (psi**2).sum()) / w.sum()
 
 
+@pytest.mark.parametrize("times", [1.0, 2.0, 0.5])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_difference_is_the_published_estimator_when_no_bucket_is_empty(seed):
+def test_the_difference_is_the_published_estimator_when_no_bucket_is_empty(seed, times):
     rng = np.random.default_rng(seed)
     d = rng.integers(1, 40, (3, 2, 64)).astype(float)
     x = rng.normal(3, 2, (3, 2, 64)) * d
@@ -104,8 +105,8 @@ def test_the_difference_is_the_published_estimator_when_no_bucket_is_empty(seed)
     for h in range(3):
         for a in range(2):
             sums.add_sums(f"phase {h}", ("control", "v2")[a], x[h, a], d[h, a])
-    found = sums.difference("v2", "control")
-    assert _published(x, d) == pytest.approx((found.estimate, found.std_error), rel=1e-10)
+    found = sums.difference("v2", "control", times=times)
+    assert _published(x, d, times) == pytest.approx((found.estimate, found.std_error), rel=1e-10)
     assert found.df == 63
 
 
