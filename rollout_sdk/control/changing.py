@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 
 from attrs import evolve
 
-from rollout_sdk.assignment import Phase
 from rollout_sdk.control.document import as_document, from_document, numbered
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.stores import StateStore
@@ -32,7 +31,7 @@ def change_stored(
     reason: str,
     revision: int | None = None,
     evidence: Mapping[str, Any] | None = None,
-    plan: tuple[Phase, ...] | None = None,
+    mine: RolloutState | None = None,
 ) -> tuple[RolloutState, RolloutState]:
     """Change where a rollout stands, for every process that reads the store.
 
@@ -46,13 +45,14 @@ def change_stored(
         reason: Why.
         revision: The revision that was looked at; refused when somebody was faster.
         evidence: The verdict that it is made on.
-        plan: The planned phases, where they are known better than in the store.
+        mine: The state of the process that does it: its plan may be a later one than the store's. None: no process does.
 
     Returns:
         The state before and after; the same when there was nothing to change.
 
     Raises:
-        StateError: The change is not possible, or the store knows no such rollout.
+        StateError: The change is not possible, the store knows no such rollout, or the process is of a version that was
+            replaced (an abort is of any version).
         ConflictError: `revision` is not the current one.
         StoreError: The store did not answer.
     """
@@ -64,7 +64,8 @@ def change_stored(
                 f"store. It knows: {', '.join(store.keys()) or 'none'}."
             )
         before = from_document(stored.document)
-        before = before if plan is None else numbered(before, plan)
+        if mine is not None:
+            before = _as_mine(before, mine, action)
         if revision is not None and revision != before.revision:
             raise ConflictError(
                 f"{key!r} is at revision {before.revision}, not {revision}. "
@@ -78,6 +79,19 @@ def change_stored(
         if swap(store, stored.revision, after, action, now_s=now_s, actor=actor, reason=reason, evidence=evidence):
             return before, after
     raise ConflictError(f"{key!r} is being changed by others all the time. A change is made on what you looked at. Try again.")
+
+
+def _as_mine(stored: RolloutState, mine: RolloutState, action: str) -> RolloutState:
+    """What is stored, as a process has it that would change it."""
+    if stored.version == mine.version:
+        # What changes the plan starts from the stored one.
+        return stored if action == "set_plan" else numbered(stored, mine.plan)
+    if action == "abort":
+        return stored
+    raise StateError(
+        f"This process has version {mine.version!r} of {mine.key!r}, which was replaced by {stored.version!r}: what it does "
+        "would be done to a candidate that it does not have. Do it in a process of the new version, or with the command rollout."
+    )
 
 
 def swap(

@@ -156,8 +156,7 @@ class Keeper:
             reason=reason,
             revision=revision,
             evidence=evidence,
-            # A process's own plan may be a later one; what changes the plan starts from the stored one.
-            plan=None if action == "set_plan" else kept.state.plan,
+            mine=kept.state,
         )
         self._enter(kept, after)
         if after is not before:
@@ -202,6 +201,10 @@ class Keeper:
 
     def _enter(self, kept: Kept, state: RolloutState) -> None:
         before = kept.state
+        if state.version != before.version:
+            # Where another version stands says nothing about the candidate of this one.
+            kept.standing.lose(lost=True)
+            return
         with kept.standing.changing:
             # The plan is this process's own: it may be a later one.
             kept.standing.enter(state)

@@ -313,6 +313,24 @@ def test_a_new_version_starts_anew_and_the_old_processes_serve_their_control(pro
     assert "v2" == from_document(processes.store.load("model").document).version
 
 
+def test_a_process_of_an_old_version_moves_nothing_but_can_stop_everything(processes):
+    one, two = processes(), processes()
+    old = decorate(one, version="v1")
+    fresh = decorate(two, version="v2")
+    before = state_of(fresh)
+    for change in (old.rollout.promote, lambda **said: old.rollout.set_share("30%", **said)):
+        with pytest.raises(StateError, match="has version 'v1' of 'model', which was replaced by 'v2'"):
+            change(reason="by mistake")
+    look(two)
+    assert before == state_of(fresh)
+    fresh.rollout.set_share("90%")
+    look(one)
+    assert {"old"} == {old(f"user-{user}") for user in range(100)}, "where another version stands is not for this one"
+    old.rollout.abort(reason="pager")
+    look(two)
+    assert "aborted" == state_of(fresh)[0]
+
+
 def test_evidence_of_an_older_version_is_refused(processes, clock):
     one, two = processes(), processes()
     old = decorate(one, version="v1")
