@@ -11,10 +11,11 @@ DEMO_JOURNAL ?= demo-journal
 OTHER_PYTHONS ?= 3.12 3.13
 FIGURES := $(CURDIR)/$(VENV)/figures.jsonl
 
-.PHONY: help demo test test-all lint types contracts tests faults bench clean
+.PHONY: help demo canary test test-all lint types contracts tests faults bench clean
 
 help:
 	@echo "make demo      reviews and films through all four strategies, and the report (about 2 minutes)"
+	@echo "make canary    a canary on real models that decides by itself: one goes to everybody, one goes back (a minute)"
 	@echo "make test      lint, types, import contracts and tests"
 	@echo "make test-all  the same with the long simulations, and on every other supported Python that is installed"
 	@echo "make faults    breaks everything on purpose, and writes the table of docs/reliability.md"
@@ -36,6 +37,9 @@ $(VENV)/.dev: pyproject.toml Makefile $(PLUGINS) | $(VENV)/bin/python
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py $(DEMO_JOURNAL)
+
+canary: $(VENV)/.demo
+	$(BIN)/python examples/canary_auto.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

