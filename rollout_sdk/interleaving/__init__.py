@@ -1,6 +1,19 @@
-"""Interleaving designs and their credit: pure functions of rankings and clicks."""
+"""Interleaving designs and their credit: pure functions of rankings and clicks.
 
+| design | rankers | use |
+|---|---|---|
+| `TeamDraft` | 2 or more | the default: agreed items are neutral, no bias from position |
+| `Balanced` | 2 | lists close to both rankings; can favour the worse ranker |
+| `Probabilistic` | 2 or more | exact marginal credit; any item can stand anywhere |
+| `Optimized` | 2, up to 10 positions | the most telling fair lists, by linear programming (SciPy) |
+| `PairwisePreference` | 4 or more | preferences between items |
+"""
+
+from rollout_sdk.interleaving.balanced import Balanced
+from rollout_sdk.interleaving.optimized import Optimized
+from rollout_sdk.interleaving.pairwise import PairwisePreference
+from rollout_sdk.interleaving.probabilistic import Probabilistic
 from rollout_sdk.interleaving.slots import Interleaved, Slot
 from rollout_sdk.interleaving.team_draft import TeamDraft
 
-__all__ = ["Interleaved", "Slot", "TeamDraft"]
+__all__ = ["Balanced", "Interleaved", "Optimized", "PairwisePreference", "Probabilistic", "Slot", "TeamDraft"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Generic, Literal, TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
 from attrs import field, frozen, validators
 
-from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.interleaving.slots import Interleaved, Slot
+from rollout_sdk.interleaving.rankings import Coins, Rankings, Seed
+from rollout_sdk.interleaving.slots import Interleaved
 
 __all__ = ["TeamDraft"]
 
@@ -26,6 +25,9 @@ class TeamDraft:
     Each ranker is first with the same probability at every draft, so that neither gains from position. Where all agree on
     the next item, nobody is credited for it: that halves the traffic needed to tell two similar rankers apart.
 
+    Known bias: none in who is shown where. Which of two items decides is not asked: a ranker that is better by one item that
+    the other ranks low, too, can come out even (Hofmann et al., 2013).
+
     Attributes:
         neutral: "ties": every agreed pick is neutral (default). "prefix": only the common top is. "off": none is, the
             classic design of 2008.
@@ -41,7 +43,7 @@ class TeamDraft:
         *,
         k: int | None = None,
         key: Callable[[T], Hashable] | None = None,
-        seed: int | str | bytes,
+        seed: Seed,
     ) -> Interleaved[T]:
         """Merge two or more rankings in O(k n).
 
@@ -57,86 +59,68 @@ class TeamDraft:
         Raises:
             ConfigurationError: There are fewer than two rankings, or `k` is negative.
         """
-        if len(rankings) < 2 or (k is not None and k < 0):
-            raise ConfigurationError(
-                f"merge got {len(rankings)} rankings and k={k!r}. Interleaving needs at least two rankings and k >= 0. "
-                "Pass one ranking per ranker, by name."
-            )
-        drafts = [_Draft(name, ranking, key) for name, ranking in rankings.items()]
-        length = len(next(iter(rankings.values()))) if k is None else k
-        return _Merge(drafts, length, self, random.Random(seed)).run()
-
-
-class _Draft(Generic[T]):
-    """One ranker's unshown items, best first."""
-
-    def __init__(self, name: str, ranking: Sequence[T], key: Callable[[T], Hashable] | None) -> None:
-        self.name = name
-        self.items: dict[Hashable, T] = {}
-        for item in ranking:
-            self.items.setdefault(item if key is None else key(item), item)
-        self.duplicates = len(ranking) - len(self.items)
-        self.ranks = {item_key: rank for rank, item_key in enumerate(self.items)}
-        self._order = list(self.items)
-        self._next = 0
-
-    def best(self, shown: Mapping[Hashable, T]) -> Hashable | None:
-        """Key of the best item not in `shown`; each item is passed over once in the whole merge."""
-        while self._next < len(self._order):
-            if self._order[self._next] not in shown:
-                return self._order[self._next]
-            self._next += 1
-        return None
-
-
-class _Merge(Generic[T]):
-    """One merge under way."""
-
-    def __init__(self, drafts: list[_Draft[T]], length: int, design: TeamDraft, coin: random.Random) -> None:
-        self.drafts = drafts
-        self.length = length
-        self.design = design
-        self.coin = coin
-        self.shown: dict[Hashable, T] = {}
-        self.slots: list[Slot] = []
-        self.rounds = 0
-
-    def run(self) -> Interleaved[T]:
-        neutral = self.design.neutral != "off"
-        order = list(self.drafts)
-        self.coin.shuffle(order)
-        while len(self.slots) < self.length:
-            best = [draft.best(self.shown) for draft in self.drafts]
-            if None in best:
-                self._fill()
-                break
-            if neutral and best.count(best[0]) == len(best):
-                self._show(self.drafts[0], best[0], None, None)
-                continue
-            neutral = self.design.neutral == "ties"
-            if self.design.coin == "pair" and self.rounds:
-                self.coin.shuffle(order)
-            self._round(order)
+        read = Rankings(rankings, k, key)
+        shown: dict[Hashable, T] = {}
+        teams: list[int] = []
+        pairs: list[int] = []
+        counted = self._draft(read, Coins(seed), shown, teams, pairs)
+        if counted < read.length:
+            read.fill(shown)
+            rest = len(shown) - counted
+            teams += [-1] * rest
+            pairs += [-1] * rest
         return Interleaved(
-            items=tuple(self.shown.values()),
-            slots=tuple(self.slots),
-            rankers=tuple(draft.name for draft in self.drafts),
-            duplicates=sum(draft.duplicates for draft in self.drafts),
+            items=tuple(shown.values()),
+            keys=tuple(shown),
+            rankers=read.names,
+            design="team_draft",
+            orders=read.orders,
+            teams=teams,
+            pairs=pairs,
+            counted=counted,
+            duplicates=read.duplicates,
         )
 
-    def _round(self, order: list[_Draft[T]]) -> None:
-        for draft in order:
-            key = draft.best(self.shown)
-            if key is not None and len(self.slots) < self.length:
-                self._show(draft, key, draft.name, self.rounds)
-        self.rounds += 1
-
-    def _fill(self) -> None:
-        for draft in self.drafts:
-            while len(self.slots) < self.length and (key := draft.best(self.shown)) is not None:
-                self._show(draft, key, None, None)
-
-    def _show(self, draft: _Draft[T], key: Hashable, team: str | None, pair: int | None) -> None:
-        ranks = {other.name: other.ranks[key] for other in self.drafts if key in other.ranks}
-        self.slots.append(Slot(len(self.slots), key, team, ranks, pair))
-        self.shown[key] = draft.items[key]
+    def _draft(self, read: Rankings[T], coins: Coins, shown: dict[Hashable, T], teams: list[int], pairs: list[int]) -> int:
+        """Draft until the list is full or a ranking is used up; how many positions were drafted."""
+        length, orders, items = read.length, read.orders, read.items
+        count, everyone = len(orders), range(len(orders))
+        ends, at = [len(order) for order in orders], [0] * count
+        neutral, rounds = self.neutral != "off", 0
+        turns = coins.order(count)
+        while len(shown) < length:
+            best = []
+            for index in everyone:
+                order, next_, end = orders[index], at[index], ends[index]
+                while next_ < end and order[next_] in shown:
+                    next_ += 1
+                at[index] = next_
+                if next_ == end:
+                    return len(shown)
+                best.append(order[next_])
+            first = best[0]
+            if neutral and best.count(first) == count:
+                shown[first] = items[0][first]
+                teams.append(-1)
+                pairs.append(-1)
+                continue
+            neutral = self.neutral == "ties"
+            if rounds and self.coin == "pair":
+                turns = coins.order(count)
+            for index in turns:
+                pick = best[index]
+                if pick in shown:
+                    # Taken in this round: the next best, if there is any.
+                    order, next_, end = orders[index], at[index], ends[index]
+                    while next_ < end and order[next_] in shown:
+                        next_ += 1
+                    if next_ == end:
+                        continue
+                    pick = order[next_]
+                shown[pick] = items[index][pick]
+                teams.append(index)
+                pairs.append(rounds)
+                if len(shown) == length:
+                    break
+            rounds += 1
+        return len(shown)
