@@ -43,10 +43,8 @@ class Balanced:
         begins = Coins(seed).bits(1)
         while len(shown) < read.length and at[0] < ends[0] and at[1] < ends[1]:
             turn = begins if at[0] == at[1] else int(at[1] < at[0])
-            pick = read.orders[turn][at[turn]]
+            shown.setdefault(read.orders[turn][at[turn]], read.items[turn][at[turn]])
             at[turn] += 1
-            if pick not in shown:
-                shown[pick] = read.items[turn][pick]
         counted = len(shown)
         read.fill(shown)
         return Interleaved(

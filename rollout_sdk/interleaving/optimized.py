@@ -86,7 +86,9 @@ class Optimized:
     ) -> Interleaved[T]:
         lists, cumulated = solved
         drawn = lists[min(bisect(cumulated, coins.unit()), len(lists) - 1)]
-        shown = {pool[at]: next(items[pool[at]] for items in read.items if pool[at] in items) for at in drawn}
+        control, candidate = read.by_key()
+        items = candidate | control
+        shown = {pool[at]: items[pool[at]] for at in drawn}
         read.fill(shown)
         return Interleaved(
             items=tuple(shown.values()),

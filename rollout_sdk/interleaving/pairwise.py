@@ -33,7 +33,7 @@ class PairwisePreference:
     ) -> Interleaved[T]:
         """Merge two or more rankings, as `TeamDraft.merge`."""
         read, coins = Rankings(rankings, k, key), Coins(seed)
-        shown: dict[Hashable, T] = {}
+        all_items, shown = read.by_key(), dict[Hashable, T]()
         choices: list[int] = []
         # What may stand next, in an order that depends on the rankings alone.
         open_: list[Hashable] = []
@@ -46,7 +46,7 @@ class PairwisePreference:
                     open_.append(order[depth])
             choices.append(len(open_))
             pick = open_.pop(coins.below(len(open_)))
-            shown[pick] = next(items[pick] for items in read.items if pick in items)
+            shown[pick] = next(items[pick] for items in all_items if pick in items)
         counted = len(shown)
         read.fill(shown)
         return Interleaved(

@@ -43,7 +43,7 @@ class Probabilistic:
         # Drawing without replacement in proportion to weights is the order of arrival of exponential clocks with these rates,
         # and what others take away does not change who of the rest comes first (Efraimidis and Spirakis, 2006).
         arrivals = [_in_order_of_arrival(rates, coins) for rates in weights]
-        shown: dict[Hashable, T] = {}
+        items, shown = read.by_key(), dict[Hashable, T]()
         at = [0] * len(arrivals)
         while len(shown) < read.length:
             for index, arrival in enumerate(arrivals):
@@ -53,7 +53,7 @@ class Probabilistic:
                 break
             drawn = coins.below(len(arrivals))
             pick = arrivals[drawn][at[drawn]]
-            shown[pick] = read.items[drawn][pick]
+            shown[pick] = items[drawn][pick]
         counted = len(shown)
         shares = _shares(list(shown), weights)
         read.fill(shown)

@@ -20,8 +20,8 @@ class Rankings(Generic[T]):
 
     Attributes:
         names: Names of the rankers; the first is the control.
-        items: For every ranker, its items by key, best first.
-        orders: For every ranker, its keys, best first.
+        orders: For every ranker, the keys of its items, best first, without duplicates.
+        items: For every ranker, these items.
         length: How long the list is to be.
         duplicates: How many items were dropped because a ranking had their key before.
     """
@@ -52,32 +52,33 @@ class Rankings(Generic[T]):
                 "Use TeamDraft(), Probabilistic() or PairwisePreference() for more."
             )
         self.names = tuple(rankings)
-        self.items: list[dict[Hashable, T]] = []
+        self.orders: list[list[Hashable]] = []
+        self.items: list[list[T]] = []
         self.duplicates = 0
         for ranking in rankings.values():
-            keys: Any = ranking if key is None else [key(item) for item in ranking]
-            by_key = dict(zip(keys, ranking, strict=True))
-            if len(by_key) != len(ranking):
-                by_key = {}
-                for item_key, item in zip(keys, ranking, strict=True):
-                    by_key.setdefault(item_key, item)
-                self.duplicates += len(ranking) - len(by_key)
-            self.items.append(by_key)
-        self.orders: list[list[Hashable]] = [list(by_key) for by_key in self.items]
+            items: Any = list(ranking)
+            order = items if key is None else [key(item) for item in items]
+            if len(set(order)) != len(order):
+                # Of two with one key, the first.
+                by_key = dict(zip(reversed(order), reversed(items), strict=True))
+                self.duplicates += len(order) - len(by_key)
+                order = list(dict.fromkeys(order))
+                items = [by_key[item_key] for item_key in order]
+            self.orders.append(order)
+            self.items.append(items)
         self.length = len(next(iter(rankings.values()))) if k is None else k
+
+    def by_key(self) -> list[dict[Hashable, T]]:
+        """For every ranker, its items by key."""
+        return [dict(zip(order, items, strict=True)) for order, items in zip(self.orders, self.items, strict=True)]
 
     def fill(self, shown: dict[Hashable, T]) -> None:
         """Add what is not shown yet, the control's first: for the rest of a list after a ranking is used up."""
-        missing = self.length - len(shown)
-        for by_key in self.items:
-            if missing <= 0:
-                return
-            for key, item in by_key.items():
-                if key not in shown:
-                    shown[key] = item
-                    missing -= 1
-                    if not missing:
-                        return
+        for order, items in zip(self.orders, self.items, strict=True):
+            for key, item in zip(order, items, strict=True):
+                if len(shown) >= self.length:
+                    return
+                shown.setdefault(key, item)
 
 
 class Coins:
@@ -99,7 +100,8 @@ class Coins:
     def bits(self, count: int) -> int:
         """A whole number of this many random bits, at most 64."""
         if self._left < count:
-            block = blake2b(self._seed, digest_size=64, salt=self._blocks.to_bytes(8, "little")).digest()
+            salt = self._blocks.to_bytes(8, "little") if self._blocks else b""
+            block = blake2b(self._seed, digest_size=64, salt=salt).digest()
             self._bits, self._left = int.from_bytes(block, "little"), 512
             self._blocks += 1
         found = self._bits & (1 << count) - 1

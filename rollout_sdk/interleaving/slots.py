@@ -50,7 +50,6 @@ class Interleaved(Generic[T]):
         orders: For every ranker, the keys of its ranking, best first, without duplicates.
         teams: For every position, the index of the ranker in whose name the item stands, or -1; empty where the design has no
             teams.
-        pairs: For every position, the number of the round it was drafted in, or -1; as `teams`.
         shares: For every position, what a click on it credits each ranker with; empty where that depends on the other clicks.
         choices: For every position, how many items could have stood there; empty where credit does not need it.
         counted: How many positions can be credited. The rest fills the list after a ranking was used up: crediting it would
@@ -65,7 +64,6 @@ class Interleaved(Generic[T]):
     design: str
     orders: Sequence[Sequence[Hashable]]
     teams: Sequence[int] = ()
-    pairs: Sequence[int] = ()
     shares: Sequence[Sequence[float]] = ()
     choices: Sequence[int] = ()
     counted: int = 0
@@ -89,17 +87,16 @@ class Interleaved(Generic[T]):
     def slots(self) -> tuple[Slot, ...]:
         """For every item, its position, key, team, and ranks."""
         ranks = [{key: rank for rank, key in enumerate(order)} for order in self.orders]
-        teams, pairs = self.teams or [-1] * len(self.keys), self.pairs or [-1] * len(self.keys)
-        return tuple(
-            Slot(
-                position,
-                key,
-                None if team < 0 else self.rankers[team],
-                {name: where[key] for name, where in zip(self.rankers, ranks, strict=True) if key in where},
-                None if pair < 0 else pair,
-            )
-            for position, (key, team, pair) in enumerate(zip(self.keys, teams, pairs, strict=True))
-        )
+        made, drafted = [], 0
+        for position, (key, team) in enumerate(zip(self.keys, self.teams or [-1] * len(self.keys), strict=True)):
+            where = {name: places[key] for name, places in zip(self.rankers, ranks, strict=True) if key in places}
+            if team < 0:
+                made.append(Slot(position, key, None, where))
+            else:
+                # Every ranker drafts once in a round.
+                made.append(Slot(position, key, self.rankers[team], where, drafted // len(self.rankers)))
+                drafted += 1
+        return tuple(made)
 
     def credit(self, clicks: Mapping[Any, float]) -> dict[str, float]:
         """How much credit each ranker gets.
@@ -156,7 +153,6 @@ class Interleaved(Generic[T]):
             # Of items that are not shown, only that they are there is needed: a click cannot be on them.
             "orders": [[at.get(key, -1) for key in order] for order in self.orders],
             "teams": list(self.teams),
-            "pairs": list(self.pairs),
             "shares": [list(share) for share in self.shares],
             "choices": list(self.choices),
             "counted": self.counted,
@@ -175,7 +171,6 @@ class Interleaved(Generic[T]):
             design=table["design"],
             orders=[[keys[at] if at >= 0 else Unseen() for at in order] for order in table["orders"]],
             teams=table["teams"],
-            pairs=table["pairs"],
             shares=table["shares"],
             choices=table["choices"],
             counted=table["counted"],

@@ -59,16 +59,14 @@ class TeamDraft:
         Raises:
             ConfigurationError: There are fewer than two rankings, or `k` is negative.
         """
-        read = Rankings(rankings, k, key)
+        read, coins = Rankings(rankings, k, key), Coins(seed)
         shown: dict[Hashable, T] = {}
-        teams: list[int] = []
-        pairs: list[int] = []
-        counted = self._draft(read, Coins(seed), shown, teams, pairs)
+        draft = self._draft_two if len(read.orders) == 2 else self._draft
+        teams = draft(read, coins, shown)
+        counted = len(shown)
         if counted < read.length:
             read.fill(shown)
-            rest = len(shown) - counted
-            teams += [-1] * rest
-            pairs += [-1] * rest
+            teams += [-1] * (len(shown) - counted)
         return Interleaved(
             items=tuple(shown.values()),
             keys=tuple(shown),
@@ -76,51 +74,82 @@ class TeamDraft:
             design="team_draft",
             orders=read.orders,
             teams=teams,
-            pairs=pairs,
             counted=counted,
             duplicates=read.duplicates,
         )
 
-    def _draft(self, read: Rankings[T], coins: Coins, shown: dict[Hashable, T], teams: list[int], pairs: list[int]) -> int:
-        """Draft until the list is full or a ranking is used up; how many positions were drafted."""
+    def _draft(self, read: Rankings[T], coins: Coins, shown: dict[Hashable, T]) -> list[int]:
+        """Draft until the list is full or a ranking is used up; who drafted each item."""
         length, orders, items = read.length, read.orders, read.items
-        count, everyone = len(orders), range(len(orders))
-        ends, at = [len(order) for order in orders], [0] * count
-        neutral, rounds = self.neutral != "off", 0
-        turns = coins.order(count)
+        count, everyone, teams = len(orders), range(len(orders)), list[int]()
+        at = [0] * count
+        neutral, first_round, turns = self.neutral != "off", True, coins.order(count)
         while len(shown) < length:
-            best = []
             for index in everyone:
-                order, next_, end = orders[index], at[index], ends[index]
-                while next_ < end and order[next_] in shown:
-                    next_ += 1
-                at[index] = next_
-                if next_ == end:
-                    return len(shown)
-                best.append(order[next_])
-            first = best[0]
-            if neutral and best.count(first) == count:
-                shown[first] = items[0][first]
+                at[index] = _unshown(orders[index], at[index], shown)
+                if at[index] == len(orders[index]):
+                    return teams
+            best = [orders[index][at[index]] for index in everyone]
+            if neutral and best.count(best[0]) == count:
+                shown[best[0]] = items[0][at[0]]
                 teams.append(-1)
-                pairs.append(-1)
                 continue
             neutral = self.neutral == "ties"
-            if rounds and self.coin == "pair":
+            if self.coin == "pair" and not first_round:
                 turns = coins.order(count)
+            first_round = False
             for index in turns:
-                pick = best[index]
-                if pick in shown:
-                    # Taken in this round: the next best, if there is any.
-                    order, next_, end = orders[index], at[index], ends[index]
-                    while next_ < end and order[next_] in shown:
-                        next_ += 1
-                    if next_ == end:
-                        continue
-                    pick = order[next_]
-                shown[pick] = items[index][pick]
-                teams.append(index)
-                pairs.append(rounds)
-                if len(shown) == length:
-                    break
-            rounds += 1
-        return len(shown)
+                order = orders[index]
+                next_ = _unshown(order, at[index], shown)
+                if next_ < len(order) and len(shown) < length:
+                    shown[order[next_]] = items[index][next_]
+                    teams.append(index)
+        return teams
+
+    def _draft_two(self, read: Rankings[T], coins: Coins, shown: dict[Hashable, T]) -> list[int]:
+        """The same for two rankers, as nearly all are, in half the time."""
+        (a, b), (a_items, b_items), length, teams = read.orders, read.items, read.length, list[int]()
+        a_end, b_end, i, j = len(a), len(b), 0, 0
+        neutral, by_pair, first_round = self.neutral != "off", self.coin == "pair", True
+        a_first = coins.bits(1)
+        while len(shown) < length:
+            while i < a_end and a[i] in shown:
+                i += 1
+            while j < b_end and b[j] in shown:
+                j += 1
+            if i == a_end or j == b_end:
+                return teams
+            if neutral and a[i] == b[j]:
+                shown[a[i]] = a_items[i]
+                teams.append(-1)
+                continue
+            neutral = self.neutral == "ties"
+            if by_pair and not first_round:
+                a_first = coins.bits(1)
+            first_round = False
+            if a_first:
+                shown[a[i]] = a_items[i]
+                teams.append(0)
+                # Where ties are not neutral, this may have been the other's best, too.
+                if b[j] in shown:
+                    j = _unshown(b, j, shown)
+                if j < b_end and len(shown) < length:
+                    shown[b[j]] = b_items[j]
+                    teams.append(1)
+            else:
+                shown[b[j]] = b_items[j]
+                teams.append(1)
+                if a[i] in shown:
+                    i = _unshown(a, i, shown)
+                if i < a_end and len(shown) < length:
+                    shown[a[i]] = a_items[i]
+                    teams.append(0)
+        return teams
+
+
+def _unshown(order: Sequence[Hashable], at: int, shown: Mapping[Hashable, object]) -> int:
+    """The first place from `at` on whose item is not shown; the end where there is none."""
+    end = len(order)
+    while at < end and order[at] in shown:
+        at += 1
+    return at
