@@ -9,11 +9,25 @@
 | `PairwisePreference` | 4 or more | preferences between items |
 """
 
+from rollout_sdk.interleaving.analyzer import InterleavingAnalyzer
 from rollout_sdk.interleaving.balanced import Balanced
 from rollout_sdk.interleaving.optimized import Optimized
 from rollout_sdk.interleaving.pairwise import PairwisePreference
+from rollout_sdk.interleaving.preferences import Preference, TrustCheck, impressions_needed
 from rollout_sdk.interleaving.probabilistic import Probabilistic
 from rollout_sdk.interleaving.slots import Interleaved, Slot
 from rollout_sdk.interleaving.team_draft import TeamDraft
 
-__all__ = ["Balanced", "Interleaved", "Optimized", "PairwisePreference", "Probabilistic", "Slot", "TeamDraft"]
+__all__ = [
+    "Balanced",
+    "Interleaved",
+    "InterleavingAnalyzer",
+    "Optimized",
+    "PairwisePreference",
+    "Preference",
+    "Probabilistic",
+    "Slot",
+    "TeamDraft",
+    "TrustCheck",
+    "impressions_needed",
+]
