@@ -11,23 +11,32 @@
 
 from rollout_sdk.interleaving.analyzer import InterleavingAnalyzer
 from rollout_sdk.interleaving.balanced import Balanced
+from rollout_sdk.interleaving.clicks import CascadeClicks, ClickModel, PositionClicks
 from rollout_sdk.interleaving.optimized import Optimized
 from rollout_sdk.interleaving.pairwise import PairwisePreference
 from rollout_sdk.interleaving.preferences import Preference, TrustCheck, impressions_needed
 from rollout_sdk.interleaving.probabilistic import Probabilistic
+from rollout_sdk.interleaving.simulation import Query, Sensitivity, simulate_ab, simulate_interleaving
 from rollout_sdk.interleaving.slots import Interleaved, Slot
 from rollout_sdk.interleaving.team_draft import TeamDraft
 
 __all__ = [
     "Balanced",
+    "CascadeClicks",
+    "ClickModel",
     "Interleaved",
     "InterleavingAnalyzer",
     "Optimized",
     "PairwisePreference",
+    "PositionClicks",
     "Preference",
     "Probabilistic",
+    "Query",
+    "Sensitivity",
     "Slot",
     "TeamDraft",
     "TrustCheck",
     "impressions_needed",
+    "simulate_ab",
+    "simulate_interleaving",
 ]
