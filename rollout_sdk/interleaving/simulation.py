@@ -91,7 +91,7 @@ def simulate_interleaving(
     impressions: int = 5000,
     k: int = 10,
     seed: int = 0,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> tuple[Sensitivity, Sensitivity]:
     """Simulate lists of queries drawn at random; what the credit of one list tells, and what its sign alone does.
 
@@ -102,7 +102,7 @@ def simulate_interleaving(
         impressions: How many lists.
         k: Their length.
         seed: The same seed gives the same lists and clicks.
-        progress: Called with the number of lists done, every hundred.
+        progress: Called with the number of lists done and that of all, every hundred.
 
     Raises:
         ConfigurationError: There are no queries, or one has not two rankers.
@@ -118,7 +118,7 @@ def simulate_interleaving(
         credits_.add(credit[names[1]] - credit[names[0]])
         signs.add(page.preference(clicked))
         if progress is not None and number % 100 == 99:
-            progress(number + 1)
+            progress(number + 1, impressions)
     return credits_.sensitivity(), signs.sensitivity()
 
 

@@ -109,7 +109,7 @@ def test_the_lists_that_a_simulation_asks_for_have_the_power_it_says():
     assert credit.mean > 0
     assert sign.mean > 0
     number = credit.needed(power=0.8)
-    seen, rounds = 0, 400
+    seen, rounds = 0, 200
     for seed in range(rounds):
         part, _ = simulate_interleaving(QUERIES, TeamDraft(), users, impressions=number, k=4, seed=1000 + seed)
         seen += part.z * math.sqrt(number) > 1.96
@@ -119,12 +119,10 @@ def test_the_lists_that_a_simulation_asks_for_have_the_power_it_says():
 
 def test_a_simulation_is_the_same_for_the_same_seed_and_says_how_far_it_is():
     said = []
-    first, second = (
-        simulate_interleaving(QUERIES, TeamDraft(), MODELS["perfect"], impressions=300, seed=4, progress=said.append)
-        for _ in range(2)
-    )
+    options = {"impressions": 300, "seed": 4, "progress": lambda done, of: said.append((done, of))}
+    first, second = (simulate_interleaving(QUERIES, TeamDraft(), MODELS["perfect"], **options) for _ in range(2))
     assert first == second
-    assert [100, 200, 300] * 2 == said
+    assert [(100, 300), (200, 300), (300, 300)] * 2 == said
     assert first[0].z_error == pytest.approx(math.sqrt((1 + first[0].z ** 2 / 2) / 300))
 
 
