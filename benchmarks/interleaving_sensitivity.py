@@ -51,17 +51,18 @@ DESIGNS = {
     "optimized": Optimized(),
     "pairwise preference": PairwisePreference(),
 }
-# Features by their number in the data set, from 1: 108 and 110 BM25 of title and document, 115 and 125 language models of the
-# document, 130 PageRank, 129 links out, 55 a length-normalised sum of term frequencies.
-BASE = {110: 1.0, 115: 1.0, 108: 1.0, 125: 1.0}
+# Features by their number in the data set, from 1. 106..110: BM25 of body, anchor, title, URL and whole document; 111..115: a
+# language model of the same; 130 PageRank, 129 links out, 55 a length-normalised sum of term frequencies. Four small changes of
+# one ranker, and four pairs of quite different ones.
+BASE = dict.fromkeys(range(106, 111), 1.0)
 PAIRS = {
-    "base, + f55": (BASE, {**BASE, 55: 1.0}),
-    "base, - f108": (BASE, {number: 1.0 for number in BASE if number != 108}),
-    "base, + f130": (BASE, {**BASE, 130: 1.0}),
-    "base, + f129": (BASE, {**BASE, 129: 1.0}),
+    "BM25s, + f55": (BASE, {**BASE, 55: 1.0}),
+    "BM25s, - f108": (BASE, {number: 1.0 for number in BASE if number != 108}),
+    "BM25s, + f130": (BASE, {**BASE, 130: 1.0}),
+    "BM25s, + f129": (BASE, {**BASE, 129: 1.0}),
     "f110, f115": ({110: 1.0}, {115: 1.0}),
-    "f108, f110": ({108: 1.0}, {110: 1.0}),
-    "f115, f125": ({115: 1.0}, {125: 1.0}),
+    "f108, f113": ({108: 1.0}, {113: 1.0}),
+    "f106, f111": ({106: 1.0}, {111: 1.0}),
     "f130, f110": ({130: 1.0}, {110: 1.0}),
 }
 

@@ -145,11 +145,14 @@ class Interleaved(Generic[T]):
                 f"Key {odd!r:.80} is a {type(odd).__qualname__}. JSON gives back only text and whole numbers as they were. "
                 "Merge with key=lambda item: ... that gives one of them."
             )
+        return {"keys": list(self.keys), **self.rule()}
+
+    def rule(self) -> dict[str, Any]:
+        """What credits a click, without any key: positions stand for items. `from_rule` reads it."""
         at = {key: index for index, key in enumerate(self.keys)}
         return {
             "design": self.design,
             "rankers": list(self.rankers),
-            "keys": list(self.keys),
             # Of items that are not shown, only that they are there is needed: a click cannot be on them.
             "orders": [[at.get(key, -1) for key in order] for order in self.orders],
             "teams": list(self.teams),
@@ -163,19 +166,28 @@ class Interleaved(Generic[T]):
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Interleaved[Any]:
         """What `as_dict` gave; its items are the keys, and what was not shown has lost its name."""
-        keys = tuple(table["keys"])
+        return cls.from_rule(table, table["keys"])
+
+    @classmethod
+    def from_rule(cls, rule: Mapping[str, Any], keys: Sequence[Any]) -> Interleaved[Any]:
+        """The list of these keys whose `rule` this is.
+
+        Raises:
+            KeyError: A part of the rule is missing.
+            IndexError: There are fewer keys than the list has positions.
+        """
         return cls(
-            items=keys,
-            keys=keys,
-            rankers=tuple(table["rankers"]),
-            design=table["design"],
-            orders=[[keys[at] if at >= 0 else Unseen() for at in order] for order in table["orders"]],
-            teams=table["teams"],
-            shares=table["shares"],
-            choices=table["choices"],
-            counted=table["counted"],
-            duplicates=table["duplicates"],
-            fallback=table["fallback"],
+            items=tuple(keys),
+            keys=tuple(keys),
+            rankers=tuple(rule["rankers"]),
+            design=rule["design"],
+            orders=[[keys[at] if at >= 0 else Unseen() for at in order] for order in rule["orders"]],
+            teams=rule["teams"],
+            shares=rule["shares"],
+            choices=rule["choices"],
+            counted=rule["counted"],
+            duplicates=rule["duplicates"],
+            fallback=rule["fallback"],
         )
 
 
