@@ -107,12 +107,12 @@ def test_users_who_always_click_alike_are_not_taken_for_independent():
 
 
 def test_looking_fifty_times_at_equal_rankers_seldom_finds_a_winner():
-    false, rounds = 0, 100
+    false, rounds = 0, 80
     for seed in range(rounds):
         analyzer, found = InterleavingAnalyzer(), False
-        for number, row in enumerate(visits(1500, users=500, seed=seed), 1):
+        for number, row in enumerate(visits(1000, users=500, seed=seed), 1):
             analyzer.add(*row)
-            if number % 30 == 0:
+            if number % 20 == 0:
                 found = found or analyzer.result(bootstrap=False).is_decided
         false += found
     assert false / rounds <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / rounds)
