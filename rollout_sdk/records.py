@@ -138,11 +138,13 @@ class Merged:
         value: What the caller is given.
         items: Key of each shown item, in order of position.
         teams: Who gets the credit for each item: a variant's name, or None where both agree (neutral).
+        rule: How clicks are credited where it is not by team: `Interleaved.rule()`.
     """
 
     value: Any
     items: tuple[Any, ...] = ()
     teams: tuple[str | None, ...] = ()
+    rule: Mapping[str, Any] | None = None
 
 
 @frozen
@@ -174,6 +176,7 @@ class RoutedEvent:
         unit: Pseudonym of the unit, 16 hexadecimal digits of a keyed hash; None when the call is its own unit.
         items: Pseudonyms of the shown items of a blended answer, in order.
         teams: Team of each shown item; None is neutral.
+        rule: How clicks on them are credited where it is not by team.
         closed_early: The caller closed the stream, or was cancelled, before the end.
         control: Name of the control.
         excluded: Whether the call must not be analysed: its reason is not the strategy's own, or a blend failed.
@@ -189,6 +192,7 @@ class RoutedEvent:
     unit: str | None = None
     items: tuple[str, ...] = ()
     teams: tuple[str | None, ...] = ()
+    rule: Mapping[str, Any] | None = None
     closed_early: bool = False
     control: str = "control"
     excluded: bool = False

@@ -8,11 +8,12 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from attrs import Factory, define
 
+from rollout_sdk.interleaving import Interleaved
 from rollout_sdk.journal import Journal
 
 __all__ = ["Arm", "Credit", "Gathered", "ShadowArm", "gather"]
@@ -191,7 +192,7 @@ class _Gatherer:
         time_s = record.get("t", 0.0)
         span = gathered.spans.setdefault(phase, [time_s, time_s])
         span[0], span[1] = min(span[0], time_s), max(span[1], time_s)
-        if record.get("teams"):
+        if record.get("teams") or record.get("rule"):
             gathered.problems["unknown item"] += _credit(arm, record, cluster, outcomes, gathered.control)
         for metric, value, _ in outcomes:
             _add(arm.outcomes[metric], cluster, value)
@@ -257,24 +258,40 @@ def _add(sums: Sums, unit: str, value: float) -> None:
 
 def _credit(arm: Arm, record: dict[str, Any], cluster: str, outcomes: list[Outcome], control: str) -> int:
     """Credit every candidate against the control for one list; returns how many outcomes named an item not in it."""
-    team_of = dict(zip(record.get("items", ()), record["teams"], strict=False))
+    items = record.get("items", ())
     unknown = 0
-    credit_of: dict[str, Counter[str]] = defaultdict(Counter)
+    clicks: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for metric, value, item in outcomes:
         if item is None:
             continue
-        if item not in team_of:
+        if item not in items:
             unknown += 1
             continue
-        credit_of[metric][team_of[item] or ""] += value  # type: ignore[assignment]
+        clicks[metric][item] += value
+    try:
+        credit_of = {metric: _credited(record, items, clicked) for metric, clicked in clicks.items()}
+    # A rule that was damaged, or is of a design that this version does not know.
+    except (KeyError, IndexError, TypeError, ValueError):
+        return unknown + sum(map(len, clicks.values()))
     for candidate in record.get("blend", ()):
         if candidate == control:
             continue
         # A list without a click is a tie: it is counted under "", and given to every metric that some list has.
         arm.credit[candidate, ""].add(cluster, 0.0)
         for metric, credit in credit_of.items():
-            arm.credit[candidate, metric].add(cluster, credit[candidate] - credit[control])
+            arm.credit[candidate, metric].add(cluster, credit.get(candidate, 0.0) - credit.get(control, 0.0))
     return unknown
+
+
+def _credited(record: dict[str, Any], items: Sequence[str], clicked: Mapping[str, float]) -> dict[str, float]:
+    """Credit of each ranker for the clicks on one list: by team, or by the rule of its design."""
+    if record.get("rule"):
+        return Interleaved.from_rule(record["rule"], items).credit(clicked)
+    credit: dict[str, float] = defaultdict(float)
+    for item, team in zip(items, record["teams"], strict=False):
+        if team is not None:
+            credit[team] += clicked.get(item, 0.0)
+    return credit
 
 
 def gather(journal: Journal) -> tuple[dict[str, Gathered], int]:

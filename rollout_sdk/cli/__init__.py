@@ -1,4 +1,4 @@
-"""The command `rollout`: reads journals, operates rollouts in a store, and plans them. Needs the extra [cli].
+"""The command `rollout`: reads journals, operates rollouts in a store, and plans tests. Needs the extra [cli].
 
 Exit codes: 0 done; 1 refused, or (doctor) something needs attention; 2 wrong usage; 3 somebody else was faster; 4 the store did
 not answer.
@@ -12,7 +12,7 @@ except ModuleNotFoundError:
     sys.exit("rollout needs click, which is not installed. Run: pip install 'rollout-sdk[cli]'")
 
 from rollout_sdk._version import __version__
-from rollout_sdk.cli import journals, operate, planning
+from rollout_sdk.cli import journals, operate, planning, simulating
 
 __all__ = ["main"]
 
@@ -23,5 +23,5 @@ def main() -> None:
     """Put a new model beside the one in production, and find out safely which is better."""
 
 
-for command in (*journals.COMMANDS, *operate.COMMANDS, *planning.COMMANDS):
+for command in (*journals.COMMANDS, *operate.COMMANDS, *planning.COMMANDS, *simulating.COMMANDS):
     main.add_command(command)

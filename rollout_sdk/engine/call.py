@@ -275,6 +275,7 @@ class Call(RouteRequest):
             unit=self.unit,
             items=() if merged is None else pseudonyms(self.rollout.item_hash, merged.items),
             teams=() if merged is None else merged.teams,
+            rule=None if merged is None else merged.rule,
             closed_early=self.closed_early,
             control=self.rollout.control,
             excluded=self.is_excluded,

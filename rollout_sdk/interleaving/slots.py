@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Generic, TypeVar
 
-from attrs import frozen
+from attrs import define, frozen
 
-from rollout_sdk.exceptions import UnknownItemError
+from rollout_sdk.interleaving.credit import RULES, preference
 
 __all__ = ["Interleaved", "Slot"]
 
 T = TypeVar("T")
+
+_EQUAL = 1e-12
+"""Credits that differ by less are equal: sums of the same parts in another order."""
 
 
 @frozen
@@ -21,9 +25,9 @@ class Slot:
     Attributes:
         position: Position in the list, from 0.
         key: Key of the item.
-        team: Name of the ranker that gets the credit, or None: the item is neutral.
+        team: Name of the ranker that gets the credit, or None: the item is neutral, or its design has no teams.
         ranks: Rank of the item, from 0, in every ranking that has it.
-        pair: Number of the round in which the rankers disagreed and the item was drafted, or None when neutral.
+        pair: Number of the round in which the rankers disagreed and the item was drafted, or None.
     """
 
     position: int
@@ -33,32 +37,69 @@ class Slot:
     pair: int | None = None
 
 
-@frozen
+# With a __dict__, for the cached property.
+@define(kw_only=True, slots=False)
 class Interleaved(Generic[T]):
-    """One list made of several rankings.
+    """One list made of several rankings, and all that is needed to credit a click on it.
 
     Attributes:
         items: The caller's own objects, in order; of two with one key, the first seen.
-        slots: For every item, its key and its team.
-        rankers: Names of the rankers, in the order given.
+        keys: Their keys.
+        rankers: Names of the rankers, in the order given; the first is the control.
+        design: Name of the design whose rule credits the clicks.
+        orders: For every ranker, the keys of its ranking, best first, without duplicates.
+        teams: For every position, the index of the ranker in whose name the item stands, or -1; empty where the design has no
+            teams.
+        shares: For every position, what a click on it credits each ranker with; empty where that depends on the other clicks.
+        choices: For every position, how many items could have stood there; empty where credit does not need it.
+        counted: How many positions can be credited. The rest fills the list after a ranking was used up: crediting it would
+            favour the longer ranking.
         duplicates: How many items were dropped because a ranking had their key before.
+        fallback: Why another design than the one asked for made the list, or "".
     """
 
     items: tuple[T, ...]
-    slots: tuple[Slot, ...]
+    keys: tuple[Hashable, ...]
     rankers: tuple[str, ...]
+    design: str
+    orders: Sequence[Sequence[Hashable]]
+    teams: Sequence[int] = ()
+    shares: Sequence[Sequence[float]] = ()
+    choices: Sequence[int] = ()
+    counted: int = 0
     duplicates: int = 0
-
-    def __iter__(self) -> Iterator[T]:
-        """The items in order."""
-        return iter(self.items)
+    fallback: str = ""
 
     def __len__(self) -> int:
-        """How many items there are."""
+        """Number of items."""
         return len(self.items)
 
-    def credit(self, clicks: Mapping[Hashable, float]) -> dict[str, float]:
-        """Credit of every ranker: the summed weights of the clicked items it drafted; neutral items give none.
+    def __iter__(self) -> Iterator[T]:
+        """The items."""
+        return iter(self.items)
+
+    @property
+    def is_interleaved(self) -> bool:
+        """Whether every ranker had something to show; otherwise the list is the control's, and says nothing."""
+        return all(self.orders)
+
+    @cached_property
+    def slots(self) -> tuple[Slot, ...]:
+        """For every item, its position, key, team, and ranks."""
+        ranks = [{key: rank for rank, key in enumerate(order)} for order in self.orders]
+        made, drafted = [], 0
+        for position, (key, team) in enumerate(zip(self.keys, self.teams or [-1] * len(self.keys), strict=True)):
+            where = {name: places[key] for name, places in zip(self.rankers, ranks, strict=True) if key in places}
+            if team < 0:
+                made.append(Slot(position, key, None, where))
+            else:
+                # Every ranker drafts once in a round.
+                made.append(Slot(position, key, self.rankers[team], where, drafted // len(self.rankers)))
+                drafted += 1
+        return tuple(made)
+
+    def credit(self, clicks: Mapping[Any, float]) -> dict[str, float]:
+        """How much credit each ranker gets.
 
         Args:
             clicks: Weight of each clicked item by its key.
@@ -66,22 +107,91 @@ class Interleaved(Generic[T]):
         Raises:
             UnknownItemError: A key is not in the list.
         """
-        teams = {slot.key: slot.team for slot in self.slots}
-        credit = dict.fromkeys(self.rankers, 0.0)
-        for key, weight in clicks.items():
-            if key not in teams:
-                raise UnknownItemError(
-                    f"Item {key!r:.80} is not in the interleaved list of {len(teams)} items. "
-                    "Only shown items can be clicked. Pass the keys that the merge used."
-                )
-            team = teams[key]
-            if team is not None:
-                credit[team] += weight
-        return credit
+        return dict(zip(self.rankers, RULES[self.design](self, clicks), strict=True))
 
-    def winner(self, clicks: Mapping[Hashable, float]) -> str | None:
+    def winner(self, clicks: Mapping[Any, float]) -> str | None:
         """The ranker with the most credit, or None on a tie; no click is a tie."""
         credit = self.credit(clicks)
         best = max(credit.values())
-        leaders = [name for name, value in credit.items() if value == best]
+        leaders = [name for name, value in credit.items() if best - value <= _EQUAL * max(1.0, abs(best))]
         return leaders[0] if len(leaders) == 1 else None
+
+    def preference(self, clicks: Mapping[Any, float]) -> float:
+        """Who of two is preferred: 1.0 the candidate, -1.0 the control, 0.0 neither.
+
+        Where chance decides who contributed an item (`Probabilistic`), it is the expectation over all that it could have
+        decided.
+
+        Raises:
+            ValueError: There are more than two rankers: compare their credit pair by pair.
+            UnknownItemError: A key is not in the list.
+        """
+        if len(self.rankers) != 2:
+            raise ValueError(
+                f"preference() compares two rankers, and this list has {len(self.rankers)}: {', '.join(self.rankers)}. "
+                "With more, nobody is simply preferred. Compare their credit() two by two."
+            )
+        return preference(self, clicks)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All but the items as JSON-plain values; `from_dict` reads it.
+
+        Raises:
+            TypeError: A key is neither text, a whole number nor a boolean: JSON would give back another.
+        """
+        odd = next((key for key in self.keys if type(key) not in (str, int, bool)), None)
+        if odd is not None:
+            raise TypeError(
+                f"Key {odd!r:.80} is a {type(odd).__qualname__}. JSON gives back only text and whole numbers as they were. "
+                "Merge with key=lambda item: ... that gives one of them."
+            )
+        return {"keys": list(self.keys), **self.rule()}
+
+    def rule(self) -> dict[str, Any]:
+        """What credits a click, without any key: positions stand for items. `from_rule` reads it."""
+        at = {key: index for index, key in enumerate(self.keys)}
+        return {
+            "design": self.design,
+            "rankers": list(self.rankers),
+            # Of items that are not shown, only that they are there is needed: a click cannot be on them.
+            "orders": [[at.get(key, -1) for key in order] for order in self.orders],
+            "teams": list(self.teams),
+            "shares": [list(share) for share in self.shares],
+            "choices": list(self.choices),
+            "counted": self.counted,
+            "duplicates": self.duplicates,
+            "fallback": self.fallback,
+        }
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Interleaved[Any]:
+        """What `as_dict` gave; its items are the keys, and what was not shown has lost its name."""
+        return cls.from_rule(table, table["keys"])
+
+    @classmethod
+    def from_rule(cls, rule: Mapping[str, Any], keys: Sequence[Any]) -> Interleaved[Any]:
+        """The list of these keys whose `rule` this is.
+
+        Raises:
+            KeyError: A part of the rule is missing.
+            IndexError: There are fewer keys than the list has positions.
+        """
+        return cls(
+            items=tuple(keys),
+            keys=tuple(keys),
+            rankers=tuple(rule["rankers"]),
+            design=rule["design"],
+            orders=[[keys[at] if at >= 0 else Unseen() for at in order] for order in rule["orders"]],
+            teams=rule["teams"],
+            shares=rule["shares"],
+            choices=rule["choices"],
+            counted=rule["counted"],
+            duplicates=rule["duplicates"],
+            fallback=rule["fallback"],
+        )
+
+
+class Unseen:
+    """An item that was ranked and not shown, whose key was not kept."""
+
+    __slots__ = ()

@@ -4,7 +4,7 @@
 |--------------|----------------------------------------|---------------------------------------------------------------------------|
 | `journal`    | file                                   | `sdk`, `pid`, `host`                                                      |
 | `rollout`    | rollout and file                       | `rollout`, `strategy`, `control`, `variants`, `phase`, `status`, `revision`, `shares`, `shadow` (share of the calls that are shadowed by plan) |
-| `decision`   | call (or row of a batch)               | `rollout`, `id`, `strategy`, `phase`, `variant`, `served`, `reason`, `propensity`, `share`, `bucket`, `unit`, `runs` (each [variant, seconds, error type, seconds to first item]), `error`, `shadows`, `blend`, `items`, `teams`, `closed_early`, `excluded`, `withheld`, `answered` |
+| `decision`   | call (or row of a batch)               | `rollout`, `id`, `strategy`, `phase`, `variant`, `served`, `reason`, `propensity`, `share`, `bucket`, `unit`, `runs` (each [variant, seconds, error type, seconds to first item]), `error`, `shadows`, `blend`, `items`, `teams`, `rule` (how clicks are credited where it is not by team), `closed_early`, `excluded`, `withheld`, `answered` |
 | `shadow`     | submitted shadow run                   | `rollout`, `id`, `phase`, `variant`, `end`, `duration_s`, `wait_s`, `error`, `match` (1 or 0), `difference`, `difference_reason`, `comparator`, `bucket`, `unit`, `excluded` |
 | `outcome`    | recorded outcome                       | `rollout`, `metric`, `value`, `id`, `phase`, `variant`, `bucket`, `unit`, `item`, `decided` (time of the decision), `excluded` |
 | `breaker`    | opening or closing of a breaker        | `rollout`, `variant`, `action`, `failures`, `runs`, `cooldown_s`          |
@@ -142,6 +142,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "blend": _TEXTS,
         "items": _TEXTS,
         "teams": _TEAMS,
+        "rule": _TABLE,
         "closed_early": _FLAG,
         "excluded": _FLAG,
         "withheld": _TEXT,
@@ -278,6 +279,8 @@ def _decision(event: RoutedEvent) -> bytes:
         parts.append(f'"items":{_list(event.items)}')
     if event.teams:
         parts.append(f'"teams":{_list(event.teams)}')
+    if event.rule is not None:
+        parts.append(f'"rule":{json.dumps(event.rule, separators=(",", ":"), allow_nan=False)}')
     if event.closed_early:
         parts.append('"closed_early":true')
     if event.excluded:

@@ -148,6 +148,11 @@ class StratifiedBuckets:
         cell = self._cells.get((phase, arm))
         return (math.fsum(cell.values), math.fsum(cell.weights)) if cell else (0.0, 0.0)
 
+    def cell(self, phase: str, arm: str) -> tuple[Sequence[float], Sequence[float]]:
+        """The values and the weights of one arm in one phase, by bucket."""
+        cell = self._cells.get((phase, arm))
+        return ([0.0] * self.buckets,) * 2 if cell is None else (cell.values, cell.weights)
+
     def difference(self, arm: str, control: str, *, times: float = 1.0) -> Estimate:
         """The metric of `arm` minus `times` that of `control`, within phases, with a standard error robust to clusters.
 

@@ -20,7 +20,10 @@ INTERLEAVED = "interleaved"
 
 
 class Design(Protocol):
-    """A way to make one list of several: `rollout_sdk.interleaving.TeamDraft` or your own."""
+    """A way to make one list of several: one of `rollout_sdk.interleaving`, or your own.
+
+    Your own gives an `Interleaved` with the name of the design whose rule credits it: "team_draft" with `teams`.
+    """
 
     def merge(
         self,
@@ -129,7 +132,9 @@ class Interleave:
             items = self.rebuild(original, items)
         elif isinstance(original, tuple):
             items = tuple(items)
-        return Merged(items, tuple(slot.key for slot in merged.slots), tuple(slot.team for slot in merged.slots))
+        if merged.design == "team_draft":
+            return Merged(items, merged.keys, tuple(None if team < 0 else merged.rankers[team] for team in merged.teams))
+        return Merged(items, merged.keys, rule=merged.rule())
 
     def _seed(self, request: RouteRequest, ranking: Sequence[Any]) -> bytes:
         """A seed of unit and ranking: a page that is loaded again looks the same, another query is a new toss."""

@@ -170,7 +170,7 @@ class Spans:
                 teams = call.merged.teams
                 span.set_attribute(names.INTERLEAVE_VARIANTS, list(decision.blend))
                 span.set_attribute(names.INTERLEAVE_CONTRIBUTIONS, [teams.count(name) for name in decision.blend])
-                span.set_attribute(names.INTERLEAVE_SIZE, len(teams))
+                span.set_attribute(names.INTERLEAVE_SIZE, len(call.merged.items))
         finally:
             span.end()
 

@@ -1,6 +1,7 @@
 """The report, held against journals written by hand, whose results are known."""
 
 import json
+import random
 
 import pytest
 from click.testing import CliRunner
@@ -8,6 +9,7 @@ from click.testing import CliRunner
 from rollout_sdk import ABTest, Canary, ConfigurationError, Interleave, Runtime, rollout
 from rollout_sdk.analysis import as_text, summarise
 from rollout_sdk.cli import main
+from rollout_sdk.interleaving import Balanced, Optimized, PairwisePreference, Probabilistic, TeamDraft
 from rollout_sdk.stats import ratio_of_sums
 
 
@@ -263,3 +265,43 @@ def test_the_command_refuses_a_folder_that_is_not_there(tmp_path):
     result = CliRunner().invoke(main, ["report", str(tmp_path / "nowhere")])
     assert 2 == result.exit_code
     assert "does not exist" in result.output
+
+
+@pytest.mark.parametrize("design", [Balanced(), Probabilistic(), Optimized(), PairwisePreference()], ids=repr)
+def test_every_design_is_credited_from_the_journal_as_it_credits_itself(tmp_path, design):
+    """The rule travels with the list: what is analysed next week is what the page was made by."""
+    pages = []
+
+    class Watched:
+        def merge(self, rankings, **options):
+            pages.append(design.merge(rankings, **options))
+            return pages[-1]
+
+    runtime, rng = Runtime(journal=tmp_path), random.Random(1)
+    rank = rollout(
+        candidate=lambda user: list("cabxd"), strategy=Interleave(Watched(), k=4), unit="user", key="rank", runtime=runtime
+    )(lambda user: list("abcdy"))
+    credit = []
+    for number in range(60):
+        listed = rank.rollout.route(f"u{number}")
+        assert listed.value == list(pages[-1].keys)
+        clicked = rng.sample(listed.value, rng.randrange(3))
+        for item in clicked:
+            rank.rollout.record("click", 1, decision_id=listed.decision.id, item=item)
+        credit.append(pages[-1].credit(dict.fromkeys(clicked, 1.0)))
+    runtime.close(10.0)
+    (preference,) = summarise(tmp_path).rollouts[0].phases[0].preferences
+    differences = [each["candidate"] - each["control"] for each in credit]
+    assert preference.lists == 60
+    assert (sum(d > 1e-9 for d in differences), sum(d < -1e-9 for d in differences)) == (preference.wins, preference.losses)
+    assert preference.wins + preference.losses > 10
+
+
+def test_a_list_whose_rule_is_damaged_is_counted_and_spoils_nothing(tmp_path):
+    rules = [{}, {"design": "dance"}, {**TeamDraft().merge({"control": "ab", "v2": "ba"}, seed=0).rule(), "design": "dance"}]
+    records = [
+        decision(n, "interleaved", unit=f"u{n}", blend=["control", "v2"], items=["a", "b"], rule=rule)
+        for n, rule in enumerate(rules)
+    ]
+    report = only(journal(tmp_path, interleaved(9), *records, *(outcome(1, number=n, item="a") for n in range(3))))
+    assert report.problems["unknown item"] >= 2

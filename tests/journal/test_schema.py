@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from rollout_sdk import ABTest, Breaker, Canary, Comparison, Interleave, Runtime, Shadow, ShadowLimits, Step, rollout
 from rollout_sdk.control import RolloutState
+from rollout_sdk.interleaving import Balanced
 from rollout_sdk.journal import read_journal, schema
 from rollout_sdk.journal.reader import _fault
 from rollout_sdk.journal.schema import FIELDS, as_line, line
@@ -41,6 +42,9 @@ def everything(runtime):
     routed = rank.rollout.route("u")
     rank.rollout.record("click", 1, decision_id=routed.decision.id, item=2)
     rank.rollout.record("purchase", 9.5, unit="u")
+    rollout(candidate=lambda u: [2, 1], strategy=Interleave(Balanced()), unit="u", key="fair", runtime=runtime)(
+        lambda u: [1, 2]
+    )("u")
     ramp = rollout(
         candidate=lambda u: 2, strategy=Canary(["50%"], shadow=1.0), effects="read", unit="u", key="ramp", runtime=runtime
     )(lambda u: 1)

@@ -1,0 +1,138 @@
+"""Asking beforehand: how many interleaved lists it would take to tell two rankers apart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rollout_sdk.cli.saying import fault, progress, say
+from rollout_sdk.exceptions import ConfigurationError, RolloutError
+from rollout_sdk.interleaving import (
+    Balanced,
+    CascadeClicks,
+    Optimized,
+    PairwisePreference,
+    Probabilistic,
+    Query,
+    Sensitivity,
+    TeamDraft,
+    simulate_ab,
+    simulate_interleaving,
+)
+
+__all__ = ["COMMANDS"]
+
+_USERS = {
+    "perfect": CascadeClicks.perfect,
+    "navigational": CascadeClicks.navigational,
+    "informational": CascadeClicks.informational,
+}
+_DESIGNS: dict[str, Any] = {
+    "team-draft": TeamDraft,
+    "classic": lambda: TeamDraft(neutral="off"),
+    "balanced": Balanced,
+    "probabilistic": Probabilistic,
+    "optimized": Optimized,
+    "pairwise": PairwisePreference,
+}
+
+
+@click.group("simulate")
+def simulate() -> None:
+    """Try a test on simulated users before you run it on real ones."""
+
+
+@simulate.command("interleaving")
+@click.argument("file", metavar="QUERIES", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--design", "designs", multiple=True, type=click.Choice(list(_DESIGNS)), help="A design; several times for several."
+)
+@click.option("--users", "kinds", multiple=True, type=click.Choice(list(_USERS)), help="A kind of user; all three by default.")
+@click.option("-k", "length", default=10, show_default=True, type=click.IntRange(min=1), help="Length of a list.")
+@click.option(
+    "--impressions", default=5000, show_default=True, type=click.IntRange(min=100), help="Lists to simulate for each."
+)
+@click.option("--power", default=0.8, show_default=True, type=click.FloatRange(0.01, 0.999), help="Probability of seeing it.")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same figures.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def interleaving(
+    file: Path,
+    designs: tuple[str, ...],
+    kinds: tuple[str, ...],
+    length: int,
+    impressions: int,
+    power: float,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Say how many lists it takes to tell two rankers apart, beside an A/B test.
+
+    QUERIES has a JSON object in each line, with what both rankers show and how relevant that is:
+
+    {"rankings": {"legacy": ["a", "b"], "v2": ["b", "c"]}, "grades": {"b": 3}}
+
+    Grades go from 0 (not relevant, also where missing) to 4.
+    """
+    try:
+        queries = _read(file)
+        table: dict[str, Any] = {}
+        for kind in kinds or tuple(_USERS):
+            users = _USERS[kind]()
+            by_metric = simulate_ab(queries, users, k=length)
+            best = max(by_metric, key=lambda metric: abs(by_metric[metric].z))
+            rows = {f"A/B test by {best}": _row(by_metric[best], power)}
+            for name in designs or ("team-draft",):
+                with progress(f"Simulating {name}, {kind}") as told:
+                    found, _ = simulate_interleaving(
+                        queries, _DESIGNS[name](), users, impressions=impressions, k=length, seed=seed, progress=told
+                    )
+                rows[name] = _row(found, power)
+            table[kind] = rows
+    except RolloutError as error:
+        raise fault(error) from None
+    candidate = list(queries[0].rankings)[1]
+    say(json.dumps({"queries": len(queries), "users": table}, indent=2) if as_json else _said(table, len(queries), candidate))
+
+
+def _row(found: Sensitivity, power: float) -> dict[str, Any]:
+    # Closer to nothing than two standard errors, the number is of this simulation and not of the rankers.
+    sure = abs(found.z) > 2 * found.z_error
+    return {"mean": found.mean, "z": found.z, "z_error": found.z_error, "lists": found.needed(power=power) if sure else None}
+
+
+def _read(file: Path) -> list[Query]:
+    queries = []
+    for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            table = json.loads(line)
+            rankings = {str(name): [str(key) for key in dict.fromkeys(ranked)] for name, ranked in table["rankings"].items()}
+            queries.append(Query(rankings, {str(key): int(grade) for key, grade in table.get("grades", {}).items()}))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ConfigurationError(
+                f"Line {number} of {file} is no query: {type(error).__name__}: {error}. A query says what both rankers show. "
+                'Write {"rankings": {"legacy": ["a", "b"], "v2": ["b", "c"]}, "grades": {"b": 3}} in one line.'
+            ) from None
+    return queries
+
+
+def _said(table: dict[str, Any], number: int, candidate: str) -> str:
+    lines = [f"{number:,} queries. Lists needed, and who looks better by them:", ""]
+    for kind, rows in table.items():
+        lines.append(f"{kind} users")
+        (_, base), *_ = rows.items()
+        for name, row in rows.items():
+            if row["lists"] is None:
+                lines.append(f"  {name:<24} cannot be told: no difference to be seen in this simulation")
+                continue
+            gain = "" if row is base or base["lists"] is None else f"  ({(row['z'] / base['z']) ** 2:.1f}x fewer)"
+            better = candidate if row["mean"] > 0 else f"not {candidate}"
+            lines.append(f"  {name:<24} {row['lists']:>12,}  {better}{gain}")
+    return "\n".join(lines)
+
+
+COMMANDS = (simulate,)

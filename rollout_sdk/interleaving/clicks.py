@@ -1,0 +1,125 @@
+"""Simulated users: which items of a list they click, given how relevant each is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Protocol
+
+from attrs import field, frozen
+
+from rollout_sdk.exceptions import ConfigurationError
+
+__all__ = ["CascadeClicks", "ClickModel", "PositionClicks"]
+
+
+class ClickModel(Protocol):
+    """A user: how they click, and exactly how often."""
+
+    def clicks(self, grades: Sequence[int], rng: random.Random) -> list[int]:
+        """Positions that are clicked on a list of items with these grades of relevance."""
+        ...
+
+    def distribution(self, grades: Sequence[int]) -> list[float]:
+        """The exact probability of 0, 1, 2, ... clicks."""
+        ...
+
+
+def _probabilities(numbers: Sequence[float]) -> tuple[float, ...]:
+    made = tuple(float(number) for number in numbers)
+    if not made or not all(0 <= number <= 1 for number in made):
+        raise ConfigurationError(
+            f"{made!r:.80} are no probabilities, one for each grade or position. Each lies in 0..1. "
+            "Give one for every grade, the least relevant first."
+        )
+    return made
+
+
+def _of(table: Sequence[float], grade: int) -> float:
+    """The entry of a grade; of the highest for grades beyond, and of the lowest below."""
+    return table[min(max(grade, 0), len(table) - 1)]
+
+
+@frozen
+class CascadeClicks:
+    """A user who reads from the top, clicks with a probability that depends on relevance, and may stop after a click.
+
+    The dependent click model of Guo et al. (WSDM 2009) with the parameters of Hofmann et al. (TOIS 2013) for five grades.
+
+    Attributes:
+        click: Probability of a click by grade, the least relevant first.
+        stop: Probability of reading no further after a click, by grade.
+    """
+
+    click: tuple[float, ...] = field(converter=_probabilities)
+    stop: tuple[float, ...] = field(converter=_probabilities)
+
+    @classmethod
+    def perfect(cls) -> CascadeClicks:
+        """Reads everything, and clicks what is relevant."""
+        return cls((0.0, 0.2, 0.4, 0.8, 1.0), (0.0, 0.0, 0.0, 0.0, 0.0))
+
+    @classmethod
+    def navigational(cls) -> CascadeClicks:
+        """Looks for one item, and stops when it is found."""
+        return cls((0.05, 0.3, 0.5, 0.7, 0.95), (0.2, 0.3, 0.5, 0.7, 0.9))
+
+    @classmethod
+    def informational(cls) -> CascadeClicks:
+        """Collects, clicks nearly everything, and stops late: the noisiest."""
+        return cls((0.4, 0.6, 0.7, 0.8, 0.9), (0.1, 0.2, 0.3, 0.4, 0.5))
+
+    def clicks(self, grades: Sequence[int], rng: random.Random) -> list[int]:
+        """Positions that are clicked on a list of items with these grades of relevance."""
+        clicked = []
+        for position, grade in enumerate(grades):
+            if rng.random() < _of(self.click, grade):
+                clicked.append(position)
+                if rng.random() < _of(self.stop, grade):
+                    break
+        return clicked
+
+    def distribution(self, grades: Sequence[int]) -> list[float]:
+        """The exact probability of 0, 1, 2, ... clicks."""
+        reading, done = [1.0], [0.0] * (len(grades) + 1)
+        for grade in grades:
+            click, stop = _of(self.click, grade), _of(self.stop, grade)
+            after = [0.0] * (len(reading) + 1)
+            for count, probability in enumerate(reading):
+                after[count] += probability * (1 - click)
+                after[count + 1] += probability * click * (1 - stop)
+                done[count + 1] += probability * click * stop
+            reading = after
+        return [here + there for here, there in zip(reading, done, strict=True)]
+
+
+@frozen
+class PositionClicks:
+    """A user who sees each position with its own probability, whatever stands above, and clicks what is relevant.
+
+    Attributes:
+        click: Probability of a click on an item that is seen, by grade.
+        examination: Probability of seeing a position, from the top; beyond the last, that of the last.
+    """
+
+    click: tuple[float, ...] = field(converter=_probabilities)
+    examination: tuple[float, ...] = field(converter=_probabilities)
+
+    def clicks(self, grades: Sequence[int], rng: random.Random) -> list[int]:
+        """Positions that are clicked on a list of items with these grades of relevance."""
+        return [position for position, grade in enumerate(grades) if rng.random() < self._chance(position, grade)]
+
+    def _chance(self, position: int, grade: int) -> float:
+        return _of(self.examination, position) * _of(self.click, grade)
+
+    def distribution(self, grades: Sequence[int]) -> list[float]:
+        """The exact probability of 0, 1, 2, ... clicks."""
+        counts = [1.0]
+        for position, grade in enumerate(grades):
+            chance = self._chance(position, grade)
+            longer = [0.0] * (len(counts) + 1)
+            for count, probability in enumerate(counts):
+                longer[count] += probability * (1 - chance)
+                longer[count + 1] += probability * chance
+            counts = longer
+        return counts

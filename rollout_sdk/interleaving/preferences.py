@@ -1,0 +1,163 @@
+"""What an interleaved test says: the preference, how sure it is, and whether to trust it."""
+
+from __future__ import annotations
+
+import math
+
+from attrs import frozen
+
+__all__ = ["Preference", "TrustCheck", "impressions_needed"]
+
+
+@frozen
+class TrustCheck:
+    """Two numbers that a sound experiment makes equal.
+
+    Attributes:
+        name: "items" or "first".
+        what: What is counted.
+        control: The control's.
+        candidate: The candidate's.
+        log_e: Evidence that they are not equally likely; it may be looked at at any time.
+        needed: From where on the experiment is void.
+    """
+
+    name: str
+    what: str
+    control: float
+    candidate: float
+    log_e: float
+    needed: float
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the experiment is void."""
+        return self.log_e >= self.needed
+
+
+@frozen(kw_only=True)
+class Preference:
+    """Which of two rankers is preferred.
+
+    Attributes:
+        rankers: The control and the candidate.
+        impressions: Lists that were analysed.
+        not_interleaved: Lists that were the control's alone.
+        units: Users.
+        wins: Lists that the candidate won; parts of lists where its design says only how likely.
+        losses: Lists that the control won.
+        preference: Chapelle's: (wins + ties / 2) / impressions - 1/2. Above 0, the candidate is preferred.
+        std_error: Its standard error, robust to lists of one user; None where it is not known.
+        low: Lower end of an interval that holds at all looks at once.
+        high: Its upper end.
+        bootstrap: An interval by resampling, for one look; None where nothing varies.
+        log_e: Evidence that there is a preference, at any look.
+        units_for: Users who preferred the candidate more often than not.
+        units_against: Users who preferred the control.
+        sign_log_e: Evidence from these two numbers alone, exact for few users too; for one look, because users change sides.
+        clicked: Lists with a click.
+        competitive: Share of positions that could be credited.
+        credit: Candidate's credit per list less the control's.
+        checks: Whether to trust it.
+        alpha: Error probability.
+    """
+
+    rankers: tuple[str, ...]
+    impressions: int
+    not_interleaved: int
+    units: int
+    wins: float
+    losses: float
+    preference: float
+    std_error: float | None
+    low: float
+    high: float
+    bootstrap: tuple[float, float] | None
+    log_e: float
+    units_for: int
+    units_against: int
+    sign_log_e: float
+    clicked: int
+    competitive: float
+    credit: float
+    checks: tuple[TrustCheck, ...]
+    alpha: float
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether no check is broken."""
+        return not any(check.is_broken for check in self.checks)
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether it is sure which is preferred, however often it was looked at."""
+        return self.is_valid and self.log_e >= math.log(1 / self.alpha)
+
+    @property
+    def winner(self) -> str | None:
+        """Who is surely preferred; None while that is not known."""
+        if not self.is_decided or not self.rankers:
+            return None
+        return self.rankers[1 if self.preference > 0 else 0]
+
+    @property
+    def sign_p_value(self) -> float:
+        """Two-sided p-value of the exact sign test over users, for a single look planned beforehand."""
+        count, extreme = self.units_for + self.units_against, max(self.units_for, self.units_against)
+        if 2 * extreme == count:
+            return 1.0
+        logs = [
+            math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1) - count * math.log(2)
+            for k in range(extreme, count + 1)
+        ]
+        return min(1.0, 2 * math.fsum(map(math.exp, logs)))
+
+    def __str__(self) -> str:
+        """The result in a few lines."""
+        if not self.impressions:
+            return "No interleaved list has been analysed."
+        control, candidate = self.rankers
+        interval = f"[{self.low:+.2%}, {self.high:+.2%}]"
+        lines = [f"{self._said(control, candidate)} Preference for {candidate} {self.preference:+.2%} {interval} at any look."]
+        lines.append(
+            f"  {self.impressions:,} lists, {self.units:,} users: {self.wins:,.0f} won, {self.losses:,.0f} lost; "
+            f"{self.units_for:,} users for, {self.units_against:,} against; "
+            f"evidence {math.exp(min(self.log_e, 200)):.3g} of {1 / self.alpha:.3g}"
+        )
+        lines.append(
+            f"  {self.clicked / self.impressions:.1%} of the lists were clicked, {self.competitive:.1%} of the positions "
+            f"were competitive, {self.not_interleaved:,} lists were not interleaved"
+        )
+        lines += [
+            f"  {'BROKEN' if check.is_broken else 'sound':<6} {check.what}: {control} {check.control:,.0f}, "
+            f"{candidate} {check.candidate:,.0f}"
+            for check in self.checks
+        ]
+        return "\n".join(lines)
+
+    def _said(self, control: str, candidate: str) -> str:
+        if not self.is_valid:
+            return "The experiment is void: what a fair coin decides came out uneven."
+        if self.winner is None:
+            return "Undecided."
+        return f"{candidate if self.preference > 0 else control} is preferred."
+
+
+def impressions_needed(preference: float, deviation: float, *, alpha: float = 0.05, power: float = 0.8) -> int | None:
+    """How many lists it takes to see a preference in a fixed-size test; None when there is no preference to see.
+
+    n = ((z_{1 - alpha/2} + z_power) deviation / preference)^2. A test that may be looked at all the time takes about twice
+    that.
+
+    Args:
+        preference: The mean of a list's result (+1 won, -1 lost, 0 a tie), or any mean.
+        deviation: Its standard deviation.
+        alpha: Two-sided error probability.
+        power: Probability of seeing it.
+    """
+    from statistics import NormalDist
+
+    if not preference or not math.isfinite(preference):
+        return None
+    normal = NormalDist()
+    return math.ceil(((normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)) * deviation / preference) ** 2)

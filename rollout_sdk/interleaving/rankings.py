@@ -1,0 +1,128 @@
+"""Rankings as every design reads them: keys without duplicates, the caller's items by key, and the length of the list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Generic, TypeVar
+
+from rollout_sdk.exceptions import ConfigurationError
+
+__all__ = ["Coins", "Rankings", "Seed"]
+
+T = TypeVar("T")
+
+Seed = int | str | bytes
+
+
+class Rankings(Generic[T]):
+    """What is merged.
+
+    Attributes:
+        names: Names of the rankers; the first is the control.
+        orders: For every ranker, the keys of its items, best first, without duplicates.
+        items: For every ranker, these items.
+        length: How long the list is to be.
+        duplicates: How many items were dropped because a ranking had their key before.
+    """
+
+    __slots__ = ("duplicates", "items", "length", "names", "orders")
+
+    def __init__(
+        self,
+        rankings: Mapping[str, Sequence[T]],
+        k: int | None,
+        key: Callable[[T], Hashable] | None,
+        *,
+        most: int | None = None,
+    ) -> None:
+        """Read them.
+
+        Raises:
+            ConfigurationError: There are fewer than two rankings, or more than `most`, or `k` is negative.
+        """
+        if len(rankings) < 2 or (k is not None and k < 0):
+            raise ConfigurationError(
+                f"merge got {len(rankings)} rankings and k={k!r}. Interleaving needs at least two rankings and k >= 0. "
+                "Pass one ranking per ranker, by name."
+            )
+        if most is not None and len(rankings) > most:
+            raise ConfigurationError(
+                f"merge got {len(rankings)} rankings: {', '.join(rankings)}. This design is defined for {most} only. "
+                "Use TeamDraft(), Probabilistic() or PairwisePreference() for more."
+            )
+        self.names = tuple(rankings)
+        self.orders: list[list[Hashable]] = []
+        self.items: list[list[T]] = []
+        self.duplicates = 0
+        for ranking in rankings.values():
+            items: Any = list(ranking)
+            order = items if key is None else [key(item) for item in items]
+            if len(set(order)) != len(order):
+                # Of two with one key, the first.
+                by_key = dict(zip(reversed(order), reversed(items), strict=True))
+                self.duplicates += len(order) - len(by_key)
+                order = list(dict.fromkeys(order))
+                items = [by_key[item_key] for item_key in order]
+            self.orders.append(order)
+            self.items.append(items)
+        self.length = len(next(iter(rankings.values()))) if k is None else k
+
+    def by_key(self) -> list[dict[Hashable, T]]:
+        """For every ranker, its items by key."""
+        return [dict(zip(order, items, strict=True)) for order, items in zip(self.orders, self.items, strict=True)]
+
+    def fill(self, shown: dict[Hashable, T]) -> None:
+        """Add what is not shown yet, the control's first: for the rest of a list after a ranking is used up."""
+        for order, items in zip(self.orders, self.items, strict=True):
+            for key, item in zip(order, items, strict=True):
+                if len(shown) >= self.length:
+                    return
+                shown.setdefault(key, item)
+
+
+class Coins:
+    """Fair coins from a seed: the same on every machine and in every version of Python.
+
+    The bits are those of BLAKE2b in counter mode. A generator of `random` costs more to seed than a list costs to merge.
+    """
+
+    __slots__ = ("_bits", "_blocks", "_left", "_seed")
+
+    def __init__(self, seed: Seed) -> None:
+        """Begin at the first coin of this seed."""
+        if isinstance(seed, int):
+            seed = b"%d" % seed
+        elif isinstance(seed, str):
+            seed = seed.encode("utf-8", "surrogatepass")
+        self._seed, self._blocks, self._left, self._bits = seed, 0, 0, 0
+
+    def bits(self, count: int) -> int:
+        """A whole number of this many random bits, at most 64."""
+        if self._left < count:
+            salt = self._blocks.to_bytes(8, "little") if self._blocks else b""
+            block = blake2b(self._seed, digest_size=64, salt=salt).digest()
+            self._bits, self._left = int.from_bytes(block, "little"), 512
+            self._blocks += 1
+        found = self._bits & (1 << count) - 1
+        self._bits >>= count
+        self._left -= count
+        return found
+
+    def below(self, limit: int) -> int:
+        """A whole number below `limit`; none is likelier than another by more than limit / 2**48."""
+        return 0 if limit == 1 else self.bits(1) if limit == 2 else self.bits(48) * limit >> 48
+
+    def unit(self) -> float:
+        """A number in the open interval (0, 1)."""
+        return (self.bits(52) + 0.5) / 4503599627370496.0
+
+    def order(self, count: int) -> list[int]:
+        """The numbers below `count` in any order, all alike likely."""
+        if count == 2:
+            return [0, 1] if self.bits(1) else [1, 0]
+        order = list(range(count))
+        for last in range(count - 1, 0, -1):
+            other = self.below(last + 1)
+            order[last], order[other] = order[other], order[last]
+        return order

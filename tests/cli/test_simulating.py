@@ -1,0 +1,75 @@
+"""The command that says how many lists a test would take."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from rollout_sdk.cli import main
+from rollout_sdk.interleaving import CascadeClicks, Query, TeamDraft, simulate_ab, simulate_interleaving
+
+LINES = [
+    {"rankings": {"legacy": ["a", "b", "c", "d"], "v2": ["c", "a", "e", "b"]}, "grades": {"c": 4, "e": 2, "a": 1}},
+    {"rankings": {"legacy": ["x", "y"], "v2": ["y", "x"]}, "grades": {"y": 3}},
+]
+
+
+@pytest.fixture
+def queries(tmp_path):
+    path = tmp_path / "queries.jsonl"
+    path.write_text("\n".join(map(json.dumps, LINES)) + "\n\n")
+    return path
+
+
+def asked(*arguments):
+    return CliRunner().invoke(main, ["simulate", "interleaving", *map(str, arguments)])
+
+
+def test_it_says_what_the_functions_say(queries):
+    result = asked(queries, "--users", "navigational", "--impressions", 2000, "--seed", 3, "-k", 4, "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)["users"]["navigational"]
+    made = [Query(line["rankings"], line["grades"]) for line in LINES]
+    users = CascadeClicks.navigational()
+    credit, _ = simulate_interleaving(made, TeamDraft(), users, impressions=2000, k=4, seed=3)
+    assert (credit.needed(), credit.z) == (told["team-draft"]["lists"], told["team-draft"]["z"])
+    best = max(simulate_ab(made, users, k=4).items(), key=lambda item: abs(item[1].z))
+    assert told[f"A/B test by {best[0]}"]["lists"] == best[1].needed()
+
+
+def test_it_reads_well(queries):
+    result = asked(queries, "--impressions", 500, "--design", "team-draft", "--design", "balanced")
+    assert result.exit_code == 0, result.output
+    for part in (
+        "2 queries.",
+        "perfect users",
+        "informational users",
+        "team-draft",
+        "balanced",
+        "A/B test by",
+        "v2",
+        "x fewer)",
+    ):
+        assert part in result.stdout
+
+
+def test_rankers_that_cannot_be_told_apart_get_no_number(tmp_path):
+    path = tmp_path / "same.jsonl"
+    path.write_text(json.dumps({"rankings": {"legacy": ["a"], "v2": ["a"]}, "grades": {"a": 4}}))
+    result = asked(path, "--impressions", 100)
+    assert result.exit_code == 0
+    assert "cannot be told" in result.stdout
+
+
+@pytest.mark.parametrize("line", ["[]", "{}", "nonsense", '{"rankings": {"a": 1}}', '{"rankings": {"a": ["x"]}}'])
+def test_what_is_no_query_is_refused_with_an_example(tmp_path, line):
+    path = tmp_path / "bad.jsonl"
+    path.write_text(line)
+    result = asked(path)
+    assert result.exit_code == 1
+    assert "is no query" in result.output or "same two rankers" in result.output
+
+
+def test_wrong_usage_is_two(queries):
+    assert 2 == asked(queries, "--design", "guessing").exit_code
+    assert 2 == asked("nowhere.jsonl").exit_code

@@ -1,0 +1,207 @@
+"""The analyzer against other ways to compute the same, and against simulated users under peeking."""
+
+import math
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from rollout_sdk import ConfigurationError
+from rollout_sdk.interleaving import Interleaved, InterleavingAnalyzer, TeamDraft, impressions_needed
+
+A, B = list(range(10)), [3, 0, 7, 1, 9, 2, 12, 4, 11, 5]
+
+
+def visits(number, *, users=300, chance=lambda item, team: 0.1, design=TeamDraft(), seed=1, orders=(A, B)):
+    """(user, page, clicks) of so many visits: an item is clicked with a chance that depends on item and team."""
+    rng = random.Random(seed)
+    for visit in range(number):
+        page = design.merge({"control": orders[0], "v2": orders[1]}, seed=f"{seed}/{visit}")
+        clicks = {slot.key: 1.0 for slot in page.slots if rng.random() < chance(slot.key, slot.team)}
+        yield f"user-{rng.randrange(users)}", page, clicks
+
+
+def analyzed(rows, **options):
+    analyzer = InterleavingAnalyzer(**options)
+    for row in rows:
+        analyzer.add(*row)
+    return analyzer
+
+
+def better(item, team):
+    return 0.14 if team == "v2" else 0.1
+
+
+def test_without_a_list_nothing_is_said():
+    result = InterleavingAnalyzer().result()
+    assert (None, 0.0, -0.5, 0.5, 1.0) == (result.winner, result.preference, result.low, result.high, result.sign_p_value)
+    assert "No interleaved list" in str(result)
+
+
+def test_preference_and_error_are_those_of_a_cluster_robust_mean():
+    rows = list(visits(20_000, users=4000, chance=better))
+    result = analyzed(rows).result()
+    signs = [page.preference(clicks) for _, page, clicks in rows]
+    assert result.wins == signs.count(1.0)
+    assert result.losses == signs.count(-1.0)
+    assert result.preference == pytest.approx(np.mean(signs) / 2)
+    assert result.preference == pytest.approx((result.wins + (20_000 - result.wins - result.losses) / 2) / 20_000 - 0.5)
+    by_user = Counter()
+    for (user, _, _), sign in zip(rows, signs, strict=True):
+        by_user[user] += sign - np.mean(signs)
+    robust = math.sqrt(sum(value**2 for value in by_user.values())) / 20_000 / 2
+    # Buckets of users give the same error within their own, 1 / sqrt(2 * 511) = 3 %.
+    assert result.std_error == pytest.approx(robust, rel=0.1)
+    assert result.low < result.preference - 2 * result.std_error
+    assert result.bootstrap[0] == pytest.approx(result.preference - 1.96 * robust, abs=0.25 * robust)
+    assert result.bootstrap[1] == pytest.approx(result.preference + 1.96 * robust, abs=0.25 * robust)
+    assert result.winner == "v2"
+    assert result.is_valid
+
+
+def test_the_sign_test_is_over_users_and_exact():
+    rows = list(visits(3000, users=200, chance=better))
+    result = analyzed(rows).result()
+    net = Counter()
+    for user, page, clicks in rows:
+        net[user] += page.preference(clicks)
+    more, fewer = sum(value > 0 for value in net.values()), sum(value < 0 for value in net.values())
+    assert (more, fewer, len(net)) == (result.units_for, result.units_against, result.units)
+    assert result.sign_p_value == pytest.approx(stats.binomtest(more, more + fewer).pvalue)
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_the_p_value_is_that_of_scipy(more, fewer):
+    result = InterleavingAnalyzer().result()
+    from attrs import evolve
+
+    expected = stats.binomtest(more, more + fewer).pvalue if more + fewer else 1.0
+    assert evolve(result, units_for=more, units_against=fewer).sign_p_value == pytest.approx(expected)
+
+
+@given(st.integers(1, 60), st.integers(0, 60), st.integers(0, 5))
+def test_merging_is_the_same_as_adding_everything_in_one_place(size, cut, seed):
+    rows = list(visits(size, users=9, chance=better, seed=seed))
+    whole, first, rest = analyzed(rows), analyzed(rows[:cut]), analyzed(rows[cut:])
+    first.merge(rest)
+    assert whole == first
+    assert whole.result() == first.result()
+
+
+def test_users_who_always_click_alike_are_not_taken_for_independent():
+    rng = random.Random(4)
+    loves = {f"user-{number}": rng.choice(["control", "v2"]) for number in range(40)}
+    rows = []
+    for _ in range(4000):
+        user = f"user-{rng.randrange(40)}"
+        page = TeamDraft().merge({"control": A, "v2": B}, seed=rng.getrandbits(60))
+        rows.append((user, page, {slot.key: 1.0 for slot in page.slots if slot.team == loves[user]}))
+    by_user, by_list = analyzed(rows).result(), analyzed(rows, unit="impression").result()
+    assert by_user.std_error > 5 * analyzed([(number, *row[1:]) for number, row in enumerate(rows)]).result().std_error
+    assert by_user.winner is None
+    assert by_list.units == 4000
+
+
+def test_looking_fifty_times_at_equal_rankers_seldom_finds_a_winner():
+    false, rounds = 0, 80
+    for seed in range(rounds):
+        analyzer, found = InterleavingAnalyzer(), False
+        for number, row in enumerate(visits(1000, users=500, seed=seed), 1):
+            analyzer.add(*row)
+            if number % 20 == 0:
+                found = found or analyzer.result(bootstrap=False).is_decided
+        false += found
+    assert false / rounds <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / rounds)
+
+
+def test_a_better_ranker_is_found_and_a_worse_one_is_not_preferred():
+    assert analyzed(visits(6000, users=2000, chance=better)).result().winner == "v2"
+    worse = analyzed(visits(6000, users=2000, chance=lambda item, team: 0.1 if team == "v2" else 0.14)).result()
+    assert worse.winner == "control"
+    assert worse.preference < 0
+    assert "control is preferred." in str(worse)
+
+
+# What voids an experiment ------------------------------------------------------------------------------------------------
+
+
+def always_first(seed):
+    """A broken shuffle: the candidate always begins."""
+    while True:
+        page = TeamDraft().merge({"control": A, "v2": B}, seed=seed)
+        if next(slot.team for slot in page.slots if slot.team) == "v2":
+            return page
+        seed += 10**9
+
+
+def test_a_candidate_that_is_always_first_voids_the_experiment():
+    rng, analyzer = random.Random(1), InterleavingAnalyzer()
+    for number in range(400):
+        page = always_first(number)
+        # Users click what is on top.
+        analyzer.add(f"user-{number}", page, {slot.key: 1.0 for slot in page.slots if rng.random() < 0.5 / (1 + slot.position)})
+    result = analyzer.result()
+    assert [check.name for check in result.checks if check.is_broken] == ["first"]
+    assert (result.is_valid, result.winner) == (False, None)
+    assert "void" in str(result)
+
+
+def test_items_lost_on_the_way_to_the_page_void_the_experiment():
+    from attrs import evolve
+
+    rng, analyzer = random.Random(1), InterleavingAnalyzer()
+    for number, (user, page, clicks) in enumerate(visits(2000, users=900)):
+        teams = [-1 if team == 1 and rng.random() < 0.15 else team for team in page.teams]
+        analyzer.add(f"{user}-{number}", evolve(page, teams=teams), clicks)
+    assert "items" in [check.name for check in analyzer.result().checks if check.is_broken]
+
+
+def test_a_sound_experiment_is_seldom_void():
+    assert all(analyzed(visits(1500, seed=seed)).result().is_valid for seed in range(20))
+
+
+def test_lists_of_the_control_alone_are_left_out():
+    analyzer = InterleavingAnalyzer()
+    analyzer.add("u", TeamDraft().merge({"control": A, "v2": []}, seed=0), {0: 1.0})
+    assert (0, 1) == (analyzer.result().impressions, analyzer.result().not_interleaved)
+
+
+def test_identical_rankers_are_undecided_and_never_nan():
+    result = analyzed(visits(500, orders=(A, A))).result()
+    assert (0.0, None, None, 0.0) == (result.preference, result.std_error, result.winner, result.competitive)
+    assert "Undecided." in str(result)
+
+
+def test_other_rankers_are_refused():
+    analyzer = analyzed(visits(3))
+    with pytest.raises(ConfigurationError, match="An analyzer compares two rankers"):
+        analyzer.add("u", TeamDraft().merge({"control": A, "v3": B}, seed=0), {})
+    with pytest.raises(ConfigurationError, match="An analyzer compares two rankers"):
+        analyzer.add("u", TeamDraft().merge({"a": A, "b": B, "c": B}, seed=0), {})
+    with pytest.raises(ConfigurationError, match="cannot be added"):
+        analyzer.merge(InterleavingAnalyzer("impression"))
+    with pytest.raises(ConfigurationError, match="is no user's id"):
+        analyzer.add(object(), TeamDraft().merge({"control": A, "v2": B}, seed=0), {})
+
+
+def test_the_sample_size_is_that_of_the_textbook():
+    # (1.959964 + 0.841621)^2 = 7.8489
+    assert math.ceil(7.8489 * (0.6 / 0.05) ** 2) == impressions_needed(0.05, 0.6)
+    assert impressions_needed(0.0, 1.0) is None
+    rng = np.random.default_rng(1)
+    number = impressions_needed(0.1, 0.9)
+    means = rng.normal(0.1, 0.9, (4000, number)).mean(axis=1)
+    assert np.mean(np.abs(means) > 1.959964 * 0.9 / math.sqrt(number)) == pytest.approx(0.8, abs=0.02)
+
+
+def test_a_page_of_another_design_is_analyzed_by_its_own_credit():
+    from rollout_sdk.interleaving import Probabilistic
+
+    rows = [(user, Interleaved.from_dict(page.as_dict()), clicks) for user, page, clicks in visits(800, design=Probabilistic())]
+    result = analyzed(rows).result()
+    assert result.wins == pytest.approx(sum(max(page.preference(clicks), 0.0) for _, page, clicks in rows))
+    assert result.checks == ()
