@@ -194,7 +194,8 @@ class RolloutController(Operated, Generic[P, R_co]):
             value: The measured value, a finite number.
             decision_id: The decision's id; or else
             unit: the unit, whose last decision before the outcome it is credited to.
-            item: Key of the item, in an interleaved answer.
+            item: Key of the item, in an interleaved answer. With `unit`, all lists that showed it to the unit are credited by
+                `analyze_interleaving`: for a purchase days after the click.
             time_s: When it was measured, in seconds since 1970; now by default.
 
         Raises:
@@ -209,12 +210,16 @@ class RolloutController(Operated, Generic[P, R_co]):
             )
         when = self._runtime.time_ns() / 1e9 if time_s is None else time_s
         if unit is not None:
-            if item is not None:
-                raise OutcomeError(
-                    f"The outcome {metric!r:.60} of {self.key!r} has an item and a unit. "
-                    "An item is credited in the decision that showed it. Pass decision_id= instead of unit=."
-                )
-            event = outcomes.by_unit(metric, value, unit, rollout=self.key, hash_=self._describe.hash, time_s=when)
+            event = outcomes.by_unit(
+                metric,
+                value,
+                unit,
+                rollout=self.key,
+                hash_=self._describe.hash,
+                time_s=when,
+                item=item,
+                item_hash=self._rollout.item_hash,
+            )
         else:
             event = outcomes.by_decision(
                 metric,

@@ -121,8 +121,18 @@ def by_decision(
     )
 
 
-def by_unit(metric: str, value: object, unit: object, *, rollout: str, hash_: UnitHash, time_s: float) -> RecordedEvent:
-    """The outcome of a unit, to be joined with its last decision before it.
+def by_unit(
+    metric: str,
+    value: object,
+    unit: object,
+    *,
+    rollout: str,
+    hash_: UnitHash,
+    time_s: float,
+    item: Hashable = None,
+    item_hash: UnitHash | None = None,
+) -> RecordedEvent:
+    """The outcome of a unit, to be joined with its last decision before it; with an item, with every list that showed it.
 
     Raises:
         OutcomeError: Metric, value, time or unit are not valid.
@@ -143,4 +153,5 @@ def by_unit(metric: str, value: object, unit: object, *, rollout: str, hash_: Un
         time_s=when,
         bucket=bucket_of(digest),
         unit=pseudonym(digest),
+        item=None if item is None or item_hash is None else pseudonyms(item_hash, [item])[0],
     )

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 from rollout_sdk.interleaving.credit import RULES, preference
 
@@ -132,6 +132,23 @@ class Interleaved(Generic[T]):
                 "With more, nobody is simply preferred. Compare their credit() two by two."
             )
         return preference(self, clicks)
+
+    def between(self, control: str, candidate: str) -> Interleaved[T]:
+        """The same list as it compares two of its rankers: what the others contributed is credited to nobody.
+
+        Raises:
+            ValueError: One of them is not a ranker of this list.
+        """
+        two = [self.rankers.index(name) for name in (control, candidate)]
+        if two == [0, 1] and len(self.rankers) == 2:
+            return self
+        return evolve(
+            self,
+            rankers=(control, candidate),
+            orders=[self.orders[index] for index in two],
+            teams=[two.index(team) if team in two else -1 for team in self.teams],
+            shares=[[share[index] for index in two] for share in self.shares],
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """All but the items as JSON-plain values; `from_dict` reads it.

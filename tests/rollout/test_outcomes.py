@@ -253,9 +253,13 @@ def test_an_item_of_an_answer_that_was_not_blended_is_refused(search):
         search.rollout.record("click", 1.0, decision_id=decision.id, item="b")
 
 
-def test_an_item_of_a_unit_is_refused(search):
-    with pytest.raises(OutcomeError, match=r"has an item and a unit. .* Pass decision_id= instead of unit=."):
-        search.rollout.record("click", 1.0, unit="u-1", item="b")
+def test_an_item_of_a_unit_has_the_pseudonym_that_the_list_shows_it_by(page, runtime):
+    search, decision_id = page
+    search.rollout.record("click", 1.0, decision_id=decision_id, item="b")
+    search.rollout.record("booking", 1.0, unit="u-1", item="b")
+    click, booking = recorded(runtime)
+    assert (click.item, None) == (booking.item, booking.decision_id)
+    assert booking.unit is not None
 
 
 # Without the function ---------------------------------------------------------------------------------------------------
