@@ -268,5 +268,5 @@ class Fleet(RuleBasedStateMachine):
             assert record["action"] == "promote" or self.was_broken
 
 
-Fleet.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Fleet.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestAFleet = Fleet.TestCase
