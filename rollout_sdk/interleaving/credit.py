@@ -69,12 +69,14 @@ def by_pairs(page: Interleaved[Any], clicks: Mapping[Any, float]) -> list[float]
     """
     credit = [0.0] * len(page.rankers)
     weights = dict(_clicked(page, clicks))
-    ranks = [[_rank(order, key) for order in page.orders] for key in page.keys]
+    places = [{key: rank for rank, key in enumerate(order)} for order in page.orders]
+    ranks = [[each.get(key, math.inf) for each in places] for key in page.keys[: page.counted]]
+    best = [min(each) for each in ranks]
     for winner, weight in weights.items():
         for loser in range(min(winner + 2, page.counted)):
             if loser in weights:
                 continue
-            first, last = sorted((min(ranks[winner]), min(ranks[loser])))
+            first, last = sorted((best[winner], best[loser]))
             if min(winner, loser) < last:
                 continue
             free = math.prod(1 - 1 / page.choices[slot] for slot in range(int(first), int(last)))
