@@ -23,7 +23,7 @@ class TeamDraft:
     """Rankers take turns in an order that a fair coin decides; each picks its best item not yet shown.
 
     Each ranker is first with the same probability at every draft, so that neither gains from position. Where all agree on
-    the next item, nobody is credited for it: that halves the traffic needed to tell two similar rankers apart.
+    the next item, nobody is credited for it: a click there says nothing of who is better, and would only add noise.
 
     Known bias: none in who is shown where. Which of two items decides is not asked: a ranker that is better by one item that
     the other ranks low, too, can come out even (Hofmann et al., 2013).
