@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from attrs import Factory, define
@@ -16,7 +16,7 @@ from attrs import Factory, define
 from rollout_sdk.interleaving import Interleaved
 from rollout_sdk.journal import Journal
 
-__all__ = ["Arm", "Credit", "Gathered", "ShadowArm", "gather"]
+__all__ = ["Arm", "Credit", "Gathered", "ShadowArm", "gather", "page_of"]
 
 Sums: TypeAlias = dict[str, list[float]]
 """For every unit, [sum of values, count]."""
@@ -258,40 +258,49 @@ def _add(sums: Sums, unit: str, value: float) -> None:
 
 def _credit(arm: Arm, record: dict[str, Any], cluster: str, outcomes: list[Outcome], control: str) -> int:
     """Credit every candidate against the control for one list; returns how many outcomes named an item not in it."""
-    items = record.get("items", ())
-    unknown = 0
+    page, unknown = page_of(record), 0
+    if page is None:
+        return sum(item is not None for _, _, item in outcomes)
     clicks: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for metric, value, item in outcomes:
-        if item is None:
-            continue
-        if item not in items:
-            unknown += 1
-            continue
-        clicks[metric][item] += value
-    try:
-        credit_of = {metric: _credited(record, items, clicked) for metric, clicked in clicks.items()}
-    # A rule that was damaged, or is of a design that this version does not know.
-    except (KeyError, IndexError, TypeError, ValueError):
-        return unknown + sum(map(len, clicks.values()))
+        if item is not None and item in page.keys:
+            clicks[metric][item] += value
+        else:
+            unknown += item is not None
+    credit_of = {metric: page.credit(clicked) for metric, clicked in clicks.items()}
     for candidate in record.get("blend", ()):
         if candidate == control:
             continue
         # A list without a click is a tie: it is counted under "", and given to every metric that some list has.
         arm.credit[candidate, ""].add(cluster, 0.0)
         for metric, credit in credit_of.items():
-            arm.credit[candidate, metric].add(cluster, credit.get(candidate, 0.0) - credit.get(control, 0.0))
+            arm.credit[candidate, metric].add(cluster, credit[candidate] - credit[control])
     return unknown
 
 
-def _credited(record: dict[str, Any], items: Sequence[str], clicked: Mapping[str, float]) -> dict[str, float]:
-    """Credit of each ranker for the clicks on one list: by team, or by the rule of its design."""
-    if record.get("rule"):
-        return Interleaved.from_rule(record["rule"], items).credit(clicked)
-    credit: dict[str, float] = defaultdict(float)
-    for item, team in zip(items, record["teams"], strict=False):
-        if team is not None:
-            credit[team] += clicked.get(item, 0.0)
-    return credit
+def page_of(record: Mapping[str, Any]) -> Interleaved[str] | None:
+    """The list of a decision as its design made it, with pseudonyms for keys; None where it cannot be read."""
+    items, blend = record.get("items", ()), record["blend"]
+    try:
+        if record.get("rule"):
+            page = Interleaved.from_rule(record["rule"], items)
+        else:
+            teams = [-1 if team is None else blend.index(team) for team in record["teams"]]
+            page = Interleaved(
+                items=tuple(items),
+                keys=tuple(items),
+                rankers=tuple(blend),
+                design="team_draft",
+                orders=[items] * len(blend),
+                teams=teams,
+                counted=len(items),
+            )
+        # It must be able to credit a click on each of its items.
+        page.credit(dict.fromkeys(items, 1.0))
+    # Damaged, or of a design that this version does not know.
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        return None
+    return page if set(page.rankers) == set(blend) else None
 
 
 def gather(journal: Journal) -> tuple[dict[str, Gathered], int]:

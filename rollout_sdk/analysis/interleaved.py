@@ -9,8 +9,9 @@ from typing import Any
 
 from attrs import Factory, define, frozen
 
+from rollout_sdk.analysis.gather import page_of
 from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.interleaving import Interleaved, InterleavingAnalyzer, Preference
+from rollout_sdk.interleaving import InterleavingAnalyzer, Preference
 from rollout_sdk.journal import Journal, read_journal
 
 __all__ = ["Interleavings", "analyze_interleaving"]
@@ -150,7 +151,8 @@ def _analyzers(journal: Journal, name: str, reading: _Reading, options: Mapping[
         if record["event"] != "decision" or record["rollout"] != name or not record.get("blend"):
             continue
         control, *candidates = record["blend"]
-        page = None if record.get("excluded") else _page(record, reading)
+        page = None if record.get("excluded") else page_of(record)
+        reading.problems["lists that cannot be read"] += page is None and not record.get("excluded")
         clicks = {} if page is None else reading.clicks(record)
         for candidate in candidates:
             analyzer = analyzers.setdefault(candidate, InterleavingAnalyzer(**options))
@@ -159,19 +161,3 @@ def _analyzers(journal: Journal, name: str, reading: _Reading, options: Mapping[
             else:
                 analyzer.add(record.get("unit") or record["id"], page.between(control, candidate), clicks)
     return analyzers
-
-
-def _page(record: Mapping[str, Any], reading: _Reading) -> Interleaved[str] | None:
-    """The list as its design made it, with pseudonyms for keys."""
-    items, blend = record.get("items", ()), record["blend"]
-    try:
-        if record.get("rule"):
-            return Interleaved.from_rule(record["rule"], items)
-        teams = [-1 if team is None else blend.index(team) for team in record["teams"]]
-    except (KeyError, IndexError, TypeError, ValueError):
-        reading.problems["lists that cannot be read"] += 1
-        return None
-    return Interleaved(
-        items=tuple(items), keys=tuple(items), rankers=tuple(blend), design="team_draft", orders=[items] * len(blend),
-        teams=teams, counted=len(items),
-    )  # fmt: skip

@@ -45,14 +45,4 @@ class Balanced:
             turn = begins if at[0] == at[1] else int(at[1] < at[0])
             shown.setdefault(read.orders[turn][at[turn]], read.items[turn][at[turn]])
             at[turn] += 1
-        counted = len(shown)
-        read.fill(shown)
-        return Interleaved(
-            items=tuple(shown.values()),
-            keys=tuple(shown),
-            rankers=read.names,
-            design="balanced",
-            orders=read.orders,
-            counted=counted,
-            duplicates=read.duplicates,
-        )
+        return read.page(shown, "balanced")

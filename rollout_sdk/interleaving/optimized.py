@@ -89,17 +89,7 @@ class Optimized:
         control, candidate = read.by_key()
         items = candidate | control
         shown = {pool[at]: items[pool[at]] for at in drawn}
-        read.fill(shown)
-        return Interleaved(
-            items=tuple(shown.values()),
-            keys=tuple(shown),
-            rankers=read.names,
-            design="optimized",
-            orders=read.orders,
-            shares=[_credits(ranks[at], self.credit) for at in drawn],
-            counted=len(drawn),
-            duplicates=read.duplicates,
-        )
+        return read.page(shown, "optimized", shares=[_credits(ranks[at], self.credit) for at in drawn])
 
 
 _Solution = tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]

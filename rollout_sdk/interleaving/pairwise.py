@@ -47,15 +47,4 @@ class PairwisePreference:
             choices.append(len(open_))
             pick = open_.pop(coins.below(len(open_)))
             shown[pick] = next(items[pick] for items in all_items if pick in items)
-        counted = len(shown)
-        read.fill(shown)
-        return Interleaved(
-            items=tuple(shown.values()),
-            keys=tuple(shown),
-            rankers=read.names,
-            design="pairwise_preference",
-            orders=read.orders,
-            choices=choices,
-            counted=counted,
-            duplicates=read.duplicates,
-        )
+        return read.page(shown, "pairwise_preference", choices=choices)

@@ -54,19 +54,8 @@ class Probabilistic:
             drawn = coins.below(len(arrivals))
             pick = arrivals[drawn][at[drawn]]
             shown[pick] = items[drawn][pick]
-        counted = len(shown)
         shares = _shares(list(shown), weights)
-        read.fill(shown)
-        return Interleaved(
-            items=tuple(shown.values()),
-            keys=tuple(shown),
-            rankers=read.names,
-            design="probabilistic",
-            orders=read.orders,
-            shares=shares,
-            counted=counted,
-            duplicates=read.duplicates,
-        )
+        return read.page(shown, "probabilistic", shares=shares)
 
 
 def _in_order_of_arrival(rates: Mapping[Hashable, float], coins: Coins) -> list[Hashable]:

@@ -7,6 +7,7 @@ from hashlib import blake2b
 from typing import Any, Generic, TypeVar
 
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.interleaving.slots import Interleaved
 
 __all__ = ["Coins", "Rankings", "Seed"]
 
@@ -72,13 +73,27 @@ class Rankings(Generic[T]):
         """For every ranker, its items by key."""
         return [dict(zip(order, items, strict=True)) for order, items in zip(self.orders, self.items, strict=True)]
 
-    def fill(self, shown: dict[Hashable, T]) -> None:
-        """Add what is not shown yet, the control's first: for the rest of a list after a ranking is used up."""
-        for order, items in zip(self.orders, self.items, strict=True):
-            for key, item in zip(order, items, strict=True):
-                if len(shown) >= self.length:
-                    return
-                shown.setdefault(key, item)
+    def page(self, shown: dict[Hashable, T], design: str, teams: Sequence[int] = (), **rule: Any) -> Interleaved[T]:
+        """The list: what a design has chosen, then what is not shown yet, the control's first and credited to nobody."""
+        counted = len(shown)
+        if counted < self.length:
+            for order, items in zip(self.orders, self.items, strict=True):
+                for key, item in zip(order, items, strict=True):
+                    if len(shown) < self.length:
+                        shown.setdefault(key, item)
+            if design == "team_draft":
+                teams = [*teams, *[-1] * (len(shown) - counted)]
+        return Interleaved(
+            items=tuple(shown.values()),
+            keys=tuple(shown),
+            rankers=self.names,
+            design=design,
+            orders=self.orders,
+            teams=teams,
+            counted=counted,
+            duplicates=self.duplicates,
+            **rule,
+        )
 
 
 class Coins:

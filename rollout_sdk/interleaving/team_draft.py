@@ -63,20 +63,7 @@ class TeamDraft:
         shown: dict[Hashable, T] = {}
         draft = self._draft_two if len(read.orders) == 2 else self._draft
         teams = draft(read, coins, shown)
-        counted = len(shown)
-        if counted < read.length:
-            read.fill(shown)
-            teams += [-1] * (len(shown) - counted)
-        return Interleaved(
-            items=tuple(shown.values()),
-            keys=tuple(shown),
-            rankers=read.names,
-            design="team_draft",
-            orders=read.orders,
-            teams=teams,
-            counted=counted,
-            duplicates=read.duplicates,
-        )
+        return read.page(shown, "team_draft", teams)
 
     def _draft(self, read: Rankings[T], coins: Coins, shown: dict[Hashable, T]) -> list[int]:
         """Draft until the list is full or a ranking is used up; who drafted each item."""
