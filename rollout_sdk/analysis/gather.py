@@ -280,7 +280,7 @@ def _credit(arm: Arm, record: dict[str, Any], cluster: str, outcomes: list[Outco
 
 def page_of(record: Mapping[str, Any]) -> Interleaved[str] | None:
     """The list of a decision as its design made it, with pseudonyms for keys; None where it cannot be read."""
-    items, blend = record.get("items", ()), record["blend"]
+    items, blend = record.get("items", ()), record.get("blend", ())
     try:
         if record.get("rule"):
             page = Interleaved.from_rule(record["rule"], items)
@@ -298,7 +298,7 @@ def page_of(record: Mapping[str, Any]) -> Interleaved[str] | None:
         # It must be able to credit a click on each of its items.
         page.credit(dict.fromkeys(items, 1.0))
     # Damaged, or of a design that this version does not know.
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
         return None
     return page if set(page.rankers) == set(blend) else None
 
