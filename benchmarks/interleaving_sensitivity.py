@@ -65,6 +65,8 @@ PAIRS = {
     "f106, f111": ({106: 1.0}, {111: 1.0}),
     "f130, f110": ({130: 1.0}, {110: 1.0}),
 }
+CLOSE = ("BM25s, + f55", "BM25s, - f108", "BM25s, + f130", "BM25s, + f129", "f110, f115")
+"""The pairs that share half of their items or more."""
 
 
 def archive(folder: Path) -> Path:
@@ -158,6 +160,27 @@ def sensitivities(queries: list[tuple[np.ndarray, np.ndarray]], impressions: int
         print(f"neutral ties need {statistics.median(ratios):.2f}x fewer lists than classic team draft ({users}, median)")
 
 
+def head_to_head(queries: list[tuple[np.ndarray, np.ndarray]], impressions: int) -> None:
+    """How many fewer lists the kinds of team draft need than the classic one, between rankers that share most items."""
+    kinds = {name: design for name, design in DESIGNS.items() if isinstance(design, TeamDraft)}
+    classic, *others = kinds
+    saved: dict[str, list[float]] = {name: [] for name in others}
+    print(f"\nfewer lists than with {classic}, {impressions:,} lists each\n")
+    print(f"{'':<28}" + "".join(f"{name:>28}" for name in others))
+    for pair in CLOSE:
+        control, candidate = PAIRS[pair]
+        made = [Query({"A": ranking(x, control), "B": ranking(x, candidate)}, dict(enumerate(y.tolist()))) for y, x in queries]
+        for users in ("perfect", "navigational"):
+            z_of = {}
+            for name, design in kinds.items():
+                found, _ = simulate_interleaving(made, design, USERS[users], impressions=impressions, k=LENGTH, seed=1)
+                z_of[name] = found.z
+            for name in others:
+                saved[name].append((z_of[name] / z_of[classic]) ** 2)
+            print(f"{pair + ', ' + users:<28}" + "".join(f"{saved[name][-1]:>27.2f}x" for name in others), flush=True)
+    print(f"{'median':<28}" + "".join(f"{statistics.median(saved[name]):>27.2f}x" for name in others))
+
+
 def false_winners(repeats: int, impressions: int) -> tuple[float, float]:
     """How often a winner is declared between two equally good rankers with nothing in common."""
     model = PositionClicks((0.3,), [1 / place for place in range(1, 7)])
@@ -196,6 +219,7 @@ def main() -> None:
     queries = judged(archive(options.data))
     print(f"{len(queries)} queries with {LEAST_DOCUMENTS} documents or more\n")
     sensitivities(queries, options.impressions // part)
+    head_to_head(queries, 4 * options.impressions // part)
     false_winners(options.repeats // part, 1000)
 
 

@@ -33,6 +33,7 @@ from rollout_sdk.exceptions import (
     UnknownStrategyError,
 )
 from rollout_sdk.hookspecs import hookimpl
+from rollout_sdk.identity import ItemToken, read_token
 from rollout_sdk.judging import Finding, Verdict
 from rollout_sdk.plan import Freeze, Gate, Guardrail, Step
 from rollout_sdk.records import (
@@ -70,6 +71,7 @@ __all__ = [
     "Gate",
     "Guardrail",
     "Interleave",
+    "ItemToken",
     "Layer",
     "Merged",
     "MissingUnitError",
@@ -105,6 +107,7 @@ __all__ = [
     "hookimpl",
     "is_disabled",
     "is_shadow",
+    "read_token",
     "record",
     "rollout",
     "shadow_guard",

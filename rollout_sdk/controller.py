@@ -184,29 +184,40 @@ class RolloutController(Operated, Generic[P, R_co]):
         *,
         decision_id: str | None = None,
         unit: Hashable = None,
+        token: str | None = None,
         item: Hashable = None,
+        position: int | None = None,
         time_s: float | None = None,
     ) -> None:
-        """Record an outcome, for a decision or for a unit; in any process, days later.
+        """Record an outcome, for a decision, a unit or a shown item; in any process, days later.
 
         Args:
             metric: Name of the metric: "click", "purchase", "correct".
             value: The measured value, a finite number.
             decision_id: The decision's id; or else
-            unit: the unit, whose last decision before the outcome it is credited to.
+            unit: the unit, whose last decision before the outcome it is credited to; or else
+            token: the token of an item in an interleaved answer (`Interleave(stamp=)`), which names decision and item.
             item: Key of the item, in an interleaved answer. With `unit`, all lists that showed it to the unit are credited by
                 `analyze_interleaving`: for a purchase days after the click.
+            position: With `decision_id`, the item's position in the answer, from 0, in place of `item`.
             time_s: When it was measured, in seconds since 1970; now by default.
 
         Raises:
-            OutcomeError: Metric, value or unit are not valid, or not exactly one of `decision_id` and `unit` is given.
-            DecisionIdError: The id is damaged, forged or another rollout's.
+            OutcomeError: Metric, value or unit are not valid, or not exactly one of `decision_id`, `unit`, `token` is given.
+            DecisionIdError: The id or token is damaged, forged or another rollout's.
             UnknownItemError: The item was not shown.
         """
-        if (decision_id is None) == (unit is None):
+        named = [name for name, said in (("decision_id", decision_id), ("unit", unit), ("token", token)) if said is not None]
+        if len(named) != 1 or (token is not None and (item is not None or position is not None)):
             raise OutcomeError(
-                f"The outcome {metric!r:.60} of {self.key!r} names {'nobody' if unit is None else 'a decision and a unit'}. "
-                "An outcome belongs to one decision or one unit. Pass decision_id= or unit=."
+                f"The outcome {metric!r:.60} of {self.key!r} names {' and '.join(named) or 'nobody'}"
+                f"{' and an item' if token is not None and len(named) == 1 else ''}. "
+                "An outcome belongs to one decision, one unit or one token. Pass decision_id=, unit= or token=."
+            )
+        if position is not None and decision_id is None:
+            raise OutcomeError(
+                f"The outcome {metric!r:.60} of {self.key!r} names a position of no list. "
+                "A position belongs to one interleaved answer. Pass decision_id=, too."
             )
         when = self._runtime.time_ns() / 1e9 if time_s is None else time_s
         if unit is not None:
@@ -220,6 +231,8 @@ class RolloutController(Operated, Generic[P, R_co]):
                 item=item,
                 item_hash=self._rollout.item_hash,
             )
+        elif token is not None:
+            event = outcomes.by_token(metric, value, token, key=self._runtime.key, time_s=when, rollout=self.key)
         else:
             event = outcomes.by_decision(
                 metric,
@@ -229,6 +242,7 @@ class RolloutController(Operated, Generic[P, R_co]):
                 time_s=when,
                 rollout=self.key,
                 item=item,
+                position=position,
                 item_hash=self._rollout.item_hash,
                 shown=self._rollout.shown,
             )
@@ -246,12 +260,22 @@ def _restored_serving(said: Mapping[str, Any]) -> Serving:
     return _restored(said)._serving  # noqa: SLF001 - its own module
 
 
-def record(metric: str, value: float, *, decision_id: str, item: Hashable = None, time_s: float | None = None) -> None:
+def record(
+    metric: str,
+    value: float,
+    *,
+    decision_id: str | None = None,
+    token: str | None = None,
+    item: Hashable = None,
+    position: int | None = None,
+    time_s: float | None = None,
+) -> None:
     """Record an outcome in a process that does not decorate the function; the default runtime journals it.
 
-    See `RolloutController.record`; the rollout is read from the id.
+    See `RolloutController.record`; the rollout is read from the id or the token.
 
     Raises:
+        OutcomeError: Metric or value are not valid, or not exactly one of `decision_id` and `token` is given.
         ConfigurationError: The default runtime keeps no journal, so that the outcome would be lost.
     """
     from rollout_sdk.runtime import default_runtime
@@ -263,5 +287,13 @@ def record(metric: str, value: float, *, decision_id: str, item: Hashable = None
             "Outside the deciding process, outcomes live in the journal alone. Set ROLLOUT_JOURNAL to its folder."
         )
     when = runtime.time_ns() / 1e9 if time_s is None else time_s
-    event = outcomes.by_decision(metric, value, decision_id, key=runtime.key, time_s=when, item=item)
+    if (decision_id is None) == (token is None) or (token is not None and (item is not None or position is not None)):
+        raise OutcomeError(
+            f"The outcome {metric!r:.60} names {'nobody' if token is None else 'a token and more'}. "
+            "An outcome belongs to one decision, or to one token, which names the item too. Pass decision_id= or token=."
+        )
+    if token is not None:
+        event = outcomes.by_token(metric, value, token, key=runtime.key, time_s=when)
+    else:
+        event = outcomes.by_decision(metric, value, decision_id, key=runtime.key, time_s=when, item=item, position=position)
     runtime.conclude(event)

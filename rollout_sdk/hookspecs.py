@@ -54,6 +54,15 @@ def rollout_route(request: RouteRequest) -> Decision | None:
 
 
 @hookspec(firstresult=True)
+def rollout_arguments(request: RouteRequest) -> Mapping[str, Any] | None:
+    """Arguments, by parameter name, that all blended variants get in place of the caller's; None leaves the caller's own.
+
+    When the answers cannot be blended, `rollout_merge` may give the control's list fit to be served (`is_blend=False`);
+    otherwise the control runs again, as it was called.
+    """
+
+
+@hookspec(firstresult=True)
 def rollout_merge(request: RouteRequest, outputs: Mapping[str, Any]) -> Merged | None:
     """One answer made of the outputs of all blended variants (by name); None serves the control's."""
 

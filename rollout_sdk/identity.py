@@ -1,8 +1,8 @@
-"""Decision ids: they carry what an outcome needs, so that any process can attribute it days later with no look-up.
+"""Decision ids and item tokens: they carry what an outcome needs, so that any process can attribute it with no look-up.
 
-An id is base64url text of (version, rollout key, phase, variant, bucket, time, nonce). With a key it ends in a MAC, and an id
-without a good one is refused; without a key it ends in a checksum, which tells damage and is no protection against forgery.
-It holds no unit.
+An id is base64url text of (version, rollout key, phase, variant, bucket, time, nonce); the token of an item in an interleaved
+list adds position, the item's pseudonym and who is credited. With a key they end in a MAC, and one without a good MAC is
+refused; without a key they end in a checksum, which tells damage and is no protection against forgery. They hold no unit.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from binascii import crc32
+from collections.abc import Mapping
 from hashlib import blake2b
 
 from attrs import frozen
 
 from rollout_sdk.exceptions import ConfigurationError, DecisionIdError
 
-__all__ = ["DecodedId", "check_name", "decode_id", "encode_id"]
+__all__ = ["DecodedId", "ItemToken", "check_name", "decode_id", "encode_id", "encode_token", "read_token"]
 
 _SEPARATOR = "\x1f"
-_PLAIN, _SIGNED = "1", "1s"
+_ID, _TOKEN = "1", "2"
 _MAC_BYTES = 8
 _CHECKSUM_BYTES = 4
 _LONGEST_NAME = 200
-# Three names of four bytes a character, the small fields, and base64 around it all.
-_LONGEST_ID = 4096
+# Three names of four bytes a character, the small fields, and base64 around it all; a token holds all that once more.
+_LONGEST_ID = 16384
 _NUMBER = re.compile(r"[0-9a-f]{1,15}")
 
 
@@ -56,6 +57,24 @@ class DecodedId:
         return self.nonce.endswith("-")
 
 
+@frozen
+class ItemToken:
+    """What the token of an item in an interleaved list says.
+
+    Attributes:
+        decision_id: Id of the decision that showed it.
+        position: Its position in the list, from 0.
+        item: Its pseudonym, as in the journal.
+        credit: What a click on it credits each ranker with, by name; empty for a neutral item. None where that depends on the
+            other clicks on the list (`Balanced`, `PairwisePreference`): then the journal's rule credits it.
+    """
+
+    decision_id: str
+    position: int
+    item: str
+    credit: Mapping[str, float] | None
+
+
 def check_name(name: object, what: str) -> str:
     """The name, if it can stand in an id, a metric label and a log line.
 
@@ -75,9 +94,19 @@ def _mac(body: bytes, key: bytes) -> bytes:
 
 def encode_id(rollout: str, phase: str, variant: str, bucket: int, time_ns: int, nonce: str, key: bytes | None = None) -> str:
     """The id of a decision; signed when there is a key."""
-    version = _PLAIN if key is None else _SIGNED
-    fields = (version, rollout, phase, variant, f"{bucket:x}", f"{time_ns // 1_000_000:x}", nonce)
-    body = _SEPARATOR.join(fields).encode()
+    return _sealed(_ID, (rollout, phase, variant, f"{bucket:x}", f"{time_ns // 1_000_000:x}", nonce), key)
+
+
+def encode_token(
+    decision_id: str, position: int, item: str, credit: Mapping[str, float] | None, key: bytes | None = None
+) -> str:
+    """The token of an item that a decision showed; signed when there is a key."""
+    credits_ = ("-",) if credit is None else tuple(part for name, value in credit.items() for part in (name, f"{value:.9g}"))
+    return _sealed(_TOKEN, (decision_id, f"{position:x}", item, *credits_), key)
+
+
+def _sealed(kind: str, fields: tuple[str, ...], key: bytes | None) -> str:
+    body = _SEPARATOR.join((kind if key is None else f"{kind}s", *fields)).encode()
     return _as_text(body + (_checksum(body) if key is None else _mac(body, key)))
 
 
@@ -94,6 +123,40 @@ def decode_id(text: object, key: bytes | None = None) -> DecodedId:
 
     Raises:
         DecisionIdError: It is no decision id, is damaged, or its signature is not good under `key`.
+    """
+    fields = _opened(_ID, text, key)
+    try:
+        rollout, phase, variant, bucket, time_ms, nonce = fields
+    except ValueError:
+        raise _damaged(text) from None
+    if not (_NUMBER.fullmatch(bucket) and _NUMBER.fullmatch(time_ms)):
+        raise _damaged(text)
+    return DecodedId(rollout, phase, variant, int(bucket, 16), int(time_ms, 16) / 1000, nonce)
+
+
+def read_token(text: object, key: bytes | None = None) -> ItemToken:
+    """What an item's token says: enough to credit a click on it where there is no journal.
+
+    Raises:
+        DecisionIdError: It is no token, is damaged, or its signature is not good under `key`.
+    """
+    fields = _opened(_TOKEN, text, key)
+    try:
+        decision_id, position, item, *credits_ = fields
+        names, values = credits_[::2], credits_[1::2]
+        credit = None if credits_ == ["-"] else {name: float(value) for name, value in zip(names, values, strict=True)}
+    except ValueError:
+        raise _damaged(text) from None
+    if not _NUMBER.fullmatch(position):
+        raise _damaged(text)
+    return ItemToken(decision_id, int(position, 16), item, credit)
+
+
+def _opened(kind: str, text: object, key: bytes | None) -> list[str]:
+    """The fields of an id or a token whose seal is good.
+
+    Raises:
+        DecisionIdError: It is neither, is damaged, or its signature is not good under `key`.
     """
     if not isinstance(text, str) or len(text) > _LONGEST_ID:
         raise DecisionIdError(
@@ -113,7 +176,7 @@ def decode_id(text: object, key: bytes | None = None) -> DecodedId:
                 f"The decision id {text!r:.60} is not signed with this runtime's key. "
                 "With a key set, only ids of processes with the same key count. Set the same ROLLOUT_KEY everywhere."
             )
-    elif body.startswith(f"{_SIGNED}{_SEPARATOR}".encode()):
+    elif body.startswith(f"{kind}s{_SEPARATOR}".encode()):
         raise DecisionIdError(
             f"The decision id {text!r:.60} is signed, and this runtime has no key to check it. "
             "A signature that nobody checks protects nobody. Set ROLLOUT_KEY here too."
@@ -122,20 +185,16 @@ def decode_id(text: object, key: bytes | None = None) -> DecodedId:
         body, checksum = body[:-_CHECKSUM_BYTES], body[-_CHECKSUM_BYTES:]
         if checksum != _checksum(body):
             raise _damaged(text)
-    return _parse(text, body, _PLAIN if key is None else _SIGNED)
-
-
-def _parse(text: str, body: bytes, version: str) -> DecodedId:
     try:
-        found, rollout, phase, variant, bucket, time_ms, nonce = body.decode().split(_SEPARATOR)
+        found, *fields = body.decode().split(_SEPARATOR)
     except ValueError:
         raise _damaged(text) from None
-    if found != version or not (_NUMBER.fullmatch(bucket) and _NUMBER.fullmatch(time_ms)):
+    if found != (kind if key is None else f"{kind}s"):
         raise _damaged(text)
-    return DecodedId(rollout, phase, variant, int(bucket, 16), int(time_ms, 16) / 1000, nonce)
+    return fields
 
 
-def _damaged(text: str) -> DecisionIdError:
+def _damaged(text: object) -> DecisionIdError:
     return DecisionIdError(
         f"The decision id {text!r:.60} cannot be read. An id is opaque and must come back whole. "
         "Check that nothing shortens or re-encodes it."

@@ -6,12 +6,14 @@ import math
 from collections.abc import Hashable, Iterable
 from typing import Any
 
+from attrs import evolve
+
 from rollout_sdk.assignment import UnitHash, bucket_of, canonical, pseudonym, pseudonyms
 from rollout_sdk.exceptions import DecisionIdError, OutcomeError, UnknownItemError
-from rollout_sdk.identity import DecodedId, decode_id
+from rollout_sdk.identity import DecodedId, decode_id, read_token
 from rollout_sdk.records import RecordedEvent
 
-__all__ = ["by_decision", "by_unit", "checked_value"]
+__all__ = ["by_decision", "by_token", "by_unit", "checked_value"]
 
 _LONGEST_METRIC = 128
 
@@ -61,16 +63,24 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _check_item(decoded: DecodedId, item: Hashable, shown: Iterable[tuple[str, tuple[Any, ...]]], blended: str) -> None:
+def _check_item(
+    decoded: DecodedId, item: Hashable, position: int | None, shown: Iterable[tuple[str, tuple[Any, ...]]], blended: str
+) -> None:
+    what = f"item={item!r:.60}" if position is None else f"position={position!r:.60}"
+    if position is not None and (item is not None or type(position) is not int or position < 0):
+        raise UnknownItemError(
+            f"{what} {'was given with an item' if item is not None else 'is no position'}. "
+            "A shown item is named by its key, or by its place in the list, from 0. Pass item= or position=."
+        )
     if decoded.variant != blended:
         raise UnknownItemError(
-            f"item={item!r:.60} was given for a call that variant {decoded.variant!r} answered alone. "
-            "Items are credited in interleaved answers only. Leave item= out."
+            f"{what} was given for a call that variant {decoded.variant!r} answered alone. "
+            "Items are credited in interleaved answers only. Leave it out."
         )
     for nonce, items in list(shown):
-        if nonce == decoded.nonce and item not in items:
+        if nonce == decoded.nonce and (item not in items if position is None else position >= len(items)):
             raise UnknownItemError(
-                f"Item {item!r:.60} was not shown in the decision that the outcome names: it showed {len(items)} others. "
+                f"{what} was not shown in the decision that the outcome names: it showed {len(items)} items. "
                 "An outcome's item is the key of a shown item. Pass what the strategy's key= gives for it."
             )
 
@@ -84,6 +94,7 @@ def by_decision(
     time_s: float,
     rollout: str | None = None,
     item: Hashable = None,
+    position: int | None = None,
     item_hash: UnitHash | None = None,
     shown: Iterable[tuple[str, tuple[Any, ...]]] = (),
     blended: str = "interleaved",
@@ -103,8 +114,9 @@ def by_decision(
             "An outcome belongs to the rollout that decided. Record it there, or with rollout_sdk.record()."
         )
     hidden = None
+    if item is not None or position is not None:
+        _check_item(decoded, item, position, shown, blended)
     if item is not None:
-        _check_item(decoded, item, shown, blended)
         hidden = pseudonyms(UnitHash(decoded.rollout, key) if item_hash is None else item_hash, [item])[0]
     return RecordedEvent(
         rollout=decoded.rollout,
@@ -116,9 +128,23 @@ def by_decision(
         variant=decoded.variant,
         bucket=decoded.bucket,
         item=hidden,
+        position=position,
         decided_s=decoded.time_s,
         excluded=decoded.excluded,
     )
+
+
+def by_token(
+    metric: str, value: object, token: object, *, key: bytes | None, time_s: float, rollout: str | None = None
+) -> RecordedEvent:
+    """The outcome of an item in an interleaved list, by the item's token.
+
+    Raises:
+        OutcomeError: Metric, value or time are not valid.
+        DecisionIdError: The token cannot be read, is forged, or belongs to another rollout than `rollout`.
+    """
+    read = read_token(token, key)
+    return evolve(by_decision(metric, value, read.decision_id, key=key, time_s=time_s, rollout=rollout), item=read.item)
 
 
 def by_unit(

@@ -29,7 +29,9 @@ __all__ = [
 
 R = TypeVar("R")
 
-EXCLUDED_REASONS = frozenset({"override", "holdout", "layer", "no_unit", "one_shot", "disabled", "aborted", "nested", "error"})
+EXCLUDED_REASONS = frozenset(
+    {"override", "holdout", "layer", "no_unit", "one_shot", "disabled", "aborted", "nested", "ineligible", "error"}
+)
 """Reasons that are not the strategy's own randomisation; such calls are recorded and never analysed."""
 
 ShadowEnd = Literal[
@@ -139,12 +141,14 @@ class Merged:
         items: Key of each shown item, in order of position.
         teams: Who gets the credit for each item: a variant's name, or None where both agree (neutral).
         rule: How clicks are credited where it is not by team: `Interleaved.rule()`.
+        is_blend: False: the value is the control's alone, made fit to be served; it is not analysed.
     """
 
     value: Any
     items: tuple[Any, ...] = ()
     teams: tuple[str | None, ...] = ()
     rule: Mapping[str, Any] | None = None
+    is_blend: bool = True
 
 
 @frozen
@@ -242,7 +246,8 @@ class RecordedEvent:
         variant: Variant at decision time, read from the id.
         bucket: Bucket of the unit, read from the id or hashed from the unit.
         unit: Pseudonym of the unit, when it was recorded for one.
-        item: Pseudonym of the item, for credit in a blended answer.
+        item: Pseudonym of the item, for credit in a blended answer; or
+        position: its position in it, from 0.
         decided_s: Time of the decision, read from the id.
         excluded: Whether the decision was not the strategy's own, read from the id.
     """
@@ -257,6 +262,7 @@ class RecordedEvent:
     bucket: int | None = None
     unit: str | None = None
     item: str | None = None
+    position: int | None = None
     decided_s: float | None = None
     excluded: bool = False
 

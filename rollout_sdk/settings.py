@@ -15,7 +15,7 @@ from rollout_sdk.assignment import Layer, Outline, Phase, Share, UnitHash, canon
 from rollout_sdk.breaker import Breaker, CircuitBreaker
 from rollout_sdk.comparison import compare
 from rollout_sdk.control.state import Standing, start
-from rollout_sdk.engine.arguments import UnitSpec, binder, getter, parameter, signature_of
+from rollout_sdk.engine.arguments import UnitSpec, binder, getter, parameter, rebinder, signature_of
 from rollout_sdk.engine.describe import Describe, Override, fresh_random
 from rollout_sdk.engine.mutation import watched
 from rollout_sdk.engine.rollout import Kind, Rollout, kind_of
@@ -216,6 +216,8 @@ class Settings:
             control=self.control_name,
             functions=self.functions,
             kind=self.kind,
+            arguments=hooks.first("rollout_arguments") if hooks.has("rollout_arguments") else None,
+            rebind=rebinder(self.signature),
             merge=hooks.first("rollout_merge"),
             compare=hooks.first("rollout_compare"),
             on_error=self.on_error,

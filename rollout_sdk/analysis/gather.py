@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from attrs import Factory, define
 
-from rollout_sdk.interleaving import Interleaved
+from rollout_sdk.analysis.pages import item_of, page_of, shown_item
 from rollout_sdk.journal import Journal
 
 __all__ = ["Arm", "Credit", "Gathered", "ShadowArm", "gather", "page_of"]
@@ -114,7 +114,8 @@ class Gathered:
     problems: Counter[str] = Factory(Counter)
 
 
-Outcome: TypeAlias = tuple[str, float, str | None]
+Outcome: TypeAlias = tuple[str, float, str | int | None]
+"""Metric, value, and the item or its position."""
 Visit: TypeAlias = tuple[float, str, str, bool]
 
 
@@ -148,7 +149,7 @@ class _Gatherer:
     def _outcome(self, record: dict[str, Any]) -> None:
         rollout, value = record["rollout"], float(record["value"])
         if isinstance(record.get("id"), str):
-            self._by_decision[record["id"]].append((record["metric"], value, record.get("item")))
+            self._by_decision[record["id"]].append((record["metric"], value, item_of(record)))
             self._rollout_of[record["id"]] = rollout
         elif isinstance(record.get("unit"), str):
             self._by_unit[rollout, record["unit"]].append((record.get("t", 0.0), record["metric"], value))
@@ -262,11 +263,12 @@ def _credit(arm: Arm, record: dict[str, Any], cluster: str, outcomes: list[Outco
     if page is None:
         return sum(item is not None for _, _, item in outcomes)
     clicks: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for metric, value, item in outcomes:
+    for metric, value, named in outcomes:
+        item = shown_item(page.keys, named)
         if item is not None and item in page.keys:
             clicks[metric][item] += value
         else:
-            unknown += item is not None
+            unknown += named is not None
     credit_of = {metric: page.credit(clicked) for metric, clicked in clicks.items()}
     for candidate in record.get("blend", ()):
         if candidate == control:
@@ -276,31 +278,6 @@ def _credit(arm: Arm, record: dict[str, Any], cluster: str, outcomes: list[Outco
         for metric, credit in credit_of.items():
             arm.credit[candidate, metric].add(cluster, credit[candidate] - credit[control])
     return unknown
-
-
-def page_of(record: Mapping[str, Any]) -> Interleaved[str] | None:
-    """The list of a decision as its design made it, with pseudonyms for keys; None where it cannot be read."""
-    items, blend = record.get("items", ()), record.get("blend", ())
-    try:
-        if record.get("rule"):
-            page = Interleaved.from_rule(record["rule"], items)
-        else:
-            teams = [-1 if team is None else blend.index(team) for team in record["teams"]]
-            page = Interleaved(
-                items=tuple(items),
-                keys=tuple(items),
-                rankers=tuple(blend),
-                design="team_draft",
-                orders=[items] * len(blend),
-                teams=teams,
-                counted=len(items),
-            )
-        # It must be able to credit a click on each of its items.
-        page.credit(dict.fromkeys(items, 1.0))
-    # Damaged, or of a design that this version does not know.
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
-        return None
-    return page if set(page.rankers) == set(blend) else None
 
 
 def gather(journal: Journal) -> tuple[dict[str, Gathered], int]:

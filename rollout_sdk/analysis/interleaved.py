@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import Factory, define, frozen
 
-from rollout_sdk.analysis.gather import page_of
+from rollout_sdk.analysis.pages import item_of, page_of, shown_item
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.interleaving import InterleavingAnalyzer, Preference
 from rollout_sdk.journal import Journal, read_journal
@@ -43,8 +43,8 @@ class Interleavings:
         return "\n".join(said)
 
 
-Event = tuple[float, str, str]
-"""Time, metric and item."""
+Event = tuple[float, str, str | int]
+"""Time, metric, and item or position."""
 
 
 @define
@@ -54,14 +54,14 @@ class _Reading:
     weights: Mapping[str, float] | None
     window_s: float
     by_decision: dict[str, list[Event]] = Factory(lambda: defaultdict(list))
-    by_item: dict[tuple[str, str], list[Event]] = Factory(lambda: defaultdict(list))
+    by_item: dict[tuple[str, str | int], list[Event]] = Factory(lambda: defaultdict(list))
     credited: Counter[str] = Factory(Counter)
     problems: Counter[str] = Factory(Counter)
     used: set[tuple[str, Event]] = Factory(set)
 
     def event(self, record: Mapping[str, Any]) -> None:
         """Remember an event on an item."""
-        item, metric = record.get("item"), record["metric"]
+        item, metric = item_of(record), record["metric"]
         if item is None or not record["value"] or (self.weights is not None and metric not in self.weights):
             return
         event = (float(record.get("t", 0.0)), metric, item)
@@ -76,7 +76,8 @@ class _Reading:
         own = self.by_decision.pop(record["id"], [])
         later = [event for item in record["items"] for event in self.by_item.get((record.get("unit", ""), item), ())]
         for event in own + later:
-            time_s, metric, item = event
+            time_s, metric, named = event
+            item = shown_item(record["items"], named)
             if item not in record["items"]:
                 self.problems["on an item that was not shown"] += 1
             elif not 0 <= time_s - began + 1e-6 <= self.window_s:

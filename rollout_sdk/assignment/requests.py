@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from attrs import frozen
@@ -90,6 +90,10 @@ class RouteRequest:
     def arguments(self) -> Mapping[str, Any]:
         """The arguments of the call by parameter name, defaults applied; while the call is under way."""
         return self.outline.bind(self.args, self.kwargs)
+
+    def tokens(self, items: Sequence[Hashable], credits_: Sequence[Mapping[str, float] | None]) -> Sequence[str]:  # noqa: ARG002 - of calls
+        """Tokens of the items that are shown for this call, with what a click credits; none for what is no call of its own."""
+        return ()
 
     def about(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> RouteRequest:
         """The same request about other arguments: a shadow's copies."""

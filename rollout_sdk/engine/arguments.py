@@ -11,13 +11,18 @@ from typing import Any, TypeAlias
 from rollout_sdk.assignment import Binder
 from rollout_sdk.exceptions import ConfigurationError
 
-__all__ = ["Getter", "UnitSpec", "binder", "getter", "incompatibility", "parameter", "signature_of"]
+__all__ = ["Getter", "Rebinder", "UnitSpec", "binder", "getter", "incompatibility", "parameter", "rebinder", "signature_of"]
 
 Getter: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]
 """Takes something out of a call's positional and keyword arguments; None when it is not there."""
 
 UnitSpec: TypeAlias = str | Callable[..., Any] | None
 """Where the unit is: a parameter's name, a dotted path into one, or a callable with the function's own parameters."""
+
+Rebinder: TypeAlias = Callable[
+    [tuple[Any, ...], Mapping[str, Any], Mapping[str, Any]], tuple[tuple[Any, ...], Mapping[str, Any]]
+]
+"""Makes a call's arguments with others in the place of some, by parameter name."""
 
 _KEYWORD_ONLY_AT = -1
 _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
@@ -44,6 +49,24 @@ def binder(signature: Signature | None) -> Binder:
         return bound.arguments
 
     return bind
+
+
+def rebinder(signature: Signature | None) -> Rebinder:
+    """A call's arguments with others in the place of some: where they stood, or else by keyword."""
+    named = [] if signature is None else [p.name for p in signature.parameters.values() if p.kind in _BY_POSITION]
+
+    def rebind(
+        args: tuple[Any, ...], kwargs: Mapping[str, Any], others: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        at, by_name = list(args), dict(kwargs)
+        for name, value in others.items():
+            if name in named[: len(at)]:
+                at[named.index(name)] = value
+            else:
+                by_name[name] = value
+        return tuple(at), by_name
+
+    return rebind
 
 
 def parameter(name: str, signature: Signature | None, owner: str, option: str) -> Getter:

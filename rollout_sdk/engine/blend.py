@@ -20,67 +20,84 @@ def blended(call: Call) -> Flow:
     rollout = call.rollout
     call.excluded = True
     call.served = rollout.control
-    steps = _steps(call)
+    steps, is_own = _steps(call)
     results: list[Result] = yield Together(steps, vital=rollout.control)
     # There are fewer results than steps when one was interrupted or the control failed.
     by_variant = {step.variant: call.ran(step, result) for step, result in zip(steps, results, strict=False)}
     answer = next((result for result in results if result.interrupted), by_variant[rollout.control])
     if answer.interrupted:
         return answer
-    if answer.error is None:
-        _merge(call, by_variant, answer)
+    if answer.error is None and not _merge(call, by_variant, answer) and not is_own:
+        # The control was asked for something else than what the caller did.
+        again = call.invoke(rollout.control)
+        return call.ran(again, (yield again))
     # What the others gave need not live while a stream is read.
     del steps, results, by_variant
     return (yield replayed(rollout, answer)) if rollout.streams else answer
 
 
-def _steps(call: Call) -> list[Invoke]:
-    """A step for each variant, the control's first and on the caller's own arguments; the others get copies if they can be had.
+def _steps(call: Call) -> tuple[list[Invoke], bool]:
+    """A step for each variant, the control's first; and whether the control gets the caller's own arguments.
 
-    Rankers like to sort what they are given in place: without copies, both would give the same list.
+    The others get copies if they can be had: rankers like to sort what they are given in place, and without copies, both would
+    give the same list.
     """
     rollout = call.rollout
-    inputs: dict[str, tuple[tuple[Any, ...], Mapping[str, Any]]] = {rollout.control: (call.args, call.kwargs)}
+    own = given = call.args, call.kwargs
+    others = None if rollout.arguments is None else rollout.arguments(call)
+    if others:
+        try:
+            given = rollout.rebind(*own, others)
+        except (Exception, SystemExit) as error:
+            rollout.failed("rollout_arguments", error)
+    inputs: dict[str, tuple[tuple[Any, ...], Mapping[str, Any]]] = {rollout.control: given}
     for variant in call.decision.blend:
         if variant == rollout.control:
             continue
         try:
-            inputs[variant] = take_snapshot(call.args, call.kwargs, rollout.isolate, rollout.shared)[:2]
+            inputs[variant] = take_snapshot(*given, rollout.isolate, rollout.shared)[:2]
         except OneShot as why:
             # What two read by turns, neither reads whole.
             rollout.failed("engine.blend", why)
         except (Exception, SystemExit):
-            inputs[variant] = call.args, call.kwargs
+            inputs[variant] = given
     steps = []
-    for variant, given in inputs.items():
+    for variant, arguments in inputs.items():
         step = call.attempt(variant)
         if step is not None:
-            step.args, step.kwargs = given
+            step.args, step.kwargs = arguments
             steps.append(step)
-    return steps
+    if len(steps) < len(call.decision.blend):
+        # It comes to no blend: then the control is called as it was.
+        steps[0].args, steps[0].kwargs = given = own
+    return steps, given is own
 
 
-def _merge(call: Call, by_variant: Mapping[str, Result], answer: Result) -> None:
-    """Make the control's result the blended one, if the outputs can be merged."""
+def _merge(call: Call, by_variant: Mapping[str, Result], answer: Result) -> bool:
+    """Make the control's result what is to be served, if the outputs can be merged; whether they could."""
     rollout = call.rollout
     good = {variant: _own(result.value) for variant, result in by_variant.items() if result.error is None}
     # To merge it is to read it, and a control that was read cannot be served any more.
     if any(isinstance(value, Iterator | AsyncIterator) for value in good.values()):
         rollout.failed("merge", TypeError("an answer that can be read only once cannot be blended"))
-        return
+        return False
     merged: Any = rollout.merge(call, {variant: good[variant] for variant in call.decision.blend if variant in good})
     if merged is None:
-        return
+        return False
     if not isinstance(merged, Merged):
         rollout.failed("merge", TypeError(f"{type(merged).__qualname__} is not Merged"))
-        return
+        return False
     value = list(merged.value) if rollout.streams else merged.value
+    if not merged.is_blend:
+        answer.value = value
+        return True
     # The answer is the caller's; only its keys and teams are told.
     call.merged = evolve(merged, value=None, items=tuple(merged.items), teams=tuple(merged.teams))
     rollout.shown.append((call.nonce, call.merged.items))
     answer.value = value
     call.excluded = False
     call.served = call.decision.variant
+    return True
 
 
 def _own(value: Any) -> Any:

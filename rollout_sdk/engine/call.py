@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from rollout_sdk.assignment import RouteRequest, pseudonym, pseudonyms
-from rollout_sdk.identity import encode_id
+from rollout_sdk.identity import encode_id, encode_token
 from rollout_sdk.judging import cell_of
 from rollout_sdk.records import EXCLUDED_REASONS, Decision, Merged, RoutedEvent, Run, Withheld
 
@@ -226,6 +226,12 @@ class Call(RouteRequest):
             bucket,
             self.time_ns / 1e9,
         )
+
+    def tokens(self, items: Sequence[Hashable], credits_: Sequence[Mapping[str, float] | None]) -> Sequence[str]:
+        """Tokens of the items that are shown, with what a click credits."""
+        decision_id, secret = self.full_decision().id, self.rollout.secret
+        shown = enumerate(zip(pseudonyms(self.rollout.item_hash, items), credits_, strict=True))
+        return [encode_token(decision_id, position, item, credit, secret) for position, (item, credit) in shown]
 
     @property
     def nonce(self) -> str:

@@ -17,6 +17,7 @@ from rollout_sdk.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from rollout_sdk.assignment import Outline, RouteRequest, UnitHash
     from rollout_sdk.control.state import RolloutState, Standing
+    from rollout_sdk.engine.arguments import Rebinder
     from rollout_sdk.engine.background import Background
     from rollout_sdk.engine.snapshot import Isolate
     from rollout_sdk.plugins import Failed
@@ -106,6 +107,8 @@ class Rollout:
         control: Name of the control.
         functions: The variants by name, the control first.
         kind: Their kind.
+        arguments: `rollout_arguments`, resolved and guarded; None where no plugin has it.
+        rebind: Makes a call's arguments with others in the place of some.
         merge: `rollout_merge`, resolved and guarded.
         compare: `rollout_compare`, resolved and guarded.
         on_error: Who answers when a candidate raises: the control, or nobody.
@@ -136,6 +139,8 @@ class Rollout:
     control: str
     functions: Mapping[str, Callable[..., Any]]
     kind: Kind
+    arguments: Callable[[RouteRequest], Mapping[str, Any] | None] | None
+    rebind: Rebinder
     merge: Callable[[RouteRequest, Mapping[str, Any]], Merged | None]
     compare: Callable[[RouteRequest, Any, Any], Comparison | None]
     on_error: Literal["control", "raise"]

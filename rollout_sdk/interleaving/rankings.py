@@ -115,9 +115,9 @@ class Coins:
     def bits(self, count: int) -> int:
         """A whole number of this many random bits, at most 64."""
         if self._left < count:
-            salt = self._blocks.to_bytes(8, "little") if self._blocks else b""
-            block = blake2b(self._seed, digest_size=64, salt=salt).digest()
-            self._bits, self._left = int.from_bytes(block, "little"), 512
+            # The first without its salt, which is the same as one of zeros, in half the time.
+            block = blake2b(self._seed, salt=self._blocks.to_bytes(8, "little")) if self._blocks else blake2b(self._seed)
+            self._bits, self._left = int.from_bytes(block.digest(), "little"), 512
             self._blocks += 1
         found = self._bits & (1 << count) - 1
         self._bits >>= count

@@ -109,6 +109,17 @@ class Interleaved(Generic[T]):
         """
         return dict(zip(self.rankers, RULES[self.design](self, clicks), strict=True))
 
+    def credit_at(self, position: int) -> dict[str, float] | None:
+        """What a click on one position credits each ranker with, whatever else is clicked; None where it depends on that."""
+        if position >= self.counted:
+            return {}
+        if self.teams:
+            team = self.teams[position]
+            return {} if team < 0 else {self.rankers[team]: 1.0}
+        if self.shares:
+            return dict(zip(self.rankers, self.shares[position], strict=True))
+        return None
+
     def winner(self, clicks: Mapping[Any, float]) -> str | None:
         """The ranker with the most credit, or None on a tie; no click is a tie."""
         credit = self.credit(clicks)

@@ -14,6 +14,8 @@ __all__ = ["TeamDraft"]
 
 T = TypeVar("T")
 
+_USED_UP = 1 << 64
+
 Neutral = Literal["ties", "prefix", "off"]
 Coin = Literal["pair", "list"]
 
@@ -94,43 +96,55 @@ class TeamDraft:
         return teams
 
     def _draft_two(self, read: Rankings[T], coins: Coins, shown: dict[Hashable, T]) -> list[int]:
-        """The same for two rankers, as nearly all are, in half the time."""
+        """The same for two rankers, as nearly all are, in a third of the time."""
         (a, b), (a_items, b_items), length, teams = read.orders, read.items, read.length, list[int]()
-        a_end, b_end, i, j = len(a), len(b), 0, 0
-        neutral, by_pair, first_round = self.neutral != "off", self.coin == "pair", True
-        a_first = coins.bits(1)
-        while len(shown) < length:
-            while i < a_end and a[i] in shown:
-                i += 1
-            while j < b_end and b[j] in shown:
-                j += 1
-            if i == a_end or j == b_end:
-                return teams
-            if neutral and a[i] == b[j]:
-                shown[a[i]] = a_items[i]
-                teams.append(-1)
-                continue
-            neutral = self.neutral == "ties"
-            if by_pair and not first_round:
-                a_first = coins.bits(1)
-            first_round = False
-            if a_first:
-                shown[a[i]] = a_items[i]
-                teams.append(0)
-                # Where ties are not neutral, this may have been the other's best, too.
-                if b[j] in shown:
-                    j = _unshown(b, j, shown)
-                if j < b_end and len(shown) < length:
-                    shown[b[j]] = b_items[j]
-                    teams.append(1)
-            else:
-                shown[b[j]] = b_items[j]
-                teams.append(1)
-                if a[i] in shown:
-                    i = _unshown(a, i, shown)
-                if i < a_end and len(shown) < length:
-                    shown[a[i]] = a_items[i]
-                    teams.append(0)
+        neutral, ties, by_pair, drafted = self.neutral != "off", self.neutral == "ties", self.coin == "pair", teams.append
+        i = j = 0
+        # Coins, the next one lowest, under a bit that says when they are used up.
+        coin = coins.bits(64) | _USED_UP
+        a_first = coin & 1
+        # Not contextlib.suppress, which would take a twentieth of the time of all this.
+        try:
+            x, y = a[0], b[0]
+            while len(shown) < length:
+                while x in shown:
+                    i += 1
+                    x = a[i]
+                while y in shown:
+                    j += 1
+                    y = b[j]
+                if neutral and x == y:
+                    shown[x] = a_items[i]
+                    drafted(-1)
+                    continue
+                neutral = ties
+                if by_pair:
+                    if coin == 1:
+                        coin = coins.bits(64) | _USED_UP
+                    a_first = coin & 1
+                    coin >>= 1
+                if a_first:
+                    shown[x] = a_items[i]
+                    drafted(0)
+                    # Where ties are not neutral, this may have been the other's best, too.
+                    while y in shown:
+                        j += 1
+                        y = b[j]
+                    if len(shown) < length:
+                        shown[y] = b_items[j]
+                        drafted(1)
+                else:
+                    shown[y] = b_items[j]
+                    drafted(1)
+                    while x in shown:
+                        i += 1
+                        x = a[i]
+                    if len(shown) < length:
+                        shown[x] = a_items[i]
+                        drafted(0)
+        except IndexError:
+            # A ranking is used up: it was read past its end.
+            pass
         return teams
 
 

@@ -6,7 +6,7 @@
 | `rollout`    | rollout and file                       | `rollout`, `strategy`, `control`, `variants`, `phase`, `status`, `revision`, `shares`, `shadow` (share of the calls that are shadowed by plan) |
 | `decision`   | call (or row of a batch)               | `rollout`, `id`, `strategy`, `phase`, `variant`, `served`, `reason`, `propensity`, `share`, `bucket`, `unit`, `runs` (each [variant, seconds, error type, seconds to first item]), `error`, `shadows`, `blend`, `items`, `teams`, `rule` (how clicks are credited where it is not by team), `closed_early`, `excluded`, `withheld`, `answered` |
 | `shadow`     | submitted shadow run                   | `rollout`, `id`, `phase`, `variant`, `end`, `duration_s`, `wait_s`, `error`, `match` (1 or 0), `difference`, `difference_reason`, `comparator`, `bucket`, `unit`, `excluded` |
-| `outcome`    | recorded outcome                       | `rollout`, `metric`, `value`, `id`, `phase`, `variant`, `bucket`, `unit`, `item`, `decided` (time of the decision), `excluded` |
+| `outcome`    | recorded outcome                       | `rollout`, `metric`, `value`, `id`, `phase`, `variant`, `bucket`, `unit`, `item` or `position`, `decided` (time of the decision), `excluded` |
 | `breaker`    | opening or closing of a breaker        | `rollout`, `variant`, `action`, `failures`, `runs`, `cooldown_s`          |
 | `lost`       | facts that are not here, since the last such line | `count`                                                        |
 | `transition` | change of phase or status              | `rollout`, `strategy`, `action`, `status`, `revision`, `from_phase`, `to_phase`, `shares`, `actor`, `reason`, `shadow`, `verdict` (with every number behind it) |
@@ -177,6 +177,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "bucket": _COUNT,
         "unit": _TEXT,
         "item": _TEXT,
+        "position": _COUNT,
         "decided": _NUMBER,
         "excluded": _FLAG,
     },
@@ -329,6 +330,7 @@ def _outcome(event: RecordedEvent) -> bytes:
         bucket=event.bucket,
         unit=event.unit,
         item=event.item,
+        position=event.position,
         decided=event.decided_s,
         excluded=event.excluded,
     )

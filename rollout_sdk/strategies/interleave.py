@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cache
 from hashlib import blake2b
 from typing import Any, Protocol
 
@@ -17,6 +19,8 @@ __all__ = ["INTERLEAVED", "Design", "Interleave", "rollout_strategies"]
 
 INTERLEAVED = "interleaved"
 """The variant name under which blended answers are recorded."""
+
+_MOST = 100
 
 
 class Design(Protocol):
@@ -39,6 +43,15 @@ class Design(Protocol):
 
 def _share(share: Share) -> float:
     return parse_share(share, "share of Interleave")
+
+
+def _oversample(factor: Any) -> float:
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor <= _MOST:
+        raise ConfigurationError(
+            f"oversample of Interleave is {factor!r:.60}. It is how many times more items each ranker is asked for, "
+            f"1 to {_MOST}. Write oversample=2."
+        )
+    return float(factor)
 
 
 def _as_list(output: Any) -> list[Any]:
@@ -68,6 +81,14 @@ class Interleave:
         rebuild: Puts a list back into the control's output: `rebuild(output, items)`; by default a list, or a tuple
             where the control gave one.
         share: Share of the units that are interleaved; the others get the control.
+        limit: Name of the parameter that says how many items are asked for; it is then the length of the list.
+        oversample: Each ranker is asked for this many times `limit` items, for designs that look deeper than the page
+            (`Probabilistic`), and where items are dropped as duplicates. A list that is not interleaved is as long as asked.
+        first_page: Tells by the call's arguments whether it asks for the first page: `lambda call: call["page"] == 1`. Further
+            pages are the control's, and are not analysed.
+        stamp: Writes an item's token into it: `stamp(item, token)` gives the item to serve. A click that brings the token back
+            is recorded with `record(metric, value, token=token)`, in any process. It makes a new item: the model's own may be
+            served to others.
     """
 
     name = "interleave"
@@ -78,6 +99,10 @@ class Interleave:
     items: Callable[[Any], Sequence[Any]] | None = field(default=None, kw_only=True)
     rebuild: Callable[[Any, list[Any]], Any] | None = field(default=None, kw_only=True)
     share: float = field(default=1.0, kw_only=True, converter=_share)
+    limit: str | None = field(default=None, kw_only=True)
+    oversample: float = field(default=1.0, kw_only=True, converter=_oversample)
+    first_page: Callable[[Mapping[str, Any]], bool] | None = field(default=None, kw_only=True)
+    stamp: Callable[[Any, str], Any] | None = field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         """Refuse settings that could only fail later."""
@@ -90,11 +115,17 @@ class Interleave:
             raise ConfigurationError(
                 f"k of Interleave is {self.k!r:.60}. It is the length of the list, a whole number from 1. Write k=10."
             )
-        for option, function in (("key", self.key), ("items", self.items), ("rebuild", self.rebuild)):
+        functions = {name: getattr(self, name) for name in ("key", "items", "rebuild", "first_page", "stamp")}
+        for option, function in functions.items():
             if not (function is None or callable(function)):
                 raise ConfigurationError(
                     f"{option} of Interleave is {function!r:.60}. It is a function. Write {option}=lambda ...: ..."
                 )
+        if self.oversample > 1 and self.limit is None:
+            raise ConfigurationError(
+                f"Interleave has oversample={self.oversample:g} without limit=. Rankers can be asked for more items only where "
+                "a parameter says how many. Name it: limit='limit'."
+            )
         if self.items is not None and self.rebuild is None:
             raise ConfigurationError(
                 "Interleave has items= without rebuild=. What takes the list out of an output needs its way back. "
@@ -107,6 +138,8 @@ class Interleave:
 
     def rollout_route(self, request: RouteRequest) -> Decision:
         """All variants, blended, or the control for units outside the share."""
+        if self.first_page is not None and not self.first_page(request.arguments):
+            return _ineligible(request.control)
         decision = request.phase.split.decide(request.point)
         if decision.variant == request.control:
             return decision
@@ -118,23 +151,49 @@ class Interleave:
             share=decision.share,
         )
 
+    def rollout_arguments(self, request: RouteRequest) -> Mapping[str, Any] | None:
+        """More items than the caller asked for."""
+        asked = self._asked(request) if self.oversample > 1 else None
+        return None if asked is None else {str(self.limit): math.ceil(asked * self.oversample)}
+
+    def _asked(self, request: RouteRequest) -> int | None:
+        """How many items the caller asks for; None when the call does not say."""
+        asked = None if self.limit is None else request.arguments.get(self.limit)
+        return asked if isinstance(asked, int) and not isinstance(asked, bool) and asked > 0 else None
+
     def rollout_merge(self, request: RouteRequest, outputs: Mapping[str, Any]) -> Merged | None:
-        """One list, or None when any candidate has nothing to show."""
+        """One list; when any candidate has nothing to show the control's, as long as the caller asked."""
         take: Callable[[Any], Sequence[Any]] = self.items or _as_list
         # What `items` gives may be an array, which is neither true nor false.
         rankings = {name: list(take(output)) for name, output in outputs.items()}
+        original, asked = outputs[request.control], self._asked(request)
         if len(rankings) < 1 + len(request.candidates) or not all(rankings.values()):
-            return None
-        merged = self.design.merge(rankings, k=self.k, key=self.key, seed=self._seed(request, rankings[request.control]))
-        original = outputs[request.control]
-        items: Any = list(merged.items)
-        if self.rebuild is not None:
-            items = self.rebuild(original, items)
-        elif isinstance(original, tuple):
-            items = tuple(items)
+            own = rankings[request.control]
+            if self.oversample == 1 or asked is None:
+                return None
+            if len(own) <= asked:
+                return Merged(original, is_blend=False)
+            return Merged(self._rebuilt(original, own[:asked]), is_blend=False)
+        merged = self.design.merge(
+            rankings,
+            k=asked if self.k is None else self.k,
+            key=self.key,
+            seed=self._seed(request, rankings[request.control]),
+        )
+        listed = list(merged.items)
+        if self.stamp is not None:
+            tokens = request.tokens(merged.keys, [merged.credit_at(position) for position in range(len(listed))])
+            listed = [self.stamp(item, token) for item, token in zip(listed, tokens, strict=True)]
+        items = self._rebuilt(original, listed)
         if merged.design == "team_draft":
             return Merged(items, merged.keys, tuple(None if team < 0 else merged.rankers[team] for team in merged.teams))
         return Merged(items, merged.keys, rule=merged.rule())
+
+    def _rebuilt(self, original: Any, items: list[Any]) -> Any:
+        """A list in the caller's own type."""
+        if self.rebuild is not None:
+            return self.rebuild(original, items)
+        return tuple(items) if isinstance(original, tuple) else items
 
     def _seed(self, request: RouteRequest, ranking: Sequence[Any]) -> bytes:
         """A seed of unit and ranking: a page that is loaded again looks the same, another query is a new toss."""
@@ -143,6 +202,11 @@ class Interleave:
             item_key = item if self.key is None else self.key(item)
             seed.update(canonical(item_key) or repr(item_key).encode("utf-8", "surrogatepass"))
         return seed.digest()
+
+
+@cache
+def _ineligible(control: str) -> Decision:
+    return Decision(control, "ineligible")
 
 
 def rollout_strategies() -> Mapping[str, type]:

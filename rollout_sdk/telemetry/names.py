@@ -34,6 +34,7 @@ BATCH_VARIANTS: Final = "rollout.batch.variants"
 MIXED: Final = "mixed"
 INTERLEAVE_VARIANTS: Final = "rollout.interleave.variants"
 INTERLEAVE_CONTRIBUTIONS: Final = "rollout.interleave.contributions"
+INTERLEAVE_TEAMS: Final = "rollout.interleave.teams"
 INTERLEAVE_SIZE: Final = "rollout.interleave.size"
 SHADOW_MODE: Final = "rollout.shadow.mode"
 SHADOW_WAIT: Final = "rollout.shadow.wait"
@@ -70,6 +71,7 @@ FLAG_REASONS: Final = {
     "aborted": "disabled",
     "nested": "static",
     "one_shot": "default",
+    "ineligible": "default",
     "error": "error",
 }
 """Our reasons in the words of the convention; a strategy's own word is a matched rule."""

@@ -170,6 +170,9 @@ class Spans:
                 teams = call.merged.teams
                 span.set_attribute(names.INTERLEAVE_VARIANTS, list(decision.blend))
                 span.set_attribute(names.INTERLEAVE_CONTRIBUTIONS, [teams.count(name) for name in decision.blend])
+                if teams:
+                    order = {name: index for index, name in enumerate(decision.blend)}
+                    span.set_attribute(names.INTERLEAVE_TEAMS, [order.get(team, -1) for team in teams])
                 span.set_attribute(names.INTERLEAVE_SIZE, len(call.merged.items))
         finally:
             span.end()

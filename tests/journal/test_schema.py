@@ -41,6 +41,7 @@ def everything(runtime):
     rank = rollout(candidate=lambda u: [2, 1], strategy=Interleave(), unit="u", key="rank", runtime=runtime)(lambda u: [1, 2])
     routed = rank.rollout.route("u")
     rank.rollout.record("click", 1, decision_id=routed.decision.id, item=2)
+    rank.rollout.record("click", 1, decision_id=routed.decision.id, position=0)
     rank.rollout.record("purchase", 9.5, unit="u")
     rollout(candidate=lambda u: [2, 1], strategy=Interleave(Balanced()), unit="u", key="fair", runtime=runtime)(
         lambda u: [1, 2]

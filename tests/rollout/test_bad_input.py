@@ -369,7 +369,7 @@ def test_names_are_printable_text(option, name):
         ({"plugins": "audit"}, "plugins='audit' of 'score' is no list", "Write plugins=[...]."),
         ({"plugins": 7}, "plugins=7 of 'score' is no list", "Write plugins=[...]."),
         ({"plugins": ["nobody"]}, "Plugin 'nobody' is not installed.", "Installed and not blocked: "),
-        ({"plugins": [object()]}, "Plugin 'object' has no hook.", "The hooks are: rollout_compare"),
+        ({"plugins": [object()]}, "Plugin 'object' has no hook.", "The hooks are: rollout_arguments"),
         ({"runtime": "mine"}, "runtime='mine' is no Runtime", "Pass Runtime(...)"),
         ({"layer": Layer("")}, "The name of the layer of 'score' is ''", "Choose another."),
         ({"batch": "rows"}, "batch='rows' names no parameter of 'score'", "Its parameters are: user, query."),

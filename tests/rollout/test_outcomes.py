@@ -152,9 +152,9 @@ def test_a_unit_that_names_nobody_is_refused(search, unit):
 
 def test_an_outcome_names_a_decision_or_a_unit(search):
     decision_id = search.rollout.route("u-1").decision.id
-    with pytest.raises(OutcomeError, match=r"names nobody. .* Pass decision_id= or unit=."):
+    with pytest.raises(OutcomeError, match=r"names nobody. .* Pass decision_id=, unit= or token=."):
         search.rollout.record("click", 1.0)
-    with pytest.raises(OutcomeError, match=r"names a decision and a unit. .* Pass decision_id= or unit=."):
+    with pytest.raises(OutcomeError, match=r"names a decision and a unit. .* Pass decision_id=, unit= or token=."):
         search.rollout.record("click", 1.0, decision_id=decision_id, unit="u-1")
 
 
@@ -222,7 +222,7 @@ def test_an_item_is_recorded_by_the_pseudonym_that_the_decision_has(page, runtim
 
 def test_an_item_that_was_not_shown_is_refused(page):
     search, decision_id = page
-    with pytest.raises(UnknownItemError, match=r"^Item 'z' was not shown in the decision .* it showed 3 others. .* Pass what"):
+    with pytest.raises(UnknownItemError, match=r"^item='z' was not shown in the decision .* it showed 3 items. .* Pass what"):
         search.rollout.record("click", 1.0, decision_id=decision_id, item="z")
 
 
@@ -249,7 +249,7 @@ def test_the_same_item_has_the_same_pseudonym_in_every_process(page, decorate, r
 
 def test_an_item_of_an_answer_that_was_not_blended_is_refused(search):
     decision = search.rollout.route("u-1").decision
-    with pytest.raises(UnknownItemError, match=f"that variant '{decision.variant}' answered alone. .* Leave item= out."):
+    with pytest.raises(UnknownItemError, match=f"that variant '{decision.variant}' answered alone. .* Leave it out."):
         search.rollout.record("click", 1.0, decision_id=decision.id, item="b")
 
 

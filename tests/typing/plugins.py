@@ -84,7 +84,7 @@ assert_type(controller.status().shares, Mapping[str, float])
 controller.record("click", 1.0, decision_id=controller.route("u-1").decision.id, item=7)
 controller.record("click", 1, unit=("acme", 7))
 record("click", 1.0, decision_id="id", item="b", time_s=1.0)
-record("click", 1.0)  # type: ignore[call-arg]
+record("click", 1.0, token="token")
 controller.record("click", "1.0", unit="u-1")  # type: ignore[arg-type]
 controller.set_share()  # type: ignore[call-arg]
 
