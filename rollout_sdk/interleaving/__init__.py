@@ -12,6 +12,7 @@
 from rollout_sdk.interleaving.analyzer import InterleavingAnalyzer
 from rollout_sdk.interleaving.balanced import Balanced
 from rollout_sdk.interleaving.clicks import CascadeClicks, ClickModel, PositionClicks
+from rollout_sdk.interleaving.counterfactual import CounterfactualClicks, counterfactual_clicks
 from rollout_sdk.interleaving.optimized import Optimized
 from rollout_sdk.interleaving.pairwise import PairwisePreference
 from rollout_sdk.interleaving.preferences import Preference, TrustCheck, impressions_needed
@@ -24,6 +25,7 @@ __all__ = [
     "Balanced",
     "CascadeClicks",
     "ClickModel",
+    "CounterfactualClicks",
     "Interleaved",
     "InterleavingAnalyzer",
     "Optimized",
@@ -36,6 +38,7 @@ __all__ = [
     "Slot",
     "TeamDraft",
     "TrustCheck",
+    "counterfactual_clicks",
     "impressions_needed",
     "simulate_ab",
     "simulate_interleaving",

@@ -14,7 +14,7 @@ from rollout_sdk.assignment import BUCKETS, canonical
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.interleaving.preferences import Preference, TrustCheck
 from rollout_sdk.interleaving.slots import Interleaved
-from rollout_sdk.stats import StratifiedBuckets, confidence_sequence, log_e_two_sided, sign_log_e
+from rollout_sdk.stats import StratifiedBuckets, confidence_sequence, log_e_one_sided, log_e_two_sided, sign_log_e
 
 __all__ = ["InterleavingAnalyzer"]
 
@@ -26,6 +26,8 @@ _TRUST = math.log(1000)
 _MDE = 0.02
 _LEAST = 100
 """Impressions below which nothing is said to be broken for always being the same."""
+_FEWEST = 10
+"""Expected events of which not one came: with fewer, that may be chance."""
 
 
 @define
@@ -43,12 +45,16 @@ class InterleavingAnalyzer:
             of its own, which is right only if no user sees two.
         alpha: Error probability of the intervals and of the verdict.
         mde: The preference at which the test is most sensitive. Fix it before looking.
+        least_clicked: The share of lists with a click below which clicks must be getting lost: the experiment is void.
+        least_competitive: The share of positions that can be credited below which there is nothing to compare: it is void, too.
         seed: Of the bootstrap.
     """
 
     unit: Unit = field(default="user", validator=validators.in_(get_args(Unit)))
     alpha: float = field(default=0.05, kw_only=True, validator=[validators.gt(0), validators.lt(1)])
     mde: float = field(default=_MDE, kw_only=True, validator=[validators.gt(0), validators.lt(0.5)])
+    least_clicked: float = field(default=0.001, kw_only=True, validator=[validators.ge(0), validators.lt(1)])
+    least_competitive: float = field(default=0.01, kw_only=True, validator=[validators.ge(0), validators.lt(1)])
     seed: int = field(default=0, kw_only=True)
     rankers: tuple[str, ...] = field(default=(), init=False)
     impressions: int = field(default=0, init=False)
@@ -62,11 +68,14 @@ class InterleavingAnalyzer:
     _credit: StratifiedBuckets = field(init=False)
     _shown: StratifiedBuckets = field(init=False)
     _first: StratifiedBuckets = field(init=False)
+    _clicks: StratifiedBuckets = field(init=False)
+    _contested: StratifiedBuckets = field(init=False)
     _by_unit: dict[int, float] = field(factory=dict, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Begin with nothing."""
         self._won, self._credit, self._shown, self._first = (StratifiedBuckets(BUCKETS) for _ in range(4))
+        self._clicks, self._contested = (StratifiedBuckets(BUCKETS) for _ in range(2))
 
     def add(self, unit: Hashable, page: Interleaved[Any], clicks: Mapping[Any, float]) -> None:
         """Add one list that was shown, and what was clicked on it, when no more clicks are to come.
@@ -94,7 +103,9 @@ class InterleavingAnalyzer:
         digest = _digest(unit)
         bucket = digest % BUCKETS
         self.impressions += 1
-        self.clicked += any(weight for weight in clicks.values())
+        clicked = any(weight for weight in clicks.values())
+        self.clicked += clicked
+        self._clicks.add(_ALL, _CANDIDATE, bucket, float(clicked))
         self.wins += max(preferred, 0.0)
         self.losses += max(-preferred, 0.0)
         self._add(self._won, bucket, max(-preferred, 0.0), max(preferred, 0.0))
@@ -102,12 +113,14 @@ class InterleavingAnalyzer:
         self.positions += len(page)
         if page.teams:
             drafted = [team for team in page.teams if team >= 0]
-            self.competitive += len(drafted)
+            contested = len(drafted)
             self._add(self._shown, bucket, float(drafted.count(0)), float(drafted.count(1)))
             if drafted:
                 self._add(self._first, bucket, float(drafted[0] == 0), float(drafted[0] == 1))
         else:
-            self.competitive += sum(len(set(share)) > 1 for share in page.shares) if page.shares else page.counted
+            contested = sum(len(set(share)) > 1 for share in page.shares) if page.shares else page.counted
+        self.competitive += contested
+        self._contested.add(_ALL, _CANDIDATE, bucket, contested / max(1, len(page)))
         if self.unit == "user":
             self._by_unit[digest] = self._by_unit.get(digest, 0.0) + preferred
 
@@ -137,7 +150,7 @@ class InterleavingAnalyzer:
 
     @property
     def _sums(self) -> tuple[StratifiedBuckets, ...]:
-        return self._won, self._credit, self._shown, self._first
+        return self._won, self._credit, self._shown, self._first, self._clicks, self._contested
 
     def result(self, *, bootstrap: bool = True) -> Preference:
         """What is known by now; may be asked after every list.
@@ -183,14 +196,36 @@ class InterleavingAnalyzer:
         return more, len(signs) - more
 
     def _checks(self) -> tuple[TrustCheck, ...]:
-        if not self._shown.arms():
+        if not self.impressions:
             return ()
+        fair = () if not self._shown.arms() else (
+            self._fair("items", "items that the candidate placed, as the control did", self._shown),
+            self._fair("first", "lists on which the candidate was the first to place one, as the control was", self._first),
+        )  # fmt: skip
         return (
-            self._check("items", "items that each ranker placed", self._shown),
-            self._check("first", "lists on which each ranker was the first to place one", self._first),
+            *fair,
+            self._enough("clicks", "lists with a click, at least", self._clicks, self.least_clicked),
+            self._enough(
+                "competitive", "lists' worth of positions to credit, at least", self._contested, self.least_competitive
+            ),
         )
 
-    def _check(self, name: str, what: str, sums: StratifiedBuckets) -> TrustCheck:
+    def _enough(self, name: str, what: str, sums: StratifiedBuckets, least: float) -> TrustCheck:
+        """Whether a share of all lists is as large as it should be at least."""
+        total, log_e = sums.totals(_ALL, _CANDIDATE)[0], 0.0
+        if least and total < least * self.impressions:
+            limit = StratifiedBuckets(BUCKETS)
+            limit.merge(sums)
+            limit.add_sums(_ALL, _CONTROL, [0.0] * BUCKETS, sums.cell(_ALL, _CANDIDATE)[1])
+            found = limit.difference(_CANDIDATE, _CONTROL)
+            if found.std_error > 0 and math.isfinite(found.std_error):
+                log_e = log_e_one_sided(-found.estimate, found.std_error, rho=least**-2, null=-least, df=found.df or None)
+            elif found.std_error == 0 and self.impressions * least >= _FEWEST:
+                # The same everywhere, and that is too little.
+                log_e = math.inf
+        return TrustCheck(name, what, total, least * self.impressions, log_e, _TRUST)
+
+    def _fair(self, name: str, what: str, sums: StratifiedBuckets) -> TrustCheck:
         """Whether two numbers that a fair coin makes equal are equal."""
         mine, theirs = (sums.totals(_ALL, arm)[0] for arm in (_CONTROL, _CANDIDATE))
         found = sums.difference(_CANDIDATE, _CONTROL)
@@ -201,7 +236,7 @@ class InterleavingAnalyzer:
             log_e = log_e_two_sided(found.estimate, found.std_error, rho=(2 * self.mde) ** -2, df=found.df)
         else:
             log_e = 0.0
-        return TrustCheck(name, what, mine, theirs, log_e, _TRUST)
+        return TrustCheck(name, what, theirs, mine, log_e, _TRUST)
 
     def _bootstrap(self, rounds: int = 1000) -> tuple[float, float]:
         """An interval from resampling buckets of users: for a single look, and without any assumption of normality."""

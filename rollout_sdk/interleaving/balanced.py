@@ -37,10 +37,13 @@ class Balanced:
         Raises:
             ConfigurationError: There are not two rankings, or `k` is negative.
         """
-        read = Rankings(rankings, k, key, most=2)
+        return self.drafted(Rankings(rankings, k, key, most=2), Coins(seed))
+
+    def drafted(self, read: Rankings[T], coins: Coins) -> Interleaved[T]:
+        """The list that the first of these coins makes."""
         shown: dict[Hashable, T] = {}
         ends, at = [len(order) for order in read.orders], [0, 0]
-        begins = Coins(seed).bits(1)
+        begins = coins.bits(1)
         while len(shown) < read.length and at[0] < ends[0] and at[1] < ends[1]:
             turn = begins if at[0] == at[1] else int(at[1] < at[0])
             shown.setdefault(read.orders[turn][at[turn]], read.items[turn][at[turn]])

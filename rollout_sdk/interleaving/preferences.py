@@ -11,21 +11,21 @@ __all__ = ["Preference", "TrustCheck", "impressions_needed"]
 
 @frozen
 class TrustCheck:
-    """Two numbers that a sound experiment makes equal.
+    """A number that tells a broken experiment.
 
     Attributes:
-        name: "items" or "first".
+        name: "items", "first", "clicks" or "competitive".
         what: What is counted.
-        control: The control's.
-        candidate: The candidate's.
-        log_e: Evidence that they are not equally likely; it may be looked at at any time.
+        observed: How much was.
+        expected: What a sound experiment makes of it, or what it takes at least.
+        log_e: Evidence that the experiment is not sound; it may be looked at at any time.
         needed: From where on the experiment is void.
     """
 
     name: str
     what: str
-    control: float
-    candidate: float
+    observed: float
+    expected: float
     log_e: float
     needed: float
 
@@ -129,15 +129,14 @@ class Preference:
             f"were competitive, {self.not_interleaved:,} lists were not interleaved"
         )
         lines += [
-            f"  {'BROKEN' if check.is_broken else 'sound':<6} {check.what}: {control} {check.control:,.0f}, "
-            f"{candidate} {check.candidate:,.0f}"
+            f"  {'BROKEN' if check.is_broken else 'sound':<6} {check.what}: {check.observed:,.0f} of {check.expected:,.0f}"
             for check in self.checks
         ]
         return "\n".join(lines)
 
     def _said(self, control: str, candidate: str) -> str:
         if not self.is_valid:
-            return "The experiment is void: what a fair coin decides came out uneven."
+            return "The experiment is void: it is broken between the merge and the click."
         if self.winner is None:
             return "Undecided."
         return f"{candidate if self.preference > 0 else control} is preferred."

@@ -132,6 +132,13 @@ class Coins:
         """A number in the open interval (0, 1)."""
         return (self.bits(52) + 0.5) / 4503599627370496.0
 
+    @classmethod
+    def all_alike(cls, side: int) -> Coins:
+        """Coins of which the first 512 fall on one side."""
+        coins = cls(b"")
+        coins._bits, coins._left = (1 << 512) - 1 if side else 0, 512
+        return coins
+
     def order(self, count: int) -> list[int]:
         """The numbers below `count` in any order, all alike likely."""
         if count == 2:

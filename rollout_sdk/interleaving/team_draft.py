@@ -61,7 +61,10 @@ class TeamDraft:
         Raises:
             ConfigurationError: There are fewer than two rankings, or `k` is negative.
         """
-        read, coins = Rankings(rankings, k, key), Coins(seed)
+        return self.drafted(Rankings(rankings, k, key), Coins(seed))
+
+    def drafted(self, read: Rankings[T], coins: Coins) -> Interleaved[T]:
+        """The list that these coins make."""
         shown: dict[Hashable, T] = {}
         draft = self._draft_two if len(read.orders) == 2 else self._draft
         teams = draft(read, coins, shown)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from rollout_sdk import ConfigurationError
-from rollout_sdk.interleaving import Interleaved, InterleavingAnalyzer, TeamDraft, impressions_needed
+from rollout_sdk.interleaving import Balanced, Interleaved, InterleavingAnalyzer, TeamDraft, impressions_needed
 
 A, B = list(range(10)), [3, 0, 7, 1, 9, 2, 12, 4, 11, 5]
 
@@ -160,6 +160,31 @@ def test_items_lost_on_the_way_to_the_page_void_the_experiment():
     assert "items" in [check.name for check in analyzer.result().checks if check.is_broken]
 
 
+@pytest.mark.parametrize("design", [TeamDraft(), Balanced()], ids=["teams", "no teams"])
+def test_clicks_that_never_arrive_void_the_experiment(design):
+    rows = [(user, page, {}) for user, page, _ in visits(900, design=design)]
+    assert analyzed(rows, least_clicked=0.02).result().is_valid is False
+    # With fewer than ten clicks to be expected it may be chance; and whoever wants to may do without the check.
+    assert analyzed(rows, least_clicked=0.01).result().is_valid
+    assert analyzed(rows, least_clicked=0.0).result().is_valid
+
+
+def test_clicks_that_arrive_too_seldom_void_the_experiment():
+    rng = random.Random(2)
+    rows = [(user, page, clicks if rng.random() < 0.05 else {}) for user, page, clicks in visits(6000, users=3000)]
+    share = analyzed(rows).result().clicked / 6000
+    assert 0 < share < 0.06
+    result = analyzed(rows, least_clicked=0.2).result()
+    assert ["clicks"] == [check.name for check in result.checks if check.is_broken]
+    assert analyzed(rows, least_clicked=0.9 * share).result().is_valid
+
+
+def test_rankers_that_nearly_always_agree_cannot_be_compared():
+    result = analyzed(visits(1200, orders=(A, A))).result()
+    assert ["competitive"] == [check.name for check in result.checks if check.is_broken]
+    assert result.winner is None
+
+
 def test_a_sound_experiment_is_seldom_void():
     assert all(analyzed(visits(1500, seed=seed)).result().is_valid for seed in range(20))
 
@@ -204,4 +229,4 @@ def test_a_page_of_another_design_is_analyzed_by_its_own_credit():
     rows = [(user, Interleaved.from_dict(page.as_dict()), clicks) for user, page, clicks in visits(800, design=Probabilistic())]
     result = analyzed(rows).result()
     assert result.wins == pytest.approx(sum(max(page.preference(clicks), 0.0) for _, page, clicks in rows))
-    assert result.checks == ()
+    assert ["clicks", "competitive"] == [check.name for check in result.checks]

@@ -173,6 +173,8 @@ def test_a_blended_call_says_who_contributed(traced):
     route = traced.spans()["route model"]
     expected = (("control", "candidate"), (1, 1), 3)
     assert expected == tuple(route.attributes[f"rollout.interleave.{name}"] for name in ("variants", "contributions", "size"))
+    teams = route.attributes["rollout.interleave.teams"]
+    assert (3, (teams.count(0), teams.count(1))) == (len(teams), route.attributes["rollout.interleave.contributions"])
 
 
 def test_a_batch_says_how_many_rows_each_variant_had(traced):

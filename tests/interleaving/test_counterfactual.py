@@ -1,0 +1,96 @@
+"""The clicks that each ranking would have had: unbiased, by enumeration of both lists and of every click."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollout_sdk import ConfigurationError
+from rollout_sdk.interleaving import Balanced, Interleaved, PositionClicks, Probabilistic, TeamDraft, counterfactual_clicks
+
+DESIGNS = [Balanced(), TeamDraft(coin="list"), TeamDraft(coin="list", neutral="prefix"), TeamDraft(coin="list", neutral="off")]
+THETA = [1.0, 0.6, 0.45, 0.3, 0.2, 0.15]
+orders = st.integers(1, 6).flatmap(lambda k: st.tuples(*[st.permutations("abcdefgh").map(lambda p, k=k: p[:k])] * 2))
+
+
+def both_lists(design, rankings, k):
+    """The two lists of the coin, each by a seed that makes it."""
+    pages = {}
+    for seed in range(64):
+        page = design.merge(rankings, k=k, seed=seed)
+        pages[page.keys] = page
+    return list(pages.values())
+
+
+@pytest.mark.parametrize("design", DESIGNS, ids=repr)
+@given(orders=orders, draws=st.lists(st.floats(0, 1), min_size=8, max_size=8))
+def test_its_expectation_is_the_clicks_on_each_rankings_own_list(design, orders, draws):
+    attraction = dict(zip("abcdefgh", draws, strict=True))
+    rankings = dict(zip(("A", "B"), orders, strict=True))
+    pages = both_lists(design, rankings, len(orders[0]))
+    # With one list both falls of the coin gave the same.
+    share = 1 / len(pages)
+    expected, depths = {"A": 0.0, "B": 0.0}, set()
+    for page in pages:
+        for position, key in enumerate(page.keys):
+            # Linear in the clicks, so one at a time is enough.
+            found = counterfactual_clicks(page, {key: 1.0}, design=design, examination=THETA)
+            depths.add(found.depth)
+            for name, clicks in found.clicks.items():
+                expected[name] += share * THETA[min(position, 5)] * attraction[key] * clicks
+    (depth,) = depths
+    assert depth >= 1
+    for name, order in rankings.items():
+        own = math.fsum(THETA[min(rank, 5)] * attraction[key] for rank, key in enumerate(order[:depth]))
+        assert own == pytest.approx(expected[name], abs=1e-9)
+
+
+def test_the_lift_is_found_from_clicks():
+    rng = random.Random(3)
+    design, users = TeamDraft(coin="list"), PositionClicks((0.1, 0.6), THETA)
+    rankings, grades = {"A": list("abcdef"), "B": list("bagcdh")}, {"b": 1, "g": 1}
+    sums = {"A": 0.0, "B": 0.0}
+    rounds = 40_000
+    for _ in range(rounds):
+        page = design.merge(rankings, k=6, seed=rng.getrandbits(60))
+        clicked = users.clicks([grades.get(key, 0) for key in page.keys], rng)
+        found = counterfactual_clicks(
+            page, dict.fromkeys([page.keys[at] for at in clicked], 1.0), design=design, examination=THETA, depth=3
+        )
+        for name, clicks in found.clicks.items():
+            sums[name] += clicks / rounds
+    for name, order in rankings.items():
+        own = sum(THETA[rank] * (0.6 if grades.get(key) else 0.1) for rank, key in enumerate(order[:3]))
+        assert own == pytest.approx(sums[name], rel=0.02)
+
+
+def test_it_is_as_deep_as_the_lists_can_show():
+    page = TeamDraft(coin="list").merge({"A": list("abcdef"), "B": list("uvwxyz")}, k=6, seed=1)
+    assert 3 == counterfactual_clicks(page, {}, design=TeamDraft(coin="list"), examination=THETA).depth
+    same = TeamDraft(coin="list").merge({"A": list("abcdef"), "B": list("abcdef")}, k=6, seed=1)
+    found = counterfactual_clicks(same, {"c": 2.0}, design=TeamDraft(coin="list"), examination=THETA)
+    assert (6, {"A": 2.0, "B": 2.0}) == (found.depth, found.clicks)
+
+
+def test_what_cannot_be_estimated_is_refused():
+    rankings = {"A": list("abcdef"), "B": list("uvwxyz")}
+    design = TeamDraft(coin="list")
+    page = design.merge(rankings, k=6, seed=1)
+    with pytest.raises(ConfigurationError, match="more than one coin"):
+        counterfactual_clicks(page, {}, design=TeamDraft(), examination=THETA)
+    with pytest.raises(ConfigurationError, match="more than one coin"):
+        counterfactual_clicks(page, {}, design=Probabilistic(), examination=THETA)
+    with pytest.raises(ConfigurationError, match="does not make this list"):
+        counterfactual_clicks(TeamDraft().merge(rankings, k=6, seed=3), {}, design=Balanced(), examination=THETA)
+    with pytest.raises(ConfigurationError, match="deeper than the 3 positions"):
+        counterfactual_clicks(page, {}, design=design, examination=THETA, depth=4)
+    for examination in ([], [1.0, 0.0], [1.0, math.nan], [math.inf]):
+        with pytest.raises(ConfigurationError, match="no chance above 0"):
+            counterfactual_clicks(page, {}, design=design, examination=examination)
+    with pytest.raises(ConfigurationError, match="was read back"):
+        counterfactual_clicks(Interleaved.from_dict(page.as_dict()), {}, design=design, examination=THETA)
+    with pytest.raises(ConfigurationError, match="of 3 rankers"):
+        three = design.merge({**rankings, "C": list("mnopqr")}, k=6, seed=1)
+        counterfactual_clicks(three, {}, design=design, examination=THETA)
