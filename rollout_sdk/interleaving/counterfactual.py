@@ -99,15 +99,15 @@ def _examined(page: Interleaved[Any], design: Balanced | TeamDraft, examination:
             "Estimate in the process that merges, or merge again."
         )
     read = Rankings(dict(zip(page.rankers, page.orders, strict=True)), len(page), None)
-    lists = [design.drafted(read, Coins.all_alike(side)).keys for side in (0, 1)]
-    if page.keys not in lists:
+    lists = [design.drafted(read, Coins.all_alike(side)) for side in (0, 1)]
+    if all((page.design, page.keys) != (each.design, each.keys) for each in lists):
         raise ConfigurationError(
             f"{design!r:.80} does not make this list of {len(page)} items. The clicks on each ranking are estimated over the "
             "lists of its own design. Pass the design that made it."
         )
     seen: dict[Hashable, float] = {}
-    for keys in lists:
-        for position, key in enumerate(keys):
+    for each in lists:
+        for position, key in enumerate(each.keys):
             seen[key] = seen.get(key, 0.0) + _at(examination, position) / len(lists)
     return seen
 
