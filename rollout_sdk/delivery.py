@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from rollout_sdk.records import BreakerEvent, RecordedEvent, RoutedEvent, Shadow
 from rollout_sdk.tally import Tally, rollout_of
 from rollout_sdk.telemetry.audience import Audience
 from rollout_sdk.telemetry.events import LogEvents
-from rollout_sdk.telemetry.metrics import Metrics
+from rollout_sdk.telemetry.metrics import Metrics, Standing
 from rollout_sdk.telemetry.spans import Spans
 
 if TYPE_CHECKING:
@@ -80,10 +81,25 @@ class Delivery:
         tally = self.tallies.get(key)
         return self.tallies.setdefault(key, Tally()) if tally is None else tally
 
-    def observed(self) -> Iterable[tuple[str, str, Tally, Mapping[str, float]]]:
-        """What metrics are read from: key, strategy, counts and shares of every rollout."""
+    def version(self, key: str, phase: str) -> str | None:
+        """The version of a rollout in a phase, as spans say it; None when it is in another by now."""
+        rollout = self.parts.get(key)
+        if rollout is None or rollout.state.phase.name != phase:
+            return None
+        return self.spans.version(rollout.strategy_name, rollout.state.phase)
+
+    def plugins(self, key: str) -> tuple[str, ...]:
+        """Names of a rollout's plugins."""
+        rollout = self.parts.get(key)
+        return () if rollout is None else rollout.plugins
+
+    def observed(self) -> Iterable[Standing]:
+        """What metrics are read from: how every rollout stands."""
         for rollout in list(self.parts.values()):
-            yield rollout.key, rollout.strategy_name, self.tally(rollout.key), rollout.state.phase.all_shares
+            # Candidates without a shadow at the moment are said to have none.
+            active = Counter(dict.fromkeys(rollout.functions.keys() - {rollout.control}, 0))
+            active.update(run.variant for run in rollout.active.copy())
+            yield Standing(rollout.key, rollout.strategy_name, self.tally(rollout.key), rollout.state.phase.all_shares, active)
 
     def renew(self) -> None:
         """In a forked child: another journal file, and nothing counted or told yet."""
@@ -91,6 +107,7 @@ class Delivery:
         self._started.clear()
         for key, rollout in self.parts.items():
             self.abouts[key] = _about(rollout)
+            rollout.active.clear()
         if self.journal is not None:
             self.journal.renew()
 

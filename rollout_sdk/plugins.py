@@ -158,6 +158,11 @@ class PluginSet:
             if (why := _fault(impl, hook)) is not None:
                 raise _misfit(name, *why)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the registered plugins, first called first; without the blocked ones."""
+        return tuple(name for name, plugin in reversed(self._registry.list_name_plugin()) if plugin is not None)
+
     def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
         """Name and direct callable of every implementation of a hook, first called first.
 

@@ -140,15 +140,18 @@ class Recorder:
                 thread = Thread(self._run, "rollout-recorder")
                 thread.start()
                 self._thread = thread
-                self._close_at_exit()
+                self.close_at_exit()
         # No thread to be had now: the facts wait, and the next one tries again.
         except RuntimeError:
             pass
         finally:
             self._starting.release()
 
-    def _close_at_exit(self) -> None:
-        # Registered at first use, so that it runs before the exit hook of a telemetry SDK set up earlier.
+    def close_at_exit(self) -> None:
+        """Close when the process ends, before what was set up earlier ends: hooks of the exit run last in, first out.
+
+        A telemetry SDK that has shut down takes no more spans. So it is done at the first use, and again when an SDK has come.
+        """
         atexit.unregister(self.close)
         atexit.register(self.close)
         # A process of multiprocessing ends without atexit (before Python 3.14), but not without its own finalizers.

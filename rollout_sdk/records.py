@@ -219,6 +219,7 @@ class ShadowedEvent:
         comparison: How its output compares with the control's; None when there was nothing to compare.
         unit: As in `RoutedEvent`.
         excluded: As in `RoutedEvent`.
+        exception: The exception, with `Telemetry(exception_messages=True)` and where no span has it; else None.
     """
 
     decision: Decision
@@ -230,6 +231,7 @@ class ShadowedEvent:
     comparison: Comparison | None = None
     unit: str | None = None
     excluded: bool = False
+    exception: BaseException | None = field(default=None, eq=False, repr=False)
 
 
 @frozen

@@ -118,6 +118,11 @@ class Runtime:
             raise ConfigurationError(
                 f"durability={self.durability!r:.60} of Runtime is unknown. It must be 'flush' or 'call'. See Runtime."
             )
+        if self.telemetry.unit_id == "hash" and self.key is None:
+            raise ConfigurationError(
+                "Telemetry(unit_id='hash') needs a key, and Runtime has none. A hash without a key is undone by trying ids: "
+                "set ROLLOUT_KEY or Runtime(key=...), or leave the unit out."
+            )
         self.plugins = tuple(load_named(plugin) if isinstance(plugin, str) else plugin for plugin in self.plugins)
         waits: dict[str, Any] = {"gather_s": 0.0} if self.durability == "call" else {}
         # The one is made of the other: what fails is told by the recorder, and the recorder may fail.
@@ -154,8 +159,14 @@ class Runtime:
         about = self._delivery.abouts.get
         if self.journal is not None:
             self._delivery.journal = JournalSink(JournalWriter(self.journal), describe=about, failed=self.failed)
-        self._delivery.metrics = Metrics(self.telemetry, self._delivery.observed) if self.telemetry.metrics else None
-        self._delivery.log_events = LogEvents(about, self.failed) if self.telemetry.logs else None
+        self._delivery.metrics = (
+            Metrics(self.telemetry, self._delivery.observed, self._lost) if self.telemetry.metrics else None
+        )
+        self._delivery.log_events = (
+            LogEvents(about, self.failed, version=self._delivery.version, plugins=self._delivery.plugins)
+            if self.telemetry.logs
+            else None
+        )
         self.conclude = self.recorder.put_and_wait if waits else self.recorder.put
         self.recorder.on_close = self.background.close
         self.recorder.on_hidden_fork = self.renew
@@ -274,9 +285,17 @@ class Runtime:
         self.spans.transition(event, before.phase.all_shares)
         self.conclude(event)
 
+    def _lost(self) -> dict[str, int]:
+        """Facts that are missing from the journal, by why; the first are missing from every count, too."""
+        lost = {"queue_full": self.recorder.dropped}
+        if (journal := self._delivery.journal) is not None:
+            lost["journal_unwritable"] = journal.unwritten
+        return lost
+
     def _tick(self) -> None:
         self.background.watch()
-        self.audience.look()
+        if self.audience.look():
+            self.recorder.close_at_exit()
         self._delivery.guarded(CONTROL_FILE, self._look_at_control)
         if (journal := self._delivery.journal) is not None:
             # What could not be written is told as soon as it can be, also when nothing happens any more.

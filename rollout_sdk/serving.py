@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from time import perf_counter
 from typing import Any
 
 from attrs import frozen
@@ -42,6 +43,7 @@ class Serving:
     def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], unit: Any, row: Row | None = None) -> Call:
         """A call (or a row), described and decided; a fault of ours sends it to the control."""
         rollout = self.rollout
+        began = perf_counter() if rollout.clocked else None
         call = Call(rollout, args, kwargs)
         if row is not None:
             call.row = row
@@ -52,11 +54,14 @@ class Serving:
         except (Exception, SystemExit) as error:
             self.rollout.failed("engine.describe", error)
             self.describe.give_up(call, rollout.state)
+        if began is not None:
+            call.decided_s = perf_counter() - began
         return call
 
     def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call | None, Flow]:
         """Describe and decide a call, and give the flow to execute; the bare control when that breaks."""
         describe, rollout = self.describe, self.rollout
+        began = perf_counter() if rollout.clocked else None
         try:
             call = Call(rollout, args, kwargs)
             describe(call, None if describe.unit is None else describe.unit_of(args, kwargs), rollout.standing.state)
@@ -64,6 +69,8 @@ class Serving:
             raise
         except (Exception, SystemExit) as error:
             return self._give_up(error, args, kwargs)
+        if began is not None:
+            call.decided_s = perf_counter() - began
         return call, route(call)
 
     def _give_up(self, error: BaseException, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call | None, Flow]:

@@ -203,6 +203,7 @@ class Settings:
             effects=self.effects,
             runs_twice=self.on_error == "control",
             failed=self.runtime.failed,
+            keeps_unit=self.runtime.telemetry.unit_id == "raw",
         )
 
     def engine(self) -> Rollout:
@@ -235,6 +236,7 @@ class Settings:
             conclude=runtime.conclude,
             failed=runtime.failed,
             span_name=f"route {self.key}",
+            clocked=runtime.telemetry.decision_duration,
             audience=runtime.audience,
             time_ns=runtime.time_ns,
             nonces=runtime.nonces,
@@ -242,6 +244,7 @@ class Settings:
                 start(self.key, self.phases, ramps=ramps, version=self.version), self.described, self._breakers()
             ),
             observers={hook: hooks.every(hook) for hook in _OBSERVING if hooks.has(hook)},
+            plugins=hooks.names,
         )
 
     def _breakers(self) -> dict[str, CircuitBreaker]:

@@ -33,7 +33,7 @@ class Tally:
         shadows: Ends of shadow runs by (variant, end).
         comparisons: Shadow comparisons by (variant, comparator, match).
         outcomes: Recorded outcomes by metric.
-        transitions: Changes by action.
+        transitions: Changes by (action, status after it, whether a verdict made it).
         trips: Openings and closings of circuit breakers by (variant, action).
     """
 
@@ -43,7 +43,7 @@ class Tally:
     shadows: Counter[tuple[str, str]] = Factory(Counter)
     comparisons: Counter[tuple[str, str, bool]] = Factory(Counter)
     outcomes: Counter[str] = Factory(Counter)
-    transitions: Counter[str] = Factory(Counter)
+    transitions: Counter[tuple[str, str, bool]] = Factory(Counter)
     trips: Counter[tuple[str, str]] = Factory(Counter)
 
     def add_call(
@@ -75,7 +75,7 @@ class Tally:
             metric = event.metric if event.metric in self.outcomes or len(self.outcomes) < _MOST_WORDS else "_OTHER"
             self.outcomes[metric] += 1
         elif isinstance(event, TransitionedEvent):
-            self.transitions[event.action] += 1
+            self.transitions[event.action, event.status, event.evidence is not None] += 1
         elif isinstance(event, BreakerEvent):
             self.trips[event.variant, event.action] += 1
 

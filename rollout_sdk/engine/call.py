@@ -145,6 +145,9 @@ class Call(RouteRequest):
     shadows: Sequence[ShadowRun] = ()
     rescued = False
     row: Row | None = None
+    said_unit: Any = None
+    decided_s: float | None = None
+    _full: tuple[Decision, Decision] | None = None
 
     def __init__(self, rollout: Rollout, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Begin a call; its description and `decision` follow."""
@@ -172,6 +175,8 @@ class Call(RouteRequest):
             step.gate, step.deadline_s = rollout.standing, rollout.deadline_s
         if self.span is not None:
             rollout.spans.start_invoke(self, step)
+        elif rollout.spans.surrounds:
+            rollout.spans.surround(self, step)
         return step
 
     def attempt(self, variant: str) -> Invoke | None:
@@ -209,10 +214,12 @@ class Call(RouteRequest):
     def full_decision(self) -> Decision:
         """The decision with its id and all that the controller knows."""
         decision, rollout = self.decision, self.rollout
+        if self._full is not None and self._full[0] is decision:
+            return self._full[1]
         phase = self.phase.name
         variant, bucket = decision.variant, self.bucket
         # By position, in the order of the class: this is half the price of keywords.
-        return Decision(
+        full = Decision(
             variant,
             decision.reason,
             decision.propensity,
@@ -226,6 +233,9 @@ class Call(RouteRequest):
             bucket,
             self.time_ns / 1e9,
         )
+        # Spans, the caller and the recorder ask for it by turns.
+        self._full = decision, full
+        return full
 
     def tokens(self, items: Sequence[Hashable], credits_: Sequence[Mapping[str, float] | None]) -> Sequence[str]:
         """Tokens of the items that are shown, with what a click credits."""

@@ -70,6 +70,7 @@ class Describe:
         effects: What running a variant does to the world, as declared.
         runs_twice: Whether the control runs on the same arguments when a candidate failed.
         failed: Told of every fault of a collaborator.
+        keeps_unit: Whether spans may name the unit.
     """
 
     key: str
@@ -85,6 +86,7 @@ class Describe:
     effects: Literal["unknown", "read", "write"]
     runs_twice: bool
     failed: Failed
+    keeps_unit: bool = False
     _candidates: frozenset[str] = field(init=False)
     _has_rules: bool = field(init=False)
     _fixed: dict[tuple[str, str], Decision] = field(init=False, factory=dict)
@@ -125,6 +127,8 @@ class Describe:
             point = layer.position(point)
         call.phase, call.digest, call.point = state.phase, digest, point
         call.has_unit = raw is not None
+        if self.keeps_unit:
+            call.said_unit = unit
         chosen: Decision | None = None
         # Looked at here, so that a rollout without such rules does not pay for a call.
         if self._has_rules or raw is None or outside or in_shadow.get() or state.stopped:

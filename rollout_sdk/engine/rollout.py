@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rollout_sdk.control.state import RolloutState, Standing
     from rollout_sdk.engine.arguments import Rebinder
     from rollout_sdk.engine.background import Background
+    from rollout_sdk.engine.shadow import ShadowRun
     from rollout_sdk.engine.snapshot import Isolate
     from rollout_sdk.plugins import Failed
     from rollout_sdk.records import Comparison, Merged
@@ -126,11 +127,15 @@ class Rollout:
         conclude: Takes a finished call; with durability="call", it returns when the call is in the journal.
         failed: Told of every fault of a collaborator.
         span_name: Name of the `route` span.
+        clocked: Whether what a decision takes is measured.
         audience: Who listens to spans and to log events about single calls.
         time_ns: Wall clock, in nanoseconds since 1970.
         nonces: What makes decision ids unique.
         standing: Where it stands, shared with every rollout of the same key and settings.
         observers: Who observes its events, by hook.
+        plugins: Names of its plugins.
+        active: Shadow runs that are under way.
+        runs_told: What spans say of every run of a variant, once said.
         shown: Nonce and item keys of the last blended answers, to check an outcome's item by.
     """
 
@@ -158,11 +163,15 @@ class Rollout:
     conclude: Callable[[Any], None]
     failed: Failed
     span_name: str
+    clocked: bool
     audience: Audience
     time_ns: Callable[[], int]
     nonces: Nonces
     standing: Standing
     observers: Mapping[str, Callable[[Any], None]]
+    plugins: tuple[str, ...]
+    active: set[ShadowRun] = field(factory=set)
+    runs_told: dict[str, tuple[str, Mapping[str, Any]]] = field(factory=dict)
     shown: deque[tuple[str, tuple[Any, ...]]] = field(factory=lambda: deque(maxlen=_SHOWN))
 
     @property

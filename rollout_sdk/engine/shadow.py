@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _COUNTS = frozenset({"ok", "error", "timeout"})
 """Ends that say something about the candidate."""
+_RAN = frozenset({"ok", "error"})
 
 __all__ = ["EndedShadow", "ShadowRun", "finish"]
 
@@ -260,14 +261,17 @@ class ShadowRun:
             self._breaker.note(self._ticket, failed=end != "ok")
         duration_s = None if ran is None else ran.duration_s
         wait_s = None if self.began is None else self.began - self.submitted
+        exception = None if ran is None else self.rollout.spans.untold(self.span, ran.error)
         ended = [
-            EndedShadow(call, self.variant, end, duration_s, wait_s, error, comparison)
+            EndedShadow(call, self.variant, end, duration_s, wait_s, error, comparison, exception)
             for call, comparison in zip(self.calls, comparisons, strict=True)
         ]
         for one in ended:
             self.rollout.record(one)
         if self.span is not None:
             self.rollout.spans.end_shadow(self, ended[0].as_event(), ran)
+        elif end not in _RAN:
+            self.rollout.spans.dropped(self.call, self.variant, end)
         self.args, self.kwargs, self.control_value, self.context = (), {}, None, None
         self._result = None
         return True
@@ -276,7 +280,7 @@ class ShadowRun:
 class EndedShadow:
     """How a shadow run ended for one call; the event is made in the background, because a drop ends on the caller's path."""
 
-    __slots__ = ("_call", "_comparison", "_duration_s", "_end", "_error", "_variant", "_wait_s")
+    __slots__ = ("_call", "_comparison", "_duration_s", "_end", "_error", "_exception", "_variant", "_wait_s")
 
     def __init__(
         self,
@@ -287,6 +291,7 @@ class EndedShadow:
         wait_s: float | None,
         error: str | None,
         comparison: Comparison | None,
+        exception: BaseException | None = None,
     ) -> None:
         """Keep what the event needs."""
         self._call = call
@@ -296,6 +301,7 @@ class EndedShadow:
         self._wait_s = wait_s
         self._error = error
         self._comparison = comparison
+        self._exception = exception
 
     def as_event(self) -> ShadowedEvent:
         """The end as a fact."""
@@ -310,6 +316,7 @@ class EndedShadow:
             comparison=self._comparison,
             unit=call.unit,
             excluded=call.is_excluded,
+            exception=self._exception,
         )
 
 
@@ -325,9 +332,12 @@ class _Marked:
         run = self._run
         run.began = monotonic()
         set_shadow(True)
-        self._token = run.rollout.spans.start_shadow(run) if run.call.span is not None else None
+        rollout = run.rollout
+        rollout.active.add(run)
+        self._token = rollout.spans.start_shadow(run) if run.call.span is not None or rollout.spans.surrounds else None
 
     def __exit__(self, *_: object) -> None:
+        self._run.rollout.active.discard(self._run)
         if self._token is not None:
             self._run.rollout.spans.leave(self._token)
 

@@ -63,6 +63,11 @@ class JournalSink:
         self._headed |= headed
         self._told += max(0, missing)
 
+    @property
+    def unwritten(self) -> int:
+        """Facts that came here and could not be written, so far."""
+        return self._unwritten
+
     def _missing(self, dropped: int) -> int:
         """Facts that are neither written nor told to be missing."""
         return dropped + self._unwritten - self._told

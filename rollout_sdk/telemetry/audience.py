@@ -37,9 +37,13 @@ class Audience:
         self.measuring = False
         self.debugging = False
 
-    def look(self) -> None:
-        """Look who listens now; never raises, and what cannot be looked at does not listen."""
+    def look(self) -> bool:
+        """Look who listens now, and say whether a telemetry SDK has come since the last look.
+
+        Never raises; what cannot be looked at does not listen.
+        """
         self.awake = True
+        before = self.tracing, self.measuring
         settings = self._settings
         try:
             self.debugging = settings.logs and would_log(logging.DEBUG)
@@ -53,3 +57,4 @@ class Audience:
             self.measuring = settings.metrics and not silent
         except (Exception, SystemExit) as error:
             self._failed("telemetry.audience", error)
+        return (self.tracing and not before[0]) or (self.measuring and not before[1])

@@ -5,7 +5,7 @@ request's own context variables and trace.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any
 
@@ -14,6 +14,8 @@ from rollout_sdk.plugins import Failed
 from rollout_sdk.records import BreakerEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
 from rollout_sdk.telemetry import names
 from rollout_sdk.telemetry.logs import get_logger, would_log
+from rollout_sdk.telemetry.transitions import deciding
+from rollout_sdk.telemetry.versions import Versions
 
 __all__ = ["LogEvents"]
 
@@ -25,15 +27,26 @@ _SINKS = frozenset({"journal", "journal.line", "observers", "recorder", "recorde
 class LogEvents:
     """The recorder's sink that emits structlog events. Payloads, unit ids and exception messages are in none."""
 
-    def __init__(self, describe: Callable[[str], Mapping[str, Any] | None], failed: Failed) -> None:
+    def __init__(
+        self,
+        describe: Callable[[str], Mapping[str, Any] | None],
+        failed: Failed,
+        *,
+        version: Callable[[str, str], str | None] = lambda _key, _phase: None,
+        plugins: Callable[[str], Iterable[str]] = lambda _key: (),
+    ) -> None:
         """Nothing is suppressed yet.
 
         Args:
             describe: What is known of a rollout, by its key.
+            version: Version of a rollout in a phase, by key and phase; None when it is in another by now.
+            plugins: Names of a rollout's plugins, by its key.
             failed: Told of an event that the application's logging does not take.
         """
         self._describe = describe
         self._failed = failed
+        self._version = version
+        self._plugins = plugins
         self._last: dict[tuple[str, ...], float] = {}
         self._suppressed: dict[tuple[str, ...], int] = {}
 
@@ -65,6 +78,7 @@ class LogEvents:
                 bucket=decision.bucket,
                 propensity=decision.propensity,
                 phase=decision.phase,
+                version=self._version(decision.rollout, decision.phase),
             )
         # Withheld calls come by the thousand, and were told when the breaker opened.
         if event.served != decision.variant and not decision.blend and event.withheld is None:
@@ -109,6 +123,7 @@ class LogEvents:
                     error_type=event.error,
                     duration_s=event.duration_s,
                     suppressed=suppressed,
+                    **({} if event.exception is None else {"exc_info": event.exception}),
                 )
         elif (suppressed := self._once_a_minute("dropped", decision.rollout)) is not None:
             reason = names.drop_reason(event.end)
@@ -124,22 +139,30 @@ class LogEvents:
                 control=about.get("control"),
                 variants=about.get("variants"),
                 weights=dict(event.shares),
+                version=Versions.of(event.strategy, event.to_phase, event.shares),
                 phase=event.to_phase,
                 status=event.status,
             )
+            for plugin in self._plugins(event.rollout):
+                get_logger().debug("rollout.plugin.registered", rollout=event.rollout, plugin=plugin, strategy=event.strategy)
             return
         logger = get_logger()
-        log = logger.warning if event.action == "abort" else logger.info
+        log = logger.warning if event.action in ("abort", "roll_back") else logger.info
+        gate = deciding(event) or {}
         log(
             "rollout.transition",
             rollout=event.rollout,
             strategy=event.strategy,
-            action=event.action,
+            action=names.transition_action(event.action, event.status),
             reason=event.reason,
             actor=event.actor,
             from_phase=event.from_phase,
             to_phase=event.to_phase,
             weights=dict(event.shares),
+            gate=gate.get("name"),
+            samples=gate.get("samples"),
+            value=gate.get("value"),
+            threshold=gate.get("threshold"),
         )
 
     def _once_a_minute(self, *kind: str) -> int | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from attrs import frozen
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
@@ -24,14 +25,33 @@ if TYPE_CHECKING:
 
     from rollout_sdk.telemetry.settings import Telemetry
 
-__all__ = ["Metrics", "Observed"]
+__all__ = ["Metrics", "Observed", "Standing"]
 
 _MOST_KNOWN = 10_000
-_MOST_WORDS = 100
 _OTHER = "_OTHER"
 
-Observed = Callable[[], Iterable[tuple[str, str, Tally, Mapping[str, float]]]]
-"""Gives (key, strategy, tally, current shares) of every rollout of a runtime."""
+
+@frozen
+class Standing:
+    """How a rollout stands, as metrics say it.
+
+    Attributes:
+        key: Its key.
+        strategy: Name of its strategy.
+        tally: What was counted.
+        shares: Current share of every variant.
+        active: Shadow runs that are under way, by variant.
+    """
+
+    key: str
+    strategy: str
+    tally: Tally
+    shares: Mapping[str, float]
+    active: Mapping[str, int]
+
+
+Observed = Callable[[], Iterable[Standing]]
+"""Gives every rollout of a runtime."""
 
 _Source: TypeAlias = "weakref.ref[Metrics]"
 
@@ -42,20 +62,32 @@ _sources: weakref.WeakKeyDictionary[MeterProvider, list[_Source]] = weakref.Weak
 class Metrics:
     """The metrics of a runtime."""
 
-    def __init__(self, settings: Telemetry, observed: Observed) -> None:
-        """Create no instrument yet: the application may set its meter provider later."""
+    def __init__(self, settings: Telemetry, observed: Observed, lost: Callable[[], Mapping[str, int]]) -> None:
+        """Create no instrument yet: the application may set its meter provider later.
+
+        Args:
+            settings: What is emitted.
+            observed: Gives the rollouts.
+            lost: Gives how many facts are missing from the journal and the counts, by why.
+        """
         self._settings = settings
         self._observed = observed
+        self._lost = lost
         self._known: dict[tuple[str, str, str, str | None], dict[str, str]] = {}
         self._words: dict[str, set[str]] = {}
         self._duration: Histogram | None = None
+        self._decision: Histogram | None = None
 
-    def _word(self, attribute: str, word: str) -> str:
+    def _variant(self, key: str, variant: str) -> str:
+        """The variant, while a rollout has few."""
+        return self._word(f"{names.VARIANT} {key}", variant, names.MOST_VARIANTS)
+
+    def _word(self, attribute: str, word: str, most: int = names.MOST_WORDS) -> str:
         """The word, while it is one of few; else "_OTHER": a name can be made for each call, and a series never ends."""
         words = self._words.setdefault(attribute, set())
         if word in words:
             return word
-        if len(words) >= _MOST_WORDS:
+        if len(words) >= most:
             return _OTHER
         words.add(word)
         return word
@@ -66,6 +98,9 @@ class Metrics:
         for call in calls:
             for variant, duration_s, error, _ in call.runs:
                 duration.record(duration_s, self._attributes(call.rollout, variant, error))
+            if call.decided_s is not None and self._decision is not None:
+                about = {names.KEY: call.rollout.key, names.STRATEGY: call.rollout.strategy_name}
+                self._decision.record(call.decided_s, about)
 
     def _begin(self) -> Histogram:
         """Create the instruments, or join the runtimes that share them."""
@@ -80,10 +115,20 @@ class Metrics:
             (names.COMPARISONS, "{comparison}", "Comparisons of a shadow's output with the control's.", Metrics.comparisons),
             (names.SHADOW_DROPPED, "{run}", "Shadow runs that did not finish.", Metrics.dropped),
             (names.TRANSITIONS, "{transition}", "Starts, and changes of phase or status.", Metrics.transitions),
+            (names.FACTS_LOST, "{fact}", "Facts missing from the journal.", Metrics.lost),
         ):
             meter.create_observable_counter(name, [_of_all(sources, observe)], unit, description)
         weights = _of_all(sources, Metrics.weights)
         meter.create_observable_gauge(names.WEIGHT, [weights], "1", "Configured share of a variant.")
+        active = _of_all(sources, Metrics.active)
+        meter.create_observable_up_down_counter(names.SHADOW_ACTIVE, [active], "{run}", "Shadow runs under way.")
+        if self._settings.decision_duration:
+            self._decision = meter.create_histogram(
+                names.DECISION_DURATION,
+                unit="s",
+                description="What describing and deciding took of a call.",
+                explicit_bucket_boundaries_advisory=list(names.DECISION_BUCKETS),
+            )
         self._duration = meter.create_histogram(
             names.CALL_DURATION,
             unit="s",
@@ -99,7 +144,7 @@ class Metrics:
         if attributes is None:
             attributes = {
                 names.KEY: rollout.key,
-                names.VARIANT: variant,
+                names.VARIANT: self._variant(rollout.key, variant),
                 names.STRATEGY: rollout.strategy_name,
                 names.ROLE: "control" if variant == rollout.control else "candidate",
             }
@@ -112,35 +157,36 @@ class Metrics:
 
     def decisions(self) -> Iterable[Observation]:
         """Decisions so far."""
-        for key, strategy, tally, _shares in self._observed():
-            counts: dict[tuple[str, str], int] = {}
-            for (_phase, variant, reason, _excluded), number in list(tally.decisions.items()):
-                group = variant, names.flag_reason(reason)
-                counts[group] = counts.get(group, 0) + number
+        for each in self._observed():
+            counts: Counter[tuple[str, str]] = Counter()
+            for (_phase, variant, reason, _excluded), number in list(each.tally.decisions.items()):
+                counts[self._variant(each.key, variant), names.flag_reason(reason)] += number
             for (variant, reason), number in counts.items():
-                attributes = {names.KEY: key, names.STRATEGY: strategy, names.VARIANT: variant, names.REASON: reason}
+                attributes = {
+                    names.KEY: each.key, names.STRATEGY: each.strategy, names.VARIANT: variant, names.REASON: reason
+                }  # fmt: skip
                 if reason == "error":
                     attributes[names.ERROR_TYPE] = "general"
                 yield Observation(number, attributes)
 
     def fallbacks(self) -> Iterable[Observation]:
         """Fallbacks so far."""
-        for key, _strategy, tally, _shares in self._observed():
+        for each in self._observed():
             counts: Counter[tuple[str, str]] = Counter()
-            for (variant, error), number in list(tally.fallbacks.items()):
-                counts[variant, self._word(names.ERROR_TYPE, error)] += number
+            for (variant, error), number in list(each.tally.fallbacks.items()):
+                counts[self._variant(each.key, variant), self._word(names.ERROR_TYPE, error)] += number
             for (variant, error), number in counts.items():
-                yield Observation(number, {names.KEY: key, names.VARIANT: variant, names.ERROR_TYPE: error})
+                yield Observation(number, {names.KEY: each.key, names.VARIANT: variant, names.ERROR_TYPE: error})
 
     def comparisons(self) -> Iterable[Observation]:
         """Comparisons so far."""
-        for key, _strategy, tally, _shares in self._observed():
+        for each in self._observed():
             counts: Counter[tuple[str, str, bool]] = Counter()
-            for (variant, comparator, match), number in list(tally.comparisons.items()):
-                counts[variant, self._word(names.COMPARISON_NAME, comparator), match] += number
+            for (variant, comparator, match), number in list(each.tally.comparisons.items()):
+                counts[self._variant(each.key, variant), self._word(names.COMPARISON_NAME, comparator), match] += number
             for (variant, comparator, match), number in counts.items():
                 attributes: dict[str, str | bool] = {
-                    names.KEY: key,
+                    names.KEY: each.key,
                     names.VARIANT: variant,
                     names.COMPARISON_NAME: comparator,
                     names.COMPARISON_MATCH: match,
@@ -149,28 +195,43 @@ class Metrics:
 
     def dropped(self) -> Iterable[Observation]:
         """Shadows that did not finish, so far."""
-        for key, _strategy, tally, _shares in self._observed():
-            counts: dict[tuple[str, str], int] = {}
-            for (variant, end), number in list(tally.shadows.items()):
+        for each in self._observed():
+            counts: Counter[tuple[str, str]] = Counter()
+            for (variant, end), number in list(each.tally.shadows.items()):
                 if end not in ("ok", "error"):
-                    group = variant, names.drop_reason(end)
-                    counts[group] = counts.get(group, 0) + number
+                    counts[self._variant(each.key, variant), names.drop_reason(end)] += number
             for (variant, reason), number in counts.items():
-                yield Observation(number, {names.KEY: key, names.VARIANT: variant, names.DROP_REASON: reason})
+                yield Observation(number, {names.KEY: each.key, names.VARIANT: variant, names.DROP_REASON: reason})
+
+    def active(self) -> Iterable[Observation]:
+        """Shadows under way."""
+        for each in self._observed():
+            counts: Counter[str] = Counter()
+            for variant, number in each.active.items():
+                counts[self._variant(each.key, variant)] += number
+            for variant, number in counts.items():
+                yield Observation(number, {names.KEY: each.key, names.VARIANT: variant})
 
     def transitions(self) -> Iterable[Observation]:
         """Starts and changes so far."""
-        for key, _strategy, tally, _shares in self._observed():
-            for action, number in list(tally.transitions.items()):
-                reason = names.transition_reason(action)
-                attributes = {names.KEY: key, names.TRANSITION_ACTION: action, names.TRANSITION_REASON: reason}
+        for each in self._observed():
+            counts: Counter[tuple[str, str]] = Counter()
+            for (action, status, judged), number in list(each.tally.transitions.items()):
+                counts[names.transition_action(action, status), names.transition_reason(action, judged=judged)] += number
+            for (action, reason), number in counts.items():
+                attributes = {names.KEY: each.key, names.TRANSITION_ACTION: action, names.TRANSITION_REASON: reason}
                 yield Observation(number, attributes)
 
     def weights(self) -> Iterable[Observation]:
         """Configured shares now."""
-        for key, _strategy, _tally, shares in self._observed():
-            for variant, share in shares.items():
-                yield Observation(share, {names.KEY: key, names.VARIANT: variant})
+        for each in self._observed():
+            for variant, share in each.shares.items():
+                yield Observation(share, {names.KEY: each.key, names.VARIANT: self._variant(each.key, variant)})
+
+    def lost(self) -> Iterable[Observation]:
+        """Facts lost so far."""
+        for why, number in self._lost().items():
+            yield Observation(number, {names.LOSS_REASON: why})
 
 
 def _of_all(

@@ -15,6 +15,8 @@ VARIANT: Final = "feature_flag.result.variant"
 REASON: Final = "feature_flag.result.reason"
 PROVIDER_NAME: Final = "feature_flag.provider.name"
 VERSION: Final = "feature_flag.version"
+SET_ID: Final = "feature_flag.set.id"
+CONTEXT_ID: Final = "feature_flag.context.id"
 EVALUATION_EVENT: Final = "feature_flag.evaluation"
 EVALUATION_ERROR: Final = "feature_flag.error.message"
 FUNCTION_NAME: Final = "code.function.name"
@@ -32,6 +34,8 @@ FALLBACK_EVENT: Final = "rollout.fallback"
 BATCH_SIZE: Final = "rollout.batch.size"
 BATCH_VARIANTS: Final = "rollout.batch.variants"
 MIXED: Final = "mixed"
+CAPTURED: Final = "rollout.captured."
+INTERLEAVE_METHOD: Final = "rollout.interleave.method"
 INTERLEAVE_VARIANTS: Final = "rollout.interleave.variants"
 INTERLEAVE_CONTRIBUTIONS: Final = "rollout.interleave.contributions"
 INTERLEAVE_TEAMS: Final = "rollout.interleave.teams"
@@ -42,23 +46,43 @@ SHADOW_END: Final = "rollout.shadow.end"
 ORIGIN_TRACE: Final = "rollout.shadow.origin.trace_id"
 ORIGIN_SPAN: Final = "rollout.shadow.origin.span_id"
 LINK_TYPE: Final = "rollout.link.type"
+SHADOW_OF: Final = "shadow_of"
+TRIGGERED_BY: Final = "triggered_by"
 COMPARISON_NAME: Final = "rollout.comparison.name"
 COMPARISON_MATCH: Final = "rollout.comparison.match"
 COMPARISON_DIFFERENCE: Final = "rollout.comparison.difference"
 TRANSITION_ACTION: Final = "rollout.transition.action"
 TRANSITION_REASON: Final = "rollout.transition.reason"
+GATE_NAME: Final = "rollout.gate.name"
+GATE_SAMPLES: Final = "rollout.gate.samples"
+GATE_VALUE: Final = "rollout.gate.value"
+GATE_THRESHOLD: Final = "rollout.gate.threshold"
 WEIGHT_EVENT: Final = "rollout.weight"
 WEIGHT: Final = "rollout.variant.weight"
 WEIGHT_PREVIOUS: Final = "rollout.variant.weight.previous"
+DROPPED_EVENT: Final = "rollout.shadow.dropped"
 DROP_REASON: Final = "rollout.drop.reason"
+EXCEPTION_EVENT: Final = "exception"
+EXCEPTION_TYPE: Final = "exception.type"
+EXCEPTION_MESSAGE: Final = "exception.message"
+EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
+EXCEPTION_ESCAPED: Final = "exception.escaped"
+LOSS_REASON: Final = "rollout.loss.reason"
 
 CALL_DURATION: Final = "rollout.call.duration"
 DECISIONS: Final = "rollout.decisions"
 FALLBACKS: Final = "rollout.fallbacks"
 COMPARISONS: Final = "rollout.comparisons"
+SHADOW_ACTIVE: Final = "rollout.shadow.active"
 SHADOW_DROPPED: Final = "rollout.shadow.dropped"
 TRANSITIONS: Final = "rollout.transitions"
+FACTS_LOST: Final = "rollout.facts.lost"
+DECISION_DURATION: Final = "rollout.decision.duration"
+MOST_WORDS: Final = 100
+"""Different values of an attribute of a metric; the rest is "_OTHER"."""
+MOST_VARIANTS: Final = 50
 DURATION_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+DECISION_BUCKETS: Final = (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 1e-2)
 
 FLAG_REASONS: Final = {
     "split": "split",
@@ -91,6 +115,14 @@ def drop_reason(end: str) -> str:
     return DROP_REASONS.get(end) or end.removeprefix("dropped_")
 
 
-def transition_reason(action: str) -> str:
+_ACTIONS: Final = {"roll_back": "rollback", "promote_full": "complete", "pause": "hold"}
+
+
+def transition_action(action: str, status: str) -> str:
+    """What was done, in the words of the contract; what it has no word for is called as in our API."""
+    return "complete" if status == "promoted" and action in ("promote", "skip_step") else _ACTIONS.get(action, action)
+
+
+def transition_reason(action: str, *, judged: bool) -> str:
     """Why a rollout changed, as one of few words."""
-    return "configured" if action == "start" else "manual"
+    return "configured" if action == "start" else "verdict" if judged else "manual"

@@ -1,37 +1,87 @@
-"""What telemetry is emitted."""
+"""What telemetry is emitted, and what it may say."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from attrs import field, frozen, validators
+
+from rollout_sdk.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-__all__ = ["Telemetry"]
+    from rollout_sdk.assignment import RouteRequest
+
+__all__ = ["Captured", "Telemetry"]
+
+Captured: TypeAlias = str | int | float | bool
+"""A value that a span may have."""
+
+
+def _names(names: Collection[str]) -> frozenset[str]:
+    if isinstance(names, str):
+        raise ConfigurationError(
+            f"exclude_attributes={names!r:.60} of Telemetry is a text. It lists names of attributes. Write [{names!r:.60}]."
+        )
+    return frozenset(names)
+
+
+def _choice(*choices: str) -> Any:
+    return field(default=choices[0], validator=validators.in_(choices))
 
 
 @frozen(kw_only=True)
 class Telemetry:
     """Which signals a runtime emits. Without an OpenTelemetry SDK nothing is emitted, and nothing is printed.
 
-    Unit ids and payloads are in no signal.
+    Unit ids, payloads and messages of exceptions are in no signal, unless these settings say so.
 
     Attributes:
         spans: "all": `route`, `invoke`, `shadow` and `transition` spans. "route": `invoke` is folded into `route`, for very hot
             functions. "off": none.
+        shadow_spans: "link": a shadow is a trace of its own with a link to the call, which it would make look slow as a child.
+            "child": it is one, for backends that can only show trees.
+        flag_events: Where the event `feature_flag.evaluation` goes: "span", on the `route` span; "log", through the Logs API;
+            "off", nowhere.
         metrics: Whether metrics are emitted.
+        decision_duration: Whether what a decision takes of a call is measured, too.
         logs: Whether structlog events are emitted.
+        bind_logs: Whether `rollout_key`, `rollout_variant` and `rollout_decision_id` are bound to structlog's context variables
+            while a variant runs, so that the model's own lines have them.
+        unit_id: "omit": no signal names the unit. "hash": `route` spans have its pseudonym, as in the journal; the runtime
+            needs a key, because a hash without one is undone by trying all ids. "raw": they have the unit itself.
+        capture: Called with the request of a call whose span is recorded; what it gives (texts of up to 2 KiB, numbers,
+            booleans, by name) is on the `route` span as `rollout.captured.<name>`.
+        redact: Called with each captured name and value; gives the value to show, or None to leave it out.
         exception_messages: Whether the `exception` event of a span has the message and stack trace; they may hold payload.
+        exclude_attributes: Names of attributes that no span gets.
+        propagate: Whether baggage tells everything that a variant calls, other people's services included, which variant it
+            was: `rollout.<key>=<variant>`.
+        namespace: The environment, as `feature_flag.set.id`; empty for none.
         tracer_provider: Where spans go; by default the global provider.
         meter_provider: Where metrics go; by default the global provider.
     """
 
-    spans: Literal["all", "route", "off"] = field(default="all", validator=validators.in_(("all", "route", "off")))
+    spans: Literal["all", "route", "off"] = _choice("all", "route", "off")
+    shadow_spans: Literal["link", "child"] = _choice("link", "child")
+    flag_events: Literal["span", "log", "off"] = _choice("span", "log", "off")
     metrics: bool = True
+    decision_duration: bool = False
     logs: bool = True
+    bind_logs: bool = False
+    unit_id: Literal["omit", "hash", "raw"] = _choice("omit", "hash", "raw")
+    capture: Callable[[RouteRequest], Mapping[str, Captured]] | None = field(
+        default=None, validator=validators.optional(validators.is_callable())
+    )
+    redact: Callable[[str, Captured], Captured | None] | None = field(
+        default=None, validator=validators.optional(validators.is_callable())
+    )
     exception_messages: bool = False
+    exclude_attributes: Collection[str] = field(default=(), converter=_names)
+    propagate: bool = False
+    namespace: str = ""
     tracer_provider: TracerProvider | None = None
     meter_provider: MeterProvider | None = None

@@ -300,7 +300,7 @@ class Machine(RuleBasedStateMachine):
         tallies = [self.runtime.tally(model.controller.key) for model in self.models]
         decided = sum(tally.decisions.total() for tally in tallies)
         shadowed = sum(tally.shadows.total() for tally in tallies)
-        changed = sum(tally.transitions.total() - tally.transitions["start"] for tally in tallies)
+        changed = sum(number for tally in tallies for (action, *_), number in tally.transitions.items() if action != "start")
         tripped = sum(tally.trips.total() for tally in tallies)
         counted = decided + shadowed + changed + tripped
         facts = sum(not isinstance(fact, Fault) for fact in list(self.put))

@@ -5,85 +5,22 @@ from collections import Counter
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
-from rollout_sdk import ABTest, Canary, Decision, Interleave, Shadow, Telemetry, rollout
-
-
-class Traced:
-    """An application with a tracer of its own, and a runtime that uses it."""
-
-    def __init__(self, watch, sampler=None, **telemetry):
-        self.exporter = InMemorySpanExporter()
-        self.provider = TracerProvider(sampler=sampler)
-        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.reader = InMemoryMetricReader()
-        meters = MeterProvider([self.reader])
-        self.runtime = watch(telemetry=Telemetry(tracer_provider=self.provider, meter_provider=meters, **telemetry))
-        self.tracer = self.provider.get_tracer("app")
-
-    def spans(self):
-        assert self.runtime.flush(10.0)
-        return {span.name: span for span in self.exporter.get_finished_spans()}
-
-    def metrics(self):
-        assert self.runtime.flush(10.0)
-        data = self.reader.get_metrics_data()
-        found = {}
-        for resource in data.resource_metrics:
-            for scope in resource.scope_metrics:
-                assert scope.scope.name == "rollout_sdk"
-                for metric in scope.metrics:
-                    found[metric.name] = metric
-        return found
-
-
-@pytest.fixture
-def traced(watch):
-    return Traced(watch)
-
-
-def model(traced, control, candidate, strategy=ABTest(1.0), **options):
-    options = {"unit": "x", "key": "model", "runtime": traced.runtime, **options}
-    return rollout(candidate=candidate, strategy=strategy, effects="read", **options)(control)
+from rollout_sdk import ABTest, Canary, Decision, Interleave, Shadow, rollout
 
 
 def fail(x):
     raise ValueError("a secret payload")
 
 
-COMMON = {"feature_flag.key", "feature_flag.result.variant", "rollout.strategy.name", "rollout.decision.id"}
-ROUTE = COMMON | {
-    "feature_flag.result.reason",
-    "feature_flag.provider.name",
-    "rollout.phase.name",
-    "rollout.decision.bucket",
-    "rollout.decision.propensity",
-}
-INVOKE = COMMON | {"rollout.variant.role", "code.function.name"}
-SHADOW = INVOKE | {
-    "rollout.shadow.mode",
-    "rollout.shadow.wait",
-    "rollout.shadow.end",
-    "rollout.shadow.origin.trace_id",
-    "rollout.shadow.origin.span_id",
-    "rollout.comparison.name",
-    "rollout.comparison.match",
-}
-
-
 def test_a_call_is_a_route_span_with_an_invoke_span_inside(traced):
     with traced.tracer.start_as_current_span("request") as request:
-        decision = model(traced, lambda x: x, lambda x: x).rollout.route("u").decision
+        decision = traced.model(lambda x: x, lambda x: x).rollout.route("u").decision
     spans = traced.spans()
     route, invoke = spans["route model"], spans["invoke model/candidate"]
-    assert (ROUTE, INVOKE) == (set(route.attributes), set(invoke.attributes))
     assert (request.get_span_context().span_id, route.context.span_id) == (route.parent.span_id, invoke.parent.span_id)
     assert {SpanKind.INTERNAL} == {route.kind, invoke.kind}
     assert {StatusCode.UNSET} == {route.status.status_code, invoke.status.status_code}
@@ -102,14 +39,14 @@ def test_spans_of_the_model_are_inside_invoke(traced):
     def candidate(x):
         traced.tracer.start_span("model's own").end()
 
-    model(traced, lambda x: x, candidate)("u")
+    traced.model(lambda x: x, candidate)("u")
     spans = traced.spans()
     assert spans["invoke model/candidate"].context.span_id == spans["model's own"].parent.span_id
 
 
 def test_an_exception_is_recorded_once_on_the_innermost_span_without_its_message(traced):
     with pytest.raises(ValueError):
-        model(traced, fail, fail, ABTest(0.0))("u")
+        traced.model(fail, fail, ABTest(0.0))("u")
     spans = traced.spans()
     route, invoke = spans["route model"], spans["invoke model/control"]
     assert {StatusCode.ERROR} == {route.status.status_code, invoke.status.status_code}
@@ -121,7 +58,7 @@ def test_an_exception_is_recorded_once_on_the_innermost_span_without_its_message
 
 
 def test_a_fallback_is_no_error_of_the_route(traced):
-    model(traced, lambda x: x, fail)("u")
+    traced.model(lambda x: x, fail)("u")
     spans = traced.spans()
     route = spans["route model"]
     assert (StatusCode.UNSET, "control", "candidate") == (
@@ -137,7 +74,7 @@ def test_a_cancelled_call_is_no_error(traced):
         await asyncio.sleep(10)
 
     async def work():
-        task = asyncio.create_task(model(traced, slow, slow)("u"))
+        task = asyncio.create_task(traced.model(slow, slow)("u"))
         await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.wait([task])
@@ -148,10 +85,9 @@ def test_a_cancelled_call_is_no_error(traced):
 
 def test_a_shadow_is_a_trace_of_its_own_that_links_back(traced):
     with traced.tracer.start_as_current_span("request"):
-        model(traced, lambda x: x, lambda x: x, Shadow(1.0))("u")
+        traced.model(lambda x: x, lambda x: x, Shadow(1.0))("u")
     spans = traced.spans()
     route, shadow = spans["route model"], spans["shadow model/candidate"]
-    assert SHADOW == set(shadow.attributes)
     assert (None, False) == (shadow.parent, shadow.context.trace_id == route.context.trace_id)
     (link,) = shadow.links
     assert (route.context.span_id, {"rollout.link.type": "shadow_of"}) == (link.context.span_id, dict(link.attributes))
@@ -161,7 +97,7 @@ def test_a_shadow_is_a_trace_of_its_own_that_links_back(traced):
 
 
 def test_a_failed_shadow_has_the_exception_on_its_own_span(traced):
-    model(traced, lambda x: x, fail, Shadow(1.0))("u")
+    traced.model(lambda x: x, fail, Shadow(1.0))("u")
     spans = traced.spans()
     assert (StatusCode.ERROR, StatusCode.UNSET) == (
         spans["shadow model/candidate"].status.status_code, spans["route model"].status.status_code,
@@ -169,7 +105,7 @@ def test_a_failed_shadow_has_the_exception_on_its_own_span(traced):
 
 
 def test_a_blended_call_says_who_contributed(traced):
-    model(traced, lambda x: [1, 2, 3], lambda x: [1, 3, 2], Interleave())("u")
+    traced.model(lambda x: [1, 2, 3], lambda x: [1, 3, 2], Interleave())("u")
     route = traced.spans()["route model"]
     expected = (("control", "candidate"), (1, 1), 3)
     assert expected == tuple(route.attributes[f"rollout.interleave.{name}"] for name in ("variants", "contributions", "size"))
@@ -195,20 +131,14 @@ def transitions(traced):
     return {span.attributes["rollout.transition.action"]: span for span in spans}
 
 
-TRANSITION = {
-    "feature_flag.key", "rollout.strategy.name", "rollout.phase.name", "rollout.transition.action", "rollout.transition.reason",
-}  # fmt: skip
-
-
 def test_a_transition_is_a_span_with_the_weights_before_and_after(traced):
-    canary = model(traced, lambda x: x, lambda x: x, Canary(["10%", "50%"]))
+    canary = traced.model(lambda x: x, lambda x: x, Canary(["10%", "50%"]))
     with traced.tracer.start_as_current_span("operator") as operator:
         canary.rollout.promote(actor="ann")
     span = transitions(traced)["promote"]
     (link,) = span.links
     assert (None, operator.get_span_context().span_id) == (span.parent, link.context.span_id)
     assert {"rollout.link.type": "triggered_by"} == dict(link.attributes)
-    assert TRANSITION | {"rollout.phase.previous"} == set(span.attributes)
     assert ("manual", "0:10%", "1:50%") == tuple(
         span.attributes[name] for name in ("rollout.transition.reason", "rollout.phase.previous", "rollout.phase.name")
     )
@@ -222,11 +152,11 @@ def test_a_transition_is_a_span_with_the_weights_before_and_after(traced):
 
 
 def test_the_start_of_a_rollout_is_a_transition_from_nothing_told_once(traced):
-    canary = model(traced, lambda x: x, lambda x: x, Canary(["10%", "50%"]))
+    canary = traced.model(lambda x: x, lambda x: x, Canary(["10%", "50%"]))
     canary("u")
     canary("v")
     span = transitions(traced)["start"]
-    assert TRANSITION == set(span.attributes)
+    assert "rollout.phase.previous" not in span.attributes
     assert ("configured", "0:10%", None, 0) == (
         span.attributes["rollout.transition.reason"], span.attributes["rollout.phase.name"], span.parent, len(span.links),
     )  # fmt: skip
@@ -255,17 +185,17 @@ def test_a_stream_makes_its_span_current_only_while_it_advances(kind, traced):
             yield n
 
     def consume():
-        stream = model(traced, sync_model, sync_model)("u")
+        stream = traced.model(sync_model, sync_model)("u")
         outside = [trace.get_current_span().get_span_context().is_valid for _ in stream]
-        stream = model(traced, sync_model, sync_model)("u")
+        stream = traced.model(sync_model, sync_model)("u")
         next(stream)
         stream.close()
         return [*outside, trace.get_current_span().get_span_context().is_valid]
 
     async def aconsume():
-        stream = model(traced, async_model, async_model)("u")
+        stream = traced.model(async_model, async_model)("u")
         outside = [trace.get_current_span().get_span_context().is_valid async for _ in stream]
-        stream = model(traced, async_model, async_model)("u")
+        stream = traced.model(async_model, async_model)("u")
         await anext(stream)
         await asyncio.create_task(stream.aclose())
         return [*outside, trace.get_current_span().get_span_context().is_valid]
@@ -278,16 +208,16 @@ def test_a_stream_makes_its_span_current_only_while_it_advances(kind, traced):
 
 
 @pytest.mark.parametrize(("spans", "expected"), [("route", {"route model", "transition model"}), ("off", set())])
-def test_spans_can_be_fewer(spans, expected, watch):
-    traced = Traced(watch, spans=spans)
-    model(traced, lambda x: x, fail)("u")
+def test_spans_can_be_fewer(spans, expected, trace_with):
+    traced = trace_with(spans=spans)
+    traced.model(lambda x: x, fail)("u")
     assert expected == set(traced.spans())
 
 
-def test_an_unsampled_call_costs_no_spans_and_its_model_is_unsampled_too(watch):
-    traced = Traced(watch, sampler=ALWAYS_OFF)
+def test_an_unsampled_call_costs_no_spans_and_its_model_is_unsampled_too(trace_with):
+    traced = trace_with(sampler=ALWAYS_OFF)
     seen = []
-    model(traced, lambda x: x, lambda x: seen.append(trace.get_current_span().get_span_context()))("u")
+    traced.model(lambda x: x, lambda x: seen.append(trace.get_current_span().get_span_context()))("u")
     assert {} == traced.spans()
     assert (True, False) == (seen[0].is_valid, seen[0].trace_flags.sampled)
 
@@ -301,53 +231,13 @@ class Broken(SpanProcessor):
 
 
 @pytest.mark.parametrize("strategy", [ABTest(1.0), Shadow(1.0), Interleave()], ids=lambda strategy: strategy.name)
-def test_a_broken_span_processor_never_reaches_the_caller(strategy, watch):
-    traced = Traced(watch)
+def test_a_broken_span_processor_never_reaches_the_caller(strategy, trace_with):
+    traced = trace_with()
     traced.provider.add_span_processor(Broken())
-    ranker = model(traced, lambda x: [1], lambda x: [1], strategy)
+    ranker = traced.model(lambda x: [1], lambda x: [1], strategy)
     assert [[1], [1]] == [ranker("u"), ranker("u")]
     assert len(traced.runtime.routed()) == 2
     assert ("telemetry.spans", "RuntimeError") in traced.runtime.faults
-
-
-def test_metrics_say_what_happened(traced):
-    ab = model(traced, lambda x: x, fail, ABTest(0.5), breaker=None)
-    variants = Counter(ab.rollout.route(f"u{n}").decision.variant for n in range(100))
-    metrics = traced.metrics()
-    by_variant = {p.attributes["feature_flag.result.variant"]: p.value for p in metrics["rollout.decisions"].data.data_points}
-    assert variants == by_variant
-    (fallbacks,) = metrics["rollout.fallbacks"].data.data_points
-    assert (variants["candidate"], "ValueError") == (fallbacks.value, fallbacks.attributes["error.type"])
-    durations = {
-        (
-            p.attributes["feature_flag.result.variant"],
-            p.attributes["rollout.variant.role"],
-            p.attributes.get("error.type"),
-        ): p.count
-        for p in metrics["rollout.call.duration"].data.data_points
-    }
-    assert {("control", "control", None): 100, ("candidate", "candidate", "ValueError"): variants["candidate"]} == durations
-    weights = {p.attributes["feature_flag.result.variant"]: p.value for p in metrics["rollout.variant.weight"].data.data_points}
-    assert {"control": 0.5, "candidate": 0.5} == weights
-    assert ("s", "{decision}", "1") == tuple(
-        metrics[n].unit for n in ("rollout.call.duration", "rollout.decisions", "rollout.variant.weight")
-    )
-
-
-def test_metrics_count_comparisons_drops_and_transitions(traced):
-    shadowed = model(traced, lambda x: 1, lambda x: 2, Shadow(1.0), unit=None)
-    shadowed("u")
-    shadowed(iter(()))
-    # What still waits at an abort is not run any more.
-    assert traced.runtime.flush(10.0)
-    shadowed.rollout.abort()
-    metrics = traced.metrics()
-    (comparison,) = metrics["rollout.comparisons"].data.data_points
-    assert (1, False) == (comparison.value, comparison.attributes["rollout.comparison.match"])
-    (dropped,) = metrics["rollout.shadow.dropped"].data.data_points
-    assert (1, "snapshot") == (dropped.value, dropped.attributes["rollout.drop.reason"])
-    actions = {p.attributes["rollout.transition.action"]: p.value for p in metrics["rollout.transitions"].data.data_points}
-    assert 1 == actions["abort"]
 
 
 MARK = "marker-4711"
@@ -376,7 +266,7 @@ def test_a_strategy_that_failed_is_an_error_of_the_evaluation_only(traced):
         def rollout_route(self, request):
             return Decision("nobody")
 
-    model(traced, lambda x: x, lambda x: x, Bad())("u")
+    traced.model(lambda x: x, lambda x: x, Bad())("u")
     route = traced.spans()["route model"]
     (evaluation,) = [event for event in route.events if event.name == "feature_flag.evaluation"]
     assert ("general", "error", StatusCode.UNSET) == (

@@ -1,0 +1,82 @@
+"""docs/telemetry.md, made of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rollout_sdk.telemetry import names
+from rollout_sdk.telemetry.contract.rows import Attribute, Metric, Span, SpanEvent
+from rollout_sdk.telemetry.contract.signals import LOGS, METRICS
+from rollout_sdk.telemetry.contract.spans import EVENTS, SPANS
+
+__all__ = ["as_markdown"]
+
+_INTRODUCTION = """\
+# The telemetry contract
+
+*Made of one table in the code (`python -m rollout_sdk.telemetry.contract`); a test holds what a real run exports against it.*
+
+Scope of tracer and meter: `{scope}`, the version of the package, schema URL `{schema}`.
+Spans, metrics and log events go through the application's own OpenTelemetry and structlog; without them nothing is emitted and
+nothing is printed. How to use them, with real backends, is in [observability.md](observability.md).
+
+No unit, payload or message of an exception is in any signal unless `Telemetry(...)` says so. Decision ids, units, buckets,
+versions and phases are on no metric. Results are computed from the journal, and never from sampled spans.
+
+A span is ERROR, with `error.type` and one `exception` event on the innermost span, when a model raised; `route` is ERROR only
+when the caller saw the exception. It is UNSET otherwise, cancelled calls included.
+"""
+
+
+def as_markdown() -> str:
+    """docs/telemetry.md."""
+    return "\n".join(
+        [
+            _INTRODUCTION.format(scope=names.SCOPE, schema=names.SCHEMA_URL),
+            "## Spans\n",
+            *(part for span in SPANS for part in _span(span)),
+            "## Events on spans\n",
+            *(part for event in EVENTS for part in _event(event)),
+            "## Metrics\n",
+            "| metric | instrument | unit | what it measures | attributes |",
+            "|---|---|---|---|---|",
+            *(_metric(metric) for metric in METRICS),
+            "\nBuckets of `rollout.call.duration`, in seconds: "
+            + ", ".join(f"{bound:g}" for bound in names.DURATION_BUCKETS)
+            + f".\nAn attribute with more than {names.MOST_WORDS} words (variants: {names.MOST_VARIANTS}) goes on as `_OTHER`."
+            "\nIn Prometheus, dots are underscores; `_total`, `_seconds` and, from some exporters, `_ratio` are appended.\n",
+            "## Log events\n",
+            "| event | level | when | fields |",
+            "|---|---|---|---|",
+            *(f"| `{log.name}` | {log.level} | {log.meaning} | {_listed(log.fields)} |" for log in LOGS),
+            "",
+        ]
+    )
+
+
+def _span(span: Span) -> Iterable[str]:
+    link = f" Link: {span.link}." if span.link else ""
+    return f"### `{span.name}`\n", f"One for each {span.one_per}. Parent: {span.parent}.{link}\n", *_attributes(span.attributes)
+
+
+def _event(event: SpanEvent) -> Iterable[str]:
+    on = " and ".join(f"`{name}`" for name in event.on.split())
+    return f"### `{event.name}`\n", f"On {on}, for {event.when}.\n", *_attributes(event.attributes)
+
+
+def _attributes(attributes: Iterable[Attribute]) -> Iterable[str]:
+    yield "| attribute | type | what it says | there when |"
+    yield "|---|---|---|---|"
+    for each in attributes:
+        name = f"{each.name}<name>" if each.name.endswith(".") else each.name
+        yield f"| `{name}` | {each.type} | {each.meaning} | {each.when or 'always'} |"
+    yield ""
+
+
+def _metric(metric: Metric) -> str:
+    meaning = f"{metric.meaning} ({metric.when})" if metric.when else metric.meaning
+    return f"| `{metric.name}` | {metric.instrument} | `{metric.unit}` | {meaning} | {_listed(metric.attributes)} |"
+
+
+def _listed(names_: Iterable[str]) -> str:
+    return ", ".join(f"`{name.removesuffix('?')}`{'?' if name.endswith('?') else ''}" for name in names_)

@@ -1,0 +1,128 @@
+"""The rows about metrics and log events."""
+
+from __future__ import annotations
+
+from rollout_sdk.telemetry import names
+from rollout_sdk.telemetry.contract.rows import LogEvent, Metric
+
+__all__ = ["LOGS", "METRICS"]
+
+_VARIANT = (names.KEY, names.VARIANT)
+
+METRICS = (
+    Metric(
+        names.CALL_DURATION,
+        "histogram",
+        "s",
+        "duration of one run of a variant on the caller's path",
+        (*_VARIANT, names.ROLE, names.STRATEGY, f"{names.ERROR_TYPE}?"),
+    ),
+    Metric(
+        names.DECISIONS,
+        "observable counter",
+        "{decision}",
+        "routing decisions",
+        (*_VARIANT, names.REASON, names.STRATEGY, f"{names.ERROR_TYPE}?"),
+    ),
+    Metric(
+        names.FALLBACKS,
+        "observable counter",
+        "{fallback}",
+        "calls that the control answered in place of the variant",
+        (*_VARIANT, names.ERROR_TYPE),
+    ),
+    Metric(
+        names.COMPARISONS,
+        "observable counter",
+        "{comparison}",
+        "comparisons of a shadow's output with the control's",
+        (*_VARIANT, names.COMPARISON_NAME, names.COMPARISON_MATCH),
+    ),
+    Metric(names.SHADOW_ACTIVE, "observable up-down counter", "{run}", "shadow runs under way", _VARIANT),
+    Metric(
+        names.SHADOW_DROPPED, "observable counter", "{run}", "shadow runs that did not finish", (*_VARIANT, names.DROP_REASON)
+    ),
+    Metric(names.WEIGHT, "observable gauge", "1", "configured share of a variant", _VARIANT),
+    Metric(
+        names.TRANSITIONS,
+        "observable counter",
+        "{transition}",
+        "starts, and changes of phase or status, in this process",
+        (names.KEY, names.TRANSITION_ACTION, names.TRANSITION_REASON),
+    ),
+    Metric(
+        names.FACTS_LOST,
+        "observable counter",
+        "{fact}",
+        "facts missing from the journal: `queue_full` (missing from every count, too) or `journal_unwritable`",
+        (names.LOSS_REASON,),
+    ),
+    Metric(
+        names.DECISION_DURATION,
+        "histogram",
+        "s",
+        "what describing and deciding took of a call",
+        (names.KEY, names.STRATEGY),
+        "`Telemetry(decision_duration=True)`",
+    ),
+)
+
+_OF_CALL = ("rollout", "decision_id")
+_FAULT = ("error_type", "count")
+
+LOGS = (
+    LogEvent(
+        "rollout.configured",
+        "info",
+        "a rollout is used for the first time in a process",
+        ("rollout", "strategy", "control", "variants", "weights", "version", "phase", "status"),
+    ),
+    LogEvent("rollout.plugin.registered", "debug", "likewise, for each of its plugins", ("rollout", "plugin", "strategy")),
+    LogEvent(
+        "rollout.decision",
+        "debug",
+        "a call was decided",
+        (*_OF_CALL, "strategy", "variant", "reason", "bucket", "propensity", "phase", "version"),
+    ),
+    LogEvent("rollout.fallback", "warning", "the control answered", (*_OF_CALL, "from_variant", "to_variant", "error_type")),
+    LogEvent(
+        "rollout.shadow.completed",
+        "debug",
+        "a shadow run ended well",
+        (*_OF_CALL, "variant", "duration_s", "match", "difference"),
+    ),
+    LogEvent(
+        "rollout.shadow.failed",
+        "warning",
+        "a shadow run failed; once a minute for each class of exception",
+        (*_OF_CALL, "variant", "error_type", "duration_s", "suppressed", "exc_info?"),
+    ),
+    LogEvent(
+        "rollout.shadow.dropped",
+        "warning",
+        "a shadow run did not finish; once a minute for each rollout",
+        (*_OF_CALL, "variant", "reason", "suppressed"),
+    ),
+    LogEvent(
+        "rollout.transition",
+        "info; warning for a rollback or an abort",
+        "a rollout changed; `reason` is the operator's text, or the verdict in one sentence",
+        (
+            *("rollout", "strategy", "action", "reason", "actor", "from_phase", "to_phase", "weights"),
+            *("gate", "samples", "value", "threshold"),
+        ),
+    ),
+    LogEvent(
+        "rollout.breaker.opened",
+        "warning",
+        "a candidate is left alone for a while",
+        ("rollout", "variant", "failures", "runs", "cooldown_s"),
+    ),
+    LogEvent("rollout.breaker.closed", "info", "it is back", ("rollout", "variant")),
+    LogEvent("rollout.strategy.failed", "error", "a strategy failed", ("strategy", "served", *_FAULT)),
+    LogEvent("rollout.plugin.failed", "error", "a plugin's hook failed", ("plugin", "hook", *_FAULT)),
+    LogEvent("rollout.recorder.failed", "error", "facts could not be recorded", ("sink", *_FAULT)),
+    LogEvent("rollout.control.refused", "error", "the control file cannot be used, and the last one holds", ("why", *_FAULT)),
+    LogEvent("rollout.telemetry.failed", "debug", "OpenTelemetry, or a setting of ours, failed", ("what", *_FAULT)),
+    LogEvent("rollout.internal_error", "error", "something of ours failed, and the control answered", ("what", *_FAULT)),
+)

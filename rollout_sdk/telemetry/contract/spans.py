@@ -1,0 +1,191 @@
+"""The rows about spans, and events on them."""
+
+from __future__ import annotations
+
+from rollout_sdk.telemetry import names
+from rollout_sdk.telemetry.contract.rows import Attribute, Span, SpanEvent
+
+__all__ = ["EVENTS", "SPANS"]
+
+_KEY = Attribute(names.KEY, "str", "key of the rollout")
+_STRATEGY = Attribute(names.STRATEGY, "str", "`ab`, `canary`, `interleave`, `shadow`, or the name of a plugin's")
+_DECISION = Attribute(names.DECISION_ID, "str", "joins spans, log lines, the journal and outcomes that come days later")
+_RUN = Attribute(names.VARIANT, "str", "the variant that ran")
+_FUNCTION = Attribute(names.FUNCTION_NAME, "str", "where its function is defined")
+_ERROR = Attribute(names.ERROR_TYPE, "str", "class of the exception", "the run failed")
+_VERSION = Attribute(names.VERSION, "str", "fingerprint of strategy, phase and shares")
+_REASON = Attribute(
+    names.REASON,
+    "str",
+    "`split` bucketed, `static` one variant, `targeting_match` an override or rule, `default` no unit, `disabled` switched off "
+    "or aborted, `error` the strategy failed",
+)
+_PROVIDER = Attribute(names.PROVIDER_NAME, "str", "`rollout_sdk`")
+_SET = Attribute(names.SET_ID, "str", "the environment", "`Telemetry(namespace=...)`")
+_CONTEXT = Attribute(names.CONTEXT_ID, "str", "the unit, as a keyed hash or raw", "`Telemetry(unit_id=...)`")
+_CANARY = "its judge decided"
+
+SPANS = (
+    Span(
+        "route {key}",
+        "call of the decorated function",
+        "the current span",
+        "",
+        (
+            _KEY,
+            Attribute(names.VARIANT, "str", "the assigned variant, whoever answers in its place; `interleaved` for a blend"),
+            _REASON,
+            _PROVIDER,
+            _VERSION,
+            _SET,
+            _CONTEXT,
+            _DECISION,
+            _STRATEGY,
+            Attribute(names.BUCKET, "int", "bucket of the unit, 0 to 9999"),
+            Attribute(names.PROPENSITY, "float", "probability of the assigned variant at decision time"),
+            Attribute(names.PHASE, "str", "the phase"),
+            Attribute(
+                names.FALLBACK_VARIANT, "str", "who answered in the assigned variant's place", "it failed or was withheld"
+            ),
+            Attribute(names.ERROR_TYPE, "str", "class of the exception", "the caller saw it"),
+            Attribute(names.INTERLEAVE_METHOD, "str", "the design", "the answer is a blend"),
+            Attribute(names.INTERLEAVE_VARIANTS, "str[]", "the variants in it", "the answer is a blend"),
+            Attribute(
+                names.INTERLEAVE_CONTRIBUTIONS, "int[]", "how many items each was credited with", "the answer is a blend"
+            ),
+            Attribute(names.INTERLEAVE_SIZE, "int", "how many items there are", "the answer is a blend"),
+            Attribute(
+                names.INTERLEAVE_TEAMS,
+                "int[]",
+                "at each position, the index of its variant; -1 for nobody's",
+                "the design has teams",
+            ),
+            Attribute(names.BATCH_SIZE, "int", "rows", "a batch by row"),
+            Attribute(names.BATCH_VARIANTS, "str[]", "rows of each variant: `candidate=12`", "a batch by row"),
+            Attribute(names.CAPTURED, "str, bool, int or float", "what the application captures", "`Telemetry(capture=...)`"),
+        ),
+    ),
+    Span(
+        "invoke {key}/{variant}",
+        "run of a variant on the caller's path: one, two with a fallback, several for a blend",
+        "`route`",
+        "",
+        (
+            _KEY,
+            _RUN,
+            _STRATEGY,
+            _DECISION,
+            Attribute(names.ROLE, "str", "`control` or `candidate`"),
+            _FUNCTION,
+            _ERROR,
+        ),
+    ),
+    Span(
+        "shadow {key}/{variant}",
+        "shadow run that began",
+        'none: a trace of its own (`route` with `shadow_spans="child"`)',
+        "`route`, `shadow_of`",
+        (
+            _KEY,
+            _RUN,
+            _STRATEGY,
+            _DECISION,
+            Attribute(names.ROLE, "str", "`shadow`"),
+            _FUNCTION,
+            _ERROR,
+            Attribute(names.SHADOW_MODE, "str", "`thread` or `task`"),
+            Attribute(names.SHADOW_WAIT, "float", "seconds in the queue"),
+            Attribute(names.SHADOW_END, "str", "`ok`, `error`, or why it did not finish"),
+            Attribute(names.ORIGIN_TRACE, "str", "the link again, for backends that drop links", "it is a trace of its own"),
+            Attribute(names.ORIGIN_SPAN, "str", "likewise", "it is a trace of its own"),
+            Attribute(names.COMPARISON_NAME, "str", "the comparator", "there was something to compare"),
+            Attribute(names.COMPARISON_MATCH, "bool", "whether it agrees with the control", "there was something to compare"),
+            Attribute(names.COMPARISON_DIFFERENCE, "float", "by how much it does not", "the comparator measures it"),
+        ),
+    ),
+    Span(
+        "transition {key}",
+        "start of a rollout in a process, and change of phase or status",
+        "none: a trace of its own",
+        "what was current when it was done, `triggered_by`",
+        (
+            _KEY,
+            _STRATEGY,
+            _VERSION,
+            Attribute(names.PHASE, "str", "the phase after it"),
+            Attribute(names.PHASE_PREVIOUS, "str", "the phase before it", "not a start"),
+            Attribute(
+                names.TRANSITION_ACTION,
+                "str",
+                "`start`, `promote`, `hold`, `resume`, `rollback`, `complete`, `abort`, `set_share`, `skip_step`, `set_plan`",
+            ),
+            Attribute(names.TRANSITION_REASON, "str", "`configured`, `verdict` of the judge, or `manual`"),
+            Attribute(names.GATE_NAME, "str", "the finding that decided", _CANARY),
+            Attribute(names.GATE_SAMPLES, "int", "units that it rests on", _CANARY),
+            Attribute(names.GATE_VALUE, "float", "natural logarithm of its e-value", _CANARY),
+            Attribute(names.GATE_THRESHOLD, "float", "what that had to reach", _CANARY),
+        ),
+    ),
+)
+
+EVENTS = (
+    SpanEvent(
+        names.EVALUATION_EVENT,
+        "route",
+        'each decision (`Telemetry(flag_events="log")` emits it through the Logs API instead)',
+        (
+            _KEY,
+            Attribute(names.VARIANT, "str", "the assigned variant"),
+            _REASON,
+            _PROVIDER,
+            _VERSION,
+            _SET,
+            _CONTEXT,
+            Attribute(names.ERROR_TYPE, "str", "`general`", "the strategy failed, and the control answered"),
+            Attribute(names.EVALUATION_ERROR, "str", "what is wrong with it", "the strategy failed, and the control answered"),
+        ),
+    ),
+    SpanEvent(
+        names.FALLBACK_EVENT,
+        "route",
+        "the control answered in place of a candidate",
+        (
+            Attribute(names.FALLBACK_VARIANT, "str", "who answered"),
+            Attribute(names.ERROR_TYPE, "str", "class of the candidate's exception, or why it was withheld"),
+        ),
+    ),
+    SpanEvent(
+        names.DROPPED_EVENT,
+        "route",
+        "a shadow of the call was not run",
+        (
+            Attribute(names.VARIANT, "str", "the shadow's variant"),
+            Attribute(
+                names.DROP_REASON,
+                "str",
+                "`queue_full`, `shutdown`, `too_large`, `snapshot`, `stale`, `start`, `open`, `aborted`",
+            ),
+        ),
+    ),
+    SpanEvent(
+        names.EXCEPTION_EVENT,
+        "invoke shadow",
+        'the run failed: once, on the innermost span (on `route` with `spans="route"`)',
+        (
+            Attribute(names.EXCEPTION_TYPE, "str", "class of the exception"),
+            Attribute(names.EXCEPTION_MESSAGE, "str", "its message", "`Telemetry(exception_messages=True)`"),
+            Attribute(names.EXCEPTION_STACKTRACE, "str", "where it came from", "`Telemetry(exception_messages=True)`"),
+            Attribute(names.EXCEPTION_ESCAPED, "str", "`False`: written by older SDKs", "`Telemetry(exception_messages=True)`"),
+        ),
+    ),
+    SpanEvent(
+        names.WEIGHT_EVENT,
+        "transition",
+        "each variant",
+        (
+            Attribute(names.VARIANT, "str", "the variant"),
+            Attribute(names.WEIGHT, "float", "its share after"),
+            Attribute(names.WEIGHT_PREVIOUS, "float", "its share before", "not a start"),
+        ),
+    ),
+)

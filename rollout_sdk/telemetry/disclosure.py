@@ -1,0 +1,71 @@
+"""What a span says of the unit and the input: nothing, unless the application asks for it, and nothing where that fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rollout_sdk.telemetry import names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rollout_sdk.plugins import Failed
+    from rollout_sdk.telemetry.settings import Captured, Telemetry
+
+__all__ = ["Disclosure"]
+
+_LONGEST = 2048
+"""Characters of a captured text."""
+_MOST_CAPTURED = 32
+
+
+class Disclosure:
+    """Gives the attributes of a call that identify or describe what came in.
+
+    Attributes:
+        is_silent: Whether there are none, ever.
+    """
+
+    __slots__ = ("_capture", "_failed", "_redact", "_unit_id", "is_silent")
+
+    def __init__(self, settings: Telemetry, failed: Failed) -> None:
+        """Take what the application has asked for."""
+        self._unit_id = settings.unit_id
+        self._capture = settings.capture
+        self._redact = settings.redact
+        self._failed = failed
+        self.is_silent = self._unit_id == "omit" and self._capture is None
+
+    def __call__(self, call: Any) -> dict[str, Captured]:
+        """The attributes; never raises, and what fails is left out."""
+        said: dict[str, Captured] = {}
+        if call.has_unit and self._unit_id == "hash":
+            said[names.CONTEXT_ID] = call.unit
+        elif call.has_unit and self._unit_id == "raw":
+            said[names.CONTEXT_ID] = str(call.said_unit)
+        if self._capture is not None:
+            try:
+                captured = self._capture(call)
+                for name, value in list(captured.items())[:_MOST_CAPTURED]:
+                    self._add(said, str(name), value)
+            except (Exception, SystemExit) as error:
+                self._failed("telemetry.capture", error)
+        return said
+
+    def _add(self, said: dict[str, Captured], name: str, value: Any) -> None:
+        """Add one captured value, as it may be shown: a redaction that fails shows nothing."""
+        try:
+            shown: Any = value if self._redact is None else self._redact(name, value)
+        except (Exception, SystemExit) as error:
+            self._failed("telemetry.redact", error)
+            return
+        # Of these classes only: what else there is may say anything once it is text.
+        if type(shown) is str:
+            said[names.CAPTURED + name] = shown[:_LONGEST]
+        elif type(shown) in (bool, int, float):
+            said[names.CAPTURED + name] = shown
+
+
+def kept(attributes: Mapping[str, Any], excluded: frozenset[str]) -> Mapping[str, Any]:
+    """The attributes without the excluded ones."""
+    return {name: value for name, value in attributes.items() if name not in excluded}
