@@ -237,6 +237,7 @@ class Settings:
             failed=runtime.failed,
             span_name=f"route {self.key}",
             clocked=runtime.telemetry.decision_duration,
+            surrounds=runtime.telemetry.surrounds,
             audience=runtime.audience,
             time_ns=runtime.time_ns,
             nonces=runtime.nonces,

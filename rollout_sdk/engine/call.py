@@ -175,7 +175,7 @@ class Call(RouteRequest):
             step.gate, step.deadline_s = rollout.standing, rollout.deadline_s
         if self.span is not None:
             rollout.spans.start_invoke(self, step)
-        elif rollout.spans.surrounds:
+        elif rollout.surrounds:
             rollout.spans.surround(self, step)
         return step
 

@@ -128,6 +128,7 @@ class Rollout:
         failed: Told of every fault of a collaborator.
         span_name: Name of the `route` span.
         clocked: Whether what a decision takes is measured.
+        surrounds: Whether a variant runs in other surroundings also where there are no spans: with baggage, or fields for logs.
         audience: Who listens to spans and to log events about single calls.
         time_ns: Wall clock, in nanoseconds since 1970.
         nonces: What makes decision ids unique.
@@ -164,6 +165,7 @@ class Rollout:
     failed: Failed
     span_name: str
     clocked: bool
+    surrounds: bool
     audience: Audience
     time_ns: Callable[[], int]
     nonces: Nonces

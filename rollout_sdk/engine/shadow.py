@@ -116,6 +116,13 @@ class ShadowRun:
             self.size += snapshot.bytes
         self.comparable = True
 
+    def _untold(self, ran: Result) -> BaseException | None:
+        """The exception that a log event has, because no span does; never raises."""
+        try:
+            return self.rollout.spans.untold(self.span, ran.error)
+        except (Exception, SystemExit):
+            return None
+
     @property
     def request(self) -> RouteRequest:
         """The call's request, about the shadow's copy of the arguments."""
@@ -261,7 +268,7 @@ class ShadowRun:
             self._breaker.note(self._ticket, failed=end != "ok")
         duration_s = None if ran is None else ran.duration_s
         wait_s = None if self.began is None else self.began - self.submitted
-        exception = None if ran is None else self.rollout.spans.untold(self.span, ran.error)
+        exception = None if ran is None else self._untold(ran)
         ended = [
             EndedShadow(call, self.variant, end, duration_s, wait_s, error, comparison, exception)
             for call, comparison in zip(self.calls, comparisons, strict=True)
@@ -334,7 +341,7 @@ class _Marked:
         set_shadow(True)
         rollout = run.rollout
         rollout.active.add(run)
-        self._token = rollout.spans.start_shadow(run) if run.call.span is not None or rollout.spans.surrounds else None
+        self._token = rollout.spans.start_shadow(run) if run.call.span is not None or rollout.surrounds else None
 
     def __exit__(self, *_: object) -> None:
         self._run.rollout.active.discard(self._run)

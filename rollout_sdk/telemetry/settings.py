@@ -85,3 +85,8 @@ class Telemetry:
     namespace: str = ""
     tracer_provider: TracerProvider | None = None
     meter_provider: MeterProvider | None = None
+
+    @property
+    def surrounds(self) -> bool:
+        """Whether a variant runs with baggage, or with fields for its log lines."""
+        return self.bind_logs or self.propagate

@@ -41,14 +41,13 @@ class Spans:
     """Makes the spans of all rollouts of a runtime.
 
     Attributes:
-        surrounds: Whether a variant runs in other surroundings also where there are no spans: with baggage, or fields for logs.
         version: Gives the version of a rollout in a phase.
     """
 
     def __init__(self, settings: Telemetry, failed: Failed) -> None:
         """The tracer is a proxy until the application sets its provider, which may be later."""
         self.failed = failed
-        self.surrounds = settings.bind_logs or settings.propagate
+        self._surrounds = settings.surrounds
         self._settings = settings
         self._on = settings.spans != "off"
         self._all = settings.spans == "all"
@@ -134,7 +133,7 @@ class Spans:
                 set_status_on_exception=False,
             )
             context = set_span_in_context(step.span, context)
-        step.span_context = self._surrounded(context, call, step.variant) if self.surrounds else context
+        step.span_context = self._surrounded(context, call, step.variant) if self._surrounds else context
 
     @staticmethod
     def _run(rollout: Any, variant: str) -> tuple[str, Mapping[str, Any]]:
@@ -202,7 +201,7 @@ class Spans:
         call, rollout = run.call, run.rollout
         origin = None if call.span is None else call.span.get_span_context()
         if origin is None or not origin.is_valid:
-            return attach(self._surrounded(get_current(), call, run.variant)) if self.surrounds else None
+            return attach(self._surrounded(get_current(), call, run.variant)) if self._surrounds else None
         attributes: dict[str, Any] = {
             names.KEY: rollout.key,
             names.VARIANT: run.variant,
@@ -227,7 +226,7 @@ class Spans:
             set_status_on_exception=False,
         )
         context = set_span_in_context(run.span)
-        return attach(self._surrounded(context, call, run.variant) if self.surrounds else context)
+        return attach(self._surrounded(context, call, run.variant) if self._surrounds else context)
 
     @guarded
     def leave(self, token: Any) -> None:
@@ -254,10 +253,7 @@ class Spans:
 
     def untold(self, span: Span | None, error: BaseException | None) -> BaseException | None:
         """The exception of a shadow whose message may be told and is on no span, so that a log event has it."""
-        try:
-            return error if self._settings.exception_messages and (span is None or not span.is_recording()) else None
-        except (Exception, SystemExit):
-            return None
+        return error if self._settings.exception_messages and (span is None or not span.is_recording()) else None
 
     @guarded
     def dropped(self, call: Any, variant: str, end: str) -> None:
