@@ -37,6 +37,11 @@ class Operated:
         return self._rollout.key
 
     @property
+    def runtime(self) -> Runtime:
+        """What it shares with other rollouts."""
+        return self._runtime
+
+    @property
     def strategy_name(self) -> str:
         """Name of the strategy, as in the records."""
         return self._rollout.strategy_name
@@ -98,6 +103,33 @@ class Operated:
         wait_for_starts()
         return self.status()
 
+    def disable(self, *, holder: str) -> None:
+        """Let no candidate run in this process until the same holder enables it; this is not stored, and no transition.
+
+        When it returns, no candidate starts any more, in any thread. Several may hold a rollout; each lets go for itself.
+
+        Args:
+            holder: Who holds it.
+        """
+        self._hold(holder, disabled=True)
+
+    def enable(self, *, holder: str) -> None:
+        """Let go of what the same holder has disabled; candidates run again when nobody holds them any more."""
+        self._hold(holder, disabled=False)
+
+    @property
+    def is_disabled(self) -> bool:
+        """Whether no candidate runs in this process now: it is held, stopped, or nobody knows where it stands."""
+        return self._rollout.standing.closed
+
+    def _hold(self, holder: str, *, disabled: bool) -> None:
+        standing = self._rollout.standing
+        if disabled != (holder in standing.held_by):
+            with standing.changing:
+                standing.disable(disabled=disabled, holder=holder)
+            if disabled:
+                wait_for_starts()
+
     def follow(self, *, disabled: bool, wanted: WantedRollout, version: int) -> None:
         """Do what the control file wants, as far as it is not so already.
 
@@ -105,10 +137,10 @@ class Operated:
             StateError: It wants what is not possible; see the transitions.
         """
         standing, reason = self._rollout.standing, f"version {version} of the control file"
-        if disabled != standing.disabled:
-            with standing.changing:
-                standing.disable(disabled=disabled)
-            wait_for_starts()
+        if disabled:
+            self.disable(holder=_CONTROL_FILE)
+        else:
+            self.enable(holder=_CONTROL_FILE)
         if wanted.criteria is not None:
             state = standing.state
             plan = planned_phases(wanted.criteria, state.phase.control, tuple(state.phase.shares))

@@ -277,7 +277,7 @@ class Standing:
         state: The state, replaced as a whole.
         described: The settings as text, by option.
         breakers: Circuit breakers of the candidates, by name; empty without.
-        disabled: Whether the operator has switched candidates off for now.
+        held_by: Who has switched candidates off for now: the control file, a flag; each lets go for itself.
         lost: Whether this process cannot know where the rollout stands, or is of a version that another has replaced: then
             no candidate runs.
         closed: Whether no candidate may start: disabled, lost, or stopped. Every start looks at it, at the last moment.
@@ -288,7 +288,7 @@ class Standing:
     state: RolloutState
     described: Mapping[str, str]
     breakers: Mapping[str, CircuitBreaker] = Factory(dict)
-    disabled: bool = False
+    held_by: frozenset[str] = frozenset()
     lost: bool = False
     closed: bool = False
     controllers: WeakSet[Any] = Factory(WeakSet)
@@ -296,12 +296,12 @@ class Standing:
 
     def enter(self, state: RolloutState) -> None:
         """Stand there from now on."""
-        self.closed = self.disabled or self.lost or state.stopped
+        self.closed = bool(self.held_by) or self.lost or state.stopped
         self.state = state
 
-    def disable(self, *, disabled: bool) -> None:
-        """Switch candidates off, or on again."""
-        self.disabled = disabled
+    def disable(self, *, disabled: bool, holder: str) -> None:
+        """Switch candidates off, or let go of them: they run again when nobody holds them any more."""
+        self.held_by = self.held_by | {holder} if disabled else self.held_by - {holder}
         self.enter(self.state)
 
     def lose(self, *, lost: bool) -> None:

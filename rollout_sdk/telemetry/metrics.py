@@ -113,6 +113,7 @@ class Metrics:
             (names.DECISIONS, "{decision}", "Routing decisions.", Metrics.decisions),
             (names.FALLBACKS, "{fallback}", "Calls answered by the control because a candidate failed.", Metrics.fallbacks),
             (names.COMPARISONS, "{comparison}", "Comparisons of a shadow's output with the control's.", Metrics.comparisons),
+            (names.SHADOW_RUNS, "{run}", "Shadow runs that ended, in whatever way.", Metrics.shadows),
             (names.SHADOW_DROPPED, "{run}", "Shadow runs that did not finish.", Metrics.dropped),
             (names.TRANSITIONS, "{transition}", "Starts, and changes of phase or status.", Metrics.transitions),
             (names.FACTS_LOST, "{fact}", "Facts missing from the journal.", Metrics.lost),
@@ -192,6 +193,15 @@ class Metrics:
                     names.COMPARISON_MATCH: match,
                 }
                 yield Observation(number, attributes)
+
+    def shadows(self) -> Iterable[Observation]:
+        """Shadows that ended, so far."""
+        for each in self._observed():
+            counts: Counter[tuple[str, str]] = Counter()
+            for (variant, end), number in list(each.tally.shadows.items()):
+                counts[self._variant(each.key, variant), end] += number
+            for (variant, end), number in counts.items():
+                yield Observation(number, {names.KEY: each.key, names.VARIANT: variant, names.SHADOW_END: end})
 
     def dropped(self) -> Iterable[Observation]:
         """Shadows that did not finish, so far."""

@@ -40,6 +40,13 @@ METRICS = (
     ),
     Metric(names.SHADOW_ACTIVE, "observable up-down counter", "{run}", "shadow runs under way", _VARIANT),
     Metric(
+        names.SHADOW_RUNS,
+        "observable counter",
+        "{run}",
+        "shadow runs that ended: `ok`, `error`, or why they did not finish",
+        (*_VARIANT, names.SHADOW_END),
+    ),
+    Metric(
         names.SHADOW_DROPPED, "observable counter", "{run}", "shadow runs that did not finish", (*_VARIANT, names.DROP_REASON)
     ),
     Metric(names.WEIGHT, "observable gauge", "1", "configured share of a variant", _VARIANT),

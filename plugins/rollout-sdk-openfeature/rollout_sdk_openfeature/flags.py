@@ -1,0 +1,194 @@
+"""Flags that drive rollouts, and what can be believed of them."""
+
+from __future__ import annotations
+
+from math import nan
+from typing import Any, Protocol
+
+from attrs import field, frozen
+from openfeature.client import OpenFeatureClient
+from openfeature.evaluation_context import EvaluationContext
+from openfeature.exception import ErrorCode, OpenFeatureError
+from openfeature.provider import FeatureProvider
+
+from rollout_sdk import ConfigurationError
+from rollout_sdk.assignment import parse_share
+from rollout_sdk_openfeature.rollouts import Controller, controller_of, standing_of
+
+__all__ = ["Believed", "NotBelievedError", "ShareFlag", "Source", "SwitchFlag"]
+
+# A default is what the caller asked with; of a disabled flag and a stale one, nobody knows what they should be now.
+_UNBELIEVED = frozenset({"default", "disabled", "stale", "error"})
+_LONGEST_NAME = 100
+
+
+def _flag(name: object) -> str:
+    if not isinstance(name, str) or not name:
+        raise ConfigurationError(
+            f"A flag that drives a rollout has the key {name!r:.60}. A key is a text. Write its name in the provider."
+        )
+    return name
+
+
+@frozen
+class ShareFlag:
+    """A flag whose number is a candidate's share: `ShareFlag("rank-share", rank)`.
+
+    Attributes:
+        flag: Key of the flag; its value is a number from 0 to 1.
+        rollout: The decorated function, or its controller. Its strategy has steps: it is a canary.
+        candidate: Which candidate, where there are several.
+    """
+
+    flag: str = field(converter=_flag)
+    rollout: Controller = field(converter=controller_of)
+    candidate: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what could never be done."""
+        key, candidates = self.rollout.key, self.rollout.candidates
+        if not standing_of(self.rollout).state.ramps:
+            raise ConfigurationError(
+                f"ShareFlag({self.flag!r}) cannot set the share of {key!r}: its strategy has no steps. Steps belong to a "
+                "canary. Use Canary([...]), or a SwitchFlag."
+            )
+        if self.candidate is None and len(candidates) == 1:
+            object.__setattr__(self, "candidate", candidates[0])
+        if self.candidate not in candidates:
+            raise ConfigurationError(
+                f"ShareFlag({self.flag!r}) names {self.candidate!r:.60}, which is no candidate of {key!r}. "
+                f"A flag sets the share of one candidate. They are: {', '.join(candidates)}."
+            )
+
+
+@frozen
+class SwitchFlag:
+    """A flag that is a rollout's kill switch: `SwitchFlag("models-on", rank)`. While it is false, no candidate runs.
+
+    Attributes:
+        flag: Key of the flag; its value is a boolean.
+        rollout: The decorated function, or its controller.
+    """
+
+    flag: str = field(converter=_flag)
+    rollout: Controller = field(converter=controller_of)
+
+
+@frozen
+class Believed:
+    """A flag's value that can be acted on.
+
+    Attributes:
+        value: A share, or a boolean.
+        said: The flag, its value and its variant, for records.
+    """
+
+    value: float
+    said: str
+
+
+class NotBelievedError(Exception):
+    """Nothing can be done by this flag now; the message says why."""
+
+
+class _Details(Protocol):
+    """What clients and providers give, as far as it is looked at."""
+
+    value: Any
+    variant: Any
+    reason: Any
+    error_code: Any
+
+
+class Source:
+    """Where flags are evaluated: a client, or a provider that is initialised already."""
+
+    def __init__(self, source: OpenFeatureClient | FeatureProvider, targeting_key: str) -> None:
+        """Take it.
+
+        Args:
+            source: The client or provider.
+            targeting_key: What flags are evaluated for: the same for every user, so that no second system hashes.
+
+        Raises:
+            ConfigurationError: It is neither.
+        """
+        self.client = source if isinstance(source, OpenFeatureClient) else None
+        prefix = "get" if self.client is not None else "resolve"
+        if not all(callable(getattr(source, f"{prefix}_{kind}_details", None)) for kind in ("boolean", "float", "integer")):
+            raise ConfigurationError(
+                f"{source!r:.60} evaluates no flags. A FlagDriver asks an OpenFeature client or provider. "
+                "Pass api.get_client()."
+            )
+        self._source: Any = source
+        self._prefix = prefix
+        self._targeting_key = targeting_key
+
+    @property
+    def name(self) -> str:
+        """The provider's name; "unknown" when it cannot say."""
+        try:
+            provider = self._source if self.client is None else self.client.provider
+            return str(provider.get_metadata().name)[:_LONGEST_NAME]
+        except Exception:
+            return "unknown"
+
+    def share(self, flag: str, rollout: str) -> Believed:
+        """The share that a flag says.
+
+        Raises:
+            NotBelievedError: It says none.
+        """
+        details = self._ask("float", flag, nan, rollout)
+        if details.error_code == ErrorCode.TYPE_MISMATCH:
+            # A whole number: 0 or 1.
+            details = self._ask("integer", flag, -1, rollout)
+        value = _value(details)
+        try:
+            if isinstance(value, str):
+                raise ConfigurationError
+            return _believed(flag, parse_share(value), details)
+        except ConfigurationError:
+            raise NotBelievedError(f"its value is {value!r:.60}, and a share is a number from 0 to 1") from None
+
+    def switch(self, flag: str, rollout: str, *, now: bool) -> Believed:
+        """Whether a flag says that candidates may run; `now` is what holds.
+
+        Raises:
+            NotBelievedError: It says neither.
+        """
+        details = self._ask("boolean", flag, now, rollout)
+        value = _value(details)
+        if not isinstance(value, bool):
+            raise NotBelievedError(f"its value is {value!r:.60}, and a switch is true or false")
+        return _believed(flag, value, details)
+
+    def _ask(self, kind: str, flag: str, default: object, rollout: str) -> _Details:
+        context = EvaluationContext(targeting_key=self._targeting_key, attributes={"rollout": rollout})
+        evaluate = getattr(self._source, f"{self._prefix}_{kind}_details")
+        try:
+            details: _Details = evaluate(flag, default, context)
+        except OpenFeatureError as error:
+            if error.error_code == ErrorCode.TYPE_MISMATCH and kind == "float":
+                return self._ask("integer", flag, -1, rollout)
+            raise NotBelievedError(f"its evaluation failed: {str(error.error_code).lower()}") from error
+        # A provider is anybody's code; what it raises may hold anything.
+        except (Exception, SystemExit) as error:
+            raise NotBelievedError(f"its evaluation raised {type(error).__name__}") from error
+        if not all(hasattr(details, name) for name in ("value", "variant", "reason", "error_code")):
+            raise NotBelievedError(f"its evaluation gave {type(details).__name__}, which says nothing")
+        return details
+
+
+def _value(details: _Details) -> Any:
+    code, reason, value = details.error_code, details.reason, details.value
+    if code is not None:
+        raise NotBelievedError(f"its evaluation failed: {str(code).lower():.60}")
+    if reason is not None and str(reason).lower() in _UNBELIEVED:
+        raise NotBelievedError(f"its reason is {str(reason).lower()}: the provider has no value of its own for it now")
+    return value
+
+
+def _believed(flag: str, value: float, details: _Details) -> Believed:
+    said = f"flag {flag!r} is {str(value).lower()}"
+    return Believed(value, said if details.variant is None else f"{said} (variant {str(details.variant)!r:.60})")
