@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Disclosure"]
 
 _LONGEST = 2048
-"""Characters of a captured text."""
+"""Bytes of a captured text, in UTF-8."""
 _MOST_CAPTURED = 32
 
 
@@ -61,9 +61,14 @@ class Disclosure:
             return
         # Of these classes only: what else there is may say anything once it is text.
         if type(shown) is str:
-            said[names.CAPTURED + name] = shown[:_LONGEST]
+            said[names.CAPTURED + name] = _cut(shown)
         elif type(shown) in (bool, int, float):
             said[names.CAPTURED + name] = shown
+
+
+def _cut(text: str) -> str:
+    # What cannot be encoded could not be exported.
+    return text[:_LONGEST].encode("utf-8", "replace")[:_LONGEST].decode("utf-8", "ignore")
 
 
 def kept(attributes: Mapping[str, Any], excluded: frozenset[str]) -> Mapping[str, Any]:

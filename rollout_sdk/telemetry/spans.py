@@ -189,7 +189,7 @@ class Spans:
             if not decision.blend and (failure := fallen_back_from(call)) is not None:
                 control = call.rollout.control
                 self._say(span, {names.FALLBACK_VARIANT: control})
-                span.add_event(names.FALLBACK_EVENT, {names.FALLBACK_VARIANT: control, names.ERROR_TYPE: failure})
+                self._tell(span, names.FALLBACK_EVENT, {names.FALLBACK_VARIANT: control, names.ERROR_TYPE: failure})
             if call.merged is not None and span.is_recording():
                 self._say(span, interleaved(call.merged, decision.blend))
         finally:
@@ -259,7 +259,8 @@ class Spans:
     def dropped(self, call: Any, variant: str, end: str) -> None:
         """Say on the call's span that a shadow of it was not run, if the call is still under way."""
         if call.span is not None and call.span.is_recording():
-            call.span.add_event(names.DROPPED_EVENT, {names.VARIANT: variant, names.DROP_REASON: names.drop_reason(end)})
+            said = {names.VARIANT: variant, names.DROP_REASON: names.drop_reason(end)}
+            self._tell(call.span, names.DROPPED_EVENT, said)
 
     @guarded
     def transition(self, event: TransitionedEvent, shares_before: Mapping[str, float]) -> None:
@@ -271,6 +272,9 @@ class Spans:
     def _say(self, span: Span, attributes: Mapping[str, Any]) -> None:
         span.set_attributes(kept(attributes, self._excluded) if self._excluded else attributes)
 
+    def _tell(self, span: Span, event: str, attributes: Mapping[str, Any]) -> None:
+        span.add_event(event, kept(attributes, self._excluded) if self._excluded else attributes)
+
     def _note_error(self, span: Span, error: BaseException) -> None:
         kind = type(error).__qualname__
         self._say(span, {names.ERROR_TYPE: kind})
@@ -278,4 +282,4 @@ class Spans:
         if self._settings.exception_messages:
             span.record_exception(error)
         else:
-            span.add_event(names.EXCEPTION_EVENT, {names.EXCEPTION_TYPE: kind})
+            self._tell(span, names.EXCEPTION_EVENT, {names.EXCEPTION_TYPE: kind})

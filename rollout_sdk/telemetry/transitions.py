@@ -54,7 +54,7 @@ def trace_transition(
             weights: dict[str, str | float] = {names.VARIANT: variant, names.WEIGHT: share}
             if event.from_phase is not None:
                 weights[names.WEIGHT_PREVIOUS] = before.get(variant, 0.0)
-            span.add_event(names.WEIGHT_EVENT, weights)
+            span.add_event(names.WEIGHT_EVENT, kept(weights, excluded) if excluded else weights)
     finally:
         span.end()
 

@@ -1,8 +1,10 @@
 """Metrics, as an application's own reader gets them."""
 
+import threading
 from collections import Counter
 
-from rollout_sdk import ABTest, Shadow
+from rollout_sdk import ABTest, Shadow, Telemetry, rollout
+from rollout_sdk.telemetry.names import DURATION_BUCKETS
 
 
 def fail(x):
@@ -47,3 +49,100 @@ def test_metrics_count_comparisons_drops_and_transitions(traced):
     assert (1, "snapshot") == (dropped.value, dropped.attributes["rollout.drop.reason"])
     actions = {p.attributes["rollout.transition.action"]: p.value for p in metrics["rollout.transitions"].data.data_points}
     assert 1 == actions["abort"]
+
+
+def points(metrics, name):
+    """Values of a metric by its attributes, without the rollout's key."""
+    return {
+        tuple(value for key, value in sorted(point.attributes.items()) if key != "feature_flag.key"): getattr(
+            point, "value", None
+        )
+        for point in metrics[name].data.data_points
+    }
+
+
+def test_shadows_under_way_are_counted_up_and_down(traced):
+    go, begun = threading.Event(), threading.Event()
+
+    def wait(x):
+        begun.set()
+        go.wait(10)
+        return x
+
+    shadowed = traced.model(lambda x: x, wait, Shadow(1.0), unit=None)
+    shadowed("u")
+    assert begun.wait(10)
+    under_way = points(traced_now(traced), "rollout.shadow.active")
+    go.set()
+    assert ({("candidate",): 1}, {("candidate",): 0}) == (under_way, points(traced.metrics(), "rollout.shadow.active"))
+
+
+def traced_now(traced):
+    """The metrics as they are, without waiting for shadows."""
+    traced.runtime.recorder.flush(5.0)
+    data = traced.reader.get_metrics_data()
+    return {m.name: m for resource in data.resource_metrics for scope in resource.scope_metrics for m in scope.metrics}
+
+
+def test_every_shadow_that_ended_is_counted_by_how(traced):
+    for key, candidate in (("good", lambda x: x), ("bad", fail)):
+        traced.model(lambda x: x, candidate, Shadow(1.0), key=key)("u")
+    counted = {
+        (point.attributes["feature_flag.key"], point.attributes["rollout.shadow.end"]): point.value
+        for point in traced.metrics()["rollout.shadow.runs"].data.data_points
+    }
+    assert {("good", "ok"): 1, ("bad", "error"): 1} == counted
+
+
+def test_a_variant_or_an_error_beyond_the_first_few_is_other(traced):
+    def raise_another(x):
+        raise type(f"Error{x}", (ValueError,), {})
+
+    model = traced.model(lambda x: x, raise_another, breaker=None)
+    for number in range(150):
+        model(number)
+    errors = list(points(traced.metrics(), "rollout.fallbacks"))
+    assert (101, True) == (len(errors), any("_OTHER" in key for key in errors))
+    many = {f"v{number}": lambda x: x for number in range(60)}
+    traced.model(lambda x: x, None, ABTest(dict.fromkeys(many, 1 / 60)), key="many", candidates=many)("u")
+    weights = [
+        p for p in traced.metrics()["rollout.variant.weight"].data.data_points if p.attributes["feature_flag.key"] == "many"
+    ]
+    assert 51 == len({point.attributes["feature_flag.result.variant"] for point in weights})
+
+
+def test_runtimes_that_share_a_provider_are_all_observed(trace_with, watch):
+    one = trace_with()
+    provider = one.runtime.telemetry.meter_provider
+    two = watch(telemetry=Telemetry(meter_provider=provider))
+    one.model(lambda x: x, lambda x: x, key="one")("u")
+    rollout(candidate=lambda x: x, strategy=ABTest(1.0), unit="x", key="two", runtime=two)(lambda x: x)("u")
+    assert two.flush(10.0)
+    keys = {point.attributes["feature_flag.key"] for point in one.metrics()["rollout.decisions"].data.data_points}
+    assert {"one", "two"} == keys
+
+
+def test_what_a_decision_takes_is_measured_where_it_is_asked_for(trace_with):
+    for wanted in (True, False):
+        traced = trace_with(decision_duration=wanted)
+        model = traced.model(lambda x: x, lambda x: x)
+        for number in range(5):
+            model(number)
+        metrics = traced.metrics()
+        assert wanted == ("rollout.decision.duration" in metrics)
+        if wanted:
+            (point,) = metrics["rollout.decision.duration"].data.data_points
+            assert (5, {"feature_flag.key": "model", "rollout.strategy.name": "ab"}) == (point.count, dict(point.attributes))
+
+
+def test_the_buckets_of_durations_are_those_of_the_contract(traced):
+    traced.model(lambda x: x, lambda x: x)("u")
+    (point,) = traced.metrics()["rollout.call.duration"].data.data_points
+    assert DURATION_BUCKETS == tuple(point.explicit_bounds)
+
+
+def test_metrics_can_be_off(trace_with):
+    traced = trace_with(metrics=False)
+    traced.model(lambda x: x, lambda x: x)("u")
+    assert traced.runtime.flush(10.0)
+    assert traced.reader.get_metrics_data() is None

@@ -9,7 +9,8 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
-from rollout_sdk import ABTest, Canary, Decision, Interleave, Shadow, rollout
+from rollout_sdk import ABTest, Canary, Decision, Guardrail, Interleave, Shadow, Step, rollout
+from rollout_sdk.telemetry.versions import Versions
 
 
 def fail(x):
@@ -301,3 +302,78 @@ def test_without_an_sdk_nothing_is_printed(run_python):
         default_runtime().flush()
     """)
     assert ("", "", 0) == (result.stdout, result.stderr, result.returncode)
+
+
+def test_a_shadow_can_be_a_child_of_its_call_for_backends_that_show_only_trees(trace_with):
+    traced = trace_with(shadow_spans="child")
+    traced.model(lambda x: x, lambda x: x, Shadow(1.0))("u")
+    spans = traced.spans()
+    route, shadow = spans["route model"], spans["shadow model/candidate"]
+    assert (route.context.span_id, (), False) == (
+        shadow.parent.span_id, tuple(shadow.links), "rollout.shadow.origin.trace_id" in shadow.attributes,
+    )  # fmt: skip
+
+
+def test_a_shadow_that_was_not_run_is_an_event_of_its_call(traced):
+    shadowed = traced.model(lambda x: 0, lambda x: 0, Shadow(1.0), unit=None, isolate=lambda value: 1 / 0)
+    shadowed([1])
+    (dropped,) = [event for event in traced.spans()["route model"].events if event.name == "rollout.shadow.dropped"]
+    assert {"feature_flag.result.variant": "candidate", "rollout.drop.reason": "snapshot"} == dict(dropped.attributes)
+
+
+def test_evaluations_can_go_through_the_logs_api_or_nowhere(trace_with, monkeypatch):
+    emitted = []
+
+    class Logger:
+        def emit(self, record):
+            emitted.append(record)
+
+    monkeypatch.setattr("opentelemetry._logs.get_logger", lambda *args, **options: Logger())
+    traced = trace_with(flag_events="log")
+    traced.model(lambda x: x, lambda x: x)("u")
+    route = traced.spans()["route model"]
+    (record,) = emitted
+    assert ("feature_flag.evaluation", "candidate", route.context.trace_id, route.context.span_id, ()) == (
+        record.event_name, record.attributes["feature_flag.result.variant"], record.trace_id, record.span_id, route.events,
+    )  # fmt: skip
+    off = trace_with(flag_events="off")
+    off.model(lambda x: x, lambda x: x)("u")
+    assert ((), 1) == (off.spans()["route model"].events, len(emitted))
+
+
+def test_a_namespace_is_the_flag_set_of_calls_and_evaluations(trace_with):
+    traced = trace_with(namespace="staging")
+    traced.model(lambda x: x, lambda x: x)("u")
+    route = traced.spans()["route model"]
+    assert ["staging"] * 2 == [each.attributes["feature_flag.set.id"] for each in (route, route.events[0])]
+
+
+def test_the_version_changes_with_the_shares_and_is_the_same_in_every_process(traced):
+    canary = traced.model(lambda x: x, lambda x: x, Canary(["10%", "50%"]))
+    canary("u")
+    canary.rollout.promote(actor="ann")
+    canary("u")
+    before, after = [
+        span.attributes["feature_flag.version"] for span in traced.finished() if span.name == "route model"
+    ]  # fmt: skip
+    assert before != after
+    assert [before, after] == [
+        transitions(traced)[action].attributes["feature_flag.version"] for action in ("start", "promote")
+    ]
+    # The value itself is a promise: dashboards and other processes compare it.
+    assert "eec2c31b" == Versions.of("canary", "0:20%", {"control": 0.8, "candidate": 0.2})
+
+
+def test_a_verdict_is_on_the_transition_with_its_arithmetic(traced):
+    plan = Canary([Step("50%", min_units=10, min_time="0s")], guardrails=[Guardrail("error_rate")])
+    canary = traced.model(lambda x: x, fail, plan, breaker=None)
+    for number in range(200):
+        canary(f"u-{number}")
+    verdict = canary.rollout.judge()
+    span = transitions(traced)["rollback"]
+    assert ("verdict", "error_rate", 200) == tuple(
+        span.attributes[f"rollout.{name}"] for name in ("transition.reason", "gate.name", "gate.samples")
+    )
+    assert span.attributes["rollout.gate.value"] >= span.attributes["rollout.gate.threshold"] > 0
+    (finding,) = [each for each in verdict.findings if each.name == "error_rate"]
+    assert finding.harm_log_e == span.attributes["rollout.gate.value"]
