@@ -105,13 +105,11 @@ def route_batch(batch: Batch) -> Flow:
     call, rollout = batch.call, batch.call.rollout
     if not rollout.audience.awake:
         rollout.audience.look()
+    call.rows = batch.rows
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
     set_call(call)
-    call.rows = batch.rows
     groups = batch.grouped()
-    if call.span is not None:
-        rollout.spans.describe_batch(call, {variant: len(indices) for variant, indices in groups.items()})
     call.shadows = shadows = _prepared(batch)
     parts, final = yield from _answered(batch, groups)
     if final is None:

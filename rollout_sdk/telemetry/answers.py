@@ -1,14 +1,47 @@
-"""What spans say of how a call was answered: of which list, in whose place, by which function."""
+"""What spans say of how a call was decided and answered: for whom, of which list, in whose place, by which function."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from rollout_sdk.records import Merged
 from rollout_sdk.telemetry import names
 
-__all__ = ["fallen_back_from", "function_name", "interleaved"]
+__all__ = ["decided", "decided_batch", "fallen_back_from", "function_name", "interleaved"]
+
+
+def decided(call: Any, version: str) -> dict[str, Any]:
+    """The decision about a call, or about a row of a batch."""
+    decision = call.full_decision()
+    return {
+        names.KEY: decision.rollout,
+        names.VARIANT: decision.variant,
+        names.REASON: names.flag_reason(decision.reason),
+        names.PROVIDER_NAME: names.PROVIDER,
+        names.VERSION: version,
+        names.DECISION_ID: decision.id,
+        names.STRATEGY: decision.strategy,
+        names.BUCKET: decision.bucket,
+        names.PROPENSITY: decision.propensity,
+        names.PHASE: decision.phase,
+    }
+
+
+def decided_batch(call: Any, version: str) -> dict[str, Any]:
+    """What was decided about the rows of a batch: how many rows each variant got, and mostly why."""
+    variants = Counter(row.decision.variant for row in call.rows)
+    reasons = Counter(row.decision.reason for row in call.rows)
+    said = decided(call, version)
+    # A row's own, which a batch has not.
+    del said[names.BUCKET], said[names.PROPENSITY]
+    return said | {
+        names.VARIANT: names.MIXED if len(variants) > 1 else next(iter(variants)),
+        names.REASON: names.flag_reason(reasons.most_common(1)[0][0]),
+        names.BATCH_SIZE: len(call.rows),
+        names.BATCH_VARIANTS: [f"{name}={rows}" for name, rows in variants.items()],
+    }
 
 
 def interleaved(merged: Merged, blend: tuple[str, ...]) -> dict[str, Any]:

@@ -38,11 +38,8 @@ class Disclosure:
 
     def __call__(self, call: Any) -> dict[str, Captured]:
         """The attributes; never raises, and what fails is left out."""
-        said: dict[str, Captured] = {}
-        if call.has_unit and self._unit_id == "hash":
-            said[names.CONTEXT_ID] = call.unit
-        elif call.has_unit and self._unit_id == "raw":
-            said[names.CONTEXT_ID] = str(call.said_unit)
+        # The rows of a batch have a unit each.
+        said = {} if call.rows else self.of_unit(call)
         if self._capture is not None:
             try:
                 captured = self._capture(call)
@@ -51,6 +48,12 @@ class Disclosure:
             except (Exception, SystemExit) as error:
                 self._failed("telemetry.capture", error)
         return said
+
+    def of_unit(self, call: Any) -> dict[str, Captured]:
+        """The attribute that names the unit of a call or row."""
+        if not call.has_unit or self._unit_id == "omit":
+            return {}
+        return {names.CONTEXT_ID: call.unit if self._unit_id == "hash" else str(call.said_unit)}
 
     def _add(self, said: dict[str, Captured], name: str, value: Any) -> None:
         """Add one captured value, as it may be shown: a redaction that fails shows nothing."""

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluations"]
 
-_SAID = (names.KEY, names.VARIANT, names.REASON, names.PROVIDER_NAME, names.VERSION, names.SET_ID, names.CONTEXT_ID)
+_SAID = (
+    names.KEY,
+    names.VARIANT,
+    names.REASON,
+    names.PROVIDER_NAME,
+    names.VERSION,
+    names.SET_ID,
+    names.CONTEXT_ID,
+    names.DECISION_ID,
+)
 
 
 class Evaluations:

@@ -19,7 +19,7 @@ from rollout_sdk._version import __version__
 from rollout_sdk.contexts import Surroundings, attach, detach
 from rollout_sdk.records import ShadowedEvent, TransitionedEvent
 from rollout_sdk.telemetry import names
-from rollout_sdk.telemetry.answers import fallen_back_from, function_name, interleaved
+from rollout_sdk.telemetry.answers import decided, decided_batch, fallen_back_from, function_name, interleaved
 from rollout_sdk.telemetry.disclosure import Disclosure, kept
 from rollout_sdk.telemetry.evaluations import Evaluations
 from rollout_sdk.telemetry.guard import guarded
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Spans"]
 
+_MOST_EVALUATIONS = 100
+"""Of a batch: an SDK keeps 128 events of a span."""
 _MODES = {"function": "thread", "generator": "thread", "coroutine": "task", "async generator": "task"}
 
 
@@ -60,20 +62,10 @@ class Spans:
     def start_route(self, call: Any) -> Span | None:
         """The span of a call; None when it is recorded nowhere, so that the rest of the call pays nothing."""
         try:
-            rollout, decision = call.rollout, call.full_decision()
+            rollout = call.rollout
             # All that is known goes in at the start: samplers see it, and adding it later costs as much again.
-            attributes: dict[str, Any] = {
-                names.KEY: rollout.key,
-                names.VARIANT: decision.variant,
-                names.REASON: names.flag_reason(decision.reason),
-                names.PROVIDER_NAME: names.PROVIDER,
-                names.VERSION: self.version(rollout.strategy_name, call.phase),
-                names.DECISION_ID: decision.id,
-                names.STRATEGY: rollout.strategy_name,
-                names.BUCKET: decision.bucket,
-                names.PROPENSITY: decision.propensity,
-                names.PHASE: decision.phase,
-            }
+            version = self.version(rollout.strategy_name, call.phase)
+            attributes = decided_batch(call, version) if call.rows else decided(call, version)
             if self._settings.namespace:
                 attributes[names.SET_ID] = self._settings.namespace
             span = self._tracer.start_span(
@@ -97,26 +89,21 @@ class Spans:
         """What is worth computing only when somebody will see it."""
         if not span.is_recording():
             return
-        disclosed: Mapping[str, Any] = {} if self._disclosure.is_silent else self._disclosure(call)
-        if disclosed:
+        if not self._disclosure.is_silent:
+            disclosed = self._disclosure(call)
             self._say(span, disclosed)
-        self._evaluations.tell(span, call.decision.reason, {**attributes, **disclosed}, self._excluded)
+            attributes = {**attributes, **disclosed}
+        if not call.rows:
+            self._evaluations.tell(span, call.decision.reason, attributes, self._excluded)
+            return
+        for row in call.rows[:_MOST_EVALUATIONS]:
+            said = {**attributes, **decided(row, attributes[names.VERSION]), **self._disclosure.of_unit(row)}
+            self._evaluations.tell(span, row.decision.reason, said, self._excluded)
 
     @guarded
     def enter(self, context: ContextVars, span_context: Context) -> None:
         """Make a call's span current in a copy of its caller's context."""
         context.run(attach, span_context)
-
-    @guarded
-    def describe_batch(self, call: Any, variants: Mapping[str, int]) -> None:
-        """What a batch's `route` span says more: how many rows each variant got."""
-        attributes: dict[str, Any] = {
-            names.BATCH_SIZE: sum(variants.values()),
-            names.BATCH_VARIANTS: [f"{name}={rows}" for name, rows in variants.items()],
-        }
-        if len(variants) > 1:
-            attributes[names.VARIANT] = names.MIXED
-        self._say(call.span, attributes)
 
     @guarded
     def start_invoke(self, call: Any, step: Any) -> None:

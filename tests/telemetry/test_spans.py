@@ -377,3 +377,23 @@ def test_a_verdict_is_on_the_transition_with_its_arithmetic(traced):
     assert span.attributes["rollout.gate.value"] >= span.attributes["rollout.gate.threshold"] > 0
     (finding,) = [each for each in verdict.findings if each.name == "error_rate"]
     assert finding.harm_log_e == span.attributes["rollout.gate.value"]
+
+
+def test_each_row_of_a_batch_is_an_evaluation_with_its_own_decision_and_unit(trace_with):
+    traced = trace_with(unit_id="raw")
+    batch = rollout(
+        candidate=lambda rows: list(rows), strategy=ABTest(0.5), batch="rows", unit="rows", key="b", runtime=traced.runtime
+    )(lambda rows: list(rows))
+    routed = batch.rollout.route([f"u{number}" for number in range(120)])
+    route = traced.spans()["route b"]
+    told = [
+        tuple(
+            event.attributes[name] for name in ("rollout.decision.id", "feature_flag.result.variant", "feature_flag.context.id")
+        )
+        for event in route.events
+    ]
+    expected = [(decision.id, decision.variant, f"u{n}") for n, decision in enumerate(routed.decisions)][:100]
+    assert expected == told
+    assert ("mixed", True) == (
+        route.attributes["feature_flag.result.variant"], "feature_flag.context.id" not in route.attributes,
+    )  # fmt: skip

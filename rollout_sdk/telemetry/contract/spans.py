@@ -33,7 +33,7 @@ SPANS = (
         "",
         (
             _KEY,
-            Attribute(names.VARIANT, "str", "the assigned variant, whoever answers in its place; `interleaved` for a blend"),
+            Attribute(names.VARIANT, "str", "the assigned variant, whoever answers; `interleaved` or `mixed` for several"),
             _REASON,
             _PROVIDER,
             _VERSION,
@@ -41,8 +41,8 @@ SPANS = (
             _CONTEXT,
             _DECISION,
             _STRATEGY,
-            Attribute(names.BUCKET, "int", "bucket of the unit, 0 to 9999"),
-            Attribute(names.PROPENSITY, "float", "probability of the assigned variant at decision time"),
+            Attribute(names.BUCKET, "int", "bucket of the unit, 0 to 9999", "not a batch by row"),
+            Attribute(names.PROPENSITY, "float", "probability of the assigned variant at decision time", "not a batch by row"),
             Attribute(names.PHASE, "str", "the phase"),
             Attribute(
                 names.FALLBACK_VARIANT, "str", "who answered in the assigned variant's place", "it failed or was withheld"
@@ -132,7 +132,7 @@ EVENTS = (
     SpanEvent(
         names.EVALUATION_EVENT,
         "route",
-        'each decision (`Telemetry(flag_events="log")` emits it through the Logs API instead)',
+        'each decision (the first 100 rows of a batch); `Telemetry(flag_events="log")` emits it as a log record',
         (
             _KEY,
             Attribute(names.VARIANT, "str", "the assigned variant"),
@@ -141,6 +141,7 @@ EVENTS = (
             _VERSION,
             _SET,
             _CONTEXT,
+            _DECISION,
             Attribute(names.ERROR_TYPE, "str", "`general`", "the strategy failed, and the control answered"),
             Attribute(names.EVALUATION_ERROR, "str", "what is wrong with it", "the strategy failed, and the control answered"),
         ),
