@@ -11,13 +11,18 @@ DEMO_JOURNAL ?= demo-journal
 OTHER_PYTHONS ?= 3.12 3.13
 FIGURES := $(CURDIR)/$(VENV)/figures.jsonl
 
-.PHONY: help demo canary test test-all lint types contracts tests faults bench clean
+# Servers for the demo's traces and the tests of real backends: 1.3 GB, in an environment of its own.
+BACKENDS := .venv-backends
+
+.PHONY: help demo canary interleaving demo-traces test test-all test-backends lint types contracts tests faults bench clean
 
 help:
 	@echo "make demo      reviews and films through all four strategies, and the report (about 2 minutes)"
 	@echo "make canary    a canary on real models that decides by itself: one goes to everybody, one goes back (a minute)"
+	@echo "make demo-traces  the demo through a local Phoenix, with links to open (the first time, it installs Phoenix)"
 	@echo "make test      lint, types, import contracts and tests"
 	@echo "make test-all  the same with the long simulations, and on every other supported Python that is installed"
+	@echo "make test-backends  Phoenix, MLflow and Prometheus, started for real and asked what they got"
 	@echo "make faults    breaks everything on purpose, and writes the table of docs/reliability.md"
 	@echo "make bench     the cost of a call beside its peers"
 
@@ -49,6 +54,15 @@ canary: $(VENV)/.demo
 interleaving: $(VENV)/.demo
 	$(BIN)/python examples/interleaving.py
 
+$(BACKENDS)/.done: Makefile | $(VENV)/bin/python
+	[ -x $(BACKENDS)/bin/python ] || $(PYTHON) -m venv $(BACKENDS)
+	$(BACKENDS)/bin/pip --disable-pip-version-check install --quiet arize-phoenix==20.26.1 mlflow==3.17.2
+	@touch $@
+
+demo-traces: $(VENV)/.demo $(BACKENDS)/.done
+	$(PIP) 'opentelemetry-sdk>=1.30,<2' 'opentelemetry-exporter-otlp-proto-http>=1.30,<2'
+	$(BIN)/python examples/traces.py --phoenix $(BACKENDS)/bin/phoenix
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -60,13 +74,17 @@ contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 tests: $(VENV)/.dev
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not backends"
 
 test: lint types contracts tests
 
 test-all: lint types contracts
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest -m "not backends" --cov --cov-report=term
 	@for version in $(OTHER_PYTHONS); do DATA=$(DATA) tests/on_python $$version || exit 1; done
+
+test-backends: $(VENV)/.dev $(BACKENDS)/.done
+	$(PIP) playwright
+	$(BIN)/pytest -m backends tests/backends
 
 # Break everything on purpose, on every supported Python that is installed; writes the table of docs/reliability.md.
 faults: $(VENV)/.dev
@@ -79,6 +97,7 @@ faults: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(PIP) openfeature-sdk laboratory
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/telemetry.py
 	$(BIN)/python benchmarks/shadow_load.py
 	$(BIN)/python benchmarks/budget.py
 

@@ -157,11 +157,17 @@ class Delivery:
                 shares=about["shares"],
                 actor="",
                 reason="",
-                time_s=self.time_ns() / 1e9,
+                # Of the fact, so that a change that was faster than this thread does not seem to come before the start.
+                time_s=self._time_s(fact),
             )
             self.spans.transition(start, {})
             starts.append(start)
         return starts
+
+    def _time_s(self, fact: Any) -> float:
+        if fact.__class__ is Call:
+            return float(fact.time_ns / 1e9)
+        return fact.time_s if fact.__class__ is TransitionedEvent else self.time_ns() / 1e9
 
     def _events(self, facts: list[Any]) -> list[Any]:
         """The facts as events, without the calls that nobody wants to hear of: an event costs more than its call."""

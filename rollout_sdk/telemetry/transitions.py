@@ -43,11 +43,14 @@ def trace_transition(
             names.GATE_VALUE: gate["value"],
             names.GATE_THRESHOLD: gate["threshold"],
         }
+    # A start is noticed in the background, after the call that made it.
+    noted = int(event.time_s * 1e9) if event.action == "start" else None
     span = tracer.start_span(
         f"transition {event.rollout}",
         context=Context(),
         links=[Link(trigger, {names.LINK_TYPE: names.TRIGGERED_BY})] if trigger.is_valid else None,
         attributes=kept(attributes, excluded) if excluded else attributes,
+        start_time=noted,
     )
     try:
         for variant, share in event.shares.items():
@@ -56,7 +59,7 @@ def trace_transition(
                 weights[names.WEIGHT_PREVIOUS] = before.get(variant, 0.0)
             span.add_event(names.WEIGHT_EVENT, kept(weights, excluded) if excluded else weights)
     finally:
-        span.end()
+        span.end(noted)
 
 
 def deciding(event: TransitionedEvent) -> dict[str, Any] | None:
