@@ -14,7 +14,8 @@ from rollout_sdk.engine.describe import Override
 from rollout_sdk.engine.rollout import Kind, kind_of
 from rollout_sdk.exceptions import ConfigurationError, PluginError, SignatureError
 from rollout_sdk.identity import check_name
-from rollout_sdk.plugins import PluginSet, load_named
+from rollout_sdk.installed import load_named
+from rollout_sdk.plugins import PluginSet
 from rollout_sdk.strategies.interleave import INTERLEAVED
 
 __all__ = [

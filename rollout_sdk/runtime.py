@@ -22,9 +22,10 @@ from rollout_sdk.engine.stopping import wait_for_starts
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.faults import CONTROL_FILE, Faults
 from rollout_sdk.forking import renew_after_fork
+from rollout_sdk.installed import load_named
 from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.journal.writer import JournalWriter
-from rollout_sdk.plugins import Failed, PluginSet, load_named
+from rollout_sdk.plugins import Failed, PluginSet
 from rollout_sdk.recorder import Recorder
 from rollout_sdk.records import TransitionedEvent
 from rollout_sdk.tally import Tally

@@ -22,7 +22,8 @@ from rollout_sdk.engine.rollout import Kind, Rollout, kind_of
 from rollout_sdk.engine.snapshot import Isolate
 from rollout_sdk.exceptions import MutationError
 from rollout_sdk.identity import check_name
-from rollout_sdk.plugins import PluginSet, make_strategy, strategy_name
+from rollout_sdk.installed import make_strategy, strategy_name
+from rollout_sdk.plugins import PluginSet
 from rollout_sdk.records import BreakerEvent, Comparison
 from rollout_sdk.runtime import Runtime
 from rollout_sdk.strategies.interleave import INTERLEAVED

@@ -10,7 +10,8 @@ from pathlib import Path
 from rollout_sdk.doctor.diagnosis import Control, Diagnosis
 from rollout_sdk.doctor.environment import Variable
 from rollout_sdk.doctor.findings import Finding, worst
-from rollout_sdk.doctor.installed import Plugin, blocked_names
+from rollout_sdk.doctor.installed import Plugin
+from rollout_sdk.installed import blocked_names
 from rollout_sdk.plain import plain, quoted
 
 __all__ = ["about"]

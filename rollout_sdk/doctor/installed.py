@@ -13,8 +13,9 @@ from attrs import frozen
 
 from rollout_sdk._version import __version__
 from rollout_sdk.hookspecs import PROJECT
+from rollout_sdk.installed import blocked_names
 
-__all__ = ["Plugin", "blocked_names", "plugins", "versions"]
+__all__ = ["Plugin", "plugins", "versions"]
 
 _DISTRIBUTIONS = ("pluggy", "attrs", "structlog", "opentelemetry-api", "opentelemetry-sdk")
 
@@ -51,11 +52,6 @@ def versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             found[name] = None
     return found
-
-
-def blocked_names(environment: Mapping[str, str]) -> frozenset[str]:
-    """The names in ROLLOUT_DISABLED_PLUGINS."""
-    return frozenset(filter(None, map(str.strip, environment.get("ROLLOUT_DISABLED_PLUGINS", "").split(","))))
 
 
 def plugins(environment: Mapping[str, str]) -> tuple[tuple[Plugin, ...], tuple[str, ...]]:

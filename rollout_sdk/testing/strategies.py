@@ -22,7 +22,7 @@ from unittest import SkipTest
 from unittest.mock import patch
 
 from rollout_sdk.decorator import rollout
-from rollout_sdk.plugins import strategy_name
+from rollout_sdk.installed import strategy_name
 from rollout_sdk.records import EXCLUDED_REASONS, Decision
 from rollout_sdk.testing.doubles import silent_runtime
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rollout_sdk import plugins, switch
+from rollout_sdk import switch
 from rollout_sdk.doctor import as_text, examine, installed
 from rollout_sdk.doctor.environment import KNOWN
 from tests.doctor.lines import SECRET
@@ -242,9 +242,3 @@ def test_the_known_variables_are_those_that_the_sdk_reads():
 def test_the_switch_is_on_for_the_doctor_when_it_is_on_for_the_sdk(look, monkeypatch, value):
     monkeypatch.setenv("ROLLOUT_DISABLED", value)
     assert runpy.run_path(switch.__file__)["off"] == bool(of(look(None, ROLLOUT_DISABLED=value), "settings.disabled"))
-
-
-@pytest.mark.parametrize("value", ["", ",", "a, b ,,c", " canary "])
-def test_blocked_names_are_read_as_the_sdk_reads_them(monkeypatch, value):
-    monkeypatch.setenv("ROLLOUT_DISABLED_PLUGINS", value)
-    assert plugins._blocked_names() == installed.blocked_names({"ROLLOUT_DISABLED_PLUGINS": value})

@@ -80,10 +80,10 @@ def test_f24_a_plugin_that_cannot_be_imported_is_that_plugins_rollouts_alone(bod
     (tmp_path / "broken_plugin.py").write_text(body)
     monkeypatch.syspath_prepend(tmp_path)
     broken = EntryPoint("broken", "broken_plugin", "rollout_sdk")
-    from rollout_sdk import plugins
+    from rollout_sdk import installed
 
-    real = plugins.entry_points
-    monkeypatch.setattr(plugins, "entry_points", lambda group: [*real(group=group), broken])
+    real = installed.entry_points
+    monkeypatch.setattr(installed, "entry_points", lambda group: [*real(group=group), broken])
     runtime = watch()
     # Installed is not active: nobody has imported it.
     assert "new" == served(lambda x: "old", lambda x: "new", runtime, strategy=ABTest(1.0))(1)

@@ -38,6 +38,7 @@ HOOKS = {
     "rollout_recorded": ("event",),
     "rollout_transitioned": ("event",),
     "rollout_tripped": ("event",),
+    "rollout_arguments": ("request",),
     "rollout_open_store": ("url",),
     "rollout_strategies": (),
 }
