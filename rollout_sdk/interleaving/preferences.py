@@ -6,6 +6,8 @@ import math
 
 from attrs import frozen
 
+from rollout_sdk.exceptions import ConfigurationError
+
 __all__ = ["Preference", "TrustCheck", "impressions_needed"]
 
 
@@ -142,20 +144,39 @@ class Preference:
         return f"{candidate if self.preference > 0 else control} is preferred."
 
 
-def impressions_needed(preference: float, deviation: float, *, alpha: float = 0.05, power: float = 0.8) -> int | None:
+def impressions_needed(
+    preference: float, deviation: float | None = None, *, ties: float | None = None, alpha: float = 0.05, power: float = 0.8
+) -> int | None:
     """How many lists it takes to see a preference in a fixed-size test; None when there is no preference to see.
 
     n = ((z_{1 - alpha/2} + z_power) deviation / preference)^2. A test that may be looked at all the time takes about twice
-    that.
+    that, and lists of one user who clicks alike count for less than as many of different users.
 
     Args:
         preference: The mean of a list's result (+1 won, -1 lost, 0 a tie), or any mean.
         deviation: Its standard deviation.
+        ties: Instead: the share of lists that nobody wins, with or without a click. Of the others, the candidate wins the share
+            (1 + preference / (1 - ties)) / 2.
         alpha: Two-sided error probability.
         power: Probability of seeing it.
+
+    Raises:
+        ConfigurationError: Both or neither of `deviation` and `ties` are given, or so many ties leave no such preference.
     """
     from statistics import NormalDist
 
+    if (deviation is None) == (ties is None):
+        raise ConfigurationError(
+            f"impressions_needed got deviation={deviation!r:.30} and ties={ties!r:.30}. How much lists differ follows "
+            "from either. Pass one of them."
+        )
+    if deviation is None:
+        if ties is None or not 0 <= ties <= 1 or abs(preference) > 1 - ties:
+            raise ConfigurationError(
+                f"A preference of {preference!r:.30} is not to be had with ties={ties!r:.30}. Of all lists, the share "
+                "that is won less the share that is lost is at most what is no tie. Pass a smaller preference, or fewer ties."
+            )
+        deviation = math.sqrt(1 - ties - preference**2)
     if not preference or not math.isfinite(preference):
         return None
     normal = NormalDist()

@@ -61,7 +61,8 @@ class TeamDraft:
             seed: The same seed gives the same list.
 
         Raises:
-            ConfigurationError: There are fewer than two rankings, or `k` is negative.
+            ConfigurationError: There are fewer than two rankings, `k` is no number of items, the seed is neither text, bytes
+                nor a whole number, or a key has no hash.
         """
         return self.drafted(Rankings(rankings, k, key), Coins(seed))
 

@@ -2,6 +2,7 @@
 
 import math
 import random
+import statistics
 from collections import Counter
 
 import numpy as np
@@ -221,6 +222,27 @@ def test_the_sample_size_is_that_of_the_textbook():
     number = impressions_needed(0.1, 0.9)
     means = rng.normal(0.1, 0.9, (4000, number)).mean(axis=1)
     assert np.mean(np.abs(means) > 1.959964 * 0.9 / math.sqrt(number)) == pytest.approx(0.8, abs=0.02)
+
+
+@given(st.integers(1, 60), st.integers(0, 60), st.integers(0, 60))
+def test_the_share_of_ties_says_how_much_lists_differ(won, lost, tied):
+    results = [1.0] * won + [-1.0] * lost + [0.0] * tied
+    mean, share = statistics.fmean(results), tied / len(results)
+    assert impressions_needed(mean, statistics.pstdev(results)) == pytest.approx(impressions_needed(mean, ties=share), abs=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({}, "Pass one of them"),
+        ({"deviation": 1.0, "ties": 0.5}, "Pass one of them"),
+        ({"ties": 0.9}, "not to be had"),
+        ({"ties": -0.1}, "not to be had"),
+    ],
+)
+def test_a_sample_size_that_does_not_follow_is_refused(arguments, why):
+    with pytest.raises(ConfigurationError, match=why):
+        impressions_needed(0.2, **arguments)
 
 
 def test_a_page_of_another_design_is_analyzed_by_its_own_credit():
