@@ -26,6 +26,8 @@ _TRUST = math.log(1000)
 _MDE = 0.02
 _LEAST = 100
 """Impressions below which nothing is said to be broken for always being the same."""
+_EQUAL = 1e-9
+"""Means that differ by less are equal: sums of the same parts in another order, or what a linear program leaves open."""
 _FEWEST = 10
 """Expected events of which not one came: with fewer, that may be chance."""
 
@@ -70,6 +72,7 @@ class InterleavingAnalyzer:
     _first: StratifiedBuckets = field(init=False)
     _clicks: StratifiedBuckets = field(init=False)
     _contested: StratifiedBuckets = field(init=False)
+    _by_share: bool = field(default=False, init=False, repr=False)
     _by_unit: dict[int, float] = field(factory=dict, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -111,14 +114,12 @@ class InterleavingAnalyzer:
         self._add(self._won, bucket, max(-preferred, 0.0), max(preferred, 0.0))
         self._add(self._credit, bucket, *(credit[name] for name in page.rankers))
         self.positions += len(page)
-        if page.teams:
-            drafted = [team for team in page.teams if team >= 0]
-            contested = len(drafted)
-            self._add(self._shown, bucket, float(drafted.count(0)), float(drafted.count(1)))
-            if drafted:
-                self._add(self._first, bucket, float(drafted[0] == 0), float(drafted[0] == 1))
-        else:
-            contested = sum(len(set(share)) > 1 for share in page.shares) if page.shares else page.counted
+        contested, offered, first = _on_offer(page)
+        if offered is not None:
+            self._add(self._shown, bucket, *offered)
+        if first is not None:
+            self._add(self._first, bucket, *first)
+        self._by_share |= bool(page.shares)
         self.competitive += contested
         self._contested.add(_ALL, _CANDIDATE, bucket, contested / max(1, len(page)))
         if self.unit == "user":
@@ -141,6 +142,7 @@ class InterleavingAnalyzer:
                 f"{', '.join(self.rankers)} by {self.unit}. They say different things. Merge what compares the same."
             )
         self.rankers = self.rankers or other.rankers
+        self._by_share |= other._by_share
         for name in ("impressions", "not_interleaved", "wins", "losses", "clicked", "competitive", "positions"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for mine, theirs in zip(self._sums, other._sums, strict=True):
@@ -198,12 +200,17 @@ class InterleavingAnalyzer:
     def _checks(self) -> tuple[TrustCheck, ...]:
         if not self.impressions:
             return ()
-        fair = () if not self._shown.arms() else (
-            self._fair("items", "items that the candidate placed, as the control did", self._shown),
-            self._fair("first", "lists on which the candidate was the first to place one, as the control was", self._first),
-        )  # fmt: skip
+        items, first = (
+            ("credit on offer to the candidate, as to the control", "the same at the first position that counts")
+            if self._by_share
+            else (
+                "items that the candidate placed, as the control did",
+                "lists on which the candidate was the first to place one, as the control was",
+            )
+        )
         return (
-            *fair,
+            *((self._fair("items", items, self._shown),) if self._shown.arms() else ()),
+            *((self._fair("first", first, self._first),) if self._first.arms() else ()),
             self._enough("clicks", "lists with a click, at least", self._clicks, self.least_clicked),
             self._enough(
                 "competitive", "lists' worth of positions to credit, at least", self._contested, self.least_competitive
@@ -231,7 +238,7 @@ class InterleavingAnalyzer:
         found = sums.difference(_CANDIDATE, _CONTROL)
         if found.std_error == 0:
             # The same in every bucket: with a fair coin impossible, unless they are equal.
-            log_e = math.inf if found.estimate and self.impressions >= _LEAST else 0.0
+            log_e = math.inf if abs(found.estimate) > _EQUAL and self.impressions >= _LEAST else 0.0
         elif math.isfinite(found.std_error):
             log_e = log_e_two_sided(found.estimate, found.std_error, rho=(2 * self.mde) ** -2, df=found.df)
         else:
@@ -252,6 +259,27 @@ class InterleavingAnalyzer:
         found.sort()
         cut = self.alpha / 2 * rounds
         return found[int(cut)], found[rounds - 1 - int(cut)]
+
+
+_Pair = tuple[float, float]
+
+
+def _on_offer(page: Interleaved[Any]) -> tuple[int, _Pair | None, _Pair | None]:
+    """How many positions can be credited; and what chance makes equal for both rankers: all that a click on each position could
+    be credited with, and who is first. None where the design does not make it equal.
+    """
+    if page.teams:
+        drafted = [team for team in page.teams if team >= 0]
+        first = (float(drafted[0] == 0), float(drafted[0] == 1)) if drafted else None
+        return len(drafted), (float(drafted.count(0)), float(drafted.count(1))), first
+    if page.shares:
+        mine, theirs = (math.fsum(side) for side in zip(*page.shares, strict=True))
+        return sum(len(set(share)) > 1 for share in page.shares), (mine, theirs), (page.shares[0][0], page.shares[0][1])
+    # Who has the top of the list is a fair coin in the designs without either, and what comes below is not.
+    tops = [order[0] for order in page.orders]
+    if not page.counted or tops[0] == tops[1]:
+        return page.counted, None, None
+    return page.counted, None, (float(page.keys[0] == tops[0]), float(page.keys[0] == tops[1]))
 
 
 def _digest(unit: Hashable) -> int:

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from rollout_sdk import ConfigurationError
-from rollout_sdk.interleaving import Balanced, Interleaved, InterleavingAnalyzer, TeamDraft, impressions_needed
+from rollout_sdk.interleaving import (
+    Balanced,
+    Interleaved,
+    InterleavingAnalyzer,
+    Optimized,
+    PairwisePreference,
+    Probabilistic,
+    TeamDraft,
+    impressions_needed,
+)
 
 A, B = list(range(10)), [3, 0, 7, 1, 9, 2, 12, 4, 11, 5]
 
@@ -161,6 +170,34 @@ def test_items_lost_on_the_way_to_the_page_void_the_experiment():
     assert "items" in [check.name for check in analyzer.result().checks if check.is_broken]
 
 
+@pytest.mark.parametrize(
+    ("design", "names"),
+    [
+        (Probabilistic(), ["items", "first"]),
+        (Optimized(), ["items", "first"]),
+        (Optimized("linear"), ["items", "first"]),
+        (Balanced(), ["first"]),
+        (PairwisePreference(), ["first"]),
+    ],
+    ids=repr,
+)
+def test_what_chance_makes_equal_is_watched_in_every_design(design, names):
+    rows = list(visits(1500, design=design))
+    sound = analyzed(rows).result()
+    assert [*names, "clicks", "competitive"] == [check.name for check in sound.checks]
+    assert sound.is_valid
+    # Somebody shows only those pages again and again that begin as the candidate's ranking does.
+    broken = analyzed([(user, page, clicks) for user, page, clicks in rows if page.keys[0] == B[0]]).result()
+    assert "first" in [check.name for check in broken.checks if check.is_broken]
+    assert broken.winner is None
+
+
+@pytest.mark.parametrize("design", [Probabilistic(), Balanced(), PairwisePreference()], ids=repr)
+def test_rankers_with_one_top_are_both_first(design):
+    result = analyzed(visits(300, design=design, orders=([0, 1, 2], [0, 2, 1]))).result()
+    assert result.is_valid
+
+
 @pytest.mark.parametrize("design", [TeamDraft(), Balanced()], ids=["teams", "no teams"])
 def test_clicks_that_never_arrive_void_the_experiment(design):
     rows = [(user, page, {}) for user, page, _ in visits(900, design=design)]
@@ -246,9 +283,7 @@ def test_a_sample_size_that_does_not_follow_is_refused(arguments, why):
 
 
 def test_a_page_of_another_design_is_analyzed_by_its_own_credit():
-    from rollout_sdk.interleaving import Probabilistic
-
     rows = [(user, Interleaved.from_dict(page.as_dict()), clicks) for user, page, clicks in visits(800, design=Probabilistic())]
     result = analyzed(rows).result()
     assert result.wins == pytest.approx(sum(max(page.preference(clicks), 0.0) for _, page, clicks in rows))
-    assert ["clicks", "competitive"] == [check.name for check in result.checks]
+    assert ["items", "first", "clicks", "competitive"] == [check.name for check in result.checks]
