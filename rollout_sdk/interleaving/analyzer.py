@@ -12,9 +12,10 @@ from attrs import define, field, validators
 
 from rollout_sdk.assignment import BUCKETS, canonical
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.interleaving.parity import on_offer
 from rollout_sdk.interleaving.preferences import Preference, TrustCheck
 from rollout_sdk.interleaving.slots import Interleaved
-from rollout_sdk.stats import StratifiedBuckets, confidence_sequence, log_e_one_sided, log_e_two_sided, sign_log_e
+from rollout_sdk.stats import Estimate, StratifiedBuckets, confidence_sequence, log_e_one_sided, log_e_two_sided, sign_log_e
 
 __all__ = ["InterleavingAnalyzer"]
 
@@ -114,7 +115,7 @@ class InterleavingAnalyzer:
         self._add(self._won, bucket, max(-preferred, 0.0), max(preferred, 0.0))
         self._add(self._credit, bucket, *(credit[name] for name in page.rankers))
         self.positions += len(page)
-        contested, offered, first = _on_offer(page)
+        contested, offered, first = on_offer(page)
         if offered is not None:
             self._add(self._shown, bucket, *offered)
         if first is not None:
@@ -160,11 +161,10 @@ class InterleavingAnalyzer:
         Args:
             bootstrap: Whether to resample, too, which takes some tenths of a second.
         """
-        found = self._won.difference(_CANDIDATE, _CONTROL)
-        rho = (2 * self.mde) ** -2
         # Twice Chapelle's preference is the difference of the shares of lists won.
+        found, low, high, log_e = self._sequence(self._won)
+        credit, credit_low, credit_high, credit_log_e = self._sequence(self._credit)
         known = math.isfinite(found.std_error) and found.std_error > 0
-        low, high = confidence_sequence(found.estimate, found.std_error, rho=rho, alpha=self.alpha, df=found.df or None)
         checks = self._checks()
         more, fewer = self._signs()
         return Preference(
@@ -176,19 +176,31 @@ class InterleavingAnalyzer:
             losses=self.losses,
             preference=found.estimate / 2,
             std_error=found.std_error / 2 if known else None,
-            low=max(-0.5, low / 2) if known else -0.5,
-            high=min(0.5, high / 2) if known else 0.5,
+            low=max(-0.5, low / 2),
+            high=min(0.5, high / 2),
             bootstrap=self._bootstrap() if known and bootstrap else None,
-            log_e=log_e_two_sided(found.estimate, found.std_error, rho=rho, df=found.df or None) if known else 0.0,
+            log_e=log_e,
             units_for=more,
             units_against=fewer,
             sign_log_e=sign_log_e(more, fewer),
             clicked=self.clicked,
             competitive=self.competitive / self.positions if self.positions else 0.0,
-            credit=self._credit.difference(_CANDIDATE, _CONTROL).estimate,
+            credit=credit.estimate,
+            credit_low=credit_low,
+            credit_high=credit_high,
+            credit_log_e=credit_log_e,
             checks=checks,
             alpha=self.alpha,
         )
+
+    def _sequence(self, sums: StratifiedBuckets) -> tuple[Estimate, float, float, float]:
+        """Candidate's mean less the control's, an interval that holds at all looks, and the evidence that it is not 0."""
+        found, rho = sums.difference(_CANDIDATE, _CONTROL), (2 * self.mde) ** -2
+        if not (math.isfinite(found.std_error) and found.std_error > 0):
+            return found, -math.inf, math.inf, 0.0
+        df = found.df or None
+        low, high = confidence_sequence(found.estimate, found.std_error, rho=rho, alpha=self.alpha, df=df)
+        return found, low, high, log_e_two_sided(found.estimate, found.std_error, rho=rho, df=df)
 
     def _signs(self) -> tuple[int, int]:
         if self.unit == "impression":
@@ -259,27 +271,6 @@ class InterleavingAnalyzer:
         found.sort()
         cut = self.alpha / 2 * rounds
         return found[int(cut)], found[rounds - 1 - int(cut)]
-
-
-_Pair = tuple[float, float]
-
-
-def _on_offer(page: Interleaved[Any]) -> tuple[int, _Pair | None, _Pair | None]:
-    """How many positions can be credited; and what chance makes equal for both rankers: all that a click on each position could
-    be credited with, and who is first. None where the design does not make it equal.
-    """
-    if page.teams:
-        drafted = [team for team in page.teams if team >= 0]
-        first = (float(drafted[0] == 0), float(drafted[0] == 1)) if drafted else None
-        return len(drafted), (float(drafted.count(0)), float(drafted.count(1))), first
-    if page.shares:
-        mine, theirs = (math.fsum(side) for side in zip(*page.shares, strict=True))
-        return sum(len(set(share)) > 1 for share in page.shares), (mine, theirs), (page.shares[0][0], page.shares[0][1])
-    # Who has the top of the list is a fair coin in the designs without either, and what comes below is not.
-    tops = [order[0] for order in page.orders]
-    if not page.counted or tops[0] == tops[1]:
-        return page.counted, None, None
-    return page.counted, None, (float(page.keys[0] == tops[0]), float(page.keys[0] == tops[1]))
 
 
 def _digest(unit: Hashable) -> int:

@@ -59,7 +59,10 @@ class Preference:
         sign_log_e: Evidence from these two numbers alone, exact for few users too; for one look, because users change sides.
         clicked: Lists with a click.
         competitive: Share of positions that could be credited.
-        credit: Candidate's credit per list less the control's.
+        credit: Candidate's credit per list less the control's: by how many weighted clicks it is ahead.
+        credit_low: Lower end of an interval for that, which holds at all looks at once; minus infinity where nothing varies.
+        credit_high: Its upper end.
+        credit_log_e: Evidence that the credit differs, at any look. Who wins is decided by the preference alone.
         checks: Whether to trust it.
         alpha: Error probability.
     """
@@ -82,6 +85,9 @@ class Preference:
     clicked: int
     competitive: float
     credit: float
+    credit_low: float
+    credit_high: float
+    credit_log_e: float
     checks: tuple[TrustCheck, ...]
     alpha: float
 
@@ -129,6 +135,9 @@ class Preference:
         lines.append(
             f"  {self.clicked / self.impressions:.1%} of the lists were clicked, {self.competitive:.1%} of the positions "
             f"were competitive, {self.not_interleaved:,} lists were not interleaved"
+        )
+        lines.append(
+            f"  credit for {candidate} {self.credit:+.3f} a list [{self.credit_low:+.3f}, {self.credit_high:+.3f}] at any look"
         )
         lines += [
             f"  {'BROKEN' if check.is_broken else 'sound':<6} {check.what}: {check.observed:,.0f} of {check.expected:,.0f}"

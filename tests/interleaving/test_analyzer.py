@@ -73,6 +73,41 @@ def test_preference_and_error_are_those_of_a_cluster_robust_mean():
     assert result.is_valid
 
 
+def test_the_interval_of_the_credit_is_robust_to_users_too_and_as_wide_as_the_weights():
+    rows = list(visits(20_000, users=9000, chance=better))
+    single, heavy = (
+        analyzed((user, page, {key: weight * value for key, value in clicks.items()}) for user, page, clicks in rows).result()
+        for weight in (1.0, 20.0)
+    )
+    by_user, credits_ = Counter(), [page.credit(clicks) for _, page, clicks in rows]
+    differences = [credit["v2"] - credit["control"] for credit in credits_]
+    mean = np.mean(differences)
+    for (user, _, _), difference in zip(rows, differences, strict=True):
+        by_user[user] += difference - mean
+    robust = math.sqrt(sum(value**2 for value in by_user.values())) / 20_000
+    assert single.credit == pytest.approx(mean)
+    assert 0 < single.credit_low < mean - 2 * robust
+    assert mean + 2 * robust < single.credit_high < mean + 5 * robust
+    assert single.credit_log_e > math.log(20)
+    assert heavy.credit == pytest.approx(20 * mean)
+    assert heavy.credit_low < 20 * mean - 2 * 20 * robust
+    assert f"credit for v2 {mean:+.3f} a list [{single.credit_low:+.3f}, {single.credit_high:+.3f}] at any look" in str(single)
+
+
+def test_the_interval_of_the_credit_seldom_leaves_out_the_truth_at_any_look():
+    missed = 0
+    for seed in range(60):
+        analyzer, out = InterleavingAnalyzer(), False
+        for number, row in enumerate(visits(500, users=250, seed=seed)):
+            analyzer.add(*row)
+            if number % 100 == 99:
+                result = analyzer.result(bootstrap=False)
+                out |= not result.credit_low <= 0.0 <= result.credit_high
+        missed += out
+    # 4 standard errors above 5 %.
+    assert missed <= 60 * (0.05 + 4 * math.sqrt(0.05 * 0.95 / 60))
+
+
 def test_the_sign_test_is_over_users_and_exact():
     rows = list(visits(3000, users=200, chance=better))
     result = analyzed(rows).result()
