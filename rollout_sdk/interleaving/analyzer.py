@@ -74,6 +74,7 @@ class InterleavingAnalyzer:
     _clicks: StratifiedBuckets = field(init=False)
     _contested: StratifiedBuckets = field(init=False)
     _by_share: bool = field(default=False, init=False, repr=False)
+    _by_credit: bool = field(default=False, init=False, repr=False)
     _by_unit: dict[int, float] = field(factory=dict, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -121,6 +122,7 @@ class InterleavingAnalyzer:
         if first is not None:
             self._add(self._first, bucket, *first)
         self._by_share |= bool(page.shares)
+        self._by_credit |= not page.is_won_fairly
         self.competitive += contested
         self._contested.add(_ALL, _CANDIDATE, bucket, contested / max(1, len(page)))
         if self.unit == "user":
@@ -144,6 +146,7 @@ class InterleavingAnalyzer:
             )
         self.rankers = self.rankers or other.rankers
         self._by_share |= other._by_share
+        self._by_credit |= other._by_credit
         for name in ("impressions", "not_interleaved", "wins", "losses", "clicked", "competitive", "positions"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for mine, theirs in zip(self._sums, other._sums, strict=True):
@@ -189,6 +192,7 @@ class InterleavingAnalyzer:
             credit_low=credit_low,
             credit_high=credit_high,
             credit_log_e=credit_log_e,
+            decided_by="credit" if self._by_credit else "wins",
             checks=checks,
             alpha=self.alpha,
         )

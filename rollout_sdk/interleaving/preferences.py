@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from attrs import frozen
 
@@ -62,7 +63,9 @@ class Preference:
         credit: Candidate's credit per list less the control's: by how many weighted clicks it is ahead.
         credit_low: Lower end of an interval for that, which holds at all looks at once; minus infinity where nothing varies.
         credit_high: Its upper end.
-        credit_log_e: Evidence that the credit differs, at any look. Who wins is decided by the preference alone.
+        credit_log_e: Evidence that the credit differs, at any look.
+        decided_by: What decides who is preferred: "wins", the preference; or "credit", where lists that are won mean nothing
+            (`Interleaved.is_won_fairly`).
         checks: Whether to trust it.
         alpha: Error probability.
     """
@@ -88,6 +91,7 @@ class Preference:
     credit_low: float
     credit_high: float
     credit_log_e: float
+    decided_by: Literal["wins", "credit"]
     checks: tuple[TrustCheck, ...]
     alpha: float
 
@@ -99,14 +103,15 @@ class Preference:
     @property
     def is_decided(self) -> bool:
         """Whether it is sure which is preferred, however often it was looked at."""
-        return self.is_valid and self.log_e >= math.log(1 / self.alpha)
+        log_e = self.log_e if self.decided_by == "wins" else self.credit_log_e
+        return self.is_valid and log_e >= math.log(1 / self.alpha)
 
     @property
     def winner(self) -> str | None:
         """Who is surely preferred; None while that is not known."""
         if not self.is_decided or not self.rankers:
             return None
-        return self.rankers[1 if self.preference > 0 else 0]
+        return self.rankers[1 if (self.preference if self.decided_by == "wins" else self.credit) > 0 else 0]
 
     @property
     def sign_p_value(self) -> float:
@@ -124,20 +129,22 @@ class Preference:
         """The result in a few lines."""
         if not self.impressions:
             return "No interleaved list has been analysed."
-        control, candidate = self.rankers
-        interval = f"[{self.low:+.2%}, {self.high:+.2%}]"
-        lines = [f"{self._said(control, candidate)} Preference for {candidate} {self.preference:+.2%} {interval} at any look."]
+        candidate = self.rankers[1]
+        wins = f"Preference for {candidate} {self.preference:+.2%} [{self.low:+.2%}, {self.high:+.2%}] at any look"
+        credit = (
+            f"Credit for {candidate} {self.credit:+.3f} a list [{self.credit_low:+.3f}, {self.credit_high:+.3f}] at any look"
+        )
+        first, second, log_e = (wins, credit, self.log_e) if self.decided_by == "wins" else (credit, "", self.credit_log_e)
+        lines = [f"{self._said()} {first}."]
         lines.append(
             f"  {self.impressions:,} lists, {self.units:,} users: {self.wins:,.0f} won, {self.losses:,.0f} lost; "
             f"{self.units_for:,} users for, {self.units_against:,} against; "
-            f"evidence {math.exp(min(self.log_e, 200)):.3g} of {1 / self.alpha:.3g}"
+            f"evidence {math.exp(min(log_e, 200)):.3g} of {1 / self.alpha:.3g}"
         )
+        lines.append(f"  {second}." if second else "  Lists that are won mean nothing in this design: the credit decides.")
         lines.append(
             f"  {self.clicked / self.impressions:.1%} of the lists were clicked, {self.competitive:.1%} of the positions "
             f"were competitive, {self.not_interleaved:,} lists were not interleaved"
-        )
-        lines.append(
-            f"  credit for {candidate} {self.credit:+.3f} a list [{self.credit_low:+.3f}, {self.credit_high:+.3f}] at any look"
         )
         lines += [
             f"  {'BROKEN' if check.is_broken else 'sound':<6} {check.what}: {check.observed:,.0f} of {check.expected:,.0f}"
@@ -145,12 +152,12 @@ class Preference:
         ]
         return "\n".join(lines)
 
-    def _said(self, control: str, candidate: str) -> str:
+    def _said(self) -> str:
         if not self.is_valid:
             return "The experiment is void: it is broken between the merge and the click."
         if self.winner is None:
             return "Undecided."
-        return f"{candidate if self.preference > 0 else control} is preferred."
+        return f"{self.winner} is preferred."
 
 
 def impressions_needed(

@@ -91,7 +91,7 @@ def test_the_interval_of_the_credit_is_robust_to_users_too_and_as_wide_as_the_we
     assert single.credit_log_e > math.log(20)
     assert heavy.credit == pytest.approx(20 * mean)
     assert heavy.credit_low < 20 * mean - 2 * 20 * robust
-    assert f"credit for v2 {mean:+.3f} a list [{single.credit_low:+.3f}, {single.credit_high:+.3f}] at any look" in str(single)
+    assert f"Credit for v2 {mean:+.3f} a list [{single.credit_low:+.3f}, {single.credit_high:+.3f}] at any look" in str(single)
 
 
 def test_the_interval_of_the_credit_seldom_leaves_out_the_truth_at_any_look():
@@ -169,6 +169,45 @@ def test_a_better_ranker_is_found_and_a_worse_one_is_not_preferred():
     assert worse.winner == "control"
     assert worse.preference < 0
     assert "control is preferred." in str(worse)
+
+
+def reads_nothing(page, rng):
+    """Clicks of somebody who looks at positions alone."""
+    return {key: 1.0 for position, key in enumerate(page.keys) if rng.random() < 0.6 / (1 + position)}
+
+
+@pytest.mark.parametrize(
+    ("design", "orders"),
+    [
+        *((design, (A, A[::-1])) for design in (Optimized(), Optimized("linear"), Optimized("binary"), PairwisePreference())),
+        (Probabilistic(), (A, A[::-1])),
+        (TeamDraft(), (A, B)),
+        (TeamDraft(neutral="off"), ("ad", "aecdb")),
+        (TeamDraft(neutral="prefix"), ("ebadc", "baec")),
+        (TeamDraft(), ("daecb", "decab", "bdeac")),
+        (Probabilistic(), ("daecb", "decab", "bdeac")),
+        (Probabilistic(), ("abc", "bcade", "ed")),
+    ],
+    ids=str,
+)
+def test_clicks_that_read_nothing_find_no_winner_in_any_design_but_balanced(design, orders):
+    rng, rankers, analyzer = random.Random(7), ("control", "v2", "v3"), InterleavingAnalyzer()
+    for number in range(4000):
+        page = design.merge(dict(zip(rankers, orders, strict=False)), k=5, seed=f"visit {number}")
+        analyzer.add(f"user-{number}", page.between("control", "v2"), reads_nothing(page, rng))
+    result = analyzer.result(bootstrap=False)
+    assert (True, None) == (result.is_valid, result.winner)
+    assert "Undecided" in str(result)
+
+
+def test_where_lists_won_mean_nothing_the_credit_decides():
+    rows = list(visits(3000, chance=lambda item, team: 0.3 if item == B[0] else 0.02, design=Optimized()))
+    result = analyzed(rows).result()
+    assert ("credit", "v2") == (result.decided_by, result.winner)
+    assert f"v2 is preferred. Credit for v2 {result.credit:+.3f} a list" in str(result)
+    read_back = [(user, Interleaved.from_dict(page.as_dict()), clicks) for user, page, clicks in rows]
+    assert "credit" == analyzed(read_back).result().decided_by
+    assert "wins" == analyzed(visits(50)).result().decided_by
 
 
 # What voids an experiment ------------------------------------------------------------------------------------------------

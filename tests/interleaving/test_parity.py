@@ -83,6 +83,12 @@ def test_rankings_as_long_as_the_page_are_credited_down_to_its_end(coin):
     assert [{"A": Fraction(1, 2), "B": Fraction(1, 2)}] * 3 == [credited[position] for position in range(3)]
 
 
-def test_three_rankers_with_nothing_in_common_are_credited_to_their_last_item():
-    credited = shares(TeamDraft(), ["ab", "cd", "ef"], 8)
-    assert [dict.fromkeys(NAMES, Fraction(1, 3))] * 6 == [credited[position] for position in range(6)]
+def test_of_three_rankings_as_many_positions_are_credited_as_the_shortest_has_items():
+    credited = shares(TeamDraft(), ["abc", "de", "fgh"], 8)
+    expected = [dict.fromkeys(NAMES, Fraction(1, 3))] * 2 + [{None: 1}] * 6
+    assert expected == [credited[position] for position in range(8)]
+
+
+def test_two_who_disagree_are_credited_to_the_last_item_of_the_shorter():
+    credited = shares(TeamDraft(), ["abc", "de"], 5)
+    assert [dict.fromkeys("AB", Fraction(1, 2))] * 4 + [{None: 1}] == [credited[position] for position in range(5)]

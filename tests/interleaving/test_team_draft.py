@@ -106,12 +106,7 @@ def test_no_item_is_lost_doubled_or_invented(a, b, design, seed, k):
 
 @given(rankings, rankings, designs, st.integers(0, 9), st.integers(0, 10))
 def test_a_shorter_list_is_the_beginning_of_the_longer(a, b, design, seed, k):
-    shorter, longer = (shown(a, b, seed, design, length) for length in (k, k + 5))
-    assert [key for key, _ in shorter] == [key for key, _ in longer[:k]]
-    # Where the longer list takes more than a ranking has, it credits fewer of the same items.
-    assert all(long in (short, None) for (_, short), (_, long) in zip(shorter, longer[:k], strict=True))
-    if len(set(a)) >= k + 5 <= len(set(b)):
-        assert shorter == longer[:k]
+    assert shown(a, b, seed, design, k + 5)[:k] == shown(a, b, seed, design, k)
 
 
 @given(rankings, rankings, designs, st.integers(0, 9))
@@ -171,7 +166,7 @@ def test_items_are_the_callers_own_objects_by_key():
 
 def test_three_rankers_are_drafted_in_rounds_of_all_three():
     for seed in range(30):
-        merged = TeamDraft().merge({"A": "abc", "B": "def", "C": "ghi"}, k=9, seed=seed)
+        merged = TeamDraft().merge({"A": "abcdefghi", "B": "jklmnopqr", "C": "stuvwxyz-"}, k=9, seed=seed)
         teams = [slot.team for slot in merged.slots]
         assert all(sorted(teams[start : start + 3]) == ["A", "B", "C"] for start in (0, 3, 6))
         assert [0, 0, 0, 1, 1, 1, 2, 2, 2] == [slot.pair for slot in merged.slots]
