@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RULES", "preference"]
 
+_MOST_SUMS = 2048
+
 _NOTHING = 1e-9
 """A probability, or a sum of weights, that is 0 but for rounding."""
 
@@ -122,9 +124,10 @@ def _expected_sign(clicks: Sequence[tuple[float, float, float]]) -> float:
     Where they do not sum to 1, the item may be another ranker's, and counts for neither.
 
     Given the list, who contributed an item is independent of all others, so that the distribution of the sum is the convolution
-    of the single ones: of c clicks of equal weight c + 1 values, instead of 2^c assignments.
+    of the single ones: of c clicks of equal weight c + 1 values, instead of 2^c assignments. Of very many different weights,
+    the sums are rounded to 1/2048 of their largest.
     """
-    sums = {0.0: 1.0}
+    sums, step = {0.0: 1.0}, math.fsum(abs(weight) for _, _, weight in clicks) / _MOST_SUMS
     for against, for_, weight in clicks:
         neither = 1 - for_ - against
         parts = [(weight, for_), (-weight, against), *([(0.0, neither)] if neither > _NOTHING else [])]
@@ -132,5 +135,14 @@ def _expected_sign(clicks: Sequence[tuple[float, float, float]]) -> float:
         for value, probability in sums.items():
             for signed, part in parts:
                 convolved[value + signed] = convolved.get(value + signed, 0.0) + probability * part
-        sums = convolved
+        sums = convolved if len(convolved) <= 4 * _MOST_SUMS else _rounded(convolved, step)
     return math.fsum(math.copysign(probability, value) for value, probability in sums.items() if abs(value) > _NOTHING)
+
+
+def _rounded(sums: Mapping[float, float], step: float) -> dict[float, float]:
+    """The probabilities of the sums rounded to multiples of a step."""
+    rounded: dict[float, float] = {}
+    for value, probability in sums.items():
+        near = round(value / step) * step
+        rounded[near] = rounded.get(near, 0.0) + probability
+    return rounded
