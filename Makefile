@@ -11,11 +11,12 @@ DEMO_JOURNAL ?= demo-journal
 OTHER_PYTHONS ?= 3.12 3.13
 FIGURES := $(CURDIR)/$(VENV)/figures.jsonl
 
-.PHONY: help demo canary test test-all lint types contracts tests faults bench clean
+.PHONY: help demo canary interleaving test test-all lint types contracts tests faults bench clean
 
 help:
 	@echo "make demo      reviews and films through all four strategies, and the report (about 2 minutes)"
 	@echo "make canary    a canary on real models that decides by itself: one goes to everybody, one goes back (a minute)"
+	@echo "make interleaving  two recommenders told apart by interleaving and by an A/B test (two minutes)"
 	@echo "make test      lint, types, import contracts and tests"
 	@echo "make test-all  the same with the long simulations, and on every other supported Python that is installed"
 	@echo "make faults    breaks everything on purpose, and writes the table of docs/reliability.md"
