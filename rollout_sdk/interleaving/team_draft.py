@@ -51,8 +51,9 @@ class TeamDraft:
         """Merge two or more rankings in O(k n).
 
         When a ranking is used up, what the others still have fills the list and is neutral: crediting it would favour the
-        longer list. Of three rankings or more, and where ties are not neutral, as many positions are credited as the shortest
-        ranking has items.
+        longer list. So is what comes below a round in which one of three rankers or more might have nothing left that the
+        others do not have, too; and where ties are not neutral, what comes below as many positions as the shorter of two
+        rankings has items.
 
         Args:
             rankings: Items by name of the ranker, best first; the first ranker is the control.
@@ -69,27 +70,29 @@ class TeamDraft:
     def drafted(self, read: Rankings[T], coins: Coins) -> Interleaved[T]:
         """The list that these coins make."""
         shown: dict[Hashable, T] = {}
-        length, two = read.length, len(read.orders) == 2
-        if not (two and self.neutral == "ties"):
-            # Down to here everybody has something left whenever its turn comes. Below, who takes what from whom would decide
-            # who misses a turn. A pair of two who disagree leaves both as many, so that theirs goes on to the end of one.
-            length = min(length, *map(len, read.orders))
-        teams = (self._draft_two if two else self._draft)(read, length, coins, shown)
+        draft = self._draft_two if len(read.orders) == 2 else self._draft
+        teams = draft(read, coins, shown)
         return read.page(shown, "team_draft", teams)
 
-    def _draft(self, read: Rankings[T], length: int, coins: Coins, shown: dict[Hashable, T]) -> list[int]:
-        """Draft a list no longer than any ranking; who drafted each item."""
-        orders, items = read.orders, read.items
+    def _draft(self, read: Rankings[T], coins: Coins, shown: dict[Hashable, T]) -> list[int]:
+        """Draft until the list is full or a ranking may be used up; who drafted each item."""
+        orders, items, length = read.orders, read.items, read.length
+        # Only a ranking shorter than the list can be used up.
+        left = [set(order) for order in orders] if min(map(len, orders)) < length else []
         count, everyone, teams = len(orders), range(len(orders)), list[int]()
         at = [0] * count
         neutral = self.neutral != "off"
         while len(shown) < length:
+            if left and _may_miss_a_turn(left, length - len(shown)):
+                break
             for index in everyone:
                 at[index] = _unshown(orders[index], at[index], shown)
             best = [orders[index][at[index]] for index in everyone]
             if neutral and best.count(best[0]) == count:
                 shown[best[0]] = items[0][at[0]]
                 teams.append(-1)
+                for keys in left:
+                    keys.discard(best[0])
                 continue
             neutral = self.neutral == "ties"
             for index in coins.order(count):
@@ -97,11 +100,17 @@ class TeamDraft:
                     next_ = _unshown(orders[index], at[index], shown)
                     shown[orders[index][next_]] = items[index][next_]
                     teams.append(index)
+                    for keys in left:
+                        keys.discard(orders[index][next_])
         return teams
 
-    def _draft_two(self, read: Rankings[T], length: int, coins: Coins, shown: dict[Hashable, T]) -> list[int]:
-        """The same for two rankers, as nearly all are, in a third of the time; until a ranking is used up."""
-        (a, b), (a_items, b_items), teams = read.orders, read.items, list[int]()
+    def _draft_two(self, read: Rankings[T], coins: Coins, shown: dict[Hashable, T]) -> list[int]:
+        """The same for two rankers, as nearly all are, in a third of the time."""
+        (a, b), (a_items, b_items), length, teams = read.orders, read.items, read.length, list[int]()
+        if self.neutral != "ties":
+            # Down to here both have something left whenever their turn comes. Below, who takes what from whom would decide who
+            # misses a turn. A pair of two who disagree leaves both as many, so that theirs goes on to the end of one.
+            length = min(length, len(a), len(b))
         neutral, ties, by_pair, drafted = self.neutral != "off", self.neutral == "ties", self.coin == "pair", teams.append
         i = j = 0
         # Coins, the next one lowest, under a bit that says when they are used up.
@@ -148,6 +157,23 @@ class TeamDraft:
             # A ranking is used up: it was read past its end.
             pass
         return teams
+
+
+def _may_miss_a_turn(left: Sequence[set[Hashable]], free: int) -> bool:
+    """Whether in the next round a ranker may come to its turn when the others have taken all that it has left.
+
+    Such a round credits that ranker less often than the others, however fair the coin. Asked before the order is drawn, so that
+    the answer does not depend on it either.
+
+    Args:
+        left: For every ranker, its items not yet shown.
+        free: Positions of the list that are free.
+    """
+    turns = min(len(left), free)
+    return any(
+        len(keys) < turns and all(any(key in others for at, others in enumerate(left) if at != index) for key in keys)
+        for index, keys in enumerate(left)
+    )
 
 
 def _unshown(order: Sequence[Hashable], at: int, shown: Mapping[Hashable, object]) -> int:

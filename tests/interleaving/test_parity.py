@@ -83,10 +83,15 @@ def test_rankings_as_long_as_the_page_are_credited_down_to_its_end(coin):
     assert [{"A": Fraction(1, 2), "B": Fraction(1, 2)}] * 3 == [credited[position] for position in range(3)]
 
 
-def test_of_three_rankings_as_many_positions_are_credited_as_the_shortest_has_items():
+def test_three_rankers_with_nothing_in_common_are_credited_to_the_last_item_of_the_shortest():
     credited = shares(TeamDraft(), ["abc", "de", "fgh"], 8)
-    expected = [dict.fromkeys(NAMES, Fraction(1, 3))] * 2 + [{None: 1}] * 6
+    expected = [dict.fromkeys(NAMES, Fraction(1, 3))] * 6 + [{None: 1}] * 2
     assert expected == [credited[position] for position in range(8)]
+
+
+def test_a_round_in_which_one_of_three_may_have_nothing_left_credits_nobody():
+    credited = shares(TeamDraft(), ["ab", "a", "cd"], 4)
+    assert [{None: 1}] * 4 == [credited[position] for position in range(4)]
 
 
 def test_two_who_disagree_are_credited_to_the_last_item_of_the_shorter():
