@@ -17,14 +17,15 @@ BACKENDS := .venv-backends
 .PHONY: help demo canary interleaving demo-traces test test-all test-backends lint types contracts tests faults bench clean
 
 help:
-	@echo "make demo      reviews and films through all four strategies, and the report (about 2 minutes)"
-	@echo "make canary    a canary on real models that decides by itself: one goes to everybody, one goes back (a minute)"
-	@echo "make demo-traces  the demo through a local Phoenix, with links to open (the first time, it installs Phoenix)"
-	@echo "make test      lint, types, import contracts and tests"
-	@echo "make test-all  the same with the long simulations, and on every other supported Python that is installed"
+	@echo "make demo           reviews and films through all four strategies, and the report (about 2 minutes)"
+	@echo "make canary         a canary on real models that decides by itself: one goes to everybody, one goes back (a minute)"
+	@echo "make interleaving   two recommenders told apart by interleaving and by an A/B test (two minutes)"
+	@echo "make demo-traces    the demo through a local Phoenix, with links to open (the first time, it installs Phoenix)"
+	@echo "make test           lint, types, import contracts and tests"
+	@echo "make test-all       the same with the long simulations, and on every other supported Python that is installed"
 	@echo "make test-backends  Phoenix, MLflow and Prometheus, started for real and asked what they got"
-	@echo "make faults    breaks everything on purpose, and writes the table of docs/reliability.md"
-	@echo "make bench     the cost of a call beside its peers"
+	@echo "make faults         breaks everything on purpose, and writes the table of docs/reliability.md"
+	@echo "make bench          the cost of a call beside its peers, and of each signal"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

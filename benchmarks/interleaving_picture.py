@@ -41,8 +41,8 @@ def picture() -> str:
         for slot in page.slots
     ]
     return (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 290" font-family="system-ui, sans-serif" font-size="13">'
-        '<rect width="900" height="290" fill="#fff"/>'
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 940 290" font-family="system-ui, sans-serif" font-size="13">'
+        '<rect width="940" height="290" fill="#fff"/>'
         + column(20, "legacy ranks", [(item, "legacy", "") for item in LEGACY])
         + column(240, "candidate ranks", [(item, "candidate", "") for item in CANDIDATE])
         + column(470, "what the user sees", shown)

@@ -28,20 +28,27 @@ def _sums() -> Sums:
 
 @define
 class Credit:
-    """Who won the interleaved lists of one metric, by unit: [wins minus losses of the candidate, lists]."""
+    """Who won the interleaved lists of one metric, by unit: [wins minus losses of the candidate, lists].
+
+    Attributes:
+        is_fair: Whether lists won can be counted in this design (`Interleaved.is_won_fairly`).
+    """
 
     wins: int = 0
     losses: int = 0
     ties: int = 0
     by_unit: Sums = Factory(_sums)
+    is_fair: bool = True
 
-    def add(self, unit: str, difference: float) -> None:
-        """Count one list in which the candidate's credit was so much more than the control's."""
-        self.wins += difference > 0
-        self.losses += difference < 0
-        self.ties += difference == 0
+    def add(self, unit: str, preferred: float) -> None:
+        """Count one list that prefers the candidate (1), the control (-1) or neither, or, where chance has a part, something
+        between.
+        """
+        self.wins += preferred > 0
+        self.losses += preferred < 0
+        self.ties += preferred == 0
         sums = self.by_unit[unit]
-        sums[0] += (difference > 0) - (difference < 0)
+        sums[0] += preferred
         sums[1] += 1
 
 
@@ -269,14 +276,15 @@ def _credit(arm: Arm, record: dict[str, Any], cluster: str, outcomes: list[Outco
             clicks[metric][item] += value
         else:
             unknown += named is not None
-    credit_of = {metric: page.credit(clicked) for metric, clicked in clicks.items()}
     for candidate in record.get("blend", ()):
         if candidate == control:
             continue
         # A list without a click is a tie: it is counted under "", and given to every metric that some list has.
-        arm.credit[candidate, ""].add(cluster, 0.0)
-        for metric, credit in credit_of.items():
-            arm.credit[candidate, metric].add(cluster, credit[candidate] - credit[control])
+        two, shown = page.between(control, candidate), arm.credit[candidate, ""]
+        shown.add(cluster, 0.0)
+        shown.is_fair &= two.is_won_fairly
+        for metric, clicked in clicks.items():
+            arm.credit[candidate, metric].add(cluster, two.preference(clicked))
     return unknown
 
 

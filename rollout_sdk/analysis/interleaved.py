@@ -28,18 +28,21 @@ class Interleavings:
         by_candidate: The preference for each candidate against the control.
         credited: Events that credited a list, by metric; one event may credit several lists.
         problems: Events that credited none, by why.
+        fallbacks: Lists that another design made than the one asked for, by why.
     """
 
     rollout: str
     by_candidate: Mapping[str, Preference]
     credited: Mapping[str, int]
     problems: Mapping[str, int]
+    fallbacks: Mapping[str, int] = Factory(dict)
 
     def __str__(self) -> str:
         """The results in a few lines each."""
         said = [f"{self.rollout}"] + [str(preference) for preference in self.by_candidate.values()]
         if self.problems:
             said.append("  not credited: " + ", ".join(f"{number:,} {why}" for why, number in sorted(self.problems.items())))
+        said += [f"  {number:,} lists are of another design: {why}" for why, number in sorted(self.fallbacks.items())]
         return "\n".join(said)
 
 
@@ -57,6 +60,7 @@ class _Reading:
     by_item: dict[tuple[str, str | int], list[Event]] = Factory(lambda: defaultdict(list))
     credited: Counter[str] = Factory(Counter)
     problems: Counter[str] = Factory(Counter)
+    fallbacks: Counter[str] = Factory(Counter)
     used: set[tuple[str, Event]] = Factory(set)
 
     def event(self, record: Mapping[str, Any]) -> None:
@@ -143,6 +147,7 @@ def analyze_interleaving(
         by_candidate={candidate: analyzer.result() for candidate, analyzer in analyzers.items()},
         credited=dict(reading.credited),
         problems={why: number for why, number in reading.problems.items() if number},
+        fallbacks=dict(reading.fallbacks),
     )
 
 
@@ -155,6 +160,8 @@ def _analyzers(journal: Journal, name: str, reading: _Reading, options: Mapping[
         page = None if record.get("excluded") else page_of(record)
         reading.problems["lists that cannot be read"] += page is None and not record.get("excluded")
         clicks = {} if page is None else reading.clicks(record)
+        if page is not None and page.fallback:
+            reading.fallbacks[str(page.fallback)] += 1
         for candidate in candidates:
             analyzer = analyzers.setdefault(candidate, InterleavingAnalyzer(**options))
             if page is None:

@@ -115,6 +115,8 @@ class Preference:
         losses: Lists in which the control's did.
         ties: The others; lists without any click among them.
         preference: (wins + ties / 2) / lists - 1/2: above 0, users prefer the candidate.
+        is_fair: Whether equal rankers win as many lists in this design; where not, ask `analyze_interleaving`, which compares
+            the credit.
     """
 
     candidate: str
@@ -124,6 +126,7 @@ class Preference:
     losses: int
     ties: int
     preference: MeanInterval
+    is_fair: bool = True
 
 
 @frozen

@@ -112,6 +112,7 @@ def _preferences(arm: Arm) -> list[Preference]:
                     losses=credit.losses,
                     ties=lists - credit.wins - credit.losses,
                     preference=ratio_of_sums(by_unit),
+                    is_fair=shown.is_fair,
                 )
             )
     return preferences

@@ -148,6 +148,8 @@ def _preferences(preferences: Sequence[Preference]) -> Iterator[str]:
     yield ""
     yield from _table(rows, "    ")
     yield "    (from -0.5, all for the control, to 0.5, all for the candidate)"
+    if not all(preference.is_fair for preference in preferences):
+        yield "    Lists that are won mean nothing in this design: analyze_interleaving() compares the credit."
 
 
 def _phase(phase: PhaseReport) -> Iterator[str]:

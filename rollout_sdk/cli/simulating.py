@@ -15,6 +15,7 @@ from rollout_sdk.interleaving import (
     CascadeClicks,
     Optimized,
     PairwisePreference,
+    PositionClicks,
     Probabilistic,
     Query,
     Sensitivity,
@@ -25,14 +26,13 @@ from rollout_sdk.interleaving import (
 
 __all__ = ["COMMANDS"]
 
-_USERS = {
-    "perfect": CascadeClicks.perfect,
-    "navigational": CascadeClicks.navigational,
-    "informational": CascadeClicks.informational,
-}
+_MODELS = {"cascade": CascadeClicks, "position": PositionClicks}
+_USERS = ("perfect", "navigational", "informational")
 _DESIGNS: dict[str, Any] = {
     "team-draft": TeamDraft,
+    "prefix": lambda: TeamDraft(neutral="prefix"),
     "classic": lambda: TeamDraft(neutral="off"),
+    "pairs": lambda: TeamDraft(coin="list"),
     "balanced": Balanced,
     "probabilistic": Probabilistic,
     "optimized": Optimized,
@@ -50,7 +50,14 @@ def simulate() -> None:
 @click.option(
     "--design", "designs", multiple=True, type=click.Choice(list(_DESIGNS)), help="A design; several times for several."
 )
-@click.option("--users", "kinds", multiple=True, type=click.Choice(list(_USERS)), help="A kind of user; all three by default.")
+@click.option("--users", "kinds", multiple=True, type=click.Choice(_USERS), help="A kind of user; all three by default.")
+@click.option(
+    "--model",
+    default="cascade",
+    show_default=True,
+    type=click.Choice(list(_MODELS)),
+    help="How they read: from the top until they stop, or each position with a probability of its own.",
+)
 @click.option("-k", "length", default=10, show_default=True, type=click.IntRange(min=1), help="Length of a list.")
 @click.option(
     "--impressions", default=5000, show_default=True, type=click.IntRange(min=100), help="Lists to simulate for each."
@@ -62,6 +69,7 @@ def interleaving(
     file: Path,
     designs: tuple[str, ...],
     kinds: tuple[str, ...],
+    model: str,
     length: int,
     impressions: int,
     power: float,
@@ -79,8 +87,8 @@ def interleaving(
     try:
         queries = _read(file)
         table: dict[str, Any] = {}
-        for kind in kinds or tuple(_USERS):
-            users = _USERS[kind]()
+        for kind in kinds or _USERS:
+            users = getattr(_MODELS[model], kind)()
             by_metric = simulate_ab(queries, users, k=length)
             best = max(by_metric, key=lambda metric: abs(by_metric[metric].z))
             rows = {f"A/B test by {best}": _row(by_metric[best], power)}
@@ -129,10 +137,14 @@ def _said(table: dict[str, Any], number: int, candidate: str) -> str:
             if row["lists"] is None:
                 lines.append(f"  {name:<24} cannot be told: no difference to be seen in this simulation")
                 continue
-            gain = "" if row is base or base["lists"] is None else f"  ({(row['z'] / base['z']) ** 2:.1f}x fewer)"
+            gain = "" if row is base or base["lists"] is None else f"  ({_times((row['z'] / base['z']) ** 2)})"
             better = candidate if row["mean"] > 0 else f"not {candidate}"
             lines.append(f"  {name:<24} {row['lists']:>12,}  {better}{gain}")
     return "\n".join(lines)
+
+
+def _times(fewer: float) -> str:
+    return f"{fewer:.1f}x fewer" if fewer >= 1 else f"{1 / fewer:.1f}x as many"
 
 
 COMMANDS = (simulate,)

@@ -12,9 +12,10 @@ from attrs import define, field, validators
 
 from rollout_sdk.assignment import BUCKETS, canonical
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.interleaving.parity import on_offer
 from rollout_sdk.interleaving.preferences import Preference, TrustCheck
 from rollout_sdk.interleaving.slots import Interleaved
-from rollout_sdk.stats import StratifiedBuckets, confidence_sequence, log_e_one_sided, log_e_two_sided, sign_log_e
+from rollout_sdk.stats import Estimate, StratifiedBuckets, confidence_sequence, log_e_one_sided, log_e_two_sided, sign_log_e
 
 __all__ = ["InterleavingAnalyzer"]
 
@@ -26,6 +27,8 @@ _TRUST = math.log(1000)
 _MDE = 0.02
 _LEAST = 100
 """Impressions below which nothing is said to be broken for always being the same."""
+_EQUAL = 1e-9
+"""Means that differ by less are equal: sums of the same parts in another order, or what a linear program leaves open."""
 _FEWEST = 10
 """Expected events of which not one came: with fewer, that may be chance."""
 
@@ -70,6 +73,8 @@ class InterleavingAnalyzer:
     _first: StratifiedBuckets = field(init=False)
     _clicks: StratifiedBuckets = field(init=False)
     _contested: StratifiedBuckets = field(init=False)
+    _by_share: bool = field(default=False, init=False, repr=False)
+    _by_credit: bool = field(default=False, init=False, repr=False)
     _by_unit: dict[int, float] = field(factory=dict, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -111,14 +116,13 @@ class InterleavingAnalyzer:
         self._add(self._won, bucket, max(-preferred, 0.0), max(preferred, 0.0))
         self._add(self._credit, bucket, *(credit[name] for name in page.rankers))
         self.positions += len(page)
-        if page.teams:
-            drafted = [team for team in page.teams if team >= 0]
-            contested = len(drafted)
-            self._add(self._shown, bucket, float(drafted.count(0)), float(drafted.count(1)))
-            if drafted:
-                self._add(self._first, bucket, float(drafted[0] == 0), float(drafted[0] == 1))
-        else:
-            contested = sum(len(set(share)) > 1 for share in page.shares) if page.shares else page.counted
+        contested, offered, first = on_offer(page)
+        if offered is not None:
+            self._add(self._shown, bucket, *offered)
+        if first is not None:
+            self._add(self._first, bucket, *first)
+        self._by_share |= bool(page.shares)
+        self._by_credit |= not page.is_won_fairly
         self.competitive += contested
         self._contested.add(_ALL, _CANDIDATE, bucket, contested / max(1, len(page)))
         if self.unit == "user":
@@ -141,6 +145,8 @@ class InterleavingAnalyzer:
                 f"{', '.join(self.rankers)} by {self.unit}. They say different things. Merge what compares the same."
             )
         self.rankers = self.rankers or other.rankers
+        self._by_share |= other._by_share
+        self._by_credit |= other._by_credit
         for name in ("impressions", "not_interleaved", "wins", "losses", "clicked", "competitive", "positions"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for mine, theirs in zip(self._sums, other._sums, strict=True):
@@ -158,11 +164,10 @@ class InterleavingAnalyzer:
         Args:
             bootstrap: Whether to resample, too, which takes some tenths of a second.
         """
-        found = self._won.difference(_CANDIDATE, _CONTROL)
-        rho = (2 * self.mde) ** -2
         # Twice Chapelle's preference is the difference of the shares of lists won.
+        found, low, high, log_e = self._sequence(self._won)
+        credit, credit_low, credit_high, credit_log_e = self._sequence(self._credit)
         known = math.isfinite(found.std_error) and found.std_error > 0
-        low, high = confidence_sequence(found.estimate, found.std_error, rho=rho, alpha=self.alpha, df=found.df or None)
         checks = self._checks()
         more, fewer = self._signs()
         return Preference(
@@ -174,19 +179,32 @@ class InterleavingAnalyzer:
             losses=self.losses,
             preference=found.estimate / 2,
             std_error=found.std_error / 2 if known else None,
-            low=max(-0.5, low / 2) if known else -0.5,
-            high=min(0.5, high / 2) if known else 0.5,
+            low=max(-0.5, low / 2),
+            high=min(0.5, high / 2),
             bootstrap=self._bootstrap() if known and bootstrap else None,
-            log_e=log_e_two_sided(found.estimate, found.std_error, rho=rho, df=found.df or None) if known else 0.0,
+            log_e=log_e,
             units_for=more,
             units_against=fewer,
             sign_log_e=sign_log_e(more, fewer),
             clicked=self.clicked,
             competitive=self.competitive / self.positions if self.positions else 0.0,
-            credit=self._credit.difference(_CANDIDATE, _CONTROL).estimate,
+            credit=credit.estimate,
+            credit_low=credit_low,
+            credit_high=credit_high,
+            credit_log_e=credit_log_e,
+            decided_by="credit" if self._by_credit else "wins",
             checks=checks,
             alpha=self.alpha,
         )
+
+    def _sequence(self, sums: StratifiedBuckets) -> tuple[Estimate, float, float, float]:
+        """Candidate's mean less the control's, an interval that holds at all looks, and the evidence that it is not 0."""
+        found, rho = sums.difference(_CANDIDATE, _CONTROL), (2 * self.mde) ** -2
+        if not (math.isfinite(found.std_error) and found.std_error > 0):
+            return found, -math.inf, math.inf, 0.0
+        df = found.df or None
+        low, high = confidence_sequence(found.estimate, found.std_error, rho=rho, alpha=self.alpha, df=df)
+        return found, low, high, log_e_two_sided(found.estimate, found.std_error, rho=rho, df=df)
 
     def _signs(self) -> tuple[int, int]:
         if self.unit == "impression":
@@ -198,12 +216,17 @@ class InterleavingAnalyzer:
     def _checks(self) -> tuple[TrustCheck, ...]:
         if not self.impressions:
             return ()
-        fair = () if not self._shown.arms() else (
-            self._fair("items", "items that the candidate placed, as the control did", self._shown),
-            self._fair("first", "lists on which the candidate was the first to place one, as the control was", self._first),
-        )  # fmt: skip
+        items, first = (
+            ("credit on offer to the candidate, as to the control", "the same at the first position that counts")
+            if self._by_share
+            else (
+                "items that the candidate placed, as the control did",
+                "lists on which the candidate was the first to place one, as the control was",
+            )
+        )
         return (
-            *fair,
+            *((self._fair("items", items, self._shown),) if self._shown.arms() else ()),
+            *((self._fair("first", first, self._first),) if self._first.arms() else ()),
             self._enough("clicks", "lists with a click, at least", self._clicks, self.least_clicked),
             self._enough(
                 "competitive", "lists' worth of positions to credit, at least", self._contested, self.least_competitive
@@ -231,7 +254,7 @@ class InterleavingAnalyzer:
         found = sums.difference(_CANDIDATE, _CONTROL)
         if found.std_error == 0:
             # The same in every bucket: with a fair coin impossible, unless they are equal.
-            log_e = math.inf if found.estimate and self.impressions >= _LEAST else 0.0
+            log_e = math.inf if abs(found.estimate) > _EQUAL and self.impressions >= _LEAST else 0.0
         elif math.isfinite(found.std_error):
             log_e = log_e_two_sided(found.estimate, found.std_error, rho=(2 * self.mde) ** -2, df=found.df)
         else:

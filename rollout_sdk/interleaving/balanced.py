@@ -35,7 +35,7 @@ class Balanced:
         """Merge two rankings, as `TeamDraft.merge`.
 
         Raises:
-            ConfigurationError: There are not two rankings, or `k` is negative.
+            ConfigurationError: There are not two rankings, or as `TeamDraft.merge`.
         """
         return self.drafted(Rankings(rankings, k, key, most=2), Coins(seed))
 

@@ -93,9 +93,21 @@ class CascadeClicks:
         return [here + there for here, there in zip(reading, done, strict=True)]
 
 
+_DEEPEST = 100
+"""Positions whose examination is told apart."""
+
+
+def _falling(power: float) -> tuple[float, ...]:
+    """Examination that falls with the position: 1 / position**power."""
+    return tuple(position**-power for position in range(1, _DEEPEST + 1))
+
+
 @frozen
 class PositionClicks:
     """A user who sees each position with its own probability, whatever stands above, and clicks what is relevant.
+
+    The position-based model of Craswell et al. (WSDM 2008). The three kinds of users click what they see as those of
+    `CascadeClicks` do; the examination of a position falls as a power of it, as in Joachims et al. (WSDM 2017).
 
     Attributes:
         click: Probability of a click on an item that is seen, by grade.
@@ -104,6 +116,21 @@ class PositionClicks:
 
     click: tuple[float, ...] = field(converter=_probabilities)
     examination: tuple[float, ...] = field(converter=_probabilities)
+
+    @classmethod
+    def perfect(cls) -> PositionClicks:
+        """Sees everything, and clicks what is relevant."""
+        return cls(CascadeClicks.perfect().click, (1.0,))
+
+    @classmethod
+    def navigational(cls) -> PositionClicks:
+        """Looks at the top for one item: sees position p with probability 1/p."""
+        return cls(CascadeClicks.navigational().click, _falling(1.0))
+
+    @classmethod
+    def informational(cls) -> PositionClicks:
+        """Collects, clicks nearly everything seen, and looks deeper: sees position p with probability 1/sqrt(p)."""
+        return cls(CascadeClicks.informational().click, _falling(0.5))
 
     def clicks(self, grades: Sequence[int], rng: random.Random) -> list[int]:
         """Positions that are clicked on a list of items with these grades of relevance."""

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["RULES", "preference"]
 
+_MOST_SUMS = 2048
+
+_NOTHING = 1e-9
+"""A probability, or a sum of weights, that is 0 but for rounding."""
+
 
 def _clicked(page: Interleaved[Any], clicks: Mapping[Any, float]) -> list[tuple[int, float]]:
     """Position and weight of every click that counts."""
@@ -106,24 +111,38 @@ RULES: Mapping[str, Callable[[Interleaved[Any], Mapping[Any, float]], list[float
 def preference(page: Interleaved[Any], clicks: Mapping[Any, float]) -> float:
     """Sign of the candidate's credit less the control's; its expectation where chance decides who contributed an item."""
     if page.design == "probabilistic":
-        return _expected_sign([(page.shares[at][1], weight) for at, weight in _clicked(page, clicks)])
+        return _expected_sign([(page.shares[at][0], page.shares[at][1], weight) for at, weight in _clicked(page, clicks)])
     control, candidate = RULES[page.design](page, clicks)
     if math.isclose(control, candidate, rel_tol=1e-12, abs_tol=1e-12):
         return 0.0
     return 1.0 if candidate > control else -1.0
 
 
-def _expected_sign(clicks: Sequence[tuple[float, float]]) -> float:
-    """Expected sign of a sum of weights, each positive with its own probability and negative else.
+def _expected_sign(clicks: Sequence[tuple[float, float, float]]) -> float:
+    """Expected sign of a sum of weights, each negative and positive with its own probabilities.
+
+    Where they do not sum to 1, the item may be another ranker's, and counts for neither.
 
     Given the list, who contributed an item is independent of all others, so that the distribution of the sum is the convolution
-    of the single ones: of c clicks of equal weight c + 1 values, instead of 2^c assignments.
+    of the single ones: of c clicks of equal weight c + 1 values, instead of 2^c assignments. Of very many different weights,
+    the sums are rounded to 1/2048 of their largest.
     """
-    sums = {0.0: 1.0}
-    for share, weight in clicks:
+    sums, step = {0.0: 1.0}, math.fsum(abs(weight) for _, _, weight in clicks) / _MOST_SUMS
+    for against, for_, weight in clicks:
+        neither = 1 - for_ - against
+        parts = [(weight, for_), (-weight, against), *([(0.0, neither)] if neither > _NOTHING else [])]
         convolved: dict[float, float] = {}
         for value, probability in sums.items():
-            for signed, part in ((value + weight, share), (value - weight, 1 - share)):
-                convolved[signed] = convolved.get(signed, 0.0) + probability * part
-        sums = convolved
-    return math.fsum(math.copysign(probability, value) for value, probability in sums.items() if abs(value) > 1e-9)
+            for signed, part in parts:
+                convolved[value + signed] = convolved.get(value + signed, 0.0) + probability * part
+        sums = convolved if len(convolved) <= 4 * _MOST_SUMS else _rounded(convolved, step)
+    return math.fsum(math.copysign(probability, value) for value, probability in sums.items() if abs(value) > _NOTHING)
+
+
+def _rounded(sums: Mapping[float, float], step: float) -> dict[float, float]:
+    """The probabilities of the sums rounded to multiples of a step."""
+    rounded: dict[float, float] = {}
+    for value, probability in sums.items():
+        near = round(value / step) * step
+        rounded[near] = rounded.get(near, 0.0) + probability
+    return rounded

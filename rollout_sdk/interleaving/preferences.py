@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from attrs import frozen
+
+from rollout_sdk.exceptions import ConfigurationError
 
 __all__ = ["Preference", "TrustCheck", "impressions_needed"]
 
@@ -57,7 +60,12 @@ class Preference:
         sign_log_e: Evidence from these two numbers alone, exact for few users too; for one look, because users change sides.
         clicked: Lists with a click.
         competitive: Share of positions that could be credited.
-        credit: Candidate's credit per list less the control's.
+        credit: Candidate's credit per list less the control's: by how many weighted clicks it is ahead.
+        credit_low: Lower end of an interval for that, which holds at all looks at once; minus infinity where nothing varies.
+        credit_high: Its upper end.
+        credit_log_e: Evidence that the credit differs, at any look.
+        decided_by: What decides who is preferred: "wins", the preference; or "credit", where lists that are won mean nothing
+            (`Interleaved.is_won_fairly`).
         checks: Whether to trust it.
         alpha: Error probability.
     """
@@ -80,6 +88,10 @@ class Preference:
     clicked: int
     competitive: float
     credit: float
+    credit_low: float
+    credit_high: float
+    credit_log_e: float
+    decided_by: Literal["wins", "credit"]
     checks: tuple[TrustCheck, ...]
     alpha: float
 
@@ -91,14 +103,15 @@ class Preference:
     @property
     def is_decided(self) -> bool:
         """Whether it is sure which is preferred, however often it was looked at."""
-        return self.is_valid and self.log_e >= math.log(1 / self.alpha)
+        log_e = self.log_e if self.decided_by == "wins" else self.credit_log_e
+        return self.is_valid and log_e >= math.log(1 / self.alpha)
 
     @property
     def winner(self) -> str | None:
         """Who is surely preferred; None while that is not known."""
         if not self.is_decided or not self.rankers:
             return None
-        return self.rankers[1 if self.preference > 0 else 0]
+        return self.rankers[1 if (self.preference if self.decided_by == "wins" else self.credit) > 0 else 0]
 
     @property
     def sign_p_value(self) -> float:
@@ -116,14 +129,19 @@ class Preference:
         """The result in a few lines."""
         if not self.impressions:
             return "No interleaved list has been analysed."
-        control, candidate = self.rankers
-        interval = f"[{self.low:+.2%}, {self.high:+.2%}]"
-        lines = [f"{self._said(control, candidate)} Preference for {candidate} {self.preference:+.2%} {interval} at any look."]
+        candidate = self.rankers[1]
+        wins = f"Preference for {candidate} {self.preference:+.2%} [{self.low:+.2%}, {self.high:+.2%}] at any look"
+        credit = (
+            f"Credit for {candidate} {self.credit:+.3f} a list [{self.credit_low:+.3f}, {self.credit_high:+.3f}] at any look"
+        )
+        first, second, log_e = (wins, credit, self.log_e) if self.decided_by == "wins" else (credit, "", self.credit_log_e)
+        lines = [f"{self._said()} {first}."]
         lines.append(
             f"  {self.impressions:,} lists, {self.units:,} users: {self.wins:,.0f} won, {self.losses:,.0f} lost; "
             f"{self.units_for:,} users for, {self.units_against:,} against; "
-            f"evidence {math.exp(min(self.log_e, 200)):.3g} of {1 / self.alpha:.3g}"
+            f"evidence {math.exp(min(log_e, 200)):.3g} of {1 / self.alpha:.3g}"
         )
+        lines.append(f"  {second}." if second else "  Lists that are won mean nothing in this design: the credit decides.")
         lines.append(
             f"  {self.clicked / self.impressions:.1%} of the lists were clicked, {self.competitive:.1%} of the positions "
             f"were competitive, {self.not_interleaved:,} lists were not interleaved"
@@ -134,28 +152,47 @@ class Preference:
         ]
         return "\n".join(lines)
 
-    def _said(self, control: str, candidate: str) -> str:
+    def _said(self) -> str:
         if not self.is_valid:
             return "The experiment is void: it is broken between the merge and the click."
         if self.winner is None:
             return "Undecided."
-        return f"{candidate if self.preference > 0 else control} is preferred."
+        return f"{self.winner} is preferred."
 
 
-def impressions_needed(preference: float, deviation: float, *, alpha: float = 0.05, power: float = 0.8) -> int | None:
+def impressions_needed(
+    preference: float, deviation: float | None = None, *, ties: float | None = None, alpha: float = 0.05, power: float = 0.8
+) -> int | None:
     """How many lists it takes to see a preference in a fixed-size test; None when there is no preference to see.
 
     n = ((z_{1 - alpha/2} + z_power) deviation / preference)^2. A test that may be looked at all the time takes about twice
-    that.
+    that, and lists of one user who clicks alike count for less than as many of different users.
 
     Args:
         preference: The mean of a list's result (+1 won, -1 lost, 0 a tie), or any mean.
         deviation: Its standard deviation.
+        ties: Instead: the share of lists that nobody wins, with or without a click. Of the others, the candidate wins the share
+            (1 + preference / (1 - ties)) / 2.
         alpha: Two-sided error probability.
         power: Probability of seeing it.
+
+    Raises:
+        ConfigurationError: Both or neither of `deviation` and `ties` are given, or so many ties leave no such preference.
     """
     from statistics import NormalDist
 
+    if (deviation is None) == (ties is None):
+        raise ConfigurationError(
+            f"impressions_needed got deviation={deviation!r:.30} and ties={ties!r:.30}. How much lists differ follows "
+            "from either. Pass one of them."
+        )
+    if deviation is None:
+        if ties is None or not 0 <= ties <= 1 or abs(preference) > 1 - ties:
+            raise ConfigurationError(
+                f"A preference of {preference!r:.30} is not to be had with ties={ties!r:.30}. Of all lists, the share "
+                "that is won less the share that is lost is at most what is no tie. Pass a smaller preference, or fewer ties."
+            )
+        deviation = math.sqrt(1 - ties - preference**2)
     if not preference or not math.isfinite(preference):
         return None
     normal = NormalDist()

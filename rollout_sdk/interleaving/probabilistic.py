@@ -45,14 +45,14 @@ class Probabilistic:
         arrivals = [_in_order_of_arrival(rates, coins) for rates in weights]
         items, shown = read.by_key(), dict[Hashable, T]()
         at = [0] * len(arrivals)
-        while len(shown) < read.length:
-            for index, arrival in enumerate(arrivals):
-                while at[index] < len(arrival) and arrival[at[index]] in shown:
-                    at[index] += 1
-            if any(next_ == len(arrival) for next_, arrival in zip(at, arrivals, strict=True)):
-                break
+        # Down to here everybody has something left, whatever was drawn; below, the longer ranking would gain from its length.
+        length = min(read.length, *map(len, arrivals))
+        while len(shown) < length:
             drawn = coins.below(len(arrivals))
-            pick = arrivals[drawn][at[drawn]]
+            arrival = arrivals[drawn]
+            while arrival[at[drawn]] in shown:
+                at[drawn] += 1
+            pick = arrival[at[drawn]]
             shown[pick] = items[drawn][pick]
         shares = _shares(list(shown), weights)
         return read.page(shown, "probabilistic", shares=shares)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from hashlib import blake2b
+from operator import index
 from typing import Any, Generic, TypeVar
 
 from rollout_sdk.exceptions import ConfigurationError
@@ -40,12 +41,13 @@ class Rankings(Generic[T]):
         """Read them.
 
         Raises:
-            ConfigurationError: There are fewer than two rankings, or more than `most`, or `k` is negative.
+            ConfigurationError: There are fewer than two rankings, or more than `most`, `k` is no number of items, or a key has
+                no hash.
         """
-        if len(rankings) < 2 or (k is not None and k < 0):
+        if len(rankings) < 2 or not _is_length(k):
             raise ConfigurationError(
-                f"merge got {len(rankings)} rankings and k={k!r}. Interleaving needs at least two rankings and k >= 0. "
-                "Pass one ranking per ranker, by name."
+                f"merge got {len(rankings)} rankings and k={k!r:.60}. Interleaving needs at least two rankings, and k is "
+                "a whole number >= 0. Pass one ranking per ranker, by name."
             )
         if most is not None and len(rankings) > most:
             raise ConfigurationError(
@@ -56,10 +58,17 @@ class Rankings(Generic[T]):
         self.orders: list[list[Hashable]] = []
         self.items: list[list[T]] = []
         self.duplicates = 0
-        for ranking in rankings.values():
+        for name, ranking in rankings.items():
             items: Any = list(ranking)
             order = items if key is None else [key(item) for item in items]
-            if len(set(order)) != len(order):
+            try:
+                different = len(set(order))
+            except TypeError as error:
+                raise ConfigurationError(
+                    f"An item of {name!r:.60} cannot be told from the others: {error}. Items are the same when their keys are, "
+                    'and a key has a hash. Pass key=lambda item: item["id"], or what names an item of yours.'
+                ) from error
+            if different != len(order):
                 # Of two with one key, the first.
                 by_key = dict(zip(reversed(order), reversed(items), strict=True))
                 self.duplicates += len(order) - len(by_key)
@@ -67,7 +76,7 @@ class Rankings(Generic[T]):
                 items = [by_key[item_key] for item_key in order]
             self.orders.append(order)
             self.items.append(items)
-        self.length = len(next(iter(rankings.values()))) if k is None else k
+        self.length = len(next(iter(rankings.values()))) if k is None else index(k)
 
     def by_key(self) -> list[dict[Hashable, T]]:
         """For every ranker, its items by key."""
@@ -96,6 +105,14 @@ class Rankings(Generic[T]):
         )
 
 
+def _is_length(k: object) -> bool:
+    """Whether it is None or a whole number from 0, of whatever type."""
+    try:
+        return k is None or index(k) >= 0  # type: ignore[arg-type]
+    except TypeError:
+        return False
+
+
 class Coins:
     """Fair coins from a seed: the same on every machine and in every version of Python.
 
@@ -105,11 +122,20 @@ class Coins:
     __slots__ = ("_bits", "_blocks", "_left", "_seed")
 
     def __init__(self, seed: Seed) -> None:
-        """Begin at the first coin of this seed."""
+        """Begin at the first coin of this seed.
+
+        Raises:
+            ConfigurationError: It is neither text nor bytes nor a whole number.
+        """
         if isinstance(seed, int):
             seed = b"%d" % seed
         elif isinstance(seed, str):
             seed = seed.encode("utf-8", "surrogatepass")
+        elif not isinstance(seed, bytes):
+            raise ConfigurationError(
+                f"The seed is {seed!r:.60}. It is text, bytes or a whole number, and the same one gives the same list. "
+                'Pass what names the request, such as f"{rollout}/{user}/{query}".'
+            )
         self._seed, self._blocks, self._left, self._bits = seed, 0, 0, 0
 
     def bits(self, count: int) -> int:

@@ -14,6 +14,8 @@ __all__ = ["Interleaved", "Slot"]
 
 T = TypeVar("T")
 
+_BY_CREDIT = frozenset({"optimized", "pairwise_preference"})
+
 _EQUAL = 1e-12
 """Credits that differ by less are equal: sums of the same parts in another order."""
 
@@ -56,6 +58,7 @@ class Interleaved(Generic[T]):
             favour the longer ranking.
         duplicates: How many items were dropped because a ranking had their key before.
         fallback: Why another design than the one asked for made the list, or "".
+        of_several: Whether more rankers than these two made the list (`between`).
     """
 
     items: tuple[T, ...]
@@ -69,6 +72,7 @@ class Interleaved(Generic[T]):
     counted: int = 0
     duplicates: int = 0
     fallback: str = ""
+    of_several: bool = False
 
     def __len__(self) -> int:
         """Number of items."""
@@ -82,6 +86,17 @@ class Interleaved(Generic[T]):
     def is_interleaved(self) -> bool:
         """Whether every ranker had something to show; otherwise the list is the control's, and says nothing."""
         return all(self.orders)
+
+    @property
+    def is_won_fairly(self) -> bool:
+        """Whether clicks that read nothing let either of two win as many lists as the other, so that lists won can be counted.
+
+        They do where the coins that swap the two are as likely as they are. Credit is fair on average in every design but
+        `Balanced`; but where one ranker gets it in few large parts and the other in many small ones (`Optimized`,
+        `PairwisePreference`), or what comes next depends on who was first (`TeamDraft` of three or more), it is not fair list
+        by list: then the mean credit says who is better.
+        """
+        return not (self.design in _BY_CREDIT or (self.of_several and self.design == "team_draft"))
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
@@ -159,6 +174,7 @@ class Interleaved(Generic[T]):
             orders=[self.orders[index] for index in two],
             teams=[two.index(team) if team in two else -1 for team in self.teams],
             shares=[[share[index] for index in two] for share in self.shares],
+            of_several=self.of_several or len(self.rankers) > 2,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -189,6 +205,7 @@ class Interleaved(Generic[T]):
             "counted": self.counted,
             "duplicates": self.duplicates,
             "fallback": self.fallback,
+            **({"of_several": True} if self.of_several else {}),
         }
 
     @classmethod
@@ -216,6 +233,7 @@ class Interleaved(Generic[T]):
             counted=rule["counted"],
             duplicates=rule["duplicates"],
             fallback=rule["fallback"],
+            of_several=bool(rule.get("of_several")),
         )
 
 

@@ -33,7 +33,8 @@ class TeamDraft:
     Attributes:
         neutral: "ties": every agreed pick is neutral (default). "prefix": only the common top is. "off": none is, the
             classic design of 2008.
-        coin: "pair" tosses anew for every draft, "list" once for the list (competitive pairs).
+        coin: "pair" tosses anew for every draft, "list" once for the list (competitive pairs). The order of three rankers or
+            more is drawn anew for every draft: on what they agree next depends on it, and one order would favour somebody.
     """
 
     neutral: Neutral = field(default="ties", validator=validators.in_(get_args(Neutral)))
@@ -50,7 +51,9 @@ class TeamDraft:
         """Merge two or more rankings in O(k n).
 
         When a ranking is used up, what the others still have fills the list and is neutral: crediting it would favour the
-        longer list.
+        longer list. So is what comes below a round in which one of three rankers or more might have nothing left that the
+        others do not have, too; and where ties are not neutral, what comes below as many positions as the shorter of two
+        rankings has items.
 
         Args:
             rankings: Items by name of the ranker, best first; the first ranker is the control.
@@ -59,7 +62,8 @@ class TeamDraft:
             seed: The same seed gives the same list.
 
         Raises:
-            ConfigurationError: There are fewer than two rankings, or `k` is negative.
+            ConfigurationError: There are fewer than two rankings, `k` is no number of items, the seed is neither text, bytes
+                nor a whole number, or a key has no hash.
         """
         return self.drafted(Rankings(rankings, k, key), Coins(seed))
 
@@ -71,36 +75,42 @@ class TeamDraft:
         return read.page(shown, "team_draft", teams)
 
     def _draft(self, read: Rankings[T], coins: Coins, shown: dict[Hashable, T]) -> list[int]:
-        """Draft until the list is full or a ranking is used up; who drafted each item."""
-        length, orders, items = read.length, read.orders, read.items
+        """Draft until the list is full or a ranking may be used up; who drafted each item."""
+        orders, items, length = read.orders, read.items, read.length
+        # Only a ranking shorter than the list can be used up.
+        left = [set(order) for order in orders] if min(map(len, orders)) < length else []
         count, everyone, teams = len(orders), range(len(orders)), list[int]()
         at = [0] * count
-        neutral, first_round, turns = self.neutral != "off", True, coins.order(count)
+        neutral = self.neutral != "off"
         while len(shown) < length:
+            if left and _may_miss_a_turn(left, length - len(shown)):
+                break
             for index in everyone:
                 at[index] = _unshown(orders[index], at[index], shown)
-                if at[index] == len(orders[index]):
-                    return teams
             best = [orders[index][at[index]] for index in everyone]
             if neutral and best.count(best[0]) == count:
                 shown[best[0]] = items[0][at[0]]
                 teams.append(-1)
+                for keys in left:
+                    keys.discard(best[0])
                 continue
             neutral = self.neutral == "ties"
-            if self.coin == "pair" and not first_round:
-                turns = coins.order(count)
-            first_round = False
-            for index in turns:
-                order = orders[index]
-                next_ = _unshown(order, at[index], shown)
-                if next_ < len(order) and len(shown) < length:
-                    shown[order[next_]] = items[index][next_]
+            for index in coins.order(count):
+                if len(shown) < length:
+                    next_ = _unshown(orders[index], at[index], shown)
+                    shown[orders[index][next_]] = items[index][next_]
                     teams.append(index)
+                    for keys in left:
+                        keys.discard(orders[index][next_])
         return teams
 
     def _draft_two(self, read: Rankings[T], coins: Coins, shown: dict[Hashable, T]) -> list[int]:
         """The same for two rankers, as nearly all are, in a third of the time."""
         (a, b), (a_items, b_items), length, teams = read.orders, read.items, read.length, list[int]()
+        if self.neutral != "ties":
+            # Down to here both have something left whenever their turn comes. Below, who takes what from whom would decide who
+            # misses a turn. A pair of two who disagree leaves both as many, so that theirs goes on to the end of one.
+            length = min(length, len(a), len(b))
         neutral, ties, by_pair, drafted = self.neutral != "off", self.neutral == "ties", self.coin == "pair", teams.append
         i = j = 0
         # Coins, the next one lowest, under a bit that says when they are used up.
@@ -122,10 +132,8 @@ class TeamDraft:
                     continue
                 neutral = ties
                 if by_pair:
-                    if coin == 1:
-                        coin = coins.bits(64) | _USED_UP
                     a_first = coin & 1
-                    coin >>= 1
+                    coin = coin >> 1 if coin > 3 else coins.bits(64) | _USED_UP
                 if a_first:
                     shown[x] = a_items[i]
                     drafted(0)
@@ -151,9 +159,25 @@ class TeamDraft:
         return teams
 
 
+def _may_miss_a_turn(left: Sequence[set[Hashable]], free: int) -> bool:
+    """Whether in the next round a ranker may come to its turn when the others have taken all that it has left.
+
+    Such a round credits that ranker less often than the others, however fair the coin. Asked before the order is drawn, so that
+    the answer does not depend on it either.
+
+    Args:
+        left: For every ranker, its items not yet shown.
+        free: Positions of the list that are free.
+    """
+    turns = min(len(left), free)
+    return any(
+        len(keys) < turns and all(any(key in others for at, others in enumerate(left) if at != index) for key in keys)
+        for index, keys in enumerate(left)
+    )
+
+
 def _unshown(order: Sequence[Hashable], at: int, shown: Mapping[Hashable, object]) -> int:
-    """The first place from `at` on whose item is not shown; the end where there is none."""
-    end = len(order)
-    while at < end and order[at] in shown:
+    """The first place from `at` on whose item is not shown; there is one."""
+    while order[at] in shown:
         at += 1
     return at

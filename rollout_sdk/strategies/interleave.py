@@ -186,7 +186,9 @@ class Interleave:
             listed = [self.stamp(item, token) for item, token in zip(listed, tokens, strict=True)]
         items = self._rebuilt(original, listed)
         if merged.design == "team_draft":
-            return Merged(items, merged.keys, tuple(None if team < 0 else merged.rankers[team] for team in merged.teams))
+            teams = tuple(None if team < 0 else merged.rankers[team] for team in merged.teams)
+            # Teams say all that credits a click; that it is not the design asked for, the rule says.
+            return Merged(items, merged.keys, teams, rule=merged.rule() if merged.fallback else None)
         return Merged(items, merged.keys, rule=merged.rule())
 
     def _rebuilt(self, original: Any, items: list[Any]) -> Any:

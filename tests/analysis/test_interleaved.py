@@ -6,7 +6,8 @@ import pytest
 
 from rollout_sdk import ConfigurationError, Interleave, Runtime, rollout
 from rollout_sdk.analysis import analyze_interleaving
-from rollout_sdk.interleaving import Balanced, InterleavingAnalyzer, Probabilistic, TeamDraft
+from rollout_sdk.interleaving import Balanced, InterleavingAnalyzer, Optimized, Probabilistic, TeamDraft
+from rollout_sdk.journal import read_journal
 
 DAY_S = 86_400.0
 
@@ -80,6 +81,19 @@ def test_the_journal_says_what_the_lists_say(search, tmp_path, design):
     for name in ("wins", "losses", "preference", "credit"):
         assert getattr(found, name) == pytest.approx(getattr(expected, name)), name
     assert found.units == expected.units
+
+
+def test_lists_of_another_design_than_asked_for_are_told(search, tmp_path):
+    pytest.importorskip("scipy", reason="Optimized needs SciPy")
+    shop = search(Optimized(), candidates={"v2": lambda user, query: list("cabed"), "v3": lambda user, query: list("bfcda")})
+    routed = [shop.show(f"u{number}") for number in range(3)]
+    shop.click(routed[0], routed[0].value[0])
+    found = shop.said(tmp_path)
+    assert {"there are 3 rankers, not two": 3} == found.fallbacks
+    assert "3 lists are of another design: there are 3 rankers, not two" in str(found)
+    assert {"click": 1} == found.credited
+    (decision, *_) = [record for record in read_journal(tmp_path) if record["event"] == "decision"]
+    assert [None if team < 0 else shop.pages[0].rankers[team] for team in shop.pages[0].teams] == decision["teams"]
 
 
 def test_a_late_purchase_credits_every_list_that_showed_the_item_in_time(search, tmp_path):

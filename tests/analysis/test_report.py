@@ -281,7 +281,7 @@ def test_every_design_is_credited_from_the_journal_as_it_credits_itself(tmp_path
     rank = rollout(
         candidate=lambda user: list("cabxd"), strategy=Interleave(Watched(), k=4), unit="user", key="rank", runtime=runtime
     )(lambda user: list("abcdy"))
-    credit = []
+    credit, preferred = [], []
     for number in range(60):
         listed = rank.rollout.route(f"u{number}")
         assert listed.value == list(pages[-1].keys)
@@ -289,12 +289,17 @@ def test_every_design_is_credited_from_the_journal_as_it_credits_itself(tmp_path
         for item in clicked:
             rank.rollout.record("click", 1, decision_id=listed.decision.id, item=item)
         credit.append(pages[-1].credit(dict.fromkeys(clicked, 1.0)))
+        preferred.append(pages[-1].preference(dict.fromkeys(clicked, 1.0)))
     runtime.close(10.0)
     (preference,) = summarise(tmp_path).rollouts[0].phases[0].preferences
     differences = [each["candidate"] - each["control"] for each in credit]
     assert preference.lists == 60
     assert (sum(d > 1e-9 for d in differences), sum(d < -1e-9 for d in differences)) == (preference.wins, preference.losses)
     assert preference.wins + preference.losses > 10
+    assert sum(preferred) / 120 == pytest.approx(preference.preference.mean)
+    fair = isinstance(design, Balanced | Probabilistic)
+    assert fair == preference.is_fair
+    assert fair == ("Lists that are won mean nothing in this design" not in as_text(summarise(tmp_path)))
 
 
 def test_a_list_whose_rule_is_damaged_is_counted_and_spoils_nothing(tmp_path):

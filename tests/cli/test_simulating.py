@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from rollout_sdk.cli import main
-from rollout_sdk.interleaving import CascadeClicks, Query, TeamDraft, simulate_ab, simulate_interleaving
+from rollout_sdk.interleaving import CascadeClicks, PositionClicks, Query, TeamDraft, simulate_ab, simulate_interleaving
 
 LINES = [
     {"rankings": {"legacy": ["a", "b", "c", "d"], "v2": ["c", "a", "e", "b"]}, "grades": {"c": 4, "e": 2, "a": 1}},
@@ -35,6 +35,29 @@ def test_it_says_what_the_functions_say(queries):
     assert (credit.needed(), credit.z) == (told["team-draft"]["lists"], told["team-draft"]["z"])
     best = max(simulate_ab(made, users, k=4).items(), key=lambda item: abs(item[1].z))
     assert told[f"A/B test by {best[0]}"]["lists"] == best[1].needed()
+
+
+def test_users_who_look_at_each_position_by_itself(queries):
+    arguments = "--users", "navigational", "--impressions", 1000, "-k", 4, "--model", "position", "--design", "pairs", "--json"
+    told = json.loads(asked(queries, *arguments).stdout)["users"]["navigational"]
+    made = [Query(line["rankings"], line["grades"]) for line in LINES]
+    credit, _ = simulate_interleaving(made, TeamDraft(coin="list"), PositionClicks.navigational(), impressions=1000, k=4)
+    assert credit.z == told["pairs"]["z"]
+
+
+def test_a_design_that_takes_more_lists_than_the_ab_test_is_said_to(tmp_path):
+    # The best of what the candidate adds is last, where credit by rank makes little of it.
+    path = tmp_path / "queries.jsonl"
+    lines = [
+        {"rankings": {"legacy": list("abcde"), "v2": list("bcafg")}, "grades": {"b": 3, "f": 2}},
+        {"rankings": {"legacy": list("xyz"), "v2": list("yxw")}, "grades": {"x": 1, "w": 4}},
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    arguments = path, "--users", "perfect", "--design", "optimized", "-k", 5
+    base, found = json.loads(asked(*arguments, "--json").stdout)["users"]["perfect"].values()
+    times = (base["z"] / found["z"]) ** 2
+    assert times > 1
+    assert f"({times:.1f}x as many)" in asked(*arguments).stdout
 
 
 def test_it_reads_well(queries):

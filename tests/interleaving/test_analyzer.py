@@ -2,6 +2,7 @@
 
 import math
 import random
+import statistics
 from collections import Counter
 
 import numpy as np
@@ -11,7 +12,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from rollout_sdk import ConfigurationError
-from rollout_sdk.interleaving import Balanced, Interleaved, InterleavingAnalyzer, TeamDraft, impressions_needed
+from rollout_sdk.interleaving import (
+    Balanced,
+    Interleaved,
+    InterleavingAnalyzer,
+    Optimized,
+    PairwisePreference,
+    Probabilistic,
+    TeamDraft,
+    impressions_needed,
+)
 
 A, B = list(range(10)), [3, 0, 7, 1, 9, 2, 12, 4, 11, 5]
 
@@ -61,6 +71,41 @@ def test_preference_and_error_are_those_of_a_cluster_robust_mean():
     assert result.bootstrap[1] == pytest.approx(result.preference + 1.96 * robust, abs=0.25 * robust)
     assert result.winner == "v2"
     assert result.is_valid
+
+
+def test_the_interval_of_the_credit_is_robust_to_users_too_and_as_wide_as_the_weights():
+    rows = list(visits(20_000, users=9000, chance=better))
+    single, heavy = (
+        analyzed((user, page, {key: weight * value for key, value in clicks.items()}) for user, page, clicks in rows).result()
+        for weight in (1.0, 20.0)
+    )
+    by_user, credits_ = Counter(), [page.credit(clicks) for _, page, clicks in rows]
+    differences = [credit["v2"] - credit["control"] for credit in credits_]
+    mean = np.mean(differences)
+    for (user, _, _), difference in zip(rows, differences, strict=True):
+        by_user[user] += difference - mean
+    robust = math.sqrt(sum(value**2 for value in by_user.values())) / 20_000
+    assert single.credit == pytest.approx(mean)
+    assert 0 < single.credit_low < mean - 2 * robust
+    assert mean + 2 * robust < single.credit_high < mean + 5 * robust
+    assert single.credit_log_e > math.log(20)
+    assert heavy.credit == pytest.approx(20 * mean)
+    assert heavy.credit_low < 20 * mean - 2 * 20 * robust
+    assert f"Credit for v2 {mean:+.3f} a list [{single.credit_low:+.3f}, {single.credit_high:+.3f}] at any look" in str(single)
+
+
+def test_the_interval_of_the_credit_seldom_leaves_out_the_truth_at_any_look():
+    missed = 0
+    for seed in range(60):
+        analyzer, out = InterleavingAnalyzer(), False
+        for number, row in enumerate(visits(500, users=250, seed=seed)):
+            analyzer.add(*row)
+            if number % 100 == 99:
+                result = analyzer.result(bootstrap=False)
+                out |= not result.credit_low <= 0.0 <= result.credit_high
+        missed += out
+    # 4 standard errors above 5 %.
+    assert missed <= 60 * (0.05 + 4 * math.sqrt(0.05 * 0.95 / 60))
 
 
 def test_the_sign_test_is_over_users_and_exact():
@@ -126,6 +171,45 @@ def test_a_better_ranker_is_found_and_a_worse_one_is_not_preferred():
     assert "control is preferred." in str(worse)
 
 
+def reads_nothing(page, rng):
+    """Clicks of somebody who looks at positions alone."""
+    return {key: 1.0 for position, key in enumerate(page.keys) if rng.random() < 0.6 / (1 + position)}
+
+
+@pytest.mark.parametrize(
+    ("design", "orders"),
+    [
+        *((design, (A, A[::-1])) for design in (Optimized(), Optimized("linear"), Optimized("binary"), PairwisePreference())),
+        (Probabilistic(), (A, A[::-1])),
+        (TeamDraft(), (A, B)),
+        (TeamDraft(neutral="off"), ("ad", "aecdb")),
+        (TeamDraft(neutral="prefix"), ("ebadc", "baec")),
+        (TeamDraft(), ("daecb", "decab", "bdeac")),
+        (Probabilistic(), ("daecb", "decab", "bdeac")),
+        (Probabilistic(), ("abc", "bcade", "ed")),
+    ],
+    ids=str,
+)
+def test_clicks_that_read_nothing_find_no_winner_in_any_design_but_balanced(design, orders):
+    rng, rankers, analyzer = random.Random(7), ("control", "v2", "v3"), InterleavingAnalyzer()
+    for number in range(4000):
+        page = design.merge(dict(zip(rankers, orders, strict=False)), k=5, seed=f"visit {number}")
+        analyzer.add(f"user-{number}", page.between("control", "v2"), reads_nothing(page, rng))
+    result = analyzer.result(bootstrap=False)
+    assert (True, None) == (result.is_valid, result.winner)
+    assert "Undecided" in str(result)
+
+
+def test_where_lists_won_mean_nothing_the_credit_decides():
+    rows = list(visits(3000, chance=lambda item, team: 0.3 if item == B[0] else 0.02, design=Optimized()))
+    result = analyzed(rows).result()
+    assert ("credit", "v2") == (result.decided_by, result.winner)
+    assert f"v2 is preferred. Credit for v2 {result.credit:+.3f} a list" in str(result)
+    read_back = [(user, Interleaved.from_dict(page.as_dict()), clicks) for user, page, clicks in rows]
+    assert "credit" == analyzed(read_back).result().decided_by
+    assert "wins" == analyzed(visits(50)).result().decided_by
+
+
 # What voids an experiment ------------------------------------------------------------------------------------------------
 
 
@@ -158,6 +242,34 @@ def test_items_lost_on_the_way_to_the_page_void_the_experiment():
         teams = [-1 if team == 1 and rng.random() < 0.15 else team for team in page.teams]
         analyzer.add(f"{user}-{number}", evolve(page, teams=teams), clicks)
     assert "items" in [check.name for check in analyzer.result().checks if check.is_broken]
+
+
+@pytest.mark.parametrize(
+    ("design", "names"),
+    [
+        (Probabilistic(), ["items", "first"]),
+        (Optimized(), ["items", "first"]),
+        (Optimized("linear"), ["items", "first"]),
+        (Balanced(), ["first"]),
+        (PairwisePreference(), ["first"]),
+    ],
+    ids=repr,
+)
+def test_what_chance_makes_equal_is_watched_in_every_design(design, names):
+    rows = list(visits(1500, design=design))
+    sound = analyzed(rows).result()
+    assert [*names, "clicks", "competitive"] == [check.name for check in sound.checks]
+    assert sound.is_valid
+    # Somebody shows only those pages again and again that begin as the candidate's ranking does.
+    broken = analyzed([(user, page, clicks) for user, page, clicks in rows if page.keys[0] == B[0]]).result()
+    assert "first" in [check.name for check in broken.checks if check.is_broken]
+    assert broken.winner is None
+
+
+@pytest.mark.parametrize("design", [Probabilistic(), Balanced(), PairwisePreference()], ids=repr)
+def test_rankers_with_one_top_are_both_first(design):
+    result = analyzed(visits(300, design=design, orders=([0, 1, 2], [0, 2, 1]))).result()
+    assert result.is_valid
 
 
 @pytest.mark.parametrize("design", [TeamDraft(), Balanced()], ids=["teams", "no teams"])
@@ -223,10 +335,29 @@ def test_the_sample_size_is_that_of_the_textbook():
     assert np.mean(np.abs(means) > 1.959964 * 0.9 / math.sqrt(number)) == pytest.approx(0.8, abs=0.02)
 
 
-def test_a_page_of_another_design_is_analyzed_by_its_own_credit():
-    from rollout_sdk.interleaving import Probabilistic
+@given(st.integers(1, 60), st.integers(0, 60), st.integers(0, 60))
+def test_the_share_of_ties_says_how_much_lists_differ(won, lost, tied):
+    results = [1.0] * won + [-1.0] * lost + [0.0] * tied
+    mean, share = statistics.fmean(results), tied / len(results)
+    assert impressions_needed(mean, statistics.pstdev(results)) == pytest.approx(impressions_needed(mean, ties=share), abs=1)
 
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({}, "Pass one of them"),
+        ({"deviation": 1.0, "ties": 0.5}, "Pass one of them"),
+        ({"ties": 0.9}, "not to be had"),
+        ({"ties": -0.1}, "not to be had"),
+    ],
+)
+def test_a_sample_size_that_does_not_follow_is_refused(arguments, why):
+    with pytest.raises(ConfigurationError, match=why):
+        impressions_needed(0.2, **arguments)
+
+
+def test_a_page_of_another_design_is_analyzed_by_its_own_credit():
     rows = [(user, Interleaved.from_dict(page.as_dict()), clicks) for user, page, clicks in visits(800, design=Probabilistic())]
     result = analyzed(rows).result()
     assert result.wins == pytest.approx(sum(max(page.preference(clicks), 0.0) for _, page, clicks in rows))
-    assert ["clicks", "competitive"] == [check.name for check in result.checks]
+    assert ["items", "first", "clicks", "competitive"] == [check.name for check in result.checks]

@@ -27,6 +27,9 @@ MODELS = {
     "navigational": CascadeClicks.navigational(),
     "informational": CascadeClicks.informational(),
     "position": PositionClicks((0.1, 0.4, 0.9), (1.0, 0.5, 0.25)),
+    "perfect by position": PositionClicks.perfect(),
+    "navigational by position": PositionClicks.navigational(),
+    "informational by position": PositionClicks.informational(),
 }
 
 
@@ -47,7 +50,8 @@ def by_hand(users, grades):
                 probability *= (clicks, stops) == (0, 0)
                 continue
             if isinstance(users, PositionClicks):
-                click = users.click[min(grade, 2)] * users.examination[min(position, 2)]
+                last = len(users.examination) - 1
+                click = users.click[min(grade, len(users.click) - 1)] * users.examination[min(position, last)]
                 stop = 0.0
             else:
                 click, stop = users.click[grade], users.stop[grade]
@@ -78,6 +82,18 @@ def test_a_perfect_user_reads_on_and_a_navigational_one_seldom():
     last = sum(4 in CascadeClicks.navigational().clicks([4, 4, 4, 4, 4], rng) for _ in range(2000))
     # It takes four items that are passed over, or clicked and not enough: .145 each.
     assert last / 2000 < 0.02
+
+
+def test_users_of_both_models_click_alike_on_what_stands_first():
+    for kind in ("perfect", "navigational", "informational"):
+        by_position, cascade = (getattr(model, kind)() for model in (PositionClicks, CascadeClicks))
+        assert by_position.click == cascade.click
+        assert 1.0 == by_position.examination[0]
+
+
+def test_the_deeper_the_less_it_is_looked_at():
+    assert (1 / 2, 1 / 100) == tuple(PositionClicks.navigational().examination[at] for at in (1, 99))
+    assert (1 / 2, 1 / 10) == tuple(PositionClicks.informational().examination[at] for at in (3, 99))
 
 
 QUERIES = [

@@ -5,6 +5,7 @@ from collections import Counter
 from fractions import Fraction
 from itertools import product
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -177,10 +178,29 @@ def test_a_click_on_an_item_that_was_not_shown_is_refused():
         merged.credit({3: 1.0})
 
 
-@pytest.mark.parametrize("arguments", [{"rankings": {"A": [1]}}, {"rankings": {"A": [1], "B": [2]}, "k": -1}])
-def test_too_few_rankings_or_a_negative_length_are_refused(arguments):
+@pytest.mark.parametrize(
+    "arguments", [{"rankings": {"A": [1]}}, *({"rankings": {"A": [1], "B": [2]}, "k": k} for k in (-1, 1.5))]
+)
+def test_too_few_rankings_or_what_is_no_length_are_refused(arguments):
     with pytest.raises(ConfigurationError, match="at least two rankings"):
         TeamDraft().merge(**arguments, seed=0)
+
+
+def test_any_whole_number_is_a_length():
+    assert 2 == len(TeamDraft().merge({"A": [1, 2, 3], "B": [3, 2, 1]}, k=np.int64(2), seed=0))
+
+
+def test_an_item_without_a_hash_needs_a_key():
+    rankings_ = {"A": [{"id": 1}], "B": [{"id": 2}]}
+    with pytest.raises(ConfigurationError, match=r"item of 'A' cannot be told .* unhashable type: 'dict'.* Pass key="):
+        TeamDraft().merge(rankings_, seed=0)
+    assert 1 == len(TeamDraft().merge(rankings_, key=lambda item: item["id"], seed=0))
+
+
+@pytest.mark.parametrize("seed", [None, 1.5, ("ann", "shoes")])
+def test_what_is_no_seed_is_refused(seed):
+    with pytest.raises(ConfigurationError, match="text, bytes or a whole number"):
+        TeamDraft().merge({"A": [1], "B": [2]}, seed=seed)
 
 
 def test_an_unknown_setting_is_refused():

@@ -156,6 +156,29 @@ def test_a_parameter_that_is_not_there_is_passed_over(runtime):
     assert OWN[:3] == sorted(search(runtime, lambda user, limit, page=1: OWN[:limit], limit="top_k", oversample=2)("ann", 3))
 
 
+# At once --------------------------------------------------------------------------------------------------------------------
+
+
+def test_asynchronous_rankers_run_at_once(runtime):
+    async def serve():
+        both = {name: asyncio.Event() for name in ("control", "candidate")}
+
+        def ranker(name, other, ranking):
+            async def rank(user):
+                both[name].set()
+                # One after the other, the first would wait for ever.
+                await asyncio.wait_for(both[other].wait(), 5)
+                return ranking
+
+            return rank
+
+        control, candidate = ranker("control", "candidate", OWN[:3]), ranker("candidate", "control", OTHER[:3])
+        strategy = Interleave(k=6)
+        return await rollout(candidate=candidate, strategy=strategy, unit="user", key="search", runtime=runtime)(control)("ann")
+
+    assert sorted(OWN[:3] + OTHER[:3]) == sorted(asyncio.run(serve()))
+
+
 # Deadline -------------------------------------------------------------------------------------------------------------------
 
 

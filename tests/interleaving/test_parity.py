@@ -1,0 +1,99 @@
+"""Team draft favours nobody at any position: exactly, over all that its coins can decide, whatever the rankings' lengths."""
+
+from collections import Counter, defaultdict
+from fractions import Fraction
+from itertools import permutations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from rollout_sdk.interleaving import TeamDraft
+from rollout_sdk.interleaving.rankings import Coins, Rankings
+
+NAMES = ("A", "B", "C")
+designs = st.builds(TeamDraft, neutral=st.sampled_from(["ties", "prefix", "off"]), coin=st.sampled_from(["pair", "list"]))
+rankings = st.lists(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=4, unique=True), min_size=2, max_size=3)
+
+
+class Foretold(Coins):
+    """Coins whose every toss is given, as the number of one of its outcomes; the first outcome beyond those given."""
+
+    def __init__(self, tosses):
+        super().__init__(b"")
+        self.tosses, self.outcomes = tosses, []
+
+    def _toss(self, outcomes):
+        self.outcomes.append(outcomes)
+        return self.tosses[len(self.outcomes) - 1] if len(self.outcomes) <= len(self.tosses) else 0
+
+    def bits(self, count):
+        # A draft of two takes its coins from one number: six of them are more than these lists need.
+        return self._toss(2 ** min(count, 6))
+
+    def order(self, count):
+        orders = list(permutations(range(count)))
+        return list(orders[self._toss(len(orders))])
+
+
+def all_pages(design, orders, k):
+    """Every page that the coins can make, with its exact probability."""
+    waiting = [[]]
+    while waiting:
+        tosses = waiting.pop()
+        coins = Foretold(tosses)
+        page = design.drafted(Rankings(dict(zip(NAMES, orders, strict=False)), k, None), coins)
+        probability = Fraction(1)
+        for outcomes in coins.outcomes:
+            probability /= outcomes
+        yield page, probability
+        told = tosses + [0] * (len(coins.outcomes) - len(tosses))
+        for at in range(len(tosses), len(told)):
+            waiting += [[*told[:at], other] for other in range(1, coins.outcomes[at])]
+
+
+def shares(design, orders, k):
+    """For every position, the probability that each ranker is credited for what stands there."""
+    credited = defaultdict(Counter)
+    for page, probability in all_pages(design, orders, k):
+        for slot in page.slots:
+            credited[slot.position][slot.team] += probability
+    return credited
+
+
+@given(rankings, designs, st.integers(1, 6))
+# The second ranker has one item, which the first may take.
+@example(["ab", "a"], TeamDraft(neutral="off"), 5)
+@example(["bdec", "ebd"], TeamDraft(neutral="prefix"), 6)
+@example(["ab", "a", "ba"], TeamDraft(), 2)
+# One coin decides where the draft ends.
+@example(["cdb", "ca"], TeamDraft(neutral="off", coin="list"), 3)
+# What three agree on after a round depends on its order.
+@example(["cebda", "cbeda", "bcdae"], TeamDraft(coin="list"), 4)
+def test_at_every_position_every_ranker_is_as_likely_to_be_credited(orders, design, k):
+    credited = shares(design, orders, k)
+    names = NAMES[: len(orders)]
+    assert {1} == {sum(teams.values()) for teams in credited.values()}
+    assert all(len({teams[name] for name in names}) == 1 for teams in credited.values())
+
+
+@pytest.mark.parametrize("coin", ["pair", "list"])
+def test_rankings_as_long_as_the_page_are_credited_down_to_its_end(coin):
+    credited = shares(TeamDraft(neutral="off", coin=coin), ["abc", "bcd"], 3)
+    assert [{"A": Fraction(1, 2), "B": Fraction(1, 2)}] * 3 == [credited[position] for position in range(3)]
+
+
+def test_three_rankers_with_nothing_in_common_are_credited_to_the_last_item_of_the_shortest():
+    credited = shares(TeamDraft(), ["abc", "de", "fgh"], 8)
+    expected = [dict.fromkeys(NAMES, Fraction(1, 3))] * 6 + [{None: 1}] * 2
+    assert expected == [credited[position] for position in range(8)]
+
+
+def test_a_round_in_which_one_of_three_may_have_nothing_left_credits_nobody():
+    credited = shares(TeamDraft(), ["ab", "a", "cd"], 4)
+    assert [{None: 1}] * 4 == [credited[position] for position in range(4)]
+
+
+def test_two_who_disagree_are_credited_to_the_last_item_of_the_shorter():
+    credited = shares(TeamDraft(), ["abc", "de"], 5)
+    assert [dict.fromkeys("AB", Fraction(1, 2))] * 4 + [{None: 1}] == [credited[position] for position in range(5)]
