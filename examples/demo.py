@@ -9,7 +9,7 @@ import os
 import random
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -19,7 +19,7 @@ from rollout_sdk import ABTest, Canary, Interleave, Runtime, Shadow, ShadowLimit
 from rollout_sdk.analysis import as_text, summarise
 
 
-def sentiment(reviews: Sequence[Review], candidate: Trained, runtime: Runtime) -> None:
+def sentiment(reviews: Sequence[Review], candidate: Callable[[str], bool], runtime: Runtime) -> None:
     """The reviews as live traffic: a third under each strategy; whether the model was right is the outcome."""
 
     def legacy(user: str, text: str) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.shadow import EndedShadow
+from rollout_sdk.engine.ended import EndedShadow
 from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.judging import Evidence, add_outcome, add_shadowed
 from rollout_sdk.plugins import Failed

@@ -7,24 +7,17 @@ to the parent).
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import threading
-import weakref
 from collections import deque
-from collections.abc import Callable
 from time import monotonic, sleep, thread_time
-from typing import TYPE_CHECKING, TypeAlias
 
-from rollout_sdk.engine.call import error_type
 from rollout_sdk.engine.rollout import ShadowLimits
-from rollout_sdk.engine.shadow import ShadowRun, finish
+from rollout_sdk.engine.shadow import ShadowRun, break_off, finish
+from rollout_sdk.engine.tasks import Tasks
 from rollout_sdk.forking import renew_after_fork
 from rollout_sdk.threads import Empty, Flag, SimpleQueue, Thread
-
-if TYPE_CHECKING:
-    from rollout_sdk.engine.call import Result
 
 __all__ = ["Background"]
 
@@ -39,7 +32,7 @@ class Background:
         """Start nothing yet."""
         self.limits = limits
         self._of_process: dict[int, _Threads] = {}
-        self._tasks = _Tasks(limits)
+        self._tasks = Tasks(limits)
         renew_after_fork(self)
 
     @property
@@ -89,7 +82,7 @@ class Background:
     def renew(self) -> None:
         """Start afresh in a forked child: only names are set, no lock is taken, no thread started."""
         self._of_process = {}
-        self._tasks = _Tasks(self.limits)
+        self._tasks = Tasks(self.limits)
 
 
 class _Worker(Thread):
@@ -195,7 +188,7 @@ class _Threads:
             self._execute(worker, run)
         # A fault of ours, or of a plugin: the model's own are results. It must not end the thread.
         except BaseException as error:
-            _break_off(run, error)
+            break_off(run, error)
         worker.run_now = None
         self._release(run)
         del run
@@ -272,103 +265,3 @@ class _Threads:
         for run in list(self.jobs.values()):
             run.end("abandoned")
             self._release(run)
-
-
-def _break_off(run: ShadowRun, error: BaseException) -> None:
-    run.rollout.failed("engine.background", error)
-    run.end("error", error=error_type(error))
-
-
-_OnLoop: TypeAlias = dict[asyncio.Task["Result"], ShadowRun]
-
-
-class _Tasks:
-    """Detached tasks on the loop of whoever calls, each with a timer. A task that does not end when it is cancelled goes on
-    counting, so that there are never more than so many.
-    """
-
-    def __init__(self, limits: ShadowLimits) -> None:
-        self.limits = limits
-        # The loop itself holds tasks weakly: without this, a shadow could be collected while it runs.
-        self._of_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _OnLoop] = weakref.WeakKeyDictionary()
-        self._closed = False
-
-    def submit(self, run: ShadowRun, compare: Callable[[ShadowRun], None]) -> None:
-        if self._closed:
-            run.end("dropped_closed")
-            return
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError as error:
-            run.end("dropped_start", error=type(error).__qualname__)
-            return
-        tasks = self._of_loop.get(loop)
-        if tasks is None:
-            self.watch()
-            tasks = self._of_loop.setdefault(loop, {})
-        if len(tasks) >= self.limits.max_tasks:
-            run.end("dropped_full")
-            return
-        if run.size + sum([each.size for each in tasks.values()]) > self.limits.max_bytes:
-            run.end("dropped_too_large")
-            return
-        if not run.may_start():
-            return
-        later = self._later(run)
-        try:
-            task = loop.create_task(later, context=run.context, name="rollout-shadow")
-        except BaseException:
-            # A loop can have a task factory of its own, which fails.
-            later.close()
-            raise
-        tasks[task] = run
-        timer = loop.call_later(self.limits.timeout_s, self._give_up, task, run)
-        task.add_done_callback(lambda task: self._done(tasks, task, timer, compare))
-
-    @staticmethod
-    async def _later(run: ShadowRun) -> Result:
-        # The caller goes first, even where tasks start eagerly.
-        await asyncio.sleep(0)
-        return await run.run_async()
-
-    @staticmethod
-    def _give_up(task: asyncio.Task[Result], run: ShadowRun) -> None:
-        run.end("timeout")
-        task.cancel()
-
-    @staticmethod
-    def _done(
-        tasks: _OnLoop, task: asyncio.Task[Result], timer: asyncio.TimerHandle, compare: Callable[[ShadowRun], None]
-    ) -> None:
-        timer.cancel()
-        run = tasks.pop(task, None)
-        if run is None:
-            return
-        try:
-            if task.cancelled() or task.result().interrupted:
-                run.end("cancelled")
-            elif run.has_to_be_compared(task.result()):
-                # A comparison may take its time, and the loop is the caller's.
-                compare(run)
-            else:
-                finish(run, task.result())
-        # A fault of ours, or of a plugin: it must not end the loop.
-        except BaseException as error:
-            _break_off(run, error)
-
-    def watch(self) -> None:
-        """End what waits on loops that were closed: nobody will ever go on with it."""
-        for loop, tasks in list(self._of_loop.items()):
-            if loop.is_closed():
-                for task, run in list(tasks.items()):
-                    # They are ours: the application need not read of them in its log.
-                    task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - as asyncio.gather does
-                    run.end("cancelled")
-                    tasks.pop(task, None)
-
-    def close(self) -> None:
-        """Take nothing more, and end what there is as abandoned: waiting here would hold the very loop that it needs."""
-        self._closed = True
-        for tasks in list(self._of_loop.values()):
-            for run in list(tasks.values()):
-                run.end("abandoned")

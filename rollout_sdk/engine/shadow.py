@@ -14,9 +14,10 @@ from rollout_sdk import switch
 from rollout_sdk.contexts import copy_context
 from rollout_sdk.engine.call import Call, Result, error_type
 from rollout_sdk.engine.context import set_shadow
+from rollout_sdk.engine.ended import EndedShadow
 from rollout_sdk.engine.running import is_interruption
 from rollout_sdk.engine.snapshot import NotCopied, Snapshot, copy_output, take_snapshot
-from rollout_sdk.records import Comparison, ShadowedEvent, ShadowEnd
+from rollout_sdk.records import Comparison, ShadowEnd
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -27,7 +28,7 @@ _COUNTS = frozenset({"ok", "error", "timeout"})
 """Ends that say something about the candidate."""
 _RAN = frozenset({"ok", "error"})
 
-__all__ = ["EndedShadow", "ShadowRun", "finish"]
+__all__ = ["ShadowRun", "break_off", "finish"]
 
 
 class ShadowRun:
@@ -284,49 +285,6 @@ class ShadowRun:
         return True
 
 
-class EndedShadow:
-    """How a shadow run ended for one call; the event is made in the background, because a drop ends on the caller's path."""
-
-    __slots__ = ("_call", "_comparison", "_duration_s", "_end", "_error", "_exception", "_variant", "_wait_s")
-
-    def __init__(
-        self,
-        call: Call,
-        variant: str,
-        end: ShadowEnd,
-        duration_s: float | None,
-        wait_s: float | None,
-        error: str | None,
-        comparison: Comparison | None,
-        exception: BaseException | None = None,
-    ) -> None:
-        """Keep what the event needs."""
-        self._call = call
-        self._variant = variant
-        self._end = end
-        self._duration_s = duration_s
-        self._wait_s = wait_s
-        self._error = error
-        self._comparison = comparison
-        self._exception = exception
-
-    def as_event(self) -> ShadowedEvent:
-        """The end as a fact."""
-        call = self._call
-        return ShadowedEvent(
-            decision=call.full_decision(),
-            variant=self._variant,
-            end=self._end,
-            duration_s=self._duration_s,
-            wait_s=self._wait_s,
-            error=self._error,
-            comparison=self._comparison,
-            unit=call.unit,
-            excluded=call.is_excluded,
-            exception=self._exception,
-        )
-
-
 class _Marked:
     """While a shadow runs: `is_shadow()` is true, and its span is current."""
 
@@ -352,3 +310,9 @@ class _Marked:
 def finish(run: ShadowRun, result: Result) -> bool:
     """End a run that came back."""
     return run.end("ok" if result.error is None else "error", result)
+
+
+def break_off(run: ShadowRun, error: BaseException) -> None:
+    """End a run in which something of ours, or of a plugin, broke."""
+    run.rollout.failed("engine.background", error)
+    run.end("error", error=error_type(error))
