@@ -126,12 +126,11 @@ class Bench:
         tests = candidates * (guardrails + criterion.dry_run)
         return {"alpha": self.criteria.alpha, "tests": max(1, tests), "candidates": candidates}
 
-    def _strata(self, criterion: Guardrail, candidate: str) -> Iterable[tuple[int, int, float, float]]:
+    def _strata(self, label: str, sums: StratifiedBuckets, candidate: str) -> Iterable[tuple[int, int, float, float]]:
         """For every phase with both arms: units with an error in the candidate's, in the control's, the share, and `firsts`.
 
         `firsts` is the part of the candidate's errors that are the first of their unit.
         """
-        label, sums = criterion.label, self.evidence.sums(criterion)
         for name, phase in self.evidence.phases.items():
             ours, theirs = phase.shares.get(candidate, 0.0), phase.shares.get(self.situation.control, 0.0)
             if ours > 0 and theirs > 0:
@@ -176,17 +175,18 @@ class Bench:
     def _rare(self, criterion: Guardrail, candidate: str) -> dict[str, Any]:
         sums = self.evidence.sums(criterion)
         events, units = self._units(criterion.label, candidate)
-        strata = list(self._strata(criterion, candidate))
+        strata = list(self._strata(criterion.label, sums, candidate))
         units_seen, seen = min(self._seen(candidate)), self._seen(candidate, criterion.label)
         assert criterion.margin is not None
         assert criterion.harm is not None
+        plain = self._compared(sums, candidate)
         return {
             **self._shared(criterion),
             **self._values(sums, candidate),
-            "estimate": self._compared(sums, candidate)["estimate"],
+            "estimate": plain["estimate"],
             "strata": [list(each[:3]) for each in strata],
             "firsts": [each[3] for each in strata],
-            "over_harm": self._compared(sums, candidate, 1 + criterion.harm),
+            "over_harm": self._compared(sums, candidate, 1 + criterion.harm) if criterion.harm else plain,
             "over_margin": self._compared(sums, candidate, 1 + criterion.margin),
             "enough_harm": units_seen >= MIN_UNITS and seen[1] >= MIN_EVENTS,
             "enough_safe": units_seen >= MIN_UNITS and min(seen) >= MIN_EVENTS,
