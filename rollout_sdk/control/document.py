@@ -39,6 +39,7 @@ def as_document(state: RolloutState) -> dict[str, Any]:
         "ramps": state.ramps,
         "version": state.version,
         "epoch": state.epoch,
+        "since": state.since,
         "entered_s": state.entered_s,
         "dropped": list(state.dropped),
         "superseded": list(state.superseded),
@@ -66,6 +67,8 @@ def from_document(document: Mapping[str, Any]) -> RolloutState:
             ramps=bool(document["ramps"]),
             version=str(document["version"]),
             epoch=int(document["epoch"]),
+            # An earlier SDK did not write it: then nothing is known to be too old.
+            since=int(document.get("since", 0)),
             entered_s=float(document["entered_s"]),
             dropped=tuple(document["dropped"]),
             superseded=tuple(document["superseded"]),

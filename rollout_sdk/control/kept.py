@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import define, evolve, field
@@ -56,7 +57,7 @@ class Kept:
         """Begin counting anew: in another process, or for another version."""
         if self.criteria is not None and self.criteria.decides:
             with self.adding:
-                self.evidence = Evidence(self.criteria.all)
+                self.evidence = Evidence(self.criteria.all, since=self.state.since)
         self._cursor, self._gathered, self.verdict = 0, {}, None
 
     def judge_by(self, criteria: Criteria) -> None:
@@ -66,7 +67,7 @@ class Kept:
             if not criteria.decides:
                 self.evidence = None
             elif self.evidence is None:
-                self.evidence = Evidence(criteria.all)
+                self.evidence = Evidence(criteria.all, since=self.state.since)
             else:
                 self.evidence.follow(criteria.all)
 
@@ -75,6 +76,20 @@ class Kept:
         if self.state.epoch != self._epoch:
             self._epoch = self.state.epoch
             self.forget()
+
+    def hear(self, testimonies: Iterable[Callable[[Evidence], None]]) -> list[Exception]:
+        """Take what facts add to the evidence; what was raised by those that cannot be counted."""
+        if self.evidence is None:
+            return []
+        refused = []
+        with self.adding:
+            for testify in testimonies:
+                # One that cannot be counted must not take those after it along.
+                try:
+                    testify(self.evidence)
+                except Exception as error:
+                    refused.append(error)
+        return refused
 
     def publish(self, store: StateStore, writer: str, now_s: float) -> bool:
         """Put what was seen here, whole phases at a time, where others see it; False when it is out of date."""

@@ -11,7 +11,7 @@ from attrs import frozen
 from rollout_sdk.judging.evidence import Evidence
 from rollout_sdk.judging.samples import UnitSample, common
 from rollout_sdk.judging.sentences import explain
-from rollout_sdk.judging.sums import PhaseEvidence
+from rollout_sdk.judging.sums import UNTIMED, PhaseEvidence
 from rollout_sdk.judging.verdicts import Finding, Outcome
 from rollout_sdk.judging.weighing import (
     MIN_EVENTS,
@@ -144,9 +144,13 @@ class Bench:
 
     def _units(self, label: str, candidate: str) -> tuple[int, int]:
         """Units of the candidate with an event in this phase, and of how many."""
-        current = self.evidence.phases.get(self.situation.phase, PhaseEvidence())
-        events, units = common(current.events.get((label, candidate), UnitSample()), current.units.get(candidate, UnitSample()))
-        return len(events), len(units)
+        current, none = self.evidence.phases.get(self.situation.phase, PhaseEvidence()), UnitSample()
+        # Of a unit that left early, nobody knows whether it would have had to wait: it is no unit that had not.
+        hidden = none if label == ERROR_RATE else current.events.get((UNTIMED, candidate), none)
+        events, units, unknown = common(
+            current.events.get((label, candidate), none), current.units.get(candidate, none), hidden
+        )
+        return len(events - unknown), len(units - unknown)
 
     def _seen(self, candidate: str, label: str | None = None) -> list[int]:
         """Units of the control's and of the candidate's in all phases, or those with an event."""

@@ -404,7 +404,7 @@ def test_the_background_follows_publishes_and_judges(clock):
     store = MemoryStore()
     runtimes = [Runtime(store=SharedStore(store), time_ns=clock) for _ in range(2)]
     for runtime in runtimes:
-        runtime.keeper._judge_every_s = 0.2
+        runtime.keeper._judging.every_s = 0.2
     models = [decorate(runtime) for runtime in runtimes]
     for model in models:
         serve(model)
@@ -472,3 +472,60 @@ def test_a_document_that_cannot_be_read_is_refused(damage):
     document = as_document(decorate(Runtime()).rollout._rollout.state)
     with pytest.raises(StateError, match="cannot be read"):
         from_document({**document, **damage})
+
+
+def test_outcomes_of_an_older_version_are_no_evidence_about_the_new_one(processes, clock):
+    """Labels come late: those of the version before must not speak for, or against, its successor."""
+    plan = Canary(["50%"], guardrails=[], gates=[Gate("label", per="outcome", window="7d")])
+    old = decorate(processes(), strategy=plan, version="1")
+    ids = [old.rollout.route(f"user-{user}").decision.id for user in range(100)]
+    runtime = processes()
+    new_version = decorate(runtime, strategy=plan, version="2")
+    for decision_id in ids:
+        new_version.rollout.record("label", 1.0, decision_id=decision_id)
+    own = new_version.rollout.route("user-1").decision.id
+    new_version.rollout.record("label", 1.0, decision_id=own)
+    verdict = new_version.rollout.judge()
+    (label,) = [finding for finding in verdict.findings if finding.name == "label"]
+    assert {"unknown": 100, "counted": 1} == verdict.outcomes
+    assert 1.0 == label.numbers["control_count"] + label.numbers["value_count"]
+
+
+def test_a_fact_that_cannot_be_counted_takes_no_other_along(clock):
+    plan = Canary(STEPS, guardrails=LOOSE, gates=[Gate("revenue", per="outcome")])
+    runtime = Runtime(time_ns=clock)
+    model = decorate(runtime, strategy=plan)
+    ids = [model.rollout.route(f"user-{user}").decision.id for user in range(3)]
+    for decision_id, value in zip(ids, (1.0, 1e300, 2.0), strict=True):
+        model.rollout.record("revenue", value, decision_id=decision_id)
+    verdict = model.rollout.judge()
+    (revenue,) = [finding for finding in verdict.findings if finding.name == "revenue"]
+    assert 2.0 == revenue.numbers["control_count"] + revenue.numbers["value_count"]
+    assert {("judge", "ValueError"): 1} == runtime.faults
+    assert {"counted": 2} == verdict.outcomes
+
+
+def test_a_stream_that_a_caller_leaves_is_counted_and_takes_no_other_call_along(clock):
+    def candidate(user):
+        yield "new"
+        yield "words"
+
+    plan = Canary(STEPS, guardrails=[*LOOSE, Guardrail("latency", threshold_s=30.0)])
+    runtime = Runtime(time_ns=clock)
+
+    @rollout(candidate=candidate, strategy=plan, unit="user", key="stream", runtime=runtime)
+    def stream(user):
+        yield "old"
+        yield "words"
+
+    for user in range(40):
+        words = stream(f"user-{user}")
+        next(words)
+        if user % 2:
+            words.close()
+        else:
+            list(words)
+    verdict = stream.rollout.judge()
+    latency = next(finding for finding in verdict.findings if finding.name == "latency>30s")
+    assert (40, {}) == (sum(verdict.units.values()), runtime.faults)
+    assert 20.0 == latency.numbers["control_count"] + latency.numbers["value_count"]

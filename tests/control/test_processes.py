@@ -21,7 +21,7 @@ PROGRAM = """
 
     broken = sys.argv[2] == "broken"
     runtime = Runtime(store=sys.argv[1])
-    runtime.keeper._judge_every_s = 0.05
+    runtime.keeper._judging.every_s = 0.05
     steps = [Step(f"{share}%", min_units=30, min_time=0) for share in (10, 20, 30, 40, 50, 60, 70)]
 
     def candidate(user):
