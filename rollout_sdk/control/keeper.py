@@ -21,7 +21,7 @@ from rollout_sdk.control.changing import Change, change_stored
 from rollout_sdk.control.document import from_document, numbered, replanned
 from rollout_sdk.control.judging import JUDGE, Judging
 from rollout_sdk.control.kept import Kept
-from rollout_sdk.control.settling import restart, settle
+from rollout_sdk.control.settling import ANOTHER, restart, settle
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.stores import AnsweringStore, MemoryStore, StateStore
 from rollout_sdk.control.watching import WatchThread
@@ -98,8 +98,6 @@ class Keeper:
         """The time, in seconds since 1970."""
         return self._time_ns() / 1e9
 
-    # Coming in -----------------------------------------------------------------------------------------------------------
-
     def take(self, kept: Kept) -> None:
         """Keep a rollout: where the store says it stands, or from the beginning when it knows nothing of it."""
         self.rollouts[kept.key] = kept
@@ -115,10 +113,12 @@ class Keeper:
             self.start()
 
     def _settle(self, kept: Kept) -> None:
-        state = settle(self.store, kept.state, now_s=self.now_s)
+        before, state = settle(self.store, kept.state, now_s=self.now_s)
         if state is not kept.state:
             self._enter(kept, state)
         kept.standing.lose(lost=False)
+        if before is not state:
+            self._tell(kept, "start", before, state, "", ANOTHER)
 
     def replace(self, kept: Kept, after: RolloutState) -> None:
         """Begin a rollout again that was decorated anew with other settings."""
@@ -272,8 +272,6 @@ class Keeper:
                 kept.standing.lose(lost=True)
                 return
             self._enter(kept, numbered(state, kept.state.plan))
-
-    # Judging -------------------------------------------------------------------------------------------------------------
 
     def judge(self, key: str) -> Verdict | None:
         """Judge a rollout now, on what every process has seen, and act on the verdict; None when nobody judges it.

@@ -116,6 +116,34 @@ def test_a_replay_comes_to_the_verdict_that_the_service_came_to(tmp_path):
     assert plain == [{**finding.numbers} for finding in again.findings]
 
 
+def test_a_replay_judges_every_version_by_what_was_seen_of_it(tmp_path):
+    """A good version, then a broken one under the same key: the first one's calls say nothing about the second."""
+    clock, plan = Clock(), Canary([Step("50%", min_units=50, min_time=0)], guardrails=[Guardrail("error_rate", floor=0.2)])
+
+    def broken(user):
+        raise ValueError
+
+    runtime = Runtime(journal=tmp_path, time_ns=clock)
+    live = []
+    for version, candidate in (("1", lambda user: 1), ("2", broken)):
+        model = rollout(
+            candidate=candidate, strategy=plan, unit="user", key="m", version=version, runtime=runtime, breaker=None
+        )(lambda user: 0)
+        for user in range(400):
+            model(f"user-{user}")
+        live.append(model.rollout.judge())
+        del model
+    runtime.close(10.0)
+    first, second = replay(tmp_path, plan.criteria, every_s=1e9).phases
+    assert ["PASS", "FAIL"] == [verdict.outcome for verdict in live] == [first.last.outcome, second.last.outcome]
+    assert [verdict.units for verdict in live] == [first.last.units, second.last.units]
+    strata = [
+        finding.numbers["strata"] for verdict in (live[1], second.last) for finding in verdict.findings
+        if finding.name == "error_rate"
+    ]  # fmt: skip
+    assert strata[0] == strata[1]
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [({"rollout": "other"}, "no calls of 'other'"), ({}, "0 rollouts")],

@@ -529,3 +529,14 @@ def test_a_stream_that_a_caller_leaves_is_counted_and_takes_no_other_call_along(
     latency = next(finding for finding in verdict.findings if finding.name == "latency>30s")
     assert (40, {}) == (sum(verdict.units.values()), runtime.faults)
     assert 20.0 == latency.numbers["control_count"] + latency.numbers["value_count"]
+
+
+def test_a_new_version_that_takes_a_place_is_told_as_a_transition(processes, clock, watch):
+    """In the journal, too, every revision has its record."""
+    decorate(processes(), version="1")
+    runtime = watch(store=SharedStore(processes.store), time_ns=clock)
+    decorate(runtime, version="2")
+    runtime.recorder.flush(1.0)
+    (event,) = [event for event in runtime.events() if type(event).__name__ == "TransitionedEvent"]
+    assert ("start", 1, "0:20%", "1:20%") == (event.action, event.revision, event.from_phase, event.to_phase)
+    assert "another version" in event.reason
