@@ -6,11 +6,11 @@ import json
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from attrs import evolve
 
 from rollout_sdk.control.acting import next_step
+from rollout_sdk.control.approving import Approvals
 from rollout_sdk.control.kept import Kept
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import ConflictError
@@ -57,6 +57,7 @@ class Judging:
     def renew(self, writer: str) -> None:
         """Judge in the name of another process from now on."""
         self._writer = writer
+        self._approvals = Approvals(self._failed)
         self._one_at_a_time = threading.Lock()
 
     def judge_in_turn(self, kept: Kept) -> None:
@@ -110,7 +111,7 @@ class Judging:
     def _act(self, kept: Kept, verdict: Verdict) -> None:
         """Do what the verdict says, if the rollout still stands where it was judged."""
         assert kept.criteria is not None
-        step = next_step(kept.state, kept.criteria, verdict, self._approved)
+        step = next_step(kept.state, kept.criteria, verdict, self._approvals.ask)
         if step.held is not None:
             kept.verdict = evolve(verdict, reason=f"{verdict.reason} {step.held}.")
         if step.change is None:
@@ -126,10 +127,3 @@ class Judging:
                 revision=verdict.revision,
                 evidence=verdict.as_dict(),
             )
-
-    def _approved(self, approve: Callable[[Any], bool], verdict: Verdict) -> bool:
-        try:
-            return approve(verdict) is True
-        except BaseException as error:
-            self._failed("approve", error)
-            return False

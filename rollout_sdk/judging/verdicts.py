@@ -132,7 +132,8 @@ class Verdict:
     def __str__(self) -> str:
         """The verdict and its arithmetic, for a person."""
         units = "  ".join(f"{arm} {number:,}" for arm, number in self.units.items())
-        lines = [f"{self.outcome} in phase {self.phase}: {self.reason}", f"  units: {units or 'none'}"]
+        invalid = "" if self.valid else " (INVALID)"
+        lines = [f"{self.outcome}{invalid} in phase {self.phase}: {self.reason}", f"  units: {units or 'none'}"]
         lines.extend(f"  {finding}" for finding in self.findings)
         left = {name: number for name, number in self.outcomes.items() if name != "counted" and number}
         if left:

@@ -1,5 +1,6 @@
 """The keeper: every process stands where the store says, one makes each transition, and a dead store makes nothing worse."""
 
+import random
 import threading
 import time
 
@@ -187,6 +188,57 @@ def test_an_approval_holds_a_step_until_it_says_yes_and_never_holds_a_rollback(c
     serve(bad)
     bad.rollout.judge()
     assert "rolled_back" == state_of(bad)[0]
+
+
+def test_an_approval_that_does_not_answer_holds_its_own_step_and_nothing_else(clock):
+    asked, may_answer = [], threading.Event()
+
+    def approve(verdict):
+        asked.append(verdict.revision)
+        return may_answer.wait(60)
+
+    runtime = Runtime(time_ns=clock)
+    model = decorate(runtime, strategy=Canary(STEPS, guardrails=LOOSE, approve=approve))
+    serve(model)
+    clock.pass_by(61)
+    for _ in range(2):
+        model.rollout.judge()
+    assert ("running", "0:20%") == state_of(model)
+    assert "held until it is approved" in model.rollout.status().verdict.reason
+    bad = decorate(runtime, broken, key="bad")
+    serve(bad)
+    bad.rollout.judge()
+    assert "rolled_back" == state_of(bad)[0]
+    may_answer.set()
+    model.rollout.judge()
+    assert (("running", "1:50%"), [0]) == (state_of(model), asked)
+
+
+def test_failures_that_arrive_seven_days_late_are_waited_for(clock):
+    """Chargebacks: for a week the worse candidate looks as good as the control."""
+    guardrail = Guardrail("chargeback", margin=0.05, better="lower", window="8d")
+    plan = Canary([Step("50%", min_units=20, min_time="1m")], guardrails=[guardrail])
+
+    def after(days, rates):
+        runtime = Runtime(time_ns=clock)
+        model = decorate(runtime, strategy=plan, key=f"model-{rates['candidate']}")
+        rng = random.Random(4)
+        decided = [model.rollout.route(f"user-{user}").decision for user in range(3000)]
+        verdicts = []
+        for passed in range(days + 3):
+            if passed == days:
+                for decision in decided:
+                    if rng.random() < rates[decision.variant]:
+                        model.rollout.record("chargeback", 1.0, decision_id=decision.id)
+            verdicts.append(model.rollout.judge().outcome)
+            clock.pass_by(86_400)
+        return verdicts, model.rollout.status().status
+
+    same, good = after(7, {"control": 0.02, "candidate": 0.02})
+    early, bad = after(7, {"control": 0.02, "candidate": 0.2})
+    assert {"INSUFFICIENT_DATA"} == set(same[:8]) == set(early[:7])
+    assert ("PASS", "promoted") == (same[9], good)
+    assert ("FAIL", "rolled_back") == (early[7], bad)
 
 
 def test_while_shadowing_nobody_is_served_and_a_failing_shadow_rolls_back(clock):

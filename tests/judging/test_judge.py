@@ -208,6 +208,7 @@ def test_units_in_the_wrong_shares_make_the_rollout_invalid_and_hold_it():
         phase.shares = {"control": 0.5, "v2": 0.5}
     verdict = verdict_of(plan, evidence)
     assert ("ERROR", False, ()) == (verdict.outcome, verdict.valid, verdict.passed)
+    assert str(verdict).startswith("ERROR (INVALID) in phase 0:50%: units are not in the arms")
     assert found(verdict, "assignment").harm_log_e > math.log(1000)
 
 
