@@ -141,6 +141,7 @@ class Runtime:
             time_ns=self.time_ns,
             stopped=wait_for_starts,
             tell=self.tell_transition,
+            followed=self._describe_again,
         )
         self._delivery = Delivery(
             spans=self.spans,
@@ -244,6 +245,11 @@ class Runtime:
         # While the recorder still writes, closing its file could send its lines into somebody else's.
         if (journal := self._delivery.journal) is not None and done:
             self._delivery.guarded("journal", lambda: journal.close())  # noqa: PLW0108 - looked up behind the guard
+
+    def _describe_again(self, key: str) -> None:
+        """Have the journal say where a rollout stands that another process has moved: it has no record of that."""
+        if (rollout := self._delivery.parts.get(key)) is not None:
+            self._delivery.register(rollout)
 
     def tell_transition(
         self,

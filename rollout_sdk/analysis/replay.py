@@ -111,7 +111,11 @@ class _Course:
     def enter(self, phase: str, shares: Mapping[str, float], shadow: float) -> None:
         served = {name: share for name, share in shares.items() if name != self.control}
         only_shadows = shadow and not any(served.values())
-        self.exposures[phase] = {self.control: 1.0, **dict.fromkeys(served, shadow)} if only_shadows else dict(shares)
+        exposure = {self.control: 1.0, **dict.fromkeys(served, shadow)} if only_shadows else dict(shares)
+        self.exposures[phase] = exposure
+        # Where another process made the step, a call or two may be written before what is said of it.
+        if (seen := self.evidence.phases.get(phase)) is not None:
+            seen.shares.update(exposure)
 
     def take(self, record: Mapping[str, Any]) -> None:
         """See a line of the journal."""
@@ -203,9 +207,11 @@ def replay(
         progress: Told of the bytes read so far, and of how many.
 
     Raises:
-        ConfigurationError: The journal has no such rollout, or several and none is named.
+        ConfigurationError: The journal has no such rollout, or several and none is named; or there is no time between looks.
         RolloutError: The folder cannot be read.
     """
+    if not every_s > 0:
+        raise ConfigurationError(f"every_s={every_s!r} of a replay is no time between two looks. It is above 0. Write '1m'.")
     journal = read_journal(folder)
     key = _only(journal) if rollout is None else rollout
     course = _Course(key, criteria, Evidence(criteria.all))

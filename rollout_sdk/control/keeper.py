@@ -47,6 +47,7 @@ class Keeper:
         time_ns: Callable[[], int],
         stopped: Callable[[], Any],
         tell: Callable[..., None],
+        followed: Callable[[str], None] = lambda _key: None,
         judge_every_s: float = 5.0,
     ) -> None:
         """Start nothing yet.
@@ -57,6 +58,7 @@ class Keeper:
             time_ns: Wall clock, in nanoseconds since 1970.
             stopped: Called when a rollout was stopped: waits until no candidate starts any more.
             tell: Told of every transition that this process made.
+            followed: Told of the rollouts that stand in a phase now which another process has made.
             judge_every_s: Seconds between two looks at the evidence, of all processes together.
         """
         self.store = AnsweringStore(store)
@@ -65,6 +67,7 @@ class Keeper:
         self._time_ns = time_ns
         self._stopped = stopped
         self._tell = tell
+        self._followed = followed
         self._is_shared = not isinstance(store, MemoryStore)
         self._closed = False
         self._thread = WatchThread(self._watch)
@@ -119,6 +122,8 @@ class Keeper:
         kept.standing.lose(lost=False)
         if before is not state:
             self._tell(kept, "start", before, state, "", ANOTHER)
+        else:
+            self._followed(kept.key)
 
     def replace(self, kept: Kept, after: RolloutState) -> None:
         """Begin a rollout again that was decorated anew with other settings."""
@@ -127,8 +132,6 @@ class Keeper:
         if stored is not None and (begun := restart(self.store, stored, after, now_s=self.now_s)) is not None:
             self._enter(kept, begun)
         kept.forget()
-
-    # Changing ------------------------------------------------------------------------------------------------------------
 
     def change(
         self,
@@ -215,8 +218,6 @@ class Keeper:
         if state.stopped and not before.stopped:
             self._stopped()
 
-    # Looking -------------------------------------------------------------------------------------------------------------
-
     def start(self) -> None:
         """Have the thread run; whoever comes second changes nothing."""
         if not self._closed:
@@ -272,6 +273,7 @@ class Keeper:
                 kept.standing.lose(lost=True)
                 return
             self._enter(kept, numbered(state, kept.state.plan))
+            self._followed(kept.key)
 
     def judge(self, key: str) -> Verdict | None:
         """Judge a rollout now, on what every process has seen, and act on the verdict; None when nobody judges it.
@@ -288,12 +290,10 @@ class Keeper:
 
     def close(self) -> None:
         """Publish what was seen, and end the thread."""
-        if self._closed:
-            return
-        self._closed = True
+        was_closed, self._closed = self._closed, True
         self._thread.end()
         for kept in self.rollouts.values():
-            if self._is_shared and kept.evidence is not None:
+            if not was_closed and self._is_shared and kept.evidence is not None:
                 try:
                     kept.publish(self.store, self.writer, self.now_s)
                 except (Exception, SystemExit) as error:
