@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 
 import pytest
 from attrs import evolve
@@ -301,3 +302,8 @@ def test_a_verdict_reads_like_one():
     text = str(verdict_of(plan, lived(plan, 12_000, BOTH, outcomes=clicks(0.1, 0.2))))
     for part in ("PASS in phase 0:50%", "units: ", "guardrail error_rate of v2", "gate click of v2", "evidence that"):
         assert part in text
+    # The gate with what it is computed from: both means, over how many calls, the difference and its interval.
+    assert re.search(
+        r"control 0\.\d+ over [\d,]+  candidate 0\.\d+ over [\d,]+  difference \+0\.\d+ \[\+0\.\d+, \+0\.\d+\]", text
+    )
+    assert re.search(r"PASS +assignment: .*\n +evidence of other shares \S+ of 1e\+03", text)
