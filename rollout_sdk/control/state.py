@@ -50,6 +50,7 @@ class RolloutState:
         epoch: Number of the evidence: a new version's evidence is another's.
         since: Number of the version's first phase: outcomes of decisions before it are about another version.
         entered_s: When the current phase began, in seconds since 1970.
+        resumed_s: When somebody last let it go on after a pause: from then on, a step has its time to wait once more.
         dropped: Candidates that were rolled back while others went on.
         superseded: Versions that a later one has replaced; they never come back.
         stopped: Whether no candidate may run any more.
@@ -67,6 +68,7 @@ class RolloutState:
     epoch: int = 0
     since: int = 0
     entered_s: float = 0.0
+    resumed_s: float = 0.0
     dropped: tuple[str, ...] = ()
     superseded: tuple[str, ...] = ()
     stopped: bool = field(init=False, eq=False)

@@ -151,6 +151,22 @@ def test_a_step_whose_time_is_over_without_a_verdict_is_paused_for_a_person(cloc
     assert ("paused", "0:20%") == state_of(model)
 
 
+def test_a_person_who_resumes_a_step_gives_it_its_time_once_more(clock):
+    steps = [Step("20%", min_units=20, min_time="1m", max_time="1h"), "50%"]
+    model = decorate(Runtime(time_ns=clock), strategy=Canary(steps, guardrails=LOOSE, gates=[Gate("click")]))
+    serve(model)
+    clock.pass_by(3601)
+    model.rollout.judge()
+    clock.pass_by(86_400)
+    model.rollout.resume(actor="ann", reason="another hour")
+    seen = []
+    for seconds in (0, 3599, 1):
+        clock.pass_by(seconds)
+        model.rollout.judge()
+        seen.append(state_of(model)[0])
+    assert ["running", "running", "paused"] == seen
+
+
 def test_in_a_freeze_window_nothing_goes_forward_and_everything_may_go_back(clock):
     freeze = [Freeze("2000-01-01", "2100-01-01")]
     runtime = Runtime(time_ns=clock)

@@ -202,6 +202,14 @@ def test_a_dry_run_is_judged_and_reported_and_decides_nothing():
     assert alone.harm_needed == found(verdict, "latency>0.1s").harm_needed
 
 
+def test_where_all_are_dry_runs_nothing_goes_on_by_itself():
+    """Time that has passed, and units that were seen, are no success."""
+    plan = criteria(evolve(ERRORS, dry_run=True))
+    verdict = verdict_of(plan, lived(plan, 12_000, BOTH))
+    assert ("PASS", "INCONCLUSIVE", ()) == (found(verdict, "error_rate").outcome, verdict.outcome, verdict.passed)
+    assert "nothing is judged: promote() goes on." == verdict.reason
+
+
 def test_units_in_the_wrong_shares_make_the_rollout_invalid_and_hold_it():
     plan = criteria(Guardrail("error_rate", floor=0.5))
     evidence = lived(plan, 30_000, BOTH, share=0.46)
