@@ -159,6 +159,7 @@ class Runtime:
         self._delivery.log_events = LogEvents(about, self.failed) if self.telemetry.logs else None
         self.conclude = self.recorder.put_and_wait if waits else self.recorder.put
         self.recorder.on_close = self.background.close
+        self.recorder.on_closed = self.keeper.close
         self.recorder.on_hidden_fork = self.renew
         renew_after_fork(self)
         _runtimes[self._origin] = self

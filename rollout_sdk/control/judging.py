@@ -11,6 +11,7 @@ from attrs import evolve
 
 from rollout_sdk.control.acting import next_step
 from rollout_sdk.control.approving import Approvals
+from rollout_sdk.control.guests import METRICS, Guests, metrics_noted
 from rollout_sdk.control.kept import Kept
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import ConflictError
@@ -57,8 +58,26 @@ class Judging:
     def renew(self, writer: str) -> None:
         """Judge in the name of another process from now on."""
         self._writer = writer
+        self._said: dict[str, str] = {}
+        self.guests = Guests(self._store, f"{writer}-guest", self._failed)
         self._approvals = Approvals(self._failed)
         self._one_at_a_time = threading.Lock()
+
+    def hear_guests(self) -> None:
+        """Publish what was heard of rollouts that other processes serve.
+
+        Raises:
+            StoreError: The store did not answer: it waits.
+        """
+        self.guests.publish(self._now_s())
+
+    def _say_metrics(self, kept: Kept) -> None:
+        """Leave in the store how outcomes are counted, for processes that do not have the plan."""
+        assert kept.criteria is not None
+        text = metrics_noted(kept.criteria)
+        if self._said.get(kept.key) != text:
+            self._store.note(kept.key, METRICS, text)
+            self._said[kept.key] = text
 
     def judge_in_turn(self, kept: Kept) -> None:
         """Publish, and judge unless another process has just done so.
@@ -92,6 +111,7 @@ class Judging:
             evidence = self._evidence(kept)
             now_s = self._now_s()
             if self._is_shared:
+                self._say_metrics(kept)
                 verdict = judge(evidence, kept.criteria, kept.situation(), now_s)
                 self._store.note(kept.key, _VERDICT, json.dumps(verdict.as_dict(), allow_nan=False))
             else:

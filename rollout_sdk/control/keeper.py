@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from attrs import evolve
@@ -197,12 +198,9 @@ class Keeper:
         """
         kept = self.rollouts[key]
         if kept.criteria is None:
-            raise StateError(
-                f"{key!r} has no plan to change: its strategy is {kept.strategy!r}. A plan belongs to a canary. "
-                "Use Canary([...])."
-            )
-        if kept.criteria != criteria:
-            kept.judge_by(criteria)
+            said = f"{key!r} has no plan to change: its strategy is {kept.strategy!r}."
+            raise StateError(f"{said} A plan belongs to a canary. Use Canary([...]).")
+        kept.judge_by(criteria)
         self.change(key, "set_plan", lambda state: replanned(state, plan), actor=actor, reason=reason)
 
     def _enter(self, kept: Kept, state: RolloutState) -> None:
@@ -226,11 +224,12 @@ class Keeper:
     def witness(self, key: str, testimonies: Iterable[Callable[[Evidence], None]]) -> None:
         """Take what the facts of a rollout add to the evidence about it. Used by the recorder's thread."""
         kept = self.rollouts.get(key)
-        if kept is None:
-            return
-        for error in kept.hear(testimonies):
-            self._failed(JUDGE, error)
-        if not self._thread.is_running and (self._is_shared or kept.evidence is not None):
+        if kept is not None:
+            for error in kept.hear(testimonies):
+                self._failed(JUDGE, error)
+        elif self._is_shared:
+            self._judging.guests.hear(key, testimonies)
+        if not self._thread.is_running and (self._is_shared or (kept is not None and kept.evidence is not None)):
             self.start()
 
     def _watch(self) -> None:
@@ -238,14 +237,21 @@ class Keeper:
         is_due = time.monotonic() - self._last_judged_s >= self._judging.every_s
         if is_due:
             self._last_judged_s = time.monotonic()
+            self._guarded(self._judging.hear_guests)
         for kept in list(self.rollouts.values()):
-            try:
-                self.look(kept)
-                if is_due and kept.evidence is not None:
-                    self._judging.judge_in_turn(kept)
-            # Of any kind: the thread must not end for what a store, a plugin or an approval raised.
-            except BaseException as error:
-                self._failed(_STORE if isinstance(error, StoreError) else JUDGE, error)
+            self._guarded(partial(self._look_and_judge, kept, judging=is_due))
+
+    def _look_and_judge(self, kept: Kept, *, judging: bool) -> None:
+        self.look(kept)
+        if judging and kept.evidence is not None:
+            self._judging.judge_in_turn(kept)
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        # Of any kind: the thread must not end for what a store, a plugin or an approval raised.
+        try:
+            action()
+        except BaseException as error:
+            self._failed(_STORE if isinstance(error, StoreError) else JUDGE, error)
 
     def look(self, kept: Kept) -> None:
         """Stand where the store says.
@@ -256,12 +262,7 @@ class Keeper:
         if not self._is_shared:
             return
         if kept.unsaid is not None:
-            actor, reason = kept.unsaid
-            _, after = change_stored(
-                self.store, kept.key, "abort", RolloutState.abort, now_s=self.now_s, actor=actor, reason=reason
-            )
-            kept.unsaid = None
-            self._enter(kept, after)
+            self._enter(kept, kept.say_stop(self.store, self.now_s))
             return
         if kept.standing.lost:
             self._settle(kept)
@@ -292,9 +293,12 @@ class Keeper:
         """Publish what was seen, and end the thread."""
         was_closed, self._closed = self._closed, True
         self._thread.end()
-        for kept in self.rollouts.values():
-            if not was_closed and self._is_shared and kept.evidence is not None:
-                try:
-                    kept.publish(self.store, self.writer, self.now_s)
-                except (Exception, SystemExit) as error:
-                    self._failed(_STORE, error)
+        if was_closed or not self._is_shared:
+            return
+        # The first that fails is the last: a process that ends does not wait for a dead store again and again.
+        try:
+            self._judging.hear_guests()
+            for kept in self.rollouts.values():
+                kept.publish(self.store, self.writer, self.now_s)
+        except (Exception, SystemExit) as error:
+            self._failed(_STORE, error)

@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import define, evolve, field
 
+from rollout_sdk.control.changing import change_stored
 from rollout_sdk.control.state import RolloutState, Standing
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.judging import Evidence, PhaseEvidence, Situation, Verdict
@@ -61,7 +62,9 @@ class Kept:
         self._cursor, self._gathered, self.verdict = 0, {}, None
 
     def judge_by(self, criteria: Criteria) -> None:
-        """Judge by other criteria from now on; approvals, which no file can give, stay."""
+        """Judge by these criteria from now on; approvals, which no file can give, stay."""
+        if self.criteria == criteria:
+            return
         with self.adding:
             self.criteria = evolve(criteria, approve=None if self.criteria is None else self.criteria.approve)
             if not criteria.decides:
@@ -76,6 +79,18 @@ class Kept:
         if self.state.epoch != self._epoch:
             self._epoch = self.state.epoch
             self.forget()
+
+    def say_stop(self, store: StateStore, now_s: float) -> RolloutState:
+        """Have the store take the stop that it could not take before; where the rollout stands then.
+
+        Raises:
+            StoreError: It cannot yet.
+        """
+        assert self.unsaid is not None
+        actor, reason = self.unsaid
+        _, after = change_stored(store, self.key, "abort", RolloutState.abort, now_s=now_s, actor=actor, reason=reason)
+        self.unsaid = None
+        return after
 
     def hear(self, testimonies: Iterable[Callable[[Evidence], None]]) -> list[Exception]:
         """Take what facts add to the evidence; what was raised by those that cannot be counted."""

@@ -54,8 +54,8 @@ def processes(clock):
     """Makes what stands for several processes: runtimes of one store."""
     store, made = MemoryStore(), []
 
-    def make():
-        runtime = Runtime(store=SharedStore(store), time_ns=clock)
+    def make(**options):
+        runtime = Runtime(store=SharedStore(store), time_ns=clock, **options)
         # The test looks and judges by hand.
         runtime.keeper.start = lambda: None
         made.append(runtime)
@@ -608,3 +608,54 @@ def test_a_new_version_that_takes_a_place_is_told_as_a_transition(processes, clo
     (event,) = [event for event in runtime.events() if type(event).__name__ == "TransitionedEvent"]
     assert ("start", 1, "0:20%", "1:20%") == (event.action, event.revision, event.from_phase, event.to_phase)
     assert "another version" in event.reason
+
+
+def label_plan():
+    return Canary(["50%"], guardrails=[], gates=[Gate("label", per="outcome", window="7d", clip=(0, 1))])
+
+
+def test_labels_recorded_by_a_job_that_serves_nothing_are_evidence(processes, clock, monkeypatch, tmp_path):
+    """The id says everything about the decision, and the store how the metric is counted."""
+    import rollout_sdk
+    import rollout_sdk.runtime as module
+
+    serving, job = processes(), processes(journal=tmp_path)
+    model = decorate(serving, strategy=label_plan())
+    ids = [model.rollout.route(f"user-{user}").decision.id for user in range(50)]
+    monkeypatch.setattr(module, "_default", job)
+    # Before anybody has judged, the job cannot know how to count: it waits.
+    rollout_sdk.record("label", 9.0, decision_id=ids[0])
+    job.recorder.flush(1.0)
+    job.keeper._judging.hear_guests()
+    model.rollout.judge()
+    for decision_id in (*ids[1:], ids[1]):
+        rollout_sdk.record("label", 1.0, decision_id=decision_id)
+    rollout_sdk.record("other", 1.0, decision_id=ids[0])
+    clock.pass_by(8 * 86_400)
+    rollout_sdk.record("label", 1.0, decision_id=ids[2])
+    job.recorder.flush(1.0)
+    job.keeper._judging.hear_guests()
+    verdict = model.rollout.judge()
+    (label,) = [finding for finding in verdict.findings if finding.name == "label"]
+    assert {"counted": 50, "duplicate": 1, "late": 1} == verdict.outcomes
+    assert (50.0, 50.0) == tuple(
+        label.numbers[f"control_{each}"] + label.numbers[f"value_{each}"] for each in ("total", "count")
+    )
+
+
+def test_a_job_that_ends_leaves_what_it_has_heard_and_another_versions_labels_are_unknown(
+    processes, clock, monkeypatch, tmp_path
+):
+    import rollout_sdk
+    import rollout_sdk.runtime as module
+
+    old = decorate(processes(), strategy=label_plan(), version="1")
+    early = old.rollout.route("user-1").decision.id
+    model = decorate(processes(), strategy=label_plan(), version="2")
+    model.rollout.judge()
+    job = processes(journal=tmp_path)
+    monkeypatch.setattr(module, "_default", job)
+    for decision_id in (early, model.rollout.route("user-1").decision.id):
+        rollout_sdk.record("label", 1.0, decision_id=decision_id)
+    job.close(2.0)
+    assert {"counted": 1, "unknown": 1} == model.rollout.judge().outcomes
