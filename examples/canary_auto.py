@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from reviews import Review, Trained, load, vader
 from rollout_sdk import Canary, Gate, Guardrail, Runtime, Step, rollout
 
-VISITORS = 20_000
+VISITORS = 40_000
 REQUESTS_PER_SECOND = 50
 
 PLAN = Canary(
@@ -30,7 +30,7 @@ PLAN = Canary(
     guardrails=[
         # Roll back when it surely makes more errors than the control; go on when surely fewer than 5 % of visitors see one.
         Guardrail("error_rate", floor=0.05),
-        Guardrail("latency", threshold_s=0.05, margin=0.05),
+        Guardrail("latency", threshold_s=0.25, margin=0.05),
     ],
     gates=[Gate("correct", mde=0.05, per="outcome", before="promotion")],
 )
@@ -85,6 +85,8 @@ def run(version: str, candidate: Callable[[str], bool], reviews: Sequence[Review
                 said += [f"\nAfter {number:,} requests: {before.name} -> {controller.phase.name}", str(verdict)]
             if controller.status().status not in ("running", "shadowing"):
                 break
+    else:
+        said += [f"\nAfter {number:,} requests, still in phase {controller.phase.name}", str(controller.status().verdict)]
     said.append(f"\nVersion {version} is {controller.status().status}.")
     return "\n".join(said)
 

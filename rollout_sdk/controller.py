@@ -272,6 +272,8 @@ def record(
 ) -> None:
     """Record an outcome in a process that does not decorate the function; the default runtime journals it.
 
+    With the store of the processes that do (`ROLLOUT_STORE`), a canary counts it, too, within seconds.
+
     See `RolloutController.record`; the rollout is read from the id or the token.
 
     Raises:
@@ -284,7 +286,7 @@ def record(
     if runtime.journal is None:
         raise ConfigurationError(
             f"The outcome {metric!r:.60} has nowhere to go: the default runtime keeps no journal. "
-            "Outside the deciding process, outcomes live in the journal alone. Set ROLLOUT_JOURNAL to its folder."
+            "What reports say is computed from the journal alone. Set ROLLOUT_JOURNAL to its folder."
         )
     when = runtime.time_ns() / 1e9 if time_s is None else time_s
     if (decision_id is None) == (token is None) or (token is not None and (item is not None or position is not None)):

@@ -44,6 +44,9 @@ class Recorder:
     on_close: Callable[[float], None] | None = None
     """Called first when closing, with the seconds it may take: ends what still produces facts."""
 
+    on_closed: Callable[[], None] | None = None
+    """Called last when closing, once everything is delivered: puts away what came of it."""
+
     on_hidden_fork: Callable[[], None] | None = None
     """Called in a child that was forked without Python's hooks, once the recorder has noticed."""
 
@@ -221,11 +224,14 @@ class Recorder:
 
         Never raises: it is called when the process ends, and must not be what is seen of it.
         """
+        done = False
         try:
-            return self._close(timeout_s)
+            done = self._close(timeout_s)
+            if self.on_closed is not None:
+                self.on_closed()
         except (Exception, SystemExit) as error:
             self._failed("close", error)
-            return False
+        return done
 
     def _close(self, timeout_s: float | None) -> bool:
         deadline = time.monotonic() + (self._exit_deadline_s if timeout_s is None else timeout_s)

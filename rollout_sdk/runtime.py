@@ -147,6 +147,7 @@ class Runtime:
             time_ns=self.time_ns,
             stopped=wait_for_starts,
             tell=self.tell_transition,
+            followed=self._describe_again,
         )
         self._delivery = Delivery(
             spans=self.spans,
@@ -170,6 +171,7 @@ class Runtime:
         )
         self.conclude = self.recorder.put_and_wait if waits else self.recorder.put
         self.recorder.on_close = self.background.close
+        self.recorder.on_closed = self.keeper.close
         self.recorder.on_hidden_fork = self.renew
         renew_after_fork(self)
         _runtimes[self._origin] = self
@@ -256,6 +258,11 @@ class Runtime:
         # While the recorder still writes, closing its file could send its lines into somebody else's.
         if (journal := self._delivery.journal) is not None and done:
             self._delivery.guarded("journal", lambda: journal.close())  # noqa: PLW0108 - looked up behind the guard
+
+    def _describe_again(self, key: str) -> None:
+        """Have the journal say where a rollout stands that another process has moved: it has no record of that."""
+        if (rollout := self._delivery.parts.get(key)) is not None:
+            self._delivery.register(rollout)
 
     def tell_transition(
         self,

@@ -6,24 +6,19 @@ plan would first have come to a verdict, and what that would have been.
 
 from __future__ import annotations
 
-import heapq
 import os
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import asdict, define, field, frozen
 
+from rollout_sdk.analysis.facts import in_order, recorded, routed, shadowed
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.journal import Journal, read_journal
 from rollout_sdk.judging import Evidence, Situation, Verdict, add_outcome, add_routed, add_shadowed, judge
 from rollout_sdk.plan import Criteria, Step
-from rollout_sdk.records import Comparison, Decision, RecordedEvent, RoutedEvent, Run, ShadowedEvent
 
 __all__ = ["Replay", "ReplayedPhase", "replay"]
-
-_TELL_EVERY = 10_000
-_TIMED = ("decision", "transition")
 
 
 @frozen
@@ -116,7 +111,11 @@ class _Course:
     def enter(self, phase: str, shares: Mapping[str, float], shadow: float) -> None:
         served = {name: share for name, share in shares.items() if name != self.control}
         only_shadows = shadow and not any(served.values())
-        self.exposures[phase] = {self.control: 1.0, **dict.fromkeys(served, shadow)} if only_shadows else dict(shares)
+        exposure = {self.control: 1.0, **dict.fromkeys(served, shadow)} if only_shadows else dict(shares)
+        self.exposures[phase] = exposure
+        # Where another process made the step, a call or two may be written before what is said of it.
+        if (seen := self.evidence.phases.get(phase)) is not None:
+            seen.shares.update(exposure)
 
     def take(self, record: Mapping[str, Any]) -> None:
         """See a line of the journal."""
@@ -125,13 +124,18 @@ class _Course:
             self.control = record["control"]
             self.enter(record["phase"], record["shares"], record.get("shadow", 0.0))
         elif event == "transition":
+            if record["action"] == "start" and record.get("from_phase") is not None:
+                # What was seen of another version says nothing about this one.
+                self.look(record["seen_s"])
+                self.current = ""
+                self.evidence = Evidence(self.criteria.all, since=int(record["to_phase"].partition(":")[0]))
             self.enter(record["to_phase"], record["shares"], record.get("shadow", 0.0))
         elif event == "decision":
             self._decision(record)
         elif event == "shadow":
-            add_shadowed(self.evidence, _shadowed(record), self.exposures.get(record["phase"], {}))
+            add_shadowed(self.evidence, shadowed(record), self.exposures.get(record["phase"], {}))
         elif event == "outcome":
-            add_outcome(self.evidence, _recorded(record))
+            add_outcome(self.evidence, recorded(record))
 
     def _decision(self, record: Mapping[str, Any]) -> None:
         name = record["phase"]
@@ -141,7 +145,7 @@ class _Course:
             self.current = name
         phase.calls += 1
         phase.ended_s = max(phase.ended_s, record["t"])
-        add_routed(self.evidence, _routed(record), self.exposures.get(name, {}))
+        add_routed(self.evidence, routed(record), self.exposures.get(name, {}))
 
     def look(self, now_s: float) -> None:
         """Judge the current phase."""
@@ -203,14 +207,16 @@ def replay(
         progress: Told of the bytes read so far, and of how many.
 
     Raises:
-        ConfigurationError: The journal has no such rollout, or several and none is named.
+        ConfigurationError: The journal has no such rollout, or several and none is named; or there is no time between looks.
         RolloutError: The folder cannot be read.
     """
+    if not every_s > 0:
+        raise ConfigurationError(f"every_s={every_s!r} of a replay is no time between two looks. It is above 0. Write '1m'.")
     journal = read_journal(folder)
     key = _only(journal) if rollout is None else rollout
     course = _Course(key, criteria, Evidence(criteria.all))
     next_s, now_s = None, 0.0
-    for record in _in_order(journal, key, progress):
+    for record in in_order(journal, key, progress):
         now_s = max(now_s, record["seen_s"])
         if next_s is None and now_s:
             next_s = now_s + every_s
@@ -240,85 +246,5 @@ def _only(journal: Journal) -> str:
     )
 
 
-def _in_order(journal: Journal, key: str, progress: Callable[[int, int], None] | None) -> Iterator[dict[str, Any]]:
-    """The rollout's lines by time, of all processes; each process wrote its own in the order in which it saw them."""
-    processes: dict[str, list[Path]] = {}
-    for path in journal.files:
-        processes.setdefault(path.name.rpartition("-")[0], []).append(path)
-    total = sum(path.stat().st_size for path in journal.files)
-    journal.begin()
-
-    def lines(number: int, paths: list[Path]) -> Iterator[tuple[float, int, int, dict[str, Any]]]:
-        # Shadows and outcomes carry another time than that at which they were written.
-        latest, count = 0.0, 0
-        for record in (record for path in paths for record in journal.records_of(path)):
-            if record.get("rollout") == key:
-                latest = max(latest, record["t"]) if record["event"] in _TIMED else latest
-                count += 1
-                yield latest, number, count, {**record, "seen_s": latest}
-
-    streams = [lines(number, paths) for number, paths in enumerate(processes.values())]
-    for count, (_, _, _, record) in enumerate(heapq.merge(*streams)):
-        if progress is not None and count % _TELL_EVERY == 0:
-            progress(journal.bytes, total)
-        yield record
-    if progress is not None:
-        progress(total, total)
-
-
 def _share(step: Step, name: str) -> float:
     return step.share.get(name, 0.0) if isinstance(step.share, Mapping) else step.share
-
-
-def _decided(record: Mapping[str, Any]) -> Decision:
-    return Decision(
-        variant=record["variant"],
-        id=record["id"],
-        rollout=record["rollout"],
-        phase=record["phase"],
-        bucket=record.get("bucket", 0),
-        time_s=record["t"],
-    )
-
-
-def _routed(record: Mapping[str, Any]) -> RoutedEvent:
-    return RoutedEvent(
-        decision=_decided(record),
-        served=record["served"],
-        runs=tuple(Run(*run) for run in record.get("runs", ())),
-        error=record.get("error"),
-        unit=record.get("unit"),
-        closed_early=record.get("closed_early", False),
-        excluded=record.get("excluded", False),
-        withheld=record.get("withheld"),
-        answered=record.get("answered", False),
-    )
-
-
-def _shadowed(record: Mapping[str, Any]) -> ShadowedEvent:
-    return ShadowedEvent(
-        decision=_decided({**record, "variant": record["variant"]}),
-        variant=record["variant"],
-        end=record["end"],
-        duration_s=record.get("duration_s"),
-        error=record.get("error"),
-        comparison=None if "match" not in record else Comparison(bool(record["match"])),
-        unit=record.get("unit"),
-        excluded=record.get("excluded", False),
-    )
-
-
-def _recorded(record: Mapping[str, Any]) -> RecordedEvent:
-    return RecordedEvent(
-        rollout=record["rollout"],
-        metric=record["metric"],
-        value=record["value"],
-        time_s=record["t"],
-        decision_id=record.get("id"),
-        phase=record.get("phase"),
-        variant=record.get("variant"),
-        bucket=record.get("bucket"),
-        unit=record.get("unit"),
-        decided_s=record.get("decided"),
-        excluded=record.get("excluded", False),
-    )

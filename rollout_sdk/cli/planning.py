@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rollout_sdk.analysis.replay import Replay, replay
 from rollout_sdk.cli.saying import fault, progress, say
 from rollout_sdk.exceptions import RolloutError
 from rollout_sdk.plan import Criteria, Gate, as_duration, load_criteria, parse_duration
+from rollout_sdk.strategies.canary import planned_phases
 
 __all__ = ["COMMANDS"]
 
@@ -22,6 +24,14 @@ _plan = click.option(
 )
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _DAY_S = 86_400
+
+
+def _loaded(path: Path) -> Criteria:
+    """The plan in a file, refused for whatever a canary would refuse it for."""
+    criteria = load_criteria(path)
+    names = {name for step in criteria.steps if isinstance(step.share, Mapping) for name in step.share}
+    planned_phases(criteria, "control", tuple(sorted(names)) or ("candidate",))
+    return criteria
 
 
 def _means(criteria: Criteria, metrics: tuple[str, ...]) -> dict[str, tuple[float, float]]:
@@ -54,7 +64,7 @@ def plan(
 ) -> None:
     """Say how long each step of a plan takes at your traffic, and what it can see in that time."""
     try:
-        criteria = load_criteria(path)
+        criteria = _loaded(path)
         traffic = Traffic(
             units_per_day=units,
             calls_per_unit=calls,
@@ -97,7 +107,7 @@ def replay_command(journal: str, path: Path, name: str | None, every: str, as_js
     """Say what a plan would have decided on the calls in JOURNAL, and when."""
     try:
         with progress("Replaying the journal") as told:
-            found = replay(journal, load_criteria(path), rollout=name, every_s=parse_duration(every, "--every"), progress=told)
+            found = replay(journal, _loaded(path), rollout=name, every_s=parse_duration(every, "--every"), progress=told)
     except RolloutError as error:
         raise fault(error) from None
     say(json.dumps(found.as_dict(), indent=2) if as_json else _replayed(found))

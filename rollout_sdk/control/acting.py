@@ -52,7 +52,8 @@ def next_step(
         held = _held(state, criteria, verdict, approved)
         return NextStep("promote", lambda state: state.promote(), verdict.reason) if held is None else NextStep(held=held)
     step = criteria.step(state.step) if state.is_planned else None
-    if step is not None and step.max_time is not None and verdict.time_s - state.entered_s >= step.max_time:
+    since_s = max(state.entered_s, state.resumed_s)
+    if step is not None and step.max_time is not None and verdict.time_s - since_s >= step.max_time:
         reason = f"no verdict within the step's time, so a person decides: {verdict.reason}"
         return NextStep("pause", RolloutState.pause, reason)
     return NextStep()

@@ -76,6 +76,8 @@ def change_stored(
             return before, before
         if after.number != before.number:
             after = evolve(after, entered_s=now_s)
+        elif before.status == "paused" and after.is_open and after.status != "paused":
+            after = evolve(after, resumed_s=now_s)
         if swap(store, stored.revision, after, action, now_s=now_s, actor=actor, reason=reason, evidence=evidence):
             return before, after
     raise ConflictError(f"{key!r} is being changed by others all the time. A change is made on what you looked at. Try again.")

@@ -39,7 +39,9 @@ def as_document(state: RolloutState) -> dict[str, Any]:
         "ramps": state.ramps,
         "version": state.version,
         "epoch": state.epoch,
+        "since": state.since,
         "entered_s": state.entered_s,
+        "resumed_s": state.resumed_s,
         "dropped": list(state.dropped),
         "superseded": list(state.superseded),
     }
@@ -66,7 +68,10 @@ def from_document(document: Mapping[str, Any]) -> RolloutState:
             ramps=bool(document["ramps"]),
             version=str(document["version"]),
             epoch=int(document["epoch"]),
+            # An earlier SDK wrote neither this nor `resumed_s`: then nothing is known to be too old.
+            since=int(document.get("since", 0)),
             entered_s=float(document["entered_s"]),
+            resumed_s=float(document.get("resumed_s", 0.0)),
             dropped=tuple(document["dropped"]),
             superseded=tuple(document["superseded"]),
         )

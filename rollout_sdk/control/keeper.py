@@ -1,4 +1,4 @@
-"""The keeper: the one thread of a process that reads and writes the store, and acts on verdicts.
+"""The keeper: the one thread of a process that reads and writes the store, and has rollouts judged.
 
 No call ever waits for it. It looks at the store twice a second, so that every process stands where the others do; it puts what
 was seen here where they see it; and it judges. Every change is a compare-and-set: of many processes that come to the same
@@ -8,36 +8,33 @@ holds here at once and is stored as soon as it can be.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from attrs import evolve
 
 from rollout_sdk.assignment import Phase
-from rollout_sdk.control.acting import next_step
 from rollout_sdk.control.changing import Change, change_stored
 from rollout_sdk.control.document import from_document, numbered, replanned
+from rollout_sdk.control.judging import JUDGE, Judging
 from rollout_sdk.control.kept import Kept
-from rollout_sdk.control.settling import restart, settle
+from rollout_sdk.control.settling import ANOTHER, restart, settle
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.stores import AnsweringStore, MemoryStore, StateStore
 from rollout_sdk.control.watching import WatchThread
-from rollout_sdk.exceptions import ConflictError, StateError, StoreError
+from rollout_sdk.exceptions import StateError, StoreError
 from rollout_sdk.forking import renew_after_fork
-from rollout_sdk.judging import Evidence, Verdict, judge
+from rollout_sdk.judging import Evidence, Verdict
 from rollout_sdk.plan import Criteria
 from rollout_sdk.plugins import Failed
 
-__all__ = ["JUDGE", "Keeper"]
+__all__ = ["Keeper"]
 
-JUDGE = "judge"
 _STORE = "store"
-_VERDICT = "verdict"
 
 
 class Keeper:
@@ -51,6 +48,7 @@ class Keeper:
         time_ns: Callable[[], int],
         stopped: Callable[[], Any],
         tell: Callable[..., None],
+        followed: Callable[[str], None] = lambda _key: None,
         judge_every_s: float = 5.0,
     ) -> None:
         """Start nothing yet.
@@ -61,6 +59,7 @@ class Keeper:
             time_ns: Wall clock, in nanoseconds since 1970.
             stopped: Called when a rollout was stopped: waits until no candidate starts any more.
             tell: Told of every transition that this process made.
+            followed: Told of the rollouts that stand in a phase now which another process has made.
             judge_every_s: Seconds between two looks at the evidence, of all processes together.
         """
         self.store = AnsweringStore(store)
@@ -69,11 +68,19 @@ class Keeper:
         self._time_ns = time_ns
         self._stopped = stopped
         self._tell = tell
-        self._judge_every_s = judge_every_s
+        self._followed = followed
         self._is_shared = not isinstance(store, MemoryStore)
         self._closed = False
         self._thread = WatchThread(self._watch)
         self._last_judged_s = time.monotonic()
+        self._judging = Judging(
+            self.store,
+            is_shared=self._is_shared,
+            every_s=judge_every_s,
+            now_s=lambda: self.now_s,
+            change=self.change,
+            failed=failed,
+        )
         self.renew()
         renew_after_fork(self)
 
@@ -82,7 +89,7 @@ class Keeper:
         had_thread = self._thread.is_running
         self.writer = f"{os.getpid():x}-{os.urandom(6).hex()}"
         self._thread = WatchThread(self._watch)
-        self._judging = threading.Lock()
+        self._judging.renew(self.writer)
         for kept in self.rollouts.values():
             kept.adding = threading.Lock()
             kept.forget()
@@ -94,8 +101,6 @@ class Keeper:
     def now_s(self) -> float:
         """The time, in seconds since 1970."""
         return self._time_ns() / 1e9
-
-    # Coming in -----------------------------------------------------------------------------------------------------------
 
     def take(self, kept: Kept) -> None:
         """Keep a rollout: where the store says it stands, or from the beginning when it knows nothing of it."""
@@ -112,10 +117,14 @@ class Keeper:
             self.start()
 
     def _settle(self, kept: Kept) -> None:
-        state = settle(self.store, kept.state, now_s=self.now_s)
+        before, state = settle(self.store, kept.state, now_s=self.now_s)
         if state is not kept.state:
             self._enter(kept, state)
         kept.standing.lose(lost=False)
+        if before is not state:
+            self._tell(kept, "start", before, state, "", ANOTHER)
+        else:
+            self._followed(kept.key)
 
     def replace(self, kept: Kept, after: RolloutState) -> None:
         """Begin a rollout again that was decorated anew with other settings."""
@@ -124,8 +133,6 @@ class Keeper:
         if stored is not None and (begun := restart(self.store, stored, after, now_s=self.now_s)) is not None:
             self._enter(kept, begun)
         kept.forget()
-
-    # Changing ------------------------------------------------------------------------------------------------------------
 
     def change(
         self,
@@ -191,12 +198,9 @@ class Keeper:
         """
         kept = self.rollouts[key]
         if kept.criteria is None:
-            raise StateError(
-                f"{key!r} has no plan to change: its strategy is {kept.strategy!r}. A plan belongs to a canary. "
-                "Use Canary([...])."
-            )
-        if kept.criteria != criteria:
-            kept.judge_by(criteria)
+            said = f"{key!r} has no plan to change: its strategy is {kept.strategy!r}."
+            raise StateError(f"{said} A plan belongs to a canary. Use Canary([...]).")
+        kept.judge_by(criteria)
         self.change(key, "set_plan", lambda state: replanned(state, plan), actor=actor, reason=reason)
 
     def _enter(self, kept: Kept, state: RolloutState) -> None:
@@ -212,8 +216,6 @@ class Keeper:
         if state.stopped and not before.stopped:
             self._stopped()
 
-    # Looking -------------------------------------------------------------------------------------------------------------
-
     def start(self) -> None:
         """Have the thread run; whoever comes second changes nothing."""
         if not self._closed:
@@ -222,28 +224,34 @@ class Keeper:
     def witness(self, key: str, testimonies: Iterable[Callable[[Evidence], None]]) -> None:
         """Take what the facts of a rollout add to the evidence about it. Used by the recorder's thread."""
         kept = self.rollouts.get(key)
-        if kept is None:
-            return
-        if kept.evidence is not None:
-            with kept.adding:
-                for testify in testimonies:
-                    testify(kept.evidence)
-        if not self._thread.is_running and (self._is_shared or kept.evidence is not None):
+        if kept is not None:
+            for error in kept.hear(testimonies):
+                self._failed(JUDGE, error)
+        elif self._is_shared:
+            self._judging.guests.hear(key, testimonies)
+        if not self._thread.is_running and (self._is_shared or (kept is not None and kept.evidence is not None)):
             self.start()
 
     def _watch(self) -> None:
         """Look at every rollout, and judge it if that is due."""
-        judging = time.monotonic() - self._last_judged_s >= self._judge_every_s
-        if judging:
+        is_due = time.monotonic() - self._last_judged_s >= self._judging.every_s
+        if is_due:
             self._last_judged_s = time.monotonic()
+            self._guarded(self._judging.hear_guests)
         for kept in list(self.rollouts.values()):
-            try:
-                self.look(kept)
-                if judging and kept.evidence is not None:
-                    self._judge_in_turn(kept)
-            # Of any kind: the thread must not end for what a store, a plugin or an approval raised.
-            except BaseException as error:
-                self._failed(_STORE if isinstance(error, StoreError) else JUDGE, error)
+            self._guarded(partial(self._look_and_judge, kept, judging=is_due))
+
+    def _look_and_judge(self, kept: Kept, *, judging: bool) -> None:
+        self.look(kept)
+        if judging and kept.evidence is not None:
+            self._judging.judge_in_turn(kept)
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        # Of any kind: the thread must not end for what a store, a plugin or an approval raised.
+        try:
+            action()
+        except BaseException as error:
+            self._failed(_STORE if isinstance(error, StoreError) else JUDGE, error)
 
     def look(self, kept: Kept) -> None:
         """Stand where the store says.
@@ -254,12 +262,7 @@ class Keeper:
         if not self._is_shared:
             return
         if kept.unsaid is not None:
-            actor, reason = kept.unsaid
-            _, after = change_stored(
-                self.store, kept.key, "abort", RolloutState.abort, now_s=self.now_s, actor=actor, reason=reason
-            )
-            kept.unsaid = None
-            self._enter(kept, after)
+            self._enter(kept, kept.say_stop(self.store, self.now_s))
             return
         if kept.standing.lost:
             self._settle(kept)
@@ -271,23 +274,7 @@ class Keeper:
                 kept.standing.lose(lost=True)
                 return
             self._enter(kept, numbered(state, kept.state.plan))
-
-    def _judge_in_turn(self, kept: Kept) -> None:
-        """Publish, and judge unless another process has just done so."""
-        if not self._is_shared:
-            self.judge(kept.key)
-            return
-        if not kept.publish(self.store, self.writer, self.now_s):
-            return
-        text = self.store.noted(kept.key, _VERDICT)
-        if text is not None:
-            last = Verdict.from_dict(json.loads(text))
-            if last.revision == kept.state.revision and 0 <= self.now_s - last.time_s < self._judge_every_s:
-                kept.verdict = last
-                return
-        self.judge(kept.key)
-
-    # Judging -------------------------------------------------------------------------------------------------------------
+            self._followed(kept.key)
 
     def judge(self, key: str) -> Verdict | None:
         """Judge a rollout now, on what every process has seen, and act on the verdict; None when nobody judges it.
@@ -295,70 +282,23 @@ class Keeper:
         Raises:
             StoreError: The store did not answer: nothing was judged, and nothing changed.
         """
-        kept = self.rollouts[key]
-        if kept.evidence is None or kept.criteria is None or not kept.state.is_open or kept.standing.closed:
-            return kept.verdict
-        with self._judging:
-            evidence = self._evidence(kept)
-            now_s = self.now_s
-            if self._is_shared:
-                verdict = judge(evidence, kept.criteria, kept.situation(), now_s)
-                self.store.note(key, _VERDICT, json.dumps(verdict.as_dict(), allow_nan=False))
-            else:
-                with kept.adding:
-                    verdict = judge(evidence, kept.criteria, kept.situation(), now_s)
-            kept.verdict = verdict
-        self._act(kept, verdict)
-        return verdict
+        return self._judging.judge(self.rollouts[key])
 
     def verdict(self, key: str) -> Verdict | None:
         """The last verdict about a rollout."""
         kept = self.rollouts.get(key)
         return None if kept is None else kept.verdict
 
-    def _evidence(self, kept: Kept) -> Evidence:
-        assert kept.evidence is not None
-        if not self._is_shared:
-            return kept.evidence
-        kept.publish(self.store, self.writer, self.now_s)
-        return kept.gather(self.store)
-
-    def _act(self, kept: Kept, verdict: Verdict) -> None:
-        """Do what the verdict says, if the rollout still stands where it was judged."""
-        assert kept.criteria is not None
-        step = next_step(kept.state, kept.criteria, verdict, self._approved)
-        if step.held is not None:
-            kept.verdict = evolve(verdict, reason=f"{verdict.reason} {step.held}.")
-        if step.change is None:
-            return
-        # Somebody was faster: they had this verdict, too, or knew better.
-        with suppress(ConflictError):
-            self.change(
-                kept.key,
-                step.action,
-                step.change,
-                actor=JUDGE,
-                reason=step.reason,
-                revision=verdict.revision,
-                evidence=verdict.as_dict(),
-            )
-
-    def _approved(self, approve: Callable[[Any], bool], verdict: Verdict) -> bool:
-        try:
-            return approve(verdict) is True
-        except BaseException as error:
-            self._failed("approve", error)
-            return False
-
     def close(self) -> None:
         """Publish what was seen, and end the thread."""
-        if self._closed:
-            return
-        self._closed = True
+        was_closed, self._closed = self._closed, True
         self._thread.end()
-        for kept in self.rollouts.values():
-            if self._is_shared and kept.evidence is not None:
-                try:
-                    kept.publish(self.store, self.writer, self.now_s)
-                except (Exception, SystemExit) as error:
-                    self._failed(_STORE, error)
+        if was_closed or not self._is_shared:
+            return
+        # The first that fails is the last: a process that ends does not wait for a dead store again and again.
+        try:
+            self._judging.hear_guests()
+            for kept in self.rollouts.values():
+                kept.publish(self.store, self.writer, self.now_s)
+        except (Exception, SystemExit) as error:
+            self._failed(_STORE, error)

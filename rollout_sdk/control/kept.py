@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import define, evolve, field
 
+from rollout_sdk.control.changing import change_stored
 from rollout_sdk.control.state import RolloutState, Standing
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.judging import Evidence, PhaseEvidence, Situation, Verdict
@@ -56,17 +58,19 @@ class Kept:
         """Begin counting anew: in another process, or for another version."""
         if self.criteria is not None and self.criteria.decides:
             with self.adding:
-                self.evidence = Evidence(self.criteria.all)
+                self.evidence = Evidence(self.criteria.all, since=self.state.since)
         self._cursor, self._gathered, self.verdict = 0, {}, None
 
     def judge_by(self, criteria: Criteria) -> None:
-        """Judge by other criteria from now on; approvals, which no file can give, stay."""
+        """Judge by these criteria from now on; approvals, which no file can give, stay."""
+        if self.criteria == criteria:
+            return
         with self.adding:
             self.criteria = evolve(criteria, approve=None if self.criteria is None else self.criteria.approve)
             if not criteria.decides:
                 self.evidence = None
             elif self.evidence is None:
-                self.evidence = Evidence(criteria.all)
+                self.evidence = Evidence(criteria.all, since=self.state.since)
             else:
                 self.evidence.follow(criteria.all)
 
@@ -75,6 +79,32 @@ class Kept:
         if self.state.epoch != self._epoch:
             self._epoch = self.state.epoch
             self.forget()
+
+    def say_stop(self, store: StateStore, now_s: float) -> RolloutState:
+        """Have the store take the stop that it could not take before; where the rollout stands then.
+
+        Raises:
+            StoreError: It cannot yet.
+        """
+        assert self.unsaid is not None
+        actor, reason = self.unsaid
+        _, after = change_stored(store, self.key, "abort", RolloutState.abort, now_s=now_s, actor=actor, reason=reason)
+        self.unsaid = None
+        return after
+
+    def hear(self, testimonies: Iterable[Callable[[Evidence], None]]) -> list[Exception]:
+        """Take what facts add to the evidence; what was raised by those that cannot be counted."""
+        if self.evidence is None:
+            return []
+        refused = []
+        with self.adding:
+            for testify in testimonies:
+                # One that cannot be counted must not take those after it along.
+                try:
+                    testify(self.evidence)
+                except Exception as error:
+                    refused.append(error)
+        return refused
 
     def publish(self, store: StateStore, writer: str, now_s: float) -> bool:
         """Put what was seen here, whole phases at a time, where others see it; False when it is out of date."""

@@ -10,18 +10,22 @@ from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.stores import StateStore, Stored
 from rollout_sdk.exceptions import ConflictError, StateError
 
-__all__ = ["restart", "settle"]
+__all__ = ["ANOTHER", "restart", "settle"]
 
+ANOTHER = "another version, or other candidates"
 _MOST_TRIES = 20
 
 
-def settle(store: StateStore, mine: RolloutState, *, now_s: float) -> RolloutState:
+def settle(store: StateStore, mine: RolloutState, *, now_s: float) -> tuple[RolloutState, RolloutState]:
     """Where a rollout stands: `mine` itself when the store knew nothing of it.
 
     Args:
         store: The store.
         mine: Where it begins, as this process describes it.
         now_s: The time, in seconds since 1970.
+
+    Returns:
+        Where it stood, and where it stands: not the same when `mine` has taken another version's place.
 
     Raises:
         StateError: It is of a version that another has replaced, or what is stored cannot be read.
@@ -31,12 +35,13 @@ def settle(store: StateStore, mine: RolloutState, *, now_s: float) -> RolloutSta
         stored = store.load(mine.key)
         if stored is None:
             if swap(store, None, mine, "start", now_s=now_s):
-                return mine
+                return mine, mine
             continue
         theirs = from_document(stored.document)
         same = theirs.version == mine.version and set(theirs.phase.shares) == set(mine.phase.shares)
         if same and theirs.phase.control == mine.phase.control:
-            return numbered(theirs, mine.plan)
+            joined = numbered(theirs, mine.plan)
+            return joined, joined
         if mine.version in theirs.superseded:
             raise StateError(
                 f"Version {mine.version!r} of {mine.key!r} was replaced by {theirs.version!r}. A version that was replaced "
@@ -44,7 +49,7 @@ def settle(store: StateStore, mine: RolloutState, *, now_s: float) -> RolloutSta
             )
         begun = restart(store, stored, theirs.begun_again(mine), now_s=now_s)
         if begun is not None:
-            return begun
+            return theirs, begun
     raise ConflictError(
         f"{mine.key!r} is being changed by others all the time: where it stands is not known. "
         "Until it is, the control answers. It is tried again twice a second."
@@ -54,5 +59,4 @@ def settle(store: StateStore, mine: RolloutState, *, now_s: float) -> RolloutSta
 def restart(store: StateStore, stored: Stored, after: RolloutState, *, now_s: float) -> RolloutState | None:
     """Begin a stored rollout again; None when it is another's turn."""
     after = evolve(after, revision=max(after.revision, stored.revision + 1), entered_s=now_s)
-    reason = "another version, or other candidates"
-    return after if swap(store, stored.revision, after, "start", now_s=now_s, reason=reason) else None
+    return after if swap(store, stored.revision, after, "start", now_s=now_s, reason=ANOTHER) else None

@@ -22,6 +22,7 @@ from attrs import Factory, define, evolve, field, frozen
 
 from rollout_sdk.assignment import Phase, Share, parse_share, phase_label
 from rollout_sdk.breaker import CircuitBreaker
+from rollout_sdk.control.refusing import must_be, must_have_steps, one_candidate
 from rollout_sdk.exceptions import StateError
 
 __all__ = ["RolloutState", "Standing", "Status", "start"]
@@ -47,7 +48,9 @@ class RolloutState:
         ramps: Whether the strategy has steps at all.
         version: Version of the candidates, as it was said when decorating.
         epoch: Number of the evidence: a new version's evidence is another's.
+        since: Number of the version's first phase: outcomes of decisions before it are about another version.
         entered_s: When the current phase began, in seconds since 1970.
+        resumed_s: When somebody last let it go on after a pause: from then on, a step has its time to wait once more.
         dropped: Candidates that were rolled back while others went on.
         superseded: Versions that a later one has replaced; they never come back.
         stopped: Whether no candidate may run any more.
@@ -63,7 +66,9 @@ class RolloutState:
     ramps: bool = True
     version: str = ""
     epoch: int = 0
+    since: int = 0
     entered_s: float = 0.0
+    resumed_s: float = 0.0
     dropped: tuple[str, ...] = ()
     superseded: tuple[str, ...] = ()
     stopped: bool = field(init=False, eq=False)
@@ -98,10 +103,10 @@ class RolloutState:
         Raises:
             StateError: The rollout is not running, has no steps, there is no such candidate, or several could be meant.
         """
-        self._must_be(*_GOING, action="promote")
-        self._must_have_steps("promote")
+        must_be(self, *_GOING, action="promote")
+        must_have_steps(self, "promote")
         if candidate is not None:
-            self._one_candidate(candidate)
+            one_candidate(self, candidate)
         return self._gone(self.step + 1) if not self.is_last else self._everybody(candidate)
 
     def promote_full(self, candidate: str | None = None) -> RolloutState:
@@ -110,8 +115,8 @@ class RolloutState:
         Raises:
             StateError: It is over, has no steps, there is no such candidate, or several could be meant.
         """
-        self._must_be(*_GOING, "paused", action="promote")
-        self._must_have_steps("promote")
+        must_be(self, *_GOING, "paused", action="promote")
+        must_have_steps(self, "promote")
         return self._everybody(candidate)
 
     def skip_step(self) -> RolloutState:
@@ -120,8 +125,8 @@ class RolloutState:
         Raises:
             StateError: It is not running, has no steps, or there is no step after the next.
         """
-        self._must_be(*_GOING, action="skip a step of")
-        self._must_have_steps("skip a step of")
+        must_be(self, *_GOING, action="skip a step of")
+        must_have_steps(self, "skip a step of")
         if self.step + 2 >= len(self.plan):
             raise StateError(
                 f"Cannot skip a step of {self.key!r}: after {self.phase.name} comes no step that could be left out. "
@@ -138,9 +143,9 @@ class RolloutState:
             StateError: The rollout is over, has no steps, or several candidates could be meant.
             ConfigurationError: The share is none, or the shares exceed 100 %.
         """
-        self._must_be(*_GOING, "paused", action="set the share of")
-        self._must_have_steps("set the share of")
-        name = self._one_candidate(candidate)
+        must_be(self, *_GOING, "paused", action="set the share of")
+        must_have_steps(self, "set the share of")
+        name = one_candidate(self, candidate)
         value = parse_share(share, f"share of {name!r}")
         shares = {**self.phase.shares, name: value}
         if shares == self.phase.shares:
@@ -151,12 +156,12 @@ class RolloutState:
 
     def pause(self) -> RolloutState:
         """Shares stay as they are, and promote is refused until resume; a rollback is not."""
-        self._must_be(*_GOING, action="pause")
+        must_be(self, *_GOING, action="pause")
         return evolve(self, status="paused", revision=self.revision + 1)
 
     def resume(self) -> RolloutState:
         """Going on, after a pause."""
-        self._must_be("paused", action="resume")
+        must_be(self, "paused", action="resume")
         return evolve(self, status=_going(self.phase), revision=self.revision + 1)
 
     def abort(self) -> RolloutState:
@@ -169,8 +174,8 @@ class RolloutState:
         Raises:
             StateError: It is over already, or there is no such candidate.
         """
-        self._must_be(*_GOING, "paused", action="roll back")
-        name = self._one_candidate(candidate)
+        must_be(self, *_GOING, "paused", action="roll back")
+        name = one_candidate(self, candidate)
         if set(self.candidates) == {name}:
             return self._stop("rolled_back")
         shares = {**self.phase.shares, name: 0.0}
@@ -187,7 +192,14 @@ class RolloutState:
         """
         same = other.version == self.version
         superseded = self.superseded if same else (*self.superseded, self.version)
-        fresh = evolve(other, number=self.number, revision=self.revision, epoch=self.epoch + 1, superseded=superseded)
+        fresh = evolve(
+            other,
+            number=self.number,
+            since=self.number + 1,
+            revision=self.revision,
+            epoch=self.epoch + 1,
+            superseded=superseded,
+        )
         if self.status == "aborted" and same:
             return fresh.abort()
         begun = fresh._entered(other.plan[0], anew=True)  # noqa: SLF001 - its own class
@@ -198,7 +210,7 @@ class RolloutState:
         return evolve(self._entered(nobody, anew=True), status=status)
 
     def _everybody(self, candidate: str | None) -> RolloutState:
-        winner = self._one_candidate(candidate)
+        winner = one_candidate(self, candidate)
         shares = {name: float(name == winner) for name in self.phase.shares}
         return evolve(self._entered(Phase("100%", shares, self.phase.control)), status="promoted")
 
@@ -219,35 +231,6 @@ class RolloutState:
             return evolve(self, revision=self.revision + 1)
         number = self.number + 1
         return evolve(self, phase=evolve(phase, name=f"{number}:{phase.name}"), number=number, revision=self.revision + 1)
-
-    def _must_be(self, *allowed: Status, action: str) -> None:
-        if self.status not in allowed:
-            cure = {
-                "paused": "It is paused already." if action == "pause" else "Resume it first.",
-                "promoted": "It is over: the candidate serves everybody. Abort it to go back.",
-                "rolled_back": "A rollback is final. Start again with another version.",
-                "aborted": "An abort is final. Start again with another version, or under a new key.",
-            }.get(self.status, "It is running already.")
-            # Shadowing is a way of running.
-            possible = " or ".join(status for status in allowed if status != "shadowing")
-            raise StateError(f"Cannot {action} {self.key!r}: it is {self.status}. This is possible while {possible}. {cure}")
-
-    def _must_have_steps(self, action: str) -> None:
-        if not self.ramps:
-            raise StateError(
-                f"Cannot {action} {self.key!r}: its strategy has no steps. Steps belong to a canary. Use Canary([...])."
-            )
-
-    def _one_candidate(self, candidate: str | None) -> str:
-        names = self.candidates
-        if candidate is None and len(names) == 1:
-            return names[0]
-        if candidate not in names:
-            raise StateError(
-                f"Cannot tell which candidate of {self.key!r} is meant by {candidate!r}. "
-                f"With several candidates, one must be named. Pass candidate= one of: {', '.join(names)}."
-            )
-        return candidate
 
 
 def _going(phase: Phase) -> Status:

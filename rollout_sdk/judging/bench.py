@@ -11,7 +11,7 @@ from attrs import frozen
 from rollout_sdk.judging.evidence import Evidence
 from rollout_sdk.judging.samples import UnitSample, common
 from rollout_sdk.judging.sentences import explain
-from rollout_sdk.judging.sums import PhaseEvidence
+from rollout_sdk.judging.sums import UNTIMED, PhaseEvidence
 from rollout_sdk.judging.verdicts import Finding, Outcome
 from rollout_sdk.judging.weighing import (
     MIN_EVENTS,
@@ -126,12 +126,11 @@ class Bench:
         tests = candidates * (guardrails + criterion.dry_run)
         return {"alpha": self.criteria.alpha, "tests": max(1, tests), "candidates": candidates}
 
-    def _strata(self, criterion: Guardrail, candidate: str) -> Iterable[tuple[int, int, float, float]]:
+    def _strata(self, label: str, sums: StratifiedBuckets, candidate: str) -> Iterable[tuple[int, int, float, float]]:
         """For every phase with both arms: units with an error in the candidate's, in the control's, the share, and `firsts`.
 
         `firsts` is the part of the candidate's errors that are the first of their unit.
         """
-        label, sums = criterion.label, self.evidence.sums(criterion)
         for name, phase in self.evidence.phases.items():
             ours, theirs = phase.shares.get(candidate, 0.0), phase.shares.get(self.situation.control, 0.0)
             if ours > 0 and theirs > 0:
@@ -145,9 +144,13 @@ class Bench:
 
     def _units(self, label: str, candidate: str) -> tuple[int, int]:
         """Units of the candidate with an event in this phase, and of how many."""
-        current = self.evidence.phases.get(self.situation.phase, PhaseEvidence())
-        events, units = common(current.events.get((label, candidate), UnitSample()), current.units.get(candidate, UnitSample()))
-        return len(events), len(units)
+        current, none = self.evidence.phases.get(self.situation.phase, PhaseEvidence()), UnitSample()
+        # Of a unit that left early, nobody knows whether it would have had to wait: it is no unit that had not.
+        hidden = none if label == ERROR_RATE else current.events.get((UNTIMED, candidate), none)
+        events, units, unknown = common(
+            current.events.get((label, candidate), none), current.units.get(candidate, none), hidden
+        )
+        return len(events - unknown), len(units - unknown)
 
     def _seen(self, candidate: str, label: str | None = None) -> list[int]:
         """Units of the control's and of the candidate's in all phases, or those with an event."""
@@ -176,17 +179,18 @@ class Bench:
     def _rare(self, criterion: Guardrail, candidate: str) -> dict[str, Any]:
         sums = self.evidence.sums(criterion)
         events, units = self._units(criterion.label, candidate)
-        strata = list(self._strata(criterion, candidate))
+        strata = list(self._strata(criterion.label, sums, candidate))
         units_seen, seen = min(self._seen(candidate)), self._seen(candidate, criterion.label)
         assert criterion.margin is not None
         assert criterion.harm is not None
+        plain = self._compared(sums, candidate)
         return {
             **self._shared(criterion),
             **self._values(sums, candidate),
-            "estimate": self._compared(sums, candidate)["estimate"],
+            "estimate": plain["estimate"],
             "strata": [list(each[:3]) for each in strata],
             "firsts": [each[3] for each in strata],
-            "over_harm": self._compared(sums, candidate, 1 + criterion.harm),
+            "over_harm": self._compared(sums, candidate, 1 + criterion.harm) if criterion.harm else plain,
             "over_margin": self._compared(sums, candidate, 1 + criterion.margin),
             "enough_harm": units_seen >= MIN_UNITS and seen[1] >= MIN_EVENTS,
             "enough_safe": units_seen >= MIN_UNITS and min(seen) >= MIN_EVENTS,

@@ -8,10 +8,11 @@ from __future__ import annotations
 from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
+from operator import sub
 
 from rollout_sdk.assignment import BUCKETS
 from rollout_sdk.judging.samples import UnitSample
-from rollout_sdk.judging.sums import PhaseEvidence, Sums
+from rollout_sdk.judging.sums import UNTIMED, PhaseEvidence, Sums
 from rollout_sdk.plan import ERROR_RATE, LATENCY, Criterion, Guardrail
 from rollout_sdk.stats import StratifiedBuckets
 
@@ -28,15 +29,21 @@ class Evidence:
     Attributes:
         phases: What happened, by phase.
         outcomes: What became of recorded outcomes of judged metrics: "counted", "late" (after the metric's window),
-            "duplicate" (the same metric twice for one decision) or "unknown" (without a decision, or another rollout's phase).
+            "duplicate" (the same metric twice for one decision) or "unknown" (without a decision, or one of an older version).
         changed: Phases that were added to since they were last published.
     """
 
-    def __init__(self, criteria: Iterable[Criterion]) -> None:
-        """Nothing seen yet; sums are kept for these criteria."""
+    def __init__(self, criteria: Iterable[Criterion], *, since: int = 0) -> None:
+        """Nothing seen yet.
+
+        Args:
+            criteria: Sums are kept for these.
+            since: Number of the first phase that counts; what was decided in earlier ones is about another candidate.
+        """
         self.phases: dict[str, PhaseEvidence] = {}
         self.outcomes: Counter[str] = Counter()
         self.changed: set[str] = set()
+        self._since = since
         self.follow(criteria)
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
 
@@ -82,7 +89,11 @@ class Evidence:
             duration_s: How long the caller waited; None when that says nothing (a stream that was closed early).
             time_s: Time of the decision.
         """
-        phase = self.phases.get(phase_name) or self.phase(phase_name)
+        phase = self.phases.get(phase_name)
+        if phase is None:
+            if self._is_past(phase_name):
+                return
+            phase = self.phase(phase_name)
         self.changed.add(phase_name)
         calls = phase.calls.get(arm)
         if calls is None:
@@ -93,14 +104,19 @@ class Evidence:
         phase.units[arm].add(cell)
         if failed and self._counts_errors:
             self._event(phase, ERROR_RATE, phase_name, arm, cell, bucket)
+        if duration_s is None and self._thresholds:
+            phase.untimed.setdefault(arm, array("q", bytes(8 * BUCKETS)))[bucket] += 1
+            phase.events.setdefault((UNTIMED, arm), UnitSample()).add(cell)
         for label, threshold_s in self._thresholds:
-            if duration_s is None:
-                # It was a call, and is none of which this can be told.
-                self._sums(phase, label).add(phase_name, arm, bucket, 0.0, -1.0, time_s)
-            elif duration_s > threshold_s:
+            if duration_s is not None and duration_s > threshold_s:
                 self._event(phase, label, phase_name, arm, cell, bucket)
         for criterion in self._windowed:
             self._sums(phase, criterion.label, criterion.window).add(phase_name, arm, bucket, 0.0, 1.0, time_s)
+
+    def _is_past(self, phase_name: str) -> bool:
+        """Whether a phase is one of an older version: its candidate was another."""
+        number = phase_name.partition(":")[0]
+        return number.isdecimal() and int(number) < self._since
 
     def _event(self, phase: PhaseEvidence, label: str, name: str, arm: str, cell: int, bucket: int) -> None:
         self._sums(phase, label).add(name, arm, bucket, 1.0, 0.0, 0.0)
@@ -146,21 +162,25 @@ class Evidence:
         if decision is None or phase_name is None or arm is None or bucket is None or decided_s is None:
             self.outcomes["unknown"] += 1
             return
+        if self._is_past(phase_name):
+            self.outcomes["unknown"] += 1
+            return
         if criterion.window and time_s - decided_s > criterion.window:
             self.outcomes["late"] += 1
             return
         if (metric, decision) in self._seen:
             self.outcomes["duplicate"] += 1
             return
-        self._seen[metric, decision] = None
-        if len(self._seen) > _MOST_REMEMBERED:
-            self._seen.popitem(last=False)
-        self.outcomes["counted"] += 1
         if criterion.clip is not None:
             value = min(max(value, criterion.clip[0]), criterion.clip[1])
         weight = 1.0 if criterion.per == "outcome" else 0.0
         phase = self.phase(phase_name)
+        # First, because it refuses a value that would spoil all sums.
         self._sums(phase, criterion.label, criterion.window).add(phase_name, arm, bucket, value, weight, decided_s)
+        self.outcomes["counted"] += 1
+        self._seen[metric, decision] = None
+        if len(self._seen) > _MOST_REMEMBERED:
+            self._seen.popitem(last=False)
 
     def sums(self, criterion: Criterion, until_s: float | None = None) -> StratifiedBuckets:
         """The sums of a criterion over all phases, of decisions before `until_s`; of all of them for None."""
@@ -171,8 +191,10 @@ class Evidence:
                 for sums in kept.until(until_s):
                     whole.merge(sums)
             if criterion.per == "call" and not criterion.window:
+                untimed = phase.untimed if criterion.metric == LATENCY else {}
                 for arm, calls in phase.calls.items():
-                    whole.add_sums(name, arm, _ZEROS, calls)
+                    known = map(sub, calls, untimed[arm]) if arm in untimed else calls
+                    whole.add_sums(name, arm, _ZEROS, array("d", known))
         return whole
 
     def merge(self, other: Evidence) -> None:

@@ -33,7 +33,8 @@ def judge(evidence: Evidence, criteria: Criteria, situation: Situation, now_s: f
     passed = tuple(
         name
         for name in situation.candidates
-        if valid and not waits and all(each.outcome == "PASS" for each in counted if each.candidate == name)
+        # Where all are dry runs, nothing says that it may go on.
+        if deciding and valid and not waits and all(each.outcome == "PASS" for each in counted if each.candidate == name)
     )
     outcome, reason = _summary(situation, assignment, counted, failed, passed, waits)
     return Verdict(

@@ -11,6 +11,8 @@ from rollout_sdk.plan import ERROR_RATE, Criterion, Gate
 
 __all__ = ["explain"]
 
+_SAW, _WAITED = "saw an error", "had a slow call"
+
 
 def explain(criterion: Criterion, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:
     """What a criterion found, and why, in a sentence."""
@@ -47,7 +49,7 @@ def _harm(criterion: Criterion, numbers: Mapping[str, Any]) -> str:
 def _safe(criterion: Criterion, numbers: Mapping[str, Any], weight: Weight) -> str:
     if weight.by_rarity:
         name = "floor" if criterion.metric == ERROR_RATE else "margin"
-        prefix, what = ("floor_", "saw an error") if name == "floor" else ("", "had a slow call")
+        prefix, what = ("floor_", _SAW) if name == "floor" else ("", _WAITED)
         events, units = numbers[f"{prefix}events"], numbers[f"{prefix}units"]
         return f"{events:,} of {units:,} units of the candidate {what}: surely fewer than {_share(numbers[name])}."
     if criterion.metric == ERROR_RATE:
@@ -67,17 +69,17 @@ def _missing(numbers: Mapping[str, Any]) -> str:
     return f"an arm has {numbers['seen_events']:,} of at least {MIN_EVENTS} events that a comparison of means takes{old}."
 
 
-def _so_far(events: int, units: int, asked: float) -> str:
-    return f"{events:,} of {units:,} units had one in this step, too few to be sure of less than {_share(asked)}"
+def _so_far(events: int, units: int, what: str, asked: float) -> str:
+    return f"{events:,} of {units:,} units {what} in this step, too few to be sure of less than {_share(asked)}"
 
 
 def _open(criterion: Criterion, candidate: str, numbers: Mapping[str, Any]) -> str:
     if criterion.metric == ERROR_RATE:
         mine, other = (sum(each[arm] for each in numbers["strata"]) for arm in (0, 1))
-        floor = f"; {_so_far(numbers['floor_events'], numbers['floor_units'], numbers['floor'])}"
+        floor = f"; {_so_far(numbers['floor_events'], numbers['floor_units'], _SAW, numbers['floor'])}"
         among = f"{mine:,} of {mine + other:,} units with an error had {candidate}"
         return f"{among}, neither surely too many nor surely few{floor}."
     if numbers.get("units") is not None and not numbers["enough_safe"]:
-        return f"{_so_far(numbers['events'], numbers['units'], numbers['margin'])}."
+        return f"{_so_far(numbers['events'], numbers['units'], _WAITED, numbers['margin'])}."
     asked = "better" if isinstance(criterion, Gate) else f"less than {numbers['margin']:g} worse"
     return f"{candidate} is neither surely {asked} nor surely not, so far: {numbers['mature']['estimate']:+.4g}."

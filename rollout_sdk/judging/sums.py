@@ -15,7 +15,10 @@ from attrs import define, field
 from rollout_sdk.judging.samples import UnitSample
 from rollout_sdk.stats import StratifiedBuckets
 
-__all__ = ["PhaseEvidence", "Sums"]
+__all__ = ["UNTIMED", "PhaseEvidence", "Sums"]
+
+UNTIMED = "latency untimed"
+"""Label of the units that had a call of which nobody knows how long it would have taken."""
 
 _BASE = -1
 
@@ -83,22 +86,24 @@ class PhaseEvidence:
         shares: Share of every arm.
         units: The units of every arm.
         calls: Calls of every arm by bucket: what every mean over calls is taken over, kept once.
-        events: For error_rate and latency: the units that had one, by (label, arm).
+        untimed: Of these, the calls of which the latency is not known: streams that were closed early.
+        events: For error_rate and latency: the units that had one, by (label, arm); for UNTIMED, those of such calls.
         sums: Sums by label of the criterion.
     """
 
     shares: dict[str, float] = field(factory=dict)
     units: dict[str, UnitSample] = field(factory=dict)
     calls: dict[str, array[int]] = field(factory=dict)
+    untimed: dict[str, array[int]] = field(factory=dict)
     events: dict[tuple[str, str], UnitSample] = field(factory=dict)
     sums: dict[str, Sums] = field(factory=dict)
 
     def merge(self, other: PhaseEvidence) -> None:
         """Add another process's."""
         self.shares.update(other.shares)
-        for arm, calls in other.calls.items():
-            mine = self.calls.get(arm)
-            self.calls[arm] = calls[:] if mine is None else array("q", map(add, mine, calls))
+        for mine, theirs in ((self.calls, other.calls), (self.untimed, other.untimed)):
+            for arm, calls in theirs.items():
+                mine[arm] = array("q", map(add, mine[arm], calls)) if arm in mine else calls[:]
         for arm, sample in other.units.items():
             self.units.setdefault(arm, UnitSample()).merge(sample)
         for name, sample in other.events.items():
@@ -112,6 +117,7 @@ class PhaseEvidence:
             "shares": self.shares,
             "units": {arm: sample.as_dict() for arm, sample in self.units.items()},
             "calls": {arm: calls.tolist() for arm, calls in self.calls.items()},
+            "untimed": {arm: calls.tolist() for arm, calls in self.untimed.items()},
             "events": [[label, arm, sample.as_dict()] for (label, arm), sample in self.events.items()],
             "sums": {label: sums.as_dict() for label, sums in self.sums.items()},
         }
@@ -123,6 +129,8 @@ class PhaseEvidence:
             shares=dict(table["shares"]),
             units={arm: UnitSample.from_dict(sample) for arm, sample in table["units"].items()},
             calls={arm: array("q", calls) for arm, calls in table["calls"].items()},
+            # Processes of an earlier version of the SDK do not write it.
+            untimed={arm: array("q", calls) for arm, calls in table.get("untimed", {}).items()},
             events={(label, arm): UnitSample.from_dict(sample) for label, arm, sample in table["events"]},
             sums={label: Sums.from_dict(sums) for label, sums in table["sums"].items()},
         )

@@ -65,18 +65,24 @@ class Finding:
     matured: float = 1.0
     dry_run: bool = False
 
+    def _over(self, arm: str) -> str:
+        """What the mean of an arm is taken over."""
+        count = self.numbers.get(f"{arm}_count")
+        return "" if count is None else f" over {count:,.0f}"
+
     def __str__(self) -> str:
         """A line or two for a person."""
-        about = self.name if self.candidate is None else f"{self.name} of {self.candidate}"
-        lines = [f"{self.outcome:<17} {self.kind} {about}{' (dry run)' if self.dry_run else ''}: {self.reason}"]
+        about = self.name if self.candidate is None else f"{self.kind} {self.name} of {self.candidate}"
+        lines = [f"{self.outcome:<17} {about}{' (dry run)' if self.dry_run else ''}: {self.reason}"]
         if self.control is not None and self.value is not None:
             between = "" if self.low is None or self.high is None else f" [{self.low:+.4g}, {self.high:+.4g}]"
             by = "" if self.estimate is None else f"  difference {self.estimate:+.4g}{between}"
-            lines.append(f"control {self.control:.4g}  candidate {self.value:.4g}{by}")
+            control, candidate = f"{self.control:.4g}{self._over('control')}", f"{self.value:.4g}{self._over('value')}"
+            lines.append(f"control {control}  candidate {candidate}{by}")
         evidence = [
             f"{what} {_e_value(log_e)} of {_e_value(needed)}"
             for what, log_e, needed in (
-                ("evidence of harm", self.harm_log_e, self.harm_needed),
+                ("evidence of harm" if self.candidate else "evidence of other shares", self.harm_log_e, self.harm_needed),
                 ("evidence that it is good enough", self.safe_log_e, self.safe_needed),
             )
             if log_e is not None and needed is not None
@@ -132,7 +138,8 @@ class Verdict:
     def __str__(self) -> str:
         """The verdict and its arithmetic, for a person."""
         units = "  ".join(f"{arm} {number:,}" for arm, number in self.units.items())
-        lines = [f"{self.outcome} in phase {self.phase}: {self.reason}", f"  units: {units or 'none'}"]
+        invalid = "" if self.valid else " (INVALID)"
+        lines = [f"{self.outcome}{invalid} in phase {self.phase}: {self.reason}", f"  units: {units or 'none'}"]
         lines.extend(f"  {finding}" for finding in self.findings)
         left = {name: number for name, number in self.outcomes.items() if name != "counted" and number}
         if left:

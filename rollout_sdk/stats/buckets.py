@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from operator import mul
+from collections.abc import Mapping, Sequence
+from operator import add
 from typing import Any
 
 from attrs import define, field, frozen
 
+from rollout_sdk.stats.influence import Side, units_behind, variance_of
+
 __all__ = ["Estimate", "StratifiedBuckets"]
 
 _LARGEST, _SMALLEST = 1e50, 1e-50
-_ROUNDING = 1e-12
-"""Scores smaller than this part of what they are the difference of are rounding errors, not variance."""
 
 
 @frozen
@@ -53,6 +53,19 @@ class _Cell:
 
     values: array[float]
     weights: array[float]
+
+
+def _are_sums(cell: _Cell) -> bool:
+    """Whether `StratifiedBuckets.add` would take all of them."""
+    # NaN and inf spoil a sum, and only without them do least and greatest mean anything.
+    if not (math.isfinite(sum(cell.values)) and math.isfinite(sum(cell.weights))):
+        return False
+    weights = [weight for weight in cell.weights if weight]
+    return (
+        min(cell.values) >= -_LARGEST
+        and max(cell.values) <= _LARGEST
+        and (not weights or (min(weights) >= _SMALLEST and max(weights) <= _LARGEST))
+    )
 
 
 @define(eq=False)
@@ -113,10 +126,13 @@ class StratifiedBuckets:
                 f"{phase!r}, {arm!r}: {len(values)} values, {len(weights)} weights, but there are {self.buckets} buckets. "
                 "Give one of each for every bucket, 0 for the empty ones."
             )
-        added = StratifiedBuckets(self.buckets)
-        for bucket, (value, weight) in enumerate(zip(values, weights, strict=True)):
-            added.add(phase, arm, bucket, float(value), float(weight))
-        self.merge(added)
+        added = _Cell(array("d", values), array("d", weights))
+        if not _are_sums(added):
+            # One by one, which says what is wrong with which.
+            apart = StratifiedBuckets(self.buckets)
+            for bucket, (value, weight) in enumerate(zip(added.values, added.weights, strict=True)):
+                apart.add(phase, arm, bucket, value, weight)
+        self._put(phase, arm, added)
 
     def merge(self, other: StratifiedBuckets) -> None:
         """Add the sums of another process or machine to these.
@@ -130,10 +146,7 @@ class StratifiedBuckets:
                 "Use the same number everywhere."
             )
         for (phase, arm), theirs in list(other._cells.items()):
-            cell = self._cells.get((phase, arm)) or self._cell(phase, arm)
-            for bucket, (value, weight) in enumerate(zip(theirs.values, theirs.weights, strict=True)):
-                cell.values[bucket] += value
-                cell.weights[bucket] += weight
+            self._put(phase, arm, theirs)
 
     def arms(self) -> tuple[str, ...]:
         """Names of all arms, sorted."""
@@ -174,7 +187,7 @@ class StratifiedBuckets:
         if arm == control:
             raise ValueError(f"Arm {arm!r} cannot be compared with itself. Give the control's name as the second.")
         empty = bytearray(self.buckets)
-        sides = [_Side([0.0] * self.buckets, empty[:]) for _ in range(2)]
+        sides = [Side([0.0] * self.buckets, empty[:]) for _ in range(2)]
         differences, weights = [], []
         for phase in self.phases():
             cells = [self._cells.get((phase, name)) for name in (arm, control)]
@@ -187,16 +200,16 @@ class StratifiedBuckets:
             differences.append(weight * (value / exposure - times * control_value / control_exposure))
             for side, cell, (x, d), factor in zip(sides, cells, totals, (1.0, times), strict=True):
                 assert cell is not None
-                side.add(cell, x / d, factor * weight / d)
+                side.add(cell.values, cell.weights, x / d, factor * weight / d)
         if not weights:
             return _NOTHING
         whole = math.fsum(weights)
         estimate = math.fsum(differences) / whole
-        hint = min(_units(side.occupied.count(1), self.buckets) for side in sides)
+        hint = min(units_behind(side.occupied.count(1), self.buckets) for side in sides)
         least = min(side.occupied.count(1) for side in sides)
         if least < 2:
             return Estimate(estimate, math.inf, 0.0, hint)
-        variance, df = _variance(*sides)
+        variance, df = variance_of(*sides)
         return Estimate(estimate, math.sqrt(variance) / whole, df, hint)
 
     def as_dict(self) -> dict[str, Any]:
@@ -238,60 +251,14 @@ class StratifiedBuckets:
 
     __hash__ = None  # type: ignore[assignment]  # it changes
 
+    def _put(self, phase: str, arm: str, added: _Cell) -> None:
+        cell = self._cells.get((phase, arm))
+        if cell is None:
+            self._cells[phase, arm] = _Cell(added.values[:], added.weights[:])
+        else:
+            cell.values = array("d", map(add, cell.values, added.values))
+            cell.weights = array("d", map(add, cell.weights, added.weights))
+
     def _cell(self, phase: str, arm: str) -> _Cell:
         zeros = bytes(8 * self.buckets)
         return self._cells.setdefault((phase, arm), _Cell(array("d", zeros), array("d", zeros)))
-
-
-@define
-class _Side:
-    """One arm's part of the influences psi, over all phases.
-
-    Attributes:
-        scores: By bucket.
-        occupied: 1 for every bucket in which the arm has weight.
-        size: Sum of squares of what the scores are the differences of: the scale of their rounding errors.
-    """
-
-    scores: list[float]
-    occupied: bytearray
-    size: float = 0.0
-
-    def add(self, cell: _Cell, ratio: float, factor: float) -> None:
-        values, weights = cell.values, cell.weights
-        self.scores = [s + factor * (x - ratio * d) for s, x, d in zip(self.scores, values, weights, strict=True)]
-        self.occupied = bytearray(o or d > 0 for o, d in zip(self.occupied, weights, strict=True))
-        self.size += factor * factor * (sum(map(mul, values, values)) + ratio * ratio * sum(map(mul, weights, weights)))
-
-    def scaled(self) -> tuple[list[float], float, int]:
-        """Scores as an unbiased variance needs them, the sum of their squares, and its degrees of freedom."""
-        occupied = self.occupied.count(1)
-        factor = math.sqrt(occupied / (occupied - 1))
-        scores = [factor * s for s in self.scores]
-        squares = _squares(scores)
-        if squares <= _ROUNDING * _ROUNDING * self.size:
-            return [0.0] * len(scores), 0.0, occupied - 1
-        return scores, squares, occupied - 1
-
-
-def _squares(numbers: Iterable[float]) -> float:
-    return math.fsum(x * x for x in numbers)
-
-
-def _variance(candidate: _Side, control: _Side) -> tuple[float, float]:
-    """The sum of squared influences of both arms, and its degrees of freedom."""
-    scores, squares, df = candidate.scaled()
-    control_scores, control_squares, control_df = control.scaled()
-    variance = _squares(a - b for a, b in zip(scores, control_scores, strict=True))
-    if variance <= _ROUNDING * _ROUNDING * (candidate.size + control.size):
-        return 0.0, float(min(df, control_df))
-    # Welch's, in parts of the whole so that no square can vanish.
-    part = squares / (squares + control_squares)
-    welch = 1 / (part * part / df + (1 - part) * (1 - part) / control_df)
-    occupied = bytearray(a | b for a, b in zip(candidate.occupied, control.occupied, strict=True)).count(1)
-    return variance, min(float(occupied - 1), welch)
-
-
-def _units(occupied: int, buckets: int) -> int:
-    """The number of units that leave this many buckets occupied on average; half a bucket is taken to be free when none is."""
-    return round(-buckets * math.log1p(-min(occupied, buckets - 0.5) / buckets))

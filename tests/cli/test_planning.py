@@ -116,6 +116,73 @@ def test_a_replay_comes_to_the_verdict_that_the_service_came_to(tmp_path):
     assert plain == [{**finding.numbers} for finding in again.findings]
 
 
+def test_a_replay_judges_every_version_by_what_was_seen_of_it(tmp_path):
+    """A good version, then a broken one under the same key: the first one's calls say nothing about the second."""
+    clock, plan = Clock(), Canary([Step("50%", min_units=50, min_time=0)], guardrails=[Guardrail("error_rate", floor=0.2)])
+
+    def broken(user):
+        raise ValueError
+
+    runtime = Runtime(journal=tmp_path, time_ns=clock)
+    live = []
+    for version, candidate in (("1", lambda user: 1), ("2", broken)):
+        model = rollout(
+            candidate=candidate, strategy=plan, unit="user", key="m", version=version, runtime=runtime, breaker=None
+        )(lambda user: 0)
+        for user in range(400):
+            model(f"user-{user}")
+        live.append(model.rollout.judge())
+        del model
+    runtime.close(10.0)
+    first, second = replay(tmp_path, plan.criteria, every_s=1e9).phases
+    assert ["PASS", "FAIL"] == [verdict.outcome for verdict in live] == [first.last.outcome, second.last.outcome]
+    assert [verdict.units for verdict in live] == [first.last.units, second.last.units]
+    strata = [
+        finding.numbers["strata"] for verdict in (live[1], second.last) for finding in verdict.findings
+        if finding.name == "error_rate"
+    ]  # fmt: skip
+    assert strata[0] == strata[1]
+
+
+def test_a_replay_knows_the_steps_that_were_made_by_the_command(tmp_path):
+    """The command has no journal: the processes that follow write down where they stand."""
+    address, folder = f"sqlite:///{tmp_path}/rollouts.db", tmp_path / "journal"
+    runtime = Runtime(journal=folder, store=address, time_ns=Clock())
+    # The test looks by hand.
+    runtime.keeper.start = lambda: None
+    plan = Canary(["20%", "50%"], guardrails=[Guardrail("error_rate", floor=0.2)])
+    model = rollout(candidate=lambda user: 1, strategy=plan, unit="user", key="m", runtime=runtime)(lambda user: 0)
+    for words in ("promote", "set-share 70%"):
+        for user in range(300):
+            model(f"user-{user}")
+        command, *rest = words.split()
+        result = CliRunner().invoke(main, [command, "m", *rest, "--store", address, "--reason", "a test"])
+        assert 0 == result.exit_code, result.output
+        # Steps are hours apart, and the journal milliseconds behind.
+        runtime.recorder.flush(5.0)
+        runtime.keeper.look(runtime.keeper.rollouts["m"])
+    for user in range(300):
+        model(f"user-{user}")
+    runtime.close(10.0)
+    found = replay(folder, plan.criteria, every_s=1e9)
+    assert [("0:20%", 300), ("1:50%", 300), ("2:70%", 300)] == [(phase.phase, phase.calls) for phase in found.phases]
+    assert [[0.8, 0.2], [0.5, 0.5], [0.3, 0.7]] == [
+        [round(share, 9) for share in shares] for _, shares in found.phases[-1].last.findings[0].numbers["strata"]
+    ]
+
+
+def test_a_plan_whose_steps_shrink_is_refused_before_it_is_asked_about(tmp_path):
+    path = tmp_path / "plan.toml"
+    path.write_text('steps = ["5%", "1%"]')
+    result = CliRunner().invoke(main, ["plan", "--plan", str(path), "--units", "1000"])
+    assert (1, True) == (result.exit_code, "goes from 5% back to 1%" in result.output), result.output
+
+
+def test_looks_without_any_time_between_them_are_refused(tmp_path, plan):
+    result = CliRunner().invoke(main, ["replay", str(journalled(tmp_path / "j")), "--plan", str(plan), "--every", "0s"])
+    assert (1, True) == (result.exit_code, "time between two looks" in result.output), result.output
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [({"rollout": "other"}, "no calls of 'other'"), ({}, "0 rollouts")],

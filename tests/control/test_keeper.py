@@ -1,5 +1,6 @@
 """The keeper: every process stands where the store says, one makes each transition, and a dead store makes nothing worse."""
 
+import random
 import threading
 import time
 
@@ -53,8 +54,8 @@ def processes(clock):
     """Makes what stands for several processes: runtimes of one store."""
     store, made = MemoryStore(), []
 
-    def make():
-        runtime = Runtime(store=SharedStore(store), time_ns=clock)
+    def make(**options):
+        runtime = Runtime(store=SharedStore(store), time_ns=clock, **options)
         # The test looks and judges by hand.
         runtime.keeper.start = lambda: None
         made.append(runtime)
@@ -150,6 +151,22 @@ def test_a_step_whose_time_is_over_without_a_verdict_is_paused_for_a_person(cloc
     assert ("paused", "0:20%") == state_of(model)
 
 
+def test_a_person_who_resumes_a_step_gives_it_its_time_once_more(clock):
+    steps = [Step("20%", min_units=20, min_time="1m", max_time="1h"), "50%"]
+    model = decorate(Runtime(time_ns=clock), strategy=Canary(steps, guardrails=LOOSE, gates=[Gate("click")]))
+    serve(model)
+    clock.pass_by(3601)
+    model.rollout.judge()
+    clock.pass_by(86_400)
+    model.rollout.resume(actor="ann", reason="another hour")
+    seen = []
+    for seconds in (0, 3599, 1):
+        clock.pass_by(seconds)
+        model.rollout.judge()
+        seen.append(state_of(model)[0])
+    assert ["running", "running", "paused"] == seen
+
+
 def test_in_a_freeze_window_nothing_goes_forward_and_everything_may_go_back(clock):
     freeze = [Freeze("2000-01-01", "2100-01-01")]
     runtime = Runtime(time_ns=clock)
@@ -187,6 +204,57 @@ def test_an_approval_holds_a_step_until_it_says_yes_and_never_holds_a_rollback(c
     serve(bad)
     bad.rollout.judge()
     assert "rolled_back" == state_of(bad)[0]
+
+
+def test_an_approval_that_does_not_answer_holds_its_own_step_and_nothing_else(clock):
+    asked, may_answer = [], threading.Event()
+
+    def approve(verdict):
+        asked.append(verdict.revision)
+        return may_answer.wait(60)
+
+    runtime = Runtime(time_ns=clock)
+    model = decorate(runtime, strategy=Canary(STEPS, guardrails=LOOSE, approve=approve))
+    serve(model)
+    clock.pass_by(61)
+    for _ in range(2):
+        model.rollout.judge()
+    assert ("running", "0:20%") == state_of(model)
+    assert "held until it is approved" in model.rollout.status().verdict.reason
+    bad = decorate(runtime, broken, key="bad")
+    serve(bad)
+    bad.rollout.judge()
+    assert "rolled_back" == state_of(bad)[0]
+    may_answer.set()
+    model.rollout.judge()
+    assert (("running", "1:50%"), [0]) == (state_of(model), asked)
+
+
+def test_failures_that_arrive_seven_days_late_are_waited_for(clock):
+    """Chargebacks: for a week the worse candidate looks as good as the control."""
+    guardrail = Guardrail("chargeback", margin=0.05, better="lower", window="8d")
+    plan = Canary([Step("50%", min_units=20, min_time="1m")], guardrails=[guardrail])
+
+    def after(days, rates):
+        runtime = Runtime(time_ns=clock)
+        model = decorate(runtime, strategy=plan, key=f"model-{rates['candidate']}")
+        rng = random.Random(4)
+        decided = [model.rollout.route(f"user-{user}").decision for user in range(3000)]
+        verdicts = []
+        for passed in range(days + 3):
+            if passed == days:
+                for decision in decided:
+                    if rng.random() < rates[decision.variant]:
+                        model.rollout.record("chargeback", 1.0, decision_id=decision.id)
+            verdicts.append(model.rollout.judge().outcome)
+            clock.pass_by(86_400)
+        return verdicts, model.rollout.status().status
+
+    same, good = after(7, {"control": 0.02, "candidate": 0.02})
+    early, bad = after(7, {"control": 0.02, "candidate": 0.2})
+    assert {"INSUFFICIENT_DATA"} == set(same[:8]) == set(early[:7])
+    assert ("PASS", "promoted") == (same[9], good)
+    assert ("FAIL", "rolled_back") == (early[7], bad)
 
 
 def test_while_shadowing_nobody_is_served_and_a_failing_shadow_rolls_back(clock):
@@ -404,7 +472,7 @@ def test_the_background_follows_publishes_and_judges(clock):
     store = MemoryStore()
     runtimes = [Runtime(store=SharedStore(store), time_ns=clock) for _ in range(2)]
     for runtime in runtimes:
-        runtime.keeper._judge_every_s = 0.2
+        runtime.keeper._judging.every_s = 0.2
     models = [decorate(runtime) for runtime in runtimes]
     for model in models:
         serve(model)
@@ -472,3 +540,122 @@ def test_a_document_that_cannot_be_read_is_refused(damage):
     document = as_document(decorate(Runtime()).rollout._rollout.state)
     with pytest.raises(StateError, match="cannot be read"):
         from_document({**document, **damage})
+
+
+def test_outcomes_of_an_older_version_are_no_evidence_about_the_new_one(processes, clock):
+    """Labels come late: those of the version before must not speak for, or against, its successor."""
+    plan = Canary(["50%"], guardrails=[], gates=[Gate("label", per="outcome", window="7d")])
+    old = decorate(processes(), strategy=plan, version="1")
+    ids = [old.rollout.route(f"user-{user}").decision.id for user in range(100)]
+    runtime = processes()
+    new_version = decorate(runtime, strategy=plan, version="2")
+    for decision_id in ids:
+        new_version.rollout.record("label", 1.0, decision_id=decision_id)
+    own = new_version.rollout.route("user-1").decision.id
+    new_version.rollout.record("label", 1.0, decision_id=own)
+    verdict = new_version.rollout.judge()
+    (label,) = [finding for finding in verdict.findings if finding.name == "label"]
+    assert {"unknown": 100, "counted": 1} == verdict.outcomes
+    assert 1.0 == label.numbers["control_count"] + label.numbers["value_count"]
+
+
+def test_a_fact_that_cannot_be_counted_takes_no_other_along(clock):
+    plan = Canary(STEPS, guardrails=LOOSE, gates=[Gate("revenue", per="outcome")])
+    runtime = Runtime(time_ns=clock)
+    model = decorate(runtime, strategy=plan)
+    ids = [model.rollout.route(f"user-{user}").decision.id for user in range(3)]
+    for decision_id, value in zip(ids, (1.0, 1e300, 2.0), strict=True):
+        model.rollout.record("revenue", value, decision_id=decision_id)
+    verdict = model.rollout.judge()
+    (revenue,) = [finding for finding in verdict.findings if finding.name == "revenue"]
+    assert 2.0 == revenue.numbers["control_count"] + revenue.numbers["value_count"]
+    assert {("judge", "ValueError"): 1} == runtime.faults
+    assert {"counted": 2} == verdict.outcomes
+
+
+def test_a_stream_that_a_caller_leaves_is_counted_and_takes_no_other_call_along(clock):
+    def candidate(user):
+        yield "new"
+        yield "words"
+
+    plan = Canary(STEPS, guardrails=[*LOOSE, Guardrail("latency", threshold_s=30.0)])
+    runtime = Runtime(time_ns=clock)
+
+    @rollout(candidate=candidate, strategy=plan, unit="user", key="stream", runtime=runtime)
+    def stream(user):
+        yield "old"
+        yield "words"
+
+    for user in range(40):
+        words = stream(f"user-{user}")
+        next(words)
+        if user % 2:
+            words.close()
+        else:
+            list(words)
+    verdict = stream.rollout.judge()
+    latency = next(finding for finding in verdict.findings if finding.name == "latency>30s")
+    assert (40, {}) == (sum(verdict.units.values()), runtime.faults)
+    assert 20.0 == latency.numbers["control_count"] + latency.numbers["value_count"]
+
+
+def test_a_new_version_that_takes_a_place_is_told_as_a_transition(processes, clock, watch):
+    """In the journal, too, every revision has its record."""
+    decorate(processes(), version="1")
+    runtime = watch(store=SharedStore(processes.store), time_ns=clock)
+    decorate(runtime, version="2")
+    runtime.recorder.flush(1.0)
+    (event,) = [event for event in runtime.events() if type(event).__name__ == "TransitionedEvent"]
+    assert ("start", 1, "0:20%", "1:20%") == (event.action, event.revision, event.from_phase, event.to_phase)
+    assert "another version" in event.reason
+
+
+def label_plan():
+    return Canary(["50%"], guardrails=[], gates=[Gate("label", per="outcome", window="7d", clip=(0, 1))])
+
+
+def test_labels_recorded_by_a_job_that_serves_nothing_are_evidence(processes, clock, monkeypatch, tmp_path):
+    """The id says everything about the decision, and the store how the metric is counted."""
+    import rollout_sdk
+    import rollout_sdk.runtime as module
+
+    serving, job = processes(), processes(journal=tmp_path)
+    model = decorate(serving, strategy=label_plan())
+    ids = [model.rollout.route(f"user-{user}").decision.id for user in range(50)]
+    monkeypatch.setattr(module, "_default", job)
+    # Before anybody has judged, the job cannot know how to count: it waits.
+    rollout_sdk.record("label", 9.0, decision_id=ids[0])
+    job.recorder.flush(1.0)
+    job.keeper._judging.hear_guests()
+    model.rollout.judge()
+    for decision_id in (*ids[1:], ids[1]):
+        rollout_sdk.record("label", 1.0, decision_id=decision_id)
+    rollout_sdk.record("other", 1.0, decision_id=ids[0])
+    clock.pass_by(8 * 86_400)
+    rollout_sdk.record("label", 1.0, decision_id=ids[2])
+    job.recorder.flush(1.0)
+    job.keeper._judging.hear_guests()
+    verdict = model.rollout.judge()
+    (label,) = [finding for finding in verdict.findings if finding.name == "label"]
+    assert {"counted": 50, "duplicate": 1, "late": 1} == verdict.outcomes
+    assert (50.0, 50.0) == tuple(
+        label.numbers[f"control_{each}"] + label.numbers[f"value_{each}"] for each in ("total", "count")
+    )
+
+
+def test_a_job_that_ends_leaves_what_it_has_heard_and_another_versions_labels_are_unknown(
+    processes, clock, monkeypatch, tmp_path
+):
+    import rollout_sdk
+    import rollout_sdk.runtime as module
+
+    old = decorate(processes(), strategy=label_plan(), version="1")
+    early = old.rollout.route("user-1").decision.id
+    model = decorate(processes(), strategy=label_plan(), version="2")
+    model.rollout.judge()
+    job = processes(journal=tmp_path)
+    monkeypatch.setattr(module, "_default", job)
+    for decision_id in (early, model.rollout.route("user-1").decision.id):
+        rollout_sdk.record("label", 1.0, decision_id=decision_id)
+    job.close(2.0)
+    assert {"counted": 1, "unknown": 1} == model.rollout.judge().outcomes

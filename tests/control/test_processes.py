@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from rollout_sdk import Canary, Guardrail, Runtime, Step, rollout
+from rollout_sdk import Canary, Gate, Guardrail, Runtime, Step, rollout
 from rollout_sdk.control.stores import SQLiteStore
 
 STEPS = [Step(f"{share}%", min_units=30, min_time=0) for share in (10, 20, 30, 40, 50, 60, 70)]
@@ -21,7 +21,7 @@ PROGRAM = """
 
     broken = sys.argv[2] == "broken"
     runtime = Runtime(store=sys.argv[1])
-    runtime.keeper._judge_every_s = 0.05
+    runtime.keeper._judging.every_s = 0.05
     steps = [Step(f"{share}%", min_units=30, min_time=0) for share in (10, 20, 30, 40, 50, 60, 70)]
 
     def candidate(user):
@@ -151,3 +151,35 @@ def test_a_restarted_service_goes_on_where_it_was_with_all_it_had_seen(tmp_path)
         return seen, json.dumps(SQLiteStore(store).load("m").document, sort_keys=True)
 
     assert run(tmp_path / "through.db", restarts=False) == run(tmp_path / "again.db", restarts=True)
+
+
+JOB = """
+    import sys
+    import rollout_sdk
+
+    for line in sys.stdin:
+        rollout_sdk.record("label", 1.0, decision_id=line.strip())
+"""
+
+
+def test_a_job_that_only_records_labels_and_ends_has_been_heard(tmp_path):
+    """It closes nothing: what an ordinary end of a process does must be enough."""
+    address = f"sqlite:///{tmp_path}/rollouts.db"
+    runtime = Runtime(store=address)
+    plan = Canary(["50%"], gates=[Gate("label", per="outcome", window="1h")])
+    model = rollout(candidate=lambda user: "new", strategy=plan, unit="user", key="m", runtime=runtime)(lambda user: "old")
+    ids = [model.rollout.route(f"user-{user}").decision.id for user in range(40)]
+    model.rollout.judge()
+    environment = {**os.environ, "ROLLOUT_STORE": address, "ROLLOUT_JOURNAL": str(tmp_path / "journal")}
+    environment.pop("ROLLOUT_KEY", None)
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(JOB)],
+        input="\n".join(ids),
+        text=True,
+        env=environment,
+        capture_output=True,
+        timeout=60,
+    )
+    assert (0, "") == (ended.returncode, ended.stderr)
+    assert {"counted": 40} == model.rollout.judge().outcomes
+    runtime.close(5.0)

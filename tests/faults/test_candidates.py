@@ -139,7 +139,7 @@ def test_f29_no_call_waits_for_a_store_that_is_gone(fault, watch, figure):
 
     broken = Broken()
     runtime = watch(store=broken)
-    runtime.keeper._judge_every_s = 0.1
+    runtime.keeper._judging.every_s = 0.1
     model = served(lambda x: "control", lambda x: "candidate", runtime, strategy=Canary(["30%", "60%"]), unit="x")
     expected = [model(number) for number in range(2000)]
     broken.broken = True

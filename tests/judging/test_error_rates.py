@@ -53,6 +53,15 @@ def test_a_regression_at_one_percent_is_rolled_back_within_a_handful_of_errors(r
     assert median <= most
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("ratio", "most"), [(10.0, 10), (3.0, 25)])
+def test_a_hundred_regressions_at_one_percent_are_all_rolled_back_within_a_handful_of_errors(ratio, most):
+    share, median = canary_errors.power(ratio, 100)
+    assert 1.0 == share
+    assert median <= most
+
+
 def windows(success, requests, *, number=25, seed=1, share=0.5):
     """The verdicts of a canary that is looked at after every window of so many requests."""
     import random

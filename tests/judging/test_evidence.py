@@ -23,7 +23,9 @@ def facts(number=400, seed=1):
         arm = "v2" if rng.random() < 0.1 else "control"
         phase, cell, bucket = rng.choice(["0:5%", "1:10%"]), rng.getrandbits(32), rng.randrange(512)
         time_s = 1e9 + 10 * count
-        call = {"failed": rng.random() < 0.2, "duration_s": rng.random() / 5, "time_s": time_s}
+        # Of some calls nobody knows how long they would have taken.
+        duration_s = rng.random() / 5 if rng.random() < 0.9 else None
+        call = {"failed": rng.random() < 0.2, "duration_s": duration_s, "time_s": time_s}
         yield "add_call", (phase, arm, SHARES, cell, bucket), call
         if rng.random() < 0.5:
             metric = rng.choice(["click", "label"])
@@ -143,3 +145,18 @@ def test_memory_is_bounded_by_buckets_and_not_by_users():
     text = json.dumps(evidence.phases["0:5%"].as_dict())
     assert len(text) < 300_000
     assert 60_000 == pytest.approx(evidence.phases["0:5%"].units["v2"].estimate, rel=0.06)
+
+
+def test_a_call_of_which_nobody_knows_how_long_it_takes_is_a_call_and_neither_slow_nor_fast():
+    """A stream that was closed early: its error counts, and its latency is not counted as a good one."""
+    evidence = empty()
+    for cell, duration_s in ((16, None), (32, 0.2), (48, 0.05)):
+        evidence.add_call("0:5%", "v2", SHARES, cell, 7, failed=duration_s is None, duration_s=duration_s, time_s=1e9)
+    errors, latency = (evidence.sums(each).totals("0:5%", "v2") for each in GUARDRAILS)
+    assert ((1.0, 3.0), (1.0, 2.0)) == (errors, latency)
+
+
+def test_what_a_process_of_an_earlier_version_has_published_can_be_read():
+    table = added(facts()).phases["0:5%"].as_dict()
+    del table["untimed"]
+    assert set(SHARES) == set(PhaseEvidence.from_dict(table).calls)

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 
 import pytest
 from attrs import evolve
@@ -201,6 +202,14 @@ def test_a_dry_run_is_judged_and_reported_and_decides_nothing():
     assert alone.harm_needed == found(verdict, "latency>0.1s").harm_needed
 
 
+def test_where_all_are_dry_runs_nothing_goes_on_by_itself():
+    """Time that has passed, and units that were seen, are no success."""
+    plan = criteria(evolve(ERRORS, dry_run=True))
+    verdict = verdict_of(plan, lived(plan, 12_000, BOTH))
+    assert ("PASS", "INCONCLUSIVE", ()) == (found(verdict, "error_rate").outcome, verdict.outcome, verdict.passed)
+    assert "nothing is judged: promote() goes on." == verdict.reason
+
+
 def test_units_in_the_wrong_shares_make_the_rollout_invalid_and_hold_it():
     plan = criteria(Guardrail("error_rate", floor=0.5))
     evidence = lived(plan, 30_000, BOTH, share=0.46)
@@ -208,6 +217,7 @@ def test_units_in_the_wrong_shares_make_the_rollout_invalid_and_hold_it():
         phase.shares = {"control": 0.5, "v2": 0.5}
     verdict = verdict_of(plan, evidence)
     assert ("ERROR", False, ()) == (verdict.outcome, verdict.valid, verdict.passed)
+    assert str(verdict).startswith("ERROR (INVALID) in phase 0:50%: units are not in the arms")
     assert found(verdict, "assignment").harm_log_e > math.log(1000)
 
 
@@ -300,3 +310,8 @@ def test_a_verdict_reads_like_one():
     text = str(verdict_of(plan, lived(plan, 12_000, BOTH, outcomes=clicks(0.1, 0.2))))
     for part in ("PASS in phase 0:50%", "units: ", "guardrail error_rate of v2", "gate click of v2", "evidence that"):
         assert part in text
+    # The gate with what it is computed from: both means, over how many calls, the difference and its interval.
+    assert re.search(
+        r"control 0\.\d+ over [\d,]+  candidate 0\.\d+ over [\d,]+  difference \+0\.\d+ \[\+0\.\d+, \+0\.\d+\]", text
+    )
+    assert re.search(r"PASS +assignment: .*\n +evidence of other shares \S+ of 1e\+03", text)

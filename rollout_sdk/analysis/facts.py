@@ -1,0 +1,99 @@
+"""A journal as the facts it was written from: one rollout's lines in order, and each line as the event it was."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rollout_sdk.journal import Journal
+from rollout_sdk.records import Comparison, Decision, RecordedEvent, RoutedEvent, Run, ShadowedEvent
+
+__all__ = ["in_order", "recorded", "routed", "shadowed"]
+
+_TELL_EVERY = 10_000
+_TIMED = ("decision", "transition")
+
+
+def in_order(journal: Journal, key: str, progress: Callable[[int, int], None] | None) -> Iterator[dict[str, Any]]:
+    """The rollout's lines by time, of all processes; each process wrote its own in the order in which it saw them."""
+    processes: dict[str, list[Path]] = {}
+    for path in journal.files:
+        processes.setdefault(path.name.rpartition("-")[0], []).append(path)
+    total = sum(path.stat().st_size for path in journal.files)
+    journal.begin()
+
+    def lines(number: int, paths: list[Path]) -> Iterator[tuple[float, int, int, dict[str, Any]]]:
+        # Shadows and outcomes carry another time than that at which they were written.
+        latest, count = 0.0, 0
+        for record in (record for path in paths for record in journal.records_of(path)):
+            if record.get("rollout") == key:
+                latest = max(latest, record["t"]) if record["event"] in _TIMED else latest
+                count += 1
+                yield latest, number, count, {**record, "seen_s": latest}
+
+    streams = [lines(number, paths) for number, paths in enumerate(processes.values())]
+    for count, (_, _, _, record) in enumerate(heapq.merge(*streams)):
+        if progress is not None and count % _TELL_EVERY == 0:
+            progress(journal.bytes, total)
+        yield record
+    if progress is not None:
+        progress(total, total)
+
+
+def _decided(record: Mapping[str, Any]) -> Decision:
+    return Decision(
+        variant=record["variant"],
+        id=record["id"],
+        rollout=record["rollout"],
+        phase=record["phase"],
+        bucket=record.get("bucket", 0),
+        time_s=record["t"],
+    )
+
+
+def routed(record: Mapping[str, Any]) -> RoutedEvent:
+    """The call that a line tells of."""
+    return RoutedEvent(
+        decision=_decided(record),
+        served=record["served"],
+        runs=tuple(Run(*run) for run in record.get("runs", ())),
+        error=record.get("error"),
+        unit=record.get("unit"),
+        closed_early=record.get("closed_early", False),
+        excluded=record.get("excluded", False),
+        withheld=record.get("withheld"),
+        answered=record.get("answered", False),
+    )
+
+
+def shadowed(record: Mapping[str, Any]) -> ShadowedEvent:
+    """The shadow run that a line tells of."""
+    return ShadowedEvent(
+        decision=_decided({**record, "variant": record["variant"]}),
+        variant=record["variant"],
+        end=record["end"],
+        duration_s=record.get("duration_s"),
+        error=record.get("error"),
+        comparison=None if "match" not in record else Comparison(bool(record["match"])),
+        unit=record.get("unit"),
+        excluded=record.get("excluded", False),
+    )
+
+
+def recorded(record: Mapping[str, Any]) -> RecordedEvent:
+    """The outcome that a line tells of."""
+    return RecordedEvent(
+        rollout=record["rollout"],
+        metric=record["metric"],
+        value=record["value"],
+        time_s=record["t"],
+        decision_id=record.get("id"),
+        phase=record.get("phase"),
+        variant=record.get("variant"),
+        bucket=record.get("bucket"),
+        unit=record.get("unit"),
+        decided_s=record.get("decided"),
+        excluded=record.get("excluded", False),
+    )

@@ -1,0 +1,76 @@
+"""Asking somebody whether a step may be taken, without waiting for them.
+
+Whoever approves may look at a dashboard or ask a person, and may never answer. The thread that asks also watches the store and
+judges: it must be free to stop a rollout meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+
+from rollout_sdk.judging import Verdict
+from rollout_sdk.plugins import Failed
+from rollout_sdk.threads import Thread
+
+__all__ = ["Approvals"]
+
+_PATIENCE_S = 0.5
+
+
+@define(eq=False)
+class _Question:
+    """One that was asked: of which revision, by which thread, and the answer so far."""
+
+    revision: int
+    thread: Thread | None = None
+    is_approved: bool = False
+
+
+@define(eq=False)
+class Approvals:
+    """The questions that are open, one for each rollout.
+
+    Attributes:
+        failed: Told of every fault.
+    """
+
+    failed: Failed
+    _open: dict[str, _Question] = field(factory=dict)
+
+    def ask(self, approve: Callable[[Any], bool], verdict: Verdict) -> bool:
+        """Whether the step after this verdict is approved by now; no, for as long as there is no answer.
+
+        Waits half a second for it. One that comes later is taken at the next look, if the rollout still stands there;
+        meanwhile nobody is asked again.
+        """
+        question = self._open.get(verdict.rollout)
+        if question is None or question.revision != verdict.revision:
+            question = self._open[verdict.rollout] = self._asked(approve, verdict)
+        if question.thread is not None:
+            question.thread.join(_PATIENCE_S)
+            if question.thread.is_alive():
+                return False
+        self._open.pop(verdict.rollout, None)
+        return question.is_approved
+
+    def _asked(self, approve: Callable[[Any], bool], verdict: Verdict) -> _Question:
+        question = _Question(verdict.revision)
+
+        def answer() -> None:
+            try:
+                question.is_approved = approve(verdict) is True
+            except BaseException as error:
+                self.failed("approve", error)
+
+        thread = Thread(answer, "rollout-approval")
+        try:
+            thread.start()
+        # No thread to be had now: the next look asks.
+        except RuntimeError as error:
+            self.failed("approve", error)
+        else:
+            question.thread = thread
+        return question

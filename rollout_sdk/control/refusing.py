@@ -1,0 +1,59 @@
+"""What a transition is refused for, and how that is said."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rollout_sdk.exceptions import StateError
+
+if TYPE_CHECKING:
+    from rollout_sdk.control.state import RolloutState
+
+__all__ = ["must_be", "must_have_steps", "one_candidate"]
+
+
+def must_be(state: RolloutState, *allowed: str, action: str) -> None:
+    """Refuse an action in any other status.
+
+    Raises:
+        StateError: The rollout is none of `allowed`.
+    """
+    if state.status not in allowed:
+        cure = {
+            "paused": "It is paused already." if action == "pause" else "Resume it first.",
+            "promoted": "It is over: the candidate serves everybody. Abort it to go back.",
+            "rolled_back": "A rollback is final. Start again with another version.",
+            "aborted": "An abort is final. Start again with another version, or under a new key.",
+        }.get(state.status, "It is running already.")
+        # Shadowing is a way of running.
+        possible = " or ".join(status for status in allowed if status != "shadowing")
+        raise StateError(f"Cannot {action} {state.key!r}: it is {state.status}. This is possible while {possible}. {cure}")
+
+
+def must_have_steps(state: RolloutState, action: str) -> None:
+    """Refuse an action that moves along steps where there are none.
+
+    Raises:
+        StateError: The rollout is no canary.
+    """
+    if not state.ramps:
+        raise StateError(
+            f"Cannot {action} {state.key!r}: its strategy has no steps. Steps belong to a canary. Use Canary([...])."
+        )
+
+
+def one_candidate(state: RolloutState, candidate: str | None) -> str:
+    """The candidate that is meant: the only one, where none is named.
+
+    Raises:
+        StateError: There is no such candidate, or several could be meant.
+    """
+    names = state.candidates
+    if candidate is None and len(names) == 1:
+        return names[0]
+    if candidate not in names:
+        raise StateError(
+            f"Cannot tell which candidate of {state.key!r} is meant by {candidate!r}. "
+            f"With several candidates, one must be named. Pass candidate= one of: {', '.join(names)}."
+        )
+    return candidate
