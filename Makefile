@@ -74,8 +74,9 @@ types: $(VENV)/.dev
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
+# Two at a time; the tests of one file stay together, and so do what they share.
 tests: $(VENV)/.dev
-	$(BIN)/pytest -m "not slow and not backends"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not backends"
 
 test: lint types contracts tests
 

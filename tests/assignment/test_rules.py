@@ -174,7 +174,7 @@ def test_a_unit_is_found_by_parameter_by_path_or_by_a_callable(decorate, unit, a
     assert routed.decision.bucket == decorate(ABTest(0.5), key="model", unit="user").rollout.route("u-1").decision.bucket
 
 
-@pytest.mark.parametrize("argument", ["u-1", None, 7, {}, Request(None)], ids=repr)
+@pytest.mark.parametrize("argument", ["u-1", None, 7, {}, Request(None)], ids=["text", "none", "number", "mapping", "object"])
 def test_a_path_that_leads_nowhere_is_a_missing_unit(decorate, runtime, argument):
     model = decorate(ABTest(1.0), unit="user.user.id")
     assert (model(argument), runtime.faults) == ("control", {})

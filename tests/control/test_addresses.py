@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout_sdk import ConfigurationError, Runtime, UnknownStrategyError, plugins
+from rollout_sdk import ConfigurationError, Runtime, UnknownStrategyError, installed
 from rollout_sdk.control.addresses import store_at
 from rollout_sdk.control.stores import MemoryStore, SQLiteStore
 
@@ -25,8 +25,8 @@ class Pigeons:
 
 
 @pytest.fixture(autouse=True)
-def installed(monkeypatch):
-    monkeypatch.setattr(plugins, "_installed", lambda: {"pigeons": [Entry(Pigeons)], "deaf": [Entry(object)]})
+def birds(monkeypatch):
+    monkeypatch.setattr(installed, "_installed", lambda: {"pigeons": [Entry(Pigeons)], "deaf": [Entry(object)]})
 
 
 def test_ours_need_no_plugin(tmp_path):

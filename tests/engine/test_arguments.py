@@ -193,7 +193,7 @@ async def stream(x):
         (AsyncMock(), "coroutine"),
         (partial(stream), "async generator"),
     ],
-    ids=repr,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_the_kind_of_whatever_can_be_called_is_known(model, kind):
     assert kind == kind_of(model)

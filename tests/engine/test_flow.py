@@ -217,7 +217,7 @@ def test_the_span_of_a_batch_tells_of_no_fallback_where_there_was_none(traced):
     batched(Counter(), runtime, strategy=ABTest(1.0))(ROWS)
     (route,) = spans("route batch")
     assert [] == [name for name in route.attributes if "fallback" in name]
-    assert ["feature_flag.evaluation"] == [event.name for event in route.events]
+    assert ["feature_flag.evaluation"] * len(ROWS) == [event.name for event in route.events]
 
 
 def test_the_span_of_a_failed_batch_is_an_error(traced):

@@ -215,7 +215,7 @@ def test_kinds_are_seen_through_partials_methods_and_callable_objects():
         assert "All variants of a rollout must be of one kind" in refusal(SignatureError, candidate=candidate)
 
 
-@pytest.mark.parametrize("candidate", [7, "better", None, [better]], ids=repr)
+@pytest.mark.parametrize("candidate", [7, "better", None, [better]], ids=["number", "text", "none", "list"])
 def test_a_candidate_that_cannot_be_called_is_refused(candidate):
     message = refusal(SignatureError, candidates={"v2": candidate})
     assert message.startswith(

@@ -392,7 +392,9 @@ def test_a_broken_store_fails_its_contract(broken, test):
 SECOND = "test_a_second_handle_sees_everything_at_once"
 
 
-@pytest.mark.parametrize("second", [RemembersDocuments, ClosesBoth, lambda store: MemoryStore()], ids=str)
+@pytest.mark.parametrize(
+    "second", [RemembersDocuments, ClosesBoth, lambda store: MemoryStore()], ids=["remembers", "closes", "other"]
+)
 def test_a_second_handle_that_is_broken_fails_the_contract(second):
     class Contract(StoreContract):
         def make(self):
