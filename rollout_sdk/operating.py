@@ -217,6 +217,7 @@ class Operated:
             open_breakers=tuple(name for name, breaker in self._rollout.standing.breakers.items() if breaker.is_open),
             shadows=dict(tally.shadows),
             faults=self._runtime.faults,
+            held_by=tuple(sorted(self._rollout.standing.held_by)),
             lost=self._runtime.recorder.dropped,
             verdict=self._runtime.keeper.verdict(self.key),
         )

@@ -32,6 +32,7 @@ class RolloutStatus:
         shadows: Ends of shadow runs by variant and end.
         faults: Faults of plugins, telemetry and journal by what failed and error type.
         lost: Facts that were dropped because the recorder's queue was full.
+        held_by: Who lets no candidate run here for now: "control file", a flag, or whoever called `disable`.
         verdict: The last verdict, of this process or another's; None before the first.
     """
 
@@ -50,6 +51,7 @@ class RolloutStatus:
     shadows: Mapping[tuple[str, str], int]
     faults: Mapping[tuple[str, str], int]
     lost: int
+    held_by: tuple[str, ...] = ()
     verdict: Verdict | None = None
 
     def __str__(self) -> str:
@@ -70,6 +72,7 @@ class RolloutStatus:
             lines.extend(f"  {title} {first} {second}: {number:,}" for (first, second), number in sorted(counts.items()))
         lines.extend(f"  not analysed, {reason}: {number:,}" for reason, number in sorted(self.excluded.items()))
         lines.extend(f"  breaker of {variant} is open" for variant in self.open_breakers)
+        lines.extend(f"  no candidate runs here: {holder} holds it" for holder in self.held_by)
         if self.lost:
             lines.append(f"  lost facts: {self.lost:,}")
         if self.verdict is not None:
