@@ -61,9 +61,8 @@ def test_a_call_of_a_held_candidate_is_withheld_and_stays_the_candidates(model, 
 
 def test_no_shadow_runs_while_it_is_held(runtime):
     seen = []
-    model = rollout(candidate=seen.append, strategy=Shadow(1.0), effects="read", key="shadow", runtime=runtime)(
-        lambda user: None
-    )
+    candidate = lambda user: seen.append(user)
+    model = rollout(candidate=candidate, strategy=Shadow(1.0), effects="read", key="s", runtime=runtime)(lambda user: None)
     model.rollout.disable(holder="ann")
     model("u")
     assert runtime.flush(10.0)
