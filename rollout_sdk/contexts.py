@@ -12,6 +12,7 @@ import contextvars
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
@@ -78,10 +79,20 @@ def _attach(context: telemetry.Context) -> Any:
 
 
 def _detach(token: Any) -> None:
+    # A coroutine that is closed from another context (by the garbage collector, or at the end of a loop) finds nothing of its
+    # own there to put back; its caller must not hear of that, and OpenTelemetry would log it as an error.
     if token.__class__ is tuple:
         token, bound = token
-        structlog.contextvars.reset_contextvars(**bound)
-    telemetry.detach(token)
+        with suppress(ValueError):
+            structlog.contextvars.reset_contextvars(**bound)
+    if token.__class__ is not contextvars.Token:
+        # Of a runtime context of the application's own.
+        telemetry.detach(token)
+        return
+    try:  # noqa: SIM105 - on the path of every call
+        token.var.reset(token)
+    except ValueError:
+        pass
 
 
 copy_context = alone(contextvars.copy_context, contextvars.copy_context)

@@ -146,6 +146,9 @@ class Delivery:
             if key is None or key in self._started or (about := self.abouts.get(key)) is None:
                 continue
             self._started.add(key)
+            if fact.__class__ is TransitionedEvent and fact.action == "start":
+                # It says so itself: it has taken another version's place.
+                continue
             start = TransitionedEvent(
                 rollout=key,
                 strategy=about["strategy"],

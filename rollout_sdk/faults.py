@@ -9,6 +9,8 @@ from time import monotonic
 
 from attrs import define, field, frozen
 
+from rollout_sdk.exceptions import RolloutError, StoreError
+
 __all__ = ["CONTROL_FILE", "Count", "Fault", "Faults"]
 
 CONTROL_FILE = "control file"
@@ -86,7 +88,9 @@ class Faults:
         # be what fails: its faults are counted only.
         if now - known.told_s >= _TELL_EVERY_S and what != "telemetry.logs":
             known.told_s = now
-            why = str(error) if what == CONTROL_FILE else None
+            # What others raise meanwhile, a store above all, may say addresses and passwords.
+            ours = isinstance(error, RolloutError) and not isinstance(error, StoreError)
+            why = str(error) if what == CONTROL_FILE and ours else None
             self._tell(Fault(what, kind, int(known.count), why))
 
     @property

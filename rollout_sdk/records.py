@@ -126,7 +126,8 @@ class Comparison:
         name: Name of the comparator.
     """
 
-    match: bool
+    # Comparators of arrays give their library's own truth, which is no attribute of a span.
+    match: bool = field(converter=bool)
     difference: float | None = None
     reason: str | None = None
     name: str = "default"

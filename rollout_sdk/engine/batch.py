@@ -136,6 +136,7 @@ def _close(batch: Batch, shadows: Sequence[ShadowRows], final: Result) -> None:
         if not row.runs:
             # The call ended before its turn came.
             row.served = row.decision.variant
+        row.span_context = call.span_context
         finish(row, final)
     if not final.interrupted and current_call.get() is not call:
         set_call(call)
@@ -183,6 +184,7 @@ def _answered(
             result = yield fallback
             _ran(batch, fallback, result, indices)
         if result.error is not None:
+            call.leave([step for step, _ in steps])
             return [], result
         parts.append((indices, result))
     return parts, None
@@ -196,7 +198,7 @@ def _steps(batch: Batch, groups: Mapping[str, Sequence[int]]) -> list[tuple[Invo
     for variant, indices in groups.items():
         if variant == rollout.control:
             continue
-        step = call.attempt(variant)
+        step = call.attempt(variant, in_turn=True)
         if step is None:
             for index in indices:
                 batch.rows[index].withheld = call.withheld
@@ -207,11 +209,11 @@ def _steps(batch: Batch, groups: Mapping[str, Sequence[int]]) -> list[tuple[Invo
             step.args, step.kwargs = candidate_copy(step.args, step.kwargs, rollout.isolate, rollout.shared)
         steps.append((step, indices))
     # The control first: it runs in the caller's own task.
-    return [(_control(batch, sorted(controls)), sorted(controls)), *steps] if controls else steps
+    return [(_control(batch, sorted(controls), in_turn=True), sorted(controls)), *steps] if controls else steps
 
 
-def _control(batch: Batch, indices: Sequence[int]) -> Invoke:
-    step = batch.call.invoke(batch.call.rollout.control)
+def _control(batch: Batch, indices: Sequence[int], *, in_turn: bool = False) -> Invoke:
+    step = batch.call.invoke(batch.call.rollout.control, in_turn=in_turn)
     _restrict(batch, step, indices)
     return step
 
@@ -231,6 +233,8 @@ def _ran(batch: Batch, step: Invoke, result: Result, indices: Sequence[int]) -> 
             row.withheld = result.withheld
             continue
         row.runs += (batch.call.runs[-1],)
+        if index == indices[0]:
+            row.measured += (batch.call.runs[-1],)
         row.served = step.variant
 
 

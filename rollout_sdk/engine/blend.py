@@ -24,6 +24,7 @@ def blended(call: Call) -> Flow:
     results: list[Result] = yield Together(steps, vital=rollout.control)
     # There are fewer results than steps when one was interrupted or the control failed.
     by_variant = {step.variant: call.ran(step, result) for step, result in zip(steps, results, strict=False)}
+    call.leave(steps)
     answer = next((result for result in results if result.interrupted), by_variant[rollout.control])
     if answer.interrupted:
         return answer
@@ -63,7 +64,7 @@ def _steps(call: Call) -> tuple[list[Invoke], bool]:
             inputs[variant] = given
     steps = []
     for variant, arguments in inputs.items():
-        step = call.attempt(variant)
+        step = call.attempt(variant, in_turn=True)
         if step is not None:
             step.args, step.kwargs = arguments
             steps.append(step)

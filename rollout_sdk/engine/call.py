@@ -90,6 +90,9 @@ class Invoke:
     deadline_s: float | None = None
     span: Span | None = None
     span_context: SpanContext | None = None
+    call: Call | None = None
+    """The call whose span waits for the turn of this step: where several run, each span is as long as its own run."""
+    ended_ns: int | None = None
 
     def __init__(self, variant: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Say what to run."""
@@ -97,6 +100,12 @@ class Invoke:
         self.function = function
         self.args = args
         self.kwargs = kwargs
+
+    def begin(self) -> None:
+        """Start the span that waits for its turn, if any."""
+        call, self.call = self.call, None
+        if call is not None:
+            call.rollout.spans.start_invoke(call, self)
 
 
 class Together:
@@ -145,6 +154,8 @@ class Call(RouteRequest):
     shadows: Sequence[ShadowRun] = ()
     rescued = False
     row: Row | None = None
+    measured: tuple[tuple[str, float, str | None, float | None], ...] = ()
+    """Of a row: the runs whose durations it tells; a run of many rows is measured once."""
     said_unit: Any = None
     decided_s: float | None = None
     _full: tuple[Decision, Decision] | None = None
@@ -167,28 +178,31 @@ class Call(RouteRequest):
             return super().arguments
         return self.outline.bind(*self.row(self.args, self.kwargs))
 
-    def invoke(self, variant: str) -> Invoke:
-        """The step that runs a variant on the call's own arguments."""
+    def invoke(self, variant: str, *, in_turn: bool = False) -> Invoke:
+        """The step that runs a variant on the call's own arguments; `in_turn`: beside others, so that its span begins later."""
         rollout = self.rollout
         step = Invoke(variant, rollout.functions[variant], self.args, self.kwargs)
         if variant != rollout.control:
             step.gate, step.deadline_s = rollout.standing, rollout.deadline_s
         if self.span is not None:
-            rollout.spans.start_invoke(self, step)
+            if in_turn:
+                step.call = self
+            else:
+                rollout.spans.start_invoke(self, step)
         elif rollout.surrounds:
             rollout.spans.surround(self, step)
         return step
 
-    def attempt(self, variant: str) -> Invoke | None:
+    def attempt(self, variant: str, *, in_turn: bool = False) -> Invoke | None:
         """The step that runs a variant, unless its circuit breaker is open."""
         breaker = self.rollout.standing.breakers.get(variant)
         if breaker is None:
-            return self.invoke(variant)
+            return self.invoke(variant, in_turn=in_turn)
         ticket = breaker.admit()
         if ticket is None:
             self.withheld = "breaker_open"
             return None
-        step = self.invoke(variant)
+        step = self.invoke(variant, in_turn=in_turn)
         step.breaker, step.ticket = breaker, ticket
         return step
 
@@ -210,6 +224,12 @@ class Call(RouteRequest):
         if step.span is not None:
             self.rollout.spans.end_invoke(step, result)
         return result
+
+    def leave(self, steps: Sequence[Invoke]) -> None:
+        """End the spans of steps whose results nobody waits for any more."""
+        for step in steps:
+            if step.span is not None:
+                self.rollout.spans.end_invoke(step, Result(step.variant, 0.0))
 
     def full_decision(self) -> Decision:
         """The decision with its id and all that the controller knows."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from time import perf_counter
+from time import perf_counter, time_ns
 from typing import Any
 
 from rollout_sdk import switch
@@ -124,7 +124,9 @@ def run_all(step: Together, run_one: Callable[[Invoke], Result]) -> list[Result]
     """Run one after the other."""
     results = []
     for invoke in step.invokes:
+        invoke.begin()
         results.append(run_one(invoke))
+        invoke.ended_ns = time_ns()
         if step.is_over(results[-1]):
             break
     return results
@@ -136,14 +138,22 @@ async def run_together(step: Together, run_one: Callable[[Invoke], Awaitable[Res
     When no other result matters any more, or the caller is cancelled, the others are cancelled and not waited for: one that
     does not obey must not hold the caller.
     """
+
+    async def timed(invoke: Invoke) -> Result:
+        ran = await run_one(invoke)
+        invoke.ended_ns = time_ns()
+        return ran
+
+    for invoke in step.invokes:
+        invoke.begin()
     first, *others = step.invokes
-    tasks = [asyncio.ensure_future(run_one(invoke)) for invoke in others]
+    tasks = [asyncio.ensure_future(timed(invoke)) for invoke in others]
     for task in tasks:
         _detached.add(task)
         task.add_done_callback(_detached.discard)
     result = None
     try:
-        result = await run_one(first)
+        result = await timed(first)
         if tasks and not step.is_over(result):
             await asyncio.wait(tasks)
     # Cancelled or closed while it waited here: what runs gives results, and never raises.

@@ -58,6 +58,7 @@ class ShadowRun:
         self._ticket: int | None = None
         self._result: Result | None = None
         self._open = [True]
+        self._ended_unseen: ShadowEnd | None = None
 
     def is_prepared(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Take a copy of the arguments, and say whether the run can go on; never raises."""
@@ -239,6 +240,11 @@ class ShadowRun:
         """Whether it has ended."""
         return not self._open
 
+    def end_late_span(self) -> None:
+        """End the span of a run that was given up in the very moment in which it began."""
+        if self.span is not None and self._ended_unseen is not None:
+            self.rollout.spans.end_shadow(self.span, self._ended_unseen, None, None)
+
     def claim(self) -> bool:
         """Whether the caller is the first to end this run."""
         try:
@@ -277,9 +283,11 @@ class ShadowRun:
         for one in ended:
             self.rollout.record(one)
         if self.span is not None:
-            self.rollout.spans.end_shadow(self, ended[0].as_event(), ran)
-        elif end not in _RAN:
-            self.rollout.spans.dropped(self.call, self.variant, end)
+            self.rollout.spans.end_shadow(self.span, end, _overall(comparisons), ran)
+        else:
+            self._ended_unseen = end
+            if end not in _RAN:
+                self.rollout.spans.dropped(self.call, self.variant, end)
         self.args, self.kwargs, self.control_value, self.context = (), {}, None, None
         self._result = None
         return True
@@ -305,6 +313,16 @@ class _Marked:
         self._run.rollout.active.discard(self._run)
         if self._token is not None:
             self._run.rollout.spans.leave(self._token)
+        self._run.end_late_span()
+
+
+def _overall(comparisons: Sequence[Comparison | None]) -> Comparison | None:
+    """What all comparisons of a run found: of several rows, whether every one matches, and the greatest difference."""
+    found = [each for each in comparisons if each is not None]
+    if len(found) < 2:
+        return found[0] if found else None
+    differences = [each.difference for each in found if each.difference is not None]
+    return Comparison(match=all(each.match for each in found), difference=max(differences, default=None), name=found[0].name)
 
 
 def finish(run: ShadowRun, result: Result) -> bool:

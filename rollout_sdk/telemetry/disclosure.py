@@ -17,6 +17,8 @@ __all__ = ["Disclosure"]
 _LONGEST = 2048
 """Bytes of a captured text, in UTF-8."""
 _MOST_CAPTURED = 32
+_BITS = 64
+"""Of a whole number that OTLP can say, with its sign."""
 
 
 class Disclosure:
@@ -44,7 +46,7 @@ class Disclosure:
             try:
                 captured = self._capture(call)
                 for name, value in list(captured.items())[:_MOST_CAPTURED]:
-                    self._add(said, str(name), value)
+                    self._add(said, _cut(str(name)), value)
             except (Exception, SystemExit) as error:
                 self._failed("telemetry.capture", error)
         return said
@@ -53,7 +55,7 @@ class Disclosure:
         """The attribute that names the unit of a call or row."""
         if not call.has_unit or self._unit_id == "omit":
             return {}
-        return {names.CONTEXT_ID: call.unit if self._unit_id == "hash" else str(call.said_unit)}
+        return {names.CONTEXT_ID: call.unit if self._unit_id == "hash" else _cut(str(call.said_unit))}
 
     def _add(self, said: dict[str, Captured], name: str, value: Any) -> None:
         """Add one captured value, as it may be shown: a redaction that fails shows nothing."""
@@ -65,7 +67,7 @@ class Disclosure:
         # Of these classes only: what else there is may say anything once it is text.
         if type(shown) is str:
             said[names.CAPTURED + name] = _cut(shown)
-        elif type(shown) in (bool, int, float):
+        elif type(shown) in (bool, float) or (type(shown) is int and shown.bit_length() < _BITS):
             said[names.CAPTURED + name] = shown
 
 

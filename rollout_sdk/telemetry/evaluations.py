@@ -33,17 +33,18 @@ class Evaluations:
     still a private one.
     """
 
-    __slots__ = ("_where",)
+    __slots__ = ("_where", "is_logged")
 
     def __init__(self, settings: Telemetry) -> None:
         """Take where the events go."""
         self._where = settings.flag_events
+        self.is_logged = self._where == "log"
 
     def tell(self, span: Span, reason: str, attributes: Mapping[str, Any], excluded: frozenset[str]) -> None:
         """Emit the event of a decision.
 
         Args:
-            span: The span of its call, which is recorded.
+            span: The span of its call.
             reason: Its reason, in our words.
             attributes: What the span says of it.
             excluded: What is not to be said.

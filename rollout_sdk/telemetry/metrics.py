@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -73,7 +74,7 @@ class Metrics:
         self._settings = settings
         self._observed = observed
         self._lost = lost
-        self._known: dict[tuple[str, str, str, str | None], dict[str, str]] = {}
+        self._known: dict[tuple[str, str, str, str, str | None], dict[str, str]] = {}
         self._words: dict[str, set[str]] = {}
         self._duration: Histogram | None = None
         self._decision: Histogram | None = None
@@ -96,7 +97,7 @@ class Metrics:
         """Record the durations of the runs of these calls; there is a meter provider by now."""
         duration = self._begin() if self._duration is None else self._duration
         for call in calls:
-            for variant, duration_s, error, _ in call.runs:
+            for variant, duration_s, error, _ in call.runs if call.row is None else call.measured:
                 duration.record(duration_s, self._attributes(call.rollout, variant, error))
             if call.decided_s is not None and self._decision is not None:
                 about = {names.KEY: call.rollout.key, names.STRATEGY: call.rollout.strategy_name}
@@ -107,7 +108,6 @@ class Metrics:
         provider = self._settings.meter_provider
         provider = metrics.get_meter_provider() if provider is None else provider
         sources = _sources.setdefault(provider, [])
-        sources.append(weakref.ref(self))
         meter = metrics.get_meter(names.SCOPE, __version__, provider, names.SCHEMA_URL)
         for name, unit, description, observe in (
             (names.DECISIONS, "{decision}", "Routing decisions.", Metrics.decisions),
@@ -136,11 +136,17 @@ class Metrics:
             description="Duration of one run of a variant on the caller's path.",
             explicit_bucket_boundaries_advisory=list(names.DURATION_BUCKETS),
         )
+        # Last: where an instrument was refused, this is done again, and nobody is to be observed twice.
+        for gone in [source for source in list(sources) if source() is None]:
+            with suppress(ValueError):
+                sources.remove(gone)
+        sources.append(weakref.ref(self))
         return self._duration
 
     def _attributes(self, rollout: Any, variant: str, error: str | None) -> Mapping[str, str]:
         error = None if error is None else self._word(names.ERROR_TYPE, error)
-        known = (rollout.key, rollout.strategy_name, variant, error)
+        # Who is the control is in it, because a rollout can be made again the other way round.
+        known = (rollout.key, rollout.strategy_name, rollout.control, variant, error)
         attributes = self._known.get(known)
         if attributes is None:
             attributes = {

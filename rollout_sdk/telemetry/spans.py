@@ -7,6 +7,7 @@ Exceptions are recorded by hand, once, on the innermost span.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from contextvars import Context as ContextVars
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from opentelemetry.trace import INVALID_SPAN, Link, Status, StatusCode, set_span
 
 from rollout_sdk._version import __version__
 from rollout_sdk.contexts import Surroundings, attach, detach
-from rollout_sdk.records import ShadowedEvent, TransitionedEvent
+from rollout_sdk.records import Comparison, TransitionedEvent
 from rollout_sdk.telemetry import names
 from rollout_sdk.telemetry.answers import decided, decided_batch, fallen_back_from, function_name, interleaved
 from rollout_sdk.telemetry.disclosure import Disclosure, kept
@@ -37,6 +38,7 @@ __all__ = ["Spans"]
 _MOST_EVALUATIONS = 100
 """Of a batch: an SDK keeps 128 events of a span."""
 _MODES = {"function": "thread", "generator": "thread", "coroutine": "task", "async generator": "task"}
+_OF_EXCEPTIONS = frozenset({names.EXCEPTION_TYPE, names.EXCEPTION_MESSAGE, names.EXCEPTION_STACKTRACE, names.EXCEPTION_ESCAPED})
 
 
 class Spans:
@@ -87,9 +89,11 @@ class Spans:
     @guarded
     def _describe(self, span: Span, call: Any, attributes: Mapping[str, Any]) -> None:
         """What is worth computing only when somebody will see it."""
-        if not span.is_recording():
+        recorded = span.is_recording()
+        # A log record is of no trace: there is one for every decision, whatever the sampler says.
+        if not recorded and not self._evaluations.is_logged:
             return
-        if not self._disclosure.is_silent:
+        if not self._disclosure.is_silent and recorded:
             disclosed = self._disclosure(call)
             self._say(span, disclosed)
             attributes = {**attributes, **disclosed}
@@ -161,7 +165,8 @@ class Spans:
             if result.error is not None and not result.interrupted:
                 self._note_error(step.span, result.error)
         finally:
-            step.span.end()
+            span, step.span = step.span, None
+            span.end(step.ended_ns)
 
     @guarded
     def end_route(self, call: Any, result: Any) -> None:
@@ -222,16 +227,15 @@ class Spans:
             detach(token)
 
     @guarded
-    def end_shadow(self, run: Any, event: ShadowedEvent, result: Any) -> None:
+    def end_shadow(self, span: Span, end: str, comparison: Comparison | None, result: Any) -> None:
         """End a shadow's span, with what the comparison found."""
-        span = run.span
         try:
-            attributes: dict[str, Any] = {names.SHADOW_END: event.end}
-            if event.comparison is not None:
-                attributes[names.COMPARISON_NAME] = event.comparison.name
-                attributes[names.COMPARISON_MATCH] = event.comparison.match
-                if event.comparison.difference is not None:
-                    attributes[names.COMPARISON_DIFFERENCE] = event.comparison.difference
+            attributes: dict[str, Any] = {names.SHADOW_END: end}
+            if comparison is not None:
+                attributes[names.COMPARISON_NAME] = comparison.name
+                attributes[names.COMPARISON_MATCH] = comparison.match
+                if comparison.difference is not None:
+                    attributes[names.COMPARISON_DIFFERENCE] = float(comparison.difference)
             self._say(span, attributes)
             if result is not None and result.error is not None:
                 self._note_error(span, result.error)
@@ -266,7 +270,15 @@ class Spans:
         kind = type(error).__qualname__
         self._say(span, {names.ERROR_TYPE: kind})
         span.set_status(Status(StatusCode.ERROR))
-        if self._settings.exception_messages:
+        if not self._settings.exception_messages:
+            self._tell(span, names.EXCEPTION_EVENT, {names.EXCEPTION_TYPE: kind})
+        elif self._excluded.isdisjoint(_OF_EXCEPTIONS):
             span.record_exception(error)
         else:
-            self._tell(span, names.EXCEPTION_EVENT, {names.EXCEPTION_TYPE: kind})
+            # The SDK would say all of it.
+            said = {
+                names.EXCEPTION_TYPE: f"{type(error).__module__}.{kind}",
+                names.EXCEPTION_MESSAGE: str(error),
+                names.EXCEPTION_STACKTRACE: "".join(traceback.format_exception(error)),
+            }
+            self._tell(span, names.EXCEPTION_EVENT, said)

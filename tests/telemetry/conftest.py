@@ -3,11 +3,24 @@
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from rollout_sdk import ABTest, Telemetry, rollout
+
+
+class Open(SpanProcessor):
+    """Knows the spans that have begun and not ended: no exporter ever hears of them."""
+
+    def __init__(self):
+        self.spans = {}
+
+    def on_start(self, span, parent_context=None):
+        self.spans[span.context.span_id] = span.name
+
+    def on_end(self, span):
+        del self.spans[span.context.span_id]
 
 
 class Traced:
@@ -16,6 +29,8 @@ class Traced:
     def __init__(self, watch, sampler=None, runtime=None, **telemetry):
         self.exporter = InMemorySpanExporter()
         self.provider = TracerProvider(sampler=sampler)
+        self.open = Open()
+        self.provider.add_span_processor(self.open)
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.reader = InMemoryMetricReader()
         meters = MeterProvider([self.reader])

@@ -4,10 +4,11 @@ import logging
 
 import pytest
 import structlog
+from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from rollout_sdk import ABTest, Shadow
-from rollout_sdk.telemetry import add_trace_context
+from rollout_sdk.telemetry import add_trace_context, events
 
 
 def test_an_application_that_uses_the_standard_library_gets_fields(traced, caplog):
@@ -55,6 +56,24 @@ def test_a_line_about_a_call_has_the_trace_of_its_route_span_by_our_processor(tr
     )  # fmt: skip
 
 
+def test_a_fallback_has_the_trace_of_its_call_where_single_calls_are_not_logged(traced, caplog):
+    seen = []
+
+    class Traces(logging.Handler):
+        def emit(self, record):
+            if record.msg == "rollout.fallback":
+                seen.append(trace.get_current_span().get_span_context().trace_id)
+
+    caplog.set_level("INFO", "rollout_sdk")
+    logger, handler = logging.getLogger("rollout_sdk"), Traces()
+    logger.addHandler(handler)
+    try:
+        traced.model(lambda x: x, lambda x: 1 / 0)("u")
+        assert [traced.spans()["route model"].context.trace_id] == seen
+    finally:
+        logger.removeHandler(handler)
+
+
 def test_an_unsampled_request_is_correlated_too(trace_with):
     provider = trace_with(ALWAYS_OFF).provider
     with provider.get_tracer("app").start_as_current_span("request") as span:
@@ -93,13 +112,18 @@ def test_a_rollback_and_an_abort_warn_and_other_changes_inform(traced, caplog):
     ] == told
 
 
-def test_what_repeats_is_told_once_a_minute_with_how_often_it_was_not(traced, caplog):
+def test_what_repeats_is_told_once_a_minute_with_how_often_it_was_not(traced, caplog, monkeypatch):
     caplog.set_level("INFO", "rollout_sdk")
     shadowed = traced.model(lambda x: x, lambda x: 1 / 0, Shadow(1.0), breaker=None)
     for number in range(20):
         shadowed(f"u-{number}")
     assert traced.runtime.flush(10.0)
     assert 1 == sum(record.msg == "rollout.shadow.failed" for record in caplog.records)
+    # A minute later.
+    monkeypatch.setattr(events, "_ONCE_A_MINUTE_S", 0.0)
+    shadowed("u")
+    assert traced.runtime.flush(10.0)
+    assert [0, 19] == [record.suppressed for record in caplog.records if record.msg == "rollout.shadow.failed"]
 
 
 @pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])

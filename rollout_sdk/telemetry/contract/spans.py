@@ -41,7 +41,7 @@ SPANS = (
             _CONTEXT,
             _DECISION,
             _STRATEGY,
-            Attribute(names.BUCKET, "int", "bucket of the unit, 0 to 9999", "not a batch by row"),
+            Attribute(names.BUCKET, "int", "statistics bucket of the unit, 0 to 511", "not a batch by row"),
             Attribute(names.PROPENSITY, "float", "probability of the assigned variant at decision time", "not a batch by row"),
             Attribute(names.PHASE, "str", "the phase"),
             Attribute(
