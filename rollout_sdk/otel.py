@@ -35,7 +35,7 @@ class RolloutSampler(Sampler):
 
     A shadow is a trace of its own: a sampler of 10 % would keep 1 % of the pairs of a call and its shadow. With this one, a
     shadow is sampled when its call is. Transitions are always sampled: there are a few in weeks. All else is as the other
-    sampler says.
+    sampler says. It knows them by `rollout.transition.action` and `rollout.link.type`, which must not be excluded.
     """
 
     def __init__(self, sampler: Sampler) -> None:

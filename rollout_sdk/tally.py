@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from attrs import Factory, define
 
 from rollout_sdk.records import BreakerEvent, Decision, RecordedEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
 
-__all__ = ["Tally", "rollout_of"]
+__all__ = ["Tally", "failed_in_blend", "rollout_of"]
 
 _MOST_WORDS = 1_000
 
@@ -20,6 +20,18 @@ def _add(counter: Counter[Any], *key: Any) -> None:
     if len(counter) >= _MOST_WORDS and key not in counter:
         key = (*key[:-1], "_OTHER")
     counter[key] += 1
+
+
+def failed_in_blend(served: str, ends: Iterable[tuple[str, str | None]]) -> tuple[str, str] | None:
+    """The candidate, and its error, for whose failure a call that was to be blended got the control's own answer.
+
+    Args:
+        served: Who answered.
+        ends: Variant, and error type or None, of each run.
+    """
+    failed = {variant: error for variant, error in ends if error is not None}
+    # When the control itself failed, nothing was answered.
+    return None if served in failed else next(iter(failed.items()), None)
 
 
 @define
@@ -61,8 +73,12 @@ class Tally:
         for run in runs:
             if run[2] is not None:
                 _add(self.errors, run[0], run[2])
-        if served != decision.variant and not decision.blend and runs:
+        if served == decision.variant or not runs:
+            return
+        if not decision.blend:
             _add(self.fallbacks, decision.variant, withheld or runs[0][2] or "_OTHER")
+        elif (failed := failed_in_blend(served, ((run[0], run[2]) for run in runs))) is not None:
+            _add(self.fallbacks, *failed)
 
     def add(self, event: object) -> None:
         """Count an event that is no call."""

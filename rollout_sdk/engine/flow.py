@@ -116,7 +116,7 @@ def finish(call: Call, result: Result) -> None:
     if call.span is not None:
         rollout.spans.end_route(call, result)
     # A fallback is told at any level, and like every line about a call in its caller's context.
-    if rollout.audience.debugging or (call.served != call.decision.variant and not call.decision.blend):
+    if rollout.audience.debugging or call.served != call.decision.variant:
         call.context = copy_context()
     call.args, call.kwargs = (), NO_KWARGS
     rollout.conclude(call)

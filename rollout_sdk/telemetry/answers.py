@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from rollout_sdk.records import Merged
+from rollout_sdk.tally import failed_in_blend
 from rollout_sdk.telemetry import names
 
-__all__ = ["decided", "decided_batch", "fallen_back_from", "function_name", "interleaved"]
+__all__ = ["decided", "decided_batch", "exception_type", "fallen_back_from", "function_name", "interleaved"]
 
 
 def decided(call: Any, version: str) -> dict[str, Any]:
@@ -61,12 +62,21 @@ def interleaved(merged: Merged, blend: tuple[str, ...]) -> dict[str, Any]:
 def fallen_back_from(call: Any) -> str | None:
     """The error type of the candidate in whose place the control answered, for all rows of a batch or some; None if none."""
     control, runs = call.rollout.control, call.runs
+    if call.decision.blend:
+        failed = None if call.served != control else failed_in_blend(control, ((run[0], run[2]) for run in runs))
+        return None if failed is None else failed[1]
     if call.withheld is not None:
         return str(call.withheld)
     for index, (variant, _, error, _) in enumerate(runs):
         if error is not None and variant != control and any(later[0] == control for later in runs[index + 1 :]):
             return str(error)
     return "_OTHER" if call.served == control != call.decision.variant and not call.runs else None
+
+
+def exception_type(error: BaseException) -> str:
+    """The class of an exception as `exception.type` has it: with its module, unless it is built in."""
+    module, name = type(error).__module__, type(error).__qualname__
+    return name if module == "builtins" else f"{module}.{name}"
 
 
 def function_name(function: Callable[..., Any]) -> str:

@@ -1,5 +1,5 @@
-"""Log events of a rollout, emitted by the recorder in the caller's context, so that the application's processors find the
-request's own context variables and trace.
+"""Log events of a rollout. Those about a call are emitted in its caller's context, so that the application's processors find
+the request's own context variables and trace; those about a shadow have the id of the decision, as its span has.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from rollout_sdk.faults import CONTROL_FILE, Fault
 from rollout_sdk.plugins import Failed
 from rollout_sdk.records import BreakerEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
+from rollout_sdk.tally import failed_in_blend
 from rollout_sdk.telemetry import names
 from rollout_sdk.telemetry.logs import get_logger, would_log
 from rollout_sdk.telemetry.transitions import deciding
@@ -74,22 +75,28 @@ class LogEvents:
                 **about,
                 strategy=decision.strategy,
                 variant=decision.variant,
-                reason=decision.reason,
+                # A strategy's own word may be made of what came in.
+                reason=decision.reason if decision.reason in names.FLAG_REASONS else names.flag_reason(decision.reason),
                 bucket=decision.bucket,
                 propensity=decision.propensity,
                 phase=decision.phase,
                 version=self._version(decision.rollout, decision.phase),
             )
         # Withheld calls come by the thousand, and were told when the breaker opened.
-        if event.served != decision.variant and not decision.blend and event.withheld is None:
+        if event.served == decision.variant or event.withheld is not None:
+            return
+        failed: tuple[str, str | None] | None = (decision.variant, event.runs[0].error if event.runs else None)
+        if decision.blend:
+            failed = failed_in_blend(event.served, ((run.variant, run.error) for run in event.runs))
+        if failed is not None:
             self._in_context(
                 event,
                 "warning",
                 "rollout.fallback",
                 **about,
-                from_variant=decision.variant,
+                from_variant=failed[0],
                 to_variant=event.served,
-                error_type=event.runs[0].error if event.runs else None,
+                error_type=failed[1],
             )
 
     def _in_context(self, event: RoutedEvent, level: str, name: str, **fields: Any) -> None:

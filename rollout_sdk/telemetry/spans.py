@@ -20,7 +20,7 @@ from rollout_sdk._version import __version__
 from rollout_sdk.contexts import Surroundings, attach, detach
 from rollout_sdk.records import Comparison, TransitionedEvent
 from rollout_sdk.telemetry import names
-from rollout_sdk.telemetry.answers import decided, decided_batch, fallen_back_from, function_name, interleaved
+from rollout_sdk.telemetry.answers import decided, decided_batch, exception_type, fallen_back_from, function_name, interleaved
 from rollout_sdk.telemetry.disclosure import Disclosure, kept
 from rollout_sdk.telemetry.evaluations import Evaluations
 from rollout_sdk.telemetry.guard import guarded
@@ -178,7 +178,7 @@ class Spans:
                 span.set_status(Status(StatusCode.ERROR))
                 if not self._all:
                     self._note_error(span, result.error)
-            if not decision.blend and (failure := fallen_back_from(call)) is not None:
+            if (failure := fallen_back_from(call)) is not None:
                 control = call.rollout.control
                 self._say(span, {names.FALLBACK_VARIANT: control})
                 self._tell(span, names.FALLBACK_EVENT, {names.FALLBACK_VARIANT: control, names.ERROR_TYPE: failure})
@@ -271,13 +271,13 @@ class Spans:
         self._say(span, {names.ERROR_TYPE: kind})
         span.set_status(Status(StatusCode.ERROR))
         if not self._settings.exception_messages:
-            self._tell(span, names.EXCEPTION_EVENT, {names.EXCEPTION_TYPE: kind})
+            self._tell(span, names.EXCEPTION_EVENT, {names.EXCEPTION_TYPE: exception_type(error)})
         elif self._excluded.isdisjoint(_OF_EXCEPTIONS):
             span.record_exception(error)
         else:
             # The SDK would say all of it.
             said = {
-                names.EXCEPTION_TYPE: f"{type(error).__module__}.{kind}",
+                names.EXCEPTION_TYPE: exception_type(error),
                 names.EXCEPTION_MESSAGE: str(error),
                 names.EXCEPTION_STACKTRACE: "".join(traceback.format_exception(error)),
             }

@@ -5,7 +5,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import crc32
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollout_sdk import ConfigurationError, DecisionIdError
@@ -34,6 +34,7 @@ DECISION = {
 }
 
 
+@settings(deadline=None)
 @given(decisions, keys)
 def test_an_id_says_what_it_was_made_of(decision, key):
     assert decode_id(encode_id(**decision, key=key), key) == DecodedId(

@@ -1,9 +1,10 @@
 """Metrics, as an application's own reader gets them."""
 
 import threading
+import time
 from collections import Counter
 
-from rollout_sdk import ABTest, Shadow, Telemetry, rollout
+from rollout_sdk import ABTest, Decision, Shadow, Telemetry, rollout
 from rollout_sdk.telemetry.names import DURATION_BUCKETS
 
 
@@ -146,3 +147,40 @@ def test_metrics_can_be_off(trace_with):
     traced.model(lambda x: x, lambda x: x)("u")
     assert traced.runtime.flush(10.0)
     assert traced.reader.get_metrics_data() is None
+
+
+def test_what_a_decision_took_is_in_seconds(trace_with):
+    traced = trace_with(decision_duration=True)
+    model = traced.model(lambda x: x, lambda x: x)
+    began = time.perf_counter()
+    for number in range(50):
+        model(number)
+    took = time.perf_counter() - began
+    (point,) = traced.metrics()["rollout.decision.duration"].data.data_points
+    assert 0 < point.sum < took
+
+
+def test_facts_that_the_journal_could_not_take_are_lost(trace_with, tmp_path):
+    folder = tmp_path / "journal"
+    traced = trace_with(runtime={"journal": folder})
+    folder.rmdir()
+    folder.touch()
+    model = traced.model(lambda x: x, lambda x: x)
+    for number in range(5):
+        model(number)
+    lost = points(traced.metrics(), "rollout.facts.lost")
+    assert {("journal_unwritable",): 5, ("queue_full",): 0} == lost
+
+
+def test_a_strategys_own_word_for_its_reason_is_in_no_line_and_no_series(traced, caplog):
+    class Chatty:
+        name = "chatty"
+
+        def rollout_route(self, request):
+            return Decision("candidate", f"because {request.arguments['x']}")
+
+    caplog.set_level("DEBUG", "rollout_sdk")
+    traced.model(lambda x: x, lambda x: x, Chatty())("ann@example.com")
+    said = repr(traced.metrics()) + repr([vars(record) for record in caplog.records])
+    assert "ann@example.com" not in said
+    assert ["targeting_match"] == [record.reason for record in caplog.records if record.msg == "rollout.decision"]

@@ -17,6 +17,11 @@ SET_UP = """
         provider = TracerProvider()
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(os.environ["ENDPOINT"] + "/v1/traces")))
         trace.set_tracer_provider(provider)
+    def wait():
+        # Who listens is looked up twice a second.
+        deadline = time.monotonic() + 20
+        while not default_runtime().audience.tracing and time.monotonic() < deadline:
+            time.sleep(0.02)
     def slow(x):
         time.sleep(0.2)
         return x
@@ -39,7 +44,7 @@ def names_of(receiver):
 
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_no_span_of_a_call_or_shadow_is_lost_at_a_normal_exit_whenever_the_sdk_was_set_up(order, run_python, receiver):
-    first = "set_up()" if order == "before" else "model('u')\n    set_up()\n    time.sleep(1.2)"
+    first = "set_up()" if order == "before" else "model('u')\n    set_up()\n    wait()"
     result = run_python(f"{SET_UP}\n    {first}\n    model('v')\n", ENDPOINT=receiver.endpoint)
     assert ("", "", 0) == (result.stdout, result.stderr, result.returncode)
     expected = ["invoke m/control", "route m", "shadow m/candidate"]

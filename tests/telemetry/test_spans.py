@@ -1,6 +1,8 @@
 """Spans and metrics, as an application's own SDK receives them."""
 
 import asyncio
+import threading
+import time
 from collections import Counter
 
 import pytest
@@ -397,3 +399,37 @@ def test_each_row_of_a_batch_is_an_evaluation_with_its_own_decision_and_unit(tra
     assert ("mixed", True) == (
         route.attributes["feature_flag.result.variant"], "feature_flag.context.id" not in route.attributes,
     )  # fmt: skip
+
+
+def test_a_blend_whose_candidate_failed_is_a_fallback(traced):
+    traced.model(lambda x: [1, 2], fail, Interleave())("u")
+    route = traced.spans()["route model"]
+    (fallback,) = [event for event in route.events if event.name == "rollout.fallback"]
+    assert {"rollout.fallback.variant": "control", "error.type": "ValueError"} == dict(fallback.attributes)
+    (counted,) = traced.metrics()["rollout.fallbacks"].data.data_points
+    assert ("candidate", 1) == (counted.attributes["feature_flag.result.variant"], counted.value)
+
+
+def test_a_blend_whose_control_failed_is_none(traced):
+    with pytest.raises(ValueError):
+        traced.model(fail, lambda x: [1, 2], Interleave())("u")
+    assert ["feature_flag.evaluation"] == [event.name for event in traced.spans()["route model"].events]
+    assert 0 == traced.runtime.tally("model").fallbacks.total()
+
+
+def test_how_long_a_shadow_waited_is_what_it_waited(traced):
+    go, begun = threading.Event(), threading.Event()
+
+    def held(x):
+        begun.set()
+        go.wait(10)
+
+    one_worker = traced.model(lambda x: x, held, Shadow(1.0), unit=None)
+    began = time.perf_counter()
+    for number in range(8):
+        one_worker(number)
+    assert begun.wait(10)
+    go.set()
+    waits = [span.attributes["rollout.shadow.wait"] for span in traced.finished() if span.name.startswith("shadow")]
+    assert 8 == len(waits)
+    assert all(0 < wait <= time.perf_counter() - began for wait in waits)

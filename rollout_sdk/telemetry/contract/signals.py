@@ -47,7 +47,11 @@ METRICS = (
         (*_VARIANT, names.SHADOW_END),
     ),
     Metric(
-        names.SHADOW_DROPPED, "observable counter", "{run}", "shadow runs that did not finish", (*_VARIANT, names.DROP_REASON)
+        names.SHADOW_DROPPED,
+        "observable counter",
+        "{run}",
+        "shadow runs that did not finish, timed out and cancelled ones included",
+        (*_VARIANT, names.DROP_REASON),
     ),
     Metric(names.WEIGHT, "observable gauge", "1", "configured share of a variant", _VARIANT),
     Metric(
@@ -130,6 +134,11 @@ LOGS = (
     LogEvent("rollout.plugin.failed", "error", "a plugin's hook failed", ("plugin", "hook", *_FAULT)),
     LogEvent("rollout.recorder.failed", "error", "facts could not be recorded", ("sink", *_FAULT)),
     LogEvent("rollout.control.refused", "error", "the control file cannot be used, and the last one holds", ("why", *_FAULT)),
-    LogEvent("rollout.telemetry.failed", "debug", "OpenTelemetry, or a setting of ours, failed", ("what", *_FAULT)),
+    LogEvent(
+        "rollout.telemetry.failed",
+        "debug",
+        "OpenTelemetry, or a setting of ours, failed; once a minute for each kind, like every fault",
+        ("what", *_FAULT),
+    ),
     LogEvent("rollout.internal_error", "error", "something of ours failed, and the control answered", ("what", *_FAULT)),
 )

@@ -9,7 +9,11 @@ __all__ = ["EVENTS", "SPANS"]
 
 _KEY = Attribute(names.KEY, "str", "key of the rollout")
 _STRATEGY = Attribute(names.STRATEGY, "str", "`ab`, `canary`, `interleave`, `shadow`, or the name of a plugin's")
-_DECISION = Attribute(names.DECISION_ID, "str", "joins spans, log lines, the journal and outcomes that come days later")
+_DECISION = Attribute(
+    names.DECISION_ID,
+    "str",
+    "joins spans, log lines, the journal and later outcomes; a batch has one of its own, its rows' are on its evaluations",
+)
 _RUN = Attribute(names.VARIANT, "str", "the variant that ran")
 _FUNCTION = Attribute(names.FUNCTION_NAME, "str", "where its function is defined")
 _ERROR = Attribute(names.ERROR_TYPE, "str", "class of the exception", "the run failed")
@@ -173,7 +177,7 @@ EVENTS = (
         "invoke shadow",
         'the run failed: once, on the innermost span (on `route` with `spans="route"`)',
         (
-            Attribute(names.EXCEPTION_TYPE, "str", "class of the exception"),
+            Attribute(names.EXCEPTION_TYPE, "str", "class of the exception, with its module"),
             Attribute(names.EXCEPTION_MESSAGE, "str", "its message", "`Telemetry(exception_messages=True)`"),
             Attribute(names.EXCEPTION_STACKTRACE, "str", "where it came from", "`Telemetry(exception_messages=True)`"),
             Attribute(names.EXCEPTION_ESCAPED, "str", "`False`: written by older SDKs", "`Telemetry(exception_messages=True)`"),
