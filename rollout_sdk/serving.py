@@ -9,11 +9,12 @@ from typing import Any
 from attrs import frozen
 
 from rollout_sdk.engine.batch import Batch, route_batch
-from rollout_sdk.engine.call import Call, Flow, Row
+from rollout_sdk.engine.call import Call, Row
 from rollout_sdk.engine.describe import Describe
 from rollout_sdk.engine.flow import bare, route
 from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.rows import one
+from rollout_sdk.engine.steps import Flow
 from rollout_sdk.exceptions import MissingUnitError
 from rollout_sdk.settings import Settings
 

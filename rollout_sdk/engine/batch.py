@@ -8,12 +8,13 @@ from typing import Any, TypeAlias
 
 from attrs import frozen
 
-from rollout_sdk.engine.call import Call, Flow, Invoke, Result, Together
+from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import current_call, set_call
 from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish, settle
 from rollout_sdk.engine.rows import assemble, count_rows, each_row, take
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import candidate_copy
+from rollout_sdk.engine.steps import Flow, Invoke, Result, Together
 from rollout_sdk.records import Comparison
 
 __all__ = ["Batch", "ShadowRows", "route_batch"]

@@ -7,9 +7,10 @@ from typing import Any
 
 from attrs import evolve
 
-from rollout_sdk.engine.call import Call, Flow, Invoke, Result, Together
+from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.snapshot import OneShot, take_snapshot
+from rollout_sdk.engine.steps import Flow, Invoke, Result, Together
 from rollout_sdk.records import Merged
 
 __all__ = ["blended", "replayed"]

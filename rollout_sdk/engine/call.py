@@ -1,12 +1,13 @@
-"""One call under way, the steps that drivers execute for it, and their results."""
+"""One call under way: a request, and all that becomes of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rollout_sdk.assignment import RouteRequest, pseudonym, pseudonyms
+from rollout_sdk.engine.steps import Invoke, Result, error_type
 from rollout_sdk.identity import encode_id, encode_token
 from rollout_sdk.judging import cell_of
 from rollout_sdk.records import EXCLUDED_REASONS, Decision, Merged, RoutedEvent, Run, Withheld
@@ -15,120 +16,15 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context as SpanContext
     from opentelemetry.trace import Span
 
-    from rollout_sdk.breaker import CircuitBreaker
-    from rollout_sdk.control.state import Standing
     from rollout_sdk.engine.rollout import Rollout
     from rollout_sdk.engine.shadow import ShadowRun
-    from rollout_sdk.engine.snapshot import Kept
     from rollout_sdk.judging import Evidence
     from rollout_sdk.tally import Tally
 
-__all__ = ["Call", "Flow", "Invoke", "Result", "Together", "error_type"]
+__all__ = ["Call", "Row"]
 
 
 _OPERATED = ("aborted", "disabled")
-
-
-def error_type(error: BaseException) -> str:
-    """How an exception is named in records: by its class, never by its message."""
-    return type(error).__qualname__
-
-
-class Result:
-    """What one run of a variant gave: a value or an error, and how long it took.
-
-    A stream that was collected has its items as `value` and what it returned as `returned`; one that was passed on has what
-    it returned as `value`, and copies of its items in `kept` where they were asked for.
-    """
-
-    # Defaults live on the class: what is not set costs nothing.
-    started = False
-    first_item_s: float | None = None
-    kept: Kept | None = None
-    returned: Any = None
-    withheld: Withheld | None = None
-
-    def __init__(
-        self,
-        variant: str,
-        duration_s: float,
-        value: Any = None,
-        error: BaseException | None = None,
-        interrupted: bool = False,  # noqa: FBT001, FBT002 - positional for speed: it is made for every run
-    ) -> None:
-        """A value, or an error; `interrupted` when the error is the caller's will (cancelled, closed, Ctrl-C)."""
-        self.variant = variant
-        self.duration_s = duration_s
-        self.value = value
-        self.error = error
-        self.interrupted = interrupted
-
-    def reraise(self) -> NoReturn:
-        """Raise the model's own exception as it was, and leave no cycle behind that would keep its frames alive."""
-        error, self.error = self.error, None
-        assert error is not None
-        context = error.__context__
-        try:
-            raise error
-        finally:
-            # Raising it again puts whatever the caller is handling in the place of the model's own context.
-            error.__context__ = context
-            del error, context
-
-
-class Invoke:
-    """A step: run one variant, with its span current while it runs.
-
-    `keep` takes copies of a stream's items as they pass. A candidate has a `gate`, at which it is stopped when the operator was
-    faster, a ticket of its circuit breaker, and perhaps a deadline (of a stream: for its first item).
-    """
-
-    keep: Kept | None = None
-    gate: Standing | None = None
-    breaker: CircuitBreaker | None = None
-    ticket: int = 0
-    deadline_s: float | None = None
-    span: Span | None = None
-    span_context: SpanContext | None = None
-    call: Call | None = None
-    """The call whose span waits for the turn of this step: where several run, each span is as long as its own run."""
-    ended_ns: int | None = None
-
-    def __init__(self, variant: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Say what to run."""
-        self.variant = variant
-        self.function = function
-        self.args = args
-        self.kwargs = kwargs
-
-    def begin(self) -> None:
-        """Start the span that waits for its turn, if any."""
-        call, self.call = self.call, None
-        if call is not None:
-            call.rollout.spans.start_invoke(call, self)
-
-
-class Together:
-    """A step: run several variants, at the same time where the kind of function allows it; streams are collected.
-
-    The first runs in the caller's own task and context. The step ends early, with fewer results than variants, when one is
-    interrupted or when `vital` fails: nobody needs the others then.
-    """
-
-    __slots__ = ("invokes", "vital")
-
-    def __init__(self, invokes: list[Invoke], vital: str) -> None:
-        """Say what to run, and which variant there is no answer without."""
-        self.invokes = invokes
-        self.vital = vital
-
-    def is_over(self, result: Result) -> bool:
-        """Whether no other result matters after this one."""
-        return result.interrupted or (result.error is not None and result.variant == self.vital)
-
-
-Flow: TypeAlias = Generator[Invoke | Together, Any, Result]
-"""Yields steps, is sent a Result for an Invoke and a list of them for a Together, returns what the caller gets."""
 
 
 Row: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], tuple[tuple[Any, ...], Mapping[str, Any]]]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rollout_sdk.exceptions import DeadlineError
 
 if TYPE_CHECKING:
-    from rollout_sdk.engine.call import Invoke
+    from rollout_sdk.engine.steps import Invoke
 
 __all__ = ["PumpedStream", "within"]
 

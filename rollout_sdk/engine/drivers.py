@@ -10,10 +10,11 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 
 from rollout_sdk import switch
-from rollout_sdk.engine.call import Call, Flow, Invoke, Result, Together
+from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.flow import advance, bare
 from rollout_sdk.engine.rollout import Kind
 from rollout_sdk.engine.running import collect, collect_async, run, run_all, run_async, run_together
+from rollout_sdk.engine.steps import Flow, Invoke, Result, Together
 from rollout_sdk.engine.streams import AsyncStream, Stream
 
 __all__ = ["DRIVERS", "drive_async_generator", "drive_coroutine", "drive_function", "drive_generator"]

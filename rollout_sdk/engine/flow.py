@@ -12,10 +12,11 @@ from typing import Any
 
 from rollout_sdk.contexts import copy_context
 from rollout_sdk.engine.blend import blended, replayed
-from rollout_sdk.engine.call import Call, Flow, Invoke, Result, Together, error_type
+from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import current_call, set_call
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import Kept, candidate_copy
+from rollout_sdk.engine.steps import Flow, Invoke, Result, Together, error_type
 
 __all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "route", "settle"]
 

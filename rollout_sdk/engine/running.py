@@ -12,8 +12,8 @@ from typing import Any
 
 from rollout_sdk import switch
 from rollout_sdk.contexts import attach, detach
-from rollout_sdk.engine.call import Invoke, Result, Together
 from rollout_sdk.engine.deadline import within
+from rollout_sdk.engine.steps import Invoke, Result, Together
 from rollout_sdk.exceptions import StateError
 
 __all__ = ["collect", "collect_async", "is_interruption", "run", "run_all", "run_async", "run_together", "withheld"]

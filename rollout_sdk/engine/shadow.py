@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from rollout_sdk import switch
 from rollout_sdk.contexts import copy_context
-from rollout_sdk.engine.call import Call, Result, error_type
+from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import set_shadow
 from rollout_sdk.engine.ended import EndedShadow
 from rollout_sdk.engine.running import is_interruption
 from rollout_sdk.engine.snapshot import NotCopied, Snapshot, copy_output, take_snapshot
+from rollout_sdk.engine.steps import Result, error_type
 from rollout_sdk.records import Comparison, ShadowEnd
 
 if TYPE_CHECKING:

@@ -16,10 +16,11 @@ from typing import Any
 
 from rollout_sdk import switch
 from rollout_sdk.contexts import attach, detach
-from rollout_sdk.engine.call import Call, Invoke, Result
+from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import reset_call, set_call
 from rollout_sdk.engine.deadline import PumpedStream
 from rollout_sdk.engine.running import is_interruption, withheld
+from rollout_sdk.engine.steps import Invoke, Result
 
 __all__ = ["AsyncStream", "Stream"]
 

@@ -11,7 +11,7 @@ from rollout_sdk.engine.rollout import ShadowLimits
 from rollout_sdk.engine.shadow import ShadowRun, break_off, finish
 
 if TYPE_CHECKING:
-    from rollout_sdk.engine.call import Result
+    from rollout_sdk.engine.steps import Result
 
 __all__ = ["Tasks"]
 
