@@ -5,7 +5,8 @@ Hooks receive these and nothing else. Each hook takes one object, so that a new 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import Context
 from typing import Any, Generic, Literal, TypeVar
 
 from attrs import field, frozen
@@ -169,6 +170,28 @@ class Run:
     first_item_s: float | None = None
 
 
+class CallerContext:
+    """The context variables of whoever called; a copy of an event has the same, and a pickled one has none."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: Context) -> None:
+        """Take them, in a copy of their own."""
+        self._context = context
+
+    def run(self, function: Callable[[], Any]) -> Any:
+        """Call a function as if the caller had."""
+        return self._context.run(function)
+
+    def __deepcopy__(self, _: dict[int, Any]) -> CallerContext:
+        """The same: context variables cannot be copied deeply."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Nothing: context variables are of one process."""
+        return type(None), ()
+
+
 @frozen
 class RoutedEvent:
     """A call was decided and answered: what was decided, and how it went.
@@ -187,7 +210,7 @@ class RoutedEvent:
         excluded: Whether the call must not be analysed: its reason is not the strategy's own, or a blend failed.
         withheld: Why the assigned variant was not run at all; None when it was.
         answered: Whether an exception of the assigned variant was an answer (`passthrough=`), and no failure.
-        context: The caller's context variables, when something that reads them listens.
+        context: Runs a function in the context variables of the caller, when something that reads them listens.
     """
 
     decision: Decision
@@ -203,7 +226,7 @@ class RoutedEvent:
     excluded: bool = False
     withheld: Withheld | None = None
     answered: bool = False
-    context: Any = field(default=None, eq=False, repr=False)
+    context: CallerContext | None = field(default=None, eq=False, repr=False)
 
 
 @frozen

@@ -1,6 +1,8 @@
 """Log events go through the application's own structlog, or else the standard library's logger, and nowhere by themselves."""
 
+import copy
 import logging
+import pickle
 
 import pytest
 import structlog
@@ -140,3 +142,13 @@ def test_logs_can_be_off(trace_with, caplog):
     traced.model(lambda x: x, lambda x: 1 / 0)("u")
     assert traced.runtime.flush(10.0)
     assert [] == caplog.records
+
+
+def test_an_observer_may_copy_and_pickle_an_event_that_is_logged_in_its_callers_context(traced, caplog):
+    caplog.set_level("DEBUG", "rollout_sdk")
+    traced.model(lambda x: x, lambda x: 1 / 0)("u")
+    (event,) = traced.runtime.routed()
+    copied, pickled = copy.deepcopy(event), pickle.loads(pickle.dumps(event))
+    assert (event, event) == (copied, pickled)
+    assert (event.context, None) == (copied.context, pickled.context)
+    assert event.context is not None
