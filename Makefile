@@ -74,9 +74,11 @@ types: $(VENV)/.dev
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-# Two at a time; the tests of one file stay together, and so do what they share.
+# Two at a time, the tests of one file together; but faults and servers alone, because they look at time and at processors.
+ALONE := tests/faults tests/integration
 tests: $(VENV)/.dev
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not backends"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not backends" $(ALONE:%=--ignore=%)
+	$(BIN)/pytest -m "not slow" $(ALONE)
 
 test: lint types contracts tests
 
