@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 import structlog
 from opentelemetry import context as telemetry
 
-__all__ = ["Surroundings", "alone", "attach", "copy_context", "detach", "here"]
+__all__ = ["CallerContext", "Surroundings", "alone", "attach", "copy_context", "detach", "here"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -93,6 +93,28 @@ def _detach(token: Any) -> None:
         token.var.reset(token)
     except ValueError:
         pass
+
+
+class CallerContext:
+    """The context variables of whoever called; a copy of an event has the same, and a pickled one has none."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: contextvars.Context) -> None:
+        """Take them, in a copy of their own."""
+        self._context = context
+
+    def run(self, function: Callable[[], Any]) -> Any:
+        """Call a function as if the caller had."""
+        return self._context.run(function)
+
+    def __deepcopy__(self, _: dict[int, Any]) -> CallerContext:
+        """The same: context variables cannot be copied deeply."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Nothing: context variables are of one process."""
+        return type(None), ()
 
 
 copy_context = alone(contextvars.copy_context, contextvars.copy_context)

@@ -5,11 +5,12 @@ Hooks receive these and nothing else. Each hook takes one object, so that a new 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextvars import Context
+from collections.abc import Mapping
 from typing import Any, Generic, Literal, TypeVar
 
 from attrs import field, frozen
+
+from rollout_sdk.contexts import CallerContext
 
 __all__ = [
     "EXCLUDED_REASONS",
@@ -168,28 +169,6 @@ class Run:
     duration_s: float
     error: str | None = None
     first_item_s: float | None = None
-
-
-class CallerContext:
-    """The context variables of whoever called; a copy of an event has the same, and a pickled one has none."""
-
-    __slots__ = ("_context",)
-
-    def __init__(self, context: Context) -> None:
-        """Take them, in a copy of their own."""
-        self._context = context
-
-    def run(self, function: Callable[[], Any]) -> Any:
-        """Call a function as if the caller had."""
-        return self._context.run(function)
-
-    def __deepcopy__(self, _: dict[int, Any]) -> CallerContext:
-        """The same: context variables cannot be copied deeply."""
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Nothing: context variables are of one process."""
-        return type(None), ()
 
 
 @frozen

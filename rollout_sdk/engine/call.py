@@ -7,10 +7,11 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rollout_sdk.assignment import RouteRequest, pseudonym, pseudonyms
+from rollout_sdk.contexts import CallerContext
 from rollout_sdk.engine.steps import Invoke, Result, error_type
 from rollout_sdk.identity import encode_id, encode_token
 from rollout_sdk.judging import cell_of
-from rollout_sdk.records import EXCLUDED_REASONS, CallerContext, Decision, Merged, RoutedEvent, Run, Withheld
+from rollout_sdk.records import EXCLUDED_REASONS, Decision, Merged, RoutedEvent, Run, Withheld
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context as SpanContext

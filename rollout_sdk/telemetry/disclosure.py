@@ -78,4 +78,6 @@ def _cut(text: str) -> str:
 
 def kept(attributes: Mapping[str, Any], excluded: frozenset[str]) -> Mapping[str, Any]:
     """The attributes without the excluded ones."""
+    if not excluded:
+        return attributes
     return {name: value for name, value in attributes.items() if name not in excluded}

@@ -54,7 +54,7 @@ class Evaluations:
         evaluation = {name: attributes[name] for name in _SAID if name in attributes}
         if reason == "error":
             evaluation |= {names.ERROR_TYPE: "general", names.EVALUATION_ERROR: "the strategy gave no valid decision"}
-        said = kept(evaluation, excluded) if excluded else evaluation
+        said = kept(evaluation, excluded)
         if self._where == "span":
             span.add_event(names.EVALUATION_EVENT, said)
         else:

@@ -66,7 +66,6 @@ EXCEPTION_EVENT: Final = "exception"
 EXCEPTION_TYPE: Final = "exception.type"
 EXCEPTION_MESSAGE: Final = "exception.message"
 EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
-EXCEPTION_ESCAPED: Final = "exception.escaped"
 LOSS_REASON: Final = "rollout.loss.reason"
 
 CALL_DURATION: Final = "rollout.call.duration"

@@ -38,7 +38,6 @@ __all__ = ["Spans"]
 _MOST_EVALUATIONS = 100
 """Of a batch: an SDK keeps 128 events of a span."""
 _MODES = {"function": "thread", "generator": "thread", "coroutine": "task", "async generator": "task"}
-_OF_EXCEPTIONS = frozenset({names.EXCEPTION_TYPE, names.EXCEPTION_MESSAGE, names.EXCEPTION_STACKTRACE, names.EXCEPTION_ESCAPED})
 
 
 class Spans:
@@ -70,12 +69,7 @@ class Spans:
             attributes = decided_batch(call, version) if call.rows else decided(call, version)
             if self._settings.namespace:
                 attributes[names.SET_ID] = self._settings.namespace
-            span = self._tracer.start_span(
-                rollout.span_name,
-                attributes=kept(attributes, self._excluded) if self._excluded else attributes,
-                record_exception=False,
-                set_status_on_exception=False,
-            )
+            span = self._start(rollout.span_name, attributes)
             if span is INVALID_SPAN:
                 return None
             call.span_context = set_span_in_context(span)
@@ -116,13 +110,7 @@ class Spans:
         if self._all:
             name, attributes = self._run(call.rollout, step.variant)
             attributes = {**attributes, names.DECISION_ID: call.full_decision().id}
-            step.span = self._tracer.start_span(
-                name,
-                context=context,
-                attributes=kept(attributes, self._excluded) if self._excluded else attributes,
-                record_exception=False,
-                set_status_on_exception=False,
-            )
+            step.span = self._start(name, attributes, context)
             context = set_span_in_context(step.span, context)
         step.span_context = self._surrounded(context, call, step.variant) if self._surrounds else context
 
@@ -209,14 +197,11 @@ class Spans:
             # The link again, for backends that drop links.
             attributes[names.ORIGIN_TRACE] = trace.format_trace_id(origin.trace_id)
             attributes[names.ORIGIN_SPAN] = trace.format_span_id(origin.span_id)
-        run.span = self._tracer.start_span(
-            f"shadow {rollout.key}/{run.variant}",
-            context=call.span_context if is_child else Context(),
-            links=None if is_child else [Link(origin, {names.LINK_TYPE: names.SHADOW_OF})],
-            attributes=kept(attributes, self._excluded) if self._excluded else attributes,
-            record_exception=False,
-            set_status_on_exception=False,
-        )
+        name = f"shadow {rollout.key}/{run.variant}"
+        if is_child:
+            run.span = self._start(name, attributes, call.span_context)
+        else:
+            run.span = self._start(name, attributes, Context(), [Link(origin, {names.LINK_TYPE: names.SHADOW_OF})])
         context = set_span_in_context(run.span)
         return attach(self._surrounded(context, call, run.variant) if self._surrounds else context)
 
@@ -260,25 +245,31 @@ class Spans:
             version = self.version.of(event.strategy, event.to_phase, event.shares)
             trace_transition(self._tracer, event, shares_before, version, self._excluded)
 
+    def _start(
+        self, name: str, attributes: Mapping[str, Any], context: Context | None = None, links: list[Link] | None = None
+    ) -> Span:
+        return self._tracer.start_span(
+            name,
+            context=context,
+            attributes=kept(attributes, self._excluded),
+            links=links,
+            record_exception=False,
+            set_status_on_exception=False,
+        )
+
     def _say(self, span: Span, attributes: Mapping[str, Any]) -> None:
-        span.set_attributes(kept(attributes, self._excluded) if self._excluded else attributes)
+        span.set_attributes(kept(attributes, self._excluded))
 
     def _tell(self, span: Span, event: str, attributes: Mapping[str, Any]) -> None:
-        span.add_event(event, kept(attributes, self._excluded) if self._excluded else attributes)
+        span.add_event(event, kept(attributes, self._excluded))
 
     def _note_error(self, span: Span, error: BaseException) -> None:
         kind = type(error).__qualname__
         self._say(span, {names.ERROR_TYPE: kind})
         span.set_status(Status(StatusCode.ERROR))
-        if not self._settings.exception_messages:
-            self._tell(span, names.EXCEPTION_EVENT, {names.EXCEPTION_TYPE: exception_type(error)})
-        elif self._excluded.isdisjoint(_OF_EXCEPTIONS):
-            span.record_exception(error)
-        else:
-            # The SDK would say all of it.
-            said = {
-                names.EXCEPTION_TYPE: exception_type(error),
-                names.EXCEPTION_MESSAGE: str(error),
-                names.EXCEPTION_STACKTRACE: "".join(traceback.format_exception(error)),
-            }
-            self._tell(span, names.EXCEPTION_EVENT, said)
+        # Not by the SDK's `record_exception`, which says all of it.
+        said = {names.EXCEPTION_TYPE: exception_type(error)}
+        if self._settings.exception_messages:
+            said[names.EXCEPTION_MESSAGE] = str(error)
+            said[names.EXCEPTION_STACKTRACE] = "".join(traceback.format_exception(error))
+        self._tell(span, names.EXCEPTION_EVENT, said)

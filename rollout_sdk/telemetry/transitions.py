@@ -49,7 +49,7 @@ def trace_transition(
         f"transition {event.rollout}",
         context=Context(),
         links=[Link(trigger, {names.LINK_TYPE: names.TRIGGERED_BY})] if trigger.is_valid else None,
-        attributes=kept(attributes, excluded) if excluded else attributes,
+        attributes=kept(attributes, excluded),
         start_time=noted,
     )
     try:
@@ -57,7 +57,7 @@ def trace_transition(
             weights: dict[str, str | float] = {names.VARIANT: variant, names.WEIGHT: share}
             if event.from_phase is not None:
                 weights[names.WEIGHT_PREVIOUS] = before.get(variant, 0.0)
-            span.add_event(names.WEIGHT_EVENT, kept(weights, excluded) if excluded else weights)
+            span.add_event(names.WEIGHT_EVENT, kept(weights, excluded))
     finally:
         span.end(noted)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from rollout_sdk import ConfigurationError, RolloutController, Runtime, is_shadow
+from rollout_sdk import ConfigurationError, RolloutController, is_shadow
 from rollout_sdk.control.state import Standing
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import current_call
 from rollout_sdk.engine.flow import NO_KWARGS
 
-__all__ = ["Controller", "call_under_way", "controller_of", "current", "runtime_of", "standing_of"]
+__all__ = ["Controller", "call_under_way", "controller_of", "current", "standing_of"]
 
 Controller: TypeAlias = RolloutController[..., Any]
 
@@ -30,19 +30,14 @@ def controller_of(rollout: object) -> Controller:
     return controller
 
 
-def runtime_of(controller: Controller) -> Runtime:
-    """The runtime that a rollout belongs to."""
-    return controller.runtime
-
-
 def current(controller: Controller) -> Controller:
     """The controller that has the key now: a function that is decorated anew, by a reloaded module, has another one."""
-    return runtime_of(controller).rollouts.get(controller.key, controller)
+    return controller.runtime.rollouts.get(controller.key, controller)
 
 
 def standing_of(controller: Controller) -> Standing:
     """Where a rollout stands in this process."""
-    standing = runtime_of(controller).standing(controller.key)
+    standing = controller.runtime.standing(controller.key)
     # Registered when it was built, and kept for as long as its runtime lives.
     assert standing is not None
     return standing

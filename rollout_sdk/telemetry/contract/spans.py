@@ -180,7 +180,6 @@ EVENTS = (
             Attribute(names.EXCEPTION_TYPE, "str", "class of the exception, with its module"),
             Attribute(names.EXCEPTION_MESSAGE, "str", "its message", "`Telemetry(exception_messages=True)`"),
             Attribute(names.EXCEPTION_STACKTRACE, "str", "where it came from", "`Telemetry(exception_messages=True)`"),
-            Attribute(names.EXCEPTION_ESCAPED, "str", "`False`: written by older SDKs", "`Telemetry(exception_messages=True)`"),
         ),
     ),
     SpanEvent(
