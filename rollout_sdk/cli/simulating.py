@@ -60,7 +60,7 @@ def simulate() -> None:
 )
 @click.option("-k", "length", default=10, show_default=True, type=click.IntRange(min=1), help="Length of a list.")
 @click.option(
-    "--impressions", default=5000, show_default=True, type=click.IntRange(min=100), help="Lists to simulate for each."
+    "--impressions", default=5000, show_default=True, type=click.IntRange(min=100), help="Lists to draw, where there are more."
 )
 @click.option("--power", default=0.8, show_default=True, type=click.FloatRange(0.01, 0.999), help="Probability of seeing it.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same figures.")
@@ -94,10 +94,10 @@ def interleaving(
             rows = {f"A/B test by {best}": _row(by_metric[best], power)}
             for name in designs or ("team-draft",):
                 with progress(f"Simulating {name}, {kind}") as told:
-                    found, _ = simulate_interleaving(
+                    found = simulate_interleaving(
                         queries, _DESIGNS[name](), users, impressions=impressions, k=length, seed=seed, progress=told
                     )
-                rows[name] = _row(found, power)
+                rows[name] = _row(found.verdict, power)
             table[kind] = rows
     except RolloutError as error:
         raise fault(error) from None
@@ -106,7 +106,7 @@ def interleaving(
 
 
 def _row(found: Sensitivity, power: float) -> dict[str, Any]:
-    # Closer to nothing than two standard errors, the number is of this simulation and not of the rankers.
+    # Closer to nothing than two standard errors, the number is of the lists drawn and not of the rankers.
     sure = abs(found.z) > 2 * found.z_error
     return {"mean": found.mean, "z": found.z, "z_error": found.z_error, "lists": found.needed(power=power) if sure else None}
 

@@ -17,7 +17,7 @@ from rollout_sdk.interleaving.optimized import Optimized
 from rollout_sdk.interleaving.pairwise import PairwisePreference
 from rollout_sdk.interleaving.preferences import Preference, TrustCheck, impressions_needed
 from rollout_sdk.interleaving.probabilistic import Probabilistic
-from rollout_sdk.interleaving.simulation import Query, Sensitivity, simulate_ab, simulate_interleaving
+from rollout_sdk.interleaving.simulation import Query, Sensitivity, Simulated, simulate_ab, simulate_interleaving
 from rollout_sdk.interleaving.slots import Interleaved, Slot
 from rollout_sdk.interleaving.team_draft import TeamDraft
 
@@ -35,6 +35,7 @@ __all__ = [
     "Probabilistic",
     "Query",
     "Sensitivity",
+    "Simulated",
     "Slot",
     "TeamDraft",
     "TrustCheck",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from attrs import frozen
@@ -38,6 +38,14 @@ class Balanced:
             ConfigurationError: There are not two rankings, or as `TeamDraft.merge`.
         """
         return self.drafted(Rankings(rankings, k, key, most=2), Coins(seed))
+
+    def distribution(
+        self, rankings: Mapping[str, Sequence[T]], *, k: int | None = None, key: Callable[[T], Hashable] | None = None
+    ) -> Iterator[tuple[Interleaved[T], float]]:
+        """Both lists that the coin can make, with their probability; errors as `merge`."""
+        read = Rankings(rankings, k, key, most=2)
+        for side in (0, 1):
+            yield self.drafted(read, Coins.foretold(side)), 0.5
 
     def drafted(self, read: Rankings[T], coins: Coins) -> Interleaved[T]:
         """The list that the first of these coins makes."""

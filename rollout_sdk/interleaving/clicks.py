@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -20,8 +21,8 @@ class ClickModel(Protocol):
         """Positions that are clicked on a list of items with these grades of relevance."""
         ...
 
-    def distribution(self, grades: Sequence[int]) -> list[float]:
-        """The exact probability of 0, 1, 2, ... clicks."""
+    def totals(self, grades: Sequence[int], values: Sequence[int]) -> dict[int, float]:
+        """The exact probability of every sum that the values of the clicked positions can have."""
         ...
 
 
@@ -79,18 +80,21 @@ class CascadeClicks:
                     break
         return clicked
 
-    def distribution(self, grades: Sequence[int]) -> list[float]:
-        """The exact probability of 0, 1, 2, ... clicks."""
-        reading, done = [1.0], [0.0] * (len(grades) + 1)
-        for grade in grades:
+    def totals(self, grades: Sequence[int], values: Sequence[int]) -> dict[int, float]:
+        """The exact probability of every sum that the values of the clicked positions can have."""
+        reading: dict[int, float] = {0: 1.0}
+        done: defaultdict[int, float] = defaultdict(float)
+        for grade, value in zip(grades, values, strict=True):
             click, stop = _of(self.click, grade), _of(self.stop, grade)
-            after = [0.0] * (len(reading) + 1)
-            for count, probability in enumerate(reading):
-                after[count] += probability * (1 - click)
-                after[count + 1] += probability * click * (1 - stop)
-                done[count + 1] += probability * click * stop
+            after: defaultdict[int, float] = defaultdict(float)
+            for total, probability in reading.items():
+                after[total] += probability * (1 - click)
+                after[total + value] += probability * click * (1 - stop)
+                done[total + value] += probability * click * stop
             reading = after
-        return [here + there for here, there in zip(reading, done, strict=True)]
+        for total, probability in reading.items():
+            done[total] += probability
+        return dict(done)
 
 
 _DEEPEST = 100
@@ -139,14 +143,14 @@ class PositionClicks:
     def _chance(self, position: int, grade: int) -> float:
         return _of(self.examination, position) * _of(self.click, grade)
 
-    def distribution(self, grades: Sequence[int]) -> list[float]:
-        """The exact probability of 0, 1, 2, ... clicks."""
-        counts = [1.0]
-        for position, grade in enumerate(grades):
+    def totals(self, grades: Sequence[int], values: Sequence[int]) -> dict[int, float]:
+        """The exact probability of every sum that the values of the clicked positions can have."""
+        totals: dict[int, float] = {0: 1.0}
+        for position, (grade, value) in enumerate(zip(grades, values, strict=True)):
             chance = self._chance(position, grade)
-            longer = [0.0] * (len(counts) + 1)
-            for count, probability in enumerate(counts):
-                longer[count] += probability * (1 - chance)
-                longer[count + 1] += probability * chance
-            counts = longer
-        return counts
+            longer: defaultdict[int, float] = defaultdict(float)
+            for total, probability in totals.items():
+                longer[total] += probability * (1 - chance)
+                longer[total + value] += probability * chance
+            totals = longer
+        return dict(totals)

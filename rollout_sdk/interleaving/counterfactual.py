@@ -1,8 +1,8 @@
 """How many clicks each ranking would have had on its own, from the clicks on an interleaved list: not who is better, but by how
 much.
 
-An interleaved list says which of two rankings is preferred. Where one coin makes the list, both lists that it could have made
-are known, and a click tells what each item draws once the position it happened to stand at is divided out.
+An interleaved list says which of two rankings is preferred. Where all lists that there could have been are known, a click tells
+what each item draws once the position it happened to stand at is divided out.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from attrs import frozen
 
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.interleaving.balanced import Balanced
-from rollout_sdk.interleaving.rankings import Coins, Rankings
+from rollout_sdk.interleaving.optimized import Optimized
 from rollout_sdk.interleaving.slots import Interleaved, Unseen
 from rollout_sdk.interleaving.team_draft import TeamDraft
 
 __all__ = ["CounterfactualClicks", "counterfactual_clicks"]
+
+_MOST_LISTS = 4096
 
 
 @frozen
@@ -39,28 +41,29 @@ def counterfactual_clicks(
     page: Interleaved[Any],
     clicks: Mapping[Any, float],
     *,
-    design: Balanced | TeamDraft,
+    design: Balanced | TeamDraft | Optimized,
     examination: Sequence[float],
     depth: int | None = None,
 ) -> CounterfactualClicks:
     """Estimate the clicks that each ranker's own list would have had; their means over many lists give the lift of clicks.
 
-    A click on item d credits ranker X with theta(rank of d by X) / E[theta(position of d)], the expectation over both lists
-    that the coin could have made: unbiased where users examine positions by theta whatever stands above (derived here; in the
+    A click on item d credits ranker X with theta(rank of d by X) / E[theta(position of d)], the expectation over all lists
+    that the design could have made: unbiased where users examine positions by theta whatever stands above (derived here; in the
     family of debiased balanced interleaving, Bi et al., CIKM 2022). It is about as deep a top of each ranking as the lists can
     show, so about half of the list where the rankers have nothing in common.
 
     Args:
         page: The list, made in this process.
         clicks: Weight of each clicked item by its key.
-        design: The design that made it: `Balanced()`, or `TeamDraft(coin="list")` for two rankers.
+        design: The design that made it, of two rankers: `TeamDraft()`, `Balanced()` or `Optimized()`.
         examination: Probability that a user looks at a position, from the top, relative to each other; beyond the last, that of
             the last. Estimate it from clicks on shuffled results.
         depth: Positions of each ranking; as many as can be estimated by default. Give one for all lists that are compared.
 
     Raises:
-        ConfigurationError: The design's lists depend on more than one coin, the list is not of this design or has lost what
-            was not shown, an examination is not above 0, or so deep items are never shown.
+        ConfigurationError: The design's lists are too many to go through (`TeamDraft()` of more than 24 positions on which the
+            rankers differ), the list is not of this design or has lost what was not shown, an examination is not above 0, or
+            so deep items are never shown.
     """
     seen = _examined(page, design, examination)
     covered = next(
@@ -80,13 +83,14 @@ def counterfactual_clicks(
     return CounterfactualClicks(deep, found)
 
 
-def _examined(page: Interleaved[Any], design: Balanced | TeamDraft, examination: Sequence[float]) -> dict[Hashable, float]:
-    """For every item that can be shown, how likely it is looked at over the toss of the coin."""
-    one_coin = isinstance(design, Balanced) or (isinstance(design, TeamDraft) and design.coin == "list")
-    if not one_coin or len(page.rankers) != 2:
+def _examined(
+    page: Interleaved[Any], design: Balanced | TeamDraft | Optimized, examination: Sequence[float]
+) -> dict[Hashable, float]:
+    """For every item that can be shown, how likely it is looked at over all lists of the design."""
+    if len(page.rankers) != 2 or not isinstance(design, Balanced | TeamDraft | Optimized):
         raise ConfigurationError(
-            f"{design!r:.80} of {len(page.rankers)} rankers makes lists by more than one coin. The clicks on each ranking are "
-            "estimated over all lists that there could have been. Use TeamDraft(coin='list') or Balanced(), with two rankers."
+            f"The lists that {design!r:.80} can make of {len(page.rankers)} rankers are too many to go through. The clicks on "
+            "each ranking are estimated over all of them. Use TeamDraft(), Balanced() or Optimized(), with two rankers."
         )
     if not examination or not all(0 < chance < math.inf for chance in examination):
         raise ConfigurationError(
@@ -95,20 +99,25 @@ def _examined(page: Interleaved[Any], design: Balanced | TeamDraft, examination:
         )
     if any(isinstance(key, Unseen) for order in page.orders for key in order):
         raise ConfigurationError(
-            "The list was read back without what it did not show. The other list that could have been needs it. "
+            "The list was read back without what it did not show. The other lists that could have been need it. "
             "Estimate in the process that merges, or merge again."
         )
-    read = Rankings(dict(zip(page.rankers, page.orders, strict=True)), len(page), None)
-    lists = [design.drafted(read, Coins.all_alike(side)) for side in (0, 1)]
-    if all((page.design, page.keys) != (each.design, each.keys) for each in lists):
+    seen: dict[Hashable, float] = {}
+    made = False
+    for each, probability in design.distribution(dict(zip(page.rankers, page.orders, strict=True)), k=len(page)):
+        if probability < 1 / _MOST_LISTS and not isinstance(design, Optimized):
+            raise ConfigurationError(
+                f"{design!r:.80} can make {1 / probability:,.0f} lists of these rankings, more than {_MOST_LISTS:,}. The "
+                'clicks on each ranking are estimated over all of them. Use TeamDraft(coin="list"), which makes two.'
+            )
+        made = made or (page.design, page.keys) == (each.design, each.keys)
+        for position, key in enumerate(each.keys):
+            seen[key] = seen.get(key, 0.0) + _at(examination, position) * probability
+    if not made:
         raise ConfigurationError(
             f"{design!r:.80} does not make this list of {len(page)} items. The clicks on each ranking are estimated over the "
             "lists of its own design. Pass the design that made it."
         )
-    seen: dict[Hashable, float] = {}
-    for each in lists:
-        for position, key in enumerate(each.keys):
-            seen[key] = seen.get(key, 0.0) + _at(examination, position) / len(lists)
     return seen
 
 

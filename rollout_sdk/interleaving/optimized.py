@@ -67,41 +67,65 @@ class Optimized:
     ) -> Interleaved[T]:
         """Merge two rankings, as `TeamDraft.merge`."""
         read = Rankings(rankings, k, key)
-        why = ""
-        if len(read.names) != 2:
-            why = f"there are {len(read.names)} rankers, not two"
-        elif read.length > _LONGEST:
-            why = f"the list has {read.length} positions, more than {_LONGEST}"
-        else:
-            length = min(read.length, *map(len, read.orders))
-            pool, ranks = _pool(read.orders, length)
-            solved = _solve(ranks, length, self.credit)
-            if solved is not None:
-                return self._drawn(read, pool, ranks, solved, Coins(seed))
-            why = "no distribution over the allowed lists is fair to both rankers"
-        return evolve(TeamDraft().merge(rankings, k=k, key=key, seed=seed), fallback=why)
-
-    def _drawn(
-        self, read: Rankings[T], pool: Sequence[Hashable], ranks: Ranks, solved: _Solution, coins: Coins
-    ) -> Interleaved[T]:
+        pool, solved, why = self._solved(read)
+        if solved is None:
+            return evolve(TeamDraft().drafted(read, Coins(seed)), fallback=why)
         lists, cumulated = solved
-        drawn = lists[min(bisect(cumulated, coins.unit()), len(lists) - 1)]
-        control, candidate = read.by_key()
-        items = candidate | control
-        shown = {pool[at]: items[pool[at]] for at in drawn}
-        return read.page(shown, "optimized", shares=[_credits(ranks[at], self.credit) for at in drawn])
+        return _shown(read, pool, lists[min(bisect(cumulated, Coins(seed).unit()), len(lists) - 1)])
+
+    def distribution(
+        self, rankings: Mapping[str, Sequence[T]], *, k: int | None = None, key: Callable[[T], Hashable] | None = None
+    ) -> Iterator[tuple[Interleaved[T], float]]:
+        """Every list that is ever shown of two rankings, with its probability.
+
+        Raises:
+            ConfigurationError: There are not two rankings, or as `merge`.
+        """
+        read = Rankings(rankings, k, key, most=2)
+        pool, solved, why = self._solved(read)
+        if solved is None:
+            for page, probability in TeamDraft().distribution(rankings, k=k, key=key):
+                yield evolve(page, fallback=why), probability
+            return
+        for list_, below, up_to in zip(solved[0], (0.0, *solved[1]), solved[1], strict=False):
+            yield _shown(read, pool, list_), (up_to - below) / solved[1][-1]
+
+    def _solved(self, read: Rankings[T]) -> tuple[Mapping[Hashable, T], _Solution | None, str]:
+        """What can be shown, how often, and why that is not known."""
+        if len(read.names) != 2:
+            return {}, None, f"there are {len(read.names)} rankers, not two"
+        if read.length > _LONGEST:
+            return {}, None, f"the list has {read.length} positions, more than {_LONGEST}"
+        length = min(read.length, *map(len, read.orders))
+        pool, ranks = _pool(read, length)
+        return pool, _solve(ranks, length, self.credit), "no distribution over the allowed lists is fair to both rankers"
 
 
-_Solution = tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]
-"""The lists that are ever shown, as numbers of items, and the probability of each and all before it."""
+_List = tuple[tuple[int, ...], tuple[tuple[float, float], ...]]
+"""A list as numbers of items, and what a click on each position credits both rankers with."""
+
+_Solution = tuple[tuple[_List, ...], tuple[float, ...]]
+"""The lists that are ever shown, and the probability of each and all before it."""
 
 
-def _pool(orders: Sequence[Sequence[Hashable]], length: int) -> tuple[list[Hashable], Ranks]:
+def _shown(read: Rankings[T], pool: Mapping[Hashable, T], list_: _List) -> Interleaved[T]:
+    drawn, shares = list_
+    open_ = list(pool.items())
+    return read.page(dict([open_[at] for at in drawn]), "optimized", shares=shares)
+
+
+def _pool(read: Rankings[T], length: int) -> tuple[dict[Hashable, T], Ranks]:
     """The items that can be shown, those of the control first, and their ranks: rankings of one shape have the same ranks."""
-    places = [{item_key: rank for rank, item_key in enumerate(order, 1)} for order in orders]
-    pool = list(dict.fromkeys(item_key for order in orders for item_key in order[:length]))
-    absent = [len(order) + 1 for order in orders]
-    return pool, tuple((places[0].get(each, absent[0]), places[1].get(each, absent[1])) for each in pool)
+    (a, b), (a_items, b_items) = read.orders, read.items
+    pool = dict(zip(a[:length], a_items, strict=False))
+    for key, item in zip(b[:length], b_items, strict=False):
+        pool.setdefault(key, item)
+    mine, other = ([places.get(key, len(places) + 1) for key in pool] for places in (_ranks(a), _ranks(b)))
+    return pool, tuple(zip(mine, other, strict=True))
+
+
+def _ranks(order: Sequence[Hashable]) -> dict[Hashable, int]:
+    return dict(zip(order, range(1, len(order) + 1), strict=True))
 
 
 def _credits(ranks: tuple[int, int], credit: Credit) -> tuple[float, float]:
@@ -119,7 +143,8 @@ def _solve(ranks: Ranks, length: int, credit: Credit) -> _Solution | None:
     from scipy.optimize import linprog
 
     lists = tuple(_allowed(ranks, length))
-    gains = [mine - other for mine, other in (_credits(each, credit) for each in ranks)]
+    credits_ = [_credits(each, credit) for each in ranks]
+    gains = [mine - other for mine, other in credits_]
     fair = [[gains[page[position]] for page in lists] for position in range(length)]
     found = linprog(
         [-_sensitivity(page, gains) for page in lists],
@@ -131,7 +156,8 @@ def _solve(ranks: Ranks, length: int, credit: Credit) -> _Solution | None:
     if found.status != 0:
         return None
     likely = [(page, float(share)) for page, share in zip(lists, found.x, strict=True) if share > 1e-12]
-    return tuple(page for page, _ in likely), tuple(accumulate(share for _, share in likely))
+    pages = tuple((page, tuple(credits_[at] for at in page)) for page, _ in likely)
+    return pages, tuple(accumulate(share for _, share in likely))
 
 
 def _allowed(ranks: Ranks, length: int) -> Iterator[tuple[int, ...]]:

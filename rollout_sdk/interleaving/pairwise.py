@@ -32,19 +32,18 @@ class PairwisePreference:
         seed: Seed,
     ) -> Interleaved[T]:
         """Merge two or more rankings, as `TeamDraft.merge`."""
-        read, coins = Rankings(rankings, k, key), Coins(seed)
-        all_items, shown = read.by_key(), dict[Hashable, T]()
-        choices: list[int] = []
+        read, shown, choices = Rankings(rankings, k, key), dict[Hashable, T](), list[int]()
         # What may stand next, in an order that depends on the rankings alone.
-        open_: list[Hashable] = []
+        open_: list[tuple[Hashable, T]] = []
         met: set[Hashable] = set()
-        shortest = min(len(order) for order in read.orders)
-        for depth in range(min(read.length, shortest)):
-            for order in read.orders:
+        length = min(read.length, *map(len, read.orders))
+        ranked = list(zip(read.orders, read.items, strict=True))
+        for depth, unit in enumerate(Coins(seed).units(length)):
+            for order, items in ranked:
                 if order[depth] not in met:
                     met.add(order[depth])
-                    open_.append(order[depth])
+                    open_.append((order[depth], items[depth]))
             choices.append(len(open_))
-            pick = open_.pop(coins.below(len(open_)))
-            shown[pick] = next(items[pick] for items in all_items if pick in items)
+            picked, item = open_.pop(int(unit * len(open_)))
+            shown[picked] = item
         return read.page(shown, "pairwise_preference", choices=choices)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from math import fsum, log
+from operator import truediv
+from typing import Any, TypeVar
 
 from attrs import field, frozen, validators
 
@@ -15,6 +18,9 @@ __all__ = ["Probabilistic"]
 
 T = TypeVar("T")
 
+_NEXT_TO_NOTHING = 5e-324
+"""What is left of a ranking that is used up: an item that it does not have is none of it, and not 0/0."""
+
 
 @frozen
 class Probabilistic:
@@ -24,10 +30,11 @@ class Probabilistic:
     the result. Sound for any number of rankers; but any item can stand anywhere, which users see: not a default.
 
     Attributes:
-        tau: How strongly a ranker prefers its top: an item of rank r, from 1, is drawn in proportion to 1 / r**tau.
+        tau: How strongly a ranker prefers its top: an item of rank r, from 1, is drawn in proportion to 1 / r**tau; at most
+            50, where a ranker's order is all but kept and the weights of a million ranks are still told from 0.
     """
 
-    tau: float = field(default=3.0, validator=[validators.ge(0), validators.lt(math.inf)])
+    tau: float = field(default=3.0, validator=[validators.ge(0), validators.le(50)])
 
     def merge(
         self,
@@ -38,44 +45,50 @@ class Probabilistic:
         seed: Seed,
     ) -> Interleaved[T]:
         """Merge two or more rankings, as `TeamDraft.merge`."""
-        read, coins = Rankings(rankings, k, key), Coins(seed)
-        weights = [{item_key: (rank + 1) ** -self.tau for rank, item_key in enumerate(order)} for order in read.orders]
-        # Drawing without replacement in proportion to weights is the order of arrival of exponential clocks with these rates,
-        # and what others take away does not change who of the rest comes first (Efraimidis and Spirakis, 2006).
-        arrivals = [_in_order_of_arrival(rates, coins) for rates in weights]
-        items, shown = read.by_key(), dict[Hashable, T]()
-        at = [0] * len(arrivals)
+        read, shown = Rankings(rankings, k, key), dict[Hashable, T]()
+        weights = [_weights(self.tau, len(order)) for order in read.orders]
         # Down to here everybody has something left, whatever was drawn; below, the longer ranking would gain from its length.
-        length = min(read.length, *map(len, arrivals))
-        while len(shown) < length:
-            drawn = coins.below(len(arrivals))
-            arrival = arrivals[drawn]
-            while arrival[at[drawn]] in shown:
-                at[drawn] += 1
-            pick = arrival[at[drawn]]
-            shown[pick] = items[drawn][pick]
-        shares = _shares(list(shown), weights)
-        return read.page(shown, "probabilistic", shares=shares)
+        length, count = min(read.length, *map(len, weights)), len(weights)
+        units = iter(Coins(seed).units(length + sum(map(len, weights))))
+        arrivals = [iter(_in_order_of_arrival(rates, units)) for rates in weights]
+        orders, items = read.orders, read.items
+        for unit in units:
+            drawn = int(unit * count)
+            order = orders[drawn]
+            for place in arrivals[drawn]:
+                if (picked := order[place]) not in shown:
+                    shown[picked] = items[drawn][place]
+                    break
+        rates_of = [dict(zip(order, rates, strict=True)) for order, rates in zip(orders, weights, strict=True)]
+        return read.page(shown, "probabilistic", shares=_shares(shown, rates_of))
 
 
-def _in_order_of_arrival(rates: Mapping[Hashable, float], coins: Coins) -> list[Hashable]:
-    """The items in the order in which exponential clocks of these rates ring."""
-    times = {item_key: -math.log(coins.unit()) / rate for item_key, rate in rates.items()}
-    return sorted(times, key=times.__getitem__)
+@lru_cache(256)
+def _weights(tau: float, length: int) -> tuple[float, ...]:
+    return tuple(rank**-tau for rank in range(1, length + 1))
 
 
-def _shares(shown: list[Hashable], weights: Sequence[Mapping[Hashable, float]]) -> list[list[float]]:
+def _in_order_of_arrival(rates: Sequence[float], units: Iterator[float]) -> list[int]:
+    """The places of exponential clocks of these rates in the order in which they ring.
+
+    It is the order of drawing without replacement in proportion to the rates, and what others take away does not change who of
+    the rest comes first (Efraimidis and Spirakis, 2006).
+    """
+    # The rates first: when they are used up, no more is taken.
+    times = [-log(unit) / rate for rate, unit in zip(rates, units)]  # noqa: B905
+    return sorted(range(len(rates)), key=times.__getitem__)
+
+
+def _shares(shown: dict[Hashable, Any], rates_of: Sequence[Mapping[Hashable, float]]) -> list[tuple[float, ...]]:
     """For every position, the probability that the item came from each ranker."""
-    seen = set(shown)
-    left = [math.fsum(weight for item_key, weight in rates.items() if item_key not in seen) for rates in weights]
-    shares = []
-    # From the end on, what was left to draw from only grows: differences would lose the small weights.
-    for item_key in reversed(shown):
-        chances = []
-        for index, rates in enumerate(weights):
-            weight = rates.get(item_key, 0.0)
-            left[index] += weight
-            chances.append(weight / left[index] if weight else 0.0)
-        whole = math.fsum(chances)
-        shares.append([chance / whole for chance in chances])
-    return shares[::-1]
+    chances = []
+    for rates in rates_of:
+        # From the end on, what was left to draw from only grows: differences would lose the small weights.
+        drawn = [rates.get(key, 0.0) for key in reversed(shown)]
+        left = accumulate(drawn, initial=fsum(map(rates.__getitem__, rates.keys() - shown.keys())) or _NEXT_TO_NOTHING)
+        next(left)
+        chances.append(list(map(truediv, drawn, left)))
+    wholes = list(map(sum, zip(*chances, strict=True)))
+    shares = list(zip(*(map(truediv, each, wholes) for each in chances), strict=True))
+    shares.reverse()
+    return shares

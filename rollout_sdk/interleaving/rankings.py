@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from hashlib import blake2b
+from hashlib import blake2b, shake_128
 from operator import index
+from struct import unpack
 from typing import Any, Generic, TypeVar
 
 from rollout_sdk.exceptions import ConfigurationError
@@ -116,7 +117,8 @@ def _is_length(k: object) -> bool:
 class Coins:
     """Fair coins from a seed: the same on every machine and in every version of Python.
 
-    The bits are those of BLAKE2b in counter mode. A generator of `random` costs more to seed than a list costs to merge.
+    Single bits are those of BLAKE2b in counter mode, numbers those of SHAKE128. A generator of `random` costs more to seed than
+    a list costs to merge.
     """
 
     __slots__ = ("_bits", "_blocks", "_left", "_seed")
@@ -156,13 +158,19 @@ class Coins:
 
     def unit(self) -> float:
         """A number in the open interval (0, 1)."""
-        return (self.bits(52) + 0.5) / 4503599627370496.0
+        return self.units(1)[0]
+
+    def units(self, count: int) -> list[float]:
+        """So many numbers in the open interval (0, 1), of 52 bits each: a block of any length costs little more than one."""
+        block = shake_128(b"%d %b" % (self._blocks, self._seed)).digest(8 * count)
+        self._blocks += 1
+        return [((bits >> 12) + 0.5) / 4503599627370496.0 for bits in unpack(f"<{count}Q", block)]
 
     @classmethod
-    def all_alike(cls, side: int) -> Coins:
-        """Coins of which the first 512 fall on one side."""
+    def foretold(cls, bits: int) -> Coins:
+        """Coins of which the first 512 are these bits, the lowest first."""
         coins = cls(b"")
-        coins._bits, coins._left = (1 << 512) - 1 if side else 0, 512
+        coins._bits, coins._left = bits, 512
         return coins
 
     def order(self, count: int) -> list[int]:

@@ -1,24 +1,29 @@
-"""How many lists a test would take on your own rankings: simulated clicks on interleaved lists, beside an exact A/B test."""
+"""How many lists a test would take on your own rankings, with simulated users, beside an A/B test."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from attrs import define, frozen
+from attrs import frozen
 
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.interleaving.clicks import ClickModel
 from rollout_sdk.interleaving.preferences import impressions_needed
 from rollout_sdk.interleaving.slots import Interleaved
+from rollout_sdk.interleaving.team_draft import TeamDraft
 
-__all__ = ["Query", "Sensitivity", "simulate_ab", "simulate_interleaving"]
+__all__ = ["Query", "Sensitivity", "Simulated", "simulate_ab", "simulate_interleaving"]
 
 
 class _Design(Protocol):
-    def merge(self, rankings: Mapping[str, Sequence[Any]], *, k: int | None, seed: int) -> Interleaved[Any]: ...
+    """What makes lists of two rankings."""
+
+    def merge(self, rankings: Mapping[str, Sequence[Any]], *, k: int | None, seed: int) -> Interleaved[Any]:
+        """One list."""
+        ...
 
 
 @frozen
@@ -38,6 +43,12 @@ class Query:
         return [self.grades.get(key, 0) for key in keys]
 
 
+_Weighed = tuple[Query, Interleaved[Any], float]
+"""A list of a query, and how much it counts."""
+
+_ROUNDING = 1e-12
+
+
 @frozen
 class Sensitivity:
     """How much one list tells about which of two rankers is better.
@@ -45,42 +56,64 @@ class Sensitivity:
     Attributes:
         mean: Mean of what one list says, above 0 for the candidate.
         deviation: Its standard deviation.
-        impressions: Lists that were simulated; 0 where the moments are exact.
+        z_error: Standard error of `z`, from having drawn so few lists; 0 where nothing is drawn.
     """
 
     mean: float
     deviation: float
-    impressions: int = 0
+    z_error: float = 0.0
 
     @property
     def z(self) -> float:
         """Mean in standard deviations: a test of n lists sees z sqrt(n) standard errors."""
         return self.mean / self.deviation if self.deviation else 0.0
 
-    @property
-    def z_error(self) -> float:
-        """Standard error of `z`, from having simulated so few lists."""
-        return math.sqrt((1 + self.z**2 / 2) / self.impressions) if self.impressions else 0.0
-
     def needed(self, *, alpha: float = 0.05, power: float = 0.8) -> int | None:
-        """Lists for so much power in a two-sided test; None where there is nothing to see."""
-        return impressions_needed(self.mean, self.deviation, alpha=alpha, power=power)
+        """Lists for so much power in a two-sided test; None where there is nothing to see but rounding."""
+        return impressions_needed(self.mean, self.deviation, alpha=alpha, power=power) if abs(self.z) > _ROUNDING else None
 
 
-@define
+@frozen
+class Simulated:
+    """What interleaved lists tell about which of two rankers is better.
+
+    Attributes:
+        credit: By the credit for the candidate less that for the control.
+        preference: By who has more of it alone: lists won.
+        is_won_fairly: Whether lists that are won decide who is preferred (`Interleaved.is_won_fairly`).
+    """
+
+    credit: Sensitivity
+    preference: Sensitivity
+    is_won_fairly: bool
+
+    @property
+    def verdict(self) -> Sensitivity:
+        """By what an analysis of these lists decides who is preferred."""
+        return self.preference if self.is_won_fairly else self.credit
+
+
 class _Moments:
-    number: int = 0
-    total: float = 0.0
-    squares: float = 0.0
+    """Mean and deviation of what a list says, from what is known of each list: its own mean and mean square."""
 
-    def add(self, value: float) -> None:
-        self.number += 1
-        self.total += value
-        self.squares += value * value
+    def __init__(self) -> None:
+        self._known: list[tuple[float, float, float]] = []
 
-    def sensitivity(self) -> Sensitivity:
-        mean = self.total / self.number
-        return Sensitivity(mean, math.sqrt(max(0.0, self.squares / self.number - mean * mean)), self.number)
+    def add(self, says: Mapping[int, float] | Mapping[float, float], weight: float) -> None:
+        """A list says each of these values with its probability."""
+        mean, square = (math.fsum(chance * value**power for value, chance in says.items()) for power in (1, 2))
+        self._known.append((weight, mean, square))
+
+    def sensitivity(self, *, is_exact: bool) -> Sensitivity:
+        whole = math.fsum(weight for weight, _, _ in self._known)
+        mean, square = (math.fsum(each[0] * each[of] for each in self._known) / whole for of in (1, 2))
+        deviation = math.sqrt(max(0.0, square - mean * mean))
+        if is_exact or not deviation:
+            return Sensitivity(mean, deviation)
+        # What z does where the means of the lists drawn are a little off (delta method).
+        by_mean, by_square = 1 / deviation + mean**2 / deviation**3, -mean / (2 * deviation**3)
+        off = math.fsum((by_mean * (first - mean) + by_square * (second - square)) ** 2 for _, first, second in self._known)
+        return Sensitivity(mean, deviation, math.sqrt(off) / len(self._known))
 
 
 def simulate_interleaving(
@@ -92,14 +125,17 @@ def simulate_interleaving(
     k: int = 10,
     seed: int = 0,
     progress: Callable[[int, int], object] | None = None,
-) -> tuple[Sensitivity, Sensitivity]:
-    """Simulate lists of queries drawn at random; what the credit of one list tells, and what its sign alone does.
+) -> Simulated:
+    """What one list tells, where every query is as likely.
+
+    For `TeamDraft` it is exact: the clicks are not drawn, and neither are the lists, unless all queries together have more than
+    `impressions` of them. For other designs, both are drawn.
 
     Args:
         queries: The queries, two rankers each.
         design: How the lists are made and credited.
         users: How they are clicked.
-        impressions: How many lists.
+        impressions: How many lists are drawn where not all of them are gone through.
         k: Their length.
         seed: The same seed gives the same lists and clicks.
         progress: Called with the number of lists done and that of all, every hundred.
@@ -109,17 +145,48 @@ def simulate_interleaving(
     """
     names = _names(queries)
     rng = random.Random(seed)
-    credits_, signs = _Moments(), _Moments()
-    for number in range(impressions):
+    every = _every_list(queries, design, k, impressions) if isinstance(design, TeamDraft) else None
+    lists = _drawn(queries, design, k, impressions, rng) if every is None else every
+    credits_, signs, fairly = _Moments(), _Moments(), True
+    for number, (query, page, weight) in enumerate(lists, 1):
+        grades, fairly = query.grades_of(page.keys), fairly and page.is_won_fairly
+        if isinstance(design, TeamDraft):
+            says = users.totals(grades, [0 if team < 0 else 1 if page.rankers[team] == names[1] else -1 for team in page.teams])
+            credits_.add(says, weight)
+            signs.add(_signs(says), weight)
+        else:
+            clicked = dict.fromkeys([page.keys[at] for at in users.clicks(grades, rng)], 1.0)
+            credit = page.credit(clicked)
+            credits_.add({credit[names[1]] - credit[names[0]]: 1.0}, weight)
+            signs.add({page.preference(clicked): 1.0}, weight)
+        if progress is not None and number % 100 == 0:
+            progress(number, impressions if every is None else len(every))
+    is_exact = every is not None
+    return Simulated(credits_.sensitivity(is_exact=is_exact), signs.sensitivity(is_exact=is_exact), fairly)
+
+
+def _every_list(queries: Sequence[Query], design: TeamDraft, k: int, most: int) -> list[_Weighed] | None:
+    """Every list of every query, with its probability; None where there are more than so many."""
+    lists: list[_Weighed] = []
+    for query in queries:
+        for page, probability in design.distribution(query.rankings, k=k):
+            if len(lists) == most:
+                return None
+            lists.append((query, page, probability))
+    return lists
+
+
+def _drawn(queries: Sequence[Query], design: _Design, k: int, number: int, rng: random.Random) -> Iterator[_Weighed]:
+    for _ in range(number):
         query = rng.choice(queries)
-        page = design.merge(query.rankings, k=k, seed=rng.getrandbits(60))
-        clicked = dict.fromkeys([page.keys[at] for at in users.clicks(query.grades_of(page.keys), rng)], 1.0)
-        credit = page.credit(clicked)
-        credits_.add(credit[names[1]] - credit[names[0]])
-        signs.add(page.preference(clicked))
-        if progress is not None and number % 100 == 99:
-            progress(number + 1, impressions)
-    return credits_.sensitivity(), signs.sensitivity()
+        yield query, design.merge(query.rankings, k=k, seed=rng.getrandbits(60)), 1.0
+
+
+def _signs(says: Mapping[int, float]) -> dict[float, float]:
+    """The probability of every sign."""
+    return {
+        sign: math.fsum(chance for value, chance in says.items() if (value > 0) - (value < 0) == sign) for sign in (-1, 0, 1)
+    }
 
 
 def simulate_ab(queries: Sequence[Query], users: ClickModel, *, k: int = 10) -> dict[str, Sensitivity]:
@@ -135,9 +202,10 @@ def simulate_ab(queries: Sequence[Query], users: ClickModel, *, k: int = 10) -> 
         for name in names:
             first = second = 0.0
             for query in queries:
-                chances = users.distribution(query.grades_of(query.rankings[name][:k]))
-                first += math.fsum(chance * value(count) for count, chance in enumerate(chances)) / len(queries)
-                second += math.fsum(chance * value(count) ** 2 for count, chance in enumerate(chances)) / len(queries)
+                grades = query.grades_of(query.rankings[name][:k])
+                chances = users.totals(grades, [1] * len(grades)).items()
+                first += math.fsum(chance * value(count) for count, chance in chances) / len(queries)
+                second += math.fsum(chance * value(count) ** 2 for count, chance in chances) / len(queries)
             means.append(first)
             variances.append(second - first * first)
         # The difference of two means of n/2 lists each has the variance 2 (v_A + v_B) / n.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Literal, TypeVar, get_args
 
 from attrs import field, frozen, validators
@@ -66,6 +66,21 @@ class TeamDraft:
                 nor a whole number, or a key has no hash.
         """
         return self.drafted(Rankings(rankings, k, key), Coins(seed))
+
+    def distribution(
+        self, rankings: Mapping[str, Sequence[T]], *, k: int | None = None, key: Callable[[T], Hashable] | None = None
+    ) -> Iterator[tuple[Interleaved[T], float]]:
+        """Every list that the coins can make of two rankings, with its probability: 2^r of them, of a draft of r rounds.
+
+        Raises:
+            ConfigurationError: There are not two rankings, or as `merge`.
+        """
+        read = Rankings(rankings, k, key, most=2)
+        # Two who disagree leave the same items, whoever is first: there are as many rounds on every list.
+        rounds = (sum(team >= 0 for team in self.drafted(read, Coins.foretold(0)).teams) + 1) // 2
+        coins = min(rounds, 1) if self.coin == "list" else rounds
+        for bits in range(1 << coins):
+            yield self.drafted(read, Coins.foretold(bits)), 0.5**coins
 
     def drafted(self, read: Rankings[T], coins: Coins) -> Interleaved[T]:
         """The list that these coins make."""

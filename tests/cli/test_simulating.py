@@ -31,8 +31,8 @@ def test_it_says_what_the_functions_say(queries):
     told = json.loads(result.stdout)["users"]["navigational"]
     made = [Query(line["rankings"], line["grades"]) for line in LINES]
     users = CascadeClicks.navigational()
-    credit, _ = simulate_interleaving(made, TeamDraft(), users, impressions=2000, k=4, seed=3)
-    assert (credit.needed(), credit.z) == (told["team-draft"]["lists"], told["team-draft"]["z"])
+    found = simulate_interleaving(made, TeamDraft(), users, impressions=2000, k=4, seed=3).preference
+    assert (found.needed(), found.z) == (told["team-draft"]["lists"], told["team-draft"]["z"])
     best = max(simulate_ab(made, users, k=4).items(), key=lambda item: abs(item[1].z))
     assert told[f"A/B test by {best[0]}"]["lists"] == best[1].needed()
 
@@ -41,8 +41,8 @@ def test_users_who_look_at_each_position_by_itself(queries):
     arguments = "--users", "navigational", "--impressions", 1000, "-k", 4, "--model", "position", "--design", "pairs", "--json"
     told = json.loads(asked(queries, *arguments).stdout)["users"]["navigational"]
     made = [Query(line["rankings"], line["grades"]) for line in LINES]
-    credit, _ = simulate_interleaving(made, TeamDraft(coin="list"), PositionClicks.navigational(), impressions=1000, k=4)
-    assert credit.z == told["pairs"]["z"]
+    found = simulate_interleaving(made, TeamDraft(coin="list"), PositionClicks.navigational(), impressions=1000, k=4)
+    assert found.preference.z == told["pairs"]["z"]
 
 
 def test_a_design_that_takes_more_lists_than_the_ab_test_is_said_to(tmp_path):

@@ -1,45 +1,46 @@
-"""The clicks that each ranking would have had: unbiased, by enumeration of both lists and of every click."""
+"""The clicks that each ranking would have had: unbiased, by enumeration of every list and of every click."""
 
 import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollout_sdk import ConfigurationError
-from rollout_sdk.interleaving import Balanced, Interleaved, PositionClicks, Probabilistic, TeamDraft, counterfactual_clicks
+from rollout_sdk.interleaving import (
+    Balanced,
+    Interleaved,
+    Optimized,
+    PositionClicks,
+    Probabilistic,
+    TeamDraft,
+    counterfactual_clicks,
+)
 
-DESIGNS = [Balanced(), TeamDraft(coin="list"), TeamDraft(coin="list", neutral="prefix"), TeamDraft(coin="list", neutral="off")]
+DESIGNS = [
+    Balanced(),
+    *[TeamDraft(neutral, coin) for neutral in ("ties", "prefix", "off") for coin in ("list", "pair")],
+    Optimized(),
+]
 THETA = [1.0, 0.6, 0.45, 0.3, 0.2, 0.15]
 orders = st.integers(1, 6).flatmap(lambda k: st.tuples(*[st.permutations("abcdefgh").map(lambda p, k=k: p[:k])] * 2))
 
 
-def both_lists(design, rankings, k):
-    """The two lists of the coin, each by a seed that makes it."""
-    pages = {}
-    for seed in range(64):
-        page = design.merge(rankings, k=k, seed=seed)
-        pages[page.keys] = page
-    return list(pages.values())
-
-
 @pytest.mark.parametrize("design", DESIGNS, ids=repr)
 @given(orders=orders, draws=st.lists(st.floats(0, 1), min_size=8, max_size=8))
+@settings(deadline=None)
 def test_its_expectation_is_the_clicks_on_each_rankings_own_list(design, orders, draws):
     attraction = dict(zip("abcdefgh", draws, strict=True))
     rankings = dict(zip(("A", "B"), orders, strict=True))
-    pages = both_lists(design, rankings, len(orders[0]))
-    # With one list both falls of the coin gave the same.
-    share = 1 / len(pages)
     expected, depths = {"A": 0.0, "B": 0.0}, set()
-    for page in pages:
+    for page, probability in design.distribution(rankings, k=len(orders[0])):
         for position, key in enumerate(page.keys):
             # Linear in the clicks, so one at a time is enough.
             found = counterfactual_clicks(page, {key: 1.0}, design=design, examination=THETA)
             depths.add(found.depth)
             for name, clicks in found.clicks.items():
-                expected[name] += share * THETA[min(position, 5)] * attraction[key] * clicks
+                expected[name] += probability * THETA[min(position, 5)] * attraction[key] * clicks
     (depth,) = depths
     assert depth >= 1
     for name, order in rankings.items():
@@ -47,9 +48,10 @@ def test_its_expectation_is_the_clicks_on_each_rankings_own_list(design, orders,
         assert own == pytest.approx(expected[name], abs=1e-9)
 
 
-def test_the_lift_is_found_from_clicks():
+@pytest.mark.parametrize("design", [TeamDraft(), TeamDraft(coin="list")], ids=repr)
+def test_the_lift_is_found_from_clicks(design):
     rng = random.Random(3)
-    design, users = TeamDraft(coin="list"), PositionClicks((0.1, 0.6), THETA)
+    users = PositionClicks((0.1, 0.6), THETA)
     rankings, grades = {"A": list("abcdef"), "B": list("bagcdh")}, {"b": 1, "g": 1}
     sums = {"A": 0.0, "B": 0.0}
     rounds = 40_000
@@ -78,10 +80,11 @@ def test_what_cannot_be_estimated_is_refused():
     rankings = {"A": list("abcdef"), "B": list("uvwxyz")}
     design = TeamDraft(coin="list")
     page = design.merge(rankings, k=6, seed=1)
-    with pytest.raises(ConfigurationError, match="more than one coin"):
-        counterfactual_clicks(page, {}, design=TeamDraft(), examination=THETA)
-    with pytest.raises(ConfigurationError, match="more than one coin"):
+    with pytest.raises(ConfigurationError, match="too many to go through"):
         counterfactual_clicks(page, {}, design=Probabilistic(), examination=THETA)
+    with pytest.raises(ConfigurationError, match=r"can make 8,192 lists .* more than 4,096"):
+        long = TeamDraft().merge({"A": range(26), "B": range(26, 52)}, k=26, seed=1)
+        counterfactual_clicks(long, {}, design=TeamDraft(), examination=THETA)
     with pytest.raises(ConfigurationError, match="does not make this list"):
         counterfactual_clicks(TeamDraft().merge(rankings, k=6, seed=3), {}, design=Balanced(), examination=THETA)
     with pytest.raises(ConfigurationError, match="deeper than the 3 positions"):

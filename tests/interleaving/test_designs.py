@@ -141,11 +141,11 @@ def test_a_page_stays_the_same_from_process_to_process_and_from_version_to_versi
         "classic": "a b c d f e",
         "pairs": "a b c d f e",
         "balanced": "b a c f d e",
-        "probabilistic": "b c a f d e",
-        "optimized": "b a c d f e",
-        "linear": "b c a d e f",
+        "probabilistic": "b a c d e f",
+        "optimized": "b a c d e f",
+        "linear": "b a c d f e",
         "binary": "a b c f d e",
-        "pairwise": "b a c d f e",
+        "pairwise": "a b c d f e",
     }
     name = request.node.callspec.id
     code = (
@@ -271,6 +271,20 @@ def test_credit_and_preference_are_the_sums_over_all_assignments(order, seed, cl
     assert credit["B"] - credit["A"] == pytest.approx(expected, abs=1e-9)
     assert merged.preference(weights) == pytest.approx(sign, abs=1e-9)
     assert sum(credit.values()) == pytest.approx(sum(weights.values()))
+
+
+@pytest.mark.parametrize("tau", [0, 50])
+def test_shares_are_probabilities_for_every_tau(tau):
+    merged = Probabilistic(tau=tau).merge({"A": range(3000), "B": range(2999, -1, -1), "C": range(40)}, k=100, seed=1)
+    for share in merged.shares:
+        assert math.fsum(share) == pytest.approx(1.0)
+        assert all(0 <= part <= 1 for part in share)
+
+
+@pytest.mark.parametrize("tau", [-1, 51, math.inf, math.nan])
+def test_a_tau_whose_weights_would_be_nothing_is_refused(tau):
+    with pytest.raises(ValueError, match="'tau' must be"):
+        Probabilistic(tau=tau)
 
 
 def test_very_many_clicks_of_different_weights_take_no_longer_than_their_sums():

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from rollout_sdk import ConfigurationError
 from rollout_sdk.interleaving import TeamDraft
 from rollout_sdk.interleaving.rankings import Coins, Rankings
 
@@ -97,3 +98,18 @@ def test_a_round_in_which_one_of_three_may_have_nothing_left_credits_nobody():
 def test_two_who_disagree_are_credited_to_the_last_item_of_the_shorter():
     credited = shares(TeamDraft(), ["abc", "de"], 5)
     assert [dict.fromkeys("AB", Fraction(1, 2))] * 4 + [{None: 1}] == [credited[position] for position in range(5)]
+
+
+@given(rankings, designs, st.integers(1, 6))
+def test_the_distribution_has_every_list_of_two_rankers(orders, design, k):
+    expected, found = Counter(), Counter()
+    for page, probability in all_pages(design, orders[:2], k):
+        expected[page.keys, tuple(page.teams)] += probability
+    for page, probability in design.distribution(dict(zip(NAMES, orders[:2], strict=False)), k=k):
+        found[page.keys, tuple(page.teams)] += Fraction(probability)
+    assert expected == found
+
+
+def test_there_is_no_distribution_of_three_rankers():
+    with pytest.raises(ConfigurationError, match="got 3 rankings"):
+        list(TeamDraft().distribution({"A": "a", "B": "b", "C": "c"}))

@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import random
+import statistics
 import sys
 from collections import Counter
 from itertools import product
@@ -14,8 +15,11 @@ from hypothesis import strategies as st
 
 from rollout_sdk import ConfigurationError
 from rollout_sdk.interleaving import (
+    Balanced,
     CascadeClicks,
+    PairwisePreference,
     PositionClicks,
+    Probabilistic,
     Query,
     TeamDraft,
     simulate_ab,
@@ -38,11 +42,10 @@ def users(request):
     return request.param
 
 
-def by_hand(users, grades):
-    """The distribution of the number of clicks, over every way that reading can go."""
-    counts = Counter()
+def clicked_by_hand(users, grades):
+    """Every set of positions that can be clicked, with its probability, over every way that reading can go."""
     for path in product([(0, 0), (1, 0), (1, 1)], repeat=len(grades)):
-        probability, count, stopped = 1.0, 0, False
+        probability, clicked, stopped = 1.0, [], False
         for position, (clicks, stops) in enumerate(path):
             grade = grades[position]
             if stopped:
@@ -56,23 +59,29 @@ def by_hand(users, grades):
             else:
                 click, stop = users.click[grade], users.stop[grade]
             probability *= (click * (stop if stops else 1 - stop)) if clicks else 1 - click
-            count += clicks
+            if clicks:
+                clicked.append(position)
             stopped = bool(stops)
-        counts[count] += probability
-    return [counts[number] for number in range(len(grades) + 1)]
+        yield clicked, probability
 
 
-@given(st.lists(st.integers(0, 4), max_size=6), st.sampled_from(list(MODELS)))
-def test_the_distribution_of_clicks_is_exact(grades, name):
-    users = MODELS[name]
-    assert users.distribution(grades) == pytest.approx(by_hand(users, grades))
-    assert math.fsum(users.distribution(grades)) == pytest.approx(1.0)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(-2, 2)), max_size=6), st.sampled_from(list(MODELS)))
+def test_the_distribution_of_the_sum_over_the_clicks_is_exact(positions, name):
+    grades, values = [grade for grade, _ in positions], [value for _, value in positions]
+    expected = Counter()
+    for clicked, probability in clicked_by_hand(MODELS[name], grades):
+        expected[sum(values[at] for at in clicked)] += probability
+    found = MODELS[name].totals(grades, values)
+    assert {total: chance for total, chance in expected.items() if chance} == pytest.approx(
+        {total: chance for total, chance in found.items() if chance}
+    )
+    assert math.fsum(found.values()) == pytest.approx(1.0)
 
 
 def test_users_click_as_their_distribution_says(users):
     rng, grades, rounds = random.Random(3), [4, 0, 2, 3, 1], 20_000
     counts = Counter(len(users.clicks(grades, rng)) for _ in range(rounds))
-    for count, probability in enumerate(users.distribution(grades)):
+    for count, probability in users.totals(grades, [1] * 5).items():
         assert abs(counts[count] / rounds - probability) <= 4 * math.sqrt(probability * (1 - probability) / rounds) + 1e-12
 
 
@@ -119,33 +128,89 @@ def test_an_ab_test_is_computed_exactly(users):
         assert found[metric].deviation == pytest.approx(math.sqrt(2 * sum(variances)), rel=0.05)
 
 
-def test_the_lists_that_a_simulation_asks_for_have_the_power_it_says():
-    users = CascadeClicks.navigational()
-    credit, sign = simulate_interleaving(QUERIES, TeamDraft(), users, impressions=8000, k=4, seed=2)
-    assert credit.mean > 0
-    assert sign.mean > 0
-    number = credit.needed(power=0.8)
-    seen, rounds = 0, 200
-    for seed in range(rounds):
-        part, _ = simulate_interleaving(QUERIES, TeamDraft(), users, impressions=number, k=4, seed=1000 + seed)
-        seen += part.z * math.sqrt(number) > 1.96
-    # 4 standard errors of the power, and what 8,000 lists leave open.
-    assert abs(seen / rounds - 0.8) <= 4 * math.sqrt(0.16 / rounds) + 0.05
+TEAM_DRAFTS = [TeamDraft(), TeamDraft(neutral="prefix"), TeamDraft(neutral="off"), TeamDraft(coin="list")]
 
 
-def test_a_simulation_is_the_same_for_the_same_seed_and_says_how_far_it_is():
+def moments(says):
+    """Mean and deviation of values with their probabilities."""
+    mean = sum(probability * value for value, probability in says)
+    return mean, math.sqrt(sum(probability * (value - mean) ** 2 for value, probability in says))
+
+
+@pytest.mark.parametrize("design", TEAM_DRAFTS, ids=repr)
+def test_what_team_draft_tells_is_computed_exactly(design, users):
+    credits_, preferences = [], []
+    for query in QUERIES:
+        for page, share in design.distribution(query.rankings, k=4):
+            for clicked, probability in clicked_by_hand(users, query.grades_of(page.keys)):
+                clicks = {page.keys[at]: 1.0 for at in clicked}
+                weight = probability * share / len(QUERIES)
+                credit = page.credit(clicks)
+                credits_.append((credit["B"] - credit["A"], weight))
+                preferences.append((page.preference(clicks), weight))
+    found = simulate_interleaving(QUERIES, design, users, k=4)
+    assert (0.0, 0.0) == (found.credit.z_error, found.preference.z_error)
+    assert (found.credit.mean, found.credit.deviation) == pytest.approx(moments(credits_), abs=1e-12)
+    assert (found.preference.mean, found.preference.deviation) == pytest.approx(moments(preferences), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("design", "by"), [(TeamDraft(), "preference"), (Balanced(), "preference"), (PairwisePreference(), "credit")], ids=repr
+)
+def test_the_verdict_is_by_what_an_analysis_goes_by(design, by):
+    found = simulate_interleaving(QUERIES, design, MODELS["navigational"], impressions=200, k=4)
+    assert found.verdict is getattr(found, by)
+
+
+def test_the_lists_that_it_asks_for_have_the_power_it_says():
+    users, rng = CascadeClicks.navigational(), random.Random(8)
+    number = simulate_interleaving(QUERIES, TeamDraft(), users, k=4).verdict.needed(power=0.8)
+    seen, rounds = 0, 500
+    for _ in range(rounds):
+        signs = []
+        for _ in range(number):
+            query = rng.choice(QUERIES)
+            page = TeamDraft().merge(query.rankings, k=4, seed=rng.getrandbits(60))
+            clicked = users.clicks(query.grades_of(page.keys), rng)
+            signs.append(page.preference({page.keys[at]: 1.0 for at in clicked}))
+        seen += statistics.fmean(signs) > 1.96 * statistics.pstdev(signs) / math.sqrt(number)
+    # 4 standard errors; and the normal distribution is one of so few lists only by and by.
+    assert number > 30
+    assert abs(seen / rounds - 0.8) <= 4 * math.sqrt(0.16 / rounds) + 0.02
+
+
+@pytest.mark.parametrize("design", [TeamDraft(), Balanced(), Probabilistic()], ids=repr)
+def test_lists_that_are_drawn_are_as_far_off_as_they_say(design, users):
+    # More queries than lists, so that they are drawn for team draft, too.
+    queries = [Query(query.rankings, dict(query.grades)) for query in QUERIES for _ in range(100)]
+    exact = simulate_interleaving(queries, TeamDraft(), users, k=4)
+    found = [simulate_interleaving(queries, design, users, impressions=150, k=4, seed=seed) for seed in range(120)]
+    for of in ("credit", "preference"):
+        of_seed = [getattr(each, of) for each in found]
+        spread = statistics.stdev(each.z for each in of_seed)
+        said = statistics.fmean(each.z_error for each in of_seed)
+        # The standard error of a deviation of 120 is 6.5 %.
+        assert said == pytest.approx(spread, rel=0.3)
+        if isinstance(design, TeamDraft):
+            assert statistics.fmean(each.z for each in of_seed) == pytest.approx(getattr(exact, of).z, abs=4 * said / 120**0.5)
+
+
+def test_it_is_the_same_for_the_same_seed_and_says_how_far_it_is():
     said = []
     options = {"impressions": 300, "seed": 4, "progress": lambda done, of: said.append((done, of))}
-    first, second = (simulate_interleaving(QUERIES, TeamDraft(), MODELS["perfect"], **options) for _ in range(2))
+    first, second = (simulate_interleaving(QUERIES, Balanced(), MODELS["perfect"], **options) for _ in range(2))
     assert first == second
     assert [(100, 300), (200, 300), (300, 300)] * 2 == said
-    assert first[0].z_error == pytest.approx(math.sqrt((1 + first[0].z ** 2 / 2) / 300))
+    # Fifty times the four lists of one query and the two of the other: there are no more than that, and none is drawn.
+    said.clear()
+    simulate_interleaving(QUERIES * 50, TeamDraft(), MODELS["perfect"], **options)
+    assert [(100, 300), (200, 300), (300, 300)] == said
 
 
 def test_identical_rankers_need_no_number_of_lists():
     same = [Query({"A": [1, 2], "B": [1, 2]}, {1: 4})]
-    credit, sign = simulate_interleaving(same, TeamDraft(), MODELS["perfect"], impressions=100)
-    assert (0.0, None, None) == (credit.z, credit.needed(), sign.needed())
+    found = simulate_interleaving(same, TeamDraft(), MODELS["perfect"], impressions=100)
+    assert (0.0, None, None) == (found.credit.z, found.credit.needed(), found.preference.needed())
     assert simulate_ab(same, MODELS["perfect"])["clicks"].needed() is None
 
 
