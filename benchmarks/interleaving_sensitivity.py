@@ -1,8 +1,9 @@
 """How many lists each interleaving design needs where an A/B test needs many more, on judged web search results; and who lies.
 
-Eight pairs of rankers on the MSLR-WEB10K slice inside the source archive of rankeval 0.8.2, three kinds of users. An A/B test
-is computed exactly, by the better of two click metrics; the lists of the designs are simulated. The archive is looked for in
---data, and fetched by pip into it where it is missing (that takes the packages numpy, Cython, setuptools and wheel).
+Eight pairs of rankers on the MSLR-WEB10K slice inside the source archive of rankeval 0.8.2, three kinds of users. An A/B test,
+by the better of two click metrics, and team draft are computed exactly, over all lists and clicks; the other designs are
+simulated. The archive is looked for in --data, and fetched by pip into it where it is missing (that takes the packages numpy,
+Cython, setuptools and wheel).
 
     python benchmarks/interleaving_sensitivity.py [--data DIR] [--impressions 6000] [--quick]
 """
@@ -28,6 +29,7 @@ from rollout_sdk.interleaving import (
     PositionClicks,
     Probabilistic,
     Query,
+    Sensitivity,
     TeamDraft,
     simulate_ab,
     simulate_interleaving,
@@ -65,8 +67,6 @@ PAIRS = {
     "f106, f111": ({106: 1.0}, {111: 1.0}),
     "f130, f110": ({130: 1.0}, {110: 1.0}),
 }
-CLOSE = ("BM25s, + f55", "BM25s, - f108", "BM25s, + f130", "BM25s, + f129", "f110, f115")
-"""The pairs that share half of their items or more."""
 
 
 def archive(folder: Path) -> Path:
@@ -117,11 +117,9 @@ def ndcg(grades: list[int], ideal: list[int]) -> float:
 
 
 def sensitivities(queries: list[tuple[np.ndarray, np.ndarray]], impressions: int) -> None:
-    """The tables of lists needed, and of their ratio to an A/B test."""
-    needed: dict[tuple[str, str], list[float]] = {}
-    gains: dict[tuple[str, str], list[float]] = {}
-    saved: dict[str, list[float]] = {}
-    signs: dict[str, int] = dict.fromkeys(("A/B", *DESIGNS), 0)
+    """The tables of lists needed, of their ratio to an A/B test, and of that of the kinds of team draft to the classic one."""
+    found: dict[tuple[str, str, str], Sensitivity] = {}
+    signs: dict[str, int] = dict.fromkeys(("A/B test", *DESIGNS), 0)
     for pair, (control, candidate) in PAIRS.items():
         made = [Query({"A": ranking(x, control), "B": ranking(x, candidate)}, dict(enumerate(y.tolist()))) for y, x in queries]
         truth = statistics.mean(
@@ -136,49 +134,38 @@ def sensitivities(queries: list[tuple[np.ndarray, np.ndarray]], impressions: int
         )
         print(f"{pair:<14} nDCG@10 {truth:+.3f}, {same:.0%} of the items the same", flush=True)
         for users, model in USERS.items():
-            best = max(simulate_ab(made, model, k=LENGTH).values(), key=lambda found: abs(found.z))
-            needed.setdefault((users, "A/B"), []).append(best.needed() or math.inf)
-            signs["A/B"] += best.mean * truth > 0
-            z_of = {}
+            found[pair, users, "A/B test"] = max(simulate_ab(made, model, k=LENGTH).values(), key=lambda each: abs(each.z))
             for name, design in DESIGNS.items():
-                found, _ = simulate_interleaving(made, design, model, impressions=impressions, k=LENGTH, seed=1)
-                needed.setdefault((users, name), []).append(found.needed() or math.inf)
-                gains.setdefault((users, name), []).append((found.z / best.z) ** 2)
-                signs[name] += found.mean * truth > 0
-                z_of[name] = found.z
-            saved.setdefault(users, []).append((z_of["team draft, neutral ties"] / z_of["team draft, classic"]) ** 2)
-    print(f"\nmedians over {len(PAIRS)} pairs; {impressions:,} lists each (a standard error of {impressions**-0.5:.3f} in z)\n")
+                # A coin for every two positions at most: few enough lists to go through them all.
+                most = 2 ** (LENGTH // 2) * len(made) if isinstance(design, TeamDraft) else impressions
+                told = simulate_interleaving(made, design, model, impressions=most, k=LENGTH, seed=1)
+                found[pair, users, name] = told.credit
+            for name in signs:
+                signs[name] += found[pair, users, name].mean * truth > 0
+
+    def median_times(name: str, base: str, cells: list[tuple[str, str]]) -> float:
+        return statistics.median((found[*cell, name].z / found[*cell, base].z) ** 2 for cell in cells)
+
+    print(
+        f"\nmedians over {len(PAIRS)} pairs; exact for the A/B test and team draft, of {impressions:,} lists for the others\n"
+    )
     print(f"{'':<28}" + "".join(f"{users + ': gain, lists':>28}" for users in USERS) + f"{'sign = nDCG':>13}")
-    for name in ("A/B", *DESIGNS):
+    for name, right in signs.items():
         columns = []
         for users in USERS:
-            gain = statistics.median(gains[users, name]) if name != "A/B" else 1.0
-            columns.append(f"{gain:>16.1f}x {statistics.median(needed[users, name]):>10,.0f}")
-        print(f"{name:<28}" + "".join(columns) + f"{signs[name]:>8} of {len(PAIRS) * len(USERS)}")
-    print()
-    for users, ratios in saved.items():
-        print(f"neutral ties need {statistics.median(ratios):.2f}x fewer lists than classic team draft ({users}, median)")
+            gain = median_times(name, "A/B test", [(pair, users) for pair in PAIRS])
+            lists = statistics.median(found[pair, users, name].needed() or math.inf for pair in PAIRS)
+            columns.append(f"{gain:>16.1f}x {lists:>10,.0f}")
+        print(f"{name:<28}" + "".join(columns) + f"{right:>8} of {len(PAIRS) * len(USERS)}")
 
-
-def head_to_head(queries: list[tuple[np.ndarray, np.ndarray]], impressions: int) -> None:
-    """How many fewer lists the kinds of team draft need than the classic one, between rankers that share most items."""
-    kinds = {name: design for name, design in DESIGNS.items() if isinstance(design, TeamDraft)}
-    classic, *others = kinds
-    saved: dict[str, list[float]] = {name: [] for name in others}
-    print(f"\nfewer lists than with {classic}, {impressions:,} lists each\n")
+    classic, *others = [name for name, design in DESIGNS.items() if isinstance(design, TeamDraft)]
+    print(f"\nfewer lists than with {classic}, exact\n")
     print(f"{'':<28}" + "".join(f"{name:>28}" for name in others))
-    for pair in CLOSE:
-        control, candidate = PAIRS[pair]
-        made = [Query({"A": ranking(x, control), "B": ranking(x, candidate)}, dict(enumerate(y.tolist()))) for y, x in queries]
-        for users in ("perfect", "navigational"):
-            z_of = {}
-            for name, design in kinds.items():
-                found, _ = simulate_interleaving(made, design, USERS[users], impressions=impressions, k=LENGTH, seed=1)
-                z_of[name] = found.z
-            for name in others:
-                saved[name].append((z_of[name] / z_of[classic]) ** 2)
-            print(f"{pair + ', ' + users:<28}" + "".join(f"{saved[name][-1]:>27.2f}x" for name in others), flush=True)
-    print(f"{'median':<28}" + "".join(f"{statistics.median(saved[name]):>27.2f}x" for name in others))
+    rows = {f"{pair}, {users}": [(pair, users)] for pair in PAIRS for users in USERS}
+    rows |= {f"median, {users}": [(pair, users) for pair in PAIRS] for users in USERS}
+    rows["median"] = [(pair, users) for pair in PAIRS for users in USERS]
+    for row, cells in rows.items():
+        print(f"{row:<28}" + "".join(f"{median_times(name, classic, cells):>27.2f}x" for name in others))
 
 
 def false_winners(repeats: int, impressions: int) -> tuple[float, float]:
@@ -219,7 +206,6 @@ def main() -> None:
     queries = judged(archive(options.data))
     print(f"{len(queries)} queries with {LEAST_DOCUMENTS} documents or more\n")
     sensitivities(queries, options.impressions // part)
-    head_to_head(queries, 4 * options.impressions // part)
     false_winners(options.repeats // part, 1000)
 
 

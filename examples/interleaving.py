@@ -3,23 +3,23 @@
     make interleaving
 
 Both are EASE (Steck, WWW 2019), the candidate with a better penalty. Each visitor is somebody new with the taste of a user of
-MovieLens, looks at ten films and clicks as `movies.clicks` says. Both tests are looked at again and again and stop when they
-are sure, at an error probability of 5 % however often that is.
+MovieLens, looks at ten films and clicks as `movies.clicks` says. First it is computed how many visits either test takes. Then
+both are run: they are looked at again and again and stop when they are sure, at an error probability of 5 % however often that
+is.
 """
 
 from __future__ import annotations
 
 import math
 import random
-import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from movies import Films, Recommender, clicks, ease, ndcg
+from movies import Films, Recommender, clicks, ease, ndcg, visitors
 from rollout_sdk import ABTest, Interleave, Runtime, rollout
 from rollout_sdk.analysis import analyze_interleaving
-from rollout_sdk.interleaving import Preference
+from rollout_sdk.interleaving import Preference, Query, TeamDraft, simulate_ab, simulate_interleaving
 from rollout_sdk.stats import StratifiedBuckets, confidence_sequence, log_e_two_sided
 
 SHOWN, MOST_VISITS = 10, 200_000
@@ -33,6 +33,16 @@ def ranks(recommender: Recommender) -> Callable[[str, int], list[int]]:
         return recommender.rank(user)
 
     return recommend
+
+
+def planned(films: Films, control: Recommender, candidate: Recommender) -> tuple[int, int]:
+    """Visits for 80 % power of the interleaved test and of the A/B test: exact, over all lists and clicks."""
+    queries = [
+        Query({"control": control.rank(user), "candidate": candidate.rank(user)}, dict.fromkeys(films.relevant[user], 1))
+        for user in films.users
+    ]
+    told = simulate_interleaving(queries, TeamDraft(), visitors(SHOWN), k=SHOWN, impressions=2 ** (SHOWN // 2) * len(queries))
+    return told.verdict.needed() or 0, simulate_ab(queries, visitors(SHOWN), k=SHOWN)["clicks"].needed() or 0
 
 
 def interleaved(films: Films, control: Recommender, candidate: Recommender, seed: int, folder: Path) -> tuple[int, Preference]:
@@ -85,20 +95,27 @@ def main(seeds: tuple[int, ...] = (1, 2, 3, 4, 5)) -> str:
     """Run both tests for every seed; what came of it."""
     films = Films()
     control, candidate = ease(films, penalty=100.0), ease(films, penalty=300.0)
+    needed, needed_ab = planned(films, control, candidate)
     lines = [f"nDCG@10: control {ndcg(control, films):.3f}, candidate {ndcg(candidate, films):.3f}"]
-    ratios = []
+    lines.append(f"Planned, for a power of 80 %: {compared(needed, needed_ab)}")
+    visits, visits_ab = [], []
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
-            visits, preference = interleaved(films, control, candidate, seed, Path(folder))
-        visits_ab, more, (low, high) = ab_tested(films, control, candidate, seed)
-        ratios.append(visits_ab / visits)
+            took, preference = interleaved(films, control, candidate, seed, Path(folder))
+        took_ab, more, (low, high) = ab_tested(films, control, candidate, seed)
+        visits.append(took)
+        visits_ab.append(took_ab)
         lines += [
             "",
-            f"Interleaved, {visits:,} visits. {preference}",
-            f"A/B test, {visits_ab:,} visits. The candidate has {more:+.3f} clicks a visit [{low:+.3f}, {high:+.3f}].",
-            f"  {ratios[-1]:.0f} times the traffic for the same answer.",
+            f"Interleaved, {took:,} visits. {preference}",
+            f"A/B test, {took_ab:,} visits. The candidate has {more:+.3f} clicks a visit [{low:+.3f}, {high:+.3f}].",
         ]
-    return "\n".join([*lines, "", f"Median of {len(seeds)}: the interleaved test takes 1/{statistics.median(ratios):.0f}."])
+    return "\n".join([*lines, "", f"Run until sure, {len(seeds)} times: {compared(sum(visits), sum(visits_ab))}"])
+
+
+def compared(visits: int, visits_ab: int) -> str:
+    """The traffic of both tests."""
+    return f"{visits:,} interleaved visits, or {visits_ab:,} of an A/B test, {visits_ab / visits:.0f} times as many."
 
 
 if __name__ == "__main__":

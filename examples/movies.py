@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reviews import wheel_folder
+from rollout_sdk.interleaving import PositionClicks
 
 _HELD_OUT = 0.2
 
@@ -70,13 +71,21 @@ def ease(films: Films, penalty: float = 300.0) -> Recommender:
     return Recommender(films.seen @ weights, films.seen)
 
 
+_LIKED, _OTHER = 0.7, 0.1
+
+
 def clicks(shown: Sequence[int], relevant: set[int], rng: random.Random) -> list[int]:
     """The films that a user clicks: examined with probability 1/sqrt(position), then liked with .7 or, irrelevant, .1."""
     return [
         film
         for position, film in enumerate(shown, 1)
-        if rng.random() < 1 / math.sqrt(position) and rng.random() < (0.7 if film in relevant else 0.1)
+        if rng.random() < 1 / math.sqrt(position) and rng.random() < (_LIKED if film in relevant else _OTHER)
     ]
+
+
+def visitors(shown: int) -> PositionClicks:
+    """The same users as a click model, which is asked how likely they click."""
+    return PositionClicks((_OTHER, _LIKED), [1 / math.sqrt(position) for position in range(1, shown + 1)])
 
 
 def ndcg(recommender: Recommender, films: Films, depth: int = 10) -> float:
