@@ -2,6 +2,8 @@
 
 import re
 import runpy
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -63,9 +65,10 @@ def test_a_plugin_without_a_module_is_an_error(install, look, value):
     assert ("error", True) == (found.severity, "third-party 1.2" in found.what)
 
 
-def test_a_module_that_cannot_be_looked_for_is_not_said_to_be_missing(install, look):
-    # This one is loaded, and says nothing of itself.
-    install("third-party", "third = __main__.inner")
+def test_a_module_that_cannot_be_looked_for_is_not_said_to_be_missing(install, look, monkeypatch):
+    # It is loaded, and says nothing of itself: as `__main__` of a script.
+    monkeypatch.setitem(sys.modules, "spoken_for", types.ModuleType("spoken_for"))
+    install("third-party", "third = spoken_for.inner")
     seen = look(None)
     assert (None, []) == (plugin(seen, "third").found, of(seen, "plugins.no_module"))
 
