@@ -17,24 +17,17 @@ are nowhere. A rollout's start is its `rollout` line.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from json.encoder import encode_basestring_ascii as _text
-from math import isfinite
 from sys import float_info
-from typing import Any, SupportsFloat
+from typing import Any
 
 from attrs import frozen
 
-from rollout_sdk.records import BreakerEvent, RecordedEvent, RoutedEvent, Run, ShadowedEvent, TransitionedEvent
-
-__all__ = ["FIELDS", "SCHEMA", "Field", "as_line", "line"]
+__all__ = ["FIELDS", "SCHEMA", "Field"]
 
 SCHEMA = 1
 """Version of the lines; raised when a field changes its meaning, never when one is added."""
-
-# Reading ------------------------------------------------------------------------------------------------------------------
 
 
 @frozen
@@ -208,170 +201,3 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     },
 }
 """What a reader may rely on: every field of every event, in the order of the table above."""
-
-# Writing ------------------------------------------------------------------------------------------------------------------
-
-_NUMBERS = (int, float)
-_encoder = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-
-
-def line(event: str, time_s: float, **fields: Any) -> bytes:
-    """One line, without its newline; empty fields are left out."""
-    # Numbers are kept, zero included; False, None and empty texts and lists are not.
-    kept = {name: value for name, value in fields.items() if value or value.__class__ in _NUMBERS}
-    return _encoder.encode({"event": event, "v": SCHEMA, "t": round(time_s, 6), **kept}).encode("ascii")
-
-
-def as_line(event: object) -> bytes:
-    """The line of an event.
-
-    Raises:
-        TypeError: It is no event, or a field of it is not what the event promises.
-    """
-    write = _WRITERS.get(event.__class__)
-    if write is None:
-        raise TypeError(f"{event!r:.80} is no event. The journal takes the events of rollout_sdk.records. Pass one of them.")
-    return write(event)
-
-
-def _finite(value: SupportsFloat | None) -> float | None:
-    # A comparator or a strategy may give numpy's numbers.
-    number = None if value is None else float(value)
-    return number if number is not None and isfinite(number) else None
-
-
-def _number(value: SupportsFloat) -> str:
-    number = float(value)
-    return repr(number) if isfinite(number) else "null"
-
-
-def _list(texts: Iterable[str | None]) -> str:
-    return f"[{','.join(['null' if text is None else _text(text) for text in texts])}]"
-
-
-def _run(run: Run) -> str:
-    error = "null" if run.error is None else _text(run.error)
-    first = "null" if run.first_item_s is None else f"{run.first_item_s:.9f}"
-    return f"[{_text(run.variant)},{run.duration_s:.9f},{error},{first}]"
-
-
-def _decision(event: RoutedEvent) -> bytes:
-    """Written by hand: there is one for every call, and an encoder that looks at each value costs three times as much."""
-    decision = event.decision
-    share = "" if decision.share is None else f',"share":{_number(decision.share)}'
-    head = (
-        f'{{"event":"decision","v":{SCHEMA},"t":{decision.time_s:.6f}'
-        f',"rollout":{_text(decision.rollout)},"id":{_text(decision.id)},"strategy":{_text(decision.strategy)}'
-        f',"phase":{_text(decision.phase)},"variant":{_text(decision.variant)},"served":{_text(event.served)}'
-        f',"reason":{_text(decision.reason)},"propensity":{_number(decision.propensity)}{share},"bucket":{decision.bucket}'
-    )
-    parts = [head]
-    if event.unit is not None:
-        parts.append(f'"unit":{_text(event.unit)}')
-    if event.runs:
-        parts.append(f'"runs":[{",".join([_run(run) for run in event.runs])}]')
-    if event.error is not None:
-        parts.append(f'"error":{_text(event.error)}')
-    if decision.shadows:
-        parts.append(f'"shadows":{_list(decision.shadows)}')
-    if decision.blend:
-        parts.append(f'"blend":{_list(decision.blend)}')
-    if event.items:
-        parts.append(f'"items":{_list(event.items)}')
-    if event.teams:
-        parts.append(f'"teams":{_list(event.teams)}')
-    if event.rule is not None:
-        parts.append(f'"rule":{json.dumps(event.rule, separators=(",", ":"), allow_nan=False)}')
-    if event.closed_early:
-        parts.append('"closed_early":true')
-    if event.excluded:
-        parts.append('"excluded":true')
-    if event.withheld is not None:
-        parts.append(f'"withheld":{_text(event.withheld)}')
-    if event.answered:
-        parts.append('"answered":true')
-    return (",".join(parts) + "}").encode("ascii")
-
-
-def _shadow(event: ShadowedEvent) -> bytes:
-    decision, comparison = event.decision, event.comparison
-    return line(
-        "shadow",
-        decision.time_s,
-        rollout=decision.rollout,
-        id=decision.id,
-        phase=decision.phase,
-        variant=event.variant,
-        end=event.end,
-        duration_s=_finite(event.duration_s),
-        wait_s=_finite(event.wait_s),
-        error=event.error,
-        # A number: a mismatch must not be left out as empty.
-        match=None if comparison is None else int(bool(comparison.match)),
-        difference=None if comparison is None else _finite(comparison.difference),
-        difference_reason=None if comparison is None else comparison.reason,
-        comparator=None if comparison is None else comparison.name,
-        bucket=decision.bucket,
-        unit=event.unit,
-        excluded=event.excluded,
-    )
-
-
-def _outcome(event: RecordedEvent) -> bytes:
-    return line(
-        "outcome",
-        event.time_s,
-        rollout=event.rollout,
-        metric=event.metric,
-        value=event.value,
-        id=event.decision_id,
-        phase=event.phase,
-        variant=event.variant,
-        bucket=event.bucket,
-        unit=event.unit,
-        item=event.item,
-        position=event.position,
-        decided=event.decided_s,
-        excluded=event.excluded,
-    )
-
-
-def _breaker(event: BreakerEvent) -> bytes:
-    return line(
-        "breaker",
-        event.time_s,
-        rollout=event.rollout,
-        variant=event.variant,
-        action=event.action,
-        failures=event.failures,
-        runs=event.runs,
-        cooldown_s=event.cooldown_s,
-    )
-
-
-def _transition(event: TransitionedEvent) -> bytes:
-    return line(
-        "transition",
-        event.time_s,
-        rollout=event.rollout,
-        strategy=event.strategy,
-        action=event.action,
-        status=event.status,
-        revision=event.revision,
-        from_phase=event.from_phase,
-        to_phase=event.to_phase,
-        shares=dict(event.shares),
-        actor=event.actor,
-        reason=event.reason,
-        shadow=event.shadow or None,
-        verdict=event.evidence,
-    )
-
-
-_WRITERS: Mapping[type, Callable[[Any], bytes]] = {
-    RoutedEvent: _decision,
-    ShadowedEvent: _shadow,
-    RecordedEvent: _outcome,
-    BreakerEvent: _breaker,
-    TransitionedEvent: _transition,
-}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from rollout_sdk.journal.schema import as_line, line
+from rollout_sdk.journal.lines import as_line, line
 from rollout_sdk.journal.writer import JournalWriter
 from rollout_sdk.plugins import Failed
 from rollout_sdk.tally import rollout_of

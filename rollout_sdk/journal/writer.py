@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rollout_sdk._version import __version__
 from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.journal.schema import line
+from rollout_sdk.journal.lines import line
 
 __all__ = ["JournalWriter", "host_name"]
 

@@ -15,8 +15,9 @@ from rollout_sdk import ABTest, Breaker, Canary, Comparison, Interleave, Runtime
 from rollout_sdk.control import RolloutState
 from rollout_sdk.interleaving import Balanced
 from rollout_sdk.journal import read_journal, schema
+from rollout_sdk.journal.lines import as_line, line
 from rollout_sdk.journal.reader import _fault
-from rollout_sdk.journal.schema import FIELDS, as_line, line
+from rollout_sdk.journal.schema import FIELDS
 from rollout_sdk.records import Decision, RecordedEvent, RoutedEvent, Run, ShadowedEvent, TransitionedEvent
 
 

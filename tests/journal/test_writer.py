@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rollout_sdk import ConfigurationError, Runtime
 from rollout_sdk.journal import JournalWriter, read_journal
-from rollout_sdk.journal.schema import line
+from rollout_sdk.journal.lines import line
 
 
 def lost(number):
