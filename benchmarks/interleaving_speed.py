@@ -39,30 +39,46 @@ def rankings(rankers: int, length: int) -> dict[str, list[str]]:
     return made
 
 
-def microseconds(function: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Least and median time of one call."""
-    number = max(1, int(0.002 / max(1e-7, min(timeit.repeat(function, number=1, repeat=5)))))
-    times = [each / number * 1e6 for each in timeit.repeat(function, number=number, repeat=repeats)]
-    return min(times), statistics.median(times)
+class Timed:
+    """The time of one call of a function, again and again."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+        self._number = max(1, int(0.001 / max(1e-7, min(timeit.repeat(function, number=1, repeat=5)))))
+        self._times: list[float] = []
+
+    def again(self) -> None:
+        """Take it once more."""
+        self._times.append(timeit.timeit(self._function, number=self._number) / self._number * 1e6)
+
+    def __str__(self) -> str:
+        """Least and median, in microseconds."""
+        return f"{min(self._times):>13.1f} {statistics.median(self._times):>8.1f}"
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--repeats", type=int, default=100)
     repeats = parser.parse_args().repeats
-    print(f"{'design':<26} {'rankers x items':>15} {'merge: least, median':>22} {'credit: least, median':>22}")
+    rows = []
     for (name, design), (rankers, length) in itertools.product(DESIGNS.items(), SIZES):
         if rankers > 2 and isinstance(design, Balanced):
             continue
         about, seeds = rankings(rankers, length), itertools.count()
-        merge = microseconds(lambda design=design, about=about, seeds=seeds: design.merge(about, seed=next(seeds)), repeats)
         page = design.merge(about, seed=1)
         clicks = dict.fromkeys(page.keys[1:6:2], 1.0)
-        credit = microseconds(lambda page=page, clicks=clicks: page.credit(clicks), repeats)
-        drafted = " (team draft)" if page.fallback else ""
-        figures = f"{merge[0]:>13.1f} {merge[1]:>8.1f} {credit[0]:>13.1f} {credit[1]:>8.1f}"
-        print(f"{name:<26} {f'{rankers} x {length}':>15} {figures}{drafted}", flush=True)
+        merge = Timed(lambda design=design, about=about, seeds=seeds: design.merge(about, seed=next(seeds)))
+        credit = Timed(lambda page=page, clicks=clicks: page.credit(clicks))
+        rows.append((name, f"{rankers} x {length}", merge, credit, " (team draft)" if page.fallback else ""))
+    # One after the other, so that a minute in which the machine is slow is one for all of them.
+    for _ in range(repeats):
+        for _, _, merge, credit, _ in rows:
+            merge.again()
+            credit.again()
+    print(f"{'design':<26} {'rankers x items':>15} {'merge: least, median':>22} {'credit: least, median':>22}")
+    for name, size, merge, credit, drafted in rows:
+        print(f"{name:<26} {size:>15} {merge} {credit}{drafted}")
 
 
 if __name__ == "__main__":
