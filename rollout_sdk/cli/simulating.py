@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,11 @@ def simulate() -> None:
 )
 @click.option("-k", "length", default=10, show_default=True, type=click.IntRange(min=1), help="Length of a list.")
 @click.option(
-    "--impressions", default=5000, show_default=True, type=click.IntRange(min=100), help="Lists to draw, where there are more."
+    "--impressions",
+    default=5000,
+    show_default=True,
+    type=click.IntRange(min=100),
+    help="Lists to draw, of designs or queries of which not all lists are gone through.",
 )
 @click.option("--power", default=0.8, show_default=True, type=click.FloatRange(0.01, 0.999), help="Probability of seeing it.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same figures.")
@@ -108,7 +113,9 @@ def interleaving(
 def _row(found: Sensitivity, power: float) -> dict[str, Any]:
     # Closer to nothing than two standard errors, the number is of the lists drawn and not of the rankers.
     sure = abs(found.z) > 2 * found.z_error
-    return {"mean": found.mean, "z": found.z, "z_error": found.z_error, "lists": found.needed(power=power) if sure else None}
+    # Infinite where every list says the same, which JSON has no number for.
+    z = found.z if math.isfinite(found.z) else None
+    return {"mean": found.mean, "z": z, "z_error": found.z_error, "lists": found.needed(power=power) if sure else None}
 
 
 def _read(file: Path) -> list[Query]:
@@ -137,7 +144,8 @@ def _said(table: dict[str, Any], number: int, candidate: str) -> str:
             if row["lists"] is None:
                 lines.append(f"  {name:<24} cannot be told: no difference to be seen in this simulation")
                 continue
-            gain = "" if row is base or base["lists"] is None else f"  ({_times((row['z'] / base['z']) ** 2)})"
+            is_compared = row is not base and base["lists"] is not None and row["z"] and base["z"]
+            gain = f"  ({_times((row['z'] / base['z']) ** 2)})" if is_compared else ""
             better = candidate if row["mean"] > 0 else f"not {candidate}"
             lines.append(f"  {name:<24} {row['lists']:>12,}  {better}{gain}")
     return "\n".join(lines)

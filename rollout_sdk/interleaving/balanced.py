@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from attrs import frozen
 
-from rollout_sdk.interleaving.rankings import Coins, Rankings, Seed
+from rollout_sdk.interleaving.rankings import Coins, Rankings, Seed, of_two
 from rollout_sdk.interleaving.slots import Interleaved
 
 __all__ = ["Balanced"]
@@ -42,10 +42,9 @@ class Balanced:
     def distribution(
         self, rankings: Mapping[str, Sequence[T]], *, k: int | None = None, key: Callable[[T], Hashable] | None = None
     ) -> Iterator[tuple[Interleaved[T], float]]:
-        """Both lists that the coin can make, with their probability; errors as `merge`."""
-        read = Rankings(rankings, k, key, most=2)
-        for side in (0, 1):
-            yield self.drafted(read, Coins.foretold(side)), 0.5
+        """The list of either side of the coin, with its probability; errors as `merge`."""
+        read = of_two(rankings, k, key)
+        return ((self.drafted(read, Coins.foretold(side)), 0.5) for side in (0, 1))
 
     def drafted(self, read: Rankings[T], coins: Coins) -> Interleaved[T]:
         """The list that the first of these coins makes."""

@@ -49,7 +49,8 @@ def counterfactual_clicks(
 
     A click on item d credits ranker X with theta(rank of d by X) / E[theta(position of d)], the expectation over all lists
     that the design could have made: unbiased where users examine positions by theta whatever stands above (derived here; in the
-    family of debiased balanced interleaving, Bi et al., CIKM 2022). It is about as deep a top of each ranking as the lists can
+    family of debiased balanced interleaving, Bi et al., CIKM 2022). All these lists are made for every page: of ten positions,
+    two to 32 of them. It is about as deep a top of each ranking as the lists can
     show, so about half of the list where the rankers have nothing in common.
 
     Args:
@@ -62,8 +63,8 @@ def counterfactual_clicks(
 
     Raises:
         ConfigurationError: The design's lists are too many to go through (`TeamDraft()` of more than 24 positions on which the
-            rankers differ), the list is not of this design or has lost what was not shown, an examination is not above 0, or
-            so deep items are never shown.
+            rankers differ, and where it stands in for `Optimized()`), the list is not of this design, of more than two rankers,
+            or has lost what was not shown, an examination is not above 0, or so deep items are never shown.
     """
     seen = _examined(page, design, examination)
     covered = next(
@@ -87,10 +88,15 @@ def _examined(
     page: Interleaved[Any], design: Balanced | TeamDraft | Optimized, examination: Sequence[float]
 ) -> dict[Hashable, float]:
     """For every item that can be shown, how likely it is looked at over all lists of the design."""
-    if len(page.rankers) != 2 or not isinstance(design, Balanced | TeamDraft | Optimized):
+    if not isinstance(design, Balanced | TeamDraft | Optimized):
         raise ConfigurationError(
-            f"The lists that {design!r:.80} can make of {len(page.rankers)} rankers are too many to go through. The clicks on "
-            "each ranking are estimated over all of them. Use TeamDraft(), Balanced() or Optimized(), with two rankers."
+            f"The lists of {design!r:.80} cannot all be gone through. The clicks on each ranking are estimated over all lists "
+            "that there could have been. Use TeamDraft(), Balanced() or Optimized()."
+        )
+    if len(page.rankers) != 2 or page.of_several:
+        raise ConfigurationError(
+            f"The list was made of more rankers than two, {', '.join(page.rankers)} among them. There are too many lists that "
+            "it could have been. Interleave two."
         )
     if not examination or not all(0 < chance < math.inf for chance in examination):
         raise ConfigurationError(
@@ -102,13 +108,15 @@ def _examined(
             "The list was read back without what it did not show. The other lists that could have been need it. "
             "Estimate in the process that merges, or merge again."
         )
+    # What `Optimized` cannot make, team draft does.
+    maker = TeamDraft() if isinstance(design, Optimized) and page.fallback else design
     seen: dict[Hashable, float] = {}
     made = False
-    for each, probability in design.distribution(dict(zip(page.rankers, page.orders, strict=True)), k=len(page)):
-        if probability < 1 / _MOST_LISTS and not isinstance(design, Optimized):
+    for each, probability in maker.distribution(dict(zip(page.rankers, page.orders, strict=True)), k=len(page)):
+        if isinstance(maker, TeamDraft) and probability < 1 / _MOST_LISTS:
             raise ConfigurationError(
-                f"{design!r:.80} can make {1 / probability:,.0f} lists of these rankings, more than {_MOST_LISTS:,}. The "
-                'clicks on each ranking are estimated over all of them. Use TeamDraft(coin="list"), which makes two.'
+                f"{maker!r:.80} can make more than {_MOST_LISTS:,} lists of these rankings. The clicks on each ranking are "
+                'estimated over all of them. Use TeamDraft(coin="list"), which makes two.'
             )
         made = made or (page.design, page.keys) == (each.design, each.keys)
         for position, key in enumerate(each.keys):

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar, get_args
 from attrs import evolve, field, frozen, validators
 
 from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.interleaving.rankings import Coins, Rankings, Seed
+from rollout_sdk.interleaving.rankings import Coins, Rankings, Seed, of_two
 from rollout_sdk.interleaving.slots import Interleaved
 from rollout_sdk.interleaving.team_draft import TeamDraft
 
@@ -81,24 +81,24 @@ class Optimized:
         Raises:
             ConfigurationError: There are not two rankings, or as `merge`.
         """
-        read = Rankings(rankings, k, key, most=2)
+        read = of_two(rankings, k, key)
         pool, solved, why = self._solved(read)
         if solved is None:
-            for page, probability in TeamDraft().distribution(rankings, k=k, key=key):
-                yield evolve(page, fallback=why), probability
-            return
-        for list_, below, up_to in zip(solved[0], (0.0, *solved[1]), solved[1], strict=False):
-            yield _shown(read, pool, list_), (up_to - below) / solved[1][-1]
+            return ((evolve(page, fallback=why), probability) for page, probability in TeamDraft().all_drafted(read))
+        lists, cumulated = solved
+        each = zip(lists, (0.0, *cumulated), cumulated, strict=False)
+        return ((_shown(read, pool, list_), (up_to - below) / cumulated[-1]) for list_, below, up_to in each)
 
     def _solved(self, read: Rankings[T]) -> tuple[Mapping[Hashable, T], _Solution | None, str]:
-        """What can be shown, how often, and why that is not known."""
+        """What can be shown, and how often; or None and the reason why that is not known."""
         if len(read.names) != 2:
             return {}, None, f"there are {len(read.names)} rankers, not two"
         if read.length > _LONGEST:
             return {}, None, f"the list has {read.length} positions, more than {_LONGEST}"
         length = min(read.length, *map(len, read.orders))
         pool, ranks = _pool(read, length)
-        return pool, _solve(ranks, length, self.credit), "no distribution over the allowed lists is fair to both rankers"
+        solved = _solve(ranks, length, self.credit)
+        return pool, solved, "" if solved else "no distribution over the allowed lists is fair to both rankers"
 
 
 _List = tuple[tuple[int, ...], tuple[tuple[float, float], ...]]

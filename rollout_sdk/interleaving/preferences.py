@@ -187,13 +187,15 @@ def impressions_needed(
             "from either. Pass one of them."
         )
     if deviation is None:
-        if ties is None or not 0 <= ties <= 1 or abs(preference) > 1 - ties:
+        # 1 - .8 is a little less than .2.
+        if ties is None or not 0 <= ties <= 1 or abs(preference) > 1 - ties + 1e-12:
             raise ConfigurationError(
                 f"A preference of {preference!r:.30} is not to be had with ties={ties!r:.30}. Of all lists, the share "
                 "that is won less the share that is lost is at most what is no tie. Pass a smaller preference, or fewer ties."
             )
-        deviation = math.sqrt(1 - ties - preference**2)
+        deviation = math.sqrt(max(0.0, 1 - ties - preference**2))
     if not preference or not math.isfinite(preference):
         return None
     normal = NormalDist()
-    return math.ceil(((normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)) * deviation / preference) ** 2)
+    # Where every list says the same, one is enough.
+    return max(1, math.ceil(((normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)) * deviation / preference) ** 2))

@@ -34,7 +34,7 @@ class Probabilistic:
             50, where a ranker's order is all but kept and the weights of a million ranks are still told from 0.
     """
 
-    tau: float = field(default=3.0, validator=[validators.ge(0), validators.le(50)])
+    tau: float = field(default=3.0, converter=float, validator=[validators.ge(0), validators.le(50)])
 
     def merge(
         self,
@@ -63,8 +63,13 @@ class Probabilistic:
         return read.page(shown, "probabilistic", shares=_shares(shown, rates_of))
 
 
-@lru_cache(256)
 def _weights(tau: float, length: int) -> tuple[float, ...]:
+    # Kept by powers of two: rankings of many lengths share few entries.
+    return _weights_kept(tau, 1 << length.bit_length())[:length]
+
+
+@lru_cache(32)
+def _weights_kept(tau: float, length: int) -> tuple[float, ...]:
     return tuple(rank**-tau for rank in range(1, length + 1))
 
 

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.interleaving.slots import Interleaved
 
-__all__ = ["Coins", "Rankings", "Seed"]
+__all__ = ["Coins", "Rankings", "Seed", "of_two"]
 
 T = TypeVar("T")
 
@@ -79,10 +79,6 @@ class Rankings(Generic[T]):
             self.items.append(items)
         self.length = len(next(iter(rankings.values()))) if k is None else index(k)
 
-    def by_key(self) -> list[dict[Hashable, T]]:
-        """For every ranker, its items by key."""
-        return [dict(zip(order, items, strict=True)) for order, items in zip(self.orders, self.items, strict=True)]
-
     def page(self, shown: dict[Hashable, T], design: str, teams: Sequence[int] = (), **rule: Any) -> Interleaved[T]:
         """The list: what a design has chosen, then what is not shown yet, the control's first and credited to nobody."""
         counted = len(shown)
@@ -112,6 +108,20 @@ def _is_length(k: object) -> bool:
         return k is None or index(k) >= 0  # type: ignore[arg-type]
     except TypeError:
         return False
+
+
+def of_two(rankings: Mapping[str, Sequence[T]], k: int | None, key: Callable[[T], Hashable] | None) -> Rankings[T]:
+    """Two rankings, of which every list there can be is asked for.
+
+    Raises:
+        ConfigurationError: There are not two, or as `Rankings`.
+    """
+    if len(rankings) > 2:
+        raise ConfigurationError(
+            f"distribution got {len(rankings)} rankings: {', '.join(rankings)}. Of more than two, there are too many lists to "
+            "go through. Pass two."
+        )
+    return Rankings(rankings, k, key)
 
 
 class Coins:
@@ -154,7 +164,7 @@ class Coins:
 
     def below(self, limit: int) -> int:
         """A whole number below `limit`; none is likelier than another by more than limit / 2**48."""
-        return 0 if limit == 1 else self.bits(1) if limit == 2 else self.bits(48) * limit >> 48
+        return self.bits(1) if limit == 2 else self.bits(48) * limit >> 48
 
     def unit(self) -> float:
         """A number in the open interval (0, 1)."""

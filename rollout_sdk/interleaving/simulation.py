@@ -65,8 +65,10 @@ class Sensitivity:
 
     @property
     def z(self) -> float:
-        """Mean in standard deviations: a test of n lists sees z sqrt(n) standard errors."""
-        return self.mean / self.deviation if self.deviation else 0.0
+        """Mean in standard deviations: a test of n lists sees z sqrt(n) standard errors. Infinite where all say the same."""
+        if not self.deviation:
+            return math.copysign(math.inf, self.mean) if self.mean else 0.0
+        return self.mean / self.deviation
 
     def needed(self, *, alpha: float = 0.05, power: float = 0.8) -> int | None:
         """Lists for so much power in a two-sided test; None where there is nothing to see but rounding."""
@@ -79,7 +81,7 @@ class Simulated:
 
     Attributes:
         credit: By the credit for the candidate less that for the control.
-        preference: By who has more of it alone: lists won.
+        preference: By who has more of it, however much: lists won less lists lost.
         is_won_fairly: Whether lists that are won decide who is preferred (`Interleaved.is_won_fairly`).
     """
 
@@ -108,8 +110,11 @@ class _Moments:
         whole = math.fsum(weight for weight, _, _ in self._known)
         mean, square = (math.fsum(each[0] * each[of] for each in self._known) / whole for of in (1, 2))
         deviation = math.sqrt(max(0.0, square - mean * mean))
-        if is_exact or not deviation:
+        if is_exact:
             return Sensitivity(mean, deviation)
+        if not deviation or len(self._known) == 1:
+            # As if each had been drawn from lists that differ: so few that all say the same do not say that others would.
+            return Sensitivity(mean, deviation, 1 / math.sqrt(len(self._known)))
         # What z does where the means of the lists drawn are a little off (delta method).
         by_mean, by_square = 1 / deviation + mean**2 / deviation**3, -mean / (2 * deviation**3)
         off = math.fsum((by_mean * (first - mean) + by_square * (second - square)) ** 2 for _, first, second in self._known)
@@ -145,13 +150,13 @@ def simulate_interleaving(
     """
     names = _names(queries)
     rng = random.Random(seed)
-    every = _every_list(queries, design, k, impressions) if isinstance(design, TeamDraft) else None
+    every = _every_list(queries, design, k, impressions) if type(design) is TeamDraft else None
     lists = _drawn(queries, design, k, impressions, rng) if every is None else every
     credits_, signs, fairly = _Moments(), _Moments(), True
     for number, (query, page, weight) in enumerate(lists, 1):
         grades, fairly = query.grades_of(page.keys), fairly and page.is_won_fairly
-        if isinstance(design, TeamDraft):
-            says = users.totals(grades, [0 if team < 0 else 1 if page.rankers[team] == names[1] else -1 for team in page.teams])
+        if type(design) is TeamDraft:
+            says = users.totals(grades, [(-1, 1)[team] if team >= 0 else 0 for team in page.teams])
             credits_.add(says, weight)
             signs.add(_signs(says), weight)
         else:

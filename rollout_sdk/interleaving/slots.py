@@ -45,7 +45,8 @@ class Interleaved(Generic[T]):
     """One list made of several rankings, and all that is needed to credit a click on it.
 
     Attributes:
-        items: The caller's own objects, in order; of two with one key, the first seen.
+        items: The caller's own objects, in order; of two with one key in a ranking, the first, and where several rankers have
+            the key, one of theirs.
         keys: Their keys.
         rankers: Names of the rankers, in the order given; the first is the control.
         design: Name of the design whose rule credits the clicks.

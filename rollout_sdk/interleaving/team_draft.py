@@ -7,7 +7,7 @@ from typing import Literal, TypeVar, get_args
 
 from attrs import field, frozen, validators
 
-from rollout_sdk.interleaving.rankings import Coins, Rankings, Seed
+from rollout_sdk.interleaving.rankings import Coins, Rankings, Seed, of_two
 from rollout_sdk.interleaving.slots import Interleaved
 
 __all__ = ["TeamDraft"]
@@ -70,12 +70,16 @@ class TeamDraft:
     def distribution(
         self, rankings: Mapping[str, Sequence[T]], *, k: int | None = None, key: Callable[[T], Hashable] | None = None
     ) -> Iterator[tuple[Interleaved[T], float]]:
-        """Every list that the coins can make of two rankings, with its probability: 2^r of them, of a draft of r rounds.
+        """The list of every toss of the coins for two rankings, with its probability: of a draft of r rounds 2^r lists, or two
+        with one coin.
 
         Raises:
             ConfigurationError: There are not two rankings, or as `merge`.
         """
-        read = Rankings(rankings, k, key, most=2)
+        return self.all_drafted(of_two(rankings, k, key))
+
+    def all_drafted(self, read: Rankings[T]) -> Iterator[tuple[Interleaved[T], float]]:
+        """The same of two rankings that are read."""
         # Two who disagree leave the same items, whoever is first: there are as many rounds on every list.
         rounds = (sum(team >= 0 for team in self.drafted(read, Coins.foretold(0)).teams) + 1) // 2
         coins = min(rounds, 1) if self.coin == "list" else rounds

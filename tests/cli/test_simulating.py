@@ -76,6 +76,16 @@ def test_it_reads_well(queries):
         assert part in result.stdout
 
 
+def test_a_candidate_that_wins_every_list_takes_one(tmp_path):
+    path = tmp_path / "wins.jsonl"
+    path.write_text(json.dumps({"rankings": {"legacy": ["a", "b"], "v2": ["c", "d"]}, "grades": {"c": 4, "d": 4}}))
+    arguments = path, "--users", "perfect", "-k", 2
+    assert {"lists": 1, "z": None} == {
+        name: json.loads(asked(*arguments, "--json").stdout)["users"]["perfect"]["team-draft"][name] for name in ("lists", "z")
+    }
+    assert "  1  v2" in asked(*arguments).stdout
+
+
 def test_rankers_that_cannot_be_told_apart_get_no_number(tmp_path):
     path = tmp_path / "same.jsonl"
     path.write_text(json.dumps({"rankings": {"legacy": ["a"], "v2": ["a"]}, "grades": {"a": 4}}))

@@ -2,6 +2,7 @@
 
 import math
 import random
+from itertools import product
 
 import pytest
 from hypothesis import given, settings
@@ -76,15 +77,30 @@ def test_it_is_as_deep_as_the_lists_can_show():
     assert (6, {"A": 2.0, "B": 2.0}) == (found.depth, found.clicks)
 
 
+@pytest.mark.parametrize(
+    ("orders", "k"),
+    # More than ten positions, and twelve of which there are but eight items.
+    [((range(14), [*range(10, 0, -1), 0, 20, 21, 22]), 14), (("abcdef", "bcadgh"), 12)],
+)
+def test_lists_that_team_draft_made_for_optimized_are_estimated_as_its_own(orders, k):
+    rankings = dict(zip("AB", map(list, orders), strict=True))
+    page = Optimized().merge(rankings, k=k, seed=5)
+    assert page.fallback
+    clicks = dict.fromkeys(page.keys[:3], 1.0)
+    found = counterfactual_clicks(page, clicks, design=Optimized(), examination=THETA)
+    assert found == counterfactual_clicks(page, clicks, design=TeamDraft(), examination=THETA)
+
+
 def test_what_cannot_be_estimated_is_refused():
     rankings = {"A": list("abcdef"), "B": list("uvwxyz")}
     design = TeamDraft(coin="list")
     page = design.merge(rankings, k=6, seed=1)
-    with pytest.raises(ConfigurationError, match="too many to go through"):
+    with pytest.raises(ConfigurationError, match="cannot all be gone through"):
         counterfactual_clicks(page, {}, design=Probabilistic(), examination=THETA)
-    with pytest.raises(ConfigurationError, match=r"can make 8,192 lists .* more than 4,096"):
-        long = TeamDraft().merge({"A": range(26), "B": range(26, 52)}, k=26, seed=1)
-        counterfactual_clicks(long, {}, design=TeamDraft(), examination=THETA)
+    for length, made_by in product((26, 3000), (TeamDraft(), Optimized())):
+        long = made_by.merge({"A": range(length), "B": range(length, 2 * length)}, k=length, seed=1)
+        with pytest.raises(ConfigurationError, match="can make more than 4,096 lists"):
+            counterfactual_clicks(long, {}, design=made_by, examination=THETA)
     with pytest.raises(ConfigurationError, match="does not make this list"):
         counterfactual_clicks(TeamDraft().merge(rankings, k=6, seed=3), {}, design=Balanced(), examination=THETA)
     with pytest.raises(ConfigurationError, match="deeper than the 3 positions"):
@@ -94,6 +110,7 @@ def test_what_cannot_be_estimated_is_refused():
             counterfactual_clicks(page, {}, design=design, examination=examination)
     with pytest.raises(ConfigurationError, match="was read back"):
         counterfactual_clicks(Interleaved.from_dict(page.as_dict()), {}, design=design, examination=THETA)
-    with pytest.raises(ConfigurationError, match="of 3 rankers"):
-        three = design.merge({**rankings, "C": list("mnopqr")}, k=6, seed=1)
-        counterfactual_clicks(three, {}, design=design, examination=THETA)
+    three = design.merge({**rankings, "C": list("mnopqr")}, k=6, seed=1)
+    for of_three in (three, three.between("A", "B")):
+        with pytest.raises(ConfigurationError, match="more rankers than two"):
+            counterfactual_clicks(of_three, {}, design=design, examination=THETA)

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from decimal import Decimal
 from itertools import permutations, product
 
 import pytest
@@ -279,6 +280,12 @@ def test_shares_are_probabilities_for_every_tau(tau):
     for share in merged.shares:
         assert math.fsum(share) == pytest.approx(1.0)
         assert all(0 <= part <= 1 for part in share)
+
+
+def test_a_tau_of_another_type_is_that_number_and_spoils_no_others():
+    rankings = {"A": "abcdefghijk", "B": "kjihgfedcba"}
+    assert Probabilistic(tau=Decimal(3)).merge(rankings, seed=1) == Probabilistic().merge(rankings, seed=1)
+    assert {float} == {type(part) for share in Probabilistic().merge(rankings, seed=1).shares for part in share}
 
 
 @pytest.mark.parametrize("tau", [-1, 51, math.inf, math.nan])

@@ -5,11 +5,11 @@ from fractions import Fraction
 from itertools import permutations
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rollout_sdk import ConfigurationError
-from rollout_sdk.interleaving import TeamDraft
+from rollout_sdk.interleaving import Balanced, Optimized, TeamDraft
 from rollout_sdk.interleaving.rankings import Coins, Rankings
 
 NAMES = ("A", "B", "C")
@@ -111,5 +111,21 @@ def test_the_distribution_has_every_list_of_two_rankers(orders, design, k):
 
 
 def test_there_is_no_distribution_of_three_rankers():
-    with pytest.raises(ConfigurationError, match="got 3 rankings"):
-        list(TeamDraft().distribution({"A": "a", "B": "b", "C": "c"}))
+    for design in (TeamDraft(), Balanced(), Optimized()):
+        with pytest.raises(ConfigurationError, match=r"got 3 rankings: A, B, C\. Of more than two, there are too many"):
+            design.distribution({"A": "a", "B": "b", "C": "c"})
+
+
+@given(
+    orders=st.tuples(*[st.permutations("abcdef").map(lambda order: order[:4])] * 2),
+    credit=st.sampled_from(["inverse", "binary"]),
+)
+@settings(deadline=None, max_examples=20)
+def test_the_distribution_of_optimized_is_that_of_its_lists(orders, credit):
+    design, rankings = Optimized(credit=credit), dict(zip("AB", orders, strict=True))
+    expected = {page.keys: probability for page, probability in design.distribution(rankings, k=4)}
+    assert sum(expected.values()) == pytest.approx(1.0)
+    seen = Counter(design.merge(rankings, k=4, seed=seed).keys for seed in range(2000))
+    assert set(seen) <= set(expected)
+    for keys, probability in expected.items():
+        assert abs(seen[keys] / 2000 - probability) <= 5 * (probability * (1 - probability) / 2000) ** 0.5 + 1e-9

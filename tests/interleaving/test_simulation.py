@@ -214,6 +214,31 @@ def test_identical_rankers_need_no_number_of_lists():
     assert simulate_ab(same, MODELS["perfect"])["clicks"].needed() is None
 
 
+def test_one_list_is_enough_where_all_lists_say_the_same():
+    wins = [Query({"A": [1, 2], "B": [3, 4]}, {3: 4, 4: 4})]
+    for design in (TeamDraft(), Balanced()):
+        found = simulate_interleaving(wins, design, MODELS["perfect"], k=2, impressions=100).preference
+        assert (1.0, math.inf, 1) == (found.mean, found.z, found.needed())
+
+
+def test_lists_drawn_that_all_say_nothing_are_not_certain_that_others_would_not():
+    found = simulate_interleaving([Query({"A": [1], "B": [2]}, {})], Balanced(), MODELS["perfect"], impressions=100).credit
+    assert (0.0, 0.1) == (found.z, found.z_error)
+
+
+def test_a_draft_of_ones_own_is_asked_for_its_lists():
+    class Swapped(TeamDraft):
+        def merge(self, rankings, **options):
+            return super().merge(dict(zip(rankings, reversed(rankings.values()), strict=True)), **options)
+
+    query = [Query({"A": [1, 2], "B": [3, 4]}, {3: 4})]
+    own, swapped = (
+        simulate_interleaving(query, design, MODELS["perfect"], k=2, impressions=200) for design in (TeamDraft(), Swapped())
+    )
+    assert own.credit.mean == 1.0
+    assert swapped.credit.mean == -1.0
+
+
 @pytest.mark.parametrize("queries", [[], [Query({"A": [1]}, {})], [*QUERIES, Query({"A": [1], "C": [2]}, {})]])
 def test_what_cannot_be_compared_is_refused(queries):
     with pytest.raises(ConfigurationError, match="same two rankers"):
