@@ -2,6 +2,7 @@
 
 import math
 import random
+import statistics
 from itertools import product
 
 import pytest
@@ -54,19 +55,20 @@ def test_the_lift_is_found_from_clicks(design):
     rng = random.Random(3)
     users = PositionClicks((0.1, 0.6), THETA)
     rankings, grades = {"A": list("abcdef"), "B": list("bagcdh")}, {"b": 1, "g": 1}
-    sums = {"A": 0.0, "B": 0.0}
-    rounds = 40_000
-    for _ in range(rounds):
+    estimates = {"A": [], "B": []}
+    for _ in range(8_000):
         page = design.merge(rankings, k=6, seed=rng.getrandbits(60))
         clicked = users.clicks([grades.get(key, 0) for key in page.keys], rng)
         found = counterfactual_clicks(
             page, dict.fromkeys([page.keys[at] for at in clicked], 1.0), design=design, examination=THETA, depth=3
         )
         for name, clicks in found.clicks.items():
-            sums[name] += clicks / rounds
+            estimates[name].append(clicks)
     for name, order in rankings.items():
         own = sum(THETA[rank] * (0.6 if grades.get(key) else 0.1) for rank, key in enumerate(order[:3]))
-        assert own == pytest.approx(sums[name], rel=0.02)
+        error = statistics.stdev(estimates[name]) / math.sqrt(len(estimates[name]))
+        assert error < 0.02 * own
+        assert own == pytest.approx(statistics.fmean(estimates[name]), abs=4 * error)
 
 
 def test_it_is_as_deep_as_the_lists_can_show():

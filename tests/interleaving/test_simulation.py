@@ -165,7 +165,7 @@ def test_the_verdict_is_by_what_an_analysis_goes_by(design, by):
 def test_the_lists_that_it_asks_for_have_the_power_it_says():
     users, rng = CascadeClicks.navigational(), random.Random(8)
     number = simulate_interleaving(QUERIES, TeamDraft(), users, k=4).verdict.needed(power=0.8)
-    seen, rounds = 0, 500
+    seen, rounds = 0, 250
     for _ in range(rounds):
         signs = []
         for _ in range(number):
