@@ -44,7 +44,7 @@ class Timed:
 
     def __init__(self, function: Callable[[], object]) -> None:
         self._function = function
-        self._number = max(1, int(0.001 / max(1e-7, min(timeit.repeat(function, number=1, repeat=5)))))
+        self._number = max(1, int(0.003 / max(1e-7, min(timeit.repeat(function, number=1, repeat=5)))))
         self._times: list[float] = []
 
     def again(self) -> None:
