@@ -48,11 +48,13 @@ class Balanced:
 
     def drafted(self, read: Rankings[T], coins: Coins) -> Interleaved[T]:
         """The list that the first of these coins makes."""
+        orders, items, length = read.orders, read.items, read.length
         shown: dict[Hashable, T] = {}
-        ends, at = [len(order) for order in read.orders], [0, 0]
+        ends, at = [len(order) for order in orders], [0, 0]
         begins = coins.bits(1)
-        while len(shown) < read.length and at[0] < ends[0] and at[1] < ends[1]:
+        while len(shown) < length and at[0] < ends[0] and at[1] < ends[1]:
             turn = begins if at[0] == at[1] else int(at[1] < at[0])
-            shown.setdefault(read.orders[turn][at[turn]], read.items[turn][at[turn]])
-            at[turn] += 1
+            place = at[turn]
+            shown.setdefault(orders[turn][place], items[turn][place])
+            at[turn] = place + 1
         return read.page(shown, "balanced")

@@ -32,7 +32,9 @@ class PairwisePreference:
         seed: Seed,
     ) -> Interleaved[T]:
         """Merge two or more rankings, as `TeamDraft.merge`."""
-        read, shown, choices = Rankings(rankings, k, key), dict[Hashable, T](), list[int]()
+        read = Rankings(rankings, k, key)
+        shown: dict[Hashable, T] = {}
+        choices: list[int] = []
         # What may stand next, in an order that depends on the rankings alone.
         open_: list[tuple[Hashable, T]] = []
         met: set[Hashable] = set()

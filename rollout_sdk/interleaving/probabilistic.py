@@ -45,7 +45,8 @@ class Probabilistic:
         seed: Seed,
     ) -> Interleaved[T]:
         """Merge two or more rankings, as `TeamDraft.merge`."""
-        read, shown = Rankings(rankings, k, key), dict[Hashable, T]()
+        read = Rankings(rankings, k, key)
+        shown: dict[Hashable, T] = {}
         weights = [_weights(self.tau, len(order)) for order in read.orders]
         # Down to here everybody has something left, whatever was drawn; below, the longer ranking would gain from its length.
         length, count = min(read.length, *map(len, weights)), len(weights)

@@ -98,7 +98,8 @@ class TeamDraft:
         orders, items, length = read.orders, read.items, read.length
         # Only a ranking shorter than the list can be used up.
         left = [set(order) for order in orders] if min(map(len, orders)) < length else []
-        count, everyone, teams = len(orders), range(len(orders)), list[int]()
+        count, everyone = len(orders), range(len(orders))
+        teams: list[int] = []
         at = [0] * count
         neutral = self.neutral != "off"
         while len(shown) < length:
@@ -125,7 +126,8 @@ class TeamDraft:
 
     def _draft_two(self, read: Rankings[T], coins: Coins, shown: dict[Hashable, T]) -> list[int]:
         """The same for two rankers, as nearly all are, in a third of the time."""
-        (a, b), (a_items, b_items), length, teams = read.orders, read.items, read.length, list[int]()
+        (a, b), (a_items, b_items), length = read.orders, read.items, read.length
+        teams: list[int] = []
         if self.neutral != "ties":
             # Down to here both have something left whenever their turn comes. Below, who takes what from whom would decide who
             # misses a turn. A pair of two who disagree leaves both as many, so that theirs goes on to the end of one.
@@ -148,30 +150,33 @@ class TeamDraft:
                 if neutral and x == y:
                     shown[x] = a_items[i]
                     drafted(-1)
-                    continue
-                neutral = ties
-                if by_pair:
-                    a_first = coin & 1
-                    coin = coin >> 1 if coin > 3 else coins.bits(64) | _USED_UP
-                if a_first:
-                    shown[x] = a_items[i]
-                    drafted(0)
-                    # Where ties are not neutral, this may have been the other's best, too.
-                    while y in shown:
-                        j += 1
-                        y = b[j]
-                    if len(shown) < length:
-                        shown[y] = b_items[j]
-                        drafted(1)
                 else:
-                    shown[y] = b_items[j]
-                    drafted(1)
-                    while x in shown:
-                        i += 1
-                        x = a[i]
-                    if len(shown) < length:
+                    neutral = ties
+                    if by_pair:
+                        a_first = coin & 1
+                        coin = coin >> 1 if coin > 3 else coins.bits(64) | _USED_UP
+                    if a_first:
                         shown[x] = a_items[i]
                         drafted(0)
+                        # Where ties are not neutral, this may have been the other's best, too.
+                        while y in shown:
+                            j += 1
+                            y = b[j]
+                        if len(shown) < length:
+                            shown[y] = b_items[j]
+                            drafted(1)
+                    else:
+                        shown[y] = b_items[j]
+                        drafted(1)
+                        while x in shown:
+                            i += 1
+                            x = a[i]
+                        if len(shown) < length:
+                            shown[x] = a_items[i]
+                            drafted(0)
+                i += 1
+                j += 1
+                x, y = a[i], b[j]
         except IndexError:
             # A ranking is used up: it was read past its end.
             pass
