@@ -35,14 +35,14 @@ def ranks(recommender: Recommender) -> Callable[[str, int], list[int]]:
     return recommend
 
 
-def planned(films: Films, control: Recommender, candidate: Recommender) -> tuple[int, int]:
+def planned(films: Films, control: Recommender, candidate: Recommender) -> tuple[int | None, int | None]:
     """Visits for 80 % power of the interleaved test and of the A/B test: exact, over all lists and clicks."""
     queries = [
         Query({"control": control.rank(user), "candidate": candidate.rank(user)}, dict.fromkeys(films.relevant[user], 1))
         for user in films.users
     ]
     told = simulate_interleaving(queries, TeamDraft(), visitors(SHOWN), k=SHOWN, impressions=2 ** (SHOWN // 2) * len(queries))
-    return told.verdict.needed() or 0, simulate_ab(queries, visitors(SHOWN), k=SHOWN)["clicks"].needed() or 0
+    return told.verdict.needed(), simulate_ab(queries, visitors(SHOWN), k=SHOWN)["clicks"].needed()
 
 
 def interleaved(films: Films, control: Recommender, candidate: Recommender, seed: int, folder: Path) -> tuple[int, Preference]:
@@ -113,8 +113,10 @@ def main(seeds: tuple[int, ...] = (1, 2, 3, 4, 5)) -> str:
     return "\n".join([*lines, "", f"Run until sure, {len(seeds)} times: {compared(sum(visits), sum(visits_ab))}"])
 
 
-def compared(visits: int, visits_ab: int) -> str:
+def compared(visits: int | None, visits_ab: int | None) -> str:
     """The traffic of both tests."""
+    if visits is None or visits_ab is None:
+        return "the recommenders cannot be told apart."
     return f"{visits:,} interleaved visits, or {visits_ab:,} of an A/B test, {visits_ab / visits:.0f} times as many."
 
 

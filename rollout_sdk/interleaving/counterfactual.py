@@ -49,9 +49,9 @@ def counterfactual_clicks(
 
     A click on item d credits ranker X with theta(rank of d by X) / E[theta(position of d)], the expectation over all lists
     that the design could have made: unbiased where users examine positions by theta whatever stands above (derived here; in the
-    family of debiased balanced interleaving, Bi et al., CIKM 2022). All these lists are made for every page: of ten positions,
-    two to 32 of them. It is about as deep a top of each ranking as the lists can
-    show, so about half of the list where the rankers have nothing in common.
+    family of debiased balanced interleaving, Bi et al., CIKM 2022). It is about as deep a top of each ranking as the lists can
+    show, so about half of the list where the rankers have nothing in common. Every one of these lists is made again for the
+    page: 32 at most of ten positions, and twice as many for every two positions more.
 
     Args:
         page: The list, made in this process.

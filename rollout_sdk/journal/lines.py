@@ -109,7 +109,7 @@ def _shadow(event: ShadowedEvent) -> bytes:
         wait_s=_finite(event.wait_s),
         error=event.error,
         # A number: a mismatch must not be left out as empty.
-        match=None if comparison is None else int(bool(comparison.match)),
+        match=None if comparison is None else int(comparison.match),
         difference=None if comparison is None else _finite(comparison.difference),
         difference_reason=None if comparison is None else comparison.reason,
         comparator=None if comparison is None else comparison.name,

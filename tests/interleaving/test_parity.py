@@ -5,7 +5,7 @@ from fractions import Fraction
 from itertools import permutations
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rollout_sdk import ConfigurationError
@@ -100,7 +100,7 @@ def test_two_who_disagree_are_credited_to_the_last_item_of_the_shorter():
     assert [dict.fromkeys("AB", Fraction(1, 2))] * 4 + [{None: 1}] == [credited[position] for position in range(5)]
 
 
-@given(rankings, designs, st.integers(1, 6))
+@given(rankings, designs | st.just(Balanced()), st.integers(1, 6))
 def test_the_distribution_has_every_list_of_two_rankers(orders, design, k):
     expected, found = Counter(), Counter()
     for page, probability in all_pages(design, orders[:2], k):
@@ -116,16 +116,13 @@ def test_there_is_no_distribution_of_three_rankers():
             design.distribution({"A": "a", "B": "b", "C": "c"})
 
 
-@given(
-    orders=st.tuples(*[st.permutations("abcdef").map(lambda order: order[:4])] * 2),
-    credit=st.sampled_from(["inverse", "binary"]),
-)
-@settings(deadline=None, max_examples=20)
+@pytest.mark.parametrize("credit", ["inverse", "linear", "binary"])
+@pytest.mark.parametrize("orders", ["abcd bdca", "abcd bcad", "abcd cefa", "abc bcade", "abcd efgh", "abcd abcd"])
 def test_the_distribution_of_optimized_is_that_of_its_lists(orders, credit):
-    design, rankings = Optimized(credit=credit), dict(zip("AB", orders, strict=True))
+    design, rankings = Optimized(credit=credit), dict(zip("AB", orders.split(), strict=True))
     expected = {page.keys: probability for page, probability in design.distribution(rankings, k=4)}
     assert sum(expected.values()) == pytest.approx(1.0)
     seen = Counter(design.merge(rankings, k=4, seed=seed).keys for seed in range(2000))
     assert set(seen) <= set(expected)
     for keys, probability in expected.items():
-        assert abs(seen[keys] / 2000 - probability) <= 5 * (probability * (1 - probability) / 2000) ** 0.5 + 1e-9
+        assert abs(seen[keys] / 2000 - probability) <= 4 * (probability * (1 - probability) / 2000) ** 0.5 + 1e-9
