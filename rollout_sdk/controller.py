@@ -20,7 +20,7 @@ from rollout_sdk.records import Decision, Routed
 from rollout_sdk.serving import Serving
 from rollout_sdk.settings import Settings
 
-__all__ = ["RolloutController"]
+__all__ = ["RolloutController", "record"]
 
 _CONTROL_FILE = "control file"
 

@@ -16,7 +16,7 @@ from attrs import Factory, define
 from rollout_sdk.analysis.pages import item_of, page_of, shown_item
 from rollout_sdk.journal import Journal
 
-__all__ = ["Arm", "Credit", "Gathered", "ShadowArm", "gather", "page_of"]
+__all__ = ["Arm", "Credit", "Gathered", "ShadowArm", "Sums", "gather", "page_of"]
 
 Sums: TypeAlias = dict[str, list[float]]
 """For every unit, [sum of values, count]."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rollout_sdk.engine.call import Call
     from rollout_sdk.records import Decision
 
-__all__ = ["current_decision", "is_shadow", "reset_call", "set_call", "set_shadow"]
+__all__ = ["current_call", "current_decision", "in_shadow", "is_shadow", "reset_call", "set_call", "set_shadow"]
 
 current_call: ContextVar[Call | None] = ContextVar("rollout_sdk_call", default=None)
 in_shadow: ContextVar[bool] = ContextVar("rollout_sdk_shadow", default=False)

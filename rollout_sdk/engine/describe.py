@@ -29,7 +29,7 @@ from rollout_sdk.exceptions import MissingUnitError
 from rollout_sdk.plugins import Failed
 from rollout_sdk.records import Decision
 
-__all__ = ["Describe", "Override"]
+__all__ = ["Describe", "Override", "fresh_random"]
 
 Override = Mapping[Any, str] | Callable[..., str | None] | None
 """Variants that are fixed: by unit, or by a callable with the function's own parameters (None: not fixed)."""

@@ -10,7 +10,7 @@ from attrs import define, evolve, frozen
 
 from rollout_sdk.interleaving.credit import RULES, preference
 
-__all__ = ["Interleaved", "Slot"]
+__all__ = ["Interleaved", "Slot", "Unseen"]
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rollout_sdk.plugins import Failed
     from rollout_sdk.telemetry.settings import Captured, Telemetry
 
-__all__ = ["Disclosure"]
+__all__ = ["Disclosure", "kept"]
 
 _LONGEST = 2048
 """Bytes of a captured text, in UTF-8."""
