@@ -180,7 +180,8 @@ def _rollout(rollout: RolloutReport) -> Iterator[str]:
 
 
 def _head(report: Report) -> Iterator[str]:
-    yield f"Journal {report.folder}: {report.files:,} files, {report.lines:,} lines"
+    files = "1 file" if report.files == 1 else f"{report.files:,} files"
+    yield f"Journal {report.folder}: {files}, {report.lines:,} lines"
     if report.skipped:
         yield f"  Lines skipped: {_counts(report.skipped)}"
     if report.lost:
