@@ -20,7 +20,7 @@ from rollout_sdk.control.state import Standing
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import StoreError
 from rollout_sdk.judging import Evidence
-from rollout_sdk.plan import ERROR_RATE, LATENCY, Criteria, Gate
+from rollout_sdk.plan import MEASURED, Criteria, Gate
 from rollout_sdk.plugins import Failed
 
 __all__ = ["METRICS", "Guests", "metrics_noted"]
@@ -31,7 +31,7 @@ _MOST_WAITING = 100_000
 
 def metrics_noted(criteria: Criteria) -> str:
     """What a process that does not have the plan must know of the metrics that are recorded."""
-    recorded = [each for each in criteria.all if each.metric not in (ERROR_RATE, LATENCY)]
+    recorded = [each for each in criteria.all if each.metric not in MEASURED]
     return json.dumps([{"metric": each.metric, "per": each.per, "window": each.window, "clip": each.clip} for each in recorded])
 
 

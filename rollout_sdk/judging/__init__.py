@@ -1,12 +1,13 @@
 """Judging a candidate: evidence, measurements, findings and a verdict; pure, without a clock."""
 
-from rollout_sdk.judging.bench import Situation
 from rollout_sdk.judging.evidence import Evidence
-from rollout_sdk.judging.ruling import judge
-from rollout_sdk.judging.samples import UnitSample, cell_of
-from rollout_sdk.judging.sums import PhaseEvidence
+from rollout_sdk.judging.ingest import add_outcome, add_routed, add_shadowed
+from rollout_sdk.judging.judge import judge
+from rollout_sdk.judging.look import Situation
+from rollout_sdk.judging.phase_evidence import PhaseEvidence
+from rollout_sdk.judging.traffic import Traffic
+from rollout_sdk.judging.unit_sample import UnitSample, cell_of
 from rollout_sdk.judging.verdicts import Finding, Outcome, Verdict
-from rollout_sdk.judging.witness import add_outcome, add_routed, add_shadowed
 
 __all__ = [
     "Evidence",
@@ -14,6 +15,7 @@ __all__ = [
     "Outcome",
     "PhaseEvidence",
     "Situation",
+    "Traffic",
     "UnitSample",
     "Verdict",
     "add_outcome",

@@ -1,6 +1,6 @@
-"""The evidence of one rollout: which fact goes into which phase's sums.
+"""The evidence about one rollout: which fact goes into which phase's sums.
 
-Sums are kept for each phase apart, because evidence is never pooled across phases.
+Each phase has sums of its own, because evidence is never pooled across phases.
 """
 
 from __future__ import annotations
@@ -8,62 +8,74 @@ from __future__ import annotations
 from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
-from operator import sub
 
 from rollout_sdk.assignment import BUCKETS
-from rollout_sdk.judging.samples import UnitSample
-from rollout_sdk.judging.sums import UNTIMED, PhaseEvidence, Sums
-from rollout_sdk.plan import ERROR_RATE, LATENCY, Criterion, Guardrail
+from rollout_sdk.judging.metrics import Metric, metric_of
+from rollout_sdk.judging.minutes import MINUTE_S, Minutes
+from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums
+from rollout_sdk.judging.unit_sample import UnitSample
+from rollout_sdk.plan import ERROR_RATE, MEASURED, Criterion
 from rollout_sdk.stats import StratifiedBuckets
 
-__all__ = ["Evidence"]
+__all__ = ["COVARIATE", "Evidence"]
+
+COVARIATE = "covariate"
+"""Label of the sums of the covariate, which no metric can have beside it."""
 
 _SLICES = 8
 _MOST_REMEMBERED = 100_000
-_ZEROS = (0.0,) * BUCKETS
+_OPEN_MINUTES = 2
 
 
 class Evidence:
-    """The evidence of one rollout, by phase. Used by one thread at a time.
+    """The evidence about one rollout, by phase. Used by one thread at a time.
 
     Attributes:
-        phases: What happened, by phase.
+        phases: What was seen, by phase.
         outcomes: What became of recorded outcomes of judged metrics: "counted", "late" (after the metric's window),
             "duplicate" (the same metric twice for one decision) or "unknown" (without a decision, or one of an older version).
+        capped: Calls that are not judged, because their unit had made `max_calls_per_unit` calls before.
         changed: Phases that were added to since they were last published.
+        metrics: What is judged.
     """
 
-    def __init__(self, criteria: Iterable[Criterion], *, since: int = 0) -> None:
+    def __init__(self, criteria: Iterable[Criterion], *, since: int = 0, max_calls_per_unit: int | None = None) -> None:
         """Nothing seen yet.
 
         Args:
             criteria: Sums are kept for these.
             since: Number of the first phase that counts; what was decided in earlier ones is about another candidate.
+            max_calls_per_unit: Calls of one unit that count in a phase; None: all of them.
         """
         self.phases: dict[str, PhaseEvidence] = {}
         self.outcomes: Counter[str] = Counter()
+        self.capped = 0
         self.changed: set[str] = set()
         self._since = since
-        self.follow(criteria)
+        self._most_calls = max_calls_per_unit
+        self._calls_of: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self.follow(criteria)
 
     def follow(self, criteria: Iterable[Criterion]) -> None:
         """Keep sums for these criteria from now on."""
-        criteria = list(criteria)
-        slow = [each for each in criteria if isinstance(each, Guardrail) and each.threshold_s is not None]
-        self._thresholds = [(each.label, each.threshold_s or 0.0) for each in slow]
-        self._counts_errors = any(each.metric == ERROR_RATE for each in criteria)
-        self._recorded = {each.metric: each for each in criteria if each.metric not in (ERROR_RATE, LATENCY)}
+        self.metrics: tuple[Metric, ...] = tuple(metric_of(each) for each in criteria)
+        self._observers = [each.observe for each in self.metrics if each.criterion.metric in MEASURED]
+        self._recorded = {each.criterion.metric: each.criterion for each in self.metrics if each.criterion.metric not in MEASURED}
         # The others' means over calls are taken over `PhaseEvidence.calls`.
         self._windowed = [each for each in self._recorded.values() if each.per == "call" and each.window]
 
     def phase(self, name: str) -> PhaseEvidence:
-        """What happened in a phase, to be added to."""
+        """What was seen in a phase, to be added to."""
         self.changed.add(name)
         phase = self.phases.get(name)
         if phase is None:
             phase = self.phases[name] = PhaseEvidence()
         return phase
+
+    def in_order(self) -> list[tuple[str, PhaseEvidence]]:
+        """The phases in the order of their numbers."""
+        return sorted(self.phases.items(), key=lambda item: (_number(item[0]), item[0]))
 
     def add_call(
         self,
@@ -76,54 +88,76 @@ class Evidence:
         failed: bool,
         duration_s: float | None,
         time_s: float,
+        first_item_s: float | None = None,
+        covariate: float | None = None,
     ) -> None:
-        """See a call that is analysed.
+        """Add a call that is analysed.
 
         Args:
             phase_name: Name of the phase.
-            arm: The variant that it was assigned to, whoever answered.
+            arm: The variant that it was assigned to, even if another one answered.
             shares: Configured share of every variant in the phase.
             cell: `cell_of` the unit.
             bucket: The unit's bucket.
-            failed: Whether that variant raised, or could not be run.
-            duration_s: How long the caller waited; None when that says nothing (a stream that was closed early).
+            failed: Whether that variant failed, or could not be run.
+            duration_s: How long the caller waited; None when that is not known (a stream that was closed early).
             time_s: Time of the decision.
+            first_item_s: Seconds to the first item of a stream; None where there is none.
+            covariate: What was known of the unit before; None where nothing was.
         """
         phase = self.phases.get(phase_name)
         if phase is None:
             if self._is_past(phase_name):
                 return
             phase = self.phase(phase_name)
+        if self._most_calls is not None and self._is_capped(phase_name, cell, self._most_calls):
+            return
         self.changed.add(phase_name)
         calls = phase.calls.get(arm)
         if calls is None:
             calls = phase.calls[arm] = array("q", bytes(8 * BUCKETS))
             phase.units[arm] = UnitSample()
+            phase.minutes[arm] = Minutes()
             phase.shares = dict(shares)
         calls[bucket] += 1
-        phase.units[arm].add(cell)
-        if failed and self._counts_errors:
-            self._event(phase, ERROR_RATE, phase_name, arm, cell, bucket)
-        if duration_s is None and self._thresholds:
-            phase.untimed.setdefault(arm, array("q", bytes(8 * BUCKETS)))[bucket] += 1
-            phase.events.setdefault((UNTIMED, arm), UnitSample()).add(cell)
-        for label, threshold_s in self._thresholds:
-            if duration_s is not None and duration_s > threshold_s:
-                self._event(phase, label, phase_name, arm, cell, bucket)
+        minute = int(time_s // MINUTE_S)
+        phase.units[arm].add(cell, minute)
+        if time_s > phase.last_s:
+            phase.last_s = time_s
+        events = [ERROR_RATE] if failed else []
+        for observe in self._observers:
+            event = observe(phase, phase_name, arm, cell, bucket, time_s, failed, duration_s, first_item_s)
+            if event is not None:
+                events.append(event)
+        minutes = phase.minutes.get(arm)
+        if minutes is None:
+            minutes = phase.minutes[arm] = Minutes()
+        minutes.add(minute, events)
+        if covariate is not None:
+            self._sums(phase, COVARIATE).add(phase_name, arm, bucket, covariate, 1.0, time_s)
         for criterion in self._windowed:
             self._sums(phase, criterion.label, criterion.window).add(phase_name, arm, bucket, 0.0, 1.0, time_s)
+
+    def add_pair(self, phase_name: str, candidate: str, end: str) -> None:
+        """Add the end of a planned shadow run."""
+        if phase_name in self.phases or not self._is_past(phase_name):
+            self.phase(phase_name).ends[candidate, end] += 1
 
     def _is_past(self, phase_name: str) -> bool:
         """Whether a phase is one of an older version: its candidate was another."""
         number = phase_name.partition(":")[0]
         return number.isdecimal() and int(number) < self._since
 
-    def _event(self, phase: PhaseEvidence, label: str, name: str, arm: str, cell: int, bucket: int) -> None:
-        self._sums(phase, label).add(name, arm, bucket, 1.0, 0.0, 0.0)
-        units = phase.events.get((label, arm))
-        if units is None:
-            units = phase.events[label, arm] = UnitSample()
-        units.add(cell)
+    def _is_capped(self, phase_name: str, cell: int, most: int) -> bool:
+        """Whether a unit has made as many calls as count; of the units seen last."""
+        calls = self._calls_of.pop((phase_name, cell), 0) + 1
+        self._calls_of[phase_name, cell] = calls
+        if len(self._calls_of) > _MOST_REMEMBERED:
+            self._calls_of.popitem(last=False)
+        if calls <= most:
+            return False
+        self.capped += 1
+        return True
 
     @staticmethod
     def _sums(phase: PhaseEvidence, label: str, window: float = 0.0) -> Sums:
@@ -144,7 +178,7 @@ class Evidence:
         decided_s: float | None,
         time_s: float,
     ) -> None:
-        """See a recorded outcome; what is not judged is passed over.
+        """Add a recorded outcome; one of a metric that is not judged is passed over.
 
         Args:
             metric: The metric.
@@ -183,31 +217,52 @@ class Evidence:
             self._seen.popitem(last=False)
 
     def sums(self, criterion: Criterion, until_s: float | None = None) -> StratifiedBuckets:
-        """The sums of a criterion over all phases, of decisions before `until_s`; of all of them for None."""
+        """The sums of a criterion over all phases, of decisions before `until_s`; of all of them for None.
+
+        No user saw a candidate in a shadow phase, so a recorded metric has no sums there.
+        """
         whole = StratifiedBuckets()
+        metric = metric_of(criterion)
         for name, phase in self.phases.items():
-            kept = phase.sums.get(criterion.label)
-            if kept is not None:
-                for sums in kept.until(until_s):
-                    whole.merge(sums)
-            if criterion.per == "call" and not criterion.window:
-                untimed = phase.untimed if criterion.metric == LATENCY else {}
-                for arm, calls in phase.calls.items():
-                    known = map(sub, calls, untimed[arm]) if arm in untimed else calls
-                    whole.add_sums(name, arm, _ZEROS, array("d", known))
+            if phase.is_shadow and criterion.metric not in MEASURED:
+                continue
+            metric.add_sums(whole, name, phase, until_s)
         return whole
+
+    def covariates(self) -> StratifiedBuckets | None:
+        """The sums of the covariate over all phases; None without one."""
+        whole = StratifiedBuckets()
+        for phase in self.phases.values():
+            sums = phase.sums.get(COVARIATE)
+            if sums is not None:
+                for each in sums.slices.values():
+                    whole.merge(each)
+        return whole if whole.arms() else None
 
     def merge(self, other: Evidence) -> None:
         """Add another process's."""
         self.outcomes.update(other.outcomes)
+        self.capped += other.capped
         for name, phase in other.phases.items():
             self.phase(name).merge(phase)
 
     def fold(self, now_s: float) -> None:
-        """Let go of what need not be told apart any more."""
+        """Add up what need not be told apart by time any more."""
+        minute = int(now_s // MINUTE_S)
         for phase in self.phases.values():
-            for criterion in self._recorded.values():
-                sums = phase.sums.get(criterion.label)
-                if sums is not None and sums.slice_s:
+            for minutes in phase.minutes.values():
+                minutes.fold(minute)
+            for metric in self.metrics:
+                sums = phase.sums.get(metric.criterion.label)
+                if sums is None or not sums.slice_s:
+                    continue
+                if metric.criterion.metric in MEASURED:
+                    sums.fold(now_s - _OPEN_MINUTES * MINUTE_S, keep=metric.outages_of_any_arm(phase))
+                else:
                     # As much again: a clock may be off, and a folded slice must be mature for every reader.
-                    sums.fold(now_s - 2 * criterion.window)
+                    sums.fold(now_s - 2 * metric.criterion.window)
+
+
+def _number(phase_name: str) -> int:
+    number = phase_name.partition(":")[0]
+    return int(number) if number.isdecimal() else 0

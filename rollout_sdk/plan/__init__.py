@@ -1,6 +1,6 @@
 """The plan of a rollout: steps, guardrails, gates, freeze windows; values only."""
 
-from rollout_sdk.plan.criteria import ERROR_RATE, LATENCY, Criterion, Gate, Guardrail
+from rollout_sdk.plan.criteria import ERROR_RATE, FIRST_ITEM, LATENCY, LATENCY_MEAN, MEASURED, Criterion, Gate, Guardrail, OnFail
 from rollout_sdk.plan.durations import Duration, as_duration, parse_duration
 from rollout_sdk.plan.freeze import Freeze
 from rollout_sdk.plan.plan import DEFAULT_GUARDRAILS, Criteria, Step, as_steps
@@ -9,13 +9,17 @@ from rollout_sdk.plan.table import as_criteria, load_criteria
 __all__ = [
     "DEFAULT_GUARDRAILS",
     "ERROR_RATE",
+    "FIRST_ITEM",
     "LATENCY",
+    "LATENCY_MEAN",
+    "MEASURED",
     "Criteria",
     "Criterion",
     "Duration",
     "Freeze",
     "Gate",
     "Guardrail",
+    "OnFail",
     "Step",
     "as_criteria",
     "as_duration",

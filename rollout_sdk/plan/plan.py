@@ -62,7 +62,7 @@ class Step:
         """Refuse a step that cannot end."""
         if isinstance(self.min_units, bool) or not isinstance(self.min_units, int) or self.min_units < 0:
             raise ConfigurationError(
-                f"min_units={self.min_units!r:.40} of Step({self.label}) is no whole number from 0 on. Write min_units=1000."
+                f"min_units={self.min_units!r:.40} of Step({self.label}) is not a whole number from 0 on. Write min_units=1000."
             )
         if self.max_time is not None and self.max_time <= self.min_time:
             raise ConfigurationError(
@@ -130,6 +130,7 @@ class Criteria:
             rollout, however often it is looked at.
         freeze: Windows in which no step is taken.
         approve: Asked before every further step, with the verdict; the step waits until it returns True.
+        max_calls_per_unit: Calls of one unit that count in a phase; further ones are served and not judged. None: all count.
     """
 
     steps: tuple[Step, ...] = field(default=(), converter=as_steps)
@@ -138,6 +139,7 @@ class Criteria:
     alpha: float = 0.05
     freeze: tuple[Freeze, ...] = field(default=(), converter=_freeze)
     approve: Callable[[Any], bool] | None = None
+    max_calls_per_unit: int | None = None
     decides: bool = field(init=False, default=Factory(lambda self: bool(self.guardrails or self.gates), takes_self=True))
 
     def __attrs_post_init__(self) -> None:
@@ -157,6 +159,11 @@ class Criteria:
                 f"{twice[0]!r:.60} is judged twice. A metric is one guardrail or one gate, so that its verdict has one name. "
                 "Leave one of them out."
             )
+        most = self.max_calls_per_unit
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            raise ConfigurationError(
+                f"max_calls_per_unit={most!r:.40} is not a number of calls. It is a whole number from 1 on, or None. Write 100."
+            )
         if self.approve is not None and not callable(self.approve):
             raise ConfigurationError(f"approve={self.approve!r:.60} of Canary cannot be called. Pass a function of a verdict.")
 
@@ -164,6 +171,16 @@ class Criteria:
     def all(self) -> tuple[Criterion, ...]:
         """The guardrails and the gates."""
         return (*self.guardrails, *self.gates)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the options say about each other that is hardly meant."""
+        return tuple(
+            f"{each.label}: harm={each.harm:g} is less than a tenth of margin={each.margin:g}: a candidate that you would accept "
+            "is rolled back once there is enough data."
+            for each in self.guardrails
+            if each.margin is not None and each.harm is not None and each.harm < each.margin / 10
+        )
 
     def step(self, index: int) -> Step | None:
         """What the step of this index asks for; None before the first."""

@@ -1,0 +1,112 @@
+"""Events become evidence: the calls of a service and the lines of its journal are counted by the same code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+
+from rollout_sdk.judging.evidence import Evidence
+from rollout_sdk.judging.unit_sample import cell_of
+from rollout_sdk.records import RecordedEvent, RoutedEvent, Run, ShadowedEvent
+
+__all__ = ["add_outcome", "add_routed", "add_shadowed", "first_item_of"]
+
+_SHADOW_ENDS = {"ok": False, "error": True, "timeout": True}
+
+
+def _cell(unit: str | None, decision_id: str) -> int:
+    """The unit's cell; of a call that is its own unit, one made of its id."""
+    if unit is not None:
+        return cell_of(int(unit, 16))
+    return cell_of(hash_of(decision_id))
+
+
+def hash_of(decision_id: str) -> int:
+    """64 bits of an id, the same in every process."""
+    return int.from_bytes(blake2b(decision_id.encode(), digest_size=8).digest(), "big")
+
+
+def first_item_of(runs: Sequence[Run]) -> float | None:
+    """Seconds until the caller had the first item; None where there was none."""
+    if not runs or runs[-1].first_item_s is None:
+        return None
+    return sum(run.duration_s for run in runs[:-1]) + runs[-1].first_item_s
+
+
+def add_routed(evidence: Evidence, event: RoutedEvent, exposure: Mapping[str, float]) -> None:
+    """Add a call; what is not analysed is passed over.
+
+    Calls of a phase in which the candidate is only shadowed are evidence as pairs: `add_shadowed`.
+
+    Args:
+        evidence: Where it is counted.
+        event: The call.
+        exposure: Share of the calls that every arm is seen in, in the phase.
+    """
+    decision = event.decision
+    if event.excluded or event.no_evidence or event.withheld in ("aborted", "disabled") or is_shadow(exposure):
+        return
+    failed = event.withheld is not None or (bool(event.runs) and event.runs[0].error is not None and not event.answered)
+    evidence.add_call(
+        decision.phase,
+        decision.variant,
+        exposure,
+        _cell(event.unit, decision.id),
+        decision.bucket,
+        failed=failed,
+        duration_s=None if event.closed_early else sum(run.duration_s for run in event.runs),
+        time_s=decision.time_s,
+        first_item_s=first_item_of(event.runs),
+        covariate=event.covariate,
+    )
+
+
+def is_shadow(exposure: Mapping[str, float]) -> bool:
+    """Whether no candidate serves in a phase of these exposures: a shadow runs beside the control, so they exceed 1."""
+    return sum(exposure.values()) > 1 + 1e-9
+
+
+def add_shadowed(evidence: Evidence, event: ShadowedEvent, exposure: Mapping[str, float]) -> None:
+    """Add a shadow run and the control's run of the same call, as a pair; only where no candidate serves.
+
+    Runs that were dropped have no pair. They are counted, because they are not missing at random.
+    """
+    if event.excluded or not is_shadow(exposure):
+        return
+    decision = event.decision
+    evidence.add_pair(decision.phase, event.variant, event.end)
+    failed = _SHADOW_ENDS.get(event.end)
+    if failed is None or (event.control_error is None and event.control_duration_s is None):
+        return
+    cell = _cell(event.unit, decision.id)
+    for arm, arm_failed, duration_s, first_item_s in (
+        (decision.variant, event.control_error is not None, event.control_duration_s, event.control_first_item_s),
+        (event.variant, failed, event.duration_s, event.first_item_s),
+    ):
+        evidence.add_call(
+            decision.phase,
+            arm,
+            exposure,
+            cell,
+            decision.bucket,
+            failed=arm_failed,
+            duration_s=duration_s,
+            time_s=decision.time_s,
+            first_item_s=first_item_s,
+        )
+
+
+def add_outcome(evidence: Evidence, event: RecordedEvent) -> None:
+    """Add an outcome; one of a decision that is not analysed is passed over."""
+    if event.excluded:
+        return
+    evidence.add_outcome(
+        event.metric,
+        event.value,
+        decision=event.decision_id,
+        phase_name=event.phase,
+        arm=event.variant,
+        bucket=event.bucket,
+        decided_s=event.decided_s,
+        time_s=event.time_s,
+    )

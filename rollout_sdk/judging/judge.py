@@ -1,0 +1,191 @@
+"""The judge: evidence and criteria to a verdict. Pure: it reads no clock and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from attrs import evolve
+
+from rollout_sdk.judging.evidence import Evidence
+from rollout_sdk.judging.look import Look, Situation
+from rollout_sdk.judging.metrics import metric_of
+from rollout_sdk.judging.metrics.assignment import assignment
+from rollout_sdk.judging.pairs import incomplete
+from rollout_sdk.judging.verdicts import Finding, Outcome, Verdict, by_weight
+from rollout_sdk.plan import MEASURED, Criteria, Criterion, Gate, Guardrail, as_duration
+
+__all__ = ["judge"]
+
+_LONGEST_REASON = 200
+
+
+def judge(
+    evidence: Evidence, criteria: Criteria, situation: Situation, now_s: float, previous: Verdict | None = None
+) -> Verdict:
+    """The verdict of this look.
+
+    Guardrails are judged on everything seen so far, phase by phase; metrics with a window on decisions that are old enough.
+    Looking more often makes no verdict less reliable.
+
+    Args:
+        evidence: What was seen.
+        criteria: What it is judged by.
+        situation: The state of the rollout.
+        now_s: The time, in seconds since 1970.
+        previous: The verdict of the look before, of this rollout and version: planned looks go on from it.
+    """
+    look = Look(evidence.in_order(), criteria, situation, now_s, previous, evidence.covariates())
+    shares = assignment(look)
+    findings = [
+        _finding(look, each, name)
+        for name in situation.candidates
+        for each in criteria.all
+        # No user sees a candidate while it is shadowed, so nothing can be recorded for one.
+        if not (situation.shadowing and each.metric not in MEASURED)
+    ]
+    deciding = [finding for finding in findings if finding.decides]
+    surely_worse = {finding.candidate for finding in deciding if finding.outcome == "FAIL" and finding.on_fail == "rollback"}
+    failed = tuple(name for name in situation.candidates if name in surely_worse)
+    counted = [each for each in deciding if situation.is_last or not _is_later(criteria, each)]
+    units = {arm: sample.estimate for arm, sample in look.current.units.items()}
+    waits = _waits(look, units)
+    unusual = look.unusual_control()
+    passed = tuple(
+        name
+        for name in situation.candidates
+        # Where all are dry runs, nothing says that it may go on.
+        if deciding
+        and shares.outcome != "ERROR"
+        and not waits
+        and not unusual
+        and all(each.outcome == "PASS" for each in counted if each.candidate == name)
+    )
+    verdict = Verdict(
+        rollout=situation.rollout,
+        outcome="INCONCLUSIVE",
+        reason="",
+        phase=situation.phase,
+        revision=situation.revision,
+        time_s=now_s,
+        failed=failed,
+        passed=passed,
+        pauses=tuple(dict.fromkeys(each.name for each in deciding if each.outcome == "FAIL" and each.on_fail == "pause")),
+        futile=tuple(dict.fromkeys(each.name for each in counted if each.outcome == "FUTILE")),
+        idle=_is_idle(look),
+        valid=shares.outcome != "ERROR",
+        findings=by_weight([shares, *findings]),
+        units=units,
+        outcomes={**evidence.outcomes, **({"capped": evidence.capped} if evidence.capped else {})},
+    )
+    outcome, reason = _summary(verdict, situation, shares, counted, waits, unusual)
+    warned = [each for each in findings if each.on_fail == "warn" and not each.dry_run and each.outcome == "FAIL"]
+    for each in warned:
+        reason = f"{reason} Warning: {each.name}: {each.reason}"
+    return evolve(verdict, outcome=outcome, reason=reason, passed=passed if outcome == "PASS" else ())
+
+
+def _finding(look: Look, criterion: Criterion, candidate: str) -> Finding:
+    """What one criterion says about one candidate; what cannot be judged is an ERROR, and holds."""
+    kind = "gate" if isinstance(criterion, Gate) else "guardrail"
+    on_fail = criterion.on_fail if isinstance(criterion, Guardrail) else "rollback"
+    metric = metric_of(criterion)
+    try:
+        numbers = metric.numbers(look, candidate)
+        weight = metric.weigh(numbers)
+        outcome, reason = metric.explain(candidate, numbers, weight)
+    except Exception as error:
+        return Finding(
+            name=criterion.label,
+            kind=kind,  # type: ignore[arg-type]
+            candidate=candidate,
+            outcome="ERROR",
+            reason=f"{type(error).__qualname__}: {error}"[:_LONGEST_REASON],
+            numbers={},
+            dry_run=criterion.dry_run,
+            on_fail=on_fail,
+        )
+    return Finding(
+        name=criterion.label,
+        kind=kind,  # type: ignore[arg-type]
+        candidate=candidate,
+        outcome=outcome,
+        reason=reason,
+        estimate=numbers.get("estimate"),
+        low=weight.low,
+        high=weight.high,
+        relative=weight.relative,
+        relative_low=weight.relative_low,
+        relative_high=weight.relative_high,
+        control=numbers.get("control"),
+        value=numbers.get("value"),
+        harm_log_e=weight.harm_log_e,
+        harm_needed=weight.harm_needed,
+        safe_log_e=weight.safe_log_e,
+        safe_needed=weight.safe_needed,
+        futile_log_e=weight.futile_log_e,
+        numbers=numbers,
+        matured=numbers.get("matured", 1.0),
+        dry_run=criterion.dry_run,
+        on_fail=on_fail,
+    )
+
+
+def _is_later(criteria: Criteria, finding: Finding) -> bool:
+    """Whether it is only asked for before everybody gets the candidate."""
+    return finding.kind == "gate" and any(
+        gate.label == finding.name and gate.before == "promotion" for gate in criteria.gates
+    )
+
+
+def _is_idle(look: Look) -> bool:
+    """Whether the phase has had no traffic for longer than any check allows."""
+    grace_s = max((each.grace for each in look.criteria.all), default=0.0)
+    return look.now_s - max(look.current.last_s, look.situation.entered_s) > grace_s
+
+
+def _waits(look: Look, units: Mapping[str, int]) -> str | None:
+    """Why it is too early to go on, whatever the numbers say; None when it is not."""
+    situation, step = look.situation, look.situation.step
+    if step is None:
+        return "the shares were set by hand, outside the plan: promote() goes on"
+    for arm in (situation.control, *situation.candidates):
+        if units.get(arm, 0) < step.min_units:
+            return f"{arm} has had {units.get(arm, 0):,} of at least {step.min_units:,} units in this step"
+    if look.elapsed_s < step.min_time:
+        return f"the step has lasted {as_duration(look.elapsed_s)} of at least {as_duration(step.min_time)}"
+    return incomplete(look) if situation.shadowing else None
+
+
+def _summary(
+    verdict: Verdict,
+    situation: Situation,
+    shares: Finding,
+    counted: Sequence[Finding],
+    waits: str | None,
+    unusual: str | None,
+) -> tuple[Outcome, str]:
+    """The outcome of the whole, and why: what decides first."""
+    if verdict.failed:
+        found = next(each for each in counted if each.outcome == "FAIL" and each.on_fail == "rollback")
+        return "FAIL", f"{found.candidate}: {found.name}: {found.reason}"
+    if shares.outcome == "ERROR":
+        return "ERROR", shares.reason
+    broken = next((each for each in counted if each.outcome == "ERROR"), None)
+    if broken is not None:
+        return "ERROR", f"{broken.name} cannot be judged: {broken.reason}"
+    paused = next((each for each in counted if each.outcome == "FAIL"), None)
+    if paused is not None:
+        return "INCONCLUSIVE", f"{paused.candidate}: {paused.name}: {paused.reason}"
+    if unusual is not None:
+        return "INCONCLUSIVE", f"{unusual}: nothing can be learnt from an outage."
+    if waits is not None:
+        return "INSUFFICIENT_DATA", f"{waits}."
+    if verdict.passed and len(verdict.passed) == len(situation.candidates):
+        return "PASS", "every guardrail holds, and every gate that is asked for now has passed."
+    open_ = sorted((each for each in counted if each.outcome != "PASS"), key=lambda each: _RANK.get(each.outcome, 2))
+    if not open_:
+        return "INCONCLUSIVE", "nothing is judged: promote() goes on."
+    return open_[0].outcome, f"{open_[0].name}: {open_[0].reason}"
+
+
+_RANK: Mapping[str, int] = {"FUTILE": 0, "INSUFFICIENT_DATA": 1}

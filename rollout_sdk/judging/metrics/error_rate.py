@@ -1,0 +1,223 @@
+"""`error_rate`: calls that raised, fell back, answered a failure, or were withheld by an open circuit breaker."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import define
+
+from rollout_sdk.judging.e_values import (
+    MIN_EVENTS,
+    MIN_UNITS,
+    Weight,
+    harm_needed,
+    mixed,
+    ratio_bets_log_e,
+    safe_needed,
+    std_error,
+)
+from rollout_sdk.judging.look import Look
+from rollout_sdk.judging.metrics.base import Metric, Numbers, compared, heavy_unit, values
+from rollout_sdk.judging.metrics.events import Group, add_calls, add_event, bets, strata_of
+from rollout_sdk.judging.phase_evidence import PhaseEvidence
+from rollout_sdk.judging.traffic import Traffic
+from rollout_sdk.judging.verdicts import Outcome
+from rollout_sdk.judging.wording import about, percent
+from rollout_sdk.plan import ERROR_RATE, Guardrail
+from rollout_sdk.stats import StratifiedBuckets, confidence_sequence, rare_event_interval, rate_below_log_e
+
+__all__ = ["ErrorRate"]
+
+_EXACT, _MEANS = 0.75, 0.25
+_RATIO, _ALL_ERRORS, _FLOOR = 0.5, 0.25, 0.25
+_DOUBLED, _LEAST_MARGIN = 1.0, 0.1
+_USUAL_RATE = 0.01
+_SMALL_SHARE, _BURST_S = 0.1, 60.0
+
+
+@define(eq=False)
+class ErrorRate(Metric):
+    """Which arm the next erring unit is in, given the shares, and how the rates of all errors compare.
+
+    The first is exact from the first error on; base rates may drift as they like. A unit counts once in the rollout, in the
+    phase in which it first errs. That hides repeated errors: among units that come often, a candidate twice as bad looks less
+    bad. For "good enough", the candidate's erring units are therefore held against a share that is smaller by `firsts`: every
+    error is charged, and none of the control's. The second sees all errors, and takes some dozens of them.
+    """
+
+    criterion: Guardrail
+
+    def observe(  # noqa: D102 - as in the base
+        self,
+        phase: PhaseEvidence,
+        phase_name: str,
+        arm: str,
+        cell: int,
+        bucket: int,
+        time_s: float,
+        failed: bool,  # noqa: FBT001
+        duration_s: float | None,  # noqa: ARG002
+        first_item_s: float | None,  # noqa: ARG002
+    ) -> str | None:
+        if failed:
+            add_event(phase, ERROR_RATE, phase_name, arm, cell, bucket, time_s)
+        # The pace counts errors for every rollout, judged or not.
+        return None
+
+    def add_sums(self, whole: StratifiedBuckets, name: str, phase: PhaseEvidence, until_s: float | None) -> None:  # noqa: ARG002, D102
+        sums = phase.sums.get(self.criterion.label)
+        if sums is not None:
+            for each in sums.slices.values():
+                whole.merge(each)
+        add_calls(whole, name, phase)
+
+    def _sums(self, look: Look) -> StratifiedBuckets:
+        """The sums over all phases, without the errors of outages."""
+        whole = StratifiedBuckets()
+        for name, phase in look.phases:
+            sums = phase.sums.get(self.criterion.label)
+            if sums is not None:
+                for each in sums.without(look.outages(phase, self.criterion.label)):
+                    whole.merge(each)
+            add_calls(whole, name, phase)
+        return whole
+
+    def numbers(self, look: Look, candidate: str) -> Numbers:  # noqa: D102
+        criterion, control = self.criterion, look.situation.control
+        assert criterion.margin is not None
+        assert criterion.harm is not None
+        sums = self._sums(look)
+        strata = strata_of(look, ERROR_RATE, sums, candidate, self._burst_s)
+        erring = [look.units_of(arm, ERROR_RATE).estimate for arm in (control, candidate)]
+        # A burst of errors is one event, however many units it hits.
+        events = min(erring[1], strata.candidate_groups)
+        heavy = heavy_unit(sums, control, candidate)
+        enough = look.fewest_units(candidate) >= MIN_UNITS and heavy["enough_effective"]
+        floor_events, floor_units = self._floor(look, candidate)
+        low, high = rare_event_interval([(mine, other, share) for mine, other, share in strata.counts], alpha=look.alpha)
+        return {
+            **look.shared(criterion),
+            **values(sums, control, candidate),
+            **heavy,
+            **compared(sums.difference(candidate, control)),
+            "strata": strata.counts,
+            "firsts": strata.firsts,
+            "over_harm": compared(sums.difference(candidate, control, times=1 + criterion.harm)),
+            "over_margin": compared(sums.difference(candidate, control, times=1 + criterion.margin)),
+            "enough_harm": enough and events >= MIN_EVENTS,
+            "enough_safe": enough and min(erring[0], events) >= MIN_EVENTS,
+            "harm": criterion.harm,
+            "margin": criterion.margin,
+            "floor": criterion.floor,
+            "floor_events": floor_events,
+            "floor_units": floor_units,
+            "ratio_low": low,
+            "ratio_high": high if math.isfinite(high) else None,
+            "exact_harm": bets(strata.groups, strata.shares, ratio=1 + criterion.harm, direction="above"),
+            "exact_safe": bets(strata.groups, strata.charged, ratio=1 + criterion.margin, direction="below"),
+        }
+
+    def _burst_s(self, phase: PhaseEvidence, share: float) -> float:
+        if self.criterion.burst is not None:
+            return self.criterion.burst
+        return _BURST_S if share < _SMALL_SHARE and not phase.is_shadow else 0.0
+
+    def _floor(self, look: Look, candidate: str) -> tuple[int, int]:
+        """Units of the candidate that have seen an error so far, and of how many: each unit once in the rollout."""
+        erring, units = look.units_of(candidate, ERROR_RATE), look.units_of(candidate)
+        level = max(erring.level, units.level)
+        return len(erring.at(level)), len(units.at(level))
+
+    @staticmethod
+    def weigh(numbers: Mapping[str, Any]) -> Weight:
+        """Harm: a ratio surely above 1 + harm. Good enough: surely below 1 + margin, or erring units surely below `floor`.
+
+        Args:
+            numbers: "exact_harm" and "exact_safe" (logarithms of the exact e-values), "harm" and "margin" (relative),
+                "over_harm" and "over_margin" (estimate, std_error and df of the candidate's rate minus 1 + harm, or
+                1 + margin, times the control's), "enough_harm", "enough_safe" (whether there are units and errors enough for
+                these), "floor", "floor_events" and "floor_units" of the candidate, "alpha", "tests" and "candidates".
+        """
+        over = ratio_bets_log_e(numbers["over_harm"], sign=1, effect=_DOUBLED) if numbers["enough_harm"] else None
+        effect = max(numbers["margin"], _LEAST_MARGIN)
+        below = ratio_bets_log_e(numbers["over_margin"], sign=-1, effect=effect) if numbers["enough_safe"] else None
+        rarity = 0.0
+        if numbers["floor"]:
+            rarity = rate_below_log_e(numbers["floor_events"], numbers["floor_units"], limit=numbers["floor"])
+        low, high = confidence_sequence(
+            numbers["estimate"],
+            std_error(numbers),
+            rho=_USUAL_RATE**-2,
+            alpha=numbers["alpha"] / numbers["candidates"],
+            df=numbers["df"],
+        )
+        known = numbers["enough_harm"] and math.isfinite(low)
+        control, value = numbers["control"], numbers["value"]
+        return Weight(
+            harm_log_e=mixed((_EXACT, numbers["exact_harm"]), (_MEANS, over)),
+            harm_needed=harm_needed(numbers),
+            safe_log_e=mixed((_RATIO, numbers["exact_safe"]), (_ALL_ERRORS, below), (_FLOOR, rarity)),
+            safe_needed=safe_needed(numbers),
+            by_rarity=rarity > max(numbers["exact_safe"], below or 0.0),
+            low=low if known else None,
+            high=high if known else None,
+            relative=value / control - 1 if control and value is not None else None,
+            relative_low=numbers["ratio_low"] - 1,
+            relative_high=None if numbers["ratio_high"] is None else numbers["ratio_high"] - 1,
+        )
+
+    def explain(self, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:  # noqa: D102
+        mine, other = (sum(each[arm] for each in numbers["strata"]) for arm in (0, 1))
+        among = f"{mine:,} of {mine + other:,} units with an error had {candidate}"
+        if weight.is_harm:
+            expected = math.fsum((each[0] + each[1]) * each[2] for each in numbers["strata"])
+            more = "" if not numbers["harm"] else f" than {1 + numbers['harm']:g} times the control's rate"
+            return "FAIL", f"{among}, where its shares give {about(expected)}: surely more{more}."
+        events, units = numbers["floor_events"], numbers["floor_units"]
+        if weight.is_safe and weight.by_rarity:
+            return "PASS", f"{events:,} of {units:,} units of {candidate} saw an error: surely fewer than {percent(numbers['floor'])}."
+        if weight.is_safe:
+            return "PASS", f"{candidate} surely makes fewer than {1 + numbers['margin']:g} times the control's errors."
+        floor = f"; {events:,} of its {units:,} units saw one, too few units to be sure of less than {percent(numbers['floor'])}"
+        return "INCONCLUSIVE", f"{among}, neither surely too many nor surely few{floor if numbers['floor'] else ''}."
+
+    def expected(self, traffic: Traffic, arms: tuple[float, float], days: float, worse: float | None) -> Numbers:  # noqa: D102
+        criterion = self.criterion
+        assert criterion.margin is not None
+        assert criterion.harm is not None
+        units = [traffic.units_per_day * arm * days for arm in arms]
+        rates = [traffic.error_rate, min(1.0, traffic.error_rate * (1.0 if worse is None else worse))]
+        other, mine = (each * rate for each, rate in zip(units, rates, strict=True))
+        enough = min(units) >= MIN_UNITS
+        variances = [rate * (1 - rate) / max(each, 1.0) for rate, each in zip(rates, units, strict=True)]
+
+        def over(times: float) -> Numbers:
+            error = math.sqrt(times**2 * variances[0] + variances[1])
+            return {"estimate": rates[1] - times * rates[0], "std_error": error, "df": 511}
+
+        share = arms[1] / sum(arms)
+        # As if a unit had one error at most, and every error its own minute: that is what the rate says.
+        groups: Counter[Group] = Counter()
+        groups.update({(1.0, 0.0, 0): mine, (0.0, 1.0, 0): other})
+        return {
+            **over(1.0),
+            "control": rates[0],
+            "value": rates[1],
+            "strata": [[mine, other, share]],
+            "over_harm": over(1 + criterion.harm),
+            "over_margin": over(1 + criterion.margin),
+            "enough_harm": enough and mine >= MIN_EVENTS,
+            "enough_safe": enough and min(mine, other) >= MIN_EVENTS,
+            "harm": criterion.harm,
+            "margin": criterion.margin,
+            "floor": criterion.floor,
+            "floor_events": mine,
+            "floor_units": units[1],
+            "ratio_low": 0.0,
+            "ratio_high": None,
+            "exact_harm": bets(groups, [share], ratio=1 + criterion.harm, direction="above"),
+            "exact_safe": bets(groups, [share], ratio=1 + criterion.margin, direction="below"),
+        }

@@ -1,0 +1,148 @@
+"""Events of calls (errors, slow calls): which units had one first, in which phase, and the exact bets on them."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+from attrs import frozen
+
+from rollout_sdk.assignment import BUCKETS
+from rollout_sdk.judging.look import Look
+from rollout_sdk.judging.minutes import MINUTE_S
+from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums
+from rollout_sdk.judging.unit_sample import UNTIMED_MINUTE, FirstUnits, UnitSample
+from rollout_sdk.stats import StratifiedBuckets, cluster_bets_log_e
+
+__all__ = ["Group", "Strata", "add_calls", "add_event", "bets", "least_rate", "strata_of"]
+
+_ZEROS = array("d", bytes(8 * BUCKETS))
+
+Group: TypeAlias = tuple[float, float, int]
+"""Units of the candidate and of the control that count at most as one event, and the index of their phase."""
+
+
+def add_event(phase: PhaseEvidence, label: str, name: str, arm: str, cell: int, bucket: int, time_s: float) -> None:
+    """Add an event of one call: to the sums, and the unit to those that had one."""
+    sums = phase.sums.get(label)
+    if sums is None:
+        # By the minute, so that an outage can be told from the rest.
+        sums = phase.sums[label] = Sums(MINUTE_S)
+    sums.add(name, arm, bucket, 1.0, 0.0, time_s)
+    units = phase.events.get((label, arm))
+    if units is None:
+        units = phase.events[label, arm] = UnitSample()
+    units.add(cell, int(time_s // MINUTE_S))
+
+
+def add_calls(
+    whole: StratifiedBuckets, name: str, phase: PhaseEvidence, unknown: Mapping[str, Sequence[int]] | None = None
+) -> None:
+    """Add the calls of a phase as weights, but for those of which the metric is not known."""
+    for arm, calls in phase.calls.items():
+        left_out = None if unknown is None else unknown.get(arm)
+        known = calls if left_out is None else [all_ - out for all_, out in zip(calls, left_out, strict=True)]
+        whole.add_sums(name, arm, _ZEROS, array("d", known))
+
+
+@frozen
+class Strata:
+    """The units with an event, each once in the rollout: in the phase in which it had its first.
+
+    Attributes:
+        counts: For each phase with both arms: the candidate's units, the control's, and the candidate's share of both, each
+            arm at its own sampling level.
+        firsts: For each of these phases, the part of the candidate's events that are the first of their unit.
+        groups: How many groups there are of so many units that count at most as one event.
+    """
+
+    counts: list[list[float]]
+    firsts: list[float]
+    groups: Counter[Group]
+
+    @property
+    def shares(self) -> list[float]:
+        """The candidate's share in each phase."""
+        return [share for _, _, share in self.counts]
+
+    @property
+    def charged(self) -> list[float]:
+        """The same, smaller by `firsts`: every event of the candidate is charged, and none of the control's."""
+        return [share * first / (share * first + 1 - share) for share, first in zip(self.shares, self.firsts, strict=True)]
+
+    @property
+    def candidate_groups(self) -> float:
+        """Number of groups with a unit of the candidate."""
+        return sum(number for (mine, _, _), number in self.groups.items() if mine)
+
+
+def strata_of(
+    look: Look,
+    label: str,
+    sums: StratifiedBuckets,
+    candidate: str,
+    burst_s: Callable[[PhaseEvidence, float], float] = lambda _phase, _share: 0.0,
+) -> Strata:
+    """The units that had their first event of this label, by phase, without those of an outage.
+
+    Args:
+        look: The look.
+        label: Label of the event.
+        sums: All events and calls.
+        candidate: The candidate.
+        burst_s: Seconds within which the events of a phase count once, given the candidate's share.
+    """
+    found = Strata([], [], Counter())
+    for (name, phase), first in zip(look.phases, look.firsts(label), strict=True):
+        share = look.share(phase, candidate)
+        if share is None:
+            continue
+        left_out = look.outages(phase, label)
+        mine, other = (_outside(first.get(arm), left_out) for arm in (candidate, look.situation.control))
+        ours, theirs = share / 2**mine.level, (1 - share) / 2**other.level
+        events, _ = sums.totals(name, candidate)
+        found.groups.update(_grouped(mine, other, len(found.counts), burst_s(phase, share)))
+        found.counts.append([len(mine.minutes), len(other.minutes), ours / (ours + theirs)])
+        found.firsts.append(min(1.0, mine.estimate / events) if events else 1.0)
+    return found
+
+
+def _outside(units: FirstUnits | None, left_out: frozenset[int]) -> FirstUnits:
+    """The units whose first event was in none of these minutes."""
+    if units is None:
+        return FirstUnits({}, 0)
+    if not left_out:
+        return units
+    return FirstUnits({cell: minute for cell, minute in units.minutes.items() if minute not in left_out}, units.level)
+
+
+def _grouped(mine: FirstUnits, other: FirstUnits, index: int, burst_s: float) -> Counter[Group]:
+    """The units of both arms in groups that count at most as one event: those of one burst, else each alone."""
+    groups: Counter[Group] = Counter()
+    bursts: dict[int, list[int]] = {}
+    length = max(1, round(burst_s / MINUTE_S))
+    for arm, units in enumerate((mine, other)):
+        for minute in units.minutes.values():
+            if burst_s and minute != UNTIMED_MINUTE:
+                bursts.setdefault(minute // length, [0, 0])[arm] += 1
+            else:
+                groups[float(1 - arm), float(arm), index] += 1
+    groups.update((float(ours), float(theirs), index) for ours, theirs in bursts.values())
+    return groups
+
+
+def bets(
+    groups: Mapping[Group, float], shares: Sequence[float], *, ratio: float, direction: Literal["above", "below"]
+) -> float:
+    """The exact evidence that the ratio of rates is above, or below, `ratio`."""
+    clusters = [[(mine, other, shares[index])] for mine, other, index in groups]
+    return cluster_bets_log_e(clusters, counts=list(groups.values()), ratio=ratio, direction=direction)
+
+
+def least_rate(means: Mapping[str, Any]) -> float:
+    """A cautious estimate of the control's rate: a standard error below the measured one, and half an event at the least."""
+    total, count = means["control_total"], means["control_count"]
+    return max(total - math.sqrt(max(total, 0.0)), 0.5) / count if count else 1.0

@@ -1,0 +1,124 @@
+"""`latency_mean`: the mean of the logarithm of latency, which a general slow-down moves much sooner than any threshold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import define
+
+from rollout_sdk.judging.e_values import MIN_UNITS, Weight, harm_needed, mean_log_e, safe_needed
+from rollout_sdk.judging.look import Look
+from rollout_sdk.judging.metrics.base import Metric, Numbers, compared, heavy_unit, interval, values
+from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums
+from rollout_sdk.judging.traffic import Traffic
+from rollout_sdk.judging.verdicts import Outcome
+from rollout_sdk.judging.wording import missing
+from rollout_sdk.plan import Guardrail
+from rollout_sdk.stats import StratifiedBuckets
+
+__all__ = ["LatencyMean"]
+
+_LEAST_S = 1e-9
+
+
+@define(eq=False)
+class LatencyMean(Metric):
+    """The geometric mean of latency: `margin` and `harm` are relative, 0.1 for ten per cent more."""
+
+    criterion: Guardrail
+
+    def observe(  # noqa: D102 - as in the base
+        self,
+        phase: PhaseEvidence,
+        phase_name: str,
+        arm: str,
+        cell: int,  # noqa: ARG002
+        bucket: int,
+        time_s: float,
+        failed: bool,  # noqa: ARG002, FBT001
+        duration_s: float | None,
+        first_item_s: float | None,  # noqa: ARG002
+    ) -> str | None:
+        if duration_s is not None:
+            sums = phase.sums.get(self.criterion.label)
+            if sums is None:
+                sums = phase.sums[self.criterion.label] = Sums()
+            sums.add(phase_name, arm, bucket, math.log(max(duration_s, _LEAST_S)), 1.0, time_s)
+        return None
+
+    def add_sums(self, whole: StratifiedBuckets, name: str, phase: PhaseEvidence, until_s: float | None) -> None:  # noqa: ARG002, D102
+        sums = phase.sums.get(self.criterion.label)
+        if sums is not None:
+            for each in sums.slices.values():
+                whole.merge(each)
+
+    def numbers(self, look: Look, candidate: str) -> Numbers:  # noqa: D102
+        criterion, control = self.criterion, look.situation.control
+        assert criterion.margin is not None
+        assert criterion.harm is not None
+        sums = StratifiedBuckets()
+        for name, phase in look.phases:
+            self.add_sums(sums, name, phase, None)
+        heavy = heavy_unit(sums, control, candidate)
+        units = look.fewest_units(candidate)
+        means = values(sums, control, candidate)
+        return {
+            **look.shared(criterion),
+            **{name: None if means[name] is None else math.exp(means[name]) for name in ("control", "value")},
+            "control_count": means["control_count"],
+            "value_count": means["value_count"],
+            **heavy,
+            **compared(sums.difference(candidate, control, covariate=look.covariates)),
+            "harm": math.log1p(criterion.harm),
+            "margin": math.log1p(criterion.margin),
+            "seen_units": units,
+            "enough": units >= MIN_UNITS and heavy["enough_effective"],
+        }
+
+    @staticmethod
+    def weigh(numbers: Mapping[str, Any]) -> Weight:
+        """A difference of mean logarithms, by the normal mixture on bucket sums.
+
+        Args:
+            numbers: "estimate", "std_error", "df", "harm" and "margin" of the logarithm, "enough", "alpha", "tests",
+                "candidates".
+        """
+        margin, enough = numbers["margin"], numbers["enough"]
+        ends = interval(numbers, mde=margin, enough=enough)
+        low, high = ends.get("low"), ends.get("high")
+        return Weight(
+            harm_log_e=mean_log_e(numbers, sign=1, null=numbers["harm"], mde=margin) if enough else None,
+            harm_needed=harm_needed(numbers),
+            safe_log_e=mean_log_e(numbers, sign=-1, null=-margin, mde=margin) if enough else None,
+            safe_needed=safe_needed(numbers),
+            relative=math.expm1(numbers["estimate"]) if enough else None,
+            relative_low=None if low is None else math.expm1(low),
+            relative_high=None if high is None else math.expm1(high),
+        )
+
+    def explain(self, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:  # noqa: D102
+        more = "" if weight.relative is None else f" ({weight.relative:+.1%})"
+        if weight.is_harm:
+            return "FAIL", f"{candidate} is surely slower than the control by more than {math.expm1(numbers['harm']):.0%}{more}."
+        if weight.is_safe:
+            return "PASS", f"{candidate} is surely less than {math.expm1(numbers['margin']):.0%} slower than the control{more}."
+        if why := missing(numbers):
+            return "INSUFFICIENT_DATA", why
+        return "INCONCLUSIVE", f"{candidate} is neither surely too slow nor surely fast enough, so far{more}."
+
+    def expected(self, traffic: Traffic, arms: tuple[float, float], days: float, worse: float | None) -> Numbers:  # noqa: D102
+        assert self.criterion.harm is not None
+        assert self.criterion.margin is not None
+        units = [traffic.units_per_day * arm * days for arm in arms]
+        # As if the calls of a unit were alike: it is not more than that.
+        error = traffic.latency_spread * math.sqrt(sum(1 / max(each, 1e-9) for each in units))
+        return {
+            "estimate": math.log1p(worse or 0.0),
+            "std_error": error,
+            "df": 511,
+            "harm": math.log1p(self.criterion.harm),
+            "margin": math.log1p(self.criterion.margin),
+            "enough": min(units) >= MIN_UNITS,
+        }

@@ -1,0 +1,237 @@
+"""Recorded metrics: the mean over calls, or over outcomes, of what `record` was given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import define
+
+from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.judging.e_values import (
+    MIN_EVENTS,
+    MIN_UNITS,
+    SRM_NEEDED,
+    Weight,
+    harm_needed,
+    mean_log_e,
+    mixed,
+    safe_needed,
+)
+from rollout_sdk.judging.look import Look
+from rollout_sdk.judging.metrics.base import Metric, Numbers, compared, heavy_unit, interval, relative, values
+from rollout_sdk.judging.metrics.bucket_bets import gain_log_e, harm_log_e, label_rate_log_e
+from rollout_sdk.judging.metrics.events import add_calls
+from rollout_sdk.judging.metrics.horizon import planned_looks
+from rollout_sdk.judging.phase_evidence import PhaseEvidence
+from rollout_sdk.judging.traffic import Traffic
+from rollout_sdk.judging.verdicts import Outcome
+from rollout_sdk.judging.wording import missing, percent, signed
+from rollout_sdk.plan import Gate, Guardrail, as_duration
+from rollout_sdk.stats import StratifiedBuckets
+
+__all__ = ["Recorded"]
+
+_MEANS, _BETS = 0.75, 0.25
+_KOHAVI = 355.0
+
+
+@define(eq=False)
+class Recorded(Metric):
+    """The difference of two means, by the normal mixture on bucket sums, and an exact bet beside it.
+
+    The mean speaks once each arm has 100 units that count alike, 30 with a value other than 0, and as many as its skewness
+    asks for (355 skewness^2: Kohavi et al., KDD 2014). The exact bet speaks from the first value on: in each bucket of units,
+    the candidate's part of the sum is bounded, so no heavy tail and no heavy unit can fool it.
+    """
+
+    def add_sums(self, whole: StratifiedBuckets, name: str, phase: PhaseEvidence, until_s: float | None) -> None:  # noqa: D102
+        criterion = self.criterion
+        sums = phase.sums.get(criterion.label)
+        if sums is not None:
+            for each in sums.until(until_s):
+                whole.merge(each)
+        if criterion.per == "call" and not criterion.window:
+            add_calls(whole, name, phase)
+
+    def _sums(self, look: Look, until_s: float | None) -> StratifiedBuckets:
+        whole = StratifiedBuckets()
+        for name, phase in look.phases:
+            # No user sees a candidate in a shadow phase, so nothing can be recorded for one.
+            if not phase.is_shadow:
+                self.add_sums(whole, name, phase, until_s)
+        return whole
+
+    def numbers(self, look: Look, candidate: str) -> Numbers:  # noqa: D102
+        criterion, control = self.criterion, look.situation.control
+        sums = self._sums(look, None)
+        mature = self._sums(look, look.now_s - criterion.window) if criterion.window else sums
+        early = isinstance(criterion, Guardrail) and criterion.early_harm
+        judged = sums if early else mature
+        heavy = heavy_unit(mature, control, candidate)
+        units = look.fewest_units(candidate)
+        events, for_harm = (min(each.nonzero(arm) for arm in (control, candidate)) for each in (mature, judged))
+        others = sum(phase.sums[criterion.label].others for _, phase in look.phases if criterion.label in phase.sums)
+        needed = 0.0
+        if others:
+            needed = _KOHAVI * mature.skewness(control, look.units_of(control).estimate)
+        weight, old = (_weight(each, (control, candidate)) for each in (sums, mature))
+        enough = units >= max(MIN_UNITS, needed) and heavy["enough_effective"]
+        means, shares = values(judged, control, candidate), self._shares(look, candidate)
+        found = compared(mature.difference(candidate, control, covariate=look.covariates))
+        return {
+            **look.shared(criterion),
+            **values(mature, control, candidate),
+            **heavy,
+            **found,
+            **relative(mature, candidate, control),
+            "for_harm": compared(judged.difference(candidate, control, covariate=look.covariates)) if early else found,
+            "exact_harm": harm_log_e(criterion, judged, shares, means, candidate, control),
+            "exact_safe": gain_log_e(criterion, mature, shares, means, candidate, control),
+            "labels": label_rate_log_e(mature, shares, candidate, control) if criterion.per == "outcome" else 0.0,
+            "matured": old / weight if weight else 0.0,
+            "elapsed_s": look.elapsed_s,
+            "worse": 1 if criterion.better == "lower" else -1,
+            "harm": criterion.harm if isinstance(criterion, Guardrail) else None,
+            "margin": -criterion.min_effect if isinstance(criterion, Gate) else criterion.margin,
+            "mde": criterion.mde,
+            "seen_units": units,
+            "seen_events": events,
+            "units_needed": needed if others else None,
+            "clipped": criterion.clip is not None,
+            "enough_harm": enough and for_harm >= MIN_EVENTS,
+            "enough_safe": enough and events >= MIN_EVENTS,
+            **planned_looks(look, criterion, candidate, found),
+        }
+
+    def _shares(self, look: Look, candidate: str) -> dict[str, float]:
+        """The candidate's share of both arms by phase."""
+        shares = {name: look.share(phase, candidate) for name, phase in look.phases if not phase.is_shadow}
+        return {name: share for name, share in shares.items() if share is not None}
+
+    @staticmethod
+    def weigh(numbers: Mapping[str, Any]) -> Weight:
+        """Evidence of harm, of "good enough", and of futility.
+
+        Args:
+            numbers: "worse" (1 when a positive difference is worse, else -1); "estimate", "std_error", "df" of the mature
+                decisions, and "for_harm" with those that count for harm; "exact_harm" and "exact_safe" (logarithms of exact
+                e-values, None where there is none), "harm" (None for a gate), "margin" (a gate's is -min_effect), "mde",
+                "alpha", "tests", "candidates", "enough_harm", "enough_safe", and of a planned horizon "looks" and "is_over".
+        """
+        worse, mde, margin = numbers["worse"], numbers["mde"], numbers["margin"]
+        is_gate = numbers["harm"] is None
+        harm = safe = futile = None
+        if not is_gate:
+            mean = None
+            if numbers["enough_harm"]:
+                mean = mean_log_e(numbers["for_harm"], sign=worse, null=numbers["harm"], mde=mde)
+            harm = _either(mean, numbers["exact_harm"])
+        if numbers["enough_safe"]:
+            mean = mean_log_e(numbers, sign=-worse, null=-margin, mde=mde)
+        else:
+            mean = None
+        safe = _either(mean, numbers["exact_safe"])
+        if is_gate and numbers["enough_safe"]:
+            futile = mean_log_e(numbers, sign=worse, null=-max(mde, -margin) if margin <= 0 else margin, mde=mde)
+        looks = numbers.get("looks")
+        return Weight(
+            harm_log_e=harm,
+            harm_needed=None if is_gate else harm_needed(numbers),
+            safe_log_e=safe,
+            safe_needed=safe_needed(numbers),
+            futile_log_e=futile,
+            passed=None if looks is None else any(z >= boundary for _, z, boundary in looks),
+            is_over=bool(numbers.get("is_over")),
+            **interval(numbers, mde=mde, enough=numbers["enough_safe"]),
+        )
+
+    def explain(self, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:  # noqa: D102
+        found = signed(numbers["estimate"])
+        if numbers["labels"] >= SRM_NEEDED:
+            return "ERROR", _unequal_labels(numbers, candidate)
+        if weight.is_harm:
+            beyond = f" by more than {numbers['harm']:g}" if numbers["harm"] else ""
+            return "FAIL", f"{candidate} is surely worse than the control{beyond}: {found}."
+        if weight.is_safe:
+            return "PASS", self._good(candidate, numbers)
+        if weight.is_futile:
+            if weight.is_over:
+                return "FUTILE", f"the planned horizon has been reached, and {candidate} is not surely {self._asked(numbers)}: {found}."
+            return "FUTILE", f"{candidate} surely has less than the effect worth having ({numbers['mde']:g}): {found}."
+        if not numbers["enough_safe"] and (why := self._lacking(numbers)):
+            return "INSUFFICIENT_DATA", why
+        return "INCONCLUSIVE", f"{candidate} is neither surely {self._asked(numbers)} nor surely not, so far: {found}."
+
+    def _asked(self, numbers: Mapping[str, Any]) -> str:
+        if isinstance(self.criterion, Gate):
+            return "better" if numbers["margin"] <= 0 else f"less than {numbers['margin']:g} worse"
+        return f"less than {numbers['margin']:g} worse"
+
+    def _good(self, candidate: str, numbers: Mapping[str, Any]) -> str:
+        found, margin = signed(numbers["estimate"]), numbers["margin"]
+        if isinstance(self.criterion, Gate):
+            by = f" by more than {-margin:g}" if margin < 0 else ""
+            less = f", or less than {margin:g} worse" if margin > 0 else ""
+            return f"{candidate} is surely better than the control{by}{less}: {found}."
+        return f"{candidate} is surely less than {margin:g} worse than the control: {found}."
+
+    def _lacking(self, numbers: Mapping[str, Any]) -> str | None:
+        """What is missing; after a while without any value, that there is none."""
+        nothing = not numbers["value_total"] and not numbers["control_total"]
+        if nothing and numbers["matured"] and numbers["elapsed_s"] > self.criterion.grace:
+            return (
+                f"no value other than 0 has been recorded in {as_duration(self.criterion.grace)}: "
+                f"is {self.criterion.metric!r} the name that record() is given, and does the job run?"
+            )
+        return missing(numbers)
+
+    def expected(self, traffic: Traffic, arms: tuple[float, float], days: float, worse: float | None) -> Numbers:  # noqa: D102
+        criterion = self.criterion
+        if criterion.metric not in traffic.means:
+            raise ConfigurationError(
+                f"The forecast does not know {criterion.metric!r}. Give its mean and standard deviation per unit: "
+                f"--metric {criterion.metric}=MEAN,SD (for a share, its mean is enough)."
+            )
+        mean, deviation = traffic.means[criterion.metric]
+        units = [traffic.units_per_day * arm * days for arm in arms]
+        error = deviation * math.sqrt(sum(1 / each for each in units)) if min(units) > 0 and deviation else None
+        sign = 1 if criterion.better == "lower" else -1
+        hoped = -sign * criterion.mde if isinstance(criterion, Gate) else 0.0
+        found = {"estimate": hoped if worse is None else sign * worse, "std_error": error, "df": 511}
+        # Of a share, so many units have a value other than 0.
+        nonzero = min(units) * min(1.0, mean if 0 < mean < 1 else 1.0)
+        enough = min(units) >= MIN_UNITS and nonzero >= MIN_EVENTS
+        return {
+            **found,
+            "for_harm": found,
+            "exact_harm": None,
+            "exact_safe": None,
+            "labels": 0.0,
+            "worse": sign,
+            "harm": criterion.harm if isinstance(criterion, Guardrail) else None,
+            "margin": -criterion.min_effect if isinstance(criterion, Gate) else criterion.margin,
+            "mde": criterion.mde,
+            "enough_harm": enough,
+            "enough_safe": enough,
+        }
+
+
+def _either(mean: float | None, exact: float | None) -> float | None:
+    """The evidence of a test of means and of an exact one; None where neither speaks."""
+    if exact is None:
+        return mean
+    return mixed((_MEANS, mean), (_BETS, exact))
+
+
+def _weight(sums: StratifiedBuckets, arms: tuple[str, str]) -> float:
+    return math.fsum(sums.totals(phase, arm)[1] for phase in sums.phases() for arm in arms)
+
+
+def _unequal_labels(numbers: Mapping[str, Any], candidate: str) -> str:
+    return (
+        f"outcomes do not arrive in the configured shares: {numbers['value_count']:,.0f} of {candidate} beside "
+        f"{numbers['control_count']:,.0f} of the control. Those that are missing may be the bad ones: find out why before you "
+        f"trust this metric."
+    )

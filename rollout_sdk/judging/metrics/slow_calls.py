@@ -1,0 +1,191 @@
+"""`latency` and `first_item`: the share of calls that are slower than a threshold."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import define
+
+from rollout_sdk.assignment import BUCKETS
+from rollout_sdk.judging.e_values import (
+    MIN_EVENTS,
+    MIN_UNITS,
+    Weight,
+    harm_needed,
+    mean_log_e,
+    mixed,
+    safe_needed,
+)
+from rollout_sdk.judging.look import Look
+from rollout_sdk.judging.metrics.base import Metric, Numbers, compared, heavy_unit, interval, relative, values
+from rollout_sdk.judging.metrics.events import add_calls, add_event, bets, least_rate, strata_of
+from rollout_sdk.judging.phase_evidence import PhaseEvidence
+from rollout_sdk.judging.traffic import Traffic
+from rollout_sdk.judging.unit_sample import UnitSample
+from rollout_sdk.judging.verdicts import Outcome
+from rollout_sdk.judging.wording import missing, percent
+from rollout_sdk.plan import FIRST_ITEM, LATENCY, Guardrail
+from rollout_sdk.stats import StratifiedBuckets, rate_below_log_e
+
+__all__ = ["SlowCalls"]
+
+_UNTIMED = "untimed "
+
+
+@define(eq=False)
+class SlowCalls(Metric):
+    """The share of calls slower than `threshold_s`, and the units that had one.
+
+    The mean is taken over calls, by bucket. From the first slow call on, an exact bet compares the units that had one; it can
+    only show harm. "Good enough" is also a share of units with a slow call below the margin, because the difference to any
+    control is then below it, but only while the calls themselves do not exceed the margin: a few heavy units make most calls.
+    """
+
+    criterion: Guardrail
+
+    def observe(  # noqa: D102 - as in the base
+        self,
+        phase: PhaseEvidence,
+        phase_name: str,
+        arm: str,
+        cell: int,
+        bucket: int,
+        time_s: float,
+        failed: bool,  # noqa: ARG002, FBT001
+        duration_s: float | None,
+        first_item_s: float | None,
+    ) -> str | None:
+        criterion = self.criterion
+        waited_s = first_item_s if criterion.metric == FIRST_ITEM else duration_s
+        assert criterion.threshold_s is not None
+        if waited_s is None:
+            # Of a unit that left early it is not known whether it would have had to wait: it is not one that had not.
+            untimed = phase.untimed if criterion.metric == LATENCY else phase.waitless
+            calls = untimed.get(arm)
+            if calls is None:
+                calls = untimed[arm] = array("q", bytes(8 * BUCKETS))
+            calls[bucket] += 1
+            phase.events.setdefault((_UNTIMED + criterion.label, arm), UnitSample()).add(cell)
+            return None
+        if waited_s <= criterion.threshold_s:
+            return None
+        add_event(phase, criterion.label, phase_name, arm, cell, bucket, time_s)
+        return criterion.label
+
+    def add_sums(self, whole: StratifiedBuckets, name: str, phase: PhaseEvidence, until_s: float | None) -> None:  # noqa: ARG002, D102
+        self._add(whole, name, phase, frozenset())
+
+    def _add(self, whole: StratifiedBuckets, name: str, phase: PhaseEvidence, left_out: frozenset[int]) -> None:
+        sums = phase.sums.get(self.criterion.label)
+        if sums is not None:
+            for each in sums.without(left_out):
+                whole.merge(each)
+        add_calls(whole, name, phase, phase.untimed if self.criterion.metric == LATENCY else phase.waitless)
+
+    def numbers(self, look: Look, candidate: str) -> Numbers:  # noqa: D102
+        criterion, control = self.criterion, look.situation.control
+        label = criterion.label
+        assert criterion.harm is not None
+        sums = StratifiedBuckets()
+        for name, phase in look.phases:
+            self._add(sums, name, phase, look.outages(phase, label))
+        slow = [look.units_of(arm, label).estimate for arm in (control, candidate)]
+        means = values(sums, control, candidate)
+        heavy = heavy_unit(sums, control, candidate)
+        units = look.fewest_units(candidate)
+        enough = units >= MIN_UNITS and heavy["enough_effective"]
+        events, of = self._slow_units(look, candidate)
+        strata = strata_of(look, label, sums, candidate)
+        return {
+            **look.shared(criterion),
+            **means,
+            **heavy,
+            **compared(sums.difference(candidate, control)),
+            **relative(sums, candidate, control),
+            "harm": criterion.harm,
+            "margin": criterion.margin,
+            # Units that come often have a slow call anyway, so their ratio is at most that of the calls: the bet is cautious.
+            "exact_harm": bets(
+                strata.groups, strata.shares, ratio=1 + criterion.harm / least_rate(means), direction="above"
+            ),
+            # The control's slow calls may be few or none: for harm, what matters is how well the candidate's are known.
+            "enough_harm": enough and slow[1] >= MIN_EVENTS,
+            "enough_safe": enough and min(slow) >= MIN_EVENTS,
+            "seen_units": units,
+            "events": events,
+            "units": of,
+        }
+
+    def _slow_units(self, look: Look, candidate: str) -> tuple[int, int]:
+        """Units of the candidate with a slow call, and of how many; each once in the rollout."""
+        label = self.criterion.label
+        samples = look.units_of(candidate, label), look.units_of(candidate), look.units_of(candidate, _UNTIMED + label)
+        level = max(each.level for each in samples)
+        slow, units, unknown = (set(each.at(level)) for each in samples)
+        return len(slow), len(units - (unknown - slow))
+
+    @staticmethod
+    def weigh(numbers: Mapping[str, Any]) -> Weight:
+        """The difference of the shares of slow calls, by the normal mixture on bucket sums, and the exact bets beside it.
+
+        Args:
+            numbers: "estimate", "std_error", "df", "harm", "margin", "exact_harm", "enough_harm", "enough_safe", "events" and
+                "units" of the candidate, "value", "alpha", "tests", "candidates", and the relative lift.
+        """
+        margin = numbers["margin"]
+        harm = mean_log_e(numbers, sign=1, null=numbers["harm"], mde=margin) if numbers["enough_harm"] else None
+        safe = mean_log_e(numbers, sign=-1, null=-margin, mde=margin) if numbers["enough_safe"] else None
+        rarity = 0.0
+        if numbers["value"] is not None and numbers["value"] <= margin:
+            rarity = rate_below_log_e(numbers["events"], numbers["units"], limit=margin)
+        return Weight(
+            harm_log_e=mixed((0.5, harm), (0.5, numbers["exact_harm"])),
+            harm_needed=harm_needed(numbers),
+            safe_log_e=mixed((0.5, safe), (0.5, rarity)),
+            safe_needed=safe_needed(numbers),
+            by_rarity=rarity > (safe or 0.0),
+            **interval(numbers, mde=margin, enough=numbers["enough_harm"]),
+        )
+
+    def explain(self, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:  # noqa: D102
+        what = "slow calls" if self.criterion.metric == LATENCY else "slow first items"
+        control, value, margin = numbers["control"], numbers["value"], numbers["margin"]
+        between = "" if control is None or value is None else f" ({percent(value)} of its calls, the control's {percent(control)})"
+        if weight.is_harm:
+            return "FAIL", f"{candidate} surely has more {what} than the control, by more than {percent(numbers['harm'])}{between}."
+        events, units = numbers["events"], numbers["units"]
+        if weight.is_safe and weight.by_rarity:
+            return "PASS", f"{events:,} of {units:,} units of {candidate} had {what}: surely fewer than {percent(margin)}."
+        if weight.is_safe:
+            return "PASS", f"{candidate} surely has at most {percent(margin)} more {what} than the control{between}."
+        if not numbers["enough_harm"] and (why := missing(numbers)):
+            return "INSUFFICIENT_DATA", why
+        if not numbers["enough_safe"]:
+            return "INCONCLUSIVE", f"{events:,} of {units:,} units had {what}, too few units to be sure of less than {percent(margin)}."
+        return "INCONCLUSIVE", f"{candidate} has neither surely too many {what} nor surely few enough{between}."
+
+    def expected(self, traffic: Traffic, arms: tuple[float, float], days: float, worse: float | None) -> Numbers:  # noqa: D102
+        criterion = self.criterion
+        units = [traffic.units_per_day * arm * days for arm in arms]
+        calls = [each * traffic.calls_per_unit for each in units]
+        rates = [traffic.slow_rate, min(1.0, traffic.slow_rate + (worse or 0.0))]
+        slow = [count * rate for count, rate in zip(calls, rates, strict=True)]
+        # As if the calls of a unit were alike: it is not more than that.
+        variance = sum(rate * (1 - rate) / max(count, 1e-9) for rate, count in zip(rates, units, strict=True))
+        enough = min(units) >= MIN_UNITS
+        return {
+            "estimate": rates[1] - rates[0],
+            "std_error": variance**0.5 or None,
+            "df": 511,
+            "control": rates[0],
+            "value": rates[1],
+            "harm": criterion.harm,
+            "margin": criterion.margin,
+            "exact_harm": 0.0,
+            "enough_harm": enough and slow[1] >= MIN_EVENTS,
+            "enough_safe": enough and min(slow) >= MIN_EVENTS,
+            "events": units[1] * rates[1],
+            "units": units[1],
+        }

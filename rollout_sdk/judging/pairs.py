@@ -1,0 +1,52 @@
+"""Shadow phases: whether the pairs that were planned are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rollout_sdk.judging.look import Look
+from rollout_sdk.judging.phase_evidence import PhaseEvidence
+
+__all__ = ["LEAST_COMPLETE", "completeness", "incomplete"]
+
+LEAST_COMPLETE = 0.95
+"""Share of the planned pairs below which a shadow step does not end: those that are missing are not missing at random."""
+
+_COMPLETE = frozenset({"ok", "error", "timeout"})
+_NOT_PLANNED = frozenset({"cancelled", "dropped_aborted", "dropped_closed"})
+_CURES: Mapping[str, str] = {
+    "dropped_full": "raise ShadowLimits.workers, cpu_share, max_jobs (max_tasks for coroutines), or shadow a smaller share",
+    "dropped_stale": "raise ShadowLimits.workers, cpu_share or max_age_s, or shadow a smaller share",
+    "dropped_too_large": "raise ShadowLimits.max_bytes",
+    "dropped_snapshot": "make the arguments copyable, or pass isolate=",
+    "dropped_open": "the candidate's circuit breaker is open: it keeps failing",
+    "dropped_start": "look at the faults in status()",
+    "abandoned": "the candidate hangs: give it a timeout of its own",
+}
+
+
+def completeness(phase: PhaseEvidence, candidate: str) -> float | None:
+    """Share of the planned shadow runs of a candidate that came to an end; None before the first."""
+    ends = {end: number for (name, end), number in phase.ends.items() if name == candidate and end not in _NOT_PLANNED}
+    planned = sum(ends.values())
+    return sum(number for end, number in ends.items() if end in _COMPLETE) / planned if planned else None
+
+
+def incomplete(look: Look) -> str | None:
+    """Why the pairs of the current phase are too few to go by, and what to raise; None when they are not."""
+    phase = look.current
+    for candidate in look.situation.candidates:
+        share = completeness(phase, candidate)
+        if share is not None and share < LEAST_COMPLETE:
+            missing = {
+                end: number
+                for (name, end), number in phase.ends.items()
+                if name == candidate and end not in _COMPLETE | _NOT_PLANNED
+            }
+            end = max(missing, key=lambda each: missing[each])
+            cure = _CURES.get(end, "look at status().shadows")
+            return (
+                f"{share:.1%} of the planned shadow runs of {candidate} are there, of at least {LEAST_COMPLETE:.0%}: "
+                f"{missing[end]:,} ended as {end!r}, and what is missing under load is not missing by chance: {cure}"
+            )
+    return None

@@ -1,0 +1,176 @@
+"""What was seen in one phase, as sums by (arm, bucket): they add up across processes and hold no unit ids.
+
+Seeing the facts in another order, in other processes, or reading a copy twice gives the same sums.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from operator import add
+from typing import Any
+
+from attrs import define, field
+
+from rollout_sdk.judging.minutes import Minutes
+from rollout_sdk.judging.unit_sample import UnitSample
+from rollout_sdk.stats import StratifiedBuckets
+
+__all__ = ["BASE", "PhaseEvidence", "Sums"]
+
+BASE = -1
+"""The slice of what need not be told apart by time any more."""
+
+
+@define
+class Sums:
+    """One metric in one phase: sums by arm and bucket, in slices of decision time for as long as time matters.
+
+    Attributes:
+        slice_s: Length of a slice in seconds; 0 keeps none, for a metric without a window.
+        slices: Sums by number of the slice; those that need not be told apart any more are in slice `BASE`.
+        others: Values other than 0 and 1: without any, the metric is a yes or no.
+    """
+
+    slice_s: float = 0.0
+    slices: dict[int, StratifiedBuckets] = field(factory=dict)
+    others: int = 0
+
+    def add(self, phase: str, arm: str, bucket: int, value: float, weight: float, time_s: float) -> None:
+        """Add a value of a decision that was taken at this time."""
+        number = int(time_s // self.slice_s) if self.slice_s else BASE
+        sums = self.slices.get(number)
+        if sums is None:
+            sums = self.slices[number] = StratifiedBuckets()
+        sums.add(phase, arm, bucket, value, weight)
+        if value not in (0.0, 1.0):
+            self.others += 1
+
+    def merge(self, other: Sums) -> None:
+        """Add another process's."""
+        self.others += other.others
+        for number, sums in other.slices.items():
+            mine = self.slices.get(number)
+            if mine is None:
+                mine = self.slices[number] = StratifiedBuckets()
+            mine.merge(sums)
+
+    def until(self, time_s: float | None) -> Iterable[StratifiedBuckets]:
+        """The sums of decisions taken before this time, as far as whole slices are; of all of them for None."""
+        if time_s is None or not self.slice_s:
+            return list(self.slices.values())
+        return [sums for number, sums in self.slices.items() if number == BASE or (number + 1) * self.slice_s <= time_s]
+
+    def without(self, numbers: frozenset[int]) -> Iterable[StratifiedBuckets]:
+        """The sums of all slices but these."""
+        return [sums for number, sums in self.slices.items() if number not in numbers]
+
+    def fold(self, time_s: float, keep: frozenset[int] = frozenset()) -> None:
+        """Put the slices that end before this time together, but for those to `keep`."""
+        for number in list(self.slices):
+            if number == BASE or number in keep or (number + 1) * self.slice_s > time_s:
+                continue
+            sums = self.slices.pop(number)
+            base = self.slices.get(BASE)
+            if base is None:
+                self.slices[BASE] = sums
+            else:
+                base.merge(sums)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-plain."""
+        slices = {str(number): sums.as_dict() for number, sums in self.slices.items()}
+        return {"slice_s": self.slice_s, "slices": slices, "others": self.others}
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Sums:
+        """The sums that `as_dict` wrote."""
+        slices = {int(number): StratifiedBuckets.from_dict(sums) for number, sums in table["slices"].items()}
+        return cls(table["slice_s"], slices, int(table.get("others", 0)))
+
+
+@define
+class PhaseEvidence:
+    """What was seen in one phase.
+
+    Attributes:
+        shares: Share of the calls in which each arm is seen; of a shadow phase, they add up to more than 1.
+        units: The units of each arm.
+        calls: Calls of each arm by bucket: what every mean over calls is taken over, stored once.
+        untimed: Calls without a known latency, by arm and bucket: streams that were closed early.
+        waitless: Calls without a first item, by arm and bucket.
+        events: The units that had an event (an error, a slow call), by (label, arm).
+        sums: Sums by label of the criterion.
+        minutes: The pace of each arm: calls and events of the last minutes, and the minutes in which most calls failed.
+        ends: How the shadow runs of each candidate ended, by (candidate, end).
+        last_s: Time of the last decision, in seconds since 1970.
+    """
+
+    shares: dict[str, float] = field(factory=dict)
+    units: dict[str, UnitSample] = field(factory=dict)
+    calls: dict[str, array[int]] = field(factory=dict)
+    untimed: dict[str, array[int]] = field(factory=dict)
+    waitless: dict[str, array[int]] = field(factory=dict)
+    events: dict[tuple[str, str], UnitSample] = field(factory=dict)
+    sums: dict[str, Sums] = field(factory=dict)
+    minutes: dict[str, Minutes] = field(factory=dict)
+    ends: Counter[tuple[str, str]] = field(factory=Counter)
+    last_s: float = 0.0
+
+    @property
+    def is_shadow(self) -> bool:
+        """Whether no candidate served in it: arms are compared in pairs, and no user saw a candidate."""
+        return sum(self.shares.values()) > 1 + 1e-9
+
+    def merge(self, other: PhaseEvidence) -> None:
+        """Add another process's."""
+        self.shares.update(other.shares)
+        self.last_s = max(self.last_s, other.last_s)
+        self.ends.update(other.ends)
+        for mine, theirs in (
+            (self.calls, other.calls),
+            (self.untimed, other.untimed),
+            (self.waitless, other.waitless),
+        ):
+            for arm, calls in theirs.items():
+                mine[arm] = array("q", map(add, mine[arm], calls)) if arm in mine else calls[:]
+        for arm, sample in other.units.items():
+            self.units.setdefault(arm, UnitSample()).merge(sample)
+        for name, sample in other.events.items():
+            self.events.setdefault(name, UnitSample()).merge(sample)
+        for label, sums in other.sums.items():
+            self.sums.setdefault(label, Sums(sums.slice_s)).merge(sums)
+        for arm, minutes in other.minutes.items():
+            self.minutes.setdefault(arm, Minutes()).merge(minutes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-plain."""
+        return {
+            "shares": self.shares,
+            "units": {arm: sample.as_dict() for arm, sample in self.units.items()},
+            "calls": {arm: calls.tolist() for arm, calls in self.calls.items()},
+            "untimed": {arm: calls.tolist() for arm, calls in self.untimed.items()},
+            "waitless": {arm: calls.tolist() for arm, calls in self.waitless.items()},
+            "events": [[label, arm, sample.as_dict()] for (label, arm), sample in self.events.items()],
+            "sums": {label: sums.as_dict() for label, sums in self.sums.items()},
+            "minutes": {arm: minutes.as_dict() for arm, minutes in self.minutes.items()},
+            "ends": [[candidate, end, number] for (candidate, end), number in self.ends.items()],
+            "last_s": self.last_s,
+        }
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> PhaseEvidence:
+        """The evidence that `as_dict` wrote; what an earlier version of the SDK did not write is empty."""
+        return cls(
+            shares=dict(table["shares"]),
+            units={arm: UnitSample.from_dict(sample) for arm, sample in table["units"].items()},
+            calls={arm: array("q", calls) for arm, calls in table["calls"].items()},
+            untimed={arm: array("q", calls) for arm, calls in table.get("untimed", {}).items()},
+            waitless={arm: array("q", calls) for arm, calls in table.get("waitless", {}).items()},
+            events={(label, arm): UnitSample.from_dict(sample) for label, arm, sample in table["events"]},
+            sums={label: Sums.from_dict(sums) for label, sums in table["sums"].items()},
+            minutes={arm: Minutes.from_dict(minutes) for arm, minutes in table.get("minutes", {}).items()},
+            ends=Counter({(candidate, end): number for candidate, end, number in table.get("ends", ())}),
+            last_s=float(table.get("last_s", 0.0)),
+        )

@@ -1,0 +1,45 @@
+"""The traffic that a plan is asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import frozen
+
+from rollout_sdk.exceptions import ConfigurationError
+
+__all__ = ["Traffic"]
+
+
+@frozen(kw_only=True)
+class Traffic:
+    """What comes in.
+
+    Attributes:
+        units_per_day: Different units (users) in a day, all of them new to the step.
+        calls_per_unit: Calls of a unit in a day.
+        error_rate: Share of the control's units that see an error.
+        slow_rate: Share of the control's calls that are slow.
+        latency_spread: Standard deviation of the logarithm of a call's latency.
+        means: Mean and standard deviation of recorded metrics, per unit, by metric.
+    """
+
+    units_per_day: float
+    calls_per_unit: float = 1.0
+    error_rate: float = 0.005
+    slow_rate: float = 0.005
+    latency_spread: float = 0.7
+    means: Mapping[str, tuple[float, float]] = {}
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse traffic that cannot be."""
+        if not (
+            self.units_per_day > 0
+            and self.calls_per_unit > 0
+            and 0 <= self.error_rate < 1
+            and 0 <= self.slow_rate < 1
+            and self.latency_spread > 0
+        ):
+            raise ConfigurationError(
+                f"The traffic {self!r:.200} cannot be. Units, calls and the spread are above 0, and rates lie between 0 and 1."
+            )

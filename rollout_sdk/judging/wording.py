@@ -1,0 +1,62 @@
+"""Numbers in sentences, as one reads them at night."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import exp
+from typing import Any
+
+from rollout_sdk.judging.e_values import MIN_EVENTS, MIN_UNITS
+
+__all__ = ["about", "chance", "missing", "percent", "signed"]
+
+_MILLION = 13.8155
+_EVEN = 0.6931
+
+
+def percent(value: float) -> str:
+    """A share, with as many digits as it needs: 1 %, 0.25 %, 12 %."""
+    return f"{value * 100:.3g} %"
+
+
+def about(count: float) -> str:
+    """A count that is an expectation."""
+    return f"{count:.2g}" if count < 10 else f"{count:,.0f}"
+
+
+def signed(value: float) -> str:
+    """A difference."""
+    return f"{value:+.4g}"
+
+
+def chance(log_e: float) -> str:
+    """Evidence as the chance that it would ever come about if there were nothing to it: "1 in 132"."""
+    if log_e > _MILLION:
+        return "less than 1 in a million"
+    if log_e < _EVEN:
+        return "likely"
+    return f"1 in {exp(log_e):,.0f}"
+
+
+def missing(numbers: Mapping[str, Any]) -> str | None:
+    """What a comparison of means still needs; None when it has all."""
+    if numbers["seen_units"] < MIN_UNITS:
+        return f"an arm has {numbers['seen_units']:,} of at least {MIN_UNITS} units that a comparison of means needs."
+    if not numbers["enough_effective"]:
+        heavy = ""
+        if "heaviest" in numbers:
+            heavy = f": one unit makes about {percent(numbers['heaviest'])} of the calls of {numbers['heaviest_arm']}"
+        return (
+            f"an arm counts like {numbers['effective_units']:,.0f} of at least {MIN_UNITS} equal units{heavy}. "
+            "Leave such units out, or set max_calls_per_unit."
+        )
+    if (needed := numbers.get("units_needed")) is not None and numbers["seen_units"] < needed:
+        clip = "" if numbers.get("clipped") else " Set clip=(low, high), so that no single value decides."
+        return (
+            f"values are very unequal: an arm has {numbers['seen_units']:,} of about {needed:,.0f} units that their mean needs.{clip}"
+        )
+    events = numbers.get("seen_events")
+    if events is not None and events < MIN_EVENTS:
+        old = "" if numbers.get("matured", 1.0) >= 1 else f"; {numbers['matured']:.0%} of the decisions are old enough"
+        return f"an arm has {events:,} of at least {MIN_EVENTS} values other than 0 that a comparison of means needs{old}."
+    return None
