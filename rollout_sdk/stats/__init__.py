@@ -1,7 +1,8 @@
 """Statistics: pure functions, standard library only."""
 
-from rollout_sdk.stats.buckets import Estimate, StratifiedBuckets
+from rollout_sdk.stats.buckets import StratifiedBuckets
 from rollout_sdk.stats.clusters import MeanInterval, ratio_of_sums
+from rollout_sdk.stats.contrast import Estimate
 from rollout_sdk.stats.counts import (
     bernoulli_interval,
     rare_event_log_e,
