@@ -16,6 +16,7 @@ from typing import Any
 
 from attrs import define, field
 
+from rollout_sdk.stats.concentration import Concentration, concentration_of, skewness_squared_of
 from rollout_sdk.stats.contrast import Cell, Estimate, Pair, difference_of, meetings
 
 __all__ = ["StratifiedBuckets"]
@@ -182,6 +183,46 @@ class StratifiedBuckets:
         """
         empty = StratifiedBuckets(self.buckets)
         return difference_of(self._meetings(arm, control, covariate or empty), times=times, paired=paired)
+
+    def concentration(self, arm: str) -> Concentration:
+        """How much of an arm's weight, over all phases, is that of a few units, such as a bot.
+
+        With the share p_b of bucket b in the arm's weight, sum p_b^2 is on average sum q^2 + (1 - sum q^2) / B, q being the
+        shares of the units: 1 / n_eff = (sum p_b^2 - 1/B) / (1 - 1/B) estimates 1 / [(sum d)^2 / sum d^2]. It is nearly exact
+        for few or uneven units; many even ones give some large number, or inf. `heaviest` is
+        (max p_b - 1/B) / (1 - 1/B), at least 0.
+        """
+        cells = [cell.weights for cell in self._of(arm)]
+        return concentration_of([math.fsum(column) for column in zip(*cells, strict=True)])
+
+    def nonzero(self, arm: str) -> int:
+        """The number of buckets in which the arm's sum of values differs from 0 in some phase.
+
+        At most that of the units with such a value, however often one of them comes (values that cancel aside).
+        """
+        cells = [cell.values for cell in self._of(arm)]
+        return sum(any(column) for column in zip(*cells, strict=True))
+
+    def skewness_squared(self, arm: str, *, units: float) -> float:
+        """A cautious (low) estimate of the squared skewness of one unit's contribution to the arm's metric.
+
+        Means of skewed units are normal late: a test of means asks for about 355 times this many units in each arm (Kohavi,
+        Deng, Longbotham and Xu, KDD 2014). A bucket with m units has 1 / sqrt(m) of their skewness: with the skewness g of
+        the influences X_b - R D_b of the G occupied buckets, it is (max(0, |g| - 2 sqrt(6 / G)))^2 units / G, two standard
+        errors of a normal sample's skewness taken off, so that chance does not ask for more units. g cannot exceed about
+        sqrt(G): of the wildest tails the estimate is too low. From fewer than 30 non-zero values it is a guess.
+
+        Args:
+            arm: The arm, in earnest the control: it has more units.
+            units: The number of its units, counted elsewhere: full buckets do not tell.
+
+        Raises:
+            ValueError: `units` is negative, NaN or infinite.
+        """
+        return skewness_squared_of(self._of(arm), units=units)
+
+    def _of(self, arm: str) -> list[Cell]:
+        return [cell for (_, name), cell in sorted(self._cells.items(), key=lambda item: item[0]) if name == arm]
 
     def _meetings(self, arm: str, control: str, covariate: StratifiedBuckets) -> list[Pair]:
         if arm == control:
