@@ -1,7 +1,9 @@
 """Statistics: pure functions, standard library only."""
 
-from rollout_sdk.stats.buckets import Estimate, StratifiedBuckets
+from rollout_sdk.stats.buckets import StratifiedBuckets
 from rollout_sdk.stats.clusters import MeanInterval, ratio_of_sums
+from rollout_sdk.stats.concentration import Concentration
+from rollout_sdk.stats.contrast import Estimate
 from rollout_sdk.stats.counts import (
     bernoulli_interval,
     rare_event_log_e,
@@ -16,6 +18,7 @@ from rollout_sdk.stats.sequential import confidence_sequence, log_e_one_sided, l
 from rollout_sdk.stats.student import student_t_quantile
 
 __all__ = [
+    "Concentration",
     "Estimate",
     "MeanInterval",
     "StratifiedBuckets",

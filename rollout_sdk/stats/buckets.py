@@ -14,48 +14,17 @@ from collections.abc import Mapping, Sequence
 from operator import add
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 
-from rollout_sdk.stats.influence import Side, units_behind, variance_of
+from rollout_sdk.stats.concentration import Concentration, concentration_of, skewness_squared_of
+from rollout_sdk.stats.contrast import Cell, Estimate, Pair, difference_of, meetings
 
-__all__ = ["Estimate", "StratifiedBuckets"]
+__all__ = ["StratifiedBuckets"]
 
 _LARGEST, _SMALLEST = 1e50, 1e-50
 
 
-@frozen
-class Estimate:
-    """An estimated effect and how sure the data are of it.
-
-    Attributes:
-        estimate: The effect, in the unit of the metric; 0.0 where nothing was measured.
-        std_error: Its standard error; inf where the data do not tell (an empty arm, or one with a single occupied bucket),
-        0.0 where
-            all buckets are alike. Neither counts as evidence in `rollout_sdk.stats.sequential`.
-        df: Degrees of freedom of the standard error; 0 where it is inf.
-        n_units_hint: About how many units the smaller arm has, from its occupied buckets: -B log(1 - occupied / B). It
-        saturates:
-            with every bucket occupied it says B log(2 B) (3,549 for 512), and there may be any number more.
-    """
-
-    estimate: float
-    std_error: float
-    df: float
-    n_units_hint: int
-
-
-_NOTHING = Estimate(0.0, math.inf, 0.0, 0)
-
-
-@define
-class _Cell:
-    """The sums of one arm in one phase: values X and weights D by bucket."""
-
-    values: array[float]
-    weights: array[float]
-
-
-def _are_sums(cell: _Cell) -> bool:
+def _are_sums(cell: Cell) -> bool:
     """Whether `StratifiedBuckets.add` would take all of them."""
     # NaN and inf spoil a sum, and only without them do least and greatest mean anything.
     if not (math.isfinite(sum(cell.values)) and math.isfinite(sum(cell.weights))):
@@ -85,7 +54,7 @@ class StratifiedBuckets:
     """
 
     buckets: int = field(default=512)
-    _cells: dict[tuple[str, str], _Cell] = field(factory=dict, init=False, repr=False)
+    _cells: dict[tuple[str, str], Cell] = field(factory=dict, init=False, repr=False)
 
     @buckets.validator
     def _at_least_one(self, _attribute: object, buckets: int) -> None:
@@ -126,7 +95,7 @@ class StratifiedBuckets:
                 f"{phase!r}, {arm!r}: {len(values)} values, {len(weights)} weights, but there are {self.buckets} buckets. "
                 "Give one of each for every bucket, 0 for the empty ones."
             )
-        added = _Cell(array("d", values), array("d", weights))
+        added = Cell(array("d", values), array("d", weights))
         if not _are_sums(added):
             # One by one, which says what is wrong with which.
             apart = StratifiedBuckets(self.buckets)
@@ -159,58 +128,115 @@ class StratifiedBuckets:
     def totals(self, phase: str, arm: str) -> tuple[float, float]:
         """The sums of values and of weights of one arm in one phase; (0.0, 0.0) where there is nothing."""
         cell = self._cells.get((phase, arm))
-        return (math.fsum(cell.values), math.fsum(cell.weights)) if cell else (0.0, 0.0)
+        return cell.totals if cell else (0.0, 0.0)
 
     def cell(self, phase: str, arm: str) -> tuple[Sequence[float], Sequence[float]]:
         """The values and the weights of one arm in one phase, by bucket."""
         cell = self._cells.get((phase, arm))
         return ([0.0] * self.buckets,) * 2 if cell is None else (cell.values, cell.weights)
 
-    def difference(self, arm: str, control: str, *, times: float = 1.0) -> Estimate:
+    def difference(
+        self, arm: str, control: str, *, times: float = 1.0, covariate: StratifiedBuckets | None = None, paired: bool = False
+    ) -> Estimate:
         """The metric of `arm` minus `times` that of `control`, within phases, with a standard error robust to clusters.
 
-        With R = sum X / sum D by arm and phase h, w_h = D_T D_C / (D_T + D_C):
-        d = sum_h w_h (R_Th - R_Ch) / sum w, and each bucket's influence on it is
-        psi_b = sum_h w_h [(X_Thb - R_Th D_Thb) / D_Th - (X_Chb - R_Ch D_Chb) / D_Ch];
-        s^2 = B/(B - 1) sum_b psi_b^2 / (sum w)^2 with B - 1 degrees of freedom. A user who moves from the control to the
-        candidate stays in one bucket, so that the covariance across phases is inside psi.
+        With R = sum X / sum D by arm and phase h, w_h = D_T D_C / (D_T + D_C) and W = sum w_h:
+        d = sum_h w_h (R_Th - times R_Ch) / W, and bucket b of arm a has the influence
+        psi_ab = sum_h w_h (X_ahb - R_ah D_ahb) / (D_ah W), times `times` for the control;
+        s^2 = B/(B - 1) sum_b (psi_Tb - psi_Cb)^2 with B - 1 degrees of freedom. A user who moves from the control to the
+        candidate stays in one bucket, so that the covariance across phases is inside.
 
         An arm with few units leaves buckets empty, and those say nothing about the variance: in place of B each arm's part of
         psi is scaled with its own occupied buckets G, and the degrees of freedom are Welch's from the two arms, at most those
         of all occupied buckets less one. With no bucket empty that is the formula above.
 
+        **Floor.** A small arm that has not met the tail of a metric, or none of its rare events, has a low mean and a low
+        variance together, and looks surely different. So neither arm's variance per unit of weight is taken below the
+        other's: with V_a = sum_b psi_ab^2 and F_a = sum_b (sum_h sqrt(D_oh / D_ah) psi_ohb)^2 from the other arm o (its
+        influences with arm a's factor in place of its own), s^2 grows by max(0, F_T - V_T) + max(0, F_C - V_C). Where the
+        arms have the same variance that costs their chance difference, some per cent.
+
+        Where that leaves nothing, because all units of an arm are alike (always slow beside never), each occupied bucket is
+        given half an event to either side, of the size of d: s^2 = d^2/12 sum_a sum_b share_ab^2, with the bucket's share of
+        the arm's weight. With n units in either arm that is z^2 = 6 n, and the t-form comes to n log(1 + 6 n / 2 n) =
+        log(4^n), about that of the permutation test, C(2 n, n); it stops growing where all buckets are occupied. Arms that
+        are constant and equal have the standard error 0.0.
+
+        **Covariate.** Given the sums of what was known of each call before (CUPED: Deng, Xu, Kohavi and Walker, WSDM 2013),
+        theta = sum_b psi_b chi_b / sum_b chi_b^2 with chi the influences on the difference of the covariate's means, both
+        arms together; d - theta (C_T - C_C), with influences psi - theta chi and one degree of freedom less. The variance
+        falls by about the squared correlation. `times` does not apply to the covariate, whose means randomisation makes
+        equal. Phases without a covariate in both arms stay as they are, and so does all where it does not vary.
+
         Only phases in which both arms have weight count. Without any, the estimate is 0.0 with an infinite standard error.
 
+        Args:
+            arm: The candidate's name.
+            control: The control's.
+            times: What the control's metric is multiplied with: 1.25 asks for the excess over a rise by a quarter.
+            covariate: The covariate's sums by the same phases, arms and buckets, with the number of calls as weights.
+            paired: Both arms are measured on the same calls, as in a shadow or an interleaved list: neither can lack what the
+                other has, and the floor by the other arm is left out.
+
         Raises:
-            ValueError: `arm` and `control` are the same.
+            ValueError: `arm` and `control` are the same, or the covariate has a different number of buckets.
         """
+        empty = StratifiedBuckets(self.buckets)
+        return difference_of(self._meetings(arm, control, covariate or empty), times=times, paired=paired)
+
+    def concentration(self, arm: str) -> Concentration:
+        """How much of an arm's weight, over all phases, is that of a few units, such as a bot.
+
+        With the share p_b of bucket b in the arm's weight, sum p_b^2 is on average sum q^2 + (1 - sum q^2) / B, q being the
+        shares of the units: 1 / n_eff = (sum p_b^2 - 1/B) / (1 - 1/B) estimates 1 / [(sum d)^2 / sum d^2]. It is nearly exact
+        for few or uneven units; many even ones give some large number, or inf. `heaviest` is
+        (max p_b - 1/B) / (1 - 1/B), at least 0.
+        """
+        cells = [cell.weights for cell in self._of(arm)]
+        return concentration_of([math.fsum(column) for column in zip(*cells, strict=True)])
+
+    def nonzero(self, arm: str) -> int:
+        """The number of buckets in which the arm's sum of values differs from 0 in some phase.
+
+        At most that of the units with such a value, however often one of them comes (values that cancel aside).
+        """
+        cells = [cell.values for cell in self._of(arm)]
+        return sum(any(column) for column in zip(*cells, strict=True))
+
+    def skewness_squared(self, arm: str, *, units: float) -> float:
+        """A cautious (low) estimate of the squared skewness of one unit's contribution to the arm's metric.
+
+        Means of skewed units are normal late: a test of means asks for about 355 times this many units in each arm (Kohavi,
+        Deng, Longbotham and Xu, KDD 2014). A bucket with m units has 1 / sqrt(m) of their skewness: with the skewness g of
+        the influences X_b - R D_b of the G occupied buckets, it is (max(0, |g| - 2 sqrt(6 / G)))^2 units / G, two standard
+        errors of a normal sample's skewness taken off, so that chance does not ask for more units. g cannot exceed about
+        sqrt(G): of the wildest tails the estimate is too low. From fewer than 30 non-zero values it is a guess.
+
+        Args:
+            arm: The arm, in earnest the control: it has more units.
+            units: The number of its units, counted elsewhere: full buckets do not tell.
+
+        Raises:
+            ValueError: `units` is negative, NaN or infinite.
+        """
+        return skewness_squared_of(self._of(arm), units=units)
+
+    def _of(self, arm: str) -> list[Cell]:
+        return [cell for (_, name), cell in sorted(self._cells.items(), key=lambda item: item[0]) if name == arm]
+
+    def _meetings(self, arm: str, control: str, covariate: StratifiedBuckets) -> list[Pair]:
         if arm == control:
             raise ValueError(f"Arm {arm!r} cannot be compared with itself. Give the control's name as the second.")
-        empty = bytearray(self.buckets)
-        sides = [Side([0.0] * self.buckets, empty[:]) for _ in range(2)]
-        differences, weights = [], []
-        for phase in self.phases():
-            cells = [self._cells.get((phase, name)) for name in (arm, control)]
-            totals = [self.totals(phase, name) for name in (arm, control)]
-            (value, exposure), (control_value, control_exposure) = totals
-            if not (exposure > 0 and control_exposure > 0):
-                continue
-            weight = exposure / (exposure + control_exposure) * control_exposure
-            weights.append(weight)
-            differences.append(weight * (value / exposure - times * control_value / control_exposure))
-            for side, cell, (x, d), factor in zip(sides, cells, totals, (1.0, times), strict=True):
-                assert cell is not None
-                side.add(cell.values, cell.weights, x / d, factor * weight / d)
-        if not weights:
-            return _NOTHING
-        whole = math.fsum(weights)
-        estimate = math.fsum(differences) / whole
-        hint = min(units_behind(side.occupied.count(1), self.buckets) for side in sides)
-        least = min(side.occupied.count(1) for side in sides)
-        if least < 2:
-            return Estimate(estimate, math.inf, 0.0, hint)
-        variance, df = variance_of(*sides)
-        return Estimate(estimate, math.sqrt(variance) / whole, df, hint)
+        if covariate.buckets != self.buckets:
+            raise ValueError(
+                f"A covariate with {covariate.buckets} buckets does not go with a metric with {self.buckets}: units would fall "
+                "into different ones. Use the same number everywhere."
+            )
+        others = covariate._cells
+        return meetings(
+            ((self._cells.get((h, arm)), self._cells.get((h, control))), (others.get((h, arm)), others.get((h, control))))
+            for h in self.phases()
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The sums as plain JSON values, empty buckets left out: what `from_dict` reads."""
@@ -251,14 +277,14 @@ class StratifiedBuckets:
 
     __hash__ = None  # type: ignore[assignment]  # it changes
 
-    def _put(self, phase: str, arm: str, added: _Cell) -> None:
+    def _put(self, phase: str, arm: str, added: Cell) -> None:
         cell = self._cells.get((phase, arm))
-        if cell is None:
-            self._cells[phase, arm] = _Cell(added.values[:], added.weights[:])
+        if cell is not None:
+            added = Cell(array("d", map(add, cell.values, added.values)), array("d", map(add, cell.weights, added.weights)))
         else:
-            cell.values = array("d", map(add, cell.values, added.values))
-            cell.weights = array("d", map(add, cell.weights, added.weights))
+            added = Cell(added.values[:], added.weights[:])
+        self._cells[phase, arm] = added
 
-    def _cell(self, phase: str, arm: str) -> _Cell:
+    def _cell(self, phase: str, arm: str) -> Cell:
         zeros = bytes(8 * self.buckets)
-        return self._cells.setdefault((phase, arm), _Cell(array("d", zeros), array("d", zeros)))
+        return self._cells.setdefault((phase, arm), Cell(array("d", zeros), array("d", zeros)))

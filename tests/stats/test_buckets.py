@@ -83,16 +83,21 @@ def test_only_occupied_buckets_are_written_down():
     assert {"buckets": 1024, "cells": [expected]} == sums.as_dict()
 
 
-def _published(x, d, times=1.0):
+def _published(x, d, times=1.0, floor=True):
     """The production estimator with NumPy: X and D of shape (phase, arm, bucket), no bucket empty, arm 1 the candidate."""
     total_x, total_d = x.sum(axis=2), d.sum(axis=2)
     ratio = total_x / total_d
     w = total_d[:, 0] * total_d[:, 1] / total_d.sum(axis=1)
     estimate = (w * (ratio[:, 1] - times * ratio[:, 0])).sum() / w.sum()
     score = (x - ratio[:, :, None] * d) / total_d[:, :, None]
-    psi = (w[:, None] * (score[:, 1] - times * score[:, 0])).sum(axis=0)
+    own = [(w[:, None] * factor * score[:, a]).sum(axis=0) for a, factor in ((0, times), (1, 1.0))]
+    squares = ((own[1] - own[0]) ** 2).sum()
+    for a, factor in ((0, times), (1, 1.0)):
+        stretch = np.sqrt(total_d[:, 1 - a] / total_d[:, a])
+        least = ((w * stretch * factor)[:, None] * score[:, 1 - a]).sum(axis=0)
+        squares += floor * max(0.0, (least**2).sum() - (own[a] ** 2).sum())
     buckets = x.shape[2]
-    return estimate, math.sqrt(buckets / (buckets - 1) * (psi**2).sum()) / w.sum()
+    return estimate, math.sqrt(buckets / (buckets - 1) * squares) / w.sum()
 
 
 @pytest.mark.parametrize("times", [1.0, 2.0, 0.5])
@@ -108,6 +113,8 @@ def test_the_difference_is_the_published_estimator_when_no_bucket_is_empty(seed,
     found = sums.difference("v2", "control", times=times)
     assert _published(x, d, times) == pytest.approx((found.estimate, found.std_error), rel=1e-10)
     assert found.df == 63
+    same_calls = sums.difference("v2", "control", times=times, paired=True)
+    assert _published(x, d, times, floor=False) == pytest.approx((same_calls.estimate, same_calls.std_error), rel=1e-10)
 
 
 @given(ROWS, st.sampled_from([0.25, 4.0, 1024.0]))
@@ -160,7 +167,7 @@ def test_units_that_are_all_alike_have_no_variance_and_are_no_evidence(value):
     assert log_e_two_sided(found.estimate, found.std_error, rho=1.0, df=found.df) == 0.0
 
 
-def test_a_difference_that_is_the_same_in_every_bucket_has_no_variance_either():
+def test_a_difference_that_is_the_same_in_every_bucket_is_known_to_half_an_event_a_bucket():
     rng = np.random.default_rng(0)
     d = rng.integers(1, 9, 64).astype(float)
     x = rng.normal(size=64) * d
@@ -168,7 +175,8 @@ def test_a_difference_that_is_the_same_in_every_bucket_has_no_variance_either():
     sums.add_sums("p", "control", x, d)
     sums.add_sums("p", "v2", x + 0.3 * d, d)
     found = sums.difference("v2", "control")
-    assert (pytest.approx(0.3), 0.0) == (found.estimate, found.std_error)
+    expected = 0.3 * math.sqrt(((d / d.sum()) ** 2).sum() * 2 / 12)
+    assert (pytest.approx(0.3), pytest.approx(expected), 63) == (found.estimate, found.std_error, found.df)
 
 
 def test_an_arm_of_few_units_brings_few_degrees_of_freedom():
