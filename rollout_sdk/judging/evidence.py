@@ -14,7 +14,7 @@ from rollout_sdk.judging.metrics import Metric, metric_of
 from rollout_sdk.judging.minutes import MINUTE_S, Minutes
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums
 from rollout_sdk.judging.unit_sample import UnitSample
-from rollout_sdk.plan import ERROR_RATE, MEASURED, Criterion
+from rollout_sdk.plan import ERROR_RATE, MEASURED, Criterion, Guardrail
 from rollout_sdk.stats import StratifiedBuckets
 
 __all__ = ["COVARIATE", "Evidence"]
@@ -250,14 +250,15 @@ class Evidence:
         """Add up what need not be told apart by time any more."""
         minute = int(now_s // MINUTE_S)
         for phase in self.phases.values():
-            for minutes in phase.minutes.values():
-                minutes.fold(minute)
+            for arm, minutes in phase.minutes.items():
+                minutes.fold(minute, keep_troubled=arm == phase.control)
             for metric in self.metrics:
                 sums = phase.sums.get(metric.criterion.label)
                 if sums is None or not sums.slice_s:
                     continue
-                if metric.criterion.metric in MEASURED:
-                    sums.fold(now_s - _OPEN_MINUTES * MINUTE_S, keep=metric.outages_of_any_arm(phase))
+                if isinstance(metric.criterion, Guardrail) and metric.criterion.metric in MEASURED:
+                    outages = phase.outages(metric.criterion.label, metric.criterion.ceiling)
+                    sums.fold(now_s - _OPEN_MINUTES * MINUTE_S, drop=outages)
                 else:
                     # As much again: a clock may be off, and a folded slice must be mature for every reader.
                     sums.fold(now_s - 2 * metric.criterion.window)

@@ -192,8 +192,7 @@ class Look:
 
     def outages(self, phase: PhaseEvidence, label: str) -> frozenset[int]:
         """The minutes of a phase in which most of the control's calls had this event."""
-        minutes = phase.minutes.get(self.situation.control)
-        return frozenset() if minutes is None else minutes.outages(label, self._ceilings().get(label, _CEILING))
+        return phase.outages(label, self._ceilings().get(label, _CEILING))
 
     def last_looks(self, gate: Gate, candidate: str) -> list[list[float]]:
         """The planned looks that were taken at a gate so far: fraction, z and boundary of each."""

@@ -29,8 +29,8 @@ class Minutes:
     """Calls and events of one arm in one phase.
 
     Attributes:
-        counts: By minute since 1970: calls (under the empty label) and events by label. The last hour is here, and every
-            minute in which more than a fifth of at least 20 calls had an event.
+        counts: By minute since 1970: calls (under the empty label) and events by label. The last hour is here, and of the
+            control every minute in which more than a fifth of at least 20 calls had an event.
         before: The sum of all other minutes.
     """
 
@@ -52,11 +52,11 @@ class Minutes:
         for minute, counts in other.counts.items():
             self.counts.setdefault(minute, Counter()).update(counts)
 
-    def fold(self, minute: int) -> None:
-        """Add up what is older than an hour at this minute, except outages."""
+    def fold(self, minute: int, *, keep_troubled: bool) -> None:
+        """Add up what is older than an hour at this minute; of the control, its troubled minutes stay."""
         old = [each for each in self.counts if each < minute - _KEPT_MINUTES]
-        troubled = [each for each in old if _is_troubled(self.counts[each], _TROUBLED_SHARE)]
-        for each in {*old} - {*troubled[-_MOST_TROUBLED:]}:
+        troubled = [each for each in old if _is_troubled(self.counts[each], _TROUBLED_SHARE)] if keep_troubled else []
+        for each in {*old} - {*sorted(troubled)[-_MOST_TROUBLED:]}:
             self.before.update(self.counts.pop(each))
 
     def since(self, minute: int) -> Counter[str]:

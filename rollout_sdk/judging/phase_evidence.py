@@ -66,12 +66,14 @@ class Sums:
         """The sums of all slices but these."""
         return [sums for number, sums in self.slices.items() if number not in numbers]
 
-    def fold(self, time_s: float, keep: frozenset[int] = frozenset()) -> None:
-        """Put the slices that end before this time together, but for those to `keep`."""
+    def fold(self, time_s: float, drop: frozenset[int] = frozenset()) -> None:
+        """Put the slices that end before this time together, and let go of those to `drop`."""
         for number in list(self.slices):
-            if number == BASE or number in keep or (number + 1) * self.slice_s > time_s:
+            if number == BASE or (number + 1) * self.slice_s > time_s:
                 continue
             sums = self.slices.pop(number)
+            if number in drop:
+                continue
             base = self.slices.get(BASE)
             if base is None:
                 self.slices[BASE] = sums
@@ -95,7 +97,8 @@ class PhaseEvidence:
     """What was seen in one phase.
 
     Attributes:
-        shares: Share of the calls in which each arm is seen; of a shadow phase, they add up to more than 1.
+        shares: Share of the calls in which each arm is seen, the control's first; of a shadow phase, they add up to more
+            than 1.
         units: The units of each arm.
         calls: Calls of each arm by bucket: what every mean over calls is taken over, stored once.
         untimed: Calls without a known latency, by arm and bucket: streams that were closed early.
@@ -117,6 +120,16 @@ class PhaseEvidence:
     minutes: dict[str, Minutes] = field(factory=dict)
     ends: Counter[tuple[str, str]] = field(factory=Counter)
     last_s: float = 0.0
+
+    @property
+    def control(self) -> str:
+        """Name of the control."""
+        return next(iter(self.shares), "")
+
+    def outages(self, label: str, ceiling: float) -> frozenset[int]:
+        """The minutes in which more than a share `ceiling` of the control's calls had this event."""
+        minutes = self.minutes.get(self.control)
+        return frozenset() if minutes is None else minutes.outages(label, ceiling)
 
     @property
     def is_shadow(self) -> bool:

@@ -40,9 +40,10 @@ def chance(log_e: float) -> str:
 
 def missing(numbers: Mapping[str, Any]) -> str | None:
     """What a comparison of means still needs; None when it has all."""
+    events, needed = numbers.get("seen_events"), numbers.get("units_needed")
     if numbers["seen_units"] < MIN_UNITS:
         return f"an arm has {numbers['seen_units']:,} of at least {MIN_UNITS} units that a comparison of means needs."
-    if not numbers["enough_effective"]:
+    if not numbers["enough_effective"] and events != 0:
         heavy = ""
         if "heaviest" in numbers:
             heavy = f": one unit makes about {percent(numbers['heaviest'])} of the calls of {numbers['heaviest_arm']}"
@@ -50,13 +51,13 @@ def missing(numbers: Mapping[str, Any]) -> str | None:
             f"an arm counts like {numbers['effective_units']:,.0f} of at least {MIN_UNITS} equal units{heavy}. "
             "Leave such units out, or set max_calls_per_unit."
         )
-    if (needed := numbers.get("units_needed")) is not None and numbers["seen_units"] < needed:
-        clip = "" if numbers.get("clipped") else " Set clip=(low, high), so that no single value decides."
+    if needed is not None and numbers["seen_units"] < needed:
+        clip = "" if numbers["clipped"] else " Set clip=(low, high), so that no single value decides."
         return (
-            f"values are very unequal: an arm has {numbers['seen_units']:,} of about {needed:,.0f} units that their mean needs.{clip}"
+            f"values are very unequal: an arm has {numbers['seen_units']:,} of about {needed:,.0f} units that their mean needs."
+            f"{clip}"
         )
-    events = numbers.get("seen_events")
     if events is not None and events < MIN_EVENTS:
-        old = "" if numbers.get("matured", 1.0) >= 1 else f"; {numbers['matured']:.0%} of the decisions are old enough"
+        old = "" if numbers["matured"] >= 1 else f"; {numbers['matured']:.0%} of the decisions are old enough"
         return f"an arm has {events:,} of at least {MIN_EVENTS} values other than 0 that a comparison of means needs{old}."
     return None

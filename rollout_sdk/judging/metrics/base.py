@@ -83,14 +83,6 @@ class Metric(ABC):
                 None: as good as the criterion hopes for.
         """
 
-    def outages_of_any_arm(self, phase: PhaseEvidence) -> frozenset[int]:
-        """Minutes whose sums must stay apart, because they may be an outage's."""
-        ceiling = getattr(self.criterion, "ceiling", 1.0)
-        found: frozenset[int] = frozenset()
-        for minutes in phase.minutes.values():
-            found |= minutes.outages(self.criterion.label, ceiling)
-        return found
-
 
 def compared(found: Estimate) -> dict[str, float | None]:
     """An estimate as JSON-plain numbers."""

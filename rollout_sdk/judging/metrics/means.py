@@ -75,7 +75,7 @@ class Recorded(Metric):
         others = sum(phase.sums[criterion.label].others for _, phase in look.phases if criterion.label in phase.sums)
         needed = 0.0
         if others:
-            needed = _KOHAVI * mature.skewness(control, look.units_of(control).estimate)
+            needed = _KOHAVI * mature.skewness_squared(control, units=look.units_of(control).estimate)
         weight, old = (_weight(each, (control, candidate)) for each in (sums, mature))
         enough = units >= max(MIN_UNITS, needed) and heavy["enough_effective"]
         means, shares = values(judged, control, candidate), self._shares(look, candidate)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rollout_sdk.assignment import UnitHash, bucket_of, point_of
 from rollout_sdk.judging import UnitSample, cell_of
-from rollout_sdk.judging.samples import MOST_KEPT, common
+from rollout_sdk.judging.unit_sample import MOST_KEPT, first_units
 
 cells = st.lists(st.integers(0, 2**32 - 1), max_size=300)
 
@@ -56,11 +56,36 @@ def test_a_full_sample_is_the_same_in_any_order_and_any_number_of_processes():
     assert (whole.level, whole.cells) == (parts[0].level, parts[0].cells) == (backwards.level, backwards.cells)
 
 
-def test_samples_of_different_arms_are_compared_at_one_level():
+def test_a_unit_counts_in_the_first_phase_that_sees_it_and_in_no_other():
+    phases = [{"control": sampled([1, 2, 3]), "v2": sampled([4])}, {"control": sampled([1, 5]), "v2": sampled([2, 4, 6])}]
+    first, second = first_units(phases)
+    assert ({1, 2, 3}, {4}) == (set(first["control"].minutes), set(first["v2"].minutes))
+    assert ({5}, {6}) == (set(second["control"].minutes), set(second["v2"].minutes))
+
+
+def test_each_arm_is_counted_at_its_own_sampling_level():
+    """Thinned to the level of the larger arm, a candidate at 1 % would be down to some dozens of units."""
     many, few = sampled(random_cells(100_000, 3)), sampled(random_cells(1_000, 4))
-    ours, theirs = common(many, few)
-    assert len(ours) == len(many.cells)
-    assert 100 == pytest.approx(len(ours) / len(theirs), rel=0.2)
+    (first,) = first_units([{"control": many, "v2": few}])
+    assert (many.level, 0) == (first["control"].level, first["v2"].level)
+    assert (len(many.first), 1_000) == (len(first["control"].minutes), len(first["v2"].minutes))
+
+
+def test_what_an_earlier_phase_may_have_seen_is_not_new():
+    """A later phase is thinned to the level of those before: a unit they did not keep may be one that they saw."""
+    units = random_cells(100_000, 3)
+    _, second = first_units([{"control": sampled(units)}, {"v2": sampled(units[:5_000])}])
+    assert (set(), sampled(units).level) == (set(second["v2"].minutes), second["v2"].level)
+
+
+def test_the_first_minute_of_a_unit_is_kept_in_any_order():
+    early, late = UnitSample(), UnitSample()
+    early.add(7, 100)
+    late.add(7, 200)
+    late.add(7, 150)
+    late.merge(early)
+    assert {7: 100} == late.first
+    assert {7: 100} == UnitSample.from_dict(json.loads(json.dumps(late.as_dict()))).first
 
 
 @given(cells)
