@@ -28,7 +28,7 @@ def bernoulli_interval(successes: float, trials: float, *, alpha: float = 0.05, 
     failures: the likelihood ratio against p, mixed over a beta prior with mean p. Its strength c = plan_rho(t_opt) makes the
     interval narrowest after about `t_opt` trials. log e is convex in p (its derivative is a sum of growing terms), so the set
     is an interval, found by bisection. Without any success it is nearly as narrow as at a single look; one success costs much
-    more than with the prior of `rate_below_log_e`, which certifies that a rate lies below a limit.
+    more than in `rate_below_log_e`, which certifies that a rate lies below a limit.
 
     Source: the beta-binomial mixture of Howard and Ramdas, Bernoulli 2022, arXiv:1906.09712.
 

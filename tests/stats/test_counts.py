@@ -12,6 +12,7 @@ from scipy import special, stats
 from rollout_sdk.stats import (
     bernoulli_interval,
     plan_rho,
+    rare_event_interval,
     rare_event_log_e,
     rare_event_safe_log_e,
     rate_below_log_e,
@@ -134,6 +135,58 @@ def test_a_thousand_ramps_keep_the_error_probability_in_both_directions():
     bound = 0.05 + 3 * math.sqrt(0.05 * 0.95 / 500)
     assert _ever(rare_event_log_e, 0.0, 1.0, rng, rounds=500) <= bound
     assert _ever(rare_event_safe_log_e, 0.5, 1.5, rng, rounds=500) <= bound
+
+
+@pytest.mark.parametrize(
+    "strata", [[(4, 1, 0.01), (9, 30, 0.2), (30, 35, 0.5)], [(40, 900, 0.05)], [(12, 0, 0.5)], [(0, 30, 0.3)]]
+)
+@pytest.mark.parametrize("alpha", [0.05, 0.01])
+def test_the_interval_of_a_ratio_holds_what_neither_one_sided_test_refutes(strata, alpha):
+    low, high = rare_event_interval(strata, alpha=alpha)
+    goal = math.log(2 / alpha)
+    if low:
+        assert rare_event_log_e(strata, margin=low - 1) == pytest.approx(goal, abs=1e-6)
+    else:
+        assert rare_event_log_e(strata, margin=-1 + 1e-12) < goal
+    if math.isfinite(high):
+        assert rare_event_safe_log_e(strata, margin=high - 1) == pytest.approx(goal, abs=1e-6)
+    else:
+        assert rare_event_safe_log_e(strata, margin=1e12) < goal
+
+
+@given(STRATA, st.floats(1e-6, 0.9))
+def test_the_interval_of_a_ratio_is_one_and_turns_round_with_the_arms(strata, alpha):
+    # Shares whose complement is a float as well.
+    exact = [(a, b, round(s * 1024) / 1024) for a, b, s in strata]
+    low, high = rare_event_interval(exact, alpha=alpha)
+    assert 0 <= low < high
+    turned = rare_event_interval([(b, a, 1 - s) for a, b, s in exact], alpha=alpha)
+    assert (low, 1 / high) == pytest.approx((1 / turned[1], turned[0]), rel=1e-6)
+    # With one phase the likeliest ratio is known.
+    a, b = sum(each[0] for each in exact), sum(each[1] for each in exact)
+    low, high = rare_event_interval([(a, b, 0.25)], alpha=alpha)
+    assert low <= (3 * a / b if b else math.inf)
+    assert high >= 3 * a / b if b else high == math.inf
+
+
+def test_without_events_a_ratio_can_be_anything():
+    for nothing in ([], [(0, 0, 0.5)], [(3, 3, 1.0)]):
+        assert rare_event_interval(nothing) == (0.0, math.inf)
+    with pytest.raises(ValueError, match="alpha"):
+        rare_event_interval([], alpha=0)
+    with pytest.raises(ValueError, match="rare_event_interval: stratum"):
+        rare_event_interval([(1, 1, 2)])
+
+
+@pytest.mark.parametrize("ratio", [1.0, 2.0])
+def test_the_interval_of_a_ratio_holds_the_truth_at_all_looks(ratio):
+    rounds, rng, missed = 60, np.random.default_rng(14), 0
+    for _ in range(rounds):
+        q = 0.1 * ratio / (0.1 * ratio + 0.9)
+        ours = np.cumsum(rng.random(300) < q)
+        intervals = [rare_event_interval([(int(ours[n - 1]), n - int(ours[n - 1]), 0.1)]) for n in range(20, 301, 40)]
+        missed += any(not low <= ratio <= high for low, high in intervals)
+    assert missed / rounds <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / rounds)
 
 
 def _interval_by_grid(successes, trials, alpha, t_opt, points=20_001):
