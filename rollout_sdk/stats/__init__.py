@@ -1,19 +1,17 @@
 """Statistics: pure functions, standard library only."""
 
 from rollout_sdk.stats.buckets import StratifiedBuckets
+from rollout_sdk.stats.cluster_bets import cluster_bets_log_e
 from rollout_sdk.stats.clusters import MeanInterval, ratio_of_sums
 from rollout_sdk.stats.concentration import Concentration
 from rollout_sdk.stats.contrast import Estimate
-from rollout_sdk.stats.counts import (
-    bernoulli_interval,
-    rare_event_log_e,
-    rare_event_safe_log_e,
-    rate_below_log_e,
-    sign_log_e,
-    srm_log_e,
-)
+from rollout_sdk.stats.counts import sign_log_e, srm_log_e
+from rollout_sdk.stats.group_sequential import spending_boundaries
+from rollout_sdk.stats.mixing import mix_log_e
 from rollout_sdk.stats.multiplicity import e_bh
 from rollout_sdk.stats.planning import design_effect, mde, planned_duration, planned_information, sample_size
+from rollout_sdk.stats.rare_events import rare_event_interval, rare_event_log_e, rare_event_safe_log_e
+from rollout_sdk.stats.rates import bernoulli_interval, rate_below_log_e
 from rollout_sdk.stats.sequential import confidence_sequence, log_e_one_sided, log_e_two_sided, one_sided_bound, plan_rho
 from rollout_sdk.stats.student import student_t_quantile
 
@@ -23,22 +21,26 @@ __all__ = [
     "MeanInterval",
     "StratifiedBuckets",
     "bernoulli_interval",
+    "cluster_bets_log_e",
     "confidence_sequence",
     "design_effect",
     "e_bh",
     "log_e_one_sided",
     "log_e_two_sided",
     "mde",
+    "mix_log_e",
     "one_sided_bound",
     "plan_rho",
     "planned_duration",
     "planned_information",
+    "rare_event_interval",
     "rare_event_log_e",
     "rare_event_safe_log_e",
     "rate_below_log_e",
     "ratio_of_sums",
     "sample_size",
     "sign_log_e",
+    "spending_boundaries",
     "srm_log_e",
     "student_t_quantile",
 ]

@@ -17,7 +17,7 @@ from typing import Any
 from attrs import define, field
 
 from rollout_sdk.stats.concentration import Concentration, concentration_of, skewness_squared_of
-from rollout_sdk.stats.contrast import Cell, Estimate, Pair, difference_of, meetings
+from rollout_sdk.stats.contrast import Cell, Estimate, Pair, difference_of, meetings, relative_of
 
 __all__ = ["StratifiedBuckets"]
 
@@ -183,6 +183,19 @@ class StratifiedBuckets:
         """
         empty = StratifiedBuckets(self.buckets)
         return difference_of(self._meetings(arm, control, covariate or empty), times=times, paired=paired)
+
+    def relative(self, arm: str, control: str, *, paired: bool = False) -> Estimate | None:
+        """The logarithm of the ratio of the metric of `arm` to that of `control`, within phases; None where there is none.
+
+        log M_T - log M_C with M_a = sum_h w_h R_ah / sum w_h and the influences psi_ab / M_a (the delta method); the rest is as
+        in `difference`. `math.expm1` makes relative lifts of the estimate and of the ends of its `confidence_sequence`, whose
+        `rho` is here a precision of the logarithm, 1 / log(1 + lift)^2. None where no phase has both arms, or the mean of an
+        arm is not positive.
+
+        Raises:
+            ValueError: `arm` and `control` are the same.
+        """
+        return relative_of(self._meetings(arm, control, StratifiedBuckets(self.buckets)), paired=paired)
 
     def concentration(self, arm: str) -> Concentration:
         """How much of an arm's weight, over all phases, is that of a few units, such as a bot.

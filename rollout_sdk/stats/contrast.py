@@ -11,7 +11,7 @@ from attrs import frozen
 
 from rollout_sdk.stats.influence import Side, regression, units_behind, variance_of
 
-__all__ = ["Cell", "Estimate", "Pair", "difference_of", "log_ratio_of", "meetings"]
+__all__ = ["Cell", "Estimate", "Pair", "difference_of", "meetings", "relative_of"]
 
 
 @frozen
@@ -116,8 +116,8 @@ def difference_of(pairs: Sequence[Pair], *, times: float, paired: bool) -> Estim
     return _estimate(sides, effect=effect, scale=scale, paired=paired, fitted=fitted)
 
 
-def log_ratio_of(pairs: Sequence[Pair], *, paired: bool) -> Estimate | None:
-    """`StratifiedBuckets.log_ratio`, from the phases in which both arms have weight."""
+def relative_of(pairs: Sequence[Pair], *, paired: bool) -> Estimate | None:
+    """`StratifiedBuckets.relative`, from the phases in which both arms have weight."""
     if not pairs:
         return None
     whole = math.fsum(pair.weight for pair in pairs)

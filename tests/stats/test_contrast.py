@@ -268,3 +268,57 @@ def test_the_floor_never_lowers_an_error_and_neither_does_anything_else_become_n
     varies = len({(x - bare.estimate * d) for x, d in candidate}) > 1
     if math.isfinite(bare.std_error) and varies and bare.df == found.df:
         assert found.std_error >= bare.std_error * (1 - 1e-9)
+
+
+def _revenue(rng, lift=1.0, users=4000, buckets=BUCKETS):
+    """Sums of two phases in which the base changes, and the candidate earns `lift` times the control."""
+    sums = StratifiedBuckets(buckets)
+    bucket, point, taste = rng.integers(0, buckets, users), rng.random(users), rng.gamma(2, 1, users)
+    for phase, share, base in (("a", 0.1, 1.0), ("b", 0.5, 3.0)):
+        values = base * taste * rng.gamma(4, 0.25, users)
+        for arm, mine, times in (("v2", point < share, lift), ("control", point >= share, 1.0)):
+            counts = np.bincount(bucket[mine], minlength=buckets) * 1.0
+            sums.add_sums(phase, arm, np.bincount(bucket[mine], times * values[mine], buckets), counts)
+    return sums
+
+
+def test_relative_lifts_are_logarithms_that_scatter_as_their_standard_errors_say():
+    rng = np.random.default_rng(9)
+    z = []
+    for _ in range(200):
+        found = _revenue(rng, lift=1.3, users=1500, buckets=128).relative("v2", "control")
+        z.append((found.estimate - math.log(1.3)) / found.std_error)
+    assert abs(np.mean(z)) < 3 / math.sqrt(200)
+    assert np.std(z) == pytest.approx(1.0, abs=0.16)
+
+
+def test_in_one_phase_a_relative_lift_is_the_delta_method_on_the_ratio_of_means():
+    rng = np.random.default_rng(10)
+    d = rng.integers(1, 40, (2, 64)).astype(float)
+    x = rng.gamma(3, 1, (2, 64)) * d
+    found = _sums(x, d).relative("v2", "control", paired=True)
+    ratio = x.sum(axis=1) / d.sum(axis=1)
+    psi = (x - ratio[:, None] * d) / d.sum(axis=1)[:, None] / ratio[:, None]
+    expected = math.log(ratio[0] / ratio[1]), math.sqrt(64 / 63 * ((psi[0] - psi[1]) ** 2).sum()), 63
+    assert expected[:2] == pytest.approx((found.estimate, found.std_error))
+    assert _sums(x, d).relative("v2", "control").std_error > found.std_error
+
+
+def test_a_relative_lift_does_not_depend_on_the_unit_of_the_metric_and_turns_round_with_the_arms():
+    sums, more = (_revenue(np.random.default_rng(11)) for _ in range(2))
+    for phase in sums.phases():
+        for arm in sums.arms():
+            values, weights = sums.cell(phase, arm)
+            more.add_sums(phase, arm, np.array(values) * 63, np.zeros(len(weights)))
+    found, scaled, turned = sums.relative("v2", "control"), more.relative("v2", "control"), sums.relative("control", "v2")
+    assert (found.estimate, found.std_error) == pytest.approx((scaled.estimate, scaled.std_error))
+    assert (found.estimate, found.std_error) == pytest.approx((-turned.estimate, turned.std_error))
+
+
+@pytest.mark.parametrize("means", [(0.0, 1.0), (1.0, 0.0), (-1.0, 1.0), (1.0, -2.0)])
+def test_there_is_no_relative_lift_of_means_that_are_not_positive(means):
+    d = np.ones((2, 8))
+    assert _sums(d * np.array(means)[:, None], d).relative("v2", "control") is None
+    assert StratifiedBuckets(8).relative("v2", "control") is None
+    with pytest.raises(ValueError, match="compared with itself"):
+        StratifiedBuckets(8).relative("v2", "v2")

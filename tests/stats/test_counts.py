@@ -12,6 +12,7 @@ from scipy import special, stats
 from rollout_sdk.stats import (
     bernoulli_interval,
     plan_rho,
+    rare_event_interval,
     rare_event_log_e,
     rare_event_safe_log_e,
     rate_below_log_e,
@@ -136,6 +137,58 @@ def test_a_thousand_ramps_keep_the_error_probability_in_both_directions():
     assert _ever(rare_event_safe_log_e, 0.5, 1.5, rng, rounds=500) <= bound
 
 
+@pytest.mark.parametrize(
+    "strata", [[(4, 1, 0.01), (9, 30, 0.2), (30, 35, 0.5)], [(40, 900, 0.05)], [(12, 0, 0.5)], [(0, 30, 0.3)]]
+)
+@pytest.mark.parametrize("alpha", [0.05, 0.01])
+def test_the_interval_of_a_ratio_holds_what_neither_one_sided_test_refutes(strata, alpha):
+    low, high = rare_event_interval(strata, alpha=alpha)
+    goal = math.log(2 / alpha)
+    if low:
+        assert rare_event_log_e(strata, margin=low - 1) == pytest.approx(goal, abs=1e-6)
+    else:
+        assert rare_event_log_e(strata, margin=-1 + 1e-12) < goal
+    if math.isfinite(high):
+        assert rare_event_safe_log_e(strata, margin=high - 1) == pytest.approx(goal, abs=1e-6)
+    else:
+        assert rare_event_safe_log_e(strata, margin=1e12) < goal
+
+
+@given(STRATA, st.floats(1e-6, 0.9))
+def test_the_interval_of_a_ratio_is_one_and_turns_round_with_the_arms(strata, alpha):
+    # Shares whose complement is a float as well.
+    exact = [(a, b, round(s * 1024) / 1024) for a, b, s in strata]
+    low, high = rare_event_interval(exact, alpha=alpha)
+    assert 0 <= low < high
+    turned = rare_event_interval([(b, a, 1 - s) for a, b, s in exact], alpha=alpha)
+    assert (low, 1 / high) == pytest.approx((1 / turned[1], turned[0]), rel=1e-6)
+    # With one phase the likeliest ratio is known.
+    a, b = sum(each[0] for each in exact), sum(each[1] for each in exact)
+    low, high = rare_event_interval([(a, b, 0.25)], alpha=alpha)
+    assert low <= (3 * a / b if b else math.inf)
+    assert high >= 3 * a / b if b else high == math.inf
+
+
+def test_without_events_a_ratio_can_be_anything():
+    for nothing in ([], [(0, 0, 0.5)], [(3, 3, 1.0)]):
+        assert rare_event_interval(nothing) == (0.0, math.inf)
+    with pytest.raises(ValueError, match="alpha"):
+        rare_event_interval([], alpha=0)
+    with pytest.raises(ValueError, match="rare_event_interval: stratum"):
+        rare_event_interval([(1, 1, 2)])
+
+
+@pytest.mark.parametrize("ratio", [1.0, 2.0])
+def test_the_interval_of_a_ratio_holds_the_truth_at_all_looks(ratio):
+    rounds, rng, missed = 60, np.random.default_rng(14), 0
+    for _ in range(rounds):
+        q = 0.1 * ratio / (0.1 * ratio + 0.9)
+        ours = np.cumsum(rng.random(300) < q)
+        intervals = [rare_event_interval([(int(ours[n - 1]), n - int(ours[n - 1]), 0.1)]) for n in range(20, 301, 40)]
+        missed += any(not low <= ratio <= high for low, high in intervals)
+    assert missed / rounds <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / rounds)
+
+
 def _interval_by_grid(successes, trials, alpha, t_opt, points=20_001):
     """All rates on a grid that the beta-binomial mixture does not refute."""
     p = np.linspace(0, 1, points)[1:-1]
@@ -179,15 +232,36 @@ def test_the_interval_of_a_rate_holds_the_truth_at_all_looks():
 
 
 @pytest.mark.parametrize(("successes", "trials", "limit"), [(0, 10, 0.2), (3, 400, 0.05), (1, 900, 0.01)])
-def test_a_certificate_is_the_beta_binomial_mixture_over_the_likelihood_at_the_limit(successes, trials, limit):
-    expected = stats.betabinom.logpmf(successes, trials, 0.5, 0.5) - stats.binom.logpmf(successes, trials, limit)
-    assert expected == pytest.approx(rate_below_log_e(successes, trials, limit=limit), rel=1e-9)
+def test_a_certificate_is_the_mean_of_five_bets_on_lower_rates(successes, trials, limit):
+    rates = np.array([0, limit / 16, limit / 8, limit / 4, limit / 2])
+    expected = stats.binom.pmf(successes, trials, rates).mean() / stats.binom.pmf(successes, trials, limit)
+    assert math.log(expected) == pytest.approx(rate_below_log_e(successes, trials, limit=limit), rel=1e-9)
 
 
-@pytest.mark.parametrize(("limit", "published", "tolerance"), [(0.01, 680, 0), (0.001, 8080, 20)])
-def test_without_a_mismatch_a_limit_is_certified_after_the_published_number_of_pairs(limit, published, tolerance):
+@pytest.mark.parametrize(("limit", "expected"), [(0.01, 348), (0.001, 3491)])
+def test_without_a_mismatch_a_limit_is_certified_after_the_number_of_pairs_that_the_docstring_gives(limit, expected):
     needed = next(n for n in itertools.count(1) if rate_below_log_e(0, n, limit=limit) >= math.log(20))
-    assert abs(needed - published) <= tolerance
+    assert needed == expected
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.06, 0.2, 0.9])
+@pytest.mark.parametrize("trials", [1, 40, 300])
+def test_at_any_rate_from_the_limit_up_the_expected_certificate_is_one_at_most(rate, trials):
+    expected = sum(
+        stats.binom.pmf(s, trials, rate) * math.exp(rate_below_log_e(s, trials, limit=0.05)) for s in range(trials + 1)
+    )
+    assert expected <= 1 + 1e-9
+    if rate == 0.05:
+        assert expected == pytest.approx(1.0)
+
+
+def test_certificates_looked_at_after_every_trial_are_seldom_wrong():
+    rounds, rng = 300, np.random.default_rng(13)
+    wrong = 0
+    for _ in range(rounds):
+        successes = np.cumsum(rng.random(600) < 0.02)
+        wrong += any(rate_below_log_e(int(successes[n - 1]), n, limit=0.02) >= math.log(20) for n in range(1, 601, 3))
+    assert wrong / rounds <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / rounds)
 
 
 @given(st.integers(1, 10**6), st.floats(0, 1), st.floats(0.001, 0.999))
@@ -270,7 +344,6 @@ def test_the_expected_sign_evidence_under_a_fair_coin_is_exactly_one():
         (lambda: bernoulli_interval(1, 2, t_opt=0.5), "t_opt"),
         (lambda: bernoulli_interval(1, 2, alpha=1), "alpha"),
         (lambda: rate_below_log_e(1, 2, limit=0), "limit"),
-        (lambda: rate_below_log_e(1, 2, limit=0.5, prior=-1), "prior"),
         (lambda: rate_below_log_e(-1, 2, limit=0.5), "successes"),
     ],
 )
