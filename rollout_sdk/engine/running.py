@@ -13,10 +13,11 @@ from typing import Any
 from rollout_sdk import switch
 from rollout_sdk.contexts import attach, detach
 from rollout_sdk.engine.deadline import within
+from rollout_sdk.engine.interruptions import is_interruption
 from rollout_sdk.engine.steps import Invoke, Result, Together
 from rollout_sdk.exceptions import StateError
 
-__all__ = ["collect", "collect_async", "is_interruption", "run", "run_all", "run_async", "run_together", "withheld"]
+__all__ = ["collect", "collect_async", "run", "run_all", "run_async", "run_together", "withheld"]
 
 # A task that nobody refers to can be collected while it runs.
 _detached: set[asyncio.Future[Result]] = set()
@@ -32,7 +33,7 @@ def run(step: Invoke) -> Result:
             return withheld(step)
         value = step.function(*step.args, **step.kwargs)
     except BaseException as error:
-        return Result(step.variant, perf_counter() - started, None, error, not isinstance(error, Exception))
+        return Result(step.variant, perf_counter() - started, None, error, is_interruption(error, awaited=False))
     finally:
         if token is not None:
             detach(token)
@@ -51,7 +52,7 @@ async def run_async(step: Invoke) -> Result:
         else:
             value = await step.function(*step.args, **step.kwargs)
     except BaseException as error:
-        return Result(step.variant, perf_counter() - started, None, error, is_interruption(error))
+        return Result(step.variant, perf_counter() - started, None, error, is_interruption(error, awaited=True))
     finally:
         if token is not None:
             detach(token)
@@ -64,22 +65,6 @@ def withheld(step: Invoke) -> Result:
     aborted = step.gate is not None and step.gate.state.stopped
     result.withheld = "aborted" if aborted and not switch.off else "disabled"
     return result
-
-
-def is_interruption(error: BaseException) -> bool:
-    """Whether an exception in a coroutine is the caller's will and not the model's failure.
-
-    A CancelledError that nobody asked for was made up by the model, and is a failure like any other.
-    """
-    if isinstance(error, Exception):
-        return False
-    if isinstance(error, asyncio.CancelledError):
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:
-            return True
-        return task is None or task.cancelling() > 0
-    return True
 
 
 def collect(step: Invoke) -> Result:

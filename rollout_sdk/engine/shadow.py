@@ -15,7 +15,7 @@ from rollout_sdk.contexts import copy_context
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import set_shadow
 from rollout_sdk.engine.ended import EndedShadow
-from rollout_sdk.engine.running import is_interruption
+from rollout_sdk.engine.interruptions import is_interruption
 from rollout_sdk.engine.snapshot import NotCopied, Snapshot, copy_output, take_snapshot
 from rollout_sdk.engine.steps import Result, error_type
 from rollout_sdk.records import Comparison, ShadowEnd
@@ -191,7 +191,7 @@ class ShadowRun:
                 value = await self._items(value) if self.rollout.kind == "async generator" else await value
             # SystemExit in a detached task would end the event loop, and the server with it.
             except BaseException as error:
-                cancelled = isinstance(error, CancelledError) and is_interruption(error)
+                cancelled = isinstance(error, CancelledError) and is_interruption(error, awaited=True)
                 return Result(self.variant, perf_counter() - started, None, error, cancelled)
             return Result(self.variant, perf_counter() - started, value)
 
