@@ -25,6 +25,7 @@ __all__ = [
     "check_choice",
     "check_deadline",
     "check_effects",
+    "check_failed_if",
     "check_holdout",
     "check_isolate",
     "check_layer",
@@ -117,6 +118,27 @@ def check_passthrough(key: str, passthrough: object) -> None:
         f"passthrough={passthrough!r:.60} of {key!r} is no tuple of exception classes. "
         "It names the exceptions of a candidate that the caller gets. Write passthrough=(KeyError,)."
     )
+
+
+def check_failed_if(key: str, failed_if: object, kind: Kind) -> None:
+    """What says that an answer is a failure is a plain function, of answers that are there as a whole."""
+    if failed_if is None:
+        return
+    if not callable(failed_if):
+        raise ConfigurationError(
+            f"failed_if={failed_if!r:.60} of {key!r} is not callable. It is a function of an answer, and says "
+            "whether that is a failure. Write failed_if=lambda answer: answer.status_code >= 500."
+        )
+    if kind_of(failed_if) != "function":
+        raise ConfigurationError(
+            f"failed_if= of {key!r} is {_KINDS[kind_of(failed_if)]}. It is asked between the answer and the caller, and "
+            "must not wait. Make it a plain function of the answer."
+        )
+    if kind in ("generator", "async generator"):
+        raise ConfigurationError(
+            f"failed_if= of {key!r} cannot be asked: {key!r} is {_KINDS[kind]}, and its first items are served before the "
+            "answer is whole. Leave it out, and raise an exception in the stream."
+        )
 
 
 def check_effects(key: str, effects: str, on_error: str, *, shadows: bool, blends: bool) -> None:

@@ -93,6 +93,7 @@ def rollout(
     holdout: Share = 0.0,
     layer: Layer | None = None,
     on_error: OnError = "control",
+    failed_if: Callable[[Any], object] | None = None,
     passthrough: tuple[type[BaseException], ...] = (),
     effects: Effects = "unknown",
     deadline_s: float | None = None,
@@ -126,8 +127,12 @@ def rollout(
         override: Variants that are fixed and not analysed: by unit, or by a callable with the function's own parameters.
         holdout: Share of the units that always get the control and are not analysed.
         layer: Slot of a layer: rollouts of one layer never meet the same unit.
-        on_error: When a candidate raises, the "control" answers (the failure stays the candidate's), or the caller gets the
+        on_error: When a candidate fails, the "control" answers (the failure stays the candidate's), or the caller gets the
             exception ("raise": for functions that must not run twice).
+        failed_if: Says of an answer whether it is a failure: `lambda answer: answer.status_code >= 500`. Such an answer of a
+            candidate counts as if it had raised: the control answers (or, with on_error="raise", the caller gets it as it is).
+            Asked of the control, too, whose answers always reach the caller; with `batch=`, of the answer of each row; not of
+            streams. Where it raises itself, the answer counts as good.
         passthrough: Exceptions of a candidate that are an answer: the caller gets them, and no control runs.
         effects: What running a variant does to the world: "read" (nothing: only then may a candidate be shadowed), "write", or
             "unknown". What writes must not run twice for one call: it needs on_error="raise", and is not blended.
@@ -186,6 +191,7 @@ def rollout(
             holdout=holdout,
             layer=layer,
             on_error=on_error,
+            failed_if=failed_if,
             passthrough=passthrough,
             effects=effects,
             deadline_s=deadline_s,

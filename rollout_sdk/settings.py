@@ -12,11 +12,12 @@ from attrs import define, field, fields
 
 from rollout_sdk import checks
 from rollout_sdk.assignment import Layer, Outline, Phase, Share, UnitHash, canonical
-from rollout_sdk.breaker import Breaker, CircuitBreaker
+from rollout_sdk.breaker import Breaker, CircuitBreaker, ControlHealth
 from rollout_sdk.comparison import compare
 from rollout_sdk.control.state import Standing, start
 from rollout_sdk.engine.arguments import UnitSpec, binder, getter, parameter, rebinder, signature_of
 from rollout_sdk.engine.describe import Describe, Override, fresh_random
+from rollout_sdk.engine.failing import FailedIf
 from rollout_sdk.engine.mutation import watched
 from rollout_sdk.engine.rollout import Kind, Rollout, kind_of
 from rollout_sdk.engine.snapshot import Isolate
@@ -46,6 +47,7 @@ _DESCRIBED = (
     "holdout",
     "layer",
     "on_error",
+    "failed_if",
     "passthrough",
     "effects",
     "deadline_s",
@@ -105,6 +107,7 @@ class Settings:
     holdout: Share
     layer: Layer | None
     on_error: OnError
+    failed_if: FailedIf
     passthrough: tuple[type[BaseException], ...]
     effects: Effects
     deadline_s: float | None
@@ -139,6 +142,7 @@ class Settings:
         checks.check_breaker(self.key, self.breaker)
         checks.check_isolate(self.key, self.isolate)
         checks.check_passthrough(self.key, self.passthrough)
+        checks.check_failed_if(self.key, self.failed_if, self.kind)
         checks.check_unit(self.key, self.unit, self.signature)
         checks.check_batch(self.key, self.batch, self.kind, self.signature, self.override)
         checks.check_override(self.key, self.override, tuple(self.functions), self.unit, self.signature)
@@ -223,6 +227,8 @@ class Settings:
             merge=hooks.first("rollout_merge"),
             compare=hooks.first("rollout_compare"),
             on_error=self.on_error,
+            failed_if=self.failed_if,
+            by_row=self.batch is not None,
             passthrough=(*self.passthrough, MutationError) if self.detect_mutation else self.passthrough,
             deadline_s=self.deadline_s,
             isolate=self.isolate,
@@ -263,7 +269,9 @@ class Settings:
 
             return tell
 
-        return {variant: CircuitBreaker(breaker, teller(variant)) for variant in self.candidates}
+        # One for all, because there is one control.
+        health = ControlHealth()
+        return {variant: CircuitBreaker(breaker, teller(variant), health) for variant in self.candidates}
 
     # Batches ------------------------------------------------------------------------------------------------------------
 

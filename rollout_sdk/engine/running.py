@@ -70,31 +70,41 @@ def withheld(step: Invoke) -> Result:
 def collect(step: Invoke) -> Result:
     """Run a generator to its end; of one that fails, the items before that."""
     items: list[Any] = []
+    first_item_s: float | None = None
 
     def whole(*args: Any, **kwargs: Any) -> Any:
+        nonlocal first_item_s
+        started = perf_counter()
         stream = step.function(*args, **kwargs)
         try:
             while True:
                 items.append(next(stream))
+                if first_item_s is None:
+                    first_item_s = perf_counter() - started
         except StopIteration as stop:
             return stop.value
 
     result = run(_in_place(step, whole))
-    result.value, result.returned = items, result.value
+    result.value, result.returned, result.first_item_s = items, result.value, first_item_s
     return result
 
 
 async def collect_async(step: Invoke) -> Result:
     """Run an async generator to its end; of one that fails, the items before that."""
     items: list[Any] = []
+    first_item_s: float | None = None
 
     async def whole(*args: Any, **kwargs: Any) -> None:
+        nonlocal first_item_s
+        started = perf_counter()
         # Not a comprehension: what came before an exception is kept.
         async for item in step.function(*args, **kwargs):
-            items.append(item)  # noqa: PERF401
+            items.append(item)
+            if first_item_s is None:
+                first_item_s = perf_counter() - started
 
     result = await run_async(_in_place(step, whole))
-    result.value = items
+    result.value, result.first_item_s = items, first_item_s
     return result
 
 
