@@ -28,7 +28,7 @@ _HEALTHY = 0.01
 _STALE_S = 60.0
 
 _EXCESS = 0.5
-_STANDARD_ERRORS = 3.0
+_STANDARD_ERRORS = 4.0
 
 _WELL = (False, 0.0)
 
@@ -42,9 +42,10 @@ class Breaker:
     it is not shadowed; units stay assigned, so that the failure stays the candidate's in every analysis.
 
     It opens when both hold for the candidate's last runs: the share of failed ones is at least `failure_share`, and exceeds the
-    control's share by at least half of `failure_share` and by three standard errors. The control's share is that of the same
-    calls where the control ran in them, too (as the fallback, beside a shadow, or in a blend), and else that of its own calls
-    in this process of late.
+    control's share by at least half of `failure_share` and by four standard errors. The control's share is that of the same
+    calls where the control ran in them, too (as the fallback, beside a shadow, or in a blend), and else that of its calls in
+    this process of late. Where a control hardly runs (a share of 100 % with on_error="raise"), there is nothing to compare
+    with, and the first condition decides alone.
 
     Attributes:
         window: Last runs that count.
@@ -211,10 +212,11 @@ class CircuitBreaker:
         if number < self.settings.min_runs:
             return False
         failed = sum([failed for failed, _ in runs]) / number
-        control = sum([share for _, share in runs]) / number
-        # Where the control does well, only the first is asked: then the others hold with it.
+        # What the control does now, too: at the beginning of an outage, its own calls tell of it later than the candidate's.
+        control = max(sum([share for _, share in runs]) / number, self.control.now)
+        # Both shares are measured. Where the control does well, the first condition decides alone.
         least = self.settings.failure_share
-        margin = max(_EXCESS * least, _STANDARD_ERRORS * sqrt(control * (1 - control) / number))
+        margin = max(_EXCESS * least, _STANDARD_ERRORS * sqrt(2 * control * (1 - control) / number))
         return failed >= least and failed - control >= margin
 
     def trip(self) -> None:

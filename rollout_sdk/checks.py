@@ -23,6 +23,7 @@ __all__ = [
     "check_breaker",
     "check_candidate",
     "check_choice",
+    "check_covariate",
     "check_deadline",
     "check_effects",
     "check_failed_if",
@@ -196,16 +197,31 @@ def _check_one_argument(key: str, option: str, name: str, signature: Signature |
 
 def check_unit(key: str, unit: UnitSpec, signature: Signature | None) -> None:
     """The unit can be found in every call."""
-    if isinstance(unit, str):
-        if not all(unit.split(".")):
+    _check_path(key, "unit", unit, signature)
+
+
+def _check_path(key: str, option: str, spec: UnitSpec, signature: Signature | None) -> None:
+    """What is read out of the arguments is a parameter, a path into one, or a callable that takes them."""
+    if isinstance(spec, str):
+        if not all(spec.split(".")):
             raise ConfigurationError(
-                f"unit={unit!r:.60} of {key!r} has an empty part. A path is names with dots between. "
+                f"{option}={spec!r:.60} of {key!r} has an empty part. A path is names with dots between. "
                 "Write 'user_id' or 'request.user.id'."
             )
-        _check_one_argument(key, "unit", unit.partition(".")[0], signature)
-    getter(unit, signature, key)
-    if callable(unit):
-        _check_takes_the_same(f"unit= of {key!r}", signature, unit)
+        _check_one_argument(key, option, spec.partition(".")[0], signature)
+    getter(spec, signature, key, option)
+    if callable(spec):
+        _check_takes_the_same(f"{option}= of {key!r}", signature, spec)
+
+
+def check_covariate(key: str, covariate: UnitSpec, signature: Signature | None) -> None:
+    """The covariate can be found in every call, without waiting."""
+    _check_path(key, "covariate", covariate, signature)
+    if callable(covariate) and kind_of(covariate) != "function":
+        raise ConfigurationError(
+            f"covariate= of {key!r} is {_KINDS[kind_of(covariate)]}. It is read before each call, and must not wait. "
+            "Make it a plain function with the control's parameters."
+        )
 
 
 def check_batch(key: str, batch: object, kind: Kind, signature: Signature | None, override: Override) -> None:

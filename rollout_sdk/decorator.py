@@ -88,6 +88,7 @@ def rollout(
     control_name: str = "control",
     version: str = "",
     missing_unit: MissingUnit = "control",
+    covariate: UnitSpec = None,
     batch: str | Sequence[str] | None = None,
     override: Override = None,
     holdout: Share = 0.0,
@@ -121,6 +122,10 @@ def rollout(
             and an old one never comes back.
         missing_unit: What a call without its unit gets: the "control" (not analysed), a "random" variant, or an error
             ("raise").
+        covariate: A number that is known of the unit before the call and goes with what is measured (what a user spent last
+            month): a parameter's name, a dotted path or a callable, as for `unit`; with `batch=`, a list gives each row its
+            own. An analysis takes out of a metric what it explains (CUPED). It must not depend on the variant. What is not a
+            finite number counts as unknown, and as a fault: give a constant, such as 0, for units without one.
         batch: Parameter that holds a list of rows (or several, split alike): each row is decided for itself, each variant is
             called once with its rows, and results come back in the input's order. A `unit` that names a list or
             tuple gives each row its unit.
@@ -186,6 +191,7 @@ def rollout(
             version=version,
             unit=unit,
             missing_unit=missing_unit,
+            covariate=covariate,
             batch=(batch,) if isinstance(batch, str) else tuple(batch) if isinstance(batch, Iterable) else batch,
             override=override,
             holdout=holdout,

@@ -16,6 +16,7 @@ from rollout_sdk.breaker import Breaker, CircuitBreaker, ControlHealth
 from rollout_sdk.comparison import compare
 from rollout_sdk.control.state import Standing, start
 from rollout_sdk.engine.arguments import UnitSpec, binder, getter, parameter, rebinder, signature_of
+from rollout_sdk.engine.covariates import Covariate
 from rollout_sdk.engine.describe import Describe, Override, fresh_random
 from rollout_sdk.engine.failing import FailedIf
 from rollout_sdk.engine.mutation import watched
@@ -42,6 +43,7 @@ _DESCRIBED = (
     "version",
     "unit",
     "missing_unit",
+    "covariate",
     "batch",
     "override",
     "holdout",
@@ -102,6 +104,7 @@ class Settings:
     version: str
     unit: UnitSpec
     missing_unit: MissingUnit
+    covariate: UnitSpec
     batch: tuple[str, ...] | None
     override: Override
     holdout: Share
@@ -144,6 +147,7 @@ class Settings:
         checks.check_passthrough(self.key, self.passthrough)
         checks.check_failed_if(self.key, self.failed_if, self.kind)
         checks.check_unit(self.key, self.unit, self.signature)
+        checks.check_covariate(self.key, self.covariate, self.signature)
         checks.check_batch(self.key, self.batch, self.kind, self.signature, self.override)
         checks.check_override(self.key, self.override, tuple(self.functions), self.unit, self.signature)
         self.holdout = checks.check_holdout(self.key, self.holdout, self.unit)
@@ -209,7 +213,12 @@ class Settings:
             runs_twice=self.on_error == "control",
             failed=self.runtime.failed,
             keeps_unit=self.runtime.telemetry.unit_id == "raw",
+            covariate=self._covariate(),
         )
+
+    def _covariate(self) -> Covariate | None:
+        get = getter(self.covariate, self.signature, self.key, "covariate")
+        return None if get is None else Covariate(get, self.runtime.failed)
 
     def engine(self) -> Rollout:
         """What runs calls."""
@@ -292,13 +301,13 @@ class Settings:
     def replace_rows(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], replace: Callable[[Any], Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments, with every row-wise one replaced; a list of units is row-wise, too."""
+        """The arguments, with every row-wise one replaced; a list of units or covariates is row-wise, too."""
         assert self.batch is not None
         names = set(self.batch)
-        if isinstance(self.unit, str) and _is_rowwise(
-            parameter(self.unit.partition(".")[0], self.signature, self.key, "unit")(args, kwargs)
-        ):
-            names.add(self.unit.partition(".")[0])
+        for option, path in (("unit", self.unit), ("covariate", self.covariate)):
+            name = path.partition(".")[0] if isinstance(path, str) else ""
+            if name and _is_rowwise(parameter(name, self.signature, self.key, option)(args, kwargs)):
+                names.add(name)
         parameters = list(self.signature.parameters) if self.signature is not None else []
         positional = [replace(value) if name in names else value for name, value in zip(parameters, args, strict=False)]
         named = {name: replace(value) if name in names else value for name, value in kwargs.items()}

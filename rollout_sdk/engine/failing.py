@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rollout_sdk.engine.interruptions import is_interruption
+from rollout_sdk.engine.interruptions import is_fault
 from rollout_sdk.engine.rows import count_rows, each_row
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ def is_failing(rollout: Rollout, answer: Any) -> bool:
             raise TypeError("failed_if= gave an awaitable")
         return bool(found)
     except BaseException as error:
-        # Ctrl-C in the midst of it is the caller's.
-        if is_interruption(error, awaited=False) and not isinstance(error, SystemExit):
+        if not is_fault(error):
             raise
         rollout.failed("failed_if", error)
         return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-__all__ = ["is_interruption"]
+__all__ = ["is_fault", "is_interruption"]
 
 _ALWAYS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
@@ -35,6 +35,14 @@ def is_interruption(error: BaseException, *, awaited: bool) -> bool:
         # A cancellation must reach its scope, whatever failed beside it.
         return any(is_interruption(each, awaited=awaited) for each in error.exceptions)
     return any(_is_of(error, module, name) for module, name in _ELSEWHERE.items())
+
+
+def is_fault(error: BaseException) -> bool:
+    """Whether an exception of a function that we ask something (never of a model) is that function's fault.
+
+    SystemExit is one, too: such a function must not end the process. What is not, has to be raised again.
+    """
+    return isinstance(error, SystemExit) or not is_interruption(error, awaited=False)
 
 
 def _was_asked_for(*, awaited: bool) -> bool:
