@@ -23,8 +23,10 @@ __all__ = [
     "check_breaker",
     "check_candidate",
     "check_choice",
+    "check_covariate",
     "check_deadline",
     "check_effects",
+    "check_failed_if",
     "check_holdout",
     "check_isolate",
     "check_layer",
@@ -119,6 +121,27 @@ def check_passthrough(key: str, passthrough: object) -> None:
     )
 
 
+def check_failed_if(key: str, failed_if: object, kind: Kind) -> None:
+    """What says that an answer is a failure is a plain function, of answers that are there as a whole."""
+    if failed_if is None:
+        return
+    if not callable(failed_if):
+        raise ConfigurationError(
+            f"failed_if={failed_if!r:.60} of {key!r} is not callable. It is a function of an answer, and says "
+            "whether that is a failure. Write failed_if=lambda answer: answer.status_code >= 500."
+        )
+    if kind_of(failed_if) != "function":
+        raise ConfigurationError(
+            f"failed_if= of {key!r} is {_KINDS[kind_of(failed_if)]}. It is asked between the answer and the caller, and "
+            "must not wait. Make it a plain function of the answer."
+        )
+    if kind in ("generator", "async generator"):
+        raise ConfigurationError(
+            f"failed_if= of {key!r} cannot be asked: {key!r} is {_KINDS[kind]}, and its first items are served before the "
+            "answer is whole. Leave it out, and raise an exception in the stream."
+        )
+
+
 def check_effects(key: str, effects: str, on_error: str, *, shadows: bool, blends: bool) -> None:
     """What a strategy runs beside the answer has no effects, and what has effects runs once."""
     if shadows and effects != "read":
@@ -174,16 +197,31 @@ def _check_one_argument(key: str, option: str, name: str, signature: Signature |
 
 def check_unit(key: str, unit: UnitSpec, signature: Signature | None) -> None:
     """The unit can be found in every call."""
-    if isinstance(unit, str):
-        if not all(unit.split(".")):
+    _check_path(key, "unit", unit, signature)
+
+
+def _check_path(key: str, option: str, spec: UnitSpec, signature: Signature | None) -> None:
+    """What is read out of the arguments is a parameter, a path into one, or a callable that takes them."""
+    if isinstance(spec, str):
+        if not all(spec.split(".")):
             raise ConfigurationError(
-                f"unit={unit!r:.60} of {key!r} has an empty part. A path is names with dots between. "
+                f"{option}={spec!r:.60} of {key!r} has an empty part. A path is names with dots between. "
                 "Write 'user_id' or 'request.user.id'."
             )
-        _check_one_argument(key, "unit", unit.partition(".")[0], signature)
-    getter(unit, signature, key)
-    if callable(unit):
-        _check_takes_the_same(f"unit= of {key!r}", signature, unit)
+        _check_one_argument(key, option, spec.partition(".")[0], signature)
+    getter(spec, signature, key, option)
+    if callable(spec):
+        _check_takes_the_same(f"{option}= of {key!r}", signature, spec)
+
+
+def check_covariate(key: str, covariate: UnitSpec, signature: Signature | None) -> None:
+    """The covariate can be found in every call, without waiting."""
+    _check_path(key, "covariate", covariate, signature)
+    if callable(covariate) and kind_of(covariate) != "function":
+        raise ConfigurationError(
+            f"covariate= of {key!r} is {_KINDS[kind_of(covariate)]}. It is read before each call, and must not wait. "
+            "Make it a plain function with the control's parameters."
+        )
 
 
 def check_batch(key: str, batch: object, kind: Kind, signature: Signature | None, override: Override) -> None:

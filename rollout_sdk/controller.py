@@ -58,7 +58,7 @@ class RolloutController(Operated, Generic[P, R_co]):
         known = self._runtime.standing(self.key)
         if known is not None and known.described == self._settings.described:
             # The same again goes on where it is, and what happens to one happens to all.
-            self._rollout.standing = known
+            self._rollout.stand_with(known)
         self._runtime.register(self, self._rollout)
         self._rollout.standing.controllers.add(self)
         if known is not self._rollout.standing:

@@ -88,11 +88,13 @@ def rollout(
     control_name: str = "control",
     version: str = "",
     missing_unit: MissingUnit = "control",
+    covariate: UnitSpec = None,
     batch: str | Sequence[str] | None = None,
     override: Override = None,
     holdout: Share = 0.0,
     layer: Layer | None = None,
     on_error: OnError = "control",
+    failed_if: Callable[[Any], object] | None = None,
     passthrough: tuple[type[BaseException], ...] = (),
     effects: Effects = "unknown",
     deadline_s: float | None = None,
@@ -120,14 +122,22 @@ def rollout(
             and an old one never comes back.
         missing_unit: What a call without its unit gets: the "control" (not analysed), a "random" variant, or an error
             ("raise").
+        covariate: A number that is known of the unit before the call and goes with what is measured (what a user spent last
+            month): a parameter's name, a dotted path or a callable, as for `unit`; with `batch=`, a list gives each row its
+            own. An analysis takes out of a metric what it explains (CUPED). It must not depend on the variant. What is not a
+            finite number counts as unknown, and as a fault: give a constant, such as 0, for units without one.
         batch: Parameter that holds a list of rows (or several, split alike): each row is decided for itself, each variant is
             called once with its rows, and results come back in the input's order. A `unit` that names a list or
             tuple gives each row its unit.
         override: Variants that are fixed and not analysed: by unit, or by a callable with the function's own parameters.
         holdout: Share of the units that always get the control and are not analysed.
         layer: Slot of a layer: rollouts of one layer never meet the same unit.
-        on_error: When a candidate raises, the "control" answers (the failure stays the candidate's), or the caller gets the
+        on_error: When a candidate fails, the "control" answers (the failure stays the candidate's), or the caller gets the
             exception ("raise": for functions that must not run twice).
+        failed_if: Says of an answer whether it is a failure: `lambda answer: answer.status_code >= 500`. Such an answer of a
+            candidate counts as if it had raised: the control answers (or, with on_error="raise", the caller gets it as it is).
+            Asked of the control, too, whose answers always reach the caller; with `batch=`, of the answer of each row; not of
+            streams. Where it raises itself, the answer counts as good.
         passthrough: Exceptions of a candidate that are an answer: the caller gets them, and no control runs.
         effects: What running a variant does to the world: "read" (nothing: only then may a candidate be shadowed), "write", or
             "unknown". What writes must not run twice for one call: it needs on_error="raise", and is not blended.
@@ -181,11 +191,13 @@ def rollout(
             version=version,
             unit=unit,
             missing_unit=missing_unit,
+            covariate=covariate,
             batch=(batch,) if isinstance(batch, str) else tuple(batch) if isinstance(batch, Iterable) else batch,
             override=override,
             holdout=holdout,
             layer=layer,
             on_error=on_error,
+            failed_if=failed_if,
             passthrough=passthrough,
             effects=effects,
             deadline_s=deadline_s,

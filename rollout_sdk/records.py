@@ -14,6 +14,7 @@ from rollout_sdk.contexts import CallerContext
 
 __all__ = [
     "EXCLUDED_REASONS",
+    "FAILED_IF",
     "BreakerEvent",
     "Comparison",
     "Decision",
@@ -35,6 +36,9 @@ EXCLUDED_REASONS = frozenset(
     {"override", "holdout", "layer", "no_unit", "one_shot", "disabled", "aborted", "nested", "ineligible", "error"}
 )
 """Reasons that are not the strategy's own randomisation; such calls are recorded and never analysed."""
+
+FAILED_IF = "failed_if"
+"""In the place of an exception's class name: the run gave an answer, and `failed_if=` calls that a failure."""
 
 ShadowEnd = Literal[
     "ok",
@@ -161,8 +165,8 @@ class Run:
     Attributes:
         variant: Name of the variant.
         duration_s: Wall time in seconds; for a stream until its last item.
-        error: Class name of the exception, or None.
-        first_item_s: For a stream, seconds until its first item.
+        error: Class name of the exception, `FAILED_IF` for an answer that is a failure, or None.
+        first_item_s: For a stream, seconds until its first item; None where none came.
     """
 
     variant: str
@@ -189,6 +193,10 @@ class RoutedEvent:
         excluded: Whether the call must not be analysed: its reason is not the strategy's own, or a blend failed.
         withheld: Why the assigned variant was not run at all; None when it was.
         answered: Whether an exception of the assigned variant was an answer (`passthrough=`), and no failure.
+        no_evidence: Whether the call says nothing about candidate or control, although it is analysed otherwise: the control
+            failed while circuit breakers were open, either in the place of a withheld candidate, or on a call of its own
+            while no candidate ran that could have failed as well.
+        covariate: What `covariate=` gave for the call; None where there is none.
         context: Runs a function in the context variables of the caller, when something that reads them listens.
     """
 
@@ -205,6 +213,8 @@ class RoutedEvent:
     excluded: bool = False
     withheld: Withheld | None = None
     answered: bool = False
+    no_evidence: bool = False
+    covariate: float | None = None
     context: CallerContext | None = field(default=None, eq=False, repr=False)
 
 
@@ -222,6 +232,11 @@ class ShadowedEvent:
         comparison: How its output compares with the control's; None when there was nothing to compare.
         unit: As in `RoutedEvent`.
         excluded: As in `RoutedEvent`.
+        first_item_s: For a stream, seconds until its first item; None where none came.
+        control_error: How the control's run of the same call failed, as in `Run`; None when it did well, or it is unknown.
+        control_duration_s: Seconds that the control's run took (of a batch: for all its rows); None when it is unknown how
+            that run went, because it was interrupted or had not ended yet. Then nothing is known of the other two.
+        control_first_item_s: Of a stream, seconds until the control's first item.
         exception: The exception, with `Telemetry(exception_messages=True)` and where no span has it; else None.
     """
 
@@ -234,6 +249,10 @@ class ShadowedEvent:
     comparison: Comparison | None = None
     unit: str | None = None
     excluded: bool = False
+    first_item_s: float | None = None
+    control_error: str | None = None
+    control_duration_s: float | None = None
+    control_first_item_s: float | None = None
     exception: BaseException | None = field(default=None, eq=False, repr=False)
 
 

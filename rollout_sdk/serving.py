@@ -50,6 +50,8 @@ class Serving:
             call.row = row
         try:
             self.describe(call, unit, rollout.state)
+            if row is None and self.describe.covariate is not None:
+                call.covariate = self.describe.covariate.of_call(args, kwargs)
         except MissingUnitError:
             raise
         except (Exception, SystemExit) as error:
@@ -66,6 +68,8 @@ class Serving:
         try:
             call = Call(rollout, args, kwargs)
             describe(call, None if describe.unit is None else describe.unit_of(args, kwargs), rollout.standing.state)
+            if describe.covariate is not None:
+                call.covariate = describe.covariate.of_call(args, kwargs)
         except MissingUnitError:
             raise
         except (Exception, SystemExit) as error:
@@ -103,6 +107,10 @@ class Serving:
             return lambda whole, named: replace(whole, named, lambda rows: one(rows, index))
 
         rows = [self.call(args, kwargs, unit, row_at(index)) for index, unit in enumerate(units)]
+        if self.describe.covariate is not None:
+            covariates = self.describe.covariate.of_rows(args, kwargs, len(rows))
+            for row, covariate in zip(rows, covariates, strict=True):
+                row.covariate = covariate
         call = Call(self.rollout, args, kwargs)
         if rows:
             call.describe_as(rows[0])

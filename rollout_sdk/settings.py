@@ -12,11 +12,13 @@ from attrs import define, field, fields
 
 from rollout_sdk import checks
 from rollout_sdk.assignment import Layer, Outline, Phase, Share, UnitHash, canonical
-from rollout_sdk.breaker import Breaker, CircuitBreaker
+from rollout_sdk.breaker import Breaker, CircuitBreaker, ControlHealth
 from rollout_sdk.comparison import compare
 from rollout_sdk.control.state import Standing, start
 from rollout_sdk.engine.arguments import UnitSpec, binder, getter, parameter, rebinder, signature_of
+from rollout_sdk.engine.covariates import Covariate
 from rollout_sdk.engine.describe import Describe, Override, fresh_random
+from rollout_sdk.engine.failing import FailedIf
 from rollout_sdk.engine.mutation import watched
 from rollout_sdk.engine.rollout import Kind, Rollout, kind_of
 from rollout_sdk.engine.snapshot import Isolate
@@ -41,11 +43,13 @@ _DESCRIBED = (
     "version",
     "unit",
     "missing_unit",
+    "covariate",
     "batch",
     "override",
     "holdout",
     "layer",
     "on_error",
+    "failed_if",
     "passthrough",
     "effects",
     "deadline_s",
@@ -100,11 +104,13 @@ class Settings:
     version: str
     unit: UnitSpec
     missing_unit: MissingUnit
+    covariate: UnitSpec
     batch: tuple[str, ...] | None
     override: Override
     holdout: Share
     layer: Layer | None
     on_error: OnError
+    failed_if: FailedIf
     passthrough: tuple[type[BaseException], ...]
     effects: Effects
     deadline_s: float | None
@@ -139,7 +145,9 @@ class Settings:
         checks.check_breaker(self.key, self.breaker)
         checks.check_isolate(self.key, self.isolate)
         checks.check_passthrough(self.key, self.passthrough)
+        checks.check_failed_if(self.key, self.failed_if, self.kind)
         checks.check_unit(self.key, self.unit, self.signature)
+        checks.check_covariate(self.key, self.covariate, self.signature)
         checks.check_batch(self.key, self.batch, self.kind, self.signature, self.override)
         checks.check_override(self.key, self.override, tuple(self.functions), self.unit, self.signature)
         self.holdout = checks.check_holdout(self.key, self.holdout, self.unit)
@@ -205,7 +213,12 @@ class Settings:
             runs_twice=self.on_error == "control",
             failed=self.runtime.failed,
             keeps_unit=self.runtime.telemetry.unit_id == "raw",
+            covariate=self._covariate(),
         )
+
+    def _covariate(self) -> Covariate | None:
+        get = getter(self.covariate, self.signature, self.key, "covariate")
+        return None if get is None else Covariate(get, self.runtime.failed)
 
     def engine(self) -> Rollout:
         """What runs calls."""
@@ -223,6 +236,8 @@ class Settings:
             merge=hooks.first("rollout_merge"),
             compare=hooks.first("rollout_compare"),
             on_error=self.on_error,
+            failed_if=self.failed_if,
+            by_row=self.batch is not None,
             passthrough=(*self.passthrough, MutationError) if self.detect_mutation else self.passthrough,
             deadline_s=self.deadline_s,
             isolate=self.isolate,
@@ -263,7 +278,9 @@ class Settings:
 
             return tell
 
-        return {variant: CircuitBreaker(breaker, teller(variant)) for variant in self.candidates}
+        # One for all, because there is one control.
+        health = ControlHealth()
+        return {variant: CircuitBreaker(breaker, teller(variant), health) for variant in self.candidates}
 
     # Batches ------------------------------------------------------------------------------------------------------------
 
@@ -284,13 +301,13 @@ class Settings:
     def replace_rows(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], replace: Callable[[Any], Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments, with every row-wise one replaced; a list of units is row-wise, too."""
+        """The arguments, with every row-wise one replaced; a list of units or covariates is row-wise, too."""
         assert self.batch is not None
         names = set(self.batch)
-        if isinstance(self.unit, str) and _is_rowwise(
-            parameter(self.unit.partition(".")[0], self.signature, self.key, "unit")(args, kwargs)
-        ):
-            names.add(self.unit.partition(".")[0])
+        for option, path in (("unit", self.unit), ("covariate", self.covariate)):
+            name = path.partition(".")[0] if isinstance(path, str) else ""
+            if name and _is_rowwise(parameter(name, self.signature, self.key, option)(args, kwargs)):
+                names.add(name)
         parameters = list(self.signature.parameters) if self.signature is not None else []
         positional = [replace(value) if name in names else value for name, value in zip(parameters, args, strict=False)]
         named = {name: replace(value) if name in names else value for name, value in kwargs.items()}

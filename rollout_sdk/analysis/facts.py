@@ -65,6 +65,8 @@ def routed(record: Mapping[str, Any]) -> RoutedEvent:
         excluded=record.get("excluded", False),
         withheld=record.get("withheld"),
         answered=record.get("answered", False),
+        no_evidence=record.get("no_evidence", False),
+        covariate=record.get("cov"),
     )
 
 
@@ -79,6 +81,10 @@ def shadowed(record: Mapping[str, Any]) -> ShadowedEvent:
         comparison=None if "match" not in record else Comparison(bool(record["match"])),
         unit=record.get("unit"),
         excluded=record.get("excluded", False),
+        first_item_s=record.get("first_item_s"),
+        control_error=record.get("control_error"),
+        control_duration_s=record.get("control_duration_s"),
+        control_first_item_s=record.get("control_first_item_s"),
     )
 
 

@@ -107,8 +107,8 @@ def _step(value: Any, name: str) -> Any:
     return getattr(value, name, None)
 
 
-def getter(spec: UnitSpec, signature: Signature | None, owner: str) -> Getter | None:
-    """A getter for the unit, or None when there is no unit.
+def getter(spec: UnitSpec, signature: Signature | None, owner: str, option: str = "unit") -> Getter | None:
+    """A getter for the unit (or for what another option names in the same way), or None when there is none.
 
     Raises:
         ConfigurationError: The parameter does not exist.
@@ -119,13 +119,13 @@ def getter(spec: UnitSpec, signature: Signature | None, owner: str) -> Getter | 
         function = spec
         if not callable(function):
             raise ConfigurationError(
-                f"unit={spec!r:.60} of {owner!r} is neither a name nor a callable. "
-                "A unit is a parameter's name, a dotted path into one, or a callable with the function's own parameters. "
-                "Write unit='user_id'."
+                f"{option}={spec!r:.60} of {owner!r} is neither a name nor a callable. "
+                "It is a parameter's name, a dotted path into one, or a callable with the function's own parameters. "
+                f"Write {option}='user_id'."
             )
         return lambda args, kwargs: function(*args, **kwargs)
     name, *path = spec.split(".")
-    first = parameter(name, signature, owner, "unit")
+    first = parameter(name, signature, owner, option)
     if not path:
         return first
 

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import current_call, set_call
+from rollout_sdk.engine.failing import failing_rows, failing_share
 from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish, settle
 from rollout_sdk.engine.rows import assemble, count_rows, each_row, take
 from rollout_sdk.engine.shadow import ShadowRun
@@ -86,6 +87,11 @@ class ShadowRows(ShadowRun):
             return [None] * count
         pairs = zip(each_row(self.control_value), each_row(result.value), strict=True)
         return [self.rollout.compare(self.request, ours, theirs) for ours, theirs in pairs]
+
+    def refused(self, result: Result) -> Sequence[bool]:
+        """For every row, whether its answer is a failure."""
+        failing = failing_rows(self.rollout, result.value, range(len(self.rows)))
+        return [place in failing for place in range(len(self.rows))]
 
     def answered_by(self, final: Result, size: int) -> Result:
         """What of the batch's answer these rows are compared with: the control's own results for them."""
@@ -176,18 +182,25 @@ def _answered(
                 f"{step.variant!r} of {rollout.key!r} gave {_how_many(result.value)} for {len(indices)} rows. "
                 "With batch=, a variant gives one result for each row, in order. Mend the model, or leave batch= out."
             )
-        _ran(batch, step, result, indices)
-        # Ours is no answer of the model's: `passthrough` does not let it pass.
-        if falls_back(call, step, result) or (wrong and rollout.on_error == "control"):
+        refused = _ran(batch, step, result, indices)
+        # Ours is not an answer of the model's: `passthrough` does not let it pass.
+        replaceable = step.variant != rollout.control and rollout.on_error == "control"
+        if falls_back(call, step, result) or (replaceable and (wrong or refused)):
+            parts.extend(_without(refused, indices, result) if refused else [])
+            again = refused or indices
             # Its traceback holds the candidate's frames: they need not live while the control runs.
-            result.error = None
-            fallback = _control(batch, indices)
+            result.error = result.value = None
+            fallback = _control(batch, again)
             result = yield fallback
-            _ran(batch, fallback, result, indices)
+            _ran(batch, fallback, result, again)
+            call.charge(step, result)
+        else:
+            again = indices
+            call.charge(step)
         if result.error is not None:
             call.leave([step for step, _ in steps])
             return [], result
-        parts.append((indices, result))
+        parts.append((again, result))
     return parts, None
 
 
@@ -225,18 +238,42 @@ def _restrict(batch: Batch, step: Invoke, indices: Sequence[int]) -> None:
         step.args, step.kwargs = batch.arguments(indices)
 
 
-def _ran(batch: Batch, step: Invoke, result: Result, indices: Sequence[int]) -> None:
-    """Note a run with every row it was for."""
-    batch.call.ran(step, result)
+def _ran(batch: Batch, step: Invoke, result: Result, indices: Sequence[int]) -> list[int]:
+    """Note a run with every row it was for; gives the rows whose answers are failures."""
+    call, rollout = batch.call, batch.call.rollout
+    refused: list[int] = []
+    if result.error is None and not result.interrupted:
+        refused = failing_rows(rollout, result.value, indices)
+        result.refused = bool(refused)
+        # To a circuit breaker, a batch is one run.
+        result.failed = bool(refused) and len(refused) >= failing_share(rollout) * len(indices)
+    call.ran(step, result)
+    if result.withheld is not None:
+        for index in indices:
+            batch.rows[index].withheld = result.withheld
+        return refused
+    run = call.runs[-1]
+    # Of an answer that is a failure in some rows, the others did well.
+    well, failed = (*run[:2], None, run[3]), set(refused or (indices if result.failed else ()))
     for index in indices:
         row = batch.rows[index]
-        if result.withheld is not None:
-            row.withheld = result.withheld
-            continue
-        row.runs += (batch.call.runs[-1],)
+        row.cut = result.interrupted
+        row.runs += (well if refused and index not in failed else run,)
         if index == indices[0]:
-            row.measured += (batch.call.runs[-1],)
+            row.measured += (run,)
         row.served = step.variant
+        if step.variant == rollout.control and rollout.health is not None:
+            row.doubt(failed=index in failed)
+    return refused
+
+
+def _without(refused: Sequence[int], indices: Sequence[int], result: Result) -> Parts:
+    """The part of the rows whose answers are not failures, if there are any."""
+    failed = set(refused)
+    places = [place for place, index in enumerate(indices) if index not in failed]
+    if not places:
+        return []
+    return [([indices[place] for place in places], Result(result.variant, result.duration_s, take(result.value, places)))]
 
 
 def _joined(batch: Batch, parts: Parts) -> Result | None:

@@ -25,6 +25,8 @@ def blended(call: Call) -> Flow:
     results: list[Result] = yield Together(steps, vital=rollout.control)
     # There are fewer results than steps when one was interrupted or the control failed.
     by_variant = {step.variant: call.ran(step, result) for step, result in zip(steps, results, strict=False)}
+    for step in steps:
+        call.charge(step, by_variant.get(rollout.control))
     call.leave(steps)
     answer = next((result for result in results if result.interrupted), by_variant[rollout.control])
     if answer.interrupted:
@@ -78,7 +80,12 @@ def _steps(call: Call) -> tuple[list[Invoke], bool]:
 def _merge(call: Call, by_variant: Mapping[str, Result], answer: Result) -> bool:
     """Make the control's result what is to be served, if the outputs can be merged; whether they could."""
     rollout = call.rollout
-    good = {variant: _own(result.value) for variant, result in by_variant.items() if result.error is None}
+    # What the control gives is the caller's, also where it is a failure.
+    good = {
+        variant: _own(result.value)
+        for variant, result in by_variant.items()
+        if result.error is None and (variant == rollout.control or not result.refused)
+    }
     # To merge it is to read it, and a control that was read cannot be served any more.
     if any(isinstance(value, Iterator | AsyncIterator) for value in good.values()):
         rollout.failed("merge", TypeError("an answer that can be read only once cannot be blended"))

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rollout_sdk.assignment import RouteRequest, pseudonym, pseudonyms
 from rollout_sdk.contexts import CallerContext
+from rollout_sdk.engine.failing import is_failing
 from rollout_sdk.engine.steps import Invoke, Result, error_type
 from rollout_sdk.identity import encode_id, encode_token
 from rollout_sdk.judging import cell_of
-from rollout_sdk.records import EXCLUDED_REASONS, Decision, Merged, RoutedEvent, Run, Withheld
+from rollout_sdk.records import EXCLUDED_REASONS, FAILED_IF, Decision, Merged, RoutedEvent, Run, Withheld
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context as SpanContext
@@ -40,6 +41,10 @@ class Call(RouteRequest):
     runs: tuple[tuple[str, float, str | None, float | None], ...] = ()
     excluded = False
     closed_early = False
+    no_evidence = False
+    cut = False
+    """Whether the last run was interrupted, so that nothing is known of how it would have ended."""
+    covariate: float | None = None
     error: str | None = None
     merged: Merged | None = None
     withheld: Withheld | None = None
@@ -111,16 +116,62 @@ class Call(RouteRequest):
                 # It did not fail: it was not run.
                 self.rollout.spans.end_invoke(step, Result(step.variant, 0.0))
             return result
-        if step.breaker is not None and not result.interrupted:
-            failed = result.error is not None and not isinstance(result.error, self.rollout.passthrough)
-            step.breaker.note(step.ticket, failed=failed)
-        if result.error is not None and isinstance(result.error, self.rollout.passthrough):
-            self.answered = True
-        error = None if result.error is None or result.interrupted else error_type(result.error)
+        rollout = self.rollout
+        error = None
+        if result.error is not None:
+            if isinstance(result.error, rollout.passthrough):
+                self.answered = True
+            else:
+                result.failed = not result.interrupted
+            error = None if result.interrupted else error_type(result.error)
+        elif rollout.failed_if is not None and not result.interrupted:
+            error = self._judge(result)
+        if result.interrupted:
+            self.cut = True
+        elif step.breaker is not None:
+            if result.failed:
+                step.failed = True
+            else:
+                step.breaker.note(step.ticket, failed=False)
+        # Nearly always the control does well, and has done so of late: then there is nothing to note.
+        elif rollout.health is not None and (result.failed or rollout.health.share):
+            rollout.health.note(failed=result.failed)
+            self.doubt(failed=result.failed)
         self.runs += ((step.variant, result.duration_s, error, result.first_item_s),)
         if step.span is not None:
-            self.rollout.spans.end_invoke(step, result)
+            rollout.spans.end_invoke(step, result)
         return result
+
+    def _judge(self, result: Result) -> str | None:
+        """Ask `failed_if` about an answer; of a batch, its rows have been judged."""
+        if not self.rollout.by_row:
+            result.refused = result.failed = is_failing(self.rollout, result.value)
+        return FAILED_IF if result.refused else None
+
+    def charge(self, step: Invoke, control: Result | None = None) -> None:
+        """Notify a candidate's breaker of a run that failed, with the control's result in the same call if there is one.
+
+        A result that was withheld or interrupted says nothing.
+        """
+        if step.failed and step.breaker is not None:
+            known = control is not None and not control.interrupted and control.withheld is None
+            step.breaker.note(step.ticket, failed=True, control_failed=control.failed if known and control else None)
+
+    def doubt(self, *, failed: bool) -> None:
+        """Take a call on which the control failed as no evidence, while open breakers keep candidates from failing as well."""
+        if not failed or self.decision.blend:
+            return
+        if self.decision.variant != self.rollout.control:
+            self.no_evidence = self.withheld == "breaker_open"
+        else:
+            # With another candidate that runs, and is compared with the control, its failures count in both arms.
+            self.no_evidence = all(breaker.is_open for breaker in self.rollout.standing.breakers.values())
+
+    def control_run(self) -> tuple[str, float | None, str | None, float | None]:
+        """The control's own run on the call's arguments, as in `runs`; all None where it is not known how that went."""
+        control, runs = self.rollout.control, self.runs[:-1] if self.cut else self.runs
+        found = None if self.decision.blend else next((run for run in reversed(runs) if run[0] == control), None)
+        return (control, None, None, None) if found is None else found
 
     def leave(self, steps: Sequence[Invoke]) -> None:
         """End the spans of steps whose results nobody waits for any more."""
@@ -182,7 +233,7 @@ class Call(RouteRequest):
     def testify(self, evidence: Evidence) -> None:
         """Be seen by the judge; the same as `judging.add_routed` does with the event, for a tenth of the time."""
         withheld, runs, decision, phase = self.withheld, self.runs, self.decision, self.phase
-        if self.excluded or decision.reason in EXCLUDED_REASONS or withheld in _OPERATED:
+        if self.excluded or self.no_evidence or decision.reason in EXCLUDED_REASONS or withheld in _OPERATED:
             return
         # Nearly every call is one run.
         duration_s = runs[0][1] if len(runs) == 1 else sum(run[1] for run in runs)
@@ -214,5 +265,7 @@ class Call(RouteRequest):
             excluded=self.is_excluded,
             withheld=self.withheld,
             answered=self.answered,
+            no_evidence=self.no_evidence,
+            covariate=self.covariate,
             context=None if self.context is None else CallerContext(self.context),
         )

@@ -25,6 +25,7 @@ from rollout_sdk.control.state import RolloutState
 from rollout_sdk.engine.arguments import Getter
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import in_shadow
+from rollout_sdk.engine.covariates import Covariate
 from rollout_sdk.exceptions import MissingUnitError
 from rollout_sdk.plugins import Failed
 from rollout_sdk.records import Decision
@@ -71,6 +72,7 @@ class Describe:
         runs_twice: Whether the control runs on the same arguments when a candidate failed.
         failed: Told of every fault of a collaborator.
         keeps_unit: Whether spans may name the unit.
+        covariate: Reads the covariate; None when there is none.
     """
 
     key: str
@@ -87,6 +89,7 @@ class Describe:
     runs_twice: bool
     failed: Failed
     keeps_unit: bool = False
+    covariate: Covariate | None = None
     _candidates: frozenset[str] = field(init=False)
     _has_rules: bool = field(init=False)
     _fixed: dict[tuple[str, str], Decision] = field(init=False, factory=dict)

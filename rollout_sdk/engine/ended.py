@@ -15,7 +15,18 @@ __all__ = ["EndedShadow"]
 class EndedShadow:
     """How a shadow run ended for one call; the event is made in the background, because a drop ends on the caller's path."""
 
-    __slots__ = ("_call", "_comparison", "_duration_s", "_end", "_error", "_exception", "_variant", "_wait_s")
+    __slots__ = (
+        "_call",
+        "_comparison",
+        "_control",
+        "_duration_s",
+        "_end",
+        "_error",
+        "_exception",
+        "_first_item_s",
+        "_variant",
+        "_wait_s",
+    )
 
     def __init__(
         self,
@@ -27,6 +38,7 @@ class EndedShadow:
         error: str | None,
         comparison: Comparison | None,
         exception: BaseException | None = None,
+        first_item_s: float | None = None,
     ) -> None:
         """Keep what the event needs."""
         self._call = call
@@ -37,10 +49,14 @@ class EndedShadow:
         self._error = error
         self._comparison = comparison
         self._exception = exception
+        self._first_item_s = first_item_s
+        # Now, and not when the event is made: a run that was dropped early would know or not, by who is faster.
+        self._control = call.control_run()
 
     def as_event(self) -> ShadowedEvent:
         """The end as a fact."""
         call = self._call
+        _, control_duration_s, control_error, control_first_item_s = self._control
         return ShadowedEvent(
             decision=call.full_decision(),
             variant=self._variant,
@@ -51,5 +67,9 @@ class EndedShadow:
             comparison=self._comparison,
             unit=call.unit,
             excluded=call.is_excluded,
+            first_item_s=self._first_item_s,
+            control_error=control_error,
+            control_duration_s=control_duration_s,
+            control_first_item_s=control_first_item_s,
             exception=self._exception,
         )

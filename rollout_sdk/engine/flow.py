@@ -38,11 +38,16 @@ def route(call: Call) -> Flow:
     else:
         step = _step(call, decision.variant) or _control(call)
         result = call.ran(step, (yield step))
-        if result.error is not None and falls_back(call, step, result):
-            # Its traceback holds the candidate's frames: they need not live while the control runs.
-            result.error = None
-            step = _control(call)
-            result = call.ran(step, (yield step))
+        if result.error is not None or result.failed:
+            failed = step
+            if falls_back(call, step, result):
+                # Its traceback holds the candidate's frames: they need not live while the control runs.
+                result.error = result.value = None
+                step = _control(call)
+                result = call.ran(step, (yield step))
+                call.charge(failed, result)
+            else:
+                call.charge(failed)
         call.served = step.variant
     # The caller's answer stands: what breaks from here on is ours alone.
     try:
@@ -98,12 +103,7 @@ def falls_back(call: Call, step: Invoke, result: Result) -> bool:
     """Whether the control answers in place of a candidate that failed before anything was served."""
     rollout = call.rollout
     return result.withheld is not None or (
-        result.error is not None
-        and step.variant != rollout.control
-        and not result.interrupted
-        and not result.started
-        and rollout.on_error == "control"
-        and not isinstance(result.error, rollout.passthrough)
+        result.failed and step.variant != rollout.control and not result.started and rollout.on_error == "control"
     )
 
 

@@ -16,9 +16,11 @@ from rollout_sdk.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from rollout_sdk.assignment import Outline, RouteRequest, UnitHash
+    from rollout_sdk.breaker import ControlHealth
     from rollout_sdk.control.state import RolloutState, Standing
     from rollout_sdk.engine.arguments import Rebinder
     from rollout_sdk.engine.background import Background
+    from rollout_sdk.engine.failing import FailedIf
     from rollout_sdk.engine.shadow import ShadowRun
     from rollout_sdk.engine.snapshot import Isolate
     from rollout_sdk.plugins import Failed
@@ -112,6 +114,8 @@ class Rollout:
         rebind: Makes a call's arguments with others in the place of some.
         merge: `rollout_merge`, resolved and guarded.
         compare: `rollout_compare`, resolved and guarded.
+        failed_if: Says of an answer whether it is a failure; None: no answer is.
+        by_row: Whether calls are batches, whose rows are answers of their own.
         on_error: Who answers when a candidate raises: the control, or nobody.
         passthrough: Exceptions of a candidate that are an answer, and reach the caller.
         deadline_s: Seconds that an asynchronous candidate has for its answer, or for its first item; None: no deadline.
@@ -138,6 +142,7 @@ class Rollout:
         active: Shadow runs that are under way.
         runs_told: What spans say of every run of a variant, once said.
         shown: Nonce and item keys of the last blended answers, to check an outcome's item by.
+        health: How the control does, for the circuit breakers; None where there are none.
     """
 
     key: str
@@ -172,9 +177,21 @@ class Rollout:
     standing: Standing
     observers: Mapping[str, Callable[[Any], None]]
     plugins: tuple[str, ...]
+    failed_if: FailedIf = None
+    by_row: bool = False
     active: set[ShadowRun] = field(factory=set)
     runs_told: dict[str, tuple[str, Mapping[str, Any]]] = field(factory=dict)
     shown: deque[tuple[str, tuple[Any, ...]]] = field(factory=lambda: deque(maxlen=_SHOWN))
+    health: ControlHealth | None = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Find out whose breakers hold candidates against the control."""
+        self.stand_with(self.standing)
+
+    def stand_with(self, standing: Standing) -> None:
+        """Share this: phase, status and circuit breakers."""
+        self.standing = standing
+        self.health = next((breaker.control for breaker in standing.breakers.values()), None)
 
     @property
     def state(self) -> RolloutState:

@@ -13,10 +13,11 @@ from typing import Any
 from rollout_sdk import switch
 from rollout_sdk.contexts import attach, detach
 from rollout_sdk.engine.deadline import within
+from rollout_sdk.engine.interruptions import is_interruption
 from rollout_sdk.engine.steps import Invoke, Result, Together
 from rollout_sdk.exceptions import StateError
 
-__all__ = ["collect", "collect_async", "is_interruption", "run", "run_all", "run_async", "run_together", "withheld"]
+__all__ = ["collect", "collect_async", "run", "run_all", "run_async", "run_together", "withheld"]
 
 # A task that nobody refers to can be collected while it runs.
 _detached: set[asyncio.Future[Result]] = set()
@@ -32,7 +33,7 @@ def run(step: Invoke) -> Result:
             return withheld(step)
         value = step.function(*step.args, **step.kwargs)
     except BaseException as error:
-        return Result(step.variant, perf_counter() - started, None, error, not isinstance(error, Exception))
+        return Result(step.variant, perf_counter() - started, None, error, is_interruption(error, awaited=False))
     finally:
         if token is not None:
             detach(token)
@@ -51,7 +52,7 @@ async def run_async(step: Invoke) -> Result:
         else:
             value = await step.function(*step.args, **step.kwargs)
     except BaseException as error:
-        return Result(step.variant, perf_counter() - started, None, error, is_interruption(error))
+        return Result(step.variant, perf_counter() - started, None, error, is_interruption(error, awaited=True))
     finally:
         if token is not None:
             detach(token)
@@ -66,50 +67,44 @@ def withheld(step: Invoke) -> Result:
     return result
 
 
-def is_interruption(error: BaseException) -> bool:
-    """Whether an exception in a coroutine is the caller's will and not the model's failure.
-
-    A CancelledError that nobody asked for was made up by the model, and is a failure like any other.
-    """
-    if isinstance(error, Exception):
-        return False
-    if isinstance(error, asyncio.CancelledError):
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:
-            return True
-        return task is None or task.cancelling() > 0
-    return True
-
-
 def collect(step: Invoke) -> Result:
     """Run a generator to its end; of one that fails, the items before that."""
     items: list[Any] = []
+    first_item_s: float | None = None
 
     def whole(*args: Any, **kwargs: Any) -> Any:
+        nonlocal first_item_s
+        started = perf_counter()
         stream = step.function(*args, **kwargs)
         try:
             while True:
                 items.append(next(stream))
+                if first_item_s is None:
+                    first_item_s = perf_counter() - started
         except StopIteration as stop:
             return stop.value
 
     result = run(_in_place(step, whole))
-    result.value, result.returned = items, result.value
+    result.value, result.returned, result.first_item_s = items, result.value, first_item_s
     return result
 
 
 async def collect_async(step: Invoke) -> Result:
     """Run an async generator to its end; of one that fails, the items before that."""
     items: list[Any] = []
+    first_item_s: float | None = None
 
     async def whole(*args: Any, **kwargs: Any) -> None:
+        nonlocal first_item_s
+        started = perf_counter()
         # Not a comprehension: what came before an exception is kept.
         async for item in step.function(*args, **kwargs):
-            items.append(item)  # noqa: PERF401
+            items.append(item)
+            if first_item_s is None:
+                first_item_s = perf_counter() - started
 
     result = await run_async(_in_place(step, whole))
-    result.value = items
+    result.value, result.first_item_s = items, first_item_s
     return result
 
 

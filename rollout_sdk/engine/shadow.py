@@ -15,10 +15,11 @@ from rollout_sdk.contexts import copy_context
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import set_shadow
 from rollout_sdk.engine.ended import EndedShadow
-from rollout_sdk.engine.running import is_interruption
+from rollout_sdk.engine.failing import failing_share, is_failing
+from rollout_sdk.engine.interruptions import is_interruption
 from rollout_sdk.engine.snapshot import NotCopied, Snapshot, copy_output, take_snapshot
 from rollout_sdk.engine.steps import Result, error_type
-from rollout_sdk.records import Comparison, ShadowEnd
+from rollout_sdk.records import FAILED_IF, Comparison, ShadowEnd
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -58,6 +59,7 @@ class ShadowRun:
         self._breaker = call.rollout.standing.breakers.get(variant)
         self._ticket: int | None = None
         self._result: Result | None = None
+        self._refused: Sequence[bool] | None = None
         self._open = [True]
         self._ended_unseen: ShadowEnd | None = None
 
@@ -142,7 +144,7 @@ class ShadowRun:
         """Whether a result of a task is worth a comparison; it then waits for a thread to make it."""
         if not self.comparable or result.error is not None or self.control_error is not None:
             return False
-        self._result = result
+        self._judge(result)
         return True
 
     def may_start(self) -> bool:
@@ -162,6 +164,7 @@ class ShadowRun:
             return Result(self.variant, 0.0)
         with _Marked(self):
             started = perf_counter()
+            first: list[float] = []
             try:
                 # The last look, with nothing between it and the call: see engine/stopping.py.
                 if gate.closed or switch.off:
@@ -170,11 +173,27 @@ class ShadowRun:
                 value = self.function(*args, **kwargs)
                 if self.rollout.kind == "generator":
                     with closing(value) as stream:
-                        value = self._whole(list(islice(stream, self.rollout.limits.kept_items + 1)))
+                        value = self._whole(self._read(stream, first))
             # Nothing a shadow raises may end a worker, sys.exit() least of all.
             except BaseException as error:
-                return Result(self.variant, perf_counter() - started, error=error)
-            return Result(self.variant, perf_counter() - started, value)
+                return self._ran(started, first, None, error)
+            return self._ran(started, first, value)
+
+    def _ran(
+        self, started: float, first: Sequence[float], value: Any, error: BaseException | None = None, *, cut: bool = False
+    ) -> Result:
+        """The result of a run that ends now. Made here: one that the run's own frame held would keep all that the run held."""
+        result = Result(self.variant, perf_counter() - started, value, error, cut)
+        result.first_item_s = first[0] - started if first else None
+        return result
+
+    def _read(self, stream: Any, first: list[float]) -> list[Any]:
+        """The items of a stream, so many as are kept and one more; notes when the first came."""
+        items = list(islice(stream, 1))
+        if items:
+            first.append(perf_counter())
+            items.extend(islice(stream, self.rollout.limits.kept_items))
+        return items
 
     async def run_async(self) -> Result:
         """Run the candidate of a coroutine function or async generator; `interrupted` when it was cancelled from outside."""
@@ -183,22 +202,25 @@ class ShadowRun:
             return Result(self.variant, 0.0)
         with _Marked(self):
             started = perf_counter()
+            first: list[float] = []
             try:
                 if gate.closed or switch.off:
                     self.end("dropped_aborted")
                     return Result(self.variant, 0.0)
                 value = self.function(*args, **kwargs)
-                value = await self._items(value) if self.rollout.kind == "async generator" else await value
+                value = await self._items(value, first) if self.rollout.kind == "async generator" else await value
             # SystemExit in a detached task would end the event loop, and the server with it.
             except BaseException as error:
-                cancelled = isinstance(error, CancelledError) and is_interruption(error)
-                return Result(self.variant, perf_counter() - started, None, error, cancelled)
-            return Result(self.variant, perf_counter() - started, value)
+                cut = isinstance(error, CancelledError) and is_interruption(error, awaited=True)
+                return self._ran(started, first, None, error, cut=cut)
+            return self._ran(started, first, value)
 
-    async def _items(self, stream: Any) -> list[Any]:
-        items = []
+    async def _items(self, stream: Any, first: list[float]) -> list[Any]:
+        items: list[Any] = []
         async with aclosing(stream):
             async for item in stream:
+                if not items:
+                    first.append(perf_counter())
                 items.append(item)
                 if len(items) > self.rollout.limits.kept_items:
                     break
@@ -221,6 +243,17 @@ class ShadowRun:
         if not self.comparable:
             return None
         return self.rollout.compare(self.request, self.control_value, result.value)
+
+    def _judge(self, result: Result) -> None:
+        """Keep a result, with what `failed_if` says of it."""
+        if self.rollout.failed_if is not None and result.error is None:
+            self._refused = self.refused(result)
+        # In this order: who gives the run up meanwhile ends it with both.
+        self._result = result
+
+    def refused(self, result: Result) -> Sequence[bool]:
+        """For every one of `calls`, whether the answer is a failure."""
+        return [is_failing(self.rollout, result.value)]
 
     @property
     def calls(self) -> Sequence[Call]:
@@ -246,6 +279,17 @@ class ShadowRun:
         if self.span is not None and self._ended_unseen is not None:
             self.rollout.spans.end_shadow(self.span, self._ended_unseen, None, None)
 
+    def _note(self, end: ShadowEnd, refused: int) -> None:
+        """Notify the circuit breaker of how the run ended, and of how the control did in the same call."""
+        if self._ticket is None or self._breaker is None or end not in _COUNTS:
+            return
+        number = len(self.calls)
+        failed = end != "ok" or (refused > 0 and refused >= failing_share(self.rollout) * number)
+        # All rows of a batch that the control answered were one run of it, or failed in one.
+        errors = [error for _, duration_s, error, _ in (call.control_run() for call in self.calls) if duration_s is not None]
+        known = None if not errors else sum(each is not None for each in errors) >= failing_share(self.rollout) * len(errors)
+        self._breaker.note(self._ticket, failed=failed, control_failed=known)
+
     def claim(self) -> bool:
         """Whether the caller is the first to end this run."""
         try:
@@ -261,8 +305,9 @@ class ShadowRun:
         """
         comparisons: Sequence[Comparison | None] = [None] * len(self.calls)
         if result is not None and not self.ended:
-            self._result = result
             try:
+                if self._result is None:
+                    self._judge(result)
                 comparisons = self.comparisons(result)
             # Nobody waits here for an interruption: whatever a comparator raises is its failure.
             except BaseException as fault:
@@ -272,17 +317,19 @@ class ShadowRun:
         ran = self._result
         if ran is not None:
             end, error = ("ok", None) if ran.error is None else ("error", error_type(ran.error))
-        if self._ticket is not None and self._breaker is not None and end in _COUNTS:
-            self._breaker.note(self._ticket, failed=end != "ok")
-        duration_s = None if ran is None else ran.duration_s
+        # A timeout that found no result has none to judge.
+        refused = self._refused if ran is not None and self._refused is not None else (False,) * len(self.calls)
+        self._note(end, sum(refused))
+        duration_s, first_item_s = (None, None) if ran is None else (ran.duration_s, ran.first_item_s)
         wait_s = None if self.began is None else self.began - self.submitted
         exception = None if ran is None else self._untold(ran)
-        ended = [
-            EndedShadow(call, self.variant, end, duration_s, wait_s, error, comparison, exception)
-            for call, comparison in zip(self.calls, comparisons, strict=True)
-        ]
+        ended = []
+        for call, comparison, failed in zip(self.calls, comparisons, refused, strict=True):
+            how, why = ("error", FAILED_IF) if failed else (end, error)
+            ended.append(EndedShadow(call, self.variant, how, duration_s, wait_s, why, comparison, exception, first_item_s))
         for one in ended:
             self.rollout.record(one)
+        end = "error" if any(refused) else end
         if self.span is not None:
             self.rollout.spans.end_shadow(self.span, end, _overall(comparisons), ran)
         else:

@@ -33,6 +33,10 @@ class Result:
 
     # Defaults live on the class: what is not set costs nothing.
     started = False
+    failed = False
+    """Whether the run counts as a failure of its variant; set when the call takes note of it."""
+    refused = False
+    """Whether `failed_if` called the answer a failure (of a batch: that of any row)."""
     first_item_s: float | None = None
     kept: Kept | None = None
     returned: Any = None
@@ -77,6 +81,8 @@ class Invoke:
     gate: Standing | None = None
     breaker: CircuitBreaker | None = None
     ticket: int = 0
+    failed = False
+    """Whether the run failed and its circuit breaker has yet to be notified: once it is known how the control did."""
     deadline_s: float | None = None
     span: Span | None = None
     span_context: SpanContext | None = None

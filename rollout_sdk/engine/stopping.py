@@ -42,7 +42,9 @@ _STARTERS = frozenset[CodeType]().union(
             streams.AsyncStream._started,  # noqa: SLF001 - one floor
             streams.AsyncStream._is_stopped,  # noqa: SLF001
             ShadowRun._run,  # noqa: SLF001
+            ShadowRun._read,  # noqa: SLF001
             ShadowRun.run_async,
+            ShadowRun._items,  # noqa: SLF001
         )
     )
 )

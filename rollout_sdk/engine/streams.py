@@ -19,7 +19,8 @@ from rollout_sdk.contexts import attach, detach
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import reset_call, set_call
 from rollout_sdk.engine.deadline import PumpedStream
-from rollout_sdk.engine.running import is_interruption, withheld
+from rollout_sdk.engine.interruptions import is_interruption
+from rollout_sdk.engine.running import withheld
 from rollout_sdk.engine.steps import Invoke, Result
 
 __all__ = ["AsyncStream", "Stream"]
@@ -107,7 +108,7 @@ class Stream(_Noted):
             self._returned(stop.value, thrown)
         except BaseException as error:
             # What the consumer threw and the model let pass is the consumer's.
-            self._raised(error, interrupted=error is thrown or not isinstance(error, Exception))
+            self._raised(error, interrupted=error is thrown or is_interruption(error, awaited=False))
         else:
             result = self.result
             if not result.started:
@@ -160,7 +161,7 @@ class AsyncStream(_Noted):
         except StopAsyncIteration:
             self._returned(None, thrown)
         except BaseException as error:
-            self._raised(error, interrupted=error is thrown or is_interruption(error))
+            self._raised(error, interrupted=error is thrown or is_interruption(error, awaited=True))
         else:
             result = self.result
             if not result.started:

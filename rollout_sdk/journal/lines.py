@@ -84,6 +84,13 @@ def _decision(event: RoutedEvent) -> bytes:
         parts.append(f'"teams":{_list(event.teams)}')
     if event.rule is not None:
         parts.append(f'"rule":{json.dumps(event.rule, separators=(",", ":"), allow_nan=False)}')
+    parts += _rare(event)
+    return (",".join(parts) + "}").encode("ascii")
+
+
+def _rare(event: RoutedEvent) -> list[str]:
+    """What most calls have nothing of."""
+    parts = []
     if event.closed_early:
         parts.append('"closed_early":true')
     if event.excluded:
@@ -92,7 +99,11 @@ def _decision(event: RoutedEvent) -> bytes:
         parts.append(f'"withheld":{_text(event.withheld)}')
     if event.answered:
         parts.append('"answered":true')
-    return (",".join(parts) + "}").encode("ascii")
+    if event.no_evidence:
+        parts.append('"no_evidence":true')
+    if event.covariate is not None:
+        parts.append(f'"cov":{_number(event.covariate)}')
+    return parts
 
 
 def _shadow(event: ShadowedEvent) -> bytes:
@@ -116,6 +127,10 @@ def _shadow(event: ShadowedEvent) -> bytes:
         bucket=decision.bucket,
         unit=event.unit,
         excluded=event.excluded,
+        first_item_s=_finite(event.first_item_s),
+        control_error=event.control_error,
+        control_duration_s=_finite(event.control_duration_s),
+        control_first_item_s=_finite(event.control_first_item_s),
     )
 
 

@@ -18,7 +18,7 @@ from opentelemetry.trace import INVALID_SPAN, Link, Status, StatusCode, set_span
 
 from rollout_sdk._version import __version__
 from rollout_sdk.contexts import Surroundings, attach, detach
-from rollout_sdk.records import Comparison, TransitionedEvent
+from rollout_sdk.records import FAILED_IF, Comparison, TransitionedEvent
 from rollout_sdk.telemetry import names
 from rollout_sdk.telemetry.answers import decided, decided_batch, exception_type, fallen_back_from, function_name, interleaved
 from rollout_sdk.telemetry.disclosure import Disclosure, kept
@@ -152,6 +152,8 @@ class Spans:
         try:
             if result.error is not None and not result.interrupted:
                 self._note_error(step.span, result.error)
+            elif result.refused:
+                self._note_failure(step.span)
         finally:
             span, step.span = step.span, None
             span.end(step.ended_ns)
@@ -224,6 +226,8 @@ class Spans:
             self._say(span, attributes)
             if result is not None and result.error is not None:
                 self._note_error(span, result.error)
+            elif result is not None and end == "error":
+                self._note_failure(span)
         finally:
             span.end()
 
@@ -262,6 +266,11 @@ class Spans:
 
     def _tell(self, span: Span, event: str, attributes: Mapping[str, Any]) -> None:
         span.add_event(event, kept(attributes, self._excluded))
+
+    def _note_failure(self, span: Span) -> None:
+        """An answer that `failed_if` calls a failure: there is no exception to tell of."""
+        self._say(span, {names.ERROR_TYPE: FAILED_IF})
+        span.set_status(Status(StatusCode.ERROR))
 
     def _note_error(self, span: Span, error: BaseException) -> None:
         kind = type(error).__qualname__

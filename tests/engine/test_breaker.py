@@ -1,12 +1,13 @@
 """A breaker opens when a candidate keeps failing, lets exactly one probe through, and keeps nothing of what failed."""
 
+import random
 import threading
 import tracemalloc
 
 import pytest
 
 from rollout_sdk import Breaker, ConfigurationError, breaker
-from rollout_sdk.breaker import CircuitBreaker
+from rollout_sdk.breaker import CircuitBreaker, ControlHealth
 
 
 class Clock:
@@ -172,3 +173,103 @@ def test_threads_that_race_open_it_once_and_probe_it_once(changes):
 def test_a_breaker_that_could_never_open_or_close_is_refused(options):
     with pytest.raises(ConfigurationError, match="Breaker got"):
         Breaker(**options)
+
+
+# Against the control ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def health(clock):
+    return ControlHealth()
+
+
+@pytest.fixture
+def beside(health, changes):
+    return CircuitBreaker(Breaker(), lambda *change: changes.append(change), health)
+
+
+def test_what_the_control_fails_at_in_the_same_calls_is_not_the_candidates_excess(beside):
+    for _ in range(1000):
+        beside.note(beside.admit(), failed=True, control_failed=True)
+    assert not beside.is_open
+
+
+@pytest.mark.parametrize(("shared", "opens"), [(7, True), (8, False)])
+def test_it_opens_when_the_share_exceeds_the_controls_by_four_standard_errors(shared, opens, beside):
+    """All of 20 runs failed, the control in 7 of the same calls: an excess of .65, a margin of .603; in 8: .6 and .620."""
+    for number in range(20):
+        beside.note(beside.admit(), failed=True, control_failed=number < shared)
+    assert opens == beside.is_open
+
+
+def test_an_outage_of_both_is_forgiven_for_as_long_as_its_runs_count(beside, health):
+    for _ in range(100):
+        beside.note(beside.admit(), failed=True, control_failed=True)
+    # It is over: one failure more does not hold the candidate to account for all of those before.
+    for _ in range(20):
+        health.note(failed=False)
+    beside.note(beside.admit(), failed=True, control_failed=False)
+    assert not beside.is_open
+
+
+def test_calls_of_the_control_tell_of_an_outage_where_no_control_runs_after_a_failure(beside, health):
+    for _ in range(100):
+        health.note(failed=True)
+        beside.note(beside.admit(), failed=True)
+    assert not beside.is_open
+
+
+def test_a_control_that_failed_long_ago_and_has_not_run_since_excuses_nothing(beside, health, clock):
+    for _ in range(20):
+        health.note(failed=True)
+    clock.now += 61.0
+    fail(beside, 20)
+    assert beside.is_open
+
+
+def test_a_control_that_does_well_again_is_healthy_to_the_last_digit(health):
+    for _ in range(100):
+        health.note(failed=True)
+    for _ in range(20):
+        health.note(failed=False)
+    assert 0.0 == health.share
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.6, 0.9])
+@pytest.mark.parametrize("candidates", [0.1, 0.5, 1.0])
+def test_a_candidate_that_fails_as_often_as_the_control_is_left_running(share, candidates, clock):
+    """Independent failures, 1,000 calls: of 400 rollouts at most 20 open (all of them at .5 without the comparison).
+
+    Of 40, at most .05 + 3 standard errors: 6.
+    """
+    opened = 0
+    for seed in range(40):
+        chance, health = random.Random(seed), ControlHealth()
+        circuit = CircuitBreaker(Breaker(), lambda *_: None, health)
+        for _ in range(1000):
+            control_failed, failed = chance.random() < share, chance.random() < share
+            if chance.random() >= candidates:
+                health.note(failed=control_failed)
+            elif failed:
+                health.note(failed=control_failed)
+                circuit.note(circuit.admit(), failed=True, control_failed=control_failed)
+            else:
+                circuit.note(circuit.admit(), failed=False)
+            if circuit.is_open:
+                opened += 1
+                break
+    assert opened <= 6
+
+
+@pytest.mark.parametrize("control", [0.0, 0.05, 0.2])
+def test_a_candidate_that_fails_always_is_left_alone_after_twenty_runs_whatever_the_control_does_now_and_then(control, clock):
+    chance, health = random.Random(1), ControlHealth()
+    circuit = CircuitBreaker(Breaker(), lambda *_: None, health)
+    runs = 0
+    while not circuit.is_open:
+        control_failed = chance.random() < control
+        if control_failed or health.share:
+            health.note(failed=control_failed)
+        circuit.note(circuit.admit(), failed=True, control_failed=control_failed)
+        runs += 1
+    assert 20 == runs

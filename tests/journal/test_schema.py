@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollout_sdk import ABTest, Breaker, Canary, Comparison, Interleave, Runtime, Shadow, ShadowLimits, Step, rollout
+from rollout_sdk.analysis import facts
 from rollout_sdk.control import RolloutState
 from rollout_sdk.interleaving import Balanced
 from rollout_sdk.journal import read_journal, schema
@@ -57,16 +58,19 @@ def everything(runtime):
     opened = streamed("u")
     next(opened)
     opened.close()
+    assert [1, 2] == list(streamed("u"))
     failing = rollout(
         candidate=fail, strategy=Shadow(1.0), effects="read", unit="u", key="failing", holdout=0.5, runtime=runtime
     )(fail)
     for number in range(20):
         with pytest.raises(ValueError, match="payload"):
             failing(number)
-    tripped = rollout(candidate=fail, strategy=ABTest(1.0), breaker=Breaker(min_runs=1), key="tripped", runtime=runtime)(
-        lambda u: 1
-    )
-    assert [1, 1] == [tripped("u"), tripped("u")]
+    tripped = rollout(
+        candidate=fail, strategy=ABTest(1.0), breaker=Breaker(min_runs=1), covariate="u.real", key="tripped", runtime=runtime
+    )(lambda u: 1 / u)
+    assert [1, 1] == [tripped(1), tripped(1)]
+    with pytest.raises(ZeroDivisionError):
+        tripped(0)
     judged = rollout(
         candidate=unknown, strategy=Canary([Step("20%", shadow="5%"), Step("50%", shadow="5%")]), effects="read",
         passthrough=(LookupError,), override={"fixed": "candidate"}, unit="u", key="judged", runtime=runtime,
@@ -120,7 +124,8 @@ teams = st.lists(st.tuples(hashes, st.none() | names), max_size=5)
 routed = st.builds(
     lambda shown, **fields: RoutedEvent(items=tuple(i for i, _ in shown), teams=tuple(t for _, t in shown), **fields),
     teams, decision=decisions, served=names, runs=st.lists(runs, max_size=3).map(tuple), error=st.none() | names,
-    unit=st.none() | hashes, closed_early=st.booleans(), excluded=st.booleans(),
+    unit=st.none() | hashes, closed_early=st.booleans(), excluded=st.booleans(), no_evidence=st.booleans(),
+    covariate=st.none() | finite,
 )  # fmt: skip
 comparisons = st.builds(
     Comparison, match=st.sampled_from([True, False, numpy.bool_(True), numpy.bool_(False)]),
@@ -164,8 +169,9 @@ def test_a_decision_comes_back_as_it_was(event):
     assert (event.served, event.error, event.unit) == (record["served"], record.get("error"), record.get("unit"))
     lists = {"shadows": decision.shadows, "blend": decision.blend, "items": event.items, "teams": event.teams}
     assert lists == {name: tuple(record.get(name, ())) for name in lists}
-    flags = {"closed_early": event.closed_early, "excluded": event.excluded}
+    flags = {"closed_early": event.closed_early, "excluded": event.excluded, "no_evidence": event.no_evidence}
     assert flags == {name: record.get(name, False) for name in flags}
+    assert event.covariate == record.get("cov")
     share = decision.share is not None and math.isfinite(decision.share)
     assert (decision.share if share else None) == record.get("share")
     expected = [[run.variant, run.duration_s, run.error, run.first_item_s] for run in event.runs]
@@ -174,6 +180,26 @@ def test_a_decision_comes_back_as_it_was(event):
         for variant, s, error, first in record.get("runs", [])
     ]
     assert decision.time_s == pytest.approx(record["t"], abs=1e-6)
+
+
+def test_a_judge_that_replays_a_journal_sees_what_it_saw_when_it_was_written():
+    decision = Decision("v", id="d", rollout="r", strategy="s", phase="p", time_s=1.0)
+    call = RoutedEvent(decision, "control", (), no_evidence=True, covariate=2.5)
+    again = facts.routed(json.loads(as_line(call)))
+    assert (True, 2.5) == (again.no_evidence, again.covariate)
+    pair = {"first_item_s": 0.5, "control_error": "ValueError", "control_duration_s": 2.0, "control_first_item_s": 0.0}
+    shadow = facts.shadowed(json.loads(as_line(ShadowedEvent(decision, "v", "ok", **pair))))
+    assert pair == {name: getattr(shadow, name) for name in pair}
+
+
+def test_lines_written_before_a_field_was_added_leave_it_unknown():
+    decision = Decision("v", id="d", rollout="r", strategy="s", phase="p", time_s=1.0)
+    call = facts.routed(json.loads(as_line(RoutedEvent(decision, "v", ()))))
+    assert (False, None) == (call.no_evidence, call.covariate)
+    shadow = facts.shadowed(json.loads(as_line(ShadowedEvent(decision, "v", "ok"))))
+    assert [None] * 4 == [
+        shadow.first_item_s, shadow.control_error, shadow.control_duration_s, shadow.control_first_item_s,
+    ]  # fmt: skip
 
 
 def test_a_mismatch_and_a_zero_are_written_and_what_is_empty_is_not():

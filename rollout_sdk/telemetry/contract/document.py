@@ -24,7 +24,8 @@ No unit, payload or message of an exception is in any signal unless `Telemetry(.
 versions and phases are on no metric. Results are computed from the journal, and never from sampled spans.
 
 A span is ERROR, with `error.type` and one `exception` event on the innermost span, when a model raised; `route` is ERROR only
-when the caller saw the exception. It is UNSET otherwise, cancelled calls included.
+when the caller saw the exception. The span of a run whose answer `failed_if` calls a failure is ERROR with `error.type`
+`failed_if`, and has no `exception` event. It is UNSET otherwise, cancelled calls included.
 """
 
 
