@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing, closing
+from contextlib import aclosing
 from contextvars import Context
-from itertools import islice
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from rollout_sdk.contexts import copy_context
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import set_shadow
 from rollout_sdk.engine.ended import EndedShadow
+from rollout_sdk.engine.lazy import drained, is_stream
 from rollout_sdk.engine.running import is_interruption
 from rollout_sdk.engine.snapshot import NotCopied, Snapshot, copy_output, take_snapshot
 from rollout_sdk.engine.steps import Result, error_type
@@ -37,6 +37,9 @@ class ShadowRun:
 
     It ends exactly once: the worker that finishes it and the watch that gives it up race for one token.
     """
+
+    reads_streams = True
+    """Whether a stream that a plain function returns is read to its end: what it does is what is measured."""
 
     def __init__(self, call: Call, variant: str) -> None:
         """Prepare a run of `variant` for `call`."""
@@ -104,7 +107,7 @@ class ShadowRun:
         if control.error is not None:
             self.control_error = error_type(control.error)
             return
-        if rollout.streams:
+        if rollout.streams or control.streamed:
             if control.kept is None or control.kept.items is None:
                 return
             self.control_value = control.kept.items
@@ -168,9 +171,8 @@ class ShadowRun:
                     self.end("dropped_aborted")
                     return Result(self.variant, 0.0)
                 value = self.function(*args, **kwargs)
-                if self.rollout.kind == "generator":
-                    with closing(value) as stream:
-                        value = self._whole(list(islice(stream, self.rollout.limits.kept_items + 1)))
+                if self.rollout.kind == "generator" or (self.reads_streams and is_stream(value, args, kwargs)):
+                    value = self._whole(drained(value, self.rollout.limits.kept_items + 1))
             # Nothing a shadow raises may end a worker, sys.exit() least of all.
             except BaseException as error:
                 return Result(self.variant, perf_counter() - started, error=error)

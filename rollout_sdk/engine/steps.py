@@ -28,11 +28,13 @@ class Result:
     """What one run of a variant gave: a value or an error, and how long it took.
 
     A stream that was collected has its items as `value` and what it returned as `returned`; one that was passed on has what
-    it returned as `value`, and copies of its items in `kept` where they were asked for.
+    it returned as `value`, and copies of its items in `kept` where they were asked for. `streamed`: it is of a stream that a
+    plain function returned.
     """
 
     # Defaults live on the class: what is not set costs nothing.
     started = False
+    streamed = False
     first_item_s: float | None = None
     kept: Kept | None = None
     returned: Any = None
