@@ -12,6 +12,7 @@ from typing import Any
 
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import set_call
+from rollout_sdk.engine.lazy import each
 from rollout_sdk.engine.returned import go_on
 from rollout_sdk.engine.running import run
 from rollout_sdk.engine.steps import Flow, Invoke, Result
@@ -26,7 +27,7 @@ class _Stage:
         """Start nothing: the clock goes on when the first item is asked for."""
         self.call = call
         self.step = step
-        self.model = ran.value if hasattr(type(ran.value), "__next__") else iter(ran.value)
+        self.model = self.source = ran.value if hasattr(type(ran.value), "__next__") else each(ran.value)
         self.ended = False
         self.result = Result(step.variant, ran.duration_s)
         self.result.kept = step.keep
@@ -51,6 +52,13 @@ class _Stage:
             if result.kept is not None:
                 result.kept.add(ran.value)
         return ran
+
+    def turn_to(self, source: Any) -> bool:
+        """Read another iterator of the same object, if none was read yet: some streams give a generator to `for`."""
+        if self.ended or self._began is not None or not hasattr(type(source), "__next__"):
+            return False
+        self.source = source
+        return True
 
     def claim(self) -> bool:
         """Whether the caller is the first to end it."""
@@ -85,8 +93,16 @@ class Reading:
 
     @property
     def model(self) -> Any:
-        """The iterator that is read now."""
+        """What the variant returned that answers now."""
         return self._stage.model
+
+    def next(self) -> Any:
+        """The next item."""
+        return self.ask(next, self._stage.source)
+
+    def turn_to(self, source: Any) -> bool:
+        """Read what `iter` gave of the same object, if nothing was read yet."""
+        return self._stage.turn_to(source)
 
     def ask(self, function: Callable[..., Any], *args: Any, thrown: BaseException | None = None) -> Any:
         """What a method of the iterator gives; the control's first item in place of an error before the first item."""
@@ -105,7 +121,7 @@ class Reading:
             if isinstance(ended, Result):
                 break
             stage = self._stage = _Stage(self._call, *ended)
-            function, args = next, (stage.model,)
+            function, args = next, (stage.source,)
         del stage
         if ended.error is not None:
             ended.reraise()
@@ -129,8 +145,8 @@ class _StandIn:
     def __init__(self, reading: Reading) -> None:
         object.__setattr__(self, "_rollout_reading", reading)
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[misc] # so that `isinstance` says what it says of the iterator
+    @property  # type: ignore[misc] # so that `isinstance` says what it says of the iterator
+    def __class__(self) -> Any:
         return type(self._rollout_reading.model)
 
     def __getattr__(self, name: str) -> Any:
@@ -143,13 +159,18 @@ class _StandIn:
         delattr(self._rollout_reading.model, name)
 
     def __next__(self) -> Any:
-        reading = self._rollout_reading
-        return reading.ask(next, reading.model)
+        return self._rollout_reading.next()
 
     def __del__(self) -> None:
         reading = getattr(self, "_rollout_reading", None)
         if reading is not None:
             reading.leave()
+
+
+def _iter(self: Any) -> Any:
+    reading = self._rollout_reading
+    given = iter(reading.model)
+    return self if given is reading.model or reading.turn_to(given) else given
 
 
 def _send(self: Any, value: Any) -> Any:
@@ -169,7 +190,7 @@ def _passing(name: str) -> Callable[..., Any]:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         model = self._rollout_reading.model
         given = getattr(model, name)(*args, **kwargs)
-        # A stream that returns itself (`iter`, `with`) would else be read past us.
+        # A stream that returns itself (`with`) would else be read past us.
         return self if given is model else given
 
     return method
@@ -189,6 +210,7 @@ def _leaving(name: str) -> Callable[..., Any]:
 
 
 _SPECIAL: dict[str, Callable[..., Any]] = {
+    "__iter__": _iter,
     "send": _send,
     "throw": _throw,
     "close": _leaving("close"),

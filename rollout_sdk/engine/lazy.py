@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing, nullcontext
 from inspect import CO_ITERABLE_COROUTINE, getattr_static
 from itertools import islice
 from types import FunctionType, GeneratorType, NoneType
 from typing import Any
 
-__all__ = ["EAGER", "drained", "is_iterable", "is_stream"]
+__all__ = ["EAGER", "drained", "each", "is_iterable", "is_stream"]
 
 EAGER: frozenset[type] = frozenset({str, bytes, int, float, bool, list, tuple, dict, set, frozenset, NoneType})
 """The commonest types of answers, none of which is a stream: looked up first, on the path of every call."""
@@ -44,6 +44,11 @@ def is_stream(value: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> b
 def is_iterable(value: Any) -> bool:
     """Whether `for` accepts it."""
     return hasattr(type(value), "__iter__") or hasattr(type(value), "__getitem__")
+
+
+def each(iterable: Any) -> Generator[Any, Any, Any]:
+    """A generator of its items."""
+    return (yield from iterable)
 
 
 def drained(stream: Any, most: int) -> list[Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.flow import advance
-from rollout_sdk.engine.lazy import is_iterable, is_stream
+from rollout_sdk.engine.lazy import each, is_iterable, is_stream
 from rollout_sdk.engine.running import run
 from rollout_sdk.engine.steps import Flow, Invoke, Result, error_type
 from rollout_sdk.engine.streams import Stream
@@ -61,10 +61,6 @@ def go_on(call: Call, flow: Flow, result: Result) -> Result | tuple[Invoke, Resu
     return Result(step.variant, 0.0, None, failure) if unanswered else step
 
 
-def _each(iterable: Any) -> Generator[Any, Any, Any]:
-    return (yield from iterable)
-
-
 class ReturnedStream(Stream):
     """A stream under way that a plain function returned; its time begins with the function's, and rests until it is read."""
 
@@ -80,7 +76,7 @@ class ReturnedStream(Stream):
         super().__init__(call, step)
         self.began -= ran.duration_s
         self.result.streamed = True
-        self._model = ran.value if type(ran.value) is GeneratorType else _each(ran.value)
+        self._model = ran.value if type(ran.value) is GeneratorType else each(ran.value)
         self._is_collected = is_collected
         self._is_unread = True
 
@@ -95,12 +91,12 @@ class ReturnedStream(Stream):
             super().resume()
 
 
-def _generator(call: Call, flow: Flow, step: Invoke, ran: Result) -> Generator[Any, Any, Any]:
+def _generator(call: Call, flow: Flow, step: Invoke, ran: Result) -> Any:
     """A generator that passes on what a returned generator yields."""
     model = ran.value
     itself: list[weakref.ref[Any]] = []
     # A generator's weak references are cleared before it is closed as garbage.
-    passed_on = _passed_on(call, flow, step, ran, lambda: itself[0]() is None)
+    passed_on: Any = _passed_on(call, flow, step, ran, lambda: itself[0]() is None)
     passed_on.__name__, passed_on.__qualname__ = model.__name__, model.__qualname__
     # Up to where the first item is asked for: one that never began could not note that it was closed unread.
     next(passed_on)
@@ -108,9 +104,7 @@ def _generator(call: Call, flow: Flow, step: Invoke, ran: Result) -> Generator[A
     return passed_on
 
 
-def _passed_on(
-    call: Call, flow: Flow, step: Invoke, ran: Result, is_collected: Callable[[], bool]
-) -> GeneratorType[Any, Any, Any]:
+def _passed_on(call: Call, flow: Flow, step: Invoke, ran: Result, is_collected: Callable[[], bool]) -> Generator[Any, Any, Any]:
     received: Any = None
     thrown: BaseException | None = None
     try:
