@@ -12,8 +12,8 @@ from typing import Any
 
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import set_call
+from rollout_sdk.engine.going_on import go_on
 from rollout_sdk.engine.lazy import each
-from rollout_sdk.engine.returned import go_on
 from rollout_sdk.engine.running import run
 from rollout_sdk.engine.steps import Flow, Invoke, Result
 

@@ -9,7 +9,7 @@ from itertools import islice
 from types import FunctionType, GeneratorType, NoneType
 from typing import Any
 
-__all__ = ["EAGER", "drained", "each", "is_iterable", "is_stream"]
+__all__ = ["EAGER", "drained", "each", "is_given", "is_iterable", "is_stream"]
 
 EAGER: frozenset[type] = frozenset({str, bytes, int, float, bool, list, tuple, dict, set, frozenset, NoneType})
 """The commonest types of answers, none of which is a stream: looked up first, on the path of every call."""
@@ -30,7 +30,7 @@ def is_stream(value: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> b
     kind = type(value)
     if not hasattr(kind, "__next__"):
         return False
-    if any(value is given for given in (*args, *kwargs.values())):
+    if is_given(value, args, kwargs):
         return False
     if kind is GeneratorType:
         return not value.gi_code.co_flags & CO_ITERABLE_COROUTINE
@@ -39,6 +39,11 @@ def is_stream(value: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> b
     if isinstance(getattr_static(kind, "__next__"), FunctionType):
         return True
     return not any(not name.startswith("_") and name not in _OF_GENERATORS for name in dir(kind))
+
+
+def is_given(value: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether an answer is an argument that is handed back."""
+    return any(value is given for given in (*args, *kwargs.values()))
 
 
 def is_iterable(value: Any) -> bool:

@@ -10,55 +10,36 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Generator
 from inspect import GEN_CREATED, getgeneratorstate
-from types import GeneratorType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
+from rollout_sdk.engine.awaited import coroutine_stand_in, stream_stand_in
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.flow import advance
-from rollout_sdk.engine.lazy import each, is_iterable, is_stream
-from rollout_sdk.engine.running import run
-from rollout_sdk.engine.steps import Flow, Invoke, Result, error_type
+from rollout_sdk.engine.going_on import go_on
+from rollout_sdk.engine.iterators import iterator
+from rollout_sdk.engine.lazy import each, is_given, is_stream
+from rollout_sdk.engine.steps import Flow, Invoke, Result
 from rollout_sdk.engine.streams import Stream
 
-__all__ = ["ReturnedStream", "go_on", "stand_in"]
+__all__ = ["ReturnedStream", "stand_in"]
 
 
 def stand_in(call: Call | None, flow: Flow, step: Invoke, ran: Result) -> Any:
-    """What the caller gets in place of a stream that a step returned; None when the answer is not a stream to be driven.
+    """What the caller gets in place of what a step returned whose work is still to come; None when it is an answer as it is.
 
     Answers by row (`batch=`) are never streams. The flow waits until the stream has ended.
     """
-    if call is None or not is_stream(ran.value, step.args, step.kwargs) or call.rows:
+    if call is None or call.rows:
         return None
+    kind = type(ran.value)
     try:
-        if type(ran.value) is GeneratorType:
-            return _generator(call, flow, step, ran)
-        # Imported late: few functions return iterators that are not generators.
-        from rollout_sdk.engine.iterators import iterator
-
-        return iterator(call, flow, step, ran)
+        if kind in (CoroutineType, AsyncGeneratorType) and not is_given(ran.value, step.args, step.kwargs):
+            return (coroutine_stand_in if kind is CoroutineType else stream_stand_in)(call, flow, step, ran)
+        if is_stream(ran.value, step.args, step.kwargs):
+            return (_generator if kind is GeneratorType else iterator)(call, flow, step, ran)
     except (Exception, SystemExit) as error:
         call.rollout.failed("engine.returned", error)
-        return None
-
-
-def go_on(call: Call, flow: Flow, result: Result) -> Result | tuple[Invoke, Result]:
-    """What a call ends with whose stream has ended; or the step and answer that the caller goes on with in its place.
-
-    The caller iterates over what the control returns, whatever that is, just as without us. When the control returns what
-    cannot be iterated over, there is no answer in its place, and the caller gets the candidate's own exception.
-    """
-    failure, unanswered = result.error, False
-    step = advance(call, flow, result)
-    while not isinstance(step, Result):
-        assert isinstance(step, Invoke)
-        ran = run(step)
-        if ran.error is None:
-            if is_iterable(ran.value):
-                return step, ran
-            unanswered, call.error = True, None if failure is None else error_type(failure)
-        step = advance(call, flow, ran)
-    return Result(step.variant, 0.0, None, failure) if unanswered else step
+    return None
 
 
 class ReturnedStream(Stream):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from contextvars import Context
 from time import monotonic, perf_counter
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
 
 from rollout_sdk import switch
@@ -190,7 +191,10 @@ class ShadowRun:
                     self.end("dropped_aborted")
                     return Result(self.variant, 0.0)
                 value = self.function(*args, **kwargs)
-                value = await self._items(value) if self.rollout.kind == "async generator" else await value
+                if self.rollout.kind == "coroutine":
+                    value = await value
+                if self.rollout.kind == "async generator" or (self.reads_streams and type(value) is AsyncGeneratorType):
+                    value = await self._items(value)
             # SystemExit in a detached task would end the event loop, and the server with it.
             except BaseException as error:
                 cancelled = isinstance(error, CancelledError) and is_interruption(error)
