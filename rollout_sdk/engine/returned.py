@@ -29,11 +29,14 @@ def stand_in(call: Call | None, flow: Flow, step: Invoke, ran: Result) -> Any:
 
     Answers by row (`batch=`) are never streams. The flow waits until the stream has ended.
     """
-    if call is None or call.rows:
-        return None
     kind = type(ran.value)
+    # In this order: most answers end here.
+    if not (hasattr(kind, "__next__") or kind is CoroutineType or kind is AsyncGeneratorType) or call is None or call.rows:
+        return None
     try:
-        if kind in (CoroutineType, AsyncGeneratorType) and not is_given(ran.value, step.args, step.kwargs):
+        if kind is CoroutineType or kind is AsyncGeneratorType:
+            if is_given(ran.value, step.args, step.kwargs):
+                return None
             return (coroutine_stand_in if kind is CoroutineType else stream_stand_in)(call, flow, step, ran)
         if is_stream(ran.value, step.args, step.kwargs):
             return (_generator if kind is GeneratorType else iterator)(call, flow, step, ran)

@@ -542,6 +542,18 @@ def test_a_batch_is_answered_by_row_as_ever(runtime):
     assert ["ValueError"] * 3 == [event.runs[0].error for event in runtime.routed()]
 
 
+def test_a_control_that_returns_a_stream_for_a_batch_is_recorded_when_it_returned(runtime):
+    def fails(rows):
+        raise ValueError
+
+    model = rollout(candidate=fails, strategy=NEW, key="batch", batch="rows", unit="rows", runtime=runtime)(
+        lambda rows: (row for row in rows)
+    )
+    stream = model([1, 2])
+    assert [False] * 2 == [event.closed_early for event in runtime.routed()]
+    assert [1, 2] == list(stream)
+
+
 def test_a_stream_cannot_be_blended_and_the_control_s_is_read_by_its_caller(runtime):
     model = both(lambda n: iter("ab"), lambda n: iter("ba"), runtime, strategy=Interleave())
     assert ["a", "b"] == list(model(1))
