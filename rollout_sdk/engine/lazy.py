@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from inspect import CO_ITERABLE_COROUTINE, getattr_static
-from itertools import islice
 from types import FunctionType, GeneratorType, NoneType
 from typing import Any
 
-__all__ = ["EAGER", "drained", "each", "is_given", "is_iterable", "is_stream"]
+__all__ = ["EAGER", "closing_stream", "each", "is_given", "is_iterable", "is_stream"]
 
 EAGER: frozenset[type] = frozenset({str, bytes, int, float, bool, list, tuple, dict, set, frozenset, NoneType})
 """The commonest types of answers, none of which is a stream: looked up first, on the path of every call."""
@@ -56,7 +55,6 @@ def each(iterable: Any) -> Generator[Any, Any, Any]:
     return (yield from iterable)
 
 
-def drained(stream: Any, most: int) -> list[Any]:
-    """At most so many items of a stream, which is closed then."""
-    with closing(stream) if hasattr(stream, "close") else nullcontext():
-        return list(islice(stream, most))
+def closing_stream(stream: Any) -> AbstractContextManager[Any]:
+    """A `with` block for a stream, which is closed at the end if it can be."""
+    return closing(stream) if hasattr(stream, "close") else nullcontext(stream)

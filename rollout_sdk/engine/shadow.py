@@ -6,6 +6,7 @@ from asyncio import CancelledError
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from contextvars import Context
+from itertools import islice
 from time import monotonic, perf_counter
 from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from rollout_sdk.contexts import copy_context
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import set_shadow
 from rollout_sdk.engine.ended import EndedShadow
-from rollout_sdk.engine.lazy import drained, is_stream
+from rollout_sdk.engine.lazy import closing_stream, is_stream
 from rollout_sdk.engine.running import is_interruption
 from rollout_sdk.engine.snapshot import NotCopied, Snapshot, copy_output, take_snapshot
 from rollout_sdk.engine.steps import Result, error_type
@@ -173,7 +174,8 @@ class ShadowRun:
                     return Result(self.variant, 0.0)
                 value = self.function(*args, **kwargs)
                 if self.rollout.kind == "generator" or (self.reads_streams and is_stream(value, args, kwargs)):
-                    value = self._whole(drained(value, self.rollout.limits.kept_items + 1))
+                    with closing_stream(value) as stream:
+                        value = self._whole(list(islice(stream, self.rollout.limits.kept_items + 1)))
             # Nothing a shadow raises may end a worker, sys.exit() least of all.
             except BaseException as error:
                 return Result(self.variant, perf_counter() - started, error=error)
