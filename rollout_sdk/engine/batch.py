@@ -67,6 +67,9 @@ class Batch:
 class ShadowRows(ShadowRun):
     """One background run of a variant on several rows; each row is compared and reported for itself."""
 
+    # A batch is answered by row.
+    reads_streams = False
+
     def __init__(self, batch: Batch, variant: str, indices: list[int]) -> None:
         """Prepare a run of `variant` on these rows."""
         super().__init__(batch.call, variant)

@@ -124,7 +124,7 @@ class Call(RouteRequest):
             else:
                 result.failed = not result.interrupted
             error = None if result.interrupted else error_type(result.error)
-        elif rollout.failed_if is not None and not result.interrupted:
+        elif rollout.failed_if is not None and not result.interrupted and not result.streamed:
             error = self._judge(result)
         if result.interrupted:
             self.cut = True

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
+from types import AsyncGeneratorType
 from typing import Any, TypeAlias
 
 from rollout_sdk import switch
+from rollout_sdk.engine.awaited import stream_stand_in
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.flow import advance, bare
+from rollout_sdk.engine.lazy import EAGER
+from rollout_sdk.engine.returned import stand_in
 from rollout_sdk.engine.rollout import Kind
 from rollout_sdk.engine.running import collect, collect_async, run, run_all, run_async, run_together
 from rollout_sdk.engine.steps import Flow, Invoke, Result, Together
@@ -25,7 +29,7 @@ Begin: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Call | None
 
 
 def drive_function(begin: Begin, control: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that executes the flow of every call; variants are plain functions."""
+    """A function that executes the flow of every call; variants are plain functions, which may return streams."""
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         if switch.off:
@@ -33,7 +37,16 @@ def drive_function(begin: Begin, control: Callable[..., Any]) -> Callable[..., A
         call, flow = begin(args, kwargs)
         step = advance(call, flow, None)
         while not isinstance(step, Result):
-            step = advance(call, flow, run_all(step, run) if isinstance(step, Together) else run(step))
+            if isinstance(step, Together):
+                step = advance(call, flow, run_all(step, run))
+                continue
+            ran = run(step)
+            # Nearly every answer is of a type that needs no second look.
+            if type(ran.value) not in EAGER:
+                stream = stand_in(call, flow, step, ran)
+                if stream is not None:
+                    return stream
+            step = advance(call, flow, ran)
         if step.error is not None:
             step.reraise()
         return step.value
@@ -54,6 +67,9 @@ def drive_coroutine(begin: Begin, control: Callable[..., Any]) -> Callable[..., 
                 sent = await run_together(step, run_async) if isinstance(step, Together) else await run_async(step)
             except GeneratorExit as closing:
                 sent = _closed(step, closing)
+            if isinstance(sent, Result) and type(sent.value) is AsyncGeneratorType and call is not None and not call.rows:
+                assert isinstance(step, Invoke)
+                return stream_stand_in(call, flow, step, sent, run_async)
             step = advance(call, flow, sent)
             del sent
         if step.error is not None:

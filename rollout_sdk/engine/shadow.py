@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing, closing
+from contextlib import aclosing
 from contextvars import Context
 from itertools import islice
 from time import monotonic, perf_counter
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
 
 from rollout_sdk import switch
@@ -17,6 +18,7 @@ from rollout_sdk.engine.context import set_shadow
 from rollout_sdk.engine.ended import EndedShadow
 from rollout_sdk.engine.failing import failing_share, is_failing
 from rollout_sdk.engine.interruptions import is_interruption
+from rollout_sdk.engine.lazy import closing_stream, is_stream
 from rollout_sdk.engine.snapshot import NotCopied, Snapshot, copy_output, take_snapshot
 from rollout_sdk.engine.steps import Result, error_type
 from rollout_sdk.records import FAILED_IF, Comparison, ShadowEnd
@@ -38,6 +40,9 @@ class ShadowRun:
 
     It ends exactly once: the worker that finishes it and the watch that gives it up race for one token.
     """
+
+    reads_streams = True
+    """Whether a stream that a plain function returns is read to its end: what it does is what is measured."""
 
     def __init__(self, call: Call, variant: str) -> None:
         """Prepare a run of `variant` for `call`."""
@@ -106,7 +111,7 @@ class ShadowRun:
         if control.error is not None:
             self.control_error = error_type(control.error)
             return
-        if rollout.streams:
+        if rollout.streams or control.streamed:
             if control.kept is None or control.kept.items is None:
                 return
             self.control_value = control.kept.items
@@ -171,8 +176,8 @@ class ShadowRun:
                     self.end("dropped_aborted")
                     return Result(self.variant, 0.0)
                 value = self.function(*args, **kwargs)
-                if self.rollout.kind == "generator":
-                    with closing(value) as stream:
+                if self.rollout.kind == "generator" or (self.reads_streams and is_stream(value, args, kwargs)):
+                    with closing_stream(value) as stream:
                         value = self._whole(self._read(stream, first))
             # Nothing a shadow raises may end a worker, sys.exit() least of all.
             except BaseException as error:
@@ -208,7 +213,10 @@ class ShadowRun:
                     self.end("dropped_aborted")
                     return Result(self.variant, 0.0)
                 value = self.function(*args, **kwargs)
-                value = await self._items(value, first) if self.rollout.kind == "async generator" else await value
+                if self.rollout.kind == "coroutine":
+                    value = await value
+                if self.rollout.kind == "async generator" or (self.reads_streams and type(value) is AsyncGeneratorType):
+                    value = await self._items(value, first)
             # SystemExit in a detached task would end the event loop, and the server with it.
             except BaseException as error:
                 cut = isinstance(error, CancelledError) and is_interruption(error, awaited=True)
@@ -246,7 +254,8 @@ class ShadowRun:
 
     def _judge(self, result: Result) -> None:
         """Keep a result, with what `failed_if` says of it."""
-        if self.rollout.failed_if is not None and result.error is None:
+        # Of a stream's items it is not asked.
+        if self.rollout.failed_if is not None and result.error is None and result.first_item_s is None:
             self._refused = self.refused(result)
         # In this order: who gives the run up meanwhile ends it with both.
         self._result = result

@@ -14,7 +14,7 @@ from time import monotonic, sleep
 from types import CodeType, FrameType
 
 from rollout_sdk import switch
-from rollout_sdk.engine import running, streams
+from rollout_sdk.engine import returned, running, streams
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.threads import native_ident
 
@@ -38,6 +38,7 @@ _STARTERS = frozenset[CodeType]().union(
             running.collect,
             running.collect_async,
             streams.Stream.resume,
+            returned.ReturnedStream.resume,
             streams.AsyncStream.resume,
             streams.AsyncStream._started,  # noqa: SLF001 - one floor
             streams.AsyncStream._is_stopped,  # noqa: SLF001
