@@ -41,6 +41,9 @@ class Situation:
         entered_s: When the phase began, in seconds since 1970.
         is_last: Whether everybody gets the candidate next.
         shadowing: Whether nobody is served by a candidate yet.
+        invalid: Why the rollout is latched as invalid; empty when it is not.
+        valid_since_s: Shares are checked on units first seen from then on, in seconds since 1970.
+        elapsed_s: How long the step has lasted by the deciding process's clocks; None: by `entered_s`.
     """
 
     rollout: str
@@ -52,6 +55,9 @@ class Situation:
     entered_s: float
     is_last: bool = False
     shadowing: bool = False
+    invalid: str = ""
+    valid_since_s: float = 0.0
+    elapsed_s: float | None = None
 
 
 def _of(events: Mapping[tuple[str, str], UnitSample], label: str) -> dict[str, UnitSample]:

@@ -13,7 +13,13 @@ from rollout_sdk.plan import Criteria, as_duration
 __all__ = ["judge"]
 
 
-def judge(evidence: Evidence, criteria: Criteria, situation: Situation, now_s: float) -> Verdict:
+def judge(
+    evidence: Evidence,
+    criteria: Criteria,
+    situation: Situation,
+    now_s: float,
+    previous: Verdict | None = None,  # noqa: ARG001 - the rules that need it follow
+) -> Verdict:
     """What this look comes to.
 
     Guardrails are judged on everything seen so far, phase by phase; gates on decisions that are old enough. Looking more often
@@ -61,7 +67,7 @@ def _waits(situation: Situation, units: Mapping[str, int], now_s: float) -> str 
     for arm in (situation.control, *situation.candidates):
         if units.get(arm, 0) < step.min_units:
             return f"{arm} has had {units.get(arm, 0):,} of at least {step.min_units:,} units in this step"
-    passed_s = now_s - situation.entered_s
+    passed_s = now_s - situation.entered_s if situation.elapsed_s is None else situation.elapsed_s
     if passed_s < step.min_time:
         return f"the step has lasted {as_duration(max(0.0, passed_s))} of at least {as_duration(step.min_time)}"
     return None

@@ -10,10 +10,11 @@ from attrs import asdict, frozen
 
 __all__ = ["Finding", "Outcome", "Verdict"]
 
-Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "INSUFFICIENT_DATA", "ERROR"]
+Outcome = Literal["PASS", "FAIL", "FUTILE", "INCONCLUSIVE", "INSUFFICIENT_DATA", "ERROR"]
 """Only PASS advances; only FAIL rolls back."""
 
 _MOST_EXPONENT = 23.0
+_LISTED = ("failed", "passed", "pauses", "futile")
 
 
 def _e_value(log_e: float) -> str:
@@ -109,6 +110,9 @@ class Verdict:
         findings: What was found, by criterion.
         units: Units of every arm in the current phase.
         outcomes: Recorded outcomes of judged metrics: counted, late, duplicate, unknown.
+        pauses: Labels of the checks with on_fail="pause" that fail now.
+        futile: Gates that surely have less than the effect worth having.
+        idle: Whether no traffic came lately, so that the time to wait does not run out.
     """
 
     rollout: str
@@ -123,16 +127,19 @@ class Verdict:
     findings: tuple[Finding, ...] = ()
     units: Mapping[str, int]
     outcomes: Mapping[str, int]
+    pauses: tuple[str, ...] = ()
+    futile: tuple[str, ...] = ()
+    idle: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-plain."""
         table = asdict(self)
-        return {**table, "failed": list(self.failed), "passed": list(self.passed), "findings": list(table["findings"])}
+        return {**table, **{name: list(table[name]) for name in (*_LISTED, "findings")}}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Verdict:
         """What `as_dict` gave."""
-        listed = {name: tuple(table[name]) for name in ("failed", "passed")}
+        listed = {name: tuple(table.get(name, ())) for name in _LISTED}
         return cls(**{**table, **listed, "findings": tuple(Finding(**each) for each in table["findings"])})
 
     def __str__(self) -> str:

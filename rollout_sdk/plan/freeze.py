@@ -61,7 +61,9 @@ class Freeze:
             elif not _first(_moment(self.start, zone)) < _last(_moment(self.end, zone)):
                 raise _refused(self.start, self.end, "ends before it starts")
         except ZoneInfoNotFoundError as error:
-            why = f"cannot be read ({error}: an unknown zone, or a system without time zones, where the package tzdata has them)"
+            why = (
+                f"cannot be read ({error}: an unknown zone, or a system without time zones, where the package tzdata has them)"
+            )
             raise _refused(self.start, self.end, why) from None
         except (ValueError, KeyError, OSError, TypeError) as error:
             if isinstance(error, ConfigurationError):
