@@ -80,10 +80,10 @@ zones = st.sampled_from([BERLIN, NEW_YORK, SANTIAGO, LORD_HOWE, "UTC", "Asia/Kol
 hours = st.integers(0, 24 * 60 - 1).map(lambda minute: f"{minute // 60:02}:{minute % 60:02}")
 
 
-@given(zones, hours, hours, st.datetimes(datetime(2011, 12, 28), datetime(2027, 1, 1)))
-def test_whatever_the_clocks_do_a_window_holds_while_they_show_its_hours(zone, start, end, moment):
+@given(zones, hours, hours, st.integers(int(utc("2011-12-28")) // 60, int(utc("2027-01-01")) // 60))
+def test_whatever_the_clocks_do_a_window_holds_while_they_show_its_hours(zone, start, end, minute):
     """Every day has one, so what the clock shows decides alone; but for the hour that exists twice, which may hold longer."""
-    now = moment.replace(tzinfo=UTC, second=0, microsecond=0)
+    now = datetime.fromtimestamp(60 * minute, UTC)
     holds = Freeze(start, end, days=("mon", "tue", "wed", "thu", "fri", "sat", "sun"), zone=zone).holds(now.timestamp())
     shown = now.astimezone(ZoneInfo(zone))
     clock = shown.strftime("%H:%M")
