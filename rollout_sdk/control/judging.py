@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 
 from attrs import evolve
 
@@ -15,7 +14,7 @@ from rollout_sdk.control.guests import METRICS, Guests, metrics_noted
 from rollout_sdk.control.kept import Kept
 from rollout_sdk.control.step_clock import STEP_CLOCK
 from rollout_sdk.control.stores import StateStore
-from rollout_sdk.exceptions import ConflictError
+from rollout_sdk.exceptions import ConflictError, StateError
 from rollout_sdk.judging import Evidence, Verdict, judge
 from rollout_sdk.plugins import Failed
 
@@ -158,8 +157,7 @@ class Judging:
         """Do what the verdict says, if the rollout still stands where it was judged."""
         assert kept.criteria is not None
         revision = verdict.revision
-        # Another was faster: it had this verdict, too, or knew better.
-        with suppress(ConflictError):
+        try:
             if (alarm := latch(kept.state, verdict)) is not None:
                 self._make(kept, alarm, verdict, revision)
                 revision = kept.state.revision
@@ -167,6 +165,12 @@ class Judging:
             if step.held is not None:
                 kept.verdict = evolve(verdict, reason=f"{verdict.reason} {step.held}.")
             self._make(kept, step, verdict, revision)
+        # Another was faster: it had this verdict, too, or knew better.
+        except ConflictError:
+            pass
+        # Another version has taken this one's place since the last look: the verdict is about nothing that is there.
+        except StateError as error:
+            self._failed(JUDGE, error)
 
     def _make(self, kept: Kept, step: NextStep, verdict: Verdict, revision: int) -> None:
         if step.change is not None:

@@ -91,12 +91,14 @@ class Process:
     def kept(self):
         return self.runtime.keeper.rollouts["model"]
 
-    def serve(self, *, lost=False):
-        """What its users are answered; of those who are lost, none of the candidate's comes this far."""
-        users = [f"user-{user}" for user in range(USERS)]
-        if lost:
-            users = [user for user in users if self.controller.assign(user).variant == "control"]
-        return {self.model(user) for user in users}
+    def serve(self):
+        return {self.model(f"user-{user}") for user in range(USERS)}
+
+    def lose(self):
+        """Users of whom those of the candidate do not come this far: the shares are not the configured ones."""
+        for user in (f"other-{number}" for number in range(4 * USERS)):
+            if self.controller.assign(user).variant == "control":
+                self.model(user)
 
     def look(self):
         try:
@@ -137,7 +139,8 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, PROCESSES - 1))
     def users_are_lost(self, index):
-        self.processes[index].serve(lost=True)
+        self.processes[index].lose()
+        self.judge(index)
 
     @rule(index=st.integers(0, PROCESSES - 1))
     def clear(self, index):
