@@ -33,6 +33,7 @@ class Says:
         if verdict.valid:
             return verdict
         broken = {"name": "assignment", "kind": "assignment", "candidate": None, "numbers": {}}
+        broken |= {"harm_log_e": 9.0, "harm_needed": 7.0}
         return evolve(verdict, findings=(Finding(outcome="ERROR", reason="the shares are broken.", **broken),))
 
 

@@ -4,8 +4,24 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from structlog.testing import capture_logs
 
-from rollout_sdk import Canary, ConfigurationError, Guardrail, Runtime, StateError, Step, TransitionedEvent, rollout
+from rollout_sdk import (
+    Canary,
+    ConfigurationError,
+    Guardrail,
+    Runtime,
+    StateError,
+    Step,
+    Telemetry,
+    TransitionedEvent,
+    rollout,
+)
 from rollout_sdk.cli import main
 from rollout_sdk.control.document import as_document, from_document
 from rollout_sdk.control.stores import SQLiteStore
@@ -65,6 +81,37 @@ def test_an_alarm_is_a_transition_of_the_judge_on_its_evidence(clock, watch, say
         event.to_phase,
         event.evidence["valid"],
     )
+
+
+def test_an_alarm_is_a_warning_in_the_log_and_named_in_the_span_and_the_metric(clock, says):
+    exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
+    tracers = TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(exporter))
+    telemetry = Telemetry(tracer_provider=tracers, meter_provider=MeterProvider([reader]))
+    runtime = Runtime(time_ns=clock, telemetry=telemetry)
+    with capture_logs() as logs:
+        controller = decorate(runtime)
+        controller.route("user-1")
+        raise_alarm(controller, says)
+        runtime.flush()
+    (log,) = [each for each in logs if each["event"] == "rollout.transition"]
+    (span,) = [each for each in exporter.get_finished_spans() if each.attributes.get("rollout.gate.name")]
+    metrics = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
+    (changes,) = [metric for metric in metrics if metric.name == "rollout.transitions"]
+    counted = [point.attributes["rollout.transition.action"] for point in changes.data.data_points]
+    runtime.close(1.0)
+    assert ("warning", "invalidate", "assignment", 9.0, 7.0) == (
+        log["log_level"],
+        log["action"],
+        log["gate"],
+        log["value"],
+        log["threshold"],
+    )
+    assert ("invalidate", "verdict", "assignment", 9.0) == tuple(
+        span.attributes[name]
+        for name in ("rollout.transition.action", "rollout.transition.reason", "rollout.gate.name", "rollout.gate.value")
+    )
+    assert "invalidate" in counted
 
 
 def test_an_invalid_rollout_can_still_be_rolled_back(controller, says):
@@ -290,6 +337,13 @@ def test_a_process_that_starts_later_is_held_too_and_a_new_version_starts_clean(
     fresh = fleet(version="v2")
     fresh.judge()
     assert ("running", "2:50%", False) == look(fresh)
+
+
+def test_a_verdict_of_a_version_that_was_replaced_since_changes_nothing_and_is_noted(fleet, says):
+    old, fresh = fleet(version="v1"), fleet(version="v2")
+    says(outcome="ERROR", valid=False)
+    old.judge()
+    assert (("running", "1:20%", False), {("judge", "StateError"): 1}) == (look(fresh), old.status().faults)
 
 
 def test_the_verdict_before_is_given_to_the_judge_whichever_process_came_to_it_and_never_another_versions(fleet, says):

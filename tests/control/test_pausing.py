@@ -2,8 +2,9 @@
 
 import pytest
 
-from rollout_sdk import Canary, Guardrail, StateError, Step, TransitionedEvent, rollout
+from rollout_sdk import ABTest, Canary, Guardrail, StateError, Step, TransitionedEvent, rollout
 from rollout_sdk.control.file import WantedRollout
+from rollout_sdk.plan import Criteria
 
 STEPS = [Step("20%", min_units=0, min_time=0, max_time="1h"), Step("50%", min_units=0, min_time=0)]
 
@@ -95,6 +96,21 @@ def test_a_control_file_pauses_before_what_may_be_refused(controller, after):
     with pytest.raises(StateError, match="raise the share of"):
         controller.follow(disabled=False, wanted=WantedRollout("paused", {None: 0.9}), version=1)
     assert "paused" == controller.status().status
+
+
+def test_a_control_file_pauses_a_rollout_that_only_shadows(clock, watch):
+    strategy = Canary([Step("0%", shadow="10%"), "5%"])
+    options = {"unit": "user", "key": "model", "runtime": watch(time_ns=clock), "effects": "read"}
+    shadowing = rollout(candidate=lambda user: "new", strategy=strategy, **options)(lambda user: "old").rollout
+    shadowing.follow(disabled=False, wanted=WantedRollout("paused"), version=1)
+    assert "paused" == shadowing.status().status
+
+
+def test_a_control_file_aborts_before_what_may_be_refused(watch):
+    options = {"strategy": ABTest(0.5), "unit": "user", "key": "model", "runtime": watch()}
+    split = rollout(candidate=lambda user: "new", **options)(lambda user: "old").rollout
+    split.follow(disabled=False, wanted=WantedRollout("aborted", {}, Criteria(steps=["5%"])), version=1)
+    assert "aborted" == split.status().status
 
 
 def test_an_invalid_rollout_is_neither_paused_nor_resumed_by_the_judge(after):
