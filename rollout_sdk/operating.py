@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rollout_sdk.assignment import Share
 from rollout_sdk.control.file import WantedRollout
+from rollout_sdk.control.refusing import must_be_explained
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.engine.stopping import wait_for_starts
 from rollout_sdk.exceptions import ConfigurationError
@@ -51,6 +52,10 @@ class Operated:
     ) -> RolloutStatus:
         """Go to the next step; after the last, the candidate serves everybody.
 
+        Refused while the rollout is invalid, because that the realised shares are not the configured ones puts every number in
+        doubt that speaks for the candidate: clear it first, `resume(clear_invalid=True)`. The same holds for `promote_full`,
+        `skip_step` and a greater share.
+
         Args:
             candidate: Which candidate serves everybody, where there are several.
             actor: Who does it, for the journal.
@@ -58,7 +63,7 @@ class Operated:
             revision: The revision you looked at; refused when somebody was faster.
 
         Raises:
-            StateError: It is not running, or has no steps.
+            StateError: It is not running, is invalid, or has no steps.
             ConflictError: The revision is not the current one.
         """
         return self._change("promote", lambda state: state.promote(candidate), actor, reason, revision)
@@ -66,11 +71,11 @@ class Operated:
     def promote_full(
         self, candidate: str | None = None, *, actor: str = "", reason: str = "", revision: int | None = None
     ) -> RolloutStatus:
-        """Give everybody the candidate now, whatever steps are left."""
+        """Give everybody the candidate now, whatever steps are left. Refused while the rollout is invalid."""
         return self._change("promote_full", lambda state: state.promote_full(candidate), actor, reason, revision)
 
     def skip_step(self, *, actor: str = "", reason: str = "", revision: int | None = None) -> RolloutStatus:
-        """Leave the next step out: from 1 % to 25 % in a plan of 1, 5 and 25 %."""
+        """Leave the next step out: from 1 % to 25 % in a plan of 1, 5 and 25 %. Refused while the rollout is invalid."""
         return self._change("skip_step", RolloutState.skip_step, actor, reason, revision)
 
     def set_share(
@@ -82,16 +87,45 @@ class Operated:
         reason: str = "",
         revision: int | None = None,
     ) -> RolloutStatus:
-        """Give a candidate another share, outside the plan; the next promote goes to the first step above it."""
+        """Give a candidate another share, outside the plan; the next promote goes to the first step above it.
+
+        While the rollout is invalid, only a smaller one.
+        """
         return self._change("set_share", lambda state: state.set_share(share, candidate), actor, reason, revision)
 
     def pause(self, *, actor: str = "", reason: str = "", revision: int | None = None) -> RolloutStatus:
-        """Keep the shares as they are, and refuse promote until resume."""
+        """Keep the shares as they are, and refuse promote until resume.
+
+        Where the judge has paused the rollout for a failing check, this takes the pause over: it no longer ends by itself.
+        """
         return self._change("pause", RolloutState.pause, actor, reason, revision)
 
-    def resume(self, *, actor: str = "", reason: str = "", revision: int | None = None) -> RolloutStatus:
-        """Go on after a pause."""
-        return self._change("resume", RolloutState.resume, actor, reason, revision)
+    def resume(
+        self, *, clear_invalid: bool = False, actor: str = "", reason: str = "", revision: int | None = None
+    ) -> RolloutStatus:
+        """Go on after a pause; with `clear_invalid`, also after the judge has called the rollout invalid, paused or not.
+
+        The judge calls a rollout invalid when units are surely not in the arms in the configured shares. Numbers that look
+        better afterwards do not take that back: a person finds out why, says so here, and shares are checked anew on units
+        that are first seen from now on. Without `clear_invalid`, a rollout that is paused and invalid stays invalid.
+
+        A pause for a check that still fails is made again at the next look.
+
+        Args:
+            clear_invalid: Say that the comparison can be trusted again.
+            actor: Who does it, for the journal; needed with `clear_invalid`.
+            reason: Why, for the journal; needed with `clear_invalid`.
+            revision: The revision you looked at; refused when somebody was faster.
+
+        Raises:
+            StateError: It is not paused; with `clear_invalid`, it is not invalid.
+            ConfigurationError: `clear_invalid` without an actor or a reason.
+            ConflictError: The revision is not the current one.
+        """
+        self._check_said("resume", actor, reason)
+        if clear_invalid:
+            must_be_explained(self.key, actor, reason)
+        return self._change("resume", lambda state: state.resume(clear_invalid=clear_invalid), actor, reason, revision)
 
     def abort(self, *, actor: str = "", reason: str = "", revision: int | None = None) -> RolloutStatus:
         """Everybody gets the control, and no candidate is shadowed; final.
@@ -141,23 +175,24 @@ class Operated:
             self.disable(holder=_CONTROL_FILE)
         else:
             self.enable(holder=_CONTROL_FILE)
+        # What stops comes first: the rest may be refused.
+        if wanted.status == "aborted":
+            self.abort(actor=_CONTROL_FILE, reason=reason)
+            return
+        state = standing.state
+        if wanted.status == "paused" and (state.status in ("shadowing", "running") or state.paused_by):
+            self.pause(actor=_CONTROL_FILE, reason=reason)
         if wanted.criteria is not None:
             state = standing.state
             plan = planned_phases(wanted.criteria, state.phase.control, tuple(state.phase.shares))
             self._runtime.keeper.replan(self.key, wanted.criteria, tuple(plan), actor=_CONTROL_FILE, reason=reason)
-        status = standing.state.status
-        if wanted.status == "aborted":
-            self.abort(actor=_CONTROL_FILE, reason=reason)
-            return
         now = standing.state.phase.shares
         shares = {next(iter(now)) if name is None and len(now) == 1 else name: share for name, share in wanted.shares.items()}
         # The smaller ones first: together they must never exceed 100 %.
         for name, share in sorted(shares.items(), key=lambda item: item[1] - now.get(item[0] or "", 0.0)):
             if now.get(name or "") != share:
                 self.set_share(share, name, actor=_CONTROL_FILE, reason=reason)
-        if wanted.status == "paused" and status == "running":
-            self.pause(actor=_CONTROL_FILE, reason=reason)
-        elif wanted.status == "running" and status == "paused":
+        if wanted.status == "running" and standing.state.status == "paused":
             self.resume(actor=_CONTROL_FILE, reason=reason)
 
     def _change(
@@ -219,5 +254,7 @@ class Operated:
             faults=self._runtime.faults,
             held_by=tuple(sorted(self._rollout.standing.held_by)),
             lost=self._runtime.recorder.dropped,
+            invalid=state.invalid,
+            paused_by=state.paused_by,
             verdict=self._runtime.keeper.verdict(self.key),
         )

@@ -61,7 +61,17 @@ Withheld = Literal["breaker_open", "aborted", "disabled"]
 """Why an assigned variant was not run: its circuit breaker was open, or the operator was faster than the call."""
 
 TransitionAction = Literal[
-    "start", "promote", "promote_full", "skip_step", "set_share", "set_plan", "pause", "resume", "roll_back", "abort"
+    "start",
+    "promote",
+    "promote_full",
+    "skip_step",
+    "set_share",
+    "set_plan",
+    "pause",
+    "resume",
+    "invalidate",
+    "roll_back",
+    "abort",
 ]
 
 
@@ -332,6 +342,7 @@ class TransitionedEvent:
         time_s: When, in seconds since 1970.
         shadow: Share of the control's calls on which candidates are shadowed by plan after it.
         evidence: The verdict that it was made on, with every number behind it; None when a person made it.
+        invalid: Why the comparison cannot be trusted after it; empty when it can.
     """
 
     rollout: str
@@ -347,3 +358,4 @@ class TransitionedEvent:
     time_s: float
     shadow: float = 0.0
     evidence: Mapping[str, Any] | None = None
+    invalid: str = ""

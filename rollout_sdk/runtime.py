@@ -84,6 +84,8 @@ class Runtime:
             on a kill -9), or "call" (before the call returns, which then takes as long as a write: up to a second when the
             disk hangs, and on an event loop nothing else runs meanwhile).
         time_ns: Wall clock, in nanoseconds since 1970.
+        monotonic_ns: Clock that never jumps, in nanoseconds, for how long a step lasts. None: the system's; or `time_ns`, where
+            that is not the system's.
         store: Where rollouts stand, for all processes that serve them: a store or its address, such as
             "sqlite:////var/lib/app/rollouts.db". None keeps it in this process.
     """
@@ -97,6 +99,7 @@ class Runtime:
     exit_deadline_s: float = 1.0
     durability: Literal["flush", "call"] = "flush"
     time_ns: Callable[[], int] = time.time_ns
+    monotonic_ns: Callable[[], int] | None = None
     store: StateStore | str | None = None
     rollouts: WeakValueDictionary[str, RolloutController[..., Any]] = field(init=False, repr=False)
     nonces: Nonces = field(init=False, factory=Nonces, repr=False)
@@ -145,6 +148,7 @@ class Runtime:
             MemoryStore() if store is None else store,
             failed=self.failed,
             time_ns=self.time_ns,
+            monotonic_ns=self.monotonic_ns or self._default_monotonic_ns(),
             stopped=wait_for_starts,
             tell=self.tell_transition,
             followed=self._describe_again,
@@ -201,6 +205,10 @@ class Runtime:
         self.nonces.renew()
         self._faults.clear()
         self._delivery.renew()
+
+    def _default_monotonic_ns(self) -> Callable[[], int]:
+        # With a clock of a test's own, the system's would stand still, and no step would ever end.
+        return time.monotonic_ns if self.time_ns is time.time_ns else self.time_ns
 
     @property
     def faults(self) -> dict[tuple[str, str], int]:
@@ -289,6 +297,7 @@ class Runtime:
             time_s=self.time_ns() / 1e9,
             shadow=after.phase.shadow,
             evidence=evidence,
+            invalid=after.invalid,
         )
         self.spans.transition(event, before.phase.all_shares)
         self.conclude(event)

@@ -33,6 +33,10 @@ class RolloutStatus:
         faults: Faults of plugins, telemetry and journal by what failed and error type.
         lost: Facts that were dropped because the recorder's queue was full.
         held_by: Who lets no candidate run here for now: "control file", a flag, or whoever called `disable`.
+        invalid: Why the comparison cannot be trusted: from the judge's alarm until `resume(clear_invalid=True)`. Empty when it
+            can.
+        paused_by: Checks that the judge has paused it for; it goes on by itself when they have recovered. Empty for every
+            other pause.
         verdict: The last verdict, of this process or another's; None before the first.
     """
 
@@ -52,11 +56,18 @@ class RolloutStatus:
     faults: Mapping[tuple[str, str], int]
     lost: int
     held_by: tuple[str, ...] = ()
+    invalid: str = ""
+    paused_by: tuple[str, ...] = ()
     verdict: Verdict | None = None
 
     def __str__(self) -> str:
         """A few lines for a person."""
         lines = [f"{self.key}: {self.strategy}, {self.status}, phase {self.phase}"]
+        if self.invalid:
+            cure = "no step is taken until resume(clear_invalid=True, actor=..., reason=...)"
+            lines.append(f"  INVALID, {cure}: {self.invalid}")
+        if self.paused_by:
+            lines.append(f"  paused until it has recovered: {', '.join(self.paused_by)}")
         for variant in dict.fromkeys((*self.shares, *self.calls)):
             configured = f"{self.shares[variant]:.4%}" if variant in self.shares else "-"
             realised = f"{self.realised[variant]:.4%}" if variant in self.realised else "-"

@@ -17,6 +17,7 @@ from rollout_sdk.cli.saying import fault, say
 from rollout_sdk.control.addresses import store_at
 from rollout_sdk.control.changing import Change, change_stored
 from rollout_sdk.control.document import from_document
+from rollout_sdk.control.refusing import must_be_explained
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import RolloutError, StateError
@@ -71,6 +72,8 @@ def _as_table(state: RolloutState, verdict: Verdict | None) -> dict[str, Any]:
         "entered_s": state.entered_s,
         "plan": [phase.name for phase in state.plan],
         "dropped": list(state.dropped),
+        "invalid": state.invalid,
+        "paused_by": list(state.paused_by),
         "verdict": None if verdict is None else verdict.as_dict(),
     }
 
@@ -85,6 +88,11 @@ def _as_text(state: RolloutState, verdict: Verdict | None) -> str:
         "  plan: "
         + " ".join(f"[{phase.name}]" if number == state.step else phase.name for number, phase in enumerate(state.plan)),
     ]
+    if state.invalid:
+        cure = f"no step is taken until: rollout resume {state.key} --clear-invalid --reason ..."
+        lines.append(f"  INVALID, {cure}\n  {state.invalid}")
+    if state.paused_by:
+        lines.append(f"  paused until it has recovered: {', '.join(state.paused_by)}")
     if verdict is not None:
         lines.append(f"  {_moment(verdict.time_s)}")
         lines.extend(f"  {line}" for line in str(verdict).splitlines())
@@ -136,6 +144,8 @@ def _changing(
 
     def run(name: str, address: str, actor: str, reason: str, revision: int | None, as_json: bool, **said: Any) -> None:
         with _opened(address) as store:
+            if said.get("clear_invalid"):
+                must_be_explained(name, actor, reason)
             before, after = change_stored(
                 store,
                 name,
@@ -188,7 +198,16 @@ COMMANDS = (
         _candidate,
     ),
     _changing("pause", lambda _: RolloutState.pause, "Stay in the step: only a rollback goes on.", urgent=True),
-    _changing("resume", lambda _: RolloutState.resume, "Go on after a pause."),
+    _changing(
+        "resume",
+        lambda said: lambda state: state.resume(clear_invalid=said["clear_invalid"]),
+        "Go on after a pause.",
+        click.option(
+            "--clear-invalid",
+            is_flag=True,
+            help="Also clear the judge's alarm: you know why the shares were not the configured ones, and it is over.",
+        ),
+    ),
     _changing("abort", lambda _: RolloutState.abort, "Give everybody the control, for good.", urgent=True),
     _changing(
         "set_share",

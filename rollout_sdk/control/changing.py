@@ -74,13 +74,22 @@ def change_stored(
         after = change(before)
         if after is before:
             return before, before
-        if after.number != before.number:
-            after = evolve(after, entered_s=now_s)
-        elif before.status == "paused" and after.is_open and after.status != "paused":
-            after = evolve(after, resumed_s=now_s)
+        after = _timed(before, after, now_s)
         if swap(store, stored.revision, after, action, now_s=now_s, actor=actor, reason=reason, evidence=evidence):
             return before, after
     raise ConflictError(f"{key!r} is being changed by others all the time. A change is made on what you looked at. Try again.")
+
+
+def _timed(before: RolloutState, after: RolloutState, now_s: float) -> RolloutState:
+    """The state after a transition, with the times that begin with it."""
+    is_cleared = bool(before.invalid) and not after.invalid
+    if is_cleared:
+        after = evolve(after, valid_since_s=now_s)
+    if after.number != before.number:
+        return evolve(after, entered_s=now_s)
+    # What held it was no waiting for a verdict: the step has its time once more.
+    is_resumed = before.status == "paused" and after.is_open and after.status != "paused"
+    return evolve(after, resumed_s=now_s) if is_resumed or is_cleared else after
 
 
 def _as_mine(stored: RolloutState, mine: RolloutState, action: str) -> RolloutState:
@@ -117,6 +126,7 @@ def swap(
         "phase": after.phase.name,
         "shares": after.phase.all_shares,
         "version": after.version,
+        "invalid": after.invalid,
         "actor": actor,
         "reason": reason,
         "verdict": evidence,

@@ -44,6 +44,10 @@ def as_document(state: RolloutState) -> dict[str, Any]:
         "resumed_s": state.resumed_s,
         "dropped": list(state.dropped),
         "superseded": list(state.superseded),
+        "invalid": state.invalid,
+        "valid_since_s": state.valid_since_s,
+        "paused_by": list(state.paused_by),
+        "futile": list(state.futile),
     }
 
 
@@ -68,12 +72,16 @@ def from_document(document: Mapping[str, Any]) -> RolloutState:
             ramps=bool(document["ramps"]),
             version=str(document["version"]),
             epoch=int(document["epoch"]),
-            # An earlier SDK wrote neither this nor `resumed_s`: then nothing is known to be too old.
+            # What an earlier SDK did not write has the default.
             since=int(document.get("since", 0)),
             entered_s=float(document["entered_s"]),
             resumed_s=float(document.get("resumed_s", 0.0)),
             dropped=tuple(document["dropped"]),
             superseded=tuple(document["superseded"]),
+            invalid=str(document.get("invalid", "")),
+            valid_since_s=float(document.get("valid_since_s", 0.0)),
+            paused_by=tuple(document.get("paused_by", ())),
+            futile=tuple(document.get("futile", ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StateError(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 
 from attrs import evolve
 
-from rollout_sdk.control.acting import next_step
+from rollout_sdk.control.acting import NextStep, latch, next_step
 from rollout_sdk.control.approving import Approvals
 from rollout_sdk.control.guests import METRICS, Guests, metrics_noted
 from rollout_sdk.control.kept import Kept
+from rollout_sdk.control.step_clock import STEP_CLOCK
 from rollout_sdk.control.stores import StateStore
-from rollout_sdk.exceptions import ConflictError
+from rollout_sdk.exceptions import ConflictError, StateError
 from rollout_sdk.judging import Evidence, Verdict, judge
 from rollout_sdk.plugins import Failed
 
@@ -35,6 +35,7 @@ class Judging:
         every_s: float,
         now_s: Callable[[], float],
         change: Callable[..., None],
+        take_time: Callable[[Kept], None],
         failed: Failed,
     ) -> None:
         """Judge nothing yet.
@@ -45,6 +46,7 @@ class Judging:
             every_s: Seconds between two looks, of all processes together.
             now_s: The time, in seconds since 1970.
             change: Makes a transition: `Keeper.change`.
+            take_time: Has a rollout's clock look at the time.
             failed: Told of every fault.
         """
         self.every_s = every_s
@@ -52,6 +54,7 @@ class Judging:
         self._is_shared = is_shared
         self._now_s = now_s
         self._change = change
+        self._take_time = take_time
         self._failed = failed
         self.renew("")
 
@@ -91,13 +94,30 @@ class Judging:
         now_s = self._now_s()
         if not kept.publish(self._store, self._writer, now_s):
             return
-        text = self._store.noted(kept.key, _VERDICT)
-        if text is not None:
-            last = Verdict.from_dict(json.loads(text))
-            if last.revision == kept.state.revision and 0 <= now_s - last.time_s < self.every_s:
+        last = self._last(kept)
+        if last is not None and last.revision == kept.state.revision and 0 <= now_s - last.time_s < self.every_s:
+            with self._one_at_a_time:
                 kept.verdict = last
-                return
+                kept.clock.judged(idle=last.idle)
+            return
         self.judge(kept)
+
+    def _last(self, kept: Kept) -> Verdict | None:
+        """The last verdict of any process about this version; None before the first."""
+        if not self._is_shared:
+            return kept.verdict
+        text = self._store.noted(kept.key, _VERDICT)
+        if text is None:
+            return None
+        try:
+            last = Verdict.from_dict(json.loads(text))
+            number = int(last.phase.partition(":")[0])
+        # Of another SDK, or damaged: the next one takes its place, and judging goes on.
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self._failed(JUDGE, error)
+            return None
+        # Phases before are those of another version, or of other candidates.
+        return last if number >= kept.state.since else None
 
     def judge(self, kept: Kept) -> Verdict | None:
         """Judge a rollout now, on what every process has seen, and act on the verdict; None when nobody judges it.
@@ -108,17 +128,22 @@ class Judging:
         if kept.evidence is None or kept.criteria is None or not kept.state.is_open or kept.standing.closed:
             return kept.verdict
         with self._one_at_a_time:
-            evidence = self._evidence(kept)
+            evidence, last = self._evidence(kept), self._last(kept)
+            self._take_time(kept)
             now_s = self._now_s()
             if self._is_shared:
                 self._say_metrics(kept)
-                verdict = judge(evidence, kept.criteria, kept.situation(), now_s)
+                verdict = judge(evidence, kept.criteria, kept.situation(), now_s, last)
+                kept.clock.judged(idle=verdict.idle)
                 self._store.note(kept.key, _VERDICT, json.dumps(verdict.as_dict(), allow_nan=False))
+                self._store.note(kept.key, STEP_CLOCK, kept.clock.note(now_s))
             else:
                 with kept.adding:
-                    verdict = judge(evidence, kept.criteria, kept.situation(), now_s)
+                    verdict = judge(evidence, kept.criteria, kept.situation(), now_s, last)
+                kept.clock.judged(idle=verdict.idle)
             kept.verdict = verdict
-        self._act(kept, verdict)
+            waited_s = kept.clock.waited_s
+        self._act(kept, verdict, waited_s)
         return verdict
 
     def _evidence(self, kept: Kept) -> Evidence:
@@ -128,22 +153,28 @@ class Judging:
         kept.publish(self._store, self._writer, self._now_s())
         return kept.gather(self._store)
 
-    def _act(self, kept: Kept, verdict: Verdict) -> None:
+    def _act(self, kept: Kept, verdict: Verdict, waited_s: float) -> None:
         """Do what the verdict says, if the rollout still stands where it was judged."""
         assert kept.criteria is not None
-        step = next_step(kept.state, kept.criteria, verdict, self._approvals.ask)
-        if step.held is not None:
-            kept.verdict = evolve(verdict, reason=f"{verdict.reason} {step.held}.")
-        if step.change is None:
-            return
-        # Somebody was faster: they had this verdict, too, or knew better.
-        with suppress(ConflictError):
+        revision = verdict.revision
+        try:
+            if (alarm := latch(kept.state, verdict)) is not None:
+                self._make(kept, alarm, verdict, revision)
+                revision = kept.state.revision
+            step = next_step(kept.state, kept.criteria, verdict, self._approvals.ask, waited_s)
+            if step.held is not None:
+                kept.verdict = evolve(verdict, reason=f"{verdict.reason} {step.held}.")
+            self._make(kept, step, verdict, revision)
+        # Another was faster: it had this verdict, too, or knew better.
+        except ConflictError:
+            pass
+        # Another version has taken this one's place since the last look: the verdict is about nothing that is there.
+        except StateError as error:
+            self._failed(JUDGE, error)
+
+    def _make(self, kept: Kept, step: NextStep, verdict: Verdict, revision: int) -> None:
+        if step.change is not None:
+            evidence = verdict.as_dict()
             self._change(
-                kept.key,
-                step.action,
-                step.change,
-                actor=JUDGE,
-                reason=step.reason,
-                revision=verdict.revision,
-                evidence=verdict.as_dict(),
+                kept.key, step.action, step.change, actor=JUDGE, reason=step.reason, revision=revision, evidence=evidence
             )

@@ -24,6 +24,7 @@ from rollout_sdk.control.judging import JUDGE, Judging
 from rollout_sdk.control.kept import Kept
 from rollout_sdk.control.settling import ANOTHER, restart, settle
 from rollout_sdk.control.state import RolloutState
+from rollout_sdk.control.step_clock import STEP_CLOCK
 from rollout_sdk.control.stores import AnsweringStore, MemoryStore, StateStore
 from rollout_sdk.control.watching import WatchThread
 from rollout_sdk.exceptions import StateError, StoreError
@@ -46,6 +47,7 @@ class Keeper:
         *,
         failed: Failed,
         time_ns: Callable[[], int],
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
         stopped: Callable[[], Any],
         tell: Callable[..., None],
         followed: Callable[[str], None] = lambda _key: None,
@@ -57,6 +59,7 @@ class Keeper:
             store: The shared state.
             failed: Told of every fault.
             time_ns: Wall clock, in nanoseconds since 1970.
+            monotonic_ns: Clock that never jumps, in nanoseconds.
             stopped: Called when a rollout was stopped: waits until no candidate starts any more.
             tell: Told of every transition that this process made.
             followed: Told of the rollouts that stand in a phase now which another process has made.
@@ -66,6 +69,7 @@ class Keeper:
         self.rollouts: dict[str, Kept] = {}
         self._failed = failed
         self._time_ns = time_ns
+        self._monotonic_ns = monotonic_ns
         self._stopped = stopped
         self._tell = tell
         self._followed = followed
@@ -79,6 +83,7 @@ class Keeper:
             every_s=judge_every_s,
             now_s=lambda: self.now_s,
             change=self.change,
+            take_time=self._take_time,
             failed=failed,
         )
         self.renew()
@@ -102,6 +107,9 @@ class Keeper:
         """The time, in seconds since 1970."""
         return self._time_ns() / 1e9
 
+    def _take_time(self, kept: Kept, state: RolloutState | None = None, note: str | None = None) -> None:
+        kept.clock.look(kept.state if state is None else state, self.now_s, self._monotonic_ns() / 1e9, note)
+
     def take(self, kept: Kept) -> None:
         """Keep a rollout: where the store says it stands, or from the beginning when it knows nothing of it."""
         self.rollouts[kept.key] = kept
@@ -117,7 +125,9 @@ class Keeper:
             self.start()
 
     def _settle(self, kept: Kept) -> None:
+        note = self.store.noted(kept.key, STEP_CLOCK)
         before, state = settle(self.store, kept.state, now_s=self.now_s)
+        self._take_time(kept, state, note)
         if state is not kept.state:
             self._enter(kept, state)
         kept.standing.lose(lost=False)
@@ -213,6 +223,7 @@ class Keeper:
             # The plan is this process's own: it may be a later one.
             kept.standing.enter(state)
         kept.follow()
+        self._take_time(kept)
         if state.stopped and not before.stopped:
             self._stopped()
 
@@ -275,6 +286,8 @@ class Keeper:
                 return
             self._enter(kept, numbered(state, kept.state.plan))
             self._followed(kept.key)
+        else:
+            self._take_time(kept)
 
     def judge(self, key: str) -> Verdict | None:
         """Judge a rollout now, on what every process has seen, and act on the verdict; None when nobody judges it.

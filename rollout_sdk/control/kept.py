@@ -12,6 +12,7 @@ from attrs import define, evolve, field
 
 from rollout_sdk.control.changing import change_stored
 from rollout_sdk.control.state import RolloutState, Standing
+from rollout_sdk.control.step_clock import StepClock
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.judging import Evidence, PhaseEvidence, Situation, Verdict
 from rollout_sdk.plan import Criteria
@@ -35,6 +36,7 @@ class Kept:
         verdict: The last verdict, of this process or another's.
         unsaid: Actor and reason of a stop that the store has not taken yet.
         adding: Held while evidence is added or read; no call takes it.
+        clock: How long the current step has lasted, by this process's clocks.
     """
 
     key: str
@@ -45,6 +47,7 @@ class Kept:
     verdict: Verdict | None = None
     unsaid: tuple[str, str] | None = None
     adding: threading.Lock = field(factory=threading.Lock)
+    clock: StepClock = field(factory=StepClock)
     _epoch: int = 0
     _cursor: int = 0
     _gathered: dict[tuple[str, str], Any] = field(factory=dict)
@@ -164,4 +167,7 @@ class Kept:
             entered_s=state.entered_s,
             is_last=state.is_last,
             shadowing=bool(state.phase.shadow) and not any(state.phase.shares.values()),
+            invalid=state.invalid,
+            valid_since_s=state.valid_since_s,
+            elapsed_s=self.clock.elapsed_s,
         )

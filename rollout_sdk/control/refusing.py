@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rollout_sdk.exceptions import StateError
+from rollout_sdk.exceptions import ConfigurationError, StateError
 
 if TYPE_CHECKING:
     from rollout_sdk.control.state import RolloutState
 
-__all__ = ["must_be", "must_have_steps", "one_candidate"]
+__all__ = ["must_be", "must_be_explained", "must_be_valid", "must_have_steps", "one_candidate"]
+
+_CLEAR = (
+    "Find out why, then call resume(clear_invalid=True, actor=..., reason=...), or: rollout resume KEY --clear-invalid "
+    "--reason ..."
+)
 
 
 def must_be(state: RolloutState, *allowed: str, action: str) -> None:
@@ -25,9 +30,38 @@ def must_be(state: RolloutState, *allowed: str, action: str) -> None:
             "rolled_back": "A rollback is final. Start again with another version.",
             "aborted": "An abort is final. Start again with another version, or under a new key.",
         }.get(state.status, "It is running already.")
+        if action == "resume" and state.invalid:
+            cure = f"It is running, and invalid. {_CLEAR}"
         # Shadowing is a way of running.
         possible = " or ".join(status for status in allowed if status != "shadowing")
         raise StateError(f"Cannot {action} {state.key!r}: it is {state.status}. This is possible while {possible}. {cure}")
+
+
+def must_be_valid(state: RolloutState, action: str) -> None:
+    """Refuse to give a candidate more users while the comparison cannot be trusted.
+
+    Raises:
+        StateError: The rollout is invalid.
+    """
+    if state.invalid:
+        raise StateError(
+            f"Cannot {action} {state.key!r}: it is invalid: {state.invalid.rstrip('.')}. What was seen so far is no ground to "
+            f"give a candidate more users; a smaller share and abort are possible. {_CLEAR}"
+        )
+
+
+def must_be_explained(key: str, actor: str, reason: str) -> None:
+    """Refuse to clear an alarm without a name and an explanation.
+
+    Raises:
+        ConfigurationError: One is empty.
+    """
+    for option, text in (("actor", actor), ("reason", reason)):
+        if not text.strip():
+            raise ConfigurationError(
+                f"The alarm of {key!r} is cleared with an empty {option}. Clearing it says that the comparison can be trusted "
+                f"again, and the history must say who found that out, and how. Pass {option}='...'."
+            )
 
 
 def must_have_steps(state: RolloutState, action: str) -> None:

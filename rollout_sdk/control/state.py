@@ -6,6 +6,7 @@
     shadowing, running or paused --set_share--> the same, with other shares
     any but aborted --abort--> aborted (everybody has the control; latched)
     shadowing, running or paused --roll_back--> rolled_back (the same, by the judge)
+    shadowing, running or paused --invalidate--> the same, and no step is taken until resume(clear_invalid=True)
 
 Every change of shares, and an abort, starts a new phase with a new number, also when the shares were used before: what was
 measured last week is another week's evidence. A transition that leaves the shares as they are stays in its phase.
@@ -22,7 +23,7 @@ from attrs import Factory, define, evolve, field, frozen
 
 from rollout_sdk.assignment import Phase, Share, parse_share, phase_label
 from rollout_sdk.breaker import CircuitBreaker
-from rollout_sdk.control.refusing import must_be, must_have_steps, one_candidate
+from rollout_sdk.control.refusing import must_be, must_be_valid, must_have_steps, one_candidate
 from rollout_sdk.exceptions import StateError
 
 __all__ = ["RolloutState", "Standing", "Status", "start"]
@@ -53,6 +54,11 @@ class RolloutState:
         resumed_s: When somebody last let it go on after a pause: from then on, a step has its time to wait once more.
         dropped: Candidates that were rolled back while others went on.
         superseded: Versions that a later one has replaced; they never come back.
+        invalid: Why the comparison cannot be trusted, by the judge's alarm; latched until a person clears it. Empty: it can.
+        valid_since_s: When a person last cleared the alarm; the realised shares are checked on units first seen from then on.
+        paused_by: Labels of the checks that the judge has paused it for, and for which it goes on by itself when they have
+            recovered. Empty for every other pause, which a person ends.
+        futile: Gates for which the judge has paused it as futile, once each: whoever resumes it has decided.
         stopped: Whether no candidate may run any more.
     """
 
@@ -71,11 +77,17 @@ class RolloutState:
     resumed_s: float = 0.0
     dropped: tuple[str, ...] = ()
     superseded: tuple[str, ...] = ()
+    invalid: str = ""
+    valid_since_s: float = 0.0
+    paused_by: tuple[str, ...] = ()
+    futile: tuple[str, ...] = ()
     stopped: bool = field(init=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         """Looked at by every call: known at once."""
         object.__setattr__(self, "stopped", self.status in _STOPPED)
+        if self.status != "paused":
+            object.__setattr__(self, "paused_by", ())
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -101,10 +113,12 @@ class RolloutState:
         """The next step, or after the last one everybody.
 
         Raises:
-            StateError: The rollout is not running, has no steps, there is no such candidate, or several could be meant.
+            StateError: The rollout is not running, is invalid, has no steps, there is no such candidate, or several could be
+                meant.
         """
         must_be(self, *_GOING, action="promote")
         must_have_steps(self, "promote")
+        must_be_valid(self, "promote")
         if candidate is not None:
             one_candidate(self, candidate)
         return self._gone(self.step + 1) if not self.is_last else self._everybody(candidate)
@@ -113,20 +127,22 @@ class RolloutState:
         """Everybody, now.
 
         Raises:
-            StateError: It is over, has no steps, there is no such candidate, or several could be meant.
+            StateError: It is over, is invalid, has no steps, there is no such candidate, or several could be meant.
         """
         must_be(self, *_GOING, "paused", action="promote")
         must_have_steps(self, "promote")
+        must_be_valid(self, "promote")
         return self._everybody(candidate)
 
     def skip_step(self) -> RolloutState:
         """The step after the next: the next one is left out.
 
         Raises:
-            StateError: It is not running, has no steps, or there is no step after the next.
+            StateError: It is not running, is invalid, has no steps, or there is no step after the next.
         """
         must_be(self, *_GOING, action="skip a step of")
         must_have_steps(self, "skip a step of")
+        must_be_valid(self, "skip a step of")
         if self.step + 2 >= len(self.plan):
             raise StateError(
                 f"Cannot skip a step of {self.key!r}: after {self.phase.name} comes no step that could be left out. "
@@ -137,10 +153,11 @@ class RolloutState:
     def set_share(self, share: Share, candidate: str | None = None) -> RolloutState:
         """Another share for one candidate, outside the plan; a later promote goes to the next planned step above it.
 
-        The share that it has already changes nothing.
+        The share that it has already changes nothing. A smaller share is always possible.
 
         Raises:
-            StateError: The rollout is over, has no steps, or several candidates could be meant.
+            StateError: The rollout is over, has no steps, several candidates could be meant, or the share is a greater one and
+                the rollout is invalid.
             ConfigurationError: The share is none, or the shares exceed 100 %.
         """
         must_be(self, *_GOING, "paused", action="set the share of")
@@ -150,19 +167,56 @@ class RolloutState:
         shares = {**self.phase.shares, name: value}
         if shares == self.phase.shares:
             return self
+        if value > self.phase.shares[name]:
+            must_be_valid(self, "raise the share of")
         below = [index for index, phase in enumerate(self.plan) if phase.shares[name] <= value]
         after = evolve(self._entered(Phase(phase_label(shares), shares, self.phase.control)), step=below[-1] if below else -1)
         return after if after.status != "shadowing" else evolve(after, status="running")
 
-    def pause(self) -> RolloutState:
-        """Shares stay as they are, and promote is refused until resume; a rollback is not."""
-        must_be(self, *_GOING, action="pause")
-        return evolve(self, status="paused", revision=self.revision + 1)
+    def pause(self, *, by: Sequence[str] = (), futile: Sequence[str] = ()) -> RolloutState:
+        """Shares stay as they are, and promote is refused until resume; a rollback is not.
 
-    def resume(self) -> RolloutState:
-        """Going on, after a pause."""
-        must_be(self, "paused", action="resume")
-        return evolve(self, status=_going(self.phase), revision=self.revision + 1)
+        A person who pauses what the judge has paused for a failing check takes the pause over: it no longer ends by itself.
+
+        Args:
+            by: Labels of the checks that it is paused for, when it goes on by itself after they have recovered.
+            futile: Gates that it is paused for because they cannot be expected to pass.
+
+        Raises:
+            StateError: It is over, or paused already.
+        """
+        if not self.paused_by or by:
+            must_be(self, *_GOING, action="pause")
+        asked = (*self.futile, *(gate for gate in futile if gate not in self.futile))
+        return evolve(self, status="paused", paused_by=tuple(by), futile=asked, revision=self.revision + 1)
+
+    def resume(self, *, clear_invalid: bool = False) -> RolloutState:
+        """Going on, after a pause; with `clear_invalid`, also after the judge's alarm, paused or not.
+
+        Without it, a rollout that is paused and invalid is no longer paused and still invalid.
+
+        Raises:
+            StateError: It is not paused; or not invalid, with `clear_invalid`.
+        """
+        if not clear_invalid:
+            must_be(self, "paused", action="resume")
+            return evolve(self, status=_going(self.phase), revision=self.revision + 1)
+        must_be(self, *_GOING, "paused", action="clear the alarm of")
+        if not self.invalid:
+            raise StateError(
+                f"Cannot clear the alarm of {self.key!r}: it is not invalid. clear_invalid=True says that you know why the "
+                "judge had called it invalid. Call resume() without it to end a pause."
+            )
+        return evolve(self, status=_going(self.phase), invalid="", revision=self.revision + 1)
+
+    def invalidate(self, reason: str) -> RolloutState:
+        """The comparison cannot be trusted: no step is taken until a person clears it. Doing so twice changes nothing.
+
+        Raises:
+            StateError: It is over.
+        """
+        must_be(self, *_GOING, "paused", action="invalidate")
+        return self if self.invalid else evolve(self, invalid=reason or "invalid", revision=self.revision + 1)
 
     def abort(self) -> RolloutState:
         """Everybody gets the control, for good. Aborting twice changes nothing."""

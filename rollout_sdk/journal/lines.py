@@ -182,6 +182,7 @@ def _transition(event: TransitionedEvent) -> bytes:
         reason=event.reason,
         shadow=event.shadow or None,
         verdict=event.evidence,
+        invalid=event.invalid,
     )
 
 

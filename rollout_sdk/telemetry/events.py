@@ -154,7 +154,7 @@ class LogEvents:
                 get_logger().debug("rollout.plugin.registered", rollout=event.rollout, plugin=plugin, strategy=event.strategy)
             return
         logger = get_logger()
-        log = logger.warning if event.action in ("abort", "roll_back") else logger.info
+        log = logger.warning if event.action in ("abort", "roll_back", "invalidate") else logger.info
         gate = deciding(event) or {}
         log(
             "rollout.transition",

@@ -65,16 +65,22 @@ def trace_transition(
 def deciding(event: TransitionedEvent) -> dict[str, Any] | None:
     """The finding that decided a transition, with the evidence it has and the evidence it takes; None where a person decided.
 
-    Both are natural logarithms of e-values. Of a rollback, it is the finding with the most evidence of harm to spare; of a step
-    forward, the one that passed by the least.
+    Both are natural logarithms of e-values. Of a rollback, and of a pause for failing checks, it is the finding with the most
+    evidence of harm to spare; of an invalid comparison, the one about the assignment; of a step forward, the one that passed
+    by the least.
     """
     evidence = event.evidence or {}
-    harmful = event.action == "roll_back"
+    pauses = evidence.get("pauses", ()) if event.action == "pause" else ()
+    harmful = event.action in ("roll_back", "invalidate") or bool(pauses)
     value, needed = ("harm_log_e", "harm_needed") if harmful else ("safe_log_e", "safe_needed")
     found = [
         finding
         for finding in evidence.get("findings", ())
-        if finding.get(value) is not None and finding.get(needed) is not None and not finding.get("dry_run")
+        if finding.get(value) is not None
+        and finding.get(needed) is not None
+        and not finding.get("dry_run")
+        and (finding.get("kind") == "assignment") == (event.action == "invalidate")
+        and (not pauses or finding["name"] in pauses)
     ]
     if not found:
         return None

@@ -23,6 +23,7 @@ ACTIONS = {
     "abort": RolloutState.abort,
     "roll_back": RolloutState.roll_back,
 }
+CLEAR = {"clear_invalid": True, "actor": "ann", "reason": "a redirect lost users; it is fixed"}
 
 
 def first_state():
@@ -93,6 +94,12 @@ class Process:
     def serve(self):
         return {self.model(f"user-{user}") for user in range(USERS)}
 
+    def lose(self):
+        """Users of whom those of the candidate do not come this far: the shares are not the configured ones."""
+        for user in (f"other-{number}" for number in range(4 * USERS)):
+            if self.controller.assign(user).variant == "control":
+                self.model(user)
+
     def look(self):
         try:
             self.runtime.keeper.look(self.kept)
@@ -129,6 +136,19 @@ class Fleet(RuleBasedStateMachine):
         if stopped:
             assert {"old"} == answers
             assert ran == process.ran
+
+    @rule(index=st.integers(0, PROCESSES - 1))
+    def users_are_lost(self, index):
+        self.processes[index].lose()
+        self.judge(index)
+
+    @rule(index=st.integers(0, PROCESSES - 1))
+    def clear(self, index):
+        process, before = self.processes[index], len(self.history)
+        try:
+            process.controller.resume(**CLEAR)
+        except (StateError, StoreError):
+            assert before == len(self.history)
 
     @rule(seconds=st.sampled_from([1, 70]))
     def time_goes_by(self, seconds):
@@ -246,12 +266,17 @@ class Fleet(RuleBasedStateMachine):
                 state = begun if state is None else state.begun_again(begun)
             elif record["action"] == "set_share":
                 state = state.set_share(record["shares"]["candidate"])
+            elif record["action"] == "invalidate":
+                state = state.invalidate(record["reason"])
+            elif record["reason"] == CLEAR["reason"]:
+                state = state.resume(clear_invalid=True)
             else:
                 state = ACTIONS[record["action"]](state)
-            assert (record["status"], record["phase"], record["shares"]) == (
+            assert (record["status"], record["phase"], record["shares"], record["invalid"]) == (
                 state.status,
                 state.phase.name,
                 state.phase.all_shares,
+                state.invalid,
             )
         assert revisions == sorted(set(revisions))
 
@@ -262,10 +287,13 @@ class Fleet(RuleBasedStateMachine):
                 assert record["verdict"] is None
                 continue
             verdict = record["verdict"]
-            assert {"promote": "PASS", "roll_back": "FAIL"}[record["action"]] == verdict["outcome"]
-            # Made on this state, and no other.
-            assert record["revision"] == verdict["revision"] + 1
-            assert record["action"] == "promote" or self.was_broken
+            if record["action"] == "invalidate":
+                assert not verdict["valid"]
+            else:
+                assert {"promote": "PASS", "roll_back": "FAIL"}[record["action"]] == verdict["outcome"]
+            # Made on this state, and no other; but for the alarm that the same verdict has raised.
+            assert record["revision"] - verdict["revision"] in ((1,) if verdict["valid"] else (1, 2))
+            assert record["action"] != "roll_back" or self.was_broken
 
 
 Fleet.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)

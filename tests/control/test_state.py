@@ -25,6 +25,7 @@ def shadowing():
     return start("model", Canary([Step("0%", shadow="10%"), "5%", "25%"]).rollout_phases("control", ("candidate",)), ramps=True)
 
 
+CAUSE = "the shares are broken."
 STATES = {
     "shadowing": shadowing(),
     "running": running(),
@@ -32,6 +33,8 @@ STATES = {
     "promoted": running().promote().promote(),
     "rolled_back": running().roll_back(),
     "aborted": running().abort(),
+    "invalid": running().invalidate(CAUSE),
+    "paused and invalid": running().invalidate(CAUSE).pause(),
 }
 ACTIONS = {
     "promote": RolloutState.promote,
@@ -42,6 +45,8 @@ ACTIONS = {
     "resume": RolloutState.resume,
     "set_share": lambda state: state.set_share("10%"),
     "abort": RolloutState.abort,
+    "invalidate": lambda state: state.invalidate("another cause."),
+    "clear": lambda state: state.resume(clear_invalid=True),
 }
 TABLE = {
     ("shadowing", "promote"): ("running", "1:5%"),
@@ -92,6 +97,41 @@ TABLE = {
     ("aborted", "resume"): "Cannot resume 'model': it is aborted. This is possible while paused. An abort is final.",
     ("aborted", "set_share"): "Cannot set the share of 'model': it is aborted. This is possible while running or paused.",
     ("aborted", "abort"): ("aborted", "1:aborted"),
+    ("shadowing", "invalidate"): ("shadowing", "0:0%"),
+    ("running", "invalidate"): ("running", "0:5%"),
+    ("paused", "invalidate"): ("paused", "0:5%"),
+    ("promoted", "invalidate"): "Cannot invalidate 'model': it is promoted. This is possible while running or paused.",
+    ("rolled_back", "invalidate"): "Cannot invalidate 'model': it is rolled_back. This is possible while running or paused.",
+    ("aborted", "invalidate"): "Cannot invalidate 'model': it is aborted. This is possible while running or paused.",
+    ("shadowing", "clear"): "Cannot clear the alarm of 'model': it is not invalid.",
+    ("running", "clear"): "Cannot clear the alarm of 'model': it is not invalid.",
+    ("paused", "clear"): "Cannot clear the alarm of 'model': it is not invalid.",
+    ("promoted", "clear"): "Cannot clear the alarm of 'model': it is promoted.",
+    ("rolled_back", "clear"): "Cannot clear the alarm of 'model': it is rolled_back.",
+    ("aborted", "clear"): "Cannot clear the alarm of 'model': it is aborted.",
+    ("invalid", "promote"): "Cannot promote 'model': it is invalid: the shares are broken. What was seen so far",
+    ("invalid", "promote_full"): "Cannot promote 'model': it is invalid: the shares are broken. What was seen so far",
+    ("invalid", "skip_step"): "Cannot skip a step of 'model': it is invalid: the shares are broken. What was seen so far",
+    ("invalid", "set_share"): "Cannot raise the share of 'model': it is invalid: the shares are broken. What was seen so far",
+    ("invalid", "roll_back"): ("rolled_back", "1:aborted"),
+    ("invalid", "pause"): ("paused", "0:5%"),
+    ("invalid", "resume"): "Cannot resume 'model': it is running. This is possible while paused. It is running, and invalid.",
+    ("invalid", "abort"): ("aborted", "1:aborted"),
+    ("invalid", "invalidate"): ("running", "0:5%"),
+    ("invalid", "clear"): ("running", "0:5%"),
+    ("paused and invalid", "promote"): "Cannot promote 'model': it is paused. This is possible while running. Resume it first.",
+    ("paused and invalid", "promote_full"): "Cannot promote 'model': it is invalid: the shares are broken.",
+    ("paused and invalid", "skip_step"): "Cannot skip a step of 'model': it is paused.",
+    ("paused and invalid", "set_share"): "Cannot raise the share of 'model': it is invalid: the shares are broken.",
+    ("paused and invalid", "roll_back"): ("rolled_back", "1:aborted"),
+    (
+        "paused and invalid",
+        "pause",
+    ): "Cannot pause 'model': it is paused. This is possible while running. It is paused already.",
+    ("paused and invalid", "resume"): ("running", "0:5%"),
+    ("paused and invalid", "abort"): ("aborted", "1:aborted"),
+    ("paused and invalid", "invalidate"): ("paused", "0:5%"),
+    ("paused and invalid", "clear"): ("running", "0:5%"),
 }
 
 
@@ -109,6 +149,31 @@ def test_every_action_in_every_status_does_what_the_table_says(status, action):
     else:
         after = ACTIONS[action](STATES[status])
         assert (after.status, after.phase.name) == expected
+
+
+@pytest.mark.parametrize("status", ["invalid", "paused and invalid"])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_nothing_but_clearing_it_ends_an_alarm_and_its_first_cause_stays(status, action):
+    before = STATES[status]
+    try:
+        after = ACTIONS[action](before)
+    except StateError:
+        after = before
+    assert ("" if action == "clear" else CAUSE) == after.invalid
+
+
+def test_a_share_may_always_be_lowered():
+    state = two().invalidate(CAUSE)
+    assert {"v2": 0.01, "v3": 0.05} == state.set_share("1%", "v2").phase.shares
+    with pytest.raises(StateError, match="Cannot raise the share of"):
+        state.set_share("6%", "v2")
+
+
+def test_a_pause_of_the_judge_is_taken_over_by_a_person_and_forgotten_when_it_is_over():
+    paused = running().pause(by=("returns",))
+    assert [("returns",), (), (), ()] == [
+        state.paused_by for state in (paused, paused.pause(), paused.resume(), paused.promote_full())
+    ]
 
 
 def test_a_state_error_is_a_runtime_error():
@@ -158,7 +223,9 @@ def test_a_candidate_that_is_rolled_back_leaves_the_others_running_and_never_com
 
 def test_a_new_version_begins_again_with_evidence_of_its_own_even_after_an_abort():
     old = evolve(running(), version="v1").promote().abort()
+    old = evolve(old, invalid=CAUSE, valid_since_s=7.0, futile=("click",))
     new = old.begun_again(evolve(running(), version="v2"))
+    assert ("", 0.0, ()) == (new.invalid, new.valid_since_s, new.futile)
     assert (new.status, new.phase.name, new.epoch, new.superseded, new.stopped) == ("running", "3:5%", 1, ("v1",), False)
     assert old.begun_again(evolve(running(), version="v1")).status == "aborted"
 
@@ -282,10 +349,10 @@ class AnyOperator(RuleBasedStateMachine):
         plan = [dict.fromkeys(self.candidates, step / 100) for step in sorted(steps)]
         self.state = canary(*plan, candidates=self.candidates)
         self.before = self.state
-        self.refused = False
+        self.refused = self.cleared = False
 
     def act(self, action):
-        self.before, self.refused = self.state, False
+        self.before, self.refused, self.cleared = self.state, False, False
         try:
             self.state = action(self.state)
         except (StateError, ConfigurationError):
@@ -311,13 +378,18 @@ class AnyOperator(RuleBasedStateMachine):
     def roll_back(self, data):
         self.act(lambda state: state.roll_back(data.draw(st.sampled_from(self.candidates))))
 
-    @rule()
-    def pause(self):
-        self.act(RolloutState.pause)
+    @rule(by=st.sampled_from([(), ("returns",)]))
+    def pause(self, by):
+        self.act(lambda state: state.pause(by=by))
+
+    @rule(clear_invalid=st.booleans())
+    def resume(self, clear_invalid):
+        self.act(lambda state: state.resume(clear_invalid=clear_invalid))
+        self.cleared = clear_invalid and not self.refused
 
     @rule()
-    def resume(self):
-        self.act(RolloutState.resume)
+    def invalidate(self):
+        self.act(lambda state: state.invalidate(CAUSE))
 
     @precondition(lambda self: self.state.revision > 3)
     @rule()
@@ -366,6 +438,19 @@ class AnyOperator(RuleBasedStateMachine):
     def the_plan_stays_as_it_was(self):
         assert self.state.plan == self.before.plan
         assert -1 <= self.state.step < len(self.state.plan)
+
+    @invariant()
+    def an_alarm_stays_until_it_is_cleared(self):
+        assert not self.before.invalid or bool(self.state.invalid) != self.cleared
+
+    @invariant()
+    def while_it_is_invalid_no_share_grows(self):
+        before, after = self.before.phase.shares, self.state.phase.shares
+        assert not self.before.invalid or all(after[name] <= before[name] for name in after)
+
+    @invariant()
+    def only_a_pause_has_checks_that_it_is_for(self):
+        assert self.state.status == "paused" or not self.state.paused_by
 
     @invariant()
     def promoted_is_everybody(self):

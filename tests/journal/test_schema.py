@@ -81,6 +81,14 @@ def everything(runtime):
     judged.rollout.record("click", 1.0, decision_id=decision.id)
     judged.rollout.promote()
     runtime.keeper.change(
+        "judged",
+        "invalidate",
+        lambda state: state.invalidate("shares"),
+        actor="judge",
+        reason="shares",
+        evidence={"valid": False},
+    )
+    runtime.keeper.change(
         "judged", "roll_back", RolloutState.roll_back, actor="judge", reason="harm", evidence={"outcome": "FAIL"}
     )
     runtime.flush()

@@ -116,7 +116,7 @@ LOGS = (
     ),
     LogEvent(
         "rollout.transition",
-        "info; warning for a rollback or an abort",
+        "info; warning for a rollback, an abort or an invalid comparison",
         "a rollout changed; `reason` is the operator's text, or the verdict in one sentence",
         (
             *("rollout", "strategy", "action", "reason", "actor", "from_phase", "to_phase", "weights"),

@@ -121,7 +121,8 @@ SPANS = (
             Attribute(
                 names.TRANSITION_ACTION,
                 "str",
-                "`start`, `promote`, `hold`, `resume`, `rollback`, `complete`, `abort`, `set_share`, `skip_step`, `set_plan`",
+                "`start`, `promote`, `hold`, `resume`, `invalidate`, `rollback`, `complete`, `abort`, `set_share`, "
+                "`skip_step`, `set_plan`",
             ),
             Attribute(names.TRANSITION_REASON, "str", "`configured`, `verdict` of the judge, or `manual`"),
             Attribute(names.GATE_NAME, "str", "the finding that decided", _CANARY),
