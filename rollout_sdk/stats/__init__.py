@@ -1,7 +1,7 @@
 """Statistics: pure functions, standard library only."""
 
 from rollout_sdk.stats.buckets import Estimate, StratifiedBuckets
-from rollout_sdk.stats.clusters import MeanInterval, ratio_of_sums
+from rollout_sdk.stats.clusters import MeanInterval, effective_units, ratio_of_sums
 from rollout_sdk.stats.counts import (
     bernoulli_interval,
     rare_event_log_e,
@@ -23,6 +23,7 @@ __all__ = [
     "confidence_sequence",
     "design_effect",
     "e_bh",
+    "effective_units",
     "log_e_one_sided",
     "log_e_two_sided",
     "mde",
