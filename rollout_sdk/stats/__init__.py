@@ -1,7 +1,8 @@
 """Statistics: pure functions, standard library only."""
 
+from rollout_sdk.stats.arrivals import MISMATCH, arrivals_log_e, labels_log_e
 from rollout_sdk.stats.buckets import Estimate, StratifiedBuckets
-from rollout_sdk.stats.clusters import MeanInterval, effective_units, ratio_of_sums
+from rollout_sdk.stats.clusters import MIN_EFFECTIVE_UNITS, MOST_OF_ONE_UNIT, MeanInterval, effective_units, ratio_of_sums
 from rollout_sdk.stats.counts import (
     bernoulli_interval,
     rare_event_log_e,
@@ -16,14 +17,19 @@ from rollout_sdk.stats.sequential import confidence_sequence, log_e_one_sided, l
 from rollout_sdk.stats.student import student_t_quantile
 
 __all__ = [
+    "MIN_EFFECTIVE_UNITS",
+    "MISMATCH",
+    "MOST_OF_ONE_UNIT",
     "Estimate",
     "MeanInterval",
     "StratifiedBuckets",
+    "arrivals_log_e",
     "bernoulli_interval",
     "confidence_sequence",
     "design_effect",
     "e_bh",
     "effective_units",
+    "labels_log_e",
     "log_e_one_sided",
     "log_e_two_sided",
     "mde",

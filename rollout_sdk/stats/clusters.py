@@ -109,19 +109,19 @@ def ratio_of_sums(
     residuals = [x - ratio * d for x, d in pairs]
     if max(map(abs, residuals)) <= _ROUNDING * max(abs(x) for x, _ in pairs):
         ends = None if within is None else _alike(ratio, effective, (1 - confidence) / 2, within)
-        return interval(ends, "all units are alike" if ends is None else _caution(pairs, effective, heaviest, within))
+        return interval(ends, "all units are alike" if ends is None else _few(effective, heaviest))
     variance, df = _jackknife(residuals, [d / total for _, d in pairs])
     half = student_t_quantile((1 + confidence) / 2, df) * math.sqrt(variance) / total
-    return interval((ratio - half, ratio + half), _caution(pairs, effective, heaviest, within))
+    return interval((ratio - half, ratio + half), _few(effective, heaviest) or _rare(pairs, within))
 
 
-def _caution(
-    pairs: Sequence[tuple[float, float]], effective: float, heaviest: float, within: tuple[float, float] | None
-) -> str | None:
+def _few(effective: float, heaviest: float) -> str | None:
     if heaviest > MOST_OF_ONE_UNIT:
         return f"one unit has {heaviest:.1%} of the counts"
-    if effective < MIN_EFFECTIVE_UNITS:
-        return f"fewer than {MIN_EFFECTIVE_UNITS} effective units"
+    return f"fewer than {MIN_EFFECTIVE_UNITS} effective units" if effective < MIN_EFFECTIVE_UNITS else None
+
+
+def _rare(pairs: Sequence[tuple[float, float]], within: tuple[float, float] | None) -> str | None:
     if sum(x != 0 for x, _ in pairs) < MIN_VALUES:
         return f"fewer than {MIN_VALUES} units with a value other than 0"
     # Of yes and no, either may be the rare one.

@@ -116,6 +116,7 @@ def test_none_of_n_and_all_of_n_have_the_interval_of_clopper_and_pearson(value):
     estimate = ratio_of_sums([(value, 1)] * 200, within=(0, 1))
     tested = stats.binomtest(200 * value, 200).proportion_ci(method="exact")
     assert (value, tested.low, tested.high) == pytest.approx((estimate.mean, estimate.low, estimate.high))
+    assert estimate.caution is None
 
 
 def test_an_interval_stays_within_what_a_value_can_be():
