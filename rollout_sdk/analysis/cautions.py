@@ -13,7 +13,7 @@ from rollout_sdk.stats import MIN_EFFECTIVE_UNITS, MOST_OF_ONE_UNIT
 __all__ = ["about_labels", "about_shares", "about_units"]
 
 _WIDTH = 80
-_LONGEST_EXPONENT = 200.0
+_LARGEST_EXPONENT = 200.0
 _NAME = 30
 
 
@@ -25,10 +25,11 @@ def _lines(text: str, indent: int) -> list[str]:
 
 def about_shares(shares: SharesReport) -> Iterator[str]:
     """Whether units are in the arms as configured."""
-    if shares.log_e is None:
+    if shares.log_e is None or shares.highest_log_e is None:
         yield "  shares: not checked, because no two variants have a configured share"
         return
-    evidence = f"evidence {math.exp(min(shares.log_e, _LONGEST_EXPONENT)):.3g} of {math.exp(shares.needed):,.0f}"
+    log_e = shares.highest_log_e if shares.is_mismatch else shares.log_e
+    evidence = f"evidence {math.exp(min(log_e, _LARGEST_EXPONENT)):.3g} of {math.exp(shares.needed):,.0f}"
     if shares.is_mismatch:
         text = (
             f"shares: sample ratio mismatch ({evidence}): units are not in the arms in the configured shares. The arms cannot "

@@ -185,12 +185,14 @@ class SharesReport:
     Attributes:
         phases: The phases in which several arms have a share; shadows have none.
         log_e: Evidence of a sample ratio mismatch; None where there is nothing to check.
+        highest_log_e: The highest that it ever was: the first alarm is not forgotten.
         needed: From where on it is one.
-        is_mismatch: Whether it is one. No interval that compares arms is given then.
+        is_mismatch: Whether it is one, by the highest. No interval that compares arms is given then.
     """
 
     phases: tuple[PhaseShares, ...]
     log_e: float | None
+    highest_log_e: float | None
     needed: float
     is_mismatch: bool
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from attrs import Factory, define
 
@@ -11,6 +12,9 @@ from rollout_sdk.analysis.report import PhaseShares, SharesReport
 from rollout_sdk.stats import MISMATCH, arrivals_log_e
 
 __all__ = ["Arrivals", "shares_of"]
+
+_FIRST_LOOK, _LOOK_AGAIN = 100, 1.1
+"""The evidence is looked at after so many units, and whenever there are so many times as many."""
 
 
 @define
@@ -25,25 +29,35 @@ class Arrivals:
         if known is None or time_s < known[0]:
             self._first[unit] = (time_s, phase, variant)
 
-    def by_phase(self) -> dict[str, Counter[str]]:
-        """Number of units by variant, for every phase."""
+    def looks(self) -> Iterator[dict[str, Counter[str]]]:
+        """Number of units by variant, for every phase, at several times: more and more of them, in order of time, to the last."""
         found: dict[str, Counter[str]] = defaultdict(Counter)
-        for _, phase, variant in self._first.values():
+        look = _FIRST_LOOK
+        for number, (_, phase, variant) in enumerate(sorted(self._first.values()), 1):
             found[phase][variant] += 1
-        return found
+            if number == look:
+                look = math.ceil(look * _LOOK_AGAIN)
+                yield found
+        yield found
 
 
 def shares_of(arrivals: Arrivals, configured: Mapping[str, Mapping[str, float]]) -> SharesReport:
     """What a report says about the shares of a rollout.
 
+    The first alarm counts: its error probability is bounded, however the evidence goes on.
+
     Args:
         arrivals: Where its units were first seen.
         configured: Configured shares of every variant, by phase.
     """
-    units, phases = arrivals.by_phase(), []
+    units: dict[str, Counter[str]] = {}
+    log_e, highest = None, -math.inf
+    for units in arrivals.looks():
+        log_e = arrivals_log_e((units.get(phase, {}), shares) for phase, shares in configured.items())
+        highest = highest if log_e is None else max(highest, log_e)
+    phases = []
     for phase, shares in configured.items():
         arms = {variant: share for variant, share in shares.items() if share > 0}
         if len(arms) > 1 and phase in units:
             phases.append(PhaseShares(phase, {variant: units[phase][variant] for variant in arms}, arms))
-    log_e = arrivals_log_e((phase.units, phase.configured) for phase in phases)
-    return SharesReport(tuple(phases), log_e, MISMATCH, log_e is not None and log_e >= MISMATCH)
+    return SharesReport(tuple(phases), log_e, None if log_e is None else highest, MISMATCH, highest >= MISMATCH)

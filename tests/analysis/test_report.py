@@ -357,6 +357,16 @@ def test_the_alarm_takes_evidence_of_a_thousand(tmp_path):
     assert not only(journal(tmp_path, *arms(sizes - 1, 1001 - sizes))).shares.is_mismatch
 
 
+def test_an_alarm_is_not_forgotten_when_later_units_make_up_for_it(tmp_path):
+    lost = list(arms(300, 150))
+    # From then on the candidate gets more than its share, until both have as many.
+    later = list(arms(150, 300, first=450))
+    report = journal(tmp_path, *later, *lost)
+    shares = only(report).shares
+    assert (True, True) == (shares.is_mismatch, shares.log_e < 0 < shares.needed <= shares.highest_log_e)
+    assert "sample ratio mismatch" in as_text(report)
+
+
 def test_a_unit_counts_once_in_a_rollout_where_it_was_first_seen(tmp_path):
     ramp = [
         {"event": "transition", "v": 1, "t": t, "rollout": "r", "action": "promote", "to_phase": phase, "shares": shares}
