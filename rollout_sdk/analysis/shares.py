@@ -30,7 +30,7 @@ class Arrivals:
             self._first[unit] = (time_s, phase, variant)
 
     def looks(self) -> Iterator[dict[str, Counter[str]]]:
-        """Number of units by variant, for every phase, at several times: more and more of them, in order of time, to the last."""
+        """Number of units by variant, for every phase, after more and more of them in order of time."""
         found: dict[str, Counter[str]] = defaultdict(Counter)
         look = _FIRST_LOOK
         for number, (_, phase, variant) in enumerate(sorted(self._first.values()), 1):

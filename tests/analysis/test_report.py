@@ -316,9 +316,13 @@ def test_a_list_whose_rule_is_damaged_is_counted_and_spoils_nothing(tmp_path):
 
 
 def arms(control, candidate, *, phase="0:50%", first=0, **more):
-    """One call each of so many units in either arm."""
-    for n in range(first, first + control + candidate):
-        yield decision(n, "control" if n < first + control else "candidate", unit=f"u{n}", phase=phase, **more)
+    """One call each of so many units in either arm, those of the control first in the file, and evenly mixed in time."""
+    whole, began = control + candidate, 1000.0 + first
+    for n in range(control):
+        yield decision(first + n, unit=f"u{first + n}", phase=phase, t=began + n * whole / control, **more)
+    for n in range(candidate):
+        at, number = began + (n + 0.5) * whole / candidate, first + control + n
+        yield decision(number, "candidate", unit=f"u{number}", phase=phase, t=at, **more)
 
 
 def rows(report, phase="0:50%"):
