@@ -6,15 +6,16 @@ import math
 from collections.abc import Iterator
 from textwrap import wrap
 
-from rollout_sdk.analysis.report import PhaseReport, SharesReport, VariantReport
+from rollout_sdk.analysis.report import PhaseReport, ShadowReport, SharesReport, VariantReport
 from rollout_sdk.plain import number, percent, plain, several
 from rollout_sdk.stats import MIN_EFFECTIVE_UNITS, MOST_OF_ONE_UNIT
 
-__all__ = ["about_labels", "about_shares", "about_units"]
+__all__ = ["about_completeness", "about_labels", "about_shares", "about_units"]
 
 _WIDTH = 80
 _LARGEST_EXPONENT = 200.0
 _NAME = 30
+_COMPLETE = 0.95
 
 
 def _lines(text: str, indent: int) -> list[str]:
@@ -64,6 +65,16 @@ def about_units(phase: PhaseReport) -> Iterator[str]:
             else weigh
         )
         yield from _lines(f"few units in {name}: {heavy}; intervals want {MIN_EFFECTIVE_UNITS}", 4)
+
+
+def about_completeness(shadow: ShadowReport) -> Iterator[str]:
+    """Shadows of which too many are missing to speak for all calls."""
+    if shadow.completeness is not None and shadow.completeness < _COMPLETE:
+        text = (
+            f"less than {_COMPLETE * 100:.0f} % of the shadows of {plain(shadow.variant, _NAME)} came back. Shadows are "
+            "dropped when there is much to do, so that agreement and latency speak of quiet moments. Raise the ShadowLimits."
+        )
+        yield from _lines(text, 4)
 
 
 def about_labels(phase: PhaseReport) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from operator import itemgetter
 
 from attrs import Factory, define
 
@@ -33,7 +34,8 @@ class Arrivals:
         """Number of units by variant, for every phase, after more and more of them in order of time."""
         found: dict[str, Counter[str]] = defaultdict(Counter)
         look = _FIRST_LOOK
-        for number, (_, phase, variant) in enumerate(sorted(self._first.values()), 1):
+        # Those of one moment stay as they were read: in order of their arms, the first look would be at one arm alone.
+        for number, (_, phase, variant) in enumerate(sorted(self._first.values(), key=itemgetter(0)), 1):
             found[phase][variant] += 1
             if number == look:
                 look = math.ceil(look * _LOOK_AGAIN)

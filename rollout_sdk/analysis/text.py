@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from rollout_sdk.analysis.cautions import about_labels, about_shares, about_units
+from rollout_sdk.analysis.cautions import about_completeness, about_labels, about_shares, about_units
 from rollout_sdk.analysis.report import Latency, PhaseReport, Preference, Report, RolloutReport, ShadowReport, VariantReport
 from rollout_sdk.plain import plain, when
 from rollout_sdk.stats import MeanInterval
@@ -134,6 +134,7 @@ def _shadows(shadows: Sequence[ShadowReport]) -> Iterator[str]:
         lost = {end: number for end, number in shadow.ends.items() if end not in ("ok", "error")}
         if lost:
             yield f"    {shadow.variant} did not come back: {_counts(lost)}; agreement speaks of the runs that did"
+        yield from about_completeness(shadow)
         if shadow.reasons:
             yield f"    {shadow.variant} differed in: {_counts(shadow.reasons)}"
         if shadow.errors:

@@ -151,6 +151,14 @@ def test_shadow_agreement_speaks_of_the_runs_that_came_back(tmp_path):
     assert ({"value": 1}, {"KeyError": 1}, 2.0) == (found.reasons, found.errors, found.latency.p50_s)
 
 
+@pytest.mark.parametrize(("dropped", "warned"), [(5, False), (6, True)])
+def test_agreement_of_few_of_the_shadows_is_said_to_be_that_of_few(tmp_path, dropped, warned):
+    records = [decision(n, unit=f"u{n}", shadows=["v2"]) for n in range(100)]
+    ends = [shadow(n, *(["dropped_full"] if n < dropped else []), match=1, duration_s=1.0, unit=f"u{n}") for n in range(100)]
+    text = as_text(journal(tmp_path, *records, *ends))
+    assert warned == ("less than 95 % of the shadows of v2 came back" in " ".join(text.split()))
+
+
 def interleaved(number, **more):
     shown = {"blend": ["control", "v2"], "items": ["a", "b", "c"], "teams": [None, "control", "v2"]}
     return decision(number, "interleaved", unit=f"u{number}", **shown, **more)
@@ -369,6 +377,11 @@ def test_an_alarm_is_not_forgotten_when_later_units_make_up_for_it(tmp_path):
     shares = only(report).shares
     assert (True, True) == (shares.is_mismatch, shares.log_e < 0 < shares.needed <= shares.highest_log_e)
     assert "sample ratio mismatch" in as_text(report)
+
+
+def test_units_of_one_moment_are_no_mismatch(tmp_path):
+    records = [decision(n, ("control", "candidate")[n % 2], unit=f"u{n}", t=5.0) for n in range(600)]
+    assert not only(journal(tmp_path, *records)).shares.is_mismatch
 
 
 def test_a_unit_counts_once_in_a_rollout_where_it_was_first_seen(tmp_path):

@@ -342,6 +342,7 @@ def test_the_first_alarm_of_a_check_is_not_forgotten():
     broken, opposite = list(ranked_first("v2", 300)), list(ranked_first("control", 300, first=300))
     analyzer = analyzed(broken + opposite)
     (first,) = [check for check in analyzer.result().checks if check.name == "first"]
+    assert math.log(1000) == pytest.approx(first.needed)
     # By now as many lists begin with either, and still they were no coin's.
     assert (first.log_e < 0, first.latched, first.is_broken) == (True, True, True)
     assert analyzer.result().is_valid is False
