@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from attrs import Factory, define
 
 from rollout_sdk.analysis.pages import item_of, page_of, shown_item
+from rollout_sdk.analysis.shares import Arrivals
 from rollout_sdk.journal import Journal
 
 __all__ = ["Arm", "Credit", "Gathered", "ShadowArm", "Sums", "gather", "page_of"]
@@ -65,6 +66,7 @@ class Arm:
         withheld: Calls in which the variant was not run at all, by why.
         closed_early: Streams that the caller left before their end.
         outcomes: For every metric and unit, the sum and number of its outcomes.
+        ranges: For every metric, the least and the greatest value.
         credit: For blended answers, by (candidate, metric).
     """
 
@@ -76,7 +78,14 @@ class Arm:
     withheld: Counter[str] = Factory(Counter)
     closed_early: int = 0
     outcomes: dict[str, Sums] = Factory(lambda: defaultdict(_sums))
+    ranges: dict[str, tuple[float, float]] = Factory(dict)
     credit: dict[tuple[str, str], Credit] = Factory(lambda: defaultdict(Credit))
+
+    def add_outcome(self, metric: str, unit: str, value: float) -> None:
+        """Add a recorded value of a unit."""
+        _add(self.outcomes[metric], unit, value)
+        low, high = self.ranges.get(metric, (value, value))
+        self.ranges[metric] = (min(low, value), max(high, value))
 
 
 @define
@@ -101,6 +110,7 @@ class Gathered:
         control: Name of the control.
         status: Status, as last seen.
         shares: Configured shares by phase.
+        arrivals: Where every unit was first seen.
         arms: By (phase, variant).
         shadows: By (phase, variant).
         excluded: Calls left out, by reason.
@@ -113,6 +123,7 @@ class Gathered:
     control: str = "control"
     status: str = "running"
     shares: dict[str, Mapping[str, float]] = Factory(dict)
+    arrivals: Arrivals = Factory(Arrivals)
     arms: dict[tuple[str, str], Arm] = Factory(lambda: defaultdict(Arm))
     shadows: dict[tuple[str, str], ShadowArm] = Factory(lambda: defaultdict(ShadowArm))
     excluded: Counter[str] = Factory(Counter)
@@ -198,12 +209,13 @@ class _Gatherer:
         arm.units[cluster] += 1
         self._runs(arm, record)
         time_s = record.get("t", 0.0)
+        gathered.arrivals.add(cluster, time_s, phase, variant)
         span = gathered.spans.setdefault(phase, [time_s, time_s])
         span[0], span[1] = min(span[0], time_s), max(span[1], time_s)
         if record.get("teams") or record.get("rule"):
             gathered.problems["unknown item"] += _credit(arm, record, cluster, outcomes, gathered.control)
         for metric, value, _ in outcomes:
-            _add(arm.outcomes[metric], cluster, value)
+            arm.add_outcome(metric, cluster, value)
 
     @staticmethod
     def _runs(arm: Arm, record: dict[str, Any]) -> None:
@@ -255,7 +267,7 @@ class _Gatherer:
                 if excluded:
                     gathered.problems["of excluded calls"] += 1
                 else:
-                    _add(gathered.arms[phase, variant].outcomes[metric], unit, value)
+                    gathered.arms[phase, variant].add_outcome(metric, unit, value)
 
 
 def _add(sums: Sums, unit: str, value: float) -> None:

@@ -9,7 +9,19 @@ from attrs import asdict, frozen
 
 from rollout_sdk.stats import MeanInterval
 
-__all__ = ["Latency", "MetricReport", "PhaseReport", "Preference", "Report", "RolloutReport", "ShadowReport", "VariantReport"]
+__all__ = [
+    "LabelReport",
+    "Latency",
+    "MetricReport",
+    "PhaseReport",
+    "PhaseShares",
+    "Preference",
+    "Report",
+    "RolloutReport",
+    "ShadowReport",
+    "SharesReport",
+    "VariantReport",
+]
 
 
 @frozen
@@ -28,7 +40,7 @@ class MetricReport:
 
     Attributes:
         metric: Its name.
-        outcomes: How many were recorded.
+        outcomes: How many were recorded; 0 where only other variants have some.
         per_call: Sum of values by calls; a call without an outcome counts as 0 (clicks, purchases).
         per_outcome: Mean of the recorded values (ratings, correctness where each call has a label).
     """
@@ -47,6 +59,8 @@ class VariantReport:
         variant: Its name.
         calls: Analysed calls.
         units: Units that made them.
+        effective_units: Number of equally active units that would say as much: (sum of calls)^2 / sum of squared calls.
+        heaviest: Share of the most active unit in the calls.
         share_configured: Configured share; None where the strategy states none.
         share_of_calls: Realised share of the phase's calls.
         share_of_units: Realised share of the phase's units.
@@ -62,6 +76,8 @@ class VariantReport:
     variant: str
     calls: int
     units: int
+    effective_units: float
+    heaviest: float
     share_configured: float | None
     share_of_calls: float
     share_of_units: float
@@ -130,6 +146,58 @@ class Preference:
 
 
 @frozen
+class LabelReport:
+    """How often a metric is recorded that not every unit has, in one phase.
+
+    Attributes:
+        metric: Its name.
+        rates: Share of the units with an outcome, by variant.
+        log_e: Evidence that the rates differ; None where each recorded value is the same, so that having one is the outcome (a
+            click).
+        differs: Whether they surely do: the values are then of units that were selected differently.
+    """
+
+    metric: str
+    rates: Mapping[str, float]
+    log_e: float | None
+    differs: bool
+
+
+@frozen
+class PhaseShares:
+    """Where the units are that were first seen in one phase.
+
+    Attributes:
+        phase: Its name.
+        units: Units by variant; each counts once in a rollout.
+        configured: Configured shares by variant.
+    """
+
+    phase: str
+    units: Mapping[str, int]
+    configured: Mapping[str, float]
+
+
+@frozen
+class SharesReport:
+    """Whether units are in the arms in the configured shares.
+
+    Attributes:
+        phases: The phases in which several arms have a share; shadows have none.
+        log_e: Evidence of a sample ratio mismatch; None where there is nothing to check.
+        highest_log_e: The highest that it ever was: the first alarm is not forgotten.
+        needed: From where on it is one.
+        is_mismatch: Whether it is one, by the highest. No interval that compares arms is given then.
+    """
+
+    phases: tuple[PhaseShares, ...]
+    log_e: float | None
+    highest_log_e: float | None
+    needed: float
+    is_mismatch: bool
+
+
+@frozen
 class PhaseReport:
     """One period of constant shares."""
 
@@ -137,6 +205,7 @@ class PhaseReport:
     first_s: float | None
     last_s: float | None
     variants: tuple[VariantReport, ...]
+    labels: tuple[LabelReport, ...]
     shadows: tuple[ShadowReport, ...]
     preferences: tuple[Preference, ...]
 
@@ -149,6 +218,7 @@ class RolloutReport:
     strategy: str
     status: str
     control: str
+    shares: SharesReport
     phases: tuple[PhaseReport, ...]
     transitions: tuple[Mapping[str, Any], ...]
     excluded: Mapping[str, int]

@@ -11,7 +11,8 @@ import os
 from array import array
 from collections.abc import Iterable
 
-from rollout_sdk.analysis.gather import Arm, Credit, Gathered, ShadowArm, Sums, gather
+from rollout_sdk.analysis.gather import Arm, Credit, Gathered, ShadowArm, gather
+from rollout_sdk.analysis.metrics import labels_of, metrics_of, voided
 from rollout_sdk.analysis.report import (
     Latency,
     MetricReport,
@@ -22,8 +23,9 @@ from rollout_sdk.analysis.report import (
     ShadowReport,
     VariantReport,
 )
+from rollout_sdk.analysis.shares import shares_of
 from rollout_sdk.journal import read_journal
-from rollout_sdk.stats import ratio_of_sums
+from rollout_sdk.stats import effective_units, ratio_of_sums
 
 __all__ = ["summarise"]
 
@@ -43,24 +45,18 @@ def _latency(values: Iterable[float]) -> Latency:
     return Latency(len(ordered), _quantile(ordered, 0.5), _quantile(ordered, 0.95), _quantile(ordered, 0.99))
 
 
-def _metric(metric: str, sums: Sums, arm: Arm) -> MetricReport:
-    nothing = (0.0, 0.0)
-    per_call = ((sums.get(unit, nothing)[0], calls) for unit, calls in arm.units.items())
-    return MetricReport(
-        metric,
-        int(sum(count for _, count in sums.values())),
-        ratio_of_sums(per_call),
-        ratio_of_sums((total, count) for total, count in sums.values()),
-    )
-
-
-def _variant(variant: str, arm: Arm, configured: float | None, calls: int, units: int) -> VariantReport:
+def _variant(
+    variant: str, arm: Arm, configured: float | None, calls: int, units: int, metrics: tuple[MetricReport, ...]
+) -> VariantReport:
     own = arm.units.total()
+    effective, heaviest = effective_units(arm.units.values())
     ran = own - arm.withheld.total()
     return VariantReport(
         variant=variant,
         calls=own,
         units=len(arm.units),
+        effective_units=effective,
+        heaviest=heaviest or 0.0,
         share_configured=configured,
         share_of_calls=own / calls,
         share_of_units=len(arm.units) / units,
@@ -70,7 +66,7 @@ def _variant(variant: str, arm: Arm, configured: float | None, calls: int, units
         withheld=dict(arm.withheld),
         closed_early=arm.closed_early,
         latency={ran: _latency(values) for ran, values in arm.latency_s.items()},
-        metrics=tuple(_metric(metric, sums, arm) for metric, sums in sorted(arm.outcomes.items())),
+        metrics=metrics,
     )
 
 
@@ -84,7 +80,7 @@ def _shadow(variant: str, arm: ShadowArm) -> ShadowReport:
         ends=dict(arm.ends),
         completeness=returned / planned if planned else None,
         compared=int(sum(count for _, count in arm.matches.values())),
-        agreement=ratio_of_sums((total, count) for total, count in arm.matches.values()),
+        agreement=ratio_of_sums(((total, count) for total, count in arm.matches.values()), within=(0.0, 1.0)),
         difference=ratio_of_sums((total, count) for total, count in arm.differences.values()),
         reasons=dict(arm.reasons),
         errors=dict(arm.errors),
@@ -92,7 +88,7 @@ def _shadow(variant: str, arm: ShadowArm) -> ShadowReport:
     )
 
 
-def _preferences(arm: Arm) -> list[Preference]:
+def _preferences(arm: Arm, *, is_void: bool) -> list[Preference]:
     preferences = []
     candidates = sorted({candidate for candidate, _ in arm.credit})
     metrics = sorted({metric for _, metric in arm.credit if metric})
@@ -103,6 +99,7 @@ def _preferences(arm: Arm) -> list[Preference]:
             lists = shown.ties
             # Half the sum of (+1, 0, -1), because a preference runs from -1/2 to 1/2.
             by_unit = ((credit.by_unit.get(unit, (0.0, 0.0))[0] / 2, count) for unit, (_, count) in shown.by_unit.items())
+            preferred = ratio_of_sums(by_unit, within=(-0.5, 0.5))
             preferences.append(
                 Preference(
                     candidate=candidate,
@@ -111,7 +108,7 @@ def _preferences(arm: Arm) -> list[Preference]:
                     wins=credit.wins,
                     losses=credit.losses,
                     ties=lists - credit.wins - credit.losses,
-                    preference=ratio_of_sums(by_unit),
+                    preference=voided(preferred) if is_void else preferred,
                     is_fair=shown.is_fair,
                 )
             )
@@ -123,33 +120,48 @@ def _phase_order(phase: str) -> tuple[int, str]:
     return (int(number) if number.isdigit() else -1, phase)
 
 
-def _phase(phase: str, gathered: Gathered) -> PhaseReport:
+def _phase(phase: str, gathered: Gathered, *, is_void: bool) -> PhaseReport:
     arms = {variant: arm for (name, variant), arm in gathered.arms.items() if name == phase and arm.units}
     shares = gathered.shares.get(phase, {})
     calls = sum(arm.units.total() for arm in arms.values())
     units = sum(len(arm.units) for arm in arms.values())
     order = sorted(arms, key=lambda variant: (variant != gathered.control, variant))
     span = gathered.spans.get(phase, [None, None])
+    metrics = metrics_of(arms, is_void=is_void)
     return PhaseReport(
         phase=phase,
         first_s=span[0],
         last_s=span[1],
         variants=tuple(
-            _variant(variant, arms[variant], shares.get(variant, arms[variant].share), calls, units) for variant in order
+            _variant(variant, arms[variant], shares.get(variant, arms[variant].share), calls, units, metrics[variant])
+            for variant in order
         ),
+        labels=labels_of({variant: arms[variant] for variant in order}, is_void=is_void),
         shadows=tuple(_shadow(variant, arm) for (name, variant), arm in sorted(gathered.shadows.items()) if name == phase),
-        preferences=tuple(preference for variant in order for preference in _preferences(arms[variant])),
+        preferences=tuple(preference for variant in order for preference in _preferences(arms[variant], is_void=is_void)),
     )
+
+
+def _configured(gathered: Gathered, phases: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Configured shares by phase, in order; from the decisions where the rollout's own line is missing."""
+    found = {}
+    for phase in sorted(phases, key=_phase_order):
+        arms = {variant: arm.share for (name, variant), arm in gathered.arms.items() if name == phase}
+        shares = gathered.shares.get(phase) or {variant: share for variant, share in arms.items() if share is not None}
+        found[phase] = dict(sorted(shares.items(), key=lambda item: (item[0] != gathered.control, item[0])))
+    return found
 
 
 def _rollout(key: str, gathered: Gathered) -> RolloutReport:
     seen = {phase for phase, _ in (*gathered.arms, *gathered.shadows)}
+    shares = shares_of(gathered.arrivals, _configured(gathered, seen))
     return RolloutReport(
         rollout=key,
         strategy=gathered.strategy,
         status=gathered.status,
         control=gathered.control,
-        phases=tuple(_phase(phase, gathered) for phase in sorted(seen, key=_phase_order)),
+        shares=shares,
+        phases=tuple(_phase(phase, gathered, is_void=shares.is_mismatch) for phase in sorted(seen, key=_phase_order)),
         transitions=tuple(gathered.transitions),
         excluded=dict(gathered.excluded),
         problems={why: number for why, number in gathered.problems.items() if number},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from rollout_sdk.analysis.cautions import about_completeness, about_labels, about_shares, about_units
 from rollout_sdk.analysis.report import Latency, PhaseReport, Preference, Report, RolloutReport, ShadowReport, VariantReport
 from rollout_sdk.plain import plain, when
 from rollout_sdk.stats import MeanInterval
@@ -44,7 +45,8 @@ def _number(value: float | None) -> str:
 def _estimate(estimate: MeanInterval) -> str:
     if estimate.low is None or estimate.high is None:
         return f"{_number(estimate.mean)} [{_NONE}]"
-    return f"{_number(estimate.mean)} [{_number(estimate.low)}, {_number(estimate.high)}]"
+    ends = f"[{_number(estimate.low)}, {_number(estimate.high)}]"
+    return f"{_number(estimate.mean)} {ends}{'' if estimate.caution is None else '*'}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:
@@ -132,6 +134,7 @@ def _shadows(shadows: Sequence[ShadowReport]) -> Iterator[str]:
         lost = {end: number for end, number in shadow.ends.items() if end not in ("ok", "error")}
         if lost:
             yield f"    {shadow.variant} did not come back: {_counts(lost)}; agreement speaks of the runs that did"
+        yield from about_completeness(shadow)
         if shadow.reasons:
             yield f"    {shadow.variant} differed in: {_counts(shadow.reasons)}"
         if shadow.errors:
@@ -157,7 +160,9 @@ def _phase(phase: PhaseReport) -> Iterator[str]:
     yield f"  Phase {phase.phase}   {when(phase.first_s)} to {when(phase.last_s)}"
     if phase.variants:
         yield from _variants(phase.variants)
+        yield from about_units(phase)
         yield from _metrics(phase.variants)
+        yield from about_labels(phase)
     yield from _shadows(phase.shadows)
     yield from _preferences(phase.preferences)
 
@@ -165,6 +170,7 @@ def _phase(phase: PhaseReport) -> Iterator[str]:
 def _rollout(rollout: RolloutReport) -> Iterator[str]:
     yield ""
     yield f"{rollout.rollout}: {rollout.strategy}, {rollout.status}"
+    yield from about_shares(rollout.shares)
     for phase in rollout.phases:
         yield from _phase(phase)
     if rollout.transitions:
@@ -191,12 +197,13 @@ def _head(report: Report) -> Iterator[str]:
 
 
 def _lines(report: Report) -> Iterable[str]:
-    yield from _head(report)
-    for rollout in report.rollouts:
-        yield from _rollout(rollout)
+    lines = [*_head(report), *(line for rollout in report.rollouts for line in _rollout(rollout))]
+    yield from lines
     if report.rollouts:
         yield ""
         yield "Intervals hold for one look, with the unit as the cluster: to stop when they look good is to be fooled."
+        if any("]*" in line for line in lines):
+            yield "An interval with * has too few units, or too few values other than 0, behind it: do not trust it."
 
 
 def as_text(report: Report) -> str:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 from rollout_sdk.doctor.diagnosis import Diagnosis, completeness
 from rollout_sdk.doctor.findings import Finding, worst
 from rollout_sdk.doctor.sums import RolloutSums, VariantSums
 from rollout_sdk.plain import counts, duration, number, percent, plain, quoted, several
+from rollout_sdk.stats import MOST_OF_ONE_UNIT
 
 __all__ = ["SHADOW_CURES", "about"]
 
+_LARGEST_EXPONENT = 200.0
 _SOME = 0.01
 _MANY = 0.1
 _NO_UNIT = 0.05
+_HEAVY_CALLS = 100
+"""Calls of one unit below which its share is that of a small journal."""
 
 SHADOW_CURES: Mapping[str, str] = {
     "error": "Look in the application's log or traces for what the candidate raises, and mend it.",
@@ -38,7 +43,7 @@ def about(seen: Diagnosis) -> Iterator[Finding]:
         return
     found = []
     for key, rollout in seen.journal.rollouts.items():
-        found += [*_standing(key, rollout), *_calls(key, rollout)]
+        found += [*_standing(key, rollout), *_calls(key, rollout), *_units(key, rollout)]
         for name, variant in rollout.variants.items():
             found += [*_failures(key, rollout, name, variant), *_breaker(key, name, variant), *_shadows(key, name, variant)]
     yield from found
@@ -106,6 +111,28 @@ def _calls(key: str, rollout: RolloutSums) -> Iterator[Finding]:
             f"{number(once)} of {several(rollout.calls, 'call')} of {name} have an argument that can be read only once.",
             "The control answers these calls; pass a list instead of a generator or a file where they should take part.",
         )
+
+
+def _units(key: str, rollout: RolloutSums) -> Iterator[Finding]:
+    arrived = rollout.arrived()
+    if arrived.is_mismatch and arrived.log_e is not None:
+        yield Finding(
+            "error",
+            "rollout.shares",
+            f"Sample ratio mismatch in {quoted(key)}: {several(arrived.units, 'unit')} are not in the arms in the configured "
+            f"shares (evidence {math.exp(min(arrived.log_e, _LARGEST_EXPONENT)):.3g} of 1,000).",
+            "Compare nothing before the cause is found: units or calls of one arm that are lost, or that come more often.",
+        )
+    for name in rollout.variants:
+        most, calls = rollout.units.heaviest(name)
+        if most >= _HEAVY_CALLS and most > MOST_OF_ONE_UNIT * calls:
+            yield Finding(
+                "warning",
+                "rollout.heavy_unit",
+                f"The heaviest unit makes {percent(most / calls)} of the {several(calls, 'call')} of {quoted(name)} of "
+                f"{quoted(key)}: its means are mostly those of that unit.",
+                "Give anonymous calls and bots no unit, so that the control answers them and they are not analysed.",
+            )
 
 
 def _failures(key: str, rollout: RolloutSums, name: str, variant: VariantSums) -> Iterator[Finding]:

@@ -166,12 +166,25 @@ def _rollout(rollout: RolloutSums) -> dict[str, Any]:
         "first_s": rollout.first_s,
         "last_s": rollout.last_s,
         "phases": {name: _phase(phase) for name, phase in rollout.phases.items()},
-        "variants": {name: _variant(variant) for name, variant in rollout.variants.items()},
+        "shares": _shares(rollout),
+        "variants": {
+            name: {**_variant(variant), "heaviest": _heaviest(rollout, name)} for name, variant in rollout.variants.items()
+        },
         "transitions": [dict(transition) for transition in rollout.transitions],
         "processes": [
             {"status": status, "phase": phase, "count": count} for (status, phase), count in sorted(rollout.standings.items())
         ],
     }
+
+
+def _shares(rollout: RolloutSums) -> dict[str, Any]:
+    arrived = rollout.arrived()
+    return {"units": arrived.units, "log_e": arrived.log_e, "is_mismatch": arrived.is_mismatch}
+
+
+def _heaviest(rollout: RolloutSums, variant: str) -> float | None:
+    most, calls = rollout.units.heaviest(variant)
+    return most / calls if calls else None
 
 
 def _phase(phase: PhaseSums) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from attrs import Factory, define
 
 from rollout_sdk.doctor.few import add, at, few
+from rollout_sdk.doctor.units import Arrived, UnitSums
 
 __all__ = ["BreakerSums", "PhaseSums", "RolloutSums", "VariantSums", "clamped"]
 
@@ -107,6 +108,7 @@ class RolloutSums:
         variants: By name.
         transitions: The last ones, in order of time.
         standings: Where living processes stand: number of them by (status, phase).
+        units: Units of the analysed calls.
     """
 
     strategy: str = ""
@@ -124,6 +126,7 @@ class RolloutSums:
     variants: dict[str, VariantSums] = Factory(dict)
     transitions: list[Mapping[str, Any]] = Factory(list)
     standings: dict[tuple[str, str], int] = Factory(dict)
+    units: UnitSums = Factory(UnitSums)
 
     def variant(self, name: str) -> VariantSums:
         """The sums of a variant."""
@@ -166,7 +169,11 @@ class RolloutSums:
             add(self.excluded, record["reason"])
         else:
             phase = record["phase"]
-            add((self.phases.get(phase) or at(self.phases, phase, PhaseSums, _MOST_PHASES)).calls, assigned)
+            sums = self.phases.get(phase) or at(self.phases, phase, PhaseSums, _MOST_PHASES)
+            add(sums.calls, assigned)
+            self.units.add(
+                record.get("unit"), time_s, few(self.phases, phase, _MOST_PHASES), few(self.variants, assigned)
+            )  # fmt: skip
         if "withheld" in record:
             add(variant.withheld, record["withheld"])
         elif served != assigned and not record.get("blend"):
@@ -183,6 +190,10 @@ class RolloutSums:
         if time_s is not None:
             self.first_s = time_s if self.first_s is None or time_s < self.first_s else self.first_s
             self.last_s = time_s if self.last_s is None or time_s > self.last_s else self.last_s
+
+    def arrived(self) -> Arrived:
+        """Whether units arrived in the configured shares."""
+        return self.units.arrived({name: phase.shares for name, phase in self.phases.items()})
 
     def shadowed(self, record: Mapping[str, Any]) -> None:
         """Take in the end of a shadow run."""

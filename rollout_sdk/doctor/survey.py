@@ -9,6 +9,7 @@ from attrs import Factory, define
 
 from rollout_sdk.doctor.few import add, at, few
 from rollout_sdk.doctor.sums import RolloutSums, clamped
+from rollout_sdk.doctor.units import Room, UnitSums
 from rollout_sdk.doctor.writers import Process, Source, sources
 from rollout_sdk.journal import Journal
 
@@ -86,6 +87,7 @@ class _Surveyor:
         self._file = Source(None)  # type: ignore[arg-type]  # replaced with the first file
         self._writer = _OfProcess()
         self._says_lost = False
+        self._room = Room()
 
     def begin(self, source: Source) -> None:
         """Go on with another file."""
@@ -119,7 +121,7 @@ class _Surveyor:
             key = record["rollout"]
             sums = self.found.rollouts.get(key)
             if sums is None:
-                sums = at(self.found.rollouts, key, RolloutSums, _MOST_ROLLOUTS)
+                sums = at(self.found.rollouts, key, self._begin, _MOST_ROLLOUTS)
             if event == "decision":
                 sums.decided(record, time_s)
             elif event == "shadow":
@@ -132,6 +134,9 @@ class _Surveyor:
             add(self.found.versions, record.get("sdk", "unknown"))
         elif event == "lost":
             self._lost(record, time_s)
+
+    def _begin(self) -> RolloutSums:
+        return RolloutSums(units=UnitSums(self._room))
 
     def _rare(self, event: str, record: Mapping[str, Any], sums: RolloutSums, time_s: float | None) -> None:
         # Under the name by which it is kept, which is not the record's when there are too many or it is too long.

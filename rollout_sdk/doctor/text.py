@@ -151,6 +151,7 @@ def _rollout(key: str, rollout: RolloutSums) -> Iterator[str]:
     yield f"  {several(rollout.calls, 'call')}, {several(rollout.outcomes, 'outcome')}{excluded}{failed}"
     if rollout.last_s is not None:
         yield f"  from {when(rollout.first_s)} to {when(rollout.last_s)}"
+    yield f"  shares: {_shares(rollout)}"
     yield from _variants(rollout)
     yield from _shadows(rollout)
     yield from _breakers(rollout)
@@ -161,6 +162,14 @@ def _rollout(key: str, rollout: RolloutSums) -> Iterator[str]:
         why = f": {plain(transition['reason'], 120)}" if transition["reason"] else ""
         to = plain(transition["to_phase"], 40)
         yield f"  {when(transition['time_s'])}  {plain(transition['action'], 20)} to {to}{who}{why}"
+
+
+def _shares(rollout: RolloutSums) -> str:
+    arrived = rollout.arrived()
+    if arrived.log_e is None:
+        return "not checked, because no two variants have a configured share"
+    said = "sample ratio mismatch" if arrived.is_mismatch else "as configured, as far as the units can tell"
+    return f"{said} ({several(arrived.units, 'unit')})"
 
 
 def _variants(rollout: RolloutSums) -> Iterator[str]:

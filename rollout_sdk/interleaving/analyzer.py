@@ -12,25 +12,29 @@ from attrs import define, field, validators
 
 from rollout_sdk.assignment import BUCKETS, canonical
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.interleaving.activity import Activity
 from rollout_sdk.interleaving.parity import on_offer
 from rollout_sdk.interleaving.preferences import Preference, TrustCheck
 from rollout_sdk.interleaving.slots import Interleaved
-from rollout_sdk.stats import Estimate, StratifiedBuckets, confidence_sequence, log_e_one_sided, log_e_two_sided, sign_log_e
+from rollout_sdk.interleaving.trust import CANDIDATE, CONTROL, WHOLE, Trust
+from rollout_sdk.stats import (
+    MIN_EFFECTIVE_UNITS,
+    Estimate,
+    StratifiedBuckets,
+    confidence_sequence,
+    log_e_two_sided,
+    sign_log_e,
+)
 
 __all__ = ["InterleavingAnalyzer"]
 
 Unit = Literal["user", "impression"]
 
-_CONTROL, _CANDIDATE = "control", "candidate"
-_ALL = ""
-_TRUST = math.log(1000)
 _MDE = 0.02
-_LEAST = 100
-"""Impressions below which nothing is said to be broken for always being the same."""
 _EQUAL = 1e-9
-"""Means that differ by less are equal: sums of the same parts in another order, or what a linear program leaves open."""
-_FEWEST = 10
-"""Expected events of which not one came: with fewer, that may be chance."""
+"""Net preferences that are smaller are none: sums of the same parts in another order."""
+_FIRST_LOOK, _LOOK_AGAIN = 200, 1.25
+"""Trust checks are looked at from so many lists on, and whenever there are so many times as many."""
 
 
 @define
@@ -40,8 +44,14 @@ class InterleavingAnalyzer:
     The preference is Chapelle's: the share of lists that the candidate wins, a tie counting half, less one half: -0.5..0.5.
     Lists without a click are ties. Lists that were not interleaved are counted and left out.
 
-    Takes 8 bytes times 512 buckets for each of a handful of sums, and about 120 bytes for every user (for the sign test).
-    Not thread-safe.
+    Nothing is concluded before the credit is that of 100 equally active units (`Preference.effective_units`): a bot with most
+    of the clicks decides nothing, and `Preference.caution` names its share. More is not asked for: so many units with a
+    click are enough for a mean, and that nearly all of them prefer one ranker makes it surer, not less sure.
+
+    A trust check that has once been broken stays so, as the first alarm is the one whose error probability is bounded: checks
+    are looked at whenever a result is asked for, and now and then while lists are added. Fix the cause, and begin anew.
+
+    Takes 8 bytes times 512 buckets for each of a handful of sums, and about 250 bytes for every user. Not thread-safe.
 
     Attributes:
         unit: "user": lists of one user belong together, and are never taken for independent. "impression": every list is a unit
@@ -75,7 +85,9 @@ class InterleavingAnalyzer:
     _contested: StratifiedBuckets = field(init=False)
     _by_share: bool = field(default=False, init=False, repr=False)
     _by_credit: bool = field(default=False, init=False, repr=False)
-    _by_unit: dict[int, float] = field(factory=dict, init=False, repr=False)
+    _activity: Activity = field(factory=Activity, init=False, repr=False)
+    _broken: set[str] = field(factory=set, init=False, repr=False, eq=False)
+    _next_look: int = field(default=_FIRST_LOOK, init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         """Begin with nothing."""
@@ -110,7 +122,7 @@ class InterleavingAnalyzer:
         self.impressions += 1
         clicked = any(weight for weight in clicks.values())
         self.clicked += clicked
-        self._clicks.add(_ALL, _CANDIDATE, bucket, float(clicked))
+        self._clicks.add(WHOLE, CANDIDATE, bucket, float(clicked))
         self.wins += max(preferred, 0.0)
         self.losses += max(-preferred, 0.0)
         self._add(self._won, bucket, max(-preferred, 0.0), max(preferred, 0.0))
@@ -124,14 +136,16 @@ class InterleavingAnalyzer:
         self._by_share |= bool(page.shares)
         self._by_credit |= not page.is_won_fairly
         self.competitive += contested
-        self._contested.add(_ALL, _CANDIDATE, bucket, contested / max(1, len(page)))
-        if self.unit == "user":
-            self._by_unit[digest] = self._by_unit.get(digest, 0.0) + preferred
+        self._contested.add(WHOLE, CANDIDATE, bucket, contested / max(1, len(page)))
+        self._activity.add(digest if self.unit == "user" else None, preferred, math.fsum(map(abs, credit.values())))
+        if self.impressions >= self._next_look:
+            self._next_look = math.ceil(self.impressions * _LOOK_AGAIN)
+            self._checks()
 
     @staticmethod
     def _add(sums: StratifiedBuckets, bucket: int, control: float, candidate: float) -> None:
-        sums.add(_ALL, _CONTROL, bucket, control)
-        sums.add(_ALL, _CANDIDATE, bucket, candidate)
+        sums.add(WHOLE, CONTROL, bucket, control)
+        sums.add(WHOLE, CANDIDATE, bucket, candidate)
 
     def merge(self, other: InterleavingAnalyzer) -> None:
         """Add what another process has collected.
@@ -151,8 +165,9 @@ class InterleavingAnalyzer:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for mine, theirs in zip(self._sums, other._sums, strict=True):
             mine.merge(theirs)
-        for digest, preferred in other._by_unit.items():
-            self._by_unit[digest] = self._by_unit.get(digest, 0.0) + preferred
+        self._activity.merge(other._activity)
+        self._broken |= other._broken
+        self._next_look = max(self._next_look, other._next_look)
 
     @property
     def _sums(self) -> tuple[StratifiedBuckets, ...]:
@@ -165,23 +180,27 @@ class InterleavingAnalyzer:
             bootstrap: Whether to resample, too, which takes some tenths of a second.
         """
         # Twice Chapelle's preference is the difference of the shares of lists won.
-        found, low, high, log_e = self._sequence(self._won)
-        credit, credit_low, credit_high, credit_log_e = self._sequence(self._credit)
+        found, low, high, log_e = self._sequence(self._won, self._activity.effective("wins")[0])
+        credit, credit_low, credit_high, credit_log_e = self._sequence(self._credit, self._activity.effective("credit")[0])
         known = math.isfinite(found.std_error) and found.std_error > 0
+        decided_by: Literal["wins", "credit"] = "credit" if self._by_credit else "wins"
+        effective, heaviest = self._activity.effective(decided_by)
         checks = self._checks()
         more, fewer = self._signs()
         return Preference(
             rankers=self.rankers,
             impressions=self.impressions,
             not_interleaved=self.not_interleaved,
-            units=len(self._by_unit) if self.unit == "user" else self.impressions,
+            units=len(self._activity) if self.unit == "user" else self.impressions,
+            effective_units=effective,
+            heaviest=heaviest,
             wins=self.wins,
             losses=self.losses,
             preference=found.estimate / 2,
             std_error=found.std_error / 2 if known else None,
             low=max(-0.5, low / 2),
             high=min(0.5, high / 2),
-            bootstrap=self._bootstrap() if known and bootstrap else None,
+            bootstrap=self._bootstrap() if known and bootstrap and effective >= MIN_EFFECTIVE_UNITS else None,
             log_e=log_e,
             units_for=more,
             units_against=fewer,
@@ -192,24 +211,28 @@ class InterleavingAnalyzer:
             credit_low=credit_low,
             credit_high=credit_high,
             credit_log_e=credit_log_e,
-            decided_by="credit" if self._by_credit else "wins",
+            decided_by=decided_by,
             checks=checks,
             alpha=self.alpha,
         )
 
-    def _sequence(self, sums: StratifiedBuckets) -> tuple[Estimate, float, float, float]:
+    def _sequence(self, sums: StratifiedBuckets, effective: float) -> tuple[Estimate, float, float, float]:
         """Candidate's mean less the control's, an interval that holds at all looks, and the evidence that it is not 0."""
-        found, rho = sums.difference(_CANDIDATE, _CONTROL), (2 * self.mde) ** -2
-        if not (math.isfinite(found.std_error) and found.std_error > 0):
+        found, rho = sums.difference(CANDIDATE, CONTROL), (2 * self.mde) ** -2
+        if effective < MIN_EFFECTIVE_UNITS or not math.isfinite(found.std_error):
+            return found, -math.inf, math.inf, 0.0
+        # Where all units prefer the same alike, half a unit more may prefer the opposite: that is sure, and not unknown.
+        std_error = max(found.std_error, math.sqrt(2) * abs(found.estimate) / effective)
+        if not std_error:
             return found, -math.inf, math.inf, 0.0
         df = found.df or None
-        low, high = confidence_sequence(found.estimate, found.std_error, rho=rho, alpha=self.alpha, df=df)
-        return found, low, high, log_e_two_sided(found.estimate, found.std_error, rho=rho, df=df)
+        low, high = confidence_sequence(found.estimate, std_error, rho=rho, alpha=self.alpha, df=df)
+        return found, low, high, log_e_two_sided(found.estimate, std_error, rho=rho, df=df)
 
     def _signs(self) -> tuple[int, int]:
         if self.unit == "impression":
             return round(self.wins), round(self.losses)
-        signs = [preferred for preferred in self._by_unit.values() if abs(preferred) > 1e-9]
+        signs = [preferred for preferred in self._activity.preferences() if abs(preferred) > _EQUAL]
         more = sum(preferred > 0 for preferred in signs)
         return more, len(signs) - more
 
@@ -224,47 +247,23 @@ class InterleavingAnalyzer:
                 "lists on which the candidate was the first to place one, as the control was",
             )
         )
-        return (
-            *((self._fair("items", items, self._shown),) if self._shown.arms() else ()),
-            *((self._fair("first", first, self._first),) if self._first.arms() else ()),
-            self._enough("clicks", "lists with a click, at least", self._clicks, self.least_clicked),
-            self._enough(
+        is_known = self._activity.effective("lists")[0] >= MIN_EFFECTIVE_UNITS
+        trust = Trust(self.impressions, is_known, self.mde, frozenset(self._broken))
+        checks = (
+            *((trust.fair("items", items, self._shown),) if self._shown.arms() else ()),
+            *((trust.fair("first", first, self._first),) if self._first.arms() else ()),
+            trust.enough("clicks", "lists with a click, at least", self._clicks, self.least_clicked),
+            trust.enough(
                 "competitive", "lists' worth of positions to credit, at least", self._contested, self.least_competitive
             ),
         )
-
-    def _enough(self, name: str, what: str, sums: StratifiedBuckets, least: float) -> TrustCheck:
-        """Whether a share of all lists is as large as it should be at least."""
-        total, log_e = sums.totals(_ALL, _CANDIDATE)[0], 0.0
-        if least and total < least * self.impressions:
-            limit = StratifiedBuckets(BUCKETS)
-            limit.merge(sums)
-            limit.add_sums(_ALL, _CONTROL, [0.0] * BUCKETS, sums.cell(_ALL, _CANDIDATE)[1])
-            found = limit.difference(_CANDIDATE, _CONTROL)
-            if found.std_error > 0 and math.isfinite(found.std_error):
-                log_e = log_e_one_sided(-found.estimate, found.std_error, rho=least**-2, null=-least, df=found.df or None)
-            elif found.std_error == 0 and self.impressions * least >= _FEWEST:
-                # The same everywhere, and that is too little.
-                log_e = math.inf
-        return TrustCheck(name, what, total, least * self.impressions, log_e, _TRUST)
-
-    def _fair(self, name: str, what: str, sums: StratifiedBuckets) -> TrustCheck:
-        """Whether two numbers that a fair coin makes equal are equal."""
-        mine, theirs = (sums.totals(_ALL, arm)[0] for arm in (_CONTROL, _CANDIDATE))
-        found = sums.difference(_CANDIDATE, _CONTROL)
-        if found.std_error == 0:
-            # The same in every bucket: with a fair coin impossible, unless they are equal.
-            log_e = math.inf if abs(found.estimate) > _EQUAL and self.impressions >= _LEAST else 0.0
-        elif math.isfinite(found.std_error):
-            log_e = log_e_two_sided(found.estimate, found.std_error, rho=(2 * self.mde) ** -2, df=found.df)
-        else:
-            log_e = 0.0
-        return TrustCheck(name, what, theirs, mine, log_e, _TRUST)
+        self._broken.update(check.name for check in checks if check.is_broken)
+        return checks
 
     def _bootstrap(self, rounds: int = 1000) -> tuple[float, float]:
         """An interval from resampling buckets of users: for a single look, and without any assumption of normality."""
         rng = random.Random(self.seed)
-        cells = [self._won.cell(_ALL, arm) for arm in (_CONTROL, _CANDIDATE)]
+        cells = [self._won.cell(WHOLE, arm) for arm in (CONTROL, CANDIDATE)]
         (lost, shown), (won, _) = cells
         full = [bucket for bucket in range(BUCKETS) if shown[bucket]]
         gains, sizes = [won[b] - lost[b] for b in full], [shown[b] for b in full]

@@ -8,6 +8,7 @@ from typing import Literal
 from attrs import frozen
 
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.stats import MIN_EFFECTIVE_UNITS, MOST_OF_ONE_UNIT
 
 __all__ = ["Preference", "TrustCheck", "impressions_needed"]
 
@@ -23,6 +24,7 @@ class TrustCheck:
         expected: What a sound experiment makes of it, or what it takes at least.
         log_e: Evidence that the experiment is not sound; it may be looked at at any time.
         needed: From where on the experiment is void.
+        latched: Whether it was so at an earlier look: the first alarm counts, and is not forgotten.
     """
 
     name: str
@@ -31,11 +33,12 @@ class TrustCheck:
     expected: float
     log_e: float
     needed: float
+    latched: bool = False
 
     @property
     def is_broken(self) -> bool:
         """Whether the experiment is void."""
-        return self.log_e >= self.needed
+        return self.latched or self.log_e >= self.needed
 
 
 @frozen(kw_only=True)
@@ -47,6 +50,9 @@ class Preference:
         impressions: Lists that were analysed.
         not_interleaved: Lists that were the control's alone.
         units: Users.
+        effective_units: Number of equally active users who would say as much, by the lists won or lost, or the credit, of each
+            (`decided_by`).
+        heaviest: Share of the most active user in these.
         wins: Lists that the candidate won; parts of lists where its design says only how likely.
         losses: Lists that the control won.
         preference: Chapelle's: (wins + ties / 2) / impressions - 1/2. Above 0, the candidate is preferred.
@@ -74,6 +80,8 @@ class Preference:
     impressions: int
     not_interleaved: int
     units: int
+    effective_units: float
+    heaviest: float
     wins: float
     losses: float
     preference: float
@@ -101,10 +109,19 @@ class Preference:
         return not any(check.is_broken for check in self.checks)
 
     @property
+    def caution(self) -> str | None:
+        """Why nothing is concluded, whatever the evidence; None where there are units enough."""
+        if self.effective_units >= MIN_EFFECTIVE_UNITS:
+            return None
+        what = "lists won or lost" if self.decided_by == "wins" else "credit"
+        few = f"the {what} of {self.units:,} users count for {self.effective_units:.3g}, and it takes {MIN_EFFECTIVE_UNITS}"
+        return f"{few}: the heaviest has {self.heaviest:.1%}" if self.heaviest > MOST_OF_ONE_UNIT else few
+
+    @property
     def is_decided(self) -> bool:
         """Whether it is sure which is preferred, however often it was looked at."""
         log_e = self.log_e if self.decided_by == "wins" else self.credit_log_e
-        return self.is_valid and log_e >= math.log(1 / self.alpha)
+        return self.is_valid and self.caution is None and log_e >= math.log(1 / self.alpha)
 
     @property
     def winner(self) -> str | None:
@@ -130,12 +147,14 @@ class Preference:
         if not self.impressions:
             return "No interleaved list has been analysed."
         candidate = self.rankers[1]
-        wins = f"Preference for {candidate} {self.preference:+.2%} [{self.low:+.2%}, {self.high:+.2%}] at any look"
-        credit = (
-            f"Credit for {candidate} {self.credit:+.3f} a list [{self.credit_low:+.3f}, {self.credit_high:+.3f}] at any look"
-        )
+        wins, credit = f"Preference for {candidate} {self.preference:+.2%}", f"Credit for {candidate} {self.credit:+.3f} a list"
+        if self.caution is None:
+            wins += f" [{self.low:+.2%}, {self.high:+.2%}] at any look"
+            credit += f" [{self.credit_low:+.3f}, {self.credit_high:+.3f}] at any look"
         first, second, log_e = (wins, credit, self.log_e) if self.decided_by == "wins" else (credit, "", self.credit_log_e)
         lines = [f"{self._said()} {first}."]
+        if self.caution is not None:
+            lines.append(f"  Nothing is concluded: {self.caution}.")
         lines.append(
             f"  {self.impressions:,} lists, {self.units:,} users: {self.wins:,.0f} won, {self.losses:,.0f} lost; "
             f"{self.units_for:,} users for, {self.units_against:,} against; "

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from attrs import frozen
 
 from rollout_sdk.stats.student import student_t_quantile
 
-__all__ = ["MeanInterval", "ratio_of_sums"]
+__all__ = ["MIN_EFFECTIVE_UNITS", "MIN_VALUES", "MOST_OF_ONE_UNIT", "MeanInterval", "effective_units", "ratio_of_sums"]
+
+MIN_EFFECTIVE_UNITS = 100
+"""Effective units below which an interval comes with a caution."""
+
+MOST_OF_ONE_UNIT = 0.1
+"""Share of the counts of a single unit above which an interval comes with a caution."""
+
+MIN_VALUES = 30
+"""Units with a value other than 0 below which an interval comes with a caution."""
+
+_FEWEST_EFFECTIVE = 5
+"""Effective units of unequal weight below which there is no interval at all: it would describe one unit."""
+
+_ROUNDING = 1e-12
+"""Residuals smaller than this part of the values are rounding errors, not variance."""
 
 
 @frozen
@@ -18,40 +33,154 @@ class MeanInterval:
 
     Attributes:
         mean: The estimate; None where nothing was measured.
-        low: Lower end of the interval; None with fewer than two units, or when all units are alike: then the data do not
-            say how different the next would be.
+        low: Lower end of the interval; None where the data do not support one, and `caution` says why.
         high: Upper end.
         units: Number of units (clusters) behind it.
+        effective_units: Number of equally active units that would say as much: (sum d)^2 / sum d^2.
+        heaviest: Share of the most active unit in sum d; None where nothing was measured.
+        caution: Why there is no interval, or why it must not be trusted; None for an interval that can be.
     """
 
     mean: float | None
     low: float | None
     high: float | None
     units: int
+    effective_units: float = 0.0
+    heaviest: float | None = None
+    caution: str | None = None
 
 
-def ratio_of_sums(clusters: Iterable[tuple[float, float]], *, confidence: float = 0.95) -> MeanInterval:
+def effective_units(counts: Iterable[float]) -> tuple[float, float | None]:
+    """The number of equally active units that say as much as these, (sum d)^2 / sum d^2, and the share of the most active one.
+
+    400 users with one call each and one with 4,000 count for 1.2 units. Without any count: (0.0, None).
+
+    Args:
+        counts: The count of every unit, such as its calls; not negative.
+    """
+    counts = list(counts)
+    total = math.fsum(counts)
+    if not total:
+        return 0.0, None
+    shares = [d / total for d in counts]
+    return 1 / math.fsum(share * share for share in shares), max(shares)
+
+
+def ratio_of_sums(
+    clusters: Iterable[tuple[float, float]], *, confidence: float = 0.95, within: tuple[float, float] | None = None
+) -> MeanInterval:
     """The ratio sum(x) / sum(d) over clusters (x, d), with a cluster-robust interval for one look at the data.
 
-    Linearised scores L_u = (x_u - R d_u) / mean(d), variance var(L) / n, Student's t with n - 1 degrees of freedom
-    (the delta method: Deng et al., KDD 2018). With d the number of calls this is the mean per call; with d = 1 the mean per
-    unit. The interval is for a report: a rule that looks again and again needs an anytime-valid one.
+    The variance is the jackknife's, from leaving out one unit at a time (CR3): with R the ratio, D = sum(d) and h_u = d_u / D,
+    (n - 1) / n sum ((x_u - R d_u) / (1 - h_u))^2 / D^2. Student's t has the degrees of freedom of Bell and McCaffrey:
+    Satterthwaite's for this variance where the calls of a unit are correlated as much as the data say (the working model of
+    Imbens and Kolesár, Review of Economics and Statistics 98 (2016)): var(x_u - R d_u) = A d_u + B d_u^2, with A and B fitted
+    to the residuals by least squares. With equal counts it is the t interval with n - 1 degrees of freedom.
+
+    With d the number of calls this is the mean per call; with d = 1 the mean per unit. The interval is for a report: a rule
+    that looks again and again needs an anytime-valid one.
 
     Args:
         clusters: For every unit, its sum of values and its count. Counts are not negative.
         confidence: Coverage of the interval, between 0 and 1.
+        within: The least and the greatest value that one count can have, such as (0, 1) for clicked or not. The interval is
+            cut to it, and where all units are alike, it is exact for the share of units that may yet differ: 0 of n
+            (Clopper and Pearson), with the effective number of units for n.
     """
     pairs = list(clusters)
-    n = len(pairs)
-    total = math.fsum(d for _, d in pairs)
+    n, total = len(pairs), math.fsum(d for _, d in pairs)
     if not total:
-        return MeanInterval(None, None, None, n)
+        return MeanInterval(None, None, None, n, caution="nothing was measured")
     ratio = math.fsum(x for x, _ in pairs) / total
+    effective, heaviest = effective_units(d for _, d in pairs)
+    assert heaviest is not None
+
+    def interval(ends: tuple[float, float] | None, caution: str | None) -> MeanInterval:
+        low, high = ends or (None, None)
+        if low is not None and high is not None and within is not None:
+            low, high = max(low, min(within[0], ratio)), min(high, max(within[1], ratio))
+        return MeanInterval(ratio, low, high, n, effective, heaviest, caution)
+
     if n < 2:
-        return MeanInterval(ratio, None, None, n)
-    # The scores add up to zero by construction: their mean need not be taken off.
-    variance = math.fsum((x - ratio * d) ** 2 for x, d in pairs) / (n - 1) * (n / total) ** 2 / n
-    if variance == 0:
-        return MeanInterval(ratio, None, None, n)
-    half = student_t_quantile((1 + confidence) / 2, n - 1) * math.sqrt(variance)
-    return MeanInterval(ratio, ratio - half, ratio + half, n)
+        return interval(None, "a single unit")
+    # Equal units are as many as they are, however few.
+    if effective < min(_FEWEST_EFFECTIVE, n / 2):
+        return interval(None, f"one unit has {heaviest:.1%} of the counts")
+    residuals = [x - ratio * d for x, d in pairs]
+    if max(map(abs, residuals)) <= _ROUNDING * max(abs(x) for x, _ in pairs):
+        ends = None if within is None else _alike(ratio, effective, (1 - confidence) / 2, within)
+        return interval(ends, "all units are alike" if ends is None else _few(effective, heaviest))
+    variance, df = _jackknife(residuals, [d / total for _, d in pairs])
+    half = student_t_quantile((1 + confidence) / 2, df) * math.sqrt(variance) / total
+    return interval((ratio - half, ratio + half), _few(effective, heaviest) or _rare(pairs, within))
+
+
+def _few(effective: float, heaviest: float) -> str | None:
+    if heaviest > MOST_OF_ONE_UNIT:
+        return f"one unit has {heaviest:.1%} of the counts"
+    return f"fewer than {MIN_EFFECTIVE_UNITS} effective units" if effective < MIN_EFFECTIVE_UNITS else None
+
+
+def _rare(pairs: Sequence[tuple[float, float]], within: tuple[float, float] | None) -> str | None:
+    if sum(x != 0 for x, _ in pairs) < MIN_VALUES:
+        return f"fewer than {MIN_VALUES} units with a value other than 0"
+    # Of yes and no, either may be the rare one.
+    if within is not None and sum(x != within[1] * d for x, d in pairs) < MIN_VALUES:
+        return f"fewer than {MIN_VALUES} units with a value other than {within[1]:g}"
+    return None
+
+
+def _alike(ratio: float, effective: float, tail: float, within: tuple[float, float]) -> tuple[float, float]:
+    """The interval where all units are alike: so large a share of them may differ as much as can be."""
+    differ = -math.expm1(math.log(tail) / effective)
+    least, greatest = within
+    return ratio - differ * max(0.0, ratio - least), ratio + differ * max(0.0, greatest - ratio)
+
+
+def _jackknife(residuals: Sequence[float], h: Sequence[float]) -> tuple[float, float]:
+    """The variance of the sum of the residuals by leaving out one unit at a time, and its degrees of freedom.
+
+    With a_u = 1 / (1 - h_u) and working variances w_u, the variance is a quadratic form with the matrix
+    G = diag(p) - q r' - r q' + W r r', where p = a^2 w, q = a w, r = a h and W = sum(w): its trace and the sum of its squared
+    elements give Satterthwaite's degrees of freedom, tr(G)^2 / tr(G^2), without a matrix.
+    """
+    n = len(h)
+    a = [1 / (1 - share) for share in h]
+    variance = (n - 1) / n * math.fsum((each * e) ** 2 for each, e in zip(a, residuals, strict=True))
+    w = _working_variances(residuals, h)
+    whole = math.fsum(w)
+    p = [each * each * v for each, v in zip(a, w, strict=True)]
+    q = [each * v for each, v in zip(a, w, strict=True)]
+    r = [each * share for each, share in zip(a, h, strict=True)]
+    qq, qr, rr, pqr, prr, pp = (
+        math.fsum(terms)
+        for terms in (
+            (y * y for y in q),
+            (y * z for y, z in zip(q, r, strict=True)),
+            (z * z for z in r),
+            (x * y * z for x, y, z in zip(p, q, r, strict=True)),
+            (x * z * z for x, z in zip(p, r, strict=True)),
+            (x * x for x in p),
+        )
+    )
+    trace = math.fsum(p) - 2 * qr + whole * rr
+    squares = pp - 4 * pqr + 2 * whole * prr + 2 * (qq * rr + qr * qr) - 4 * whole * qr * rr + (whole * rr) ** 2
+    return variance, max(1.0, trace * trace / squares)
+
+
+def _working_variances(residuals: Sequence[float], h: Sequence[float]) -> list[float]:
+    """A d + B d^2 for every unit, relative to their sum: independent calls, and what the calls of a unit have in common.
+
+    A and B are the least-squares line of e^2 / d on d, neither of them below 0.
+    """
+    active = [(share, e * e / share) for e, share in zip(residuals, h, strict=True) if share > 0]
+    mean_h, mean_y = (math.fsum(each[i] for each in active) / len(active) for i in (0, 1))
+    spread = math.fsum((share - mean_h) ** 2 for share, _ in active)
+    slope = math.fsum((share - mean_h) * (y - mean_y) for share, y in active) / spread if spread > _ROUNDING else 0.0
+    slope = max(0.0, slope)
+    base = max(0.0, mean_y - slope * mean_h)
+    if base == 0 == slope:
+        base = 1.0
+    w = [base * share + slope * share * share for share in h]
+    whole = math.fsum(w)
+    return [each / whole for each in w]

@@ -10,7 +10,7 @@ from rollout_sdk import ABTest, Canary, ConfigurationError, Interleave, Runtime,
 from rollout_sdk.analysis import as_text, summarise
 from rollout_sdk.cli import main
 from rollout_sdk.interleaving import Balanced, Optimized, PairwisePreference, Probabilistic, TeamDraft
-from rollout_sdk.stats import ratio_of_sums
+from rollout_sdk.stats import ratio_of_sums, srm_log_e
 
 
 def decision(number, variant="control", *, unit=None, phase="0:50%", t=None, **more):
@@ -56,7 +56,7 @@ def test_a_metric_is_clustered_by_unit(tmp_path):
     records = [decision(n, unit=f"u{n // 3}") for n in range(9)]
     clicks = [outcome(1, number=n) for n in (0, 1, 4)]
     (metric,) = phases(journal(tmp_path, *clicks, *records))["0:50%"]["control"].metrics
-    assert ratio_of_sums([(2, 3), (1, 3), (0, 3)]) == metric.per_call
+    assert ratio_of_sums([(2, 3), (1, 3), (0, 3)], within=(0, 1)) == metric.per_call
     assert (3, 1.0) == (metric.outcomes, metric.per_outcome.mean)
 
 
@@ -149,6 +149,14 @@ def test_shadow_agreement_speaks_of_the_runs_that_came_back(tmp_path):
         found.difference.mean,
     )
     assert ({"value": 1}, {"KeyError": 1}, 2.0) == (found.reasons, found.errors, found.latency.p50_s)
+
+
+@pytest.mark.parametrize(("dropped", "warned"), [(5, False), (6, True)])
+def test_agreement_of_few_of_the_shadows_is_said_to_be_that_of_few(tmp_path, dropped, warned):
+    records = [decision(n, unit=f"u{n}", shadows=["v2"]) for n in range(100)]
+    ends = [shadow(n, *(["dropped_full"] if n < dropped else []), match=1, duration_s=1.0, unit=f"u{n}") for n in range(100)]
+    text = as_text(journal(tmp_path, *records, *ends))
+    assert warned == ("less than 95 % of the shadows of v2 came back" in " ".join(text.split()))
 
 
 def interleaved(number, **more):
@@ -310,3 +318,163 @@ def test_a_list_whose_rule_is_damaged_is_counted_and_spoils_nothing(tmp_path):
     ]
     report = only(journal(tmp_path, interleaved(9), *records, *(outcome(1, number=n, item="a") for n in range(3))))
     assert report.problems["unknown item"] >= 2
+
+
+# What makes numbers doubtful ---------------------------------------------------------------------------------------------
+
+
+def arms(control, candidate, *, phase="0:50%", first=0, **more):
+    """One call each of so many units in either arm, those of the control first in the file, and evenly mixed in time."""
+    whole, began = control + candidate, 1000.0 + first
+    for n in range(control):
+        yield decision(first + n, unit=f"u{first + n}", phase=phase, t=began + n * whole / control, **more)
+    for n in range(candidate):
+        at, number = began + (n + 0.5) * whole / candidate, first + control + n
+        yield decision(number, "candidate", unit=f"u{number}", phase=phase, t=at, **more)
+
+
+def rows(report, phase="0:50%"):
+    return {name: {m.metric: m for m in variant.metrics} for name, variant in phases(report)[phase].items()}
+
+
+def test_units_in_the_configured_shares_are_no_mismatch_and_the_report_says_so(tmp_path):
+    report = journal(tmp_path, *arms(210, 190), outcome(1, number=0))
+    shares = only(report).shares
+    assert (srm_log_e([210, 190], [0.5, 0.5]), False) == (pytest.approx(shares.log_e), shares.is_mismatch)
+    assert [("0:50%", {"control": 210, "candidate": 190})] == [(phase.phase, phase.units) for phase in shares.phases]
+    text = as_text(report)
+    assert "shares: as configured" in text
+    assert "mismatch" not in text
+    assert "control 210 (52.5 %, configured 50.0 %)" in text
+    assert max(len(line) for line in text.splitlines() if "shares" in line or "units first seen" in line) <= 80
+
+
+def test_a_sample_ratio_mismatch_is_named_and_no_interval_is_left(tmp_path):
+    report = journal(tmp_path, *arms(600, 400), *(outcome(n % 2, number=n) for n in range(0, 1000, 3)))
+    found, told_ = only(report), report.as_dict()["rollouts"][0]["shares"]
+    assert (True, True) == (found.shares.is_mismatch, told_["is_mismatch"])
+    assert told_["log_e"] > told_["needed"] == pytest.approx(6.9078, abs=1e-4)
+    intervals = [each for arm in rows(report).values() for m in arm.values() for each in (m.per_call, m.per_outcome)]
+    assert 4 == len(intervals)
+    assert {(None, None, "sample ratio mismatch")} == {(each.low, each.high, each.caution) for each in intervals}
+    assert all(each.mean is not None for each in intervals)
+    text = as_text(report)
+    assert "shares: sample ratio mismatch" in text
+    assert "labels missing" not in text
+
+
+def test_the_alarm_takes_evidence_of_a_thousand(tmp_path):
+    sizes = next(n for n in range(500, 1000) if srm_log_e([n, 1000 - n], [0.5, 0.5]) >= 6.907756)
+    assert only(journal(tmp_path, *arms(sizes, 1000 - sizes))).shares.is_mismatch
+    assert not only(journal(tmp_path, *arms(sizes - 1, 1001 - sizes))).shares.is_mismatch
+
+
+def test_an_alarm_is_not_forgotten_when_later_units_make_up_for_it(tmp_path):
+    lost = list(arms(300, 150))
+    # From then on the candidate gets more than its share, until both have as many.
+    later = list(arms(150, 300, first=450))
+    report = journal(tmp_path, *later, *lost)
+    shares = only(report).shares
+    assert (True, True) == (shares.is_mismatch, shares.log_e < 0 < shares.needed <= shares.highest_log_e)
+    assert "sample ratio mismatch" in as_text(report)
+
+
+def test_units_of_one_moment_are_no_mismatch(tmp_path):
+    records = [decision(n, ("control", "candidate")[n % 2], unit=f"u{n}", t=5.0) for n in range(600)]
+    assert not only(journal(tmp_path, *records)).shares.is_mismatch
+
+
+def test_a_unit_counts_once_in_a_rollout_where_it_was_first_seen(tmp_path):
+    ramp = [
+        {"event": "transition", "v": 1, "t": t, "rollout": "r", "action": "promote", "to_phase": phase, "shares": shares}
+        for t, phase, shares in (
+            (1.0, "0:10%", {"control": 0.9, "candidate": 0.1}), (5000.0, "1:50%", {"control": 0.5, "candidate": 0.5}),
+        )
+    ]  # fmt: skip
+    # All of the first phase come again, and they are not assigned anew: in the files, the later phase comes first.
+    later = [
+        decision(9000 + n, "candidate" if n < 50 else "control", unit=f"u{n}", phase="1:50%", t=9000.0) for n in range(100)
+    ]
+    fresh = [decision(8000 + n, "control" if n % 2 else "candidate", unit=f"w{n}", phase="1:50%", t=8000.0) for n in range(60)]
+    first = [decision(n, "candidate" if n < 10 else "control", unit=f"u{n}", phase="0:10%", t=10.0 + n) for n in range(100)]
+    found = only(journal(tmp_path, *ramp, *later, *fresh, *first))
+    assert [{"control": 90, "candidate": 10}, {"control": 30, "candidate": 30}] == [p.units for p in found.shares.phases]
+    expected = srm_log_e([90, 10], [0.9, 0.1]) + srm_log_e([30, 30], [0.5, 0.5])
+    assert expected == pytest.approx(found.shares.log_e)
+
+
+def test_shares_of_phases_in_which_a_candidate_only_shadows_are_not_checked(tmp_path):
+    about = {
+        "event": "rollout", "v": 1, "t": 1.0, "rollout": "r", "strategy": "canary", "control": "control",
+        "phase": "0:shadow", "shares": {"control": 1.0, "candidate": 0.0}, "shadow": 1.0,
+    }  # fmt: skip
+    report = journal(tmp_path, about, *[decision(n, unit=f"u{n}", phase="0:shadow", share=1.0) for n in range(300)])
+    assert ((), None, False) == (only(report).shares.phases, only(report).shares.log_e, only(report).shares.is_mismatch)
+    assert "shares: not checked" in as_text(report)
+
+
+def test_one_heavy_unit_is_named_with_its_share_and_leaves_no_interval(tmp_path):
+    bot = [decision(1000 + n, "candidate", unit="bot") for n in range(900)]
+    clicks = [outcome(1, number=n) for n in (*range(0, 200, 2), *range(1000, 1900))]
+    report = journal(tmp_path, *arms(150, 150), *bot, *clicks)
+    variants = phases(report)["0:50%"]
+    assert (900 / 1050, 1050**2 / (900**2 + 150)) == pytest.approx(
+        (variants["candidate"].heaviest, variants["candidate"].effective_units)
+    )
+    click = rows(report)
+    assert (None, "one unit has 85.7% of the counts") == (
+        click["candidate"]["click"].per_call.low, click["candidate"]["click"].per_call.caution,
+    )  # fmt: skip
+    assert (None, True) == (click["control"]["click"].per_call.caution, click["control"]["click"].per_call.low > 0)
+    text = as_text(report)
+    assert "few units in candidate: the heaviest unit makes 85.7 % of the calls" in text
+    assert "few units in control" not in text
+
+
+def test_an_interval_of_few_units_is_marked_and_the_mark_is_explained(tmp_path):
+    few = as_text(journal(tmp_path, *arms(60, 60), *(outcome(1, number=n) for n in range(0, 120, 2))))
+    assert 2 == few.count("]*")
+    assert "An interval with * has too few units" in few
+    many = as_text(journal(tmp_path, *arms(200, 200), *(outcome(1, number=n) for n in range(0, 400, 2))))
+    assert "*" not in many
+    assert "few units" not in many
+
+
+def test_an_arm_without_an_outcome_has_a_row_with_the_interval_of_none_of_n(tmp_path):
+    report = journal(tmp_path, *arms(200, 200), *(outcome(1, number=n) for n in range(0, 200, 2)))
+    silent = rows(report)["candidate"]["click"]
+    assert (0, 0.0, 0.0, None) == (silent.outcomes, silent.per_call.mean, silent.per_call.low, silent.per_outcome.mean)
+    # Clopper and Pearson: 1 - .025^(1/200).
+    assert 1 - 0.025 ** (1 / 200) == pytest.approx(silent.per_call.high)
+    assert "candidate         0" in as_text(report)
+
+
+def test_of_sums_without_a_bound_none_of_n_says_nothing_about_the_next(tmp_path):
+    report = journal(tmp_path, *arms(200, 200), *(outcome(9.5, number=n, metric="revenue") for n in range(0, 200, 2)))
+    silent = rows(report)["candidate"]["revenue"]
+    assert (0.0, None, "all units are alike") == (silent.per_call.mean, silent.per_call.low, silent.per_call.caution)
+
+
+def test_labels_that_one_arm_misses_are_flagged_and_clicks_that_it_misses_are_not(tmp_path):
+    labels = [outcome(n % 3, number=n, metric="label") for n in range(1000) if n < 500 or n % 5]
+    clicks = [outcome(1, number=n) for n in range(1000) if n < 500 or n % 5]
+    report = journal(tmp_path, *arms(500, 500), *labels, *clicks)
+    found = {label.metric: label for label in only(report).phases[0].labels}
+    assert {"control": 1.0, "candidate": 0.8} == found["label"].rates == found["click"].rates
+    assert (True, False, None) == (found["label"].differs, found["click"].differs, found["click"].log_e)
+    assert found["label"].log_e > 6.9
+    text = as_text(report)
+    assert "units with label: control 100.0 %, candidate 80.0 %" in text
+    assert 1 == text.count("labels missing: label is surely recorded more often in one arm")
+
+
+def test_labels_that_all_arms_miss_alike_are_not_flagged(tmp_path):
+    rng = random.Random(3)
+    labels = [outcome(n % 2, number=n, metric="label") for n in range(2000) if rng.random() < 0.6]
+    (label,) = only(journal(tmp_path, *arms(1000, 1000), *labels)).phases[0].labels
+    assert (False, True) == (label.differs, label.log_e < 1)
+
+
+def test_a_label_that_every_unit_has_has_no_rate(tmp_path):
+    report = journal(tmp_path, *arms(20, 20), *(outcome(n % 2, number=n, metric="label") for n in range(40)))
+    assert () == only(report).phases[0].labels

@@ -1,12 +1,16 @@
 """Every finding about the rollouts in a journal, and the numbers behind it."""
 
+import math
 import os
 
 import pytest
 
+from rollout_sdk.doctor import as_text
 from rollout_sdk.doctor.advice_rollouts import SHADOW_CURES
+from rollout_sdk.doctor.units import Room
 from rollout_sdk.journal.writer import host_name
 from rollout_sdk.records import ShadowEnd
+from rollout_sdk.stats import srm_log_e
 from tests.doctor.lines import NOW, about, breaker, decision, record, shadow, transition
 
 
@@ -192,3 +196,68 @@ def test_outcomes_are_counted(write, look):
 def test_the_strategy_is_known_from_calls_where_the_rollouts_own_line_is_missing(write, look):
     write(decision())
     assert "ab" == told(look())["strategy"]
+
+
+def units(control, candidate, *, first=0, **fields):
+    """One call each of so many units in either arm."""
+    for n in range(first, first + control + candidate):
+        yield decision("control" if n < first + control else "v2", unit=f"u{n}", **fields)
+
+
+def test_a_sample_ratio_mismatch_is_an_error(write, look):
+    write(about(), *units(600, 400))
+    seen = look()
+    found = only(seen, "rollout.shares")
+    assert ("error", True) == (found.severity, found.what.startswith("Sample ratio mismatch in 'r': 1,000 units are not"))
+    assert (1000, True) == (told(seen)["shares"]["units"], told(seen)["shares"]["is_mismatch"])
+    assert "shares: sample ratio mismatch (1,000 units)" in as_text(seen)
+
+
+def test_the_alarm_takes_evidence_of_a_thousand(write, look):
+    sizes = next(n for n in range(500, 1000) if srm_log_e([n, 1000 - n], [0.5, 0.5]) >= math.log(1000))
+    write(about(), *units(sizes, 1000 - sizes))
+    assert "error" == only(look(), "rollout.shares").severity
+    write(about(), *units(sizes - 1, 1001 - sizes))
+    assert [] == of(look(), "rollout.shares")
+    assert "shares: as configured, as far as the units can tell" in as_text(look())
+
+
+def test_calls_of_one_unit_and_of_later_phases_count_once_for_the_shares(write, look):
+    shares = {"control": 0.9, "v2": 0.1}
+    ramp = record("transition", rollout="r", action="promote", status="running", to_phase="1:90%", shares=shares)
+    # The later phase is read first, and the control's units come ten times.
+    again = [*units(100, 100, phase="1:90%", t=NOW - 5)] * 10
+    write(about(), ramp, *again, *units(100, 100, t=NOW - 50))
+    seen = told(look())["shares"]
+    assert (200, srm_log_e([100, 100], [0.5, 0.5])) == (seen["units"], pytest.approx(seen["log_e"]))
+
+
+def test_calls_without_a_unit_are_units_of_their_own_for_the_shares(write, look):
+    write(about(), *[decision()] * 300, *[decision("v2")] * 150)
+    assert "error" == only(look(), "rollout.shares").severity
+
+
+def test_shadows_have_no_shares_to_check(write, look):
+    write({**about(), "shares": {"control": 1.0, "v2": 0.0}}, *[decision(unit=f"u{n}", shadows=["v2"]) for n in range(300)])
+    assert (None, []) == (told(look())["shares"]["log_e"], of(look(), "rollout.shares"))
+    assert "shares: not checked" in as_text(look())
+
+
+@pytest.mark.parametrize(("calls", "others", "warned"), [(100, 899, True), (100, 901, False), (99, 10, False)])
+def test_a_unit_with_most_of_the_calls_of_an_arm_is_a_warning(write, look, calls, others, warned):
+    write(about(), *[decision("v2", unit="bot")] * calls, *[decision("v2", unit=f"u{n}") for n in range(others)])
+    assert warned == bool(of(look(), "rollout.heavy_unit"))
+    assert calls / (calls + others) == pytest.approx(told(look())["variants"]["v2"]["heaviest"])
+
+
+def test_a_heavy_unit_is_named_by_its_share_and_not_by_its_id(write, look):
+    write(about(), *[decision("v2", unit="anonymous")] * 900, *[decision("v2", unit=f"u{n}") for n in range(100)])
+    found = only(look(), "rollout.heavy_unit")
+    assert ("warning", True) == (found.severity, "The heaviest unit makes 90.0 % of the 1,000 calls of 'v2'" in found.what)
+    assert "anonymous" not in found.what
+
+
+def test_units_beyond_the_room_for_them_are_not_told_apart(monkeypatch, write, look):
+    monkeypatch.setattr("rollout_sdk.doctor.survey.Room", lambda: Room(50))
+    write(about(), *[call for pair in zip(units(100, 0), units(0, 100, first=100), strict=True) for call in pair])
+    assert (50, False) == (told(look())["shares"]["units"], told(look())["shares"]["is_mismatch"])

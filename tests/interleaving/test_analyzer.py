@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -122,8 +123,6 @@ def test_the_sign_test_is_over_users_and_exact():
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_the_p_value_is_that_of_scipy(more, fewer):
     result = InterleavingAnalyzer().result()
-    from attrs import evolve
-
     expected = stats.binomtest(more, more + fewer).pvalue if more + fewer else 1.0
     assert evolve(result, units_for=more, units_against=fewer).sign_p_value == pytest.approx(expected)
 
@@ -210,6 +209,99 @@ def test_where_lists_won_mean_nothing_the_credit_decides():
     assert "wins" == analyzed(visits(50)).result().decided_by
 
 
+# Which units decide -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("decided_by", "evidence", "decided"),
+    [
+        ("wins", {"log_e": math.log(20), "credit_log_e": 0.0}, True),
+        ("wins", {"log_e": math.log(19.9), "credit_log_e": 50.0}, False),
+        ("credit", {"credit_log_e": math.log(20), "log_e": 0.0}, True),
+        ("credit", {"credit_log_e": math.log(19.9), "log_e": 50.0}, False),
+    ],
+)
+def test_what_decides_is_the_evidence_of_what_is_compared_and_no_other(decided_by, evidence, decided):
+    """The sign test, which is for one look, and the other of the two quantities count for nothing."""
+    result = evolve(analyzed(visits(400)).result(), decided_by=decided_by, sign_log_e=50.0, **evidence)
+    assert (True, None) == (result.is_valid, result.caution)
+    assert decided == result.is_decided == (result.winner is not None)
+
+
+def clicked(page, team):
+    """Clicks on the items of one team."""
+    return {slot.key: 1.0 for slot in page.slots if slot.team == team}
+
+
+def everybody(number, *, team="v2", first=0):
+    """(user, page, clicks) of so many users, each with one list on which only the items of one team are clicked."""
+    for n in range(first, first + number):
+        page = TeamDraft().merge({"control": A, "v2": B}, seed=f"{n}")
+        yield f"user-{n}", page, clicked(page, team)
+
+
+@pytest.mark.parametrize(("users", "winner"), [(99, None), (100, "v2")])
+def test_nothing_is_concluded_before_the_lists_of_a_hundred_units_are_won_or_lost(users, winner):
+    result = analyzed([*everybody(users), *((f"idle-{n}", page, {}) for n, (_, page, _) in enumerate(visits(300)))]).result()
+    assert (winner, float(users)) == (result.winner, pytest.approx(result.effective_units))
+    assert (winner is None) == (result.caution is not None)
+
+
+def test_a_preference_that_all_units_share_is_the_surest_and_not_an_unknown_one():
+    result = analyzed(everybody(150)).result()
+    assert ("v2", 0.5) == (result.winner, result.preference)
+    assert 0.4 < result.low <= 0.5 == result.high
+
+
+@pytest.mark.parametrize("loves", ["control", "v2"])
+def test_one_unit_with_most_visits_neither_decides_nor_voids_a_test(loves):
+    rng = random.Random(loves)
+    people = [(user, page, clicks) for user, page, clicks in visits(300, users=300, seed=5)]
+    # A bot asks for the same few queries again and again, so that its lists repeat.
+    pages = [TeamDraft().merge({"control": A, "v2": B}, seed=f"bot {n}") for n in range(20)]
+    bot = [("bot", page, clicked(page, loves)) for page in rng.choices(pages, k=1500)]
+    alone, together = analyzed(people).result(), analyzed(people + bot).result()
+    assert (True, None, None) == (together.is_valid, together.winner, together.bootstrap)
+    assert together.effective_units < 2
+    assert together.heaviest == pytest.approx(1500 / (1500 + alone.wins + alone.losses))
+    assert f"the heaviest has {together.heaviest:.1%}" in together.caution
+    assert f"Nothing is concluded: {together.caution}." in str(together)
+    assert "at any look" not in str(together)
+    assert (-0.5, 0.5, 0.0, 0.0) == (together.low, together.high, together.log_e, together.credit_log_e)
+
+
+def test_a_unit_with_most_of_the_credit_does_not_decide_where_the_credit_does():
+    rows = list(visits(600, users=400, chance=lambda item, team: 0.3, design=Optimized()))
+    heavy = [("bot", page, {B[0]: 500.0} if B[0] in page.keys else {}) for _, page, _ in rows[:40]]
+    result = analyzed(rows + heavy).result()
+    assert ("credit", None) == (result.decided_by, result.winner)
+    assert "the credit of " in result.caution
+
+
+def test_lists_that_are_units_of_their_own_are_weighed_one_by_one():
+    result = analyzed(everybody(250), unit="impression").result()
+    assert (250.0, 1 / 250, "v2") == (pytest.approx(result.effective_units), pytest.approx(result.heaviest), result.winner)
+    first, rest = analyzed(everybody(90), unit="impression"), analyzed(everybody(160, first=90), unit="impression")
+    assert first.result().winner is None
+    first.merge(rest)
+    assert result == first.result()
+
+
+def test_equal_rankers_with_a_bot_are_hardly_ever_decided_at_any_of_twenty_looks():
+    false, rounds = 0, 40
+    for seed in range(rounds):
+        analyzer, found = InterleavingAnalyzer(), False
+        rng = random.Random(seed)
+        loves, share = rng.choice(["control", "v2"]), rng.choice([0.05, 0.2, 0.5])
+        for number, (user, page, clicks) in enumerate(visits(1000, users=700, seed=seed), 1):
+            row = ("bot", page, clicked(page, loves)) if rng.random() < share else (user, page, clicks)
+            analyzer.add(*row)
+            if number % 50 == 0:
+                found = found or analyzer.result(bootstrap=False).is_decided
+        false += found
+    assert false / rounds <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / rounds)
+
+
 # What voids an experiment ------------------------------------------------------------------------------------------------
 
 
@@ -234,9 +326,40 @@ def test_a_candidate_that_is_always_first_voids_the_experiment():
     assert "void" in str(result)
 
 
-def test_items_lost_on_the_way_to_the_page_void_the_experiment():
-    from attrs import evolve
+def ranked_first(team, number, *, first=0):
+    """Lists on which one team always begins, of as many users."""
+    found = 0
+    for seed in range(10**6):
+        page = TeamDraft().merge({"control": A, "v2": B}, seed=f"{team} {seed}")
+        if next(slot.team for slot in page.slots if slot.team) == team:
+            yield f"user-{first + found}", page, {}
+            found += 1
+        if found == number:
+            return
 
+
+def test_the_first_alarm_of_a_check_is_not_forgotten():
+    broken, opposite = list(ranked_first("v2", 300)), list(ranked_first("control", 300, first=300))
+    analyzer = analyzed(broken + opposite)
+    (first,) = [check for check in analyzer.result().checks if check.name == "first"]
+    assert math.log(1000) == pytest.approx(first.needed)
+    # By now as many lists begin with either, and still they were no coin's.
+    assert (first.log_e < 0, first.latched, first.is_broken) == (True, True, True)
+    assert analyzer.result().is_valid is False
+    # Merged from parts that nobody looked at, too.
+    whole = analyzed(opposite)
+    whole.merge(analyzed(broken))
+    assert whole.result().is_valid is False
+
+
+def test_the_same_list_again_and_again_for_a_few_users_is_not_a_broken_coin():
+    rows = list(ranked_first("v2", 8))
+    assert analyzed(rows * 100).result().is_valid
+    assert analyzed(ranked_first("v2", 99)).result().is_valid
+    assert analyzed(ranked_first("v2", 100)).result().is_valid is False
+
+
+def test_items_lost_on_the_way_to_the_page_void_the_experiment():
     rng, analyzer = random.Random(1), InterleavingAnalyzer()
     for number, (user, page, clicks) in enumerate(visits(2000, users=900)):
         teams = [-1 if team == 1 and rng.random() < 0.15 else team for team in page.teams]

@@ -1,0 +1,91 @@
+"""What makes the numbers of a report doubtful, in sentences of 80 columns: broken shares, one heavy unit, missing labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from textwrap import wrap
+
+from rollout_sdk.analysis.report import PhaseReport, ShadowReport, SharesReport, VariantReport
+from rollout_sdk.plain import number, percent, plain, several
+from rollout_sdk.stats import MIN_EFFECTIVE_UNITS, MOST_OF_ONE_UNIT
+
+__all__ = ["about_completeness", "about_labels", "about_shares", "about_units"]
+
+_WIDTH = 80
+_LARGEST_EXPONENT = 200.0
+_NAME = 30
+_COMPLETE = 0.95
+
+
+def _lines(text: str, indent: int) -> list[str]:
+    return wrap(
+        text, _WIDTH, initial_indent=" " * indent, subsequent_indent=" " * (indent + 2), break_on_hyphens=False
+    )  # fmt: skip
+
+
+def about_shares(shares: SharesReport) -> Iterator[str]:
+    """Whether units are in the arms as configured."""
+    if shares.log_e is None or shares.highest_log_e is None:
+        yield "  shares: not checked, because no two variants have a configured share"
+        return
+    log_e = shares.highest_log_e if shares.is_mismatch else shares.log_e
+    evidence = f"evidence {math.exp(min(log_e, _LARGEST_EXPONENT)):.3g} of {math.exp(shares.needed):,.0f}"
+    if shares.is_mismatch:
+        text = (
+            f"shares: sample ratio mismatch ({evidence}): units are not in the arms in the configured shares. The arms cannot "
+            "be compared, and no intervals are given, until the cause is found: units or calls of one arm that are lost, or "
+            "that come more often."
+        )
+        yield from _lines(text, 2)
+    else:
+        yield from _lines(f"shares: as configured, as far as the units can tell ({evidence})", 2)
+    for phase in shares.phases:
+        units, whole = sum(phase.units.values()), math.fsum(phase.configured.values())
+        arms = ", ".join(
+            f"{plain(variant, _NAME)} {number(count)} ({percent(count / units if units else None)}, configured "
+            f"{percent(phase.configured[variant] / whole)})"
+            for variant, count in phase.units.items()
+        )
+        yield from _lines(f"{plain(phase.phase, _NAME)}: units first seen: {arms}", 4)
+
+
+def _is_narrow(variant: VariantReport) -> bool:
+    return variant.effective_units < MIN_EFFECTIVE_UNITS or variant.heaviest > MOST_OF_ONE_UNIT
+
+
+def about_units(phase: PhaseReport) -> Iterator[str]:
+    """Arms whose calls are those of few units, or mostly of one."""
+    for variant in filter(_is_narrow, phase.variants):
+        name = plain(variant.variant, _NAME)
+        weigh = f"its {several(variant.units, 'unit')} count for {variant.effective_units:.3g}"
+        heavy = (
+            f"the heaviest unit makes {percent(variant.heaviest)} of the calls, and {weigh}"
+            if variant.heaviest > MOST_OF_ONE_UNIT
+            else weigh
+        )
+        yield from _lines(f"few units in {name}: {heavy}; intervals want {MIN_EFFECTIVE_UNITS}", 4)
+
+
+def about_completeness(shadow: ShadowReport) -> Iterator[str]:
+    """Shadows of which too many are missing to speak for all calls."""
+    if shadow.completeness is not None and shadow.completeness < _COMPLETE:
+        text = (
+            f"less than {_COMPLETE * 100:.0f} % of the shadows of {plain(shadow.variant, _NAME)} came back. Shadows are "
+            "dropped when there is much to do, so that agreement and latency speak of quiet moments. Raise the ShadowLimits."
+        )
+        yield from _lines(text, 4)
+
+
+def about_labels(phase: PhaseReport) -> Iterator[str]:
+    """How often metrics are recorded, and where that differs."""
+    for label in phase.labels:
+        name = plain(label.metric, _NAME)
+        rates = ", ".join(f"{plain(variant, _NAME)} {percent(rate)}" for variant, rate in label.rates.items())
+        yield from _lines(f"units with {name}: {rates}", 4)
+        if label.differs:
+            text = (
+                f"labels missing: {name} is surely recorded more often in one arm than in another, so that its means per "
+                "outcome are of units that were selected differently. Find out why before you compare them."
+            )
+            yield from _lines(text, 4)
