@@ -61,7 +61,9 @@ class Evidence:
         """Keep sums for these criteria from now on."""
         self.metrics: tuple[Metric, ...] = tuple(metric_of(each) for each in criteria)
         self._observers = [each.observe for each in self.metrics if each.criterion.metric in MEASURED]
-        self._recorded = {each.criterion.metric: each.criterion for each in self.metrics if each.criterion.metric not in MEASURED}
+        self._recorded = {
+            each.criterion.metric: each.criterion for each in self.metrics if each.criterion.metric not in MEASURED
+        }
         # The others' means over calls are taken over `PhaseEvidence.calls`.
         self._windowed = [each for each in self._recorded.values() if each.per == "call" and each.window]
 

@@ -132,9 +132,7 @@ def _finding(look: Look, criterion: Criterion, candidate: str) -> Finding:
 
 def _is_later(criteria: Criteria, finding: Finding) -> bool:
     """Whether it is only asked for before everybody gets the candidate."""
-    return finding.kind == "gate" and any(
-        gate.label == finding.name and gate.before == "promotion" for gate in criteria.gates
-    )
+    return finding.kind == "gate" and any(gate.label == finding.name and gate.before == "promotion" for gate in criteria.gates)
 
 
 def _is_idle(look: Look) -> bool:

@@ -176,9 +176,7 @@ class Look:
                 before = paced.until(begin)
                 calls, events = calls + before[""], events + before[label]
         usual = events / calls if calls >= _LEAST_RECENT else None
-        is_multiple = (
-            usual is not None and recent[label] >= _LEAST_EVENTS and rate > _MULTIPLE * max(usual, _LEAST_RATE)
-        )
+        is_multiple = usual is not None and recent[label] >= _LEAST_EVENTS and rate > _MULTIPLE * max(usual, _LEAST_RATE)
         return rate, usual if is_multiple else None
 
     def _rate_in_phase(self, label: str) -> float:

@@ -1,6 +1,16 @@
 """The plan of a rollout: steps, guardrails, gates, freeze windows; values only."""
 
-from rollout_sdk.plan.criteria import ERROR_RATE, FIRST_ITEM, LATENCY, LATENCY_MEAN, MEASURED, Criterion, Gate, Guardrail, OnFail
+from rollout_sdk.plan.criteria import (
+    ERROR_RATE,
+    FIRST_ITEM,
+    LATENCY,
+    LATENCY_MEAN,
+    MEASURED,
+    Criterion,
+    Gate,
+    Guardrail,
+    OnFail,
+)
 from rollout_sdk.plan.durations import Duration, as_duration, parse_duration
 from rollout_sdk.plan.freeze import Freeze
 from rollout_sdk.plan.plan import DEFAULT_GUARDRAILS, Criteria, Step, as_steps

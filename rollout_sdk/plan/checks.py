@@ -12,7 +12,17 @@ from attrs import Attribute
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.plan.durations import Duration, parse_duration
 
-__all__ = ["as_burst", "as_clip", "as_grace", "as_horizon", "as_window", "check_choice", "check_flag", "check_metric", "check_number"]
+__all__ = [
+    "as_burst",
+    "as_clip",
+    "as_grace",
+    "as_horizon",
+    "as_window",
+    "check_choice",
+    "check_flag",
+    "check_metric",
+    "check_number",
+]
 
 _LONGEST_METRIC = 128
 

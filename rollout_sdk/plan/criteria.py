@@ -130,7 +130,9 @@ class Guardrail:
         if self.metric not in _THRESHOLDED and self.threshold_s is not None:
             return "has a threshold_s, which belongs to 'latency' and 'first_item'. Leave it out"
         if ours and (better != "lower" or self.window or self.clip or self.per != "call" or self.early_harm):
-            return "is measured by the SDK itself, for every call and at once. Leave better, per, window, clip and early_harm out"
+            return (
+                "is measured by the SDK itself, for every call and at once. Leave better, per, window, clip and early_harm out"
+            )
         if self.harm is not None and self.harm < 0:
             return f"has harm={self.harm!r}. It must be 0 or more"
         if not 0 <= self.floor < 1:

@@ -27,6 +27,7 @@ def cluster_bets_log_e(
     *,
     ratio: float = 1.0,
     direction: Literal["above", "below"],
+    counts: Sequence[float] | None = None,
 ) -> float:
     """The evidence that the rate ratio of candidate to control is above (or below) `ratio`, one bet for each cluster.
 
@@ -60,9 +61,10 @@ def cluster_bets_log_e(
             1, contribute nothing.
         ratio: The rate ratio of the null hypothesis.
         direction: "above" against "ratio or less", "below" against "ratio or more".
+        counts: How many clusters there are of each; None: one.
 
     Raises:
-        ValueError: A count is negative or not finite, a share not between 0 and 1, `direction` neither "above" nor "below", or
+        ValueError: `counts` has another length than `clusters`, a count is negative or not finite, a share not between 0 and 1, `direction` neither "above" nor "below", or
             `ratio` not 1 or on the side of 1 for which the bets hold.
     """
     if direction not in {"above", "below"}:
@@ -72,7 +74,7 @@ def cluster_bets_log_e(
             f"cluster_bets_log_e(ratio={ratio!r}, direction={direction!r}): clusters of many events prove a ratio above one of "
             "1 or more, or below one of 1 or less. Count each unit once and use rare_event_safe_log_e() for the rest."
         )
-    columns = _columns(clusters, ratio)
+    columns, numbers = _columns(clusters, counts, ratio)
     if not columns:
         return 0.0
     log_es = []
@@ -83,19 +85,24 @@ def cluster_bets_log_e(
             # lambda without a difference of two nearly equal probabilities.
             slope = (other - 1) * (share * ratio + 1 - share) / (share * ratio * other + 1 - share)
             factors = [f + slope * c for f, c in zip(factors, column, strict=True)]
-        log_es.append(_log_product(factors))
+        log_es.append(_log_product(factors, numbers))
     return mix_log_e(log_es, _WEIGHTS)
 
 
-def _columns(clusters: Iterable[Iterable[tuple[float, float, float]]], ratio: float) -> dict[float, list[float]]:
-    """For every share, w (x - q_0) of all clusters that have events."""
+def _columns(
+    clusters: Iterable[Iterable[tuple[float, float, float]]], counts: Sequence[float] | None, ratio: float
+) -> tuple[dict[float, list[float]], list[float] | None]:
+    """For every share, w (x - q_0) of all clusters that have events; and how many there are of each, None for one."""
     rows: list[list[tuple[float, float, float]]] = []
-    for cluster in clusters:
+    numbers: list[float] = []
+    pairs = ((cluster, 1.0) for cluster in clusters) if counts is None else zip(clusters, counts, strict=True)
+    for cluster, number in pairs:
         phases = list(cluster)
         for phase in phases:
             _check(phase)
         if kept := [phase for phase in phases if 0 < phase[2] < 1 and (phase[0] > 0 or phase[1] > 0)]:
             rows.append(kept)
+            numbers.append(number)
     columns: dict[float, list[float]] = {}
     for i, row in enumerate(rows):
         # By the largest, so that no sum of counts overflows.
@@ -107,7 +114,7 @@ def _columns(clusters: Iterable[Iterable[tuple[float, float, float]]], ratio: fl
                 column = columns[share] = [0.0] * len(rows)
             null = _chance(share, ratio)
             column[i] += (candidate / top * (1 - null) - control / top * null) / whole
-    return columns
+    return columns, None if counts is None else numbers
 
 
 def _chance(share: float, ratio: float) -> float:
@@ -115,7 +122,9 @@ def _chance(share: float, ratio: float) -> float:
     return share * ratio / (share * ratio + 1 - share)
 
 
-def _log_product(factors: Sequence[float]) -> float:
+def _log_product(factors: Sequence[float], numbers: Sequence[float] | None) -> float:
+    if numbers is not None:
+        return math.fsum(number * math.log(factor) for factor, number in zip(factors, numbers, strict=True))
     return math.fsum(math.log(math.prod(factors[i : i + _CHUNK])) for i in range(0, len(factors), _CHUNK))
 
 

@@ -27,7 +27,7 @@ from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.verdicts import Outcome
 from rollout_sdk.judging.wording import about, percent
 from rollout_sdk.plan import ERROR_RATE, Guardrail
-from rollout_sdk.stats import StratifiedBuckets, confidence_sequence, rare_event_interval, rate_below_log_e
+from rollout_sdk.stats import StratifiedBuckets, confidence_sequence, rare_event_interval, rare_event_safe_log_e, rate_below_log_e
 
 __all__ = ["ErrorRate"]
 
@@ -117,7 +117,7 @@ class ErrorRate(Metric):
             "ratio_low": low,
             "ratio_high": high if math.isfinite(high) else None,
             "exact_harm": bets(strata.groups, strata.shares, ratio=1 + criterion.harm, direction="above"),
-            "exact_safe": bets(strata.groups, strata.charged, ratio=1 + criterion.margin, direction="below"),
+            "exact_safe": rare_event_safe_log_e(strata.at_shares(strata.charged), margin=criterion.margin),
         }
 
     def _burst_s(self, phase: PhaseEvidence, share: float) -> float:
@@ -178,10 +178,15 @@ class ErrorRate(Metric):
             return "FAIL", f"{among}, where its shares give {about(expected)}: surely more{more}."
         events, units = numbers["floor_events"], numbers["floor_units"]
         if weight.is_safe and weight.by_rarity:
-            return "PASS", f"{events:,} of {units:,} units of {candidate} saw an error: surely fewer than {percent(numbers['floor'])}."
+            return (
+                "PASS",
+                f"{events:,} of {units:,} units of {candidate} saw an error: surely fewer than {percent(numbers['floor'])}.",
+            )
         if weight.is_safe:
             return "PASS", f"{candidate} surely makes fewer than {1 + numbers['margin']:g} times the control's errors."
-        floor = f"; {events:,} of its {units:,} units saw one, too few units to be sure of less than {percent(numbers['floor'])}"
+        floor = (
+            f"; {events:,} of its {units:,} units saw one, too few units to be sure of less than {percent(numbers['floor'])}"
+        )
         return "INCONCLUSIVE", f"{among}, neither surely too many nor surely few{floor if numbers['floor'] else ''}."
 
     def expected(self, traffic: Traffic, arms: tuple[float, float], days: float, worse: float | None) -> Numbers:  # noqa: D102
@@ -219,5 +224,5 @@ class ErrorRate(Metric):
             "ratio_low": 0.0,
             "ratio_high": None,
             "exact_harm": bets(groups, [share], ratio=1 + criterion.harm, direction="above"),
-            "exact_safe": bets(groups, [share], ratio=1 + criterion.margin, direction="below"),
+            "exact_safe": rare_event_safe_log_e([(mine, other, share)], margin=criterion.margin),
         }

@@ -73,6 +73,17 @@ class Strata:
         """The same, smaller by `firsts`: every event of the candidate is charged, and none of the control's."""
         return [share * first / (share * first + 1 - share) for share, first in zip(self.shares, self.firsts, strict=True)]
 
+    def at_shares(self, shares: Sequence[float]) -> list[tuple[float, float, float]]:
+        """The events of each phase, a group counting as one, with other shares.
+
+        Parts of a group's one event multiply to no more than the bet on the group, so that what they prove is no less sure.
+        """
+        counts = [[0.0, 0.0] for _ in shares]
+        for (mine, other, index), number in self.groups.items():
+            counts[index][0] += number * mine / (mine + other)
+            counts[index][1] += number * other / (mine + other)
+        return [(mine, other, share) for (mine, other), share in zip(counts, shares, strict=True)]
+
     @property
     def candidate_groups(self) -> float:
         """Number of groups with a unit of the candidate."""

@@ -101,7 +101,10 @@ class LatencyMean(Metric):
     def explain(self, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:  # noqa: D102
         more = "" if weight.relative is None else f" ({weight.relative:+.1%})"
         if weight.is_harm:
-            return "FAIL", f"{candidate} is surely slower than the control by more than {math.expm1(numbers['harm']):.0%}{more}."
+            return (
+                "FAIL",
+                f"{candidate} is surely slower than the control by more than {math.expm1(numbers['harm']):.0%}{more}.",
+            )
         if weight.is_safe:
             return "PASS", f"{candidate} is surely less than {math.expm1(numbers['margin']):.0%} slower than the control{more}."
         if why := missing(numbers):

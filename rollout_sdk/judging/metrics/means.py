@@ -158,7 +158,10 @@ class Recorded(Metric):
             return "PASS", self._good(candidate, numbers)
         if weight.is_futile:
             if weight.is_over:
-                return "FUTILE", f"the planned horizon has been reached, and {candidate} is not surely {self._asked(numbers)}: {found}."
+                return (
+                    "FUTILE",
+                    f"the planned horizon has been reached, and {candidate} is not surely {self._asked(numbers)}: {found}.",
+                )
             return "FUTILE", f"{candidate} surely has less than the effect worth having ({numbers['mde']:g}): {found}."
         if not numbers["enough_safe"] and (why := self._lacking(numbers)):
             return "INSUFFICIENT_DATA", why

@@ -107,9 +107,7 @@ class SlowCalls(Metric):
             "harm": criterion.harm,
             "margin": criterion.margin,
             # Units that come often have a slow call anyway, so their ratio is at most that of the calls: the bet is cautious.
-            "exact_harm": bets(
-                strata.groups, strata.shares, ratio=1 + criterion.harm / least_rate(means), direction="above"
-            ),
+            "exact_harm": bets(strata.groups, strata.shares, ratio=1 + criterion.harm / least_rate(means), direction="above"),
             # The control's slow calls may be few or none: for harm, what matters is how well the candidate's are known.
             "enough_harm": enough and slow[1] >= MIN_EVENTS,
             "enough_safe": enough and min(slow) >= MIN_EVENTS,
@@ -152,9 +150,14 @@ class SlowCalls(Metric):
     def explain(self, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:  # noqa: D102
         what = "slow calls" if self.criterion.metric == LATENCY else "slow first items"
         control, value, margin = numbers["control"], numbers["value"], numbers["margin"]
-        between = "" if control is None or value is None else f" ({percent(value)} of its calls, the control's {percent(control)})"
+        between = (
+            "" if control is None or value is None else f" ({percent(value)} of its calls, the control's {percent(control)})"
+        )
         if weight.is_harm:
-            return "FAIL", f"{candidate} surely has more {what} than the control, by more than {percent(numbers['harm'])}{between}."
+            return (
+                "FAIL",
+                f"{candidate} surely has more {what} than the control, by more than {percent(numbers['harm'])}{between}.",
+            )
         events, units = numbers["events"], numbers["units"]
         if weight.is_safe and weight.by_rarity:
             return "PASS", f"{events:,} of {units:,} units of {candidate} had {what}: surely fewer than {percent(margin)}."
@@ -163,7 +166,10 @@ class SlowCalls(Metric):
         if not numbers["enough_harm"] and (why := missing(numbers)):
             return "INSUFFICIENT_DATA", why
         if not numbers["enough_safe"]:
-            return "INCONCLUSIVE", f"{events:,} of {units:,} units had {what}, too few units to be sure of less than {percent(margin)}."
+            return (
+                "INCONCLUSIVE",
+                f"{events:,} of {units:,} units had {what}, too few units to be sure of less than {percent(margin)}.",
+            )
         return "INCONCLUSIVE", f"{candidate} has neither surely too many {what} nor surely few enough{between}."
 
     def expected(self, traffic: Traffic, arms: tuple[float, float], days: float, worse: float | None) -> Numbers:  # noqa: D102
