@@ -144,9 +144,11 @@ def test_a_step_whose_time_is_over_without_a_verdict_is_paused_for_a_person(cloc
     model = decorate(Runtime(time_ns=clock), strategy=Canary(steps, guardrails=LOOSE, gates=[Gate("click")]))
     serve(model)
     clock.pass_by(1800)
+    serve(model)
     model.rollout.judge()
     assert ("running", "0:20%") == state_of(model)
     clock.pass_by(1801)
+    serve(model)
     model.rollout.judge()
     assert ("paused", "0:20%") == state_of(model)
 
@@ -154,14 +156,15 @@ def test_a_step_whose_time_is_over_without_a_verdict_is_paused_for_a_person(cloc
 def test_a_person_who_resumes_a_step_gives_it_its_time_once_more(clock):
     steps = [Step("20%", min_units=20, min_time="1m", max_time="1h"), "50%"]
     model = decorate(Runtime(time_ns=clock), strategy=Canary(steps, guardrails=LOOSE, gates=[Gate("click")]))
-    serve(model)
     clock.pass_by(3601)
+    serve(model)
     model.rollout.judge()
     clock.pass_by(86_400)
     model.rollout.resume(actor="ann", reason="another hour")
     seen = []
     for seconds in (0, 3599, 1):
         clock.pass_by(seconds)
+        serve(model)
         model.rollout.judge()
         seen.append(state_of(model)[0])
     assert ["running", "running", "paused"] == seen

@@ -209,11 +209,12 @@ def test_a_jump_of_an_hour_ends_no_step_early(jump):
 def test_a_jump_does_not_use_up_the_time_that_a_verdict_is_waited_for(jump):
     clocks = Clocks()
     model = decorate(Runtime(time_ns=clocks.wall, monotonic_ns=clocks.mono), STEPS, gates=[Gate("click")])
-    serve(model)
     seen = []
     for minutes in (90, 89, 1):
         clocks.pass_by(minutes * 60)
         clocks.jump(jump)
+        # Without traffic, nothing is waited for.
+        serve(model)
         model.rollout.judge()
         seen.append(model.rollout.status().status)
     assert ["running", "running", "paused"] == seen
