@@ -226,6 +226,8 @@ def test_what_decides_is_the_evidence_of_what_is_compared_and_no_other(decided_b
     result = evolve(analyzed(visits(400)).result(), decided_by=decided_by, sign_log_e=50.0, **evidence)
     assert (True, None) == (result.is_valid, result.caution)
     assert decided == result.is_decided == (result.winner is not None)
+    # And of 99 equally active users nothing is concluded, whatever the evidence.
+    assert evolve(result, effective_units=99.0, log_e=50.0, credit_log_e=50.0).is_decided is False
 
 
 def clicked(page, team):
