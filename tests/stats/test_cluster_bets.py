@@ -88,6 +88,25 @@ def test_below_a_ratio_above_one_is_refused_because_a_unit_of_many_failures_woul
             cluster_bets_log_e([], ratio=ratio, direction=direction)
 
 
+def _log_e(counts, shares, direction):
+    """`cluster_bets_log_e` against a ratio of 1 with NumPy: counts of shape (cluster, phase, candidate and control)."""
+    totals = counts.sum(axis=2)
+    counts = counts[totals.sum(axis=1) > 0]
+    part = (counts[:, :, 0] * (1 - shares) - counts[:, :, 1] * shares) / counts.sum(axis=(1, 2))[:, None]
+    k = np.array(ALTERNATIVES)[:, None] ** (1 if direction == "above" else -1)
+    log_es = np.log1p(part @ ((k - 1) / (shares * k + 1 - shares)).T).sum(axis=0)
+    return np.logaddexp.reduce(log_es + np.log(WEIGHTS))
+
+
+@pytest.mark.parametrize("direction", ["above", "below"])
+def test_the_vectorised_form_that_the_simulations_use_is_the_real_one(direction):
+    rng, shares = np.random.default_rng(6), np.array([0.01, 0.2, 0.5])
+    counts = rng.poisson(0.7, (64, 3, 2))
+    clusters = [[(a, b, s) for (a, b), s in zip(each, shares, strict=True)] for each in counts]
+    found = cluster_bets_log_e(clusters, direction=direction)
+    assert _log_e(counts, shares, direction) == pytest.approx(found, abs=1e-9)
+
+
 def _ever(rng, *, shares, looks, users, failures, buckets=512):
     """Whether an A/A ramp ever finds the candidate surely worse, and surely better: units keep their bucket and move once."""
     bucket, point = rng.integers(0, buckets, users), rng.random(users)
@@ -95,18 +114,14 @@ def _ever(rng, *, shares, looks, users, failures, buckets=512):
     for h, share in enumerate(shares):
         for _ in range(looks):
             np.add.at(counts, (bucket, h, np.where(point < share, 0, 1)), rng.poisson(failures, users))
-            clusters = [
-                [(*counts[b, i], s) for i, s in enumerate(shares[: h + 1])] for b in np.flatnonzero(counts.any(axis=(1, 2)))
-            ]
             for i, direction in enumerate(("above", "below")):
-                ever[i] = ever[i] or cluster_bets_log_e(clusters, direction=direction) >= math.log(20)
+                ever[i] = ever[i] or _log_e(counts[:, : h + 1], shares[: h + 1], direction) >= math.log(20)
     return ever
 
 
 @pytest.mark.parametrize("steps", [4, 10, 21])
 def test_twenty_users_who_always_fail_do_not_make_a_ramp_of_any_length_surely_worse_or_better(steps):
-    rounds, rng = 30, np.random.default_rng(2)
-    shares = [float(s) for s in np.geomspace(0.01, 0.5, steps)]
+    rounds, rng, shares = 60, np.random.default_rng(2), np.geomspace(0.01, 0.5, steps)
     ever = np.mean([_ever(rng, shares=shares, looks=42 // steps, users=20, failures=5) for _ in range(rounds)], axis=0)
     assert ever.max() <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / rounds)
 
@@ -114,10 +129,10 @@ def test_twenty_users_who_always_fail_do_not_make_a_ramp_of_any_length_surely_wo
 @pytest.mark.slow
 @pytest.mark.parametrize(("users", "failures"), [(20, 5), (200, 2), (3000, 0.02)])
 @pytest.mark.parametrize("steps", [4, 10, 21])
-def test_two_hundred_ramps_keep_the_error_probability(steps, users, failures):
-    rounds, rng = 200, np.random.default_rng(3)
-    shares = [float(s) for s in np.geomspace(0.01, 0.5, steps)]
-    ever = np.mean([_ever(rng, shares=shares, looks=10, users=users, failures=failures) for _ in range(rounds)], axis=0)
+def test_three_hundred_ramps_keep_the_error_probability(steps, users, failures):
+    rounds, rng, shares = 300, np.random.default_rng(3), np.geomspace(0.01, 0.5, steps)
+    looks = 40 // steps
+    ever = np.mean([_ever(rng, shares=shares, looks=looks, users=users, failures=failures) for _ in range(rounds)], axis=0)
     assert ever.max() <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / rounds)
 
 
