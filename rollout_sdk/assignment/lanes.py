@@ -142,6 +142,7 @@ class Phase:
     shadow: float = field(default=0.0, converter=_as_shadow)
     split: Split = field(init=False, eq=False, repr=False)
     _exposure: dict[str, float] = field(init=False, eq=False, repr=False)
+    _shadowed: bool = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Lay the lanes once."""
@@ -153,7 +154,8 @@ class Phase:
                 "Together, candidates can have at most 100 %. Lower one of them."
             )
         object.__setattr__(self, "split", Split(self.shares, self.control))
-        shadowed = self.shadow and not total
+        shadowed = bool(self.shadow) and not total
+        object.__setattr__(self, "_shadowed", shadowed)
         exposure = {self.control: 1.0, **dict.fromkeys(self.shares, self.shadow)} if shadowed else self.all_shares
         object.__setattr__(self, "_exposure", exposure)
 
@@ -164,6 +166,11 @@ class Phase:
         The latter add up to more than 1, because a shadow runs beside the control.
         """
         return self._exposure
+
+    @property
+    def is_shadow(self) -> bool:
+        """Whether no candidate serves: they are only shadowed."""
+        return self._shadowed
 
     @property
     def all_shares(self) -> dict[str, float]:

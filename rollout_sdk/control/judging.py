@@ -139,6 +139,7 @@ class Judging:
                 self._store.note(kept.key, STEP_CLOCK, kept.clock.note(now_s))
             else:
                 with kept.adding:
+                    evidence.fold(now_s)
                     verdict = judge(evidence, kept.criteria, kept.situation(), now_s, last)
                 kept.clock.judged(idle=verdict.idle)
             kept.verdict = verdict

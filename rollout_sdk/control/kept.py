@@ -61,8 +61,12 @@ class Kept:
         """Begin counting anew: in another process, or for another version."""
         if self.criteria is not None and self.criteria.decides:
             with self.adding:
-                self.evidence = Evidence(self.criteria.all, since=self.state.since)
+                self.evidence = self._nothing(self.criteria)
         self._cursor, self._gathered, self.verdict = 0, {}, None
+
+    def _nothing(self, criteria: Criteria) -> Evidence:
+        """Evidence to begin with."""
+        return Evidence(criteria.all, since=self.state.since, max_calls_per_unit=criteria.max_calls_per_unit)
 
     def judge_by(self, criteria: Criteria) -> None:
         """Judge by these criteria from now on; approvals, which no file can give, stay."""
@@ -73,7 +77,7 @@ class Kept:
             if not criteria.decides:
                 self.evidence = None
             elif self.evidence is None:
-                self.evidence = Evidence(criteria.all, since=self.state.since)
+                self.evidence = self._nothing(criteria)
             else:
                 self.evidence.follow(criteria.all)
 

@@ -29,6 +29,13 @@ __all__ = ["Call", "Row"]
 _OPERATED = ("aborted", "disabled")
 
 
+def _first_item_s(runs: Sequence[tuple[str, float, str | None, float | None]]) -> float | None:
+    """Seconds until the caller had the first item of a stream; None where there was none."""
+    if not runs or (first_item_s := runs[-1][3]) is None:
+        return None
+    return first_item_s if len(runs) == 1 else sum(run[1] for run in runs[:-1]) + first_item_s
+
+
 Row: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], tuple[tuple[Any, ...], Mapping[str, Any]]]
 """Makes one row's arguments of a batch's."""
 
@@ -231,9 +238,12 @@ class Call(RouteRequest):
         tally.add_call(self.decision, self.phase.name, self.served, self.runs, self.withheld, excluded=self.is_excluded)
 
     def testify(self, evidence: Evidence) -> None:
-        """Be seen by the judge; the same as `judging.add_routed` does with the event, for a tenth of the time."""
+        """Add this call to the evidence. Same result as `judging.add_routed(event)`, ten times faster."""
         withheld, runs, decision, phase = self.withheld, self.runs, self.decision, self.phase
         if self.excluded or self.no_evidence or decision.reason in EXCLUDED_REASONS or withheld in _OPERATED:
+            return
+        if phase.is_shadow:
+            # Evidence comes in pairs there, with the shadow.
             return
         # Nearly every call is one run.
         duration_s = runs[0][1] if len(runs) == 1 else sum(run[1] for run in runs)
@@ -246,6 +256,8 @@ class Call(RouteRequest):
             failed=withheld is not None or (bool(runs) and runs[0][2] is not None and not self.answered),
             duration_s=None if self.closed_early else duration_s,
             time_s=self.time_ns / 1e9,
+            first_item_s=_first_item_s(runs),
+            covariate=self.covariate,
         )
 
     def as_event(self) -> RoutedEvent:

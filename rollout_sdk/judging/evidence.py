@@ -33,8 +33,8 @@ class Evidence:
     Attributes:
         phases: What was seen, by phase.
         outcomes: What became of recorded outcomes of judged metrics: "counted", "late" (after the metric's window),
-            "duplicate" (the same metric twice for one decision) or "unknown" (without a decision, or one of an older version).
-        capped: Calls that are not judged, because their unit had made `max_calls_per_unit` calls before.
+            "duplicate" (the same metric twice for one decision) or "unknown" (without a decision, or one of an older
+            version); and "capped": calls that do not count, because their unit had made `max_calls_per_unit` before.
         changed: Phases that were added to since they were last published.
         metrics: What is judged.
     """
@@ -49,7 +49,6 @@ class Evidence:
         """
         self.phases: dict[str, PhaseEvidence] = {}
         self.outcomes: Counter[str] = Counter()
-        self.capped = 0
         self.changed: set[str] = set()
         self._since = since
         self._most_calls = max_calls_per_unit
@@ -158,7 +157,7 @@ class Evidence:
             self._calls_of.popitem(last=False)
         if calls <= most:
             return False
-        self.capped += 1
+        self.outcomes["capped"] += 1
         return True
 
     @staticmethod
@@ -244,7 +243,6 @@ class Evidence:
     def merge(self, other: Evidence) -> None:
         """Add another process's."""
         self.outcomes.update(other.outcomes)
-        self.capped += other.capped
         for name, phase in other.phases.items():
             self.phase(name).merge(phase)
 

@@ -75,7 +75,7 @@ def judge(
         valid=shares.outcome != "ERROR",
         findings=by_weight([shares, *findings]),
         units=units,
-        outcomes={**evidence.outcomes, **({"capped": evidence.capped} if evidence.capped else {})},
+        outcomes=dict(evidence.outcomes),
     )
     outcome, reason = _summary(verdict, situation, shares, counted, waits, unusual)
     warned = [each for each in findings if each.on_fail == "warn" and not each.dry_run and each.outcome == "FAIL"]

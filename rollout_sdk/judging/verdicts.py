@@ -132,7 +132,7 @@ class Verdict:
         valid: Whether the numbers can be trusted: False when the realised shares are not the configured ones.
         findings: What was found, the finding that decides first.
         units: Units of every arm in the current phase.
-        outcomes: Recorded outcomes of judged metrics: counted, late, duplicate, unknown.
+        outcomes: Recorded outcomes of judged metrics: counted, late, duplicate, unknown; and calls that are capped.
     """
 
     rollout: str
@@ -170,7 +170,7 @@ class Verdict:
         lines.extend(f"  {finding}" for finding in self.findings)
         left = {name: number for name, number in self.outcomes.items() if name != "counted" and number}
         if left:
-            lines.append("  outcomes not counted: " + ", ".join(f"{name} {number:,}" for name, number in sorted(left.items())))
+            lines.append("  not counted: " + ", ".join(f"{name} {number:,}" for name, number in sorted(left.items())))
         return "\n".join(lines)
 
 

@@ -304,7 +304,13 @@ def test_every_finding_can_be_computed_again_from_its_own_record():
 def test_a_verdict_reads_like_one():
     plan = criteria(ERRORS, gates=[Gate("click")])
     text = str(verdict_of(plan, lived(plan, 12_000, BOTH, outcomes=clicks(0.1, 0.2))))
-    for part in ("PASS in phase 0:50%", "units: ", "guardrail error_rate of v2", "gate click of v2", "as good by chance: less than 1 in a million (passed at 1 in 20)"):
+    for part in (
+        "PASS in phase 0:50%",
+        "units: ",
+        "guardrail error_rate of v2",
+        "gate click of v2",
+        "as good by chance: less than 1 in a million (passed at 1 in 20)",
+    ):
         assert part in text
     # The gate with what it is computed from: both means, over how many calls, the difference and its interval.
     assert re.search(

@@ -27,7 +27,13 @@ from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.verdicts import Outcome
 from rollout_sdk.judging.wording import about, percent
 from rollout_sdk.plan import ERROR_RATE, Guardrail
-from rollout_sdk.stats import StratifiedBuckets, confidence_sequence, rare_event_interval, rare_event_safe_log_e, rate_below_log_e
+from rollout_sdk.stats import (
+    StratifiedBuckets,
+    confidence_sequence,
+    rare_event_interval,
+    rare_event_safe_log_e,
+    rate_below_log_e,
+)
 
 __all__ = ["ErrorRate"]
 
