@@ -125,24 +125,16 @@ class Call(RouteRequest):
             return result
         rollout = self.rollout
         error = None
-        if result.error is not None:
-            if isinstance(result.error, rollout.passthrough):
-                self.answered = True
-            else:
-                result.failed = not result.interrupted
-            error = None if result.interrupted else error_type(result.error)
-        elif rollout.failed_if is not None and not result.interrupted and not result.streamed:
+        # In this order, because nearly every run does well, and so has the control of late: then this is all there is to it.
+        if result.error is not None or rollout.failed_if is not None or result.interrupted:
             error = self._judge(result)
-        if result.interrupted:
-            self.cut = True
-        elif step.breaker is not None:
+        if step.breaker is not None:
             if result.failed:
                 step.failed = True
-            else:
+            elif not result.interrupted:
                 step.breaker.note(step.ticket, failed=False)
-        # Nearly always the control does well, and has done so of late: then there is nothing to note.
-        elif rollout.health is not None and (result.failed or rollout.health.share):
-            rollout.health.note(failed=result.failed)
+        elif (health := rollout.health) is not None and (health.share or result.failed) and not result.interrupted:
+            health.note(failed=result.failed)
             self.doubt(failed=result.failed)
         self.runs += ((step.variant, result.duration_s, error, result.first_item_s),)
         if step.span is not None:
@@ -150,9 +142,20 @@ class Call(RouteRequest):
         return result
 
     def _judge(self, result: Result) -> str | None:
-        """Ask `failed_if` about an answer; of a batch, its rows have been judged."""
-        if not self.rollout.by_row:
-            result.refused = result.failed = is_failing(self.rollout, result.value)
+        """Find out whether a run failed; how its error is recorded."""
+        rollout, error = self.rollout, result.error
+        if error is not None and isinstance(error, rollout.passthrough):
+            self.answered = True
+        elif error is not None:
+            result.failed = not result.interrupted
+        if result.interrupted:
+            self.cut = True
+            return None
+        if error is not None:
+            return error_type(error)
+        # The rows of a batch have been judged one by one; what a stream gave is not an answer.
+        if rollout.failed_if is not None and not rollout.by_row and not result.streamed:
+            result.refused = result.failed = is_failing(rollout, result.value)
         return FAILED_IF if result.refused else None
 
     def charge(self, step: Invoke, control: Result | None = None) -> None:

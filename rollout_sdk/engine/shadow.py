@@ -16,7 +16,7 @@ from rollout_sdk.contexts import copy_context
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import set_shadow
 from rollout_sdk.engine.ended import EndedShadow
-from rollout_sdk.engine.failing import failing_share, is_failing
+from rollout_sdk.engine.failing import is_failing
 from rollout_sdk.engine.interruptions import is_interruption
 from rollout_sdk.engine.lazy import closing_stream, is_stream
 from rollout_sdk.engine.snapshot import NotCopied, Snapshot, copy_output, take_snapshot
@@ -292,11 +292,11 @@ class ShadowRun:
         """Notify the circuit breaker of how the run ended, and of how the control did in the same call."""
         if self._ticket is None or self._breaker is None or end not in _COUNTS:
             return
-        number = len(self.calls)
-        failed = end != "ok" or (refused > 0 and refused >= failing_share(self.rollout) * number)
+        share = self._breaker.settings.failure_share
+        failed = end != "ok" or (refused > 0 and refused >= share * len(self.calls))
         # All rows of a batch that the control answered were one run of it, or failed in one.
         errors = [error for _, duration_s, error, _ in (call.control_run() for call in self.calls) if duration_s is not None]
-        known = None if not errors else sum(each is not None for each in errors) >= failing_share(self.rollout) * len(errors)
+        known = None if not errors else sum(each is not None for each in errors) >= share * len(errors)
         self._breaker.note(self._ticket, failed=failed, control_failed=known)
 
     def claim(self) -> bool:

@@ -219,6 +219,15 @@ def test_calls_of_the_control_tell_of_an_outage_where_no_control_runs_after_a_fa
     assert not beside.is_open
 
 
+def test_the_few_calls_of_a_control_that_gets_a_tenth_are_enough_at_the_beginning_of_an_outage(beside, health):
+    for number in range(100):
+        if number % 10 == 9:
+            health.note(failed=True)
+        else:
+            beside.note(beside.admit(), failed=True)
+    assert not beside.is_open
+
+
 def test_a_control_that_failed_long_ago_and_has_not_run_since_excuses_nothing(beside, health, clock):
     for _ in range(20):
         health.note(failed=True)

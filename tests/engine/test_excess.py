@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from rollout_sdk import ABTest, Breaker, Interleave, Shadow, rollout
+from rollout_sdk.breaker import CircuitBreaker
 from tests.faults.kinds import KINDS, of_kind, read
 
 
@@ -91,6 +92,20 @@ def test_batches_are_held_against_the_control_of_the_same_rows(runtime):
     assert () == model.rollout.status().open_breakers
 
 
+@pytest.mark.parametrize("strategy", [ABTest(1.0), Shadow(1.0), Interleave()], ids=["fallback", "shadow", "blend"])
+def test_a_failure_is_charged_with_what_the_control_did_in_the_same_call(strategy, database, runtime, loop, monkeypatch):
+    charged = []
+    monkeypatch.setattr(CircuitBreaker, "note", lambda _, ticket, **how: charged.append(how))
+    model = made("function", fail, database, runtime, strategy=strategy)
+    for down in (False, True, False):
+        database.down = down
+        read("function", lambda: model(1), loop)
+        runtime.flush()
+    # Without the control's own list there is no blend: the others do not run.
+    expected = [False, False] if isinstance(strategy, Interleave) else [False, True, False]
+    assert [{"failed": True, "control_failed": control_failed} for control_failed in expected] == charged
+
+
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_a_candidate_that_fails_alone_is_left_alone_after_twenty_runs(share, runtime, loop):
     model = made("function", fail, lambda user: "old", runtime, strategy=ABTest(share))
@@ -168,7 +183,7 @@ def test_a_rollout_decorated_anew_shares_what_is_known_of_the_control(database, 
     # The one serves the control's users alone, and the other the candidate's.
     users = {user: first.rollout.assign(user).variant for user in range(200)}
     for user, variant in users.items():
-        model = first if variant == "control" else second
+        model = second if variant == "control" else first
         read("function", lambda user=user, model=model: model(user), loop)
     assert () == first.rollout.status().open_breakers
 

@@ -125,10 +125,24 @@ def test_a_batch_is_one_run_to_the_breaker_and_fails_with_its_share_of_rows(fail
 
 @pytest.mark.parametrize("kind", ["function", "coroutine"])
 def test_a_list_is_the_controls_when_the_other_ranker_answers_a_failure(kind, runtime, loop):
-    model = made(of_kind(kind, lambda x: None), of_kind(kind, lambda x: ["a"]), runtime, strategy=Interleave())
+    model = made(
+        of_kind(kind, lambda x: ["sorry"]), of_kind(kind, lambda x: ["a"]), runtime, strategy=Interleave(),
+        failed_if=lambda answer: answer == ["sorry"],
+    )  # fmt: skip
     assert (["a"], None) == read(kind, lambda: model(1), loop)
     (event,) = runtime.routed()
     assert ({"control": None, "candidate": FAILED_IF}, True) == ({r.variant: r.error for r in event.runs}, event.excluded)
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine"])
+def test_a_list_of_the_controls_that_is_a_failure_is_served_as_it_was_going_to_be(kind, runtime, loop):
+    model = made(
+        of_kind(kind, lambda x: ["b", "c"]), of_kind(kind, lambda x: ["sorry", "d"]), runtime, strategy=Interleave(),
+        failed_if=lambda answer: "sorry" in answer,
+    )  # fmt: skip
+    assert {"b", "sorry"} == set(read(kind, lambda: model(1), loop)[0])
+    (event,) = runtime.routed()
+    assert (False, "failed_if") == (event.excluded, event.runs[0].error)
 
 
 @pytest.mark.parametrize("kind", ["function", "coroutine"])

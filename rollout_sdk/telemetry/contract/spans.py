@@ -16,7 +16,7 @@ _DECISION = Attribute(
 )
 _RUN = Attribute(names.VARIANT, "str", "the variant that ran")
 _FUNCTION = Attribute(names.FUNCTION_NAME, "str", "where its function is defined")
-_ERROR = Attribute(names.ERROR_TYPE, "str", "class of the exception", "the run failed")
+_ERROR = Attribute(names.ERROR_TYPE, "str", "class of the exception, or `failed_if`", "the run failed")
 _VERSION = Attribute(names.VERSION, "str", "fingerprint of strategy, phase and shares")
 _REASON = Attribute(
     names.REASON,
@@ -157,7 +157,7 @@ EVENTS = (
         "the control answered in place of a candidate",
         (
             Attribute(names.FALLBACK_VARIANT, "str", "who answered"),
-            Attribute(names.ERROR_TYPE, "str", "class of the candidate's exception, or why it was withheld"),
+            Attribute(names.ERROR_TYPE, "str", "class of the candidate's exception, `failed_if`, or why it was withheld"),
         ),
     ),
     SpanEvent(
