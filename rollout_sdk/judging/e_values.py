@@ -18,6 +18,7 @@ __all__ = [
     "MIN_EVENTS",
     "MIN_UNITS",
     "SRM_NEEDED",
+    "Ends",
     "Weight",
     "harm_needed",
     "mean_log_e",
@@ -40,6 +41,25 @@ _BASE_RATES = (0.1, 0.01, 0.001)
 
 
 @frozen
+class Ends:
+    """Intervals that hold at every look; None where they cannot be told.
+
+    Attributes:
+        low: Lower end for the difference, in the metric's unit.
+        high: Upper end.
+        relative: The relative lift, candidate / control - 1.
+        relative_low: Lower end for it.
+        relative_high: Upper end.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    relative: float | None = None
+    relative_low: float | None = None
+    relative_high: float | None = None
+
+
+@frozen
 class Weight:
     """What numbers come to.
 
@@ -50,11 +70,7 @@ class Weight:
         safe_needed: What a pass takes.
         futile_log_e: Logarithm of the evidence that a gate's effect is smaller than what is worth having.
         by_rarity: Whether most of the evidence for "good enough" is how rarely the candidate's units had an event.
-        low: Lower end of an interval for the difference.
-        high: Upper end.
-        relative: The relative lift, candidate / control - 1.
-        relative_low: Lower end of an interval for it.
-        relative_high: Upper end.
+        ends: Intervals for the difference and the relative lift.
         passed: Whether a planned look has passed; None without a planned horizon.
         is_over: Whether a planned horizon has been reached.
     """
@@ -65,11 +81,7 @@ class Weight:
     safe_needed: float | None = None
     futile_log_e: float | None = None
     by_rarity: bool = False
-    low: float | None = None
-    high: float | None = None
-    relative: float | None = None
-    relative_low: float | None = None
-    relative_high: float | None = None
+    ends: Ends = Ends()
     passed: bool | None = None
     is_over: bool = False
 

@@ -123,8 +123,7 @@ class Evidence:
         calls[bucket] += 1
         minute = int(time_s // MINUTE_S)
         phase.units[arm].add(cell, minute)
-        if time_s > phase.last_s:
-            phase.last_s = time_s
+        phase.last_s = max(phase.last_s, time_s)
         events = [ERROR_RATE] if failed else []
         for observe in self._observers:
             event = observe(phase, phase_name, arm, cell, bucket, time_s, failed, duration_s, first_item_s)

@@ -76,7 +76,7 @@ def add_shadowed(evidence: Evidence, event: ShadowedEvent, exposure: Mapping[str
     decision = event.decision
     evidence.add_pair(decision.phase, event.variant, event.end)
     failed = _SHADOW_ENDS.get(event.end)
-    if failed is None or (event.control_error is None and event.control_duration_s is None):
+    if failed is None or event.control_duration_s is None:
         return
     cell = _cell(event.unit, decision.id)
     for arm, arm_failed, duration_s, first_item_s in (

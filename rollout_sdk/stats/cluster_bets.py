@@ -64,8 +64,8 @@ def cluster_bets_log_e(
         counts: How many clusters there are of each; None: one.
 
     Raises:
-        ValueError: `counts` has another length than `clusters`, a count is negative or not finite, a share not between 0 and 1, `direction` neither "above" nor "below", or
-            `ratio` not 1 or on the side of 1 for which the bets hold.
+        ValueError: `counts` has another length than `clusters`, a count is negative or not finite, a share not between 0 and 1,
+            `direction` neither "above" nor "below", or `ratio` not 1 or on the side of 1 for which the bets hold.
     """
     if direction not in {"above", "below"}:
         raise ValueError(f'cluster_bets_log_e(direction={direction!r}): "above" or "below".')

@@ -298,7 +298,7 @@ def test_every_finding_can_be_computed_again_from_its_own_record():
     for finding in read.findings:
         criterion = next((each for each in plan.all if each.label == finding.name), None)
         again = weigh_assignment(finding.numbers) if criterion is None else metric_of(criterion).weigh(finding.numbers)
-        assert (finding.harm_log_e, finding.safe_log_e, finding.low) == (again.harm_log_e, again.safe_log_e, again.low)
+        assert (finding.harm_log_e, finding.safe_log_e, finding.low) == (again.harm_log_e, again.safe_log_e, again.ends.low)
 
 
 def test_a_verdict_reads_like_one():

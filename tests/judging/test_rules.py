@@ -126,7 +126,7 @@ def test_a_mean_speaks_from_a_hundred_units_in_each_arm_on(units, outcome):
 def test_a_mean_speaks_from_thirty_values_other_than_zero_in_each_arm_on(events, speaks):
     assert 30 == MIN_EVENTS
     plan = criteria(Guardrail("score", margin=0.1))
-    some = lambda arm, number: {"score": (-1.0 - number % 3) if number < (events if arm == "v2" else 400) else 0.0}  # noqa: E731
+    some = lambda arm, number: {"score": (-1.0 - number % 3) if number < (events if arm == "v2" else 400) else 0.0}
     finding = found(spread(plan, 500, values=some).verdict(), "score")
     assert speaks == (finding.safe_log_e is not None)
     if not speaks:

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import define
 
-from rollout_sdk.judging.e_values import MIN_UNITS, Weight, std_error
+from rollout_sdk.judging.e_values import MIN_UNITS, Ends, Weight
 from rollout_sdk.judging.look import Look
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
 from rollout_sdk.judging.traffic import Traffic
@@ -120,20 +120,26 @@ def relative(sums: StratifiedBuckets, candidate: str, control: str) -> Numbers:
     return {} if found is None else {f"lift_{name}": value for name, value in compared(found).items()}
 
 
-def interval(numbers: Mapping[str, Any], *, mde: float, enough: bool) -> dict[str, float | None]:
-    """Intervals for the difference and the relative lift that hold at every look, as arguments of `Weight`."""
-    ends: dict[str, float | None] = {}
+def interval(numbers: Mapping[str, Any], *, mde: float, enough: bool) -> Ends:
+    """Intervals for the difference and the relative lift that hold at every look."""
     alpha = numbers["alpha"] / numbers["candidates"]
-    if enough:
-        low, high = confidence_sequence(numbers["estimate"], std_error(numbers), rho=mde**-2, alpha=alpha, df=numbers["df"])
-        if math.isfinite(low) and math.isfinite(high):
-            ends.update(low=low, high=high)
-    if enough and numbers.get("lift_std_error") is not None and numbers.get("control"):
-        ends["relative"] = math.expm1(numbers["lift_estimate"])
-        rho = (mde / abs(numbers["control"])) ** -2
-        low, high = confidence_sequence(
-            numbers["lift_estimate"], numbers["lift_std_error"], rho=rho, alpha=alpha, df=numbers["lift_df"]
-        )
-        if math.isfinite(low) and math.isfinite(high) and high < _LARGEST_LOG:
-            ends.update(relative_low=math.expm1(low), relative_high=math.expm1(high))
-    return ends
+    if not enough:
+        return Ends()
+    low, high = _sequence(numbers, "", mde, alpha)
+    if numbers.get("lift_std_error") is None or not numbers.get("control"):
+        return Ends(low, high)
+    least, most = _sequence(numbers, "lift_", mde / abs(numbers["control"]), alpha)
+    return Ends(
+        low,
+        high,
+        math.expm1(min(numbers["lift_estimate"], _LARGEST_LOG)),
+        None if least is None else math.expm1(least),
+        None if most is None or most > _LARGEST_LOG else math.expm1(most),
+    )
+
+
+def _sequence(numbers: Mapping[str, Any], prefix: str, mde: float, alpha: float) -> tuple[float | None, float | None]:
+    """The ends of a confidence sequence; None where it has none."""
+    error = math.inf if numbers[f"{prefix}std_error"] is None else numbers[f"{prefix}std_error"]
+    ends = confidence_sequence(numbers[f"{prefix}estimate"], error, rho=mde**-2, alpha=alpha, df=numbers[f"{prefix}df"])
+    return ends if all(map(math.isfinite, ends)) else (None, None)

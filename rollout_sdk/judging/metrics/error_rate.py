@@ -12,6 +12,7 @@ from attrs import define
 from rollout_sdk.judging.e_values import (
     MIN_EVENTS,
     MIN_UNITS,
+    Ends,
     Weight,
     harm_needed,
     mixed,
@@ -168,11 +169,13 @@ class ErrorRate(Metric):
             safe_log_e=mixed((_RATIO, numbers["exact_safe"]), (_ALL_ERRORS, below), (_FLOOR, rarity)),
             safe_needed=safe_needed(numbers),
             by_rarity=rarity > max(numbers["exact_safe"], below or 0.0),
-            low=low if known else None,
-            high=high if known else None,
-            relative=value / control - 1 if control and value is not None else None,
-            relative_low=numbers["ratio_low"] - 1,
-            relative_high=None if numbers["ratio_high"] is None else numbers["ratio_high"] - 1,
+            ends=Ends(
+                low if known else None,
+                high if known else None,
+                value / control - 1 if control and value is not None else None,
+                numbers["ratio_low"] - 1,
+                None if numbers["ratio_high"] is None else numbers["ratio_high"] - 1,
+            ),
         )
 
     def explain(self, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:  # noqa: D102

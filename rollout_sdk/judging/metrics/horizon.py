@@ -42,7 +42,7 @@ def planned_looks(look: Look, criterion: Criterion, candidate: str, found: Mappi
     return {"looks": looks, "is_over": bool(looks) and looks[-1][0] >= 1.0}
 
 
-def _fraction(look: Look, horizon: int | float, candidate: str) -> float:
+def _fraction(look: Look, horizon: float, candidate: str) -> float:
     """The part of the horizon that has passed."""
     if isinstance(horizon, int):
         return sum(look.units_of(arm).estimate for arm in (look.situation.control, candidate)) / horizon

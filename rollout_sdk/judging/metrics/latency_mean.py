@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import define
 
-from rollout_sdk.judging.e_values import MIN_UNITS, Weight, harm_needed, mean_log_e, safe_needed
+from rollout_sdk.judging.e_values import MIN_UNITS, Ends, Weight, harm_needed, mean_log_e, safe_needed
 from rollout_sdk.judging.look import Look
 from rollout_sdk.judging.metrics.base import Metric, Numbers, compared, heavy_unit, interval, values
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums
@@ -87,19 +87,21 @@ class LatencyMean(Metric):
         """
         margin, enough = numbers["margin"], numbers["enough"]
         ends = interval(numbers, mde=margin, enough=enough)
-        low, high = ends.get("low"), ends.get("high")
         return Weight(
             harm_log_e=mean_log_e(numbers, sign=1, null=numbers["harm"], mde=margin) if enough else None,
             harm_needed=harm_needed(numbers),
             safe_log_e=mean_log_e(numbers, sign=-1, null=-margin, mde=margin) if enough else None,
             safe_needed=safe_needed(numbers),
-            relative=math.expm1(numbers["estimate"]) if enough else None,
-            relative_low=None if low is None else math.expm1(low),
-            relative_high=None if high is None else math.expm1(high),
+            # Of a logarithm: as a lift it can be read.
+            ends=Ends(
+                relative=math.expm1(numbers["estimate"]) if enough else None,
+                relative_low=None if ends.low is None else math.expm1(ends.low),
+                relative_high=None if ends.high is None else math.expm1(ends.high),
+            ),
         )
 
     def explain(self, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:  # noqa: D102
-        more = "" if weight.relative is None else f" ({weight.relative:+.1%})"
+        more = "" if weight.ends.relative is None else f" ({weight.ends.relative:+.1%})"
         if weight.is_harm:
             return (
                 "FAIL",

@@ -27,7 +27,7 @@ from rollout_sdk.judging.metrics.horizon import planned_looks
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
 from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.verdicts import Outcome
-from rollout_sdk.judging.wording import missing, percent, signed
+from rollout_sdk.judging.wording import missing, signed
 from rollout_sdk.plan import Gate, Guardrail, as_duration
 from rollout_sdk.stats import StratifiedBuckets
 
@@ -128,10 +128,7 @@ class Recorded(Metric):
             if numbers["enough_harm"]:
                 mean = mean_log_e(numbers["for_harm"], sign=worse, null=numbers["harm"], mde=mde)
             harm = _either(mean, numbers["exact_harm"])
-        if numbers["enough_safe"]:
-            mean = mean_log_e(numbers, sign=-worse, null=-margin, mde=mde)
-        else:
-            mean = None
+        mean = mean_log_e(numbers, sign=-worse, null=-margin, mde=mde) if numbers["enough_safe"] else None
         safe = _either(mean, numbers["exact_safe"])
         if is_gate and numbers["enough_safe"]:
             futile = mean_log_e(numbers, sign=worse, null=-max(mde, -margin) if margin <= 0 else margin, mde=mde)
@@ -144,7 +141,7 @@ class Recorded(Metric):
             futile_log_e=futile,
             passed=None if looks is None else any(z >= boundary for _, z, boundary in looks),
             is_over=bool(numbers.get("is_over")),
-            **interval(numbers, mde=mde, enough=numbers["enough_safe"]),
+            ends=interval(numbers, mde=mde, enough=numbers["enough_safe"]),
         )
 
     def explain(self, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:  # noqa: D102

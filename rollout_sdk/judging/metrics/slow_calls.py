@@ -144,7 +144,7 @@ class SlowCalls(Metric):
             safe_log_e=mixed((0.5, safe), (0.5, rarity)),
             safe_needed=safe_needed(numbers),
             by_rarity=rarity > (safe or 0.0),
-            **interval(numbers, mde=margin, enough=numbers["enough_harm"]),
+            ends=interval(numbers, mde=margin, enough=numbers["enough_harm"]),
         )
 
     def explain(self, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:  # noqa: D102
