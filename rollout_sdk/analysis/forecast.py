@@ -13,40 +13,16 @@ from typing import Any
 from attrs import asdict, frozen
 
 from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.judging.weighing import MIN_EVENTS, MIN_UNITS, weigh_difference, weigh_rare
-from rollout_sdk.plan import ERROR_RATE, LATENCY, Criteria, Criterion, Gate, Guardrail, Step
+from rollout_sdk.judging import Traffic
+from rollout_sdk.judging.e_values import Weight
+from rollout_sdk.judging.metrics import metric_of
+from rollout_sdk.plan import ERROR_RATE, Criteria, Criterion, Gate, Guardrail, Step
 
 __all__ = ["Forecast", "StepForecast", "Traffic", "forecast"]
 
 _LONGEST_DAYS = 3650.0
 _DAY_S = 86_400.0
 _RATIOS = (10.0, 3.0, 2.0)
-
-
-@frozen(kw_only=True)
-class Traffic:
-    """What comes in.
-
-    Attributes:
-        units_per_day: Different units (users) in a day, all of them new to the step.
-        calls_per_unit: Calls of a unit in a day.
-        error_rate: Share of the control's units that see an error.
-        slow_rate: Share of the control's calls that are slow.
-        means: Mean and standard deviation of recorded metrics, per unit, by metric.
-    """
-
-    units_per_day: float
-    calls_per_unit: float = 1.0
-    error_rate: float = 0.005
-    slow_rate: float = 0.005
-    means: Mapping[str, tuple[float, float]] = {}
-
-    def __attrs_post_init__(self) -> None:
-        """Refuse traffic that is none."""
-        if not (self.units_per_day > 0 and self.calls_per_unit > 0 and 0 <= self.error_rate < 1 and 0 <= self.slow_rate < 1):
-            raise ConfigurationError(
-                f"The traffic {self!r:.200} is none. Units and calls are above 0, and rates lie between 0 and 1."
-            )
 
 
 @frozen
@@ -142,16 +118,22 @@ def _guards(criteria: Criteria, metric: str) -> Guardrail | None:
 def _common(criteria: Criteria) -> dict[str, Any]:
     return {
         "alpha": criteria.alpha,
-        "tests": max(1, sum(not each.dry_run for each in criteria.guardrails)),
+        "tests": max(1, sum(each.decides for each in criteria.guardrails)),
         "candidates": 1,
     }
 
 
+def _weight(
+    criterion: Criterion, criteria: Criteria, traffic: Traffic, arms: tuple[float, float], days: float, worse: float | None
+) -> Weight:
+    """What the judge would make of so many days of what is expected."""
+    metric = metric_of(criterion)
+    return metric.weigh({**_common(criteria), **metric.expected(traffic, arms, days, worse)})
+
+
 def _passes(criterion: Criterion, criteria: Criteria, traffic: Traffic, arms: tuple[float, float]) -> Callable[[float], bool]:
     """Whether the criterion would pass after so many days of what is expected."""
-    if criterion.metric == ERROR_RATE:
-        return lambda days: weigh_rare(_errors_after(criteria, traffic, arms, days, 1.0)).is_safe
-    return lambda days: weigh_difference(_difference_after(criterion, criteria, traffic, arms, days, None)).is_safe
+    return lambda days: _weight(criterion, criteria, traffic, arms, days, None).is_safe
 
 
 def _first(passes: Callable[[float], bool]) -> float | None:
@@ -167,96 +149,19 @@ def _first(passes: Callable[[float], bool]) -> float | None:
     return high
 
 
-def _errors_after(criteria: Criteria, traffic: Traffic, arms: tuple[float, float], days: float, ratio: float) -> dict[str, Any]:
-    guardrail = _guards(criteria, ERROR_RATE)
-    assert guardrail is not None
-    assert guardrail.margin is not None
-    assert guardrail.harm is not None
-    units = [traffic.units_per_day * arm * days for arm in arms]
-    rates = [traffic.error_rate, min(1.0, traffic.error_rate * ratio)]
-    other, mine = (each * rate for each, rate in zip(units, rates, strict=True))
-    enough_harm, enough = (min(units) >= MIN_UNITS and seen >= MIN_EVENTS for seen in (mine, min(other, mine)))
-
-    def over(times: float) -> dict[str, Any]:
-        variances = [rate * (1 - rate) / max(each, 1.0) for rate, each in zip(rates, units, strict=True)]
-        error = math.sqrt(times**2 * variances[0] + variances[1])
-        return {"estimate": rates[1] - times * rates[0], "std_error": error, "df": 511}
-
-    return {
-        **_common(criteria),
-        "strata": [(mine, other, arms[1] / sum(arms))],
-        # As if a unit had one error at most: that is what the rate given says.
-        "firsts": [1.0],
-        "over_harm": over(1 + guardrail.harm),
-        "over_margin": over(1 + guardrail.margin),
-        "enough_harm": enough_harm,
-        "enough_safe": enough,
-        "harm": guardrail.harm,
-        "margin": guardrail.margin,
-        "floor": guardrail.floor,
-        "floor_events": mine,
-        "floor_units": units[1],
-    }
-
-
 def _errors(criteria: Criteria, traffic: Traffic, arms: tuple[float, float], ratio: float) -> float | None:
-    if not traffic.error_rate:
+    guardrail = _guards(criteria, ERROR_RATE)
+    if not traffic.error_rate or guardrail is None:
         return None
-    days = _first(lambda days: weigh_rare(_errors_after(criteria, traffic, arms, days, ratio)).is_harm)
+    days = _first(lambda days: _weight(guardrail, criteria, traffic, arms, days, ratio).is_harm)
     return None if days is None else traffic.units_per_day * arms[1] * days * min(1.0, traffic.error_rate * ratio)
-
-
-def _difference_after(
-    criterion: Criterion,
-    criteria: Criteria,
-    traffic: Traffic,
-    arms: tuple[float, float],
-    days: float,
-    effect: float | None,
-) -> dict[str, Any]:
-    is_gate, is_latency = isinstance(criterion, Gate), criterion.metric == LATENCY
-    units = [traffic.units_per_day * arm * days for arm in arms]
-    if is_latency:
-        calls = [each * traffic.calls_per_unit for each in units]
-        # As if the calls of a unit were alike: it is not more than that.
-        deviation = math.sqrt(traffic.slow_rate * (1 - traffic.slow_rate))
-        events = [each * traffic.slow_rate for each in calls]
-    else:
-        if criterion.metric not in traffic.means:
-            raise ConfigurationError(
-                f"The forecast knows nothing of {criterion.metric!r}. Give its mean and standard deviation per unit: "
-                f"--metric {criterion.metric}=MEAN,SD (for a share, its mean is enough)."
-            )
-        deviation = traffic.means[criterion.metric][1]
-        events = units
-    error = deviation * math.sqrt(math.fsum(1 / each for each in units)) if min(units) > 0 and deviation else None
-    worse = 1 if criterion.better == "lower" else -1
-    margin = -criterion.min_effect if isinstance(criterion, Gate) else criterion.margin
-    expected = (-worse * criterion.mde if is_gate else 0.0) if effect is None else effect
-    enough = min(units) >= MIN_UNITS
-    found = {"estimate": expected, "std_error": error, "df": 511}
-    exact = {"events": units[1] * traffic.slow_rate, "units": units[1]} if is_latency else {}
-    return {
-        **_common(criteria),
-        **found,
-        "mature": found,
-        "worse": worse,
-        "harm": None if is_gate else criterion.harm,  # type: ignore[union-attr]
-        "margin": margin,
-        "mde": criterion.mde,
-        "enough_harm": enough and events[1] >= MIN_EVENTS,
-        "enough_safe": enough and min(events) >= MIN_EVENTS,
-        **exact,
-    }
 
 
 def _smallest(gate: Gate, criteria: Criteria, traffic: Traffic, arms: tuple[float, float], days: float) -> float:
     """The smallest difference that is expected to pass a gate after so many days."""
-    worse = 1 if gate.better == "lower" else -1
 
     def found(effect: float) -> bool:
-        numbers = _difference_after(gate, criteria, traffic, arms, days, -worse * effect)
-        return weigh_difference(numbers).is_safe
+        return _weight(gate, criteria, traffic, arms, days, -effect).is_safe
 
     low, high = 0.0, gate.mde
     while not found(high) and high < 1e12 * gate.mde:
