@@ -218,7 +218,7 @@ class InterleavingAnalyzer:
 
     def _sequence(self, sums: StratifiedBuckets, effective: float) -> tuple[Estimate, float, float, float]:
         """Candidate's mean less the control's, an interval that holds at all looks, and the evidence that it is not 0."""
-        found, rho = sums.difference(CANDIDATE, CONTROL), (2 * self.mde) ** -2
+        found, rho = sums.difference(CANDIDATE, CONTROL, paired=True), (2 * self.mde) ** -2
         if effective < MIN_EFFECTIVE_UNITS or not math.isfinite(found.std_error):
             return found, -math.inf, math.inf, 0.0
         # Where all units prefer the same alike, half a unit more may prefer the opposite: that is sure, and not unknown.

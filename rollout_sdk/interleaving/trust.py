@@ -41,7 +41,7 @@ class Trust:
     def fair(self, name: str, what: str, sums: StratifiedBuckets) -> TrustCheck:
         """Whether two numbers that a fair coin makes equal are equal."""
         mine, theirs = (sums.totals(WHOLE, arm)[0] for arm in (CONTROL, CANDIDATE))
-        found, log_e = sums.difference(CANDIDATE, CONTROL), 0.0
+        found, log_e = sums.difference(CANDIDATE, CONTROL, paired=True), 0.0
         if found.std_error == 0:
             # The same in every bucket: with a fair coin impossible, unless they are equal.
             log_e = math.inf if abs(found.estimate) > _EQUAL else 0.0
@@ -56,7 +56,7 @@ class Trust:
             limit = StratifiedBuckets(sums.buckets)
             limit.merge(sums)
             limit.add_sums(WHOLE, CONTROL, [0.0] * sums.buckets, sums.cell(WHOLE, CANDIDATE)[1])
-            found = limit.difference(CANDIDATE, CONTROL)
+            found = limit.difference(CANDIDATE, CONTROL, paired=True)
             if found.std_error > 0 and math.isfinite(found.std_error):
                 log_e = log_e_one_sided(-found.estimate, found.std_error, rho=least**-2, null=-least, df=found.df or None)
             elif found.std_error == 0 and self.impressions * least >= _FEWEST:

@@ -109,6 +109,11 @@ class Look:
         # A pair is a call of both arms.
         return 0.5 if phase.is_shadow else ours / (ours + theirs)
 
+    @property
+    def is_paired(self) -> bool:
+        """Whether all that was seen is pairs: both arms have the same calls, and neither can lack what the other has."""
+        return all(phase.is_shadow for _, phase in self.phases)
+
     def firsts(self, label: str | None) -> list[dict[str, FirstUnits]]:
         """For every phase, the units of each arm that had an event of this label for the first time in the rollout.
 

@@ -70,7 +70,7 @@ class LatencyMean(Metric):
             "control_count": means["control_count"],
             "value_count": means["value_count"],
             **heavy,
-            **compared(sums.difference(candidate, control, covariate=look.covariates)),
+            **compared(sums.difference(candidate, control, covariate=look.covariates, paired=look.is_paired)),
             "harm": math.log1p(criterion.harm),
             "margin": math.log1p(criterion.margin),
             "seen_units": units,

@@ -102,7 +102,7 @@ class SlowCalls(Metric):
             **look.shared(criterion),
             **means,
             **heavy,
-            **compared(sums.difference(candidate, control)),
+            **compared(sums.difference(candidate, control, paired=look.is_paired)),
             **relative(sums, candidate, control),
             "harm": criterion.harm,
             "margin": criterion.margin,
