@@ -78,8 +78,9 @@ class Guardrail:
             never fails can pass.
         ceiling: For the SDK's rates: share of the control's own calls above which nothing is concluded, because nothing can
             be learnt from an outage.
-        burst: For error_rate: errors within this time count at most once, because an incident (a bad host) hits many units
-            at once. By default a minute in steps in which the candidate has less than 10 %, and 0 (off) above.
+        burst: For the SDK's rates: errors (or slow calls) within this time count at most once, because an incident (a bad
+            host) hits many units at once. By default a minute in steps in which the candidate has less than 10 %, and 0 (off)
+            above.
         early_harm: Take outcomes of decisions younger than `window` as evidence of harm, too. Only valid where labels of
             both arms come equally fast.
         on_fail: "rollback" (the default), "pause" (until it has recovered), or "warn".

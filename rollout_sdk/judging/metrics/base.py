@@ -20,7 +20,7 @@ from rollout_sdk.judging.verdicts import Outcome
 from rollout_sdk.plan import Criterion
 from rollout_sdk.stats import Estimate, StratifiedBuckets, confidence_sequence
 
-__all__ = ["Metric", "Numbers", "compared", "heavy_unit", "interval", "relative", "values"]
+__all__ = ["Metric", "Numbers", "compared", "heavy_unit", "interval", "least_mean", "relative", "values"]
 
 Numbers = dict[str, Any]
 """JSON-plain: a finding can be computed again from the numbers in its record."""
@@ -112,6 +112,26 @@ def heavy_unit(sums: StratifiedBuckets, control: str, candidate: str) -> Numbers
     # A unit below a tenth is not named: the heaviest of many buckets is above its even share by chance alone.
     named = {"heaviest": heaviest, "heaviest_arm": arm} if heaviest >= _NAMED else {}
     return {"effective_units": min(effective, 1e12), "enough_effective": effective >= MIN_UNITS, **named}
+
+
+def least_mean(sums: StratifiedBuckets, control: str, candidate: str) -> float:
+    """A cautious estimate of the control's mean: a standard error below the measured one, and half an event at the least.
+
+    An event is what a bucket with one contributes: sum x^2 / sum x over the buckets of both arms. It has the metric's own unit,
+    and is 1 for rare yes-or-no values. 0 where nothing has a value.
+    """
+    totals, squares = [0.0, 0.0], [0.0, 0.0]
+    weight = 0.0
+    for phase in sums.phases():
+        for index, arm in enumerate((control, candidate)):
+            values, weights = sums.cell(phase, arm)
+            totals[index] += math.fsum(values)
+            squares[index] += math.fsum(x * x for x in values)
+            weight += math.fsum(weights) if arm == control else 0.0
+    if not weight or not sum(totals):
+        return 0.0
+    event = sum(squares) / abs(sum(totals))
+    return max(totals[0] - math.sqrt(squares[0]), event / 2) / weight
 
 
 def relative(sums: StratifiedBuckets, candidate: str, control: str) -> Numbers:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-from rollout_sdk.judging.metrics.events import least_rate
+from rollout_sdk.judging.metrics.base import least_mean
 from rollout_sdk.plan import Criterion, Gate, Guardrail
 from rollout_sdk.stats import StratifiedBuckets, cluster_bets_log_e, mix_log_e
 
@@ -18,7 +18,6 @@ def harm_log_e(
     criterion: Criterion,
     sums: StratifiedBuckets,
     shares: Mapping[str, float],
-    means: Mapping[str, Any],
     candidate: str,
     control: str,
 ) -> float | None:
@@ -30,20 +29,13 @@ def harm_log_e(
     if not isinstance(criterion, Guardrail):
         return None
     assert criterion.harm is not None
-    clusters = _by_bucket(sums, shares, candidate, control)
-    if clusters is None:
-        return None
-    relative = criterion.harm / least_rate(means)
-    if criterion.better == "lower":
-        return cluster_bets_log_e(clusters, ratio=1 + relative, direction="above")
-    return None if relative >= 1 else cluster_bets_log_e(clusters, ratio=1 - relative, direction="below")
+    return _ratio_log_e(sums, shares, candidate, control, by=criterion.harm, rises=criterion.better == "lower")
 
 
 def gain_log_e(
     criterion: Criterion,
     sums: StratifiedBuckets,
     shares: Mapping[str, float],
-    means: Mapping[str, Any],
     candidate: str,
     control: str,
 ) -> float | None:
@@ -54,13 +46,19 @@ def gain_log_e(
     """
     if not isinstance(criterion, Gate) or criterion.min_effect < 0:
         return None
-    clusters = _by_bucket(sums, shares, candidate, control)
-    if clusters is None:
+    return _ratio_log_e(sums, shares, candidate, control, by=criterion.min_effect, rises=criterion.better == "higher")
+
+
+def _ratio_log_e(
+    sums: StratifiedBuckets, shares: Mapping[str, float], candidate: str, control: str, *, by: float, rises: bool
+) -> float | None:
+    """Evidence that the candidate's mean is more than `by` above the control's, or below it; None without such a bet."""
+    clusters, least = _by_bucket(sums, shares, candidate, control), least_mean(sums, control, candidate)
+    if clusters is None or least <= 0:
         return None
-    relative = criterion.min_effect / least_rate(means)
-    if criterion.better == "higher":
-        return cluster_bets_log_e(clusters, ratio=1 + relative, direction="above")
-    return None if relative >= 1 else cluster_bets_log_e(clusters, ratio=1 - relative, direction="below")
+    if rises:
+        return cluster_bets_log_e(clusters, ratio=1 + by / least, direction="above")
+    return None if by >= least else cluster_bets_log_e(clusters, ratio=1 - by / least, direction="below")
 
 
 def label_rate_log_e(sums: StratifiedBuckets, shares: Mapping[str, float], candidate: str, control: str) -> float:

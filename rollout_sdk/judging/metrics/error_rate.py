@@ -42,7 +42,6 @@ _EXACT, _MEANS = 0.75, 0.25
 _RATIO, _ALL_ERRORS, _FLOOR = 0.5, 0.25, 0.25
 _DOUBLED, _LEAST_MARGIN = 1.0, 0.1
 _USUAL_RATE = 0.01
-_SMALL_SHARE, _BURST_S = 0.1, 60.0
 
 
 @define(eq=False)
@@ -97,7 +96,7 @@ class ErrorRate(Metric):
         assert criterion.margin is not None
         assert criterion.harm is not None
         sums = self._sums(look)
-        strata = strata_of(look, ERROR_RATE, sums, candidate, self._burst_s)
+        strata = strata_of(look, criterion, sums, candidate)
         erring = [look.units_of(arm, ERROR_RATE).estimate for arm in (control, candidate)]
         # A burst of errors is one event, however many units it hits.
         events = min(erring[1], strata.candidate_groups)
@@ -126,11 +125,6 @@ class ErrorRate(Metric):
             "exact_harm": bets(strata.groups, strata.shares, ratio=1 + criterion.harm, direction="above"),
             "exact_safe": rare_event_safe_log_e(strata.at_shares(strata.charged), margin=criterion.margin),
         }
-
-    def _burst_s(self, phase: PhaseEvidence, share: float) -> float:
-        if self.criterion.burst is not None:
-            return self.criterion.burst
-        return _BURST_S if share < _SMALL_SHARE and not phase.is_shadow else 0.0
 
     def _floor(self, look: Look, candidate: str) -> tuple[int, int]:
         """Units of the candidate that have seen an error so far, and of how many: each unit once in the rollout."""

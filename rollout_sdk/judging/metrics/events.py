@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
 
 from attrs import frozen
 
@@ -15,11 +14,14 @@ from rollout_sdk.judging.look import Look
 from rollout_sdk.judging.minutes import MINUTE_S
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums
 from rollout_sdk.judging.unit_sample import UNTIMED_MINUTE, FirstUnits, UnitSample
+from rollout_sdk.plan import Guardrail
 from rollout_sdk.stats import StratifiedBuckets, cluster_bets_log_e
 
-__all__ = ["Group", "Strata", "add_calls", "add_event", "bets", "least_rate", "strata_of"]
+__all__ = ["Group", "Strata", "add_calls", "add_event", "bets", "strata_of"]
 
 _ZEROS = array("d", bytes(8 * BUCKETS))
+
+_SMALL_SHARE, _BURST_S = 0.1, 60.0
 
 Group: TypeAlias = tuple[float, float, int]
 """Units of the candidate and of the control that count at most as one event, and the index of their phase."""
@@ -90,35 +92,35 @@ class Strata:
         return sum(number for (mine, _, _), number in self.groups.items() if mine)
 
 
-def strata_of(
-    look: Look,
-    label: str,
-    sums: StratifiedBuckets,
-    candidate: str,
-    burst_s: Callable[[PhaseEvidence, float], float] = lambda _phase, _share: 0.0,
-) -> Strata:
-    """The units that had their first event of this label, by phase, without those of an outage.
+def strata_of(look: Look, criterion: Guardrail, sums: StratifiedBuckets, candidate: str) -> Strata:
+    """The units that had their first event, by phase, without those of an outage.
 
     Args:
         look: The look.
-        label: Label of the event.
+        criterion: The guardrail about these events.
         sums: All events and calls.
         candidate: The candidate.
-        burst_s: Seconds within which the events of a phase count once, given the candidate's share.
     """
     found = Strata([], [], Counter())
-    for (name, phase), first in zip(look.phases, look.firsts(label), strict=True):
+    for (name, phase), first in zip(look.phases, look.firsts(criterion.label), strict=True):
         share = look.share(phase, candidate)
         if share is None:
             continue
-        left_out = look.outages(phase, label)
+        left_out = look.outages(phase, criterion.label)
         mine, other = (_outside(first.get(arm), left_out) for arm in (candidate, look.situation.control))
         ours, theirs = share / 2**mine.level, (1 - share) / 2**other.level
         events, _ = sums.totals(name, candidate)
-        found.groups.update(_grouped(mine, other, len(found.counts), burst_s(phase, share)))
+        found.groups.update(_grouped(mine, other, len(found.counts), _burst_s(criterion, phase, share)))
         found.counts.append([len(mine.minutes), len(other.minutes), ours / (ours + theirs)])
         found.firsts.append(min(1.0, mine.estimate / events) if events else 1.0)
     return found
+
+
+def _burst_s(criterion: Guardrail, phase: PhaseEvidence, share: float) -> float:
+    """Seconds within which the events of a phase count once, given the candidate's share."""
+    if criterion.burst is not None:
+        return criterion.burst
+    return _BURST_S if share < _SMALL_SHARE and not phase.is_shadow else 0.0
 
 
 def _outside(units: FirstUnits | None, left_out: frozenset[int]) -> FirstUnits:
@@ -151,9 +153,3 @@ def bets(
     """The exact evidence that the ratio of rates is above, or below, `ratio`."""
     clusters = [[(mine, other, shares[index])] for mine, other, index in groups]
     return cluster_bets_log_e(clusters, counts=list(groups.values()), ratio=ratio, direction=direction)
-
-
-def least_rate(means: Mapping[str, Any]) -> float:
-    """A cautious estimate of the control's rate: a standard error below the measured one, and half an event at the least."""
-    total, count = means["control_total"], means["control_count"]
-    return max(total - math.sqrt(max(total, 0.0)), 0.5) / count if count else 1.0

@@ -78,7 +78,7 @@ class Recorded(Metric):
             needed = _KOHAVI * mature.skewness_squared(control, units=look.units_of(control).estimate)
         weight, old = (_weight(each, (control, candidate)) for each in (sums, mature))
         enough = units >= max(MIN_UNITS, needed) and heavy["enough_effective"]
-        means, shares = values(judged, control, candidate), self._shares(look, candidate)
+        shares = self._shares(look, candidate)
         found = compared(mature.difference(candidate, control, covariate=look.covariates))
         return {
             **look.shared(criterion),
@@ -87,8 +87,8 @@ class Recorded(Metric):
             **found,
             **relative(mature, candidate, control),
             "for_harm": compared(judged.difference(candidate, control, covariate=look.covariates)) if early else found,
-            "exact_harm": harm_log_e(criterion, judged, shares, means, candidate, control),
-            "exact_safe": gain_log_e(criterion, mature, shares, means, candidate, control),
+            "exact_harm": harm_log_e(criterion, judged, shares, candidate, control),
+            "exact_safe": gain_log_e(criterion, mature, shares, candidate, control),
             "labels": label_rate_log_e(mature, shares, candidate, control) if criterion.per == "outcome" else 0.0,
             "matured": old / weight if weight else 0.0,
             "elapsed_s": look.elapsed_s,

@@ -19,8 +19,8 @@ from rollout_sdk.judging.e_values import (
     safe_needed,
 )
 from rollout_sdk.judging.look import Look
-from rollout_sdk.judging.metrics.base import Metric, Numbers, compared, heavy_unit, interval, relative, values
-from rollout_sdk.judging.metrics.events import add_calls, add_event, bets, least_rate, strata_of
+from rollout_sdk.judging.metrics.base import Metric, Numbers, compared, heavy_unit, interval, least_mean, relative, values
+from rollout_sdk.judging.metrics.events import Strata, add_calls, add_event, bets, strata_of
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
 from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.unit_sample import UnitSample
@@ -97,7 +97,9 @@ class SlowCalls(Metric):
         units = look.fewest_units(candidate)
         enough = units >= MIN_UNITS and heavy["enough_effective"]
         events, of = self._slow_units(look, candidate)
-        strata = strata_of(look, label, sums, candidate)
+        strata = strata_of(look, criterion, sums, candidate)
+        # A burst of slow calls is one event, however many units it hits.
+        seen = min(slow[1], strata.candidate_groups)
         return {
             **look.shared(criterion),
             **means,
@@ -106,15 +108,25 @@ class SlowCalls(Metric):
             **relative(sums, candidate, control),
             "harm": criterion.harm,
             "margin": criterion.margin,
-            # Units that come often have a slow call anyway, so their ratio is at most that of the calls: the bet is cautious.
-            "exact_harm": bets(strata.groups, strata.shares, ratio=1 + criterion.harm / least_rate(means), direction="above"),
+            "exact_harm": self._exact_harm(strata, sums, control, candidate),
             # The control's slow calls may be few or none: for harm, what matters is how well the candidate's are known.
-            "enough_harm": enough and slow[1] >= MIN_EVENTS,
-            "enough_safe": enough and min(slow) >= MIN_EVENTS,
+            "enough_harm": enough and seen >= MIN_EVENTS,
+            "enough_safe": enough and min(slow[0], seen) >= MIN_EVENTS,
             "seen_units": units,
             "events": events,
             "units": of,
         }
+
+    def _exact_harm(self, strata: Strata, sums: StratifiedBuckets, control: str, candidate: str) -> float:
+        """Evidence that the candidate has more units with a slow call than `harm` allows, given the control's share of calls.
+
+        Units that come often have a slow call anyway, so their ratio is at most that of the calls: the bet is cautious.
+        """
+        least = least_mean(sums, control, candidate)
+        if not least:
+            return 0.0
+        assert self.criterion.harm is not None
+        return bets(strata.groups, strata.shares, ratio=1 + self.criterion.harm / least, direction="above")
 
     def _slow_units(self, look: Look, candidate: str) -> tuple[int, int]:
         """Units of the candidate with a slow call, and of how many; each once in the rollout."""
