@@ -17,7 +17,6 @@ from rollout_sdk.stats import log_e_one_sided, mix_log_e
 __all__ = [
     "MIN_EVENTS",
     "MIN_UNITS",
-    "SRM_NEEDED",
     "Ends",
     "Weight",
     "harm_needed",
@@ -33,9 +32,6 @@ MIN_UNITS = 100
 
 MIN_EVENTS = 30
 """Units with a value other than 0 in each arm, below which means are not normal enough: only the exact tests speak."""
-
-SRM_NEEDED = math.log(1000)
-"""Evidence at which shares, or label rates, are surely not the configured ones."""
 
 _BASE_RATES = (0.1, 0.01, 0.001)
 

@@ -8,8 +8,9 @@ from attrs import evolve
 
 from rollout_sdk import Gate, Guardrail, Step
 from rollout_sdk.judging import Evidence, Situation, judge
-from rollout_sdk.judging.e_values import MIN_EVENTS, MIN_UNITS, SRM_NEEDED
+from rollout_sdk.judging.e_values import MIN_EVENTS, MIN_UNITS
 from rollout_sdk.plan import Criteria
+from rollout_sdk.stats import MISMATCH
 
 ERRORS = Guardrail("error_rate")
 HALF = {"control": 0.5, "v2": 0.5}
@@ -90,7 +91,7 @@ def test_a_rollback_happens_at_the_evidence_it_takes_and_not_before(monkeypatch,
 
 
 def test_the_shares_are_surely_wrong_at_a_thousand_to_one():
-    assert 1000 == pytest.approx(math.exp(SRM_NEEDED))
+    assert 1000 == pytest.approx(math.exp(MISMATCH))
     for extra, valid in ((200, True), (300, False)):
         seen = Seen(criteria(ERRORS))
         for number in range(4000 + extra):

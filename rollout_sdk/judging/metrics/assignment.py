@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from rollout_sdk.judging.e_values import SRM_NEEDED, Weight
+from rollout_sdk.judging.e_values import Weight
 from rollout_sdk.judging.look import Look
 from rollout_sdk.judging.minutes import MINUTE_S
 from rollout_sdk.judging.verdicts import Finding, Outcome
-from rollout_sdk.stats import srm_log_e
+from rollout_sdk.stats import MISMATCH, srm_log_e
 
 __all__ = ["assignment", "weigh_assignment"]
 
@@ -23,7 +23,7 @@ def weigh_assignment(numbers: Mapping[str, Any]) -> Weight:
             should be there, each arm at its own sampling level.
     """
     log_e = math.fsum(srm_log_e(counts, shares) for counts, shares in numbers["strata"])
-    return Weight(harm_log_e=log_e, harm_needed=SRM_NEEDED)
+    return Weight(harm_log_e=log_e, harm_needed=MISMATCH)
 
 
 def assignment(look: Look) -> Finding:

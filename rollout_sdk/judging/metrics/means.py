@@ -12,7 +12,6 @@ from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.judging.e_values import (
     MIN_EVENTS,
     MIN_UNITS,
-    SRM_NEEDED,
     Weight,
     harm_needed,
     mean_log_e,
@@ -29,7 +28,7 @@ from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.verdicts import Outcome
 from rollout_sdk.judging.wording import missing, signed
 from rollout_sdk.plan import Gate, Guardrail, as_duration
-from rollout_sdk.stats import StratifiedBuckets
+from rollout_sdk.stats import MISMATCH, StratifiedBuckets
 
 __all__ = ["Recorded"]
 
@@ -146,7 +145,7 @@ class Recorded(Metric):
 
     def explain(self, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:  # noqa: D102
         found = signed(numbers["estimate"])
-        if numbers["labels"] >= SRM_NEEDED:
+        if numbers["labels"] >= MISMATCH:
             return "ERROR", _unequal_labels(numbers, candidate)
         if weight.is_harm:
             beyond = f" by more than {numbers['harm']:g}" if numbers["harm"] else ""
