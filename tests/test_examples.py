@@ -42,9 +42,9 @@ def test_the_canary_ramps_the_better_model_to_everybody_and_rolls_the_broken_one
     # Each verdict with its arithmetic: counts, estimate with interval, evidence and what it takes.
     assert good.count("PASS in phase") == 4
     assert re.search(r"gate correct of candidate: .* surely better", good)
-    assert re.search(r"evidence that it is good enough [\d,.e+]+ of 20", good)
+    assert re.search(r"as good by chance: 1 in [\d,]+ \(passed at 1 in 20\)", good)
     erring, of, expected = re.search(
-        r"([\d,]+) of ([\d,]+) units with an error had the candidate, where .* ([\d.]+):", bad
+        r"([\d,]+) of ([\d,]+) units with an error had candidate, where .* ([\d.]+):", bad
     ).groups()
     assert int(erring) > 2 * float(expected)
     assert int(erring) <= int(of)

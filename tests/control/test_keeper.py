@@ -234,15 +234,15 @@ def test_an_approval_that_does_not_answer_holds_its_own_step_and_nothing_else(cl
 
 
 def test_failures_that_arrive_seven_days_late_are_waited_for(clock):
-    """Chargebacks: for a week the worse candidate looks as good as the control."""
-    guardrail = Guardrail("chargeback", margin=0.05, better="lower", window="8d")
+    """Chargebacks: for a week the worse candidate looks as good as the control; both arms' take equally long."""
+    guardrail = Guardrail("chargeback", margin=0.05, better="lower", window="8d", early_harm=True)
     plan = Canary([Step("50%", min_units=20, min_time="1m")], guardrails=[guardrail])
 
     def after(days, rates):
         runtime = Runtime(time_ns=clock)
         model = decorate(runtime, strategy=plan, key=f"model-{rates['candidate']}")
         rng = random.Random(4)
-        decided = [model.rollout.route(f"user-{user}").decision for user in range(3000)]
+        decided = [model.rollout.route(f"user-{user}").decision for user in range(5000)]
         verdicts = []
         for passed in range(days + 3):
             if passed == days:
@@ -556,6 +556,7 @@ def test_outcomes_of_an_older_version_are_no_evidence_about_the_new_one(processe
         new_version.rollout.record("label", 1.0, decision_id=decision_id)
     own = new_version.rollout.route("user-1").decision.id
     new_version.rollout.record("label", 1.0, decision_id=own)
+    clock.pass_by(9 * 86_400)
     verdict = new_version.rollout.judge()
     (label,) = [finding for finding in verdict.findings if finding.name == "label"]
     assert {"unknown": 100, "counted": 1} == verdict.outcomes
