@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from rollout_sdk.assignment import BUCKETS
 from rollout_sdk.judging.metrics import Metric, metric_of
-from rollout_sdk.judging.minutes import MINUTE_S, Minutes
+from rollout_sdk.judging.minutes import CALLS, MINUTE_S, Minutes
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums
 from rollout_sdk.judging.unit_sample import UnitSample
 from rollout_sdk.plan import ERROR_RATE, MEASURED, Criterion, Guardrail
@@ -59,7 +59,9 @@ class Evidence:
     def follow(self, criteria: Iterable[Criterion]) -> None:
         """Keep sums for these criteria from now on."""
         self.metrics: tuple[Metric, ...] = tuple(metric_of(each) for each in criteria)
-        self._observers = [each.observe for each in self.metrics if each.criterion.metric in MEASURED]
+        measured = [each for each in self.metrics if each.criterion.metric in MEASURED]
+        self._failures = [each.observe for each in measured if each.only_failures]
+        self._observers = [each.observe for each in measured if not each.only_failures]
         self._recorded = {
             each.criterion.metric: each.criterion for each in self.metrics if each.criterion.metric not in MEASURED
         }
@@ -118,21 +120,25 @@ class Evidence:
         if calls is None:
             calls = phase.calls[arm] = array("q", bytes(8 * BUCKETS))
             phase.units[arm] = UnitSample()
-            phase.minutes[arm] = Minutes()
             phase.shares = dict(shares)
         calls[bucket] += 1
         minute = int(time_s // MINUTE_S)
         phase.units[arm].add(cell, minute)
-        phase.last_s = max(phase.last_s, time_s)
-        events = [ERROR_RATE] if failed else []
-        for observe in self._observers:
-            event = observe(phase, phase_name, arm, cell, bucket, time_s, failed, duration_s, first_item_s)
-            if event is not None:
-                events.append(event)
         minutes = phase.minutes.get(arm)
         if minutes is None:
             minutes = phase.minutes[arm] = Minutes()
-        minutes.add(minute, events)
+        counts = minutes.counts.get(minute)
+        if counts is None:
+            counts = minutes.counts[minute] = Counter()
+        counts[CALLS] += 1
+        if failed:
+            counts[ERROR_RATE] += 1
+            for observe in self._failures:
+                observe(phase, phase_name, arm, cell, bucket, time_s, duration_s, first_item_s)
+        for observe in self._observers:
+            event = observe(phase, phase_name, arm, cell, bucket, time_s, duration_s, first_item_s)
+            if event is not None:
+                counts[event] += 1
         if covariate is not None:
             self._sums(phase, COVARIATE).add(phase_name, arm, bucket, covariate, 1.0, time_s)
         for criterion in self._windowed:

@@ -7,12 +7,12 @@ so the judge must know when it was.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import define, field
 
-__all__ = ["MINUTE_S", "Minutes"]
+__all__ = ["CALLS", "MINUTE_S", "Minutes"]
 
 MINUTE_S = 60
 CALLS = ""
@@ -37,15 +37,6 @@ class Minutes:
     counts: dict[int, Counter[str]] = field(factory=dict)
     before: Counter[str] = field(factory=Counter)
 
-    def add(self, minute: int, labels: Iterable[str]) -> None:
-        """Add a call that had these events."""
-        counts = self.counts.get(minute)
-        if counts is None:
-            counts = self.counts[minute] = Counter()
-        counts[CALLS] += 1
-        for label in labels:
-            counts[label] += 1
-
     def merge(self, other: Minutes) -> None:
         """Add another process's."""
         self.before.update(other.before)
@@ -54,7 +45,8 @@ class Minutes:
 
     def fold(self, minute: int, *, keep_troubled: bool) -> None:
         """Add up what is older than an hour at this minute; of the control, its troubled minutes stay."""
-        old = [each for each in self.counts if each < minute - _KEPT_MINUTES]
+        newest = max(self.counts, default=minute)
+        old = [each for each in self.counts if each < min(newest, minute - _KEPT_MINUTES)]
         troubled = [each for each in old if _is_troubled(self.counts[each], _TROUBLED_SHARE)] if keep_troubled else []
         for each in {*old} - {*sorted(troubled)[-_MOST_TROUBLED:]}:
             self.before.update(self.counts.pop(each))

@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import define, field
 
-from rollout_sdk.judging.minutes import Minutes
+from rollout_sdk.judging.minutes import MINUTE_S, Minutes
 from rollout_sdk.judging.unit_sample import UnitSample
 from rollout_sdk.stats import StratifiedBuckets
 
@@ -107,7 +107,6 @@ class PhaseEvidence:
         sums: Sums by label of the criterion.
         minutes: The pace of each arm: calls and events of the last minutes, and the minutes in which most calls failed.
         ends: How the shadow runs of each candidate ended, by (candidate, end).
-        last_s: Time of the last decision, in seconds since 1970.
     """
 
     shares: dict[str, float] = field(factory=dict)
@@ -119,7 +118,6 @@ class PhaseEvidence:
     sums: dict[str, Sums] = field(factory=dict)
     minutes: dict[str, Minutes] = field(factory=dict)
     ends: Counter[tuple[str, str]] = field(factory=Counter)
-    last_s: float = 0.0
 
     @property
     def control(self) -> str:
@@ -132,6 +130,11 @@ class PhaseEvidence:
         return frozenset() if minutes is None else minutes.outages(label, ceiling)
 
     @property
+    def last_s(self) -> float:
+        """End of the last minute with a call, in seconds since 1970; 0 without any."""
+        return MINUTE_S * (1 + max((minute for minutes in self.minutes.values() for minute in minutes.counts), default=-1))
+
+    @property
     def is_shadow(self) -> bool:
         """Whether no candidate served in it: arms are compared in pairs, and no user saw a candidate."""
         return sum(self.shares.values()) > 1 + 1e-9
@@ -139,7 +142,6 @@ class PhaseEvidence:
     def merge(self, other: PhaseEvidence) -> None:
         """Add another process's."""
         self.shares.update(other.shares)
-        self.last_s = max(self.last_s, other.last_s)
         self.ends.update(other.ends)
         for mine, theirs in (
             (self.calls, other.calls),
@@ -169,7 +171,6 @@ class PhaseEvidence:
             "sums": {label: sums.as_dict() for label, sums in self.sums.items()},
             "minutes": {arm: minutes.as_dict() for arm, minutes in self.minutes.items()},
             "ends": [[candidate, end, number] for (candidate, end), number in self.ends.items()],
-            "last_s": self.last_s,
         }
 
     @classmethod
@@ -185,5 +186,4 @@ class PhaseEvidence:
             sums={label: Sums.from_dict(sums) for label, sums in table["sums"].items()},
             minutes={arm: Minutes.from_dict(minutes) for arm, minutes in table.get("minutes", {}).items()},
             ends=Counter({(candidate, end): number for candidate, end, number in table.get("ends", ())}),
-            last_s=float(table.get("last_s", 0.0)),
         )

@@ -459,7 +459,7 @@ def test_the_judge_sees_lazy_errors_and_lazy_time(runtime):
     assert "FAIL" == str(failing.rollout.judge()).split()[0]
     slow_units = sum(event.decision.variant == "candidate" and event.decision.rollout == "slow" for event in runtime.routed())
     verdict = str(lazy.rollout.judge())
-    assert "FAIL" == verdict.split()[0]
+    assert "FAIL" == verdict.split(maxsplit=1)[0]
     assert f"candidate 1 over {slow_units}" in verdict
 
 

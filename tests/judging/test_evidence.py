@@ -158,7 +158,7 @@ def test_a_call_of_which_nobody_knows_how_long_it_takes_is_a_call_and_neither_sl
 
 def test_what_a_process_of_an_earlier_version_has_published_can_be_read():
     table = added(facts()).phases["0:5%"].as_dict()
-    for name in ("untimed", "waitless", "minutes", "ends", "last_s"):
+    for name in ("untimed", "waitless", "minutes", "ends"):
         del table[name]
     for sample in (*table["units"].values(), *(each[2] for each in table["events"])):
         del sample["minutes"]

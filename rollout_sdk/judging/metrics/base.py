@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import define
 
@@ -38,6 +38,8 @@ class Metric(ABC):
     """
 
     criterion: Criterion
+    only_failures: ClassVar[bool] = False
+    """Whether it observes nothing but calls that failed."""
 
     def observe(
         self,
@@ -47,11 +49,21 @@ class Metric(ABC):
         cell: int,
         bucket: int,
         time_s: float,
-        failed: bool,  # noqa: FBT001 - positional for speed: it is called for every call
         duration_s: float | None,
         first_item_s: float | None,
     ) -> str | None:
-        """Add what a call says; the label of its event, if it had one. Recorded metrics are not observed."""
+        """Add what a call says; the label of its event, if it had one. Recorded metrics are not observed.
+
+        Args:
+            phase: What was seen in the call's phase.
+            phase_name: Name of the phase.
+            arm: The variant that the call was assigned to.
+            cell: The unit's cell.
+            bucket: The unit's bucket.
+            time_s: Time of the decision, in seconds since 1970.
+            duration_s: How long the caller waited; None when that is not known.
+            first_item_s: Seconds to the first item of a stream; None where there is none.
+        """
         raise NotImplementedError
 
     @abstractmethod

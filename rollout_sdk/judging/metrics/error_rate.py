@@ -55,6 +55,7 @@ class ErrorRate(Metric):
     """
 
     criterion: Guardrail
+    only_failures = True
 
     def observe(  # noqa: D102 - as in the base
         self,
@@ -64,14 +65,11 @@ class ErrorRate(Metric):
         cell: int,
         bucket: int,
         time_s: float,
-        failed: bool,  # noqa: FBT001
         duration_s: float | None,  # noqa: ARG002
         first_item_s: float | None,  # noqa: ARG002
     ) -> str | None:
-        if failed:
-            add_event(phase, ERROR_RATE, phase_name, arm, cell, bucket, time_s)
-        # The pace counts errors for every rollout, judged or not.
-        return None
+        add_event(phase, ERROR_RATE, phase_name, arm, cell, bucket, time_s)
+        return ERROR_RATE
 
     def add_sums(self, whole: StratifiedBuckets, name: str, phase: PhaseEvidence, until_s: float | None) -> None:  # noqa: ARG002, D102
         sums = phase.sums.get(self.criterion.label)

@@ -37,7 +37,6 @@ class LatencyMean(Metric):
         cell: int,  # noqa: ARG002
         bucket: int,
         time_s: float,
-        failed: bool,  # noqa: ARG002, FBT001
         duration_s: float | None,
         first_item_s: float | None,  # noqa: ARG002
     ) -> str | None:

@@ -53,7 +53,6 @@ class SlowCalls(Metric):
         cell: int,
         bucket: int,
         time_s: float,
-        failed: bool,  # noqa: ARG002, FBT001
         duration_s: float | None,
         first_item_s: float | None,
     ) -> str | None:
