@@ -11,7 +11,7 @@ from rollout_sdk.judging.look import Look, Situation
 from rollout_sdk.judging.metrics import metric_of
 from rollout_sdk.judging.metrics.assignment import assignment
 from rollout_sdk.judging.pairs import incomplete
-from rollout_sdk.judging.verdicts import Finding, Outcome, Verdict, by_weight
+from rollout_sdk.judging.verdicts import Finding, Outcome, Verdict
 from rollout_sdk.plan import MEASURED, Criteria, Criterion, Gate, Guardrail, as_duration
 
 __all__ = ["judge"]
@@ -73,7 +73,7 @@ def judge(
         futile=tuple(dict.fromkeys(each.name for each in counted if each.outcome == "FUTILE")),
         idle=_is_idle(look),
         valid=shares.outcome != "ERROR",
-        findings=by_weight([shares, *findings]),
+        findings=(shares, *findings),
         units=units,
         outcomes=dict(evidence.outcomes),
     )

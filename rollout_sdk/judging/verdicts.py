@@ -9,7 +9,7 @@ from attrs import asdict, frozen
 
 from rollout_sdk.judging.wording import chance, percent
 
-__all__ = ["Finding", "Outcome", "Verdict", "by_weight"]
+__all__ = ["Finding", "Outcome", "Verdict"]
 
 Outcome = Literal["PASS", "FAIL", "FUTILE", "INCONCLUSIVE", "INSUFFICIENT_DATA", "ERROR"]
 """Only PASS advances; only FAIL rolls back."""
@@ -130,7 +130,7 @@ class Verdict:
         futile: Gates whose effect is surely less than what is worth having.
         idle: Whether there has been no traffic lately: the time to wait for a verdict does not run out then.
         valid: Whether the numbers can be trusted: False when the realised shares are not the configured ones.
-        findings: What was found, the finding that decides first.
+        findings: What was found, the check of the shares first.
         units: Units of every arm in the current phase.
         outcomes: Recorded outcomes of judged metrics: counted, late, duplicate, unknown; and calls that are capped.
     """
@@ -167,7 +167,7 @@ class Verdict:
         units = "  ".join(f"{arm} {number:,}" for arm, number in self.units.items())
         invalid = "" if self.valid else " (INVALID)"
         lines = [f"{self.outcome}{invalid} in phase {self.phase}: {self.reason}", f"  units: {units or 'none'}"]
-        lines.extend(f"  {finding}" for finding in self.findings)
+        lines.extend(f"  {finding}" for finding in _by_weight(self.findings))
         left = {name: number for name, number in self.outcomes.items() if name != "counted" and number}
         if left:
             lines.append("  not counted: " + ", ".join(f"{name} {number:,}" for name, number in sorted(left.items())))
@@ -177,6 +177,6 @@ class Verdict:
 _NAMES = ("failed", "passed", "pauses", "futile")
 
 
-def by_weight(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+def _by_weight(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """The findings with the one that decides first."""
     return tuple(sorted(findings, key=lambda each: (not each.decides, _ORDER[each.outcome])))
