@@ -4,7 +4,7 @@ The store has one time for all processes: the wall clock of the process that beg
 or synchronised; a monotonic clock does not, but says nothing to another process. So each process counts by its monotonic clock
 from when it first sees a step, and takes from the wall clock only what had passed before: never more than the time since it
 last looked at the store, and never more than the wall clock says at any later look. A process that joins goes on from the note
-that the others keep in the store. So no jump ends a step early, whatever its direction, and no process waits for a whole step again.
+that the others keep in the store. So no jump ends a step early, and no process waits for a whole step again.
 
 While a machine is suspended, its monotonic clock may stand still: that time is not counted, and the step lasts longer.
 """
