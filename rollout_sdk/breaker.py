@@ -4,7 +4,7 @@
 
 A candidate is left alone for what it does worse than the control: in an outage that hits both, its breaker stays closed. So
 each of its last runs is kept with how the control did: in the same call where it ran there, too (as its fallback, or beside
-its shadow), and else of late.
+its shadow), and else recently.
 
 No lock is taken, and no exception is kept. A state is replaced as a whole by whoever takes its only token; a run carries the
 number of the state that admitted it, so that what started before a breaker opened says nothing about what came after.
@@ -43,8 +43,8 @@ class Breaker:
 
     It opens when both hold for the candidate's last runs: the share of failed ones is at least `failure_share`, and exceeds the
     control's share by at least half of `failure_share` and by four standard errors. The control's share is that of the same
-    calls where the control ran in them, too (as the fallback, beside a shadow, or in a blend), and else that of its calls in
-    this process of late. Where a control hardly runs (a share of 100 % with on_error="raise"), there is nothing to compare
+    calls where the control ran in them, too (as the fallback, beside a shadow, or in a blend), and else that of its recent
+    calls in this process. Where a control hardly runs (a share of 100 % with on_error="raise"), there is nothing to compare
     with, and the first condition decides alone.
 
     Attributes:
@@ -103,7 +103,7 @@ def _take(permits: deque[None]) -> bool:
 
 
 class ControlHealth:
-    """How the control of a rollout did of late in this process, which its candidates' failures are held against.
+    """How the control of a rollout did recently in this process: what failures of its candidates are compared with.
 
     Attributes:
         share: Moving average of its share of failed runs; exactly 0 while all is well, which is all that a call looks at.
@@ -212,7 +212,7 @@ class CircuitBreaker:
         if number < self.settings.min_runs:
             return False
         failed = sum([failed for failed, _ in runs]) / number
-        # What the control does now, too: at the beginning of an outage, its own calls tell of it later than the candidate's.
+        # What the control does now, too: at the beginning of an outage, its own calls show it later than the candidate's.
         control = max(sum([share for _, share in runs]) / number, self.control.now)
         # Both shares are measured. Where the control does well, the first condition decides alone.
         least = self.settings.failure_share

@@ -134,7 +134,7 @@ def rollout(
         layer: Slot of a layer: rollouts of one layer never meet the same unit.
         on_error: When a candidate fails, the "control" answers (the failure stays the candidate's), or the caller gets the
             exception ("raise": for functions that must not run twice).
-        failed_if: Says of an answer whether it is a failure: `lambda answer: answer.status_code >= 500`. Such an answer of a
+        failed_if: Whether an answer is a failure: `lambda answer: answer.status_code >= 500`. Such an answer of a
             candidate counts as if it had raised: the control answers (or, with on_error="raise", the caller gets it as it is).
             Asked of the control, too, whose answers always reach the caller; with `batch=`, of the answer of each row; not of
             streams. Where it raises itself, the answer counts as good.

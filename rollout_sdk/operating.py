@@ -106,7 +106,7 @@ class Operated:
         """Go on after a pause; with `clear_invalid`, also after the judge has called the rollout invalid, paused or not.
 
         The judge calls a rollout invalid when units are surely not in the arms in the configured shares. Numbers that look
-        better afterwards do not take that back: a person finds out why, says so here, and shares are checked anew on units
+        better afterwards do not take that back: a person finds out why, clears it here, and shares are checked anew on units
         that are first seen from now on. Without `clear_invalid`, a rollout that is paused and invalid stays invalid.
 
         A pause for a check that still fails is made again at the next look.
@@ -115,7 +115,7 @@ class Operated:
             clear_invalid: Say that the comparison can be trusted again.
             actor: Who does it, for the journal; needed with `clear_invalid`.
             reason: Why, for the journal; needed with `clear_invalid`.
-            revision: The revision you looked at; refused when somebody was faster.
+            revision: The revision you looked at; refused when another change came first.
 
         Raises:
             StateError: It is not paused; with `clear_invalid`, it is not invalid.

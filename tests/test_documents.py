@@ -1,13 +1,20 @@
 """Every code block of the README and of the guides runs."""
 
+import random
 import re
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from attrs import fields
 from click.testing import CliRunner
 
+from rollout_sdk import Canary, Gate, Guardrail, Step
 from rollout_sdk.cli import main
+from rollout_sdk.judging import Evidence, Situation, judge
+from rollout_sdk.judging.metrics import METRICS
+from rollout_sdk.plan import MEASURED, Criteria, criteria
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("plugins/**/README.md"), *ROOT.glob("docs/*.md")])
@@ -48,3 +55,81 @@ def test_the_commands_of_a_document_exist(document, command, tmp_path):
         assert set(words[1:]) <= known
     else:
         pytest.fail(f"{document.name} has a command that no test knows: {command}")
+
+
+# What docs/canary.md and docs/adding-a-metric.md say of the judge
+
+
+@pytest.mark.parametrize("kind", [Guardrail, Gate, Step, Canary])
+def test_the_guide_to_canaries_has_every_option(kind):
+    table_cells = re.findall(r"^\| (`[^|]*) \|", (ROOT / "docs/canary.md").read_text(), re.MULTILINE)
+    documented = {name for cell in table_cells for name in re.findall(r"`(\w+)`", cell)}
+    options = {each.name for each in fields(kind) if each.init and each.name != "metric"}
+    assert options <= documented
+
+
+def test_the_guide_to_canaries_has_every_metric_that_the_sdk_measures():
+    cells = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/canary.md").read_text(), re.MULTILINE))
+    assert cells >= MEASURED
+
+
+class Calls:
+    """Calls that are judged by an error rate guardrail, at a share of the candidate."""
+
+    def __init__(self, share, *guardrails):
+        self.shares, self.rng = {"control": 1 - share, "v2": share}, random.Random(3)
+        self.plan = Criteria(steps=["50%"], guardrails=guardrails or [Guardrail("error_rate")])
+        self.evidence = Evidence(self.plan.all)
+
+    def call(self, arm, *, minute, failed=False, first_item_s=None):
+        self.evidence.add_call(
+            "0:x", arm, self.shares, self.rng.getrandbits(32), self.rng.randrange(512), failed=failed, duration_s=1.0,
+            time_s=60.0 * minute, first_item_s=first_item_s,
+        )  # fmt: skip
+
+    def verdict(self):
+        situation = Situation(
+            rollout="model", phase="0:x", revision=0, control="control", candidates=("v2",),
+            step=Step("50%", min_units=0, min_time=0), entered_s=0.0,
+        )  # fmt: skip
+        return judge(self.evidence, self.plan, situation, 1e6)
+
+
+@pytest.mark.parametrize(("share", "minutes"), [(0.01, 2), (0.05, 3)])
+def test_below_a_tenth_a_total_failure_takes_errors_in_as_many_minutes_as_the_guide_says(share, minutes):
+    calls, outcomes = Calls(share), []
+    calls.call("control", minute=1)
+    for minute in range(1, minutes + 1):
+        for _ in range(50):
+            calls.call("v2", minute=minute, failed=True)
+        outcomes.append(calls.verdict().outcome)
+    assert outcomes.index("FAIL") == minutes - 1
+
+
+def test_five_hundred_units_without_an_error_pass_and_fewer_do_not():
+    calls = Calls(0.5)
+    for _ in range(490):
+        for arm in calls.shares:
+            calls.call(arm, minute=1)
+    few = calls.verdict().outcome
+    for _ in range(10):
+        for arm in calls.shares:
+            calls.call(arm, minute=1)
+    assert (few, calls.verdict().outcome) == ("INCONCLUSIVE", "PASS")
+
+
+def test_the_metric_of_the_guide_is_judged_once_it_is_registered_as_the_guide_says(monkeypatch):
+    guide, namespace = ROOT / "docs/adding-a-metric.md", {"__name__": "stalls"}
+    exec(compile(blocks(guide, "python")[0][1], str(guide), "exec"), namespace)
+    # What the two lines of "The registration" do.
+    monkeypatch.setitem(criteria._MARGINS, "stalls", 0.02)
+    monkeypatch.setitem(METRICS, "stalls", namespace["Stalls"])
+    for module in ("plan.criteria", "judging.evidence", "judging.judge"):
+        monkeypatch.setattr(sys.modules[f"rollout_sdk.{module}"], "MEASURED", frozenset(criteria._MARGINS))
+    calls = Calls(0.5, Guardrail("stalls"))
+    for number in range(2000):
+        for arm in calls.shares:
+            calls.call(arm, minute=1, first_item_s=0.9 if number % (10 if arm == "control" else 4) == 1 else 0.1)
+    (finding,) = [each for each in calls.verdict().findings if each.name == "stalls"]
+    assert finding.outcome == "FAIL"
+    assert "25 % of its streams stall, 10 % of the control's" in finding.reason

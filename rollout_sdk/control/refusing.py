@@ -45,7 +45,7 @@ def must_be_valid(state: RolloutState, action: str) -> None:
     """
     if state.invalid:
         raise StateError(
-            f"Cannot {action} {state.key!r}: it is invalid: {state.invalid.rstrip('.')}. What was seen so far is no ground to "
+            f"Cannot {action} {state.key!r}: it is invalid: {state.invalid.rstrip('.')}. The data so far are not a reason to "
             f"give a candidate more users; a smaller share and abort are possible. {_CLEAR}"
         )
 

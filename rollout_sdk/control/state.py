@@ -58,7 +58,7 @@ class RolloutState:
         valid_since_s: When a person last cleared the alarm; the realised shares are checked on units first seen from then on.
         paused_by: Labels of the checks that the judge has paused it for, and for which it goes on by itself when they have
             recovered. Empty for every other pause, which a person ends.
-        futile: Gates for which the judge has paused it as futile, once each: whoever resumes it has decided.
+        futile: Gates that the judge has paused it for as futile. It pauses once for each: to resume is a decision.
         stopped: Whether no candidate may run any more.
     """
 

@@ -4,7 +4,7 @@ The store has one time for all processes: the wall clock of the process that beg
 or synchronised; a monotonic clock does not, but says nothing to another process. So each process counts by its monotonic clock
 from when it first sees a step, and takes from the wall clock only what had passed before: never more than the time since it
 last looked at the store, and never more than the wall clock says at any later look. A process that joins goes on from the note
-that the others keep in the store. So no jump ends a step early, in whatever direction, and nobody waits for a whole step anew.
+that the others keep in the store. So no jump ends a step early, and no process waits for a whole step again.
 
 While a machine is suspended, its monotonic clock may stand still: that time is not counted, and the step lasts longer.
 """
@@ -104,7 +104,7 @@ class StepClock:
             self._judged_s = self._wait.read_s
 
     def judged(self, *, idle: bool) -> None:
-        """A verdict was come to, here or in another process; an idle one was not waited for since the one before."""
+        """Note a verdict, reached here or elsewhere; the time between the one before and an idle one does not count."""
         if idle:
             self._idle_s += max(0.0, self._wait.read_s - self._judged_s)
         self._judged_s = self._wait.read_s

@@ -168,8 +168,8 @@ def _shares(rollout: RolloutSums) -> str:
     arrived = rollout.arrived()
     if arrived.log_e is None:
         return "not checked, because no two variants have a configured share"
-    said = "sample ratio mismatch" if arrived.is_mismatch else "as configured, as far as the units can tell"
-    return f"{said} ({several(arrived.units, 'unit')})"
+    result = "sample ratio mismatch" if arrived.is_mismatch else "as configured, as far as the units can tell"
+    return f"{result} ({several(arrived.units, 'unit')})"
 
 
 def _variants(rollout: RolloutSums) -> Iterator[str]:

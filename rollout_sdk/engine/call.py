@@ -125,7 +125,7 @@ class Call(RouteRequest):
             return result
         rollout = self.rollout
         error = None
-        # In this order, because nearly every run does well, and so has the control of late: then this is all there is to it.
+        # In this order, because nearly every run succeeds, and so did the control's recent ones: then nothing else is asked.
         if result.error is not None or rollout.failed_if is not None or result.interrupted:
             error = self._judge(result)
         if step.breaker is not None:

@@ -1,4 +1,4 @@
-"""Answers that are failures: what `failed_if=` says of them."""
+"""Answers that are failures, by `failed_if=`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["FailedIf", "failing_rows", "failing_share", "is_failing"]
 _HALF = 0.5
 
 FailedIf = Callable[[Any], Any] | None
-"""Says of an answer (of a row, with `batch=`) whether it is a failure."""
+"""Whether an answer (of a row, with `batch=`) is a failure."""
 
 
 def is_failing(rollout: Rollout, answer: Any) -> bool:

@@ -145,7 +145,7 @@ class _StandIn:
     def __init__(self, reading: Reading) -> None:
         object.__setattr__(self, "_rollout_reading", reading)
 
-    @property  # type: ignore[misc] # so that `isinstance` says what it says of the iterator
+    @property  # type: ignore[misc] # so that `isinstance` answers as for the iterator
     def __class__(self) -> Any:
         return type(self._rollout_reading.model)
 

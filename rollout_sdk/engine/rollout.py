@@ -114,7 +114,7 @@ class Rollout:
         rebind: Makes a call's arguments with others in the place of some.
         merge: `rollout_merge`, resolved and guarded.
         compare: `rollout_compare`, resolved and guarded.
-        failed_if: Says of an answer whether it is a failure; None: no answer is.
+        failed_if: Whether an answer is a failure; None: no answer is.
         by_row: Whether calls are batches, whose rows are answers of their own.
         on_error: Who answers when a candidate raises: the control, or nobody.
         passthrough: Exceptions of a candidate that are an answer, and reach the caller.

@@ -253,7 +253,7 @@ class ShadowRun:
         return self.rollout.compare(self.request, self.control_value, result.value)
 
     def _judge(self, result: Result) -> None:
-        """Keep a result, with what `failed_if` says of it."""
+        """Keep a result, and whether `failed_if` calls it a failure."""
         # Of a stream's items it is not asked.
         if self.rollout.failed_if is not None and result.error is None and result.first_item_s is None:
             self._refused = self.refused(result)

@@ -38,7 +38,7 @@ _BASE_RATES = (0.1, 0.01, 0.001)
 
 @frozen
 class Ends:
-    """Intervals that hold at every look; None where they cannot be told.
+    """Intervals that hold at every look; None where unknown.
 
     Attributes:
         low: Lower end for the difference, in the metric's unit.
@@ -60,7 +60,7 @@ class Weight:
     """What numbers come to.
 
     Attributes:
-        harm_log_e: Logarithm of the evidence that the candidate is too much worse; None where nothing can be told.
+        harm_log_e: Logarithm of the evidence that the candidate is too much worse; None where unknown.
         harm_needed: What a rollback takes.
         safe_log_e: Logarithm of the evidence that it is good enough.
         safe_needed: What a pass takes.

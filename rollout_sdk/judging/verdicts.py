@@ -30,8 +30,8 @@ class Finding:
         estimate: Candidate minus control, in the metric's unit; None where it cannot be told.
         low: Lower end of an interval for it that holds at every look, at level 1 - alpha; None where it cannot be told.
         high: Upper end.
-        relative: The relative lift, candidate / control - 1; None where it cannot be told.
-        relative_low: Lower end of an interval for it that holds at every look; None where it cannot be told.
+        relative: The relative lift, candidate / control - 1; None where unknown.
+        relative_low: Lower end of an interval for it that holds at every look; None where unknown.
         relative_high: Upper end.
         control: The control's value.
         value: The candidate's value.

@@ -20,7 +20,7 @@ def arrivals_log_e(phases: Iterable[tuple[Mapping[str, int], Mapping[str, float]
     """The evidence for a sample ratio mismatch over several phases, `srm_log_e` of each added up; None where nothing is random.
 
     Each unit counts once, in the phase in which it is first seen: units that stay in their arm from phase to phase are not
-    assigned anew, and the product of the phases' e-values would be none.
+    assigned anew, and the product of the phases' e-values would not be an e-value.
 
     Args:
         phases: For every phase, the units first seen in it by arm, and the configured share by arm. Arms without a share are

@@ -40,7 +40,7 @@ def rare_event_log_e(strata: Iterable[tuple[float, float, float]], *, margin: fl
         strata: For every period of constant shares: the events of the candidate, the events of the control, and the
             candidate's share of the exposure of the two. Never pool periods with different shares. A period with a share of 0
             or 1, or without events, says nothing and contributes nothing.
-        margin: Tolerated relative increase: .1 for "up to ten per cent more is no harm".
+        margin: Tolerated relative increase: .1 for "up to ten per cent more is acceptable".
 
     Raises:
         ValueError: A count is negative or not finite, a share not between 0 and 1, or `margin` not above -1.

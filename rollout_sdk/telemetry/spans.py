@@ -268,7 +268,7 @@ class Spans:
         span.add_event(event, kept(attributes, self._excluded))
 
     def _note_failure(self, span: Span) -> None:
-        """An answer that `failed_if` calls a failure: there is no exception to tell of."""
+        """An answer that `failed_if` calls a failure: there is no exception to record."""
         self._say(span, {names.ERROR_TYPE: FAILED_IF})
         span.set_status(Status(StatusCode.ERROR))
 

@@ -28,7 +28,7 @@ def after(controller, says):
     return judge
 
 
-def told(controller):
+def transitions(controller):
     return [(event.action, event.actor) for event in controller.runtime.events() if isinstance(event, TransitionedEvent)]
 
 
@@ -37,7 +37,7 @@ def told(controller):
 
 def test_a_check_that_pauses_is_resumed_by_the_judge_when_it_has_recovered(controller, after):
     assert ["paused", "paused", "running"] == [after(pauses=("returns",)), after(pauses=("returns",)), after()]
-    assert [("pause", "judge"), ("resume", "judge")] == told(controller)
+    assert [("pause", "judge"), ("resume", "judge")] == transitions(controller)
     assert () == controller.status().paused_by
 
 

@@ -188,7 +188,7 @@ def test_a_rollout_decorated_anew_shares_what_is_known_of_the_control(database, 
     assert () == first.rollout.status().open_breakers
 
 
-def test_no_evidence_is_not_told_to_the_judge(database, runtime, loop):
+def test_no_evidence_does_not_reach_the_judge(database, runtime, loop):
     heard = []
 
     class Evidence:

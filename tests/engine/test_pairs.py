@@ -41,7 +41,7 @@ def loop():
 # The first item --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_stream_that_its_caller_closes_after_the_first_item_has_told_when_that_came(runtime):
+def test_a_stream_that_its_caller_closes_after_the_first_item_counts_for_when_that_came(runtime):
     stream = made(slow, slow, runtime)(1)
     next(stream)
     stream.close()

@@ -348,7 +348,7 @@ def test_the_first_alarm_of_a_check_is_not_forgotten():
     # By now as many lists begin with either, and still they were no coin's.
     assert (first.log_e < 0, first.latched, first.is_broken) == (True, True, True)
     assert analyzer.result().is_valid is False
-    # Merged from parts that nobody looked at, too.
+    # Also when it is merged from parts that were never asked for a result.
     whole = analyzed(opposite)
     whole.merge(analyzed(broken))
     assert whole.result().is_valid is False

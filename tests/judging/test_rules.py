@@ -339,7 +339,7 @@ def outage_between(ceiling=0.5, ratio=2.0, base=0.02):
     return seen
 
 
-def test_what_was_seen_in_an_outage_is_no_evidence_that_both_are_alike():
+def test_what_was_seen_in_an_outage_is_not_evidence_that_both_are_alike():
     seen = outage_between()
     finding = found(seen.verdict(now_s=60.0 * 200), "error_rate")
     assert finding.outcome != "PASS"
@@ -446,7 +446,7 @@ def test_labels_that_are_missing_in_one_arm_are_an_error_and_no_gain(lost, outco
         assert "do not arrive in the configured shares" in verdict.reason
 
 
-def test_a_metric_that_nobody_records_is_named_after_a_while():
+def test_a_metric_without_any_record_is_named_after_a_while():
     plan = criteria(Guardrail("clik", margin=0.01, grace="10m"))
     seen = spread(plan, 500)
     assert "is 'clik' the name that record() is given" in found(seen.verdict(elapsed_s=601.0), "clik").reason

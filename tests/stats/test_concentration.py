@@ -1,4 +1,4 @@
-"""How uneven and how skewed units are, told from sums by bucket and held against the units themselves."""
+"""How uneven and how skewed units are, estimated from sums by bucket and compared with the units themselves."""
 
 import math
 
