@@ -45,12 +45,11 @@ recorded (a label that comes for some calls only)."""
 OnFail = Literal["rollback", "pause", "warn"]
 """What a failed guardrail does: roll the candidate back, pause until it has recovered, or only report."""
 
-_MARGINS = {ERROR_RATE: 1.0, LATENCY: 0.01, LATENCY_MEAN: 0.1, FIRST_ITEM: 0.01}
+MEASURED = {ERROR_RATE: 1.0, LATENCY: 0.01, LATENCY_MEAN: 0.1, FIRST_ITEM: 0.01}
+"""Metrics that the SDK measures itself, each with its default margin. Their classes are in `rollout_sdk.judging.metrics`."""
+
 _THRESHOLDED = (LATENCY, FIRST_ITEM)
 _RATIO_HARM = 0.25
-
-MEASURED = frozenset(_MARGINS)
-"""Metrics that the SDK measures itself."""
 
 
 @frozen
@@ -109,7 +108,7 @@ class Guardrail:
         ours = self.metric in MEASURED
         better = self.better or ("lower" if ours else "higher")
         check_choice("higher", "lower")(self, _Named("better"), better)
-        margin = _MARGINS.get(self.metric) if self.margin is None else self.margin
+        margin = MEASURED.get(self.metric) if self.margin is None else self.margin
         why = self._refusal(margin, better)
         if why is not None:
             raise ConfigurationError(f"Guardrail({self.metric!r}) {why}.")

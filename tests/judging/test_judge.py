@@ -235,7 +235,7 @@ def test_a_criterion_that_cannot_be_judged_is_an_error_and_holds(monkeypatch):
     def broken(numbers):
         raise ZeroDivisionError("in the judge")
 
-    monkeypatch.setattr("rollout_sdk.judging.metrics.ErrorRate.weigh", staticmethod(broken))
+    monkeypatch.setattr("rollout_sdk.judging.metrics.error_rate.ErrorRate.weigh", staticmethod(broken))
     plan = criteria(ERRORS, Guardrail("latency", threshold_s=0.1, margin=0.5))
     verdict = verdict_of(plan, lived(plan, 4000, BOTH))
     assert ("ERROR", ()) == (verdict.outcome, verdict.passed)

@@ -1,6 +1,7 @@
 """What every metric can do: observe calls, give its numbers, weigh them, explain the result, and forecast.
 
-A new measured metric is a new file here with one class, and a line in `METRICS` of the package.
+A new measured metric is a new file here with one class, and its name and default margin in `MEASURED` of
+`rollout_sdk.plan.criteria`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ from rollout_sdk.judging.verdicts import Outcome
 from rollout_sdk.plan import Criterion
 from rollout_sdk.stats import Estimate, StratifiedBuckets, confidence_sequence
 
-__all__ = ["Metric", "Numbers", "compared", "heavy_unit", "interval", "least_mean", "relative", "values"]
+__all__ = ["METRICS", "Metric", "Numbers", "compared", "heavy_unit", "interval", "least_mean", "relative", "values"]
 
 Numbers = dict[str, Any]
 """JSON-plain: a finding can be computed again from the numbers in its record."""
 
 _NAMED = 0.1
 _LARGEST_LOG = 50.0
+
+
+METRICS: dict[str, type[Metric]] = {}
+"""The class of every metric that the SDK measures itself, by name; any other name is a recorded one."""
 
 
 @define(eq=False)
@@ -38,8 +43,15 @@ class Metric(ABC):
     """
 
     criterion: Criterion
+    measures: ClassVar[tuple[str, ...]] = ()
+    """The names that it goes by in a guardrail."""
     only_failures: ClassVar[bool] = False
     """Whether it observes nothing but calls that failed."""
+
+    @classmethod
+    def __init_subclass__(cls) -> None:
+        """Make the class known by its names."""
+        METRICS.update(dict.fromkeys(cls.measures, cls))
 
     def observe(
         self,

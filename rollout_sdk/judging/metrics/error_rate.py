@@ -55,6 +55,7 @@ class ErrorRate(Metric):
     """
 
     criterion: Guardrail
+    measures = (ERROR_RATE,)
     only_failures = True
 
     def observe(  # noqa: D102 - as in the base

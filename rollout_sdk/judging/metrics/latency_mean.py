@@ -15,7 +15,7 @@ from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums
 from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.verdicts import Outcome
 from rollout_sdk.judging.wording import missing
-from rollout_sdk.plan import Guardrail
+from rollout_sdk.plan import LATENCY_MEAN, Guardrail
 from rollout_sdk.stats import StratifiedBuckets
 
 __all__ = ["LatencyMean"]
@@ -28,6 +28,7 @@ class LatencyMean(Metric):
     """The geometric mean of latency: `margin` and `harm` are relative, 0.1 for ten per cent more."""
 
     criterion: Guardrail
+    measures = (LATENCY_MEAN,)
 
     def observe(  # noqa: D102 - as in the base
         self,

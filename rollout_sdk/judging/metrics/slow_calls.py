@@ -44,6 +44,7 @@ class SlowCalls(Metric):
     """
 
     criterion: Guardrail
+    measures = (LATENCY, FIRST_ITEM)
 
     def observe(  # noqa: D102 - as in the base
         self,
