@@ -69,6 +69,7 @@ class Weight:
         ends: Intervals for the difference and the relative lift.
         passed: Whether a planned look has passed; None without a planned horizon.
         is_over: Whether a planned horizon has been reached.
+        is_held: Whether a pass waits for something else, whatever the evidence.
     """
 
     harm_log_e: float | None = None
@@ -80,6 +81,7 @@ class Weight:
     ends: Ends = Ends()
     passed: bool | None = None
     is_over: bool = False
+    is_held: bool = False
 
     @property
     def is_harm(self) -> bool:
@@ -89,7 +91,8 @@ class Weight:
     @property
     def is_safe(self) -> bool:
         """Whether the candidate is surely good enough."""
-        return self.passed if self.passed is not None else _reached(self.safe_log_e, self.safe_needed)
+        passed = self.passed if self.passed is not None else _reached(self.safe_log_e, self.safe_needed)
+        return passed and not self.is_held
 
     @property
     def is_futile(self) -> bool:

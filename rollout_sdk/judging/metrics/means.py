@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +27,7 @@ from rollout_sdk.judging.metrics.horizon import planned_looks
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
 from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.verdicts import Outcome
-from rollout_sdk.judging.wording import missing, signed
+from rollout_sdk.judging.wording import missing, percent, signed
 from rollout_sdk.plan import Gate, Guardrail, as_duration
 from rollout_sdk.stats import MISMATCH, StratifiedBuckets
 
@@ -34,6 +35,7 @@ __all__ = ["Recorded"]
 
 _MEANS, _BETS = 0.75, 0.25
 _KOHAVI = 355.0
+_LABEL_TOLERANCE = 0.05
 
 
 @define(eq=False)
@@ -88,7 +90,7 @@ class Recorded(Metric):
             "for_harm": compared(judged.difference(candidate, control, covariate=look.covariates)) if early else found,
             "exact_harm": harm_log_e(criterion, judged, shares, candidate, control),
             "exact_safe": gain_log_e(criterion, mature, shares, candidate, control),
-            "labels": label_rate_log_e(mature, shares, candidate, control) if criterion.per == "outcome" else 0.0,
+            **self._labels(look, mature, shares, candidate),
             "matured": old / weight if weight else 0.0,
             "elapsed_s": look.elapsed_s,
             "worse": 1 if criterion.better == "lower" else -1,
@@ -102,6 +104,23 @@ class Recorded(Metric):
             "enough_harm": enough and for_harm >= MIN_EVENTS,
             "enough_safe": enough and events >= MIN_EVENTS,
             **planned_looks(look, criterion, candidate, found),
+        }
+
+    def _labels(self, look: Look, mature: StratifiedBuckets, shares: Mapping[str, float], candidate: str) -> Numbers:
+        """Evidence that outcomes are missing in one arm, and how often they come in each, per call."""
+        if self.criterion.per == "call":
+            return {"labels": 0.0, "label_lift": 0.0}
+        control, rates = look.situation.control, StratifiedBuckets()
+        for name, phase in look.phases:
+            if name in shares:
+                for arm in (control, candidate):
+                    calls = phase.calls.get(arm)
+                    if calls is not None:
+                        rates.add_sums(name, arm, mature.cell(name, arm)[1], array("d", calls))
+        lift = rates.relative(candidate, control)
+        return {
+            "labels": label_rate_log_e(mature, shares, candidate, control),
+            "label_lift": 0.0 if lift is None else lift.estimate,
         }
 
     def _shares(self, look: Look, candidate: str) -> dict[str, float]:
@@ -140,6 +159,8 @@ class Recorded(Metric):
             futile_log_e=futile,
             passed=None if looks is None else any(z >= boundary for _, z, boundary in looks),
             is_over=bool(numbers.get("is_over")),
+            # Outcomes that are missing may be the bad ones: the mean of the others looks better than it is.
+            is_held=abs(numbers["label_lift"]) > _LABEL_TOLERANCE,
             ends=interval(numbers, mde=mde, enough=numbers["enough_safe"]),
         )
 
@@ -161,6 +182,12 @@ class Recorded(Metric):
             return "FUTILE", f"{candidate} surely has less than the effect worth having ({numbers['mde']:g}): {found}."
         if not numbers["enough_safe"] and (why := self._lacking(numbers)):
             return "INSUFFICIENT_DATA", why
+        if weight.is_held:
+            more = math.expm1(numbers["label_lift"])
+            return "INCONCLUSIVE", (
+                f"{candidate} has {more:+.1%} outcomes per call, and those that are missing may be the bad ones: a pass waits "
+                f"until both arms have equally many, within {percent(_LABEL_TOLERANCE)}."
+            )
         return "INCONCLUSIVE", f"{candidate} is neither surely {self._asked(numbers)} nor surely not, so far: {found}."
 
     def _asked(self, numbers: Mapping[str, Any]) -> str:
@@ -208,6 +235,7 @@ class Recorded(Metric):
             "exact_harm": None,
             "exact_safe": None,
             "labels": 0.0,
+            "label_lift": 0.0,
             "worse": sign,
             "harm": criterion.harm if isinstance(criterion, Guardrail) else None,
             "margin": -criterion.min_effect if isinstance(criterion, Gate) else criterion.margin,
