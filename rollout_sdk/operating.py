@@ -256,5 +256,7 @@ class Operated:
             lost=self._runtime.recorder.dropped,
             invalid=state.invalid,
             paused_by=state.paused_by,
+            version=state.version,
+            versions=1 + len(state.superseded),
             verdict=self._runtime.keeper.verdict(self.key),
         )

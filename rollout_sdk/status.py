@@ -37,6 +37,9 @@ class RolloutStatus:
             can.
         paused_by: Checks that the judge has paused it for; it goes on by itself when they have recovered. Empty for every
             other pause.
+        version: Version of the candidates; empty when none was given.
+        versions: How many versions this rollout has had. Each starts with an alpha of its own, so each is one more chance of
+            a wrong verdict.
         verdict: The last verdict, of this process or another's; None before the first.
     """
 
@@ -58,11 +61,15 @@ class RolloutStatus:
     held_by: tuple[str, ...] = ()
     invalid: str = ""
     paused_by: tuple[str, ...] = ()
+    version: str = ""
+    versions: int = 1
     verdict: Verdict | None = None
 
     def __str__(self) -> str:
         """A few lines for a person."""
         lines = [f"{self.key}: {self.strategy}, {self.status}, phase {self.phase}"]
+        if self.versions > 1:
+            lines.append(f"  version {self.version}, number {self.versions} of this rollout: each has an alpha of its own")
         if self.invalid:
             cure = "no step is taken until resume(clear_invalid=True, actor=..., reason=...)"
             lines.append(f"  INVALID, {cure}: {self.invalid}")

@@ -66,6 +66,7 @@ def _as_table(state: RolloutState, verdict: Verdict | None) -> dict[str, Any]:
         "rollout": state.key,
         "status": state.status,
         "version": state.version,
+        "versions": 1 + len(state.superseded),
         "revision": state.revision,
         "phase": state.phase.name,
         "shares": state.phase.all_shares,
@@ -83,7 +84,8 @@ def _as_text(state: RolloutState, verdict: Verdict | None) -> str:
     since = as_duration(max(0.0, time.time() - state.entered_s))
     lines = [
         f"{state.key}: {state.status}, phase {state.phase.name} for {since}, revision {state.revision}"
-        + (f", version {state.version}" if state.version else ""),
+        + (f", version {state.version}" if state.version else "")
+        + (f" (number {1 + len(state.superseded)} of this rollout)" if state.superseded else ""),
         f"  {shares}",
         "  plan: "
         + " ".join(f"[{phase.name}]" if number == state.step else phase.name for number, phase in enumerate(state.plan)),

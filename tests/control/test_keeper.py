@@ -558,6 +558,8 @@ def test_outcomes_of_an_older_version_are_no_evidence_about_the_new_one(processe
     new_version.rollout.record("label", 1.0, decision_id=own)
     clock.pass_by(9 * 86_400)
     verdict = new_version.rollout.judge()
+    assert ("2", 2) == (new_version.rollout.status().version, new_version.rollout.status().versions)
+    assert "version 2, number 2 of this rollout: each has an alpha of its own" in str(new_version.rollout.status())
     (label,) = [finding for finding in verdict.findings if finding.name == "label"]
     assert {"unknown": 100, "counted": 1} == verdict.outcomes
     assert 1.0 == label.numbers["control_count"] + label.numbers["value_count"]
