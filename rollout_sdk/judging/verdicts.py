@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from attrs import asdict, frozen
 
-from rollout_sdk.judging.wording import chance, percent
+from rollout_sdk.judging.wording import chance, lift, percent
 
 __all__ = ["Finding", "Outcome", "Verdict"]
 
@@ -108,8 +108,8 @@ class Finding:
         lines = [f"control {control}  candidate {candidate}{by}"]
         if self.relative is not None:
             low, high = self.relative_low, self.relative_high
-            ends = "" if low is None else f" [{low:+.1%}, {'...' if high is None else f'{high:+.1%}'}]"
-            lines.append(f"relative {self.relative:+.1%}{ends}")
+            ends = "" if low is None else f" [{lift(low)}, {'...' if high is None else lift(high)}]"
+            lines.append(f"relative {lift(self.relative)}{ends}")
         return lines
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from rollout_sdk.judging.e_values import MIN_EVENTS, MIN_UNITS
 
-__all__ = ["about", "chance", "missing", "percent", "signed"]
+__all__ = ["about", "chance", "lift", "missing", "percent", "signed"]
 
 _MILLION = 13.8155
 _EVEN = 0.6931
+_LARGE_LIFT = 9.0
 
 
 def percent(value: float) -> str:
@@ -27,6 +28,11 @@ def about(count: float) -> str:
 def signed(value: float) -> str:
     """A difference."""
     return f"{value:+.4g}"
+
+
+def lift(value: float) -> str:
+    """A relative difference: +6.2 %, or how many times as much where it is large."""
+    return f"{value * 100:+.1f} %" if value < _LARGE_LIFT else f"{1 + value:.3g} times"
 
 
 def chance(log_e: float) -> str:
