@@ -172,6 +172,6 @@ class Kept:
             is_last=state.is_last,
             shadowing=bool(state.phase.shadow) and not any(state.phase.shares.values()),
             invalid=state.invalid,
-            valid_since_s=state.valid_since_s,
+            valid_from=state.valid_from,
             elapsed_s=self.clock.elapsed_s,
         )

@@ -261,6 +261,7 @@ class Call(RouteRequest):
             time_s=self.time_ns / 1e9,
             first_item_s=_first_item_s(runs),
             covariate=self.covariate,
+            decision=None if evidence.most_calls is None else self.full_decision().id,
         )
 
     def as_event(self) -> RoutedEvent:

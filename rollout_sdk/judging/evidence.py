@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 
 from rollout_sdk.assignment import BUCKETS
 from rollout_sdk.judging.metrics import Metric, metric_of
-from rollout_sdk.judging.minutes import CALLS, MINUTE_S, Minutes
-from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums
-from rollout_sdk.judging.unit_sample import UnitSample
+from rollout_sdk.judging.minutes import MINUTE_S, Minute, Minutes, bit_of
+from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums, number_of
+from rollout_sdk.judging.unit_sample import UNTIMED_MINUTE, UnitSample
 from rollout_sdk.plan import ERROR_RATE, MEASURED, Criterion, Guardrail
 from rollout_sdk.stats import StratifiedBuckets
 
@@ -25,6 +25,8 @@ COVARIATE = "covariate"
 _SLICES = 8
 _MOST_REMEMBERED = 100_000
 _OPEN_MINUTES = 2
+_CEILING = 0.5
+_LARGEST = 1e50
 
 
 class Evidence:
@@ -34,7 +36,9 @@ class Evidence:
         phases: What was seen, by phase.
         outcomes: What became of recorded outcomes of judged metrics: "counted", "late" (after the metric's window),
             "duplicate" (the same metric twice for one decision) or "unknown" (without a decision, or one of an older
-            version); and "capped": calls that do not count, because their unit had made `max_calls_per_unit` before.
+            version); and "capped": calls, and outcomes of calls, that do not count, because their unit had made
+            `max_calls_per_unit` before.
+        most_calls: `max_calls_per_unit`.
         changed: Phases that were added to since they were last published.
         metrics: What is judged.
     """
@@ -51,7 +55,8 @@ class Evidence:
         self.outcomes: Counter[str] = Counter()
         self.changed: set[str] = set()
         self._since = since
-        self._most_calls = max_calls_per_unit
+        self.most_calls = max_calls_per_unit
+        self._capped: OrderedDict[str, None] = OrderedDict()
         self._calls_of: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
         self.follow(criteria)
@@ -78,7 +83,7 @@ class Evidence:
 
     def in_order(self) -> list[tuple[str, PhaseEvidence]]:
         """The phases in the order of their numbers."""
-        return sorted(self.phases.items(), key=lambda item: (_number(item[0]), item[0]))
+        return sorted(self.phases.items(), key=lambda item: (number_of(item[0]), item[0]))
 
     def add_call(
         self,
@@ -93,6 +98,7 @@ class Evidence:
         time_s: float,
         first_item_s: float | None = None,
         covariate: float | None = None,
+        decision: str | None = None,
     ) -> None:
         """Add a call that is analysed.
 
@@ -107,13 +113,14 @@ class Evidence:
             time_s: Time of the decision.
             first_item_s: Seconds to the first item of a stream; None where there is none.
             covariate: What was known of the unit before; None where nothing was.
+            decision: What tells the decision from others, so that its outcomes are not counted either when the call is capped.
         """
         phase = self.phases.get(phase_name)
         if phase is None:
             if self._is_past(phase_name):
                 return
             phase = self.phase(phase_name)
-        if self._most_calls is not None and self._is_capped(phase_name, cell, self._most_calls):
+        if self.most_calls is not None and self._is_capped(phase_name, cell, self.most_calls, decision):
             return
         self.changed.add(phase_name)
         calls = phase.calls.get(arm)
@@ -122,24 +129,26 @@ class Evidence:
             phase.units[arm] = UnitSample()
             phase.shares = dict(shares)
         calls[bucket] += 1
-        minute = int(time_s // MINUTE_S)
+        # Before 1970, minutes are not known.
+        minute = int(time_s // MINUTE_S) if time_s > 0 else UNTIMED_MINUTE
         phase.units[arm].add(cell, minute)
         minutes = phase.minutes.get(arm)
         if minutes is None:
             minutes = phase.minutes[arm] = Minutes()
-        counts = minutes.counts.get(minute)
-        if counts is None:
-            counts = minutes.counts[minute] = Counter()
-        counts[CALLS] += 1
+        here = minutes.kept.get(minute)
+        if here is None:
+            here = minutes.kept[minute] = Minute()
+        here.calls += 1
+        here.units |= bit_of(bucket)
         if failed:
-            counts[ERROR_RATE] += 1
+            here.add_event(ERROR_RATE, bucket)
             for observe in self._failures:
                 observe(phase, phase_name, arm, cell, bucket, time_s, duration_s, first_item_s)
         for observe in self._observers:
             event = observe(phase, phase_name, arm, cell, bucket, time_s, duration_s, first_item_s)
             if event is not None:
-                counts[event] += 1
-        if covariate is not None:
+                here.add_event(event, bucket)
+        if covariate is not None and -_LARGEST <= covariate <= _LARGEST:
             self._sums(phase, COVARIATE).add(phase_name, arm, bucket, covariate, 1.0, time_s)
         for criterion in self._windowed:
             self._sums(phase, criterion.label, criterion.window).add(phase_name, arm, bucket, 0.0, 1.0, time_s)
@@ -151,10 +160,9 @@ class Evidence:
 
     def _is_past(self, phase_name: str) -> bool:
         """Whether a phase is one of an older version: its candidate was another."""
-        number = phase_name.partition(":")[0]
-        return number.isdecimal() and int(number) < self._since
+        return number_of(phase_name) < self._since
 
-    def _is_capped(self, phase_name: str, cell: int, most: int) -> bool:
+    def _is_capped(self, phase_name: str, cell: int, most: int, decision: str | None) -> bool:
         """Whether a unit has made as many calls as count; of the units seen last."""
         calls = self._calls_of.pop((phase_name, cell), 0) + 1
         self._calls_of[phase_name, cell] = calls
@@ -163,6 +171,10 @@ class Evidence:
         if calls <= most:
             return False
         self.outcomes["capped"] += 1
+        if decision is not None:
+            self._capped[decision] = None
+            if len(self._capped) > _MOST_REMEMBERED:
+                self._capped.popitem(last=False)
         return True
 
     @staticmethod
@@ -208,6 +220,9 @@ class Evidence:
         if criterion.window and time_s - decided_s > criterion.window:
             self.outcomes["late"] += 1
             return
+        if decision in self._capped:
+            self.outcomes["capped"] += 1
+            return
         if (metric, decision) in self._seen:
             self.outcomes["duplicate"] += 1
             return
@@ -252,23 +267,29 @@ class Evidence:
             self.phase(name).merge(phase)
 
     def fold(self, now_s: float) -> None:
-        """Add up what need not be told apart by time any more."""
+        """Add up what need not be told apart by time any more.
+
+        The sums of a minute that surely is part of an outage are let go of. Where this process has seen too little to know,
+        they stay apart: with what others have seen, the judge may know.
+        """
         minute = int(now_s // MINUTE_S)
+        watched = {ERROR_RATE: _CEILING}
+        for metric in self.metrics:
+            if isinstance(metric.criterion, Guardrail) and metric.criterion.metric in MEASURED:
+                watched[metric.criterion.label] = metric.criterion.ceiling
         for phase in self.phases.values():
+            outages = {label: phase.outages(label, ceiling) for label, ceiling in watched.items()}
+            doubtful = {label: phase.doubtful(label) - outages[label] for label in watched}
+            apart = frozenset().union(*outages.values(), *doubtful.values())
             for arm, minutes in phase.minutes.items():
-                minutes.fold(minute, keep_troubled=arm == phase.control)
+                minutes.fold(minute, keep=apart if arm == phase.control else frozenset())
             for metric in self.metrics:
-                sums = phase.sums.get(metric.criterion.label)
+                label = metric.criterion.label
+                sums = phase.sums.get(label)
                 if sums is None or not sums.slice_s:
                     continue
-                if isinstance(metric.criterion, Guardrail) and metric.criterion.metric in MEASURED:
-                    outages = phase.outages(metric.criterion.label, metric.criterion.ceiling)
-                    sums.fold(now_s - _OPEN_MINUTES * MINUTE_S, drop=outages)
+                if label in watched:
+                    sums.fold(now_s - _OPEN_MINUTES * MINUTE_S, drop=outages[label], keep=doubtful[label])
                 else:
                     # As much again: a clock may be off, and a folded slice must be mature for every reader.
                     sums.fold(now_s - 2 * metric.criterion.window)
-
-
-def _number(phase_name: str) -> int:
-    number = phase_name.partition(":")[0]
-    return int(number) if number.isdecimal() else 0

@@ -58,6 +58,7 @@ def add_routed(evidence: Evidence, event: RoutedEvent, exposure: Mapping[str, fl
         time_s=decision.time_s,
         first_item_s=first_item_of(event.runs),
         covariate=event.covariate,
+        decision=decision.id,
     )
 
 

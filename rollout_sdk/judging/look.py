@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
@@ -37,7 +37,7 @@ class Situation:
         is_last: Whether everybody gets the candidate next.
         shadowing: Whether no candidate serves yet.
         invalid: Why the rollout was found invalid and not cleared since; empty when it was not.
-        valid_since_s: Shares are checked on units first seen from then on, in seconds since 1970.
+        valid_from: Number of the first phase whose shares are checked: the one that began when an alarm was cleared.
         elapsed_s: How long the phase has lasted; None: as the clock says.
     """
 
@@ -51,7 +51,7 @@ class Situation:
     is_last: bool = False
     shadowing: bool = False
     invalid: str = ""
-    valid_since_s: float = 0.0
+    valid_from: int = 0
     elapsed_s: float | None = None
 
 
@@ -114,19 +114,11 @@ class Look:
         """Whether all that was seen is pairs: both arms have the same calls, and neither can lack what the other has."""
         return all(phase.is_shadow for _, phase in self.phases)
 
-    def firsts(self, label: str | None) -> list[dict[str, FirstUnits]]:
-        """For every phase, the units of each arm that had an event of this label for the first time in the rollout.
-
-        For None, the units that were assigned for the first time, in phases in which candidates serve.
-        """
-        known = self._firsts.get(label or "")
+    def firsts(self, label: str) -> list[dict[str, FirstUnits]]:
+        """For every phase, the units of each arm that had an event of this label for the first time in the rollout."""
+        known = self._firsts.get(label)
         if known is None:
-            by_phase: Iterable[Mapping[str, UnitSample]]
-            if label is None:
-                by_phase = ({} if phase.is_shadow else phase.units for _, phase in self.phases)
-            else:
-                by_phase = (_of(phase.events, label) for _, phase in self.phases)
-            known = self._firsts[label or ""] = first_units(by_phase)
+            known = self._firsts[label] = first_units(_of(phase.events, label) for _, phase in self.phases)
         return known
 
     def units_of(self, arm: str, label: str = "") -> UnitSample:
@@ -194,7 +186,7 @@ class Look:
         return math.fsum(each.totals(self.situation.phase, control)[0] for each in slices) / calls
 
     def outages(self, phase: PhaseEvidence, label: str) -> frozenset[int]:
-        """The minutes of a phase in which most of the control's calls had this event."""
+        """The minutes of a phase that are part of an outage: surely more of the control's calls had this event than usual."""
         return phase.outages(label, self._ceilings().get(label, _CEILING))
 
     def last_looks(self, gate: Gate, candidate: str) -> list[list[float]]:

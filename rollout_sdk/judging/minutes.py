@@ -6,22 +6,69 @@ so the judge must know when it was.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from attrs import define, field
 
-__all__ = ["CALLS", "MINUTE_S", "Minutes"]
+__all__ = ["CALLS", "MINUTE_S", "Minute", "Minutes", "bit_of"]
 
 MINUTE_S = 60
 CALLS = ""
 """Label under which the calls themselves are counted."""
 
 _KEPT_MINUTES = 60
-_MOST_TROUBLED = 1_000
-_TROUBLED_SHARE = 0.2
-_LEAST_CALLS = 20
+_LEAST_CALLS, _LEAST_RATE = 20, 0.01
+_SURE = 5.0
+_FEW_EVENTS, _DOUBTFUL_SHARE, _MOST_DOUBTFUL = 3, 0.2, 240
+_BITS = 64
+
+
+@define
+class Minute:
+    """One minute of one arm.
+
+    Attributes:
+        calls: Number of calls.
+        units: About which units they were: a bit for each of 64 groups of buckets.
+        events: Events by label.
+        hit: About which units had one, by label.
+    """
+
+    calls: int = 0
+    units: int = 0
+    events: Counter[str] = field(factory=Counter)
+    hit: dict[str, int] = field(factory=dict)
+
+    def add_event(self, label: str, bucket: int) -> None:
+        """Add an event of a call."""
+        self.events[label] += 1
+        self.hit[label] = self.hit.get(label, 0) | bit_of(bucket)
+
+    def merge(self, other: Minute) -> None:
+        """Add another process's."""
+        self.calls += other.calls
+        self.units |= other.units
+        self.events.update(other.events)
+        for label, bits in other.hit.items():
+            self.hit[label] = self.hit.get(label, 0) | bits
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Calls and events together."""
+        return Counter({CALLS: self.calls, **self.events})
+
+
+def bit_of(bucket: int) -> int:
+    """The bit of a bucket's units."""
+    return 1 << (bucket & _BITS - 1)
+
+
+def _units_behind(bits: int) -> float:
+    """About how many units set these bits; at most some 300, which is as many as matter."""
+    return -_BITS * math.log1p(-min(bits.bit_count(), _BITS - 0.5) / _BITS)
 
 
 @define
@@ -29,61 +76,81 @@ class Minutes:
     """Calls and events of one arm in one phase.
 
     Attributes:
-        counts: By minute since 1970: calls (under the empty label) and events by label. The last hour is here, and of the
-            control every minute in which more than a fifth of at least 20 calls had an event.
+        kept: By minute since 1970. The last hour is here, and of the control every minute that is, or may be, part of an
+            outage.
         before: The sum of all other minutes.
     """
 
-    counts: dict[int, Counter[str]] = field(factory=dict)
+    kept: dict[int, Minute] = field(factory=dict)
     before: Counter[str] = field(factory=Counter)
 
     def merge(self, other: Minutes) -> None:
         """Add another process's."""
         self.before.update(other.before)
-        for minute, counts in other.counts.items():
-            self.counts.setdefault(minute, Counter()).update(counts)
+        for minute, theirs in other.kept.items():
+            self.kept.setdefault(minute, Minute()).merge(theirs)
 
-    def fold(self, minute: int, *, keep_troubled: bool) -> None:
-        """Add up what is older than an hour at this minute; of the control, its troubled minutes stay."""
-        newest = max(self.counts, default=minute)
-        old = [each for each in self.counts if each < min(newest, minute - _KEPT_MINUTES)]
-        troubled = [each for each in old if _is_troubled(self.counts[each], _TROUBLED_SHARE)] if keep_troubled else []
-        for each in {*old} - {*sorted(troubled)[-_MOST_TROUBLED:]}:
-            self.before.update(self.counts.pop(each))
+    def fold(self, minute: int, *, keep: frozenset[int] = frozenset()) -> None:
+        """Add up what is older than an hour at this minute, but for those to `keep`, and the newest."""
+        newest = max(self.kept, default=minute)
+        for each in [each for each in self.kept if each < min(newest, minute - _KEPT_MINUTES) and each not in keep]:
+            self.before.update(self.kept.pop(each).counts)
 
     def since(self, minute: int) -> Counter[str]:
         """Calls and events from this minute on."""
         found: Counter[str] = Counter()
-        for each, counts in self.counts.items():
+        for each, seen in self.kept.items():
             if each >= minute:
-                found.update(counts)
+                found.update(seen.counts)
         return found
 
     def until(self, minute: int) -> Counter[str]:
         """Calls and events before this minute."""
         found = Counter(self.before)
-        for each, counts in self.counts.items():
+        for each, seen in self.kept.items():
             if each < minute:
-                found.update(counts)
+                found.update(seen.counts)
         return found
 
     def outages(self, label: str, ceiling: float) -> frozenset[int]:
-        """The minutes in which more than a share `ceiling` of at least 20 calls had this event."""
-        return frozenset(minute for minute, counts in self.counts.items() if _is_troubled(counts, ceiling, label))
+        """The minutes in which more than a share `ceiling` of the calls had this event, surely more than in all others.
+
+        It must be five standard errors above the rate of all other minutes, with units for observations, and hit about as many
+        units as calls. A minute that is merely unlucky, or one user's, stays: leaving out the control's unlucky minutes would
+        make every candidate look worse.
+        """
+        calls = self.before[CALLS] + sum(seen.calls for seen in self.kept.values())
+        events = self.before[label] + sum(seen.events[label] for seen in self.kept.values())
+        found = []
+        for minute, seen in self.kept.items():
+            had, units = seen.events[label], _units_behind(seen.units)
+            if seen.calls < _LEAST_CALLS or units < _LEAST_CALLS or had <= ceiling * seen.calls:
+                continue
+            elsewhere = calls - seen.calls
+            usual = max((events - had) / elsewhere, _LEAST_RATE) if elsewhere >= _LEAST_CALLS else ceiling
+            sure = usual + _SURE * math.sqrt(usual * max(0.0, 1 - usual) / min(units, seen.calls))
+            if had > seen.calls * sure and _units_behind(seen.hit.get(label, 0)) >= ceiling * units / 2:
+                found.append(minute)
+        return frozenset(found)
+
+    def doubtful(self, label: str) -> frozenset[int]:
+        """The minutes that may be part of an outage, as more processes would know: many of the calls here had this event."""
+        suspects = [
+            minute
+            for minute, seen in self.kept.items()
+            if seen.events[label] >= _FEW_EVENTS and seen.events[label] > _DOUBTFUL_SHARE * seen.calls
+        ]
+        return frozenset(sorted(suspects)[-_MOST_DOUBTFUL:])
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-plain."""
-        return {"counts": [[minute, dict(counts)] for minute, counts in self.counts.items()], "before": dict(self.before)}
+        kept = [[minute, seen.calls, seen.units, dict(seen.events), seen.hit] for minute, seen in self.kept.items()]
+        return {"kept": kept, "before": dict(self.before)}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Minutes:
         """The minutes that `as_dict` wrote."""
-        return cls({int(minute): Counter(counts) for minute, counts in table["counts"]}, Counter(table["before"]))
-
-
-def _is_troubled(counts: Counter[str], share: float, label: str | None = None) -> bool:
-    if counts[CALLS] < _LEAST_CALLS:
-        # Fewer calls say nothing: one error among three would be an outage, and leave out the control's errors alone.
-        return False
-    events = max((number for name, number in counts.items() if name != CALLS), default=0) if label is None else counts[label]
-    return events > share * counts[CALLS]
+        kept = {
+            int(minute): Minute(calls, units, Counter(events), dict(hit)) for minute, calls, units, events, hit in table["kept"]
+        }
+        return cls(kept, Counter(table["before"]))

@@ -5,6 +5,7 @@ Seeing the facts in another order, in other processes, or reading a copy twice g
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,7 @@ from rollout_sdk.judging.minutes import MINUTE_S, Minutes
 from rollout_sdk.judging.unit_sample import UnitSample
 from rollout_sdk.stats import StratifiedBuckets
 
-__all__ = ["BASE", "PhaseEvidence", "Sums"]
+__all__ = ["BASE", "PhaseEvidence", "Sums", "number_of"]
 
 BASE = -1
 """The slice of what need not be told apart by time any more."""
@@ -66,10 +67,10 @@ class Sums:
         """The sums of all slices but these."""
         return [sums for number, sums in self.slices.items() if number not in numbers]
 
-    def fold(self, time_s: float, drop: frozenset[int] = frozenset()) -> None:
-        """Put the slices that end before this time together, and let go of those to `drop`."""
+    def fold(self, time_s: float, drop: frozenset[int] = frozenset(), keep: frozenset[int] = frozenset()) -> None:
+        """Put the slices that end before this time together, but for those to `keep`; let go of those to `drop`."""
         for number in list(self.slices):
-            if number == BASE or (number + 1) * self.slice_s > time_s:
+            if number == BASE or number in keep or (number + 1) * self.slice_s > time_s:
                 continue
             sums = self.slices.pop(number)
             if number in drop:
@@ -125,14 +126,19 @@ class PhaseEvidence:
         return next(iter(self.shares), "")
 
     def outages(self, label: str, ceiling: float) -> frozenset[int]:
-        """The minutes in which more than a share `ceiling` of the control's calls had this event."""
+        """The minutes in which surely more than a share `ceiling` of the control's calls had this event."""
         minutes = self.minutes.get(self.control)
         return frozenset() if minutes is None else minutes.outages(label, ceiling)
+
+    def doubtful(self, label: str) -> frozenset[int]:
+        """The minutes that may be part of an outage of the control."""
+        minutes = self.minutes.get(self.control)
+        return frozenset() if minutes is None else minutes.doubtful(label)
 
     @property
     def last_s(self) -> float:
         """End of the last minute with a call, in seconds since 1970; 0 without any."""
-        return MINUTE_S * (1 + max((minute for minutes in self.minutes.values() for minute in minutes.counts), default=-1))
+        return MINUTE_S * (1 + max((minute for minutes in self.minutes.values() for minute in minutes.kept), default=-1))
 
     @property
     def is_shadow(self) -> bool:
@@ -187,3 +193,9 @@ class PhaseEvidence:
             minutes={arm: Minutes.from_dict(minutes) for arm, minutes in table.get("minutes", {}).items()},
             ends=Counter({(candidate, end): number for candidate, end, number in table.get("ends", ())}),
         )
+
+
+def number_of(phase_name: str) -> int:
+    """The number that the name of a phase begins with ("3:25%"); for a name without one, a number after all others."""
+    number = phase_name.partition(":")[0]
+    return int(number) if number.isdecimal() else sys.maxsize

@@ -8,45 +8,55 @@ from typing import Any
 
 from rollout_sdk.judging.e_values import Weight
 from rollout_sdk.judging.look import Look
-from rollout_sdk.judging.minutes import MINUTE_S
+from rollout_sdk.judging.phase_evidence import number_of
+from rollout_sdk.judging.unit_sample import FirstUnits, first_units
 from rollout_sdk.judging.verdicts import Finding, Outcome
-from rollout_sdk.stats import MISMATCH, srm_log_e
+from rollout_sdk.stats import MISMATCH, mix_log_e, srm_log_e
 
 __all__ = ["assignment", "weigh_assignment"]
 
 
 def weigh_assignment(numbers: Mapping[str, Any]) -> Weight:
-    """A Dirichlet-multinomial e-value, phases multiplied.
+    """Dirichlet-multinomial e-values: of all phases multiplied, and of each phase by itself.
+
+    Phases multiply only where each unit counts once, and to know that, a later phase is thinned to the sample of the earlier
+    ones: a small arm may be down to some dozens of units. Each phase by itself counts all its units at each arm's own level.
+    These e-values depend on each other, and are averaged, with the weights 1/2, 1/6, 1/12, ... by phase.
 
     Args:
         numbers: "strata": for every phase, the units of every arm that were never seen before, and the shares in which they
-            should be there, each arm at its own sampling level.
+            should be there, each arm at its own sampling level. "phases": the same with all units of the phase.
     """
-    log_e = math.fsum(srm_log_e(counts, shares) for counts, shares in numbers["strata"])
-    return Weight(harm_log_e=log_e, harm_needed=MISMATCH)
+    product = math.fsum(srm_log_e(counts, shares) for counts, shares in numbers["strata"])
+    alone = [srm_log_e(counts, shares) for counts, shares in numbers["phases"]]
+    weights = [1 / (number * (number + 1)) for number in range(1, len(alone) + 1)]
+    # What is left of the weights is on phases to come, whose e-value is still 1.
+    by_phase = mix_log_e([*alone, 0.0], [*weights, 1 - math.fsum(weights)])
+    return Weight(harm_log_e=mix_log_e([product, by_phase], [0.5, 0.5]), harm_needed=MISMATCH)
 
 
 def assignment(look: Look) -> Finding:
     """Whether the realised shares are the configured ones.
 
-    An alarm stays until a person clears it: the first crossing is the rejection, and later evidence cannot take it back.
+    An alarm stays until a person clears it: the first crossing is the rejection, and later evidence cannot take it back. Then
+    it is checked anew, from the phase on that begins with the clearing.
     """
     situation = look.situation
-    since = math.ceil(situation.valid_since_s / MINUTE_S)
-    strata = []
-    for (_, phase), first in zip(look.phases, look.firsts(None), strict=True):
+    strata: list[list[list[float]]] = []
+    phases: list[list[list[float]]] = []
+    checked = [phase for name, phase in look.phases if not phase.is_shadow and number_of(name) >= situation.valid_from]
+    for phase, first in zip(checked, first_units(phase.units for phase in checked), strict=True):
         arms = [arm for arm in (situation.control, *situation.candidates) if phase.shares.get(arm, 0.0) > 0]
-        if len(arms) < 2 or not first:
+        if len(arms) < 2 or not phase.units:
             continue
-        counts, weights = [], []
-        for arm in arms:
-            units = first.get(arm)
-            level = 0 if units is None else units.level
-            counts.append(0 if units is None else sum(minute >= since for minute in units.minutes.values()))
-            weights.append(phase.shares[arm] / 2**level)
-        whole = math.fsum(weights)
-        strata.append([counts, [weight / whole for weight in weights]])
-    numbers = {"strata": strata}
+        none = FirstUnits({}, 0)
+        everyone = {arm: FirstUnits(sample.first, sample.level) for arm, sample in phase.units.items()}
+        for units, listed in ((first, strata), (everyone, phases)):
+            seen = [units.get(arm, none) for arm in arms]
+            weights = [phase.shares[arm] / 2**each.level for arm, each in zip(arms, seen, strict=True)]
+            whole = math.fsum(weights)
+            listed.append([[len(each.minutes) for each in seen], [weight / whole for weight in weights]])
+    numbers = {"strata": strata, "phases": phases}
     weight = weigh_assignment(numbers)
     outcome: Outcome = "PASS"
     reason = "units are in the arms in the configured shares, as far as can be told."

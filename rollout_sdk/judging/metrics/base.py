@@ -21,12 +21,25 @@ from rollout_sdk.judging.verdicts import Outcome
 from rollout_sdk.plan import Criterion
 from rollout_sdk.stats import Estimate, StratifiedBuckets, confidence_sequence
 
-__all__ = ["METRICS", "Metric", "Numbers", "compared", "heavy_unit", "interval", "least_mean", "relative", "values"]
+__all__ = [
+    "METRICS",
+    "Metric",
+    "Numbers",
+    "compared",
+    "heavy_unit",
+    "interval",
+    "is_clustered",
+    "least_mean",
+    "relative",
+    "values",
+]
 
 Numbers = dict[str, Any]
 """JSON-plain: a finding can be computed again from the numbers in its record."""
 
 _NAMED = 0.1
+_CLUSTERED, _ROUNDING = 1.5, 1e-9
+_LEAST_RHO, _MOST_RHO = 1e-200, 1e200
 _LARGEST_LOG = 50.0
 
 
@@ -158,6 +171,24 @@ def least_mean(sums: StratifiedBuckets, control: str, candidate: str) -> float:
     return max(totals[0] - math.sqrt(squares[0]), event / 2) / weight
 
 
+def is_clustered(sums: StratifiedBuckets, arm: str) -> bool:
+    """Whether the events of an arm come in clusters: a few units have many each.
+
+    Where each call is its own draw, the sums of yes-or-no values vary by sum p (1 - p) d over the buckets. By half as much
+    again, they are not.
+    """
+    varies = expected = 0.0
+    for phase in sums.phases():
+        values, weights = sums.cell(phase, arm)
+        weight = math.fsum(weights)
+        if not weight:
+            continue
+        mean = math.fsum(values) / weight
+        varies += math.fsum((x - mean * d) ** 2 for x, d in zip(values, weights, strict=True))
+        expected += max(0.0, mean * (1 - mean)) * weight
+    return varies > _CLUSTERED * expected + _ROUNDING * varies
+
+
 def relative(sums: StratifiedBuckets, candidate: str, control: str) -> Numbers:
     """The logarithm of the ratio of both means, with its error; nothing where it has none."""
     found = sums.relative(candidate, control)
@@ -185,5 +216,6 @@ def interval(numbers: Mapping[str, Any], *, mde: float, enough: bool) -> Ends:
 def _sequence(numbers: Mapping[str, Any], prefix: str, mde: float, alpha: float) -> tuple[float | None, float | None]:
     """The ends of a confidence sequence; None where it has none."""
     error = math.inf if numbers[f"{prefix}std_error"] is None else numbers[f"{prefix}std_error"]
-    ends = confidence_sequence(numbers[f"{prefix}estimate"], error, rho=mde**-2, alpha=alpha, df=numbers[f"{prefix}df"])
+    rho = min(max(mde**-2, _LEAST_RHO), _MOST_RHO) if mde > math.sqrt(1 / _MOST_RHO) else _MOST_RHO
+    ends = confidence_sequence(numbers[f"{prefix}estimate"], error, rho=rho, alpha=alpha, df=numbers[f"{prefix}df"])
     return ends if all(map(math.isfinite, ends)) else (None, None)

@@ -37,7 +37,7 @@ def add_event(phase: PhaseEvidence, label: str, name: str, arm: str, cell: int, 
     units = phase.events.get((label, arm))
     if units is None:
         units = phase.events[label, arm] = UnitSample()
-    units.add(cell, int(time_s // MINUTE_S))
+    units.add(cell, int(time_s // MINUTE_S) if time_s > 0 else UNTIMED_MINUTE)
 
 
 def add_calls(

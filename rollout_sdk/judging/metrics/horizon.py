@@ -6,45 +6,62 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from rollout_sdk.judging.e_values import MIN_UNITS
 from rollout_sdk.judging.look import Look
+from rollout_sdk.judging.minutes import MINUTE_S
 from rollout_sdk.plan import Criterion, Gate
-from rollout_sdk.stats import spending_boundaries
+from rollout_sdk.stats import spending_boundaries, student_t_quantile
 
 __all__ = ["LOOKS", "planned_looks"]
 
 LOOKS = 5
 
 
-def planned_looks(look: Look, criterion: Criterion, candidate: str, found: Mapping[str, Any]) -> dict[str, Any]:
+def planned_looks(
+    look: Look, criterion: Criterion, candidate: str, found: Mapping[str, Any], *, matured: float, enough: bool
+) -> dict[str, Any]:
     """The looks that were taken at a gate with a horizon, this one included if it is due; nothing for one without.
 
-    A look is taken once, when its part of the horizon has passed, and never again: that is what its boundary is for. It goes on
-    from the looks in the verdict before. One that was missed, because no process judged, is not made up for.
+    A look is taken once, when its part of the horizon has passed, and never again: that is what its boundary is for. It goes
+    on from the looks in the verdict before. One that is due while there is too little to go by waits until there is enough;
+    one that was missed, because no process judged, is not made up for.
 
     Source: Lan and DeMets, Biometrika 70 (1983).
+
+    Args:
+        look: The look.
+        criterion: The gate.
+        candidate: The candidate.
+        found: "estimate", "std_error" and "df" of the difference between mature decisions.
+        matured: Share of the decisions that are old enough to count.
+        enough: Whether there are units and events enough for a test of means.
 
     Returns:
         "looks": for each, the part of the horizon, z, and the boundary that z had to reach; and "is_over".
     """
     if not isinstance(criterion, Gate) or criterion.horizon is None:
         return {}
-    fraction = _fraction(look, criterion.horizon, candidate)
+    fraction = min(1.0, _fraction(look, criterion, candidate, matured))
     looks = look.last_looks(criterion, candidate)
-    due = math.floor(min(1.0, fraction) * LOOKS + 1e-9)
+    due = math.floor(fraction * LOOKS + 1e-9)
     taken = math.floor(looks[-1][0] * LOOKS + 1e-9) if looks else 0
-    error = found["std_error"]
-    if due > taken and error and look.fewest_units(candidate) >= MIN_UNITS:
-        fractions = [*(each[0] for each in looks), min(1.0, fraction)]
-        boundary = spending_boundaries(fractions, alpha=look.alpha)[-1]
+    if due > taken and enough and found["std_error"]:
+        boundary = spending_boundaries([*(each[0] for each in looks), fraction], alpha=look.alpha)[-1]
         better = 1 if criterion.better == "higher" else -1
-        looks.append([fractions[-1], (better * found["estimate"] - criterion.min_effect) / error, boundary])
+        z = (better * found["estimate"] - criterion.min_effect) / found["std_error"]
+        looks.append([fraction, z, _of_student(boundary, found["df"])])
     return {"looks": looks, "is_over": bool(looks) and looks[-1][0] >= 1.0}
 
 
-def _fraction(look: Look, horizon: float, candidate: str) -> float:
-    """The part of the horizon that has passed."""
-    if isinstance(horizon, int):
-        return sum(look.units_of(arm).estimate for arm in (look.situation.control, candidate)) / horizon
+def _of_student(boundary: float, df: float) -> float:
+    """The boundary for a standard error with so many degrees of freedom."""
+    tail = math.erfc(boundary / math.sqrt(2)) / 2
+    return -student_t_quantile(tail, df) if tail > 0 else math.inf
+
+
+def _fraction(look: Look, gate: Gate, candidate: str, matured: float) -> float:
+    """The part of the horizon that has passed, as far as decisions are old enough to count."""
+    assert gate.horizon is not None
+    if isinstance(gate.horizon, int):
+        return matured * sum(look.units_of(arm).estimate for arm in (look.situation.control, candidate)) / gate.horizon
     begins = [minute for _, phase in look.phases for each in phase.units.values() for minute in each.first.values() if minute]
-    return max(0.0, look.now_s - 60 * min(begins, default=look.now_s / 60)) / horizon
+    return max(0.0, look.now_s - gate.window - MINUTE_S * min(begins, default=look.now_s / MINUTE_S)) / gate.horizon

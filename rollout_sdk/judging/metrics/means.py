@@ -36,6 +36,7 @@ __all__ = ["Recorded"]
 _MEANS, _BETS = 0.75, 0.25
 _KOHAVI = 355.0
 _LABEL_TOLERANCE = 0.05
+_NONE_AT_ALL = 20.0
 
 
 @define(eq=False)
@@ -43,8 +44,7 @@ class Recorded(Metric):
     """The difference of two means, by the normal mixture on bucket sums, and an exact bet beside it.
 
     The mean speaks once each arm has 100 units that count alike, 30 with a value other than 0, and as many as its skewness
-    asks for (355 skewness^2: Kohavi et al., KDD 2014). The exact bet speaks from the first value on: in each bucket of units,
-    the candidate's part of the sum is bounded, so no heavy tail and no heavy unit can fool it.
+    asks for (355 skewness^2: Kohavi et al., KDD 2014). Of a yes-or-no metric, an exact bet speaks from the first event on.
     """
 
     def add_sums(self, whole: StratifiedBuckets, name: str, phase: PhaseEvidence, until_s: float | None) -> None:  # noqa: D102
@@ -72,12 +72,13 @@ class Recorded(Metric):
         judged = sums if early else mature
         heavy = heavy_unit(mature, control, candidate)
         units = look.fewest_units(candidate)
-        events, for_harm = (min(each.nonzero(arm) for arm in (control, candidate)) for each in (mature, judged))
+        events = min(mature.nonzero(arm) for arm in (control, candidate))
         others = sum(phase.sums[criterion.label].others for _, phase in look.phases if criterion.label in phase.sums)
         needed = 0.0
         if others:
             needed = _KOHAVI * mature.skewness_squared(control, units=look.units_of(control).estimate)
         weight, old = (_weight(each, (control, candidate)) for each in (sums, mature))
+        matured = old / weight if weight else 0.0
         enough = units >= max(MIN_UNITS, needed) and heavy["enough_effective"]
         shares = self._shares(look, candidate)
         found = compared(mature.difference(candidate, control, covariate=look.covariates))
@@ -88,10 +89,10 @@ class Recorded(Metric):
             **found,
             **relative(mature, candidate, control),
             "for_harm": compared(judged.difference(candidate, control, covariate=look.covariates)) if early else found,
-            "exact_harm": harm_log_e(criterion, judged, shares, candidate, control),
-            "exact_safe": gain_log_e(criterion, mature, shares, candidate, control),
+            "exact_harm": None if others else harm_log_e(criterion, judged, shares, candidate, control),
+            "exact_safe": None if others else gain_log_e(criterion, mature, shares, candidate, control),
             **self._labels(look, mature, shares, candidate),
-            "matured": old / weight if weight else 0.0,
+            "matured": matured,
             "elapsed_s": look.elapsed_s,
             "worse": 1 if criterion.better == "lower" else -1,
             "harm": criterion.harm if isinstance(criterion, Guardrail) else None,
@@ -101,9 +102,9 @@ class Recorded(Metric):
             "seen_events": events,
             "units_needed": needed if others else None,
             "clipped": criterion.clip is not None,
-            "enough_harm": enough and for_harm >= MIN_EVENTS,
+            "enough_harm": enough and _due_events(judged, control, candidate) >= MIN_EVENTS,
             "enough_safe": enough and events >= MIN_EVENTS,
-            **planned_looks(look, criterion, candidate, found),
+            **planned_looks(look, criterion, candidate, found, matured=matured, enough=enough and events >= MIN_EVENTS),
         }
 
     def _labels(self, look: Look, mature: StratifiedBuckets, shares: Mapping[str, float], candidate: str) -> Numbers:
@@ -118,9 +119,11 @@ class Recorded(Metric):
                     if calls is not None:
                         rates.add_sums(name, arm, mature.cell(name, arm)[1], array("d", calls))
         lift = rates.relative(candidate, control)
+        have = [_weight(mature, (arm,)) for arm in (control, candidate)]
         return {
             "labels": label_rate_log_e(mature, shares, candidate, control),
-            "label_lift": 0.0 if lift is None else lift.estimate,
+            # Where one arm has none at all, nothing can be compared.
+            "label_lift": lift.estimate if lift is not None else _NONE_AT_ALL if any(have) else 0.0,
         }
 
     def _shares(self, look: Look, candidate: str) -> dict[str, float]:
@@ -252,7 +255,25 @@ def _either(mean: float | None, exact: float | None) -> float | None:
     return mixed((_MEANS, mean), (_BETS, exact))
 
 
-def _weight(sums: StratifiedBuckets, arms: tuple[str, str]) -> float:
+def _due_events(sums: StratifiedBuckets, control: str, candidate: str) -> float:
+    """Units with a value other than 0 of the arm with fewer; as many at least as the other arm's rate would give it.
+
+    An arm that should have had thirty and has none is the surest harm. Its variance is not taken below the other arm's.
+    """
+    found = {arm: _units_behind(sums.nonzero(arm), sums.buckets) for arm in (control, candidate)}
+    weights = {arm: _weight(sums, (arm,)) for arm in (control, candidate)}
+    if not all(weights.values()):
+        return 0.0
+    due = found[control] * weights[candidate] / weights[control], found[candidate] * weights[control] / weights[candidate]
+    return min(max(found[candidate], due[0]), max(found[control], due[1]))
+
+
+def _units_behind(occupied: int, buckets: int) -> float:
+    """The number of units that leave so many buckets occupied on average."""
+    return -buckets * math.log1p(-min(occupied, buckets - 0.5) / buckets)
+
+
+def _weight(sums: StratifiedBuckets, arms: tuple[str, ...]) -> float:
     return math.fsum(sums.totals(phase, arm)[1] for phase in sums.phases() for arm in arms)
 
 

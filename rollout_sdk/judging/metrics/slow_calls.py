@@ -19,7 +19,17 @@ from rollout_sdk.judging.e_values import (
     safe_needed,
 )
 from rollout_sdk.judging.look import Look
-from rollout_sdk.judging.metrics.base import Metric, Numbers, compared, heavy_unit, interval, least_mean, relative, values
+from rollout_sdk.judging.metrics.base import (
+    Metric,
+    Numbers,
+    compared,
+    heavy_unit,
+    interval,
+    is_clustered,
+    least_mean,
+    relative,
+    values,
+)
 from rollout_sdk.judging.metrics.events import Strata, add_calls, add_event, bets, strata_of
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
 from rollout_sdk.judging.traffic import Traffic
@@ -120,10 +130,11 @@ class SlowCalls(Metric):
     def _exact_harm(self, strata: Strata, sums: StratifiedBuckets, control: str, candidate: str) -> float:
         """Evidence that the candidate has more units with a slow call than `harm` allows, given the control's share of calls.
 
-        Units that come often have a slow call anyway, so their ratio is at most that of the calls: the bet is cautious.
+        Units that come often have a slow call anyway, so their ratio is at most that of the calls: the bet is cautious. Not so
+        where slow calls come in clusters: as many, spread over more units, are not worse.
         """
         least = least_mean(sums, control, candidate)
-        if not least:
+        if not least or any(is_clustered(sums, arm) for arm in (control, candidate)):
             return 0.0
         assert self.criterion.harm is not None
         return bets(strata.groups, strata.shares, ratio=1 + self.criterion.harm / least, direction="above")
