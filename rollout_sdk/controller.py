@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 from rollout_sdk import outcomes, switch
 from rollout_sdk.assignment import Phase
 from rollout_sdk.control.kept import Kept
-from rollout_sdk.control.state import Standing
+from rollout_sdk.control.standing import Standing
 from rollout_sdk.engine.batch import route_batch
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.drivers import DRIVERS

@@ -37,7 +37,8 @@ from rollout_sdk.telemetry.spans import Spans
 
 if TYPE_CHECKING:
     from rollout_sdk.control.kept import Kept
-    from rollout_sdk.control.state import RolloutState, Standing
+    from rollout_sdk.control.standing import Standing
+    from rollout_sdk.control.state import RolloutState
     from rollout_sdk.controller import RolloutController
 
 __all__ = ["Runtime", "all_runtimes", "default_runtime"]

@@ -14,7 +14,8 @@ from rollout_sdk import checks
 from rollout_sdk.assignment import Layer, Outline, Phase, Share, UnitHash, canonical
 from rollout_sdk.breaker import Breaker, CircuitBreaker, ControlHealth
 from rollout_sdk.comparison import compare
-from rollout_sdk.control.state import Standing, start
+from rollout_sdk.control.standing import Standing
+from rollout_sdk.control.state import start
 from rollout_sdk.engine.arguments import UnitSpec, binder, getter, parameter, rebinder, signature_of
 from rollout_sdk.engine.covariates import Covariate
 from rollout_sdk.engine.describe import Describe, Override, fresh_random
