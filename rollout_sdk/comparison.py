@@ -13,7 +13,7 @@ from typing import Any
 
 from rollout_sdk.records import Comparison
 
-__all__ = ["compare"]
+__all__ = ["DefaultComparator", "compare"]
 
 _MISSING = object()
 _DEEPEST = 32
@@ -129,3 +129,14 @@ def _differs(a: Any, b: Any, rel_tol: float, abs_tol: float) -> bool:
     if a is _MISSING or b is _MISSING:
         return True
     return _difference(a, b, rel_tol, abs_tol, 1) is not None
+
+
+class DefaultComparator:
+    """The plugin that compares when no other does."""
+
+    name = "default-comparison"
+
+    @staticmethod
+    def rollout_compare(control: Any, candidate: Any) -> Comparison:
+        """Compare as `compare` does."""
+        return compare(control, candidate)

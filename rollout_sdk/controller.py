@@ -7,9 +7,10 @@ from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from rollout_sdk import outcomes, switch
+from rollout_sdk.assembly import make_describe, make_rollout, make_row_arguments
 from rollout_sdk.assignment import Phase
 from rollout_sdk.control.kept import Kept
-from rollout_sdk.control.state import Standing
+from rollout_sdk.control.standing import Standing
 from rollout_sdk.engine.batch import route_batch
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.drivers import DRIVERS
@@ -43,9 +44,9 @@ class RolloutController(Operated, Generic[P, R_co]):
         """
         self._settings = settings
         self._runtime = settings.runtime
-        self._describe = settings.describe()
-        self._rollout = settings.engine()
-        self._serving = Serving(settings, self._describe, self._rollout, _restored_serving)
+        self._describe = make_describe(settings)
+        self._rollout = make_rollout(settings)
+        self._serving = Serving(settings, self._describe, self._rollout, make_row_arguments(settings), _restored_serving)
         self._register()
 
     def _register(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ from rollout_sdk.telemetry.metrics import Metrics, Standing
 from rollout_sdk.telemetry.spans import Spans
 
 if TYPE_CHECKING:
+    from rollout_sdk.control.kept import Kept
+    from rollout_sdk.control.state import RolloutState
     from rollout_sdk.engine.rollout import Rollout
 
 __all__ = ["Delivery"]
@@ -75,6 +77,36 @@ class Delivery:
             self.abouts[key] = about
             if self.journal is not None:
                 self.journal.begin_again(key)
+
+    def transition(
+        self,
+        kept: Kept,
+        action: str,
+        before: RolloutState,
+        after: RolloutState,
+        actor: str,
+        reason: str,
+        evidence: Mapping[str, Any] | None,
+    ) -> TransitionedEvent:
+        """The event of a transition, whose span is made now: in the context of the one that made it."""
+        event = TransitionedEvent(
+            rollout=kept.key,
+            strategy=kept.strategy,
+            action=action,  # type: ignore[arg-type] # the store knows texts
+            status=after.status,
+            revision=after.revision,
+            from_phase=before.phase.name,
+            to_phase=after.phase.name,
+            shares=after.phase.all_shares,
+            actor=actor,
+            reason=reason,
+            time_s=self.time_ns() / 1e9,
+            shadow=after.phase.shadow,
+            evidence=evidence,
+            invalid=after.invalid,
+        )
+        self.spans.transition(event, before.phase.all_shares)
+        return event
 
     def tally(self, key: str) -> Tally:
         """The counts of one rollout in this process."""

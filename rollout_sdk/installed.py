@@ -8,10 +8,10 @@ from contextlib import suppress
 from importlib.metadata import EntryPoint, distributions, entry_points
 from typing import Any
 
-from rollout_sdk.exceptions import PluginError, UnknownStrategyError
+from rollout_sdk.exceptions import ConfigurationError, PluginError, UnknownStrategyError
 from rollout_sdk.hookspecs import PROJECT
 
-__all__ = ["blocked_names", "load_named", "make_strategy", "plugin_name", "strategy_name"]
+__all__ = ["blocked_names", "load_named", "load_plugins", "make_strategy", "plugin_name", "strategy_name"]
 
 
 def blocked_names(environment: Mapping[str, str] = os.environ) -> frozenset[str]:
@@ -90,6 +90,15 @@ def _built(plugin: object) -> Any:
             f"Plugin {plugin.__name__!r} cannot be built: {type(error).__name__}: {error}. "
             "A class is called without arguments. Pass an instance."
         ) from error
+
+
+def load_plugins(key: str, plugins: object) -> tuple[object, ...]:
+    """The plugins, with names looked up."""
+    if isinstance(plugins, str | Mapping) or not isinstance(plugins, Iterable):
+        raise ConfigurationError(
+            f"plugins={plugins!r:.60} of {key!r} is no list. It lists plugins, or names of installed ones. Write plugins=[...]."
+        )
+    return tuple(load_named(plugin) if isinstance(plugin, str) else plugin for plugin in plugins)
 
 
 def make_strategy(strategy: object) -> object:

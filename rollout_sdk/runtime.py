@@ -12,8 +12,9 @@ from weakref import WeakValueDictionary
 from attrs import define, evolve, field, fields
 
 from rollout_sdk.control.addresses import store_at
-from rollout_sdk.control.file import ControlFile, WantedRollout
+from rollout_sdk.control.file import ControlFile
 from rollout_sdk.control.keeper import Keeper
+from rollout_sdk.control.steering import Steering
 from rollout_sdk.control.stores import MemoryStore, StateStore
 from rollout_sdk.delivery import Delivery
 from rollout_sdk.engine.background import Background
@@ -27,7 +28,6 @@ from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.journal.writer import JournalWriter
 from rollout_sdk.plugins import Failed, PluginSet
 from rollout_sdk.recorder import Recorder
-from rollout_sdk.records import TransitionedEvent
 from rollout_sdk.tally import Tally
 from rollout_sdk.telemetry.audience import Audience
 from rollout_sdk.telemetry.events import LogEvents
@@ -37,7 +37,8 @@ from rollout_sdk.telemetry.spans import Spans
 
 if TYPE_CHECKING:
     from rollout_sdk.control.kept import Kept
-    from rollout_sdk.control.state import RolloutState, Standing
+    from rollout_sdk.control.standing import Standing
+    from rollout_sdk.control.state import RolloutState
     from rollout_sdk.controller import RolloutController
 
 __all__ = ["Runtime", "all_runtimes", "default_runtime"]
@@ -113,7 +114,7 @@ class Runtime:
     failed: Failed = field(init=False, repr=False)
     _delivery: Delivery = field(init=False, repr=False)
     _faults: Faults = field(init=False, repr=False)
-    _control: ControlFile | None = field(init=False, default=None, repr=False)
+    _steering: Steering = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Put the parts together; no thread starts and no file is made before the first call."""
@@ -160,8 +161,8 @@ class Runtime:
             time_ns=self.time_ns,
             witness=self.keeper.witness,
         )
-        if self.control is not None:
-            self._control = ControlFile(self.control)
+        file = None if self.control is None else ControlFile(self.control)
+        self._steering = Steering(file, self.rollouts, self.failed)
         about = self._delivery.abouts.get
         if self.journal is not None:
             self._delivery.journal = JournalSink(JournalWriter(self.journal), describe=about, failed=self.failed)
@@ -222,22 +223,7 @@ class Runtime:
 
     def steer(self, controller: RolloutController[..., Any]) -> None:
         """Have a rollout do what the control file wants, if there is one."""
-        if self._control is None:
-            return
-        wanted = self._control.wanted
-        try:
-            controller.follow(
-                disabled=wanted.disabled,
-                wanted=wanted.rollouts.get(controller.key, WantedRollout()),
-                version=wanted.version,
-            )
-        except (Exception, SystemExit) as error:
-            self.failed(CONTROL_FILE, error)
-
-    def _look_at_control(self) -> None:
-        if self._control is not None and self._control.poll():
-            for controller in list(self.rollouts.values()):
-                self.steer(controller)
+        self._steering.steer(controller)
 
     def standing(self, key: str) -> Standing | None:
         """Where the last rollout of this key stands, also when its function is gone; None when there was none."""
@@ -283,24 +269,7 @@ class Runtime:
         evidence: Mapping[str, Any] | None = None,
     ) -> None:
         """Tell everybody who listens that a rollout has changed, and on what evidence."""
-        event = TransitionedEvent(
-            rollout=kept.key,
-            strategy=kept.strategy,
-            action=action,  # type: ignore[arg-type] # the store knows texts
-            status=after.status,
-            revision=after.revision,
-            from_phase=before.phase.name,
-            to_phase=after.phase.name,
-            shares=after.phase.all_shares,
-            actor=actor,
-            reason=reason,
-            time_s=self.time_ns() / 1e9,
-            shadow=after.phase.shadow,
-            evidence=evidence,
-            invalid=after.invalid,
-        )
-        self.spans.transition(event, before.phase.all_shares)
-        self.conclude(event)
+        self.conclude(self._delivery.transition(kept, action, before, after, actor, reason, evidence))
 
     def _lost(self) -> dict[str, int]:
         """Facts that are missing from the journal, by why; the first are missing from every count, too."""
@@ -313,7 +282,7 @@ class Runtime:
         self.background.watch()
         if self.audience.look():
             self.recorder.close_at_exit()
-        self._delivery.guarded(CONTROL_FILE, self._look_at_control)
+        self._delivery.guarded(CONTROL_FILE, self._steering.look)
         if (journal := self._delivery.journal) is not None:
             # What could not be written is told as soon as it can be, also when nothing happens any more.
             self._delivery.guarded("journal", journal, (), self.recorder.dropped)

@@ -13,6 +13,7 @@ from rollout_sdk.engine.call import Call, Row
 from rollout_sdk.engine.describe import Describe
 from rollout_sdk.engine.flow import bare, route
 from rollout_sdk.engine.rollout import Rollout
+from rollout_sdk.engine.row_arguments import RowArguments
 from rollout_sdk.engine.rows import one
 from rollout_sdk.engine.steps import Flow
 from rollout_sdk.exceptions import MissingUnitError
@@ -29,12 +30,14 @@ class Serving:
         settings: What was said when decorating.
         describe: Describes and decides calls.
         rollout: The rollout as the engine sees it.
+        rows: Where the rows of a batch are; None where calls are not split by row.
         restored: Gives this, in another process, for what was said there.
     """
 
     settings: Settings
     describe: Describe
     rollout: Rollout
+    rows: RowArguments | None
     restored: Callable[[Mapping[str, Any]], Serving]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -100,8 +103,9 @@ class Serving:
 
     def batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Batch:
         """A call whose rows are described and decided one by one."""
-        units = self.settings.row_units(self.describe.unit_of(args, kwargs), args, kwargs)
-        replace = self.settings.replace_rows
+        assert self.rows is not None
+        units = self.rows.units(self.describe.unit_of(args, kwargs), args, kwargs)
+        replace = self.rows.replace
 
         def row_at(index: int) -> Row:
             return lambda whole, named: replace(whole, named, lambda rows: one(rows, index))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from attrs import evolve
 
-from rollout_sdk.analysis.gather import Arm
+from rollout_sdk.analysis.arms import Arm
 from rollout_sdk.analysis.report import LabelReport, MetricReport
 from rollout_sdk.stats import MISMATCH, MeanInterval, labels_log_e, ratio_of_sums
 

@@ -11,7 +11,8 @@ import os
 from array import array
 from collections.abc import Iterable
 
-from rollout_sdk.analysis.gather import Arm, Credit, Gathered, ShadowArm, gather
+from rollout_sdk.analysis.arms import Arm, Credit, Gathered, ShadowArm
+from rollout_sdk.analysis.gather import gather
 from rollout_sdk.analysis.metrics import labels_of, metrics_of, voided
 from rollout_sdk.analysis.report import (
     Latency,

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from attrs import evolve
 
 from rollout_sdk.assignment import Phase
+from rollout_sdk.control.phase_changes import step_within
 from rollout_sdk.control.state import RolloutState, Status
 from rollout_sdk.exceptions import StateError
 
@@ -94,12 +95,7 @@ def numbered(state: RolloutState, plan: tuple[Phase, ...]) -> RolloutState:
     """The state with another plan: in the same phase, at the last of its steps that gives nobody more."""
     if state.plan == plan:
         return state
-    below = [
-        index
-        for index, phase in enumerate(plan)
-        if all(phase.shares.get(name, 0.0) <= share for name, share in state.phase.shares.items())
-    ]
-    return evolve(state, plan=plan, step=below[-1] if below else -1)
+    return evolve(state, plan=plan, step=step_within(plan, state.phase.shares))
 
 
 def replanned(state: RolloutState, plan: tuple[Phase, ...]) -> RolloutState:

@@ -16,7 +16,7 @@ from attrs import define, field
 
 from rollout_sdk.control.document import from_document
 from rollout_sdk.control.kept import Kept
-from rollout_sdk.control.state import Standing
+from rollout_sdk.control.standing import Standing
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import StoreError
 from rollout_sdk.judging import Evidence

@@ -19,13 +19,12 @@ from attrs import evolve
 
 from rollout_sdk.assignment import Phase
 from rollout_sdk.control.changing import Change, change_stored
-from rollout_sdk.control.document import from_document, numbered, replanned
+from rollout_sdk.control.document import replanned
 from rollout_sdk.control.judging import JUDGE, Judging
 from rollout_sdk.control.kept import Kept
-from rollout_sdk.control.settling import ANOTHER, restart, settle
 from rollout_sdk.control.state import RolloutState
-from rollout_sdk.control.step_clock import STEP_CLOCK
 from rollout_sdk.control.stores import AnsweringStore, MemoryStore, StateStore
+from rollout_sdk.control.sync import StateSync
 from rollout_sdk.control.watching import WatchThread
 from rollout_sdk.exceptions import StateError, StoreError
 from rollout_sdk.forking import renew_after_fork
@@ -69,21 +68,26 @@ class Keeper:
         self.rollouts: dict[str, Kept] = {}
         self._failed = failed
         self._time_ns = time_ns
-        self._monotonic_ns = monotonic_ns
-        self._stopped = stopped
         self._tell = tell
-        self._followed = followed
         self._is_shared = not isinstance(store, MemoryStore)
         self._closed = False
         self._thread = WatchThread(self._watch)
         self._last_judged_s = time.monotonic()
+        self._sync = StateSync(
+            self.store,
+            now_s=lambda: self.now_s,
+            monotonic_s=lambda: monotonic_ns() / 1e9,
+            stopped=stopped,
+            tell=tell,
+            followed=followed,
+        )
         self._judging = Judging(
             self.store,
             is_shared=self._is_shared,
             every_s=judge_every_s,
             now_s=lambda: self.now_s,
             change=self.change,
-            take_time=self._take_time,
+            take_time=self._sync.take_time,
             failed=failed,
         )
         self.renew()
@@ -107,16 +111,13 @@ class Keeper:
         """The time, in seconds since 1970."""
         return self._time_ns() / 1e9
 
-    def _take_time(self, kept: Kept, state: RolloutState | None = None, note: str | None = None) -> None:
-        kept.clock.look(kept.state if state is None else state, self.now_s, self._monotonic_ns() / 1e9, note)
-
     def take(self, kept: Kept) -> None:
         """Keep a rollout: where the store says it stands, or from the beginning when it knows nothing of it."""
         self.rollouts[kept.key] = kept
         kept.standing.enter(evolve(kept.state, entered_s=kept.state.entered_s or self.now_s))
         kept.forget()
         try:
-            self._settle(kept)
+            self._sync.settle(kept)
         except (StoreError, StateError) as error:
             # Where it stands is not known: it may have been aborted. The control is always right.
             kept.standing.lose(lost=True)
@@ -124,24 +125,10 @@ class Keeper:
         if self._is_shared:
             self.start()
 
-    def _settle(self, kept: Kept) -> None:
-        note = self.store.noted(kept.key, STEP_CLOCK)
-        before, state = settle(self.store, kept.state, now_s=self.now_s)
-        self._take_time(kept, state, note)
-        if state is not kept.state:
-            self._enter(kept, state)
-        kept.standing.lose(lost=False)
-        if before is not state:
-            self._tell(kept, "start", before, state, "", ANOTHER)
-        else:
-            self._followed(kept.key)
-
     def replace(self, kept: Kept, after: RolloutState) -> None:
         """Begin a rollout again that was decorated anew with other settings."""
         self.rollouts[kept.key] = kept
-        stored = self.store.load(kept.key)
-        if stored is not None and (begun := restart(self.store, stored, after, now_s=self.now_s)) is not None:
-            self._enter(kept, begun)
+        self._sync.restart(kept, after)
         kept.forget()
 
     def change(
@@ -175,7 +162,7 @@ class Keeper:
             evidence=evidence,
             mine=kept.state,
         )
-        self._enter(kept, after)
+        self._sync.enter(kept, after)
         if after is not before:
             self._tell(kept, action, before, after, actor, reason, evidence)
 
@@ -189,7 +176,7 @@ class Keeper:
         before = kept.state
         if revision is None:
             kept.unsaid = actor, reason
-            self._enter(kept, before.abort())
+            self._sync.enter(kept, before.abort())
         try:
             self.change(key, "abort", RolloutState.abort, actor=actor, reason=reason, revision=revision)
             kept.unsaid = None
@@ -212,20 +199,6 @@ class Keeper:
             raise StateError(f"{said} A plan belongs to a canary. Use Canary([...]).")
         kept.judge_by(criteria)
         self.change(key, "set_plan", lambda state: replanned(state, plan), actor=actor, reason=reason)
-
-    def _enter(self, kept: Kept, state: RolloutState) -> None:
-        before = kept.state
-        if state.version != before.version:
-            # Where another version stands says nothing about the candidate of this one.
-            kept.standing.lose(lost=True)
-            return
-        with kept.standing.changing:
-            # The plan is this process's own: it may be a later one.
-            kept.standing.enter(state)
-        kept.follow()
-        self._take_time(kept)
-        if state.stopped and not before.stopped:
-            self._stopped()
 
     def start(self) -> None:
         """Have the thread run; whoever comes second changes nothing."""
@@ -270,24 +243,8 @@ class Keeper:
         Raises:
             StoreError: It did not answer; everything stays as it is.
         """
-        if not self._is_shared:
-            return
-        if kept.unsaid is not None:
-            self._enter(kept, kept.say_stop(self.store, self.now_s))
-            return
-        if kept.standing.lost:
-            self._settle(kept)
-            return
-        stored = self.store.load(kept.key)
-        if stored is not None and stored.revision != kept.state.revision:
-            state = from_document(stored.document)
-            if state.version != kept.state.version:
-                kept.standing.lose(lost=True)
-                return
-            self._enter(kept, numbered(state, kept.state.plan))
-            self._followed(kept.key)
-        else:
-            self._take_time(kept)
+        if self._is_shared:
+            self._sync.look(kept)
 
     def judge(self, key: str) -> Verdict | None:
         """Judge a rollout now, on what every process has seen, and act on the verdict; None when nobody judges it.

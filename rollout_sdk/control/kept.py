@@ -11,7 +11,8 @@ from typing import Any
 from attrs import define, evolve, field
 
 from rollout_sdk.control.changing import change_stored
-from rollout_sdk.control.state import RolloutState, Standing
+from rollout_sdk.control.standing import Standing
+from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.step_clock import StepClock
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.judging import Evidence, PhaseEvidence, Situation, Verdict

@@ -14,19 +14,17 @@ measured last week is another week's evidence. A transition that leaves the shar
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
-from weakref import WeakSet
+from collections.abc import Sequence
+from typing import Literal
 
-from attrs import Factory, define, evolve, field, frozen
+from attrs import evolve, field, frozen
 
-from rollout_sdk.assignment import Phase, Share, parse_share, phase_label
-from rollout_sdk.breaker import CircuitBreaker
+from rollout_sdk.assignment import Phase, Share, parse_share
+from rollout_sdk.control.phase_changes import candidate_only, control_only, going, step_within, with_share, without
 from rollout_sdk.control.refusing import must_be, must_be_valid, must_have_steps, one_candidate
 from rollout_sdk.exceptions import StateError
 
-__all__ = ["RolloutState", "Standing", "Status", "start"]
+__all__ = ["RolloutState", "Status", "start"]
 
 Status = Literal["shadowing", "running", "paused", "promoted", "rolled_back", "aborted"]
 
@@ -107,7 +105,7 @@ class RolloutState:
     @property
     def is_planned(self) -> bool:
         """Whether the shares are a planned step's."""
-        return 0 <= self.step < len(self.plan) and self._masked(self.plan[self.step]).shares == self.phase.shares
+        return 0 <= self.step < len(self.plan) and without(self.plan[self.step], self.dropped).shares == self.phase.shares
 
     def promote(self, candidate: str | None = None) -> RolloutState:
         """The next step, or after the last one everybody.
@@ -164,13 +162,11 @@ class RolloutState:
         must_have_steps(self, "set the share of")
         name = one_candidate(self, candidate)
         value = parse_share(share, f"share of {name!r}")
-        shares = {**self.phase.shares, name: value}
-        if shares == self.phase.shares:
+        if value == self.phase.shares[name]:
             return self
         if value > self.phase.shares[name]:
             must_be_valid(self, "raise the share of")
-        below = [index for index, phase in enumerate(self.plan) if phase.shares[name] <= value]
-        after = evolve(self._entered(Phase(phase_label(shares), shares, self.phase.control)), step=below[-1] if below else -1)
+        after = evolve(self._entered(with_share(self.phase, name, value)), step=step_within(self.plan, {name: value}))
         return after if after.status != "shadowing" else evolve(after, status="running")
 
     def pause(self, *, by: Sequence[str] = (), futile: Sequence[str] = ()) -> RolloutState:
@@ -200,14 +196,14 @@ class RolloutState:
         """
         if not clear_invalid:
             must_be(self, "paused", action="resume")
-            return evolve(self, status=_going(self.phase), revision=self.revision + 1)
+            return evolve(self, status=going(self.phase), revision=self.revision + 1)
         must_be(self, *_GOING, "paused", action="clear the alarm of")
         if not self.invalid:
             raise StateError(
                 f"Cannot clear the alarm of {self.key!r}: it is not invalid. clear_invalid=True says that you know why the "
                 "judge had called it invalid. Call resume() without it to end a pause."
             )
-        return evolve(self, status=_going(self.phase), invalid="", revision=self.revision + 1)
+        return evolve(self, status=going(self.phase), invalid="", revision=self.revision + 1)
 
     def invalidate(self, reason: str) -> RolloutState:
         """The comparison cannot be trusted: no step is taken until a person clears it. Doing so twice changes nothing.
@@ -232,11 +228,7 @@ class RolloutState:
         name = one_candidate(self, candidate)
         if set(self.candidates) == {name}:
             return self._stop("rolled_back")
-        shares = {**self.phase.shares, name: 0.0}
-        return evolve(
-            self._entered(Phase(phase_label(shares), shares, self.phase.control, self.phase.shadow)),
-            dropped=(*self.dropped, name),
-        )
+        return evolve(self._entered(without(self.phase, (name,))), dropped=(*self.dropped, name))
 
     def begun_again(self, other: RolloutState) -> RolloutState:
         """Where a rollout stands that is described anew with other settings, as `other`: by a reloaded module, say.
@@ -257,27 +249,17 @@ class RolloutState:
         if self.status == "aborted" and same:
             return fresh.abort()
         begun = fresh._entered(other.plan[0], anew=True)  # noqa: SLF001 - its own class
-        return evolve(begun, step=0, status=_going(other.plan[0]), dropped=())
+        return evolve(begun, step=0, status=going(other.plan[0]), dropped=())
 
     def _stop(self, status: Status) -> RolloutState:
-        nobody = Phase("aborted", dict.fromkeys(self.phase.shares, 0.0), self.phase.control)
-        return evolve(self._entered(nobody, anew=True), status=status)
+        return evolve(self._entered(control_only(self.phase), anew=True), status=status)
 
     def _everybody(self, candidate: str | None) -> RolloutState:
-        winner = one_candidate(self, candidate)
-        shares = {name: float(name == winner) for name in self.phase.shares}
-        return evolve(self._entered(Phase("100%", shares, self.phase.control)), status="promoted")
+        return evolve(self._entered(candidate_only(self.phase, one_candidate(self, candidate))), status="promoted")
 
     def _gone(self, step: int) -> RolloutState:
-        phase = self._masked(self.plan[step])
-        return evolve(self._entered(phase), step=step, status=_going(self.plan[step]))
-
-    def _masked(self, phase: Phase) -> Phase:
-        """A planned phase, without the candidates that are out."""
-        if not any(phase.shares[name] for name in self.dropped):
-            return phase
-        shares = {name: 0.0 if name in self.dropped else share for name, share in phase.shares.items()}
-        return Phase(phase_label(shares), shares, phase.control, phase.shadow)
+        phase = self.plan[step]
+        return evolve(self._entered(without(phase, self.dropped)), step=step, status=going(phase))
 
     def _entered(self, phase: Phase, *, anew: bool = False) -> RolloutState:
         """In a phase of these shares; in the current one, unless they are other shares or it shall be `anew`."""
@@ -287,11 +269,6 @@ class RolloutState:
         return evolve(self, phase=evolve(phase, name=f"{number}:{phase.name}"), number=number, revision=self.revision + 1)
 
 
-def _going(phase: Phase) -> Status:
-    """What a rollout is that goes on in a phase: while nobody is served by a candidate, it only shadows."""
-    return "shadowing" if phase.shadow and not any(phase.shares.values()) else "running"
-
-
 def start(key: str, plan: Sequence[Phase], *, ramps: bool, version: str = "", now_s: float = 0.0) -> RolloutState:
     """The state of a rollout that begins."""
     first = plan[0]
@@ -299,49 +276,8 @@ def start(key: str, plan: Sequence[Phase], *, ramps: bool, version: str = "", no
         key,
         tuple(plan),
         evolve(first, name=f"0:{first.name}"),
-        status=_going(first),
+        status=going(first),
         ramps=ramps,
         version=version,
         entered_s=now_s,
     )
-
-
-@define(eq=False)
-class Standing:
-    """Where a rollout stands in this process: one for all functions that are decorated with the same key and settings.
-
-    Attributes:
-        state: The state, replaced as a whole.
-        described: The settings as text, by option.
-        breakers: Circuit breakers of the candidates, by name; empty without.
-        held_by: Who has switched candidates off for now: the control file, a flag; each lets go for itself.
-        lost: Whether this process cannot know where the rollout stands, or is of a version that another has replaced: then
-            no candidate runs.
-        closed: Whether no candidate may start: disabled, lost, or stopped. Every start looks at it, at the last moment.
-        controllers: Those that stand here, for as long as they live.
-        changing: Held while the state changes; no call takes it.
-    """
-
-    state: RolloutState
-    described: Mapping[str, str]
-    breakers: Mapping[str, CircuitBreaker] = Factory(dict)
-    held_by: frozenset[str] = frozenset()
-    lost: bool = False
-    closed: bool = False
-    controllers: WeakSet[Any] = Factory(WeakSet)
-    changing: threading.Lock = Factory(threading.Lock)
-
-    def enter(self, state: RolloutState) -> None:
-        """Stand there from now on."""
-        self.closed = bool(self.held_by) or self.lost or state.stopped
-        self.state = state
-
-    def disable(self, *, disabled: bool, holder: str) -> None:
-        """Switch candidates off, or let go of them: they run again when nobody holds them any more."""
-        self.held_by = self.held_by | {holder} if disabled else self.held_by - {holder}
-        self.enter(self.state)
-
-    def lose(self, *, lost: bool) -> None:
-        """Run no candidate for as long as it is not known where the rollout stands."""
-        self.lost = lost
-        self.enter(self.state)

@@ -11,7 +11,18 @@ from typing import Any, TypeAlias
 from rollout_sdk.assignment import Binder
 from rollout_sdk.exceptions import ConfigurationError
 
-__all__ = ["Getter", "Rebinder", "UnitSpec", "binder", "getter", "incompatibility", "parameter", "rebinder", "signature_of"]
+__all__ = [
+    "Getter",
+    "Rebinder",
+    "UnitSpec",
+    "binder",
+    "getter",
+    "incompatibility",
+    "is_method",
+    "parameter",
+    "rebinder",
+    "signature_of",
+]
 
 Getter: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]
 """Takes something out of a call's positional and keyword arguments; None when it is not there."""
@@ -200,3 +211,9 @@ def _extra_requirement(control: Signature, theirs: Mapping[str, Parameter]) -> s
         if found.default is Parameter.empty:
             return f"it requires {name!r}, which the control does not have"
     return None
+
+
+def is_method(signature: Signature | None) -> bool:
+    """Whether the first parameter is the object of a method: the model itself, which shadows share."""
+    first = None if signature is None else next(iter(signature.parameters.values()), None)
+    return first is not None and first.name in ("self", "cls") and first.kind is not Parameter.KEYWORD_ONLY

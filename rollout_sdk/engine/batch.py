@@ -84,11 +84,12 @@ class ShadowRows(ShadowRun):
     def comparisons(self, result: Result) -> Sequence[Comparison | None]:
         """A comparison for every row, or None where there is nothing to compare."""
         count = len(self.rows)
-        if result.error is not None or self.control_error is not None:
-            return [self.compared(result)] * count
-        if not self.comparable or count_rows(result.value) != count:
+        control = self.counterpart
+        if result.error is not None or control.error is not None:
+            return [control.compared(result, lambda: self.request)] * count
+        if not control.is_comparable or count_rows(result.value) != count:
             return [None] * count
-        pairs = zip(each_row(self.control_value), each_row(result.value), strict=True)
+        pairs = zip(each_row(control.value), each_row(result.value), strict=True)
         return [self.rollout.compare(self.request, ours, theirs) for ours, theirs in pairs]
 
     def refused(self, result: Result) -> Sequence[bool]:

@@ -30,7 +30,7 @@ from rollout_sdk.exceptions import MissingUnitError
 from rollout_sdk.plugins import Failed
 from rollout_sdk.records import Decision
 
-__all__ = ["Describe", "Override", "fresh_random"]
+__all__ = ["Describe", "Override", "OverridesByUnit", "fresh_random"]
 
 Override = Mapping[Any, str] | Callable[..., str | None] | None
 """Variants that are fixed: by unit, or by a callable with the function's own parameters (None: not fixed)."""
@@ -51,6 +51,26 @@ def fresh_random() -> float:
 # Of our own, so that the application's random numbers come out as they would without us.
 _random = random.Random(os.urandom(16))
 os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(16)))
+
+
+class OverridesByUnit(Mapping[Any, str]):
+    """Variants by unit; a unit is the same here as everywhere, whatever form of Unicode or type of integer it comes in."""
+
+    def __init__(self, variants: Mapping[Any, str]) -> None:
+        """Take the variants as the decorator was given them."""
+        self._variants = {canonical(unit): variant for unit, variant in variants.items()}
+
+    def __getitem__(self, unit: Any) -> str:
+        """The variant of a unit."""
+        return self._variants[canonical(unit)]
+
+    def __iter__(self) -> Iterator[Any]:
+        """The units, in the one form that each has here."""
+        return iter(self._variants)
+
+    def __len__(self) -> int:
+        """How many units have a variant."""
+        return len(self._variants)
 
 
 @define(slots=True, kw_only=True, eq=False)

@@ -17,7 +17,8 @@ from rollout_sdk.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from rollout_sdk.assignment import Outline, RouteRequest, UnitHash
     from rollout_sdk.breaker import ControlHealth
-    from rollout_sdk.control.state import RolloutState, Standing
+    from rollout_sdk.control.standing import Standing
+    from rollout_sdk.control.state import RolloutState
     from rollout_sdk.engine.arguments import Rebinder
     from rollout_sdk.engine.background import Background
     from rollout_sdk.engine.failing import FailedIf

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
 from contextvars import Context
-from itertools import islice
-from time import monotonic, perf_counter
+from time import monotonic
 from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
 
 from rollout_sdk import switch
 from rollout_sdk.contexts import copy_context
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import set_shadow
+from rollout_sdk.engine.counterpart import Counterpart, overall
 from rollout_sdk.engine.ended import EndedShadow
 from rollout_sdk.engine.failing import is_failing
 from rollout_sdk.engine.interruptions import is_interruption
 from rollout_sdk.engine.lazy import closing_stream, is_stream
-from rollout_sdk.engine.snapshot import NotCopied, Snapshot, copy_output, take_snapshot
+from rollout_sdk.engine.snapshot import NotCopied, take_snapshot
 from rollout_sdk.engine.steps import Result, error_type
+from rollout_sdk.engine.under_way import UnderWay
 from rollout_sdk.records import FAILED_IF, Comparison, ShadowEnd
 
 if TYPE_CHECKING:
@@ -57,9 +56,7 @@ class ShadowRun:
         self.began: float | None = None
         self.context: Context | None = None
         self.control: Result | None = None
-        self.control_value: Any = None
-        self.control_error: str | None = None
-        self.comparable = False
+        self.counterpart = Counterpart(call)
         self.span: Span | None = None
         self._breaker = call.rollout.standing.breakers.get(variant)
         self._ticket: int | None = None
@@ -94,37 +91,14 @@ class ShadowRun:
     def submit(self, control: Result) -> None:
         """Hand the run over, now that the control is done; `control` is its result, for the comparison."""
         try:
-            self._keep_control(control)
+            self.counterpart.keep(control)
+            self.size += self.counterpart.size
             self.context = copy_context()
             self.submitted = monotonic()
             self.rollout.background.submit(self)
         except (Exception, SystemExit) as error:
             self.rollout.failed("engine.shadow", error)
             self.end("dropped_start", error=error_type(error))
-
-    def _keep_control(self, control: Result) -> None:
-        """Copy the control's value: the caller may change it while the shadow still runs."""
-        rollout = self.rollout
-        if control.interrupted or control.variant != rollout.control or self.call.decision.blend:
-            # Not the control's own whole answer.
-            return
-        if control.error is not None:
-            self.control_error = error_type(control.error)
-            return
-        if rollout.streams or control.streamed:
-            if control.kept is None or control.kept.items is None:
-                return
-            self.control_value = control.kept.items
-            self.size += control.kept.bytes
-        else:
-            snapshot = Snapshot()
-            try:
-                self.control_value = copy_output(control.value, rollout.isolate, snapshot)
-            # Its own methods may raise anything: the shadow runs all the same.
-            except (Exception, SystemExit):
-                return
-            self.size += snapshot.bytes
-        self.comparable = True
 
     def _untold(self, ran: Result) -> BaseException | None:
         """The exception that a log event has, because no span does; never raises."""
@@ -147,7 +121,7 @@ class ShadowRun:
 
     def has_to_be_compared(self, result: Result) -> bool:
         """Whether a result of a task is worth a comparison; it then waits for a thread to make it."""
-        if not self.comparable or result.error is not None or self.control_error is not None:
+        if not self.counterpart.is_comparable or result.error is not None or self.counterpart.error is not None:
             return False
         self._judge(result)
         return True
@@ -167,9 +141,7 @@ class ShadowRun:
         if self.ended:
             # In this order: who ends a run first says so, and then takes the arguments away.
             return Result(self.variant, 0.0)
-        with _Marked(self):
-            started = perf_counter()
-            first: list[float] = []
+        with UnderWay(self) as under_way:
             try:
                 # The last look, with nothing between it and the call: see engine/stopping.py.
                 if gate.closed or switch.off:
@@ -178,36 +150,18 @@ class ShadowRun:
                 value = self.function(*args, **kwargs)
                 if self.rollout.kind == "generator" or (self.reads_streams and is_stream(value, args, kwargs)):
                     with closing_stream(value) as stream:
-                        value = self._whole(self._read(stream, first))
+                        value = under_way.read(stream)
             # Nothing a shadow raises may end a worker, sys.exit() least of all.
             except BaseException as error:
-                return self._ran(started, first, None, error)
-            return self._ran(started, first, value)
-
-    def _ran(
-        self, started: float, first: Sequence[float], value: Any, error: BaseException | None = None, *, cut: bool = False
-    ) -> Result:
-        """The result of a run that ends now. Made here: one that the run's own frame held would keep all that the run held."""
-        result = Result(self.variant, perf_counter() - started, value, error, cut)
-        result.first_item_s = first[0] - started if first else None
-        return result
-
-    def _read(self, stream: Any, first: list[float]) -> list[Any]:
-        """The items of a stream, so many as are kept and one more; notes when the first came."""
-        items = list(islice(stream, 1))
-        if items:
-            first.append(perf_counter())
-            items.extend(islice(stream, self.rollout.limits.kept_items))
-        return items
+                return under_way.ended(None, error)
+            return under_way.ended(value)
 
     async def run_async(self) -> Result:
         """Run the candidate of a coroutine function or async generator; `interrupted` when it was cancelled from outside."""
         args, kwargs, gate = self.args, self.kwargs, self.rollout.standing
         if self.ended:
             return Result(self.variant, 0.0)
-        with _Marked(self):
-            started = perf_counter()
-            first: list[float] = []
+        with UnderWay(self) as under_way:
             try:
                 if gate.closed or switch.off:
                     self.end("dropped_aborted")
@@ -216,41 +170,12 @@ class ShadowRun:
                 if self.rollout.kind == "coroutine":
                     value = await value
                 if self.rollout.kind == "async generator" or (self.reads_streams and type(value) is AsyncGeneratorType):
-                    value = await self._items(value, first)
+                    value = await under_way.read_async(value)
             # SystemExit in a detached task would end the event loop, and the server with it.
             except BaseException as error:
                 cut = isinstance(error, CancelledError) and is_interruption(error, awaited=True)
-                return self._ran(started, first, None, error, cut=cut)
-            return self._ran(started, first, value)
-
-    async def _items(self, stream: Any, first: list[float]) -> list[Any]:
-        items: list[Any] = []
-        async with aclosing(stream):
-            async for item in stream:
-                if not items:
-                    first.append(perf_counter())
-                items.append(item)
-                if len(items) > self.rollout.limits.kept_items:
-                    break
-        return self._whole(items)
-
-    def _whole(self, items: list[Any]) -> list[Any]:
-        if len(items) > self.rollout.limits.kept_items:
-            self.comparable = False
-        return items
-
-    def compared(self, result: Result) -> Comparison | None:
-        """How the candidate's result compares with the control's; None when there is nothing to compare."""
-        if result.error is not None:
-            if self.control_error is None:
-                return None
-            same = self.control_error == error_type(result.error)
-            return Comparison(match=same, reason=None if same else "error", name="error")
-        if self.control_error is not None:
-            return Comparison(match=False, reason="control_error", name="error")
-        if not self.comparable:
-            return None
-        return self.rollout.compare(self.request, self.control_value, result.value)
+                return under_way.ended(None, error, cut=cut)
+            return under_way.ended(value)
 
     def _judge(self, result: Result) -> None:
         """Keep a result, and whether `failed_if` calls it a failure."""
@@ -271,7 +196,7 @@ class ShadowRun:
 
     def comparisons(self, result: Result) -> Sequence[Comparison | None]:
         """A comparison for every one of `calls`."""
-        return [self.compared(result)]
+        return [self.counterpart.compared(result, lambda: self.request)]
 
     def trip(self) -> None:
         """Open the candidate's circuit breaker: it holds threads that it does not give back."""
@@ -340,46 +265,15 @@ class ShadowRun:
             self.rollout.record(one)
         end = "error" if any(refused) else end
         if self.span is not None:
-            self.rollout.spans.end_shadow(self.span, end, _overall(comparisons), ran)
+            self.rollout.spans.end_shadow(self.span, end, overall(comparisons), ran)
         else:
             self._ended_unseen = end
             if end not in _RAN:
                 self.rollout.spans.dropped(self.call, self.variant, end)
-        self.args, self.kwargs, self.control_value, self.context = (), {}, None, None
+        self.args, self.kwargs, self.context = (), {}, None
+        self.counterpart.forget()
         self._result = None
         return True
-
-
-class _Marked:
-    """While a shadow runs: `is_shadow()` is true, and its span is current."""
-
-    __slots__ = ("_run", "_token")
-
-    def __init__(self, run: ShadowRun) -> None:
-        self._run = run
-
-    def __enter__(self) -> None:
-        run = self._run
-        run.began = monotonic()
-        set_shadow(True)
-        rollout = run.rollout
-        rollout.active.add(run)
-        self._token = rollout.spans.start_shadow(run) if run.call.span is not None or rollout.surrounds else None
-
-    def __exit__(self, *_: object) -> None:
-        self._run.rollout.active.discard(self._run)
-        if self._token is not None:
-            self._run.rollout.spans.leave(self._token)
-        self._run.end_late_span()
-
-
-def _overall(comparisons: Sequence[Comparison | None]) -> Comparison | None:
-    """What all comparisons of a run found: of several rows, whether every one matches, and the greatest difference."""
-    found = [each for each in comparisons if each is not None]
-    if len(found) < 2:
-        return found[0] if found else None
-    differences = [each.difference for each in found if each.difference is not None]
-    return Comparison(match=all(each.match for each in found), difference=max(differences, default=None), name=found[0].name)
 
 
 def finish(run: ShadowRun, result: Result) -> bool:

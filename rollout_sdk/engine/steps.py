@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from rollout_sdk.breaker import CircuitBreaker
-    from rollout_sdk.control.state import Standing
+    from rollout_sdk.control.standing import Standing
     from rollout_sdk.engine.call import Call
     from rollout_sdk.engine.snapshot import Kept
 

@@ -16,6 +16,7 @@ from types import CodeType, FrameType
 from rollout_sdk import switch
 from rollout_sdk.engine import returned, running, streams
 from rollout_sdk.engine.shadow import ShadowRun
+from rollout_sdk.engine.under_way import UnderWay
 from rollout_sdk.threads import native_ident
 
 __all__ = ["disable", "wait_for_starts"]
@@ -43,9 +44,9 @@ _STARTERS = frozenset[CodeType]().union(
             streams.AsyncStream._started,  # noqa: SLF001 - one floor
             streams.AsyncStream._is_stopped,  # noqa: SLF001
             ShadowRun._run,  # noqa: SLF001
-            ShadowRun._read,  # noqa: SLF001
             ShadowRun.run_async,
-            ShadowRun._items,  # noqa: SLF001
+            UnderWay.read,
+            UnderWay.read_async,
         )
     )
 )

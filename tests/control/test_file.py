@@ -231,4 +231,4 @@ def test_several_shares_never_exceed_the_whole_on_the_way(path, watch):
 
 def test_the_default_runtime_takes_the_file_of_the_environment(path):
     put(path, "version = 1\ndisabled = true")
-    assert Runtime.from_environment({"ROLLOUT_CONTROL": str(path)})._control.wanted.disabled
+    assert Runtime.from_environment({"ROLLOUT_CONTROL": str(path)})._steering.file.wanted.disabled

@@ -527,3 +527,21 @@ def test_what_cannot_be_copied_and_what_shall_not_be_is_shared(runtime):
     both(lambda f: None, lambda f: seen.append(f), runtime, isolate="none", key="none")(features)
     both(lambda f: None, lambda f: seen.append(f), runtime, on_error="raise", key="raise")(features)
     assert [True] * 3 == [given is own for given, own in zip(seen, (connection, features, features), strict=True)]
+
+
+def test_the_wait_for_starts_waits_for_a_shadow_that_asks_a_stream_for_an_item(watch):
+    gate = threading.Lock()
+    gate.acquire()
+    runtime = watch()
+    # Written in C: the innermost code that Python knows of is ours.
+    model = both(lambda x: iter([x]), lambda x: iter(gate.acquire, True), runtime, strategy=Shadow(1.0))
+    try:
+        assert [1] == list(model(1))
+        deadline = time.monotonic() + 10
+        while stopping.wait_for_starts(0.05) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert not stopping.wait_for_starts(0.05)
+    finally:
+        gate.release()
+    assert stopping.wait_for_starts(5.0)
+    assert ["ok"] == [event.end for event in runtime.shadowed()]

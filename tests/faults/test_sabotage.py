@@ -99,7 +99,7 @@ def replaced(model, runtime, part, saboteur):
         "layer": (describe, "layer"),
         "override": (describe, "override"),
         "breakers": (engine.standing, "breakers"),
-        "control file": (runtime, "_control"),
+        "control file": (runtime._steering, "file"),
         "shown": (engine, "shown"),
         "store": (runtime.keeper, "store"),
         "judge": (runtime._delivery, "witness"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from rollout_sdk import ConfigurationError, RolloutController, is_shadow
-from rollout_sdk.control.state import Standing
+from rollout_sdk.control.standing import Standing
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import current_call
 from rollout_sdk.engine.flow import NO_KWARGS

@@ -1,0 +1,136 @@
+"""The sums that the analysis makes of a journal: one arm for every phase and variant, by unit.
+
+Memory grows with units and with recorded outcomes, not with calls (but for eight bytes a call for the latencies).
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from attrs import Factory, define
+
+from rollout_sdk.analysis.shares import Arrivals
+
+__all__ = ["Arm", "Credit", "Gathered", "ShadowArm", "Sums", "add_to"]
+
+Sums: TypeAlias = dict[str, list[float]]
+"""For every unit, [sum of values, count]."""
+
+
+def _sums() -> Sums:
+    return defaultdict(lambda: [0.0, 0.0])
+
+
+def add_to(sums: Sums, unit: str, value: float) -> None:
+    """Add a value of a unit."""
+    pair = sums[unit]
+    pair[0] += value
+    pair[1] += 1
+
+
+@define
+class Credit:
+    """Who won the interleaved lists of one metric, by unit: [wins minus losses of the candidate, lists].
+
+    Attributes:
+        is_fair: Whether lists won can be counted in this design (`Interleaved.is_won_fairly`).
+    """
+
+    wins: int = 0
+    losses: int = 0
+    ties: int = 0
+    by_unit: Sums = Factory(_sums)
+    is_fair: bool = True
+
+    def add(self, unit: str, preferred: float) -> None:
+        """Count one list that prefers the candidate (1), the control (-1) or neither, or, where chance has a part, something
+        between.
+        """
+        self.wins += preferred > 0
+        self.losses += preferred < 0
+        self.ties += preferred == 0
+        sums = self.by_unit[unit]
+        sums[0] += preferred
+        sums[1] += 1
+
+
+@define
+class Arm:
+    """The analysed calls of one variant in one phase.
+
+    Attributes:
+        share: Configured share.
+        units: Calls of every unit; a call that is its own unit counts as one.
+        latency_s: Durations of runs, by the variant that ran.
+        errors: Failed calls, by type of the assigned variant's exception.
+        fallbacks: Calls that the control answered instead.
+        withheld: Calls in which the variant was not run at all, by why.
+        closed_early: Streams that the caller left before their end.
+        outcomes: For every metric and unit, the sum and number of its outcomes.
+        ranges: For every metric, the least and the greatest value.
+        credit: For blended answers, by (candidate, metric).
+    """
+
+    share: float | None = None
+    units: Counter[str] = Factory(Counter)
+    latency_s: dict[str, array[float]] = Factory(lambda: defaultdict(lambda: array("d")))
+    errors: Counter[str] = Factory(Counter)
+    fallbacks: int = 0
+    withheld: Counter[str] = Factory(Counter)
+    closed_early: int = 0
+    outcomes: dict[str, Sums] = Factory(lambda: defaultdict(_sums))
+    ranges: dict[str, tuple[float, float]] = Factory(dict)
+    credit: dict[tuple[str, str], Credit] = Factory(lambda: defaultdict(Credit))
+
+    def add_outcome(self, metric: str, unit: str, value: float) -> None:
+        """Add a recorded value of a unit."""
+        add_to(self.outcomes[metric], unit, value)
+        low, high = self.ranges.get(metric, (value, value))
+        self.ranges[metric] = (min(low, value), max(high, value))
+
+
+@define
+class ShadowArm:
+    """The shadow runs of one candidate in one phase."""
+
+    planned: int = 0
+    ends: Counter[str] = Factory(Counter)
+    errors: Counter[str] = Factory(Counter)
+    reasons: Counter[str] = Factory(Counter)
+    latency_s: array[float] = Factory(lambda: array("d"))
+    matches: Sums = Factory(_sums)
+    differences: Sums = Factory(_sums)
+
+
+@define
+class Gathered:
+    """Everything of one rollout.
+
+    Attributes:
+        strategy: Name of the strategy, as last seen.
+        control: Name of the control.
+        status: Status, as last seen.
+        shares: Configured shares by phase.
+        arrivals: Where every unit was first seen.
+        arms: By (phase, variant).
+        shadows: By (phase, variant).
+        excluded: Calls left out, by reason.
+        transitions: The records, in order of time.
+        spans: First and last time of a call, by phase.
+        problems: Outcomes that could not be used, by why.
+    """
+
+    strategy: str = ""
+    control: str = "control"
+    status: str = "running"
+    shares: dict[str, Mapping[str, float]] = Factory(dict)
+    arrivals: Arrivals = Factory(Arrivals)
+    arms: dict[tuple[str, str], Arm] = Factory(lambda: defaultdict(Arm))
+    shadows: dict[tuple[str, str], ShadowArm] = Factory(lambda: defaultdict(ShadowArm))
+    excluded: Counter[str] = Factory(Counter)
+    transitions: list[dict[str, Any]] = Factory(list)
+    spans: dict[str, list[float]] = Factory(dict)
+    problems: Counter[str] = Factory(Counter)

@@ -1,0 +1,129 @@
+"""The parts of the engine that one rollout is made of, by its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from rollout_sdk.assignment import Outline, UnitHash
+from rollout_sdk.breaker import CircuitBreaker, ControlHealth
+from rollout_sdk.control.standing import Standing
+from rollout_sdk.control.state import start
+from rollout_sdk.engine.arguments import binder, getter, is_method, rebinder
+from rollout_sdk.engine.covariates import Covariate
+from rollout_sdk.engine.describe import Describe, OverridesByUnit, fresh_random
+from rollout_sdk.engine.rollout import Rollout
+from rollout_sdk.engine.row_arguments import RowArguments
+from rollout_sdk.exceptions import MutationError
+from rollout_sdk.installed import strategy_name
+from rollout_sdk.records import BreakerEvent
+from rollout_sdk.settings import Settings
+
+__all__ = ["make_describe", "make_rollout", "make_row_arguments"]
+
+_OBSERVING = ("rollout_routed", "rollout_shadowed", "rollout_recorded", "rollout_transitioned", "rollout_tripped")
+
+
+def make_describe(settings: Settings) -> Describe:
+    """What describes and decides calls."""
+    return Describe(
+        key=settings.key,
+        control=settings.control_name,
+        functions=settings.functions,
+        unit=getter(settings.unit, settings.signature, settings.key),
+        missing_unit=settings.missing_unit,
+        # No key can hold the separator: no rollout alone is hashed as a layer is.
+        hash=UnitHash(settings.key if settings.layer is None else f"layer\0{settings.layer.name}", settings.runtime.key),
+        layer=settings.layer,
+        holdout=settings.holdout,  # type: ignore[arg-type]
+        override=OverridesByUnit(settings.override) if isinstance(settings.override, Mapping) else settings.override,
+        route=settings.hooks.first("rollout_route"),
+        effects=settings.effects,
+        runs_twice=settings.on_error == "control",
+        failed=settings.runtime.failed,
+        keeps_unit=settings.runtime.telemetry.unit_id == "raw",
+        covariate=_covariate(settings),
+    )
+
+
+def _covariate(settings: Settings) -> Covariate | None:
+    get = getter(settings.covariate, settings.signature, settings.key, "covariate")
+    return None if get is None else Covariate(get, settings.runtime.failed)
+
+
+def make_rollout(settings: Settings) -> Rollout:
+    """What runs calls."""
+    runtime, hooks, signature = settings.runtime, settings.hooks, settings.signature
+    # One plan has steps to go; a strategy that says so has them with a single one, too.
+    ramps = len(settings.phases) > 1 or hasattr(settings.strategy, "steps")
+    return Rollout(
+        key=settings.key,
+        strategy_name=strategy_name(settings.strategy),
+        control=settings.control_name,
+        functions=settings.functions,
+        kind=settings.kind,
+        arguments=hooks.first("rollout_arguments") if hooks.has("rollout_arguments") else None,
+        rebind=rebinder(signature),
+        merge=hooks.first("rollout_merge"),
+        compare=hooks.first("rollout_compare"),
+        on_error=settings.on_error,
+        failed_if=settings.failed_if,
+        by_row=settings.batch is not None,
+        passthrough=(*settings.passthrough, MutationError) if settings.detect_mutation else settings.passthrough,
+        deadline_s=settings.deadline_s,
+        isolate=settings.isolate,
+        shared=int(is_method(signature)),
+        outline=Outline(settings.key, settings.control_name, tuple(settings.candidates), binder(signature), fresh_random),
+        item_hash=UnitHash(settings.key, runtime.key),
+        secret=runtime.key,
+        limits=runtime.shadows,
+        background=runtime.background,
+        spans=runtime.spans,
+        record=runtime.recorder.put,
+        conclude=runtime.conclude,
+        failed=runtime.failed,
+        span_name=f"route {settings.key}",
+        clocked=runtime.telemetry.decision_duration,
+        surrounds=runtime.telemetry.surrounds,
+        audience=runtime.audience,
+        time_ns=runtime.time_ns,
+        nonces=runtime.nonces,
+        standing=Standing(
+            start(settings.key, settings.phases, ramps=ramps, version=settings.version), settings.described, _breakers(settings)
+        ),
+        observers={hook: hooks.every(hook) for hook in _OBSERVING if hooks.has(hook)},
+        plugins=hooks.names,
+    )
+
+
+def _breakers(settings: Settings) -> dict[str, CircuitBreaker]:
+    """A circuit breaker for each candidate."""
+    breaker, runtime = settings.breaker, settings.runtime
+    if breaker is None:
+        return {}
+
+    def teller(variant: str) -> Callable[[bool, int, int, float], None]:
+        def tell(opened: bool, failures: int, runs: int, cooldown_s: float) -> None:  # noqa: FBT001 - one signature, one caller
+            action: Literal["open", "close"] = "open" if opened else "close"
+            time_s = runtime.time_ns() / 1e9
+            runtime.recorder.put(BreakerEvent(settings.key, variant, action, failures, runs, cooldown_s, time_s))
+
+        return tell
+
+    # One for all, because there is one control.
+    health = ControlHealth()
+    return {variant: CircuitBreaker(breaker, teller(variant), health) for variant in settings.candidates}
+
+
+def make_row_arguments(settings: Settings) -> RowArguments | None:
+    """What finds the rows of a batch; None where calls are not split by row."""
+    if settings.batch is None:
+        return None
+    return RowArguments(
+        key=settings.key,
+        names=settings.batch,
+        signature=settings.signature,
+        unit=settings.unit,
+        covariate=settings.covariate,
+        failed=settings.runtime.failed,
+    )

@@ -1,0 +1,69 @@
+"""Has the rollouts of a process do what the control file wants: as they are decorated, and whenever the file has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from rollout_sdk.control.file import ControlFile, WantedRollout
+from rollout_sdk.faults import CONTROL_FILE
+from rollout_sdk.plugins import Failed
+
+__all__ = ["Steered", "Steering"]
+
+
+class Steered(Protocol):
+    """A rollout that an operator steers."""
+
+    @property
+    def key(self) -> str:
+        """Key of the rollout."""
+
+    def follow(self, *, disabled: bool, wanted: WantedRollout, version: int) -> Any:
+        """Do what the control file wants.
+
+        Raises:
+            StateError: It wants what is not possible.
+        """
+
+
+class Steering:
+    """Steers rollouts by a control file.
+
+    Attributes:
+        file: The file; None without one.
+    """
+
+    def __init__(self, file: ControlFile | None, rollouts: Mapping[str, Steered], failed: Failed) -> None:
+        """Steer nothing yet.
+
+        Args:
+            file: The file; None steers nothing.
+            rollouts: The rollouts of the process by key, as they come and go.
+            failed: Notified of every wish that a rollout cannot follow.
+        """
+        self.file = file
+        self._rollouts = rollouts
+        self._failed = failed
+
+    def steer(self, rollout: Steered) -> None:
+        """Have a rollout do what the file wants of it; what is not possible is a fault, and the other rollouts go on."""
+        if self.file is None:
+            return
+        wanted = self.file.wanted
+        try:
+            rollout.follow(
+                disabled=wanted.disabled, wanted=wanted.rollouts.get(rollout.key, WantedRollout()), version=wanted.version
+            )
+        except (Exception, SystemExit) as error:
+            self._failed(CONTROL_FILE, error)
+
+    def look(self) -> None:
+        """Have all rollouts do what the file wants, where it has changed.
+
+        Raises:
+            ConfigurationError: It has changed and cannot be taken; everything stays as it is.
+        """
+        if self.file is not None and self.file.poll():
+            for rollout in list(self._rollouts.values()):
+                self.steer(rollout)

@@ -1,0 +1,116 @@
+"""Keeps the state of a rollout in this process in step with the store: at its beginning, after each change, and in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rollout_sdk.control.document import from_document, numbered
+from rollout_sdk.control.kept import Kept
+from rollout_sdk.control.settling import ANOTHER, restart, settle
+from rollout_sdk.control.state import RolloutState
+from rollout_sdk.control.step_clock import STEP_CLOCK
+from rollout_sdk.control.stores import StateStore
+
+__all__ = ["StateSync"]
+
+
+class StateSync:
+    """Has rollouts stand in this process where the store says."""
+
+    def __init__(
+        self,
+        store: StateStore,
+        *,
+        now_s: Callable[[], float],
+        monotonic_s: Callable[[], float],
+        stopped: Callable[[], Any],
+        tell: Callable[..., None],
+        followed: Callable[[str], None],
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            store: The shared state.
+            now_s: The time, in seconds since 1970.
+            monotonic_s: A clock that never jumps, in seconds.
+            stopped: Called when a rollout was stopped: waits until no candidate starts any more.
+            tell: Notified of every transition that this process made.
+            followed: Notified of the rollouts that stand in a phase now which another process has made.
+        """
+        self._store = store
+        self._now_s = now_s
+        self._monotonic_s = monotonic_s
+        self._stopped = stopped
+        self._tell = tell
+        self._followed = followed
+
+    def take_time(self, kept: Kept, state: RolloutState | None = None, note: str | None = None) -> None:
+        """Have a rollout's clock look at the time, in its state or in the one that it enters; with a note, as that says."""
+        kept.clock.look(kept.state if state is None else state, self._now_s(), self._monotonic_s(), note)
+
+    def settle(self, kept: Kept) -> None:
+        """Put a rollout where the store says, or have the store know of it.
+
+        Raises:
+            StateError: It is of a version that another has replaced, or what is stored cannot be read.
+            StoreError: The store did not answer.
+        """
+        note = self._store.noted(kept.key, STEP_CLOCK)
+        before, state = settle(self._store, kept.state, now_s=self._now_s())
+        self.take_time(kept, state, note)
+        if state is not kept.state:
+            self.enter(kept, state)
+        kept.standing.lose(lost=False)
+        if before is not state:
+            self._tell(kept, "start", before, state, "", ANOTHER)
+        else:
+            self._followed(kept.key)
+
+    def restart(self, kept: Kept, after: RolloutState) -> None:
+        """Begin a rollout again that was decorated anew with other settings, unless another process was faster.
+
+        Raises:
+            StoreError: The store did not answer.
+        """
+        stored = self._store.load(kept.key)
+        if stored is not None and (begun := restart(self._store, stored, after, now_s=self._now_s())) is not None:
+            self.enter(kept, begun)
+
+    def enter(self, kept: Kept, state: RolloutState) -> None:
+        """Put a rollout in a state; one that stops it waits until no candidate starts any more."""
+        before = kept.state
+        if state.version != before.version:
+            # Where another version stands says nothing about the candidate of this one.
+            kept.standing.lose(lost=True)
+            return
+        with kept.standing.changing:
+            # The plan is this process's own: it may be a later one.
+            kept.standing.enter(state)
+        kept.follow()
+        self.take_time(kept)
+        if state.stopped and not before.stopped:
+            self._stopped()
+
+    def look(self, kept: Kept) -> None:
+        """Stand where the store says.
+
+        Raises:
+            StoreError: It did not answer; everything stays as it is.
+        """
+        if kept.unsaid is not None:
+            self.enter(kept, kept.say_stop(self._store, self._now_s()))
+            return
+        if kept.standing.lost:
+            self.settle(kept)
+            return
+        stored = self._store.load(kept.key)
+        if stored is not None and stored.revision != kept.state.revision:
+            state = from_document(stored.document)
+            if state.version != kept.state.version:
+                kept.standing.lose(lost=True)
+                return
+            self.enter(kept, numbered(state, kept.state.plan))
+            self._followed(kept.key)
+        else:
+            self.take_time(kept)

@@ -1,0 +1,34 @@
+"""The facts of a rollout as frozen values: what was decided, run, compared, observed and changed.
+
+Hooks receive these and nothing else. Each hook takes one object, so that a new field breaks nobody.
+"""
+
+from rollout_sdk.records.events import (
+    BreakerEvent,
+    RecordedEvent,
+    RoutedEvent,
+    ShadowedEvent,
+    ShadowEnd,
+    TransitionAction,
+    TransitionedEvent,
+    Withheld,
+)
+from rollout_sdk.records.values import EXCLUDED_REASONS, FAILED_IF, Comparison, Decision, Merged, Routed, Run
+
+__all__ = [
+    "EXCLUDED_REASONS",
+    "FAILED_IF",
+    "BreakerEvent",
+    "Comparison",
+    "Decision",
+    "Merged",
+    "RecordedEvent",
+    "Routed",
+    "RoutedEvent",
+    "Run",
+    "ShadowEnd",
+    "ShadowedEvent",
+    "TransitionAction",
+    "TransitionedEvent",
+    "Withheld",
+]

@@ -1,0 +1,177 @@
+"""What is refused when decorating: options whose values are wrong by themselves, or beside one another.
+
+Everything that could only fail later is refused at once, with its cure. `settings.signatures` has what is refused because of a
+function's kind or parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
+
+from rollout_sdk.assignment import Layer, Share, parse_share
+from rollout_sdk.breaker import Breaker
+from rollout_sdk.engine.arguments import UnitSpec
+from rollout_sdk.engine.rollout import Kind, kind_of
+from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.identity import check_name
+from rollout_sdk.settings.signatures import KINDS
+from rollout_sdk.strategies.interleave import INTERLEAVED
+
+__all__ = [
+    "check_breaker",
+    "check_choice",
+    "check_deadline",
+    "check_effects",
+    "check_failed_if",
+    "check_holdout",
+    "check_isolate",
+    "check_layer",
+    "check_names",
+    "check_passthrough",
+]
+
+
+def check_names(key: str, control: str, candidates: Mapping[str, object]) -> None:
+    """Key, control and candidates have names that can stand in records, and no two are alike."""
+    check_name(key, "key")
+    check_name(control, f"control's name in {key!r}")
+    if not candidates:
+        raise ConfigurationError(
+            f"{key!r} has no candidate. A rollout compares the control with at least one. "
+            "Pass candidate=f or candidates={...}."
+        )
+    for name in (control, *candidates):
+        check_name(name, f"name of a variant of {key!r}")
+        if name == INTERLEAVED:
+            raise ConfigurationError(
+                f"A variant of {key!r} is named {name!r}. That is the name of blended answers in every record. "
+                "Choose another name."
+            )
+    if control in candidates:
+        raise ConfigurationError(
+            f"A candidate of {key!r} is named {control!r}, and so is the control. "
+            "Names tell variants apart in every record. Choose another name, or set control_name=."
+        )
+
+
+def check_choice(key: str, option: str, value: object, choices: Any) -> None:
+    """An option is one of a Literal's values."""
+    if value not in get_args(choices):
+        raise ConfigurationError(
+            f"{option}={value!r:.60} of {key!r} is unknown. It must be one of: {', '.join(get_args(choices))}."
+        )
+
+
+def check_isolate(key: str, isolate: object) -> None:
+    """How arguments are copied is a known word or a function."""
+    if not callable(isolate) and isolate not in ("auto", "none", "deepcopy"):
+        raise ConfigurationError(
+            f"isolate={isolate!r:.60} of {key!r} is unknown. It must be 'auto', 'none', 'deepcopy' or a copying function."
+        )
+
+
+def check_passthrough(key: str, passthrough: object) -> None:
+    """The exceptions that are an answer are a tuple of exception classes."""
+    if isinstance(passthrough, tuple) and all(
+        isinstance(each, type) and issubclass(each, BaseException) for each in passthrough
+    ):
+        return
+    raise ConfigurationError(
+        f"passthrough={passthrough!r:.60} of {key!r} is no tuple of exception classes. "
+        "It names the exceptions of a candidate that the caller gets. Write passthrough=(KeyError,)."
+    )
+
+
+def check_failed_if(key: str, failed_if: object, kind: Kind) -> None:
+    """What says that an answer is a failure is a plain function, of answers that are there as a whole."""
+    if failed_if is None:
+        return
+    if not callable(failed_if):
+        raise ConfigurationError(
+            f"failed_if={failed_if!r:.60} of {key!r} is not callable. It is a function of an answer, and says "
+            "whether that is a failure. Write failed_if=lambda answer: answer.status_code >= 500."
+        )
+    if kind_of(failed_if) != "function":
+        raise ConfigurationError(
+            f"failed_if= of {key!r} is {KINDS[kind_of(failed_if)]}. It is asked between the answer and the caller, and "
+            "must not wait. Make it a plain function of the answer."
+        )
+    if kind in ("generator", "async generator"):
+        raise ConfigurationError(
+            f"failed_if= of {key!r} cannot be asked: {key!r} is {KINDS[kind]}, and its first items are served before the "
+            "answer is whole. Leave it out, and raise an exception in the stream."
+        )
+
+
+def check_effects(key: str, effects: str, on_error: str, *, shadows: bool, blends: bool) -> None:
+    """What a strategy runs beside the answer has no effects, and what has effects runs once."""
+    if shadows and effects != "read":
+        raise ConfigurationError(
+            f"{key!r} would be shadowed, and its effects are {effects!r}. A shadow runs for nobody: what it writes, sends or "
+            "charges happens twice. If no variant changes anything, say effects='read', and guard writes with shadow_guard."
+        )
+    if effects == "write" and blends:
+        raise ConfigurationError(
+            f"{key!r} would be blended, and its effects are 'write'. A blend runs every variant for one answer. "
+            "Use another strategy, or take the writes out of the variants."
+        )
+    if effects == "write" and on_error == "control":
+        raise ConfigurationError(
+            f"{key!r} has effects='write' and on_error='control'. When a candidate fails, the control would run after it, and "
+            "write again. Say on_error='raise'."
+        )
+
+
+def check_deadline(key: str, deadline_s: object, kind: Kind) -> None:
+    """A deadline is a time, and of candidates that can be left."""
+    if deadline_s is None:
+        return
+    if isinstance(deadline_s, bool) or not isinstance(deadline_s, int | float) or not 0 < deadline_s < math.inf:
+        raise ConfigurationError(
+            f"deadline_s={deadline_s!r:.60} of {key!r} is no time. It is a number of seconds above 0. Write deadline_s=0.5."
+        )
+    if kind not in ("coroutine", "async generator"):
+        raise ConfigurationError(
+            f"deadline_s={deadline_s} of {key!r} cannot be kept: {key!r} is {KINDS[kind]}. Python cannot leave a thread: only "
+            "asynchronous candidates can be late and harmless. Leave it out, and give the model's own client a timeout."
+        )
+
+
+def check_breaker(key: str, breaker: object) -> None:
+    """A breaker is settings, or none."""
+    if breaker is not None and not isinstance(breaker, Breaker):
+        raise ConfigurationError(
+            f"breaker={breaker!r:.60} of {key!r} is no Breaker. It says when a failing candidate is left alone. "
+            "Write breaker=Breaker(...), or None for none."
+        )
+
+
+def check_holdout(key: str, holdout: Share, unit: UnitSpec) -> float:
+    """The held-out share as a number; there is somebody to hold out."""
+    share = parse_share(holdout, f"holdout of {key!r}")
+    if share and unit is None:
+        raise ConfigurationError(
+            f"holdout= of {key!r} holds units out, and calls of {key!r} have none. Without unit=, nobody could be meant. "
+            "Set unit=."
+        )
+    return share
+
+
+def check_layer(key: str, layer: object, others: Iterable[tuple[str, Layer | None]]) -> None:
+    """No other rollout of the layer has any of the slot."""
+    if layer is None:
+        return
+    if not isinstance(layer, Layer):
+        raise ConfigurationError(
+            f"layer={layer!r:.60} of {key!r} is no Layer. A layer has a name and a slot. Write layer=Layer('checkout', 0, 0.5)."
+        )
+    check_name(layer.name, f"name of the layer of {key!r}")
+    for other, theirs in others:
+        if other != key and theirs is not None and layer.overlaps(theirs):
+            raise ConfigurationError(
+                f"{key!r} takes {layer.start:.2%} to {layer.end:.2%} of layer {layer.name!r}, and "
+                f"{other!r} takes {theirs.start:.2%} to {theirs.end:.2%}. Rollouts of a layer exclude each other. "
+                "Give them slots that do not overlap."
+            )

@@ -1,0 +1,200 @@
+"""The options of a rollout: checked at once, and compared when a key is used twice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from inspect import Signature
+from typing import Any, Literal
+
+from attrs import define, field, fields
+
+from rollout_sdk.assignment import Layer, Phase, Share
+from rollout_sdk.breaker import Breaker
+from rollout_sdk.comparison import DefaultComparator
+from rollout_sdk.engine.arguments import UnitSpec, is_method, signature_of
+from rollout_sdk.engine.describe import Override
+from rollout_sdk.engine.failing import FailedIf
+from rollout_sdk.engine.mutation import watched
+from rollout_sdk.engine.rollout import Kind, kind_of
+from rollout_sdk.engine.snapshot import Isolate
+from rollout_sdk.identity import check_name
+from rollout_sdk.installed import load_plugins, make_strategy, strategy_name
+from rollout_sdk.plugins import PluginSet
+from rollout_sdk.runtime import Runtime
+from rollout_sdk.settings import checks, signatures
+from rollout_sdk.strategies.interleave import INTERLEAVED
+from rollout_sdk.strategies.planned import planned_phases
+
+__all__ = ["Effects", "MissingUnit", "OnError", "Settings"]
+
+MissingUnit = Literal["control", "random", "raise"]
+OnError = Literal["control", "raise"]
+Effects = Literal["unknown", "read", "write"]
+
+_DESCRIBED = (
+    "strategy",
+    "control_name",
+    "version",
+    "unit",
+    "missing_unit",
+    "covariate",
+    "batch",
+    "override",
+    "holdout",
+    "layer",
+    "on_error",
+    "failed_if",
+    "passthrough",
+    "effects",
+    "deadline_s",
+    "breaker",
+    "detect_mutation",
+    "isolate",
+    "plugins",
+)
+_LONGEST_TEXT = 1_000
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+@define(kw_only=True, eq=False)
+class Settings:
+    """Everything about one rollout, checked.
+
+    Attributes are the options of `rollout(...)`, with `function` the control itself, `candidates` by name, and `strategy`
+    and `plugins` built.
+    """
+
+    key: str
+    function: Callable[..., Any]
+    candidates: Mapping[str, Callable[..., Any]]
+    strategy: Any
+    control_name: str
+    version: str
+    unit: UnitSpec
+    missing_unit: MissingUnit
+    covariate: UnitSpec
+    batch: tuple[str, ...] | None
+    override: Override
+    holdout: Share
+    layer: Layer | None
+    on_error: OnError
+    failed_if: FailedIf
+    passthrough: tuple[type[BaseException], ...]
+    effects: Effects
+    deadline_s: float | None
+    breaker: Breaker | None
+    detect_mutation: bool
+    isolate: Isolate
+    plugins: Sequence[object]
+    runtime: Runtime
+    kind: Kind = field(init=False)
+    signature: Signature | None = field(init=False)
+    hooks: PluginSet = field(init=False)
+    phases: tuple[Phase, ...] = field(init=False)
+    described: Mapping[str, str] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what cannot work.
+
+        Raises:
+            ConfigurationError: See the leaves of `rollout_sdk.exceptions`.
+        """
+        self.kind = kind_of(self.function)
+        self.signature = signature_of(self.function)
+        checks.check_names(self.key, self.control_name, self.candidates)
+        if self.version:
+            check_name(self.version, f"version of {self.key!r}")
+        for name, candidate in self.candidates.items():
+            signatures.check_candidate(self.key, self.kind, self.signature, name, candidate)
+        checks.check_choice(self.key, "missing_unit", self.missing_unit, MissingUnit)
+        checks.check_choice(self.key, "on_error", self.on_error, OnError)
+        checks.check_choice(self.key, "effects", self.effects, Effects)
+        checks.check_deadline(self.key, self.deadline_s, self.kind)
+        checks.check_breaker(self.key, self.breaker)
+        checks.check_isolate(self.key, self.isolate)
+        checks.check_passthrough(self.key, self.passthrough)
+        checks.check_failed_if(self.key, self.failed_if, self.kind)
+        signatures.check_unit(self.key, self.unit, self.signature)
+        signatures.check_covariate(self.key, self.covariate, self.signature)
+        signatures.check_batch(self.key, self.batch, self.kind, self.signature, self.override)
+        signatures.check_override(self.key, self.override, tuple(self.functions), self.unit, self.signature)
+        self.holdout = checks.check_holdout(self.key, self.holdout, self.unit)
+        rollouts = list(self.runtime.rollouts.values())
+        checks.check_layer(self.key, self.layer, [(other.key, other._settings.layer) for other in rollouts])  # noqa: SLF001
+        self.plugins = load_plugins(self.key, self.plugins)
+        self.strategy = make_strategy(self.strategy)
+        check_name(strategy_name(self.strategy), f"name of the strategy of {self.key!r}")
+        # The strategy, this rollout's plugins and the runtime's, in that order, and the default comparison at the end.
+        plugins = [self.strategy, *self.plugins, *self.runtime.plugins, DefaultComparator()]
+        self.hooks = PluginSet(plugins, failed=self.runtime.failed)
+        self.phases = planned_phases(
+            self.key,
+            self.hooks,
+            strategy_name(self.strategy),
+            self.control_name,
+            tuple(self.candidates),
+            batch=self.batch is not None,
+        )
+        checks.check_effects(
+            self.key,
+            self.effects,
+            self.on_error,
+            shadows=bool(getattr(self.strategy, "shadows", False)),
+            blends=INTERLEAVED in self.phases[0].shares,
+        )
+        self.described = self._described()
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The settings as they were said, by name."""
+        return {each.name: getattr(self, each.name) for each in fields(type(self)) if each.init}
+
+    @property
+    def functions(self) -> dict[str, Callable[..., Any]]:
+        """The variants by name, the control first."""
+        candidates = self.candidates
+        if self.detect_mutation:
+            shared = int(is_method(self.signature))
+            candidates = {
+                name: watched(function, self.kind, key=self.key, name=name, shared=shared)
+                for name, function in candidates.items()
+            }
+        return {self.control_name: self.function, **candidates}
+
+    def clash(self, other: Settings) -> str | None:
+        """Why a rollout with these settings may not take the key of one with the others, or None when it may.
+
+        A function may be decorated again with the same settings (once for each model object, say), and a module that is
+        imported anew (a reload, a notebook's cell) may change them; another function may not take the key.
+        """
+        differing = [option for option, text in self.described.items() if other.described[option] != text]
+        mine, theirs = (getattr(each.function, "__func__", each.function) for each in (self, other))
+        imported_anew = "<" not in self.described["function"] and mine is not theirs
+        if not differing or ("function" not in differing and imported_anew):
+            return None
+        return (
+            f"Key {self.key!r} is taken by a rollout with another {' and another '.join(differing)}. "
+            "A key names one rollout in every record of a runtime. Give this one a key= of its own."
+        )
+
+    def _described(self) -> dict[str, str]:
+        """The settings as text, by option: equal for the same settings, also when a module is imported anew."""
+        options = {option: _shortly(_ADDRESS.sub("", repr(getattr(self, option)))) for option in _DESCRIBED}
+        candidates = ", ".join(f"{name}={_place(function)}" for name, function in self.candidates.items())
+        return {"function": _place(self.function), "candidates": candidates, **options}
+
+
+def _shortly(text: str) -> str:
+    """A text that is equal for equal texts; overrides can name a million units."""
+    return text if len(text) <= _LONGEST_TEXT else blake2b(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _place(function: Callable[..., Any]) -> str:
+    """Where a function is defined; with its line, where its name does not say it."""
+    module, name = (getattr(function, attribute, None) for attribute in ("__module__", "__qualname__"))
+    if not module or not name:
+        return _ADDRESS.sub("", repr(function))
+    line = getattr(getattr(function, "__code__", None), "co_firstlineno", "")
+    return f"{module}.{name}:{line}" if "<" in name else f"{module}.{name}"
