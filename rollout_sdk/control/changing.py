@@ -82,14 +82,11 @@ def change_stored(
 
 def _timed(before: RolloutState, after: RolloutState, now_s: float) -> RolloutState:
     """The state after a transition, with the times that begin with it."""
-    is_cleared = bool(before.invalid) and not after.invalid
-    if is_cleared:
-        after = evolve(after, valid_since_s=now_s)
     if after.number != before.number:
         return evolve(after, entered_s=now_s)
     # What held it was no waiting for a verdict: the step has its time once more.
     is_resumed = before.status == "paused" and after.is_open and after.status != "paused"
-    return evolve(after, resumed_s=now_s) if is_resumed or is_cleared else after
+    return evolve(after, resumed_s=now_s) if is_resumed else after
 
 
 def _as_mine(stored: RolloutState, mine: RolloutState, action: str) -> RolloutState:

@@ -46,7 +46,7 @@ def as_document(state: RolloutState) -> dict[str, Any]:
         "dropped": list(state.dropped),
         "superseded": list(state.superseded),
         "invalid": state.invalid,
-        "valid_since_s": state.valid_since_s,
+        "valid_from": state.valid_from,
         "paused_by": list(state.paused_by),
         "futile": list(state.futile),
     }
@@ -80,7 +80,7 @@ def from_document(document: Mapping[str, Any]) -> RolloutState:
             dropped=tuple(document["dropped"]),
             superseded=tuple(document["superseded"]),
             invalid=str(document.get("invalid", "")),
-            valid_since_s=float(document.get("valid_since_s", 0.0)),
+            valid_from=int(document.get("valid_from", 0)),
             paused_by=tuple(document.get("paused_by", ())),
             futile=tuple(document.get("futile", ())),
         )

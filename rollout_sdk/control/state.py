@@ -53,7 +53,8 @@ class RolloutState:
         dropped: Candidates that were rolled back while others went on.
         superseded: Versions that a later one has replaced; they never come back.
         invalid: Why the comparison cannot be trusted, by the judge's alarm; latched until a person clears it. Empty: it can.
-        valid_since_s: When a person last cleared the alarm; the realised shares are checked on units first seen from then on.
+        valid_from: Number of the phase that began when a person last cleared the alarm: the realised shares are checked from
+            there on.
         paused_by: Labels of the checks that the judge has paused it for, and for which it goes on by itself when they have
             recovered. Empty for every other pause, which a person ends.
         futile: Gates that the judge has paused it for as futile. It pauses once for each: to resume is a decision.
@@ -76,7 +77,7 @@ class RolloutState:
     dropped: tuple[str, ...] = ()
     superseded: tuple[str, ...] = ()
     invalid: str = ""
-    valid_since_s: float = 0.0
+    valid_from: int = 0
     paused_by: tuple[str, ...] = ()
     futile: tuple[str, ...] = ()
     stopped: bool = field(init=False, eq=False)
@@ -187,7 +188,7 @@ class RolloutState:
         return evolve(self, status="paused", paused_by=tuple(by), futile=asked, revision=self.revision + 1)
 
     def resume(self, *, clear_invalid: bool = False) -> RolloutState:
-        """Going on, after a pause; with `clear_invalid`, also after the judge's alarm, paused or not.
+        """Going on, after a pause; with `clear_invalid`, also after the judge's alarm, paused or not, in a new phase.
 
         Without it, a rollout that is paused and invalid is no longer paused and still invalid.
 
@@ -203,7 +204,9 @@ class RolloutState:
                 f"Cannot clear the alarm of {self.key!r}: it is not invalid. clear_invalid=True says that you know why the "
                 "judge had called it invalid. Call resume() without it to end a pause."
             )
-        return evolve(self, status=going(self.phase), invalid="", revision=self.revision + 1)
+        # In a phase of its own, because users that were lost come back as new ones, and all of them to one arm.
+        begun = self._entered(evolve(self.phase, name=self.phase.name.partition(":")[2]), anew=True)
+        return evolve(begun, status=going(self.phase), invalid="", valid_from=begun.number)
 
     def invalidate(self, reason: str) -> RolloutState:
         """The comparison cannot be trusted: no step is taken until a person clears it. Doing so twice changes nothing.

@@ -223,9 +223,9 @@ def test_a_candidate_that_is_rolled_back_leaves_the_others_running_and_never_com
 
 def test_a_new_version_begins_again_with_evidence_of_its_own_even_after_an_abort():
     old = evolve(running(), version="v1").promote().abort()
-    old = evolve(old, invalid=CAUSE, valid_since_s=7.0, futile=("click",))
+    old = evolve(old, invalid=CAUSE, valid_from=7, futile=("click",))
     new = old.begun_again(evolve(running(), version="v2"))
-    assert ("", 0.0, ()) == (new.invalid, new.valid_since_s, new.futile)
+    assert ("", 0, ()) == (new.invalid, new.valid_from, new.futile)
     assert (new.status, new.phase.name, new.epoch, new.superseded, new.stopped) == ("running", "3:5%", 1, ("v1",), False)
     assert old.begun_again(evolve(running(), version="v1")).status == "aborted"
 
