@@ -57,7 +57,7 @@ class Evidence:
         self._since = since
         self.most_calls = max_calls_per_unit
         self._capped: OrderedDict[str, None] = OrderedDict()
-        self._calls_of: OrderedDict[tuple[str, int], int] = OrderedDict()
+        self._calls_of: OrderedDict[tuple[str, str, int], int] = OrderedDict()
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
         self.follow(criteria)
 
@@ -120,7 +120,7 @@ class Evidence:
             if self._is_past(phase_name):
                 return
             phase = self.phase(phase_name)
-        if self.most_calls is not None and self._is_capped(phase_name, cell, self.most_calls, decision):
+        if self.most_calls is not None and self._is_capped((phase_name, arm, cell), self.most_calls, decision):
             return
         self.changed.add(phase_name)
         calls = phase.calls.get(arm)
@@ -162,10 +162,10 @@ class Evidence:
         """Whether a phase is one of an older version: its candidate was another."""
         return number_of(phase_name) < self._since
 
-    def _is_capped(self, phase_name: str, cell: int, most: int, decision: str | None) -> bool:
+    def _is_capped(self, unit: tuple[str, str, int], most: int, decision: str | None) -> bool:
         """Whether a unit has made as many calls as count; of the units seen last."""
-        calls = self._calls_of.pop((phase_name, cell), 0) + 1
-        self._calls_of[phase_name, cell] = calls
+        calls = self._calls_of.pop(unit, 0) + 1
+        self._calls_of[unit] = calls
         if len(self._calls_of) > _MOST_REMEMBERED:
             self._calls_of.popitem(last=False)
         if calls <= most:
