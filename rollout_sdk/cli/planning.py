@@ -120,6 +120,11 @@ def _replayed(found: Replay) -> str:
         lasted = as_duration(max(0.0, phase.ended_s - phase.began_s))
         lines += ["", f"Phase {phase.phase} from {began}, {lasted}, {phase.calls:,} calls:"]
         verdict = phase.decided or phase.last
+        if phase.alarm is not None:
+            after = as_duration(max(0.0, phase.alarm.time_s - phase.began_s))
+            lines.append(
+                f"  its shares were found broken after {after}: no step is taken from then on until a person clears it"
+            )
         if phase.decided is not None:
             action = "rolled back" if phase.decided.outcome == "FAIL" else "gone on"
             lines.append(f"  it would have {action} after {as_duration(max(0.0, phase.decided.time_s - phase.began_s))}")

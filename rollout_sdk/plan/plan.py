@@ -183,8 +183,8 @@ class Criteria:
     def warnings(self) -> tuple[str, ...]:
         """What the options say about each other that is hardly meant."""
         return tuple(
-            f"{each.label}: harm={each.harm:g} is less than a tenth of margin={each.margin:g}: a candidate that you would accept "
-            "is rolled back once there is enough data."
+            f"{each.label}: harm={each.harm:g} is less than a tenth of margin={each.margin:g}: a candidate that you would "
+            "accept is rolled back once there is enough data."
             for each in self.guardrails
             if each.margin is not None and each.harm is not None and each.harm < each.margin / 10
         )

@@ -105,7 +105,9 @@ def _made(kind: type, table: Mapping[str, Any], subject: str) -> Any:
     _check_known(table, known, f"{subject}, {kind.__name__}")
     needed = [each.name for each in fields(kind) if each.init and each.name not in table and each.name in _NEEDED]
     if needed:
-        raise ConfigurationError(f"{subject} has a {kind.__name__} without {needed[0]}. It needs one. Write {needed[0]} = ... in it.")
+        raise ConfigurationError(
+            f"{subject} has a {kind.__name__} without {needed[0]}. It needs one. Write {needed[0]} = ... in it."
+        )
     return kind(**table)
 
 

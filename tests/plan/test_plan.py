@@ -227,7 +227,12 @@ def test_the_file_that_sets_every_option_leaves_none_out():
     from attrs import fields
 
     table = tomllib.loads(EVERYTHING)
-    for kind, tables in ((Guardrail, table["guardrails"]), (Gate, table["gates"]), (Step, table["steps"]), (Freeze, table["freeze"])):
+    for kind, tables in (
+        (Guardrail, table["guardrails"]),
+        (Gate, table["gates"]),
+        (Step, table["steps"]),
+        (Freeze, table["freeze"]),
+    ):
         assert {each.name for each in fields(kind) if each.init} == {name for each in tables for name in each}
     # An approval is a function, and the rest is for all of a kind.
     assert {each.name for each in fields(Canary) if each.init} - {"approve"} == set(table)
@@ -238,7 +243,7 @@ def test_a_control_file_takes_every_option_of_a_plan(tmp_path):
 
     path = tmp_path / "control.toml"
     head, *tables = EVERYTHING.replace("[[", '[[rollouts."shop.rank".canary.').split("[[")
-    path.write_text("\n".join(['version = 1', '[rollouts."shop.rank".canary]', head, *("[[" + each for each in tables)]))
+    path.write_text("\n".join(["version = 1", '[rollouts."shop.rank".canary]', head, *("[[" + each for each in tables)]))
     path.chmod(0o600)
     assert expected_of_everything().criteria == ControlFile(path).wanted.rollouts["shop.rank"].criteria
 
