@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from attrs import define
 
@@ -35,9 +35,12 @@ class Metric(ABC):
 
     Attributes:
         criterion: The guardrail or gate.
+        rate: For a metric that counts events, the field of `Traffic` that has their rate; None for a mean. By it, `expected`
+            can be asked about the counts that may come instead of those that are expected.
     """
 
     criterion: Criterion
+    rate: ClassVar[Literal["error_rate", "slow_rate"] | None] = None
 
     def observe(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from attrs import define
 
@@ -55,6 +55,7 @@ class ErrorRate(Metric):
     """
 
     criterion: Guardrail
+    rate: ClassVar[Literal["error_rate", "slow_rate"] | None] = "error_rate"
 
     def observe(  # noqa: D102 - as in the base
         self,

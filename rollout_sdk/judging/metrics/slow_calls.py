@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from attrs import define
 
@@ -44,6 +44,7 @@ class SlowCalls(Metric):
     """
 
     criterion: Guardrail
+    rate: ClassVar[Literal["error_rate", "slow_rate"] | None] = "slow_rate"
 
     def observe(  # noqa: D102 - as in the base
         self,
