@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from rollout_sdk.analysis.passage import Times
 from rollout_sdk.analysis.waiting import Wait
 from rollout_sdk.plan import Gate, Guardrail, Step, as_duration
-
-if TYPE_CHECKING:
-    from rollout_sdk.analysis.forecast import Times
 
 __all__ = ["Bottleneck", "bottleneck", "pause"]
 

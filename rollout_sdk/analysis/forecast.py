@@ -13,7 +13,7 @@ from typing import Any
 from attrs import asdict, evolve, frozen
 
 from rollout_sdk.analysis.bottleneck import Bottleneck, bottleneck, pause
-from rollout_sdk.analysis.passage import Chances
+from rollout_sdk.analysis.passage import Chances, Times
 from rollout_sdk.analysis.waiting import LONGEST_DAYS, Wait, first_day
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.judging import Traffic
@@ -25,19 +25,6 @@ _DAY_S = 86_400.0
 _RATIOS = (10.0, 3.0, 2.0)
 _BISECTIONS = 50
 _LIKELY, _SAFE = 0.5, 0.8
-
-
-@frozen
-class Times:
-    """When something has happened, in days; None: never, or not within ten years.
-
-    Attributes:
-        days_50: By then with a probability of one half.
-        days_80: By then with a probability of .8.
-    """
-
-    days_50: float | None
-    days_80: float | None
 
 
 @frozen(kw_only=True)

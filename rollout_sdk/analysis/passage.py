@@ -16,13 +16,13 @@ from attrs import frozen
 from rollout_sdk.judging.e_values import MIN_EVENTS
 from rollout_sdk.stats.normal import normal_cdf
 
-__all__ = ["Chances", "crossed_by_counts", "crossed_by_motion"]
+__all__ = ["Chances", "Times", "crossed_by_counts", "crossed_by_motion"]
 
 _FAR = 5.5
 """Standard deviations beyond which no path counts (4e-8)."""
 
-_PER_STEP = 0.7
-"""Distance of two nodes, in standard deviations of the step: the midpoint rule is then exact to about 1e-5."""
+_PER_STEP = 0.45
+"""Distance of two nodes, in standard deviations of the step."""
 
 _LEAST_MASS = 1e-9
 
@@ -59,6 +59,19 @@ class Chances:
     def later_by(self, days: float) -> Chances:
         """The same, so many days later."""
         return Chances(tuple(each + days for each in self.days), self.chances, self.is_stepped)
+
+
+@frozen
+class Times:
+    """When something has happened, in days; None: never, or not within ten years.
+
+    Attributes:
+        days_50: By then with a probability of one half.
+        days_80: By then with a probability of .8.
+    """
+
+    days_50: float | None
+    days_80: float | None
 
 
 def crossed_by_motion(

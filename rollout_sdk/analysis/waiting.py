@@ -196,7 +196,7 @@ class Wait:
         def passes(day: float, mine: float, other: float) -> bool:
             control = min(other / (units[0] * day), 1 - 1e-9)
             value = min(mine / (units[1] * day), 1.0)
-            traffic = evolve(self.traffic, **{rate: max(control, 1e-12)})
+            traffic = evolve(self.traffic, **{rate: max(control, 1e-12)})  # type: ignore[arg-type] # its own field
             worse = value / max(control, 1e-12) if rate == "error_rate" else value - control
             numbers = self.metric.expected(traffic, self.arms, day, worse)
             return self.metric.weigh({**self.shared, **numbers}).is_safe

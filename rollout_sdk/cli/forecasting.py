@@ -23,7 +23,8 @@ def as_forecast(found: Forecast, criteria: Criteria, measured: Measured | None) 
     lines += [
         "",
         *_wrapped(
-            "If the candidate is as good as the control (at a gate: better by its mde), a step has passed in 1 of 2 cases, and in 4 of 5, after",
+            "If the candidate is as good as the control (at a gate: better by its mde), a step "
+            "has passed in 1 of 2 cases, and in 4 of 5, after",
             0,
         ),
     ]

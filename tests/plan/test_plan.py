@@ -203,8 +203,8 @@ def expected_of_everything():
         ],
         gates=[
             Gate(
-                "click", min_effect=0.001, mde=0.01, better="higher", before="promotion", per="outcome", window="1h", clip=(0, 1),
-                horizon=20_000, grace="15m", dry_run=True,
+                "click", min_effect=0.001, mde=0.01, better="higher", before="promotion", per="outcome", window="1h",
+                clip=(0, 1), horizon=20_000, grace="15m", dry_run=True,
             ),
             Gate("spend"),
         ],
