@@ -213,6 +213,29 @@ def served(numbers, share_of_v2, phase="1:50%", begin=BEGIN_S):
     ]
 
 
+def test_a_replay_keeps_as_few_slices_of_time_as_the_service(tmp_path):
+    from rollout_sdk.analysis.course import Course
+    from rollout_sdk.analysis.facts import in_order
+    from rollout_sdk.journal import read_journal
+
+    errors = [
+        a_call(
+            number,
+            BEGIN_S + 60 * number,
+            "v2" if number % 2 else "control",
+            "1:50%",
+            error="ValueError" if number % 4 < 2 else None,
+        )
+        for number in range(600)
+    ]
+    written(tmp_path / "j", [changed(BEGIN_S, "promote", before="0:0%"), *errors])
+    course = Course.begun("m", OLD_PLAN.criteria)
+    for record in in_order(read_journal(tmp_path / "j"), "m", None):
+        course.take(record)
+        course.look(record["seen_s"])
+    assert 5 > len(course.evidence.phases["1:50%"].sums["error_rate"].slices)
+
+
 def changed(t, action, *, invalid="", phase="1:50%", before="1:50%"):
     extra = {"invalid": invalid} if invalid else {}
     return a_line(
