@@ -70,7 +70,7 @@ def routed(record: Mapping[str, Any]) -> RoutedEvent:
     )
 
 
-def shadowed(record: Mapping[str, Any], control: str) -> ShadowedEvent:
+def shadowed(record: Mapping[str, Any], control: str = "control") -> ShadowedEvent:
     """The shadow run that a line tells of; while no candidate serves, the call itself had the control."""
     return ShadowedEvent(
         decision=_decided({**record, "variant": control}),
