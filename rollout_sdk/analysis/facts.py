@@ -70,10 +70,10 @@ def routed(record: Mapping[str, Any]) -> RoutedEvent:
     )
 
 
-def shadowed(record: Mapping[str, Any]) -> ShadowedEvent:
-    """The shadow run that a line tells of."""
+def shadowed(record: Mapping[str, Any], control: str = "control") -> ShadowedEvent:
+    """The shadow run that a line tells of; while no candidate serves, the call itself had the control."""
     return ShadowedEvent(
-        decision=_decided({**record, "variant": record["variant"]}),
+        decision=_decided({**record, "variant": control}),
         variant=record["variant"],
         end=record["end"],
         duration_s=record.get("duration_s"),

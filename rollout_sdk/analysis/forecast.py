@@ -1,7 +1,7 @@
-"""How long will a canary take at my traffic, and what can it see? The judge's own rules, asked about what is expected.
+"""How long will a canary take at my traffic, and what can it see? The judge's own rules, asked about what may come.
 
-Every figure is found by giving the judge the numbers that would be expected after some time, and looking for the first time at
-which it would decide: nothing here can promise what the judge would not do.
+Nothing here can promise what the judge would not do: every figure is found by giving its rules the numbers that a number of
+days may bring.
 """
 
 from __future__ import annotations
@@ -10,54 +10,76 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import asdict, frozen
+from attrs import asdict, evolve, frozen
 
+from rollout_sdk.analysis.bottleneck import Bottleneck, bottleneck, pause
+from rollout_sdk.analysis.passage import Chances, Times
+from rollout_sdk.analysis.waiting import LONGEST_DAYS, Wait, first_day
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.judging import Traffic
-from rollout_sdk.judging.e_values import Weight
-from rollout_sdk.judging.metrics import metric_of
-from rollout_sdk.plan import ERROR_RATE, Criteria, Criterion, Gate, Guardrail, Step
+from rollout_sdk.plan import ERROR_RATE, MEASURED, Criteria, Criterion, Gate, Step
 
-__all__ = ["Forecast", "StepForecast", "Traffic", "forecast"]
+__all__ = ["Forecast", "StepForecast", "Times", "Traffic", "forecast"]
 
-_LONGEST_DAYS = 3650.0
 _DAY_S = 86_400.0
 _RATIOS = (10.0, 3.0, 2.0)
+_BISECTIONS = 50
+_LIKELY, _SAFE = 0.5, 0.8
 
 
-@frozen
+@frozen(kw_only=True)
 class StepForecast:
-    """One step.
+    """One step, looked at by itself.
 
     Attributes:
         step: Its share.
-        days: Days until it passes, if the candidate is as good as the control (a gate: better by its mde); None: never, or
-            not within ten years.
-        waits_for: What takes longest.
-        by: Days for each thing that it waits for.
-        errors_seen: By ratio of the error rates: units of the candidate that see an error before it is rolled back, on average.
-        effects_seen: By gate: the smallest difference that is found within those days, in the metric's unit.
+        shadow: Share of the calls that are shadowed while no candidate serves; 0 where one does.
+        days_50: Days until it has passed with a probability of one half, if the candidate is as good as the control (a gate:
+            better by its mde); None: never, or not within ten years.
+        days_80: The same, with a probability of .8.
+        max_days: Days after which it is paused without a verdict; None: it waits.
+        pause: What that means: "will be paused ..." or "may be paused ..."; empty where it has time enough.
+        bottleneck: What takes longest, and what to change.
+        by: The times of everything that it waits for.
+        errors_seen: By ratio of the error rates: units of the candidate that see an error before it is rolled back, on average;
+            None: it is not rolled back within ten years.
+        effects_seen: By gate: the smallest difference that is expected to pass within `days_50` (by the planned end of one
+            with a horizon), in the metric's unit.
+        futile: By gate: when it is found futile, if the candidate has no effect at all.
+        planned_ends: By gate with a horizon: days until its planned end.
     """
 
     step: str
-    days: float | None
-    waits_for: str
-    by: Mapping[str, float | None]
+    shadow: float
+    days_50: float | None
+    days_80: float | None
+    max_days: float | None
+    pause: str
+    bottleneck: Bottleneck
+    by: Mapping[str, Times]
     errors_seen: Mapping[float, float | None]
     effects_seen: Mapping[str, float]
+    futile: Mapping[str, Times]
+    planned_ends: Mapping[str, float]
 
 
-@frozen
+@frozen(kw_only=True)
 class Forecast:
     """The whole plan.
 
     Attributes:
         steps: The steps, in order.
-        days: Days for all of them; None when one never passes.
+        days_50: The sum of the steps' `days_50`; None when one never passes.
+        days_80: The sum of their `days_80`: more than enough in four cases of five.
+        warnings: What the plan says about itself that is hardly meant.
+        traffic: What it was asked about.
     """
 
     steps: tuple[StepForecast, ...]
-    days: float | None
+    days_50: float | None
+    days_80: float | None
+    warnings: tuple[str, ...]
+    traffic: Traffic
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-plain."""
@@ -70,37 +92,64 @@ def forecast(criteria: Criteria, traffic: Traffic) -> Forecast:
     Each step is looked at by itself, as if nothing had been learnt before it: the real canary is rather faster.
 
     Raises:
-        ConfigurationError: A gate's metric has no mean and standard deviation in `traffic`, or there are several candidates.
+        ConfigurationError: A recorded metric has no mean and standard deviation in `traffic`, or there are several candidates.
     """
     steps = tuple(_step(criteria, traffic, index) for index in range(len(criteria.steps)))
-    known = [step.days for step in steps if step.days is not None]
-    return Forecast(steps, math.fsum(known) if len(known) == len(steps) else None)
+    return Forecast(
+        steps=steps,
+        days_50=_sum([step.days_50 for step in steps]),
+        days_80=_sum([step.days_80 for step in steps]),
+        warnings=criteria.warnings,
+        traffic=traffic,
+    )
+
+
+def _sum(days: list[float | None]) -> float | None:
+    known = [each for each in days if each is not None]
+    return math.fsum(known) if len(known) == len(days) else None
 
 
 def _step(criteria: Criteria, traffic: Traffic, index: int) -> StepForecast:
     step = criteria.steps[index]
     share = _share(step)
-    is_last = index == len(criteria.steps) - 1
-    arms = (1.0, step.shadow) if not share else (1 - share, share)
-    by: dict[str, float | None] = {
-        "min_time": step.min_time / _DAY_S,
-        "min_units": step.min_units / (min(arms) * traffic.units_per_day) if min(arms) else None,
+    arms, traffic = _exposed(step, share, traffic)
+    waits = {
+        each.label: Wait.of(each, criteria, traffic, arms) for each in _asked(criteria, index, serves=bool(share)) if min(arms)
     }
-    effects = {}
-    for each in criteria.all:
-        if each.dry_run or (isinstance(each, Gate) and (not share or (each.before == "promotion" and not is_last))):
-            continue
-        passes = _passes(each, criteria, traffic, arms)
-        by[each.label] = _first(passes)
-        if by[each.label] is not None:
-            by[each.label] = by[each.label] + each.window / _DAY_S  # type: ignore[operator]
-    days = None if any(each is None for each in by.values()) else max(each for each in by.values() if each is not None)
-    for gate in criteria.gates:
-        if share and days is not None:
-            effects[gate.metric] = _smallest(gate, criteria, traffic, arms, days)
-    longest = next((name for name, each in by.items() if each is None), None) or max(by, key=lambda name: by[name] or 0.0)
-    errors = {ratio: _errors(criteria, traffic, arms, ratio) for ratio in _RATIOS} if _guards(criteria, ERROR_RATE) else {}
-    return StepForecast(step.label, days, longest, by, errors, effects)
+    passing = {label: wait.passing() for label, wait in waits.items()}
+    needed = step.min_units / (min(arms) * traffic.units_per_day) if min(arms) else None
+    fixed = {"min_time": step.min_time / _DAY_S, "min_units": needed}
+    by = {name: Times(days, days) for name, days in fixed.items()}
+    by.update({label: _times(chances.at, _ends(chances)) for label, chances in passing.items()})
+    whole = _whole(passing, fixed)
+    gates = {label: wait for label, wait in waits.items() if isinstance(wait.criterion, Gate)}
+    found = bottleneck(by, waits, shadows=not share)
+    return StepForecast(
+        step=step.label,
+        shadow=step.shadow if not share else 0.0,
+        days_50=whole.days_50,
+        days_80=whole.days_80,
+        max_days=None if step.max_time is None else step.max_time / _DAY_S,
+        pause=pause(step, whole.days_50, whole.days_80, found),
+        bottleneck=found,
+        by=by,
+        errors_seen=_errors(waits.get(ERROR_RATE)),
+        effects_seen={} if whole.days_50 is None else {name: _smallest(wait, whole.days_50) for name, wait in gates.items()},
+        futile={name: _times((chances := wait.futile()).at, _ends(chances)) for name, wait in gates.items()},
+        planned_ends={
+            name: wait.planned_days(wait.criterion)
+            for name, wait in gates.items()
+            if isinstance(wait.criterion, Gate) and wait.criterion.horizon is not None
+        },
+    )
+
+
+def _asked(criteria: Criteria, index: int, *, serves: bool) -> list[Criterion]:
+    """What a step waits for."""
+    is_last = index == len(criteria.steps) - 1
+    guardrails = [each for each in criteria.guardrails if each.decides and (serves or each.metric in MEASURED)]
+    gates = [each for each in criteria.gates if serves and not each.dry_run and (is_last or each.before == "step")]
+    return [*guardrails, *gates]
 
 
 def _share(step: Step) -> float:
@@ -111,62 +160,73 @@ def _share(step: Step) -> float:
     return step.share
 
 
-def _guards(criteria: Criteria, metric: str) -> Guardrail | None:
-    return next((each for each in criteria.guardrails if each.metric == metric), None)
+def _exposed(step: Step, share: float, traffic: Traffic) -> tuple[tuple[float, float], Traffic]:
+    """Share of the units that each arm sees, and the traffic of those; of a shadow step, calls come in pairs."""
+    if share:
+        return (1 - share, share), traffic
+    if not step.shadow:
+        return (1.0, 0.0), traffic
+    seen = -math.expm1(traffic.calls_per_unit * math.log1p(-step.shadow)) if step.shadow < 1 else 1.0
+    return (seen, seen), evolve(traffic, calls_per_unit=traffic.calls_per_unit * step.shadow / seen)
 
 
-def _common(criteria: Criteria) -> dict[str, Any]:
-    return {
-        "alpha": criteria.alpha,
-        "tests": max(1, sum(each.decides for each in criteria.guardrails)),
-        "candidates": 1,
-    }
+def _ends(chances: Chances) -> tuple[float, float] | None:
+    return (chances.days[0], chances.days[-1]) if chances.days else None
 
 
-def _weight(
-    criterion: Criterion, criteria: Criteria, traffic: Traffic, arms: tuple[float, float], days: float, worse: float | None
-) -> Weight:
-    """What the judge would make of so many days of what is expected."""
-    metric = metric_of(criterion)
-    return metric.weigh({**_common(criteria), **metric.expected(traffic, arms, days, worse)})
+def _whole(passing: Mapping[str, Chances], fixed: Mapping[str, float | None]) -> Times:
+    """When all of it has passed, as if one said nothing about another."""
+    if any(each is None for each in fixed.values()) or not all(chances.days for chances in passing.values()):
+        return Times(None, None)
+    least = max(each for each in fixed.values() if each is not None)
+    ends = [end for chances in passing.values() for end in (chances.days[0], chances.days[-1])]
+
+    def at(days: float) -> float:
+        return 0.0 if days < least else math.prod(chances.at(days) for chances in passing.values())
+
+    return _times(at, (max(min(ends, default=least), 1e-9), max([least, *ends])))
 
 
-def _passes(criterion: Criterion, criteria: Criteria, traffic: Traffic, arms: tuple[float, float]) -> Callable[[float], bool]:
-    """Whether the criterion would pass after so many days of what is expected."""
-    return lambda days: _weight(criterion, criteria, traffic, arms, days, None).is_safe
+def _times(at: Callable[[float], float], ends: tuple[float, float] | None) -> Times:
+    if ends is None:
+        return Times(None, None)
+    return Times(*(_quantile(at, ends, chance) for chance in (_LIKELY, _SAFE)))
 
 
-def _first(passes: Callable[[float], bool]) -> float | None:
-    """The first number of days after which something holds, which holds from then on."""
-    low, high = 0.0, 1e-3
-    while not passes(high):
-        low, high = high, 2 * high
-        if high > _LONGEST_DAYS:
-            return None
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (low, middle) if passes(middle) else (middle, high)
+def _quantile(at: Callable[[float], float], ends: tuple[float, float], chance: float) -> float | None:
+    """The first day with at least this probability."""
+    low, high = ends
+    if at(high) < chance or high > 2 * LONGEST_DAYS:
+        return None
+    low = min(low, high) * (1 - 1e-6)
+    for _ in range(_BISECTIONS):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if at(middle) >= chance else (middle, high)
     return high
 
 
-def _errors(criteria: Criteria, traffic: Traffic, arms: tuple[float, float], ratio: float) -> float | None:
-    guardrail = _guards(criteria, ERROR_RATE)
-    if not traffic.error_rate or guardrail is None:
-        return None
-    days = _first(lambda days: _weight(guardrail, criteria, traffic, arms, days, ratio).is_harm)
-    return None if days is None else traffic.units_per_day * arms[1] * days * min(1.0, traffic.error_rate * ratio)
+def _errors(wait: Wait | None) -> dict[float, float | None]:
+    """Errors of the candidate until the expected evidence rolls it back, by ratio of the rates."""
+    found: dict[float, float | None] = {}
+    if wait is None or not wait.traffic.error_rate:
+        return found
+    for ratio in _RATIOS:
+        days = first_day(lambda days, ratio=ratio: wait.weight(days, ratio).is_harm)  # type: ignore[misc]
+        rate = min(1.0, wait.traffic.error_rate * ratio)
+        found[ratio] = None if days is None else wait.traffic.units_per_day * wait.arms[1] * days * rate
+    return found
 
 
-def _smallest(gate: Gate, criteria: Criteria, traffic: Traffic, arms: tuple[float, float], days: float) -> float:
+def _smallest(wait: Wait, days: float) -> float:
     """The smallest difference that is expected to pass a gate after so many days."""
-
-    def found(effect: float) -> bool:
-        return _weight(gate, criteria, traffic, arms, days, -effect).is_safe
-
-    low, high = 0.0, gate.mde
-    while not found(high) and high < 1e12 * gate.mde:
+    if isinstance(wait.criterion, Gate) and wait.criterion.horizon is not None:
+        return wait.smallest_planned(wait.criterion)
+    mde = wait.criterion.mde
+    days = max(days - wait.criterion.window / _DAY_S, 1e-9)
+    low, high = 0.0, mde
+    while not wait.weight(days, -high).is_safe and high < 1e12 * mde:
         low, high = high, 2 * high
-    for _ in range(40):
+    for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        low, high = (low, middle) if found(middle) else (middle, high)
+        low, high = (low, middle) if wait.weight(days, -middle).is_safe else (middle, high)
     return high

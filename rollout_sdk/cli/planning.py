@@ -9,12 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from attrs import evolve
 
-from rollout_sdk.analysis.forecast import Forecast, Traffic, forecast
+from rollout_sdk.analysis.forecast import Traffic, forecast
+from rollout_sdk.analysis.measured import Measured, measure
 from rollout_sdk.analysis.replay import Replay, replay
+from rollout_sdk.cli.forecasting import as_forecast
 from rollout_sdk.cli.saying import fault, progress, say
 from rollout_sdk.exceptions import RolloutError
-from rollout_sdk.plan import Criteria, Gate, as_duration, load_criteria, parse_duration
+from rollout_sdk.plan import MEASURED, Criteria, as_duration, load_criteria, parse_duration
 from rollout_sdk.strategies.canary import planned_phases
 
 __all__ = ["COMMANDS"]
@@ -23,7 +26,7 @@ _plan = click.option(
     "--plan", "path", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The plan: a TOML file."
 )
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_DAY_S = 86_400
+_ABOVE_0 = click.FloatRange(min=0, min_open=True)
 
 
 def _loaded(path: Path) -> Criteria:
@@ -34,7 +37,7 @@ def _loaded(path: Path) -> Criteria:
     return criteria
 
 
-def _means(criteria: Criteria, metrics: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+def _means(metrics: tuple[str, ...]) -> dict[str, tuple[float, float]]:
     means = {}
     for each in metrics:
         name, _, numbers = each.partition("=")
@@ -45,56 +48,83 @@ def _means(criteria: Criteria, metrics: tuple[str, ...]) -> dict[str, tuple[floa
         except (ValueError, IndexError):
             raise click.BadParameter(f"{each!r} is not NAME=MEAN,SD, or NAME=SHARE.", param_hint="--metric") from None
         means[name] = (mean, deviation)
-    missing = [gate.metric for gate in criteria.gates if gate.metric not in means]
-    if missing:
-        raise click.UsageError(f"The plan has a gate on {missing[0]!r}: say what it is today, with --metric {missing[0]}=0.1")
     return means
+
+
+def _traffic(
+    criteria: Criteria, measured: Measured | None, options: Mapping[str, float | None], metrics: tuple[str, ...]
+) -> Traffic:
+    """The traffic that a journal tells, but for what options say."""
+    told = {name: value for name, value in options.items() if value is not None}
+    known = _means(metrics)
+    if measured is None:
+        traffic = Traffic(**told, means=known)  # type: ignore[arg-type]
+    else:
+        slow = {} if "slow_rate" in told else measured.traffic.slow_rates
+        traffic = evolve(measured.traffic, **told, slow_rates=slow, means={**measured.traffic.means, **known})
+    asked = [each for each in criteria.all if each.metric not in MEASURED and not each.dry_run]
+    missing = [each for each in asked if each.metric not in traffic.means]
+    if missing:
+        kind, name = type(missing[0]).__name__, missing[0].metric
+        nothing = "" if measured is None else f" The journal has no outcome {name!r} of the control."
+        raise click.UsageError(
+            f"The plan has a {kind} on {name!r}.{nothing} Give what it is today: --metric {name}=MEAN,SD, or "
+            f"--metric {name}=0.1 for a share."
+        )
+    return traffic
 
 
 @click.command("plan")
 @_plan
-@click.option("--units", required=True, type=click.FloatRange(min=0, min_open=True), help="Different units (users) in a day.")
-@click.option("--calls", default=1.0, show_default=True, type=click.FloatRange(min=0, min_open=True), help="Calls of a unit.")
-@click.option("--error-rate", default=0.005, show_default=True, help="Share of the control's units that see an error.")
-@click.option("--slow-rate", default=0.005, show_default=True, help="Share of the control's calls that are slow.")
-@click.option("--metric", "metrics", multiple=True, help="A gate's metric today: NAME=MEAN,SD per unit, or NAME=SHARE.")
+@click.option("--units", type=_ABOVE_0, help="Different units (users) in a day.")
+@click.option("--calls", type=_ABOVE_0, help="Calls of a unit in a day.  [default: 1]")
+@click.option("--error-rate", type=float, help="Share of the control's units that see an error.  [default: 0.005]")
+@click.option("--slow-rate", type=float, help="Share of the control's calls that are slow.  [default: 0.005]")
+@click.option("--latency-spread", type=float, help="Standard deviation of log latency.  [default: 0.7]")
+@click.option("--metric", "metrics", multiple=True, help="A recorded metric today: NAME=MEAN,SD per unit, or NAME=SHARE.")
+@click.option(
+    "--journal", type=click.Path(exists=True, file_okay=False), help="Read all of this from a journal; options override it."
+)
+@click.option("--rollout", "name", help="Which rollout, where the journal has several.")
 @_as_json
 def plan(
-    path: Path, units: float, calls: float, error_rate: float, slow_rate: float, metrics: tuple[str, ...], as_json: bool
+    path: Path,
+    units: float | None,
+    calls: float | None,
+    error_rate: float | None,
+    slow_rate: float | None,
+    latency_spread: float | None,
+    metrics: tuple[str, ...],
+    journal: str | None,
+    name: str | None,
+    as_json: bool,
 ) -> None:
     """Say how long each step of a plan takes at your traffic, and what it can see in that time."""
+    if journal is None and units is None:
+        raise click.UsageError("How much traffic is there? Give --units, or a journal to read it from: --journal DIR.")
+    if journal is None and name is not None:
+        raise click.UsageError("--rollout names a rollout of a journal. Give --journal DIR, too.")
+    options = {
+        "units_per_day": units,
+        "calls_per_unit": calls,
+        "error_rate": error_rate,
+        "slow_rate": slow_rate,
+        "latency_spread": latency_spread,
+    }
     try:
-        criteria = _loaded(path)
-        traffic = Traffic(
-            units_per_day=units,
-            calls_per_unit=calls,
-            error_rate=error_rate,
-            slow_rate=slow_rate,
-            means=_means(criteria, metrics),
-        )
-        found = forecast(criteria, traffic)
+        criteria, measured = _loaded(path), None
+        if journal is not None:
+            with progress("Reading the journal") as told:
+                measured = measure(journal, criteria, rollout=name, progress=told)
+        found = forecast(criteria, _traffic(criteria, measured, options, metrics))
     except RolloutError as error:
         raise fault(error) from None
-    say(json.dumps(found.as_dict(), indent=2) if as_json else _forecast(found, criteria))
-
-
-def _days(days: float | None) -> str:
-    return "never" if days is None else as_duration(days * _DAY_S)
-
-
-def _forecast(found: Forecast, criteria: Criteria) -> str:
-    lines = ["If the candidate is as good as the control (better by its mde, where there is a gate):", ""]
-    for step in found.steps:
-        lines.append(f"{step.step:>6}  {_days(step.days):<10} waits longest for {step.waits_for}")
-        lines.append("        " + "  ".join(f"{name} {_days(days)}" for name, days in step.by.items()))
-        seen = [f"{ratio:g}x after {number:.0f}" for ratio, number in step.errors_seen.items() if number is not None]
-        if seen:
-            lines.append(f"        rolled back when units of the candidate that saw an error are about: {', '.join(seen)}")
-        lines.extend(f"        {name}: a difference of {effect:.3g} is found" for name, effect in step.effects_seen.items())
-    lines += ["", f"In all: {_days(found.days)}."]
-    if any(isinstance(gate, Gate) and gate.min_effect >= 0 for gate in criteria.gates):
-        lines.append("A candidate that is only as good as the control passes no gate that asks for better.")
-    return "\n".join(lines)
+    source = (
+        None
+        if measured is None
+        else {"rollout": measured.rollout, "days": measured.days, "units": measured.units, "calls": measured.calls}
+    )
+    say(json.dumps({**found.as_dict(), "journal": source}, indent=2) if as_json else as_forecast(found, criteria, measured))
 
 
 @click.command("replay")
@@ -120,6 +150,11 @@ def _replayed(found: Replay) -> str:
         lasted = as_duration(max(0.0, phase.ended_s - phase.began_s))
         lines += ["", f"Phase {phase.phase} from {began}, {lasted}, {phase.calls:,} calls:"]
         verdict = phase.decided or phase.last
+        if phase.alarm is not None:
+            after = as_duration(max(0.0, phase.alarm.time_s - phase.began_s))
+            lines.append(
+                f"  its shares were found broken after {after}: no step is taken from then on until a person clears it"
+            )
         if phase.decided is not None:
             action = "rolled back" if phase.decided.outcome == "FAIL" else "gone on"
             lines.append(f"  it would have {action} after {as_duration(max(0.0, phase.decided.time_s - phase.began_s))}")

@@ -9,7 +9,7 @@
     shadowing, running or paused --invalidate--> the same, and no step is taken until resume(clear_invalid=True)
 
 Every change of shares, and an abort, starts a new phase with a new number, also when the shares were used before: what was
-measured last week is another week's evidence. A transition that leaves the shares as they are stays in its phase.
+measured last week is another week's evidence. So does clearing an alarm. Any other transition stays in its phase.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ class Traffic:
         calls_per_unit: Calls of a unit in a day.
         error_rate: Share of the control's units that see an error.
         slow_rate: Share of the control's calls that are slow.
+        slow_rates: The same by label of the guardrail ("latency>0.25s"), where they are known apart.
         latency_spread: Standard deviation of the logarithm of a call's latency.
         means: Mean and standard deviation of recorded metrics, per unit, by metric.
     """
@@ -28,6 +29,7 @@ class Traffic:
     calls_per_unit: float = 1.0
     error_rate: float = 0.005
     slow_rate: float = 0.005
+    slow_rates: Mapping[str, float] = {}
     latency_spread: float = 0.7
     means: Mapping[str, tuple[float, float]] = {}
 
@@ -37,7 +39,7 @@ class Traffic:
             self.units_per_day > 0
             and self.calls_per_unit > 0
             and 0 <= self.error_rate < 1
-            and 0 <= self.slow_rate < 1
+            and all(0 <= rate < 1 for rate in (self.slow_rate, *self.slow_rates.values()))
             and self.latency_spread > 0
         ):
             raise ConfigurationError(

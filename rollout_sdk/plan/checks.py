@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from attrs import Attribute
@@ -102,9 +102,9 @@ def as_horizon(value: Any) -> int | float | None:
         return None
     if isinstance(value, str):
         return float(parse_duration(value, "horizon"))
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
         raise ConfigurationError(
             f"horizon={value!r:.40} is neither a number of units nor a duration. It says when a planned test ends. "
             "Write horizon=20000 or horizon='14d'."
         )
-    return value
+    return int(value) if isinstance(value, Integral) else float(value)

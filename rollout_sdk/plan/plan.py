@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from attrs import Factory, field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from rollout_sdk.assignment import Share, parse_share, percent
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.plan.checks import as_horizon
 from rollout_sdk.plan.criteria import ERROR_RATE, Criterion, Gate, Guardrail
 from rollout_sdk.plan.durations import Duration, parse_duration
 from rollout_sdk.plan.freeze import Freeze
@@ -87,7 +88,7 @@ def as_steps(steps: Any) -> tuple[Step, ...]:
     """Steps, of steps and plain shares.
 
     Raises:
-        ConfigurationError: They are no list, or one is neither.
+        ConfigurationError: They are not a list, or one is neither.
     """
     if isinstance(steps, str | Mapping | Step) or not isinstance(steps, Iterable):
         raise ConfigurationError(
@@ -101,7 +102,7 @@ def _listed(kind: type, values: Any) -> tuple[Any, ...]:
     wrong = [value for value in listed if not isinstance(value, kind)]
     if wrong:
         raise ConfigurationError(
-            f"{wrong[0]!r:.60} is no {kind.__name__}. Canary takes a list of them. Write [{kind.__name__}(...)]."
+            f"{wrong[0]!r:.60} is not a {kind.__name__}. Canary takes a list of them. Write [{kind.__name__}(...)]."
         )
     return listed
 
@@ -131,6 +132,7 @@ class Criteria:
         freeze: Windows in which no step is taken.
         approve: Asked before every further step, with the verdict; the step waits until it returns True.
         max_calls_per_unit: Calls of one unit that count in a phase; further ones are served and not judged. None: all count.
+        horizon: The planned end of every gate that has none of its own; see `Gate`.
     """
 
     steps: tuple[Step, ...] = field(default=(), converter=as_steps)
@@ -140,17 +142,21 @@ class Criteria:
     freeze: tuple[Freeze, ...] = field(default=(), converter=_freeze)
     approve: Callable[[Any], bool] | None = None
     max_calls_per_unit: int | None = None
+    horizon: int | float | None = field(default=None, converter=as_horizon)
     decides: bool = field(init=False, default=Factory(lambda self: bool(self.guardrails or self.gates), takes_self=True))
 
     def __attrs_post_init__(self) -> None:
         """Refuse criteria that contradict each other."""
         *before, last = self.steps or (None,)
         if before and last is not None and last.serves_everybody:
-            # There is no control then to judge by: it is the promotion, and no step.
+            # There is no control then to judge by: it is the promotion, not a step.
             object.__setattr__(self, "steps", tuple(before))
+        if self.horizon is not None:
+            gates = (evolve(gate, horizon=self.horizon) if gate.horizon is None else gate for gate in self.gates)
+            object.__setattr__(self, "gates", tuple(gates))
         if isinstance(self.alpha, bool) or not isinstance(self.alpha, float) or not 0 < self.alpha < 0.5:
             raise ConfigurationError(
-                f"alpha={self.alpha!r:.40} of Canary is no error probability. It lies between 0 and .5. Write alpha=0.05."
+                f"alpha={self.alpha!r:.40} of Canary is not an error probability. It lies between 0 and .5. Write alpha=0.05."
             )
         labels = [each.label for each in self.all]
         twice = [label for label in labels if labels.count(label) > 1]
@@ -162,7 +168,8 @@ class Criteria:
         most = self.max_calls_per_unit
         if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
             raise ConfigurationError(
-                f"max_calls_per_unit={most!r:.40} is not a number of calls. It is a whole number from 1 on, or None. Write 100."
+                f"max_calls_per_unit={most!r:.40} of Canary is not a number of calls. It is a whole number from 1 on, or None. "
+                "Write max_calls_per_unit=100."
             )
         if self.approve is not None and not callable(self.approve):
             raise ConfigurationError(f"approve={self.approve!r:.60} of Canary cannot be called. Pass a function of a verdict.")

@@ -1,11 +1,15 @@
 """A plan as a table of TOML, taken as a whole or not at all.
 
 alpha = 0.05
+max_calls_per_unit = 100
+horizon = "14d"
 steps = [{ share = "1%", min_units = 1000, min_time = "30m", max_time = "2d" }, "5%", "25%"]
 
 [[guardrails]]
 metric = "error_rate"
 margin = 0.5
+burst = "1m"
+on_fail = "pause"
 
 [[gates]]
 metric = "click"
@@ -36,7 +40,10 @@ from rollout_sdk.plan.plan import Criteria, Step
 
 __all__ = ["as_criteria", "load_criteria"]
 
-_KNOWN = ("alpha", "shadow", "steps", "guardrails", "gates", "freeze")
+_OPTIONS = ("alpha", "max_calls_per_unit", "horizon")
+"""Options of `Criteria` that are a value, not a list of tables."""
+
+_KNOWN = ("steps", "shadow", *_OPTIONS, "guardrails", "gates", "freeze")
 _MOST_BYTES = 1 << 20
 
 
@@ -77,8 +84,7 @@ def as_criteria(table: Mapping[str, Any], subject: str) -> Criteria:
         made = [_made(Step, step, subject) if isinstance(step, dict) and "share" in step else Step(step) for step in steps]
         listed = {name: [_made(kind, each, subject) for each in _tables(table, name, subject)] for name, kind in _KINDS.items()}
         options: dict[str, Any] = {name: listed[name] for name in _KINDS if name in table}
-        if "alpha" in table:
-            options["alpha"] = table["alpha"]
+        options.update({name: table[name] for name in _OPTIONS if name in table})
         return Criteria(steps=[each if each.shadow else evolve(each, shadow=shadow) for each in made], **options)
     except ConfigurationError as error:
         raise error if str(error).startswith(subject) else ConfigurationError(f"{subject}: {error}") from None
@@ -90,7 +96,7 @@ _KINDS: Mapping[str, type] = {"guardrails": Guardrail, "gates": Gate, "freeze": 
 def _tables(table: Mapping[str, Any], name: str, subject: str) -> list[Mapping[str, Any]]:
     found = table.get(name, [])
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise ConfigurationError(f"{subject} has {name} that are no list of tables. Write [[{name}]].")
+        raise ConfigurationError(f"{subject} has {name} that are not a list of tables. Write [[{name}]].")
     return found
 
 
@@ -99,7 +105,9 @@ def _made(kind: type, table: Mapping[str, Any], subject: str) -> Any:
     _check_known(table, known, f"{subject}, {kind.__name__}")
     needed = [each.name for each in fields(kind) if each.init and each.name not in table and each.name in _NEEDED]
     if needed:
-        raise ConfigurationError(f"{subject} has a {kind.__name__} without {needed[0]}. It needs one. Write {needed[0]} = ...")
+        raise ConfigurationError(
+            f"{subject} has a {kind.__name__} without {needed[0]}. It needs one. Write {needed[0]} = ... in it."
+        )
     return kind(**table)
 
 
@@ -110,6 +118,6 @@ def _check_known(table: Mapping[str, Any], known: Any, subject: str) -> None:
     unknown = [name for name in table if name not in known]
     if unknown:
         raise ConfigurationError(
-            f"{subject} has {unknown[0]!r:.60}, which is none of {', '.join(known)}. A misspelt setting would be passed over "
-            "in silence. Mend it."
+            f"{subject} has {unknown[0]!r:.60}, which is not one of {', '.join(known)}. A misspelt setting would be "
+            "ignored in silence. Correct its name."
         )

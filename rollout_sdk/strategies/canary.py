@@ -18,6 +18,9 @@ from rollout_sdk.strategies.shares import make_phase
 __all__ = ["Canary", "planned_phases", "rollout_strategies"]
 
 
+_IN_A_FILE = ("steps", "guardrails", "gates", "alpha", "freeze", "max_calls_per_unit", "horizon")
+
+
 def _shadow_share(share: Share) -> float:
     return parse_share(share, "shadow share of Canary")
 
@@ -42,6 +45,9 @@ class Canary:
             worse is rolled back; and the same for one being passed that is worse than its margins.
         freeze: Windows in which no step is taken.
         approve: Asked before every further step, with the verdict; the step waits until it returns True.
+        max_calls_per_unit: Calls of one unit that count in a step, so that a bot does not decide; None: all count.
+        horizon: A planned end for every gate that has none of its own: units of both arms together (an int), or time since
+            the rollout began ("14d"). See `Gate`.
     """
 
     name = "canary"
@@ -53,6 +59,8 @@ class Canary:
     alpha: float = field(default=0.05, kw_only=True)
     freeze: Sequence[Freeze] = field(default=(), kw_only=True)
     approve: Callable[[Any], bool] | None = field(default=None, kw_only=True)
+    max_calls_per_unit: int | None = field(default=None, kw_only=True)
+    horizon: int | float | str | None = field(default=None, kw_only=True)
     criteria: Criteria = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -64,6 +72,8 @@ class Canary:
             alpha=self.alpha,
             freeze=self.freeze,
             approve=self.approve,
+            max_calls_per_unit=self.max_calls_per_unit,
+            horizon=self.horizon,
         )
         object.__setattr__(self, "criteria", criteria)
 
@@ -79,8 +89,8 @@ class Canary:
             ConfigurationError: It cannot be read, or says something that cannot work.
         """
         read = load_criteria(path)
-        said = {name: getattr(read, name) for name in ("steps", "guardrails", "gates", "alpha", "freeze")}
-        return cls(**said, **options)
+        options_read = {name: getattr(read, name) for name in _IN_A_FILE}
+        return cls(**options_read, **options)
 
     @property
     def shadows(self) -> bool:
@@ -118,7 +128,7 @@ def planned_phases(criteria: Criteria, control: str, candidates: tuple[str, ...]
     for before, after in pairwise(phases):
         if after.shares == before.shares:
             raise ConfigurationError(
-                f"Canary has the step {after.name} twice running. A step gives a candidate more. Leave one of them out."
+                f"Canary has the step {after.name} twice in a row. A step gives a candidate more. Leave one of them out."
             )
         for candidate in candidates:
             if after.shares[candidate] < before.shares[candidate]:

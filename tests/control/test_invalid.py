@@ -180,12 +180,12 @@ def test_clearing_it_goes_on_and_checks_units_from_then_on(controller, clock, sa
     raise_alarm(controller, says)
     clock.advance(3600)
     controller.resume(**CLEAR)
-    assert ("running", "0:20%", False) == stand(controller)
+    assert ("running", "1:20%", False) == stand(controller)
     says(outcome="PASS")
     controller.judge()
     situations = [situation for situation, _ in says.asked]
     assert [("", 0), ("", 1)] == [(each.invalid, each.valid_from) for each in situations]
-    assert "1:50%" == controller.status().phase
+    assert "2:50%" == controller.status().phase
 
 
 def test_clearing_it_also_ends_a_pause_and_a_plain_resume_keeps_the_latch(controller, says):
@@ -195,7 +195,7 @@ def test_clearing_it_also_ends_a_pause_and_a_plain_resume_keeps_the_latch(contro
     assert ("running", "0:20%", True) == stand(controller)
     controller.pause(actor="ann", reason="let me look")
     controller.resume(**CLEAR)
-    assert ("running", "0:20%", False) == stand(controller)
+    assert ("running", "1:20%", False) == stand(controller)
 
 
 @pytest.mark.parametrize("missing", ["actor", "reason"])
@@ -222,7 +222,7 @@ def test_a_new_alarm_after_clearing_latches_again(controller, says):
     raise_alarm(controller, says)
     controller.resume(**CLEAR)
     raise_alarm(controller, says)
-    assert ("running", "0:20%", True) == stand(controller)
+    assert ("running", "1:20%", True) == stand(controller)
 
 
 def test_the_status_says_so_first(controller, says):
@@ -301,9 +301,9 @@ def test_an_alarm_of_one_process_holds_all_and_clearing_it_reaches_all(fleet, sa
     second.judge(), first.judge()
     assert [("running", "0:20%", True)] * 2 == [look(first), look(second)]
     second.resume(**CLEAR)
-    assert [("running", "0:20%", False)] * 2 == [look(first), look(second)]
+    assert [("running", "1:20%", False)] * 2 == [look(first), look(second)]
     first.judge()
-    assert [("running", "1:50%", False)] * 2 == [look(first), look(second)]
+    assert [("running", "2:50%", False)] * 2 == [look(first), look(second)]
     records = fleet.store.history("model")
     assert [
         ("start", "", ""),
@@ -371,5 +371,5 @@ def test_the_command_line_shows_it_and_clears_it_for_every_process(fleet, says):
     assert "empty reason" in fleet.command("resume", "model", "--clear-invalid", "--reason", " ", code=1)
     assert "It is running, and invalid." in fleet.command("resume", "model", "--reason", "x", code=1)
     fleet.command("resume", "model", "--clear-invalid", "--actor", "ann", "--reason", "the redirect is fixed")
-    assert [("running", "0:20%", False)] * 2 == [look(first), look(second)]
+    assert [("running", "1:20%", False)] * 2 == [look(first), look(second)]
     assert "" == json.loads(fleet.command("status", "model", "--json"))["invalid"]

@@ -118,7 +118,7 @@ TABLE = {
     ("invalid", "resume"): "Cannot resume 'model': it is running. This is possible while paused. It is running, and invalid.",
     ("invalid", "abort"): ("aborted", "1:aborted"),
     ("invalid", "invalidate"): ("running", "0:5%"),
-    ("invalid", "clear"): ("running", "0:5%"),
+    ("invalid", "clear"): ("running", "1:5%"),
     ("paused and invalid", "promote"): "Cannot promote 'model': it is paused. This is possible while running. Resume it first.",
     ("paused and invalid", "promote_full"): "Cannot promote 'model': it is invalid: the shares are broken.",
     ("paused and invalid", "skip_step"): "Cannot skip a step of 'model': it is paused.",
@@ -131,7 +131,7 @@ TABLE = {
     ("paused and invalid", "resume"): ("running", "0:5%"),
     ("paused and invalid", "abort"): ("aborted", "1:aborted"),
     ("paused and invalid", "invalidate"): ("paused", "0:5%"),
-    ("paused and invalid", "clear"): ("running", "0:5%"),
+    ("paused and invalid", "clear"): ("running", "1:5%"),
 }
 
 
@@ -425,10 +425,10 @@ class AnyOperator(RuleBasedStateMachine):
         assert not any(self.state.phase.shares[name] for name in self.state.dropped)
 
     @invariant()
-    def a_phase_is_new_exactly_when_shares_change_or_everything_stops(self):
+    def a_phase_is_new_exactly_when_shares_change_an_alarm_is_cleared_or_everything_stops(self):
         changed = self.state.phase.shares != self.before.phase.shares
         stopped = self.state.stopped and self.state.status != self.before.status
-        assert self.state.number - self.before.number == (changed or stopped)
+        assert self.state.number - self.before.number == (changed or stopped or self.cleared)
 
     @invariant()
     def a_phase_is_named_by_its_number(self):

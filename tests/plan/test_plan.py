@@ -51,29 +51,31 @@ def test_a_freeze_holds_inside_its_window_and_nowhere_else(freeze, inside, outsi
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
-        (lambda: Guardrail("click"), "says nothing of how much worse is acceptable"),
+        (lambda: Guardrail("click"), "does not say how much worse is acceptable"),
         (lambda: Guardrail("latency"), "has no threshold_s"),
         (lambda: Guardrail("error_rate", threshold_s=1.0), "has a threshold_s, which belongs to 'latency'"),
         (lambda: Guardrail("error_rate", better="higher"), "is measured by the SDK itself"),
         (lambda: Guardrail("error_rate", margin=-1.0), "has the margin -1.0"),
         (lambda: Guardrail("click", margin=0.0), "has the margin 0.0"),
-        (lambda: Guardrail("click", margin="5%"), "margin='5%' of Guardrail('click') is no number"),
+        (lambda: Guardrail("click", margin="5%"), "margin='5%' of Guardrail('click') is not a number"),
         (lambda: Guardrail("click", margin=0.1, per="user"), "per='user' of Guardrail('click') is unknown"),
-        (lambda: Guardrail("click", margin=0.1, clip=(5, 1)), "clip=(5, 1) is no range"),
+        (lambda: Guardrail("click", margin=0.1, clip=(5, 1)), "clip=(5, 1) is not a range"),
         (lambda: Guardrail("", margin=0.1), "has the metric ''"),
         (lambda: Gate("error_rate"), "The SDK's own metrics are guardrails"),
-        (lambda: Gate("click", mde=0), "mde=0 of Gate('click') is no difference"),
+        (lambda: Gate("click", mde=0), "mde=0 of Gate('click') is not a difference"),
         (lambda: Gate("click", before="lunch"), "before='lunch' of Gate('click') is unknown"),
         (lambda: Gate("click", dry_run="no"), "dry_run='no' of Gate('click') is neither True nor False"),
-        (lambda: Step("1%", min_units=-1), "min_units=-1 of Step(1%) is no whole number"),
+        (lambda: Step("1%", min_units=-1), "min_units=-1 of Step(1%) is not a whole number"),
         (lambda: Step("1%", min_time="2h", max_time="1h"), "It can never pass"),
         (lambda: Freeze("2027-01-01", "2026-01-01"), "ends before it starts"),
         (lambda: Freeze("16:00", "18:00", days=("friday",)), "has the day 'friday'"),
         (lambda: Freeze("soon", "later"), "cannot be read"),
         (lambda: Freeze("16:00", "18:00", days=("fri",), zone="Mars/Olympus"), "cannot be read"),
-        (lambda: Canary(["5%"], alpha=0.7), "alpha=0.7 of Canary is no error probability"),
-        (lambda: Canary(["5%"], guardrails=["error_rate"]), "'error_rate' is no Guardrail"),
+        (lambda: Canary(["5%"], alpha=0.7), "alpha=0.7 of Canary is not an error probability"),
+        (lambda: Canary(["5%"], guardrails=["error_rate"]), "'error_rate' is not a Guardrail"),
         (lambda: Canary(["5%"], gates=[Gate("click"), Gate("click")]), "'click' is judged twice"),
+        (lambda: Canary(["5%"], max_calls_per_unit=0), "max_calls_per_unit=0 of Canary is not a number of calls"),
+        (lambda: Canary(["5%"], horizon=True), "horizon=True is neither a number of units nor a duration"),
         (lambda: Canary(["5%"], approve=True), "approve=True of Canary cannot be called"),
     ],
 )
@@ -135,6 +137,123 @@ def test_a_file_says_what_code_says(tmp_path):
     assert expected == Canary.from_file(path).criteria
 
 
+GUARDRAIL = """
+metric = "returns"
+margin = 0.02
+harm = 0.01
+better = "lower"
+per = "outcome"
+window = "1h"
+clip = [0, 200]
+early_harm = true
+on_fail = "pause"
+grace = "5m"
+ceiling = 0.4
+floor = 0.02
+"""
+MEASURED = """
+metric = "first_item"
+threshold_s = 0.25
+burst = "2m"
+on_fail = "warn"
+dry_run = true
+"""
+GATE = """
+metric = "click"
+min_effect = 0.001
+mde = 0.01
+better = "higher"
+before = "promotion"
+per = "outcome"
+window = 3600
+clip = [0, 1]
+horizon = 20000
+grace = 900
+dry_run = true
+"""
+EVERYTHING = f"""
+steps = [{{ share = "1%", min_units = 7, min_time = "30m", max_time = 7200, shadow = "3%" }}]
+alpha = 0.01
+shadow = "2%"
+max_calls_per_unit = 50
+horizon = "14d"
+[[guardrails]]{GUARDRAIL}[[guardrails]]{MEASURED}[[gates]]{GATE}[[gates]]
+metric = "spend"
+[[freeze]]
+start = "16:00"
+end = "08:00"
+days = ["fri"]
+zone = "Europe/Berlin"
+"""
+
+
+def expected_of_everything():
+    return Canary(
+        [Step("1%", min_units=7, min_time=1800, max_time="2h", shadow=0.03)],
+        alpha=0.01,
+        shadow="2%",
+        max_calls_per_unit=50,
+        horizon="14d",
+        guardrails=[
+            Guardrail(
+                "returns", margin=0.02, harm=0.01, better="lower", per="outcome", window=3600, clip=(0, 200), early_harm=True,
+                on_fail="pause", grace=300, ceiling=0.4, floor=0.02,
+            ),
+            Guardrail("first_item", threshold_s=0.25, burst=120, on_fail="warn", dry_run=True),
+        ],
+        gates=[
+            Gate(
+                "click", min_effect=0.001, mde=0.01, better="higher", before="promotion", per="outcome", window="1h",
+                clip=(0, 1), horizon=20_000, grace="15m", dry_run=True,
+            ),
+            Gate("spend"),
+        ],
+        freeze=[Freeze("16:00", "08:00", days=("fri",), zone="Europe/Berlin")],
+    )  # fmt: skip
+
+
+def test_every_option_can_be_set_in_a_file(tmp_path):
+    path = tmp_path / "plan.toml"
+    path.write_text(EVERYTHING)
+    canary = Canary.from_file(path)
+    assert expected_of_everything().criteria == canary.criteria == load_criteria(path)
+    assert (50, 14 * 86_400.0) == (canary.max_calls_per_unit, canary.horizon)
+
+
+def test_the_file_that_sets_every_option_leaves_none_out():
+    """Which fails for a new option until that file sets it, too."""
+    import tomllib
+
+    from attrs import fields
+
+    table = tomllib.loads(EVERYTHING)
+    for kind, tables in (
+        (Guardrail, table["guardrails"]),
+        (Gate, table["gates"]),
+        (Step, table["steps"]),
+        (Freeze, table["freeze"]),
+    ):
+        assert {each.name for each in fields(kind) if each.init} == {name for each in tables for name in each}
+    # An approval is a function, and the rest is for all of a kind.
+    assert {each.name for each in fields(Canary) if each.init} - {"approve"} == set(table)
+
+
+def test_a_control_file_takes_every_option_of_a_plan(tmp_path):
+    from rollout_sdk.control.file import ControlFile
+
+    path = tmp_path / "control.toml"
+    head, *tables = EVERYTHING.replace("[[", '[[rollouts."shop.rank".canary.').split("[[")
+    path.write_text("\n".join(["version = 1", '[rollouts."shop.rank".canary]', head, *("[[" + each for each in tables)]))
+    path.chmod(0o600)
+    assert expected_of_everything().criteria == ControlFile(path).wanted.rollouts["shop.rank"].criteria
+
+
+def test_a_horizon_is_that_of_every_gate_without_its_own():
+    gates = Canary(["5%"], horizon="14d", gates=[Gate("click"), Gate("spend", horizon=5_000)]).criteria.gates
+    assert [14 * 86_400.0, 5_000] == [gate.horizon for gate in gates]
+    assert [None] == [gate.horizon for gate in Canary(["5%"], gates=[Gate("click")]).criteria.gates]
+
+
 def test_the_example_in_the_documentation_of_a_plan_is_one():
     import tomllib
 
@@ -149,11 +268,11 @@ def test_the_example_in_the_documentation_of_a_plan_is_one():
     [
         ("", "has no steps"),
         ('steps = "5%"', "has no steps"),
-        ('steps = ["5%"]\nstep = 1', "has 'step', which is none of alpha, shadow, steps"),
-        ('steps = [{share = "5%", min_unit = 5}]', "has 'min_unit', which is none of share, min_units"),
+        ('steps = ["5%"]\nstep = 1', "has 'step', which is not one of steps, shadow, alpha"),
+        ('steps = [{share = "5%", min_unit = 5}]', "has 'min_unit', which is not one of share, min_units"),
         ('steps = ["5%"]\n[[guardrails]]\nmargin = 0.1', "has a Guardrail without metric"),
-        ('steps = ["5%"]\n[[guardrails]]\nmetric = "click"', "says nothing of how much worse"),
-        ('steps = ["5%"]\nguardrails = 5', "has guardrails that are no list of tables"),
+        ('steps = ["5%"]\n[[guardrails]]\nmetric = "click"', "does not say how much worse"),
+        ('steps = ["5%"]\nguardrails = 5', "has guardrails that are not a list of tables"),
         ('steps = ["500%"]', "The share of a Step is '500%'"),
         ("steps = [", "cannot be read"),
     ],

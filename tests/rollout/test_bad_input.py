@@ -128,7 +128,7 @@ def test_every_candidate_needs_one_share(shares, problem):
     [
         ([], "Canary has no steps."),
         (["10%", "5%"], "Canary goes from 10% back to 5% for 'candidate'. Steps must not shrink."),
-        (["10%", "10%"], "Canary has the step 10% twice running."),
+        (["10%", "10%"], "Canary has the step 10% twice in a row."),
         (["5%", "110%"], "The share of a Step is '110%'."),
         (["5%", None], "The share of a Step is None."),
         ([{"v2": 0.1}], "step 1 of Canary gives a share to 'v2', which is no candidate."),

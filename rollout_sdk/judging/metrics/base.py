@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from attrs import define
 
@@ -53,6 +53,8 @@ class Metric(ABC):
 
     Attributes:
         criterion: The guardrail or gate.
+        rate: For a metric that counts events, the field of `Traffic` that has their rate; None for a mean. By it, `expected`
+            can be asked about the counts that may come instead of those that are expected.
     """
 
     criterion: Criterion
@@ -60,6 +62,7 @@ class Metric(ABC):
     """The names that it goes by in a guardrail."""
     only_failures: ClassVar[bool] = False
     """Whether it observes nothing but calls that failed."""
+    rate: ClassVar[Literal["error_rate", "slow_rate"] | None] = None
 
     @classmethod
     def __init_subclass__(cls) -> None:

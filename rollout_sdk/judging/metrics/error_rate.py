@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from attrs import define
 
@@ -57,6 +57,7 @@ class ErrorRate(Metric):
     criterion: Guardrail
     measures = (ERROR_RATE,)
     only_failures = True
+    rate: ClassVar[Literal["error_rate", "slow_rate"] | None] = "error_rate"
 
     def observe(  # noqa: D102 - as in the base
         self,

@@ -232,11 +232,13 @@ class Recorded(Metric):
         # Of a share, so many units have a value other than 0.
         nonzero = min(units) * min(1.0, mean if 0 < mean < 1 else 1.0)
         enough = min(units) >= MIN_UNITS and nonzero >= MIN_EVENTS
+        # What the exact bets will win is not known: nothing, to be cautious.
+        betting = isinstance(criterion, Gate) and criterion.min_effect >= 0
         return {
             **found,
             "for_harm": found,
-            "exact_harm": None,
-            "exact_safe": None,
+            "exact_harm": None if isinstance(criterion, Gate) else 0.0,
+            "exact_safe": 0.0 if betting else None,
             "labels": 0.0,
             "label_lift": 0.0,
             "worse": sign,

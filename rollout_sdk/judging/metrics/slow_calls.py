@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from attrs import define
 
@@ -55,6 +55,7 @@ class SlowCalls(Metric):
 
     criterion: Guardrail
     measures = (LATENCY, FIRST_ITEM)
+    rate: ClassVar[Literal["error_rate", "slow_rate"] | None] = "slow_rate"
 
     def observe(  # noqa: D102 - as in the base
         self,
