@@ -42,7 +42,12 @@ def assignment(look: Look) -> Finding:
         for arm in arms:
             units = first.get(arm)
             level = 0 if units is None else units.level
-            counts.append(0 if units is None else sum(minute >= since for minute in units.minutes.values()))
+            if units is None:
+                counts.append(0)
+            elif since <= 0:
+                counts.append(len(units.minutes))
+            else:
+                counts.append(sum(minute >= since for minute in units.minutes.values()))
             weights.append(phase.shares[arm] / 2**level)
         whole = math.fsum(weights)
         strata.append([counts, [weight / whole for weight in weights]])
