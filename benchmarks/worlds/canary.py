@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from attrs import evolve
@@ -286,6 +286,10 @@ class FastCanary:
             if step.change is not None:
                 self.change(step.change, now_s)
         return verdict
+
+    def by_hand(self, action: Literal["promote", "resume"], now_s: float) -> None:
+        """What a person does."""
+        self.change(getattr(RolloutState, action), now_s)
 
     def change(self, change: Any, now_s: float) -> None:
         """Make a transition."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,14 +35,21 @@ def canary_of(world: World) -> Canary:
 
 
 def looks_of(
-    world: World, seed: int, looks: int, mode: Mode, *, act: bool = True, units: Units | None = None
+    world: World,
+    seed: int,
+    looks: int,
+    mode: Mode,
+    *,
+    act: bool = True,
+    population: Callable[[int], Units] | None = None,
+    make: type[FastCanary] = FastCanary,
 ) -> Iterator[tuple[FastCanary, Verdict, int]]:
     """The canary after every look, its verdict, and the number of the look, until it is over."""
     rng = np.random.default_rng(seed)
     traffic = Traffic(world, rng, looks, mode)
-    canary = FastCanary(
+    canary = make(
         canary_of(world),
-        Units.random(rng, traffic.users) if units is None else units,
+        Units.random(rng, traffic.users) if population is None else population(traffic.users),
         candidates=world.candidates,
         now_s=START_S,
         max_calls=world.max_calls,
@@ -111,10 +118,10 @@ def deliver(canary: FastCanary, waiting: list[tuple[Any, ...]], now_s: float) ->
 def by_hand(canary: FastCanary, world: World, number: int, looks: int, now_s: float) -> None:
     """What a person does: resumes what the judge has paused, and in a plan by hand takes the steps evenly over the looks."""
     if canary.state.status == "paused":
-        canary.change(lambda state: state.resume(), now_s)
+        canary.by_hand("resume", now_s)
     wanted = (number + 1) * len(world.steps) // looks
     while not world.by_judge and not canary.state.invalid and canary.state.step < min(wanted, len(world.steps) - 1):
-        canary.change(lambda state: state.promote(), now_s)
+        canary.by_hand("promote", now_s)
 
 
 def experiment(world: World, seed: int, looks: int, mode: Mode) -> set[str]:
