@@ -34,7 +34,9 @@ COUNTED: dict[str, tuple[tuple[str, float], ...]] = {
 
 def exceeded(made: Counter[str], experiments: int, mode: Mode) -> list[str]:
     """The errors that were made more often than may be; and what could not be judged at all."""
-    found = [name for name, alpha in COUNTED[mode] if made[name] / experiments > bound(experiments, alpha)]
+    # One event whose probability is .001 shows nothing, however few the experiments.
+    most = {name: max(experiments * bound(experiments, alpha), float(alpha > 0)) for name, alpha in COUNTED[mode]}
+    found = [name for name, number in most.items() if made[name] > number]
     return found + [name for name in made if name.startswith("broken")]
 
 

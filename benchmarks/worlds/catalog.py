@@ -7,7 +7,7 @@ from attrs import evolve
 from rollout_sdk import Gate, Guardrail, Step
 from worlds.traffic import Outcome, World
 
-__all__ = ["WORLDS", "world_named"]
+__all__ = ["FAMILIES", "WORLDS", "world_named"]
 
 # Harm from nothing on: the sharpest hypothesis that the same model on both sides can violate. No floor: it speaks of a
 # candidate alone, and is true of one that fails twice as often as a control that hardly fails.
@@ -231,7 +231,18 @@ def _others() -> list[World]:
     ]
 
 
-WORLDS = (*_usual(), *_rare(), *_tails(), *_failing(), *_bots(), *_outages(), *_others())
+FAMILIES: dict[str, list[World]] = {
+    "usual": _usual(),
+    "rare": _rare(),
+    "tails": _tails(),
+    "failing": _failing(),
+    "bots": _bots(),
+    "outages": _outages(),
+    "others": _others(),
+}
+"""The worlds by what they are about."""
+
+WORLDS = tuple(world for family in FAMILIES.values() for world in family)
 
 
 def world_named(name: str) -> World:

@@ -1,6 +1,5 @@
 """The simulated canary and the public API side by side: the same calls, failures, outcomes and clock."""
 
-import sys
 from collections import defaultdict
 from contextlib import suppress
 
@@ -17,7 +16,7 @@ class Failure(Exception):
     pass
 
 
-def units(number):
+def population(number):
     """The population of users "u0", "u1" and so on, as the rollout's key hashes them."""
     hash_ = UnitHash(KEY)
     return Units(np.array([hash_(canonical(f"u{index}")) for index in range(number)], dtype=np.uint64))
@@ -26,8 +25,8 @@ def units(number):
 class Mirrored(FastCanary):
     """A simulated canary whose every call, outcome, look and transition is also made by decorated functions."""
 
-    def __init__(self, strategy, population, *, candidates, now_s, max_calls=None):
-        super().__init__(strategy, population, candidates=candidates, now_s=now_s, max_calls=max_calls)
+    def __init__(self, strategy, units, *, candidates, now_s, max_calls=None):
+        super().__init__(strategy, units, candidates=candidates, now_s=now_s, max_calls=max_calls)
         self.clock_ns = round(now_s * 1000) * 10**6
         self.perf_s = 0.0
         self.planned = {}
@@ -112,10 +111,3 @@ class Mirrored(FastCanary):
     def by_hand(self, action, now_s):
         super().by_hand(action, now_s)
         getattr(self.rank.rollout, action)(actor="test", reason="test")
-
-
-def fake_perf_counters(monkeypatch, clock):
-    """Durations by a clock that the models move."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith("rollout_sdk.engine") and hasattr(module, "perf_counter"):
-            monkeypatch.setattr(module, "perf_counter", clock)
