@@ -25,7 +25,13 @@ from worlds.running import ALPHA, SRM_ALPHA, bound, errors
 from worlds.traffic import Mode
 
 COUNTED: dict[str, tuple[tuple[str, float], ...]] = {
-    "same": (("rolled back", ALPHA), ("gate passed", ALPHA), ("invalid", SRM_ALPHA), ("labels", SRM_ALPHA), ("step in outage", 0.0)),
+    "same": (
+        ("rolled back", ALPHA),
+        ("gate passed", ALPHA),
+        ("invalid", SRM_ALPHA),
+        ("labels", SRM_ALPHA),
+        ("step in outage", 0.0),
+    ),
     "margin": (("guardrail passed", ALPHA), ("invalid", SRM_ALPHA)),
     "harm": (("rolled back", ALPHA), ("invalid", SRM_ALPHA)),
 }

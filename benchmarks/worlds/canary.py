@@ -313,9 +313,7 @@ def _see(sample: UnitSample, cells: Array, minutes: Array | None) -> None:
         sample._thin(sample.level + 1)
 
 
-def _fill(
-    sums: Sums, number: int, phase: str, arm: str, bucket: Array, values: Array | None, weight: float
-) -> None:
+def _fill(sums: Sums, number: int, phase: str, arm: str, bucket: Array, values: Array | None, weight: float) -> None:
     """What `Sums.add` does, for many values of one slice; without values, each is 1."""
     kept = sums.slices.get(number)
     if kept is None:

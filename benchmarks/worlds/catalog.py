@@ -50,23 +50,21 @@ def _usual() -> list[World]:
 
 
 def _rare() -> list[World]:
-    worlds = []
-    for share, calls in ((0.01, 4000), (0.05, 2000), (0.5, 500)):
-        for base in (0.005, 0.02, 0.1):
-            worlds.append(
-                World(
-                    name=f"rare metric {base:.1%} at {share:.0%}",
-                    steps=(share,),
-                    calls=calls,
-                    guardrails=(
-                        Guardrail("click", margin=base / 2, harm=0.0),
-                        Guardrail("complaint", margin=base, harm=0.0, better="lower"),
-                    ),
-                    gates=(Gate("buy", mde=base / 2),),
-                    outcomes={name: Outcome(base=base) for name in ("click", "complaint", "buy")},
-                )
-            )
-    return worlds
+    return [
+        World(
+            name=f"rare metric {base:.1%} at {share:.0%}",
+            steps=(share,),
+            calls=calls,
+            guardrails=(
+                Guardrail("click", margin=base / 2, harm=0.0),
+                Guardrail("complaint", margin=base, harm=0.0, better="lower"),
+            ),
+            gates=(Gate("buy", mde=base / 2),),
+            outcomes={name: Outcome(base=base) for name in ("click", "complaint", "buy")},
+        )
+        for share, calls in ((0.01, 4000), (0.05, 2000), (0.5, 500))
+        for base in (0.005, 0.02, 0.1)
+    ]
 
 
 def _tails() -> list[World]:
@@ -103,22 +101,21 @@ def _failing() -> list[World]:
 
 
 def _bots() -> list[World]:
-    worlds = []
-    for part in (0.2, 0.4, 0.9):
-        for does in ("1", "0", "fails", "slow"):
-            worlds.append(
-                World(
-                    name=f"bot {part:.0%} {({'1': 'clicks', '0': 'never clicks'}).get(does, does)}",
-                    users=2000,
-                    calls=500,
-                    bot=part,
-                    bot_does=does,
-                    guardrails=(_ERRORS, _LATENCY, Guardrail("click", margin=0.02, harm=0.0)),
-                    gates=(Gate("buy", mde=0.02),),
-                    outcomes={"click": Outcome(base=0.3), "buy": Outcome(base=0.3)},
-                    checks=("same", "margin") if does in ("0", "1") else ("same",),
-                )
-            )
+    worlds = [
+        World(
+            name=f"bot {part:.0%} {({'1': 'clicks', '0': 'never clicks'}).get(does, does)}",
+            users=2000,
+            calls=500,
+            bot=part,
+            bot_does=does,
+            guardrails=(_ERRORS, _LATENCY, Guardrail("click", margin=0.02, harm=0.0)),
+            gates=(Gate("buy", mde=0.02),),
+            outcomes={"click": Outcome(base=0.3), "buy": Outcome(base=0.3)},
+            checks=("same", "margin") if does in ("0", "1") else ("same",),
+        )
+        for part in (0.2, 0.4, 0.9)
+        for does in ("1", "0", "fails", "slow")
+    ]
     return [*worlds, *(evolve(each, name=f"{each.name}, capped", max_calls=20) for each in worlds if each.bot == 0.9)]
 
 
@@ -151,8 +148,17 @@ def _outages() -> list[World]:
             slow_rate=0.45,
             guardrails=(_LATENCY,),
         ),
+        # A day of a service whose ordinary minutes lie near the ceiling: which are left out must not depend on one arm alone.
         World(
-            name="noisy: 30 % slow, users",
+            name="slow near the ceiling, for hours",
+            look_s=600.0,
+            calls=800,
+            slow_rate=0.45,
+            guardrails=(Guardrail("latency", threshold_s=0.5),),
+            checks=("same", "harm"),
+        ),
+        World(
+            name="noisy: 40 % slow, users",
             calls=80,
             users=300,
             spread=1.0,

@@ -4,16 +4,16 @@ from collections import defaultdict
 from contextlib import suppress
 
 import numpy as np
-from worlds.canary import FastCanary, Units
 
 import rollout_sdk
 from rollout_sdk.assignment import UnitHash, canonical
+from worlds.canary import FastCanary, Units
 
 KEY = "mirrored"
 
 
-class Failure(Exception):
-    pass
+class ModelError(Exception):
+    """What a model raises."""
 
 
 def population(number):
@@ -60,18 +60,19 @@ class Mirrored(FastCanary):
             failed, seconds = self.planned[arm]
             self.perf_s += seconds
             if failed:
-                raise Failure
+                raise ModelError
             return arm
 
         return model
 
     def _call(self, user, time_s):
         self.perf_s, self.clock_ns, self.decision = 0.0, round(time_s * 1000) * 10**6, None
-        with suppress(Failure):
+        with suppress(ModelError):
             self.rank(f"u{user}")
         return self.decision
 
     def add_calls(self, who, arm, times_s, *, failed, duration_s, covariate=None):
+        """Make the calls."""
         counted = super().add_calls(who, arm, times_s, failed=failed, duration_s=duration_s, covariate=covariate)
         if self.state.phase.is_shadow:
             return counted
@@ -84,6 +85,7 @@ class Mirrored(FastCanary):
         return counted
 
     def add_pairs(self, who, times_s, *, candidate, end, failed, duration_s):
+        """Make the calls, and wait for their shadows."""
         super().add_pairs(who, times_s, candidate=candidate, end=end, failed=failed, duration_s=duration_s)
         for i, (user, time_s) in enumerate(zip(who.tolist(), times_s.tolist(), strict=True)):
             self.planned = {arm: (bool(failed[arm][i]), float(duration_s[arm][i])) for arm in failed}
@@ -91,9 +93,8 @@ class Mirrored(FastCanary):
             assert self.runtime.flush(10.0)
 
     def add_outcomes(self, metric, who, arm, values, *, phase_name, decided_s, times_s):
-        super().add_outcomes(
-            metric, who, arm, values, phase_name=phase_name, decided_s=decided_s, times_s=times_s
-        )
+        """Record the outcomes."""
+        super().add_outcomes(metric, who, arm, values, phase_name=phase_name, decided_s=decided_s, times_s=times_s)
         for user, value, decided, time_s in zip(
             who.tolist(), values.tolist(), decided_s.tolist(), times_s.tolist(), strict=True
         ):
@@ -101,6 +102,7 @@ class Mirrored(FastCanary):
             self.rank.rollout.record(metric, value, decision_id=identity, time_s=time_s)
 
     def look(self, now_s, *, act=True):
+        """Judge, here and there."""
         assert self.runtime.flush(10.0)
         self.clock_ns = round(now_s * 1000) * 10**6
         verdict = self.rank.rollout.judge()
@@ -109,5 +111,6 @@ class Mirrored(FastCanary):
         return fast
 
     def by_hand(self, action, now_s):
+        """Do it here and there."""
         super().by_hand(action, now_s)
         getattr(self.rank.rollout, action)(actor="test", reason="test")

@@ -221,7 +221,8 @@ def _error_rows(runs: int) -> Iterator[str]:
                 for busy in (None, 2000.0) if share < 0.1 else (None,):
                     number = runs if busy is None else max(10, runs // 2)
                     found = [
-                        errors_until_rollback(ratio, seed, share=share, harm=harm, calls_a_minute=busy) for seed in range(number)
+                        errors_until_rollback(ratio, seed, share=share, harm=harm, calls_a_minute=busy)
+                        for seed in range(number)
                     ]
                     when = "errors minutes apart" if busy is None else f"{busy:,.0f} calls a minute"
                     which = "harm 0" if harm == 0.0 else "defaults"
@@ -241,7 +242,9 @@ def _sample_rows(runs: int) -> Iterator[str]:
         by = "never" if math.isinf(ratio) else f"{ratio:.2f}x"
         return f"| {name} | {_quantiles(found)} | {fixed:,.0f} ({by}) |"
 
-    def many(criterion: Criterion, draw: Any, until: Any, fixed: float, *, share: float = 0.5, most: float = 5.0) -> list[float]:
+    def many(
+        criterion: Criterion, draw: Any, until: Any, fixed: float, *, share: float = 0.5, most: float = 5.0
+    ) -> list[float]:
         each = max(20, int(fixed / 20))
         return [
             sample_until(criterion, draw, seed, share=share, until=until, each=each, most=int(most * fixed))
@@ -270,7 +273,9 @@ def _sample_rows(runs: int) -> Iterator[str]:
         ("mSPRT, two-sided", Gate("conversion", mde=mde), _msprt(mde)),
     ):
         yield line(f"pass: conversion +1 point of 10 %, {name}", many(gate, _share_of(base, mde), until, fixed), fixed)
-    yield line("pass: SPRT that knows the effect", [_sprt(mde, deviation, seed, int(fixed / 50)) for seed in range(runs)], fixed)
+    yield line(
+        "pass: SPRT that knows the effect", [_sprt(mde, deviation, seed, int(fixed / 50)) for seed in range(runs)], fixed
+    )
     yield line("futile: no effect", many(Gate("conversion", mde=mde), _share_of(base, 0.0), _is_futile, fixed), fixed)
     fixed = fixed_sample(0.05, 1.0)
     for corr in (0.0, 0.5, 0.7):

@@ -104,9 +104,7 @@ class World:
     def plan(self) -> list[Step]:
         """The steps: by hand, no step ends by itself."""
         units = 100 if self.by_judge else 10**9
-        return [
-            step if isinstance(step, Step) else Step(step, min_units=units, min_time=0) for step in self.steps
-        ]
+        return [step if isinstance(step, Step) else Step(step, min_units=units, min_time=0) for step in self.steps]
 
 
 @frozen(kw_only=True)
@@ -169,7 +167,11 @@ class Traffic:
         failed = [self._failed(number, who, index, luck) for index in arms]
         duration_s = [self._durations(number, who, index, slowness, excess) for index in arms]
         self._have_incidents(failed, arm, times_s, share)
-        return Batch(failed=failed, duration_s=duration_s, values={name: self._recorded(name, each, who, arm) for name, each in self.world.outcomes.items()})
+        return Batch(
+            failed=failed,
+            duration_s=duration_s,
+            values={name: self._recorded(name, each, who, arm) for name, each in self.world.outcomes.items()},
+        )
 
     def _is_out(self, number: int) -> bool:
         return self.world.outage[0] <= number <= self.world.outage[1] and self.world.outage[2] > 0
@@ -200,9 +202,7 @@ class Traffic:
         seconds = np.where(slow, _SLOW_S, _FAST_S) * np.exp(0.3 * (slowness - 0.5))
         return seconds * (1 + self.worse(self.guardrail(LATENCY_MEAN))) if index else seconds
 
-    def _have_incidents(
-        self, failed: list[Array], arm: Array, times_s: Array, share: Callable[[int], float]
-    ) -> None:
+    def _have_incidents(self, failed: list[Array], arm: Array, times_s: Array, share: Callable[[int], float]) -> None:
         """A host of one arm breaks for half a minute: 5 to 20 of its calls fail in a row. Hosts are as many as the share."""
         if not self.world.incidents:
             return
@@ -227,7 +227,9 @@ class Traffic:
             mask = rng.random(number) < rate
             values = np.ones(number)
         else:
-            tail = rng.pareto(outcome.shape, number) + 1 if outcome.kind == "pareto" else rng.lognormal(0, outcome.shape, number)
+            tail = (
+                rng.pareto(outcome.shape, number) + 1 if outcome.kind == "pareto" else rng.lognormal(0, outcome.shape, number)
+            )
             mask = rng.random(number) < outcome.base
             values = tail * np.where(treated, 1 + more / outcome.mean, 1.0)
         if self.world.bot_does in ("0", "1"):

@@ -61,6 +61,12 @@ def test_no_kind_of_error_is_more_frequent_than_alpha_in_fifty_looks(check):
     assert [] == exceeded(made, 400, mode), made
 
 
+def test_ordinary_minutes_near_the_ceiling_are_not_left_out_for_what_chance_does_to_one_arm():
+    """A day in which 45 % of all calls are slow in both arms: the minutes left out must not be the control's bad ones alone."""
+    made = errors(world_named("slow near the ceiling, for hours"), 12, 100, "same")
+    assert [] == exceeded(made, 12, "same"), made
+
+
 @pytest.fixture
 def mirrored(monkeypatch):
     """Makes canaries whose every call, outcome, look and transition is also made by decorated functions."""
