@@ -44,15 +44,11 @@ class Mirrored(FastCanary):
             on_error="raise",
             breaker=None,
             effects="read" if strategy.shadows else "unknown",
-            covariate=(lambda user: self.covariate) if self.has_covariate else None,
             runtime=self.runtime,
         )
         self.rank = decorate(self._model("control"))
         # Only this test looks.
         self.runtime.keeper._last_judged_s = float("inf")
-
-    has_covariate = False
-    covariate = 0.0
 
     def _model(self, arm):
         def model(user):
@@ -78,7 +74,6 @@ class Mirrored(FastCanary):
             return counted
         for i, (user, index, time_s) in enumerate(zip(who.tolist(), arm.tolist(), times_s.tolist(), strict=True)):
             self.planned = dict.fromkeys(self.arms, (bool(failed[i]), float(duration_s[i])))
-            self.covariate = None if covariate is None else float(covariate[i])
             decision = self._call(user, time_s)
             assert decision.variant == self.arms[index]
             self.ids[user, round(time_s * 1000)].append(decision.id)

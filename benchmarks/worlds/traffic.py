@@ -162,16 +162,22 @@ class Traffic:
     def batch(self, number: int, who: Array, arm: Array, times_s: Array, share: Callable[[int], float]) -> Batch:
         """What the calls come to in every arm, and what is recorded of the arm that served."""
         arms = range(len(self.world.candidates) + 1)
-        luck, slowness = self.rng.random(len(who)), self.rng.random(len(who))
+        # Half of what befalls a call lies in the call, and meets its shadow, too.
+        luck, slowness = self._lots(len(who), len(arms)), self._lots(len(who), len(arms))
         excess = self.rng.random(len(who))
-        failed = [self._failed(number, who, index, luck) for index in arms]
-        duration_s = [self._durations(number, who, index, slowness, excess) for index in arms]
+        failed = [self._failed(number, who, index, luck[index]) for index in arms]
+        duration_s = [self._durations(number, who, index, slowness[index], excess) for index in arms]
         self._have_incidents(failed, arm, times_s, share)
         return Batch(
             failed=failed,
             duration_s=duration_s,
             values={name: self._recorded(name, each, who, arm) for name, each in self.world.outcomes.items()},
         )
+
+    def _lots(self, calls: int, arms: int) -> Array:
+        """Numbers between 0 and 1 by arm and call, of which half are the same in all arms."""
+        apart = self.rng.random((arms, calls))
+        return np.where(self.rng.random(calls) < 0.5, apart[0], apart)
 
     def _is_out(self, number: int) -> bool:
         return self.world.outage[0] <= number <= self.world.outage[1] and self.world.outage[2] > 0

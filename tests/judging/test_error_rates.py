@@ -15,18 +15,20 @@ import pytest
 from attrs import evolve
 
 import rollout_sdk.engine
-from rollout_sdk import Step
+from rollout_sdk import Canary, Guardrail, Step
+from rollout_sdk.judging import Evidence
 
-pytest.importorskip("numpy")
+np = pytest.importorskip("numpy")
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from canary_errors import COUNTED, exceeded
-from worlds.catalog import FAMILIES, WORLDS, world_named
-from worlds.mirror import Mirrored, population
-from worlds.numerics import fast_numerics
-from worlds.power import errors_until_rollback, lost_units_alarm
-from worlds.running import ALPHA, bound, errors, looks_of
+from canary_errors import COUNTED, exceeded  # noqa: E402
+from worlds.canary import FastCanary, Units  # noqa: E402
+from worlds.catalog import FAMILIES, WORLDS, world_named  # noqa: E402
+from worlds.mirror import Mirrored, population  # noqa: E402
+from worlds.numerics import fast_numerics  # noqa: E402
+from worlds.power import errors_until_rollback, lost_units_alarm  # noqa: E402
+from worlds.running import ALPHA, bound, errors, looks_of  # noqa: E402
 
 CHECKS = [(world, mode) for world in WORLDS for mode in world.checks]
 
@@ -65,6 +67,48 @@ def test_ordinary_minutes_near_the_ceiling_are_not_left_out_for_what_chance_does
     """A day in which 45 % of all calls are slow in both arms: the minutes left out must not be the control's bad ones alone."""
     made = errors(world_named("slow near the ceiling, for hours"), 12, 100, "same")
     assert [] == exceeded(made, 12, "same"), made
+
+
+def test_calls_in_arrays_leave_the_evidence_that_calls_one_by_one_leave():
+    """With unknown latencies, a covariate, a window and a cap of calls, which the worlds have not all."""
+    rng = np.random.default_rng(5)
+    guardrails = [
+        Guardrail("error_rate"),
+        Guardrail("latency", threshold_s=0.5),
+        Guardrail("latency_mean"),
+        Guardrail("click", margin=0.1, window=60),
+    ]
+    strategy = Canary([Step(0.3, min_time=0)], guardrails=guardrails)
+    users, number, start_s = Units.random(rng, 50), 600, 1_700_000_000.0
+    fast = FastCanary(strategy, users, now_s=start_s, max_calls=7)
+    slow = Evidence(strategy.criteria.all, max_calls_per_unit=7)
+    who = rng.integers(0, 50, number)
+    times_s = start_s + np.sort(rng.integers(0, 300_000, number)) / 1000
+    failed, duration_s = rng.random(number) < 0.2, rng.lognormal(-1, 0.7, number)
+    duration_s[rng.random(number) < 0.1] = np.nan
+    covariate, arm = rng.normal(0, 1, number), fast.route(who)
+    fast.add_calls(who, arm, times_s, failed=failed, duration_s=duration_s, covariate=covariate)
+    phase = fast.state.phase
+    for i, user in enumerate(who.tolist()):
+        slow.add_call(
+            phase.name,
+            fast.arms[arm[i]],
+            phase.exposure,
+            int(users.cell[user]),
+            int(users.bucket[user]),
+            failed=bool(failed[i]),
+            duration_s=None if math.isnan(duration_s[i]) else float(duration_s[i]),
+            time_s=float(times_s[i]),
+            covariate=float(covariate[i]),
+        )
+    tables = [each.phases[phase.name].as_dict() for each in (slow, fast.evidence)]
+    for table in tables:
+        table["events"].sort(key=str)
+        for minutes in table["minutes"].values():
+            minutes["counts"].sort(key=str)
+    assert differ(*tables) is None
+    assert slow.outcomes == fast.evidence.outcomes
+    assert slow.outcomes["capped"] > 100
 
 
 @pytest.fixture
@@ -183,8 +227,7 @@ def windows(success, requests, *, number=25, seed=1, share=0.5):
     """The verdicts of a canary that is looked at after every window of so many requests."""
     import random
 
-    from rollout_sdk import Guardrail, Step
-    from rollout_sdk.judging import Evidence, Situation, judge
+    from rollout_sdk.judging import Situation, judge
     from rollout_sdk.plan import Criteria
 
     criteria, rng = Criteria(steps=[Step("50%", min_time=0)], guardrails=[Guardrail("error_rate")]), random.Random(seed)
