@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -45,7 +46,8 @@ def looks_of(
     make: type[FastCanary] = FastCanary,
 ) -> Iterator[tuple[FastCanary, Verdict, int]]:
     """The canary after every look, its verdict, and the number of the look, until it is over."""
-    rng = np.random.default_rng(seed)
+    # Another seed in every world: an unlucky population would else be met in all of them.
+    rng = np.random.default_rng([seed, crc32(world.name.encode())])
     traffic = Traffic(world, rng, looks, mode)
     canary = make(
         canary_of(world),
