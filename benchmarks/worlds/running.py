@@ -59,8 +59,9 @@ def looks_of(
     waiting: list[tuple[Any, ...]] = []
     for number in range(looks):
         begin = START_S + number * world.look_s
-        # Whole milliseconds, as decision ids have them.
-        times_s = begin + np.sort(rng.integers(0, round(world.look_s * 1000), world.calls)) / 1000
+        # Whole milliseconds, as decision ids have them, and no two calls in the same one.
+        at = rng.choice(round(world.look_s * 1000), world.calls, replace=False, shuffle=False)
+        times_s = begin + np.sort(at) / 1000
         now_s = begin + world.look_s
         step(canary, traffic, number, times_s, waiting)
         waiting = deliver(canary, waiting, now_s)

@@ -202,7 +202,7 @@ def median_errors(ratio, runs, **options):
 
 @pytest.mark.parametrize(("ratio", "most"), [(10.0, 4), (3.0, 10)])
 def test_a_regression_at_one_percent_is_rolled_back_within_a_handful_of_errors(ratio, most):
-    assert median_errors(ratio, 9, share=0.01, harm=0.0) <= most
+    assert median_errors(ratio, 25, share=0.01, harm=0.0) <= most
 
 
 @pytest.mark.slow
