@@ -413,6 +413,17 @@ def test_a_slow_shadow_is_held_against_the_control_of_the_same_calls():
     assert "FAIL" == verdict.outcome
 
 
+def test_pairs_that_are_slow_in_the_very_same_calls_pass():
+    plan = criteria(Guardrail("latency", threshold_s=0.1, margin=0.02))
+    seen = Seen(plan, phase="0:0%", shares={"control": 1.0, "v2": 1.0})
+    for number in range(6000):
+        cell, bucket = seen.rng.getrandbits(32), seen.rng.randrange(512)
+        for arm in HALF:
+            seen.call(arm, duration_s=0.2 if number % 10 == 0 else 0.01, cell=cell, bucket=bucket)
+    finding = found(seen.verdict(shadowing=True), "latency>0.1s")
+    assert (0.0, "PASS") == (finding.estimate, finding.outcome)
+
+
 # Labels
 
 

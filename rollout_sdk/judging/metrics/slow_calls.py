@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -115,7 +116,7 @@ class SlowCalls(Metric):
             **look.shared(criterion),
             **means,
             **heavy,
-            **compared(sums.difference(candidate, control, paired=look.is_paired)),
+            **_with_error(compared(sums.difference(candidate, control, paired=look.is_paired)), means["value"], units),
             **relative(sums, candidate, control),
             "harm": criterion.harm,
             "margin": criterion.margin,
@@ -219,3 +220,13 @@ class SlowCalls(Metric):
             "events": units[1] * rates[1],
             "units": units[1],
         }
+
+
+def _with_error(found: Numbers, rate: float | None, units: int) -> Numbers:
+    """The difference; where the arms are slow in the very same calls, with the error of two arms that are apart.
+
+    Pairs that agree in every call have no error, and no error counts as not knowing.
+    """
+    if found["std_error"] == 0 and rate and units:
+        return {**found, "std_error": math.sqrt(2 * max(rate * (1 - rate), 0.25 / units) / units)}
+    return found
