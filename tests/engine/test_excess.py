@@ -192,6 +192,8 @@ def test_no_evidence_does_not_reach_the_judge(database, runtime, loop):
     heard = []
 
     class Evidence:
+        most_calls = None
+
         def add_call(self, phase, arm, *_, failed, **__):
             heard.append((arm, failed))
 
