@@ -2,7 +2,6 @@
 
 import json
 import random
-import time
 
 import pytest
 
@@ -35,14 +34,6 @@ PLAN = Canary(
 )
 
 
-def all_is_seen(runtime, model):
-    """Wait for the shadows that are under way, and for what the recorder has still to count."""
-    deadline_s = time.monotonic() + 20
-    while model.rollout._rollout.active and time.monotonic() < deadline_s:
-        time.sleep(0.002)
-    assert runtime.flush(20.0)
-
-
 def journalled(folder, seed, *, plan=PLAN, calls=500, lost=0.0):
     """A canary that is judged now and then and steered by hand; the verdicts that it came to."""
     rng, clock, verdicts = random.Random(seed), Clock(), []
@@ -68,7 +59,7 @@ def journalled(folder, seed, *, plan=PLAN, calls=500, lost=0.0):
         for _ in range(calls):
             if clock.now_s + 0.5 >= next_s:
                 clock.now_s = next_s
-                all_is_seen(runtime, model)
+                assert runtime.flush(30.0)
                 verdicts.append(model.rollout.judge())
                 next_s += EVERY_S
             clock.now_s += 0.5
@@ -80,7 +71,7 @@ def journalled(folder, seed, *, plan=PLAN, calls=500, lost=0.0):
             for metric, chance, value in (("click", 0.3, 1.0), ("spend", 0.1, rng.expovariate(0.1)), ("returns", 0.2, 1.0)):
                 if rng.random() < chance and not rng.random() < lost:
                     model.rollout.record(metric, value, decision_id=routed.decision.id)
-        all_is_seen(runtime, model)
+        assert runtime.flush(30.0)
         verdicts.append(model.rollout.judge())
         if step + 1 < len(plan.criteria.steps) and model.rollout.status().status in ("shadowing", "running"):
             model.rollout.promote()
