@@ -512,7 +512,7 @@ def test_an_unknown_plugin_by_name_is_a_clear_error(runtime):
 
 
 def test_a_name_where_a_list_of_plugins_belongs_is_a_clear_error():
-    with pytest.raises(ConfigurationError, match=r"^plugins='audit' of Runtime is no list. .* Write plugins=\[...\].$"):
+    with pytest.raises(ConfigurationError, match=r"^plugins='audit' of Runtime is not a list. .* Write plugins=\[...\].$"):
         Runtime(plugins="audit")
 
 
