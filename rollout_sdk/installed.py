@@ -96,7 +96,8 @@ def load_plugins(key: str, plugins: object) -> tuple[object, ...]:
     """The plugins, with names looked up."""
     if isinstance(plugins, str | Mapping) or not isinstance(plugins, Iterable):
         raise ConfigurationError(
-            f"plugins={plugins!r:.60} of {key!r} is not a list. It lists plugins, or names of installed ones. Write plugins=[...]."
+            f"plugins={plugins!r:.60} of {key!r} is not a list. It lists plugins, or names of installed ones. "
+            "Write plugins=[...]."
         )
     return tuple(load_named(plugin) if isinstance(plugin, str) else plugin for plugin in plugins)
 

@@ -63,7 +63,8 @@ def _as_tuple(plugins: Sequence[object]) -> tuple[object, ...]:
     # A text is a sequence, too: of letters, which are no plugins.
     if isinstance(plugins, str):
         raise ConfigurationError(
-            f"plugins={plugins!r:.60} of Runtime is not a list. It lists plugins, or names of installed ones. Write plugins=[...]."
+            f"plugins={plugins!r:.60} of Runtime is not a list. It lists plugins, or names of installed ones. "
+            "Write plugins=[...]."
         )
     return tuple(plugins)
 

@@ -278,18 +278,16 @@ class Evidence:
             if isinstance(metric.criterion, Guardrail) and metric.criterion.metric in MEASURED:
                 watched[metric.criterion.label] = metric.criterion.ceiling
         for phase in self.phases.values():
-            outages = {label: phase.outages(label, ceiling) for label, ceiling in watched.items()}
-            doubtful = {label: phase.doubtful(label) - outages[label] for label in watched}
-            apart = frozenset().union(*outages.values(), *doubtful.values())
-            for arm, minutes in phase.minutes.items():
-                minutes.fold(minute, keep=apart if arm == phase.control else frozenset())
+            outages = frozenset().union(*(phase.outages(label, ceiling) for label, ceiling in watched.items()))
+            doubtful = frozenset().union(*(phase.doubtful(label) for label in watched)) - outages
+            for minutes in phase.minutes.values():
+                minutes.fold(minute, keep=outages | doubtful)
             for metric in self.metrics:
-                label = metric.criterion.label
-                sums = phase.sums.get(label)
+                sums = phase.sums.get(metric.criterion.label)
                 if sums is None or not sums.slice_s:
                     continue
-                if label in watched:
-                    sums.fold(now_s - _OPEN_MINUTES * MINUTE_S, drop=outages[label], keep=doubtful[label])
+                if metric.criterion.metric in MEASURED:
+                    sums.fold(now_s - _OPEN_MINUTES * MINUTE_S, drop=outages, keep=doubtful)
                 else:
                     # As much again: a clock may be off, and a folded slice must be mature for every reader.
                     sums.fold(now_s - 2 * metric.criterion.window)

@@ -11,6 +11,7 @@ from rollout_sdk.judging.look import Look, Situation
 from rollout_sdk.judging.metrics import metric_of
 from rollout_sdk.judging.metrics.assignment import assignment
 from rollout_sdk.judging.pairs import incomplete
+from rollout_sdk.judging.phase_evidence import number_of
 from rollout_sdk.judging.verdicts import Finding, Outcome, Verdict
 from rollout_sdk.plan import MEASURED, Criteria, Criterion, Gate, Guardrail, as_duration
 
@@ -34,7 +35,9 @@ def judge(
         now_s: The time, in seconds since 1970.
         previous: The verdict of the look before, of this rollout and version: planned looks go on from it.
     """
-    look = Look(evidence.in_order(), criteria, situation, now_s, previous, evidence.covariates())
+    # What was seen while the shares were wrong is no evidence once that is cleared.
+    phases = [(name, phase) for name, phase in evidence.in_order() if number_of(name) >= situation.valid_from]
+    look = Look(phases, criteria, situation, now_s, previous, evidence.covariates())
     shares = assignment(look)
     findings = [
         _finding(look, each, name)

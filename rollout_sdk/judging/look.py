@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from rollout_sdk.judging.minutes import CALLS, MINUTE_S, MULTIPLE
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
 from rollout_sdk.judging.unit_sample import FirstUnits, UnitSample, first_units
 from rollout_sdk.judging.verdicts import Verdict
@@ -18,7 +19,7 @@ __all__ = ["Look", "Situation"]
 
 _RECENT_MINUTES = 10
 _LEAST_RECENT = 20
-_MULTIPLE, _LEAST_RATE, _LEAST_EVENTS = 5.0, 0.01, 10
+_LEAST_RATE, _LEAST_EVENTS = 0.01, 10
 _CEILING = 0.5
 
 
@@ -37,7 +38,7 @@ class Situation:
         is_last: Whether everybody gets the candidate next.
         shadowing: Whether no candidate serves yet.
         invalid: Why the rollout was found invalid and not cleared since; empty when it was not.
-        valid_from: Number of the first phase whose shares are checked: the one that began when an alarm was cleared.
+        valid_from: Number of the first phase that is evidence: the one that began when an alarm was cleared.
         elapsed_s: How long the phase has lasted; None: as the clock says.
     """
 
@@ -76,6 +77,7 @@ class Look:
     covariates: StratifiedBuckets | None = None
     _firsts: dict[str, list[dict[str, FirstUnits]]] = field(factory=dict, repr=False)
     _units: dict[tuple[str, str], UnitSample] = field(factory=dict, repr=False)
+    _outages: dict[int, frozenset[int]] = field(factory=dict, repr=False)
 
     @property
     def current(self) -> PhaseEvidence:
@@ -136,6 +138,14 @@ class Look:
         """Units of the control or of the candidate, whichever has fewer."""
         return min(self.units_of(arm).estimate for arm in (self.situation.control, candidate))
 
+    def served_units(self, arm: str) -> int:
+        """Units of an arm in the phases in which candidates serve."""
+        served = UnitSample()
+        for _, phase in self.phases:
+            if not phase.is_shadow and arm in phase.units:
+                served.merge(phase.units[arm])
+        return served.estimate
+
     def unusual_control(self) -> str | None:
         """What is unusual about the control right now; None when nothing is.
 
@@ -159,21 +169,16 @@ class Look:
         return {ERROR_RATE: _CEILING, **{each.label: each.ceiling for each in watched}}
 
     def _recent_rate(self, label: str) -> tuple[float, float | None] | None:
-        """The control's rate in the last minutes, and its rate before where the former is a multiple of it."""
+        """The control's rate in the last minutes, and its usual rate where the former is a multiple of it."""
         minutes = self.current.minutes.get(self.situation.control)
-        begin = int(self.now_s // 60) - _RECENT_MINUTES
-        recent = minutes.since(begin) if minutes is not None else {}
-        if recent.get("", 0) < _LEAST_RECENT:
+        recent = {} if minutes is None else minutes.since(int(self.now_s // MINUTE_S) - _RECENT_MINUTES)
+        if minutes is None or recent.get(CALLS, 0) < _LEAST_RECENT:
             return None
-        rate = recent[label] / recent[""]
-        calls = events = 0
-        for _, phase in self.phases:
-            paced = phase.minutes.get(self.situation.control)
-            if paced is not None:
-                before = paced.until(begin)
-                calls, events = calls + before[""], events + before[label]
-        usual = events / calls if calls >= _LEAST_RECENT else None
-        is_multiple = usual is not None and recent[label] >= _LEAST_EVENTS and rate > _MULTIPLE * max(usual, _LEAST_RATE)
+        rate = recent[label] / recent[CALLS]
+        paced = [phase.minutes.get(self.situation.control) for _, phase in self.phases]
+        known = (each.usual(label) for each in paced if each is not None)
+        usual = min((each for each in known if each is not None), default=None)
+        is_multiple = usual is not None and recent[label] >= _LEAST_EVENTS and rate > MULTIPLE * max(usual, _LEAST_RATE)
         return rate, usual if is_multiple else None
 
     def _rate_in_phase(self, label: str) -> float:
@@ -182,12 +187,27 @@ class Look:
         calls, sums = sum(current.calls.get(control, ())), current.sums.get(label)
         if calls < _LEAST_RECENT or sums is None:
             return 0.0
-        slices = sums.without(self.outages(current, label))
-        return math.fsum(each.totals(self.situation.phase, control)[0] for each in slices) / calls
+        left_out = self.outages(current)
+        minutes = current.minutes.get(control)
+        calls -= 0 if minutes is None else minutes.calls_in(left_out)
+        slices = sums.without(left_out)
+        return math.fsum(each.totals(self.situation.phase, control)[0] for each in slices) / max(1, calls)
 
-    def outages(self, phase: PhaseEvidence, label: str) -> frozenset[int]:
-        """The minutes of a phase that are part of an outage: surely more of the control's calls had this event than usual."""
-        return phase.outages(label, self._ceilings().get(label, _CEILING))
+    def outages(self, phase: PhaseEvidence) -> frozenset[int]:
+        """The minutes of a phase that are part of an outage of any kind: nothing of them is evidence."""
+        known = self._outages.get(id(phase))
+        if known is None:
+            known = frozenset().union(*(phase.outages(label, ceiling) for label, ceiling in self._ceilings().items()))
+            self._outages[id(phase)] = known
+        return known
+
+    def calls_left(self, phase: PhaseEvidence, arm: str) -> float:
+        """The part of an arm's calls in a phase that are not an outage's."""
+        left_out, minutes = self.outages(phase), phase.minutes.get(arm)
+        calls = sum(phase.calls.get(arm, ()))
+        if not left_out or minutes is None or not calls:
+            return 1.0
+        return max(0.0, 1 - minutes.calls_in(left_out) / calls)
 
     def last_looks(self, gate: Gate, candidate: str) -> list[list[float]]:
         """The planned looks that were taken at a gate so far: fraction, z and boundary of each."""

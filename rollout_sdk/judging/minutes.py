@@ -13,14 +13,17 @@ from typing import Any
 
 from attrs import define, field
 
-__all__ = ["CALLS", "MINUTE_S", "Minute", "Minutes", "bit_of"]
+__all__ = ["CALLS", "MINUTE_S", "MULTIPLE", "Minute", "Minutes", "bit_of"]
 
 MINUTE_S = 60
 CALLS = ""
 """Label under which the calls themselves are counted."""
 
 _KEPT_MINUTES = 60
-_LEAST_CALLS, _LEAST_RATE = 20, 0.01
+MULTIPLE = 5.0
+"""How many times as often as usual an event must be to be an outage."""
+
+_LEAST_CALLS, _LEAST_UNITS, _LEAST_BEFORE, _LEAST_RATE = 10, 8.0, 20, 0.01
 _SURE = 5.0
 _FEW_EVENTS, _DOUBTFUL_SHARE, _MOST_DOUBTFUL = 3, 0.2, 240
 _BITS = 64
@@ -104,34 +107,46 @@ class Minutes:
                 found.update(seen.counts)
         return found
 
-    def until(self, minute: int) -> Counter[str]:
-        """Calls and events before this minute."""
-        found = Counter(self.before)
-        for each, seen in self.kept.items():
-            if each < minute:
-                found.update(seen.counts)
-        return found
+    def usual(self, label: str) -> float | None:
+        """The share of the calls that usually have this event; None where too little was seen.
+
+        Over the half of the calls in whose minutes it was rarest, so that an outage of less than half of the time does not pass
+        for what is usual.
+        """
+        rates = [(seen.events[label] / seen.calls, seen.calls) for seen in self.kept.values() if seen.calls]
+        if self.before[CALLS]:
+            rates.append((self.before[label] / self.before[CALLS], self.before[CALLS]))
+        half = sum(calls for _, calls in rates) / 2
+        if half < _LEAST_BEFORE:
+            return None
+        events = left = 0.0
+        for rate, calls in sorted(rates):
+            taken = min(calls, half - left)
+            events, left = events + rate * taken, left + taken
+        return events / half
 
     def outages(self, label: str, ceiling: float) -> frozenset[int]:
-        """The minutes in which more than a share `ceiling` of the calls had this event, surely more than in all others.
+        """The minutes in which more of the calls had this event than is usual, surely and by a multiple, or above `ceiling`.
 
-        It must be five standard errors above the rate of all other minutes, with units for observations, and hit about as many
-        units as calls. A minute that is merely unlucky, or one user's, stays: leaving out the control's unlucky minutes would
-        make every candidate look worse.
+        By five standard errors, with units for observations, and for about as many units as calls. A minute that is merely
+        unlucky, or one user's, stays: leaving out the control's unlucky minutes would make every candidate look worse.
         """
-        calls = self.before[CALLS] + sum(seen.calls for seen in self.kept.values())
-        events = self.before[label] + sum(seen.events[label] for seen in self.kept.values())
+        known = self.usual(label)
+        usual = ceiling if known is None else max(known, _LEAST_RATE)
+        least = min(ceiling, MULTIPLE * usual)
         found = []
         for minute, seen in self.kept.items():
             had, units = seen.events[label], _units_behind(seen.units)
-            if seen.calls < _LEAST_CALLS or units < _LEAST_CALLS or had <= ceiling * seen.calls:
+            if seen.calls < _LEAST_CALLS or units < _LEAST_UNITS or had <= least * seen.calls:
                 continue
-            elsewhere = calls - seen.calls
-            usual = max((events - had) / elsewhere, _LEAST_RATE) if elsewhere >= _LEAST_CALLS else ceiling
             sure = usual + _SURE * math.sqrt(usual * max(0.0, 1 - usual) / min(units, seen.calls))
-            if had > seen.calls * sure and _units_behind(seen.hit.get(label, 0)) >= ceiling * units / 2:
+            if had > seen.calls * sure and _units_behind(seen.hit.get(label, 0)) >= least * units / 2:
                 found.append(minute)
         return frozenset(found)
+
+    def calls_in(self, minutes: frozenset[int]) -> int:
+        """Calls in these minutes."""
+        return sum(seen.calls for minute, seen in self.kept.items() if minute in minutes)
 
     def doubtful(self, label: str) -> frozenset[int]:
         """The minutes that may be part of an outage, as more processes would know: many of the calls here had this event."""

@@ -86,9 +86,9 @@ class ErrorRate(Metric):
         for name, phase in look.phases:
             sums = phase.sums.get(self.criterion.label)
             if sums is not None:
-                for each in sums.without(look.outages(phase, self.criterion.label)):
+                for each in sums.without(look.outages(phase)):
                     whole.merge(each)
-            add_calls(whole, name, phase)
+            add_calls(whole, name, phase, look=look)
         return whole
 
     def numbers(self, look: Look, candidate: str) -> Numbers:  # noqa: D102
@@ -146,7 +146,8 @@ class ErrorRate(Metric):
         effect = max(numbers["margin"], _LEAST_MARGIN)
         below = ratio_bets_log_e(numbers["over_margin"], sign=-1, effect=effect) if numbers["enough_safe"] else None
         rarity = 0.0
-        if numbers["floor"]:
+        # A few units may make most calls.
+        if numbers["floor"] and (numbers["value"] or 0.0) <= numbers["floor"]:
             rarity = rate_below_log_e(numbers["floor_events"], numbers["floor_units"], limit=numbers["floor"])
         low, high = confidence_sequence(
             numbers["estimate"],

@@ -41,13 +41,22 @@ def add_event(phase: PhaseEvidence, label: str, name: str, arm: str, cell: int, 
 
 
 def add_calls(
-    whole: StratifiedBuckets, name: str, phase: PhaseEvidence, unknown: Mapping[str, Sequence[int]] | None = None
+    whole: StratifiedBuckets,
+    name: str,
+    phase: PhaseEvidence,
+    unknown: Mapping[str, Sequence[int]] | None = None,
+    look: Look | None = None,
 ) -> None:
-    """Add the calls of a phase as weights, but for those of which the metric is not known."""
+    """Add the calls of a phase as weights, but for those of which the metric is not known, and those of outages.
+
+    How an outage's calls are spread over the buckets is not known: every bucket has its part of them.
+    """
     for arm, calls in phase.calls.items():
         left_out = None if unknown is None else unknown.get(arm)
         known = calls if left_out is None else [all_ - out for all_, out in zip(calls, left_out, strict=True)]
-        whole.add_sums(name, arm, _ZEROS, array("d", known))
+        part = 1.0 if look is None else look.calls_left(phase, arm)
+        weights = array("d", known) if part == 1 else array("d", [part * each for each in known])
+        whole.add_sums(name, arm, _ZEROS, weights)
 
 
 @frozen
@@ -106,7 +115,7 @@ def strata_of(look: Look, criterion: Guardrail, sums: StratifiedBuckets, candida
         share = look.share(phase, candidate)
         if share is None:
             continue
-        left_out = look.outages(phase, criterion.label)
+        left_out = look.outages(phase)
         mine, other = (_outside(first.get(arm), left_out) for arm in (candidate, look.situation.control))
         ours, theirs = share / 2**mine.level, (1 - share) / 2**other.level
         events, _ = sums.totals(name, candidate)

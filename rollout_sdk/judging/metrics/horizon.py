@@ -62,6 +62,7 @@ def _fraction(look: Look, gate: Gate, candidate: str, matured: float) -> float:
     """The part of the horizon that has passed, as far as decisions are old enough to count."""
     assert gate.horizon is not None
     if isinstance(gate.horizon, int):
-        return matured * sum(look.units_of(arm).estimate for arm in (look.situation.control, candidate)) / gate.horizon
-    begins = [minute for _, phase in look.phases for each in phase.units.values() for minute in each.first.values() if minute]
+        return matured * sum(look.served_units(arm) for arm in (look.situation.control, candidate)) / gate.horizon
+    served = [phase for _, phase in look.phases if not phase.is_shadow]
+    begins = [minute for phase in served for each in phase.units.values() for minute in each.first.values() if minute]
     return max(0.0, look.now_s - gate.window - MINUTE_S * min(begins, default=look.now_s / MINUTE_S)) / gate.horizon

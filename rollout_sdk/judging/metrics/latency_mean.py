@@ -11,6 +11,7 @@ from attrs import define
 from rollout_sdk.judging.e_values import MIN_UNITS, Ends, Weight, harm_needed, mean_log_e, safe_needed
 from rollout_sdk.judging.look import Look
 from rollout_sdk.judging.metrics.base import Metric, Numbers, compared, heavy_unit, interval, values
+from rollout_sdk.judging.minutes import MINUTE_S
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums
 from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.verdicts import Outcome
@@ -44,7 +45,7 @@ class LatencyMean(Metric):
         if duration_s is not None:
             sums = phase.sums.get(self.criterion.label)
             if sums is None:
-                sums = phase.sums[self.criterion.label] = Sums()
+                sums = phase.sums[self.criterion.label] = Sums(MINUTE_S)
             sums.add(phase_name, arm, bucket, math.log(max(duration_s, _LEAST_S)), 1.0, time_s)
         return None
 
@@ -59,8 +60,10 @@ class LatencyMean(Metric):
         assert criterion.margin is not None
         assert criterion.harm is not None
         sums = StratifiedBuckets()
-        for name, phase in look.phases:
-            self.add_sums(sums, name, phase, None)
+        for _, phase in look.phases:
+            kept = phase.sums.get(criterion.label)
+            for each in () if kept is None else kept.without(look.outages(phase)):
+                sums.merge(each)
         heavy = heavy_unit(sums, control, candidate)
         units = look.fewest_units(candidate)
         means = values(sums, control, candidate)

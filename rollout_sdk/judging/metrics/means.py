@@ -48,20 +48,23 @@ class Recorded(Metric):
     """
 
     def add_sums(self, whole: StratifiedBuckets, name: str, phase: PhaseEvidence, until_s: float | None) -> None:  # noqa: D102
+        self._add(whole, name, phase, until_s, None)
+
+    def _add(self, whole: StratifiedBuckets, name: str, phase: PhaseEvidence, until_s: float | None, look: Look | None) -> None:
         criterion = self.criterion
         sums = phase.sums.get(criterion.label)
         if sums is not None:
             for each in sums.until(until_s):
                 whole.merge(each)
         if criterion.per == "call" and not criterion.window:
-            add_calls(whole, name, phase)
+            add_calls(whole, name, phase, look=look)
 
     def _sums(self, look: Look, until_s: float | None) -> StratifiedBuckets:
         whole = StratifiedBuckets()
         for name, phase in look.phases:
             # No user sees a candidate in a shadow phase, so nothing can be recorded for one.
             if not phase.is_shadow:
-                self.add_sums(whole, name, phase, until_s)
+                self._add(whole, name, phase, until_s, look)
         return whole
 
     def numbers(self, look: Look, candidate: str) -> Numbers:  # noqa: D102
@@ -71,7 +74,7 @@ class Recorded(Metric):
         early = isinstance(criterion, Guardrail) and criterion.early_harm
         judged = sums if early else mature
         heavy = heavy_unit(mature, control, candidate)
-        units = look.fewest_units(candidate)
+        units = min(look.served_units(arm) for arm in (control, candidate))
         events = min(mature.nonzero(arm) for arm in (control, candidate))
         others = sum(phase.sums[criterion.label].others for _, phase in look.phases if criterion.label in phase.sums)
         needed = 0.0

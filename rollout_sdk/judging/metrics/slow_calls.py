@@ -87,14 +87,14 @@ class SlowCalls(Metric):
         return criterion.label
 
     def add_sums(self, whole: StratifiedBuckets, name: str, phase: PhaseEvidence, until_s: float | None) -> None:  # noqa: ARG002, D102
-        self._add(whole, name, phase, frozenset())
+        self._add(whole, name, phase, None)
 
-    def _add(self, whole: StratifiedBuckets, name: str, phase: PhaseEvidence, left_out: frozenset[int]) -> None:
+    def _add(self, whole: StratifiedBuckets, name: str, phase: PhaseEvidence, look: Look | None) -> None:
         sums = phase.sums.get(self.criterion.label)
         if sums is not None:
-            for each in sums.without(left_out):
+            for each in sums.without(frozenset() if look is None else look.outages(phase)):
                 whole.merge(each)
-        add_calls(whole, name, phase, phase.untimed if self.criterion.metric == LATENCY else phase.waitless)
+        add_calls(whole, name, phase, phase.untimed if self.criterion.metric == LATENCY else phase.waitless, look)
 
     def numbers(self, look: Look, candidate: str) -> Numbers:  # noqa: D102
         criterion, control = self.criterion, look.situation.control
@@ -102,7 +102,7 @@ class SlowCalls(Metric):
         assert criterion.harm is not None
         sums = StratifiedBuckets()
         for name, phase in look.phases:
-            self._add(sums, name, phase, look.outages(phase, label))
+            self._add(sums, name, phase, look)
         slow = [look.units_of(arm, label).estimate for arm in (control, candidate)]
         means = values(sums, control, candidate)
         heavy = heavy_unit(sums, control, candidate)
