@@ -37,6 +37,7 @@ class Kept:
         verdict: The last verdict, of this process or another's.
         unsaid: Actor and reason of a stop that the store has not taken yet.
         adding: Held while evidence is added or read; no call takes it.
+        publishing: Held while evidence is published, so that no older copy replaces a newer one.
         clock: How long the current step has lasted, by this process's clocks.
     """
 
@@ -48,6 +49,7 @@ class Kept:
     verdict: Verdict | None = None
     unsaid: tuple[str, str] | None = None
     adding: threading.Lock = field(factory=threading.Lock)
+    publishing: threading.Lock = field(factory=threading.Lock)
     clock: StepClock = field(factory=StepClock)
     _epoch: int = 0
     _cursor: int = 0
@@ -116,6 +118,10 @@ class Kept:
 
     def publish(self, store: StateStore, writer: str, now_s: float) -> bool:
         """Put what was seen here, whole phases at a time, where others see it; False when it is out of date."""
+        with self.publishing:
+            return self._publish(store, writer, now_s)
+
+    def _publish(self, store: StateStore, writer: str, now_s: float) -> bool:
         if self.evidence is None:
             return True
         with self.adding:

@@ -148,7 +148,7 @@ def _waits(look: Look, units: Mapping[str, int]) -> str | None:
     """Why it is too early to go on, whatever the numbers say; None when it is not."""
     situation, step = look.situation, look.situation.step
     if step is None:
-        return "the shares were set by hand, outside the plan: promote() goes on"
+        return "the shares were set by hand, outside the plan: call promote() to go on"
     for arm in (situation.control, *situation.candidates):
         if units.get(arm, 0) < step.min_units:
             return f"{arm} has had {units.get(arm, 0):,} of at least {step.min_units:,} units in this step"
@@ -176,7 +176,7 @@ def _summary(
         return "ERROR", f"{broken.name} cannot be judged: {broken.reason}"
     paused = next((each for each in counted if each.outcome == "FAIL"), None)
     if paused is not None:
-        return "INCONCLUSIVE", f"{paused.candidate}: {paused.name}: {paused.reason}"
+        return "INCONCLUSIVE", f"paused until it has recovered: {paused.candidate}: {paused.name}: {paused.reason}"
     if unusual is not None:
         return "INCONCLUSIVE", f"{unusual}: nothing can be learnt from an outage."
     if waits is not None:
@@ -185,7 +185,7 @@ def _summary(
         return "PASS", "every guardrail holds, and every gate that is asked for now has passed."
     open_ = sorted((each for each in counted if each.outcome != "PASS"), key=lambda each: _RANK.get(each.outcome, 2))
     if not open_:
-        return "INCONCLUSIVE", "nothing is judged: promote() goes on."
+        return "INCONCLUSIVE", "nothing is judged: call promote() to go on."
     return open_[0].outcome, f"{open_[0].name}: {open_[0].reason}"
 
 

@@ -12,6 +12,7 @@ from rollout_sdk.judging.minutes import CALLS, MINUTE_S, MULTIPLE
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
 from rollout_sdk.judging.unit_sample import FirstUnits, UnitSample, first_units
 from rollout_sdk.judging.verdicts import Verdict
+from rollout_sdk.judging.wording import percent
 from rollout_sdk.plan import ERROR_RATE, Criteria, Criterion, Gate, Guardrail, Step
 from rollout_sdk.stats import StratifiedBuckets
 
@@ -158,9 +159,9 @@ class Look:
             if share <= ceiling:
                 share = max(share, self._rate_in_phase(label))
             if share > ceiling:
-                return f"{share:.0%} {what}, above the ceiling of {ceiling:.0%}"
+                return f"{percent(share)} {what}, above the ceiling of {percent(ceiling)}"
             if rate is not None and rate[1] is not None:
-                return f"{share:.1%} {what}, where {rate[1]:.1%} did before"
+                return f"{percent(share)} {what}, where {percent(rate[1])} usually do"
         return None
 
     def _ceilings(self) -> dict[str, float]:

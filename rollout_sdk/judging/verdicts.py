@@ -103,7 +103,7 @@ class Finding:
         if self.control is None or self.value is None:
             return []
         between = "" if self.low is None or self.high is None else f" [{self.low:+.4g}, {self.high:+.4g}]"
-        by = "" if self.estimate is None else f"  difference {self.estimate:+.4g}{between}"
+        by = "" if self.estimate is None or self.numbers.get("is_log") else f"  difference {self.estimate:+.4g}{between}"
         control, candidate = f"{self.control:.4g}{self._over('control')}", f"{self.value:.4g}{self._over('value')}"
         lines = [f"control {control}  candidate {candidate}{by}"]
         if self.relative is not None:

@@ -54,13 +54,13 @@ def missing(numbers: Mapping[str, Any]) -> str | None:
         if "heaviest" in numbers:
             heavy = f": one unit makes about {percent(numbers['heaviest'])} of the calls of {numbers['heaviest_arm']}"
         return (
-            f"an arm counts like {numbers['effective_units']:,.0f} of at least {MIN_UNITS} equal units{heavy}. "
+            f"an arm has {numbers['effective_units']:,.0f} of at least {MIN_UNITS} effective units{heavy}. "
             "Leave such units out, or set max_calls_per_unit."
         )
     if needed is not None and numbers["seen_units"] < needed:
         clip = "" if numbers["clipped"] else " Set clip=(low, high), so that no single value decides."
         return (
-            f"values are very unequal: an arm has {numbers['seen_units']:,} of about {needed:,.0f} units that their mean needs."
+            f"values are very unequal: an arm has {numbers['seen_units']:,} of about {about(float(f'{needed:.2g}'))} units that their mean needs."
             f"{clip}"
         )
     if events is not None and events < MIN_EVENTS:

@@ -1,9 +1,11 @@
 """What a second reviewer found: each test states what should hold."""
 
 import random
+import threading
 from contextlib import closing, suppress
 
 from rollout_sdk import Canary, Gate, Guardrail, Runtime, Step, rollout
+from rollout_sdk.control.stores import SQLiteStore
 from rollout_sdk.judging import Evidence, Situation, judge
 from rollout_sdk.plan import Criteria
 
@@ -140,6 +142,20 @@ def test_a_burst_of_errors_of_the_control_alone_makes_no_candidate_pass():
     assert 0 == passes(criteria(AT_MARGIN), 300, 80, errors(range(40, 43), 0.2, ("control",)))
 
 
+def test_a_bad_host_of_the_candidate_for_two_minutes_counts_twice_at_most_in_a_step_of_a_small_share():
+    # Identical models; the candidate has 5 %, and a burst counts once by default below 10 %.
+    plan, shares = criteria(Guardrail("error_rate", floor=0)), {"control": 0.95, "v2": 0.05}
+    rng, evidence = random.Random(1), Evidence(plan.all)
+    for minute in range(1, 90):
+        for index in range(600):
+            arm = "v2" if rng.random() < 0.05 else "control"
+            failed = (arm == "v2" and minute in {80, 81}) or rng.random() < 0.02
+            call(evidence, rng, minute * 60.0 + index / 10, arm=arm, failed=failed, shares=shares)
+    verdict = judge(evidence, plan, situation(), 90 * 60.0)
+    assert 1 > found(verdict, "error_rate").numbers["exact_harm"]
+    assert "FAIL" != verdict.outcome, verdict.reason
+
+
 # Heavy units, shadows, alarms ---------------------------------------------------------------------------------------------
 
 
@@ -225,3 +241,40 @@ def test_what_was_seen_while_the_shares_were_wrong_passes_no_candidate_after_the
         for number in range(10_000, 10_260):
             ask(f"u{number}")
         assert "PASS" != function.rollout.judge().outcome
+
+
+class SlowStore(SQLiteStore):
+    """A store in which the publication of one thread takes long."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.waits, self.goes_on = threading.Event(), threading.Event()
+
+    def publish(self, *about):
+        if threading.current_thread().name == "slow":
+            self.waits.set()
+            assert self.goes_on.wait(5)
+        return super().publish(*about)
+
+
+def test_an_older_publication_does_not_take_the_place_of_a_newer_one(tmp_path):
+    clock, store = Clock(), SlowStore(tmp_path / "rollouts.db")
+    strategy = Canary([Step("50%", min_units=10**6, min_time=0)], guardrails=[Guardrail("error_rate")])
+    with closing(Runtime(time_ns=clock, store=store)) as runtime:
+        function = rollout(candidate=lambda user: "v2", strategy=strategy, unit="user", key="model", runtime=runtime)(
+            lambda user: "control"
+        )
+        keeper = runtime.keeper
+        for number in range(100):
+            function(f"u{number}")
+        assert runtime.flush(5)
+        # The background publishes what it has seen; meanwhile a person has it judged.
+        slow = threading.Thread(name="slow", target=keeper._judging.judge_in_turn, args=(keeper.rollouts["model"],))
+        slow.start()
+        assert store.waits.wait(5)
+        for number in range(100, 200):
+            function(f"u{number}")
+        before = function.rollout.judge().units
+        store.goes_on.set()
+        slow.join()
+        assert before == function.rollout.judge().units

@@ -208,7 +208,7 @@ def test_where_all_are_dry_runs_nothing_goes_on_by_itself():
     plan = criteria(evolve(ERRORS, dry_run=True))
     verdict = verdict_of(plan, lived(plan, 12_000, BOTH))
     assert ("PASS", "INCONCLUSIVE", ()) == (found(verdict, "error_rate").outcome, verdict.outcome, verdict.passed)
-    assert "nothing is judged: promote() goes on." == verdict.reason
+    assert "nothing is judged: call promote() to go on." == verdict.reason
 
 
 def test_units_in_the_wrong_shares_make_the_rollout_invalid_and_hold_it():

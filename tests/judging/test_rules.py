@@ -356,7 +356,7 @@ def test_a_control_that_fails_many_times_as_often_as_before_holds_the_step():
             seen.call("v2" if number % 2 else "control", failed=seen.rng.random() < rate, time_s=60.0 * minute)
     verdict = seen.verdict(now_s=60.0 * 301)
     assert "INCONCLUSIVE" == verdict.outcome
-    assert "did before: nothing can be learnt" in verdict.reason
+    assert "usually do: nothing can be learnt" in verdict.reason
 
 
 # Shadow phases

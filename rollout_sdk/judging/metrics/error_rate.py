@@ -22,7 +22,7 @@ from rollout_sdk.judging.e_values import (
 )
 from rollout_sdk.judging.look import Look
 from rollout_sdk.judging.metrics.base import Metric, Numbers, compared, heavy_unit, values
-from rollout_sdk.judging.metrics.events import Group, add_calls, add_event, bets, strata_of
+from rollout_sdk.judging.metrics.events import Group, add_calls, add_event, bets, burst_s, strata_of
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
 from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.verdicts import Outcome
@@ -80,10 +80,13 @@ class ErrorRate(Metric):
                 whole.merge(each)
         add_calls(whole, name, phase)
 
-    def _sums(self, look: Look) -> StratifiedBuckets:
-        """The sums over all phases, without the errors of outages."""
+    def _sums(self, look: Look, candidate: str | None = None) -> StratifiedBuckets:
+        """The sums over all phases, without outages; for a candidate, over those in which every error counts for itself."""
         whole = StratifiedBuckets()
         for name, phase in look.phases:
+            share = None if candidate is None else look.share(phase, candidate)
+            if share is not None and burst_s(self.criterion, phase, share):
+                continue
             sums = phase.sums.get(self.criterion.label)
             if sums is not None:
                 for each in sums.without(look.outages(phase)):
@@ -100,6 +103,8 @@ class ErrorRate(Metric):
         erring = [look.units_of(arm, ERROR_RATE).estimate for arm in (control, candidate)]
         # A burst of errors is one event, however many units it hits.
         events = min(erring[1], strata.candidate_groups)
+        # A bet on all errors is fooled by the burst of a bad host: it is made where the share is large.
+        apart = self._sums(look, candidate)
         heavy = heavy_unit(sums, control, candidate)
         enough = look.fewest_units(candidate) >= MIN_UNITS and heavy["enough_effective"]
         floor_events, floor_units = self._floor(look, candidate)
@@ -111,8 +116,8 @@ class ErrorRate(Metric):
             **compared(sums.difference(candidate, control, paired=look.is_paired)),
             "strata": strata.counts,
             "firsts": strata.firsts,
-            "over_harm": compared(sums.difference(candidate, control, times=1 + criterion.harm, paired=look.is_paired)),
-            "over_margin": compared(sums.difference(candidate, control, times=1 + criterion.margin, paired=look.is_paired)),
+            "over_harm": compared(apart.difference(candidate, control, times=1 + criterion.harm, paired=look.is_paired)),
+            "over_margin": compared(apart.difference(candidate, control, times=1 + criterion.margin, paired=look.is_paired)),
             "enough_harm": enough and events >= MIN_EVENTS,
             "enough_safe": enough and min(erring[0], events) >= MIN_EVENTS,
             "harm": criterion.harm,

@@ -17,7 +17,7 @@ from rollout_sdk.judging.unit_sample import UNTIMED_MINUTE, FirstUnits, UnitSamp
 from rollout_sdk.plan import Guardrail
 from rollout_sdk.stats import StratifiedBuckets, cluster_bets_log_e
 
-__all__ = ["Group", "Strata", "add_calls", "add_event", "bets", "strata_of"]
+__all__ = ["Group", "Strata", "add_calls", "add_event", "bets", "burst_s", "strata_of"]
 
 _ZEROS = array("d", bytes(8 * BUCKETS))
 
@@ -119,13 +119,13 @@ def strata_of(look: Look, criterion: Guardrail, sums: StratifiedBuckets, candida
         mine, other = (_outside(first.get(arm), left_out) for arm in (candidate, look.situation.control))
         ours, theirs = share / 2**mine.level, (1 - share) / 2**other.level
         events, _ = sums.totals(name, candidate)
-        found.groups.update(_grouped(mine, other, len(found.counts), _burst_s(criterion, phase, share)))
+        found.groups.update(_grouped(mine, other, len(found.counts), burst_s(criterion, phase, share)))
         found.counts.append([len(mine.minutes), len(other.minutes), ours / (ours + theirs)])
         found.firsts.append(min(1.0, mine.estimate / events) if events else 1.0)
     return found
 
 
-def _burst_s(criterion: Guardrail, phase: PhaseEvidence, share: float) -> float:
+def burst_s(criterion: Guardrail, phase: PhaseEvidence, share: float) -> float:
     """Seconds within which the events of a phase count once, given the candidate's share."""
     if criterion.burst is not None:
         return criterion.burst
@@ -141,14 +141,14 @@ def _outside(units: FirstUnits | None, left_out: frozenset[int]) -> FirstUnits:
     return FirstUnits({cell: minute for cell, minute in units.minutes.items() if minute not in left_out}, units.level)
 
 
-def _grouped(mine: FirstUnits, other: FirstUnits, index: int, burst_s: float) -> Counter[Group]:
+def _grouped(mine: FirstUnits, other: FirstUnits, index: int, within_s: float) -> Counter[Group]:
     """The units of both arms in groups that count at most as one event: those of one burst, else each alone."""
     groups: Counter[Group] = Counter()
     bursts: dict[int, list[int]] = {}
-    length = max(1, round(burst_s / MINUTE_S))
+    length = max(1, round(within_s / MINUTE_S))
     for arm, units in enumerate((mine, other)):
         for minute in units.minutes.values():
-            if burst_s and minute != UNTIMED_MINUTE:
+            if within_s and minute != UNTIMED_MINUTE:
                 bursts.setdefault(minute // length, [0, 0])[arm] += 1
             else:
                 groups[float(1 - arm), float(arm), index] += 1

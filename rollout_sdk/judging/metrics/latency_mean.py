@@ -15,7 +15,7 @@ from rollout_sdk.judging.minutes import MINUTE_S
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums
 from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.verdicts import Outcome
-from rollout_sdk.judging.wording import missing
+from rollout_sdk.judging.wording import lift, missing, percent
 from rollout_sdk.plan import LATENCY_MEAN, Guardrail
 from rollout_sdk.stats import StratifiedBuckets
 
@@ -76,6 +76,7 @@ class LatencyMean(Metric):
             **compared(sums.difference(candidate, control, covariate=look.covariates, paired=look.is_paired)),
             "harm": math.log1p(criterion.harm),
             "margin": math.log1p(criterion.margin),
+            "is_log": True,
             "seen_units": units,
             "enough": units >= MIN_UNITS and heavy["enough_effective"],
         }
@@ -104,14 +105,17 @@ class LatencyMean(Metric):
         )
 
     def explain(self, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:  # noqa: D102
-        more = "" if weight.ends.relative is None else f" ({weight.ends.relative:+.1%})"
+        more = "" if weight.ends.relative is None else f" ({lift(weight.ends.relative)})"
         if weight.is_harm:
             return (
                 "FAIL",
-                f"{candidate} is surely slower than the control by more than {math.expm1(numbers['harm']):.0%}{more}.",
+                f"{candidate} is surely slower than the control by more than {percent(math.expm1(numbers['harm']))}{more}.",
             )
         if weight.is_safe:
-            return "PASS", f"{candidate} is surely less than {math.expm1(numbers['margin']):.0%} slower than the control{more}."
+            return (
+                "PASS",
+                f"{candidate} is surely less than {percent(math.expm1(numbers['margin']))} slower than the control{more}.",
+            )
         if why := missing(numbers):
             return "INSUFFICIENT_DATA", why
         return "INCONCLUSIVE", f"{candidate} is neither surely too slow nor surely fast enough, so far{more}."

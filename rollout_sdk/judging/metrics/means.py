@@ -27,7 +27,7 @@ from rollout_sdk.judging.metrics.horizon import planned_looks
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
 from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.verdicts import Outcome
-from rollout_sdk.judging.wording import missing, percent, signed
+from rollout_sdk.judging.wording import lift, missing, percent, signed
 from rollout_sdk.plan import Gate, Guardrail, as_duration
 from rollout_sdk.stats import MISMATCH, StratifiedBuckets
 
@@ -189,9 +189,9 @@ class Recorded(Metric):
         if not numbers["enough_safe"] and (why := self._lacking(numbers)):
             return "INSUFFICIENT_DATA", why
         if weight.is_held:
-            more = math.expm1(numbers["label_lift"])
+            more = lift(math.expm1(numbers["label_lift"]))
             return "INCONCLUSIVE", (
-                f"{candidate} has {more:+.1%} outcomes per call, and those that are missing may be the bad ones: a pass waits "
+                f"{candidate} has {more} outcomes per call, beside the control, and those that are missing may be the bad ones: a pass waits "
                 f"until both arms have equally many, within {percent(_LABEL_TOLERANCE)}."
             )
         return "INCONCLUSIVE", f"{candidate} is neither surely {self._asked(numbers)} nor surely not, so far: {found}."
@@ -214,7 +214,7 @@ class Recorded(Metric):
         nothing = not numbers["value_total"] and not numbers["control_total"]
         if nothing and numbers["matured"] and numbers["elapsed_s"] > self.criterion.grace:
             return (
-                f"no value other than 0 has been recorded in {as_duration(self.criterion.grace)}: "
+                f"no value other than 0 has been recorded in {as_duration(numbers['elapsed_s'])}: "
                 f"is {self.criterion.metric!r} the name that record() is given, and does the job run?"
             )
         return missing(numbers)
