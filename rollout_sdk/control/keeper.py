@@ -100,7 +100,7 @@ class Keeper:
         self._thread = WatchThread(self._watch)
         self._judging.renew(self.writer)
         for kept in self.rollouts.values():
-            kept.adding, kept.publishing = threading.Lock(), threading.Lock()
+            kept.adding = threading.Lock()
             kept.forget()
         if had_thread and self._is_shared:
             # What others do must be seen here also before the first call.

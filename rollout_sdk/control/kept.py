@@ -37,7 +37,6 @@ class Kept:
         verdict: The last verdict, of this process or another's.
         unsaid: Actor and reason of a stop that the store has not taken yet.
         adding: Held while evidence is added or read; no call takes it.
-        publishing: Held while evidence is published, so that no older copy replaces a newer one.
         clock: How long the current step has lasted, by this process's clocks.
     """
 
@@ -49,7 +48,8 @@ class Kept:
     verdict: Verdict | None = None
     unsaid: tuple[str, str] | None = None
     adding: threading.Lock = field(factory=threading.Lock)
-    publishing: threading.Lock = field(factory=threading.Lock)
+    _sent: int = 0
+    _arrived: int = 0
     clock: StepClock = field(factory=StepClock)
     _epoch: int = 0
     _cursor: int = 0
@@ -118,10 +118,6 @@ class Kept:
 
     def publish(self, store: StateStore, writer: str, now_s: float) -> bool:
         """Put what was seen here, whole phases at a time, where others see it; False when it is out of date."""
-        with self.publishing:
-            return self._publish(store, writer, now_s)
-
-    def _publish(self, store: StateStore, writer: str, now_s: float) -> bool:
         if self.evidence is None:
             return True
         with self.adding:
@@ -130,16 +126,24 @@ class Kept:
             tables: dict[str, Any] = {f"{_PHASE}{name}": self.evidence.phases[name].as_dict() for name in changed}
             outcomes = dict(self.evidence.outcomes)
             self.evidence.changed.clear()
+            self._sent += 1
+            number = self._sent
         if not changed:
             return True
         parts = {name: json.dumps(table, separators=(",", ":")) for name, table in tables.items()}
         try:
-            return store.publish(self.key, self._epoch, writer, {**parts, _OUTCOMES: json.dumps(outcomes)})
+            is_current = store.publish(self.key, self._epoch, writer, {**parts, _OUTCOMES: json.dumps(outcomes)})
         except BaseException:
             # What is not there must be sent again.
             with self.adding:
                 self.evidence.changed |= changed
             raise
+        with self.adding:
+            if number < self._arrived:
+                # A slow publication has taken the place of a later one: what is here is sent again.
+                self.evidence.changed |= changed
+            self._arrived = max(self._arrived, number)
+        return is_current
 
     def gather(self, store: StateStore) -> Evidence:
         """What every process has seen.

@@ -59,10 +59,9 @@ def missing(numbers: Mapping[str, Any]) -> str | None:
         )
     if needed is not None and numbers["seen_units"] < needed:
         clip = "" if numbers["clipped"] else " Set clip=(low, high), so that no single value decides."
-        return (
-            f"values are very unequal: an arm has {numbers['seen_units']:,} of about {about(float(f'{needed:.2g}'))} units that their mean needs."
-            f"{clip}"
-        )
+        wanted = about(float(f"{needed:.2g}"))
+        seen = f"{numbers['seen_units']:,}"
+        return f"values are very unequal: an arm has {seen} of about {wanted} units that their mean needs.{clip}"
     if events is not None and events < MIN_EVENTS:
         old = "" if numbers["matured"] >= 1 else f"; {numbers['matured']:.0%} of the decisions are old enough"
         return f"an arm has {events:,} of at least {MIN_EVENTS} values other than 0 that a comparison of means needs{old}."

@@ -63,7 +63,8 @@ def assignment(look: Look) -> Finding:
         outcome = "ERROR"
         reason = (
             "units are not in the arms in the configured shares. The comparison cannot be trusted until it is known why: the "
-            "rollout is held, and can still be rolled back. Once the cause is fixed: resume(clear_invalid=True, actor=..., reason=...)."
+            "rollout is held, and can still be rolled back. Once the cause is fixed: "
+            "resume(clear_invalid=True, actor=..., reason=...)."
         )
     return Finding(
         name="assignment",

@@ -191,8 +191,8 @@ class Recorded(Metric):
         if weight.is_held:
             more = lift(math.expm1(numbers["label_lift"]))
             return "INCONCLUSIVE", (
-                f"{candidate} has {more} outcomes per call, beside the control, and those that are missing may be the bad ones: a pass waits "
-                f"until both arms have equally many, within {percent(_LABEL_TOLERANCE)}."
+                f"{candidate} has {more} outcomes per call, beside the control, and those that are missing may be the bad "
+                f"ones: a pass waits until both arms have equally many, within {percent(_LABEL_TOLERANCE)}."
             )
         return "INCONCLUSIVE", f"{candidate} is neither surely {self._asked(numbers)} nor surely not, so far: {found}."
 
