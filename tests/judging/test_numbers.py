@@ -12,7 +12,9 @@ from rollout_sdk import Gate, Guardrail, Step
 from rollout_sdk.judging import Evidence, PhaseEvidence, Situation, add_shadowed, judge
 from rollout_sdk.judging.e_values import Weight
 from rollout_sdk.judging.look import Look
+from rollout_sdk.judging.metrics import metric_of
 from rollout_sdk.judging.metrics.assignment import weigh_assignment
+from rollout_sdk.judging.metrics.base import is_clustered
 from rollout_sdk.judging.metrics.error_rate import ErrorRate
 from rollout_sdk.judging.metrics.means import Recorded
 from rollout_sdk.judging.minutes import Minute, Minutes
@@ -20,7 +22,7 @@ from rollout_sdk.judging.pairs import completeness
 from rollout_sdk.judging.unit_sample import UnitSample
 from rollout_sdk.plan import Criteria
 from rollout_sdk.records import Decision, ShadowedEvent
-from rollout_sdk.stats import rate_below_log_e, srm_log_e
+from rollout_sdk.stats import StratifiedBuckets, rate_below_log_e, srm_log_e
 
 HALF = {"control": 0.5, "v2": 0.5}
 PAIRS = {"control": 1.0, "v2": 1.0}
@@ -84,6 +86,11 @@ class Seen:
         return Look(self.evidence.in_order(), self.plan, situation(phase=self.phase, **changed), now_s)
 
 
+def toss(arm, number):
+    """1.0 for a third of the units, and for others in the other arm."""
+    return float((number + (arm == "v2")) % 3 == 0)
+
+
 # How sure
 
 
@@ -107,16 +114,25 @@ def test_three_candidates_have_intervals_and_planned_looks_of_a_third_of_alpha()
         seen = Seen(*each, alpha=alpha)
         for arm in HALF:
             for number in range(500):
-                values = {"score": seen.rng.gauss(5, 1), "click": float(number % 3 == 0)}
-                bad = number % 5 == 0
+                values = {"score": seen.rng.gauss(5, 1), "click": toss(arm, number)}
+                bad = number % 5 == (arm == "v2")
                 seen.call(arm, failed=bad, duration_s=0.2 if bad else 0.01 + number / 1e5, values=values)
         found = [each for each in seen.verdict(candidates=candidates).findings if each.candidate == "v2"]
         ends[alpha, len(candidates)] = [
-            [each.low, each.high, each.relative_low, each.relative_high, *each.numbers.get("looks", [])] for each in found
+            end
+            for each in found
+            for end in (
+                each.low,
+                each.high,
+                each.relative_low,
+                each.relative_high,
+                *(boundary for _, _, boundary in each.numbers.get("looks", ())),
+            )
+            if end is not None
         ]
-    assert ends[0.05, 1] == ends[0.15, 3]
-    for one, three in zip(ends[0.05, 1], ends[0.15, 1], strict=True):
-        assert all(x != y for x, y in zip(one, three, strict=True) if x is not None)
+    assert ends[0.05, 1] == pytest.approx(ends[0.15, 3], rel=1e-9)
+    # Both ends of nine intervals (of log latency there is a relative one only), and the boundary of a look.
+    assert [True] * 19 == [abs(one - three) > 1e-3 for one, three in zip(ends[0.05, 1], ends[0.15, 1], strict=True)]
 
 
 def test_the_bets_on_errors_are_mixed_with_the_weights_that_are_written_down():
@@ -171,6 +187,25 @@ def test_futile_is_an_effect_surely_below_the_one_worth_having(options, limit):
     assert below > math.log(20) > 0 > above
 
 
+@pytest.mark.parametrize(
+    ("criterion", "harm", "margin"),
+    [
+        (Guardrail("latency", threshold_s=0.1, margin=0.05, harm=0.02), 0.02, 0.05),
+        (Guardrail("latency_mean", margin=0.2, harm=0.1), math.log(1.1), math.log(1.2)),
+        (Guardrail("cost", better="lower", margin=0.05, harm=0.02), 0.02, 0.05),
+    ],
+)
+def test_harm_and_margin_are_the_differences_that_are_surely_exceeded_or_not(criterion, harm, margin):
+    known = {"std_error": 1e-3, "df": 500.0, "enough": True, "enough_harm": True, "enough_safe": True, "value": 1.0}
+
+    def weigh(estimate):
+        found = {**Seen(criterion).both().numbers(criterion.label), **known, "estimate": estimate}
+        return metric_of(criterion).weigh({**found, "for_harm": found})
+
+    assert (False, True) == (weigh(harm - 0.01).is_harm, weigh(harm + 0.01).is_harm)
+    assert (True, False) == (weigh(margin - 0.01).is_safe, weigh(margin + 0.01).is_safe)
+
+
 # How much data
 
 
@@ -209,6 +244,15 @@ def test_an_arm_without_values_is_harm_where_it_should_have_had_thirty(control, 
     assert (enough, False) == (numbers["enough_harm"], numbers["enough_safe"])
 
 
+@pytest.mark.parametrize(("control", "enough"), [(227, False), (228, True)])
+def test_what_an_arm_should_have_had_goes_by_its_calls(control, enough):
+    """Of 1,000 calls in full buckets, 228 buckets with a value are 302 units; of 100 calls, 30 were due."""
+    seen = Seen(SCORE).call("v2", 100)
+    for number in range(1000):
+        seen.call("control", values={"score": float(number < control)})
+    assert enough == seen.numbers("score")["enough_harm"]
+
+
 def test_a_mean_takes_355_times_its_squared_skewness():
     """Kohavi's rule; of a yes-or-no metric the exact bet speaks from the first event on, and thirty are enough."""
     needed = {}
@@ -224,7 +268,7 @@ def test_a_mean_takes_355_times_its_squared_skewness():
 
 
 def with_a_bot(criterion, calls):
-    seen = Seen(criterion).both(400)
+    seen = Seen(criterion).both(40, failed=True, duration_s=0.2, values={"score": 1.0}).both(360)
     return seen.call("v2", calls, cell=7, bucket=3).numbers(criterion.label)
 
 
@@ -234,8 +278,8 @@ def test_a_unit_that_leaves_fewer_than_a_hundred_that_count_alike_keeps_every_me
     few, many = with_a_bot(criterion, 50), with_a_bot(criterion, 38)
     assert (False, True) == (few["enough_effective"], many["enough_effective"])
     assert few["effective_units"] < 100 < many["effective_units"]
-    assert not few.get("enough", few.get("enough_harm"))
-    assert not few.get("enough", few.get("enough_safe"))
+    for numbers, speaks in ((few, False), (many, True)):
+        assert {speaks} == {numbers[name] for name in ("enough", "enough_harm", "enough_safe") if name in numbers}
 
 
 @pytest.mark.parametrize(("calls", "named"), [(38, False), (52, True)])
@@ -248,6 +292,18 @@ def test_an_arm_is_sampled_beyond_8192_units():
     assert (0, 8192) == (sample.level, sample.estimate)
     sample.add(8192)
     assert (1, 8194) == (sample.level, sample.estimate)
+
+
+def test_erring_units_are_counted_at_the_sampling_level_of_each_arm():
+    seen = Seen(ERRORS).both(10)
+    phase = seen.evidence.phases["0:50%"]
+    phase.units = {"control": UnitSample(range(0, 4000, 4), 2), "v2": UnitSample(range(1000))}
+    phase.events = {
+        ("error_rate", "control"): UnitSample(range(0, 400, 4), 2),
+        ("error_rate", "v2"): UnitSample(range(90)),
+    }
+    # Of the control's units one in four is there, so 4 of 5 in both samples should be the candidate's.
+    assert [[90, 100, 0.8]] == seen.numbers("error_rate")["strata"]
 
 
 @pytest.mark.parametrize(("calls", "counts"), [(3, 3), (4, 3)])
@@ -279,6 +335,17 @@ def test_a_covariate_takes_its_part_off_every_mean():
         assert with_["std_error"] < 0.01 * without["std_error"], (name, part)
 
 
+def test_the_coefficient_of_a_covariate_takes_a_degree_of_freedom():
+    seen, plain = Seen(SCORE), Seen(SCORE)
+    for number in range(1024):
+        for arm in HALF:
+            about = {"values": {"score": seen.rng.gauss(0, 1)}, "bucket": number % 512}
+            seen.call(arm, covariate=seen.rng.gauss(0, 1), **about)
+            plain.call(arm, **about)
+    # 512 buckets are full.
+    assert (510.0, 511.0) == (seen.numbers("score")["df"], plain.numbers("score")["df"])
+
+
 # Pairs
 
 
@@ -304,6 +371,13 @@ def test_a_pair_lacks_nothing_that_its_other_half_has(criterion):
         over = [numbers[name]["std_error"] for numbers in (paired, apart) for name in ("over_harm", "over_margin")]
         expected = [1.25, 2.0, math.hypot(1.25, 1), math.hypot(2.0, 1)]
         assert expected == pytest.approx([each / one for each in over], rel=0.02)
+
+
+def test_what_the_control_was_recorded_for_while_the_candidate_was_shadowed_is_not_compared():
+    seen = Seen(SCORE, phase="0:0%", shares=PAIRS).call("v2", 50).call("control", 50, values={"score": 1.0})
+    seen.phase, seen.shares = "1:50%", HALF
+    numbers = seen.both(40, values={"score": 0.5}).numbers("score")
+    assert (20.0, 40, 20.0, 40) == tuple(numbers[f"{arm}_{of}"] for arm in ("control", "value") for of in ("total", "count"))
 
 
 def test_only_shadow_phases_are_paired():
@@ -338,11 +412,6 @@ def test_a_shadow_that_ran_out_of_time_is_a_failure_of_the_candidate_and_none_of
 
 
 # Planned ends
-
-
-def toss(arm, number):
-    """1.0 for a third of the units, and for others in the other arm."""
-    return float((number + (arm == "v2")) % 3 == 0)
 
 
 def looked(gate, *, step=50, number=20, each=None, **options):
@@ -422,6 +491,16 @@ def test_a_pass_waits_while_one_arm_has_a_twentieth_more_labels(more, held):
         seen.numbers("label")["label_lift"] > 0.05,
         seen.finding("label").outcome,
     )
+
+
+@pytest.mark.parametrize("better", ["higher", "lower"])
+def test_an_arm_with_half_as_many_outcomes_is_not_bet_against_for_having_half_as_many_good_ones(better):
+    seen = Seen(Guardrail("label", margin=0.05, per="outcome", better=better))
+    for arm, labels in (("control", 400 if better == "higher" else 200), ("v2", 200 if better == "higher" else 400)):
+        for number in range(1000):
+            value = float(seen.rng.random() < 0.5)
+            seen.call(arm, bucket=seen.rng.randrange(512), values={"label": value} if number < labels else {})
+    assert seen.numbers("label")["exact_harm"] < 1.0
 
 
 def test_an_arm_without_any_label_is_not_compared():
@@ -653,6 +732,15 @@ def test_a_burst_of_the_control_proves_a_candidate_good_no_sooner_than_one_error
             seen.call("control", 9, failed=True, time_s=60.0 * minute_)
         proofs[length] = seen.numbers("error_rate")["exact_safe"]
     assert 0 < proofs["5m"] < math.log(4) < math.log(20) < proofs["0s"]
+
+
+@pytest.mark.parametrize(("twice", "once", "clustered"), [(0, 100, False), (30, 40, False), (50, 0, True)])
+def test_events_are_clustered_whose_sums_vary_half_as_much_again_as_single_ones(twice, once, clustered):
+    # 100 events in 512 buckets of ten calls: the sum of (x - .195)^2 over 100 * (1 - .0195) is .82, 1.43 and 1.84.
+    sums = StratifiedBuckets()
+    for bucket in range(512):
+        sums.add("0:50%", "v2", bucket, 2.0 if bucket < twice else float(bucket < twice + once), 10.0)
+    assert clustered == is_clustered(sums, "v2")
 
 
 def test_slow_calls_and_clicks_that_come_in_clusters_are_not_bet_on():
