@@ -107,6 +107,13 @@ def test_without_data_every_e_value_is_one():
     assert [(None, None)] * 3 == [logs[name] for name in ("latency_mean", "click", "buy")]
 
 
+@pytest.mark.parametrize("aside", [{"on_fail": "warn"}, {"dry_run": True}])
+def test_a_guardrail_that_decides_nothing_is_judged_as_one_more_than_those_that_do(aside):
+    seen = Seen(ERRORS, SLOW, Guardrail("cost", margin=1, **aside), Guardrail("score", margin=1, **aside)).both()
+    needed = {each.name: math.exp(each.harm_needed) for each in seen.verdict().findings if each.candidate}
+    assert {"error_rate": 40, SLOW.label: 40, "cost": 60, "score": 60} == pytest.approx(needed)
+
+
 def test_three_candidates_have_intervals_and_planned_looks_of_a_third_of_alpha():
     each = ERRORS, SLOW, Guardrail("latency_mean"), Guardrail("score", margin=0.5), Gate("click", mde=0.05, horizon=1000)
     ends = {}
@@ -204,6 +211,19 @@ def test_harm_and_margin_are_the_differences_that_are_surely_exceeded_or_not(cri
 
     assert (False, True) == (weigh(harm - 0.01).is_harm, weigh(harm + 0.01).is_harm)
     assert (True, False) == (weigh(margin - 0.01).is_safe, weigh(margin + 0.01).is_safe)
+
+
+@pytest.mark.parametrize(("better", "value"), [("higher", 0.35), ("lower", 0.65)])
+def test_exact_bets_on_yes_or_no_prove_harm_beyond_what_is_allowed(better, value):
+    log_es = {}
+    for harm in (0.0, 0.2):
+        seen = Seen(Guardrail("click", margin=0.3, harm=harm, better=better))
+        for arm, rate in (("control", 0.5), ("v2", value)):
+            for _ in range(1000):
+                seen.call(arm, bucket=seen.rng.randrange(512), values={"click": float(seen.rng.random() < rate)})
+        log_es[harm] = seen.numbers("click")["exact_harm"]
+    # It is worse by .15.
+    assert log_es[0.2] < 0 < math.log(20) < log_es[0.0]
 
 
 # How much data
@@ -306,6 +326,29 @@ def test_erring_units_are_counted_at_the_sampling_level_of_each_arm():
     assert [[90, 100, 0.8]] == seen.numbers("error_rate")["strata"]
 
 
+def test_how_rare_errors_are_is_counted_at_one_sampling_level():
+    seen = Seen(ERRORS).both(10)
+    phase = seen.evidence.phases["0:50%"]
+    phase.units["v2"], phase.events["error_rate", "v2"] = UnitSample(range(0, 4000, 4), 2), UnitSample(range(90))
+    numbers = seen.numbers("error_rate")
+    # 23 of the 90 are multiples of 4: those that are among the 1,000.
+    assert (23, 1000) == (numbers["floor_events"], numbers["floor_units"])
+
+
+def test_how_rare_slow_calls_are_is_counted_at_one_sampling_level_and_among_units_whose_wait_is_known():
+    seen = Seen(SLOW).call("v2", 10).call("v2", 5, duration_s=None)
+    # One that left early, and had a slow call before, had one.
+    seen.call("v2", duration_s=None, cell=7).call("v2", duration_s=0.2, cell=7)
+    numbers = seen.call("control").numbers(SLOW.label)
+    assert (1, 11) == (numbers["events"], numbers["units"])
+    phase = seen.evidence.phases["0:50%"]
+    phase.units["v2"], phase.events[SLOW.label, "v2"] = UnitSample(range(0, 4000, 4), 2), UnitSample(range(90))
+    phase.events["untimed " + SLOW.label, "v2"] = UnitSample(range(200))
+    numbers = seen.numbers(SLOW.label)
+    # Of the 50 multiples of 4 below 200 it is not known, unless they are among the 23 below 90.
+    assert (23, 1000 - (50 - 23)) == (numbers["events"], numbers["units"])
+
+
 @pytest.mark.parametrize(("calls", "counts"), [(3, 3), (4, 3)])
 def test_exactly_max_calls_per_unit_count(calls, counts):
     evidence = Evidence([ERRORS], max_calls_per_unit=3)
@@ -385,6 +428,11 @@ def test_only_shadow_phases_are_paired():
     assert seen.look().is_paired
     seen.phase, seen.shares = "1:50%", HALF
     assert not seen.both().look().is_paired
+
+
+def test_pairs_are_no_split_however_few_calls_are_shadowed():
+    seen = Seen(ERRORS, phase="0:0%", shares={"control": 1.0, "v2": 0.1}).both(500)
+    assert ([], True) == (seen.numbers("assignment", shadowing=True)["phases"], seen.verdict(shadowing=True).valid)
 
 
 def test_of_a_pair_either_half_is_equally_likely_to_fail_however_few_calls_are_shadowed():
