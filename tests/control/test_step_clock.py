@@ -157,6 +157,32 @@ def test_time_without_traffic_is_not_waited_for_and_a_process_that_joins_knows()
     assert [(400.0, 200.0)] * 2 == [(each.elapsed_s, each.waited_s) for each in (clock, joins)]
 
 
+def test_time_without_traffic_before_a_step_was_resumed_is_not_taken_off_what_it_is_waited_for_since():
+    clocks, clock = Clocks(), StepClock()
+    clock.look(state(), *clocks.now)
+    clocks.pass_by(200)
+    clock.look(state(), *clocks.now)
+    clock.judged(idle=True)
+    resumed = state(resumed_s=clocks.now[0])
+    clock.look(resumed, *clocks.now)
+    clocks.pass_by(300)
+    clock.look(resumed, *clocks.now)
+    clock.judged(idle=False)
+    assert 300.0 == clock.waited_s
+
+
+def test_a_note_from_before_a_step_was_resumed_says_how_long_it_has_lasted_and_not_how_long_it_is_waited_for():
+    clocks, clock = Clocks(), StepClock()
+    clock.look(state(), *clocks.now)
+    clocks.pass_by(900)
+    clock.look(state(), *clocks.now)
+    note, resumed = clock.note(clocks.now[0]), state(resumed_s=clocks.now[0])
+    clocks.pass_by(10)
+    joins = StepClock()
+    joins.look(resumed, *clocks.now, note)
+    assert (910.0, 10.0) == (joins.elapsed_s, joins.waited_s)
+
+
 seconds = st.floats(0, 10_000)
 
 

@@ -9,19 +9,19 @@ from attrs import evolve
 from scipy import stats
 
 from rollout_sdk import Gate, Guardrail, Step
-from rollout_sdk.judging import Evidence, PhaseEvidence, Situation, add_shadowed, judge
+from rollout_sdk.judging import Evidence, PhaseEvidence, Situation, add_routed, add_shadowed, judge
 from rollout_sdk.judging.e_values import Weight
 from rollout_sdk.judging.look import Look
 from rollout_sdk.judging.metrics import metric_of
 from rollout_sdk.judging.metrics.assignment import weigh_assignment
-from rollout_sdk.judging.metrics.base import is_clustered
+from rollout_sdk.judging.metrics.base import is_clustered, least_mean
 from rollout_sdk.judging.metrics.error_rate import ErrorRate
 from rollout_sdk.judging.metrics.means import Recorded
 from rollout_sdk.judging.minutes import Minute, Minutes
 from rollout_sdk.judging.pairs import completeness
 from rollout_sdk.judging.unit_sample import UnitSample
 from rollout_sdk.plan import Criteria
-from rollout_sdk.records import Decision, ShadowedEvent
+from rollout_sdk.records import Decision, RoutedEvent, Run, ShadowedEvent
 from rollout_sdk.stats import StratifiedBuckets, rate_below_log_e, srm_log_e
 
 HALF = {"control": 0.5, "v2": 0.5}
@@ -224,6 +224,92 @@ def test_exact_bets_on_yes_or_no_prove_harm_beyond_what_is_allowed(better, value
         log_es[harm] = seen.numbers("click")["exact_harm"]
     # It is worse by .15.
     assert log_es[0.2] < 0 < math.log(20) < log_es[0.0]
+
+
+@pytest.mark.parametrize("criterion", [Guardrail("error_rate"), Guardrail("latency", threshold_s=0.1, margin=0.3)])
+def test_exact_bets_on_errors_and_slow_calls_prove_harm_beyond_what_is_allowed(criterion):
+    log_es = []
+    # 1.5 times the control's 20 %: more than the same, less than twice as many.
+    for harm in (0.0, 1.0 if criterion.metric == "error_rate" else 0.2):
+        seen = Seen(evolve(criterion, harm=harm))
+        for arm, events in (("control", 200), ("v2", 300)):
+            for number in range(1000):
+                hit, bucket = number < events, seen.rng.randrange(512)
+                seen.call(arm, failed=hit, duration_s=0.2 if hit else 0.01, bucket=bucket)
+        log_es.append(seen.numbers(criterion.label)["exact_harm"])
+    assert log_es[0] > math.log(20) > 0 > log_es[1]
+
+
+def test_what_a_difference_is_relative_to_is_a_standard_error_below_the_controls_mean():
+    sums = StratifiedBuckets()
+    for bucket in range(512):
+        sums.add("0:50%", "control", bucket, float(bucket < 100), 10.0)
+        sums.add("0:50%", "v2", bucket, float(bucket < 1), 10.0)
+    # 100 events: one standard error is 10. Of none, half an event is what there may be.
+    assert 90 / 5120 == pytest.approx(least_mean(sums, "control", "v2"))
+    none = StratifiedBuckets()
+    none.add("0:50%", "control", 3, 0.0, 1000.0)
+    none.add("0:50%", "v2", 3, 1.0, 1000.0)
+    assert 0.5 / 1000 == pytest.approx(least_mean(none, "control", "v2"))
+
+
+def test_of_two_candidates_both_must_pass_before_the_rollout_goes_on():
+    seen = Seen(evolve(ERRORS, floor=0.2), shares={"control": 0.4, "v2": 0.3, "v3": 0.3})
+    seen.call("control", 50).call("v2", 50).call("v3", 5)
+    verdict = seen.verdict(candidates=("v2", "v3"))
+    assert ["PASS", "INCONCLUSIVE"] == [each.outcome for each in verdict.findings if each.candidate]
+    assert ("INCONCLUSIVE", ()) == (verdict.outcome, verdict.passed)
+    both = seen.call("v3", 45).verdict(candidates=("v2", "v3"))
+    assert ("PASS", ("v2", "v3")) == (both.outcome, both.passed)
+
+
+@pytest.mark.parametrize(("elapsed_s", "units", "outcome"), [(59.9, 50, "INSUFFICIENT_DATA"), (60.0, 50, "PASS")])
+def test_a_step_lasts_exactly_its_least_time(elapsed_s, units, outcome):
+    seen = Seen(evolve(ERRORS, floor=0.2)).both(units)
+    assert outcome == seen.verdict(step=Step("50%", min_units=units, min_time="1m"), elapsed_s=elapsed_s).outcome
+
+
+def test_a_phase_that_has_just_begun_is_not_idle():
+    assert [False, True] == [Seen(ERRORS).verdict(entered_s=NOW_S - ago).idle for ago in (600, 601)]
+    # Of several checks, the one that waits longest counts.
+    patient = Seen(ERRORS, Guardrail("cost", margin=1, grace="1h"))
+    assert [False, True] == [patient.verdict(entered_s=NOW_S - ago).idle for ago in (3600, 3601)]
+
+
+# What counts
+
+
+def routed(**changed):
+    """Calls of the candidate, those that failed, and those of which it is known how long they took."""
+    evidence = Evidence([ERRORS, Guardrail("latency_mean")])
+    decision = Decision("v2", id="d", phase="0:50%", bucket=3, time_s=1000.0)
+    event = RoutedEvent(decision, "v2", (Run("v2", 0.25, "ValueError"), Run("control", 0.5)))
+    add_routed(evidence, evolve(event, **changed), HALF)
+    if not evidence.phases:
+        return None
+    phase = evidence.phases["0:50%"]
+    timed = phase.sums.get("latency_mean")
+    return sum(phase.calls["v2"]), ("error_rate", "v2") in phase.events, timed is not None
+
+
+@pytest.mark.parametrize(
+    ("changed", "counted"),
+    [
+        ({}, (1, True, True)),
+        # An exception that is an answer.
+        ({"answered": True}, (1, False, True)),
+        # A failure of what was tried next is not one of the candidate.
+        ({"runs": (Run("v2", 0.25), Run("control", 0.5, "ValueError"))}, (1, False, True)),
+        ({"closed_early": True}, (1, True, False)),
+        ({"withheld": "open", "runs": (Run("control", 0.5),)}, (1, True, True)),
+        ({"withheld": "aborted"}, None),
+        ({"withheld": "disabled"}, None),
+        ({"no_evidence": True}, None),
+        ({"excluded": True}, None),
+    ],
+)
+def test_a_call_counts(changed, counted):
+    assert counted == routed(**changed)
 
 
 # How much data
