@@ -11,6 +11,7 @@ from scipy import stats
 from rollout_sdk import Gate, Guardrail, Step
 from rollout_sdk.judging import Evidence, PhaseEvidence, Situation, add_routed, add_shadowed, judge
 from rollout_sdk.judging.e_values import Weight
+from rollout_sdk.judging.ingest import first_item_of
 from rollout_sdk.judging.look import Look
 from rollout_sdk.judging.metrics import metric_of
 from rollout_sdk.judging.metrics.assignment import weigh_assignment
@@ -269,6 +270,25 @@ def test_a_step_lasts_exactly_its_least_time(elapsed_s, units, outcome):
     assert outcome == seen.verdict(step=Step("50%", min_units=units, min_time="1m"), elapsed_s=elapsed_s).outcome
 
 
+def test_what_a_person_can_do_something_about_is_the_reason_of_the_whole():
+    """A futile gate before one that lacks data, and that before one that only needs more time, in whatever order they are."""
+    futile, lacking = Gate("click", mde=0.5), SCORE
+    seen = Seen(ERRORS, futile)
+    for number in range(200):
+        for arm in HALF:
+            seen.call(arm, values={"click": toss(arm, number)})
+    assert ("FUTILE", "click: ") == (seen.verdict().outcome, seen.verdict().reason[:7])
+    assert "INSUFFICIENT_DATA" == Seen(ERRORS, lacking).both(200).verdict().outcome
+
+
+def test_a_gate_for_the_promotion_is_not_futile_before_it():
+    seen = Seen(ERRORS, Gate("click", mde=0.5, before="promotion"))
+    for number in range(200):
+        for arm in HALF:
+            seen.call(arm, values={"click": toss(arm, number)})
+    assert [(), ("click",)] == [seen.verdict(is_last=last).futile for last in (False, True)]
+
+
 def test_a_phase_that_has_just_begun_is_not_idle():
     assert [False, True] == [Seen(ERRORS).verdict(entered_s=NOW_S - ago).idle for ago in (600, 601)]
     # Of several checks, the one that waits longest counts.
@@ -310,6 +330,11 @@ def routed(**changed):
 )
 def test_a_call_counts(changed, counted):
     assert counted == routed(**changed)
+
+
+def test_until_the_first_item_a_caller_waits_for_what_failed_before_too():
+    failed, answered = Run("v2", 0.25, "ValueError"), Run("control", 9.0, first_item_s=0.5)
+    assert (0.75, 0.5, None) == (first_item_of((failed, answered)), first_item_of((answered,)), first_item_of((failed,)))
 
 
 # How much data
