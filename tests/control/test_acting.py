@@ -118,9 +118,10 @@ def test_a_step_is_paused_at_its_max_time(waited_s, expected):
 
 def test_a_step_without_traffic_or_with_shares_of_another_hand_is_not_paused():
     assert "" == action(state(), verdict(idle=True), waited_s=9e9)
-    by_hand = state().set_share(0.02)
-    assert not by_hand.is_planned
-    assert "" == action(by_hand, verdict(), waited_s=9e9)
+    for share in (0.02, 0.2):
+        by_hand = state().set_share(share)
+        assert not by_hand.is_planned
+        assert "" == action(by_hand, verdict(), waited_s=9e9)
 
 
 def test_a_freeze_window_and_an_approval_hold_a_pass_and_no_rollback():

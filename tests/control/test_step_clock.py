@@ -157,6 +157,62 @@ def test_time_without_traffic_is_not_waited_for_and_a_process_that_joins_knows()
     assert [(400.0, 200.0)] * 2 == [(each.elapsed_s, each.waited_s) for each in (clock, joins)]
 
 
+def test_time_without_traffic_before_a_step_was_resumed_is_not_taken_off_what_it_is_waited_for_since():
+    clocks, clock = Clocks(), StepClock()
+    clock.look(state(), *clocks.now)
+    clocks.pass_by(200)
+    clock.look(state(), *clocks.now)
+    clock.judged(idle=True)
+    resumed = state(resumed_s=clocks.now[0])
+    clock.look(resumed, *clocks.now)
+    clocks.pass_by(300)
+    clock.look(resumed, *clocks.now)
+    clock.judged(idle=False)
+    assert 300.0 == clock.waited_s
+
+
+def test_a_note_from_before_a_step_was_resumed_says_how_long_it_has_lasted_and_not_how_long_it_is_waited_for():
+    clocks, clock = Clocks(), StepClock()
+    clock.look(state(), *clocks.now)
+    clocks.pass_by(900)
+    clock.look(state(), *clocks.now)
+    note, resumed = clock.note(clocks.now[0]), state(resumed_s=clocks.now[0])
+    clocks.pass_by(10)
+    joins = StepClock()
+    joins.look(resumed, *clocks.now, note)
+    assert (910.0, 10.0) == (joins.elapsed_s, joins.waited_s)
+
+
+def test_the_time_that_others_have_waited_is_not_idle_for_a_process_that_joins():
+    clocks, clock = Clocks(), StepClock()
+    clock.look(state(), *clocks.now)
+    clocks.pass_by(900)
+    clock.look(state(), *clocks.now)
+    joins = StepClock()
+    joins.look(state(), *clocks.now, clock.note(clocks.now[0]))
+    clocks.pass_by(100)
+    joins.look(state(), *clocks.now)
+    joins.judged(idle=True)
+    assert 900.0 == joins.waited_s
+
+
+def test_a_process_that_is_there_goes_by_its_own_clock_and_not_by_the_note_of_another():
+    clocks, clock = Clocks(), StepClock()
+    clock.look(state(), *clocks.now)
+    clocks.pass_by(1)
+    note = {"phase": "1:5%", "resumed_s": 0.0, "time_s": clocks.now[0], "elapsed_s": 9e3, "waited_s": 9e3}
+    clock.look(state(entered_s=clocks.now[0], phase=1), *clocks.now, json.dumps(note))
+    assert (0.0, 0.0) == (clock.elapsed_s, clock.waited_s)
+
+
+def test_no_clock_that_is_set_back_makes_a_time_negative():
+    """With an injected wall clock, that clock counts, and it may be set to anything."""
+    clock = StepClock()
+    clock.look(state(), T0 + 100, 5000.0)
+    clock.look(state(), T0 - 1000, 3900.0)
+    assert (0.0, 0.0) == (clock.elapsed_s, clock.waited_s)
+
+
 seconds = st.floats(0, 10_000)
 
 

@@ -9,19 +9,20 @@ from attrs import evolve
 from scipy import stats
 
 from rollout_sdk import Gate, Guardrail, Step
-from rollout_sdk.judging import Evidence, PhaseEvidence, Situation, add_shadowed, judge
+from rollout_sdk.judging import Evidence, PhaseEvidence, Situation, add_routed, add_shadowed, judge
 from rollout_sdk.judging.e_values import Weight
+from rollout_sdk.judging.ingest import first_item_of
 from rollout_sdk.judging.look import Look
 from rollout_sdk.judging.metrics import metric_of
 from rollout_sdk.judging.metrics.assignment import weigh_assignment
-from rollout_sdk.judging.metrics.base import is_clustered
+from rollout_sdk.judging.metrics.base import is_clustered, least_mean
 from rollout_sdk.judging.metrics.error_rate import ErrorRate
 from rollout_sdk.judging.metrics.means import Recorded
 from rollout_sdk.judging.minutes import Minute, Minutes
 from rollout_sdk.judging.pairs import completeness
 from rollout_sdk.judging.unit_sample import UnitSample
 from rollout_sdk.plan import Criteria
-from rollout_sdk.records import Decision, ShadowedEvent
+from rollout_sdk.records import Decision, RoutedEvent, Run, ShadowedEvent
 from rollout_sdk.stats import StratifiedBuckets, rate_below_log_e, srm_log_e
 
 HALF = {"control": 0.5, "v2": 0.5}
@@ -105,6 +106,13 @@ def test_without_data_every_e_value_is_one():
     assert (0.0, 0.0) == pytest.approx(logs["latency>0.1s"], abs=0.1)
     # A test of means does not speak yet, and there is nothing to bet on.
     assert [(None, None)] * 3 == [logs[name] for name in ("latency_mean", "click", "buy")]
+
+
+@pytest.mark.parametrize("aside", [{"on_fail": "warn"}, {"dry_run": True}])
+def test_a_guardrail_that_decides_nothing_is_judged_as_one_more_than_those_that_do(aside):
+    seen = Seen(ERRORS, SLOW, Guardrail("cost", margin=1, **aside), Guardrail("score", margin=1, **aside)).both()
+    needed = {each.name: math.exp(each.harm_needed) for each in seen.verdict().findings if each.candidate}
+    assert {"error_rate": 40, SLOW.label: 40, "cost": 60, "score": 60} == pytest.approx(needed)
 
 
 def test_three_candidates_have_intervals_and_planned_looks_of_a_third_of_alpha():
@@ -204,6 +212,129 @@ def test_harm_and_margin_are_the_differences_that_are_surely_exceeded_or_not(cri
 
     assert (False, True) == (weigh(harm - 0.01).is_harm, weigh(harm + 0.01).is_harm)
     assert (True, False) == (weigh(margin - 0.01).is_safe, weigh(margin + 0.01).is_safe)
+
+
+@pytest.mark.parametrize(("better", "value"), [("higher", 0.35), ("lower", 0.65)])
+def test_exact_bets_on_yes_or_no_prove_harm_beyond_what_is_allowed(better, value):
+    log_es = {}
+    for harm in (0.0, 0.2):
+        seen = Seen(Guardrail("click", margin=0.3, harm=harm, better=better))
+        for arm, rate in (("control", 0.5), ("v2", value)):
+            for _ in range(1000):
+                seen.call(arm, bucket=seen.rng.randrange(512), values={"click": float(seen.rng.random() < rate)})
+        log_es[harm] = seen.numbers("click")["exact_harm"]
+    # It is worse by .15.
+    assert log_es[0.2] < 0 < math.log(20) < log_es[0.0]
+
+
+@pytest.mark.parametrize("criterion", [Guardrail("error_rate"), Guardrail("latency", threshold_s=0.1, margin=0.3)])
+def test_exact_bets_on_errors_and_slow_calls_prove_harm_beyond_what_is_allowed(criterion):
+    log_es = []
+    # 1.5 times the control's 20 %: more than the same, less than twice as many.
+    for harm in (0.0, 1.0 if criterion.metric == "error_rate" else 0.2):
+        seen = Seen(evolve(criterion, harm=harm))
+        for arm, events in (("control", 200), ("v2", 300)):
+            for number in range(1000):
+                hit, bucket = number < events, seen.rng.randrange(512)
+                seen.call(arm, failed=hit, duration_s=0.2 if hit else 0.01, bucket=bucket)
+        log_es.append(seen.numbers(criterion.label)["exact_harm"])
+    assert log_es[0] > math.log(20) > 0 > log_es[1]
+
+
+def test_what_a_difference_is_relative_to_is_a_standard_error_below_the_controls_mean():
+    sums = StratifiedBuckets()
+    for bucket in range(512):
+        sums.add("0:50%", "control", bucket, float(bucket < 100), 10.0)
+        sums.add("0:50%", "v2", bucket, float(bucket < 1), 10.0)
+    # 100 events: one standard error is 10. Of none, half an event is what there may be.
+    assert 90 / 5120 == pytest.approx(least_mean(sums, "control", "v2"))
+    none = StratifiedBuckets()
+    none.add("0:50%", "control", 3, 0.0, 1000.0)
+    none.add("0:50%", "v2", 3, 1.0, 1000.0)
+    assert 0.5 / 1000 == pytest.approx(least_mean(none, "control", "v2"))
+
+
+def test_of_two_candidates_both_must_pass_before_the_rollout_goes_on():
+    seen = Seen(evolve(ERRORS, floor=0.2), shares={"control": 0.4, "v2": 0.3, "v3": 0.3})
+    seen.call("control", 50).call("v2", 50).call("v3", 5)
+    verdict = seen.verdict(candidates=("v2", "v3"))
+    assert ["PASS", "INCONCLUSIVE"] == [each.outcome for each in verdict.findings if each.candidate]
+    assert ("INCONCLUSIVE", ()) == (verdict.outcome, verdict.passed)
+    both = seen.call("v3", 45).verdict(candidates=("v2", "v3"))
+    assert ("PASS", ("v2", "v3")) == (both.outcome, both.passed)
+
+
+@pytest.mark.parametrize(("elapsed_s", "units", "outcome"), [(59.9, 50, "INSUFFICIENT_DATA"), (60.0, 50, "PASS")])
+def test_a_step_lasts_exactly_its_least_time(elapsed_s, units, outcome):
+    seen = Seen(evolve(ERRORS, floor=0.2)).both(units)
+    assert outcome == seen.verdict(step=Step("50%", min_units=units, min_time="1m"), elapsed_s=elapsed_s).outcome
+
+
+def test_what_a_person_can_do_something_about_is_the_reason_of_the_whole():
+    """A futile gate before one that lacks data, and that before one that only needs more time, in whatever order they are."""
+    futile, lacking = Gate("click", mde=0.5), SCORE
+    seen = Seen(ERRORS, futile)
+    for number in range(200):
+        for arm in HALF:
+            seen.call(arm, values={"click": toss(arm, number)})
+    assert ("FUTILE", "click: ") == (seen.verdict().outcome, seen.verdict().reason[:7])
+    assert "INSUFFICIENT_DATA" == Seen(ERRORS, lacking).both(200).verdict().outcome
+
+
+def test_a_gate_for_the_promotion_is_not_futile_before_it():
+    seen = Seen(ERRORS, Gate("click", mde=0.5, before="promotion"))
+    for number in range(200):
+        for arm in HALF:
+            seen.call(arm, values={"click": toss(arm, number)})
+    assert [(), ("click",)] == [seen.verdict(is_last=last).futile for last in (False, True)]
+
+
+def test_a_phase_that_has_just_begun_is_not_idle():
+    assert [False, True] == [Seen(ERRORS).verdict(entered_s=NOW_S - ago).idle for ago in (600, 601)]
+    # Of several checks, the one that waits longest counts.
+    patient = Seen(ERRORS, Guardrail("cost", margin=1, grace="1h"))
+    assert [False, True] == [patient.verdict(entered_s=NOW_S - ago).idle for ago in (3600, 3601)]
+
+
+# What counts
+
+
+def routed(**changed):
+    """Calls of the candidate, those that failed, and those of which it is known how long they took."""
+    evidence = Evidence([ERRORS, Guardrail("latency_mean")])
+    decision = Decision("v2", id="d", phase="0:50%", bucket=3, time_s=1000.0)
+    event = RoutedEvent(decision, "v2", (Run("v2", 0.25, "ValueError"), Run("control", 0.5)))
+    add_routed(evidence, evolve(event, **changed), HALF)
+    if not evidence.phases:
+        return None
+    phase = evidence.phases["0:50%"]
+    timed = phase.sums.get("latency_mean")
+    return sum(phase.calls["v2"]), ("error_rate", "v2") in phase.events, timed is not None
+
+
+@pytest.mark.parametrize(
+    ("changed", "counted"),
+    [
+        ({}, (1, True, True)),
+        # An exception that is an answer.
+        ({"answered": True}, (1, False, True)),
+        # A failure of what was tried next is not one of the candidate.
+        ({"runs": (Run("v2", 0.25), Run("control", 0.5, "ValueError"))}, (1, False, True)),
+        ({"closed_early": True}, (1, True, False)),
+        ({"withheld": "open", "runs": (Run("control", 0.5),)}, (1, True, True)),
+        ({"withheld": "aborted"}, None),
+        ({"withheld": "disabled"}, None),
+        ({"no_evidence": True}, None),
+        ({"excluded": True}, None),
+    ],
+)
+def test_a_call_counts(changed, counted):
+    assert counted == routed(**changed)
+
+
+def test_until_the_first_item_a_caller_waits_for_what_failed_before_too():
+    failed, answered = Run("v2", 0.25, "ValueError"), Run("control", 9.0, first_item_s=0.5)
+    assert (0.75, 0.5, None) == (first_item_of((failed, answered)), first_item_of((answered,)), first_item_of((failed,)))
 
 
 # How much data
@@ -306,6 +437,29 @@ def test_erring_units_are_counted_at_the_sampling_level_of_each_arm():
     assert [[90, 100, 0.8]] == seen.numbers("error_rate")["strata"]
 
 
+def test_how_rare_errors_are_is_counted_at_one_sampling_level():
+    seen = Seen(ERRORS).both(10)
+    phase = seen.evidence.phases["0:50%"]
+    phase.units["v2"], phase.events["error_rate", "v2"] = UnitSample(range(0, 4000, 4), 2), UnitSample(range(90))
+    numbers = seen.numbers("error_rate")
+    # 23 of the 90 are multiples of 4: those that are among the 1,000.
+    assert (23, 1000) == (numbers["floor_events"], numbers["floor_units"])
+
+
+def test_how_rare_slow_calls_are_is_counted_at_one_sampling_level_and_among_units_whose_wait_is_known():
+    seen = Seen(SLOW).call("v2", 10).call("v2", 5, duration_s=None)
+    # One that left early, and had a slow call before, had one.
+    seen.call("v2", duration_s=None, cell=7).call("v2", duration_s=0.2, cell=7)
+    numbers = seen.call("control").numbers(SLOW.label)
+    assert (1, 11) == (numbers["events"], numbers["units"])
+    phase = seen.evidence.phases["0:50%"]
+    phase.units["v2"], phase.events[SLOW.label, "v2"] = UnitSample(range(0, 4000, 4), 2), UnitSample(range(90))
+    phase.events["untimed " + SLOW.label, "v2"] = UnitSample(range(200))
+    numbers = seen.numbers(SLOW.label)
+    # Of the 50 multiples of 4 below 200 it is not known, unless they are among the 23 below 90.
+    assert (23, 1000 - (50 - 23)) == (numbers["events"], numbers["units"])
+
+
 @pytest.mark.parametrize(("calls", "counts"), [(3, 3), (4, 3)])
 def test_exactly_max_calls_per_unit_count(calls, counts):
     evidence = Evidence([ERRORS], max_calls_per_unit=3)
@@ -385,6 +539,11 @@ def test_only_shadow_phases_are_paired():
     assert seen.look().is_paired
     seen.phase, seen.shares = "1:50%", HALF
     assert not seen.both().look().is_paired
+
+
+def test_pairs_are_no_split_however_few_calls_are_shadowed():
+    seen = Seen(ERRORS, phase="0:0%", shares={"control": 1.0, "v2": 0.1}).both(500)
+    assert ([], True) == (seen.numbers("assignment", shadowing=True)["phases"], seen.verdict(shadowing=True).valid)
 
 
 def test_of_a_pair_either_half_is_equally_likely_to_fail_however_few_calls_are_shadowed():
