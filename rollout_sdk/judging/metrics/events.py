@@ -110,17 +110,18 @@ def strata_of(look: Look, criterion: Guardrail, sums: StratifiedBuckets, candida
         mine, other = (_outside(first.get(arm), left_out) for arm in (candidate, look.situation.control))
         ours, theirs = share / 2**mine.level, (1 - share) / 2**other.level
         events, _ = sums.totals(name, candidate)
-        found.groups.update(_grouped(mine, other, len(found.counts), _burst_s(criterion, phase, share)))
+        found.groups.update(_grouped(mine, other, len(found.counts), _burst_s(criterion, share)))
         found.counts.append([len(mine.minutes), len(other.minutes), ours / (ours + theirs)])
         found.firsts.append(min(1.0, mine.estimate / events) if events else 1.0)
     return found
 
 
-def _burst_s(criterion: Guardrail, phase: PhaseEvidence, share: float) -> float:
+def _burst_s(criterion: Guardrail, share: float) -> float:
     """Seconds within which the events of a phase count once, given the candidate's share."""
     if criterion.burst is not None:
         return criterion.burst
-    return _BURST_S if share < _SMALL_SHARE and not phase.is_shadow else 0.0
+    # Not in shadow phases: of a pair, the share is a half.
+    return _BURST_S if share < _SMALL_SHARE else 0.0
 
 
 def _outside(units: FirstUnits | None, left_out: frozenset[int]) -> FirstUnits:
