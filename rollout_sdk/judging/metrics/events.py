@@ -129,7 +129,8 @@ def burst_s(criterion: Guardrail, phase: PhaseEvidence, share: float) -> float:
     """Seconds within which the events of a phase count once, given the candidate's share."""
     if criterion.burst is not None:
         return criterion.burst
-    return _BURST_S if share < _SMALL_SHARE and not phase.is_shadow else 0.0
+    # Not in shadow phases: of a pair, the share is a half.
+    return _BURST_S if share < _SMALL_SHARE else 0.0
 
 
 def _outside(units: FirstUnits | None, left_out: frozenset[int]) -> FirstUnits:
