@@ -500,6 +500,12 @@ def test_a_gate_that_surely_has_less_than_the_effect_worth_having_is_futile():
     assert "surely has less than the effect worth having (0.1)" in verdict.reason
 
 
+def test_a_planned_end_is_reached_also_where_both_arms_are_alike_in_every_call():
+    plan = criteria(gates=[Gate("click", horizon=1000)])
+    seen = spread(plan, 600, values=lambda arm, number: {"click": 1.0})
+    assert "FUTILE" == found(seen.verdict(), "click").outcome
+
+
 def test_an_alarm_about_the_shares_stays_until_it_is_cleared():
     seen = spread(criteria(evolve(ERRORS, floor=0.05)), 1000)
     verdict = seen.verdict(invalid="units are not in the arms")

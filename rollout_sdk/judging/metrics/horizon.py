@@ -44,10 +44,12 @@ def planned_looks(
     looks = look.last_looks(criterion, candidate)
     due = math.floor(fraction * LOOKS + 1e-9)
     taken = math.floor(looks[-1][0] * LOOKS + 1e-9) if looks else 0
-    if due > taken and enough and found["std_error"]:
+    error = found["std_error"]
+    if due > taken and enough and error is not None:
         boundary = spending_boundaries([*(each[0] for each in looks), fraction], alpha=look.alpha)[-1]
         better = 1 if criterion.better == "higher" else -1
-        z = (better * found["estimate"] - criterion.min_effect) / found["std_error"]
+        # No error: the arms are alike in every call, and no effect is found.
+        z = (better * found["estimate"] - criterion.min_effect) / error if error else 0.0
         looks.append([fraction, z, _of_student(boundary, found["df"])])
     return {"looks": looks, "is_over": bool(looks) and looks[-1][0] >= 1.0}
 
