@@ -85,7 +85,7 @@ class ErrorRate(Metric):
         whole = StratifiedBuckets()
         for name, phase in look.phases:
             share = None if candidate is None else look.share(phase, candidate)
-            if share is not None and burst_s(self.criterion, phase, share):
+            if share is not None and burst_s(self.criterion, share):
                 continue
             sums = phase.sums.get(self.criterion.label)
             if sums is not None:

@@ -119,13 +119,13 @@ def strata_of(look: Look, criterion: Guardrail, sums: StratifiedBuckets, candida
         mine, other = (_outside(first.get(arm), left_out) for arm in (candidate, look.situation.control))
         ours, theirs = share / 2**mine.level, (1 - share) / 2**other.level
         events, _ = sums.totals(name, candidate)
-        found.groups.update(_grouped(mine, other, len(found.counts), burst_s(criterion, phase, share)))
+        found.groups.update(_grouped(mine, other, len(found.counts), burst_s(criterion, share)))
         found.counts.append([len(mine.minutes), len(other.minutes), ours / (ours + theirs)])
         found.firsts.append(min(1.0, mine.estimate / events) if events else 1.0)
     return found
 
 
-def burst_s(criterion: Guardrail, phase: PhaseEvidence, share: float) -> float:
+def burst_s(criterion: Guardrail, share: float) -> float:
     """Seconds within which the events of a phase count once, given the candidate's share."""
     if criterion.burst is not None:
         return criterion.burst
