@@ -10,11 +10,12 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 
 from rollout_sdk.assignment import BUCKETS
+from rollout_sdk.judging.look import ceilings_of
 from rollout_sdk.judging.metrics import Metric, metric_of
 from rollout_sdk.judging.minutes import MINUTE_S, Minute, Minutes, bit_of
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums, number_of
 from rollout_sdk.judging.unit_sample import UNTIMED_MINUTE, UnitSample
-from rollout_sdk.plan import ERROR_RATE, MEASURED, Criterion, Guardrail
+from rollout_sdk.plan import ERROR_RATE, MEASURED, Criterion
 from rollout_sdk.stats import StratifiedBuckets
 
 __all__ = ["COVARIATE", "Evidence"]
@@ -25,7 +26,6 @@ COVARIATE = "covariate"
 _SLICES = 8
 _MOST_REMEMBERED = 100_000
 _OPEN_MINUTES = 2
-_CEILING = 0.5
 _LARGEST = 1e50
 
 
@@ -273,10 +273,7 @@ class Evidence:
         they stay apart: with what others have seen, the judge may know.
         """
         minute = int(now_s // MINUTE_S)
-        watched = {ERROR_RATE: _CEILING}
-        for metric in self.metrics:
-            if isinstance(metric.criterion, Guardrail) and metric.criterion.metric in MEASURED:
-                watched[metric.criterion.label] = metric.criterion.ceiling
+        watched = ceilings_of(metric.criterion for metric in self.metrics)
         for phase in self.phases.values():
             outages = frozenset().union(*(phase.outages(label, ceiling) for label, ceiling in watched.items()))
             doubtful = frozenset().union(*(phase.doubtful(label) for label in watched)) - outages

@@ -35,7 +35,7 @@ def judge(
         now_s: The time, in seconds since 1970.
         previous: The verdict of the look before, of this rollout and version: planned looks go on from it.
     """
-    # What was seen while the shares were wrong is no evidence once that is cleared.
+    # What was seen while the shares were wrong is not evidence once that is cleared.
     phases = [(name, phase) for name, phase in evidence.in_order() if number_of(name) >= situation.valid_from]
     look = Look(phases, criteria, situation, now_s, previous, evidence.covariates())
     shares = assignment(look)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
@@ -16,7 +16,7 @@ from rollout_sdk.judging.wording import percent
 from rollout_sdk.plan import ERROR_RATE, Criteria, Criterion, Gate, Guardrail, Step
 from rollout_sdk.stats import StratifiedBuckets
 
-__all__ = ["Look", "Situation"]
+__all__ = ["Look", "Situation", "ceilings_of"]
 
 _RECENT_MINUTES = 10
 _LEAST_RECENT = 20
@@ -152,7 +152,7 @@ class Look:
 
         Ratios of rates are known best while everything fails, and an outage says nothing about the candidate.
         """
-        for label, ceiling in self._ceilings().items():
+        for label, ceiling in ceilings_of(self.criteria.guardrails).items():
             what = "of the control's calls fail" if label == ERROR_RATE else f"of the control's calls are slow ({label})"
             rate = self._recent_rate(label)
             share = rate[0] if rate is not None else 0.0
@@ -163,11 +163,6 @@ class Look:
             if rate is not None and rate[1] is not None:
                 return f"{percent(share)} {what}, where {percent(rate[1])} usually do"
         return None
-
-    def _ceilings(self) -> dict[str, float]:
-        """The ceiling of every rate that the SDK measures; errors are looked at even where no guardrail is about them."""
-        watched = [each for each in self.criteria.guardrails if each.metric == ERROR_RATE or each.threshold_s is not None]
-        return {ERROR_RATE: _CEILING, **{each.label: each.ceiling for each in watched}}
 
     def _recent_rate(self, label: str) -> tuple[float, float | None] | None:
         """The control's rate in the last minutes, and its usual rate where the former is a multiple of it."""
@@ -198,7 +193,9 @@ class Look:
         """The minutes of a phase that are part of an outage of any kind: nothing of them is evidence."""
         known = self._outages.get(id(phase))
         if known is None:
-            known = frozenset().union(*(phase.outages(label, ceiling) for label, ceiling in self._ceilings().items()))
+            known = frozenset().union(
+                *(phase.outages(label, ceiling) for label, ceiling in ceilings_of(self.criteria.guardrails).items())
+            )
             self._outages[id(phase)] = known
         return known
 
@@ -218,6 +215,13 @@ class Look:
             if (finding.name, finding.kind, finding.candidate) == (gate.label, "gate", candidate):
                 return [list(look) for look in finding.numbers.get("looks", ())]
         return []
+
+
+def ceilings_of(criteria: Iterable[Criterion]) -> dict[str, float]:
+    """The ceiling of every rate that the SDK measures; errors are looked at even where no guardrail is about them."""
+    guardrails = [each for each in criteria if isinstance(each, Guardrail)]
+    watched = [each for each in guardrails if each.metric == ERROR_RATE or each.threshold_s is not None]
+    return {ERROR_RATE: _CEILING, **{each.label: each.ceiling for each in watched}}
 
 
 def _of(events: Mapping[tuple[str, str], UnitSample], label: str) -> dict[str, UnitSample]:
