@@ -208,7 +208,7 @@ class Look:
         return max(0.0, 1 - minutes.calls_in(left_out) / calls)
 
     def last_looks(self, gate: Gate, candidate: str) -> list[list[float]]:
-        """The planned looks that were taken at a gate so far: fraction, z and boundary of each."""
+        """The planned looks that were taken at a gate so far: fraction, z, boundary and information of each."""
         if self.previous is None:
             return []
         for finding in self.previous.findings:

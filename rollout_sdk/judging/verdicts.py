@@ -92,7 +92,7 @@ class Finding:
         if self.safe_log_e is not None and self.safe_needed is not None and "looks" not in self.numbers:
             lines.append(f"as good by chance: {chance(self.safe_log_e)} (passed at {chance(self.safe_needed)})")
         looks = self.numbers.get("looks") or ()
-        lines.extend(f"look at {percent(part)} of the horizon: z {z:.2f} of {needed:.2f}" for part, z, needed in looks)
+        lines.extend(f"look at {percent(part)} of the horizon: z {z:.2f} of {needed:.2f}" for part, z, needed, _ in looks)
         if "heaviest" in self.numbers:
             share, arm = self.numbers["heaviest"], self.numbers["heaviest_arm"]
             lines.append(f"one unit makes about {percent(share)} of the calls of {arm}")

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from rollout_sdk.stats.influence import Side, regression, units_behind, variance_of
 
@@ -25,12 +25,15 @@ class Estimate:
         df: Degrees of freedom of the standard error; 0 where it is inf.
         n_units_hint: About how many units the smaller arm has, from its occupied buckets: -B log(1 - occupied / B). It
             saturates: with every bucket occupied it says B log(2 B) (3,549 for 512), and there may be any number more.
+        weight: What the phases count together, the sum of D_T D_C / (D_T + D_C) over them: up to a constant, the information
+            that the estimate has about the effect.
     """
 
     estimate: float
     std_error: float
     df: float
     n_units_hint: int
+    weight: float = 0.0
 
 
 NOTHING = Estimate(0.0, math.inf, 0.0, 0)
@@ -113,7 +116,7 @@ def difference_of(pairs: Sequence[Pair], *, times: float, paired: bool) -> Estim
             effect -= theta * math.fsum(part * (each.ratios[0] - each.ratios[1]) for part, each in covariates)
             for side, other in zip(sides, others, strict=True):
                 side.less(theta, other)
-    return _estimate(sides, effect=effect, scale=scale, paired=paired, fitted=fitted)
+    return evolve(_estimate(sides, effect=effect, scale=scale, paired=paired, fitted=fitted), weight=whole)
 
 
 def relative_of(pairs: Sequence[Pair], *, paired: bool) -> Estimate | None:
@@ -125,7 +128,8 @@ def relative_of(pairs: Sequence[Pair], *, paired: bool) -> Estimate | None:
     if not (mean > 0 and control > 0):
         return None
     effect = math.log(mean) - math.log(control)
-    return _estimate(_sides(pairs, whole, (1 / mean, 1 / control)), effect=effect, scale=1.0, paired=paired)
+    found = _estimate(_sides(pairs, whole, (1 / mean, 1 / control)), effect=effect, scale=1.0, paired=paired)
+    return evolve(found, weight=whole)
 
 
 def _sides(

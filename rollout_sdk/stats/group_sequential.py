@@ -23,14 +23,20 @@ _LEAST = 1e-300
 _CLOSEST = 1e-3
 
 
-def spending_boundaries(fractions: Sequence[float], *, alpha: float = 0.05, one_sided: bool = True) -> list[float]:
+def spending_boundaries(
+    fractions: Sequence[float], *, alpha: float = 0.05, one_sided: bool = True, information: Sequence[float] | None = None
+) -> list[float]:
     """Critical values of z = estimate / std_error at each look, by error spending of the O'Brien-Fleming type.
 
-    Until the information fraction t the test spends alpha(t) = 2 - 2 Phi(z_(alpha/2) / sqrt t) of its error probability,
+    Until the fraction t the test spends alpha(t) = 2 - 2 Phi(z_(alpha/2) / sqrt t) of its error probability,
     all at t = 1 (two-sided: half of alpha at either end, each by this rule). The boundary at look k solves
     P(cross first at k) = alpha(t_k) - alpha(t_(k-1)) for the score, a Brownian motion in the information, by recursive
     integration over the paths that have not crossed. It depends on the looks so far alone: neither their number nor their
-    times need be planned, only the information at t = 1, and times must not depend on the estimates.
+    times need be planned, only what t = 1 is, and times must not depend on the estimates.
+
+    Looks may be timed by something else than information, such as days or users. On a ramp these grow at another pace: 1,000
+    users at a share of 1 % tell less than 1,000 at 50 %. Then give the information, too: the fractions say what may be spent,
+    and the information how closely the looks are related.
 
     With five equal steps, alpha = .025 one-sided: 4.877, 3.357, 2.680, 2.290 and 2.031. The sample grows by 3 % over that of a
     fixed test.
@@ -39,27 +45,35 @@ def spending_boundaries(fractions: Sequence[float], *, alpha: float = 0.05, one_
     Statistical Society A 132 (1969), for the integration.
 
     Args:
-        fractions: Information at each look, as a part of the planned: positive and ascending. Beyond 1 nothing is left to
-            spend. A look with less than .1 % more information than the last spends nothing.
+        fractions: Information (or time) at each look, as a part of the planned: positive and ascending. Beyond 1 nothing is
+            left to spend. A look with less than .1 % more information than the last spends nothing.
         alpha: Error probability of the whole test.
         one_sided: Whether only large z reject; otherwise large |z| do.
+        information: Information at each look where `fractions` are not its fractions; in any unit, positive and ascending.
 
     Returns:
         One critical value for each look: inf where nothing (or less than 1e-300) is to be spent.
 
     Raises:
-        ValueError: `alpha` is not strictly between 0 and 1, or fractions are not positive, finite and ascending.
+        ValueError: `alpha` is not strictly between 0 and 1, or fractions or information are not positive, finite and
+            ascending, or not of one length.
     """
     if not 0 < alpha < 1:
         raise ValueError(f"spending_boundaries(alpha={alpha!r}): alpha is the error probability, strictly between 0 and 1.")
-    if not (all(0 < t < math.inf for t in fractions) and all(t < later for t, later in pairwise(fractions))):
+    times = fractions if information is None else information
+    for name, values in (("fractions", fractions), ("information", times)):
+        if not (all(0 < t < math.inf for t in values) and all(t < later for t, later in pairwise(values))):
+            raise ValueError(
+                f"spending_boundaries({name}={list(values)!r}): information grows from look to look. "
+                "Give positive numbers, ascending."
+            )
+    if len(times) != len(fractions):
         raise ValueError(
-            f"spending_boundaries(fractions={list(fractions)!r}): information grows from look to look. "
-            "Give positive fractions of the planned information, ascending."
+            f"spending_boundaries: {len(fractions)} fractions and {len(times)} numbers of information. Give one for each look."
         )
     paths, boundaries = _Paths(one_sided=one_sided), []
-    for t in fractions:
-        to_spend = _to_spend(t, alpha, one_sided=one_sided) - paths.spent
+    for t, fraction in zip(times, fractions, strict=True):
+        to_spend = _to_spend(fraction, alpha, one_sided=one_sided) - paths.spent
         boundaries.append(paths.look(t, to_spend) if to_spend > _LEAST and t - paths.time >= _CLOSEST * t else math.inf)
     return boundaries
 

@@ -215,7 +215,7 @@ def test_a_planned_end_waits_until_the_decisions_of_its_units_are_old_enough():
     finding = found(previous, "buy")
     assert 0.5 > finding.matured
     # One look, at the end, and FUTILE for good would be the whole test.
-    assert [] == [part for part, _, _ in finding.numbers["looks"] if part > 0.5]
+    assert [] == [part for part, _, _, _ in finding.numbers["looks"] if part > 0.5]
 
 
 def planned_with_a_bot(seed):

@@ -23,7 +23,7 @@ from rollout_sdk.judging.pairs import completeness
 from rollout_sdk.judging.unit_sample import UnitSample
 from rollout_sdk.plan import Criteria
 from rollout_sdk.records import Decision, RoutedEvent, Run, ShadowedEvent
-from rollout_sdk.stats import StratifiedBuckets, rate_below_log_e, srm_log_e
+from rollout_sdk.stats import StratifiedBuckets, rate_below_log_e, spending_boundaries, srm_log_e
 
 HALF = {"control": 0.5, "v2": 0.5}
 PAIRS = {"control": 1.0, "v2": 1.0}
@@ -134,7 +134,7 @@ def test_three_candidates_have_intervals_and_planned_looks_of_a_third_of_alpha()
                 each.high,
                 each.relative_low,
                 each.relative_high,
-                *(boundary for _, _, boundary in each.numbers.get("looks", ())),
+                *(boundary for _, _, boundary, _ in each.numbers.get("looks", ())),
             )
             if end is not None
         ]
@@ -167,9 +167,9 @@ def test_a_planned_end_passes_by_its_looks_and_by_nothing_else():
     sure = {**numbers, "estimate": 1.0, "std_error": 1e-3, "df": 500.0, "enough_safe": True}
     assert Recorded.weigh(sure).is_safe
     assert not Recorded.weigh({**sure, "looks": [], "is_over": False}).is_safe
-    taken = [[0.2, 4.3, 4.2], [0.4, 1.0, 2.9]]
+    taken = [[0.2, 4.3, 4.2, 50.0], [0.4, 1.0, 2.9, 100.0]]
     assert Recorded.weigh({**numbers, "looks": taken, "is_over": False}).is_safe
-    late = Recorded.weigh({**numbers, "looks": [[1.0, 1.7, 1.8]], "is_over": True})
+    late = Recorded.weigh({**numbers, "looks": [[1.0, 1.7, 1.8, 250.0]], "is_over": True})
     assert (False, True) == (late.is_safe, late.is_futile)
 
 
@@ -591,12 +591,29 @@ def test_a_planned_end_is_looked_at_five_times_at_the_boundaries_of_obrien_and_f
     gate = Gate("click", mde=0.2, min_effect=0.01, horizon=1000, better=better)
     findings = looked(gate, each=lambda arm, unit: float(unit % (2 if arm == "v2" else 3) == 0))
     looks = findings[-1].numbers["looks"]
-    assert [0.2, 0.4, 0.6, 0.8, 1.0] == pytest.approx([part for part, _, _ in looks])
+    assert [0.2, 0.4, 0.6, 0.8, 1.0] == pytest.approx([part for part, *_ in looks])
     sign = 1 if better == "higher" else -1
-    for (part, z, boundary), normal in zip(looks, (4.2292, 2.8884, 2.2982, 1.9621, 1.7397), strict=True):
+    for (part, z, boundary, _), normal in zip(looks, (4.2292, 2.8884, 2.2982, 1.9621, 1.7397), strict=True):
         numbers = findings[round(part * 20) - 1].numbers
         assert (sign * numbers["estimate"] - 0.01) / numbers["std_error"] == pytest.approx(z)
         assert stats.t.isf(stats.norm.sf(normal), numbers["df"]) == pytest.approx(boundary, rel=1e-3)
+
+
+def test_looks_at_a_ramp_are_related_by_their_information_and_spend_by_their_users():
+    seen, previous, gate = Seen(Gate("click", mde=0.2, horizon=10_000)), None, None
+    for name, share in (("0:10%", 0.1), ("1:50%", 0.5)):
+        seen.phase, seen.shares = name, {"control": 1 - share, "v2": share}
+        for arm, part in seen.shares.items():
+            for number in range(round(5_000 * part)):
+                seen.call(arm, values={"click": toss(arm, number)})
+        previous = seen.verdict(previous=previous)
+        gate = next(finding for finding in previous.findings if finding.name == "click")
+    looks, information = gate.numbers["looks"], [450.0, 450.0 + 1_250.0]
+    assert information == pytest.approx([each[3] for each in looks])
+    # Half of the users have 26 % of the information that all have.
+    normal = spending_boundaries([0.5, 1.0], alpha=0.05, information=information)[-1]
+    assert normal > spending_boundaries([0.5, 1.0], alpha=0.05)[-1]
+    assert stats.t.isf(stats.norm.sf(normal), gate.numbers["df"]) == pytest.approx(looks[-1][2], rel=1e-9)
 
 
 def test_a_planned_end_that_nothing_has_passed_is_the_end():
@@ -620,7 +637,7 @@ def test_a_planned_time_is_that_of_decisions_whose_window_is_over():
         for arm in HALF:
             seen.call(arm, time_s=day_s, values={"click": toss(arm, number)})
     early, due = (seen.numbers("click", now_s=(1 + days) * day_s)["looks"] for days in (2.99, 3.0))
-    assert ([], [pytest.approx(0.2)]) == (early, [part for part, _, _ in due])
+    assert ([], [pytest.approx(0.2)]) == (early, [part for part, *_ in due])
 
 
 def test_a_planned_number_of_units_counts_those_whose_window_is_over():

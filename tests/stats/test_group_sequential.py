@@ -60,6 +60,28 @@ def test_simulated_paths_cross_as_often_as_is_spent_at_each_look(one_sided):
         assert found == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / rounds) + 1e-9)
 
 
+@pytest.mark.parametrize("one_sided", [True, False])
+def test_looks_timed_by_users_of_a_ramp_cross_as_often_as_is_spent(one_sided):
+    """A ramp 1, 5, 25, 50 %: a fifth of the users has a hundredth of the information."""
+    fractions, rounds = [0.2, 0.4, 0.6, 0.8, 1.0], 400_000
+    information = np.cumsum([share * (1 - share) for share in (0.01, 0.05, 0.25, 0.5, 0.5)])
+    boundaries = np.array(spending_boundaries(fractions, alpha=0.1, one_sided=one_sided, information=information))
+    z = np.random.default_rng(3).normal(size=(rounds, 5)) * np.sqrt(np.diff([0.0, *information]))
+    z = z.cumsum(axis=1) / np.sqrt(information)
+    crossed = np.maximum.accumulate((z if one_sided else abs(z)) >= boundaries, axis=1).mean(axis=0)
+    ends = 1 if one_sided else 2
+    for t, found in zip(fractions, crossed, strict=True):
+        expected = ends * _spent(t, 0.1 / ends)
+        assert found == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / rounds) + 1e-9)
+    # Taken for information, users would relate the looks too closely, and too much would be spent.
+    taken = np.array(spending_boundaries(fractions, alpha=0.1, one_sided=one_sided))
+    assert ((z if one_sided else abs(z)) >= taken).any(axis=1).mean() > 0.11
+
+
+def test_only_the_ratios_of_the_information_count():
+    assert spending_boundaries(FIVE) == pytest.approx(spending_boundaries(FIVE, information=[7 * t for t in FIVE]), abs=1e-9)
+
+
 @settings(max_examples=30, deadline=None)
 @given(INCREMENTS, st.floats(1e-4, 0.4), st.booleans())
 def test_a_look_that_is_added_leaves_the_boundaries_before_it_as_they_are(increments, alpha, one_sided):
@@ -97,6 +119,10 @@ def test_no_looks_have_no_boundaries():
 
 @pytest.mark.parametrize("fractions", [[0.0], [-1.0], [0.5, 0.5], [0.6, 0.5], [math.nan], [0.5, math.inf]])
 def test_information_that_does_not_grow_is_refused(fractions):
+    with pytest.raises(ValueError, match="one for each look"):
+        spending_boundaries([0.5, 1.0], information=[1.0])
+    with pytest.raises(ValueError, match="information="):
+        spending_boundaries([0.5, 1.0][: len(fractions)], information=fractions)
     with pytest.raises(ValueError, match="information grows"):
         spending_boundaries(fractions)
     with pytest.raises(ValueError, match="alpha"):

@@ -130,6 +130,7 @@ def compared(found: Estimate) -> dict[str, float | None]:
         "estimate": found.estimate,
         "std_error": found.std_error if math.isfinite(found.std_error) else None,
         "df": found.df,
+        "weight": found.weight,
     }
 
 

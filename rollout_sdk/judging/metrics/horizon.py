@@ -14,6 +14,7 @@ from rollout_sdk.stats import spending_boundaries, student_t_quantile
 __all__ = ["LOOKS", "planned_looks"]
 
 LOOKS = 5
+_NO_NEWS = 1 + 1e-9
 
 
 def planned_looks(
@@ -25,18 +26,22 @@ def planned_looks(
     on from the looks in the verdict before. One that is due while there is too little to go by waits until there is enough;
     one that was missed, because no process judged, is not made up for.
 
-    Source: Lan and DeMets, Biometrika 70 (1983).
+    The part of the horizon says when a look is due and how much of the error probability may be spent by then. How closely
+    looks are related is a question of information, which grows slower than users where the candidate's share is small.
+
+    Source: Lan and DeMets, Biometrika 70 (1983), and Controlled Clinical Trials 10 (1989) for the two scales.
 
     Args:
         look: The look.
         criterion: The gate.
         candidate: The candidate.
-        found: "estimate", "std_error" and "df" of the difference between mature decisions.
+        found: "estimate", "std_error", "df" and "weight" (the information, up to a constant) of the difference between mature
+            decisions.
         matured: Share of the decisions that are old enough to count.
         enough: Whether there are units and events enough for a test of means.
 
     Returns:
-        "looks": for each, the part of the horizon, z, and the boundary that z had to reach; and "is_over".
+        "looks": for each, the part of the horizon, z, the boundary that z had to reach, and the information; and "is_over".
     """
     if not isinstance(criterion, Gate) or criterion.horizon is None:
         return {}
@@ -46,11 +51,14 @@ def planned_looks(
     taken = math.floor(looks[-1][0] * LOOKS + 1e-9) if looks else 0
     error = found["std_error"]
     if due > taken and enough and error is not None:
-        boundary = spending_boundaries([*(each[0] for each in looks), fraction], alpha=look.alpha)[-1]
+        fractions = [*(each[0] for each in looks), fraction]
+        # Where the time has gone on and no unit has come, there is no news, and nothing is spent.
+        information = [*(each[3] for each in looks), max(found["weight"], looks[-1][3] * _NO_NEWS if looks else 0.0)]
+        boundary = spending_boundaries(fractions, alpha=look.alpha, information=information)[-1]
         better = 1 if criterion.better == "higher" else -1
         # No error: the arms are alike in every call, and no effect is found.
         z = (better * found["estimate"] - criterion.min_effect) / error if error else 0.0
-        looks.append([fraction, z, _of_student(boundary, found["df"])])
+        looks.append([fraction, z, _of_student(boundary, found["df"]), information[-1]])
     return {"looks": looks, "is_over": bool(looks) and looks[-1][0] >= 1.0}
 
 

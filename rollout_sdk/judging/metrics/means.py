@@ -163,7 +163,7 @@ class Recorded(Metric):
             safe_log_e=safe,
             safe_needed=safe_needed(numbers),
             futile_log_e=futile,
-            passed=None if looks is None else any(z >= boundary for _, z, boundary in looks),
+            passed=None if looks is None else any(z >= boundary for _, z, boundary, _ in looks),
             is_over=bool(numbers.get("is_over")),
             # Outcomes that are missing may be the bad ones: the mean of the others looks better than it is.
             is_held=abs(numbers["label_lift"]) > _LABEL_TOLERANCE,
