@@ -62,6 +62,7 @@ def test_a_warning_ends_with_1(run, write):
 
 def test_an_error_ends_with_1(run, folder):
     folder.chmod(0o777)
+    (folder / "events-host-1-1-0.jsonl").touch()
     assert 1 == run().exit_code
 
 
