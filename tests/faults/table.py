@@ -58,6 +58,7 @@ ROWS = {
     "F42": "a failed candidate held 10 MB",
     "F81": "at the start, a disk, mount, folder, key, store or control file cannot be used",
     "F82": "a script that starts a server with itself: one file is two modules",
+    "F83": "the store is deleted, emptied, replaced, restored from a backup after an abort",
     "S1": "line breaks and escape codes in ids and messages",
     "S2": "personal data in records",
     "S3": "choosing an id that falls into an arm",
