@@ -114,8 +114,8 @@ def _joined(pieces: Iterable[_Piece]) -> list[_Piece]:
     """The same points in as few pieces as possible, in order."""
     joined: list[_Piece] = []
     for low, high in sorted(pieces):
-        if joined and joined[-1][1] == low:
-            joined[-1] = joined[-1][0], high
+        if joined and low <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(high, joined[-1][1])
         elif low < high:
             joined.append((low, high))
     return joined
@@ -134,8 +134,9 @@ def place(previous: Iterable[Lane], shares: Mapping[str, float]) -> tuple[Lane, 
     """The lanes of these shares, made of the lanes before with as few units moved as there can be.
 
     A candidate whose share falls, or that is no longer there, gives units to the control, those first that it had last; one
-    whose share rises, or that is new, takes units of the control alone. Along any chain of changes, no unit moves from one
-    candidate to another. Depends on nothing else: every process that makes the same changes has the same lanes.
+    whose share rises, or that is new, takes units of the control. Along any chain of changes, no unit moves from one candidate
+    to another, but where the control has not enough: then what one gives, in the same change, another takes. Depends on nothing
+    else: every process that makes the same changes has the same lanes.
 
     Args:
         previous: The lanes before; none for a rollout that begins.
@@ -147,14 +148,15 @@ def place(previous: Iterable[Lane], shares: Mapping[str, float]) -> tuple[Lane, 
     wants = {name: round(shares[name] * INTERVAL) for name in sorted(shares)}
     before: dict[str, list[_Piece]] = {name: [] for name in wants}
     for low, high, name in previous:
-        if name in before:
-            before[name].append((low, high))
+        before.setdefault(name, []).append((low, high))
     owned = {name: rooms[name].nearest(before[name], want) for name, want in wants.items()}
-    # Everyone in its own home first, so that what one lacks there is not taken from another's.
-    for at_home in (True, False):
-        for name, want in wants.items():
-            if (missing := want - _size(owned[name])) > 0:
-                owned[name] += rooms[name].nearest(_free(owned.values()), missing, at_home=at_home)
+    # What was the control's before what is given now; and each in its own home first, so that no other lacks it there.
+    for kept in (before, {}):
+        for at_home in (True, False):
+            for name, want in wants.items():
+                if (missing := want - _size(owned[name])) > 0:
+                    free = _free((*kept.values(), *owned.values()))
+                    owned[name] += rooms[name].nearest(free, missing, at_home=at_home)
     return tuple(sorted((low, high, name) for name, pieces in owned.items() for low, high in _joined(pieces)))
 
 
@@ -166,10 +168,10 @@ def lanes(shares: Mapping[str, float]) -> list[tuple[float, float, str]]:
 def moved_units(before: Mapping[str, Share], after: Mapping[str, Share]) -> dict[tuple[str, str], float]:
     """Which share of the units goes from one variant to another where shares change between two starts with no store.
 
-    Nobody goes from one candidate to another where there are two, whatever their shares. Look at it before you start three or
-    more with other shares, or add or remove one: `moved_units({"a": 0.2, "b": 0.2}, {"a": 0.2, "b": 0.2, "c": 0.2})` is
-    `{("control", "c"): 0.2}`. With a store (`Runtime(store=...)`), rollouts go on from the lanes that they have, and nobody goes
-    from one candidate to another at all.
+    Between two candidates none goes that need not, whatever their shares. Before you start three or more with other shares, or
+    add or remove one, look at this: `moved_units({"a": 0.2, "b": 0.2}, {"a": 0.2, "b": 0.2, "c": 0.2})` is
+    `{("control", "c"): 0.2}`. With a store (`Runtime(store=...)`), a rollout goes on from the lanes that it has, and no unit
+    goes from one candidate to another.
 
     Args:
         before: Share of each candidate before; the control, "control" here, gets what is left.
@@ -181,7 +183,9 @@ def moved_units(before: Mapping[str, Share], after: Mapping[str, Share]) -> dict
     Raises:
         ConfigurationError: What is given is not a share.
     """
-    placed = [place((), {name: parse_share(share, f"share of {name!r}") for name, share in each.items()}) for each in (before, after)]
+    placed = [
+        place((), {name: parse_share(share, f"share of {name!r}") for name, share in each.items()}) for each in (before, after)
+    ]
     edges = sorted({0, INTERVAL, *(edge for lanes_ in placed for low, high, _ in lanes_ for edge in (low, high))})
     moved: dict[tuple[str, str], float] = {}
     for low, high in pairwise(edges):

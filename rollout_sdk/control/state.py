@@ -10,7 +10,7 @@
 
 Every change of shares, and an abort, starts a new phase with a new number, also when the shares were used before: what was
 measured last week is another week's evidence. So does clearing an alarm. Any other transition stays in its phase. The lanes of
-a phase are made of those of the phase before it, so that no transition moves a unit from one candidate to another.
+a phase are made of those of the phase before it, so that no unit goes from one candidate to another before one has everybody.
 """
 
 from __future__ import annotations
