@@ -204,7 +204,7 @@ class Interleave:
         """A seed of unit and ranking: a page that is loaded again looks the same, another query is a new toss."""
         seed = blake2b(b"%016x" % request.digest, digest_size=16)
         for item in ranking:
-            item_key = item if self.key is None else self.key(item)
+            item_key = item if self.key is None else answered("key=", self.key(item))
             seed.update(canonical(item_key) or repr(item_key).encode("utf-8", "surrogatepass"))
         return seed.digest()
 
