@@ -60,6 +60,8 @@ ROWS = {
     "F78": "a plain function for the unit or an override that turns out to give a coroutine",
     "F79": "shares change, candidates come and go",
     "F80": "a user logs in, and is another unit",
+    "F81": "at the start, a disk, mount, folder, key, store or control file cannot be used",
+    "F82": "a script that starts a server with itself: one file is two modules",
     "S1": "line breaks and escape codes in ids and messages",
     "S2": "personal data in records",
     "S3": "choosing an id that falls into an arm",
