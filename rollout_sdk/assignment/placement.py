@@ -130,6 +130,19 @@ def _free(owned: Iterable[Iterable[_Piece]]) -> list[_Piece]:
     return [piece for piece in (*free, (position, INTERVAL)) if piece[0] < piece[1]]
 
 
+def _without(free: Iterable[_Piece], taken: Iterable[_Piece]) -> list[_Piece]:
+    """Free pieces without what was taken of them."""
+    left, cuts = [], sorted(taken)
+    for low, high in free:
+        position = low
+        for begin, end in cuts:
+            if low <= begin < high:
+                left.append((position, begin))
+                position = end
+        left.append((position, high))
+    return [piece for piece in left if piece[0] < piece[1]]
+
+
 def place(previous: Iterable[Lane], shares: Mapping[str, float]) -> tuple[Lane, ...]:
     """The lanes of these shares, made of the lanes before with as few units moved as there can be.
 
@@ -151,12 +164,14 @@ def place(previous: Iterable[Lane], shares: Mapping[str, float]) -> tuple[Lane, 
         before.setdefault(name, []).append((low, high))
     owned = {name: rooms[name].nearest(before[name], want) for name, want in wants.items()}
     # What was the control's before what is given now; and each in its own home first, so that no other lacks it there.
-    for kept in (before, {}):
+    for taken in ((*before.values(), *owned.values()), owned.values()):
+        free = _free(taken)
         for at_home in (True, False):
             for name, want in wants.items():
                 if (missing := want - _size(owned[name])) > 0:
-                    free = _free((*kept.values(), *owned.values()))
-                    owned[name] += rooms[name].nearest(free, missing, at_home=at_home)
+                    more = rooms[name].nearest(free, missing, at_home=at_home)
+                    owned[name] += more
+                    free = _without(free, more)
     return tuple(sorted((low, high, name) for name, pieces in owned.items() for low, high in _joined(pieces)))
 
 
