@@ -131,8 +131,8 @@ def rollout(
         batch: Parameter that holds a list of rows (or several, split alike): each row is decided for itself, each variant is
             called once with its rows, and results come back in the input's order. A `unit` that names a list or
             tuple gives each row its unit.
-        override: Variants that are fixed and not analysed: by unit, or by a callable with the function's own parameters. The type
-            is part of a unit's name: a request that brings "42" is not the unit 42.
+        override: Variants that are fixed and not analysed: by unit, or by a callable with the function's own parameters.
+            The type is part of a unit's name: a request that brings "42" is not the unit 42.
         holdout: Share of the units that always get the control and are not analysed.
         layer: Slot of a layer: rollouts of one layer never meet the same unit.
         on_error: When a candidate fails, the "control" answers (the failure stays the candidate's), or the caller gets the
