@@ -1,0 +1,297 @@
+"""Streams that are read through a stand-in: each item is asked for in the caller's own `next`, and what happens is noted.
+
+No lock is taken: threads and tasks may share an iterator, as they could share the bare one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+from rollout_sdk.engine.call import Call
+from rollout_sdk.engine.context import set_call
+from rollout_sdk.engine.flow import advance
+from rollout_sdk.engine.going_on import Run, go_on, go_on_async
+from rollout_sdk.engine.lazy import each, each_async
+from rollout_sdk.engine.running import run, run_async
+from rollout_sdk.engine.steps import Flow, Invoke, Result
+
+__all__ = ["AsyncReading", "Opened", "Reading"]
+
+_ENDS = (StopIteration, StopAsyncIteration)
+_UNTOUCHED = frozenset({"close", "aclose", "response"})
+"""What consumers of a stream look at without reading it."""
+
+
+class _Stage:
+    """One variant's stream under way: what is noted while items pass."""
+
+    def __init__(self, call: Call, step: Invoke, ran: Result) -> None:
+        """Start nothing: the clock goes on when the first item is asked for."""
+        self.call = call
+        self.step = step
+        self.model = self.source = ran.value
+        self.ended = False
+        self.result = Result(step.variant, ran.duration_s)
+        self.result.kept = step.keep
+        self.result.streamed = True
+        self._gate = step.gate
+        self._deadline_s = None if step.deadline_s is None else max(0.0, step.deadline_s - ran.duration_s)
+        self._began: float | None = None
+        self._open = [True]
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether an item was asked for."""
+        return self._began is not None
+
+    def asked(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Invoke:
+        """The step that runs one method of the stream, as the variant's steps run."""
+        if self._began is None:
+            self._began = perf_counter() - self.result.duration_s
+        asked = Invoke(self.step.variant, function, args, {})
+        asked.span_context, asked.gate, asked.deadline_s = self.step.span_context, self._gate, self._deadline_s
+        # Streams that take turns must not meet each other's call.
+        set_call(self.call)
+        return asked
+
+    def took(self, ran: Result) -> Result:
+        """Note an item that came."""
+        result = self.result
+        if ran.error is None:
+            self._gate = self._deadline_s = None
+            if not result.started:
+                assert self._began is not None
+                result.started, result.first_item_s = True, perf_counter() - self._began
+            if result.kept is not None:
+                result.kept.add(ran.value)
+        return ran
+
+    def turn_to(self, source: Any, reads: str) -> bool:
+        """Read another iterator of the same object, if none was read yet: some streams give a generator to `for`."""
+        if self.ended or self.has_begun or not hasattr(type(source), reads):
+            return False
+        self.source = source
+        return True
+
+    def claim(self) -> bool:
+        """Whether the caller is the first to end it."""
+        try:
+            self._open.pop()
+        except IndexError:
+            return False
+        self.ended = True
+        return True
+
+    def end(self, ran: Result, thrown: BaseException | None) -> None:
+        """Note how it ended: by itself, by an exception, or because its consumer had enough."""
+        result = self.result
+        if self._began is not None:
+            result.duration_s = perf_counter() - self._began
+        if ran.withheld is not None:
+            self.result = ran
+        elif isinstance(ran.error, _ENDS):
+            result.value = getattr(ran.error, "value", None)
+        else:
+            result.error, result.interrupted = ran.error, ran.interrupted or ran.error is thrown
+
+
+class Opened:
+    """What a stream gave to be read, as the thing that is read: its own stand-in reads by this."""
+
+    def __init__(self, reading: Any) -> None:
+        """Read what was opened."""
+        self._reading: Any = reading
+        self.next, self.ask = reading.next, reading.ask
+        self.leave = self.let_go = reading.leave
+
+    @property
+    def model(self) -> Any:
+        """What is read now."""
+        return self._reading.source
+
+    @property
+    def is_fresh(self) -> bool:
+        """It gives nothing else to read."""
+        return False
+
+    def touch(self, name: str) -> None:
+        """Nothing is known of what it came from."""
+
+    def turn_to(self, source: Any) -> bool:
+        """It gives nothing else to read."""
+        return False
+
+
+class _Read:
+    """What both kinds of readings have in common."""
+
+    reads = "__next__"
+    is_awaited = False
+
+    def __init__(self, call: Call, flow: Flow, step: Invoke, ran: Result) -> None:
+        """Begin with what a step returned."""
+        self._call = call
+        self._flow = flow
+        self._touched = False
+        self._is_opened = False
+        self._stage = self._at(step, ran)
+        self._is_iterator = hasattr(type(ran.value), self.reads)
+
+    def _at(self, step: Invoke, ran: Result) -> _Stage:
+        stage = _Stage(self._call, step, ran)
+        stage.result.awaited = self.is_awaited
+        return stage
+
+    @property
+    def model(self) -> Any:
+        """What the variant returned that answers now."""
+        return self._stage.model
+
+    @property
+    def source(self) -> Any:
+        """What is read of it."""
+        return self._stage.source
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing was read of it yet."""
+        return not (self._stage.ended or self._stage.has_begun)
+
+    def touch(self, name: str) -> None:
+        """Note that the consumer looks at an attribute: it may read the stream that way."""
+        if name not in _UNTOUCHED:
+            self._touched = True
+
+    def turn_to(self, source: Any) -> bool:
+        """Read what `iter` gave of the same object, if nothing was read yet."""
+        return self._stage.turn_to(source, self.reads)
+
+    async def enter(self) -> Any:
+        """What `async with` gives of it."""
+        given = await self.model.__aenter__()
+        if given is not self.model:
+            self.touch("__aenter__")
+        return given
+
+    def open(self) -> Opened:
+        """What is read, as a thing of its own: the object may be let go of meanwhile."""
+        self._is_opened = True
+        return Opened(self)
+
+    def let_go(self) -> None:
+        """The consumer's reference to the object is gone."""
+        if not self._is_opened:
+            self.leave()
+
+    def leave(self) -> None:
+        """The consumer had enough: it closed the stream, or let go of it."""
+        stage = self._stage
+        if not stage.claim():
+            return
+        result = Result(stage.step.variant, 0.0, None, GeneratorExit(), interrupted=True)
+        if self._touched and not self._is_iterator and not stage.has_begun:
+            # It was read in a way that cannot be seen.
+            self._call.unmeasured = type(stage.model).__qualname__
+            result.interrupted, result.error = False, None
+        stage.end(result, None)
+        advance(self._call, self._flow, stage.result)
+
+
+class Reading(_Read):
+    """A call under way whose answer is an iterator, or gives one to `for`."""
+
+    def _at(self, step: Invoke, ran: Result) -> _Stage:
+        stage = super()._at(step, ran)
+        if not hasattr(type(ran.value), self.reads):
+            stage.source = None
+        return stage
+
+    def next(self) -> Any:
+        """The next item."""
+        return self.ask(next, self._stage.source)
+
+    def begin(self) -> Any:
+        """What the stream gives to `for`; the control's in place of an error."""
+        return self.ask(iter, self._stage.model, opens=True)
+
+    def ask(self, function: Callable[..., Any], *args: Any, thrown: BaseException | None = None, opens: bool = False) -> Any:
+        """What a method of the stream gives; what the control gives in place of an error before the first item."""
+        while True:
+            stage = self._stage
+            if stage.ended:
+                return function(*args)
+            ran = run(stage.asked(function, args))
+            if ran.error is None and opens:
+                stage.source = ran.value
+                return ran.value
+            if stage.took(ran).error is None:
+                return ran.value
+            if not stage.claim():
+                # Another thread was faster, and ends the call.
+                ran.reraise()
+            stage.end(ran, thrown)
+            ended = go_on(self._call, self._flow, stage.result)
+            if isinstance(ended, Result):
+                break
+            stage = self._stage = self._at(*ended)
+            if opens:
+                args = (stage.model,)
+                continue
+            if stage.source is None:
+                stage.source = each(stage.model)
+                if self._is_iterator:
+                    stage.model = stage.source
+            function, args = next, (stage.source,)
+        del stage
+        if ended.error is not None:
+            ended.reraise()
+        ran.error = None
+        raise StopIteration if ended.value is None else StopIteration(ended.value)
+
+
+class AsyncReading(_Read):
+    """A call under way whose answer is read by `async for`."""
+
+    reads = "__anext__"
+    is_awaited = True
+
+    def __init__(self, call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run) -> None:
+        """Begin with what a step returned; `run_again` runs the control in its place."""
+        super().__init__(call, flow, step, ran)
+        self._run_again = run_again
+
+    async def next(self) -> Any:
+        """The next item."""
+        return await self.ask(anext, self._stage.source)
+
+    async def ask(self, function: Callable[..., Any], *args: Any, thrown: BaseException | None = None) -> Any:
+        """What a method of the stream gives; the control's first item in place of an error before the first item."""
+        while True:
+            stage = self._stage
+            if stage.ended:
+                return await function(*args)
+            try:
+                ran = await run_async(stage.asked(function, args))
+            except GeneratorExit as closing:
+                ran = Result(stage.step.variant, 0.0, None, closing, interrupted=True)
+            if stage.took(ran).error is None:
+                return ran.value
+            if not stage.claim():
+                ran.reraise()
+            stage.end(ran, thrown)
+            ended = await go_on_async(self._call, self._flow, stage.result, self._run_again)
+            if isinstance(ended, Result):
+                break
+            stage = self._stage = self._at(*ended)
+            if not hasattr(type(stage.model), self.reads):
+                stage.source = each_async(stage.model)
+                if self._is_iterator:
+                    stage.model = stage.source
+            function, args = anext, (stage.source,)
+        del stage
+        if ended.error is not None:
+            ended.reraise()
+        ran.error = None
+        raise StopAsyncIteration
