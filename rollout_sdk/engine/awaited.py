@@ -6,8 +6,10 @@ coroutine or async generator that is never begun is not recorded, as with functi
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
+from inspect import CORO_CREATED, getcoroutinestate
 from types import AsyncGeneratorType
 from typing import Any
 
@@ -57,7 +59,7 @@ async def _enter(value: Any) -> Any:
     return await value.__aenter__()
 
 
-_NEEDED = {_await: "__await__", _enter: "__aenter__"}
+_NEEDED: Mapping[Callable[[Any], Awaitable[Any]], str] = {_await: "__await__", _enter: "__aenter__"}
 
 
 def _going_on(step: Invoke, function: Callable[..., Any], ran: Result) -> Invoke:
@@ -72,9 +74,18 @@ def _going_on(step: Invoke, function: Callable[..., Any], ran: Result) -> Invoke
 def coroutine_stand_in(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run, look: Look) -> Any:
     """A coroutine that gives what a returned one gives."""
     model = ran.value
-    stand_in: Any = awaited(call, flow, step, ran, run_again, look)
+    gone: list[Any] = []
+    stand_in: Any = awaited(call, flow, step, ran, run_again, look, gone=gone)
     stand_in.__name__, stand_in.__qualname__ = model.__name__, model.__qualname__
+    # Of a coroutine that is never awaited, Python warns once: of the one that the caller had. A weak reference is cleared
+    # before that, and lives in the coroutine's own frame.
+    gone.append(weakref.ref(stand_in, lambda _: _close_unbegun(model)))
     return stand_in
+
+
+def _close_unbegun(coroutine: Any) -> None:
+    if getcoroutinestate(coroutine) == CORO_CREATED:
+        coroutine.close()
 
 
 async def awaited(
@@ -86,10 +97,11 @@ async def awaited(
     look: Look,
     how: Callable[[Any], Awaitable[Any]] = _await,
     awaiting: Awaiting | None = None,
+    gone: list[Any] | None = None,  # noqa: ARG001 - held by the frame
 ) -> Any:
     """Await (or enter) what was returned; when the control returns what cannot be awaited, that is the answer.
 
-    What it gives may have work to come itself, such as a client's stream: then the call goes on with that.
+    What it gives may have work to come itself, such as a client's stream: then the call goes on with that. `gone` is only held.
     """
     ended: Invoke | Result
     set_call(call)
@@ -205,7 +217,7 @@ class Awaiting:
         self._stream = AsyncReading(self._call, flow, step, ran, whole(run_again))
         return self._stream
 
-    def touch(self, name: str) -> None:
+    def touch(self, _: str) -> None:
         """Note that the consumer looks at an attribute: it may ask for the answer that way."""
         self._touched = True
 

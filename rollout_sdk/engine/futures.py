@@ -1,7 +1,8 @@
 """Futures that are returned, of asyncio and of thread pools: their work has begun already.
 
-A future can be observed without being changed. So callers get the control's own, and a candidate's own where nothing would take
-its place. For a candidate's that the control may have to answer for, they get a task or future that ends as one of the two does.
+A future can be observed without being changed. So callers get the control's own, and a candidate's own where nothing would
+take its place. For a candidate's that the control may have to answer for, they get a task or future that ends as one of the
+two does.
 """
 
 from __future__ import annotations

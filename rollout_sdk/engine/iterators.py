@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from inspect import isawaitable
 from typing import Any
 
 from rollout_sdk.engine.lazy import each_async
 
-__all__ = ["OF_AWAITABLES", "OF_STREAMS", "StandIn", "stand_in_for"]
+__all__ = ["OF_AWAITABLES", "OF_STREAMS", "stand_in_for"]
 
 
-class StandIn:
+class _StandIn:
     """Stands in for an object: what a consumer does to read it goes by a reading, and everything else is passed on."""
 
     __slots__ = ("__weakref__", "_rollout_reading")
@@ -134,18 +135,32 @@ def _leaving(name: str) -> Callable[..., Any]:
         try:
             given = getattr(reading.model, name)(*args, **kwargs)
         finally:
+            replaced = _ended(reading, name, args, kwargs)
             if not isawaitable(given):
                 reading.leave()
-        return _left(reading, given) if isawaitable(given) else given
+        return _left(reading, given, replaced) if isawaitable(given) else given
 
     return method
 
 
-async def _left(reading: Any, closing: Any) -> Any:
+def _ended(reading: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """End a candidate's stream that failed as the control's was ended; its own failure to do so is nobody's."""
+    replaced, reading.replaced = reading.replaced, None
+    if replaced is None:
+        return None
+    with suppress(Exception, SystemExit):
+        return getattr(replaced, name)(*args, **kwargs)
+    return None
+
+
+async def _left(reading: Any, closing: Any, replaced: Any) -> Any:
     try:
         return await closing
     finally:
         reading.leave()
+        if isawaitable(replaced):
+            with suppress(Exception, SystemExit):
+                await replaced
 
 
 def _await(self: Any) -> Any:
@@ -185,7 +200,7 @@ OF_AWAITABLES: Mapping[str, Callable[..., Any]] = {
 }
 """What consumers of an awaitable do; one with `send` and `close` is driven as a coroutine."""
 
-_OURS = frozenset(dir(StandIn)) - frozenset(dir(object)) | {
+_OURS = frozenset(dir(_StandIn)) - frozenset(dir(object)) | {
     "__class__",
     "__class_getitem__",
     "__delattr__",
@@ -196,10 +211,10 @@ _OURS = frozenset(dir(StandIn)) - frozenset(dir(object)) | {
     "__setattr__",
     "__subclasshook__",
 }
-_KINDS: weakref.WeakKeyDictionary[type, type[StandIn]] = weakref.WeakKeyDictionary()
+_KINDS: weakref.WeakKeyDictionary[type, type[_StandIn]] = weakref.WeakKeyDictionary()
 
 
-def stand_in_for(value: Any, special: Mapping[str, Callable[..., Any]]) -> type[StandIn]:
+def stand_in_for(value: Any, special: Mapping[str, Callable[..., Any]]) -> type[Any]:
     """The class of what stands in for a value: Python looks for special methods on classes only.
 
     Args:
@@ -222,5 +237,5 @@ def stand_in_for(value: Any, special: Mapping[str, Callable[..., Any]]) -> type[
             continue
         body[name] = _passing(name)
     body |= {"__slots__": (), "__doc__": kind.__doc__, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    made = _KINDS[kind] = type(kind.__name__, (StandIn,), body)
+    made = _KINDS[kind] = type(kind.__name__, (_StandIn,), body)
     return made

@@ -52,13 +52,9 @@ _NO_STREAMS = ("__len__", "__getitem__", "__contains__", "read", "readline", "wr
 _NO_ITERATORS = ("__len__", "__await__", "__aiter__", "__anext__", "read", "readline")
 _OF_GENERATORS = frozenset({"send", "throw", "close"})
 # Managers made of generators: what they guard begins inside `with`.
-_MANAGERS = tuple(
-    type(contextlib, (), {}) if found is None else found
-    for found in (
-        getattr(contextlib, "_GeneratorContextManager", None),
-        getattr(contextlib, "_AsyncGeneratorContextManager", None),
-    )
-)
+_MANAGERS = (contextlib._GeneratorContextManager, contextlib._AsyncGeneratorContextManager)  # noqa: SLF001 - no other name
+# Their body is read by the server, after the call.
+_STREAMING = frozenset({"StreamingResponse", "StreamingHttpResponse", "EventSourceResponse"})
 _RESPONSES = frozenset({"requests", "httpx", "httpx2"})
 
 _MOST_TYPES = 1_000
@@ -86,16 +82,19 @@ def form_of(value: Any) -> Form:
     return form
 
 
+_BUILT_IN: Mapping[type, Form] = {
+    GeneratorType: "generator",
+    CoroutineType: "coroutine",
+    AsyncGeneratorType: "async generator",
+}
+
+
 def _look_at(kind: type) -> Form:
-    if kind is GeneratorType:
-        return "generator"
-    if kind is CoroutineType:
-        return "coroutine"
-    if kind is AsyncGeneratorType:
-        return "async generator"
+    if kind in _BUILT_IN:
+        return _BUILT_IN[kind]
     if issubclass(kind, Future) or hasattr(kind, "_asyncio_future_blocking"):
         return "future"
-    if issubclass(kind, _MANAGERS) or _is_response(kind):
+    if issubclass(kind, _MANAGERS) or _is_response(kind) or any(each.__name__ in _STREAMING for each in kind.__mro__):
         return "unmeasured"
     if hasattr(kind, "__await__"):
         # A handle with a result to ask for (Ray, Dask) is what its own library insists on.
@@ -122,7 +121,9 @@ def _look_at_iterable(kind: type) -> Form:
         plain = not any(not name.startswith("_") and name not in _OF_GENERATORS for name in dir(kind))
         return "iterator" if plain or _is_python(kind, "__next__") else "unmeasured"
     ends = hasattr(kind, "close") or hasattr(kind, "__exit__")
-    return "stream" if ends and _is_python(kind, "__iter__") and not any(hasattr(kind, name) for name in _NO_STREAMS) else ANSWER
+    return (
+        "stream" if ends and _is_python(kind, "__iter__") and not any(hasattr(kind, name) for name in _NO_STREAMS) else ANSWER
+    )
 
 
 def _is_python(kind: type, name: str) -> bool:

@@ -20,6 +20,7 @@ from rollout_sdk.engine.steps import Flow, Invoke, Result
 __all__ = ["AsyncReading", "Opened", "Reading"]
 
 _ENDS = (StopIteration, StopAsyncIteration)
+_CLOSES = ("close", "aclose", "__exit__", "__aexit__")
 _UNTOUCHED = frozenset({"close", "aclose", "response"})
 """What consumers of a stream look at without reading it."""
 
@@ -94,7 +95,7 @@ class _Stage:
         elif isinstance(ran.error, _ENDS):
             result.value = getattr(ran.error, "value", None)
         else:
-            result.error, result.interrupted = ran.error, ran.interrupted or ran.error is thrown
+            result.error, result.interrupted = ran.error, ran.interrupted or (thrown is not None and ran.error is thrown)
 
 
 class Opened:
@@ -103,6 +104,8 @@ class Opened:
     def __init__(self, reading: Any) -> None:
         """Read what was opened."""
         self._reading: Any = reading
+        # The object that it came from is closed by its own stand-in.
+        self.replaced = None
         self.next, self.ask = reading.next, reading.ask
         self.leave = self.let_go = reading.leave
 
@@ -116,16 +119,20 @@ class Opened:
         """It gives nothing else to read."""
         return False
 
-    def touch(self, name: str) -> None:
+    def touch(self, _: str) -> None:
         """Nothing is known of what it came from."""
 
-    def turn_to(self, source: Any) -> bool:
+    def turn_to(self, _: Any) -> bool:
         """It gives nothing else to read."""
         return False
 
 
 class _Read:
-    """What both kinds of readings have in common."""
+    """What both kinds of readings have in common.
+
+    Attributes:
+        replaced: A candidate's stream that failed; its consumer closes it with the control's.
+    """
 
     reads = "__next__"
     is_awaited = False
@@ -134,6 +141,7 @@ class _Read:
         """Begin with what a step returned."""
         self._call = call
         self._flow = flow
+        self.replaced: Any = None
         self._touched = False
         self._is_opened = False
         self._stage = self._at(step, ran)
@@ -235,6 +243,7 @@ class Reading(_Read):
             ended = go_on(self._call, self._flow, stage.result)
             if isinstance(ended, Result):
                 break
+            self.replaced = stage.model if any(hasattr(stage.model, name) for name in _CLOSES) else None
             stage = self._stage = self._at(*ended)
             if opens:
                 args = (stage.model,)
@@ -284,6 +293,7 @@ class AsyncReading(_Read):
             ended = await go_on_async(self._call, self._flow, stage.result, self._run_again)
             if isinstance(ended, Result):
                 break
+            self.replaced = stage.model if any(hasattr(stage.model, name) for name in _CLOSES) else None
             stage = self._stage = self._at(*ended)
             if not hasattr(type(stage.model), self.reads):
                 stage.source = each_async(stage.model)

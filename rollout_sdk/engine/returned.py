@@ -1,8 +1,8 @@
 """Answers whose work is still to come: the call goes on until that ends, as with functions of their own kind.
 
 Nothing of it runs before its consumer asks. For a generator or coroutine, the caller gets one; for another object, one that
-stands in for it; for a future of the control, that itself. An error before the first item falls back to the control; the call is
-recorded when the answer ends, fails, is closed, or is collected as garbage.
+stands in for it; for a future of the control, that itself. An error before the first item falls back to the control; the call
+is recorded when the answer ends, fails, is closed, or is collected as garbage.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from rollout_sdk.engine.lazy import ANSWER, Form, each, form_of, is_given
 from rollout_sdk.engine.reading import AsyncReading, Reading
 from rollout_sdk.engine.steps import Flow, Invoke, Result
 from rollout_sdk.engine.streams import Stream
+from rollout_sdk.records import UNMEASURED
 
 __all__ = ["ReturnedStream", "stand_in"]
 
@@ -45,7 +46,7 @@ def stand_in(call: Call | None, flow: Flow, step: Invoke, ran: Result, run_again
     try:
         if is_given(ran.value, step.args, step.kwargs):
             return None
-        made = _MAKERS[form](call, flow, step, ran, run_again)
+        made = None if form == UNMEASURED else _MAKERS[form](call, flow, step, ran, run_again)
     except (Exception, SystemExit) as error:
         call.rollout.failed("engine.returned", error)
         made = None
@@ -158,10 +159,6 @@ def _future(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run | 
     return future_stand_in(call, flow, step, ran, run_again or run_plain, stand_in)
 
 
-def _unmeasured(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run | None) -> Any:
-    return None
-
-
 _MAKERS: Mapping[Form, Callable[[Call, Flow, Invoke, Result, Run | None], Any]] = {
     "generator": _generator,
     "iterator": _iterator,
@@ -171,5 +168,4 @@ _MAKERS: Mapping[Form, Callable[[Call, Flow, Invoke, Result, Run | None], Any]] 
     "async stream": _async_stream,
     "awaitable": _awaitable,
     "future": _future,
-    "unmeasured": _unmeasured,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from attrs import field, frozen
 
@@ -19,7 +19,7 @@ EXCLUDED_REASONS = frozenset(
 FAILED_IF = "failed_if"
 """In the place of an exception's class name: the run gave an answer, and `failed_if=` calls that a failure."""
 
-UNMEASURED = "unmeasured"
+UNMEASURED: Final = "unmeasured"
 """How a run ended whose answer has work to come that cannot be measured."""
 
 
