@@ -57,7 +57,10 @@ def _iter(self: Any) -> Any:
         given = iter(reading.model)
         return self if given is reading.model or reading.turn_to(given) else given
     # Read again, it is the object's own affair.
-    return stand_in_for(reading.begin(), OF_STREAMS)(reading.open()) if reading.is_fresh else iter(reading.model)
+    if reading.is_fresh:
+        return stand_in_for(reading.begin(), OF_STREAMS)(reading.open())
+    reading.touch("__iter__")
+    return iter(reading.model)
 
 
 def _aiter(self: Any) -> Any:

@@ -36,12 +36,13 @@ Form: TypeAlias = Literal[
     "coroutine",
     "async generator",
     "async stream",
+    "either",
     "awaitable",
     "future",
     "unmeasured",
 ]
-"""The forms of answers. A "stream" is iterable without being an iterator, an "async stream" what `async for` reads, and what is
-"unmeasured" has work to come that nothing can be put in the place of."""
+"""The forms of answers. A "stream" is iterable without being an iterator, an "async stream" what `async for` reads, "either" both;
+and what is "unmeasured" has work to come that nothing can be put in the place of."""
 
 ANSWER: Form = "answer"
 ASYNCHRONOUS: frozenset[Form] = frozenset({"coroutine", "async generator", "async stream", "awaitable"})
@@ -107,7 +108,12 @@ def _look_at(kind: type) -> Form:
 def _look_at_async(kind: type) -> Form:
     if any(hasattr(kind, name) for name in _NO_STREAMS):
         return ANSWER
-    return "async stream" if _is_python(kind, "__aiter__") and not hasattr(kind, "__iter__") else "unmeasured"
+    if not _is_python(kind, "__aiter__"):
+        return "unmeasured"
+    if not hasattr(kind, "__iter__"):
+        return "async stream"
+    # An iterator of both kinds would be read by turns.
+    return "unmeasured" if hasattr(kind, "__next__") or hasattr(kind, "__anext__") else "either"
 
 
 def _look_at_iterable(kind: type) -> Form:

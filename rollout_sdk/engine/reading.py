@@ -17,7 +17,7 @@ from rollout_sdk.engine.lazy import each, each_async
 from rollout_sdk.engine.running import run, run_async
 from rollout_sdk.engine.steps import Flow, Invoke, Result
 
-__all__ = ["AsyncReading", "Opened", "Reading"]
+__all__ = ["AsyncReading", "Either", "Opened", "Reading"]
 
 _ENDS = (StopIteration, StopAsyncIteration)
 _CLOSES = ("close", "aclose", "__exit__", "__aexit__")
@@ -305,3 +305,35 @@ class AsyncReading(_Read):
             ended.reraise()
         ran.error = None
         raise StopAsyncIteration
+
+
+class Either:
+    """A call under way whose answer is read by `for` or by `async for`: as it is first read, it is measured."""
+
+    def __init__(self, reading: Reading | None, async_reading: AsyncReading) -> None:
+        """Begin with both; without the first, where no control could take its place."""
+        self._reading = reading
+        self._async = async_reading
+        self._used: Reading | AsyncReading | None = None
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether `for` would be the first to read it."""
+        return self._used is None and self._reading is not None
+
+    def begin(self) -> Any:
+        """What it gives to `for`."""
+        assert self._reading is not None
+        self._used = self._reading
+        return self._reading.begin()
+
+    def turn_to(self, source: Any) -> bool:
+        """Read what it gave to `async for`, if it was not read yet."""
+        if self._used is not None or not self._async.turn_to(source):
+            return False
+        self._used = self._async
+        return True
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the one's that it is read by."""
+        return getattr(self._used or self._async, name)

@@ -19,7 +19,7 @@ from rollout_sdk.engine.futures import future_stand_in
 from rollout_sdk.engine.going_on import Run, go_on
 from rollout_sdk.engine.iterators import OF_AWAITABLES, OF_STREAMS, stand_in_for
 from rollout_sdk.engine.lazy import ANSWER, Form, each, form_of, is_given
-from rollout_sdk.engine.reading import AsyncReading, Reading
+from rollout_sdk.engine.reading import AsyncReading, Either, Reading
 from rollout_sdk.engine.steps import Flow, Invoke, Result
 from rollout_sdk.engine.streams import Stream
 from rollout_sdk.records import UNMEASURED
@@ -151,6 +151,12 @@ def _async_stream(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: 
     return stand_in_for(ran.value, OF_STREAMS)(reading)
 
 
+def _either(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run | None) -> Any:
+    reading = None if run_again is not None else Reading(call, flow, step, ran)
+    other = AsyncReading(call, flow, step, ran, whole(run_again or run_plain))
+    return stand_in_for(ran.value, OF_STREAMS)(Either(reading, other))
+
+
 def _awaitable(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run | None) -> Any:
     return stand_in_for(ran.value, OF_AWAITABLES)(Awaiting(call, flow, step, ran, run_again or run_plain, stand_in))
 
@@ -166,6 +172,7 @@ _MAKERS: Mapping[Form, Callable[[Call, Flow, Invoke, Result, Run | None], Any]] 
     "coroutine": _coroutine,
     "async generator": _async_generator,
     "async stream": _async_stream,
+    "either": _either,
     "awaitable": _awaitable,
     "future": _future,
 }

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NotMeasured", "UnderWay"]
 
-_ITERABLE = frozenset({"generator", "iterator", "stream"})
+_ITERABLE = frozenset({"generator", "iterator", "stream", "either"})
 
 
 class NotMeasured(Exception):  # noqa: N818 - how a run ended, and not a fault
@@ -86,7 +86,7 @@ class UnderWay:
             self._is_awaited = True
             value = await value
         form = form_of(value)
-        if form in ("async generator", "async stream"):
+        if form in ("async generator", "async stream", "either"):
             self._is_awaited = True
             return await self.read_async(value)
         if isinstance(value, Future):
