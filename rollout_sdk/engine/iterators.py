@@ -11,7 +11,8 @@ from contextlib import suppress
 from inspect import isawaitable
 from typing import Any
 
-from rollout_sdk.engine.lazy import each_async
+from rollout_sdk.engine.interruptions import is_interruption
+from rollout_sdk.engine.lazy import each_async, raising, raising_async
 
 __all__ = ["OF_AWAITABLES", "OF_STREAMS", "stand_in_for"]
 
@@ -54,7 +55,7 @@ def _next(self: Any) -> Any:
 def _iter(self: Any) -> Any:
     reading = self._rollout_reading
     if hasattr(type(self), "__next__"):
-        given = iter(reading.model)
+        given = _given(iter, reading, raising)
         return self if given is reading.model or reading.turn_to(given) else given
     # Read again, it is the object's own affair.
     if reading.is_fresh:
@@ -63,9 +64,19 @@ def _iter(self: Any) -> Any:
     return iter(reading.model)
 
 
+def _given(make: Callable[[Any], Any], reading: Any, failing: Callable[[BaseException], Any]) -> Any:
+    """What a stream gives to be read; where it raises instead, that is read first, and falls back."""
+    try:
+        return make(reading.model)
+    except BaseException as error:
+        if not reading.is_fresh or is_interruption(error, awaited=False):
+            raise
+        return failing(error)
+
+
 def _aiter(self: Any) -> Any:
     reading = self._rollout_reading
-    given = aiter(reading.model)
+    given = _given(aiter, reading, raising_async)
     if given is reading.model:
         return self
     if not reading.turn_to(given):
@@ -75,9 +86,9 @@ def _aiter(self: Any) -> Any:
 
 def _aiter_of_awaitable(self: Any) -> Any:
     reading = self._rollout_reading.as_stream()
-    given = aiter(self._rollout_reading.model)
     if reading is None:
-        return given
+        return aiter(self._rollout_reading.model)
+    given = _given(aiter, reading, raising_async)
     if given is reading.model:
         given = each_async(given)
     reading.turn_to(given)

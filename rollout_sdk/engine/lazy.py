@@ -23,6 +23,8 @@ __all__ = [
     "is_awaitable",
     "is_given",
     "is_iterable",
+    "raising",
+    "raising_async",
 ]
 
 EAGER: frozenset[type] = frozenset({str, bytes, int, float, bool, list, tuple, dict, set, frozenset, NoneType})
@@ -41,8 +43,8 @@ Form: TypeAlias = Literal[
     "future",
     "unmeasured",
 ]
-"""The forms of answers. A "stream" is iterable without being an iterator, an "async stream" what `async for` reads, "either" both;
-and what is "unmeasured" has work to come that nothing can be put in the place of."""
+"""The forms of answers. A "stream" is iterable without being an iterator, an "async stream" what `async for` reads, "either"
+both; and what is "unmeasured" has work to come that nothing can be put in the place of."""
 
 ANSWER: Form = "answer"
 ASYNCHRONOUS: frozenset[Form] = frozenset({"coroutine", "async generator", "async stream", "awaitable"})
@@ -173,6 +175,18 @@ async def each_async(iterable: Any) -> AsyncGenerator[Any, Any]:
     """An async generator of its items."""
     async for item in iterable:
         yield item
+
+
+def raising(error: BaseException) -> Generator[Any, Any, Any]:
+    """An iterator that cannot be read: to fail where it is made is to fail before the first item."""
+    raise error
+    yield
+
+
+async def raising_async(error: BaseException) -> AsyncGenerator[Any, Any]:
+    """The same for `async for`."""
+    raise error
+    yield
 
 
 def closing_stream(stream: Any) -> AbstractContextManager[Any]:

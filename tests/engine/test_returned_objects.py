@@ -97,6 +97,15 @@ class AsyncCounter(AsyncChunks):
         return self.items.pop(0)
 
 
+class Refusing(AsyncChunks):
+    """One that fails where it is asked for an iterator."""
+
+    def __aiter__(self):
+        if self.fails is not None:
+            raise self.fails
+        return super().__aiter__()
+
+
 class Pending:
     """An awaitable of a client."""
 
@@ -273,7 +282,7 @@ def test_an_async_stream_object_is_measured_and_is_what_the_bare_one_is(runtime,
 
 
 @pytest.mark.parametrize("form", ["plain function", "coroutine function"])
-@pytest.mark.parametrize("kind", [AsyncChunks, AsyncCounter])
+@pytest.mark.parametrize("kind", [AsyncChunks, AsyncCounter, Refusing])
 def test_an_async_stream_object_that_fails_before_the_first_item_falls_back(runtime, kind, form):
     control = given(lambda: kind("xyz"))[form]
     model = both(control, given(lambda: kind("", fails=ConnectionError("429")))[form], runtime, breaker=Breaker(min_runs=3))
