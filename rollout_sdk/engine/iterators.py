@@ -13,8 +13,9 @@ from typing import Any
 
 from rollout_sdk.engine.interruptions import is_interruption
 from rollout_sdk.engine.lazy import each_async, raising, raising_async
+from rollout_sdk.engine.reading import By
 
-__all__ = ["OF_AWAITABLES", "OF_STREAMS", "stand_in_for"]
+__all__ = ["OF_AWAITABLES", "OF_STREAMS", "of_response", "stand_in_for"]
 
 
 class _StandIn:
@@ -93,6 +94,29 @@ def _aiter_of_awaitable(self: Any) -> Any:
         given = each_async(given)
     reading.turn_to(given)
     return stand_in_for(given, OF_STREAMS)(reading.open())
+
+
+def _reading_by(name: str) -> Callable[..., Any]:
+    """A method that gives something to be read."""
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        reading, by = self._rollout_reading, By(name, args, kwargs)
+        if reading.is_fresh:
+            return stand_in_for(reading.begin(by), OF_STREAMS)(reading.open())
+        reading.touch(name)
+        return by(reading.model)
+
+    def async_method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        reading, by = self._rollout_reading, By(name, args, kwargs)
+        given = by(reading.model)
+        return stand_in_for(given, OF_STREAMS)(reading.open()) if reading.turn_to(given, by) else given
+
+    return async_method if name.startswith("aiter_") else method
+
+
+def of_response(response: Any) -> Mapping[str, Callable[..., Any]]:
+    """What consumers of an HTTP response do to read its body as a stream."""
+    return {**OF_STREAMS, **{name: _reading_by(name) for name in dir(type(response)) if name.startswith(("iter_", "aiter_"))}}
 
 
 def _asking(name: str) -> Callable[..., Any]:

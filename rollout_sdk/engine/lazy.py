@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, closing, nullcontext
 from inspect import CO_ITERABLE_COROUTINE, getattr_static
@@ -20,6 +20,7 @@ __all__ = [
     "each",
     "each_async",
     "form_of",
+    "is_async_iterable",
     "is_awaitable",
     "is_given",
     "is_iterable",
@@ -41,10 +42,12 @@ Form: TypeAlias = Literal[
     "either",
     "awaitable",
     "future",
+    "response",
     "unmeasured",
 ]
 """The forms of answers. A "stream" is iterable without being an iterator, an "async stream" what `async for` reads, "either"
-both; and what is "unmeasured" has work to come that nothing can be put in the place of."""
+both, and a "response" one of HTTP whose body is still to be read. What is "unmeasured" has work to come, and nothing can take
+its place."""
 
 ANSWER: Form = "answer"
 ASYNCHRONOUS: frozenset[Form] = frozenset({"coroutine", "async generator", "async stream", "awaitable"})
@@ -80,9 +83,7 @@ def form_of(value: Any) -> Form:
     if form == "stream" and hasattr(value, "read"):
         # A wrapper of a file has it from the file.
         return ANSWER
-    if form == "unmeasured" and _is_response(kind):
-        return "unmeasured" if _is_open(value) else ANSWER
-    return form
+    return ANSWER if form == "response" and not _is_open(value) else form
 
 
 _BUILT_IN: Mapping[type, Form] = {
@@ -97,7 +98,9 @@ def _look_at(kind: type) -> Form:
         return _BUILT_IN[kind]
     if issubclass(kind, Future) or hasattr(kind, "_asyncio_future_blocking"):
         return "future"
-    if issubclass(kind, _MANAGERS) or _is_response(kind) or any(each.__name__ in _STREAMING for each in kind.__mro__):
+    if _is_response(kind):
+        return "response"
+    if issubclass(kind, _MANAGERS) or any(each.__name__ in _STREAMING for each in kind.__mro__):
         return "unmeasured"
     if hasattr(kind, "__await__"):
         # A handle with a result to ask for (Ray, Dask) is what its own library insists on.
@@ -166,27 +169,35 @@ def is_awaitable(value: Any) -> bool:
     return hasattr(type(value), "__await__")
 
 
-def each(iterable: Any) -> Generator[Any, Any, Any]:
-    """A generator of its items."""
-    return (yield from iterable)
+def is_async_iterable(value: Any) -> bool:
+    """Whether `async for` accepts it."""
+    return hasattr(type(value), "__aiter__")
 
 
-async def each_async(iterable: Any) -> AsyncGenerator[Any, Any]:
-    """An async generator of its items."""
-    async for item in iterable:
+def each(iterable: Any, how: Callable[[Any], Any] = iter) -> Generator[Any, Any, Any]:
+    """A generator of its items, which `how` gives."""
+    return (yield from how(iterable))
+
+
+async def each_async(iterable: Any, how: Callable[[Any], Any] = aiter) -> AsyncGenerator[Any, Any]:
+    """An async generator of its items, which `how` gives."""
+    async for item in how(iterable):
         yield item
+
+
+def _raised(error: BaseException) -> Sequence[Any]:
+    raise error
 
 
 def raising(error: BaseException) -> Generator[Any, Any, Any]:
     """An iterator that cannot be read: to fail where it is made is to fail before the first item."""
-    raise error
-    yield
+    yield from _raised(error)
 
 
 async def raising_async(error: BaseException) -> AsyncGenerator[Any, Any]:
     """The same for `async for`."""
-    raise error
-    yield
+    for item in _raised(error):
+        yield item
 
 
 def closing_stream(stream: Any) -> AbstractContextManager[Any]:

@@ -5,7 +5,7 @@ No lock is taken: threads and tasks may share an iterator, as they could share t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any
 
@@ -13,11 +13,11 @@ from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import set_call
 from rollout_sdk.engine.flow import advance
 from rollout_sdk.engine.going_on import Run, go_on, go_on_async
-from rollout_sdk.engine.lazy import each, each_async
+from rollout_sdk.engine.lazy import each, each_async, is_async_iterable, is_iterable
 from rollout_sdk.engine.running import run, run_async
 from rollout_sdk.engine.steps import Flow, Invoke, Result
 
-__all__ = ["AsyncReading", "Either", "Opened", "Reading"]
+__all__ = ["AsyncReading", "By", "Either", "Opened", "Reading"]
 
 _ENDS = (StopIteration, StopAsyncIteration)
 _CLOSES = ("close", "aclose", "__exit__", "__aexit__")
@@ -98,6 +98,24 @@ class _Stage:
             result.error, result.interrupted = ran.error, ran.interrupted or (thrown is not None and ran.error is thrown)
 
 
+class By:
+    """Reads a stream by one of its methods; and the control's in its place by the same."""
+
+    def __init__(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Read by a method with these arguments."""
+        self._name = name
+        self._args = args
+        self._kwargs = kwargs
+
+    def __call__(self, model: Any) -> Any:
+        """What is read."""
+        return getattr(model, self._name)(*self._args, **self._kwargs)
+
+    def fits(self, model: Any) -> bool:
+        """Whether something can be read in this way."""
+        return hasattr(model, self._name)
+
+
 class Opened:
     """What a stream gave to be read, as the thing that is read: its own stand-in reads by this."""
 
@@ -122,7 +140,7 @@ class Opened:
     def touch(self, _: str) -> None:
         """Nothing is known of what it came from."""
 
-    def turn_to(self, _: Any) -> bool:
+    def turn_to(self, *_: Any) -> bool:
         """It gives nothing else to read."""
         return False
 
@@ -136,6 +154,8 @@ class _Read:
 
     reads = "__next__"
     is_awaited = False
+    _how: Callable[[Any], Any] = staticmethod(iter)
+    _fits: Callable[[Any], bool] = staticmethod(is_iterable)
 
     def __init__(self, call: Call, flow: Flow, step: Invoke, ran: Result) -> None:
         """Begin with what a step returned."""
@@ -172,9 +192,16 @@ class _Read:
         if name not in _UNTOUCHED:
             self._touched = True
 
-    def turn_to(self, source: Any) -> bool:
-        """Read what `iter` gave of the same object, if nothing was read yet."""
-        return self._stage.turn_to(source, self.reads)
+    def turn_to(self, source: Any, by: By | None = None) -> bool:
+        """Read what `iter` (or a method) gave of the same object, if nothing was read yet."""
+        if not self._stage.turn_to(source, self.reads):
+            return False
+        self._read_by(by)
+        return True
+
+    def _read_by(self, by: By | None) -> None:
+        if by is not None:
+            self._how, self._fits = by, by.fits
 
     async def enter(self) -> Any:
         """What `async with` gives of it."""
@@ -220,9 +247,10 @@ class Reading(_Read):
         """The next item."""
         return self.ask(next, self._stage.source)
 
-    def begin(self) -> Any:
-        """What the stream gives to `for`; the control's in place of an error."""
-        return self.ask(iter, self._stage.model, opens=True)
+    def begin(self, by: By | None = None) -> Any:
+        """What the stream gives to `for`, or by a method; the control's in place of an error."""
+        self._read_by(by)
+        return self.ask(self._how, self._stage.model, opens=True)
 
     def ask(self, function: Callable[..., Any], *args: Any, thrown: BaseException | None = None, opens: bool = False) -> Any:
         """What a method of the stream gives; what the control gives in place of an error before the first item."""
@@ -240,7 +268,7 @@ class Reading(_Read):
                 # Another thread was faster, and ends the call.
                 ran.reraise()
             stage.end(ran, thrown)
-            ended = go_on(self._call, self._flow, stage.result)
+            ended = go_on(self._call, self._flow, stage.result, self._fits)
             if isinstance(ended, Result):
                 break
             self.replaced = stage.model if any(hasattr(stage.model, name) for name in _CLOSES) else None
@@ -249,7 +277,7 @@ class Reading(_Read):
                 args = (stage.model,)
                 continue
             if stage.source is None:
-                stage.source = each(stage.model)
+                stage.source = each(stage.model, self._how)
                 if self._is_iterator:
                     stage.model = stage.source
             function, args = next, (stage.source,)
@@ -265,6 +293,8 @@ class AsyncReading(_Read):
 
     reads = "__anext__"
     is_awaited = True
+    _how = staticmethod(aiter)
+    _fits = staticmethod(is_async_iterable)
 
     def __init__(self, call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run) -> None:
         """Begin with what a step returned; `run_again` runs the control in its place."""
@@ -290,13 +320,13 @@ class AsyncReading(_Read):
             if not stage.claim():
                 ran.reraise()
             stage.end(ran, thrown)
-            ended = await go_on_async(self._call, self._flow, stage.result, self._run_again)
+            ended = await go_on_async(self._call, self._flow, stage.result, self._run_again, self._fits)
             if isinstance(ended, Result):
                 break
             self.replaced = stage.model if any(hasattr(stage.model, name) for name in _CLOSES) else None
             stage = self._stage = self._at(*ended)
             if not hasattr(type(stage.model), self.reads):
-                stage.source = each_async(stage.model)
+                stage.source = each_async(stage.model, self._how)
                 if self._is_iterator:
                     stage.model = stage.source
             function, args = anext, (stage.source,)
@@ -321,15 +351,15 @@ class Either:
         """Whether `for` would be the first to read it."""
         return self._used is None and self._reading is not None
 
-    def begin(self) -> Any:
-        """What it gives to `for`."""
+    def begin(self, by: By | None = None) -> Any:
+        """What it gives to `for`, or by a method."""
         assert self._reading is not None
         self._used = self._reading
-        return self._reading.begin()
+        return self._reading.begin(by)
 
-    def turn_to(self, source: Any) -> bool:
-        """Read what it gave to `async for`, if it was not read yet."""
-        if self._used is not None or not self._async.turn_to(source):
+    def turn_to(self, source: Any, by: By | None = None) -> bool:
+        """Read what it gave to `async for`, or by a method, if it was not read yet."""
+        if self._used is not None or not self._async.turn_to(source, by):
             return False
         self._used = self._async
         return True

@@ -17,7 +17,7 @@ from rollout_sdk.engine.awaited import Awaiting, coroutine_stand_in, run_plain, 
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.futures import future_stand_in
 from rollout_sdk.engine.going_on import Run, go_on
-from rollout_sdk.engine.iterators import OF_AWAITABLES, OF_STREAMS, stand_in_for
+from rollout_sdk.engine.iterators import OF_AWAITABLES, OF_STREAMS, of_response, stand_in_for
 from rollout_sdk.engine.lazy import ANSWER, Form, each, form_of, is_given
 from rollout_sdk.engine.reading import AsyncReading, Either, Reading
 from rollout_sdk.engine.steps import Flow, Invoke, Result
@@ -154,7 +154,8 @@ def _async_stream(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: 
 def _either(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run | None) -> Any:
     reading = None if run_again is not None else Reading(call, flow, step, ran)
     other = AsyncReading(call, flow, step, ran, whole(run_again or run_plain))
-    return stand_in_for(ran.value, OF_STREAMS)(Either(reading, other))
+    special = of_response(ran.value) if form_of(ran.value) == "response" else OF_STREAMS
+    return stand_in_for(ran.value, special)(Either(reading, other))
 
 
 def _awaitable(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run | None) -> Any:
@@ -173,6 +174,7 @@ _MAKERS: Mapping[Form, Callable[[Call, Flow, Invoke, Result, Run | None], Any]] 
     "async generator": _async_generator,
     "async stream": _async_stream,
     "either": _either,
+    "response": _either,
     "awaitable": _awaitable,
     "future": _future,
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from asyncio import CancelledError
 from collections.abc import Mapping, Sequence
 from contextvars import Context
@@ -97,7 +96,7 @@ class ShadowRun:
             self.size += self.counterpart.size
             self.context = copy_context()
             # What an event loop carried out for the control, it does for the candidate: its clients belong to the loop.
-            self.in_task = self.in_task or (control.awaited and _has_loop())
+            self.in_task = self.in_task or control.awaited
             self.submitted = monotonic()
             self.rollout.background.submit(self)
         except (Exception, SystemExit) as error:
@@ -294,12 +293,3 @@ def break_off(run: ShadowRun, error: BaseException) -> None:
     """End a run in which something of ours, or of a plugin, broke."""
     run.rollout.failed("engine.background", error)
     run.end("error", error=error_type(error))
-
-
-def _has_loop() -> bool:
-    """Whether an event loop of asyncio runs here."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -25,6 +25,20 @@ class Body(http.SyncByteStream, http.AsyncByteStream):
             yield line
 
 
+class Broken(Body):
+    """A body that breaks off where an exception stands in the place of a part."""
+
+    def __iter__(self):
+        for part in self.lines:
+            if isinstance(part, Exception):
+                raise part
+            yield part
+
+    async def __aiter__(self):
+        for part in self:
+            yield part
+
+
 def answer(words, *, breaks_at):
     """A response of server-sent events: a chunk for each word, with an error in the place of one."""
     lines = []
@@ -150,7 +164,37 @@ def test_a_shadow_reads_the_candidates_stream_and_is_compared(runtime, form):
     assert {"same": ("ok", None), "bad": ("error", "APIError")} == ends
 
 
-def test_an_answer_that_is_no_stream_is_the_very_object(runtime):
+@pytest.mark.parametrize("is_async", [False, True])
+def test_the_body_of_a_streaming_response_of_its_http_client_is_measured(runtime, is_async):
+    def make(*parts):
+        def get(text):
+            client = http.Client(transport=http.MockTransport(lambda _: http.Response(200, stream=Broken(parts))))
+            return client.send(client.build_request("GET", "http://local"), stream=True)
+
+        async def get_async(text):
+            transport = http.MockTransport(lambda _: http.Response(200, stream=Broken(parts)))
+            client = http.AsyncClient(transport=transport)
+            return await client.send(client.build_request("GET", "http://local"), stream=True)
+
+        return get_async if is_async else get
+
+    model = both(make(b"mine\n"), make(ConnectionError("reset")), runtime)
+
+    async def main():
+        response = await model("hello")
+        assert isinstance(response, http.Response)
+        return [line async for line in response.aiter_lines()], response.is_closed
+
+    if is_async:
+        assert (["mine"], True) == asyncio.run(main())
+    else:
+        response = model("hello")
+        assert isinstance(response, http.Response)
+        assert (["mine"], True) == (list(response.iter_lines()), response.is_closed)
+    assert [[("candidate", "ConnectionError"), ("control", None)]] == runs(runtime)
+
+
+def test_an_answer_that_is_not_a_stream_is_the_very_object(runtime):
     whole = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": []}
     transport = http.MockTransport(lambda request: http.Response(200, json=whole))
     model = openai.OpenAI(api_key="none", base_url="http://local", http_client=http.Client(transport=transport))

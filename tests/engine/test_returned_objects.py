@@ -345,6 +345,72 @@ def test_a_stream_whose_candidate_was_stopped_before_it_was_read_is_the_controls
     assert ["aborted"] == [event.withheld for event in runtime.routed()]
 
 
+class Response:
+    """An HTTP response: its body is read by one of several methods."""
+
+    __module__ = "requests.models"
+
+    def __init__(self, lines, *, fails=None):
+        self._content = False
+        self.lines = list(lines)
+        self.fails = fails
+        self.closed = 0
+
+    def iter_lines(self, prefix=""):
+        if self.fails is not None:
+            raise self.fails
+        yield from [prefix + line for line in self.lines]
+
+    async def aiter_lines(self):
+        for line in self.iter_lines():
+            yield line
+
+    @property
+    def text(self):
+        return "".join(self.iter_lines())
+
+    def close(self):
+        self.closed += 1
+
+
+@pytest.mark.parametrize("way", ["iter_lines", "aiter_lines"])
+def test_the_body_of_a_response_is_measured_by_the_method_that_reads_it(runtime, way):
+    made = []
+
+    def failing(n):
+        made.append(Response("", fails=ConnectionError("reset")))
+        return made[-1]
+
+    def read(response):
+        if way == "iter_lines":
+            return list(response.iter_lines(prefix=""))
+        return asyncio.run(items_of(response.aiter_lines()))
+
+    good = both(lambda n: None, lambda n: Response("ab"), runtime, key="good")(1)
+    fallen = both(lambda n: Response("xyz"), failing, runtime)(1)
+    assert isinstance(good, Response)
+    assert ([*"ab"], [*"xyz"]) == (read(good), read(fallen))
+    assert [*"xyz"] == read(fallen)
+    fallen.close()
+    assert 1 == made[0].closed
+    first, second = runtime.routed()
+    assert ([("candidate", None)], None) == (runs(first), first.unmeasured)
+    assert FELL_BACK == runs(second)
+    assert first.runs[0].first_item_s > 0
+
+
+def test_where_the_control_returns_no_response_the_candidates_error_is_the_callers(runtime):
+    response = both(lambda n: [1], lambda n: Response("", fails=ConnectionError("reset")), runtime)(1)
+    with pytest.raises(ConnectionError):
+        list(response.iter_lines())
+
+
+def test_a_response_that_is_read_as_a_whole_is_marked_as_unmeasured(runtime):
+    assert "ab" == both(lambda n: None, lambda n: Response("ab"), runtime)(1).text
+    gc.collect()
+    assert ["Response"] == [event.unmeasured for event in runtime.routed()]
+
+
 # Awaitables -----------------------------------------------------------------------------------------------------------------
 
 
@@ -528,7 +594,6 @@ UNMEASURED = {
     "_csv.reader": lambda: csv.reader([]),
     "Cursor": lambda: sqlite3.Cursor.__new__(sqlite3.Cursor),
     "_GeneratorContextManager": managed,
-    "open HTTP response": lambda: type("Response", (), {"__module__": "httpx._models", "is_closed": False})(),
     "StreamingResponse": type("StreamingResponse", (), {}),
 }
 
