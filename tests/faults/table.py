@@ -61,6 +61,8 @@ ROWS = {
     "F52": "a stream object is slow where it is read",
     "F53": "an answer has work to come that cannot be measured",
     "F54": "the candidate of a shadow returns an awaitable or an asynchronous stream",
+    "F81": "at the start, a disk, mount, folder, key, store or control file cannot be used",
+    "F82": "a script that starts a server with itself: one file is two modules",
     "S1": "line breaks and escape codes in ids and messages",
     "S2": "personal data in records",
     "S3": "choosing an id that falls into an arm",
