@@ -47,6 +47,7 @@ def _going_on(step: Invoke, function: Callable[..., Any], ran: Result) -> Invoke
 def coroutine_stand_in(call: Call, flow: Flow, step: Invoke, ran: Result) -> Any:
     """A coroutine that gives what one gives that a plain function returned."""
     model = ran.value
+    step.rest()
     stand_in: Any = _awaited(call, flow, step, ran)
     stand_in.__name__, stand_in.__qualname__ = model.__name__, model.__qualname__
     return stand_in
@@ -59,6 +60,7 @@ async def _awaited(call: Call, flow: Flow, step: Invoke, ran: Result) -> Any:
     while True:
         if ran.error is None and hasattr(type(ran.value), "__await__"):
             took, model = ran.duration_s, ran.value
+            step.go_on()
             try:
                 ran = await run_async(_going_on(step, _await, ran))
             except GeneratorExit as closing:
@@ -81,6 +83,7 @@ async def _awaited(call: Call, flow: Flow, step: Invoke, ran: Result) -> Any:
 def stream_stand_in(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run = _run) -> Any:
     """An async generator that passes on what one yields that was returned; `run_again` runs the control in its place."""
     model = ran.value
+    step.rest()
     stand_in: Any = _passed_on(call, flow, step, ran, run_again)
     stand_in.__name__, stand_in.__qualname__ = model.__name__, model.__qualname__
     return stand_in
@@ -97,6 +100,7 @@ async def _passed_on(call: Call, flow: Flow, step: Invoke, ran: Result, run_agai
         stream.began -= ran.duration_s
         stream.result.streamed = True
         del ran
+        step.go_on()
         while True:
             # What closes an async generator closes first what it waits for: then the stream knows how it ended.
             with suppress(GeneratorExit):

@@ -11,14 +11,16 @@ from types import MappingProxyType
 from typing import Any
 
 from rollout_sdk.contexts import copy_context
+from rollout_sdk.engine.ambient import Ambient, apart
 from rollout_sdk.engine.blend import blended, replayed
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import current_call, set_call
+from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import Kept, candidate_copy
 from rollout_sdk.engine.steps import Flow, Invoke, Result, Together, error_type
 
-__all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "route", "settle"]
+__all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "instead", "route", "settle"]
 
 NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
 
@@ -43,7 +45,7 @@ def route(call: Call) -> Flow:
             if falls_back(call, step, result):
                 # Its traceback holds the candidate's frames: they need not live while the control runs.
                 result.error = result.value = None
-                step = _control(call)
+                step = instead(failed, _control(call), rollout)
                 result = call.ran(step, (yield step))
                 call.charge(failed, result)
             else:
@@ -83,6 +85,7 @@ def _step(call: Call, variant: str) -> Invoke | None:
     if step is not None and rollout.on_error == "control":
         # The control may have to run after it, on what the caller gave.
         step.args, step.kwargs = candidate_copy(step.args, step.kwargs, rollout.isolate, rollout.shared)
+        step.ambient = Ambient()
     return step
 
 
@@ -90,6 +93,13 @@ def _control(call: Call) -> Invoke:
     step = call.invoke(call.rollout.control)
     if call.shadows:
         step.keep = Kept(call.rollout.limits.kept_items, call.rollout.isolate)
+    return step
+
+
+def instead(failed: Invoke, step: Invoke, rollout: Rollout) -> Invoke:
+    """The control's step in place of a candidate's, without what the candidate changed around itself."""
+    if failed.ambient is not None and (context := failed.ambient.restore()) is not None:
+        step.function = apart(context, step.function, rollout.kind)
     return step
 
 

@@ -40,6 +40,7 @@ class _Stage:
         """Run one method of the iterator, as the variant's steps run."""
         if self._began is None:
             self._began = perf_counter() - self.result.duration_s
+            self.step.go_on()
         asked = Invoke(self.step.variant, function, args, {})
         asked.span_context, asked.gate = self.step.span_context, self._gate
         # Streams that take turns must not meet each other's call.

@@ -39,6 +39,7 @@ def stand_in(call: Call | None, flow: Flow, step: Invoke, ran: Result) -> Any:
                 return None
             return (coroutine_stand_in if kind is CoroutineType else stream_stand_in)(call, flow, step, ran)
         if is_stream(ran.value, step.args, step.kwargs):
+            step.rest()
             return (_generator if kind is GeneratorType else iterator)(call, flow, step, ran)
     except (Exception, SystemExit) as error:
         call.rollout.failed("engine.returned", error)
@@ -67,6 +68,8 @@ class ReturnedStream(Stream):
     def resume(self) -> None:
         """Let the model go on to its next item or its end."""
         is_unread, self._is_unread = self._is_unread, False
+        if is_unread:
+            self.step.go_on()
         if isinstance(self.thrown, GeneratorExit) and self._is_collected():
             # Let go, and not closed: others may hold what the function returned, and read on.
             self._model = None

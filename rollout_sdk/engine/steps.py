@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from rollout_sdk.breaker import CircuitBreaker
     from rollout_sdk.control.standing import Standing
+    from rollout_sdk.engine.ambient import Ambient
     from rollout_sdk.engine.call import Call
     from rollout_sdk.engine.snapshot import Kept
 
@@ -91,6 +92,8 @@ class Invoke:
     call: Call | None = None
     """The call whose span waits for the turn of this step: where several run, each span is as long as its own run."""
     ended_ns: int | None = None
+    ambient: Ambient | None = None
+    """Of a candidate in whose place the control may have to run: what was around it before."""
 
     def __init__(self, variant: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Say what to run."""
@@ -98,6 +101,16 @@ class Invoke:
         self.function = function
         self.args = args
         self.kwargs = kwargs
+
+    def rest(self) -> None:
+        """It returned something whose work is still to come."""
+        if self.ambient is not None:
+            self.ambient.rest()
+
+    def go_on(self) -> None:
+        """The work of what it returned begins."""
+        if self.ambient is not None:
+            self.ambient.begin()
 
     def begin(self) -> None:
         """Start the span that waits for its turn, if any."""

@@ -1,0 +1,196 @@
+"""What a candidate changes around itself: context variables, and the states of decimal, numpy and torch.
+
+A candidate runs in its caller's own context, so that what it sets, and the tokens that it hands out, are what they would be
+without us. A copy that is taken before it runs costs next to nothing, and when it fails, what it changed is put back before
+the control runs. Libraries are looked up among what the application has imported; none is imported for this.
+"""
+
+from __future__ import annotations
+
+import decimal
+import sys
+from collections.abc import Callable
+from contextvars import Context, ContextVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rollout_sdk.contexts import alone, copy_context
+from rollout_sdk.engine.stepped import Stepped
+
+if TYPE_CHECKING:
+    from rollout_sdk.engine.rollout import Kind
+
+__all__ = ["Ambient", "apart", "beside", "own_context", "take_over"]
+
+T = TypeVar("T")
+
+_UNSET: Any = object()
+
+# The one variable that an empty context has after a look at its decimal context: its name is private.
+_probe = Context()
+_probe.run(decimal.getcontext)
+_DECIMAL: ContextVar[decimal.Context] = next(iter(_probe))
+_FIELDS = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp", "flags", "traps")
+
+# Module, how a thread's state is read there, and how it is set. numpy keeps its own in a context variable from 2.0 on.
+_STATES = (("torch", "is_grad_enabled", "set_grad_enabled"), ("numpy.core._multiarray_umath", "geterrobj", "seterrobj"))
+
+
+def _states() -> list[tuple[Callable[[Any], object], Callable[[], Any], Any]]:
+    """How each library's state in this thread is set and read, and what it is."""
+    found = []
+    for name, read, write in _STATES:
+        module = sys.modules.get(name)
+        # A module that another thread is importing this very moment has not everything yet.
+        if module is not None and hasattr(module, write):
+            state = getattr(module, read)
+            found.append((getattr(module, write), state, state()))
+    return found
+
+
+def _write(states: list[tuple[Callable[[Any], object], Callable[[], Any], Any]]) -> None:
+    for write, read, state in states:
+        if read() != state:
+            write(state)
+
+
+class Ambient:
+    """What is around a candidate before it runs; taken again where its work goes on later (a stream that it returned)."""
+
+    __slots__ = ("_context", "_decimal", "_earlier", "_states")
+
+    def __init__(self) -> None:
+        """Look around, in the context in which the candidate is about to run."""
+        self._earlier: list[tuple[Context, decimal.Context | None, Context, decimal.Context | None]] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """The candidate is about to run, or to go on."""
+        self._context = copy_context()
+        self._decimal = _copied(self._context)
+        self._states = _states()
+
+    def rest(self) -> None:
+        """The candidate has returned something that is not at its end; what it changed meanwhile is the caller's as well."""
+        after = copy_context()
+        self._earlier.append((self._context, self._decimal, after, _copied(after)))
+
+    def restore(self) -> Context | None:
+        """Put everything back, now that the candidate failed.
+
+        Python cannot unset a variable. One that had no value and has a default gets that; another one gets None, and is left
+        unset in the context that is then returned, for the control to run in.
+        """
+        # In the midst of another change of the context nothing can be put back, and nothing of ours was run.
+        return _restore(self)
+
+    def _restore(self) -> Context | None:
+        _write(self._states)
+        now = copy_context()
+        spoilt = _undo(self._context, self._decimal, now, _copied(now))
+        for before, numbers, after, numbers_after in reversed(self._earlier):
+            _undo(before, numbers, after, numbers_after)
+        return self._context if spoilt else None
+
+
+def _undo(before: Context, numbers: decimal.Context | None, after: Context, numbers_after: decimal.Context | None) -> bool:
+    """Put back what changed between the two and was not changed since; whether a variable could not be unset."""
+    for var in before:
+        if var not in after and var.get(_UNSET) is _UNSET:
+            var.set(before[var])
+    spoilt = False
+    for var, value in after.items():
+        old = before.get(var, _UNSET)
+        if old is value or var.get(_UNSET) is not value:
+            continue
+        if old is _UNSET:
+            old, has_default = _default(var)
+            spoilt = spoilt or not has_default
+        var.set(old)
+    if numbers is not None and numbers_after is not None:
+        # It is one object in both, unless it was replaced, which was undone above.
+        current = before[_DECIMAL]
+        if after.get(_DECIMAL) is not current or _same(current, numbers_after):
+            _put(current, numbers)
+    return spoilt
+
+
+def _default(var: ContextVar[Any]) -> tuple[Any, bool]:
+    """What a variable gives where it was never set, and whether it gives anything."""
+    if var is _DECIMAL:
+        return decimal.DefaultContext.copy(), True
+    try:
+        return Context().run(var.get), True
+    except LookupError:
+        return None, False
+
+
+def _copied(context: Context) -> decimal.Context | None:
+    """A copy of a context's decimal context, which is changed in place; None where there is none."""
+    numbers = context.get(_DECIMAL)
+    return None if numbers is None else numbers.copy()
+
+
+def _same(one: decimal.Context, other: decimal.Context) -> bool:
+    return all(getattr(one, name) == getattr(other, name) for name in _FIELDS)
+
+
+def _put(numbers: decimal.Context, values: decimal.Context) -> None:
+    for name in _FIELDS:
+        value = getattr(values, name)
+        if getattr(numbers, name) != value:
+            setattr(numbers, name, value)
+
+
+def own_context() -> Context:
+    """A copy of the current context for a run beside the caller: with a decimal context of its own, too."""
+    context = copy_context()
+    numbers = _copied(context)
+    if numbers is not None:
+        context.run(_DECIMAL.set, numbers)
+    return context
+
+
+def _take_over(context: Context, since: Context) -> None:
+    for var, value in context.items():
+        if since.get(var, _UNSET) is value and var is not _DECIMAL:
+            continue
+        if var is _DECIMAL and var.get(_UNSET) is not _UNSET:
+            _put(var.get(), value)
+        else:
+            var.set(value)
+
+
+def _nothing(*_: object) -> None:
+    """What is left of a change."""
+
+
+take_over = alone(_take_over, _nothing)
+_restore = alone(Ambient._restore, _nothing)  # noqa: SLF001 - its own module
+
+
+def beside(context: Context, function: Callable[..., T], *args: Any) -> T:
+    """Run something whose traces are not the caller's: in another context, and with libraries' states put back after it."""
+    states = _states()
+    try:
+        return context.run(function, *args)
+    finally:
+        _write(states)
+
+
+def apart(context: Context, function: Callable[..., Any], kind: Kind) -> Callable[..., Any]:
+    """A function that runs in another context, from which the caller's takes over what it set; streams run in the caller's."""
+    since = context.copy()
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return context.run(function, *args, **kwargs)
+        finally:
+            take_over(context, since)
+
+    async def run_async(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await Stepped(function(*args, **kwargs), context.run)
+        finally:
+            take_over(context, since)
+
+    return {"function": run, "coroutine": run_async}.get(kind, function)
