@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import decimal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from rollout_sdk.contexts import alone, copy_context
 from rollout_sdk.engine.stepped import Stepped
@@ -19,7 +19,7 @@ from rollout_sdk.engine.stepped import Stepped
 if TYPE_CHECKING:
     from rollout_sdk.engine.rollout import Kind
 
-__all__ = ["Ambient", "apart", "beside", "own_context", "take_over"]
+__all__ = ["Around", "apart", "beside", "look", "own_context", "restore", "take_over"]
 
 T = TypeVar("T")
 
@@ -32,10 +32,12 @@ _DECIMAL: ContextVar[decimal.Context] = next(iter(_probe))
 _FIELDS = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp", "flags", "traps")
 
 # Module, how a thread's state is read there, and how it is set. numpy keeps its own in a context variable from 2.0 on.
-_STATES = (("torch", "is_grad_enabled", "set_grad_enabled"), ("numpy.core._multiarray_umath", "geterrobj", "seterrobj"))
+_NUMPY = "numpy.core._multiarray_umath"
+_STATES = (("torch", "is_grad_enabled", "set_grad_enabled"), (_NUMPY, "geterrobj", "seterrobj"))
+State: TypeAlias = tuple[Callable[[Any], object], Callable[[], Any], Any]
 
 
-def _states() -> list[tuple[Callable[[Any], object], Callable[[], Any], Any]]:
+def _states() -> Sequence[State]:
     """How each library's state in this thread is set and read, and what it is."""
     found = []
     for name, read, write in _STATES:
@@ -47,53 +49,38 @@ def _states() -> list[tuple[Callable[[Any], object], Callable[[], Any], Any]]:
     return found
 
 
-def _write(states: list[tuple[Callable[[Any], object], Callable[[], Any], Any]]) -> None:
+def _write(states: Sequence[State]) -> None:
     for write, read, state in states:
         if read() != state:
             write(state)
 
 
-class Ambient:
-    """What is around a candidate before it runs; taken again where its work goes on later (a stream that it returned)."""
-
-    __slots__ = ("_context", "_decimal", "_earlier", "_states")
-
-    def __init__(self) -> None:
-        """Look around, in the context in which the candidate is about to run."""
-        self._earlier: list[tuple[Context, decimal.Context | None, Context, decimal.Context | None]] = []
-        self.begin()
-
-    def begin(self) -> None:
-        """The candidate is about to run, or to go on."""
-        self._context = copy_context()
-        self._decimal = _copied(self._context)
-        self._states = _states()
-
-    def rest(self) -> None:
-        """The candidate has returned something that is not at its end; what it changed meanwhile is the caller's as well."""
-        after = copy_context()
-        self._earlier.append((self._context, self._decimal, after, _copied(after)))
-
-    def restore(self) -> Context | None:
-        """Put everything back, now that the candidate failed.
-
-        Python cannot unset a variable. One that had no value and has a default gets that; another one gets None, and is left
-        unset in the context that is then returned, for the control to run in.
-        """
-        # In the midst of another change of the context nothing can be put back, and nothing of ours was run.
-        return _restore(self)
-
-    def _restore(self) -> Context | None:
-        _write(self._states)
-        now = copy_context()
-        spoilt = _undo(self._context, self._decimal, now, _copied(now))
-        for before, numbers, after, numbers_after in reversed(self._earlier):
-            _undo(before, numbers, after, numbers_after)
-        return self._context if spoilt else None
+Around: TypeAlias = tuple[Context, decimal.Context | None, Sequence[State]]
+"""What is around a candidate: a copy of its context, of its decimal context, and the states of libraries."""
 
 
-def _undo(before: Context, numbers: decimal.Context | None, after: Context, numbers_after: decimal.Context | None) -> bool:
+def look(context: Context | None = None) -> Around:
+    """Look around, in the context in which a candidate is about to run; `context` is a copy of it, if there is one already."""
+    if context is None:
+        context = copy_context()
+    # In line, because it is on the path of every call of a candidate.
+    numbers = context.get(_DECIMAL)
+    loaded = "torch" in sys.modules or _NUMPY in sys.modules
+    return context, None if numbers is None else numbers.copy(), _states() if loaded else ()
+
+
+def _restore(around: Around, earlier: Sequence[tuple[Around, Around]]) -> Context | None:
+    before, _, states = around
+    _write(states)
+    spoilt = _undo(around, look())
+    for begun, rested in reversed(earlier):
+        _undo(begun, rested)
+    return before if spoilt else None
+
+
+def _undo(begun: Around, ended: Around) -> bool:
     """Put back what changed between the two and was not changed since; whether a variable could not be unset."""
+    (before, numbers, _), (after, numbers_after, _) = begun, ended
     for var in before:
         if var not in after and var.get(_UNSET) is _UNSET:
             var.set(before[var])
@@ -165,7 +152,14 @@ def _nothing(*_: object) -> None:
 
 
 take_over = alone(_take_over, _nothing)
-_restore = alone(Ambient._restore, _nothing)  # noqa: SLF001 - its own module
+"""Have the current context take over what was set in another one since then: of a candidate that ran in a task of its own."""
+# In the midst of another change of the context nothing can be put back.
+restore = alone(_restore, _nothing)
+"""Put everything back, now that a candidate failed; `earlier` is what it did before it rested.
+
+Python cannot unset a variable. One that had no value and has a default gets that; another one gets None, and is left unset in
+the context that is then returned, for the control to run in.
+"""
 
 
 def beside(context: Context, function: Callable[..., T], *args: Any) -> T:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from attrs import frozen
 
-from rollout_sdk.engine.ambient import Ambient
+from rollout_sdk.engine.ambient import look
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import current_call, set_call
 from rollout_sdk.engine.failing import failing_rows, failing_share
@@ -232,7 +232,7 @@ def _steps(batch: Batch, groups: Mapping[str, Sequence[int]]) -> list[tuple[Invo
         return [(_control(batch, sorted(controls), in_turn=True), sorted(controls)), *steps]
     if steps and rollout.on_error == "control":
         # The others run beside it: see Together.
-        steps[0][0].ambient = Ambient()
+        steps[0][0].around = look()
     return steps
 
 

@@ -11,10 +11,10 @@ from types import MappingProxyType
 from typing import Any
 
 from rollout_sdk.contexts import copy_context
-from rollout_sdk.engine.ambient import Ambient, apart
+from rollout_sdk.engine.ambient import apart, look, restore
 from rollout_sdk.engine.blend import blended, replayed
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import current_call, set_call
+from rollout_sdk.engine.context import current_call, set_call, set_call_and_copy
 from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import Kept, candidate_copy
@@ -32,13 +32,18 @@ def route(call: Call) -> Flow:
         rollout.audience.look()
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
-    set_call(call)
+    around = None
+    if rollout.on_error == "control" and decision.variant != rollout.control and not decision.blend:
+        around = look(set_call_and_copy(call))
+    else:
+        set_call(call)
     if decision.shadows:
         call.shadows = _prepared(call)
     if decision.blend:
         result = yield from blended(call)
     else:
         step = _step(call, decision.variant) or _control(call)
+        step.around = around
         result = call.ran(step, (yield step))
         if result.error is not None or result.failed:
             failed = step
@@ -85,7 +90,6 @@ def _step(call: Call, variant: str) -> Invoke | None:
     if step is not None and rollout.on_error == "control":
         # The control may have to run after it, on what the caller gave.
         step.args, step.kwargs = candidate_copy(step.args, step.kwargs, rollout.isolate, rollout.shared)
-        step.ambient = Ambient()
     return step
 
 
@@ -98,7 +102,7 @@ def _control(call: Call) -> Invoke:
 
 def instead(failed: Invoke, step: Invoke, rollout: Rollout) -> Invoke:
     """The control's step in place of a candidate's, without what the candidate changed around itself."""
-    if failed.ambient is not None and (context := failed.ambient.restore()) is not None:
+    if failed.around is not None and (context := restore(failed.around, failed.earlier)) is not None:
         step.function = apart(context, step.function, rollout.kind)
     return step
 
