@@ -133,10 +133,10 @@ class CallerState:
 
 
 def _torch(torch: Any) -> Entered:
-    """Inference mode, grad mode, autocast and the default device; what differs from them is entered."""
-    inference, grad = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
-    device, cache = torch.get_default_device(), torch.is_autocast_cache_enabled()
-    autocasts = {each: _autocast(torch, each) for each in _DEVICES}
+    """Inference mode, grad mode and, from torch 2.4 on, autocast and the default device; what differs is entered."""
+    inference, grad, recent = torch.is_inference_mode_enabled(), torch.is_grad_enabled(), hasattr(torch, "get_autocast_dtype")
+    device, cache = torch.get_default_device() if recent else None, torch.is_autocast_cache_enabled()
+    autocasts = {each: _autocast(torch, each) for each in _DEVICES} if recent else {}
 
     def entered() -> Iterator[AbstractContextManager[Any]]:
         if torch.is_inference_mode_enabled() != inference:
@@ -147,7 +147,7 @@ def _torch(torch: Any) -> Entered:
         for kind, wanted in autocasts.items():
             if _autocast(torch, kind) != wanted:
                 yield torch.autocast(kind, dtype=wanted, enabled=wanted is not None, cache_enabled=cache)
-        if torch.get_default_device() != device:
+        if recent and torch.get_default_device() != device:
             yield torch.device(device)
 
     return entered

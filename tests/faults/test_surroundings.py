@@ -8,7 +8,7 @@ import threading
 import time
 import types
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 from operator import itemgetter
 
 import numpy as np
@@ -206,7 +206,8 @@ def test_f66_what_a_successful_candidate_sets_is_its_callers_and_so_are_its_toke
 
     async def main():
         if "generator" in kind:
-            return undone((await anext(model(1)),))
+            async with aclosing(model(1)) as stream:
+                return undone((await anext(stream),))
         return undone(await model(1))
 
     def undone(given):
