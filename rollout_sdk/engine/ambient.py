@@ -11,6 +11,7 @@ import decimal
 import sys
 from collections.abc import Callable, Sequence
 from contextvars import Context, ContextVar
+from copy import copy
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from rollout_sdk.contexts import alone, copy_context
@@ -45,14 +46,15 @@ def _states() -> Sequence[State]:
         # A module that another thread is importing this very moment has not everything yet.
         if module is not None and hasattr(module, write):
             state = getattr(module, read)
-            found.append((getattr(module, write), state, state()))
+            # numpy gives the very list that it then changes.
+            found.append((getattr(module, write), state, copy(state())))
     return found
 
 
 def _write(states: Sequence[State]) -> None:
     for write, read, state in states:
         if read() != state:
-            write(state)
+            write(copy(state))
 
 
 Around: TypeAlias = tuple[Context, decimal.Context | None, Sequence[State]]

@@ -160,12 +160,13 @@ def _autocast(torch: Any, kind: str) -> Any:
 
 def _numpy(umath: Any) -> Entered:
     """How numpy before 2.0 handles errors; later versions keep that in a context variable."""
-    wanted = umath.geterrobj()
+    # It gives the very list that it then changes.
+    wanted = list(umath.geterrobj())
 
     @contextmanager
     def errors() -> Iterator[None]:
-        before = umath.geterrobj()
-        umath.seterrobj(wanted)
+        before = list(umath.geterrobj())
+        umath.seterrobj(list(wanted))
         try:
             yield
         finally:

@@ -61,6 +61,8 @@ ROWS = {
     "F67": "a candidate changes the decimal context, numpy's or torch's state, then fails",
     "F68": "a caller in a decimal context, numpy error state, torch mode or device of its own",
     "F69": "`rollout_surround` of a plugin raises, exits, gives nonsense, cannot be entered or left",
+    "F81": "at the start, a disk, mount, folder, key, store or control file cannot be used",
+    "F82": "a script that starts a server with itself: one file is two modules",
     "S1": "line breaks and escape codes in ids and messages",
     "S2": "personal data in records",
     "S3": "choosing an id that falls into an arm",
