@@ -10,6 +10,7 @@ from rollout_sdk.breaker import CircuitBreaker, ControlHealth
 from rollout_sdk.control.standing import Standing
 from rollout_sdk.control.state import start
 from rollout_sdk.engine.arguments import Getter, binder, getter, is_method, rebinder
+from rollout_sdk.engine.caller_state import surrounds_of
 from rollout_sdk.engine.covariates import Covariate
 from rollout_sdk.engine.describe import Describe, OverridesByUnit, fresh_random
 from rollout_sdk.engine.first_present import FirstPresent
@@ -117,6 +118,8 @@ def make_rollout(settings: Settings) -> Rollout:
         clocked=runtime.telemetry.decision_duration,
         surrounds=runtime.telemetry.surrounds,
         audience=runtime.audience,
+        hidden=runtime.hidden,
+        surround=surrounds_of(hooks),
         time_ns=runtime.time_ns,
         nonces=runtime.nonces,
         standing=Standing(

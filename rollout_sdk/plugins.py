@@ -197,6 +197,10 @@ class PluginSet:
 
         return first
 
+    def guard(self, name: str, function: Callable[..., Any], *, longest_s: float = _LONGEST_ON_PATH_S) -> Callable[..., Any]:
+        """A plugin's function behind a guard of its own: what it raises is counted, and three strikes suspend it."""
+        return _benched(name, function, self._failed, longest_s=longest_s)
+
     def every(self, hook: str) -> Callable[..., None]:
         """One callable for an observing hook, in the background: every implementation is called, whatever the others do."""
         implementations = self.implementations(hook)

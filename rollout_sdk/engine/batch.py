@@ -8,10 +8,11 @@ from typing import Any, TypeAlias
 
 from attrs import frozen
 
+from rollout_sdk.engine.ambient import look
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import current_call, set_call
 from rollout_sdk.engine.failing import failing_rows, failing_share
-from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish, settle
+from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish, instead, settle
 from rollout_sdk.engine.lazy import discard
 from rollout_sdk.engine.rows import assemble, count_rows, each_row, take
 from rollout_sdk.engine.shadow import ShadowRun
@@ -196,7 +197,7 @@ def _answered(
             again = refused or indices
             # Its traceback holds the candidate's frames: they need not live while the control runs.
             result.error = result.value = None
-            fallback = _control(batch, again)
+            fallback = instead(step, _control(batch, again), rollout)
             result = yield fallback
             _ran(batch, fallback, result, again)
             call.charge(step, result)
@@ -229,7 +230,12 @@ def _steps(batch: Batch, groups: Mapping[str, Sequence[int]]) -> list[tuple[Invo
             step.args, step.kwargs = candidate_copy(step.args, step.kwargs, rollout.isolate, rollout.shared)
         steps.append((step, indices))
     # The control first: it runs in the caller's own task.
-    return [(_control(batch, sorted(controls), in_turn=True), sorted(controls)), *steps] if controls else steps
+    if controls:
+        return [(_control(batch, sorted(controls), in_turn=True), sorted(controls)), *steps]
+    if steps and rollout.on_error == "control":
+        # The others run beside it: see Together.
+        steps[0][0].around = look()
+    return steps
 
 
 def _control(batch: Batch, indices: Sequence[int], *, in_turn: bool = False) -> Invoke:
