@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rollout_sdk.engine.call import Call
     from rollout_sdk.records import Decision
 
-__all__ = ["current_call", "current_decision", "in_shadow", "is_shadow", "reset_call", "set_call", "set_shadow"]
+__all__ = ["be_current", "current_call", "current_decision", "in_shadow", "is_shadow", "reset_call", "set_call", "set_shadow"]
 
 current_call: ContextVar[Call | None] = ContextVar("rollout_sdk_call", default=None)
 in_shadow: ContextVar[bool] = ContextVar("rollout_sdk_shadow", default=False)
@@ -30,6 +30,12 @@ set_call = alone(current_call.set, _set_inside)
 reset_call = alone(current_call.reset, _stay)
 # A shadow has a context of its own, which nothing that it could interrupt is changing.
 set_shadow = alone(in_shadow.set, in_shadow.set)
+
+
+def be_current(call: Call) -> None:
+    """Make a call the current one again: a model that ran in the same context may have called another rollout."""
+    if current_call.get() is not call:
+        set_call(call)
 
 
 def current_decision() -> Decision | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from rollout_sdk import switch
 from rollout_sdk.contexts import attach, detach
+from rollout_sdk.engine.context import be_current, current_call
 from rollout_sdk.engine.deadline import within
 from rollout_sdk.engine.interruptions import is_interruption
 from rollout_sdk.engine.steps import Invoke, Result, Together
@@ -116,9 +117,11 @@ def _in_place(step: Invoke, function: Callable[..., Any]) -> Invoke:
 
 
 def run_all(step: Together, run_one: Callable[[Invoke], Result]) -> list[Result]:
-    """Run one after the other."""
-    results = []
+    """Run one after the other, each as a part of the same call."""
+    results, call = [], current_call.get()
     for invoke in step.invokes:
+        if call is not None:
+            be_current(call)
         invoke.begin()
         results.append(run_one(invoke))
         invoke.ended_ns = time_ns()

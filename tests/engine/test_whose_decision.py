@@ -39,17 +39,53 @@ def test_after_a_call_with_calls_inside_the_decision_is_the_outer_ones(strategy,
     assert {"outer"} == set(inside)
 
 
-def test_after_a_failed_candidate_that_called_another_rollout_the_control_has_its_own(runtime):
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_control_in_place_of_a_failed_candidate_has_its_own_calls_decision(kind, runtime):
     inner = rollout(candidate=lambda x: x, strategy=ABTest(1.0), key="inner", runtime=runtime)(lambda x: x)
+    inside = []
 
     def fails(x):
         inner(x)
         raise ValueError
 
-    outer = rollout(candidate=fails, strategy=ABTest(1.0), key="outer", runtime=runtime)(lambda x: x)
-    assert 1 == outer(1)
+    def control(x):
+        inside.append(current_decision())
+        return [x]
+
+    options = {"strategy": ABTest(1.0), "key": "outer", "runtime": runtime}
+    outer = rollout(candidate=of_kind(kind, fails), **options)(of_kind(kind, control))
+
+    async def serve():
+        assert [1] == await answered(kind, outer(1))
+        return current_decision()
+
+    after = asyncio.run(serve())
     (decision,) = [event.decision for event in runtime.routed() if event.decision.rollout == "outer"]
-    assert decision == current_decision()
+    assert [decision, decision] == [*inside, after]
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine"])
+@pytest.mark.parametrize("answers", [1, 20], ids=["too few results", "too many results"])
+def test_the_control_in_place_of_a_failed_batch_has_the_batchs_decision(answers, kind, runtime):
+    inner = rollout(candidate=lambda x: x, strategy=ABTest(1.0), key="inner", runtime=runtime)(lambda x: x)
+    inside = []
+
+    def candidate(rows):
+        inner(1)
+        return [0] * answers
+
+    def control(rows):
+        inside.append(current_decision().rollout)
+        return rows
+
+    options = {"strategy": ABTest(1.0), "unit": "rows", "batch": "rows", "key": "batch", "runtime": runtime}
+    model = rollout(candidate=of_rows(kind, candidate), **options)(of_rows(kind, control))
+
+    async def serve():
+        return await answered(kind, model([1, 2, 3]))
+
+    assert [1, 2, 3] == asyncio.run(serve())
+    assert ["batch"] == inside
 
 
 @pytest.mark.parametrize("kind", ["function", "coroutine"])
@@ -72,9 +108,8 @@ def test_inside_a_batch_and_after_it_the_decision_is_one_of_the_batch(kind, runt
         return answers, current_decision().rollout
 
     assert (rows, "batch") == asyncio.run(serve())
-    # Control and candidate; the call that was made before is not theirs.
-    assert "batch" == inside[0]
-    assert 2 == len(inside)
+    # Control and candidate; neither the call that was made before nor that of the other is theirs.
+    assert ["batch", "batch"] == inside
 
 
 def test_in_a_shadow_the_decision_is_that_of_the_shadowed_call(runtime):
