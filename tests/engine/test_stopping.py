@@ -147,19 +147,33 @@ def test_a_stop_waits_for_a_candidate_that_is_about_to_start(strategy, stop, loo
     assert not thread.is_alive()
 
 
-def test_a_stop_by_the_store_waits_as_well(looks, runtime):
-    """What another process has stopped: the thread that reads of it waits before it goes on."""
-    model = rollout(candidate=ACQUIRE, strategy=ABTest(1.0), effects="read", on_error="raise", key="model", runtime=runtime)(
-        lambda lock: None
-    )
+@pytest.fixture
+def about_to_start(looks, runtime):
+    """A rollout whose candidate is about to start in another thread."""
+    options = {"strategy": ABTest(1.0), "effects": "read", "on_error": "raise", "key": "model", "runtime": runtime}
+    model = rollout(candidate=ACQUIRE, **options)(lambda lock: None)
     thread = threading.Thread(target=model, args=(looks.lock,))
     thread.start()
     looks.reached()
+    yield model
+    if looks.lock.locked():
+        looks.lock.release()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_stop_that_is_read_in_the_store_waits_as_well(about_to_start, looks, runtime):
     kept = runtime.keeper.rollouts["model"]
     runtime.keeper._sync.enter(kept, kept.state.abort())
-    thread.join(10)
     assert looks.number > 0
-    assert not thread.is_alive()
+
+
+def test_an_abort_waits_also_where_another_thread_has_just_aborted(about_to_start, looks, runtime):
+    """The other one has closed the gate, and is still waiting itself."""
+    kept = runtime.keeper.rollouts["model"]
+    kept.standing.enter(kept.state.abort())
+    about_to_start.rollout.abort()
+    assert looks.number > 0
 
 
 def test_the_wait_is_for_those_who_were_about_to_start_and_for_no_one_who_comes_later(monkeypatch):
