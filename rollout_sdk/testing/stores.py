@@ -95,7 +95,7 @@ class StoreContract(StoreWrites):
             assert store.keys() == [KEY]
             assert dict(store.gather(KEY, 0).parts) == {}, "a name that was refused was written"
 
-    def test_a_second_handle_sees_everythingat_once(self) -> None:
+    def test_a_second_handle_sees_everything_at_once(self) -> None:
         """What one handle did, the other finds; of their swaps one wins; the fence holds; closing one leaves the other."""
         with self.made() as store, self.reopened(store) as other:
             assert store.swap(KEY, None, document_of(1), {"by": "one"})

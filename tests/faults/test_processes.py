@@ -184,6 +184,7 @@ def test_f13_a_child_can_do_everything_whatever_lock_was_held_at_the_fork(tmp_pa
     def in_child():
         assert {1, 2} == {model(number) for number in range(100)}
         assert runtime.flush(10.0)
+        assert {"rollout-recorder", "rollout-shadow", "rollout-keeper"} <= {thread.name for thread in threading.enumerate()}
         model.rollout.judge()
         model.rollout.disable(holder="flag")
         model.rollout.enable(holder="flag")
