@@ -13,7 +13,7 @@ from typing import Any
 from rollout_sdk.contexts import copy_context
 from rollout_sdk.engine.blend import blended, replayed
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import be_current, set_call
+from rollout_sdk.engine.context import be_current, current_call, set_call
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import Kept, candidate_copy
 from rollout_sdk.engine.steps import Flow, Invoke, Result, Together, error_type
@@ -55,8 +55,9 @@ def route(call: Call) -> Flow:
         if call.shadows:
             settle(call.shadows, result)
             call.shadows = ()
-        if not result.interrupted:
-            be_current(call)
+        # As `be_current`, but for its price: this is on the path of every call.
+        if not result.interrupted and current_call.get() is not call:
+            set_call(call)
         finish(call, result)
     except (Exception, SystemExit) as error:
         rollout.failed("engine.flow", error)
