@@ -131,7 +131,7 @@ ACQUIRE = operator.methodcaller("acquire")
 @pytest.mark.parametrize("strategy", [ABTest(1.0), Shadow(1.0)], ids=["candidate", "shadow"])
 def test_a_stop_waits_for_a_candidate_that_is_about_to_start(strategy, stop, looks, runtime):
     options = {"strategy": strategy, "effects": "read", "on_error": "raise", "isolate": "none", "runtime": runtime}
-    model = rollout(candidate=ACQUIRE, key="model", **options)(lambda lock: None)
+    model = rollout(candidate=ACQUIRE, key="model", **options)(lambda lock, /: None)
     thread = threading.Thread(target=model, args=(looks.lock,))
     thread.start()
     try:
@@ -151,7 +151,7 @@ def test_a_stop_waits_for_a_candidate_that_is_about_to_start(strategy, stop, loo
 def about_to_start(looks, runtime):
     """A rollout whose candidate is about to start in another thread."""
     options = {"strategy": ABTest(1.0), "effects": "read", "on_error": "raise", "key": "model", "runtime": runtime}
-    model = rollout(candidate=ACQUIRE, **options)(lambda lock: None)
+    model = rollout(candidate=ACQUIRE, **options)(lambda lock, /: None)
     thread = threading.Thread(target=model, args=(looks.lock,))
     thread.start()
     looks.reached()

@@ -113,19 +113,19 @@ def test_inside_a_batch_and_after_it_the_decision_is_one_of_the_batch(kind, runt
 
 
 def test_in_a_shadow_the_decision_is_that_of_the_shadowed_call(runtime):
-    seen = []
+    seen = {}
 
     def candidate(x):
-        seen.append(current_decision().id)
+        seen[x] = current_decision().id
         return x
 
     options = {"strategy": Shadow(1.0), "effects": "read", "runtime": runtime}
     first = rollout(candidate=candidate, key="first", **options)(lambda x: x)
     other = rollout(candidate=lambda x: x, key="other", **options)(lambda x: x)
-    made = []
+    made = {}
     for number in range(3):
         first(number)
-        made.append(current_decision().id)
+        made[number] = current_decision().id
         other(number)
     assert runtime.flush(10.0)
     assert made == seen
