@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,7 +22,7 @@ from rollout_sdk.engine.rollout import Nonces, Rollout, ShadowLimits
 from rollout_sdk.engine.stopping import wait_for_starts
 from rollout_sdk.exceptions import ConfigurationError, JournalError, RolloutError
 from rollout_sdk.faults import CONTROL_FILE, JOURNAL, Faults
-from rollout_sdk.forking import renew_after_fork
+from rollout_sdk.forking import ForkSafeLock, renew_after_fork
 from rollout_sdk.installed import load_named
 from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.journal.writer import JournalWriter
@@ -322,7 +321,7 @@ _default: Runtime | None = None
 _runtimes: WeakValueDictionary[str, Runtime] = WeakValueDictionary()
 """Every runtime by where it came from, so that what is unpickled twice is one."""
 
-_publishing = threading.Lock()
+_publishing = ForkSafeLock()
 
 
 def _restored(kind: type[Runtime], origin: str, is_default: bool, options: Mapping[str, Any]) -> Runtime:  # noqa: FBT001 - pickle

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rollout_sdk.records import Decision
 
 __all__ = [
+    "be_current",
     "current_call",
     "current_decision",
     "in_shadow",
@@ -51,6 +52,12 @@ set_call_and_copy = alone(_set_and_copy, _copy_inside)
 reset_call = alone(current_call.reset, _stay)
 # A shadow has a context of its own, which nothing that it could interrupt is changing.
 set_shadow = alone(in_shadow.set, in_shadow.set)
+
+
+def be_current(call: Call) -> None:
+    """Make a call the current one again: a model that ran in the same context may have called another rollout."""
+    if current_call.get() is not call:
+        set_call(call)
 
 
 def current_decision() -> Decision | None:

@@ -14,7 +14,7 @@ from rollout_sdk.contexts import copy_context
 from rollout_sdk.engine.ambient import apart, look, restore
 from rollout_sdk.engine.blend import blended, replayed
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import current_call, set_call, set_call_and_copy
+from rollout_sdk.engine.context import be_current, current_call, set_call, set_call_and_copy
 from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import Kept, candidate_copy
@@ -50,6 +50,7 @@ def route(call: Call) -> Flow:
             if falls_back(call, step, result):
                 # Its traceback holds the candidate's frames: they need not live while the control runs.
                 result.error = result.value = None
+                be_current(call)
                 step = instead(failed, _control(call), rollout)
                 result = call.ran(step, (yield step))
                 call.charge(failed, result)
@@ -61,6 +62,7 @@ def route(call: Call) -> Flow:
         if call.shadows:
             settle(call.shadows, result)
             call.shadows = ()
+        # As `be_current`, but for its price: this is on the path of every call.
         if not result.interrupted and current_call.get() is not call:
             set_call(call)
         finish(call, result)
