@@ -39,9 +39,10 @@ class Count:
         """Nothing is counted yet."""
         self._numbers = itertools.count()
 
-    def add(self) -> None:
-        """Count one."""
-        next(self._numbers)
+    def add(self, number: int = 1) -> None:
+        """Count one, or so many."""
+        for _ in range(number):
+            next(self._numbers)
 
     def __int__(self) -> int:
         """How many so far."""

@@ -11,7 +11,7 @@ from attrs import frozen
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import current_call, set_call
 from rollout_sdk.engine.failing import failing_rows, failing_share
-from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish, settle
+from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish_rows, settle
 from rollout_sdk.engine.rows import assemble, count_rows, each_row, take
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import candidate_copy
@@ -147,8 +147,7 @@ def _close(batch: Batch, shadows: Sequence[ShadowRows], final: Result) -> None:
         if not row.runs:
             # The call ended before its turn came.
             row.served = row.decision.variant
-        row.span_context = call.span_context
-        finish(row, final)
+    finish_rows(call, final)
     if not final.interrupted and current_call.get() is not call:
         set_call(call)
     if call.span is not None:
