@@ -11,10 +11,13 @@ from attrs import define, field, frozen
 
 from rollout_sdk.exceptions import RolloutError, StoreError
 
-__all__ = ["CONTROL_FILE", "Count", "Fault", "Faults"]
+__all__ = ["BATCH", "CONTROL_FILE", "Count", "Fault", "Faults"]
 
 CONTROL_FILE = "control file"
 """What its faults are called; they say why, because nobody's data is in them."""
+
+BATCH = "engine.batch"
+"""What is wrong with the answers for a batch; said with why, because it names types and never a value."""
 
 _TELL_EVERY_S = 60.0
 _MOST_KINDS = 1_000
@@ -91,7 +94,7 @@ class Faults:
             known.told_s = now
             # What others raise meanwhile, a store above all, may say addresses and passwords.
             ours = isinstance(error, RolloutError) and not isinstance(error, StoreError)
-            why = str(error) if what == CONTROL_FILE and ours else None
+            why = str(error) if ours and what in (CONTROL_FILE, BATCH) else None
             self._tell(Fault(what, kind, int(known.count), why))
 
     @property

@@ -20,11 +20,11 @@ __all__ = ["AnsweredRows"]
 
 
 def _kind(row: Call) -> Hashable:
-    """What a row has in common with others; the decision by identity, because strategies return the same objects again."""
+    """What a row has in common with others; decision and runs by identity, because rows of one fate have the same objects."""
     return (
         id(row.decision),
         row.served,
-        row.runs,
+        id(row.runs),
         row.measured,
         row.withheld,
         row.error,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rollout_sdk.judging import Evidence
     from rollout_sdk.tally import Tally
 
-__all__ = ["Call", "Row"]
+__all__ = ["Call", "Row", "Runs"]
 
 
 _OPERATED = ("aborted", "disabled")
@@ -40,12 +40,16 @@ Row: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any], int], tuple[tuple
 """Makes one row's arguments of a batch's, and of its position."""
 
 
+Runs: TypeAlias = tuple[tuple[str, float, str | None, float | None], ...]
+"""Runs on the caller's path, in order: variant, seconds, error type, and seconds until the first item."""
+
+
 class Call(RouteRequest):
     """One call of a decorated function (or one row of a batch): a request, and all that becomes of it."""
 
     # Defaults live on the class: most calls never set them, and what is not set costs nothing.
     decision: Decision
-    runs: tuple[tuple[str, float, str | None, float | None], ...] = ()
+    runs: Runs = ()
     excluded = False
     closed_early = False
     no_evidence = False
@@ -67,7 +71,7 @@ class Call(RouteRequest):
     """Position of a row in its batch."""
     weight = 1
     """How many facts it stands for."""
-    measured: tuple[tuple[str, float, str | None, float | None], ...] = ()
+    measured: Runs = ()
     """Of a row: the runs whose durations it tells; a run of many rows is measured once."""
     said_unit: Any = None
     decided_s: float | None = None

@@ -133,6 +133,9 @@ LOGS = (
     LogEvent("rollout.strategy.failed", "error", "a strategy failed", ("strategy", "served", *_FAULT)),
     LogEvent("rollout.plugin.failed", "error", "a plugin's hook failed", ("plugin", "hook", *_FAULT)),
     LogEvent("rollout.recorder.failed", "error", "facts could not be recorded", ("sink", *_FAULT)),
+    LogEvent(
+        "rollout.batch.refused", "error", "answers by row that are not, or that make no whole: the control's stand", ("why", *_FAULT)
+    ),
     LogEvent("rollout.control.refused", "error", "the control file cannot be used, and the last one holds", ("why", *_FAULT)),
     LogEvent(
         "rollout.telemetry.failed",
