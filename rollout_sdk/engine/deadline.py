@@ -10,12 +10,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from rollout_sdk.engine.event_loops import LATE, on_asyncio, within_elsewhere
 from rollout_sdk.exceptions import DeadlineError
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.steps import Invoke
 
-__all__ = ["PumpedStream", "within"]
+__all__ = ["PumpedStream", "in_time", "within"]
 
 # A task that nobody refers to can be collected while it runs.
 _left: set[asyncio.Future[Any]] = set()
@@ -29,6 +30,9 @@ async def within(deadline_s: float, step: Invoke) -> Any:
         BaseException: Whatever it raised itself; or the caller was cancelled, and then it is cancelled, too.
     """
 
+    if not on_asyncio():
+        return in_time(await within_elsewhere(deadline_s, step.function(*step.args, **step.kwargs)), step, deadline_s)
+
     async def run() -> Any:
         return await step.function(*step.args, **step.kwargs)
 
@@ -41,6 +45,17 @@ async def within(deadline_s: float, step: Invoke) -> Any:
     if not task.done():
         raise _late(step.variant, deadline_s)
     return task.result()
+
+
+def in_time(result: Any, step: Invoke, deadline_s: float) -> Any:
+    """A result of `within_elsewhere` that was there in time.
+
+    Raises:
+        DeadlineError: It was not.
+    """
+    if result is LATE:
+        raise _late(step.variant, deadline_s)
+    return result
 
 
 def _late(variant: str, deadline_s: float) -> DeadlineError:

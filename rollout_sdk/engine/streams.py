@@ -18,7 +18,8 @@ from rollout_sdk import switch
 from rollout_sdk.contexts import attach, detach
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import reset_call, set_call
-from rollout_sdk.engine.deadline import PumpedStream
+from rollout_sdk.engine.deadline import PumpedStream, in_time
+from rollout_sdk.engine.event_loops import on_asyncio, within_elsewhere
 from rollout_sdk.engine.interruptions import is_interruption
 from rollout_sdk.engine.running import withheld
 from rollout_sdk.engine.steps import Invoke, Result
@@ -131,16 +132,21 @@ class AsyncStream(_Noted):
     def _started(self) -> Awaitable[Any]:
         """The model's first item. The loop does not hear of the model: at its end it would close it beside our own."""
         step = self.step
-        if step.deadline_s is not None:
+        if step.deadline_s is not None and on_asyncio():
             self._model = PumpedStream(step.function, step, step.deadline_s)
             return anext(self._model)
         model = self._model = step.function(*step.args, **step.kwargs)
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(None, None)
         try:
-            return anext(model)
+            first = anext(model)
         finally:
             sys.set_asyncgen_hooks(*hooks)
+        return first if step.deadline_s is None else self._first_within(step.deadline_s, first)
+
+    async def _first_within(self, deadline_s: float, first: Awaitable[Any]) -> Any:
+        """The first item, on a loop that is not asyncio's."""
+        return in_time(await within_elsewhere(deadline_s, first), self.step, deadline_s)
 
     async def resume(self) -> None:
         """Let the model go on, with what the consumer sent or threw, to its next item or its end."""

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+from rollout_sdk.engine.event_loops import on_asyncio
 from rollout_sdk.engine.rollout import ShadowLimits
 from rollout_sdk.engine.shadow import ShadowRun, break_off, finish
 
@@ -35,11 +36,10 @@ class Tasks:
         if self._closed:
             run.end("dropped_closed")
             return
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError as error:
-            run.end("dropped_start", error=type(error).__qualname__)
+        if not on_asyncio():
+            run.end("dropped_start", error="RuntimeError")
             return
+        loop = asyncio.get_running_loop()
         tasks = self._of_loop.get(loop)
         if tasks is None:
             self.watch()
