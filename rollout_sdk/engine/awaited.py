@@ -94,6 +94,8 @@ async def _each(iterable: Any) -> AsyncGenerator[Any, Any]:
 async def _passed_on(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run) -> AsyncGenerator[Any, Any]:
     while True:
         stream = AsyncStream(call, _going_on(step, _gave if type(ran.value) is AsyncGeneratorType else _each, ran))
+        # The function has them, or has let go of them.
+        step.args, step.kwargs = (), {}
         stream.began -= ran.duration_s
         stream.result.streamed = True
         del ran

@@ -205,5 +205,7 @@ def _record_broken(call: Call, result: Result) -> None:
 
 def bare(control: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Flow:
     """The flow of a call that could not even begin, or that the kill switch sends past us: the control, and nothing else."""
-    result: Result = yield Invoke("control", control, args, kwargs)
+    step = Invoke("control", control, args, kwargs)
+    del args, kwargs
+    result: Result = yield step
     return result

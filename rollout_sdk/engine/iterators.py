@@ -34,7 +34,14 @@ class _Stage:
         self.result.streamed = True
         self._gate = step.gate
         self._began: float | None = None
+        step.args, step.kwargs = (), {}
+        if step.variant == call.rollout.control or call.rollout.on_error == "raise":
+            self._let_go()
         self._open = [True]
+
+    def _let_go(self) -> None:
+        """Let go of the call's arguments: no variant runs on them again, and the iterator keeps what it needs."""
+        self.call.args, self.call.kwargs = (), {}
 
     def ask(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Result:
         """Run one method of the iterator, as the variant's steps run."""
@@ -49,6 +56,7 @@ class _Stage:
             self._gate = None
             if not result.started:
                 result.started, result.first_item_s = True, perf_counter() - self._began
+                self._let_go()
             if result.kept is not None:
                 result.kept.add(ran.value)
         return ran
@@ -103,6 +111,10 @@ class Reading:
     def turn_to(self, source: Any) -> bool:
         """Read what `iter` gave of the same object, if nothing was read yet."""
         return self._stage.turn_to(source)
+
+    def touch(self) -> None:
+        """Something is sent or thrown into the iterator, which no shadow is sent: it is not compared."""
+        self._stage.result.kept = None
 
     def ask(self, function: Callable[..., Any], *args: Any, thrown: BaseException | None = None) -> Any:
         """What a method of the iterator gives; the control's first item in place of an error before the first item."""
@@ -175,12 +187,14 @@ def _iter(self: Any) -> Any:
 
 def _send(self: Any, value: Any) -> Any:
     reading = self._rollout_reading
+    reading.touch()
     return reading.ask(reading.model.send, value)
 
 
 def _throw(self: Any, *error: Any) -> Any:
     reading = self._rollout_reading
     thrown = error[0] if isinstance(error[0], BaseException) else None
+    reading.touch()
     return reading.ask(reading.model.throw, *error, thrown=thrown)
 
 

@@ -28,7 +28,10 @@ __all__ = ["AsyncStream", "Stream"]
 
 
 class _Noted:
-    """What both kinds of streams note while items pass: time, first item, and copies for a comparison."""
+    """What both kinds of streams note while items pass: time, first item, and copies for a comparison.
+
+    What was sent or thrown into is not compared: no shadow was sent the same.
+    """
 
     def __init__(self, call: Call | None, step: Invoke) -> None:
         """Start the clock; the model starts with the first `resume`."""
@@ -49,6 +52,13 @@ class _Noted:
         item, self._item = self._item, None
         return item
 
+    def begun(self) -> None:
+        """Let go of the arguments, but for the call's own where the control may still have to take this stream's place."""
+        self.step.args, self.step.kwargs = (), {}
+        call = self.call
+        if call is not None and (self.step.variant == call.rollout.control or call.rollout.on_error == "raise"):
+            call.args, call.kwargs = (), {}
+
     def _leave(self, token: Token[Call | None] | None, thrown: BaseException | None) -> None:
         # A stream can be closed by the garbage collector, in the midst of a context that has nothing to do with it.
         if token is not None and isinstance(thrown, GeneratorExit):
@@ -65,6 +75,9 @@ class _Noted:
 
     def _first(self) -> None:
         self.result.started = True
+        if self.call is not None:
+            # No control takes its place any more.
+            self.call.args, self.call.kwargs = (), {}
         self.result.first_item_s = perf_counter() - self.began
 
     def _returned(self, value: Any, thrown: BaseException | None) -> None:
@@ -94,16 +107,17 @@ class Stream(_Noted):
         token = None if self.call is None else set_call(self.call)
         try:
             if thrown is not None:
-                self.thrown = None
+                self.thrown = self.result.kept = None
                 item = model.throw(thrown)
             elif received is not None:
-                self.received = None
+                self.received = self.result.kept = None
                 item = model.send(received)
             else:
                 if model is None:
                     if self._is_stopped():
                         return
                     model = self._model = self.step.function(*self.step.args, **self.step.kwargs)
+                    self.begun()
                 item = next(model)
         except StopIteration as stop:
             self._returned(stop.value, thrown)
@@ -136,6 +150,7 @@ class AsyncStream(_Noted):
             self._model = PumpedStream(step.function, step, step.deadline_s)
             return anext(self._model)
         model = self._model = step.function(*step.args, **step.kwargs)
+        self.begun()
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(None, None)
         try:
@@ -155,10 +170,10 @@ class AsyncStream(_Noted):
         token = None if self.call is None else set_call(self.call)
         try:
             if thrown is not None:
-                self.thrown = None
+                self.thrown = self.result.kept = None
                 item = await model.athrow(thrown)
             elif received is not None:
-                self.received = None
+                self.received = self.result.kept = None
                 item = await model.asend(received)
             else:
                 if model is None and self._is_stopped():
