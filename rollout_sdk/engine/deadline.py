@@ -138,6 +138,7 @@ class PumpedStream:
     async def _pump(self) -> None:
         """Do what is asked, one thing after the other, until the model ends; its exceptions are answers."""
         model = self._function(*self._step.args, **self._step.kwargs)
+        self._step.args, self._step.kwargs = (), {}
         while True:
             method, arguments, answer = await self._asked.get()
             try:

@@ -44,11 +44,11 @@ def assemble(parts: Sequence[tuple[Sequence[int], Any]], size: int, *, given: An
             raise _refusal(f"results of types {kind.__qualname__} and {type(result).__qualname__}", "a whole has one type")
     # A library whose objects we hold is imported already; none is imported for our sake.
     library = sys.modules[package(results[0])]
-    if package(results[0]) == "pandas":
-        return _pandas(library, results, [indices for indices, _ in parts], inverse, given)
     whole = take(join(library, results), inverse)
     if type(whole) is not kind:
         raise _refusal(f"results of type {kind.__qualname__}", f"they would become a {type(whole).__qualname__}")
+    if hasattr(whole, "iloc") and (index := _index(library, parts, given)) is not None:
+        whole.index = index
     return whole
 
 
@@ -118,8 +118,8 @@ def _pyarrow(pyarrow: Any, results: Sequence[Any]) -> Any:
     return whole.to_batches()[0]
 
 
-def _pandas(pandas: Any, results: Sequence[Any], places: Sequence[Sequence[int]], inverse: Sequence[int], given: Any) -> Any:
-    """Series and frames; the index is the one that the control would have given for all rows."""
+def _pandas(pandas: Any, results: Sequence[Any]) -> Any:
+    """Series and frames, end to end."""
     first = results[0]
     if hasattr(first, "columns"):
         if any(len(each.columns) != len(first.columns) or not each.columns.equals(first.columns) for each in results):
@@ -133,25 +133,20 @@ def _pandas(pandas: Any, results: Sequence[Any], places: Sequence[Sequence[int]]
         # Types of pandas' own (categories, times with a zone) are the same or not.
         if ours != theirs and not (isinstance(ours, numpy.dtype) and isinstance(theirs, numpy.dtype) and _fits(theirs, ours, numpy)):
             raise _refusal(f"columns of {ours} and {theirs}", "a column has one type")
-    index = _index(pandas, results, places, given)
-    whole = pandas.concat(results).iloc[list(inverse)]
-    if index is not None:
-        whole.index = index
-    return whole
+    return pandas.concat(results)
 
 
-def _index(pandas: Any, results: Sequence[Any], places: Sequence[Sequence[int]], given: Any) -> Any:
-    """The index of the whole where it follows from the parts'; None where each row has its own, from the model.
+def _index(pandas: Any, parts: Sequence[tuple[Sequence[int], Any]], given: Any) -> Any:
+    """The index that the control would have given for all rows; None where each row has its own, from the model.
 
     Raises:
         BatchError: It does not follow, or in two ways.
     """
-    size = sum(len(each) for each in results)
+    results = [result for _, result in parts]
+    size = sum(map(len, results))
     counted = [each.index.nlevels == 1 and each.index.equals(pandas.RangeIndex(len(each))) for each in results]
     labels = getattr(given, "index", None) if hasattr(given, "iloc") else None
-    kept = [
-        labels is not None and each.index.equals(labels[list(indices)]) for each, indices in zip(results, places, strict=True)
-    ]
+    kept = [labels is not None and each.index.equals(labels[list(indices)]) for indices, each in parts]
     plain = pandas.RangeIndex(size, name=results[0].index.name)
     if all(counted) and all(kept) and not labels.equals(plain):
         raise _refusal("indexes", "they may be counted or the input's")
@@ -169,7 +164,7 @@ def _index(pandas: Any, results: Sequence[Any], places: Sequence[Sequence[int]],
 _JOIN: Mapping[str, Callable[[Any, Sequence[Any]], Any]] = {
     "numpy": _numpy,
     "torch": _torch,
-    "pandas": _numpy,  # by a way of its own, above
+    "pandas": _pandas,
     "polars": _polars,
     "scipy": _scipy,
     "pyarrow": _pyarrow,

@@ -111,13 +111,15 @@ def keep_attributes(wrapper: Any, function: Any) -> None:
         found = inspect.getattr_static(type(function), name)
         if isinstance(found, FunctionType | staticmethod | classmethod) or inspect.ismethoddescriptor(found):
             setattr(wrapper, name, getattr(function, name))
+        elif not hasattr(type(found), "__get__"):
+            setattr(wrapper, name, found)
         else:
             lost.append(name)
     # Classes written in C have data of all sorts, which a caller of a function hardly misses.
     if lost and isinstance(inspect.getattr_static(type(function), "__call__", None), FunctionType):
         named = ", ".join(lost[:_MOST_NAMED]) + (", ..." if len(lost) > _MOST_NAMED else "")
         warnings.warn(
-            f"The decorated {type(function).__qualname__} has no {named}. A decorated object is a function: it keeps methods, and "
-            "attributes as they are now. Ask the object itself (it is __wrapped__), or decorate a method of its class.",
+            f"The decorated {type(function).__qualname__} loses {named}. It becomes a function, which keeps methods, and attributes "
+            "as they are now, but no properties. Ask the object itself (it is __wrapped__), or decorate a method of its class.",
             stacklevel=4,
         )
