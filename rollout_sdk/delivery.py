@@ -229,9 +229,7 @@ class Delivery:
 
     def _is_heard(self, call: Call) -> bool:
         """Whether a log event or an observer wants to know of a call."""
-        return (
-            self.audience.debugging or call.served != call.decision.variant or "rollout_routed" in call.rollout.observers
-        )
+        return self.audience.debugging or call.served != call.decision.variant or "rollout_routed" in call.rollout.observers
 
     def _told(self, fact: Any) -> Any:
         """The fact, with the end of a shadow as its event."""

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.engine.batch import Batch, route_batch
-from rollout_sdk.engine.call import Call, Row
+from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.describe import Describe
 from rollout_sdk.engine.flow import bare, route
 from rollout_sdk.engine.rollout import Rollout
@@ -114,7 +114,11 @@ class Serving:
 
         # Read once: all rows of a batch see one phase, and one time.
         state, time_ns = self.rollout.state, self.rollout.time_ns()
-        rows = [self._row(Call(self.rollout, args, kwargs, time_ns), index, row_at, unit, state) for index, unit in enumerate(units)]
+        rows = []
+        for index, unit in enumerate(units):
+            row = Call(self.rollout, args, kwargs, time_ns)
+            row.row, row.index = row_at, index
+            rows.append(self._decided(row, unit, state))
         if self.describe.covariate is not None:
             covariates = self.describe.covariate.of_rows(args, kwargs, len(rows))
             for row, covariate in zip(rows, covariates, strict=True):
@@ -126,8 +130,3 @@ class Serving:
         else:
             self.describe.give_up(call, state, reason="no_unit")
         return Batch(call, rows, replace)
-
-    def _row(self, call: Call, index: int, row: Row, unit: Any, state: RolloutState) -> Call:
-        """A row of a batch, described and decided."""
-        call.row, call.index = row, index
-        return self._decided(call, unit, state)

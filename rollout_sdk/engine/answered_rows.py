@@ -54,20 +54,20 @@ class AnsweredRows:
         made = cls()
         known: dict[Hashable, int] = {}
         kinds: list[Call] = []
-        made._kind = array("L")  # noqa: SLF001 - our own, as below
+        made._kind = array("L")
         for row in rows:
             kind = _kind(row)
             number = known.get(kind)
             if number is None:
                 number = known[kind] = len(kinds)
                 kinds.append(row)
-            made._kind.append(number)  # noqa: SLF001
-        made._kinds = kinds  # noqa: SLF001
-        made._digests = array("Q", [row.digest for row in rows])  # noqa: SLF001
-        made._sequences = array("Q", [row.sequence for row in rows])  # noqa: SLF001
+            made._kind.append(number)
+        made._kinds = kinds
+        made._digests = array("Q", [row.digest for row in rows])
+        made._sequences = array("Q", [row.sequence for row in rows])
         covariates, decided = [row.covariate for row in rows], [row.decided_s for row in rows]
-        made._covariates = _numbers(covariates)  # noqa: SLF001
-        made._decided = _numbers(decided)  # noqa: SLF001
+        made._covariates = _numbers(covariates)
+        made._decided = _numbers(decided)
         return made
 
     @property

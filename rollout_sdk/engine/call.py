@@ -77,9 +77,7 @@ class Call(RouteRequest):
     decided_s: float | None = None
     _full: tuple[Decision, Decision] | None = None
 
-    def __init__(
-        self, rollout: Rollout, args: tuple[Any, ...], kwargs: Mapping[str, Any], time_ns: int | None = None
-    ) -> None:
+    def __init__(self, rollout: Rollout, args: tuple[Any, ...], kwargs: Mapping[str, Any], time_ns: int | None = None) -> None:
         """Begin a call, now or at a time that it shares with others; its description and `decision` follow."""
         self.rollout = rollout
         self.outline = rollout.outline

@@ -29,7 +29,6 @@ async def within(deadline_s: float, step: Invoke) -> Any:
         DeadlineError: It did not answer in time. It is cancelled, and not waited for.
         BaseException: Whatever it raised itself; or the caller was cancelled, and then it is cancelled, too.
     """
-
     if not on_asyncio():
         return in_time(await within_elsewhere(deadline_s, step.function(*step.args, **step.kwargs)), step, deadline_s)
 

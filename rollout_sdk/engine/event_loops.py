@@ -33,9 +33,9 @@ async def within_elsewhere(deadline_s: float, awaitable: Awaitable[Any]) -> Any:
     trio = sys.modules.get("trio")
     if trio is None or not _on_trio(trio):
         return await awaitable
-    with trio.move_on_after(deadline_s):
-        return await awaitable
-    return LATE
+    with trio.move_on_after(deadline_s) as scope:
+        result = await awaitable
+    return LATE if scope.cancelled_caught else result
 
 
 def _on_trio(trio: Any) -> bool:

@@ -131,7 +131,9 @@ def _pandas(pandas: Any, results: Sequence[Any]) -> Any:
     numpy = sys.modules["numpy"]
     for ours, theirs in pairs:
         # Types of pandas' own (categories, times with a zone) are the same or not.
-        if ours != theirs and not (isinstance(ours, numpy.dtype) and isinstance(theirs, numpy.dtype) and _fits(theirs, ours, numpy)):
+        if ours != theirs and not (
+            isinstance(ours, numpy.dtype) and isinstance(theirs, numpy.dtype) and _fits(theirs, ours, numpy)
+        ):
             raise _refusal(f"columns of {ours} and {theirs}", "a column has one type")
     return pandas.concat(results)
 
@@ -148,9 +150,9 @@ def _index(pandas: Any, parts: Sequence[tuple[Sequence[int], Any]], given: Any) 
     labels = getattr(given, "index", None) if hasattr(given, "iloc") else None
     kept = [labels is not None and each.index.equals(labels[list(indices)]) for indices, each in parts]
     plain = pandas.RangeIndex(size, name=results[0].index.name)
-    if all(counted) and all(kept) and not labels.equals(plain):
-        raise _refusal("indexes", "they may be counted or the input's")
-    if all(kept):
+    if labels is not None and all(kept):
+        if all(counted) and not labels.equals(plain):
+            raise _refusal("indexes", "they may be counted or the input's")
         return labels.rename(results[0].index.names if labels.nlevels > 1 else results[0].index.name)
     if all(counted):
         return plain

@@ -35,7 +35,7 @@ def bare_code(function: Callable[..., Any]) -> int:
 
 
 def says_it_is(wrapper: Callable[..., Any], control: Callable[..., Any], flag: int) -> Callable[..., Any]:
-    """Have a plain function say that it is a generator or coroutine function: `flag`, or all that the control says of itself."""
+    """Have a plain function say of itself what the control does, or `flag`: that it is a generator function, say."""
     flags = bare_code(control)
     if not flags & (flag | inspect.CO_ITERABLE_COROUTINE):
         flags = flag
@@ -119,7 +119,8 @@ def keep_attributes(wrapper: Any, function: Any) -> None:
     if lost and isinstance(inspect.getattr_static(type(function), "__call__", None), FunctionType):
         named = ", ".join(lost[:_MOST_NAMED]) + (", ..." if len(lost) > _MOST_NAMED else "")
         warnings.warn(
-            f"The decorated {type(function).__qualname__} loses {named}. It becomes a function, which keeps methods, and attributes "
-            "as they are now, but no properties. Ask the object itself (it is __wrapped__), or decorate a method of its class.",
+            f"The decorated {type(function).__qualname__} loses {named}. It becomes a function, which keeps methods, and "
+            "attributes as they are now, but no properties. Ask the object itself (it is __wrapped__), or decorate a method of "
+            "its class.",
             stacklevel=4,
         )

@@ -381,3 +381,33 @@ def test_a_strategy_sees_the_row_in_the_place_of_the_rows(runtime):
     old, new = lambda rows, flag: [("old", row) for row in rows], lambda rows, flag: [("new", row) for row in rows]
     model = batched(old, new, runtime, strategy=EvenOnes())
     assert [("new" if row % 2 == 0 else "old", row) for row in range(6)] == model(np.arange(6), flag="on")
+
+
+def test_all_rows_of_a_batch_have_one_time_and_one_phase(runtime):
+    events = []
+    model = batched(lambda rows: list(rows), lambda rows: list(rows), runtime, strategy=Canary(["30%"]))
+    model(list(range(40)))
+    events = runtime.routed()
+    assert (1, 1) == (len({event.decision.time_s for event in events}), len({event.decision.phase for event in events}))
+    assert 40 == len({event.decision.id for event in events})
+
+
+def test_rows_are_counted_and_observed_one_by_one_with_their_covariates(runtime):
+    model = batched(
+        lambda rows, known: [1 / row for row in rows], lambda rows, known: list(rows), runtime, covariate="known", unit="rows"
+    )
+    model([1, 2, 3], [0.5, float("nan"), 1.5])
+    assert [0.5, None, 1.5] == [event.covariate for event in runtime.routed()]
+    assert 3 == sum(model.rollout.status().calls.values())
+
+
+def test_a_control_whose_answers_are_no_rows_runs_once_more_and_no_candidates_fallback(runtime):
+    sizes = []
+
+    def old(rows):
+        sizes.append(len(rows))
+        return {"rows": len(rows)}
+
+    model = batched(old, lambda rows: (np.zeros(len(rows)), np.zeros(len(rows))), runtime, breaker=None)
+    assert {"rows": 40} == model(list(range(40)))
+    assert (2, 40) == (len(sizes), sizes[-1])

@@ -134,7 +134,10 @@ LOGS = (
     LogEvent("rollout.plugin.failed", "error", "a plugin's hook failed", ("plugin", "hook", *_FAULT)),
     LogEvent("rollout.recorder.failed", "error", "facts could not be recorded", ("sink", *_FAULT)),
     LogEvent(
-        "rollout.batch.refused", "error", "answers by row that are not, or that make no whole: the control's stand", ("why", *_FAULT)
+        "rollout.batch.refused",
+        "error",
+        "a variant's answer for a batch is not rows, or the variants' make no whole; the control's holds",
+        ("why", *_FAULT),
     ),
     LogEvent("rollout.control.refused", "error", "the control file cannot be used, and the last one holds", ("why", *_FAULT)),
     LogEvent(
