@@ -12,6 +12,7 @@ from attrs import define, field
 from rollout_sdk.engine.answered_rows import AnsweredRows
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.ended import EndedRows, EndedShadow
+from rollout_sdk.faults import JOURNAL
 from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.judging import Evidence, add_outcome, add_shadowed
 from rollout_sdk.plugins import Failed
@@ -165,7 +166,7 @@ class Delivery:
         kept, events = self._events(facts)
         # In the journal, a start is the line about the rollout; for observers, nothing has changed.
         if self.journal is not None:
-            self.guarded("journal", self.journal, kept, dropped)
+            self.guarded(JOURNAL, self.journal, kept, dropped)
         if self.log_events is not None:
             for event in (*starts, *events):
                 self.guarded("telemetry.logs", self.log_events, event)
