@@ -58,17 +58,27 @@ def fits_of(function: Callable[..., Any]) -> Fits:
     takes_more = bool(code.co_flags & inspect.CO_VARARGS)
     known, required = frozenset(named[unnamed:]), frozenset(named[count:]) - frozenset(function.__kwdefaults__ or ())
 
+    # By how many are given by position: which names there must be, may be, and must not be. None: too few.
+    table: list[tuple[frozenset[str], frozenset[str], frozenset[str]] | None] = []
+    for given in range(count + 1):
+        needed = required.union(named[max(given, unnamed) : least])
+        table.append(
+            None if given < min(unnamed, least) else (needed, known.difference(named[:given]), known & set(named[:given]))
+        )
+
     def fits(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         given = len(args)
-        if given > count and not takes_more:
+        if given > count:
+            if not takes_more:
+                return False
+            given = count
+        rule = table[given]
+        if rule is None:
             return False
         if not kwargs:
-            return given >= least and not required
+            return not rule[0]
         names = kwargs.keys()
-        if not required <= names or given < min(unnamed, least) or not (takes_names or names <= known):
-            return False
-        missing, twice = named[max(given, unnamed) : least], named[unnamed : min(given, count)]
-        return all(name in names for name in missing) and not any(name in names for name in twice)
+        return rule[0] <= names and (rule[2].isdisjoint(names) if takes_names else names <= rule[1])
 
     return fits
 

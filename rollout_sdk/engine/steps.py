@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from rollout_sdk.records import Withheld
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
     from rollout_sdk.engine.call import Call
     from rollout_sdk.engine.snapshot import Kept
 
-__all__ = ["Flow", "Invoke", "Result", "Together", "error_type"]
+__all__ = ["NO_KWARGS", "Flow", "Invoke", "Result", "Together", "error_type"]
+
+
+NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
+"""No arguments: in the place of those that are let go of."""
 
 
 def error_type(error: BaseException) -> str:
