@@ -16,7 +16,7 @@ from rollout_sdk.engine.context import set_call
 from rollout_sdk.engine.flow import advance
 from rollout_sdk.engine.going_on import Run, go_on_async
 from rollout_sdk.engine.running import run, run_async
-from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result
+from rollout_sdk.engine.steps import LET_GO, Flow, Invoke, Result
 from rollout_sdk.engine.streams import AsyncStream
 
 __all__ = ["coroutine_stand_in", "stream_stand_in"]
@@ -95,7 +95,7 @@ async def _passed_on(call: Call, flow: Flow, step: Invoke, ran: Result, run_agai
     while True:
         stream = AsyncStream(call, _going_on(step, _gave if type(ran.value) is AsyncGeneratorType else _each, ran))
         # The function has them, or has let go of them.
-        step.args, step.kwargs = (), NO_KWARGS
+        step.args, step.kwargs = (), LET_GO
         stream.began -= ran.duration_s
         stream.result.streamed = True
         del ran

@@ -11,12 +11,12 @@ from attrs import frozen
 from rollout_sdk.engine.call import Call, Runs
 from rollout_sdk.engine.context import current_call, set_call
 from rollout_sdk.engine.failing import failing_rows, failing_share
-from rollout_sdk.engine.flow import falls_back, finish_rows, settle
+from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish_rows, settle
 from rollout_sdk.engine.joining import assemble
 from rollout_sdk.engine.rows import are_columns, count_rows, each_row, has_rows, take
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import candidate_copy
-from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together
+from rollout_sdk.engine.steps import Flow, Invoke, Result, Together
 from rollout_sdk.exceptions import BatchError
 from rollout_sdk.faults import BATCH
 from rollout_sdk.records import Comparison

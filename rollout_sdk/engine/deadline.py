@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from rollout_sdk.engine.event_loops import LATE, on_asyncio, within_elsewhere
-from rollout_sdk.engine.steps import NO_KWARGS
+from rollout_sdk.engine.steps import LET_GO
 from rollout_sdk.exceptions import DeadlineError
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class PumpedStream:
     async def _pump(self) -> None:
         """Do what is asked, one thing after the other, until the model ends; its exceptions are answers."""
         model = self._function(*self._step.args, **self._step.kwargs)
-        self._step.args, self._step.kwargs = (), NO_KWARGS
+        self._step.args, self._step.kwargs = (), LET_GO
         while True:
             method, arguments, answer = await self._asked.get()
             try:

@@ -7,6 +7,7 @@ drivers, outside every `try` of ours, so that no exception of a candidate is eve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from rollout_sdk.contexts import copy_context
@@ -16,9 +17,12 @@ from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import current_call, set_call
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import Kept, candidate_copy
-from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together, error_type
+from rollout_sdk.engine.steps import Flow, Invoke, Result, Together, error_type
 
-__all__ = ["advance", "bare", "falls_back", "finish", "finish_rows", "route", "settle"]
+__all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "finish_rows", "route", "settle"]
+
+NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
+"""The keyword arguments of a call that is over."""
 
 
 def route(call: Call) -> Flow:

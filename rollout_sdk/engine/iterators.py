@@ -15,7 +15,7 @@ from rollout_sdk.engine.context import set_call
 from rollout_sdk.engine.going_on import go_on
 from rollout_sdk.engine.lazy import each
 from rollout_sdk.engine.running import run
-from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result
+from rollout_sdk.engine.steps import LET_GO, Flow, Invoke, Result
 
 __all__ = ["Reading", "iterator"]
 
@@ -34,14 +34,14 @@ class _Stage:
         self.result.streamed = True
         self._gate = step.gate
         self._began: float | None = None
-        step.args, step.kwargs = (), NO_KWARGS
+        step.args, step.kwargs = (), LET_GO
         if step.variant == call.rollout.control or call.rollout.on_error == "raise":
             self._let_go()
         self._open = [True]
 
     def _let_go(self) -> None:
         """Let go of the call's arguments: no variant runs on them again, and the iterator keeps what it needs."""
-        self.call.args, self.call.kwargs = (), NO_KWARGS
+        self.call.args, self.call.kwargs = (), LET_GO
 
     def ask(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Result:
         """Run one method of the iterator, as the variant's steps run."""

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from rollout_sdk.engine.call import Call
     from rollout_sdk.engine.snapshot import Kept
 
-__all__ = ["NO_KWARGS", "Flow", "Invoke", "Result", "Together", "error_type"]
+__all__ = ["LET_GO", "Flow", "Invoke", "Result", "Together", "error_type"]
 
 
-NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
-"""No arguments: in the place of those that are let go of."""
+LET_GO: Mapping[str, Any] = MappingProxyType({})
+"""In the place of keyword arguments that are let go of while the call goes on; once it is over, they are `NO_KWARGS`."""
 
 
 def error_type(error: BaseException) -> str:

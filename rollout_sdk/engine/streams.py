@@ -22,7 +22,7 @@ from rollout_sdk.engine.deadline import PumpedStream, in_time
 from rollout_sdk.engine.event_loops import on_asyncio, within_elsewhere
 from rollout_sdk.engine.interruptions import is_interruption
 from rollout_sdk.engine.running import withheld
-from rollout_sdk.engine.steps import NO_KWARGS, Invoke, Result
+from rollout_sdk.engine.steps import LET_GO, Invoke, Result
 
 __all__ = ["AsyncStream", "Stream"]
 
@@ -55,10 +55,10 @@ class _Noted:
     def begun(self) -> None:
         """Let go of the arguments, but for the call's own where the control may still have to take this stream's place."""
         call, step = self.call, self.step
-        step.args, step.kwargs = (), NO_KWARGS
+        step.args, step.kwargs = (), LET_GO
         # Only a candidate that the control may have to take the place of has a gate and a fallback.
         if call is not None and (step.gate is None or call.rollout.on_error == "raise"):
-            call.args, call.kwargs = (), NO_KWARGS
+            call.args, call.kwargs = (), LET_GO
 
     def _leave(self, token: Token[Call | None] | None, thrown: BaseException | None) -> None:
         # A stream can be closed by the garbage collector, in the midst of a context that has nothing to do with it.
@@ -79,7 +79,7 @@ class _Noted:
         call = self.call
         if call is not None and self.step.gate is not None:
             # No control takes its place any more.
-            call.args, call.kwargs = (), NO_KWARGS
+            call.args, call.kwargs = (), LET_GO
         self.result.first_item_s = perf_counter() - self.began
 
     def _returned(self, value: Any, thrown: BaseException | None) -> None:

@@ -15,6 +15,8 @@ import scipy.sparse as sp
 from rollout_sdk import ABTest, Interleave, rollout
 from rollout_sdk.analysis import summarise
 from rollout_sdk.analysis.replay import replay
+from rollout_sdk.engine.context import current_call
+from rollout_sdk.engine.flow import NO_KWARGS
 from rollout_sdk.journal import read_journal
 from rollout_sdk.plan import Criteria
 from tests.faults.models import served, shadowed
@@ -329,3 +331,16 @@ def test_f75_a_function_round_a_decorated_one_can_be_decorated_itself(watch):
 
     twice = rollout(candidate=outer, strategy=ABTest(1.0), key="outer", runtime=watch())(outer)
     assert (1, "outer", "model") == (twice(1), twice.rollout.key, once.rollout.key)
+
+
+def test_f76_a_stream_that_has_let_go_of_its_arguments_is_still_under_way(watch):
+    runtime, seen = watch(), []
+
+    def model(x):
+        yield 1
+        seen.append(current_call.get().kwargs is NO_KWARGS)
+        yield 2
+
+    assert [1, 2] == list(served(model, model, runtime)(x=1))
+    assert [False] == seen
+    assert NO_KWARGS is current_call.get().kwargs

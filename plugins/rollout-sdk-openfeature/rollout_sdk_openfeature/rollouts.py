@@ -8,7 +8,7 @@ from rollout_sdk import ConfigurationError, RolloutController, is_shadow
 from rollout_sdk.control.standing import Standing
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import current_call
-from rollout_sdk.engine.steps import NO_KWARGS
+from rollout_sdk.engine.flow import NO_KWARGS
 
 __all__ = ["Controller", "call_under_way", "controller_of", "current", "standing_of"]
 
