@@ -230,7 +230,7 @@ class Delivery:
 
     def _is_heard(self, call: Call) -> bool:
         """Whether a log event or an observer wants to know of a call."""
-        return self.audience.debugging or call.served != call.decision.variant or "rollout_routed" in call.rollout.observers
+        return self.audience.debugging or _is_worth_telling(call) or "rollout_routed" in call.rollout.observers
 
     def _told(self, fact: Any) -> Any:
         """The fact, with the end of a shadow as its event."""
@@ -273,6 +273,11 @@ class Delivery:
         observer = None if rollout is None else rollout.observers.get(_HOOK_OF[type(event)])
         if observer is not None:
             observer(event)
+
+
+def _is_worth_telling(call: Call) -> bool:
+    """Whether a call is one for the log."""
+    return call.served != call.decision.variant or call.unmeasured is not None
 
 
 def _key_of(fact: Any) -> str | None:

@@ -13,6 +13,7 @@ from rollout_sdk.engine.context import current_call, set_call
 from rollout_sdk.engine.failing import failing_rows, failing_share
 from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish_rows, settle
 from rollout_sdk.engine.joining import assemble
+from rollout_sdk.engine.lazy import discard
 from rollout_sdk.engine.rows import are_columns, count_rows, each_row, has_rows, take
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import candidate_copy
@@ -202,6 +203,7 @@ def _answered(
         if wrong:
             result.error = _wrong_rows(batch, step.variant, result.value, len(indices))
             rollout.failed(BATCH, result.error)
+            discard(result.value)
         refused = _ran(batch, step, result, indices)
         # Ours is not an answer of the model's: `passthrough` does not let it pass.
         replaceable = step.variant != rollout.control and rollout.on_error == "control"
