@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable
 from typing import Any
 
-__all__ = ["LATE", "on_asyncio", "within_elsewhere"]
+__all__ = ["LATE", "asyncio_loop", "on_asyncio", "within_elsewhere"]
 
 LATE = object()
 """In place of a result: the time was up."""
@@ -23,6 +23,17 @@ def on_asyncio() -> bool:
         return asyncio.current_task() is not None
     except RuntimeError:
         return False
+
+
+def asyncio_loop() -> asyncio.AbstractEventLoop | None:
+    """The running loop of asyncio, also in a callback that belongs to no task; None where trio drives, be it as its guest."""
+    trio = sys.modules.get("trio")
+    if trio is not None and _on_trio(trio):
+        return None
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 async def within_elsewhere(deadline_s: float, awaitable: Awaitable[Any]) -> Any:

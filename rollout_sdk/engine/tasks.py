@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from rollout_sdk.engine.event_loops import on_asyncio
+from rollout_sdk.engine.event_loops import asyncio_loop
 from rollout_sdk.engine.rollout import ShadowLimits
 from rollout_sdk.engine.shadow import ShadowRun, break_off, finish
 
@@ -36,10 +36,10 @@ class Tasks:
         if self._closed:
             run.end("dropped_closed")
             return
-        if not on_asyncio():
+        loop = asyncio_loop()
+        if loop is None:
             run.end("dropped_start", error="RuntimeError")
             return
-        loop = asyncio.get_running_loop()
         tasks = self._of_loop.get(loop)
         if tasks is None:
             self.watch()
