@@ -35,13 +35,14 @@ def bare_code(function: Callable[..., Any]) -> int:
 
 
 def says_it_is(wrapper: Callable[..., Any], control: Callable[..., Any], flag: int) -> Callable[..., Any]:
-    """Have a plain function say of itself what the control does, or `flag`: that it is a generator function, say."""
+    """The plain function, saying of itself what the control does, or `flag`: that it is a generator function, say."""
     flags = bare_code(control)
     if not flags & (flag | inspect.CO_ITERABLE_COROUTINE):
         flags = flag
     assert isinstance(wrapper, FunctionType)
-    wrapper.__code__ = wrapper.__code__.replace(co_flags=wrapper.__code__.co_flags | flags)
-    return wrapper
+    code = wrapper.__code__.replace(co_flags=wrapper.__code__.co_flags | flags)
+    # Another function: from Python 3.13 on, one may not become of another kind.
+    return FunctionType(code, wrapper.__globals__, wrapper.__name__, wrapper.__defaults__, wrapper.__closure__)
 
 
 def fits_of(function: Callable[..., Any]) -> Fits:
