@@ -13,12 +13,14 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from rollout_sdk.engine.ambient import own_context, take_over
+from rollout_sdk.engine.event_loops import LATE, on_asyncio, within_elsewhere
+from rollout_sdk.engine.steps import LET_GO
 from rollout_sdk.exceptions import DeadlineError
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.steps import Invoke
 
-__all__ = ["PumpedStream", "within"]
+__all__ = ["PumpedStream", "in_time", "within"]
 
 # A task that nobody refers to can be collected while it runs.
 _left: set[asyncio.Future[Any]] = set()
@@ -31,6 +33,8 @@ async def within(deadline_s: float, step: Invoke) -> Any:
         DeadlineError: It did not answer in time. It is cancelled, and not waited for.
         BaseException: Whatever it raised itself; or the caller was cancelled, and then it is cancelled, too.
     """
+    if not on_asyncio():
+        return in_time(await within_elsewhere(deadline_s, step.function(*step.args, **step.kwargs)), step, deadline_s)
 
     async def run() -> Any:
         return await step.function(*step.args, **step.kwargs)
@@ -47,6 +51,17 @@ async def within(deadline_s: float, step: Invoke) -> Any:
         raise _late(step.variant, deadline_s)
     result = task.result()
     take_over(context, since)
+    return result
+
+
+def in_time(result: Any, step: Invoke, deadline_s: float) -> Any:
+    """A result of `within_elsewhere` that was there in time.
+
+    Raises:
+        DeadlineError: It was not.
+    """
+    if result is LATE:
+        raise _late(step.variant, deadline_s)
     return result
 
 
@@ -136,6 +151,7 @@ class PumpedStream:
     async def _pump(self) -> None:
         """Do what is asked, one thing after the other, until the model ends; its exceptions are answers."""
         model = self._function(*self._step.args, **self._step.kwargs)
+        self._step.args, self._step.kwargs = (), LET_GO
         while True:
             method, arguments, answer = await self._asked.get()
             try:

@@ -12,6 +12,7 @@ from typing import Any
 
 from rollout_sdk.contexts import copy_context
 from rollout_sdk.engine.ambient import apart, look, restore
+from rollout_sdk.engine.answered_rows import AnsweredRows
 from rollout_sdk.engine.blend import blended, replayed
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import be_current, current_call, set_call, set_call_and_copy
@@ -20,9 +21,10 @@ from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import Kept, candidate_copy
 from rollout_sdk.engine.steps import Flow, Invoke, Result, Together, error_type
 
-__all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "instead", "route", "settle"]
+__all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "finish_rows", "instead", "route", "settle"]
 
 NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
+"""The keyword arguments of a call that is over."""
 
 
 def route(call: Call) -> Flow:
@@ -126,10 +128,7 @@ def falls_back(call: Call, step: Invoke, result: Result) -> bool:
 def finish(call: Call, result: Result) -> None:
     """Close the span, let go of the arguments and hand the call to the recorder."""
     rollout = call.rollout
-    if result.interrupted:
-        call.closed_early = True
-    elif result.error is not None:
-        call.error = error_type(result.error)
+    _note_end(call, result)
     if call.span is not None:
         rollout.spans.end_route(call, result)
     # A fallback is told at any level, and like every line about a call in its caller's context.
@@ -137,6 +136,26 @@ def finish(call: Call, result: Result) -> None:
         call.context = copy_context()
     call.args, call.kwargs = (), NO_KWARGS
     rollout.conclude(call)
+
+
+def finish_rows(call: Call, result: Result) -> None:
+    """Let go of the arguments of a batch's rows, and hand them to the recorder: as one fact, however many they are."""
+    rollout, rows = call.rollout, call.rows
+    context = None
+    for row in rows:
+        _note_end(row, result)
+        row.span_context = call.span_context
+        if rollout.audience.debugging or row.served != row.decision.variant:
+            context = row.context = copy_context() if context is None else context
+        row.args, row.kwargs = (), NO_KWARGS
+    rollout.conclude(rows[0] if len(rows) == 1 else AnsweredRows.of(rows))
+
+
+def _note_end(call: Call, result: Result) -> None:
+    if result.interrupted:
+        call.closed_early = True
+    elif result.error is not None:
+        call.error = error_type(result.error)
 
 
 def advance(call: Call | None, flow: Flow, sent: Any) -> Invoke | Together | Result:
@@ -191,8 +210,11 @@ def _record_broken(call: Call, result: Result) -> None:
             shadow.end("dropped_start", error="engine.flow")
         for each in call.rows or (call,):
             each.excluded, each.served = True, result.variant
-            finish(each, result)
-        if call.rows and call.span is not None:
+        if not call.rows:
+            finish(call, result)
+            return
+        finish_rows(call, result)
+        if call.span is not None:
             rollout.spans.end_route(call, result)
     except (Exception, SystemExit) as error:
         rollout.failed("engine.flow", error)
@@ -200,5 +222,7 @@ def _record_broken(call: Call, result: Result) -> None:
 
 def bare(control: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Flow:
     """The flow of a call that could not even begin, or that the kill switch sends past us: the control, and nothing else."""
-    result: Result = yield Invoke("control", control, args, kwargs)
+    step = Invoke("control", control, args, kwargs)
+    del args, kwargs
+    result: Result = yield step
     return result

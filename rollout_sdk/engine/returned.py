@@ -74,6 +74,7 @@ class ReturnedStream(Stream):
         self._model = ran.value if type(ran.value) is GeneratorType else each(ran.value)
         self._is_collected = is_collected
         self._is_unread = True
+        self.begun()
 
     def resume(self) -> None:
         """Let the model go on to its next item or its end."""

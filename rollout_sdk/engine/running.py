@@ -14,6 +14,7 @@ from rollout_sdk import switch
 from rollout_sdk.contexts import attach, detach
 from rollout_sdk.engine.ambient import beside, own_context
 from rollout_sdk.engine.deadline import within
+from rollout_sdk.engine.event_loops import on_asyncio
 from rollout_sdk.engine.interruptions import is_interruption
 from rollout_sdk.engine.steps import Invoke, Result, Together
 from rollout_sdk.exceptions import StateError
@@ -133,7 +134,7 @@ async def run_together(step: Together, run_one: Callable[[Invoke], Awaitable[Res
     """Run the first in the caller's own task, and the others in tasks beside it.
 
     When no other result matters any more, or the caller is cancelled, the others are cancelled and not waited for: one that
-    does not obey must not hold the caller.
+    does not obey must not hold the caller. On a loop that is not asyncio's, they run one after the other.
     """
 
     async def timed(invoke: Invoke) -> Result:
@@ -141,6 +142,8 @@ async def run_together(step: Together, run_one: Callable[[Invoke], Awaitable[Res
         invoke.ended_ns = time_ns()
         return ran
 
+    if not on_asyncio():
+        return await _in_turn(step, timed)
     for invoke in step.invokes:
         invoke.begin()
     first, *others = step.invokes
@@ -162,6 +165,17 @@ async def run_together(step: Together, run_one: Callable[[Invoke], Awaitable[Res
             task.cancel()
         return [result]
     return [result, *(_result_of(invoke, task) for invoke, task in zip(others, tasks, strict=True))]
+
+
+async def _in_turn(step: Together, run_one: Callable[[Invoke], Awaitable[Result]]) -> list[Result]:
+    """Run one after the other: a task beside the caller's belongs to asyncio."""
+    results: list[Result] = []
+    for invoke in step.invokes:
+        invoke.begin()
+        results.append(await run_one(invoke))
+        if step.is_over(results[-1]):
+            break
+    return results
 
 
 def _result_of(step: Invoke, task: asyncio.Future[Result]) -> Result:

@@ -13,7 +13,7 @@ from rollout_sdk.engine.ambient import own_context
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.caller_state import CallerState
 from rollout_sdk.engine.counterpart import Counterpart, overall
-from rollout_sdk.engine.ended import EndedShadow
+from rollout_sdk.engine.ended import EndedRows, EndedShadow
 from rollout_sdk.engine.failing import is_failing
 from rollout_sdk.engine.interruptions import is_interruption
 from rollout_sdk.engine.lazy import EAGER, is_given
@@ -281,8 +281,7 @@ class ShadowRun:
         for call, comparison, failed in zip(self.calls, comparisons, refused, strict=True):
             how, why = ("error", FAILED_IF) if failed else (end, error)
             ended.append(EndedShadow(call, self.variant, how, duration_s, wait_s, why, comparison, exception, first_item_s))
-        for one in ended:
-            self.rollout.record(one)
+        self.rollout.record(ended[0] if len(ended) == 1 else EndedRows(ended))
         end = "error" if any(refused) else end
         if self.span is not None:
             self.rollout.spans.end_shadow(self.span, end, overall(comparisons), ran)

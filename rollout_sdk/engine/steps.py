@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from rollout_sdk.engine.ambient import Around, look
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
     from rollout_sdk.engine.call import Call
     from rollout_sdk.engine.snapshot import Kept
 
-__all__ = ["Flow", "Invoke", "Result", "Together", "error_type"]
+__all__ = ["LET_GO", "Flow", "Invoke", "Result", "Together", "error_type"]
+
+
+LET_GO: Mapping[str, Any] = MappingProxyType({})
+"""In the place of keyword arguments that are let go of while the call goes on; once it is over, they are `NO_KWARGS`."""
 
 
 def error_type(error: BaseException) -> str:
