@@ -22,6 +22,7 @@ from rollout_sdk.breaker import Breaker, CircuitBreaker
 from rollout_sdk.exceptions import PluginError
 from rollout_sdk.hookspecs import PROJECT
 from rollout_sdk.installed import blocked_names, plugin_name
+from rollout_sdk.interruptions import is_fault
 
 __all__ = ["Failed", "PluginSet"]
 
@@ -62,7 +63,9 @@ def _guarded(name: str, function: Callable[..., Any], failed: Failed) -> Callabl
         try:
             return function(*arguments)
         # sys.exit() in a plugin must not end the caller's process.
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             failed(name, error)
             return None
 
@@ -87,7 +90,9 @@ def _benched(name: str, function: Callable[..., Any], failed: Failed, *, longest
         started = perf_counter()
         try:
             result = function(*arguments)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             breaker.note(ticket, failed=True)
             failed(name, error)
             return None

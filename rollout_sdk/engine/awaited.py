@@ -74,7 +74,8 @@ async def _awaited(call: Call, flow: Flow, step: Invoke, ran: Result) -> Any:
         step = ended
         ran = run(step)
     if ended.error is not None:
-        ended.reraise()
+        with ended:
+            raise ended.error
     return ended.value
 
 
@@ -114,4 +115,5 @@ async def _passed_on(call: Call, flow: Flow, step: Invoke, ran: Result, run_agai
         step, ran = ended
         del ended
     if ended.error is not None:
-        ended.reraise()
+        with ended:
+            raise ended.error

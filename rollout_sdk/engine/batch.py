@@ -11,11 +11,13 @@ from attrs import frozen
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import current_call, set_call
 from rollout_sdk.engine.failing import failing_rows, failing_share
-from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish, settle
+from rollout_sdk.engine.flow import falls_back, finish, settle
+from rollout_sdk.engine.nesting import enclosing, hand_up
 from rollout_sdk.engine.rows import assemble, count_rows, each_row, take
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import candidate_copy
-from rollout_sdk.engine.steps import Flow, Invoke, Result, Together
+from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.records import Comparison
 
 __all__ = ["Batch", "ShadowRows", "route_batch"]
@@ -119,6 +121,7 @@ def route_batch(batch: Batch) -> Flow:
     call.rows = batch.rows
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
+    call.outer = enclosing()
     set_call(call)
     groups = batch.grouped()
     call.shadows = shadows = _prepared(batch)
@@ -133,7 +136,9 @@ def route_batch(batch: Batch) -> Flow:
     # The caller's answer stands: what breaks from here on is ours alone.
     try:
         _close(batch, shadows, final)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         rollout.failed("engine.flow", error)
     return final
 
@@ -141,6 +146,7 @@ def route_batch(batch: Batch) -> Flow:
 def _close(batch: Batch, shadows: Sequence[ShadowRows], final: Result) -> None:
     """Hand the shadows over, and record every row."""
     call, rollout = batch.call, batch.call.rollout
+    hand_up(call, final)
     for shadow in shadows:
         settle([shadow], shadow.answered_by(final, len(batch.rows)))
     for row in batch.rows:
@@ -195,6 +201,7 @@ def _answered(
             # Its traceback holds the candidate's frames: they need not live while the control runs.
             result.error = result.value = None
             fallback = _control(batch, again)
+            fallback.in_place = True
             result = yield fallback
             _ran(batch, fallback, result, again)
             call.charge(step, result)
@@ -251,6 +258,7 @@ def _ran(batch: Batch, step: Invoke, result: Result, indices: Sequence[int]) -> 
         result.refused = bool(refused)
         # To a circuit breaker, a batch is one run.
         result.failed = bool(refused) and len(refused) >= failing_share(rollout) * len(indices)
+    call.answered = False
     call.ran(step, result)
     if result.withheld is not None:
         for index in indices:
@@ -261,7 +269,7 @@ def _ran(batch: Batch, step: Invoke, result: Result, indices: Sequence[int]) -> 
     well, failed = (*run[:2], None, run[3]), set(refused or (indices if result.failed else ()))
     for index in indices:
         row = batch.rows[index]
-        row.cut = result.interrupted
+        row.cut, row.answered = result.interrupted, call.answered
         row.runs += (well if refused and index not in failed else run,)
         if index == indices[0]:
             row.measured += (run,)
@@ -291,7 +299,9 @@ def _joined(batch: Batch, parts: Parts) -> Result | None:
     try:
         whole = assemble([(indices, result.value) for indices, result in parts], len(batch.rows))
     # Arrays of shapes that do not fit, or of a library that we do not know.
-    except Exception as error:
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         rollout.failed("engine.batch", error)
         return None
     return Result(rollout.control, duration_s, whole)

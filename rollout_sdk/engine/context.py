@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from contextlib import suppress
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING
 
 from rollout_sdk.contexts import alone, here
@@ -11,10 +12,22 @@ if TYPE_CHECKING:
     from rollout_sdk.engine.call import Call
     from rollout_sdk.records import Decision
 
-__all__ = ["current_call", "current_decision", "in_shadow", "is_shadow", "reset_call", "set_call", "set_shadow"]
+__all__ = [
+    "current_call",
+    "current_decision",
+    "enter_fallback",
+    "in_fallback",
+    "in_shadow",
+    "is_shadow",
+    "leave_fallback",
+    "reset_call",
+    "set_call",
+    "set_shadow",
+]
 
 current_call: ContextVar[Call | None] = ContextVar("rollout_sdk_call", default=None)
 in_shadow: ContextVar[bool] = ContextVar("rollout_sdk_shadow", default=False)
+in_fallback: ContextVar[bool] = ContextVar("rollout_sdk_fallback", default=False)
 
 
 def _set_inside(call: Call) -> None:
@@ -30,6 +43,22 @@ set_call = alone(current_call.set, _set_inside)
 reset_call = alone(current_call.reset, _stay)
 # A shadow has a context of its own, which nothing that it could interrupt is changing.
 set_shadow = alone(in_shadow.set, in_shadow.set)
+
+
+def _enter_fallback() -> Token[bool]:
+    return in_fallback.set(True)
+
+
+def _leave_fallback(token: Token[bool] | None) -> None:
+    # A coroutine can be closed from another context, which has nothing of ours to put back.
+    if token is not None:
+        with suppress(ValueError):
+            in_fallback.reset(token)
+
+
+enter_fallback = alone(_enter_fallback, lambda: None)
+leave_fallback = alone(_leave_fallback, _stay)
+"""Around a run of the control in the place of a candidate that failed."""
 
 
 def current_decision() -> Decision | None:

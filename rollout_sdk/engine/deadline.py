@@ -29,8 +29,12 @@ async def within(deadline_s: float, step: Invoke) -> Any:
         BaseException: Whatever it raised itself; or the caller was cancelled, and then it is cancelled, too.
     """
 
-    async def run() -> Any:
-        return await step.function(*step.args, **step.kwargs)
+    async def run() -> tuple[Any, BaseException | None]:
+        try:
+            return await step.function(*step.args, **step.kwargs), None
+        # Out of a task, these two end the event loop, past the caller.
+        except (KeyboardInterrupt, SystemExit) as error:
+            return None, error
 
     task = _started(run())
     try:
@@ -40,7 +44,14 @@ async def within(deadline_s: float, step: Invoke) -> Any:
         task.cancel()
     if not task.done():
         raise _late(step.variant, deadline_s)
-    return task.result()
+    value, ending = task.result()
+    try:
+        if ending is not None:
+            raise ending
+    finally:
+        # Its traceback holds this frame.
+        del ending
+    return value
 
 
 def _late(variant: str, deadline_s: float) -> DeadlineError:

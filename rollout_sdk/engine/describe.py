@@ -1,7 +1,7 @@
 """The first two steps of a call: describe it as a request, and decide it.
 
-What outranks the strategy is decided here, in this order: an abort, a shadow inside a shadow, an override, the holdout, the
-layer's slot, a missing unit.
+What outranks the strategy is decided here, in this order: an abort, a call inside a shadow or a fallback, an override, the
+holdout, the layer's slot, a missing unit.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from rollout_sdk.assignment import (
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.engine.arguments import Getter
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import in_shadow
+from rollout_sdk.engine.context import in_fallback, in_shadow
 from rollout_sdk.engine.covariates import Covariate
 from rollout_sdk.exceptions import MissingUnitError
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plugins import Failed
 from rollout_sdk.records import Decision
 
@@ -126,7 +127,9 @@ class Describe:
             return None
         try:
             return self.unit(args, kwargs)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self.failed("unit", error)
             return None
 
@@ -154,7 +157,7 @@ class Describe:
             call.said_unit = unit
         chosen: Decision | None = None
         # Looked at here, so that a rollout without such rules does not pay for a call.
-        if self._has_rules or raw is None or outside or in_shadow.get() or state.stopped:
+        if self._has_rules or raw is None or outside or in_shadow.get() or in_fallback.get() or state.stopped:
             chosen = self._ruled(call, unit, state, outside=outside)
         if chosen is None:
             decision = self.route(call)
@@ -172,7 +175,7 @@ class Describe:
         """The decision of what outranks the strategy, or None."""
         if state.stopped:
             return self.fixed("aborted")
-        if in_shadow.get():
+        if in_shadow.get() or in_fallback.get():
             return self.fixed("nested")
         if self.override is not None and (variant := self._overridden(unit, call.args, call.kwargs)) is not None:
             return self.fixed("override", variant)
@@ -211,7 +214,9 @@ class Describe:
             if variant is None or variant in self.functions:
                 return variant
             raise LookupError(f"{variant!r:.60} is no variant of {self.key!r}")
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self.failed("override", error)
             return None
 

@@ -48,7 +48,8 @@ def drive_function(begin: Begin, control: Callable[..., Any]) -> Callable[..., A
                     return stream
             step = advance(call, flow, ran)
         if step.error is not None:
-            step.reraise()
+            with step:
+                raise step.error
         return step.value
 
     return wrapper
@@ -73,7 +74,8 @@ def drive_coroutine(begin: Begin, control: Callable[..., Any]) -> Callable[..., 
             step = advance(call, flow, sent)
             del sent
         if step.error is not None:
-            step.reraise()
+            with step:
+                raise step.error
         return step.value
 
     return wrapper
@@ -102,7 +104,8 @@ def drive_generator(begin: Begin, control: Callable[..., Any]) -> Callable[..., 
             step = advance(call, flow, stream.result)
             del stream
         if step.error is not None:
-            step.reraise()
+            with step:
+                raise step.error
         return step.value
 
     return wrapper
@@ -137,7 +140,8 @@ def drive_async_generator(begin: Begin, control: Callable[..., Any]) -> Callable
             step = advance(call, flow, stream.result)
             del stream
         if step.error is not None:
-            step.reraise()
+            with step:
+                raise step.error
 
     return wrapper
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rollout_sdk.engine.interruptions import is_fault
 from rollout_sdk.engine.rows import count_rows, each_row
+from rollout_sdk.interruptions import is_fault
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.rollout import Rollout

@@ -7,20 +7,19 @@ drivers, outside every `try` of ours, so that no exception of a candidate is eve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from rollout_sdk.contexts import copy_context
 from rollout_sdk.engine.blend import blended, replayed
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import current_call, set_call
+from rollout_sdk.engine.nesting import enclosing, hand_up
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import Kept, candidate_copy
-from rollout_sdk.engine.steps import Flow, Invoke, Result, Together, error_type
+from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together, error_type
+from rollout_sdk.interruptions import is_fault
 
 __all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "route", "settle"]
-
-NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
 
 
 def route(call: Call) -> Flow:
@@ -30,6 +29,8 @@ def route(call: Call) -> Flow:
         rollout.audience.look()
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
+    if (outer := enclosing()) is not None:
+        call.outer = outer
     set_call(call)
     if decision.shadows:
         call.shadows = _prepared(call)
@@ -44,6 +45,7 @@ def route(call: Call) -> Flow:
                 # Its traceback holds the candidate's frames: they need not live while the control runs.
                 result.error = result.value = None
                 step = _control(call)
+                step.in_place = True
                 result = call.ran(step, (yield step))
                 call.charge(failed, result)
             else:
@@ -57,7 +59,9 @@ def route(call: Call) -> Flow:
         if not result.interrupted and current_call.get() is not call:
             set_call(call)
         finish(call, result)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         rollout.failed("engine.flow", error)
     return result
 
@@ -103,7 +107,11 @@ def falls_back(call: Call, step: Invoke, result: Result) -> bool:
     """Whether the control answers in place of a candidate that failed before anything was served."""
     rollout = call.rollout
     return result.withheld is not None or (
-        result.failed and step.variant != rollout.control and not result.started and rollout.on_error == "control"
+        result.failed
+        and step.variant != rollout.control
+        and not result.started
+        and not result.passes
+        and rollout.on_error == "control"
     )
 
 
@@ -114,6 +122,7 @@ def finish(call: Call, result: Result) -> None:
         call.closed_early = True
     elif result.error is not None:
         call.error = error_type(result.error)
+        hand_up(call, result)
     if call.span is not None:
         rollout.spans.end_route(call, result)
     # A fallback is told at any level, and like every line about a call in its caller's context.
@@ -134,7 +143,9 @@ def advance(call: Call | None, flow: Flow, sent: Any) -> Invoke | Together | Res
     except StopIteration as stop:
         if stop.value is not None:
             return stop.value  # type: ignore[no-any-return]
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         if call is not None:
             call.rollout.failed("engine.flow", error)
     if call is None:
@@ -178,7 +189,9 @@ def _record_broken(call: Call, result: Result) -> None:
             finish(each, result)
         if call.rows and call.span is not None:
             rollout.spans.end_route(call, result)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         rollout.failed("engine.flow", error)
 
 

@@ -115,7 +115,8 @@ class Reading:
                 return ran.value
             if not stage.claim():
                 # Another thread was faster, and ends the call.
-                ran.reraise()
+                with ran:
+                    raise ran.error
             stage.end(ran, thrown)
             ended = go_on(self._call, self._flow, stage.result)
             if isinstance(ended, Result):
@@ -124,7 +125,8 @@ class Reading:
             function, args = next, (stage.source,)
         del stage
         if ended.error is not None:
-            ended.reraise()
+            with ended:
+                raise ended.error
         ran.error = None
         raise StopIteration if ended.value is None else StopIteration(ended.value)
 

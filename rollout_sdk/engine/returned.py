@@ -20,6 +20,7 @@ from rollout_sdk.engine.iterators import iterator
 from rollout_sdk.engine.lazy import each, is_given, is_stream
 from rollout_sdk.engine.steps import Flow, Invoke, Result
 from rollout_sdk.engine.streams import Stream
+from rollout_sdk.interruptions import is_fault
 
 __all__ = ["ReturnedStream", "stand_in"]
 
@@ -40,7 +41,9 @@ def stand_in(call: Call | None, flow: Flow, step: Invoke, ran: Result) -> Any:
             return (coroutine_stand_in if kind is CoroutineType else stream_stand_in)(call, flow, step, ran)
         if is_stream(ran.value, step.args, step.kwargs):
             return (_generator if kind is GeneratorType else iterator)(call, flow, step, ran)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         call.rollout.failed("engine.returned", error)
     return None
 
@@ -117,5 +120,6 @@ def _passed_on(call: Call, flow: Flow, step: Invoke, ran: Result, is_collected: 
         step, ran = ended
         del ended
     if ended.error is not None:
-        ended.reraise()
+        with ended:
+            raise ended.error
     return ended.value

@@ -15,11 +15,11 @@ from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.counterpart import Counterpart, overall
 from rollout_sdk.engine.ended import EndedShadow
 from rollout_sdk.engine.failing import is_failing
-from rollout_sdk.engine.interruptions import is_interruption
 from rollout_sdk.engine.lazy import closing_stream, is_stream
 from rollout_sdk.engine.snapshot import NotCopied, take_snapshot
 from rollout_sdk.engine.steps import Result, error_type
 from rollout_sdk.engine.under_way import UnderWay
+from rollout_sdk.interruptions import is_fault, is_interruption
 from rollout_sdk.records import FAILED_IF, Comparison, ShadowEnd
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ class ShadowRun:
         """Take a copy of the arguments, and say whether the run can go on; never raises."""
         try:
             return self._prepare(args, kwargs)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self.rollout.failed("engine.shadow", error)
             return not self.end("dropped_start", error=error_type(error))
 
@@ -84,7 +86,9 @@ class ShadowRun:
         except NotCopied as why:
             return not self.end("dropped_snapshot", error=str(why))
         # A copier of the user's, or an object that cannot even be looked at.
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             return not self.end("dropped_snapshot", error=error_type(error))
         return True
 
@@ -96,7 +100,9 @@ class ShadowRun:
             self.context = copy_context()
             self.submitted = monotonic()
             self.rollout.background.submit(self)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self.rollout.failed("engine.shadow", error)
             self.end("dropped_start", error=error_type(error))
 
@@ -104,7 +110,9 @@ class ShadowRun:
         """The exception that a log event has, because no span does; never raises."""
         try:
             return self.rollout.spans.untold(self.span, ran.error)
-        except (Exception, SystemExit):
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             return None
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.telemetry import names
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ class Disclosure:
                 captured = self._capture(call)
                 for name, value in list(captured.items())[:_MOST_CAPTURED]:
                     self._add(said, _cut(str(name)), value)
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                if not is_fault(error):
+                    raise
                 self._failed("telemetry.capture", error)
         return said
 
@@ -61,7 +64,9 @@ class Disclosure:
         """Add one captured value, as it may be shown: a redaction that fails shows nothing."""
         try:
             shown: Any = value if self._redact is None else self._redact(name, value)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self._failed("telemetry.redact", error)
             return
         # Of these classes only: what else there is may say anything once it is text.

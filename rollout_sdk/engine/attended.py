@@ -1,0 +1,130 @@
+"""A candidate's coroutine, awaited by hand: it may cancel the very task that it runs in, and that is its failure.
+
+asyncio does not say who cancelled a task. While a task runs, nothing else of its loop does: what asks for its cancellation
+meanwhile is inside, and what asks for it while it waits is outside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import signal
+from collections.abc import Generator
+from typing import Any
+
+from rollout_sdk.engine.steps import Result
+from rollout_sdk.engine.tracebacks import shorten
+from rollout_sdk.interruptions import is_interruption
+
+__all__ = ["Attended", "attend"]
+
+
+def attend(awaitable: Any) -> Any:
+    """What to await in the place of a coroutine (or of an async generator's next item); itself where there is no task."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return awaitable
+    # A task factory can make tasks of its own, and a model can give an awaitable that is not a coroutine.
+    return Attended(awaitable, task) if hasattr(task, "cancelling") and hasattr(awaitable, "send") else awaitable
+
+
+class Attended:
+    """Awaits a coroutine, and counts how often it has its own task cancelled.
+
+    Attributes:
+        own: Cancellations of the task that were asked for inside, and not taken back there.
+        closed: Whether it was closed while it waited.
+    """
+
+    __slots__ = ("_before", "_model", "_task", "closed", "own")
+
+    def __init__(self, model: Any, task: Any) -> None:
+        """Await nothing yet.
+
+        Args:
+            model: The coroutine, or anything with its methods.
+            task: The task that awaits it.
+        """
+        self._model = model
+        self._task = task
+        # What was asked for and not delivered yet is delivered inside. What nobody took back counts for ever.
+        self._before = 0 if getattr(task, "_must_cancel", True) else task.cancelling()
+        self.own = 0
+        self.closed = False
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Run it as `await` does."""
+        model, count = self._model, self._task.cancelling
+        resume, given, closing = model.send, None, None
+        while True:
+            before = count()
+            try:
+                waits_for = resume(given)
+            except StopIteration as stop:
+                return stop.value
+            finally:
+                # Its traceback holds this frame.
+                given = None
+                if (after := count()) != before:
+                    self.own = max(0, self.own + after - before)
+            try:
+                given = yield waits_for
+                resume = model.send
+            except GeneratorExit as error:
+                closing = error
+            except BaseException as error:
+                resume, given = model.throw, error
+            if closing is not None:
+                break
+        self.closed = True
+        try:
+            model.close()
+            raise closing
+        finally:
+            del closing
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the task was cancelled from outside, or by Ctrl-C."""
+        return self._task.cancelling() - self.own > self._before or _was_stopped_by_ctrl_c()
+
+    def failed(self, variant: str, duration_s: float, error: BaseException) -> Result:
+        """The result of a run that raised.
+
+        A cancellation from outside reaches the caller whatever the candidate made of it, but for a TimeoutError: some libraries
+        cancel the task to keep a time limit of their own, and do not take it back.
+        """
+        interrupted = self.closed
+        if isinstance(error, asyncio.CancelledError):
+            interrupted |= self.is_cancelled
+        elif isinstance(error, Exception) and not isinstance(error, TimeoutError) and self.is_cancelled:
+            return Result(variant, duration_s, None, asyncio.CancelledError(), interrupted=True)
+        else:
+            interrupted |= is_interruption(error, awaited=True)
+        shorten(error)
+        return Result(variant, duration_s, None, error, interrupted)
+
+    async def settle(self, result: Result) -> Result:
+        """Take back what was asked for inside, so that the caller's task goes on; to ask for it is a failure.
+
+        Python before 3.13 delivers a cancellation that was taken back, and it has to be awaited.
+        """
+        if result.error is None:
+            result.value, result.error = None, asyncio.CancelledError("The candidate cancelled the task that it ran in.")
+        for _ in range(self.own):
+            self._task.uncancel()
+        if getattr(self._task, "_must_cancel", False):
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError as error:
+                if self._task.cancelling() > self._before:
+                    result.error, result.interrupted = error, True
+        return result
+
+
+def _was_stopped_by_ctrl_c() -> bool:
+    """Whether `asyncio.run` has cancelled its task because of a Ctrl-C: its handler runs in the midst of the task."""
+    handler = signal.getsignal(signal.SIGINT)
+    runner = getattr(handler.func, "__self__", None) if isinstance(handler, functools.partial) else None
+    return bool(getattr(runner, "_interrupt_count", 0))
