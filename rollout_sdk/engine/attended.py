@@ -13,7 +13,7 @@ from collections.abc import Generator
 from typing import Any
 
 from rollout_sdk.engine.steps import Result
-from rollout_sdk.engine.tracebacks import shorten
+from rollout_sdk.engine.tracebacks import context_of, shorten
 from rollout_sdk.interruptions import is_interruption
 
 __all__ = ["Attended", "attend"]
@@ -92,13 +92,18 @@ class Attended:
     def failed(self, variant: str, duration_s: float, error: BaseException) -> Result:
         """The result of a run that raised.
 
-        A cancellation from outside reaches the caller whatever the candidate made of it, but for a TimeoutError: some libraries
-        cancel the task to keep a time limit of their own, and do not take it back.
+        A cancellation from outside reaches the caller, also where the candidate made another exception of it: time limits around
+        the call rest on it. But for a TimeoutError: some libraries cancel the task to keep a limit of their own.
         """
         interrupted = self.closed
         if isinstance(error, asyncio.CancelledError):
             interrupted |= self.is_cancelled
-        elif isinstance(error, Exception) and not isinstance(error, TimeoutError) and self.is_cancelled:
+        elif (
+            isinstance(error, Exception)
+            and not isinstance(error, TimeoutError)
+            and isinstance(context_of(error), asyncio.CancelledError)
+            and self.is_cancelled
+        ):
             return Result(variant, duration_s, None, asyncio.CancelledError(), interrupted=True)
         else:
             interrupted |= is_interruption(error, awaited=True)

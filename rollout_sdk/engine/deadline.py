@@ -140,6 +140,9 @@ class PumpedStream:
                 said = ("item", await getattr(model, method)(*arguments))
             except BaseException as error:
                 said = ("end", error)
+            if (task := self._task) is not None and task.cancelling():
+                # Where we have cancelled the task, there is no need of an answer: the model has.
+                said = ("end", asyncio.CancelledError("The candidate cancelled the task that it ran in."))
             if not answer.done():
                 answer.set_result(said)
             if said[0] == "end":
