@@ -7,6 +7,7 @@ panic of a Rust extension (`pyo3_runtime.PanicException`) and the limit of `func
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # typeshed does not have it
 import asyncio
 import functools
 import signal
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from types import CodeType, MethodType, TracebackType
 from typing import Any
 
-__all__ = ["is_fault", "is_interrupted_by_signal", "is_interruption"]
+__all__ = ["handler_of", "is_fault", "is_interrupted_by_signal", "is_interruption"]
 
 _ALWAYS = (KeyboardInterrupt, SystemExit)
 
@@ -101,7 +102,12 @@ def _codes(found: TracebackType | None) -> Iterator[CodeType]:
 
 def _handlers() -> set[CodeType]:
     """The code of the signal handlers that are written in Python."""
-    return {code for number in _INTERRUPTING if (code := _code_of(signal.getsignal(number))) is not None}
+    return {code for number in _INTERRUPTING if (code := _code_of(handler_of(number))) is not None}
+
+
+def handler_of(number: int) -> Any:
+    """The handler of a signal. `signal.getsignal` makes text of it on the way, and so of what it holds."""
+    return _signal.getsignal(number)
 
 
 def _code_of(handler: Any) -> CodeType | None:

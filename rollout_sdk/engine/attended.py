@@ -14,7 +14,7 @@ from typing import Any
 
 from rollout_sdk.engine.steps import Result
 from rollout_sdk.engine.tracebacks import context_of, shorten
-from rollout_sdk.interruptions import is_interruption
+from rollout_sdk.interruptions import handler_of, is_interruption
 
 __all__ = ["Attended", "attend"]
 
@@ -92,8 +92,8 @@ class Attended:
     def failed(self, variant: str, duration_s: float, error: BaseException) -> Result:
         """The result of a run that raised.
 
-        A cancellation from outside reaches the caller, also where the candidate made another exception of it: time limits around
-        the call rest on it. But for a TimeoutError: some libraries cancel the task to keep a limit of their own.
+        A cancellation from outside reaches the caller, also where the candidate made another exception of it: time limits
+        around the call rest on it. But for a TimeoutError: some libraries cancel the task to keep a limit of their own.
         """
         interrupted = self.closed
         if isinstance(error, asyncio.CancelledError):
@@ -130,6 +130,6 @@ class Attended:
 
 def _was_stopped_by_ctrl_c() -> bool:
     """Whether `asyncio.run` has cancelled its task because of a Ctrl-C: its handler runs in the midst of the task."""
-    handler = signal.getsignal(signal.SIGINT)
+    handler = handler_of(signal.SIGINT)
     runner = getattr(handler.func, "__self__", None) if isinstance(handler, functools.partial) else None
     return bool(getattr(runner, "_interrupt_count", 0))
