@@ -138,11 +138,11 @@ class PumpedStream:
             method, arguments, answer = await self._asked.get()
             try:
                 said = ("item", await getattr(model, method)(*arguments))
+                if self._task is not None and self._task.cancelling():
+                    # Not by us, or nobody waits for this any more: the model has cancelled its own task.
+                    raise asyncio.CancelledError
             except BaseException as error:
                 said = ("end", error)
-            if (task := self._task) is not None and task.cancelling():
-                # Where we have cancelled the task, there is no need of an answer: the model has.
-                said = ("end", asyncio.CancelledError("The candidate cancelled the task that it ran in."))
             if not answer.done():
                 answer.set_result(said)
             if said[0] == "end":

@@ -104,7 +104,7 @@ def test_f43_what_ends_the_process_reaches_the_caller(way, error, watch, loop):
 def test_f43_a_stream_that_is_closed_is_closed(way, watch, loop):
     closed = []
 
-    def items(*_):
+    def items(*arguments):
         try:
             yield 1
             yield 2
@@ -117,7 +117,7 @@ def test_f43_a_stream_that_is_closed_is_closed(way, watch, loop):
         await stream.aclose()
         return first
 
-    async def candidate(_):
+    async def candidate(*arguments):
         try:
             yield 1
             yield 2
@@ -165,6 +165,10 @@ def traced():
     return {"telemetry": Telemetry(tracer_provider=provider)}
 
 
+def captured():
+    return {"telemetry": Telemetry(capture=raiser(PanicException()), tracer_provider=TracerProvider(shutdown_on_exit=False))}
+
+
 class Panicking:
     """A strategy that panics when it is asked."""
 
@@ -186,16 +190,15 @@ COLLABORATORS = {
     "comparator": ({"strategy": Shadow(1.0), "effects": "read", "plugins": [Panics("rollout_compare")]}, {}),
     "observer": ({"plugins": [Panics("rollout_routed")]}, {}),
     "span processor": ({}, traced()),
-    "capture": (
-        {},
-        {"telemetry": Telemetry(capture=raiser(PanicException()), tracer_provider=TracerProvider(shutdown_on_exit=False))},
-    ),
+    "capture": ({}, captured()),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", COLLABORATORS)
 def test_f44_a_collaborator_that_panics_is_never_the_callers_concern(name, kind, watch, loop, figure):
+    if name == "failed_if" and "generator" in kind:
+        pytest.skip("streams have no answer that could be asked about")
     options, about = COLLABORATORS[name]
     runtime = watch(**about)
     model = rollout(candidate=of_kind(kind, old), runtime=runtime, **{"strategy": ABTest(0.5), "key": "model", **options})(
@@ -205,7 +208,7 @@ def test_f44_a_collaborator_that_panics_is_never_the_callers_concern(name, kind,
     turns(loop)
     runtime.events()
     # That a copier fails is not a fault: then the argument is shared, or the shadow is dropped.
-    assert "copier" in name or any(error == "PanicException" for _, error in runtime.faults)
+    assert "copier" in name or "PanicException" in {error for _, error in runtime.faults}
     figure(
         "F44", f"20 of 20 calls answered with each of {len(COLLABORATORS)} collaborators panicking, for every kind of function"
     )
@@ -236,7 +239,7 @@ def cancels_and_fails(_):
     raise ValueError
 
 
-def makes_it_up(_):
+def makes_it_up(x):
     raise asyncio.CancelledError
 
 
@@ -300,20 +303,21 @@ def test_f45_a_plain_function_cannot_be_cancelled(watch):
     async def main():
         first = model(1)
         asyncio.current_task().cancel()
-        try:
-            return first, model(1)
-        finally:
-            asyncio.current_task().uncancel()
+        second = model(1)
+        # The cancellation is delivered where the task waits.
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        return first, second
 
     assert "old" == model(1)
     assert ("old", "old") == asyncio.run(main())
 
 
-async def waits(_):
+async def waits(x):
     await asyncio.sleep(9)
 
 
-async def makes_another_of_it(_):
+async def makes_another_of_it(x):
     try:
         await asyncio.sleep(9)
     except asyncio.CancelledError:
@@ -472,7 +476,7 @@ def alarm():
     signal.signal(signal.SIGALRM, before)
 
 
-def too_slow(*_):
+def too_slow(*_, **__):
     signal.setitimer(signal.ITIMER_REAL, 0.01)
     time.sleep(5)
     return ["new"]
@@ -573,6 +577,7 @@ def test_f46_the_limits_of_workers_are_known_by_their_names(module, name, watch,
 def test_f46_a_timeout_of_gevent_is_the_callers_until_its_timer_is_closed(run_python):
     pytest.importorskip("gevent", reason="for its timeouts")
     done = run_python("""
+        import contextlib
         import warnings
         warnings.simplefilter("ignore")
         import gevent
@@ -585,7 +590,7 @@ def test_f46_a_timeout_of_gevent_is_the_callers_until_its_timer_is_closed(run_py
         def slow(x):
             gevent.sleep(5)
 
-        with Runtime() as runtime:
+        with contextlib.closing(Runtime()) as runtime:
             limited = rollout(candidate=own, strategy=ABTest(1.0), key="own", runtime=runtime)(lambda x: "old")
             assert "old" == limited(1)
             model = rollout(candidate=slow, strategy=ABTest(1.0), key="slow", runtime=runtime)(lambda x: "old")
