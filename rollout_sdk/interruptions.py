@@ -12,8 +12,9 @@ import asyncio
 import functools
 import signal
 import sys
-from collections.abc import Iterator
-from types import CodeType, MethodType, TracebackType
+from inspect import CO_VARARGS
+from threading import get_ident, main_thread
+from types import CodeType, MethodType
 from typing import Any
 
 __all__ = ["handler_of", "is_fault", "is_interrupted_by_signal", "is_interruption"]
@@ -34,6 +35,8 @@ _ELSEWHERE = (
     ("airflow.exceptions", "AirflowTaskTimeout"),
 )
 
+_NAMES = frozenset(name for _, name in _ELSEWHERE)
+
 _INTERRUPTING = tuple(
     getattr(signal, name)
     for name in ("SIGALRM", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGUSR1", "SIGUSR2", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
@@ -42,6 +45,9 @@ _INTERRUPTING = tuple(
 """The signals whose handlers raise exceptions to interrupt what runs; Windows has few of them."""
 
 _NEVER_BEGUN = object()
+
+# Past the exception's class, which can hide its own.
+_TRACEBACK = vars(BaseException)["__traceback__"]
 
 
 def is_interruption(error: BaseException, *, awaited: bool) -> bool:
@@ -60,7 +66,9 @@ def is_interruption(error: BaseException, *, awaited: bool) -> bool:
     if isinstance(error, BaseExceptionGroup) and not isinstance(error, Exception):
         # A cancellation must reach its scope, whatever failed beside it.
         return any(is_interruption(each, awaited=awaited) for each in error.exceptions)
-    if any(_is_of(error, module, name) for module, name in _ELSEWHERE):
+    # By name first: nearly every exception is none of them.
+    named = [kind.__name__ for kind in type(error).__mro__]
+    if not _NAMES.isdisjoint(named) and any(_is_of(error, *each) for each in _ELSEWHERE):
         return not _is_own_timeout(error)
     return is_interrupted_by_signal(error)
 
@@ -81,23 +89,19 @@ def is_interrupted_by_signal(error: BaseException) -> bool:
 
     Python runs such a handler in the midst of what the main thread does, so that its frame is in the traceback.
     """
+    if get_ident() != main_thread().ident:
+        return False
     handlers = None
-    for code in _codes(vars(BaseException)["__traceback__"].__get__(error)):
-        # A handler is called with a number and a frame.
-        if code.co_argcount >= 2 or code.co_flags & _VARARGS:
+    found = _TRACEBACK.__get__(error)
+    while found is not None:
+        code = found.tb_frame.f_code
+        # A handler is called with a number and a frame, and perhaps with the object whose method it is.
+        if 2 <= code.co_argcount <= 3 or code.co_flags & CO_VARARGS:
             handlers = _handlers() if handlers is None else handlers
             if code in handlers:
                 return True
-    return False
-
-
-_VARARGS = 0x04
-
-
-def _codes(found: TracebackType | None) -> Iterator[CodeType]:
-    while found is not None:
-        yield found.tb_frame.f_code
         found = found.tb_next
+    return False
 
 
 def _handlers() -> set[CodeType]:
@@ -111,10 +115,12 @@ def handler_of(number: int) -> Any:
 
 
 def _code_of(handler: Any) -> CodeType | None:
+    # SIG_DFL and SIG_IGN are numbers here.
+    if handler is None or handler.__class__ is int:
+        return None
     while isinstance(handler, functools.partial | MethodType):
         handler = handler.func if isinstance(handler, functools.partial) else handler.__func__
-    # SIG_DFL and SIG_IGN are not callable.
-    called = handler if hasattr(handler, "__code__") else type(handler).__call__ if callable(handler) else None
+    called = handler if hasattr(handler, "__code__") else vars(type(handler)).get("__call__")
     code = getattr(called, "__code__", None)
     return code if isinstance(code, CodeType) else None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import signal
+from asyncio import current_task
 from collections.abc import Generator
 from typing import Any
 
@@ -16,48 +17,72 @@ from rollout_sdk.engine.steps import Result
 from rollout_sdk.engine.tracebacks import context_of, shorten
 from rollout_sdk.interruptions import handler_of, is_interruption
 
-__all__ = ["Attended", "attend"]
-
-
-def attend(awaitable: Any) -> Any:
-    """What to await in the place of a coroutine (or of an async generator's next item); itself where there is no task."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        return awaitable
-    # A task factory can make tasks of its own, and a model can give an awaitable that is not a coroutine.
-    return Attended(awaitable, task) if hasattr(task, "cancelling") and hasattr(awaitable, "send") else awaitable
+__all__ = ["Attended"]
 
 
 class Attended:
-    """Awaits a coroutine, and counts how often it has its own task cancelled.
+    """A coroutine (or an async generator's next item), run step by step; how often it has its own task cancelled is counted.
 
     Attributes:
+        waits: Whether it has begun and not ended yet, so that it has to be awaited.
         own: Cancellations of the task that were asked for inside, and not taken back there.
         closed: Whether it was closed while it waited.
     """
 
-    __slots__ = ("_before", "_model", "_task", "closed", "own")
+    # Defaults live on the class: what is not set costs nothing.
+    waits = False
+    own = 0
+    closed = False
+    _model: Any = None
+    _task: Any = None
+    _waits_for: Any = None
+    _before = 0
 
-    def __init__(self, model: Any, task: Any) -> None:
-        """Await nothing yet.
-
-        Args:
-            model: The coroutine, or anything with its methods.
-            task: The task that awaits it.
-        """
+    def begin(self, model: Any) -> Any:
+        """Run it up to where it waits, and give what it returns if it has ended. Where there is no task, only await it."""
+        try:
+            task: Any = current_task()
+        except RuntimeError:
+            task = None
+        count = getattr(task, "cancelling", None)
         self._model = model
+        # A task factory can make tasks of its own, and a model can give an awaitable that is not a coroutine.
+        if count is None or not hasattr(model, "throw"):
+            self.waits = True
+            return None
         self._task = task
-        # What was asked for and not delivered yet is delivered inside. What nobody took back counts for ever.
-        self._before = 0 if getattr(task, "_must_cancel", True) else task.cancelling()
-        self.own = 0
-        self.closed = False
+        before = count()
+        # What was asked for and not delivered yet is delivered inside. What nobody took back counts forever.
+        if before and not getattr(task, "_must_cancel", True):
+            self._before = before
+        try:
+            self._waits_for = model.send(None)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            if (after := count()) != before:
+                self.own = max(0, after - before)
+        self.waits = True
+        return None
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        """Run it as `await` does."""
-        model, count = self._model, self._task.cancelling
+        """Go on as `await` does."""
+        model = self._model
+        if self._task is None:
+            return (yield from model.__await__())
+        count = self._task.cancelling
+        waits_for, self._waits_for = self._waits_for, None
         resume, given, closing = model.send, None, None
         while True:
+            try:
+                given = yield waits_for
+                resume = model.send
+            except GeneratorExit as error:
+                closing = error
+            except BaseException as error:
+                resume, given = model.throw, error
+            if closing is not None:
+                break
             before = count()
             try:
                 waits_for = resume(given)
@@ -68,15 +93,6 @@ class Attended:
                 given = None
                 if (after := count()) != before:
                     self.own = max(0, self.own + after - before)
-            try:
-                given = yield waits_for
-                resume = model.send
-            except GeneratorExit as error:
-                closing = error
-            except BaseException as error:
-                resume, given = model.throw, error
-            if closing is not None:
-                break
         self.closed = True
         try:
             model.close()
@@ -87,6 +103,8 @@ class Attended:
     @property
     def is_cancelled(self) -> bool:
         """Whether the task was cancelled from outside, or by Ctrl-C."""
+        if self._task is None:
+            return is_interruption(asyncio.CancelledError(), awaited=True)
         return self._task.cancelling() - self.own > self._before or _was_stopped_by_ctrl_c()
 
     def failed(self, variant: str, duration_s: float, error: BaseException) -> Result:

@@ -121,7 +121,7 @@ def route_batch(batch: Batch) -> Flow:
     call.rows = batch.rows
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
-    call.outer = enclosing()
+    call.outer = enclosing(current_call.get())
     set_call(call)
     groups = batch.grouped()
     call.shadows = shadows = _prepared(batch)

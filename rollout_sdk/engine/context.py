@@ -16,7 +16,6 @@ __all__ = [
     "current_call",
     "current_decision",
     "enter_fallback",
-    "in_fallback",
     "in_shadow",
     "is_shadow",
     "leave_fallback",
@@ -26,8 +25,8 @@ __all__ = [
 ]
 
 current_call: ContextVar[Call | None] = ContextVar("rollout_sdk_call", default=None)
-in_shadow: ContextVar[bool] = ContextVar("rollout_sdk_shadow", default=False)
-in_fallback: ContextVar[bool] = ContextVar("rollout_sdk_fallback", default=False)
+in_shadow: ContextVar[bool | None] = ContextVar("rollout_sdk_shadow", default=False)
+"""True inside a shadow; None inside a control that runs in the place of a failed candidate. One look tells both from a call."""
 
 
 def _set_inside(call: Call) -> None:
@@ -45,15 +44,15 @@ reset_call = alone(current_call.reset, _stay)
 set_shadow = alone(in_shadow.set, in_shadow.set)
 
 
-def _enter_fallback() -> Token[bool]:
-    return in_fallback.set(True)
+def _enter_fallback() -> Token[bool | None] | None:
+    return None if in_shadow.get() else in_shadow.set(None)
 
 
-def _leave_fallback(token: Token[bool] | None) -> None:
+def _leave_fallback(token: Token[bool | None] | None) -> None:
     # A coroutine can be closed from another context, which has nothing of ours to put back.
     if token is not None:
         with suppress(ValueError):
-            in_fallback.reset(token)
+            in_shadow.reset(token)
 
 
 enter_fallback = alone(_enter_fallback, lambda: None)
@@ -73,4 +72,4 @@ def current_decision() -> Decision | None:
 
 def is_shadow() -> bool:
     """Whether this code runs as a shadow: nobody will see its output, so it should write nothing."""
-    return in_shadow.get()
+    return in_shadow.get() is True

@@ -24,7 +24,7 @@ from rollout_sdk.assignment import (
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.engine.arguments import Getter
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import in_fallback, in_shadow
+from rollout_sdk.engine.context import in_shadow
 from rollout_sdk.engine.covariates import Covariate
 from rollout_sdk.exceptions import MissingUnitError
 from rollout_sdk.interruptions import is_fault
@@ -157,7 +157,7 @@ class Describe:
             call.said_unit = unit
         chosen: Decision | None = None
         # Looked at here, so that a rollout without such rules does not pay for a call.
-        if self._has_rules or raw is None or outside or in_shadow.get() or in_fallback.get() or state.stopped:
+        if self._has_rules or raw is None or outside or in_shadow.get() is not False or state.stopped:
             chosen = self._ruled(call, unit, state, outside=outside)
         if chosen is None:
             decision = self.route(call)
@@ -175,7 +175,7 @@ class Describe:
         """The decision of what outranks the strategy, or None."""
         if state.stopped:
             return self.fixed("aborted")
-        if in_shadow.get() or in_fallback.get():
+        if in_shadow.get() is not False:
             return self.fixed("nested")
         if self.override is not None and (variant := self._overridden(unit, call.args, call.kwargs)) is not None:
             return self.fixed("override", variant)

@@ -29,8 +29,10 @@ def route(call: Call) -> Flow:
         rollout.audience.look()
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
-    if (outer := enclosing()) is not None:
-        call.outer = outer
+    last = current_call.get()
+    # Nearly always a call of before, which was inside no other.
+    if last is not None and (last.kwargs is not NO_KWARGS or last.outer is not None):
+        call.outer = enclosing(last)
     set_call(call)
     if decision.shadows:
         call.shadows = _prepared(call)

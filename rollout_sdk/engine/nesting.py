@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rollout_sdk.engine.context import current_call
 from rollout_sdk.engine.steps import NO_KWARGS, Result
 from rollout_sdk.engine.tracebacks import cause_of, frames_of, is_ours
 
@@ -21,10 +20,9 @@ _MOST_NOTED = 16
 _MOST_CAUSES = 16
 
 
-def enclosing() -> Call | None:
-    """The innermost call under way around the one that begins here."""
-    call = current_call.get()
-    # The last call of a context stays there when it has ended.
+def enclosing(last: Call | None) -> Call | None:
+    """The innermost call under way around one that begins now; `last` is that of the context, which may have ended."""
+    call = last
     while call is not None and call.kwargs is NO_KWARGS:
         call = call.outer
     return call

@@ -12,7 +12,7 @@ from typing import Any
 
 from rollout_sdk import switch
 from rollout_sdk.contexts import attach, detach
-from rollout_sdk.engine.attended import Attended, attend
+from rollout_sdk.engine.attended import Attended
 from rollout_sdk.engine.context import enter_fallback, leave_fallback
 from rollout_sdk.engine.deadline import within
 from rollout_sdk.engine.steps import Invoke, Result, Together
@@ -52,7 +52,7 @@ async def run_async(step: Invoke) -> Result:
     """Run a coroutine function."""
     token = None if step.span_context is None else attach(step.span_context)
     inner = enter_fallback() if step.in_place else None
-    awaited: Any = None
+    attended = None
     started = perf_counter()
     try:
         if step.gate is None:
@@ -62,32 +62,34 @@ async def run_async(step: Invoke) -> Result:
         elif step.deadline_s is not None:
             value = await within(step.deadline_s, step)
         else:
-            awaited = attend(step.function(*step.args, **step.kwargs))
-            value = await awaited
+            attended = Attended()
+            value = attended.begin(step.function(*step.args, **step.kwargs))
+            if attended.waits:
+                value = await attended
         result = Result(step.variant, perf_counter() - started, value)
     except BaseException as error:
-        result = failed(step, perf_counter() - started, error, awaited)
+        result = failed(step, perf_counter() - started, error, attended)
     finally:
         if token is not None:
             detach(token)
         if inner is not None:
             leave_fallback(inner)
-    if awaited.__class__ is Attended and awaited.own and not result.interrupted:
-        result = await awaited.settle(result)
+    if attended is not None and attended.own and not result.interrupted:
+        result = await attended.settle(result)
     return result
 
 
-def failed(step: Invoke, duration_s: float, error: BaseException, awaited: Any = None) -> Result:
+def failed(step: Invoke, duration_s: float, error: BaseException, attended: Attended | None = None) -> Result:
     """The result of a coroutine that raised.
 
     Args:
         step: What was run.
         duration_s: How long it took.
         error: What it raised.
-        awaited: What was awaited, if the candidate was attended.
+        attended: How it was run, if it is a candidate's.
     """
-    if isinstance(awaited, Attended):
-        return awaited.failed(step.variant, duration_s, error)
+    if attended is not None:
+        return attended.failed(step.variant, duration_s, error)
     interrupted = is_interruption(error, awaited=True)
     # What closes a coroutine raises where that waits, and no frame of the model is left.
     interrupted |= not shorten(error) and isinstance(error, GeneratorExit)

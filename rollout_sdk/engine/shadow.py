@@ -261,7 +261,9 @@ class ShadowRun:
             end, error = ("ok", None) if ran.error is None else ("error", error_type(ran.error))
         # A timeout that found no result has none to judge.
         refused = self._refused if ran is not None and self._refused is not None else (False,) * len(self.calls)
-        self._note(end, sum(refused))
+        # What `passthrough` names is an answer to the circuit breaker, as it is to a caller.
+        answered = ran is not None and isinstance(ran.error, self.rollout.passthrough)
+        self._note("ok" if answered else end, sum(refused))
         duration_s, first_item_s = (None, None) if ran is None else (ran.duration_s, ran.first_item_s)
         wait_s = None if self.began is None else self.began - self.submitted
         exception = None if ran is None else self._untold(ran)

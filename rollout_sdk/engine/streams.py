@@ -16,7 +16,7 @@ from typing import Any
 
 from rollout_sdk import switch
 from rollout_sdk.contexts import attach, detach
-from rollout_sdk.engine.attended import Attended, attend
+from rollout_sdk.engine.attended import Attended
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import enter_fallback, leave_fallback, reset_call, set_call
 from rollout_sdk.engine.deadline import PumpedStream
@@ -148,16 +148,16 @@ class AsyncStream(_Noted):
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(None, None)
         try:
-            return anext(model) if step.gate is None else attend(anext(model))
+            return anext(model)
         finally:
             sys.set_asyncgen_hooks(*hooks)
 
-    async def resume(self) -> None:  # noqa: C901, PLR0912 - the way of every item, in one frame
+    async def resume(self) -> None:  # noqa: C901, PLR0912, PLR0915 - the way of every item, in one frame
         """Let the model go on, with what the consumer sent or threw, to its next item or its end."""
         model, thrown, received = self._model, self.thrown, self.received
         span = None if self._span_context is None else attach(self._span_context)
         inner = enter_fallback() if self.step.in_place else None
-        awaited: Any = None
+        attended = None
         token = None if self.call is None else set_call(self.call)
         try:
             if thrown is not None:
@@ -170,17 +170,23 @@ class AsyncStream(_Noted):
                 if model is None:
                     if self._is_stopped():
                         return
-                    awaited = self._started()
-                item = await (anext(model) if awaited is None else awaited)
+                    attended = Attended()
+                    item = attended.begin(self._started())
+                if attended is None:
+                    item = await anext(model)
+                elif attended.waits:
+                    item = await attended
         except StopAsyncIteration:
             self._returned(None, thrown)
         except BaseException as error:
             if _is_consumers(error, thrown):
                 self._raised(error, interrupted=True)
             else:
-                ran = failed(self.step, 0.0, error, awaited)
+                ran = failed(self.step, 0.0, error, attended)
                 self._end()
                 self.result.error, self.result.interrupted = ran.error, ran.interrupted
+                # The model's frame, in the exception's traceback, knows this one.
+                del ran
         else:
             result = self.result
             if not result.started:
@@ -196,8 +202,8 @@ class AsyncStream(_Noted):
                 detach(span)
             if inner is not None:
                 leave_fallback(inner)
-        if awaited.__class__ is Attended and awaited.own and not self.result.interrupted:
-            await self._settle(awaited)
+        if attended is not None and attended.own and self.step.gate is not None and not self.result.interrupted:
+            await self._settle(attended)
 
     async def _settle(self, attended: Attended) -> None:
         """End a stream whose model has cancelled its own task before the first item; that is not served."""

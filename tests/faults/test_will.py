@@ -428,8 +428,8 @@ def test_f45_a_cancellation_under_trio_is_real_and_its_own_limit_is_not(watch):
     async def control(x):
         return "old"
 
-    async def candidate(limit_s):
-        with trio.fail_after(limit_s):
+    async def candidate(x):
+        with trio.fail_after(x):
             await trio.sleep(9)
 
     runtime = watch()
@@ -640,3 +640,15 @@ def test_f46_rows_that_another_variant_answered_are_not_answers_by_exception(wat
     assert [("first", True), ("second", False), ("first", True)] == [
         (event.decision.variant, event.answered) for event in runtime.routed()
     ]
+
+
+@pytest.mark.parametrize("passthrough", [(), (LookupError,)])
+def test_f46_what_passthrough_names_does_not_open_the_breaker_of_a_shadow(passthrough, watch):
+    runtime = watch()
+    model = served(
+        lambda x: "old", raiser(LookupError()), runtime, strategy=Shadow(1.0), effects="read", passthrough=passthrough
+    )  # fmt: skip
+    for n in range(40):
+        assert "old" == model(n)
+        assert runtime.flush(10.0)
+    assert (() if passthrough else ("candidate",)) == model.rollout.status().open_breakers
