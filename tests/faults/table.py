@@ -63,6 +63,8 @@ ROWS = {
     "F47": "exceptions that refuse to be touched, written out or looked at",
     "F48": "the last of a chain of rollouts fails",
     "F49": "an exception with large frames passes through two rollouts",
+    "F81": "at the start, a disk, mount, folder, key, store or control file cannot be used",
+    "F82": "a script that starts a server with itself: one file is two modules",
     "S1": "line breaks and escape codes in ids and messages",
     "S2": "personal data in records",
     "S3": "choosing an id that falls into an arm",
