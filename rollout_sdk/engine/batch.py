@@ -201,7 +201,7 @@ def _answered(
             # Its traceback holds the candidate's frames: they need not live while the control runs.
             result.error = result.value = None
             fallback = _control(batch, again)
-            fallback.in_place = True
+            fallback.in_place = call
             result = yield fallback
             _ran(batch, fallback, result, again)
             call.charge(step, result)

@@ -25,8 +25,8 @@ __all__ = [
 ]
 
 current_call: ContextVar[Call | None] = ContextVar("rollout_sdk_call", default=None)
-in_shadow: ContextVar[bool | None] = ContextVar("rollout_sdk_shadow", default=False)
-"""True inside a shadow; None inside a control that runs in the place of a failed candidate. One look tells both from a call."""
+in_shadow: ContextVar[bool | Call] = ContextVar("rollout_sdk_shadow", default=False)
+"""True inside a shadow; a call inside its control that runs in the place of a failed candidate. One look tells of both."""
 
 
 def _set_inside(call: Call) -> None:
@@ -44,18 +44,18 @@ reset_call = alone(current_call.reset, _stay)
 set_shadow = alone(in_shadow.set, in_shadow.set)
 
 
-def _enter_fallback() -> Token[bool | None] | None:
-    return None if in_shadow.get() else in_shadow.set(None)
+def _enter_fallback(call: Call) -> Token[bool | Call] | None:
+    return None if in_shadow.get() is True else in_shadow.set(call)
 
 
-def _leave_fallback(token: Token[bool | None] | None) -> None:
+def _leave_fallback(token: Token[bool | Call] | None) -> None:
     # A coroutine can be closed from another context, which has nothing of ours to put back.
     if token is not None:
         with suppress(ValueError):
             in_shadow.reset(token)
 
 
-enter_fallback = alone(_enter_fallback, lambda: None)
+enter_fallback = alone(_enter_fallback, _stay)
 leave_fallback = alone(_leave_fallback, _stay)
 """Around a run of the control in the place of a candidate that failed."""
 

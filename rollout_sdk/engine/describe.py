@@ -26,6 +26,7 @@ from rollout_sdk.engine.arguments import Getter
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import in_shadow
 from rollout_sdk.engine.covariates import Covariate
+from rollout_sdk.engine.steps import NO_KWARGS
 from rollout_sdk.exceptions import MissingUnitError
 from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plugins import Failed
@@ -175,7 +176,9 @@ class Describe:
         """The decision of what outranks the strategy, or None."""
         if state.stopped:
             return self.fixed("aborted")
-        if in_shadow.get() is not False:
+        inside = in_shadow.get()
+        # A task that the fallback began lives on with its context.
+        if inside is True or (inside is not False and inside.kwargs is not NO_KWARGS):
             return self.fixed("nested")
         if self.override is not None and (variant := self._overridden(unit, call.args, call.kwargs)) is not None:
             return self.fixed("override", variant)

@@ -47,7 +47,7 @@ def route(call: Call) -> Flow:
                 # Its traceback holds the candidate's frames: they need not live while the control runs.
                 result.error = result.value = None
                 step = _control(call)
-                step.in_place = True
+                step.in_place = call
                 result = call.ran(step, (yield step))
                 call.charge(failed, result)
             else:

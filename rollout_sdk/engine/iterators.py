@@ -42,6 +42,7 @@ class _Stage:
             self._began = perf_counter() - self.result.duration_s
         asked = Invoke(self.step.variant, function, args, {})
         asked.span_context, asked.gate = self.step.span_context, self._gate
+        asked.in_place = self.step.in_place
         # Streams that take turns must not meet each other's call.
         set_call(self.call)
         ran, result = run(asked), self.result

@@ -29,7 +29,7 @@ _detached: set[asyncio.Future[Result]] = set()
 def run(step: Invoke) -> Result:
     """Run a function."""
     token = None if step.span_context is None else attach(step.span_context)
-    inner = enter_fallback() if step.in_place else None
+    inner = None if step.in_place is None else enter_fallback(step.in_place)
     started = perf_counter()
     try:
         # The last look, with nothing between it and the call: see engine/stopping.py.
@@ -51,7 +51,7 @@ def run(step: Invoke) -> Result:
 async def run_async(step: Invoke) -> Result:
     """Run a coroutine function."""
     token = None if step.span_context is None else attach(step.span_context)
-    inner = enter_fallback() if step.in_place else None
+    inner = None if step.in_place is None else enter_fallback(step.in_place)
     attended = None
     started = perf_counter()
     try:

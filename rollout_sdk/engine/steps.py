@@ -99,8 +99,8 @@ class Invoke:
     deadline_s: float | None = None
     span: Span | None = None
     span_context: SpanContext | None = None
-    in_place = False
-    """Whether the control runs in the place of a candidate that failed: rollouts inside it are answered by their controls."""
+    in_place: Call | None = None
+    """The call whose control this runs in the place of a failed candidate: rollouts inside are answered by their controls."""
     call: Call | None = None
     """The call whose span waits for the turn of this step: where several run, each span is as long as its own run."""
     ended_ns: int | None = None

@@ -97,7 +97,7 @@ class Stream(_Noted):
         """Let the model go on, with what the consumer sent or threw, to its next item or its end."""
         model, thrown, received = self._model, self.thrown, self.received
         span = None if self._span_context is None else attach(self._span_context)
-        inner = enter_fallback() if self.step.in_place else None
+        inner = None if self.step.in_place is None else enter_fallback(self.step.in_place)
         # Streams that take turns must not meet each other's call.
         token = None if self.call is None else set_call(self.call)
         try:
@@ -156,7 +156,7 @@ class AsyncStream(_Noted):
         """Let the model go on, with what the consumer sent or threw, to its next item or its end."""
         model, thrown, received = self._model, self.thrown, self.received
         span = None if self._span_context is None else attach(self._span_context)
-        inner = enter_fallback() if self.step.in_place else None
+        inner = None if self.step.in_place is None else enter_fallback(self.step.in_place)
         attended = None
         token = None if self.call is None else set_call(self.call)
         try:

@@ -290,6 +290,37 @@ def test_f48_what_is_asked_again_inside_a_fallback_is_answered_by_controls_and_n
     ]
 
 
+def test_f48_a_task_that_a_fallback_began_is_not_inside_it_when_the_call_has_ended(watch, loop):
+    runtime, tasks = watch(), []
+
+    async def old(x):
+        return "old"
+
+    async def new(x):
+        return "new"
+
+    inner = rollout(candidate=new, strategy=ABTest(1.0), key="inner", runtime=runtime)(old)
+
+    async def later(x):
+        first = await inner(x)
+        await asyncio.sleep(0.05)
+        return first, await inner(x)
+
+    async def control(x):
+        tasks.append(asyncio.ensure_future(later(x)))
+        await asyncio.sleep(0.01)
+        return "old"
+
+    async def candidate(x):
+        raise KeyError
+
+    async def main():
+        await served(control, candidate, runtime)(1)
+        return await tasks[0]
+
+    assert ("old", "new") == loop.run_until_complete(main())
+
+
 def test_f48_interleaved_lists_do_not_multiply(watch):
     model, asked = chain("function", passes, watch(), strategy=Interleave())
     with pytest.raises(DownError):
