@@ -59,16 +59,18 @@ def is_interruption(error: BaseException, *, awaited: bool) -> bool:
         error: What the run raised.
         awaited: Whether the run was awaited, so that an event loop can have cancelled it.
     """
+    # Nearly every exception is an ordinary one.
+    is_named = _is_named(type(error))  # type: ignore[arg-type] # a class is hashable
+    if isinstance(error, Exception) and not is_named:
+        return is_interrupted_by_signal(error)
     if isinstance(error, _ALWAYS):
         return True
     if isinstance(error, asyncio.CancelledError):
         return _was_asked_for(awaited=awaited)
-    if isinstance(error, BaseExceptionGroup) and not isinstance(error, Exception):
+    if isinstance(error, BaseExceptionGroup):
         # A cancellation must reach its scope, whatever failed beside it.
         return any(is_interruption(each, awaited=awaited) for each in error.exceptions)
-    # By name first: nearly every exception is none of them.
-    named = [kind.__name__ for kind in type(error).__mro__]
-    if not _NAMES.isdisjoint(named) and any(_is_of(error, *each) for each in _ELSEWHERE):
+    if is_named and any(_is_of(error, *each) for each in _ELSEWHERE):
         return not _is_own_timeout(error)
     return is_interrupted_by_signal(error)
 
@@ -141,6 +143,12 @@ def _was_asked_for(*, awaited: bool) -> bool:
 def _is_in_greenlet() -> bool:
     getcurrent = getattr(sys.modules.get("greenlet"), "getcurrent", None)
     return getcurrent is not None and getcurrent().parent is not None
+
+
+@functools.lru_cache(maxsize=256)
+def _is_named(kind: type[BaseException]) -> bool:
+    """Whether a class or a base of it has a name that makes it worth a look."""
+    return not _NAMES.isdisjoint([each.__name__ for each in kind.__mro__])
 
 
 def _is_of(error: BaseException, module: str, name: str) -> bool:
