@@ -9,6 +9,7 @@ from rollout_sdk.assignment import Share
 from rollout_sdk.control.file import WantedRollout
 from rollout_sdk.control.refusing import must_be_explained
 from rollout_sdk.control.state import RolloutState
+from rollout_sdk.engine.first_present import FirstPresent
 from rollout_sdk.engine.stopping import wait_for_starts
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.judging import Verdict
@@ -17,6 +18,7 @@ from rollout_sdk.status import RolloutStatus
 from rollout_sdk.strategies.canary import planned_phases
 
 if TYPE_CHECKING:
+    from rollout_sdk.engine.describe import Describe
     from rollout_sdk.engine.rollout import Rollout
     from rollout_sdk.runtime import Runtime
 
@@ -29,6 +31,7 @@ _LONGEST_WAIT_S = 1.0
 class Operated:
     """A rollout as its operator sees it."""
 
+    _describe: Describe
     _rollout: Rollout
     _runtime: Runtime
 
@@ -249,6 +252,7 @@ class Operated:
             excluded=excluded,
             errors=dict(tally.errors),
             fallbacks=dict(tally.fallbacks),
+            unmeasured=dict(tally.unmeasured),
             open_breakers=tuple(name for name, breaker in self._rollout.standing.breakers.items() if breaker.is_open),
             shadows=dict(tally.shadows),
             faults=self._runtime.faults,
@@ -256,6 +260,7 @@ class Operated:
             lost=self._runtime.recorder.dropped,
             invalid=state.invalid,
             paused_by=state.paused_by,
+            units_from=dict(unit.seen) if isinstance(unit := self._describe.unit, FirstPresent) else {},
             version=state.version,
             versions=1 + len(state.superseded),
             verdict=self._runtime.keeper.verdict(self.key),

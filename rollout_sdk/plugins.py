@@ -13,6 +13,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from time import perf_counter
+from types import CoroutineType
 from typing import Any
 
 import pluggy
@@ -23,6 +24,7 @@ from rollout_sdk.exceptions import PluginError
 from rollout_sdk.hookspecs import PROJECT
 from rollout_sdk.installed import blocked_names, plugin_name
 from rollout_sdk.interruptions import is_fault
+from rollout_sdk.synchronous import answered
 
 __all__ = ["Failed", "PluginSet"]
 
@@ -61,7 +63,8 @@ def _guarded(name: str, function: Callable[..., Any], failed: Failed) -> Callabl
 
     def guarded(*arguments: Any) -> Any:
         try:
-            return function(*arguments)
+            result = function(*arguments)
+            return result if result.__class__ is not CoroutineType else answered(name, result)
         # sys.exit() in a plugin must not end the caller's process.
         except BaseException as error:
             if not is_fault(error):
@@ -90,6 +93,8 @@ def _benched(name: str, function: Callable[..., Any], failed: Failed, *, longest
         started = perf_counter()
         try:
             result = function(*arguments)
+            if result.__class__ is CoroutineType:
+                result = answered(name, result)
         except BaseException as error:
             if not is_fault(error):
                 raise
@@ -205,7 +210,7 @@ class PluginSet:
         def every(*arguments: Any) -> None:
             for name, implementation in implementations:
                 try:
-                    implementation(*arguments)
+                    answered(name, implementation(*arguments))
                 # Of any kind: nobody cancels or interrupts the recorder's thread, and the next one is still to be called.
                 except BaseException as error:
                     failed(name, error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import frozen
+from attrs import Factory, frozen
 
 from rollout_sdk.control.state import Status
 from rollout_sdk.judging import Verdict
@@ -28,6 +28,8 @@ class RolloutStatus:
         excluded: Calls not analysed, by reason, over all phases.
         errors: Failed runs by variant and error type.
         fallbacks: Calls that the control answered in place of a candidate, by variant and error type (or why it was not run).
+        unmeasured: Calls whose answers have work to come that cannot be measured, by variant and class of the answer. No step
+            of a canary passes on them.
         open_breakers: Candidates that are not run at the moment, because they kept failing.
         shadows: Ends of shadow runs by variant and end.
         faults: Faults of plugins, telemetry and journal by what failed and error type.
@@ -37,6 +39,7 @@ class RolloutStatus:
             can.
         paused_by: Checks that the judge has paused it for; it goes on by itself when they have recovered. Empty for every
             other pause.
+        units_from: How many calls of this function had their unit from each of `unit=("user_id", "device_id")`; empty with one.
         version: Version of the candidates; empty when none was given.
         versions: How many versions this rollout has had. Each starts with an alpha of its own, so each is one more chance of
             a wrong verdict.
@@ -61,6 +64,8 @@ class RolloutStatus:
     held_by: tuple[str, ...] = ()
     invalid: str = ""
     paused_by: tuple[str, ...] = ()
+    units_from: Mapping[str, int] = Factory(dict)
+    unmeasured: Mapping[tuple[str, str], int] = {}
     version: str = ""
     versions: int = 1
     verdict: Verdict | None = None
@@ -85,10 +90,12 @@ class RolloutStatus:
             ("shadow", self.shadows),
             ("error", self.errors),
             ("fallback", self.fallbacks),
+            ("unmeasured", self.unmeasured),
             ("fault", self.faults),
         ):
             lines.extend(f"  {title} {first} {second}: {number:,}" for (first, second), number in sorted(counts.items()))
         lines.extend(f"  not analysed, {reason}: {number:,}" for reason, number in sorted(self.excluded.items()))
+        lines.extend(f"  unit from {name}: {number:,}" for name, number in self.units_from.items())
         lines.extend(f"  breaker of {variant} is open" for variant in self.open_breakers)
         lines.extend(f"  no candidate runs here: {holder} holds it" for holder in self.held_by)
         if self.lost:

@@ -199,7 +199,7 @@ def test_ctrl_c_in_the_midst_of_it_is_the_callers(runtime):
     ("options", "message"),
     [
         ({"failed_if": "status >= 500"}, "is not callable"),
-        ({"failed_if": awaits}, "is a coroutine function. It is asked between"),
+        ({"failed_if": awaits}, "is a coroutine function. It is called, and must answer at once"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(options, message, runtime):
