@@ -143,7 +143,8 @@ def rollout(
             candidate counts as if it had raised: the control answers (or, with on_error="raise", the caller gets it as it is).
             Asked of the control, too, whose answers always reach the caller; with `batch=`, of the answer of each row; not of
             streams. Where it raises itself, the answer counts as good.
-        passthrough: Exceptions of a candidate that are an answer: the caller gets them, and no control runs.
+        passthrough: Exceptions of a candidate that are an answer, or a time limit that the SDK does not know: the caller gets
+            them, and no control runs.
         effects: What running a variant does to the world: "read" (nothing: only then may a candidate be shadowed), "write", or
             "unknown". What writes must not run twice for one call: it needs on_error="raise", and is not blended.
         deadline_s: Seconds that a candidate has for its answer (a stream: for its first item); then the control answers.

@@ -18,6 +18,7 @@ from typing import Any
 
 from rollout_sdk.faults import Count, Fault
 from rollout_sdk.forking import renew_after_fork
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plugins import Failed
 from rollout_sdk.threads import Empty, Flag, SimpleQueue, Thread, native_sleep
 
@@ -267,7 +268,9 @@ class Recorder:
             done = self._close(timeout_s)
             if self.on_closed is not None:
                 self.on_closed()
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self._failed("close", error)
         return done
 
@@ -277,7 +280,9 @@ class Recorder:
         if self.on_close is not None:
             try:
                 self.on_close((deadline - time.monotonic()) / 2)
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                if not is_fault(error):
+                    raise
                 self._failed("close", error)
         self._closed = True
         thread = self._thread

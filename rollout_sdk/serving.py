@@ -18,6 +18,7 @@ from rollout_sdk.engine.row_arguments import RowArguments
 from rollout_sdk.engine.rows import one
 from rollout_sdk.engine.steps import Flow
 from rollout_sdk.exceptions import MissingUnitError
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.settings import Settings
 
 __all__ = ["Serving"]
@@ -59,7 +60,9 @@ class Serving:
             self.describe(call, unit, state)
         except MissingUnitError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self.rollout.failed("engine.describe", error)
             self.describe.give_up(call, state)
         if began is not None:
@@ -77,7 +80,9 @@ class Serving:
                 call.covariate = describe.covariate.of_call(args, kwargs)
         except MissingUnitError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             return self._give_up(error, args, kwargs)
         if began is not None:
             call.decided_s = perf_counter() - began
@@ -89,7 +94,9 @@ class Serving:
         try:
             call = Call(self.rollout, args, kwargs)
             self.describe.give_up(call, self.rollout.state)
-        except (Exception, SystemExit):
+        except BaseException as another:
+            if not is_fault(another):
+                raise
             return None, bare(self.settings.function, args, kwargs)
         return call, route(call)
 
@@ -99,7 +106,9 @@ class Serving:
             batch = self.batch(args, kwargs)
         except MissingUnitError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             return self._give_up(error, args, kwargs)
         return batch.call, route_batch(batch) if batch.rows else route(batch.call)
 

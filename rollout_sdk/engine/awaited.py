@@ -66,6 +66,7 @@ def _going_on(step: Invoke, function: Callable[..., Any], ran: Result) -> Invoke
     """The rest of a step, whose function has returned already."""
     rest = Invoke(step.variant, function, (ran.value,), {})
     rest.span_context, rest.gate, rest.keep = step.span_context, step.gate, step.keep
+    rest.in_place = step.in_place
     if step.deadline_s is not None:
         rest.deadline_s = max(0.0, step.deadline_s - ran.duration_s)
     return rest
@@ -134,7 +135,8 @@ async def awaited(
         step = ended
         ran = await run_again(step)
     if ended.error is not None:
-        ended.reraise()
+        with ended:
+            raise ended.error
     return ended.value
 
 
@@ -172,7 +174,8 @@ async def _passed_on(call: Call, flow: Flow, step: Invoke, ran: Result, run_agai
         step, ran = ended
         del ended
     if ended.error is not None:
-        ended.reraise()
+        with ended:
+            raise ended.error
 
 
 class Awaiting:

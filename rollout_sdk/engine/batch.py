@@ -10,17 +10,19 @@ from attrs import frozen
 
 from rollout_sdk.engine.ambient import look
 from rollout_sdk.engine.call import Call, Runs
-from rollout_sdk.engine.context import be_current, set_call
+from rollout_sdk.engine.context import be_current, current_call, set_call
 from rollout_sdk.engine.failing import failing_rows, failing_share
-from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish_rows, instead, settle
+from rollout_sdk.engine.flow import falls_back, finish_rows, instead, settle
 from rollout_sdk.engine.joining import assemble
 from rollout_sdk.engine.lazy import discard
+from rollout_sdk.engine.nesting import enclosing, hand_up
 from rollout_sdk.engine.rows import are_columns, count_rows, each_row, has_rows, take
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import candidate_copy
-from rollout_sdk.engine.steps import Flow, Invoke, Result, Together
+from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together
 from rollout_sdk.exceptions import BatchError
 from rollout_sdk.faults import BATCH
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.records import Comparison
 
 __all__ = ["Batch", "ShadowRows", "route_batch"]
@@ -136,6 +138,7 @@ def route_batch(batch: Batch) -> Flow:
     call.rows = batch.rows
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
+    call.outer = enclosing(current_call.get())
     set_call(call)
     groups = batch.grouped()
     call.shadows = shadows = _prepared(batch)
@@ -151,7 +154,9 @@ def route_batch(batch: Batch) -> Flow:
     # The caller's answer stands: what breaks from here on is ours alone.
     try:
         _close(batch, shadows, final)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         rollout.failed("engine.flow", error)
     return final
 
@@ -159,6 +164,7 @@ def route_batch(batch: Batch) -> Flow:
 def _close(batch: Batch, shadows: Sequence[ShadowRows], final: Result) -> None:
     """Hand the shadows over, and record every row."""
     call, rollout = batch.call, batch.call.rollout
+    hand_up(call, final)
     for shadow in shadows:
         settle([shadow], shadow.answered_by(final, len(batch.rows)))
     for row in batch.rows:
@@ -219,6 +225,7 @@ def _answered(
                 continue
             be_current(call)
             fallback = instead(step, _control(batch, again), rollout)
+            fallback.in_place = call
             result = yield fallback
             _ran(batch, fallback, result, again)
             call.charge(step, result)
@@ -280,6 +287,7 @@ def _ran(batch: Batch, step: Invoke, result: Result, indices: Sequence[int]) -> 
         result.refused = bool(refused)
         # To a circuit breaker, a batch is one run.
         result.failed = bool(refused) and len(refused) >= failing_share(rollout) * len(indices)
+    call.answered = False
     call.ran(step, result)
     if result.withheld is not None:
         for index in indices:
@@ -292,7 +300,7 @@ def _ran(batch: Batch, step: Invoke, result: Result, indices: Sequence[int]) -> 
     noted: dict[tuple[int, bool], Runs] = {}
     for index in indices:
         row = batch.rows[index]
-        row.cut = result.interrupted
+        row.cut, row.answered = result.interrupted, call.answered
         is_well = bool(refused) and index not in failed
         runs = noted.get((id(row.runs), is_well))
         if runs is None:
@@ -328,7 +336,9 @@ def _joined(batch: Batch, parts: Parts) -> Result | None:
     try:
         whole = assemble([(indices, result.value) for indices, result in ordered], len(batch.rows), given=batch.given())
     # Arrays of shapes that do not fit, or of a library that we do not know.
-    except Exception as error:
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         rollout.failed(BATCH, error)
         return None
     return Result(rollout.control, duration_s, whole)

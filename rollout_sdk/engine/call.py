@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from rollout_sdk.assignment import RouteRequest, pseudonym, pseudonyms
 from rollout_sdk.contexts import CallerContext
 from rollout_sdk.engine.failing import is_failing
+from rollout_sdk.engine.nesting import has_come_out
 from rollout_sdk.engine.steps import Invoke, Result, error_type
 from rollout_sdk.identity import encode_id, encode_token
 from rollout_sdk.judging import cell_of
@@ -67,6 +68,10 @@ class Call(RouteRequest):
     rows: Sequence[Call] = ()
     shadows: Sequence[ShadowRun] = ()
     rescued = False
+    outer: Call | None = None
+    """The call that this one is inside of; see engine/nesting.py."""
+    came_out: tuple[int, ...] = ()
+    """Identities of the exceptions that came out of controls inside this call, the last ones."""
     row: Row | None = None
     index = 0
     """Position of a row in its batch."""
@@ -157,6 +162,8 @@ class Call(RouteRequest):
             self.answered = True
         elif error is not None:
             result.failed = not result.interrupted
+            if self.came_out and result.failed:
+                result.passes = has_come_out(self, error)
         if result.interrupted:
             self.cut = True
             return None

@@ -36,8 +36,12 @@ async def within(deadline_s: float, step: Invoke) -> Any:
     if not on_asyncio():
         return in_time(await within_elsewhere(deadline_s, step.function(*step.args, **step.kwargs)), step, deadline_s)
 
-    async def run() -> Any:
-        return await step.function(*step.args, **step.kwargs)
+    async def run() -> tuple[Any, BaseException | None]:
+        try:
+            return await step.function(*step.args, **step.kwargs), None
+        # Out of a task, these two end the event loop, past the caller.
+        except (KeyboardInterrupt, SystemExit) as error:
+            return None, error
 
     context = own_context()
     since = context.copy()
@@ -49,9 +53,15 @@ async def within(deadline_s: float, step: Invoke) -> Any:
         task.cancel()
     if not task.done():
         raise _late(step.variant, deadline_s)
-    result = task.result()
+    value, ending = task.result()
+    try:
+        if ending is not None:
+            raise ending
+    finally:
+        # Its traceback holds this frame.
+        del ending
     take_over(context, since)
-    return result
+    return value
 
 
 def in_time(result: Any, step: Invoke, deadline_s: float) -> Any:
@@ -156,6 +166,9 @@ class PumpedStream:
             method, arguments, answer = await self._asked.get()
             try:
                 said = ("item", await getattr(model, method)(*arguments))
+                if self._task is not None and self._task.cancelling():
+                    # Not by us, or nobody waits for this any more: the model has cancelled its own task.
+                    raise asyncio.CancelledError
             except BaseException as error:
                 said = ("end", error)
             if not answer.done():

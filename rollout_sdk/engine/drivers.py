@@ -48,7 +48,8 @@ def drive_function(begin: Begin, control: Callable[..., Any]) -> Callable[..., A
                     return stream
             step = advance(call, flow, ran)
         if step.error is not None:
-            step.reraise()
+            with step:
+                raise step.error
         return step.value
 
     return wrapper
@@ -75,7 +76,8 @@ def drive_coroutine(begin: Begin, control: Callable[..., Any]) -> Callable[..., 
             step = advance(call, flow, sent)
             del sent
         if step.error is not None:
-            step.reraise()
+            with step:
+                raise step.error
         return step.value
 
     return _refusing(control, driven, CO_COROUTINE)
@@ -108,7 +110,8 @@ def drive_generator(begin: Begin, control: Callable[..., Any]) -> Callable[..., 
             step = advance(call, flow, stream.result)
             del stream
         if step.error is not None:
-            step.reraise()
+            with step:
+                raise step.error
         return step.value
 
     return _refusing(control, driven, CO_GENERATOR)
@@ -144,7 +147,8 @@ def drive_async_generator(begin: Begin, control: Callable[..., Any]) -> Callable
             step = advance(call, flow, stream.result)
             del stream
         if step.error is not None:
-            step.reraise()
+            with step:
+                raise step.error
 
     return _refusing(control, driven, CO_ASYNC_GENERATOR)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rollout_sdk.engine.interruptions import is_fault
 from rollout_sdk.engine.rows import each_row, has_rows
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.synchronous import answered
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ drivers, outside every `try` of ours, so that no exception of a candidate is eve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from rollout_sdk.contexts import copy_context
@@ -16,24 +15,27 @@ from rollout_sdk.engine.answered_rows import AnsweredRows
 from rollout_sdk.engine.blend import blended, replayed
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import be_current, current_call, set_call, set_call_and_copy
+from rollout_sdk.engine.nesting import enclosing, hand_up
 from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import Kept, candidate_copy
-from rollout_sdk.engine.steps import Flow, Invoke, Result, Together, error_type
+from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together, error_type
+from rollout_sdk.interruptions import is_fault
 
 __all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "finish_rows", "instead", "route", "settle"]
 
-NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
-"""The keyword arguments of a call that is over."""
 
-
-def route(call: Call) -> Flow:
+def route(call: Call) -> Flow:  # noqa: PLR0912 - the way of every call, in one frame
     """Run what was decided: answer or blend, fall back, hand the shadows over, and record."""
     rollout, decision = call.rollout, call.decision
     if not rollout.audience.awake:
         rollout.audience.look()
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
+    last = current_call.get()
+    # Nearly always a call of before, which was inside no other.
+    if last is not None and (last.kwargs is not NO_KWARGS or last.outer is not None):
+        call.outer = enclosing(last)
     around = None
     if rollout.on_error == "control" and decision.variant != rollout.control and not decision.blend:
         around = look(set_call_and_copy(call))
@@ -54,6 +56,7 @@ def route(call: Call) -> Flow:
                 result.error = result.value = None
                 be_current(call)
                 step = instead(failed, _control(call), rollout)
+                step.in_place = call
                 result = call.ran(step, (yield step))
                 call.charge(failed, result)
             else:
@@ -68,7 +71,9 @@ def route(call: Call) -> Flow:
         if not result.interrupted and current_call.get() is not call:
             set_call(call)
         finish(call, result)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         rollout.failed("engine.flow", error)
     return result
 
@@ -121,7 +126,11 @@ def falls_back(call: Call, step: Invoke, result: Result) -> bool:
     """Whether the control answers in place of a candidate that failed before anything was served."""
     rollout = call.rollout
     return result.withheld is not None or (
-        result.failed and step.variant != rollout.control and not result.started and rollout.on_error == "control"
+        result.failed
+        and step.variant != rollout.control
+        and not result.started
+        and not result.passes
+        and rollout.on_error == "control"
     )
 
 
@@ -129,6 +138,8 @@ def finish(call: Call, result: Result) -> None:
     """Close the span, let go of the arguments and hand the call to the recorder."""
     rollout = call.rollout
     _note_end(call, result)
+    if call.error is not None:
+        hand_up(call, result)
     if call.span is not None:
         rollout.spans.end_route(call, result)
     # A fallback is told at any level, and like every line about a call in its caller's context.
@@ -169,7 +180,9 @@ def advance(call: Call | None, flow: Flow, sent: Any) -> Invoke | Together | Res
     except StopIteration as stop:
         if stop.value is not None:
             return stop.value  # type: ignore[no-any-return]
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         if call is not None:
             call.rollout.failed("engine.flow", error)
     if call is None:
@@ -216,7 +229,9 @@ def _record_broken(call: Call, result: Result) -> None:
         finish_rows(call, result)
         if call.span is not None:
             rollout.spans.end_route(call, result)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         rollout.failed("engine.flow", error)
 
 

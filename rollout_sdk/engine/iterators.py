@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
 from inspect import isawaitable
 from typing import Any
 
-from rollout_sdk.engine.interruptions import is_interruption
 from rollout_sdk.engine.lazy import each_async, raising, raising_async
 from rollout_sdk.engine.reading import By
+from rollout_sdk.interruptions import is_fault, is_interruption
 
 __all__ = ["OF_AWAITABLES", "OF_STREAMS", "of_response", "stand_in_for"]
 
@@ -188,9 +187,12 @@ def _ended(reading: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any
     replaced, reading.replaced = reading.replaced, None
     if replaced is None:
         return None
-    with suppress(Exception, SystemExit):
+    try:
         return getattr(replaced, name)(*args, **kwargs)
-    return None
+    except BaseException as error:
+        if not is_fault(error):
+            raise
+        return None
 
 
 async def _left(reading: Any, closing: Any, replaced: Any) -> Any:
@@ -199,8 +201,11 @@ async def _left(reading: Any, closing: Any, replaced: Any) -> Any:
     finally:
         reading.leave()
         if isawaitable(replaced):
-            with suppress(Exception, SystemExit):
+            try:
                 await replaced
+            except BaseException as error:
+                if not is_fault(error):
+                    raise
 
 
 def _await(self: Any) -> Any:

@@ -196,7 +196,9 @@ class Reading(_Read):
                 return ran.value
             if not stage.claim():
                 # Another thread was faster, and ends the call.
-                ran.reraise()
+                assert ran.error is not None
+                with ran:
+                    raise ran.error
             stage.end(ran, thrown)
             ended = go_on(self._call, self._flow, stage.result, self._fits)
             if isinstance(ended, Result):
@@ -213,7 +215,8 @@ class Reading(_Read):
             function, args = next, (stage.source,)
         del stage
         if ended.error is not None:
-            ended.reraise()
+            with ended:
+                raise ended.error
         ran.error = None
         raise StopIteration if ended.value is None else StopIteration(ended.value)
 
@@ -248,7 +251,9 @@ class AsyncReading(_Read):
             if stage.took(ran).error is None:
                 return ran.value
             if not stage.claim():
-                ran.reraise()
+                assert ran.error is not None
+                with ran:
+                    raise ran.error
             stage.end(ran, thrown)
             ended = await go_on_async(self._call, self._flow, stage.result, self._run_again, self._fits)
             if isinstance(ended, Result):
@@ -262,7 +267,8 @@ class AsyncReading(_Read):
             function, args = anext, (stage.source,)
         del stage
         if ended.error is not None:
-            ended.reraise()
+            with ended:
+                raise ended.error
         ran.error = None
         raise StopAsyncIteration
 

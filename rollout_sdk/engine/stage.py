@@ -53,6 +53,7 @@ class Stage:
             self.step.go_on()
         asked = Invoke(self.step.variant, function, args, {})
         asked.span_context, asked.gate, asked.deadline_s = self.step.span_context, self._gate, self._deadline_s
+        asked.in_place = self.step.in_place
         # Streams that take turns must not meet each other's call.
         set_call(self.call)
         return asked

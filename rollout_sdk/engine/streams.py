@@ -16,13 +16,15 @@ from typing import Any
 
 from rollout_sdk import switch
 from rollout_sdk.contexts import attach, detach
+from rollout_sdk.engine.attended import Attended
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import reset_call, set_call
+from rollout_sdk.engine.context import enter_fallback, leave_fallback, reset_call, set_call
 from rollout_sdk.engine.deadline import PumpedStream, in_time
 from rollout_sdk.engine.event_loops import on_asyncio, within_elsewhere
-from rollout_sdk.engine.interruptions import is_interruption
-from rollout_sdk.engine.running import withheld
+from rollout_sdk.engine.running import failed, withheld
 from rollout_sdk.engine.steps import LET_GO, Invoke, Result
+from rollout_sdk.engine.tracebacks import shorten
+from rollout_sdk.interruptions import is_interruption
 
 __all__ = ["AsyncStream", "Stream"]
 
@@ -89,6 +91,7 @@ class _Noted:
         self.result.interrupted = isinstance(thrown, GeneratorExit)
 
     def _raised(self, error: BaseException, *, interrupted: bool) -> None:
+        shorten(error)
         self._end()
         self.result.error = error
         self.result.interrupted = interrupted
@@ -98,6 +101,11 @@ class _Noted:
         self.result.duration_s = perf_counter() - self.began
 
 
+def _is_consumers(error: BaseException, thrown: BaseException | None) -> bool:
+    """Whether a model raised what its consumer threw into it; one that is closed may raise a GeneratorExit of its own."""
+    return error is thrown or (isinstance(error, GeneratorExit) and isinstance(thrown, GeneratorExit))
+
+
 class Stream(_Noted):
     """A generator under way."""
 
@@ -105,6 +113,7 @@ class Stream(_Noted):
         """Let the model go on, with what the consumer sent or threw, to its next item or its end."""
         model, thrown, received = self._model, self.thrown, self.received
         span = None if self._span_context is None else attach(self._span_context)
+        inner = None if self.step.in_place is None else enter_fallback(self.step.in_place)
         # Streams that take turns must not meet each other's call.
         token = None if self.call is None else set_call(self.call)
         try:
@@ -124,8 +133,7 @@ class Stream(_Noted):
         except StopIteration as stop:
             self._returned(stop.value, thrown)
         except BaseException as error:
-            # What the consumer threw and the model let pass is the consumer's.
-            self._raised(error, interrupted=error is thrown or is_interruption(error, awaited=False))
+            self._raised(error, interrupted=_is_consumers(error, thrown) or is_interruption(error, awaited=False))
         else:
             result = self.result
             if not result.started:
@@ -140,6 +148,8 @@ class Stream(_Noted):
                 del thrown
             if span is not None:
                 detach(span)
+            if inner is not None:
+                leave_fallback(inner)
 
 
 class AsyncStream(_Noted):
@@ -165,10 +175,12 @@ class AsyncStream(_Noted):
         """The first item, on a loop that is not asyncio's."""
         return in_time(await within_elsewhere(deadline_s, first), self.step, deadline_s)
 
-    async def resume(self) -> None:
+    async def resume(self) -> None:  # noqa: C901, PLR0912, PLR0915 - the way of every item, in one frame
         """Let the model go on, with what the consumer sent or threw, to its next item or its end."""
         model, thrown, received = self._model, self.thrown, self.received
         span = None if self._span_context is None else attach(self._span_context)
+        inner = None if self.step.in_place is None else enter_fallback(self.step.in_place)
+        attended = None
         token = None if self.call is None else set_call(self.call)
         try:
             if thrown is not None:
@@ -178,13 +190,26 @@ class AsyncStream(_Noted):
                 self.received = self.result.kept = None
                 item = await model.asend(received)
             else:
-                if model is None and self._is_stopped():
-                    return
-                item = await (self._started() if model is None else anext(model))
+                if model is None:
+                    if self._is_stopped():
+                        return
+                    attended = Attended()
+                    item = attended.begin(self._started())
+                if attended is None:
+                    item = await anext(model)
+                elif attended.waits:
+                    item = await attended
         except StopAsyncIteration:
             self._returned(None, thrown)
         except BaseException as error:
-            self._raised(error, interrupted=error is thrown or is_interruption(error, awaited=True))
+            if _is_consumers(error, thrown):
+                self._raised(error, interrupted=True)
+            else:
+                ran = failed(self.step, 0.0, error, attended)
+                self._end()
+                self.result.error, self.result.interrupted = ran.error, ran.interrupted
+                # The model's frame, in the exception's traceback, knows this one.
+                del ran
         else:
             result = self.result
             if not result.started:
@@ -198,3 +223,16 @@ class AsyncStream(_Noted):
                 del thrown
             if span is not None:
                 detach(span)
+            if inner is not None:
+                leave_fallback(inner)
+        if attended is not None and attended.own and self.step.gate is not None and not self.result.interrupted:
+            await self._settle(attended)
+
+    async def _settle(self, attended: Attended) -> None:
+        """End a stream whose model has cancelled its own task before the first item; that is not served."""
+        self._end()
+        self._item, self.result.started, self.result.first_item_s = None, False, None
+        model, self._model = self._model, None
+        await attended.settle(self.result)
+        with suppress(Exception):
+            await model.aclose()

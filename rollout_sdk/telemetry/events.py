@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any
 
 from rollout_sdk.faults import BATCH, CONTROL_FILE, STORE, Fault
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plugins import Failed
 from rollout_sdk.records import BreakerEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
 from rollout_sdk.tally import failed_in_blend
@@ -125,7 +126,9 @@ class LogEvents:
 
         try:
             emit() if event.context is None else event.context.run(emit)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self._failed("telemetry.logs", error)
 
     def _shadowed(self, event: ShadowedEvent) -> None:
