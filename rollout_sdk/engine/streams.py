@@ -212,7 +212,8 @@ class AsyncStream(_Noted):
                 del ran
         else:
             result = self.result
-            if not result.started:
+            # What has cancelled its own task is not served, and the control may still need the arguments.
+            if not result.started and not self._is_own(attended):
                 self._first()
             if result.kept is not None:
                 result.kept.add(item)
@@ -225,8 +226,12 @@ class AsyncStream(_Noted):
                 detach(span)
             if inner is not None:
                 leave_fallback(inner)
-        if attended is not None and attended.own and self.step.gate is not None and not self.result.interrupted:
+        if attended is not None and self._is_own(attended) and not self.result.interrupted:
             await self._settle(attended)
+
+    def _is_own(self, attended: Attended | None) -> bool:
+        """Whether a candidate has its own task cancelled."""
+        return attended is not None and bool(attended.own) and self.step.gate is not None
 
     async def _settle(self, attended: Attended) -> None:
         """End a stream whose model has cancelled its own task before the first item; that is not served."""
