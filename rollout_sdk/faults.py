@@ -6,10 +6,10 @@ import itertools
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic
 
 from attrs import define, field, frozen
 
+from rollout_sdk.clocks import monotonic
 from rollout_sdk.exceptions import RolloutError
 
 __all__ = ["BATCH", "CONTROL_FILE", "JOURNAL", "STORE", "Count", "Fault", "Faults"]

@@ -8,13 +8,15 @@ caller only what works between threads of any kind: a queue written in C, and fl
 from __future__ import annotations
 
 import sys
-import threading
-import time
 from _queue import Empty, SimpleQueue
 from collections.abc import Callable
+from threading import Event
+from threading import Thread as PythonThread
 from typing import Any
 
-__all__ = ["Empty", "Flag", "SimpleQueue", "Thread", "native_ident", "native_sleep"]
+from rollout_sdk.clocks import monotonic, sleep
+
+__all__ = ["Empty", "Flag", "SimpleQueue", "Thread", "caller_sleep", "native_ident", "native_sleep"]
 
 _POLL_S = 0.005
 
@@ -31,9 +33,13 @@ def _is_green() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
-def native_sleep(seconds: float) -> None:
-    """Sleep in a thread of ours: never for the whole loop, and never with one."""
-    _original("time", "sleep")(seconds)
+native_sleep = sleep
+"""Sleeps in a thread of ours: never with a loop, and never by what a test has put in the place of `time.sleep`."""
+
+
+def caller_sleep(seconds: float) -> None:
+    """Sleep in a caller's thread: under gevent, others are served meanwhile."""
+    (sys.modules["gevent"].sleep if _is_green() else sleep)(seconds)
 
 
 def native_ident() -> int:
@@ -51,7 +57,7 @@ class Flag:
         """Not set."""
         self._set = False
         # An Event of gevent's is not for two loops.
-        self._event = None if _is_green() else threading.Event()
+        self._event = None if _is_green() else Event()
 
     def set(self) -> None:
         """Set it, for good."""
@@ -67,10 +73,9 @@ class Flag:
         """Wait until it is set; False when the time was not enough. `inside` says that this is a thread of ours."""
         if self._event is not None:
             return self._event.wait(timeout_s)
-        deadline = time.monotonic() + timeout_s
-        while not self._set and time.monotonic() < deadline:
-            # gevent's own sleep serves others meanwhile; in a thread of ours there are none.
-            (native_sleep if inside else time.sleep)(_POLL_S)
+        deadline = monotonic() + timeout_s
+        while not self._set and monotonic() < deadline:
+            (native_sleep if inside else caller_sleep)(_POLL_S)
         return self._set
 
 
@@ -82,7 +87,7 @@ class Thread:
         self._target = target
         self._over = Flag()
         self._ident: int | None = None
-        self._thread = None if _is_green() else threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = None if _is_green() else PythonThread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Start it.
@@ -94,6 +99,8 @@ class Thread:
             _original("_thread", "start_new_thread")(self._run, ())
         else:
             self._thread.start()
+            if self._thread.ident is None:
+                raise RuntimeError("Thread.start did not start a thread: a test has replaced it. Undo that.")
 
     def _run(self) -> None:
         self._ident = native_ident()

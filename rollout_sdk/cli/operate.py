@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ import click
 
 from rollout_sdk.assignment import percent
 from rollout_sdk.cli.saying import fault, say
+from rollout_sdk.clocks import time
 from rollout_sdk.control.addresses import store_at
 from rollout_sdk.control.changing import Change, change_stored
 from rollout_sdk.control.document import from_document
@@ -81,7 +81,7 @@ def _as_table(state: RolloutState, verdict: Verdict | None) -> dict[str, Any]:
 
 def _as_text(state: RolloutState, verdict: Verdict | None) -> str:
     shares = "  ".join(f"{name} {percent(share)}" for name, share in state.phase.all_shares.items())
-    since = as_duration(max(0.0, time.time() - state.entered_s))
+    since = as_duration(max(0.0, time() - state.entered_s))
     lines = [
         f"{state.key}: {state.status}, phase {state.phase.name} for {since}, revision {state.revision}"
         + (f", version {state.version}" if state.version else "")
@@ -153,7 +153,7 @@ def _changing(
                 name,
                 action,
                 change(said),
-                now_s=time.time(),
+                now_s=time(),
                 actor=actor,
                 reason=reason,
                 revision=revision,

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
-from time import perf_counter
 from typing import Any
 
+from rollout_sdk.clocks import perf_counter
 from rollout_sdk.engine.awaited import Look, awaited
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.flow import advance

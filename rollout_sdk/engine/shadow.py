@@ -5,10 +5,10 @@ from __future__ import annotations
 from asyncio import CancelledError
 from collections.abc import Mapping, Sequence
 from contextvars import Context
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rollout_sdk import switch
+from rollout_sdk.clocks import monotonic
 from rollout_sdk.engine.ambient import own_context
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.caller_state import CallerState

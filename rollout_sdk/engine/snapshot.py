@@ -18,11 +18,11 @@ import types
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from time import perf_counter
 from typing import Any, Literal, TypeAlias
 
 import attrs
 
+from rollout_sdk.clocks import perf_counter
 from rollout_sdk.interruptions import is_fault
 
 __all__ = ["Isolate", "Kept", "NotCopied", "OneShot", "Snapshot", "candidate_copy", "copy_output", "take_snapshot"]

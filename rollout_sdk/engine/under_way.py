@@ -11,9 +11,9 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from inspect import isawaitable
 from itertools import islice
-from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Self
 
+from rollout_sdk.clocks import monotonic, perf_counter
 from rollout_sdk.engine.context import set_shadow
 from rollout_sdk.engine.lazy import ASYNCHRONOUS, closing_stream, form_of
 from rollout_sdk.engine.steps import Result
