@@ -251,7 +251,7 @@ class RolloutController(Operated, Generic[P, R_co]):
                 item_hash=self._rollout.item_hash,
                 shown=self._rollout.shown,
             )
-        self._runtime.conclude(event)
+        self._runtime.conclude_outcome(event)
 
 
 def _restored(said: Mapping[str, Any]) -> RolloutController[..., Any]:
@@ -303,4 +303,4 @@ def record(
         event = outcomes.by_token(metric, value, token, key=runtime.key, time_s=when)
     else:
         event = outcomes.by_decision(metric, value, decision_id, key=runtime.key, time_s=when, item=item, position=position)
-    runtime.conclude(event)
+    runtime.conclude_outcome(event)

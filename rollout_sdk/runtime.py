@@ -15,8 +15,9 @@ from rollout_sdk.control.file import ControlFile
 from rollout_sdk.control.keeper import Keeper
 from rollout_sdk.control.steering import Steering
 from rollout_sdk.control.stores import MemoryStore, StateStore, UnavailableStore
-from rollout_sdk.delivery import Delivery
+from rollout_sdk.delivery import Delivery, Unobserved
 from rollout_sdk.engine.background import Background
+from rollout_sdk.engine.context import OBSERVING, in_shadow
 from rollout_sdk.engine.hidden import Hidden
 from rollout_sdk.engine.rollout import Nonces, Rollout, ShadowLimits
 from rollout_sdk.engine.stopping import wait_for_starts
@@ -29,6 +30,7 @@ from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.journal.writer import JournalWriter
 from rollout_sdk.plugins import Failed, PluginSet
 from rollout_sdk.recorder import Recorder
+from rollout_sdk.records import RecordedEvent
 from rollout_sdk.tally import Tally
 from rollout_sdk.telemetry.audience import Audience
 from rollout_sdk.telemetry.events import LogEvents
@@ -305,6 +307,10 @@ class Runtime:
     ) -> None:
         """Tell everybody who listens that a rollout has changed, and on what evidence."""
         self.conclude(self._delivery.transition(kept, action, before, after, actor, reason, evidence))
+
+    def conclude_outcome(self, event: RecordedEvent) -> None:
+        """Take an outcome; of one that an observer records, no observer hears."""
+        self.conclude(Unobserved(event) if in_shadow.get() is OBSERVING else event)
 
     def _lost(self) -> dict[str, int]:
         """Facts that are missing from the journal, by why; the first are missing from every count, too."""

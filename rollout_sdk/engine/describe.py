@@ -24,7 +24,7 @@ from rollout_sdk.assignment import (
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.engine.arguments import Getter
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import in_shadow
+from rollout_sdk.engine.context import OBSERVING, in_shadow
 from rollout_sdk.engine.covariates import Covariate
 from rollout_sdk.engine.steps import NO_KWARGS
 from rollout_sdk.exceptions import MissingUnitError
@@ -175,9 +175,11 @@ class Describe:
 
     def _ruled(self, call: Call, unit: Any, state: RolloutState, *, outside: bool) -> Decision | None:
         """The decision of what outranks the strategy, or None."""
+        inside = in_shadow.get()
+        if inside is OBSERVING:
+            call.observed = False
         if state.stopped:
             return self.fixed("aborted")
-        inside = in_shadow.get()
         # A task that the fallback began lives on with its context.
         if inside is True or (inside is not False and inside.kwargs is not NO_KWARGS):
             return self.fixed("nested")
