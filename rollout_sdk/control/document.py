@@ -86,7 +86,7 @@ def from_document(document: Mapping[str, Any]) -> RolloutState:
             paused_by=tuple(document.get("paused_by", ())),
             futile=tuple(document.get("futile", ())),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise StateError(
             f"The stored state of {document.get('key')!r:.80} cannot be read ({type(error).__name__}: {error}). "
             "Every process of a rollout needs the same version of rollout_sdk. Look at it with: rollout status."

@@ -66,7 +66,7 @@ class JournalWriter:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder = self.folder
-            if status_of(folder).st_mode & stat.S_IWOTH:
+            if status_of(folder).st_mode & stat.S_IWOTH:  # noqa: PTH116 - Path's own looks it up when it is called
                 folder = private_folder(folder)
             if access(folder, os.W_OK | os.X_OK):
                 return folder
