@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Delivery"]
 
+_MOST_TALLIES = 1_000
 _HOOK_OF = {
     RoutedEvent: "rollout_routed",
     ShadowedEvent: "rollout_shadowed",
@@ -119,9 +120,13 @@ class Delivery:
         return event
 
     def tally(self, key: str) -> Tally:
-        """The counts of one rollout in this process."""
+        """The counts of one rollout in this process; those of too many that are not served here are counted together."""
         tally = self.tallies.get(key)
-        return self.tallies.setdefault(key, Tally()) if tally is None else tally
+        if tally is not None:
+            return tally
+        # Without a key, anybody can make ids of outcomes, and so names of rollouts.
+        is_named = key in self.parts or len(self.tallies) < _MOST_TALLIES
+        return self.tallies.setdefault(key if is_named else "_OTHER", Tally())
 
     def version(self, key: str, phase: str) -> str | None:
         """The version of a rollout in a phase, as spans say it; None when it is in another by now."""

@@ -71,7 +71,13 @@ def number(value: float | None) -> str:
     """A number of things."""
     if value is None:
         return _NONE
-    return f"{value:,}" if abs(value) < _LONGEST_EXACT else f"{value:.3g}"
+    if abs(value) < _LONGEST_EXACT:
+        return f"{value:,}"
+    try:
+        return f"{value:.3g}"
+    # An integer beyond the largest float.
+    except OverflowError:
+        return f"{'-' if value < 0 else ''}over 1e308"
 
 
 def several(count: int, one: str, many: str | None = None) -> str:

@@ -17,6 +17,7 @@ from rollout_sdk.clocks import monotonic, perf_counter
 from rollout_sdk.engine.context import set_shadow
 from rollout_sdk.engine.lazy import ASYNCHRONOUS, closing_stream, form_of
 from rollout_sdk.engine.steps import Result
+from rollout_sdk.plain import class_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -77,7 +78,7 @@ class UnderWay:
         if form in ASYNCHRONOUS:
             return asyncio.run(self.whole_async(value))
         if form != "answer":
-            raise NotMeasured(type(value).__qualname__)
+            raise NotMeasured(class_name(value))
         return value
 
     async def whole_async(self, value: Any) -> Any:

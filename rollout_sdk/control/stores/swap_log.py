@@ -117,7 +117,7 @@ def _revisions(connection: sqlite3.Connection) -> dict[str, int]:
         found = dict(rows)
     for key, revision in found.items():
         if not isinstance(key, str) or not isinstance(revision, int):
-            raise ValueError(f"{key!r:.60} has the revision {revision!r:.60}")
+            raise ValueError(f"{key!r:.60} has the revision {revision!r:.60}")  # noqa: TRY004 - a damaged file, no misuse
     return found
 
 
