@@ -64,9 +64,8 @@ class JournalWriter:
             JournalError: It cannot be made or written.
         """
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder = self.folder
-            if status_of(folder).st_mode & stat.S_IWOTH:  # noqa: PTH116 - Path's own looks it up when it is called
+            if _mode(folder) & stat.S_IWOTH:
                 folder = private_folder(folder)
             if access(folder, os.W_OK | os.X_OK):
                 return folder
@@ -157,6 +156,15 @@ class JournalWriter:
         if self._file is not None and self._is_mine():
             close(self._file)
         self._file = None
+
+
+def _mode(folder: Path) -> int:
+    """The mode of a folder; it is made when it is missing."""
+    try:
+        return status_of(folder).st_mode  # noqa: PTH116 - Path's own looks it up when it is called
+    except FileNotFoundError:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return status_of(folder).st_mode  # noqa: PTH116
 
 
 def host_name() -> str:
