@@ -112,9 +112,13 @@ def _as_text(state: RolloutState, verdict: Verdict | None) -> str:
     if state.paused_by:
         lines.append(f"  paused until it has recovered: {', '.join(map(plain, state.paused_by))}")
     if verdict is not None:
-        lines.append(f"  {when(verdict.time_s)}")
+        lines.append(f"  {_moment(verdict.time_s)}")
         lines.extend(f"  {line}" for line in str(verdict).splitlines())
     return "\n".join(lines)
+
+
+def _moment(time_s: float) -> str:
+    return when(time_s).replace(" UTC", "Z")
 
 
 @click.command()
@@ -162,7 +166,7 @@ def _as_line(record: Mapping[str, Any]) -> str:
     by = f"  by {plain(record['actor'])}" if record["actor"] else ""
     why = f": {plain(record['reason'], 2_000)}" if record["reason"] else ""
     what = f"{record['revision']:>4}  {plain(record['action']):<12}  {plain(record['status']):<11}  {plain(record['phase'])}"
-    return f"{when(record['time_s'])}  {what}{by}{why}"
+    return f"{_moment(record['time_s'])}  {what}{by}{why}"
 
 
 def _changing(
