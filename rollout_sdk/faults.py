@@ -11,7 +11,7 @@ from attrs import define, field, frozen
 
 from rollout_sdk.exceptions import RolloutError, StoreError
 
-__all__ = ["CONTROL_FILE", "Count", "Fault", "Faults"]
+__all__ = ["CONTROL_FILE", "Count", "Fault", "Faults", "Notice"]
 
 CONTROL_FILE = "control file"
 """What its faults are called; they say why, because nobody's data is in them."""
@@ -28,6 +28,14 @@ class Fault:
     error: str
     count: int = 1
     why: str | None = None
+
+
+@frozen
+class Notice:
+    """Something that people should know of the calls of a rollout: what, by which rule, and the cure."""
+
+    rollout: str
+    text: str
 
 
 class Count:

@@ -16,6 +16,7 @@ from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.row_arguments import RowArguments
 from rollout_sdk.engine.rows import one
 from rollout_sdk.engine.steps import Flow
+from rollout_sdk.engine.survey import Survey
 from rollout_sdk.exceptions import MissingUnitError
 from rollout_sdk.settings import Settings
 
@@ -44,13 +45,20 @@ class Serving:
         """Pickled as what was said when decorating."""
         return self.restored, (self.settings.said,)
 
-    def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], unit: Any, row: Row | None = None) -> Call:
+    def call(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        unit: Any,
+        row: Row | None = None,
+        survey: Survey | None = None,
+    ) -> Call:
         """A call (or a row), described and decided; a fault of ours sends it to the control."""
         rollout = self.rollout
         began = perf_counter() if rollout.clocked else None
         call = Call(rollout, args, kwargs)
         if row is not None:
-            call.row = row
+            call.row, call.survey = row, survey
         try:
             self.describe(call, unit, rollout.state)
             if row is None and self.describe.covariate is not None:
@@ -110,7 +118,10 @@ class Serving:
         def row_at(index: int) -> Row:
             return lambda whole, named: replace(whole, named, lambda rows: one(rows, index))
 
-        rows = [self.call(args, kwargs, unit, row_at(index)) for index, unit in enumerate(units)]
+        rows: list[Call] = []
+        for index, unit in enumerate(units):
+            # They have the same arguments, which are looked at once.
+            rows.append(self.call(args, kwargs, unit, row_at(index), rows[-1].survey if rows else None))
         if self.describe.covariate is not None:
             covariates = self.describe.covariate.of_rows(args, kwargs, len(rows))
             for row, covariate in zip(rows, covariates, strict=True):

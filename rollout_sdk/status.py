@@ -41,6 +41,7 @@ class RolloutStatus:
         versions: How many versions this rollout has had. Each starts with an alpha of its own, so each is one more chance of
             a wrong verdict.
         verdict: The last verdict, of this process or another's; None before the first.
+        notes: What is to be known of its calls in this process, with the cure: arguments that can be read only once, or are shared.
     """
 
     key: str
@@ -64,6 +65,7 @@ class RolloutStatus:
     version: str = ""
     versions: int = 1
     verdict: Verdict | None = None
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """A few lines for a person."""
@@ -91,6 +93,7 @@ class RolloutStatus:
         lines.extend(f"  not analysed, {reason}: {number:,}" for reason, number in sorted(self.excluded.items()))
         lines.extend(f"  breaker of {variant} is open" for variant in self.open_breakers)
         lines.extend(f"  no candidate runs here: {holder} holds it" for holder in self.held_by)
+        lines.extend(f"  note: {note}" for note in self.notes)
         if self.lost:
             lines.append(f"  lost facts: {self.lost:,}")
         if self.verdict is not None:

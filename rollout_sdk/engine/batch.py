@@ -12,9 +12,9 @@ from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import current_call, set_call
 from rollout_sdk.engine.failing import failing_rows, failing_share
 from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish, settle
+from rollout_sdk.engine.protecting import protect, put_back, stands
 from rollout_sdk.engine.rows import assemble, count_rows, each_row, take
 from rollout_sdk.engine.shadow import ShadowRun
-from rollout_sdk.engine.snapshot import candidate_copy
 from rollout_sdk.engine.steps import Flow, Invoke, Result, Together
 from rollout_sdk.records import Comparison
 
@@ -194,6 +194,7 @@ def _answered(
             again = refused or indices
             # Its traceback holds the candidate's frames: they need not live while the control runs.
             result.error = result.value = None
+            put_back(rollout, step)
             fallback = _control(batch, again)
             result = yield fallback
             _ran(batch, fallback, result, again)
@@ -201,6 +202,8 @@ def _answered(
         else:
             again = indices
             call.charge(step)
+            if step.protection is not None:
+                result.value = stands(rollout, step, result.value)
         if result.error is not None:
             call.leave([step for step, _ in steps])
             return [], result
@@ -224,7 +227,7 @@ def _steps(batch: Batch, groups: Mapping[str, Sequence[int]]) -> list[tuple[Invo
             continue
         _restrict(batch, step, indices)
         if rollout.on_error == "control":
-            step.args, step.kwargs = candidate_copy(step.args, step.kwargs, rollout.isolate, rollout.shared)
+            protect(rollout, step, is_alone=len(groups) == 1)
         steps.append((step, indices))
     # The control first: it runs in the caller's own task.
     return [(_control(batch, sorted(controls), in_turn=True), sorted(controls)), *steps] if controls else steps

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from rollout_sdk.engine.rollout import Rollout
     from rollout_sdk.engine.shadow import ShadowRun
+    from rollout_sdk.engine.survey import Survey
     from rollout_sdk.judging import Evidence
     from rollout_sdk.tally import Tally
 
@@ -62,6 +63,8 @@ class Call(RouteRequest):
     rows: Sequence[Call] = ()
     shadows: Sequence[ShadowRun] = ()
     rescued = False
+    survey: Survey | None = None
+    """What was seen of the arguments when they were looked at."""
     row: Row | None = None
     measured: tuple[tuple[str, float, str | None, float | None], ...] = ()
     """Of a row: the runs whose durations it tells; a run of many rows is measured once."""

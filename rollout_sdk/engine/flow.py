@@ -14,8 +14,9 @@ from rollout_sdk.contexts import copy_context
 from rollout_sdk.engine.blend import blended, replayed
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import current_call, set_call
+from rollout_sdk.engine.protecting import protect, put_back, stands
 from rollout_sdk.engine.shadow import ShadowRun
-from rollout_sdk.engine.snapshot import Kept, candidate_copy
+from rollout_sdk.engine.snapshot import Kept
 from rollout_sdk.engine.steps import Flow, Invoke, Result, Together, error_type
 
 __all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "route", "settle"]
@@ -43,11 +44,14 @@ def route(call: Call) -> Flow:
             if falls_back(call, step, result):
                 # Its traceback holds the candidate's frames: they need not live while the control runs.
                 result.error = result.value = None
+                put_back(rollout, failed)
                 step = _control(call)
                 result = call.ran(step, (yield step))
                 call.charge(failed, result)
             else:
                 call.charge(failed)
+        if step.protection is not None:
+            result.value = stands(rollout, step, result.value)
         call.served = step.variant
     # The caller's answer stands: what breaks from here on is ours alone.
     try:
@@ -75,14 +79,14 @@ def _prepared(call: Call) -> Sequence[ShadowRun]:
 
 
 def _step(call: Call, variant: str) -> Invoke | None:
-    """The step that runs the assigned variant, a candidate on copies; None when its circuit breaker is open."""
+    """The step that runs the assigned variant, a candidate under protection; None when its circuit breaker is open."""
     rollout = call.rollout
     if variant == rollout.control:
         return _control(call)
     step = call.attempt(variant)
     if step is not None and rollout.on_error == "control":
         # The control may have to run after it, on what the caller gave.
-        step.args, step.kwargs = candidate_copy(step.args, step.kwargs, rollout.isolate, rollout.shared)
+        protect(rollout, step, call.survey)
     return step
 
 

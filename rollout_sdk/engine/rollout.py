@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from attrs import asdict, define, field, frozen
 
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.faults import Notice
 
 if TYPE_CHECKING:
     from rollout_sdk.assignment import Outline, RouteRequest, UnitHash
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Kind", "Nonces", "Rollout", "ShadowLimits", "kind_of"]
 
 _SHOWN = 1_000
+_MOST_NOTES = 20
 
 Kind = Literal["function", "coroutine", "generator", "async generator"]
 """The four kinds of functions; all variants of a rollout are of one."""
@@ -131,6 +133,7 @@ class Rollout:
         record: Takes a fact for the journal and the observers; never blocks.
         conclude: Takes a finished call; with durability="call", it returns when the call is in the journal.
         failed: Told of every fault of a collaborator.
+        tell: Takes what people should read of; never blocks.
         span_name: Name of the `route` span.
         clocked: Whether what a decision takes is measured.
         surrounds: Whether a variant runs in other surroundings also where there are no spans: with baggage, or fields for logs.
@@ -143,6 +146,7 @@ class Rollout:
         active: Shadow runs that are under way.
         runs_told: What spans say of every run of a variant, once said.
         shown: Nonce and item keys of the last blended answers, to check an outcome's item by.
+        notes: What was noted of its calls, in the order in which it was first seen.
         health: How the control does, for the circuit breakers; None where there are none.
     """
 
@@ -169,6 +173,7 @@ class Rollout:
     record: Callable[[Any], None]
     conclude: Callable[[Any], None]
     failed: Failed
+    tell: Callable[[Notice], None]
     span_name: str
     clocked: bool
     surrounds: bool
@@ -183,6 +188,7 @@ class Rollout:
     active: set[ShadowRun] = field(factory=set)
     runs_told: dict[str, tuple[str, Mapping[str, Any]]] = field(factory=dict)
     shown: deque[tuple[str, tuple[Any, ...]]] = field(factory=lambda: deque(maxlen=_SHOWN))
+    notes: dict[str, None] = field(factory=dict)
     health: ControlHealth | None = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -193,6 +199,12 @@ class Rollout:
         """Share this: phase, status and circuit breakers."""
         self.standing = standing
         self.health = next((breaker.control for breaker in standing.breakers.values()), None)
+
+    def note(self, text: str) -> None:
+        """Note something that people should know of its calls, once: in the log and in `status()`."""
+        if text not in self.notes and len(self.notes) < _MOST_NOTES:
+            self.notes[text] = None
+            self.tell(Notice(self.key, text))
 
     @property
     def state(self) -> RolloutState:

@@ -1,0 +1,153 @@
+"""Which kind a type is of: looked up once for each type, by the type alone."""
+
+from __future__ import annotations
+
+import array
+import datetime
+import decimal
+import enum
+import fractions
+import logging
+import pathlib
+import random
+import re
+import types
+import uuid
+from collections import OrderedDict, UserDict, UserList, deque
+from collections.abc import Mapping
+from typing import Any
+
+from rollout_sdk.engine.arrays import Array, DataFrame, OwnCopy, PolarsFrame, Tensor
+from rollout_sdk.engine.containers import Buffer, Entries, Fields, Frozen, Generator, Items, Members
+from rollout_sdk.engine.copiers import registered, when_changed
+from rollout_sdk.engine.kinds import FIXED, LAZY, ONCE, Kind, SharedKind
+from rollout_sdk.engine.one_shot import reads_once
+
+__all__ = ["kind_of_type"]
+
+_MOST_KNOWN = 4_096
+
+_FIXED = (
+    *(types.NoneType, bool, int, float, complex, str, bytes, range, slice, memoryview, type, types.EllipsisType),
+    *(types.NotImplementedType, types.ModuleType, types.CodeType, types.GenericAlias, types.UnionType, types.MethodType),
+    *(
+        types.FunctionType,
+        types.BuiltinFunctionType,
+        types.MethodDescriptorType,
+        types.MethodWrapperType,
+        types.WrapperDescriptorType,
+    ),
+    *(enum.Enum, decimal.Decimal, fractions.Fraction, datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo),
+    *(uuid.UUID, pathlib.PurePath, re.Pattern, re.Match, property, BaseException, logging.Logger, logging.LoggerAdapter),
+)
+"""Types whose instances cannot change, or, like functions and loggers, are shared by their nature."""
+
+_FIXED_MODULES = frozenset({"functools", "ipaddress", "operator", "typing", "zoneinfo", "pyarrow.lib"})
+
+_FIXED_NAMES: Mapping[str, frozenset[str]] = {
+    "numpy": frozenset({"dtype", "generic", "ufunc"}),
+    "pandas": frozenset(
+        {"Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval", "Index", "BaseOffset", "ExtensionDtype"}
+    ),
+    "polars": frozenset({"DataType", "Expr", "LazyFrame"}),
+    "torch": frozenset({"device", "dtype", "layout", "memory_format", "Size"}),
+}
+"""Names of classes, or of their bases, by top package."""
+
+_KINDS: Mapping[str, Mapping[str, Kind]] = {
+    "numpy": {
+        "ndarray": Array(),
+        "Generator": Generator(
+            lambda value: value.bit_generator.state,
+            lambda value, state: setattr(value.bit_generator, "state", state),
+            lambda value: type(value)(type(value.bit_generator)()),
+        ),
+        "RandomState": Generator(
+            lambda value: value.get_state(), lambda value, state: value.set_state(state), lambda value: type(value)()
+        ),
+    },
+    "pandas": {"NDFrame": DataFrame(), "ExtensionArray": OwnCopy()},
+    "torch": {"Tensor": Tensor()},
+    "polars": {"DataFrame": PolarsFrame(), "Series": PolarsFrame()},
+    "PIL": {"Image": OwnCopy()},
+    "scipy": {"_spbase": OwnCopy(), "spmatrix": OwnCopy()},
+}
+
+_BUILT_IN: Mapping[type, Kind] = {
+    OrderedDict: Entries(OrderedDict),
+    dict: Entries(dict),
+    list: Items(list),
+    deque: Items(deque),
+    set: Members(),
+    tuple: Frozen(),
+    frozenset: Frozen(),
+    types.MappingProxyType: Frozen(),
+    bytearray: Buffer(),
+    array.array: Buffer(),
+    random.Random: Generator(
+        lambda value: value.getstate(), lambda value, state: value.setstate(state), lambda value: type(value)()
+    ),
+}
+
+_OWN_WAYS = frozenset(
+    "__copy__ __deepcopy__ __reduce__ __reduce_ex__ __getstate__ __setstate__ __getattr__ __getattribute__".split()
+)
+"""Methods by which a class says that it is more than its attributes."""
+
+_DECLARED = frozenset({"__dataclass_fields__", "__attrs_attrs__", "model_fields", "__pydantic_fields__"})
+"""By which a class says that it holds data: data classes, attrs, pydantic."""
+
+_known: dict[type, Kind] = {}
+when_changed(_known.clear)
+
+
+def kind_of_type(kind: type) -> Kind:
+    """The kind that a type is of."""
+    known = _known.get(kind)
+    if known is None:
+        if len(_known) >= _MOST_KNOWN:
+            # Types can be made at run time: what is remembered of them stays bounded.
+            _known.clear()
+        known = _known[kind] = _find(kind)
+    return known
+
+
+def _find(kind: type) -> Kind:
+    own = registered(kind)
+    if own is not None:
+        return own
+    mro = kind.__mro__
+    # A proxy gives out another object's class as its own. In this order: it may pass on anything else, too.
+    if any("__class__" in vars(base) for base in mro if base is not object):
+        return LAZY
+    if kind is object or issubclass(kind, _FIXED) or kind.__module__ in _FIXED_MODULES:
+        return FIXED
+    packages = {base.__module__.partition(".")[0]: None for base in mro}
+    names = {base.__name__ for base in mro}
+    if any(names & _FIXED_NAMES.get(package, frozenset()) for package in packages):
+        return FIXED
+    # Before files are looked for: tensors and frames have all sorts of methods.
+    for package in packages:
+        for name, found in _KINDS.get(package, {}).items():
+            if name in names:
+                return found
+    if reads_once(kind):
+        return ONCE
+    if any("__del__" in vars(base) for base in mro):
+        return SharedKind(f"{kind.__qualname__} has __del__")
+    for base, found in _BUILT_IN.items():
+        if issubclass(kind, base):
+            return found
+    return _object(kind, mro)
+
+
+def _object(kind: type, mro: tuple[Any, ...]) -> Kind:
+    """Objects of classes written in Python; what is of a class written in C, or copies itself in a way of its own, is left alone."""
+    if issubclass(kind, types.SimpleNamespace | UserDict | UserList):
+        return Fields(kind, is_declared=True)
+    is_declared = any(not _DECLARED.isdisjoint(vars(base)) for base in mro)
+    others = [base for base in mro if base is not object]
+    written_in_python = kind.__new__ is object.__new__ or is_declared
+    if written_in_python and (is_declared or not any(_OWN_WAYS & vars(base).keys() for base in others)):
+        return Fields(kind, is_declared=is_declared)
+    return SharedKind(f"unknown type {kind.__qualname__}")

@@ -1,0 +1,117 @@
+"""A look at the arguments of a call before anything runs: what can be read once, what can change, and what is too much.
+
+What is remembered or copied is decided by kind and size, never by the clock: the same call is treated alike every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+from rollout_sdk.engine.arrays import OwnCopy
+from rollout_sdk.engine.containers import Fields
+from rollout_sdk.engine.copiers import Registered
+from rollout_sdk.engine.kinds import FIXED, ONCE, PLAIN, Kind, OneShot, SharedKind
+from rollout_sdk.engine.known_types import kind_of_type
+from rollout_sdk.engine.one_shot import is_endless, is_read_already, is_receive
+
+__all__ = ["MOST_BYTES", "MOST_PARTS", "Survey", "changeable"]
+
+MOST_PARTS = 20_000
+MOST_BYTES = 4 << 20
+"""Of what a candidate could change; a container counts as 16 parts besides what it holds, and a column of a frame as 8."""
+
+_FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType)
+_NESTED_OBJECT = 4
+_MOST_NOTES = 5
+
+
+def changeable(args: tuple[Any, ...], kwargs: Mapping[str, Any], shared: int) -> list[Any]:
+    """The arguments that are worth a look; `shared`: how many of the first are not looked at (a method's `self`)."""
+    values: Iterable[Any] = (*args[shared:], *kwargs.values()) if kwargs or shared else args
+    return [value for value in values if type(value) not in PLAIN]
+
+
+class Survey:
+    """What the arguments of a call hold.
+
+    Attributes:
+        found: All that can change, with its kind; of an argument that is too much, nothing.
+        notes: What is left as it is, and why.
+        once: What can be read only once; None where nothing is. Then nothing else was looked at.
+        needs_copies: Whether something among it can be copied, and not be put back.
+    """
+
+    __slots__ = ("_bytes", "_parts", "_seen", "_limits", "found", "needs_copies", "notes", "once")
+
+    def __init__(self, values: Iterable[Any], *, is_limited: bool = True) -> None:
+        """Look at the arguments, each by itself; what they share is seen once. With `is_limited` false, nothing is too much."""
+        self._limits = (MOST_PARTS, MOST_BYTES) if is_limited else (float("inf"), float("inf"))
+        self.once: str | None = None
+        self.found: list[tuple[Kind, Any]] = []
+        self.notes: dict[str, str] = {}
+        self.needs_copies = False
+        self._seen: set[int] = set()
+        self._parts = self._bytes = 0
+        for value in values:
+            begin, spent = len(self.found), (self._parts, self._bytes)
+            try:
+                why = self._look(value)
+            except OneShot as once:
+                self.once = str(once)
+                self.found = []
+                return
+            # Objects that cannot even be looked at.
+            except (Exception, SystemExit) as error:
+                why = f"looking at it raised {type(error).__qualname__}"
+            if why is not None:
+                self._note(type(value), why)
+                self._seen.difference_update(id(each) for _, each in self.found[begin:])
+                del self.found[begin:]
+                self._parts, self._bytes = spent
+
+    def _note(self, kind: type, why: str) -> None:
+        if len(self.notes) < _MOST_NOTES:
+            self.notes.setdefault(kind.__qualname__, why)
+
+    def _look(self, argument: Any) -> str | None:
+        """Look through one argument; why it is left as it is, or None."""
+        # Each with how many objects of the application are around it: a graph of them ends nowhere.
+        waiting, seen = [(argument, 0)], self._seen
+        while waiting:
+            value, around = waiting.pop()
+            kind = kind_of_type(type(value))
+            if kind is FIXED:
+                if type(value) in _FUNCTIONS and is_receive(value):
+                    raise OneShot("ASGI receive")
+                continue
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            if kind is ONCE:
+                if is_read_already(value) or (around and is_endless(value)):
+                    continue
+                raise OneShot(type(value).__qualname__)
+            if isinstance(kind, SharedKind):
+                if kind.is_noted:
+                    self._note(type(value), kind.why)
+                continue
+            if isinstance(kind, Registered | OwnCopy):
+                self.needs_copies = True
+                continue
+            if isinstance(kind, Fields):
+                if kind.is_service(value):
+                    self._note(type(value), "it holds locks, sockets or threads")
+                    continue
+                if not kind.is_declared:
+                    around += 1
+            parts, size = kind.weight(value)
+            self._parts += parts if around < 2 else parts * _NESTED_OBJECT ** (around - 1)
+            self._bytes += size
+            if self._parts > self._limits[0] or self._bytes > self._limits[1]:
+                return "it is too large"
+            if kind.remembers:
+                self.found.append((kind, value))
+            waiting.extend((child, around) for child in kind.children(value) if type(child) not in PLAIN)
+        return None
