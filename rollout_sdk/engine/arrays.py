@@ -52,7 +52,7 @@ def _product(shape: Any) -> int:
 
 
 class Array(Kind):
-    """Arrays of numpy: a copy has the order, the strides and the read-only flag, and shares memory with the copies of its views."""
+    """Arrays of numpy: a copy has the order, strides and read-only flag, and shares memory with the copies of its views."""
 
     remembers = in_order = True
 

@@ -62,8 +62,7 @@ def _steps(call: Call) -> tuple[list[Invoke], bool]:
         if variant == rollout.control:
             continue
         try:
-            copies[variant], *arguments = copied(rollout, *given)
-            inputs[variant] = arguments[0], arguments[1]
+            copies[variant], inputs[variant] = copied(rollout, *given)
         # What two read by turns, neither reads whole.
         except (Exception, SystemExit) as error:
             rollout.failed("engine.blend", error)

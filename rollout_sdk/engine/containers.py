@@ -11,12 +11,14 @@ from typing import Any
 
 from rollout_sdk.engine.kinds import PLAIN, Into, Kind, SharedKind
 
-__all__ = ["Buffer", "Entries", "Fields", "Frozen", "Generator", "Items", "Members"]
+__all__ = ["SYSTEM", "Buffer", "Entries", "Fields", "Frozen", "Generator", "Items", "Members"]
 
 _CONTAINER = 16
-_SYSTEM = frozenset(
-    "_asyncio _multiprocessing _queue _socket _sqlite3 _ssl _thread asyncio concurrent multiprocessing queue select selectors"
-    " socket sqlite3 ssl subprocess threading".split()
+SYSTEM = frozenset(
+    {
+        *("_asyncio", "_multiprocessing", "_queue", "_socket", "_sqlite3", "_ssl", "_thread", "asyncio", "concurrent"),
+        *("multiprocessing", "queue", "select", "selectors", "socket", "sqlite3", "ssl", "subprocess", "threading"),
+    }
 )
 """Packages whose objects are of the process: what holds one (a session, a pool, a client) is a service, not data."""
 
@@ -75,7 +77,7 @@ class _Held(Kind):
 class Items(_Held):
     """Lists and deques, by the methods of their base: a subclass may have rules of its own about what is added."""
 
-    def __init__(self, base: type[list[Any]] | type[deque[Any]]) -> None:
+    def __init__(self, base: type[list[Any] | deque[Any]]) -> None:
         self._base: Any = base
 
     def _fill(self, value: Any, parts: list[Any]) -> None:
@@ -221,7 +223,6 @@ class Fields(Kind):
     def __init__(self, kind: type, *, is_declared: bool) -> None:
         """Find the slots. `is_declared`: the class says itself that it holds data (a data class, a model of pydantic)."""
         self.is_declared = is_declared
-        self._new: Callable[[type], Any] = object.__new__ if kind.__new__ is object.__new__ else kind.__new__
         # By their descriptors: an attribute of that name may do anything.
         self._slots = [
             each
@@ -235,7 +236,7 @@ class Fields(Kind):
 
     def is_service(self, value: Any) -> bool:
         """Whether the object holds something of the process and does not say that it is data: then it is left alone."""
-        return not self.is_declared and any(type(part).__module__.partition(".")[0] in _SYSTEM for part in self.children(value))
+        return not self.is_declared and any(type(part).__module__.partition(".")[0] in SYSTEM for part in self.children(value))
 
     def children(self, value: Any) -> Iterable[Any]:
         return (*_own(value).values(), *self._slotted(value).values()) if self._slots else _own(value).values()
@@ -274,7 +275,8 @@ class Fields(Kind):
                     slot.__delete__(value)
 
     def blank(self, value: Any) -> Any:
-        return self._new(type(value))
+        new: Any = type(value).__new__
+        return new(type(value))
 
     def copy(self, value: Any, into: Into, begun: Callable[[Any], None]) -> Any:
         if self.is_service(value):

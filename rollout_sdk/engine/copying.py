@@ -22,6 +22,8 @@ __all__ = ["Copies", "Snapshot"]
 _DEEPEST = 100
 _SHADOW_BYTES = 1 << 20
 _SHADOW_TIME_S = 1e-3
+_LOOK_AT_CLOCK_EVERY = 256
+_BYTES_A_PART = 1_024
 
 Twin: TypeAlias = tuple[Kind, Any, Any, Any]
 """Kind, original, copy, and what the copy held when it was made."""
@@ -248,19 +250,31 @@ class _Back:
 
 
 class Snapshot(_Copying):
-    """Copies that must share nothing at all with what the caller holds, within a budget of memory and perhaps of time."""
+    """Copies that must share nothing at all with what the caller holds, within a budget of memory and of time."""
 
-    def __init__(self, *, limited: bool = True) -> None:
-        """Start the clock; with `limited` false, it may cost what it costs."""
-        most = (_SHADOW_BYTES, MOST_PARTS) if limited else (float("inf"), float("inf"))
-        super().__init__(most_bytes=most[0], most_parts=most[1])
-        self._is_limited = limited
+    def __init__(self, *, is_compared: bool = False) -> None:
+        """Start the clock. `is_compared`: what is copied is to be compared, so that what equals only itself is refused."""
+        super().__init__(most_bytes=_SHADOW_BYTES, most_parts=MOST_PARTS)
+        self._is_compared = is_compared
         self.restart()
 
     def restart(self) -> None:
         """Start the clock again, for another value out of the same budget of bytes."""
         self._deadline = perf_counter() + _SHADOW_TIME_S
+        self._looked_at = self.parts + self.bytes / _BYTES_A_PART
         self._memo, self._kept = {}, []
+
+    def copy(self, value: Any, depth: int = 0) -> Any:
+        """A copy that shares nothing that can change.
+
+        Raises:
+            NotCopied: The value is of an unknown kind, too deep, or over the budget.
+        """
+        if self._is_compared and type(value).__eq__ is object.__eq__:
+            kind = kind_of_type(type(value))
+            if type(value) is object or isinstance(kind, Fields):
+                raise NotCopied(f"{type(value).__qualname__} equals only itself")
+        return super().copy(value, depth)
 
     def refused(self, value: Any, kind: Kind) -> Any:
         """A lazy object, which nothing is known of before it is used.
@@ -277,20 +291,25 @@ class Snapshot(_Copying):
 
     def charge_plain(self, values: Sequence[Any]) -> None:
         """Count what the copies hold on to."""
-        self.bytes += sum(map(getsizeof, values))
+        super().charge(values, 0, sum(map(getsizeof, values)))
 
     def charge(self, value: Any, parts: int, size: int) -> None:
-        """Count against the budget, and look at the clock before each step.
+        """Count against the budget.
 
         Raises:
             NotCopied: It is used up.
         """
         # An array says what is behind it, and its size is another thing.
-        super().charge(value, parts, size if size else getsizeof(value, 64))
-        if self._is_limited and perf_counter() > self._deadline:
-            raise NotCopied("over 1 ms")
+        super().charge(value, parts, size or getsizeof(value, 64))
 
     def made(self, kind: Kind, value: Any, twin: Any) -> None:  # noqa: ARG002
-        """Look at the clock after the step, too."""
-        if self._is_limited and perf_counter() > self._deadline:
-            raise NotCopied("over 1 ms")
+        """Look at the clock after each step that is worth a look.
+
+        Raises:
+            NotCopied: The time is used up.
+        """
+        done = self.parts + self.bytes / _BYTES_A_PART
+        if done - self._looked_at > _LOOK_AT_CLOCK_EVERY:
+            self._looked_at = done
+            if perf_counter() > self._deadline:
+                raise NotCopied("over 1 ms")

@@ -38,6 +38,9 @@ def route(call: Call) -> Flow:
         result = yield from blended(call)
     else:
         step = _step(call, decision.variant) or _control(call)
+        # It holds what the caller may want to let go of.
+        if call.survey is not None:
+            call.survey = None
         result = call.ran(step, (yield step))
         if result.error is not None or result.failed:
             failed = step
@@ -124,6 +127,8 @@ def finish(call: Call, result: Result) -> None:
     if rollout.audience.debugging or call.served != call.decision.variant:
         call.context = copy_context()
     call.args, call.kwargs = (), NO_KWARGS
+    if call.survey is not None:
+        call.survey = None
     rollout.conclude(call)
 
 

@@ -15,10 +15,11 @@ import types
 import uuid
 from collections import OrderedDict, UserDict, UserList, deque
 from collections.abc import Mapping
+from struct import calcsize
 from typing import Any
 
 from rollout_sdk.engine.arrays import Array, DataFrame, OwnCopy, PolarsFrame, Tensor
-from rollout_sdk.engine.containers import Buffer, Entries, Fields, Frozen, Generator, Items, Members
+from rollout_sdk.engine.containers import SYSTEM, Buffer, Entries, Fields, Frozen, Generator, Items, Members
 from rollout_sdk.engine.copiers import registered, when_changed
 from rollout_sdk.engine.kinds import FIXED, LAZY, ONCE, Kind, SharedKind
 from rollout_sdk.engine.one_shot import reads_once
@@ -90,12 +91,20 @@ _BUILT_IN: Mapping[type, Kind] = {
 }
 
 _OWN_WAYS = frozenset(
-    "__copy__ __deepcopy__ __reduce__ __reduce_ex__ __getstate__ __setstate__ __getattr__ __getattribute__".split()
+    {
+        *("__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"),
+        *("__getattr__", "__getattribute__"),
+    }
 )
 """Methods by which a class says that it is more than its attributes."""
 
 _DECLARED = frozenset({"__dataclass_fields__", "__attrs_attrs__", "model_fields", "__pydantic_fields__"})
 """By which a class says that it holds data: data classes, attrs, pydantic."""
+
+_HEAP_TYPE, _FIXED_TYPE = 1 << 9, 1 << 8
+"""Flags of types: made at run time, and of those the ones whose attributes cannot be set, which are written in C."""
+
+_POINTER = calcsize("P")
 
 _known: dict[type, Kind] = {}
 when_changed(_known.clear)
@@ -133,6 +142,8 @@ def _find(kind: type) -> Kind:
                 return found
     if reads_once(kind):
         return ONCE
+    if packages.keys() & SYSTEM:
+        return SharedKind(f"unknown type {kind.__qualname__}")
     if any("__del__" in vars(base) for base in mro):
         return SharedKind(f"{kind.__qualname__} has __del__")
     for base, found in _BUILT_IN.items():
@@ -146,8 +157,17 @@ def _object(kind: type, mro: tuple[Any, ...]) -> Kind:
     if issubclass(kind, types.SimpleNamespace | UserDict | UserList):
         return Fields(kind, is_declared=True)
     is_declared = any(not _DECLARED.isdisjoint(vars(base)) for base in mro)
-    others = [base for base in mro if base is not object]
-    written_in_python = kind.__new__ is object.__new__ or is_declared
-    if written_in_python and (is_declared or not any(_OWN_WAYS & vars(base).keys() for base in others)):
+    if _is_python(kind) and (is_declared or not any(_OWN_WAYS & vars(base).keys() for base in mro[:-1])):
         return Fields(kind, is_declared=is_declared)
     return SharedKind(f"unknown type {kind.__qualname__}")
+
+
+def _is_python(kind: type) -> bool:
+    """Whether instances hold nothing but attributes: neither the class nor a base is written in C."""
+    slots = sum(type(each).__name__ == "member_descriptor" for base in kind.__mro__ for each in vars(base).values())
+    # Besides its slots, an object has places for its dictionary and its weak references.
+    room = object.__basicsize__ + (slots + 2) * _POINTER
+    made_by_class_statement = all(
+        base.__flags__ & _HEAP_TYPE and not base.__flags__ & _FIXED_TYPE for base in kind.__mro__[:-1]
+    )
+    return made_by_class_statement and kind.__itemsize__ == 0 and kind.__basicsize__ <= room

@@ -82,9 +82,8 @@ def watched(function: Callable[..., Any], kind: FunctionKind, *, key: str, name:
 def _before(args: tuple[Any, ...], kwargs: Mapping[str, Any], shared: int) -> Before:
     """What the arguments hold, as far as that can be read; by position or name."""
     before: Before = {}
-    for each, value in {**dict(enumerate(args)), **kwargs}.items():
-        if isinstance(each, int) and each < shared:
-            continue
+    given: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+    for each, value in given[shared:]:
         found = Survey([value], is_limited=False).found
         before[each] = [(kind, part, kind.state(part)) for kind, part in found]
     return before

@@ -46,7 +46,7 @@ def protect(rollout: Rollout, step: Invoke, survey: Survey | None = None, *, is_
                 step.protection = Undo(seen.found)
                 _note(rollout, seen.notes)
                 return
-        step.protection, step.args, step.kwargs = copied(rollout, step.args, step.kwargs)
+        step.protection, (step.args, step.kwargs) = copied(rollout, step.args, step.kwargs)
     # What two read by turns, neither reads whole; but such a call does not come here.
     except (Exception, SystemExit) as error:
         rollout.failed("engine.arguments", error)
@@ -54,7 +54,7 @@ def protect(rollout: Rollout, step: Invoke, survey: Survey | None = None, *, is_
 
 def copied(
     rollout: Rollout, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[Copies, tuple[Any, ...], Mapping[str, Any]]:
+) -> tuple[Copies, tuple[tuple[Any, ...], Mapping[str, Any]]]:
     """Copies of the arguments, as the rollout says; what cannot be copied is shared, and noted once.
 
     Raises:
@@ -62,7 +62,7 @@ def copied(
     """
     copies, isolate = Copies(), rollout.isolate
     if isolate == "none":
-        return copies, args, kwargs
+        return copies, (args, kwargs)
     if isolate == "auto":
         taken = copies.arguments(args, kwargs, rollout.shared)
     elif isolate == "deepcopy":
@@ -73,7 +73,7 @@ def copied(
     else:
         taken = copies.arguments(args, kwargs, rollout.shared, isolate)
     _note(rollout, copies.notes)
-    return copies, *taken
+    return copies, taken
 
 
 def stands(rollout: Rollout, step: Invoke, value: Any) -> Any:

@@ -10,6 +10,7 @@ import copy
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from rollout_sdk.engine.copying import Snapshot
@@ -39,7 +40,7 @@ class Kept:
         self.items: list[Any] | None = []
         self._most = most
         self._isolate = isolate
-        self._snapshot = Snapshot()
+        self._snapshot = Snapshot(is_compared=True)
 
     @property
     def bytes(self) -> int:
@@ -111,7 +112,7 @@ def take_snapshot(
         named = {name: snapshot.copy(value) for name, value in kwargs.items()}
         return args[:shared] + taken, named, snapshot.bytes
     memo: dict[int, Any] = {}
-    copier = (lambda value: copy.deepcopy(value, memo)) if isolate == "deepcopy" else isolate
+    copier: Callable[[Any], Any] = partial(copy.deepcopy, memo=memo) if isolate == "deepcopy" else isolate
     taken = tuple(copier(value) for value in args[shared:])
     named = {name: copier(value) for name, value in kwargs.items()}
     return args[:shared] + taken, named, _weight((*taken, *named.values()))
