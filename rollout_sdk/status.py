@@ -41,7 +41,8 @@ class RolloutStatus:
         versions: How many versions this rollout has had. Each starts with an alpha of its own, so each is one more chance of
             a wrong verdict.
         verdict: The last verdict, of this process or another's; None before the first.
-        notes: What is to be known of its calls in this process, with the cure: arguments that can be read only once, or are shared.
+        notes: What is to be known of its calls in this process, with the cure: arguments that can be read only once, or that
+            candidates share with the control.
     """
 
     key: str

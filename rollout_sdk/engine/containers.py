@@ -11,7 +11,7 @@ from typing import Any
 
 from rollout_sdk.engine.kinds import PLAIN, Into, Kind, SharedKind
 
-__all__ = ["SYSTEM", "Buffer", "Entries", "Fields", "Frozen", "Generator", "Items", "Members"]
+__all__ = ["SYSTEM", "Buffer", "Entries", "Fields", "Frozen", "Generator", "Items", "Members", "is_of_the_process"]
 
 _CONTAINER = 16
 SYSTEM = frozenset(
@@ -35,6 +35,11 @@ def _changeable(parts: Any) -> Any:
 def _own(value: Any) -> dict[str, Any]:
     """Attributes of an instance of a subclass."""
     return getattr(value, "__dict__", None) or {}
+
+
+def is_of_the_process(value: Any) -> bool:
+    """Whether a value is a lock, a socket, a thread or the like."""
+    return type(value).__module__.partition(".")[0] in SYSTEM
 
 
 class _Held(Kind):
@@ -228,7 +233,7 @@ class Fields(Kind):
             each
             for base in kind.__mro__
             for name, each in vars(base).items()
-            if name != "__weakref__" and type(each).__name__ == "member_descriptor"
+            if name not in ("__dict__", "__weakref__") and type(each).__name__ == "member_descriptor"
         ]
 
     def weight(self, value: Any) -> tuple[int, int]:
@@ -236,7 +241,7 @@ class Fields(Kind):
 
     def is_service(self, value: Any) -> bool:
         """Whether the object holds something of the process and does not say that it is data: then it is left alone."""
-        return not self.is_declared and any(type(part).__module__.partition(".")[0] in SYSTEM for part in self.children(value))
+        return not self.is_declared and any(map(is_of_the_process, self.children(value)))
 
     def children(self, value: Any) -> Iterable[Any]:
         return (*_own(value).values(), *self._slotted(value).values()) if self._slots else _own(value).values()

@@ -55,8 +55,8 @@ def copier(kind: type[T]) -> Callable[[Callable[[T], T]], Callable[[T], T]]:
     def register(function: Callable[[T], T]) -> Callable[[T], T]:
         if not callable(function):
             raise ConfigurationError(
-                f"The copier of {kind.__qualname__!r} is {function!r:.60}, which cannot be called. A copier takes an object and "
-                "returns its copy. Pass a function."
+                f"The copier of {kind.__qualname__!r} is {function!r:.60}, which cannot be called. A copier takes an object "
+                "and returns its copy. Pass a function."
             )
         _copiers[kind] = Registered(function)
         for forget in _changed:

@@ -24,6 +24,7 @@ _SHADOW_BYTES = 1 << 20
 _SHADOW_TIME_S = 1e-3
 _LOOK_AT_CLOCK_EVERY = 256
 _BYTES_A_PART = 1_024
+_BY_IDENTITY: Any = object.__eq__
 
 Twin: TypeAlias = tuple[Kind, Any, Any, Any]
 """Kind, original, copy, and what the copy held when it was made."""
@@ -270,7 +271,7 @@ class Snapshot(_Copying):
         Raises:
             NotCopied: The value is of an unknown kind, too deep, or over the budget.
         """
-        if self._is_compared and type(value).__eq__ is object.__eq__:
+        if self._is_compared and getattr(type(value), "__eq__", None) is _BY_IDENTITY:
             kind = kind_of_type(type(value))
             if type(value) is object or isinstance(kind, Fields):
                 raise NotCopied(f"{type(value).__qualname__} equals only itself")

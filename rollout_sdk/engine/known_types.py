@@ -13,7 +13,7 @@ import random
 import re
 import types
 import uuid
-from collections import OrderedDict, UserDict, UserList, deque
+from collections import ChainMap, OrderedDict, UserDict, UserList, deque
 from collections.abc import Mapping
 from struct import calcsize
 from typing import Any
@@ -153,8 +153,8 @@ def _find(kind: type) -> Kind:
 
 
 def _object(kind: type, mro: tuple[Any, ...]) -> Kind:
-    """Objects of classes written in Python; what is of a class written in C, or copies itself in a way of its own, is left alone."""
-    if issubclass(kind, types.SimpleNamespace | UserDict | UserList):
+    """Objects of classes written in Python; those that are written in C, or copy in a way of their own, are left alone."""
+    if issubclass(kind, types.SimpleNamespace | UserDict | UserList | ChainMap):
         return Fields(kind, is_declared=True)
     is_declared = any(not _DECLARED.isdisjoint(vars(base)) for base in mro)
     if _is_python(kind) and (is_declared or not any(_OWN_WAYS & vars(base).keys() for base in mro[:-1])):

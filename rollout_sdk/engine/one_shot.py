@@ -1,7 +1,7 @@
 """Inputs that can be read only once: after a failed candidate has read one, no control can read it again.
 
-Iterators, coroutines, files, uploads, requests, sockets, queues, database cursors, websockets, ASGI's `receive`. They are told by
-their types: what has `read()`, `receive()` or `stream()` that can be called without an argument, and so gives whatever comes next.
+Iterators, coroutines, files, uploads, requests, sockets, queues, database cursors, websockets, ASGI's `receive`. They are known
+by their types: what has `read()`, `receive()` or `stream()` that can be called without arguments, and so gives what comes next.
 """
 
 from __future__ import annotations

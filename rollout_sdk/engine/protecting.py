@@ -1,8 +1,8 @@
 """How what a candidate does to its arguments is kept from the control: undone, or done to copies.
 
-A candidate that answers alone works on the caller's own objects, and what it changed is put back when it fails. Where that cannot
-be (it runs beside the control, may outlive its call, or the application copies), it works on copies; when its answer stands, the
-caller gets that with its own objects, changed as the copies were.
+A candidate that answers alone works on the caller's own objects, and what it changed is put back when it fails. Where that
+cannot be (it runs beside the control, may outlive its call, or the application copies), it works on copies; when its answer
+stands, the caller gets that with its own objects, changed as the copies were.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def put_back(rollout: Rollout, step: Invoke) -> None:
 def _note(rollout: Rollout, notes: Mapping[str, str]) -> None:
     for name, why in notes.items():
         rollout.note(
-            f"{rollout.key!r} shares its argument {name!r} with its candidates: {why}. What a candidate does to it before it "
-            f"fails, the control finds done. Register a copying function with @rollout_sdk.copier({name}), or say isolate='none' "
-            "if no candidate changes it.",
+            f"Calls of {rollout.key!r} share an object of type {name!r} with candidates: {why}. What a candidate does to it "
+            "before it fails, the control finds done. Register a copying function with @rollout_sdk.copier, or say "
+            "isolate='none' if no candidate changes it."
         )

@@ -21,8 +21,8 @@ __all__ = ["Isolate", "Kept", "NotCopied", "OneShot", "Snapshot", "copy_output",
 
 Isolate: TypeAlias = Literal["auto", "none", "deepcopy"] | Callable[[Any], Any]
 """How the arguments of candidates are kept apart from the control's: "auto" by what is known of their types, within a budget;
-"none" shares them (the candidate must not change them); "deepcopy" copies anything, however long that takes; a callable is given
-each argument and returns its copy."""
+"none" shares them (the candidate must not change them); "deepcopy" copies anything, however long that takes; a callable is
+given each argument and returns its copy."""
 
 _MOST_WEIGHED = 1_000
 

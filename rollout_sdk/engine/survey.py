@@ -10,7 +10,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 from rollout_sdk.engine.arrays import OwnCopy
-from rollout_sdk.engine.containers import Fields
+from rollout_sdk.engine.containers import Fields, is_of_the_process
 from rollout_sdk.engine.copiers import Registered
 from rollout_sdk.engine.kinds import FIXED, ONCE, PLAIN, Kind, OneShot, SharedKind
 from rollout_sdk.engine.known_types import kind_of_type
@@ -43,7 +43,7 @@ class Survey:
         needs_copies: Whether something among it can be copied, and not be put back.
     """
 
-    __slots__ = ("_bytes", "_parts", "_seen", "_limits", "found", "needs_copies", "notes", "once")
+    __slots__ = ("_bytes", "_limits", "_parts", "_seen", "found", "needs_copies", "notes", "once")
 
     def __init__(self, values: Iterable[Any], *, is_limited: bool = True) -> None:
         """Look at the arguments, each by itself; what they share is seen once. With `is_limited` false, nothing is too much."""
@@ -89,23 +89,15 @@ class Survey:
             if id(value) in seen:
                 continue
             seen.add(id(value))
-            if kind is ONCE:
-                if is_read_already(value) or (around and is_endless(value)):
-                    continue
-                raise OneShot(type(value).__qualname__)
             if isinstance(kind, SharedKind):
-                if kind.is_noted:
-                    self._note(type(value), kind.why)
+                self._leave(value, kind, is_held=around > 0)
                 continue
-            if isinstance(kind, Registered | OwnCopy):
-                self.needs_copies = True
-                continue
-            if isinstance(kind, Fields):
+            if isinstance(kind, Fields) and not kind.is_declared:
                 if kind.is_service(value):
                     self._note(type(value), "it holds locks, sockets or threads")
                     continue
-                if not kind.is_declared:
-                    around += 1
+                around += 1
+            self.needs_copies = self.needs_copies or isinstance(kind, Registered | OwnCopy)
             parts, size = kind.weight(value)
             self._parts += parts if around < 2 else parts * _NESTED_OBJECT ** (around - 1)
             self._bytes += size
@@ -115,3 +107,20 @@ class Survey:
                 self.found.append((kind, value))
             waiting.extend((child, around) for child in kind.children(value) if type(child) not in PLAIN)
         return None
+
+    def _leave(self, value: Any, kind: SharedKind, *, is_held: bool) -> None:
+        """Take note of what is left as it is.
+
+        Raises:
+            OneShot: It can be read only once, or is made of what can (werkzeug's FileStorage).
+        """
+        if kind is ONCE:
+            if not is_read_already(value) and not (is_held and is_endless(value)):
+                raise OneShot(type(value).__qualname__)
+        elif kind.is_noted:
+            parts = list((getattr(value, "__dict__", None) or {}).values())
+            if not any(map(is_of_the_process, parts)):
+                for part in parts:
+                    if kind_of_type(type(part)) is ONCE:
+                        self._leave(part, ONCE, is_held=True)
+            self._note(type(value), kind.why)

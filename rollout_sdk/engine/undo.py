@@ -28,7 +28,7 @@ class Undo:
         self._before = [(kind, value, kind.state(value)) for kind, value in found]
 
     def started(self) -> bool:
-        """The consumer has an item: there is no way back any more, and nothing to hold on to. Whether anything is left to do."""
+        """Let go: the consumer has an item, and there is no way back any more. Whether anything is left to do."""
         self._before = []
         return False
 
