@@ -1,45 +1,34 @@
-"""Kinds of containers of the standard library, and of objects with fields."""
+"""Kinds of containers of the standard library, and of subclasses of theirs with attributes."""
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from operator import is_
 from types import MappingProxyType
 from typing import Any
 
-from rollout_sdk.engine.kinds import PLAIN, Into, Kind, SharedKind
+from rollout_sdk.engine.kinds import PLAIN, Into, Kind
 
-__all__ = ["SYSTEM", "Buffer", "Entries", "Fields", "Frozen", "Generator", "Items", "Members", "is_of_the_process"]
+__all__ = ["Entries", "Frozen", "Items", "Members", "own_attributes", "same_parts"]
 
 _CONTAINER = 16
-SYSTEM = frozenset(
-    {
-        *("_asyncio", "_multiprocessing", "_queue", "_socket", "_sqlite3", "_ssl", "_thread", "asyncio", "concurrent"),
-        *("multiprocessing", "queue", "select", "selectors", "socket", "sqlite3", "ssl", "subprocess", "threading"),
-    }
-)
-"""Packages whose objects are of the process: what holds one (a session, a pool, a client) is a service, not data."""
+_BARE = frozenset({list, dict, set, tuple, frozenset, deque})
+"""Types whose instances have no attributes."""
 
 
-def _same(one: list[Any], other: list[Any]) -> bool:
+def same_parts(one: list[Any], other: list[Any]) -> bool:
     return len(one) == len(other) and all(map(is_, one, other))
 
 
 def _changeable(parts: Any) -> Any:
     """The parts, or nothing where none of them can change."""
-    return () if set(map(type, parts)) <= PLAIN else parts
+    return () if PLAIN.issuperset(map(type, parts)) else parts
 
 
-def _own(value: Any) -> dict[str, Any]:
+def own_attributes(value: Any) -> dict[str, Any]:
     """Attributes of an instance of a subclass."""
-    return getattr(value, "__dict__", None) or {}
-
-
-def is_of_the_process(value: Any) -> bool:
-    """Whether a value is a lock, a socket, a thread or the like."""
-    return type(value).__module__.partition(".")[0] in SYSTEM
+    return {} if type(value) in _BARE else getattr(value, "__dict__", None) or {}
 
 
 class _Held(Kind):
@@ -51,18 +40,18 @@ class _Held(Kind):
         return _CONTAINER + len(value), 0
 
     def children(self, value: Any) -> Iterable[Any]:
-        own = _own(value)
+        own = own_attributes(value)
         return (*self._parts(value), *own.values()) if own else _changeable(self._parts(value))
 
     def _parts(self, value: Any) -> Any:
         return value
 
     def state(self, value: Any) -> Any:
-        return list(self._parts(value)), dict(_own(value))
+        return list(self._parts(value)), dict(own_attributes(value))
 
     def is_same(self, value: Any, state: Any) -> bool:
-        own = _own(value)
-        return _same(self.state(value)[0], state[0]) and _same([*own, *own.values()], [*state[1], *state[1].values()])
+        own = own_attributes(value)
+        return same_parts(self.state(value)[0], state[0]) and same_parts([*own, *own.values()], [*state[1], *state[1].values()])
 
     def mapped(self, state: Any, into: Into) -> Any:
         parts, own = state
@@ -71,8 +60,8 @@ class _Held(Kind):
     def restore(self, value: Any, state: Any) -> None:
         parts, own = state
         self._fill(value, parts)
-        if own or _own(value):
-            _own(value).clear()
+        if own or own_attributes(value):
+            own_attributes(value).clear()
             value.__dict__.update(own)
 
     def _fill(self, value: Any, parts: list[Any]) -> None:
@@ -105,7 +94,7 @@ class Members(_Held):
 
     def is_same(self, value: Any, state: Any) -> bool:
         # A set that was filled anew may have another order.
-        return {id(part) for part in value} == {id(part) for part in state[0]} and dict(_own(value)) == state[1]
+        return {id(part) for part in value} == {id(part) for part in state[0]} and dict(own_attributes(value)) == state[1]
 
     def blank(self, value: Any) -> Any:
         return set.__new__(type(value))
@@ -121,10 +110,13 @@ class Entries(_Held):
         return _CONTAINER + 2 * len(value), 0
 
     def children(self, value: Any) -> Iterable[Any]:
-        return (*_changeable(value), *_changeable(dict.values(value)), *_own(value).values())
+        return (*_changeable(value), *_changeable(dict.values(value)), *own_attributes(value).values())
 
     def state(self, value: Any) -> Any:
-        return [*value, *(dict.__getitem__(value, key) for key in value)], dict(_own(value))
+        if type(value) is dict:
+            return [*value, *value.values()], {}
+        # In the order of the class, which may be another one than that of its base.
+        return [*value, *(dict.__getitem__(value, key) for key in value)], dict(own_attributes(value))
 
     def _fill(self, value: Any, parts: list[Any]) -> None:
         half = len(parts) // 2
@@ -149,11 +141,13 @@ class Frozen(Kind):
 
     def children(self, value: Any) -> Iterable[Any]:
         return (
-            (*value.values(), *_own(value).values()) if isinstance(value, MappingProxyType) else (*value, *_own(value).values())
+            (*value.values(), *own_attributes(value).values())
+            if isinstance(value, MappingProxyType)
+            else (*value, *own_attributes(value).values())
         )
 
     def copy(self, value: Any, into: Into, begun: Callable[[Any], None]) -> Any:
-        kind, own = type(value), _own(value)
+        kind, own = type(value), own_attributes(value)
         if isinstance(value, MappingProxyType):
             entries = {into(key): into(part) for key, part in value.items()}
             # The mapping behind it may still change, and nobody can tell.
@@ -167,124 +161,3 @@ class Frozen(Kind):
                 twin.__dict__.update({name: into(part) for name, part in own.items()})
         begun(twin)
         return twin
-
-
-class Buffer(Kind):
-    """Byte arrays and arrays of the standard library."""
-
-    remembers = in_order = True
-
-    def weight(self, value: Any) -> tuple[int, int]:
-        return 1, len(value) * getattr(value, "itemsize", 1)
-
-    def state(self, value: Any) -> Any:
-        return value[:]
-
-    def is_same(self, value: Any, state: Any) -> bool:
-        return memoryview(value).tobytes() == memoryview(state).tobytes()
-
-    def restore(self, value: Any, state: Any) -> None:
-        value[:] = state
-
-    def blank(self, value: Any) -> Any:
-        return value[:0] if type(value) is not bytearray else bytearray()
-
-
-class Generator(Kind):
-    """Generators of random numbers: what a failed candidate has drawn, the control draws again.
-
-    Args:
-        get: Reads the state.
-        put: Sets it.
-        new: Makes another of the same sort.
-    """
-
-    remembers = True
-
-    def __init__(self, get: Callable[[Any], Any], put: Callable[[Any, Any], None], new: Callable[[Any], Any]) -> None:
-        self._get, self._put, self._new = get, put, new
-
-    def weight(self, value: Any) -> tuple[int, int]:  # noqa: ARG002
-        return _CONTAINER, 4_096
-
-    def state(self, value: Any) -> Any:
-        return self._get(value)
-
-    def is_same(self, value: Any, state: Any) -> bool:
-        return repr(self._get(value)) == repr(state)
-
-    def restore(self, value: Any, state: Any) -> None:
-        self._put(value, state)
-
-    def blank(self, value: Any) -> Any:
-        return self._new(value)
-
-
-class Fields(Kind):
-    """Objects of classes written in Python, by their attributes; no method of theirs runs."""
-
-    remembers = holds = True
-
-    def __init__(self, kind: type, *, is_declared: bool) -> None:
-        """Find the slots. `is_declared`: the class says itself that it holds data (a data class, a model of pydantic)."""
-        self.is_declared = is_declared
-        # By their descriptors: an attribute of that name may do anything.
-        self._slots = [
-            each
-            for base in kind.__mro__
-            for name, each in vars(base).items()
-            if name not in ("__dict__", "__weakref__") and type(each).__name__ == "member_descriptor"
-        ]
-
-    def weight(self, value: Any) -> tuple[int, int]:
-        return _CONTAINER + len(self._slots) + len(_own(value)), 0
-
-    def is_service(self, value: Any) -> bool:
-        """Whether the object holds something of the process and does not say that it is data: then it is left alone."""
-        return not self.is_declared and any(map(is_of_the_process, self.children(value)))
-
-    def children(self, value: Any) -> Iterable[Any]:
-        return (*_own(value).values(), *self._slotted(value).values()) if self._slots else _own(value).values()
-
-    def _slotted(self, value: Any) -> dict[int, Any]:
-        found = {}
-        for number, slot in enumerate(self._slots):
-            # A field that was never set stays so.
-            with suppress(AttributeError):
-                found[number] = slot.__get__(value)
-        return found
-
-    def state(self, value: Any) -> Any:
-        return dict(_own(value)), self._slotted(value)
-
-    def is_same(self, value: Any, state: Any) -> bool:
-        return all(
-            _same([*now, *now.values()], [*then, *then.values()]) for now, then in zip(self.state(value), state, strict=True)
-        )
-
-    def mapped(self, state: Any, into: Into) -> Any:
-        return tuple({name: into(part) for name, part in each.items()} for each in state)
-
-    def restore(self, value: Any, state: Any) -> None:
-        named, slotted = state
-        own = _own(value)
-        for name in own.keys() - named.keys():
-            del own[name]
-        if named:
-            value.__dict__.update(named)
-        for number, slot in enumerate(self._slots):
-            if number in slotted:
-                slot.__set__(value, slotted[number])
-            else:
-                with suppress(AttributeError):
-                    slot.__delete__(value)
-
-    def blank(self, value: Any) -> Any:
-        new: Any = type(value).__new__
-        return new(type(value))
-
-    def copy(self, value: Any, into: Into, begun: Callable[[Any], None]) -> Any:
-        if self.is_service(value):
-            return SharedKind(f"unknown type {type(value).__qualname__}").copy(value, into, begun)
-        # A thing without attributes says by what it is: a sentinel.
-        return super().copy(value, into, begun) if any(self.state(value)) else value

@@ -10,10 +10,10 @@ from sys import getsizeof
 from time import perf_counter
 from typing import Any, TypeAlias
 
-from rollout_sdk.engine.containers import Fields
 from rollout_sdk.engine.copiers import Registered
 from rollout_sdk.engine.kinds import FIXED, LAZY, ONCE, PLAIN, Kind, NotCopied, OneShot, SharedKind
 from rollout_sdk.engine.known_types import kind_of_type
+from rollout_sdk.engine.objects import Fields
 from rollout_sdk.engine.one_shot import is_read_already
 from rollout_sdk.engine.survey import MOST_BYTES, MOST_PARTS
 
@@ -43,7 +43,7 @@ class _Into:
         return self._copying.copy(part, self._depth)
 
     def each(self, parts: list[Any]) -> list[Any]:
-        if set(map(type, parts)) <= PLAIN:
+        if PLAIN.issuperset(map(type, parts)):
             self._copying.charge_plain(parts)
             return parts
         return [self._copying.copy(part, self._depth) for part in parts]
@@ -184,7 +184,8 @@ class Copies(_Copying):
 
     def item(self, value: Any) -> Any:
         """An item of a stream with the caller's own objects."""
-        return self.back(value)
+        # Nearly all items are words, and say nothing of the input.
+        return value if type(value) in PLAIN and self._is_carried else self.answered(value)
 
     def answered(self, value: Any) -> Any:
         """An answer that stands, with the caller's own objects, which hold now what the copies hold."""
@@ -192,7 +193,9 @@ class Copies(_Copying):
         back = _Back(self)
         for kind, original, twin, state in list(self._twins.values()):
             if kind.remembers and type(original) is type(twin) and not kind.is_same(twin, state):
-                kind.restore(original, kind.mapped(kind.state(twin), back))
+                now = kind.state(twin)
+                kind.restore(original, kind.mapped(now, back))
+                self._twins[id(twin)] = kind, original, twin, now
         return self.back(value)
 
     def failed(self) -> list[BaseException]:

@@ -185,8 +185,8 @@ class Describe:
             return chosen
         call.rollout.note(
             f"A call of {self.key!r} has an argument that can be read only once ({what}). Such calls are the control's, "
-            "and not analysed, because after a failed candidate nothing would be left to read. Read it before the call and pass what "
-            "was read, or say on_error='raise', with which nothing runs twice."
+            "and not analysed, because after a failed candidate nothing would be left to read. Read it before the call and "
+            "pass what was read, or say on_error='raise', with which nothing runs twice."
         )
         return self.fixed("one_shot")
 

@@ -6,10 +6,13 @@ A kind is looked up once for each type. Only `type(value)` is asked, never the v
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-__all__ = ["FIXED", "LAZY", "ONCE", "PLAIN", "Into", "Kind", "NotCopied", "OneShot", "SharedKind"]
+__all__ = ["BOUND", "FIXED", "LAZY", "ONCE", "PLAIN", "Into", "Kind", "NotCopied", "OneShot", "SharedKind"]
+
+_CONTAINERS = frozenset({list, dict, set, deque, bytearray})
 
 PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 """The commonest types that cannot change, looked up first."""
@@ -88,6 +91,26 @@ class Kind:
         return twin
 
 
+class Bound(Kind):
+    """Methods of containers (`results.append`): of the container's copy."""
+
+    holds = True
+
+    def children(self, value: Any) -> Iterable[Any]:
+        return (value.__self__,) if self.is_bound(value) else ()
+
+    def copy(self, value: Any, into: Into, begun: Callable[[Any], None]) -> Any:
+        owner = into(value.__self__) if self.is_bound(value) else None
+        twin = value if owner is None or owner is value.__self__ else getattr(owner, value.__name__)
+        begun(twin)
+        return twin
+
+    @staticmethod
+    def is_bound(value: Any) -> bool:
+        """Whether it is a method of something that a candidate could change with it."""
+        return type(value.__self__) in _CONTAINERS
+
+
 class SharedKind(Kind):
     """Values that are left as they are, because a copy would be another thing: sessions, locks, what is not known."""
 
@@ -106,5 +129,6 @@ class SharedKind(Kind):
 
 
 FIXED = Kind()
+BOUND = Bound()
 ONCE = SharedKind("one-shot iterator")
 LAZY = SharedKind("a lazy object", is_noted=False)

@@ -14,14 +14,16 @@ import re
 import types
 import uuid
 from collections import ChainMap, OrderedDict, UserDict, UserList, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from struct import calcsize
 from typing import Any
 
 from rollout_sdk.engine.arrays import Array, DataFrame, OwnCopy, PolarsFrame, Tensor
-from rollout_sdk.engine.containers import SYSTEM, Buffer, Entries, Fields, Frozen, Generator, Items, Members
+from rollout_sdk.engine.buffers import Buffer, Generator
+from rollout_sdk.engine.containers import Entries, Frozen, Items, Members
 from rollout_sdk.engine.copiers import registered, when_changed
-from rollout_sdk.engine.kinds import FIXED, LAZY, ONCE, Kind, SharedKind
+from rollout_sdk.engine.kinds import BOUND, FIXED, LAZY, ONCE, Kind, SharedKind
+from rollout_sdk.engine.objects import SYSTEM, Fields
 from rollout_sdk.engine.one_shot import reads_once
 
 __all__ = ["kind_of_type"]
@@ -33,7 +35,6 @@ _FIXED = (
     *(types.NotImplementedType, types.ModuleType, types.CodeType, types.GenericAlias, types.UnionType, types.MethodType),
     *(
         types.FunctionType,
-        types.BuiltinFunctionType,
         types.MethodDescriptorType,
         types.MethodWrapperType,
         types.WrapperDescriptorType,
@@ -122,6 +123,8 @@ def kind_of_type(kind: type) -> Kind:
 
 
 def _find(kind: type) -> Kind:
+    if kind is types.BuiltinFunctionType:
+        return BOUND
     own = registered(kind)
     if own is not None:
         return own
@@ -132,14 +135,10 @@ def _find(kind: type) -> Kind:
     if kind is object or issubclass(kind, _FIXED) or kind.__module__ in _FIXED_MODULES:
         return FIXED
     packages = {base.__module__.partition(".")[0]: None for base in mro}
-    names = {base.__name__ for base in mro}
-    if any(names & _FIXED_NAMES.get(package, frozenset()) for package in packages):
-        return FIXED
     # Before files are looked for: tensors and frames have all sorts of methods.
-    for package in packages:
-        for name, found in _KINDS.get(package, {}).items():
-            if name in names:
-                return found
+    found = _by_name(packages, {base.__name__ for base in mro})
+    if found is not None:
+        return found
     if reads_once(kind):
         return ONCE
     if packages.keys() & SYSTEM:
@@ -150,6 +149,17 @@ def _find(kind: type) -> Kind:
         if issubclass(kind, base):
             return found
     return _object(kind, mro)
+
+
+def _by_name(packages: Iterable[str], names: set[str]) -> Kind | None:
+    """The kind of a type of another library, by the names of its bases."""
+    for package in packages:
+        if names & _FIXED_NAMES.get(package, frozenset()):
+            return FIXED
+        for name, found in _KINDS.get(package, {}).items():
+            if name in names:
+                return found
+    return None
 
 
 def _object(kind: type, mro: tuple[Any, ...]) -> Kind:

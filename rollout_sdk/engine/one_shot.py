@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable
 from functools import cached_property
 from inspect import Parameter, Signature, getattr_static
-from types import BuiltinFunctionType, CoroutineType, FunctionType, MethodType
+from types import CoroutineType
 from typing import Any
 
 __all__ = ["is_endless", "is_read_already", "is_receive", "reads_once", "takes_asgi"]
@@ -74,8 +74,6 @@ def is_endless(value: Any) -> bool:
 
 def is_receive(value: Any) -> bool:
     """Whether a function is ASGI's `receive`, whoever wrote it: it gives the next part of a request."""
-    if type(value) not in (FunctionType, MethodType, BuiltinFunctionType):
-        return False
     return "receive" in value.__name__ and _takes_nothing(value)
 
 

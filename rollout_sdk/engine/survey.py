@@ -6,14 +6,14 @@ What is remembered or copied is decided by kind and size, never by the clock: th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from types import BuiltinFunctionType, FunctionType, MethodType
+from types import FunctionType, MethodType
 from typing import Any
 
 from rollout_sdk.engine.arrays import OwnCopy
-from rollout_sdk.engine.containers import Fields, is_of_the_process
 from rollout_sdk.engine.copiers import Registered
 from rollout_sdk.engine.kinds import FIXED, ONCE, PLAIN, Kind, OneShot, SharedKind
 from rollout_sdk.engine.known_types import kind_of_type
+from rollout_sdk.engine.objects import Fields, is_of_the_process
 from rollout_sdk.engine.one_shot import is_endless, is_read_already, is_receive
 
 __all__ = ["MOST_BYTES", "MOST_PARTS", "Survey", "changeable"]
@@ -22,8 +22,9 @@ MOST_PARTS = 20_000
 MOST_BYTES = 4 << 20
 """Of what a candidate could change; a container counts as 16 parts besides what it holds, and a column of a frame as 8."""
 
-_FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType)
+_FUNCTIONS = (FunctionType, MethodType)
 _NESTED_OBJECT = 4
+_CONTAINER = 16
 _MOST_NOTES = 5
 
 
@@ -78,7 +79,7 @@ class Survey:
     def _look(self, argument: Any) -> str | None:
         """Look through one argument; why it is left as it is, or None."""
         # Each with how many objects of the application are around it: a graph of them ends nowhere.
-        waiting, seen = [(argument, 0)], self._seen
+        waiting, seen, found = [(argument, 0)], self._seen, self.found
         while waiting:
             value, around = waiting.pop()
             kind = kind_of_type(type(value))
@@ -89,6 +90,12 @@ class Survey:
             if id(value) in seen:
                 continue
             seen.add(id(value))
+            # Nearly all of what there is, and ten times as fast.
+            if type(value) is dict or type(value) is list:
+                if not self._look_into(value, around, waiting):
+                    return "it is too large"
+                found.append((kind, value))
+                continue
             if isinstance(kind, SharedKind):
                 self._leave(value, kind, is_held=around > 0)
                 continue
@@ -104,9 +111,23 @@ class Survey:
             if self._parts > self._limits[0] or self._bytes > self._limits[1]:
                 return "it is too large"
             if kind.remembers:
-                self.found.append((kind, value))
+                found.append((kind, value))
             waiting.extend((child, around) for child in kind.children(value) if type(child) not in PLAIN)
         return None
+
+    def _look_into(self, value: dict[Any, Any] | list[Any], around: int, waiting: list[tuple[Any, int]]) -> bool:
+        """Put what a list or a dictionary holds on the heap of what is to be looked at; False: it is too large."""
+        self._parts += len(value) + _CONTAINER
+        if isinstance(value, dict):
+            self._parts += len(value)
+            if not PLAIN.issuperset(map(type, value)):
+                waiting.extend((part, around) for part in list(value) if type(part) not in PLAIN)
+            parts = list(value.values())
+        else:
+            parts = value
+        if not PLAIN.issuperset(map(type, parts)):
+            waiting.extend((part, around) for part in parts if type(part) not in PLAIN)
+        return self._parts <= self._limits[0]
 
     def _leave(self, value: Any, kind: SharedKind, *, is_held: bool) -> None:
         """Take note of what is left as it is.
