@@ -18,6 +18,7 @@ _BARE = frozenset({list, dict, set, tuple, frozenset, deque})
 
 
 def same_parts(one: list[Any], other: list[Any]) -> bool:
+    """Whether two lists hold the very same objects."""
     return len(one) == len(other) and all(map(is_, one, other))
 
 

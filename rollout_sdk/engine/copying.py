@@ -6,25 +6,18 @@ Used where two run on the same input: shadows, rankers whose lists are blended, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from sys import getsizeof
-from time import perf_counter
 from typing import Any, TypeAlias
 
 from rollout_sdk.engine.copiers import Registered
-from rollout_sdk.engine.kinds import FIXED, LAZY, ONCE, PLAIN, Kind, NotCopied, OneShot, SharedKind
+from rollout_sdk.engine.kinds import FIXED, ONCE, PLAIN, Kind, NotCopied, OneShot, SharedKind
 from rollout_sdk.engine.known_types import kind_of_type
 from rollout_sdk.engine.objects import Fields
 from rollout_sdk.engine.one_shot import is_read_already
 from rollout_sdk.engine.survey import MOST_BYTES, MOST_PARTS
 
-__all__ = ["Copies", "Snapshot"]
+__all__ = ["Copies", "Copying"]
 
 _DEEPEST = 100
-_SHADOW_BYTES = 1 << 20
-_SHADOW_TIME_S = 1e-3
-_LOOK_AT_CLOCK_EVERY = 256
-_BYTES_A_PART = 1_024
-_BY_IDENTITY: Any = object.__eq__
 
 Twin: TypeAlias = tuple[Kind, Any, Any, Any]
 """Kind, original, copy, and what the copy held when it was made."""
@@ -35,7 +28,7 @@ class _Into:
 
     __slots__ = ("_copying", "_depth")
 
-    def __init__(self, copying: _Copying, depth: int) -> None:
+    def __init__(self, copying: Copying, depth: int) -> None:
         self._copying = copying
         self._depth = depth
 
@@ -49,7 +42,7 @@ class _Into:
         return [self._copying.copy(part, self._depth) for part in parts]
 
 
-class _Copying:
+class Copying:
     """Copies under way: what was copied already, and what it may still cost."""
 
     def __init__(self, *, most_bytes: float, most_parts: float) -> None:
@@ -110,7 +103,7 @@ class _Copying:
             raise NotCopied(f"over {self._most_parts:,} parts")
 
 
-class Copies(_Copying):
+class Copies(Copying):
     """Copies for a run beside the control, each argument by itself; and the way back from them to the caller's own objects.
 
     Attributes:
@@ -251,69 +244,3 @@ class _Back:
 
     def each(self, parts: list[Any]) -> list[Any]:
         return [self(part) for part in parts]
-
-
-class Snapshot(_Copying):
-    """Copies that must share nothing at all with what the caller holds, within a budget of memory and of time."""
-
-    def __init__(self, *, is_compared: bool = False) -> None:
-        """Start the clock. `is_compared`: what is copied is to be compared, so that what equals only itself is refused."""
-        super().__init__(most_bytes=_SHADOW_BYTES, most_parts=MOST_PARTS)
-        self._is_compared = is_compared
-        self.restart()
-
-    def restart(self) -> None:
-        """Start the clock again, for another value out of the same budget of bytes."""
-        self._deadline = perf_counter() + _SHADOW_TIME_S
-        self._looked_at = self.parts + self.bytes / _BYTES_A_PART
-        self._memo, self._kept = {}, []
-
-    def copy(self, value: Any, depth: int = 0) -> Any:
-        """A copy that shares nothing that can change.
-
-        Raises:
-            NotCopied: The value is of an unknown kind, too deep, or over the budget.
-        """
-        if self._is_compared and getattr(type(value), "__eq__", None) is _BY_IDENTITY:
-            kind = kind_of_type(type(value))
-            if type(value) is object or isinstance(kind, Fields):
-                raise NotCopied(f"{type(value).__qualname__} equals only itself")
-        return super().copy(value, depth)
-
-    def refused(self, value: Any, kind: Kind) -> Any:
-        """A lazy object, which nothing is known of before it is used.
-
-        Raises:
-            OneShot: The value can be read only once.
-            NotCopied: It is of another kind that is not copied.
-        """
-        if kind is LAZY:
-            return value
-        if kind is ONCE and not is_read_already(value):
-            raise OneShot("one-shot iterator")
-        raise NotCopied(kind.why if isinstance(kind, SharedKind) else f"unknown type {type(value).__qualname__}")
-
-    def charge_plain(self, values: Sequence[Any]) -> None:
-        """Count what the copies hold on to."""
-        super().charge(values, 0, sum(map(getsizeof, values)))
-
-    def charge(self, value: Any, parts: int, size: int) -> None:
-        """Count against the budget.
-
-        Raises:
-            NotCopied: It is used up.
-        """
-        # An array says what is behind it, and its size is another thing.
-        super().charge(value, parts, size or getsizeof(value, 64))
-
-    def made(self, kind: Kind, value: Any, twin: Any) -> None:  # noqa: ARG002
-        """Look at the clock after each step that is worth a look.
-
-        Raises:
-            NotCopied: The time is used up.
-        """
-        done = self.parts + self.bytes / _BYTES_A_PART
-        if done - self._looked_at > _LOOK_AT_CLOCK_EVERY:
-            self._looked_at = done
-            if perf_counter() > self._deadline:
-                raise NotCopied("over 1 ms")

@@ -7,15 +7,19 @@ not copied, and the shadow is skipped and counted: never a guess, never a slow r
 from __future__ import annotations
 
 import copy
-import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from sys import getsizeof
+from time import perf_counter
 from typing import Any, Literal, TypeAlias
 
-from rollout_sdk.engine.copying import Snapshot
-from rollout_sdk.engine.kinds import NotCopied, OneShot
+from rollout_sdk.engine.copying import Copying
+from rollout_sdk.engine.kinds import LAZY, ONCE, Kind, NotCopied, OneShot, SharedKind
 from rollout_sdk.engine.known_types import kind_of_type
+from rollout_sdk.engine.objects import Fields
+from rollout_sdk.engine.one_shot import is_read_already
+from rollout_sdk.engine.survey import MOST_PARTS
 
 __all__ = ["Isolate", "Kept", "NotCopied", "OneShot", "Snapshot", "copy_output", "take_snapshot"]
 
@@ -25,6 +29,77 @@ Isolate: TypeAlias = Literal["auto", "none", "deepcopy"] | Callable[[Any], Any]
 given each argument and returns its copy."""
 
 _MOST_WEIGHED = 1_000
+_MOST_BYTES = 1 << 20
+_MOST_TIME_S = 1e-3
+_LOOK_AT_CLOCK_EVERY = 256
+_BYTES_A_PART = 1_024
+_BY_IDENTITY: Any = object.__eq__
+
+
+class Snapshot(Copying):
+    """Copies that must share nothing at all with what the caller holds, within a budget of memory and of time."""
+
+    def __init__(self, *, is_compared: bool = False) -> None:
+        """Start the clock. `is_compared`: what is copied is to be compared, so that what equals only itself is refused."""
+        super().__init__(most_bytes=_MOST_BYTES, most_parts=MOST_PARTS)
+        self._is_compared = is_compared
+        self.restart()
+
+    def restart(self) -> None:
+        """Start the clock again, for another value out of the same budget of bytes."""
+        self._deadline = perf_counter() + _MOST_TIME_S
+        self._looked_at = self.parts + self.bytes / _BYTES_A_PART
+        self._memo, self._kept = {}, []
+
+    def copy(self, value: Any, depth: int = 0) -> Any:
+        """A copy that shares nothing that can change.
+
+        Raises:
+            NotCopied: The value is of an unknown kind, too deep, or over the budget.
+        """
+        if self._is_compared and getattr(type(value), "__eq__", None) is _BY_IDENTITY:
+            kind = kind_of_type(type(value))
+            if type(value) is object or isinstance(kind, Fields):
+                raise NotCopied(f"{type(value).__qualname__} equals only itself")
+        return super().copy(value, depth)
+
+    def refused(self, value: Any, kind: Kind) -> Any:
+        """A lazy object, which nothing is known of before it is used.
+
+        Raises:
+            OneShot: The value can be read only once.
+            NotCopied: It is of another kind that is not copied.
+        """
+        if kind is LAZY:
+            return value
+        if kind is ONCE and not is_read_already(value):
+            raise OneShot("one-shot iterator")
+        raise NotCopied(kind.why if isinstance(kind, SharedKind) else f"unknown type {type(value).__qualname__}")
+
+    def charge_plain(self, values: Sequence[Any]) -> None:
+        """Count what the copies hold on to."""
+        super().charge(values, 0, sum(map(getsizeof, values)))
+
+    def charge(self, value: Any, parts: int, size: int) -> None:
+        """Count against the budget.
+
+        Raises:
+            NotCopied: It is used up.
+        """
+        # An array says what is behind it, and its size is another thing.
+        super().charge(value, parts, size or getsizeof(value, 64))
+
+    def made(self, kind: Kind, value: Any, twin: Any) -> None:  # noqa: ARG002
+        """Look at the clock after each step that is worth a look.
+
+        Raises:
+            NotCopied: The time is used up.
+        """
+        done = self.parts + self.bytes / _BYTES_A_PART
+        if done - self._looked_at > _LOOK_AT_CLOCK_EVERY:
+            self._looked_at = done
+            if perf_counter() > self._deadline:
+                raise NotCopied("over 1 ms")
 
 
 class Kept:
@@ -57,7 +132,7 @@ class Kept:
         try:
             self._snapshot.restart()
             if self._isolate in ("none", "deepcopy"):
-                self._snapshot.charge(item, 0, sys.getsizeof(item, 64))
+                self._snapshot.charge(item, 0, getsizeof(item, 64))
             self.items.append(copy_output(item, self._isolate, self._snapshot))
         except (Exception, SystemExit):
             self.items = None
@@ -84,7 +159,7 @@ def _weight(values: Iterable[Any]) -> int:
         value = waiting.popleft()
         looked_at += 1
         kind = kind_of_type(type(value))
-        size += kind.weight(value)[1] or sys.getsizeof(value, 64)
+        size += kind.weight(value)[1] or getsizeof(value, 64)
         waiting.extend(kind.children(value))
     return size
 

@@ -97,7 +97,7 @@ class Survey:
                 found.append((kind, value))
                 continue
             if isinstance(kind, SharedKind):
-                self._leave(value, kind, is_held=around > 0)
+                self._leave(value, kind)
                 continue
             if isinstance(kind, Fields) and not kind.is_declared:
                 if kind.is_service(value):
@@ -112,7 +112,11 @@ class Survey:
                 return "it is too large"
             if kind.remembers:
                 found.append((kind, value))
-            waiting.extend((child, around) for child in kind.children(value) if type(child) not in PLAIN)
+            children = kind.children(value)
+            if isinstance(kind, Fields):
+                # An object that counts with one has not been read.
+                children = [child for child in children if not is_endless(child)]
+            waiting.extend((child, around) for child in children if type(child) not in PLAIN)
         return None
 
     def _look_into(self, value: dict[Any, Any] | list[Any], around: int, waiting: list[tuple[Any, int]]) -> bool:
@@ -129,19 +133,19 @@ class Survey:
             waiting.extend((part, around) for part in parts if type(part) not in PLAIN)
         return self._parts <= self._limits[0]
 
-    def _leave(self, value: Any, kind: SharedKind, *, is_held: bool) -> None:
+    def _leave(self, value: Any, kind: SharedKind) -> None:
         """Take note of what is left as it is.
 
         Raises:
             OneShot: It can be read only once, or is made of what can (werkzeug's FileStorage).
         """
         if kind is ONCE:
-            if not is_read_already(value) and not (is_held and is_endless(value)):
+            if not is_read_already(value):
                 raise OneShot(type(value).__qualname__)
         elif kind.is_noted:
             parts = list((getattr(value, "__dict__", None) or {}).values())
             if not any(map(is_of_the_process, parts)):
                 for part in parts:
-                    if kind_of_type(type(part)) is ONCE:
-                        self._leave(part, ONCE, is_held=True)
+                    if kind_of_type(type(part)) is ONCE and not is_endless(part):
+                        self._leave(part, ONCE)
             self._note(type(value), kind.why)

@@ -1,4 +1,4 @@
-"""The same function as candidate gives what the bare function gives: its answer, with the caller's own objects, in every way."""
+"""The same function as candidate gives what the bare function gives, with the caller's own objects, in every way to run it."""
 
 import asyncio
 import collections
@@ -319,9 +319,9 @@ def test_whatever_a_candidate_changes_before_it_fails_the_control_finds_its_inpu
         raise ValueError
 
     value = built(recipe)
-    model = rollout(
-        candidate=of_kind(kind, fails), strategy=ABTest(1.0), breaker=None, key=f"fails-{next(number)}", runtime=runtime, **options
-    )(of_kind(kind, lambda values: (values is value, described(value))))  # fmt: skip
+    made = {"strategy": ABTest(1.0), "breaker": None, "key": f"fails-{next(number)}", "runtime": runtime, **options}
+    control = of_kind(kind, lambda values: (values is value, described(value)))
+    model = rollout(candidate=of_kind(kind, fails), **made)(control)
     before = described(value)
     ((same, seen), error) = read(kind, lambda: model(value), loop)
     assert (True, before, before, None) == (same, seen, described(value), error)

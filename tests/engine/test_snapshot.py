@@ -192,7 +192,7 @@ def test_what_can_be_read_only_once_has_a_refusal_of_its_own(once):
 
 def test_a_copy_that_takes_too_long_is_refused(monkeypatch):
     ticks = iter([0.0, 0.002])
-    monkeypatch.setattr("rollout_sdk.engine.copying.perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("rollout_sdk.engine.snapshot.perf_counter", lambda: next(ticks))
     with pytest.raises(NotCopied, match="over 1 ms"):
         Snapshot().copy(list(range(300)))
 

@@ -146,7 +146,7 @@ def test_a_clock_of_the_background_that_breaks_never_reaches_the_caller(clock, e
     def broken():
         raise error("sabotage")
 
-    module = {"monotonic": "rollout_sdk.engine.background", "perf_counter": "rollout_sdk.engine.copying"}[clock]
+    module = {"monotonic": "rollout_sdk.engine.background", "perf_counter": "rollout_sdk.engine.snapshot"}[clock]
     with monkeypatch.context() as patch:
         patch.setattr(f"{module}.{clock}", broken)
         assert [ANSWER] * 5 == [model(1) for _ in range(5)]
