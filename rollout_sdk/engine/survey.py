@@ -121,9 +121,10 @@ class Survey:
 
     def _look_into(self, value: dict[Any, Any] | list[Any], around: int, waiting: list[tuple[Any, int]]) -> bool:
         """Put what a list or a dictionary holds on the heap of what is to be looked at; False: it is too large."""
-        self._parts += len(value) + _CONTAINER
+        self._parts += _CONTAINER + len(value) * (2 if isinstance(value, dict) else 1)
+        if self._parts > self._limits[0]:
+            return False
         if isinstance(value, dict):
-            self._parts += len(value)
             if not PLAIN.issuperset(map(type, value)):
                 waiting.extend((part, around) for part in list(value) if type(part) not in PLAIN)
             parts = list(value.values())
@@ -131,7 +132,7 @@ class Survey:
             parts = value
         if not PLAIN.issuperset(map(type, parts)):
             waiting.extend((part, around) for part in parts if type(part) not in PLAIN)
-        return self._parts <= self._limits[0]
+        return True
 
     def _leave(self, value: Any, kind: SharedKind) -> None:
         """Take note of what is left as it is.

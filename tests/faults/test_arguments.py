@@ -493,7 +493,7 @@ def test_f64_the_application_copies_what_only_it_can(watch, figure):
     failing = served(lambda molecule, more: list(molecule.atoms), fails, runtime, breaker=None)
     molecule = Molecule(["C"])
     assert ["x"] == failing(molecule, {"molecule": molecule})
-    assert ["shares an object of type 'Molecule'" in note for note in failing.rollout.status().notes] == [True]
+    assert ["share an object of type 'Molecule'" in note for note in failing.rollout.status().notes] == [True]
 
     @rollout_sdk.copier(Molecule)
     def copy_molecule(molecule):
