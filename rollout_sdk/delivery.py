@@ -11,6 +11,7 @@ from attrs import define, field
 
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.ended import EndedShadow
+from rollout_sdk.faults import JOURNAL
 from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.judging import Evidence, add_outcome, add_shadowed
 from rollout_sdk.plugins import Failed
@@ -163,7 +164,7 @@ class Delivery:
         events = self._events(facts)
         # In the journal, a start is the line about the rollout; for observers, nothing has changed.
         if self.journal is not None:
-            self.guarded("journal", self.journal, events, dropped)
+            self.guarded(JOURNAL, self.journal, events, dropped)
         if self.log_events is not None:
             for event in (*starts, *events):
                 self.guarded("telemetry.logs", self.log_events, event)
@@ -211,7 +212,7 @@ class Delivery:
         for fact in facts:
             if fact.__class__ is not Call:
                 events.append(fact)
-            elif everything or fact.served != fact.decision.variant or "rollout_routed" in fact.rollout.observers:
+            elif everything or _is_worth_telling(fact) or "rollout_routed" in fact.rollout.observers:
                 events.append(self._as_event(fact))
         return [event for event in events if event is not None]
 
@@ -256,6 +257,11 @@ class Delivery:
         observer = None if rollout is None else rollout.observers.get(_HOOK_OF[type(event)])
         if observer is not None:
             observer(event)
+
+
+def _is_worth_telling(call: Call) -> bool:
+    """Whether a call is one for the log."""
+    return call.served != call.decision.variant or call.unmeasured is not None
 
 
 def _key_of(fact: Any) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any
 
-from rollout_sdk.faults import CONTROL_FILE, Fault, Notice
+from rollout_sdk.faults import CONTROL_FILE, STORE, Fault, Notice
 from rollout_sdk.plugins import Failed
 from rollout_sdk.records import BreakerEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
 from rollout_sdk.tally import failed_in_blend
@@ -23,6 +23,12 @@ __all__ = ["LogEvents"]
 _ONCE_A_MINUTE_S = 60.0
 _MOST_KINDS = 1_000
 _SINKS = frozenset({"journal", "journal.line", "observers", "recorder", "recorder.event", "tally"})
+
+
+_CURE = (
+    "The errors and the time of this answer are not seen, so no step of a canary passes on it. Return the answer itself, or a "
+    "coroutine, generator or stream that the caller awaits or reads."
+)
 
 
 class LogEvents:
@@ -50,6 +56,7 @@ class LogEvents:
         self._plugins = plugins
         self._last: dict[tuple[str, ...], float] = {}
         self._suppressed: dict[tuple[str, ...], int] = {}
+        self._warned: set[str] = set()
 
     def __call__(self, event: Any) -> None:
         """Emit what an event is worth."""
@@ -83,6 +90,17 @@ class LogEvents:
                 propensity=decision.propensity,
                 phase=decision.phase,
                 version=self._version(decision.rollout, decision.phase),
+            )
+        if event.unmeasured is not None and decision.rollout not in self._warned:
+            self._warned.add(decision.rollout)
+            self._in_context(
+                event,
+                "warning",
+                "rollout.unmeasured",
+                **about,
+                variant=event.served,
+                answer_type=event.unmeasured,
+                cure=_CURE,
             )
         # Withheld calls come by the thousand, and were told when the breaker opened.
         if event.served == decision.variant or event.withheld is not None:
@@ -205,8 +223,10 @@ def _fault(fault: Fault) -> None:
         logger.error("rollout.control.refused", why=fault.why, **fields)
     elif fault.what.startswith("telemetry."):
         logger.debug("rollout.telemetry.failed", what=fault.what, **fields)
+    elif fault.what == STORE:
+        logger.error("rollout.store.failed", why=fault.why, **fields)
     elif fault.what in _SINKS:
-        logger.error("rollout.recorder.failed", sink=fault.what, **fields)
+        logger.error("rollout.recorder.failed", sink=fault.what, why=fault.why, **fields)
     elif hook == "rollout_route" or fault.what == "strategy":
         logger.error("rollout.strategy.failed", strategy=name or None, served="control", **fields)
     elif hook.startswith("rollout_"):

@@ -28,7 +28,7 @@ from rollout_sdk.telemetry.transitions import trace_transition
 from rollout_sdk.telemetry.versions import Versions
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import Span, Tracer
 
     from rollout_sdk.plugins import Failed
     from rollout_sdk.telemetry.settings import Telemetry
@@ -37,7 +37,6 @@ __all__ = ["Spans"]
 
 _MOST_EVALUATIONS = 100
 """Of a batch: an SDK keeps 128 events of a span."""
-_MODES = {"function": "thread", "generator": "thread", "coroutine": "task", "async generator": "task"}
 
 
 class Spans:
@@ -58,7 +57,12 @@ class Spans:
         self._disclosure = Disclosure(settings, failed)
         self.version = Versions()
         self._evaluations = Evaluations(settings)
-        self._tracer = trace.get_tracer(names.SCOPE, __version__, settings.tracer_provider, names.SCHEMA_URL)
+        self._tracer: Tracer = trace.NoOpTracer()
+        try:
+            self._tracer = trace.get_tracer(names.SCOPE, __version__, settings.tracer_provider, names.SCHEMA_URL)
+        # The global provider is loaded by a name in the environment, which may be wrong.
+        except (Exception, SystemExit) as error:
+            failed("telemetry.spans", error)
 
     def start_route(self, call: Any) -> Span | None:
         """The span of a call; None when it is recorded nowhere, so that the rest of the call pays nothing."""
@@ -190,7 +194,7 @@ class Spans:
             names.STRATEGY: rollout.strategy_name,
             names.ROLE: "shadow",
             names.FUNCTION_NAME: function_name(run.function),
-            names.SHADOW_MODE: _MODES[rollout.kind],
+            names.SHADOW_MODE: "task" if run.in_task else "thread",
             names.SHADOW_WAIT: run.began - run.submitted,
             names.DECISION_ID: call.full_decision().id,
         }

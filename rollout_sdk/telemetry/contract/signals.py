@@ -97,6 +97,12 @@ LOGS = (
     ),
     LogEvent("rollout.fallback", "warning", "the control answered", (*_OF_CALL, "from_variant", "to_variant", "error_type")),
     LogEvent(
+        "rollout.unmeasured",
+        "warning",
+        "an answer has work to come that cannot be measured; once for each rollout, with the cure",
+        (*_OF_CALL, "variant", "answer_type", "cure"),
+    ),
+    LogEvent(
         "rollout.shadow.completed",
         "debug",
         "a shadow run ended well",
@@ -133,7 +139,13 @@ LOGS = (
     LogEvent("rollout.noticed", "warning", "something to know of a rollout's calls, with the cure; once", ("rollout", "why")),
     LogEvent("rollout.strategy.failed", "error", "a strategy failed", ("strategy", "served", *_FAULT)),
     LogEvent("rollout.plugin.failed", "error", "a plugin's hook failed", ("plugin", "hook", *_FAULT)),
-    LogEvent("rollout.recorder.failed", "error", "facts could not be recorded", ("sink", *_FAULT)),
+    LogEvent("rollout.recorder.failed", "error", "facts could not be recorded", ("sink", "why", *_FAULT)),
+    LogEvent(
+        "rollout.store.failed",
+        "error",
+        "the store did not answer, or cannot be used; where rollouts stand stays as it is, and unknown ones get the control",
+        ("why", *_FAULT),
+    ),
     LogEvent("rollout.control.refused", "error", "the control file cannot be used, and the last one holds", ("why", *_FAULT)),
     LogEvent(
         "rollout.telemetry.failed",
