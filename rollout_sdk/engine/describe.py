@@ -164,22 +164,17 @@ class Describe:
         assert chosen is not None
         # Both arms alike: to leave out the candidate's calls only would compare different inputs.
         if (self.runs_twice and (chosen.reason == "split" or chosen.variant != self.control)) or chosen.blend:
-            for value in call.args[self.shared :] if self.shared else call.args:
+            shared = self.shared
+            for value in (*call.args[shared:], *call.kwargs.values()) if call.kwargs or shared else call.args:
                 if type(value) not in PLAIN:
                     chosen = self._unless_read_once(call, chosen)
                     break
-            else:
-                if call.kwargs:
-                    chosen = self._unless_read_once(call, chosen)
         call.decision = chosen
 
     def _unless_read_once(self, call: Call, chosen: Decision) -> Decision:
         """The decision, or the control where an argument can be read only once: what a candidate has read, no control can."""
         if call.survey is None:
-            values = changeable(call.args, call.kwargs, self.shared)
-            if not values:
-                return chosen
-            call.survey = Survey(values)
+            call.survey = Survey(changeable(call.args, call.kwargs, self.shared))
         what = "ASGI receive" if self.is_asgi else call.survey.once
         if what is None:
             return chosen

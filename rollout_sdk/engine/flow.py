@@ -87,8 +87,8 @@ def _step(call: Call, variant: str) -> Invoke | None:
     if variant == rollout.control:
         return _control(call)
     step = call.attempt(variant)
-    if step is not None and rollout.on_error == "control":
-        # The control may have to run after it, on what the caller gave.
+    # The control may have to run after it, on what the caller gave; without a survey, none of that can change.
+    if step is not None and call.survey is not None and rollout.on_error == "control":
         protect(rollout, step, call.survey)
     return step
 
