@@ -6,7 +6,7 @@ Shadow it, canary it, A/B test it or interleave it, with one decorator:
     def rank(user_id: str, query: str) -> list[str]: ...
 """
 
-from rollout_sdk.assignment import Layer, Phase, RouteRequest
+from rollout_sdk.assignment import Layer, Phase, RouteRequest, moved_units
 from rollout_sdk.breaker import Breaker
 from rollout_sdk.controller import RolloutController, record
 from rollout_sdk.decorator import Decorated, rollout
@@ -16,6 +16,7 @@ from rollout_sdk.engine.guarding import shadow_guard
 from rollout_sdk.engine.rollout import ShadowLimits
 from rollout_sdk.engine.stopping import disable
 from rollout_sdk.exceptions import (
+    BatchError,
     ConfigurationError,
     ConflictError,
     DeadlineError,
@@ -57,6 +58,7 @@ from rollout_sdk.telemetry import Telemetry
 
 __all__ = [
     "ABTest",
+    "BatchError",
     "Breaker",
     "BreakerEvent",
     "Canary",
@@ -111,6 +113,7 @@ __all__ = [
     "hookimpl",
     "is_disabled",
     "is_shadow",
+    "moved_units",
     "read_token",
     "record",
     "rollout",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import Signature
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from rollout_sdk.assignment import Layer, Share
 from rollout_sdk.breaker import Breaker
 from rollout_sdk.controller import RolloutController
-from rollout_sdk.engine.arguments import UnitSpec
+from rollout_sdk.engine.arguments import Spec, UnitSpec
 from rollout_sdk.engine.describe import Override
+from rollout_sdk.engine.likeness import keep_attributes, look_alike
 from rollout_sdk.engine.snapshot import Isolate
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.runtime import Runtime, default_runtime
@@ -88,7 +90,7 @@ def rollout(
     control_name: str = "control",
     version: str = "",
     missing_unit: MissingUnit = "control",
-    covariate: UnitSpec = None,
+    covariate: Spec = None,
     batch: str | Sequence[str] | None = None,
     override: Override = None,
     holdout: Share = 0.0,
@@ -115,7 +117,9 @@ def rollout(
         strategy: Who gets what: `ABTest`, `Canary`, `Interleave`, `Shadow`, an object with `rollout_route`, or the name of
             an installed strategy.
         unit: What is assigned and analysed, usually the user: a parameter's name, a dotted path into a parameter
-            ("request.user.id"), or a callable with the function's own parameters. None: each call is its own unit.
+            ("request.user.id"), or a callable with the function's own parameters. Of a tuple, ("user_id", "device_id"), the
+            first that a call has is its unit: at login, a user is another unit and may change variants (docs/assignment.md).
+            None: each call is its own unit.
         key: Name of the rollout; by default the function's module and name. Assignment depends on it.
         control_name: Name of the decorated function in every record.
         version: Version of the candidates: a model's version or run id. A new one starts the rollout anew, with no evidence,
@@ -130,6 +134,7 @@ def rollout(
             called once with its rows, and results come back in the input's order. A `unit` that names a list or
             tuple gives each row its unit.
         override: Variants that are fixed and not analysed: by unit, or by a callable with the function's own parameters.
+            The type is part of a unit's name: a request that brings "42" is not the unit 42.
         holdout: Share of the units that always get the control and are not analysed.
         layer: Slot of a layer: rollouts of one layer never meet the same unit.
         on_error: When a candidate fails, the "control" answers (the failure stays the candidate's), or the caller gets the
@@ -177,7 +182,7 @@ def rollout(
         bare = _bare(function)
         if not callable(bare):
             raise ConfigurationError(f"{bare!r:.60} cannot be decorated: it is not callable. A rollout needs a function.")
-        if hasattr(bare, "rollout") and isinstance(bare.rollout, RolloutController):
+        if _is_decorated(bare):
             raise ConfigurationError(
                 f"{bare.rollout.key!r} is decorated twice. A function is the control of one rollout. "
                 "Pass all candidates to one."
@@ -208,11 +213,17 @@ def rollout(
             runtime=default_runtime() if runtime is None else runtime,
         )
         controller: RolloutController[..., Any] = RolloutController(settings)
-        wrapper = _like(bare, controller.serving_function())
+        wrapper = _like(bare, controller.serving_function(), settings.signature)
         wrapper.rollout = controller
         return type(function)(wrapper) if isinstance(function, staticmethod | classmethod) else wrapper
 
     return decorate
+
+
+def _is_decorated(function: Any) -> bool:
+    """Whether a function is what `@rollout` returned. One round it that `functools.wraps` made has its controller, too."""
+    controller = getattr(function, "rollout", None)
+    return isinstance(controller, RolloutController) and controller.is_of(function)
 
 
 def _bare(function: Any) -> Any:
@@ -235,11 +246,13 @@ def _default_key(function: Callable[..., Any]) -> str:
     return f"{module}.{named.__qualname__}".replace(".<locals>", "")
 
 
-def _like(function: Callable[..., Any], wrapper: Any) -> Any:
-    """The wrapper under the function's name, documentation, annotations and attributes."""
+def _like(function: Callable[..., Any], wrapper: Any, signature: Signature | None) -> Any:
+    """The wrapper under the function's name, documentation, annotations, signature and attributes."""
     functools.update_wrapper(wrapper, function)
     if not hasattr(function, "__qualname__"):
         named = _unwrapped(function)
         functools.update_wrapper(wrapper, named, updated=())
         wrapper.__wrapped__ = function
+    look_alike(wrapper, function, signature)
+    keep_attributes(wrapper, function)
     return wrapper

@@ -20,7 +20,7 @@ from rollout_sdk.engine.going_on import Run, go_on_async
 from rollout_sdk.engine.lazy import EAGER, each_async, is_awaitable
 from rollout_sdk.engine.reading import AsyncReading
 from rollout_sdk.engine.running import run, run_async
-from rollout_sdk.engine.steps import Flow, Invoke, Result
+from rollout_sdk.engine.steps import LET_GO, Flow, Invoke, Result
 from rollout_sdk.engine.streams import AsyncStream
 
 __all__ = ["Awaiting", "Look", "awaited", "coroutine_stand_in", "run_plain", "stream_stand_in", "whole"]
@@ -108,6 +108,7 @@ async def awaited(
     while True:
         if ran.error is None and hasattr(type(ran.value), _NEEDED[how]):
             took, model = ran.duration_s, ran.value
+            step.go_on()
             if awaiting is not None:
                 awaiting.model = model
             try:
@@ -148,9 +149,12 @@ def stream_stand_in(call: Call, flow: Flow, step: Invoke, ran: Result, run_again
 async def _passed_on(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run) -> AsyncGenerator[Any, Any]:
     while True:
         stream = AsyncStream(call, _going_on(step, _gave if type(ran.value) is AsyncGeneratorType else each_async, ran))
+        # The function has them, or has let go of them.
+        step.args, step.kwargs = (), LET_GO
         stream.began -= ran.duration_s
         stream.result.streamed = stream.result.awaited = True
         del ran
+        step.go_on()
         while True:
             # What closes an async generator closes first what it waits for: then the stream knows how it ended.
             with suppress(GeneratorExit):

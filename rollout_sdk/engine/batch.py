@@ -8,15 +8,19 @@ from typing import Any, TypeAlias
 
 from attrs import frozen
 
-from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import current_call, set_call
+from rollout_sdk.engine.ambient import look
+from rollout_sdk.engine.call import Call, Runs
+from rollout_sdk.engine.context import be_current, set_call
 from rollout_sdk.engine.failing import failing_rows, failing_share
-from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish, settle
+from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish_rows, instead, settle
+from rollout_sdk.engine.joining import assemble
 from rollout_sdk.engine.lazy import discard
 from rollout_sdk.engine.protecting import protect, put_back, stands
-from rollout_sdk.engine.rows import assemble, count_rows, each_row, take
+from rollout_sdk.engine.rows import are_columns, count_rows, each_row, has_rows, take
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.steps import Flow, Invoke, Result, Together
+from rollout_sdk.exceptions import BatchError
+from rollout_sdk.faults import BATCH
 from rollout_sdk.records import Comparison
 
 __all__ = ["Batch", "ShadowRows", "route_batch"]
@@ -47,6 +51,12 @@ class Batch:
     def arguments(self, indices: Sequence[int]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The call's arguments with only these rows."""
         return self.replace(self.call.args, self.call.kwargs, lambda value: take(value, indices))
+
+    def given(self) -> Any:
+        """The rows themselves, as the caller gave them: the first row-wise argument."""
+        found: list[Any] = []
+        self.replace(self.call.args, self.call.kwargs, found.append)
+        return found[0] if found else None
 
     def grouped(self) -> dict[str, list[int]]:
         """Positions of the rows of each variant, the control first."""
@@ -88,7 +98,7 @@ class ShadowRows(ShadowRun):
         control = self.counterpart
         if result.error is not None or control.error is not None:
             return [control.compared(result, lambda: self.request)] * count
-        if not control.is_comparable or count_rows(result.value) != count:
+        if not control.is_comparable or not (has_rows(control.value, count) and has_rows(result.value, count)):
             return [None] * count
         pairs = zip(each_row(control.value), each_row(result.value), strict=True)
         return [self.rollout.compare(self.request, ours, theirs) for ours, theirs in pairs]
@@ -101,15 +111,21 @@ class ShadowRows(ShadowRun):
     def answered_by(self, final: Result, size: int) -> Result:
         """What of the batch's answer these rows are compared with: the control's own results for them."""
         control, own = self.rollout.control, None
-        if final.error is None and count_rows(final.value) == size and all(row.served == control for row in self.rows):
+        if final.error is None and has_rows(final.value, size) and all(row.served == control for row in self.rows):
             own = take(final.value, self.indices)
         nothing = final.error is None and own is None
         return Result(control, final.duration_s, own, final.error, final.interrupted or nothing)
 
 
-def _how_many(value: Any) -> str:
-    count = count_rows(value)
-    return "no rows" if count is None else f"{count} results"
+def _wrong_rows(batch: Batch, variant: str, value: Any, count: int) -> BatchError:
+    """What a candidate's answer is refused for that has not one result for each of so many rows."""
+    subject = f"{variant!r} of {batch.call.rollout.key!r} gave"
+    rule = f"for {count} rows. With batch=, a variant gives one result for each row, in order."
+    if are_columns(value, count):
+        return BatchError(f"{subject} a tuple of {len(value)} columns {rule} Return list(zip(*columns)), an array, or a frame.")
+    found = count_rows(value)
+    how_many = "no rows" if found is None else f"{found} results"
+    return BatchError(f"{subject} {how_many} {rule} Return a list, an array or a frame of them, or leave batch= out.")
 
 
 def route_batch(batch: Batch) -> Flow:
@@ -128,6 +144,7 @@ def route_batch(batch: Batch) -> Flow:
         final = _joined(batch, parts)
     if final is None:
         # The answers have not one result for each row: rows of several variants cannot be told apart.
+        be_current(call)
         step = call.invoke(rollout.control)
         final = yield step
         _ran(batch, step, final, range(len(batch.rows)))
@@ -148,10 +165,9 @@ def _close(batch: Batch, shadows: Sequence[ShadowRows], final: Result) -> None:
         if not row.runs:
             # The call ended before its turn came.
             row.served = row.decision.variant
-        row.span_context = call.span_context
-        finish(row, final)
-    if not final.interrupted and current_call.get() is not call:
-        set_call(call)
+    finish_rows(call, final)
+    if not final.interrupted:
+        be_current(call)
     if call.span is not None:
         call.served = batch.rows[0].served
         call.error = batch.rows[0].error
@@ -178,15 +194,17 @@ def _answered(
     steps = _steps(batch, groups)
     results: list[Result] = yield Together([step for step, _ in steps], vital=rollout.control)
     parts: Parts = []
+    # Whether the control, whose answers are not rows, has to run on all of them anyway.
+    whole = False
     # There are fewer results than steps when one was interrupted or the control failed.
     for (step, indices), first in zip(steps, results, strict=False):
         result = first
-        wrong = result.error is None and step.variant != rollout.control and count_rows(result.value) != len(indices)
+        good = result.error is not None or has_rows(result.value, len(indices))
+        wrong = not good and step.variant != rollout.control
+        whole = whole or (not good and not wrong and len(indices) < len(batch.rows))
         if wrong:
-            result.error = ValueError(
-                f"{step.variant!r} of {rollout.key!r} gave {_how_many(result.value)} for {len(indices)} rows. "
-                "With batch=, a variant gives one result for each row, in order. Mend the model, or leave batch= out."
-            )
+            result.error = _wrong_rows(batch, step.variant, result.value, len(indices))
+            rollout.failed(BATCH, result.error)
             discard(result.value)
         refused = _ran(batch, step, result, indices)
         # Ours is not an answer of the model's: `passthrough` does not let it pass.
@@ -197,7 +215,11 @@ def _answered(
             # Its traceback holds the candidate's frames: they need not live while the control runs.
             result.error = result.value = None
             put_back(rollout, step)
-            fallback = _control(batch, again)
+            if whole:
+                call.charge(step)
+                continue
+            be_current(call)
+            fallback = instead(step, _control(batch, again), rollout)
             result = yield fallback
             _ran(batch, fallback, result, again)
             call.charge(step, result)
@@ -210,7 +232,7 @@ def _answered(
             call.leave([step for step, _ in steps])
             return [], result
         parts.append((again, result))
-    return parts, None
+    return ([] if whole else parts), None
 
 
 def _steps(batch: Batch, groups: Mapping[str, Sequence[int]]) -> list[tuple[Invoke, Sequence[int]]]:
@@ -232,7 +254,12 @@ def _steps(batch: Batch, groups: Mapping[str, Sequence[int]]) -> list[tuple[Invo
             protect(rollout, step, is_alone=len(groups) == 1)
         steps.append((step, indices))
     # The control first: it runs in the caller's own task.
-    return [(_control(batch, sorted(controls), in_turn=True), sorted(controls)), *steps] if controls else steps
+    if controls:
+        return [(_control(batch, sorted(controls), in_turn=True), sorted(controls)), *steps]
+    if steps and rollout.on_error == "control":
+        # The others run beside it: see Together.
+        steps[0][0].around = look()
+    return steps
 
 
 def _control(batch: Batch, indices: Sequence[int], *, in_turn: bool = False) -> Invoke:
@@ -264,10 +291,16 @@ def _ran(batch: Batch, step: Invoke, result: Result, indices: Sequence[int]) -> 
     run = call.runs[-1]
     # Of an answer that is a failure in some rows, the others did well.
     well, failed = (*run[:2], None, run[3]), set(refused or (indices if result.failed else ()))
+    # Rows of one fate share what is noted of them: see engine/answered_rows.py.
+    noted: dict[tuple[int, bool], Runs] = {}
     for index in indices:
         row = batch.rows[index]
         row.cut = result.interrupted
-        row.runs += (well if refused and index not in failed else run,)
+        is_well = bool(refused) and index not in failed
+        runs = noted.get((id(row.runs), is_well))
+        if runs is None:
+            runs = noted[id(row.runs), is_well] = (*row.runs, well if is_well else run)
+        row.runs = runs
         if index == indices[0]:
             row.measured += (run,)
         row.served = step.variant
@@ -291,12 +324,14 @@ def _joined(batch: Batch, parts: Parts) -> Result | None:
     rollout = batch.call.rollout
     if len(parts) == 1:
         return Result(rollout.control, duration_s, parts[0][1].value)
-    if any(count_rows(result.value) != len(indices) for indices, result in parts):
+    if not parts or not all(has_rows(result.value, len(indices)) for indices, result in parts):
         return None
+    # The control's first: the whole is of its type.
+    ordered = sorted(parts, key=lambda part: part[1].variant != rollout.control)
     try:
-        whole = assemble([(indices, result.value) for indices, result in parts], len(batch.rows))
+        whole = assemble([(indices, result.value) for indices, result in ordered], len(batch.rows), given=batch.given())
     # Arrays of shapes that do not fit, or of a library that we do not know.
     except Exception as error:
-        rollout.failed("engine.batch", error)
+        rollout.failed(BATCH, error)
         return None
     return Result(rollout.control, duration_s, whole)

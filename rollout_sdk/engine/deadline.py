@@ -1,6 +1,7 @@
 """Deadlines of asynchronous candidates: the caller goes on in time, whatever the candidate does with its cancellation.
 
-A candidate with a deadline runs in a task of its own, in a copy of the caller's context. `asyncio.wait_for` would wait for a
+A candidate with a deadline runs in a task of its own, in a copy of the caller's context; what it sets there is the caller's
+when it answers (but for tokens: they belong to the copy). `asyncio.wait_for` would wait for a
 task that swallows its cancellation, and `asyncio.timeout` cannot leave one; `asyncio.wait` does.
 """
 
@@ -8,14 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
+from rollout_sdk.engine.ambient import own_context, take_over
+from rollout_sdk.engine.event_loops import LATE, on_asyncio, within_elsewhere
+from rollout_sdk.engine.steps import LET_GO
 from rollout_sdk.exceptions import DeadlineError
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.steps import Invoke
 
-__all__ = ["PumpedStream", "within"]
+__all__ = ["PumpedStream", "in_time", "within"]
 
 # A task that nobody refers to can be collected while it runs.
 _left: set[asyncio.Future[Any]] = set()
@@ -28,11 +33,15 @@ async def within(deadline_s: float, step: Invoke) -> Any:
         DeadlineError: It did not answer in time. It is cancelled, and not waited for.
         BaseException: Whatever it raised itself; or the caller was cancelled, and then it is cancelled, too.
     """
+    if not on_asyncio():
+        return in_time(await within_elsewhere(deadline_s, step.function(*step.args, **step.kwargs)), step, deadline_s)
 
     async def run() -> Any:
         return await step.function(*step.args, **step.kwargs)
 
-    task = _started(run())
+    context = own_context()
+    since = context.copy()
+    task = _started(run(), context)
     try:
         await asyncio.wait([task], timeout=deadline_s)
     finally:
@@ -40,7 +49,20 @@ async def within(deadline_s: float, step: Invoke) -> Any:
         task.cancel()
     if not task.done():
         raise _late(step.variant, deadline_s)
-    return task.result()
+    result = task.result()
+    take_over(context, since)
+    return result
+
+
+def in_time(result: Any, step: Invoke, deadline_s: float) -> Any:
+    """A result of `within_elsewhere` that was there in time.
+
+    Raises:
+        DeadlineError: It was not.
+    """
+    if result is LATE:
+        raise _late(step.variant, deadline_s)
+    return result
 
 
 def _late(variant: str, deadline_s: float) -> DeadlineError:
@@ -50,8 +72,8 @@ def _late(variant: str, deadline_s: float) -> DeadlineError:
     )
 
 
-def _started(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    task = asyncio.get_running_loop().create_task(coroutine, name="rollout-candidate")
+def _started(coroutine: Coroutine[Any, Any, Any], context: Context) -> asyncio.Task[Any]:
+    task = asyncio.get_running_loop().create_task(coroutine, context=context, name="rollout-candidate")
     _left.add(task)
     task.add_done_callback(_forget)
     return task
@@ -84,6 +106,7 @@ class PumpedStream:
         self._deadline_s: float | None = deadline_s
         self._asked: asyncio.Queue[tuple[str, tuple[Any, ...], asyncio.Future[Any]]] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
+        self._context = self._since = Context()
 
     async def __anext__(self) -> Any:
         """The next item."""
@@ -99,7 +122,9 @@ class PumpedStream:
 
     async def _ask(self, method: str, *arguments: Any) -> Any:
         if self._task is None:
-            self._task = _started(self._pump())
+            self._context = own_context()
+            self._since = self._context.copy()
+            self._task = _started(self._pump(), self._context)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._asked.put_nowait((method, arguments, answer))
         try:
@@ -116,6 +141,9 @@ class PumpedStream:
             raise _late(self._step.variant, self._deadline_s)
         self._deadline_s = None
         kind, value = answer.result()
+        if kind == "item" or isinstance(value, StopAsyncIteration):
+            take_over(self._context, self._since)
+            self._since = self._context.copy()
         if kind == "item":
             return value
         raise value
@@ -123,6 +151,7 @@ class PumpedStream:
     async def _pump(self) -> None:
         """Do what is asked, one thing after the other, until the model ends; its exceptions are answers."""
         model = self._function(*self._step.args, **self._step.kwargs)
+        self._step.args, self._step.kwargs = (), LET_GO
         while True:
             method, arguments, answer = await self._asked.get()
             try:

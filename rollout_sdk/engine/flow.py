@@ -11,17 +11,21 @@ from types import MappingProxyType
 from typing import Any
 
 from rollout_sdk.contexts import copy_context
+from rollout_sdk.engine.ambient import apart, look, restore
+from rollout_sdk.engine.answered_rows import AnsweredRows
 from rollout_sdk.engine.blend import blended, replayed
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import current_call, set_call
+from rollout_sdk.engine.context import be_current, current_call, set_call, set_call_and_copy
 from rollout_sdk.engine.protecting import protect, put_back, stands
+from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import Kept
 from rollout_sdk.engine.steps import Flow, Invoke, Result, Together, error_type
 
-__all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "route", "settle"]
+__all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "finish_rows", "instead", "route", "settle"]
 
 NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
+"""The keyword arguments of a call that is over."""
 
 
 def route(call: Call) -> Flow:
@@ -31,16 +35,18 @@ def route(call: Call) -> Flow:
         rollout.audience.look()
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
-    set_call(call)
+    around = None
+    if rollout.on_error == "control" and decision.variant != rollout.control and not decision.blend:
+        around = look(set_call_and_copy(call))
+    else:
+        set_call(call)
     if decision.shadows:
         call.shadows = _prepared(call)
     if decision.blend:
         result = yield from blended(call)
     else:
         step = _step(call, decision.variant) or _control(call)
-        # It holds what the caller may want to let go of.
-        if call.survey is not None:
-            call.survey = None
+        step.around = around
         result = call.ran(step, (yield step))
         if result.error is not None or result.failed:
             failed = step
@@ -48,7 +54,8 @@ def route(call: Call) -> Flow:
                 # Its traceback holds the candidate's frames: they need not live while the control runs.
                 result.error = result.value = None
                 put_back(rollout, failed)
-                step = _control(call)
+                be_current(call)
+                step = instead(failed, _control(call), rollout)
                 result = call.ran(step, (yield step))
                 call.charge(failed, result)
             else:
@@ -61,6 +68,7 @@ def route(call: Call) -> Flow:
         if call.shadows:
             settle(call.shadows, result)
             call.shadows = ()
+        # As `be_current`, but for its price: this is on the path of every call.
         if not result.interrupted and current_call.get() is not call:
             set_call(call)
         finish(call, result)
@@ -83,13 +91,16 @@ def _prepared(call: Call) -> Sequence[ShadowRun]:
 
 def _step(call: Call, variant: str) -> Invoke | None:
     """The step that runs the assigned variant, a candidate under protection; None when its circuit breaker is open."""
-    rollout = call.rollout
+    rollout, survey = call.rollout, call.survey
+    if survey is not None:
+        # It holds what the caller may want to let go of.
+        call.survey = None
     if variant == rollout.control:
         return _control(call)
     step = call.attempt(variant)
     # The control may have to run after it, on what the caller gave; without a survey, none of that can change.
-    if step is not None and call.survey is not None and rollout.on_error == "control":
-        protect(rollout, step, call.survey)
+    if step is not None and survey is not None and rollout.on_error == "control":
+        protect(rollout, step, survey)
     return step
 
 
@@ -97,6 +108,13 @@ def _control(call: Call) -> Invoke:
     step = call.invoke(call.rollout.control)
     if call.shadows:
         step.keep = Kept(call.rollout.limits.kept_items, call.rollout.isolate)
+    return step
+
+
+def instead(failed: Invoke, step: Invoke, rollout: Rollout) -> Invoke:
+    """The control's step in place of a candidate's, without what the candidate changed around itself."""
+    if failed.around is not None and (context := restore(failed.around, failed.earlier)) is not None:
+        step.function = apart(context, step.function, rollout.kind)
     return step
 
 
@@ -117,10 +135,7 @@ def falls_back(call: Call, step: Invoke, result: Result) -> bool:
 def finish(call: Call, result: Result) -> None:
     """Close the span, let go of the arguments and hand the call to the recorder."""
     rollout = call.rollout
-    if result.interrupted:
-        call.closed_early = True
-    elif result.error is not None:
-        call.error = error_type(result.error)
+    _note_end(call, result)
     if call.span is not None:
         rollout.spans.end_route(call, result)
     # A fallback is told at any level, and like every line about a call in its caller's context.
@@ -130,6 +145,26 @@ def finish(call: Call, result: Result) -> None:
     if call.survey is not None:
         call.survey = None
     rollout.conclude(call)
+
+
+def finish_rows(call: Call, result: Result) -> None:
+    """Let go of the arguments of a batch's rows, and hand them to the recorder: as one fact, however many they are."""
+    rollout, rows = call.rollout, call.rows
+    context = None
+    for row in rows:
+        _note_end(row, result)
+        row.span_context = call.span_context
+        if rollout.audience.debugging or row.served != row.decision.variant:
+            context = row.context = copy_context() if context is None else context
+        row.args, row.kwargs = (), NO_KWARGS
+    rollout.conclude(rows[0] if len(rows) == 1 else AnsweredRows.of(rows))
+
+
+def _note_end(call: Call, result: Result) -> None:
+    if result.interrupted:
+        call.closed_early = True
+    elif result.error is not None:
+        call.error = error_type(result.error)
 
 
 def advance(call: Call | None, flow: Flow, sent: Any) -> Invoke | Together | Result:
@@ -184,8 +219,11 @@ def _record_broken(call: Call, result: Result) -> None:
             shadow.end("dropped_start", error="engine.flow")
         for each in call.rows or (call,):
             each.excluded, each.served = True, result.variant
-            finish(each, result)
-        if call.rows and call.span is not None:
+        if not call.rows:
+            finish(call, result)
+            return
+        finish_rows(call, result)
+        if call.span is not None:
             rollout.spans.end_route(call, result)
     except (Exception, SystemExit) as error:
         rollout.failed("engine.flow", error)
@@ -193,5 +231,7 @@ def _record_broken(call: Call, result: Result) -> None:
 
 def bare(control: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Flow:
     """The flow of a call that could not even begin, or that the kill switch sends past us: the control, and nothing else."""
-    result: Result = yield Invoke("control", control, args, kwargs)
+    step = Invoke("control", control, args, kwargs)
+    del args, kwargs
+    result: Result = yield step
     return result

@@ -124,6 +124,7 @@ def _asking(name: str) -> Callable[..., Any]:
 
     def method(self: Any, *args: Any) -> Any:
         reading = self._rollout_reading
+        reading.meddle()
         return reading.ask(getattr(reading.model, name), *args)
 
     return method
@@ -135,6 +136,7 @@ def _throwing(name: str) -> Callable[..., Any]:
     def method(self: Any, *error: Any) -> Any:
         reading = self._rollout_reading
         thrown = error[0] if isinstance(error[0], BaseException) else None
+        reading.meddle()
         return reading.ask(getattr(reading.model, name), *error, thrown=thrown)
 
     return method

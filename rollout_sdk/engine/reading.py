@@ -49,7 +49,7 @@ class Opened:
         self._reading: Any = reading
         # The object that it came from is closed by its own stand-in.
         self.replaced = None
-        self.next, self.ask = reading.next, reading.ask
+        self.next, self.ask, self.meddle = reading.next, reading.ask, reading.meddle
         self.leave = self.let_go = reading.leave
 
     @property
@@ -116,6 +116,10 @@ class _Read:
         """Note that the consumer looks at an attribute: it may read the stream that way."""
         if name not in _UNTOUCHED:
             self._touched = True
+
+    def meddle(self) -> None:
+        """Note that something is sent or thrown into the stream, which no shadow is sent: it is not compared."""
+        self._stage.result.kept = None
 
     def turn_to(self, source: Any, by: By | None = None) -> bool:
         """Read what `iter` (or a method) gave of the same object, if nothing was read yet."""
@@ -186,6 +190,7 @@ class Reading(_Read):
             ran = run(stage.asked(function, args))
             if ran.error is None and opens:
                 stage.source = ran.value
+                stage.step.rest()
                 return ran.value
             if stage.took(ran).error is None:
                 return ran.value

@@ -7,7 +7,7 @@ import inspect
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import asdict, define, field, frozen
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from rollout_sdk.control.state import RolloutState
     from rollout_sdk.engine.arguments import Rebinder
     from rollout_sdk.engine.background import Background
+    from rollout_sdk.engine.caller_state import Surround
     from rollout_sdk.engine.failing import FailedIf
+    from rollout_sdk.engine.hidden import Hidden
     from rollout_sdk.engine.shadow import ShadowRun
     from rollout_sdk.engine.snapshot import Isolate
     from rollout_sdk.plugins import Failed
@@ -45,13 +47,19 @@ def kind_of(function: Callable[..., Any]) -> Kind:
     while isinstance(function, functools.partial):
         function = function.func
     looked_at = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
-    if inspect.iscoroutinefunction(looked_at) or inspect.iscoroutinefunction(function):
+    if inspect.iscoroutinefunction(looked_at) or inspect.iscoroutinefunction(function) or _is_awaited(looked_at):
         return "coroutine"
     if inspect.isasyncgenfunction(looked_at):
         return "async generator"
     if inspect.isgeneratorfunction(looked_at):
         return "generator"
     return "function"
+
+
+def _is_awaited(function: Any) -> bool:
+    """Whether a function gives generators that are awaited: `types.coroutine`."""
+    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+    return isinstance(flags, int) and bool(flags & inspect.CO_ITERABLE_COROUTINE)
 
 
 @frozen(kw_only=True)
@@ -146,6 +154,8 @@ class Rollout:
         active: Shadow runs that are under way.
         runs_told: What spans say of every run of a variant, once said.
         shown: Nonce and item keys of the last blended answers, to check an outcome's item by.
+        hidden: What the shadows do not get of their caller's context variables.
+        surround: What plugins have shadows run in.
         notes: What was noted of its calls, in the order in which it was first seen.
         health: How the control does, for the circuit breakers; None where there are none.
     """
@@ -183,8 +193,10 @@ class Rollout:
     standing: Standing
     observers: Mapping[str, Callable[[Any], None]]
     plugins: tuple[str, ...]
+    hidden: Hidden
     failed_if: FailedIf = None
     by_row: bool = False
+    surround: Sequence[Surround] = ()
     active: set[ShadowRun] = field(factory=set)
     runs_told: dict[str, tuple[str, Mapping[str, Any]]] = field(factory=dict)
     shown: deque[tuple[str, tuple[Any, ...]]] = field(factory=lambda: deque(maxlen=_SHOWN))

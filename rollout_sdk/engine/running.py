@@ -12,7 +12,9 @@ from typing import Any
 
 from rollout_sdk import switch
 from rollout_sdk.contexts import attach, detach
+from rollout_sdk.engine.ambient import beside, own_context
 from rollout_sdk.engine.deadline import within
+from rollout_sdk.engine.event_loops import on_asyncio
 from rollout_sdk.engine.interruptions import is_interruption
 from rollout_sdk.engine.steps import Invoke, Result, Together
 from rollout_sdk.exceptions import StateError
@@ -116,11 +118,12 @@ def _in_place(step: Invoke, function: Callable[..., Any]) -> Invoke:
 
 
 def run_all(step: Together, run_one: Callable[[Invoke], Result]) -> list[Result]:
-    """Run one after the other."""
-    results = []
+    """Run one after the other; the others as if at the same time as the first, so that none sees what another changed."""
+    results: list[Result] = []
+    contexts = [own_context() for _ in step.invokes[1:]]
     for invoke in step.invokes:
         invoke.begin()
-        results.append(run_one(invoke))
+        results.append(beside(contexts[len(results) - 1], run_one, invoke) if results else run_one(invoke))
         invoke.ended_ns = time_ns()
         if step.is_over(results[-1]):
             break
@@ -131,7 +134,7 @@ async def run_together(step: Together, run_one: Callable[[Invoke], Awaitable[Res
     """Run the first in the caller's own task, and the others in tasks beside it.
 
     When no other result matters any more, or the caller is cancelled, the others are cancelled and not waited for: one that
-    does not obey must not hold the caller.
+    does not obey must not hold the caller. On a loop that is not asyncio's, they run one after the other.
     """
 
     async def timed(invoke: Invoke) -> Result:
@@ -139,10 +142,13 @@ async def run_together(step: Together, run_one: Callable[[Invoke], Awaitable[Res
         invoke.ended_ns = time_ns()
         return ran
 
+    if not on_asyncio():
+        return await _in_turn(step, timed)
     for invoke in step.invokes:
         invoke.begin()
     first, *others = step.invokes
-    tasks = [asyncio.ensure_future(timed(invoke)) for invoke in others]
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(timed(invoke), context=own_context()) for invoke in others]
     for task in tasks:
         _detached.add(task)
         task.add_done_callback(_detached.discard)
@@ -159,6 +165,17 @@ async def run_together(step: Together, run_one: Callable[[Invoke], Awaitable[Res
             task.cancel()
         return [result]
     return [result, *(_result_of(invoke, task) for invoke, task in zip(others, tasks, strict=True))]
+
+
+async def _in_turn(step: Together, run_one: Callable[[Invoke], Awaitable[Result]]) -> list[Result]:
+    """Run one after the other: a task beside the caller's belongs to asyncio."""
+    results: list[Result] = []
+    for invoke in step.invokes:
+        invoke.begin()
+        results.append(await run_one(invoke))
+        if step.is_over(results[-1]):
+            break
+    return results
 
 
 def _result_of(step: Invoke, task: asyncio.Future[Result]) -> Result:

@@ -18,16 +18,20 @@ from rollout_sdk import switch
 from rollout_sdk.contexts import attach, detach
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import reset_call, set_call
-from rollout_sdk.engine.deadline import PumpedStream
+from rollout_sdk.engine.deadline import PumpedStream, in_time
+from rollout_sdk.engine.event_loops import on_asyncio, within_elsewhere
 from rollout_sdk.engine.interruptions import is_interruption
 from rollout_sdk.engine.running import withheld
-from rollout_sdk.engine.steps import Invoke, Result
+from rollout_sdk.engine.steps import LET_GO, Invoke, Result
 
 __all__ = ["AsyncStream", "Stream"]
 
 
 class _Noted:
-    """What both kinds of streams note while items pass: time, first item, and copies for a comparison."""
+    """What both kinds of streams note while items pass: time, first item, and copies for a comparison.
+
+    What was sent or thrown into is not compared: no shadow was sent the same.
+    """
 
     def __init__(self, call: Call | None, step: Invoke) -> None:
         """Start the clock; the model starts with the first `resume`."""
@@ -48,6 +52,14 @@ class _Noted:
         item, self._item = self._item, None
         return item
 
+    def begun(self) -> None:
+        """Let go of the arguments, but for the call's own where the control may still have to take this stream's place."""
+        call, step = self.call, self.step
+        step.args, step.kwargs = (), LET_GO
+        # Only a candidate that the control may have to take the place of has a gate and a fallback.
+        if call is not None and (step.gate is None or call.rollout.on_error == "raise"):
+            call.args, call.kwargs = (), LET_GO
+
     def _leave(self, token: Token[Call | None] | None, thrown: BaseException | None) -> None:
         # A stream can be closed by the garbage collector, in the midst of a context that has nothing to do with it.
         if token is not None and isinstance(thrown, GeneratorExit):
@@ -64,6 +76,10 @@ class _Noted:
 
     def _first(self) -> None:
         self.result.started = True
+        call = self.call
+        if call is not None and self.step.gate is not None:
+            # No control takes its place any more.
+            call.args, call.kwargs = (), LET_GO
         self.result.first_item_s = perf_counter() - self.began
         if self.step.protection is not None and not self.step.protection.started():
             self.step.protection = None
@@ -95,16 +111,17 @@ class Stream(_Noted):
         token = None if self.call is None else set_call(self.call)
         try:
             if thrown is not None:
-                self.thrown = None
+                self.thrown = self.result.kept = None
                 item = model.throw(thrown)
             elif received is not None:
-                self.received = None
+                self.received = self.result.kept = None
                 item = model.send(received)
             else:
                 if model is None:
                     if self._is_stopped():
                         return
                     model = self._model = self.step.function(*self.step.args, **self.step.kwargs)
+                    self.begun()
                 item = next(model)
         except StopIteration as stop:
             self._returned(stop.value, thrown)
@@ -133,16 +150,22 @@ class AsyncStream(_Noted):
     def _started(self) -> Awaitable[Any]:
         """The model's first item. The loop does not hear of the model: at its end it would close it beside our own."""
         step = self.step
-        if step.deadline_s is not None:
+        if step.deadline_s is not None and on_asyncio():
             self._model = PumpedStream(step.function, step, step.deadline_s)
             return anext(self._model)
         model = self._model = step.function(*step.args, **step.kwargs)
+        self.begun()
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(None, None)
         try:
-            return anext(model)
+            first = anext(model)
         finally:
             sys.set_asyncgen_hooks(*hooks)
+        return first if step.deadline_s is None else self._first_within(step.deadline_s, first)
+
+    async def _first_within(self, deadline_s: float, first: Awaitable[Any]) -> Any:
+        """The first item, on a loop that is not asyncio's."""
+        return in_time(await within_elsewhere(deadline_s, first), self.step, deadline_s)
 
     async def resume(self) -> None:
         """Let the model go on, with what the consumer sent or threw, to its next item or its end."""
@@ -151,10 +174,10 @@ class AsyncStream(_Noted):
         token = None if self.call is None else set_call(self.call)
         try:
             if thrown is not None:
-                self.thrown = None
+                self.thrown = self.result.kept = None
                 item = await model.athrow(thrown)
             elif received is not None:
-                self.received = None
+                self.received = self.result.kept = None
                 item = await model.asend(received)
             else:
                 if model is None and self._is_stopped():
