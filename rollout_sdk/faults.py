@@ -13,7 +13,7 @@ from rollout_sdk.clocks import monotonic
 from rollout_sdk.exceptions import RolloutError
 from rollout_sdk.plain import class_name
 
-__all__ = ["BATCH", "CONTROL_FILE", "JOURNAL", "STORE", "Count", "Fault", "Faults"]
+__all__ = ["BATCH", "CONTROL_FILE", "JOURNAL", "STORE", "Count", "Fault", "Faults", "Notice"]
 
 CONTROL_FILE = "control file"
 JOURNAL = "journal"
@@ -38,6 +38,14 @@ class Fault:
     error: str
     count: int = 1
     why: str | None = None
+
+
+@frozen
+class Notice:
+    """Something that people should know of the calls of a rollout: what, by which rule, and the cure."""
+
+    rollout: str
+    text: str
 
 
 def _explained(error: RolloutError) -> str:
