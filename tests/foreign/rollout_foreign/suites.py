@@ -1,0 +1,213 @@
+"""The table of foreign suites: versions, where their tests are, which functions are decorated, and what is known to differ."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+
+@frozen(kw_only=True)
+class Known:
+    """Tests that pass bare and do not pass decorated, and why that is right.
+
+    Attributes:
+        test: Node id of one test, or of all cases of a parametrised one.
+        settings: Under which settings.
+        reason: Why.
+        sometimes: Whether it differs only in some runs, so that one in which it passes is right, too.
+    """
+
+    test: str
+    settings: tuple[str, ...]
+    reason: str
+    sometimes: bool = False
+
+
+@frozen(kw_only=True)
+class Suite:
+    """One library's tests.
+
+    Attributes:
+        project: Name and version at the package index.
+        requirements: What its tests need beside it.
+        archive: Whether tests are taken from its source archive; else from the installed package.
+        tests: What pytest is to run, from the root of the archive.
+        options: Further options of pytest.
+        functions: Functions to decorate: "module:name" and "module:Class.name", with stars for public names.
+        once: Likewise, those with effects, which must not run twice: on_error="raise" always, and never shadowed.
+        given: Parameters ("module:function parameter") by which tests hand their own functions to the library: those functions
+            are decorated.
+        bare: Functions that `functions` and `given` leave alone.
+        short: Options of pytest for the selection of CI.
+        known: Differences that are right.
+    """
+
+    project: str
+    tests: tuple[str, ...]
+    requirements: tuple[str, ...] = ()
+    archive: bool = True
+    options: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
+    once: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+    bare: tuple[str, ...] = ()
+    short: tuple[str, ...] = ()
+    known: tuple[Known, ...] = ()
+
+    @property
+    def installed(self) -> tuple[str, ...]:
+        """What pip has to install."""
+        return (self.project, *self.requirements) if self.project else self.requirements
+
+
+SUITES: dict[str, Suite] = {
+    "toolz": Suite(
+        project="toolz==1.2.0",
+        tests=("toolz/tests",),
+        functions=("toolz.itertoolz:*", "toolz.dicttoolz:*", "toolz.recipes:*", "toolz.functoolz:*"),
+    ),
+    "asyncstdlib": Suite(
+        project="asyncstdlib==3.14.0",
+        tests=("unittests",),
+        functions=("asyncstdlib.builtins:*", "asyncstdlib.itertools:*", "asyncstdlib.heapq:*", "asyncstdlib.asynctools:*"),
+    ),
+    "funcy": Suite(
+        project="funcy==2.1",
+        requirements=("whatever==0.7",),
+        tests=("tests",),
+        functions=(
+            "funcy.calc:*",
+            "funcy.colls:*",
+            "funcy.funcs:*",
+            "funcy.seqs:*",
+            "funcy.strings:*",
+            "funcy.tree:*",
+            "funcy.types:*",
+        ),
+    ),
+    "starlette": Suite(
+        project="starlette==1.10.0",
+        requirements=(
+            "blockbuster",
+            "httpx",
+            "httpx2",
+            "itsdangerous",
+            "jinja2",
+            "python-multipart",
+            "pyyaml",
+            "trio",
+        ),
+        tests=("tests",),
+        given=(
+            "starlette.routing:Route.__init__ endpoint",
+            "starlette.routing:WebSocketRoute.__init__ endpoint",
+        ),
+    ),
+    "fastapi": Suite(
+        project="fastapi==0.165.0",
+        requirements=(
+            "a2wsgi",
+            "dirty-equals",
+            "email-validator",
+            "flask",
+            "httpx",
+            "httpx2",
+            "inline-snapshot",
+            "itsdangerous",
+            "jinja2",
+            "pwdlib[argon2]",
+            "pydantic-extra-types",
+            "pydantic-settings",
+            "pyjwt",
+            "python-multipart",
+            "pyyaml",
+            "sqlmodel",
+            "trio",
+            "typer",
+        ),
+        tests=("tests",),
+        given=(
+            "fastapi.routing:APIRoute.__init__ endpoint",
+            "fastapi.routing:APIWebSocketRoute.__init__ endpoint",
+            "fastapi.params:Depends.__init__ dependency",
+        ),
+    ),
+    "scikit-learn": Suite(
+        project="scikit-learn==1.9.1",
+        requirements=("pandas",),
+        archive=False,
+        tests=("--pyargs", "sklearn.tests.test_naive_bayes", "sklearn.tests.test_pipeline", "sklearn.linear_model"),
+        functions=(
+            "sklearn.linear_model._base:LinearModel.predict",
+            "sklearn.linear_model._base:LinearModel._decision_function",
+            "sklearn.linear_model._base:LinearClassifierMixin.decision_function",
+            "sklearn.linear_model._base:LinearClassifierMixin.predict",
+            "sklearn.linear_model._logistic:LogisticRegression.predict_proba",
+            "sklearn.linear_model._logistic:LogisticRegression.predict_log_proba",
+            "sklearn.naive_bayes:_BaseNB.predict",
+            "sklearn.naive_bayes:_BaseNB.predict_joint_log_proba",
+            "sklearn.naive_bayes:_BaseNB.predict_proba",
+            "sklearn.naive_bayes:_BaseNB.predict_log_proba",
+        ),
+        once=(
+            "sklearn.linear_model._base:LinearRegression.fit",
+            "sklearn.linear_model._logistic:LogisticRegression.fit",
+            "sklearn.linear_model._ridge:Ridge.fit",
+            "sklearn.naive_bayes:GaussianNB.fit",
+            "sklearn.naive_bayes:_BaseDiscreteNB.fit",
+            "sklearn.pipeline:Pipeline.fit",
+            "sklearn.pipeline:FeatureUnion.fit",
+        ),
+    ),
+    "langchain-core": Suite(
+        project="langchain-core==1.8.3",
+        requirements=(
+            "blockbuster",
+            "freezegun",
+            "grandalf",
+            "numpy",
+            "pytest-asyncio",
+            "pytest-mock",
+            "pytest-socket",
+            "responses",
+            "syrupy",
+        ),
+        tests=("tests/unit_tests/runnables",),
+        given=(
+            "langchain_core.runnables.base:RunnableLambda.__init__ func",
+            "langchain_core.runnables.base:RunnableLambda.__init__ afunc",
+            "langchain_core.runnables.base:RunnableGenerator.__init__ transform",
+            "langchain_core.runnables.base:RunnableGenerator.__init__ atransform",
+        ),
+        functions=(
+            "langchain_core.runnables.base:RunnableSequence.invoke",
+            "langchain_core.runnables.base:RunnableSequence.ainvoke",
+            "langchain_core.runnables.base:RunnableSequence.stream",
+            "langchain_core.runnables.base:RunnableSequence.astream",
+            "langchain_core.runnables.base:RunnableParallel.invoke",
+            "langchain_core.runnables.base:RunnableParallel.ainvoke",
+        ),
+    ),
+    "more-itertools": Suite(
+        project="more-itertools==11.2.1",
+        tests=("tests",),
+        functions=("more_itertools.more:*", "more_itertools.recipes:*"),
+    ),
+    "tenacity": Suite(
+        project="tenacity==9.2.1",
+        requirements=("tornado", "trio", "typeguard"),
+        tests=("tests",),
+        functions=(
+            "tenacity.wait:*.__call__",
+            "tenacity.stop:*.__call__",
+            "tenacity.retry:*.__call__",
+            "tenacity._utils:*",
+        ),
+        once=("tenacity:Retrying.__call__", "tenacity.asyncio:AsyncRetrying.__call__"),
+    ),
+    "contextlib": Suite(
+        project="",
+        archive=False,
+        tests=("--pyargs", "test.test_contextlib", "test.test_contextlib_async"),
+        given=("contextlib:contextmanager func", "contextlib:asynccontextmanager func"),
+    ),
+}
