@@ -66,7 +66,7 @@ def run(name: str, setting: str, *, short: bool) -> Run:
         "journal": str(HOME / f"{name}.journal"),
     }
     options = ["-q", "-p", "no:cacheprovider", "-p", "rollout_foreign.plugin", "-o", "addopts=", f"--timeout={TEST_TIMEOUT_S}"]
-    command = [sys.executable, "-m", "pytest", *options, *_rooted(suite), *suite.options, *(suite.short if short else ()), *suite.tests]
+    command = [sys.executable, "-m", "pytest", *options, "--rootdir", str(_root(suite, home)), *suite.options, *(suite.short if short else ()), *suite.tests]
     # The same hashes in every run, so that cases of tests have the same names and order.
     environment = {
         **os.environ,
@@ -101,13 +101,12 @@ def _installed(suite: Suite) -> list[ModuleSpec]:
     return [spec for module in modules if (spec := importlib.util.find_spec(module)) is not None]
 
 
-def _rooted(suite: Suite) -> list[str]:
-    """Tests outside pytest's root have no names of their own."""
+def _root(suite: Suite, home: Path) -> Path:
+    """What names of tests begin at."""
     if suite.archive:
-        return []
-    (spec, *_) = _installed(suite)
-    package = importlib.util.find_spec(spec.name.partition(".")[0])
-    return ["--rootdir", str(Path(package.origin).parent.parent)] if package is not None and package.origin else []
+        return home
+    package = importlib.util.find_spec(_installed(suite)[0].name.partition(".")[0])
+    return Path(package.origin).parent.parent if package is not None and package.origin else home
 
 
 def _read(results: Path, took_s: float) -> Run:
@@ -161,6 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     settings = options.settings.split(",") if options.settings else SHORT_SETTINGS if options.short else tuple(SETTINGS)
     HOME.mkdir(exist_ok=True)
+    # Where an archive has no options for pytest, its tests must not find ours.
+    (HOME / "pytest.ini").write_text("[pytest]\n")
     for name in names:
         if SUITES[name].archive:
             unpacked(SUITES[name], HOME)

@@ -73,8 +73,9 @@ class Decorating:
 
     def _holders(self, module: ModuleType) -> Iterator[tuple[Any, str]]:
         yield module, f"{module.__name__}:"
-        for value in list(vars(module).values()):
-            if inspect.isclass(value) and value.__module__ == module.__name__:
+        # A class can have two names.
+        for value in {id(value): value for value in vars(module).values() if inspect.isclass(value)}.values():
+            if value.__module__ == module.__name__:
                 yield value, f"{module.__name__}:{value.__qualname__}."
 
     def _named(self, place: str, patterns: Sequence[str]) -> bool:

@@ -42,7 +42,8 @@ def _outcome(report: pytest.TestReport) -> str | None:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     outcome = _outcome(report)
-    if outcome is not None:
+    # What is within a test fails the test as well.
+    if outcome is not None and not isinstance(report, pytest.SubtestReport):
         _write(test=report.nodeid, outcome=outcome, why=report.longreprtext[-4_000:] if report.failed else "")
 
 
