@@ -30,7 +30,7 @@ from rollout_foreign.suites import SUITES, Suite
 HOME = Path(sys.prefix) / "foreign"
 """In the virtual environment, so that it goes when that goes."""
 
-TEST_TIMEOUT_S = 60
+TEST_TIMEOUT_S = 30
 RUN_TIMEOUT_S = 1_800
 SHORT_SETTINGS = ("default", "raise")
 
@@ -65,8 +65,28 @@ def run(name: str, setting: str, *, short: bool) -> Run:
         "results": str(results),
         "journal": str(HOME / f"{name}.journal"),
     }
-    options = ["-q", "-p", "no:cacheprovider", "-p", "rollout_foreign.plugin", "-o", "addopts=", f"--timeout={TEST_TIMEOUT_S}"]
-    command = [sys.executable, "-m", "pytest", *options, "--rootdir", str(_root(suite, home)), *suite.options, *(suite.short if short else ()), *suite.tests]
+    options = [
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "rollout_foreign.plugin",
+        "-o",
+        "addopts=",
+        "--continue-on-collection-errors",
+        f"--timeout={TEST_TIMEOUT_S}",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *options,
+        "--rootdir",
+        str(_root(suite, home)),
+        *suite.options,
+        *(suite.short if short else ()),
+        *suite.tests,
+    ]
     # The same hashes in every run, so that cases of tests have the same names and order.
     environment = {
         **os.environ,
@@ -166,8 +186,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if SUITES[name].archive:
             unpacked(SUITES[name], HOME)
     print(
-        f"{'suite':15} {'setting':8} {'passed':>6} {'decorated':>9} {'known':>6} {'new':>5} {'called/rollouts':>12} {'calls':>6}"
-        f" {'candidate':>9} {'fallbacks':>9} {'shadows':>7} {'s':>6}"
+        "suite           setting  passed decorated  known   new      called    calls candidate fallbacks shadows      s",
+        "               in all   bare                                of rollouts",
+        sep="\n",
     )
     well = True
     begun = time.monotonic()

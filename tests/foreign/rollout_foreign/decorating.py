@@ -83,9 +83,7 @@ class Decorating:
             return False
         # A star means public names; private ones are named in full.
         name = place.rpartition(":")[2].rpartition(".")[2]
-        return any(
-            fnmatchcase(place, pattern) and (not name.startswith("_") or pattern.endswith(name)) for pattern in patterns
-        )
+        return any(fnmatchcase(place, pattern) and (not name.startswith("_") or pattern.endswith(name)) for pattern in patterns)
 
     def _decorate_arguments(self, module: ModuleType, path: str, parameter: str) -> None:
         """Have a function of the library, or the constructor of a class, decorate the functions of tests that it is given."""

@@ -89,7 +89,7 @@ SUITES: dict[str, Suite] = {
         requirements=(
             "blockbuster==1.5.29",
             "httpx==0.28.1",
-            "httpx2==2.16.2",
+            "httpx2[zstd]==2.16.2",
             "itsdangerous==2.2.0",
             "jinja2==3.1.6",
             "python-multipart==0.0.34",
@@ -118,6 +118,7 @@ SUITES: dict[str, Suite] = {
             "pydantic-extra-types==2.11.1",
             "pydantic-settings==2.16.3",
             "pyjwt==2.15.1",
+            "pytest-xdist==3.8.0",
             "python-multipart==0.0.34",
             "pyyaml==6.0.4",
             "sqlmodel==0.0.50",
@@ -135,6 +136,7 @@ SUITES: dict[str, Suite] = {
         project="scikit-learn==1.9.1",
         requirements=("pandas==3.1.1",),
         archive=False,
+        options=("--timeout=120",),
         tests=("--pyargs", "sklearn.tests.test_naive_bayes", "sklearn.tests.test_pipeline", "sklearn.linear_model"),
         functions=(
             "sklearn.linear_model._base:LinearModel.predict",
