@@ -92,6 +92,16 @@ def test_that_what_the_table_names_goes_through_a_rollout(decorated, runtime):
     assert calls == {"some_library.add#1": 1, "some_library.Model.predict#1": 2}
 
 
+def test_that_a_star_leaves_private_names_and_methods_alone(decorated):
+    code = "def _hidden(): pass\ndef add(): pass\nclass Model:\n  def predict(self): pass\n  def __call__(self): pass"
+    _, putting = decorated(code, functions=("some_library:*",))
+    assert putting.rollouts == ["some_library.add#1"]
+    _, putting = decorated(code, functions=("some_library:Model.*",))
+    assert putting.rollouts == ["some_library.Model.predict#1"]
+    _, putting = decorated(code, functions=("some_library:_hidden", "some_library:*.__call__"))
+    assert putting.rollouts == ["some_library._hidden#1", "some_library.Model.__call__#1"]
+
+
 def test_that_what_must_not_run_twice_is_not_run_again_by_the_control(decorated):
     code = "runs = []\ndef buy(): runs.append(1); raise LookupError"
     for once, runs in (((), 2), (("some_library:buy",), 1)):

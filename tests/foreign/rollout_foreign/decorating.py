@@ -81,9 +81,7 @@ class Decorating:
     def _named(self, place: str, patterns: Sequence[str]) -> bool:
         if any(fnmatchcase(place, pattern) for pattern in self.suite.bare):
             return False
-        # A star means public names; private ones are named in full.
-        name = place.rpartition(":")[2].rpartition(".")[2]
-        return any(fnmatchcase(place, pattern) and (not name.startswith("_") or pattern.endswith(name)) for pattern in patterns)
+        return any(_names(pattern, place) for pattern in patterns)
 
     def _decorate_arguments(self, module: ModuleType, path: str, parameter: str) -> None:
         """Have a function of the library, or the constructor of a class, decorate the functions of tests that it is given."""
@@ -104,6 +102,13 @@ class Decorating:
             return taking(*bound.args, **bound.kwargs)
 
         setattr(holder, name, decorating)
+
+
+def _names(pattern: str, place: str) -> bool:
+    """Whether a pattern means a function of a module: a star is for public names, of functions or of a class' methods."""
+    path, wanted = place.rpartition(":")[2].split("."), pattern.rpartition(":")[2].split(".")
+    public = (not name.startswith("_") or name == each for name, each in zip(path, wanted, strict=False))
+    return fnmatchcase(place, pattern) and len(path) == len(wanted) and all(public)
 
 
 class _Finder:
