@@ -11,6 +11,7 @@ from attrs import define, field
 
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.ended import EndedShadow
+from rollout_sdk.faults import JOURNAL
 from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.judging import Evidence, add_outcome, add_shadowed
 from rollout_sdk.plugins import Failed
@@ -163,7 +164,7 @@ class Delivery:
         events = self._events(facts)
         # In the journal, a start is the line about the rollout; for observers, nothing has changed.
         if self.journal is not None:
-            self.guarded("journal", self.journal, events, dropped)
+            self.guarded(JOURNAL, self.journal, events, dropped)
         if self.log_events is not None:
             for event in (*starts, *events):
                 self.guarded("telemetry.logs", self.log_events, event)

@@ -11,6 +11,7 @@ __all__ = [
     "DeadlineError",
     "DecisionIdError",
     "DuplicateKeyError",
+    "JournalError",
     "MissingUnitError",
     "MutationError",
     "OutcomeError",
@@ -83,6 +84,10 @@ class StateError(RolloutError, RuntimeError):
 
 class ConflictError(StateError):
     """Somebody else changed the rollout first: the expected revision is not the current one."""
+
+
+class JournalError(RolloutError, OSError):
+    """The journal's folder cannot be used now: facts are counted as lost, and every write tries it again."""
 
 
 class StoreError(RolloutError, OSError):

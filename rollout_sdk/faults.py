@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 
 from attrs import define, field, frozen
 
-from rollout_sdk.exceptions import RolloutError, StoreError
+from rollout_sdk.exceptions import RolloutError
 
-__all__ = ["CONTROL_FILE", "Count", "Fault", "Faults"]
+__all__ = ["CONTROL_FILE", "JOURNAL", "STORE", "Count", "Fault", "Faults"]
 
 CONTROL_FILE = "control file"
-"""What its faults are called; they say why, because nobody's data is in them."""
+JOURNAL = "journal"
+STORE = "store"
+"""What their faults are called; they say why, because they hold paths and settings, and no data of users."""
 
+_EXPLAINED = frozenset({CONTROL_FILE, JOURNAL, STORE})
+_LOGIN = re.compile(r"//[^/@\s]*@")
+_LONGEST_WHY = 500
 _TELL_EVERY_S = 60.0
 _MOST_KINDS = 1_000
 
@@ -28,6 +34,11 @@ class Fault:
     error: str
     count: int = 1
     why: str | None = None
+
+
+def _explained(error: RolloutError) -> str:
+    """What went wrong and what cures it, without the login that an address may hold."""
+    return _LOGIN.sub("//", str(error))[:_LONGEST_WHY]
 
 
 class Count:
@@ -88,9 +99,7 @@ class Faults:
         # be what fails: its faults are counted only.
         if now - known.told_s >= _TELL_EVERY_S and what != "telemetry.logs":
             known.told_s = now
-            # What others raise meanwhile, a store above all, may say addresses and passwords.
-            ours = isinstance(error, RolloutError) and not isinstance(error, StoreError)
-            why = str(error) if what == CONTROL_FILE and ours else None
+            why = _explained(error) if what in _EXPLAINED and isinstance(error, RolloutError) else None
             self._tell(Fault(what, kind, int(known.count), why))
 
     @property

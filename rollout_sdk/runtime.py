@@ -15,13 +15,13 @@ from rollout_sdk.control.addresses import store_at
 from rollout_sdk.control.file import ControlFile
 from rollout_sdk.control.keeper import Keeper
 from rollout_sdk.control.steering import Steering
-from rollout_sdk.control.stores import MemoryStore, StateStore
+from rollout_sdk.control.stores import MemoryStore, StateStore, UnavailableStore
 from rollout_sdk.delivery import Delivery
 from rollout_sdk.engine.background import Background
 from rollout_sdk.engine.rollout import Nonces, Rollout, ShadowLimits
 from rollout_sdk.engine.stopping import wait_for_starts
-from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.faults import CONTROL_FILE, Faults
+from rollout_sdk.exceptions import ConfigurationError, JournalError, RolloutError
+from rollout_sdk.faults import CONTROL_FILE, JOURNAL, Faults
 from rollout_sdk.forking import renew_after_fork
 from rollout_sdk.installed import load_named
 from rollout_sdk.journal.sink import JournalSink
@@ -165,8 +165,9 @@ class Runtime:
         file = None if self.control is None else ControlFile(self.control)
         self._steering = Steering(file, self.rollouts, self.failed)
         about = self._delivery.abouts.get
-        if self.journal is not None:
-            self._delivery.journal = JournalSink(JournalWriter(self.journal), describe=about, failed=self.failed)
+        writer = None if self.journal is None else JournalWriter(self.journal)
+        if writer is not None:
+            self._delivery.journal = JournalSink(writer, describe=about, failed=self.failed)
         self._delivery.metrics = (
             Metrics(self.telemetry, self._delivery.observed, self._lost) if self.telemetry.metrics else None
         )
@@ -181,6 +182,14 @@ class Runtime:
         self.recorder.on_hidden_fork = self.renew
         renew_after_fork(self)
         _runtimes[self._origin] = self
+        # Known at the start, and not only by the first call, is what an operator has to fix. The service starts all the same.
+        if file is not None and file.refused is not None:
+            self.failed(CONTROL_FILE, file.refused)
+        if writer is not None:
+            try:
+                writer.prepare()
+            except JournalError as error:
+                self.failed(JOURNAL, error)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Runtime:
@@ -188,13 +197,22 @@ class Runtime:
 
         `ROLLOUT_JOURNAL` is a folder, `ROLLOUT_CONTROL` a control file, `ROLLOUT_STORE` the address of a store, `ROLLOUT_KEY` a
         secret.
+
+        A setting that cannot be used, a store of an unknown kind, say, stops no service: it is a fault with its cure in the
+        log, and every call gets its control.
         """
-        return cls(
-            journal=environment.get("ROLLOUT_JOURNAL") or None,
-            control=environment.get("ROLLOUT_CONTROL") or None,
-            store=environment.get("ROLLOUT_STORE") or None,
-            key=environment.get("ROLLOUT_KEY") or None,
-        )
+        journal, control = environment.get("ROLLOUT_JOURNAL") or None, environment.get("ROLLOUT_CONTROL") or None
+        store, key = environment.get("ROLLOUT_STORE") or None, environment.get("ROLLOUT_KEY") or None
+        try:
+            return cls(journal=journal, control=control, store=store, key=key)
+        except (Exception, SystemExit) as error:
+            # Others than ours, of a store's plugin, may say passwords.
+            why = str(error) if isinstance(error, RolloutError) else f"{type(error).__qualname__} in the plugin of the store."
+            unavailable = UnavailableStore(
+                f"The settings of the environment cannot be used: {why} Until they are fixed and the process is started "
+                "again, every call gets its control."
+            )
+            return cls(journal=journal, control=control, store=unavailable)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as its settings; each process has one runtime for it, with that process's own telemetry providers."""
@@ -252,7 +270,7 @@ class Runtime:
         self.keeper.close()
         # While the recorder still writes, closing its file could send its lines into somebody else's.
         if (journal := self._delivery.journal) is not None and done:
-            self._delivery.guarded("journal", lambda: journal.close())  # noqa: PLW0108 - looked up behind the guard
+            self._delivery.guarded(JOURNAL, lambda: journal.close())  # noqa: PLW0108 - looked up behind the guard
 
     def _describe_again(self, key: str) -> None:
         """Have the journal say where a rollout stands that another process has moved: it has no record of that."""
@@ -286,7 +304,7 @@ class Runtime:
         self._delivery.guarded(CONTROL_FILE, self._steering.look)
         if (journal := self._delivery.journal) is not None:
             # What could not be written is told as soon as it can be, also when nothing happens any more.
-            self._delivery.guarded("journal", journal, (), self.recorder.dropped)
+            self._delivery.guarded(JOURNAL, journal, (), self.recorder.dropped)
 
 
 _default: Runtime | None = None

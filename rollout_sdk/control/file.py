@@ -11,7 +11,8 @@
     steps = ["1%", { share = "10%", min_time = "2h" }, "50%"]
 
 A file is taken as a whole or not at all: what cannot be read, is half written, names an unknown setting or gives shares that
-do not add up leaves everything as it was. Write it aside and rename it into place.
+do not add up leaves everything as it was. At the start nothing was before: no candidate runs until the file can be taken.
+Write it aside and rename it into place.
 """
 
 from __future__ import annotations
@@ -66,19 +67,26 @@ class Wanted:
 
 
 class ControlFile:
-    """A control file, read again whenever it has changed. Used by one thread at a time."""
+    """A control file, read again whenever it has changed. Used by one thread at a time.
+
+    Attributes:
+        path: Where it is.
+        wanted: What it wants, as it was last taken.
+        refused: Why it could not be taken at the start; None when it could, or is not there.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Read it for the first time; a file that is not there yet wants nothing.
-
-        Raises:
-            ConfigurationError: It is there and cannot be taken.
-        """
+        """Read it for the first time: one that is not there yet wants nothing, and one that cannot be taken, no candidate."""
         self.path = Path(path).absolute()
         self.wanted = Wanted()
         self._read: tuple[int, ...] | None = None
         self._seen: tuple[int, ...] | None = None
-        self._look(patient=False)
+        self.refused: ConfigurationError | None = None
+        try:
+            self._look(patient=False)
+        except ConfigurationError as error:
+            # It may say "disabled", or "aborted": until it is known, the control is right.
+            self.wanted, self.refused = Wanted(disabled=True), error
 
     def poll(self) -> bool:
         """Whether the file has changed and was taken.
@@ -123,7 +131,11 @@ class ControlFile:
                 if os.fstat(file.fileno()).st_ino != status.st_ino:
                     raise self._refused("was replaced while it was looked at")
                 return file.read(_MOST_BYTES).decode()
-        except (OSError, UnicodeError) as error:
+        except UnicodeError as error:
+            raise self._refused(f"cannot be read: {error}") from error
+        except OSError as error:
+            # A disk may answer the next time, and the file is the same then.
+            self._read = None
             raise self._refused(f"cannot be read: {error}") from error
 
     def _parsed(self, text: str) -> Wanted:
@@ -169,6 +181,6 @@ class ControlFile:
 
     def _refused(self, why: str) -> ConfigurationError:
         return ConfigurationError(
-            f"The control file {str(self.path)!r} {why}. It is taken as a whole or not at all: what was wanted before holds. "
-            "Mend it, and rename it into place."
+            f"The control file {str(self.path)!r} {why}. It is taken as a whole or not at all: what was wanted before "
+            "holds, and before the first one, no candidate runs. Fix it, and rename it into place."
         )

@@ -19,6 +19,7 @@ from rollout_sdk.control.kept import Kept
 from rollout_sdk.control.standing import Standing
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import StoreError
+from rollout_sdk.faults import STORE
 from rollout_sdk.judging import Evidence
 from rollout_sdk.plan import MEASURED, Criteria, Gate
 from rollout_sdk.plugins import Failed
@@ -70,7 +71,7 @@ class Guests:
                 raise
             # What is stored cannot be read: the others are waiting.
             except Exception as error:
-                self.failed("store", error)
+                self.failed(STORE, error)
 
     def _publish(self, key: str, now_s: float) -> None:
         kept = self._at_hand(key)

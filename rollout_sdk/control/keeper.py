@@ -27,14 +27,13 @@ from rollout_sdk.control.stores import AnsweringStore, MemoryStore, StateStore
 from rollout_sdk.control.sync import StateSync
 from rollout_sdk.control.watching import WatchThread
 from rollout_sdk.exceptions import StateError, StoreError
+from rollout_sdk.faults import STORE
 from rollout_sdk.forking import renew_after_fork
 from rollout_sdk.judging import Evidence, Verdict
 from rollout_sdk.plan import Criteria
 from rollout_sdk.plugins import Failed
 
 __all__ = ["Keeper"]
-
-_STORE = "store"
 
 
 class Keeper:
@@ -121,7 +120,7 @@ class Keeper:
         except (StoreError, StateError) as error:
             # Where it stands is not known: it may have been aborted. The control is always right.
             kept.standing.lose(lost=True)
-            self._failed(_STORE, error)
+            self._failed(STORE, error)
         if self._is_shared:
             self.start()
 
@@ -183,7 +182,7 @@ class Keeper:
         except StoreError as error:
             if revision is not None:
                 raise
-            self._failed(_STORE, error)
+            self._failed(STORE, error)
             if kept.state is not before:
                 self._tell(kept, "abort", before, kept.state, actor, reason)
 
@@ -235,7 +234,7 @@ class Keeper:
         try:
             action()
         except BaseException as error:
-            self._failed(_STORE if isinstance(error, StoreError) else JUDGE, error)
+            self._failed(STORE if isinstance(error, StoreError) else JUDGE, error)
 
     def look(self, kept: Kept) -> None:
         """Stand where the store says.
@@ -271,4 +270,4 @@ class Keeper:
             for kept in self.rollouts.values():
                 kept.publish(self.store, self.writer, self.now_s)
         except (Exception, SystemExit) as error:
-            self._failed(_STORE, error)
+            self._failed(STORE, error)

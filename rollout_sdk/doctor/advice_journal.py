@@ -59,12 +59,19 @@ def _folder(folder: Folder) -> Iterator[Finding]:
             "Ask as the user of the service, or as root.",
         )
     mode = folder.mode or 0
-    if mode & stat.S_IWOTH:
+    if folder.is_exposed:
         yield Finding(
             "error",
             "folder.world_writable",
-            f"Anybody may write in the journal folder {name}: processes refuse it, and what is in it may be forged.",
+            f"Everybody may write in the journal folder {name}, and files of a journal are in it: they may be forged.",
             "Run: chmod go-w on it.",
+        )
+    elif mode & stat.S_IWOTH:
+        yield Finding(
+            "note",
+            "folder.world_writable",
+            f"Everybody may write in the journal folder {name}: processes write to folders of their own users inside it.",
+            "Read it as the user of the service, or as root.",
         )
     elif mode & stat.S_IWGRP:
         yield Finding(

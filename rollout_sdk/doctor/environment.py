@@ -13,7 +13,6 @@ from pathlib import Path
 from attrs import frozen
 
 from rollout_sdk.control.file import ControlFile, Wanted
-from rollout_sdk.exceptions import ConfigurationError
 
 __all__ = ["KNOWN", "Folder", "Key", "Variable", "control_file", "folder_at", "key_of", "variables"]
 
@@ -72,6 +71,7 @@ class Folder:
         is_folder: Whether there is such a folder; None when there is nothing of that name.
         is_link: Whether the name is a symbolic link.
         mode: Its permissions, such as 0o700.
+        is_exposed: Whether everybody may write in it and it holds files of a journal itself, not in folders of their writers.
         owner: User id of its owner.
         is_mine: Whether it belongs to the user who asks.
         readable: Whether the user who asks can look into it.
@@ -83,6 +83,7 @@ class Folder:
     is_folder: bool | None = None
     is_link: bool = False
     mode: int | None = None
+    is_exposed: bool = False
     owner: int | None = None
     is_mine: bool = True
     readable: bool = True
@@ -128,8 +129,9 @@ def control_file(path: str) -> tuple[Wanted | None, str | None]:
     try:
         if not Path(path).exists():
             return None, None
-        return ControlFile(path).wanted, None
-    except (ConfigurationError, OSError, ValueError) as error:
+        file = ControlFile(path)
+        return (file.wanted, None) if file.refused is None else (None, str(file.refused))
+    except (OSError, ValueError) as error:
         return None, str(error)
 
 
@@ -152,6 +154,7 @@ def folder_at(path: str) -> Folder:
         is_folder=stat.S_ISDIR(status.st_mode),
         is_link=is_link,
         mode=stat.S_IMODE(status.st_mode),
+        is_exposed=bool(status.st_mode & stat.S_IWOTH) and any(Path(path).glob("events-*.jsonl")),
         owner=status.st_uid,
         is_mine=status.st_uid == os.geteuid(),
         readable=os.access(path, os.R_OK | os.X_OK),

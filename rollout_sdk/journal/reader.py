@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.journal.folders import private_folders
 from rollout_sdk.journal.schema import FIELDS, SCHEMA
 
 __all__ = ["Journal", "read_journal"]
@@ -69,8 +70,12 @@ class Journal:
 
     @property
     def files(self) -> list[Path]:
-        """The files, in order of name; those of one process in the order in which it wrote them."""
-        return sorted((path for path in self.folder.glob("events-*.jsonl") if path.is_file()), key=_order)
+        """The files, in order of name; those of one process in the order in which it wrote them.
+
+        Where everybody may write in the folder, they are in folders of their writers' own inside it.
+        """
+        folders = [self.folder, *private_folders(self.folder)]
+        return sorted((path for each in folders for path in each.glob("events-*.jsonl") if path.is_file()), key=_order)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The records of all files; starts the counts anew."""

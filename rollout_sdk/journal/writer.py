@@ -1,7 +1,8 @@
 """Writing the journal: one file for each process, whole lines, one write for each batch.
 
 Two processes never share a file, so that a line cut by a kill -9 can spoil no other's; after a short write the next line
-starts with a newline of its own.
+starts with a newline of its own. A folder that cannot be used is an error of the write, not of the start: a service serves
+also while its disk is missing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rollout_sdk._version import __version__
-from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.exceptions import JournalError
+from rollout_sdk.journal.folders import private_folder
 from rollout_sdk.journal.lines import line
 
 __all__ = ["JournalWriter", "host_name"]
@@ -34,11 +36,7 @@ class JournalWriter:
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, rotate_at_bytes: int = _ROTATE_AT_BYTES) -> None:
-        """Make the folder when it is missing; the file is made with the first line.
-
-        Raises:
-            ConfigurationError: The folder cannot be made, cannot be written, or anybody may write there.
-        """
+        """Name the folder; it is made when it is missing, and the file with the first line."""
         # Absolute: a service may change its directory between now and the first line.
         self.folder = Path(folder).absolute()
         self.kept = 0
@@ -50,28 +48,30 @@ class JournalWriter:
         self._part = 0
         self._torn = False
         self._began = time.time_ns()
-        self._check_folder()
 
-    def _check_folder(self) -> None:
+    def prepare(self) -> Path:
+        """Make the folder when it is missing, and return the one that the files go to.
+
+        Where everybody may write, as in an emptyDir of Kubernetes, that is a folder of this user's own inside: results
+        computed from files that anybody could write could be forged.
+
+        Raises:
+            JournalError: It cannot be made or written.
+        """
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            mode = self.folder.stat().st_mode
-            usable = os.access(self.folder, os.W_OK | os.X_OK)
+            folder = self.folder
+            if folder.stat().st_mode & stat.S_IWOTH:
+                folder = private_folder(folder)
+            if os.access(folder, os.W_OK | os.X_OK):
+                return folder
+            why = "it is not writable"
         except OSError as error:
-            raise ConfigurationError(
-                f"The journal folder {str(self.folder)!r} cannot be used: {error}. "
-                "A journal needs a folder that this process can write. Choose another or mend its permissions."
-            ) from error
-        if not usable:
-            raise ConfigurationError(
-                f"The journal folder {str(self.folder)!r} is not writable. "
-                "A journal needs a folder that this process can write. Choose another or mend its permissions."
-            )
-        if mode & stat.S_IWOTH:
-            raise ConfigurationError(
-                f"Anybody may write in the journal folder {str(self.folder)!r}. Results computed from it could be forged. "
-                "Take a folder of your own, or run: chmod o-w"
-            )
+            why = str(error)
+        raise JournalError(
+            f"The journal folder {str(self.folder)!r} cannot be used: {why}. A journal needs a folder that this process can "
+            "write. Fix its permissions or its mount, or choose another folder; until then, facts are counted as lost."
+        )
 
     def begin(self) -> bool:
         """Make ready for lines: open a file when there is none, when it is full, or when it is gone.
@@ -116,15 +116,11 @@ class JournalWriter:
             self._is_new = self._is_new and whole == 0
 
     def _open(self) -> None:
+        folder = self.prepare()
         name = f"events-{host_name()}-{os.getpid()}-{self._began:x}-{self._part}.jsonl"
-        # Counted first: a name that somebody else took is not tried again.
+        # Counted first: a name that is taken is not tried again.
         self._part += 1
-        try:
-            file = os.open(self.folder / name, _FLAGS, 0o600)
-        except FileNotFoundError:
-            # Somebody cleaned up.
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = os.open(self.folder / name, _FLAGS, 0o600)
+        file = os.open(folder / name, _FLAGS, 0o600)
         status = os.fstat(file)
         self._file, self._identity = file, (status.st_dev, status.st_ino)
         self._size, self._is_new, self._torn = 0, True, False

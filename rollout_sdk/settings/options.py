@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from inspect import Signature
@@ -197,4 +198,7 @@ def _place(function: Callable[..., Any]) -> str:
     if not module or not name:
         return _ADDRESS.sub("", repr(function))
     line = getattr(getattr(function, "__code__", None), "co_firstlineno", "")
-    return f"{module}.{name}:{line}" if "<" in name else f"{module}.{name}"
+    # A file can be two modules: run as a script, and imported by the server that the script starts. Both have its functions.
+    file = getattr(sys.modules.get(module), "__file__", None)
+    place = f"{file or module}.{name}"
+    return f"{place}:{line}" if "<" in name else place

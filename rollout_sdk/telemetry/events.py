@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any
 
-from rollout_sdk.faults import CONTROL_FILE, Fault
+from rollout_sdk.faults import CONTROL_FILE, STORE, Fault
 from rollout_sdk.plugins import Failed
 from rollout_sdk.records import BreakerEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
 from rollout_sdk.tally import failed_in_blend
@@ -203,8 +203,10 @@ def _fault(fault: Fault) -> None:
         logger.error("rollout.control.refused", why=fault.why, **fields)
     elif fault.what.startswith("telemetry."):
         logger.debug("rollout.telemetry.failed", what=fault.what, **fields)
+    elif fault.what == STORE:
+        logger.error("rollout.store.failed", why=fault.why, **fields)
     elif fault.what in _SINKS:
-        logger.error("rollout.recorder.failed", sink=fault.what, **fields)
+        logger.error("rollout.recorder.failed", sink=fault.what, why=fault.why, **fields)
     elif hook == "rollout_route" or fault.what == "strategy":
         logger.error("rollout.strategy.failed", strategy=name or None, served="control", **fields)
     elif hook.startswith("rollout_"):

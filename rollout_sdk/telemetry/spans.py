@@ -28,7 +28,7 @@ from rollout_sdk.telemetry.transitions import trace_transition
 from rollout_sdk.telemetry.versions import Versions
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import Span, Tracer
 
     from rollout_sdk.plugins import Failed
     from rollout_sdk.telemetry.settings import Telemetry
@@ -58,7 +58,12 @@ class Spans:
         self._disclosure = Disclosure(settings, failed)
         self.version = Versions()
         self._evaluations = Evaluations(settings)
-        self._tracer = trace.get_tracer(names.SCOPE, __version__, settings.tracer_provider, names.SCHEMA_URL)
+        self._tracer: Tracer = trace.NoOpTracer()
+        try:
+            self._tracer = trace.get_tracer(names.SCOPE, __version__, settings.tracer_provider, names.SCHEMA_URL)
+        # The global provider is loaded by a name in the environment, which may be wrong.
+        except (Exception, SystemExit) as error:
+            failed("telemetry.spans", error)
 
     def start_route(self, call: Any) -> Span | None:
         """The span of a call; None when it is recorded nowhere, so that the rest of the call pays nothing."""

@@ -7,7 +7,7 @@ import time
 import pytest
 from structlog.testing import capture_logs
 
-from rollout_sdk import ABTest, Canary, ConfigurationError, Runtime, Shadow, rollout
+from rollout_sdk import ABTest, Canary, Runtime, Shadow, rollout
 from rollout_sdk.control.file import ControlFile, Wanted, WantedRollout
 
 
@@ -141,10 +141,18 @@ def test_a_bad_file_changes_nothing_and_is_told_once(text, path, watch):
 
 
 @pytest.mark.parametrize("text", [text for name, text in BAD.items() if name != "an older version"])
-def test_a_bad_file_at_the_start_is_an_error(text, path):
+def test_with_a_bad_file_at_the_start_no_candidate_runs_until_it_can_be_taken(text, path, watch):
     put(path, text)
-    with pytest.raises(ConfigurationError, match="The control file"):
-        Runtime(control=path)
+    with capture_logs() as logs:
+        runtime = watch(control=path)
+        model = canary(runtime, strategy=ABTest(1.0))
+        assert ("old", {("control file", "ConfigurationError"): 1}) == (model("u"), runtime.faults)
+        runtime.flush()
+    (refused,) = [event for event in logs if event["event"] == "rollout.control.refused"]
+    assert str(path) in refused["why"]
+    put(path, "version = 1")
+    look(runtime)
+    assert "new" == model("u")
 
 
 def test_a_file_that_is_still_being_written_is_not_taken(path, watch):
@@ -185,15 +193,16 @@ def test_no_file_yet_is_no_error(path, watch):
 def test_a_file_that_others_can_write_is_refused(mode, path):
     put(path, "version = 1")
     path.chmod(mode)
-    with pytest.raises(ConfigurationError, match="can be written by others"):
-        ControlFile(path)
+    file = ControlFile(path)
+    assert (True, True) == (file.wanted.disabled, "can be written by others" in str(file.refused))
+    path.chmod(0o600)
+    assert (False, True, False) == (file.poll(), file.poll(), file.wanted.disabled)
 
 
 def test_what_is_no_ordinary_file_is_refused_and_not_waited_for(path):
     os.mkfifo(path, 0o600)
     assert stat.S_ISFIFO(path.stat().st_mode)
-    with pytest.raises(ConfigurationError, match="is no ordinary file"):
-        ControlFile(path)
+    assert "is no ordinary file" in str(ControlFile(path).refused)
 
 
 def test_a_mounted_link_that_is_moved_is_a_change(path, tmp_path, watch):

@@ -62,6 +62,7 @@ def test_a_warning_ends_with_1(run, write):
 
 def test_an_error_ends_with_1(run, folder):
     folder.chmod(0o777)
+    (folder / "events-host-1-1-0.jsonl").touch()
     assert 1 == run().exit_code
 
 
@@ -90,7 +91,7 @@ KEYS = {
     "settings.variables.0": "name known meant value",
     "settings.key": "is_set length fault",
     "settings.control": "path refused version disabled rollouts",
-    "settings.folder": "path is_folder is_link mode owner is_mine readable free_bytes fault",
+    "settings.folder": "path is_folder is_link mode is_exposed owner is_mine readable free_bytes fault",
     "findings.0": "severity code what cure",
     "journal": "folder files lines bytes skipped cut lost lost_in_files last_lost_s first_s newest_s lag_s future furthest_s "
     "past sdk_versions rollouts",

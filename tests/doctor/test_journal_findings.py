@@ -56,10 +56,11 @@ def test_a_folder_that_this_user_may_not_look_into_is_an_error(look, folder, mon
     assert ("error", None) == (only(seen, "folder.unreadable").severity, seen.journal)
 
 
-def test_a_folder_in_which_anybody_may_write_is_an_error(look, folder):
+def test_files_in_a_folder_in_which_everybody_may_write_are_an_error(write, look, folder):
     folder.chmod(0o777)
-    seen = look()
-    assert ("error", []) == (only(seen, "folder.world_writable").severity, of(seen, "folder.group_writable"))
+    assert ("note", []) == (only(look(), "folder.world_writable").severity, of(look(), "folder.group_writable"))
+    write(about(), decision(), name=mine())
+    assert ("error", []) == (only(look(), "folder.world_writable").severity, of(look(), "folder.group_writable"))
 
 
 def test_a_folder_in_which_a_group_may_write_is_a_warning(look, folder):

@@ -56,6 +56,8 @@ ROWS = {
     "F40": "no thread is to be had, and the interpreter is ending",
     "F41": "a shadow burns processor time",
     "F42": "a failed candidate held 10 MB",
+    "F81": "at the start, a disk, mount, folder, key, store or control file cannot be used",
+    "F82": "a script that starts a server with itself: one file is two modules",
     "S1": "line breaks and escape codes in ids and messages",
     "S2": "personal data in records",
     "S3": "choosing an id that falls into an arm",

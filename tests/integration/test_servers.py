@@ -38,7 +38,8 @@ class Server:
     def __init__(self, command, folder, environment):
         self.port = free_port()
         self.journal = folder / "journal"
-        environment = {**os.environ, "ROLLOUT_JOURNAL": str(self.journal), "PYTHONPATH": str(HERE), **environment}
+        path = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
+        environment = {**os.environ, "ROLLOUT_JOURNAL": str(self.journal), "PYTHONPATH": path, **environment}
         self.log = (folder / "log").open("w+")
         command = [part.replace("PORT", str(self.port)) for part in command]
         self.process = subprocess.Popen(
@@ -132,6 +133,20 @@ def test_f12_shadows_run_in_gunicorns_workers_and_a_hung_one_does_not_hold_the_s
     assert took_s < 2.0
     how = f"gunicorn {worker}{' --preload' if preload else ''}"
     figure("F12", f"{how}: 40 of 40 shadows in the workers; stop with a hung one after {took_s:.2f} s")
+
+
+@pytest.mark.parametrize("how", ["script", "reload", "workers"])
+def test_f82_a_script_that_starts_its_server_with_itself_has_one_rollout(how, serve, figure):
+    installed("uvicorn")
+    server = serve(str(HERE / "script.py"), "PORT", how)
+    for number in range(20):
+        server.get(f"n{number}")
+    server.stop()
+    records = list(read_journal(server.journal))
+    assert {"script"} == {record["rollout"] for record in records if record["event"] == "decision"}
+    # And the request that asked whether it is ready.
+    assert 21 == sum(record["event"] == "decision" for record in records)
+    figure("F82", f"uvicorn.run('script:asgi') from script.py, {how}: starts, 21 of 21 calls journalled")
 
 
 def test_f12_shadows_run_in_uvicorns_workers(serve, figure):

@@ -9,8 +9,10 @@ import time
 
 import pytest
 
-from rollout_sdk import ABTest, Canary, ConfigurationError, Interleave, Runtime, Shadow, rollout
+from rollout_sdk import ABTest, Canary, ConfigurationError, Interleave, JournalError, Runtime, Shadow, rollout
 from rollout_sdk.journal import JournalWriter, read_journal
+from rollout_sdk.journal.folders import private_folder
+from rollout_sdk.journal.lines import line
 
 
 def written(folder):
@@ -89,16 +91,50 @@ def test_files_are_private(tmp_path):
     writer.close()
 
 
-def test_a_folder_where_anybody_may_write_is_refused(tmp_path):
+def test_where_everybody_may_write_files_go_to_a_folder_of_the_users_own(tmp_path):
     tmp_path.chmod(0o777)
-    with pytest.raises(ConfigurationError, match="Anybody may write"):
-        Runtime(journal=tmp_path)
+    writer = JournalWriter(tmp_path)
+    writer.write([line("lost", 1.0, count=1)])
+    writer.close()
+    (file,) = read_journal(tmp_path).files
+    assert (tmp_path, 0o700) == (file.parent.parent, stat.S_IMODE(file.parent.stat().st_mode))
+    assert ["journal", "lost"] == [record["event"] for record in read_journal(tmp_path)]
 
 
-def test_a_folder_that_is_a_file_is_refused_when_the_runtime_is_made(tmp_path):
+@pytest.mark.parametrize("trap", ["link", "file", "others may write", "another user's"])
+def test_what_another_user_has_put_in_the_place_of_that_folder_is_not_used(trap, tmp_path, monkeypatch):
+    shared, elsewhere = tmp_path / "shared", tmp_path / "elsewhere"
+    shared.mkdir()
+    shared.chmod(0o777)
+    elsewhere.mkdir()
+    place = private_folder(shared)
+    place.rmdir()
+    if trap == "link":
+        place.symlink_to(elsewhere)
+    elif trap == "file":
+        place.write_text("")
+    else:
+        place.mkdir(mode=0o700)
+    if trap == "others may write":
+        place.chmod(0o777)
+    if trap == "another user's":
+        # As it looks to a process of another user, in whose name the owner of this one made the folder.
+        monkeypatch.setattr(os, "geteuid", lambda: 54321)
+        place.rename(shared / "journal-of-user-54321")
+    with pytest.raises(JournalError, match="cannot be used"):
+        JournalWriter(shared).write([line("lost", 1.0, count=1)])
+    assert ([], []) == (list(elsewhere.iterdir()), read_journal(shared).files)
+
+
+def test_a_folder_that_is_a_file_is_an_error_of_the_write_until_it_is_one(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigurationError, match="cannot be used"):
-        Runtime(journal=tmp_path / "file" / "journal")
+    writer = JournalWriter(tmp_path / "file" / "journal")
+    with pytest.raises(JournalError, match="cannot be used"):
+        writer.write([line("lost", 1.0, count=1)])
+    (tmp_path / "file").unlink()
+    writer.write([line("lost", 1.0, count=2)])
+    writer.close()
+    assert ["journal", "lost"] == [record["event"] for record in read_journal(tmp_path / "file" / "journal")]
 
 
 def test_a_full_file_is_followed_by_another(tmp_path):

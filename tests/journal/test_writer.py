@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout_sdk import ConfigurationError, Runtime
+from rollout_sdk import JournalError, Runtime
 from rollout_sdk.journal import JournalWriter, read_journal
 from rollout_sdk.journal.lines import line
 
@@ -110,15 +110,19 @@ def test_the_folder_is_the_one_that_was_meant_when_the_runtime_was_made(tmp_path
     assert [1] == counts(tmp_path / "journal")
 
 
-def test_a_folder_that_cannot_be_made_is_refused_when_the_runtime_is_made():
-    with pytest.raises(ConfigurationError, match="cannot be used"):
-        Runtime(journal="/proc/nowhere/journal")
+def test_a_folder_that_cannot_be_made_is_a_fault_when_the_runtime_is_made():
+    assert {("journal", "JournalError"): 1} == Runtime(journal="/proc/nowhere/journal").faults
 
 
-def test_a_folder_that_cannot_be_written_is_refused_when_the_runtime_is_made(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_used_as_soon_as_it_can(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(ConfigurationError, match="is not writable"):
-        Runtime(journal=tmp_path)
+    writer = JournalWriter(tmp_path)
+    with pytest.raises(JournalError, match="it is not writable"):
+        writer.write([lost(1)])
+    monkeypatch.undo()
+    writer.write([lost(2)])
+    writer.close()
+    assert [2] == counts(tmp_path)
 
 
 def test_a_full_disk_at_the_very_first_line_leaves_a_file_that_can_be_read_later(writer, tmp_path, monkeypatch):

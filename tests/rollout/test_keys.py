@@ -318,6 +318,32 @@ def test_another_modules_function_may_not_take_the_key(module):
     assert first("u") == 1
 
 
+def test_a_file_that_is_a_script_and_a_module_has_one_rollout_with_one_state(tmp_path, run_python):
+    (tmp_path / "app.py").write_text(
+        """
+from rollout_sdk import Canary, rollout
+
+
+@rollout(candidates={"v2": lambda user: 2}, strategy=Canary(["100%"]), unit="user", key="shop.x")
+def x(user):
+    return 1
+
+
+if __name__ == "__main__":
+    import app
+
+    app.x.rollout.abort()
+    print(x("u"), app.x("u"))
+"""
+    )
+    result = run_python(f"""
+        import runpy, sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        runpy.run_path({str(tmp_path / "app.py")!r}, run_name="__main__")
+    """)
+    assert ("1 1\n", "") == (result.stdout, result.stderr)
+
+
 # Copies and names -------------------------------------------------------------------------------------------------------
 
 

@@ -168,7 +168,7 @@ def test_a_journal_folder_that_is_lost_is_no_callers_concern(tmp_path):
     (tmp_path / "journal").write_text("in the way")
     assert [1, 2] == [model(1), model(2)]
     runtime.close()
-    assert {("journal", "NotADirectoryError")} == set(runtime.faults)
+    assert {("journal", "JournalError")} == set(runtime.faults)
 
 
 @pytest.mark.parametrize(
@@ -198,18 +198,37 @@ def test_the_default_runtime_is_one_for_all_threads_and_built_at_its_first_use(m
     assert found[0] is default_runtime()
 
 
-def test_a_default_runtime_that_cannot_be_built_is_an_error_at_the_decoration(run_python):
+@pytest.mark.parametrize(
+    ("setting", "value", "served", "says"),
+    [
+        ("ROLLOUT_JOURNAL", "/proc/nowhere", "candidate", "The journal folder '/proc/nowhere' cannot be used"),
+        ("ROLLOUT_STORE", "sqlite:////no/such/x.db", "control", "The store '/no/such/x.db' has no directory"),
+        ("ROLLOUT_STORE", "unknown://user:password@host", "control", "Plugin 'unknown' is not installed"),
+        ("ROLLOUT_CONTROL", "/dev", "control", "The control file '/dev' is no ordinary file"),
+        ("ROLLOUT_KEY", "k" * 65, "control", "The runtime's key has 65 bytes"),
+        ("OTEL_PYTHON_TRACER_PROVIDER", "misspelt", "candidate", None),
+        ("OTEL_PYTHON_METER_PROVIDER", "misspelt", "candidate", None),
+    ],
+)
+def test_a_setting_that_cannot_be_used_stops_no_service(run_python, setting, value, served, says):
     result = run_python(
         """
-        from rollout_sdk import ABTest, ConfigurationError, rollout
-        try:
-            rollout(candidate=lambda: 1, strategy=ABTest(0.5), key="m")(lambda: 1)
-        except ConfigurationError as error:
-            print(error)
+        import structlog
+        from rollout_sdk import ABTest, rollout
+        from rollout_sdk.runtime import default_runtime
+
+        with structlog.testing.capture_logs() as logs:
+            model = rollout(candidate=lambda: "candidate", strategy=ABTest(1.0), key="m")(lambda: "control")
+            print(model())
+            default_runtime().flush()
+        print([event["why"] for event in logs if "why" in event])
         """,
-        ROLLOUT_JOURNAL="/proc/nowhere",
+        **{setting: value},
     )
-    assert result.stdout.startswith("The journal folder '/proc/nowhere' cannot be used")
+    answer, why = result.stdout.splitlines()
+    assert (served, says is None or says in why) == (answer, True)
+    assert "password" not in why
+    assert (why == "[]") == (says is None)
 
 
 def test_two_runtimes_keep_apart(watch):

@@ -115,9 +115,9 @@ def everything(telemetry: Telemetry) -> None:
 
 
 def unwritable(telemetry, folder):
-    """A journal whose folder is no folder any more."""
+    """A journal whose folder is a file by now, and a store whose folder is missing."""
     path = folder / "gone"
-    runtime = Runtime(telemetry=telemetry, key="secret", journal=path)
+    runtime = Runtime(telemetry=telemetry, key="secret", journal=path, store=f"sqlite:///{folder}/missing/x.db")
     path.rmdir()
     path.touch()
     rollout(candidate=other, strategy=ABTest(1.0), unit="user", key="unwritable", runtime=runtime)(good)(UNIT)

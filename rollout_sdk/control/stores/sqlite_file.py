@@ -39,7 +39,7 @@ _CURES = {
     sqlite3.SQLITE_READONLY: "Let this process write the file and its directory.",
     sqlite3.SQLITE_CANTOPEN: "Let this process read and write the file and its directory.",
     sqlite3.SQLITE_CORRUPT: "The file is damaged: restore it from a backup, or move it away and start the processes again.",
-    sqlite3.SQLITE_NOTADB: "This is no database: give the store a file of its own.",
+    sqlite3.SQLITE_NOTADB: "This is not a database: give the store a file of its own.",
 }
 _CURE = "See to its disk; if the file is damaged, restore it, or move it away and start the processes again."
 
@@ -58,27 +58,15 @@ class SQLiteFile:
         self._closed = False
 
     def check(self) -> None:
-        """See whether a store can be there at all.
+        """Refuse what cannot be the path of a file on any disk; the disk itself is looked at by the first use.
 
         Raises:
-            ConfigurationError: The path cannot be one, its directory is not there, or it is something else than a file.
+            ConfigurationError: The path cannot be one.
         """
-        try:
-            if not self.path.parent.is_dir():
-                raise ConfigurationError(
-                    f"The store {str(self.path)!r} has no directory: {str(self.path.parent)!r} is not there or is none. "
-                    "A store makes its file, and no directory. Make the directory, or give another path."
-                )
-            mode = self.path.stat().st_mode
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError) as error:
+        if "\0" in str(self.path):
             raise ConfigurationError(
-                f"The store {str(self.path)!r} cannot be looked at: {error}. A store is a file that this process can read and "
-                "write. Give another path."
-            ) from error
-        if not stat.S_ISREG(mode):
-            raise ConfigurationError(self._no_file())
+                f"The store {str(self.path)!r} has a NUL in its path. A store is a file. Give the path of one."
+            )
 
     @contextmanager
     def transaction(self, action: str, *, writes: bool = False) -> Iterator[sqlite3.Connection]:
@@ -165,6 +153,11 @@ class SQLiteFile:
                 raise StoreError(
                     f"The store {str(self.path)!r} is gone. It is not made anew while somebody uses it, or what was aborted "
                     "would begin again. Put it back, or start the processes again."
+                ) from None
+            if not self.path.parent.is_dir():
+                raise StoreError(
+                    f"The store {str(self.path)!r} has no directory: {str(self.path.parent)!r} is not there. "
+                    "A store makes its file, and no directory. Make the directory or mount it; it is tried again."
                 ) from None
             _create(self.path)
             status = self.path.stat()

@@ -132,7 +132,13 @@ LOGS = (
     LogEvent("rollout.breaker.closed", "info", "it is back", ("rollout", "variant")),
     LogEvent("rollout.strategy.failed", "error", "a strategy failed", ("strategy", "served", *_FAULT)),
     LogEvent("rollout.plugin.failed", "error", "a plugin's hook failed", ("plugin", "hook", *_FAULT)),
-    LogEvent("rollout.recorder.failed", "error", "facts could not be recorded", ("sink", *_FAULT)),
+    LogEvent("rollout.recorder.failed", "error", "facts could not be recorded", ("sink", "why", *_FAULT)),
+    LogEvent(
+        "rollout.store.failed",
+        "error",
+        "the store did not answer, or cannot be used; where rollouts stand stays as it is, and unknown ones get the control",
+        ("why", *_FAULT),
+    ),
     LogEvent("rollout.control.refused", "error", "the control file cannot be used, and the last one holds", ("why", *_FAULT)),
     LogEvent(
         "rollout.telemetry.failed",

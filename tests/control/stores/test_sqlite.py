@@ -102,8 +102,8 @@ def test_a_file_that_was_in_wal_mode_is_taken_out_of_it(path, opened):
         assert ("delete",) == other.execute("PRAGMA journal_mode").fetchone()
 
 
-@pytest.mark.parametrize("kind", ["directory", "fifo", "device", "no directory", "a file as directory", "NUL"])
-def test_what_can_be_no_store_is_refused_at_once(kind, tmp_path):
+@pytest.mark.parametrize("kind", ["directory", "fifo", "device", "no directory", "a file as directory"])
+def test_what_can_be_no_store_is_an_error_of_its_first_use(kind, tmp_path):
     path = tmp_path / kind
     if kind == "directory":
         path.mkdir()
@@ -111,15 +111,29 @@ def test_what_can_be_no_store_is_refused_at_once(kind, tmp_path):
         os.mkfifo(path)
     elif kind == "device":
         path = "/dev/null"
-    elif kind == "NUL":
-        path = tmp_path / "a\0b"
     elif kind == "a file as directory":
         path.touch()
         path = path / "x.db"
     else:
         path = path / "x.db"
-    with pytest.raises(ConfigurationError, match=r"The store '.*(no ordinary file|has no directory|cannot be looked at)"):
-        SQLiteStore(path)
+    store = SQLiteStore(path)
+    for use in (lambda: store.load(KEY), lambda: store.note(KEY, "n", "t")):
+        with pytest.raises(StoreError, match=r"The store '.*(no ordinary file|has no directory|Not a directory)"):
+            use()
+
+
+def test_a_store_whose_directory_comes_later_is_used_from_then_on(tmp_path):
+    store = SQLiteStore(tmp_path / "mount" / "x.db")
+    with pytest.raises(StoreError, match="has no directory"):
+        store.keys()
+    (tmp_path / "mount").mkdir()
+    with closing(store):
+        assert [] == store.keys()
+
+
+def test_a_path_that_no_file_can_have_is_refused_at_once(tmp_path):
+    with pytest.raises(ConfigurationError, match="has a NUL in its path"):
+        SQLiteStore(tmp_path / "a\0b")
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf"), "1", None, True, 3601])
