@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 
 def pytest_sessionfinish() -> None:
     if _decorating is None:
+        _write(cpu_s=time.process_time())
         return
     runtime = _decorating.runtime
     flushed = runtime.flush(20.0)
@@ -70,5 +72,6 @@ def pytest_sessionfinish() -> None:
         refused=_decorating.refused,
         faults={f"{what}: {error}": count for (what, error), count in runtime.faults.items()},
         flushed=flushed,
+        cpu_s=time.process_time(),
     )
     runtime.close(1.0)

@@ -218,6 +218,8 @@ SUITES: dict[str, Suite] = {
         project="tenacity==9.2.1",
         requirements=("tornado==6.6.1", "trio==0.35.0", "typeguard==4.6.1"),
         tests=("tests",),
+        # Fails bare, too, on a busy machine: three steps of an event loop must take less than 1.1 ms.
+        options=("--deselect", "tests/test_asyncio.py::TestContextManager::test_sleeps"),
         functions=(
             "tenacity.wait:*.__call__",
             "tenacity.stop:*.__call__",
