@@ -23,7 +23,7 @@ from typing import Any
 from attrs import frozen
 
 from rollout_foreign.archives import unpacked
-from rollout_foreign.comparing import Comparison, compare
+from rollout_foreign.comparing import NOT_RUN, Comparison, compare
 from rollout_foreign.settings import BARE, SETTINGS
 from rollout_foreign.suites import SUITES, Suite
 
@@ -74,6 +74,7 @@ def run(name: str, setting: str, *, short: bool) -> Run:
         "-o",
         "addopts=",
         "--continue-on-collection-errors",
+        "--tb=native",
         f"--timeout={TEST_TIMEOUT_S}",
     ]
     command = [
@@ -92,7 +93,7 @@ def run(name: str, setting: str, *, short: bool) -> Run:
         **os.environ,
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPATH": str(Path(__file__).parent.parent),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]),
         "ROLLOUT_FOREIGN": json.dumps(description),
     }
     begun = time.monotonic()
@@ -150,20 +151,26 @@ def report(name: str, setting: str, decorated: Run, result: Comparison) -> bool:
         f" {counts.get('cpu_s', 0):6.0f}",
         flush=True,
     )
+    not_run = [test for test, outcome in result.new.items() if outcome == NOT_RUN]
+    if not_run:
+        print(f"    NEW: {len(not_run)} tests did not run, {not_run[0]} first. See {HOME / f'{name}.{setting}.log'}.")
     for test, outcome in result.new.items():
+        if outcome == NOT_RUN:
+            continue
         reason = decorated.why.get(test, "").strip().splitlines()[-1:] or [""]
         print(f"    NEW: {test} {outcome}: {reason[0]:.160}")
     for known in result.gone:
         print(f"    GONE: {known.test} no longer differs. Take it off the table of known differences.")
     for place, error in counts.get("refused", {}).items():
-        print(f"    refused: {place}: {error:.160}")
+        print(f"    REFUSED: {place}: {error:.160}")
     if faults := counts.get("faults"):
         print(f"    faults: {faults}")
     if not counts:
-        print(f"    The run did not end. See {HOME / f'{name}.{setting}.log'}.")
+        print("    The run did not end.")
     elif not counts["calls"]:
         print("    No call went through a rollout: this run shows nothing.")
-    return not result.new and not result.gone and bool(counts.get("calls")) and bool(result.passed)
+    clean = not result.new and not result.gone and not counts.get("refused")
+    return clean and bool(counts.get("calls")) and bool(result.passed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

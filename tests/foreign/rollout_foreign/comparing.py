@@ -11,6 +11,8 @@ from rollout_foreign.suites import Known
 COUNTED = ("passed", "xfailed")
 """A test that ends otherwise when bare says nothing about the decorated one."""
 
+NOT_RUN = "not run"
+
 
 @frozen(kw_only=True)
 class Comparison:
@@ -42,9 +44,8 @@ def compare(bare: Mapping[str, str], decorated: Mapping[str, str], known: Sequen
     """
     here = [each for each in known if setting in each.settings]
     counted = {test: outcome for test, outcome in bare.items() if outcome in COUNTED}
-    different = {
-        test: decorated.get(test, "not run") for test, outcome in counted.items() if decorated.get(test, "not run") != outcome
-    }
+    ends = {test: decorated.get(test, NOT_RUN) for test in counted}
+    different = {test: end for test, end in ends.items() if end != counted[test]}
     # A module that can no longer be imported is a difference of its own, with the reason.
     different |= {test: outcome for test, outcome in decorated.items() if test not in bare and outcome not in COUNTED}
     explained = {test for test in different if any(_is_of(test, each) for each in here)}
