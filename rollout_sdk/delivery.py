@@ -212,7 +212,7 @@ class Delivery:
         for fact in facts:
             if fact.__class__ is not Call:
                 events.append(fact)
-            elif everything or fact.served != fact.decision.variant or "rollout_routed" in fact.rollout.observers:
+            elif everything or _is_worth_telling(fact) or "rollout_routed" in fact.rollout.observers:
                 events.append(self._as_event(fact))
         return [event for event in events if event is not None]
 
@@ -257,6 +257,11 @@ class Delivery:
         observer = None if rollout is None else rollout.observers.get(_HOOK_OF[type(event)])
         if observer is not None:
             observer(event)
+
+
+def _is_worth_telling(call: Call) -> bool:
+    """Whether a call is one for the log."""
+    return call.served != call.decision.variant or call.unmeasured is not None
 
 
 def _key_of(fact: Any) -> str | None:

@@ -249,6 +249,7 @@ class Operated:
             excluded=excluded,
             errors=dict(tally.errors),
             fallbacks=dict(tally.fallbacks),
+            unmeasured=dict(tally.unmeasured),
             open_breakers=tuple(name for name, breaker in self._rollout.standing.breakers.items() if breaker.is_open),
             shadows=dict(tally.shadows),
             faults=self._runtime.faults,

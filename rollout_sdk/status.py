@@ -28,6 +28,8 @@ class RolloutStatus:
         excluded: Calls not analysed, by reason, over all phases.
         errors: Failed runs by variant and error type.
         fallbacks: Calls that the control answered in place of a candidate, by variant and error type (or why it was not run).
+        unmeasured: Calls whose answers have work to come that cannot be measured, by variant and class of the answer. No step
+            of a canary passes on them.
         open_breakers: Candidates that are not run at the moment, because they kept failing.
         shadows: Ends of shadow runs by variant and end.
         faults: Faults of plugins, telemetry and journal by what failed and error type.
@@ -61,6 +63,7 @@ class RolloutStatus:
     held_by: tuple[str, ...] = ()
     invalid: str = ""
     paused_by: tuple[str, ...] = ()
+    unmeasured: Mapping[tuple[str, str], int] = {}
     version: str = ""
     versions: int = 1
     verdict: Verdict | None = None
@@ -85,6 +88,7 @@ class RolloutStatus:
             ("shadow", self.shadows),
             ("error", self.errors),
             ("fallback", self.fallbacks),
+            ("unmeasured", self.unmeasured),
             ("fault", self.faults),
         ):
             lines.extend(f"  {title} {first} {second}: {number:,}" for (first, second), number in sorted(counts.items()))

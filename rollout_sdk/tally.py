@@ -46,6 +46,7 @@ class Tally:
         comparisons: Shadow comparisons by (variant, comparator, match).
         outcomes: Recorded outcomes by metric.
         transitions: Changes by (action, status after it, whether a verdict made it).
+        unmeasured: Calls whose answers could not be measured, by (variant, class of the answer).
         trips: Openings and closings of circuit breakers by (variant, action).
     """
 
@@ -56,6 +57,7 @@ class Tally:
     comparisons: Counter[tuple[str, str, bool]] = Factory(Counter)
     outcomes: Counter[str] = Factory(Counter)
     transitions: Counter[tuple[str, str, bool]] = Factory(Counter)
+    unmeasured: Counter[tuple[str, str]] = Factory(Counter)
     trips: Counter[tuple[str, str]] = Factory(Counter)
 
     def add_call(
@@ -79,6 +81,10 @@ class Tally:
             _add(self.fallbacks, decision.variant, withheld or runs[0][2] or "_OTHER")
         elif (failed := failed_in_blend(served, ((run[0], run[2]) for run in runs))) is not None:
             _add(self.fallbacks, *failed)
+
+    def add_unmeasured(self, variant: str, answer: str) -> None:
+        """Count a call whose answer could not be measured."""
+        _add(self.unmeasured, variant, answer)
 
     def add(self, event: object) -> None:
         """Count an event that is no call."""

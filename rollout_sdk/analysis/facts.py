@@ -66,6 +66,7 @@ def routed(record: Mapping[str, Any]) -> RoutedEvent:
         withheld=record.get("withheld"),
         answered=record.get("answered", False),
         no_evidence=record.get("no_evidence", False),
+        unmeasured=record.get("unmeasured"),
         covariate=record.get("cov"),
     )
 

@@ -112,7 +112,8 @@ class _Gatherer:
                 continue
             if error is not None:
                 arm.errors[error] += 1
-            if not closed:
+            # Of an answer that was not measured, it is the time until it was returned.
+            if not closed and not record.get("unmeasured"):
                 arm.latency_s[ran].append(duration_s)
 
     def _shadow(self, record: dict[str, Any]) -> None:

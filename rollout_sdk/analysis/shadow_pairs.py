@@ -34,7 +34,7 @@ class ShadowPairs:
         """Keep how the control's run of a call went; the shadow runs of it that came before."""
         if self._is_told:
             return []
-        runs = record.get("runs", ())
+        runs = () if record.get("unmeasured") else record.get("runs", ())
         # The last run of a call that was closed early was cut off: it is not known how it would have ended.
         known = runs[:-1] if record.get("closed_early") else runs
         found = next((run for run in reversed(known) if run[0] == control), None)

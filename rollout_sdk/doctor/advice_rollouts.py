@@ -29,6 +29,7 @@ SHADOW_CURES: Mapping[str, str] = {
     "dropped_too_large": "Lower the rate of Shadow, or raise max_bytes of ShadowLimits: what is copied is too large.",
     "dropped_stale": "Lower the rate of Shadow, or raise workers and cpu_share of ShadowLimits: runs wait too long.",
     "dropped_snapshot": "Pass isolate= with a function that copies arguments, or isolate='none' if no variant changes them.",
+    "unmeasured": "Have the candidate return the answer itself, a coroutine, or a stream.",
     "dropped_start": "Raise the limit of threads (ulimit -u, pids.max), and call coroutine functions on an event loop.",
     "dropped_closed": "Nothing to do when processes end often; else close the Runtime only at the end.",
     "dropped_open": "Mend the candidate: it fails so often that its circuit breaker is open.",

@@ -54,7 +54,7 @@ class Background:
 
     def submit(self, run: ShadowRun) -> None:
         """Run it in the background, or end it as dropped; never blocks."""
-        if run.rollout.is_async:
+        if run.in_task:
             self._tasks.submit(run, self._threads.submit)
         else:
             self._threads.submit(run)

@@ -12,6 +12,7 @@ from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import current_call, set_call
 from rollout_sdk.engine.failing import failing_rows, failing_share
 from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish, settle
+from rollout_sdk.engine.lazy import discard
 from rollout_sdk.engine.rows import assemble, count_rows, each_row, take
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import candidate_copy
@@ -186,6 +187,7 @@ def _answered(
                 f"{step.variant!r} of {rollout.key!r} gave {_how_many(result.value)} for {len(indices)} rows. "
                 "With batch=, a variant gives one result for each row, in order. Mend the model, or leave batch= out."
             )
+            discard(result.value)
         refused = _ran(batch, step, result, indices)
         # Ours is not an answer of the model's: `passthrough` does not let it pass.
         replaceable = step.variant != rollout.control and rollout.on_error == "control"

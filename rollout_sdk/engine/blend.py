@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from typing import Any
 
 from attrs import evolve
 
 from rollout_sdk.engine.call import Call
+from rollout_sdk.engine.lazy import discard
 from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.snapshot import OneShot, take_snapshot
 from rollout_sdk.engine.steps import Flow, Invoke, Result, Together
@@ -35,6 +36,9 @@ def blended(call: Call) -> Flow:
         # The control was asked for something else than what the caller did.
         again = call.invoke(rollout.control)
         return call.ran(again, (yield again))
+    for result in results:
+        if result is not answer:
+            discard(result.value)
     # What the others gave need not live while a stream is read.
     del steps, results, by_variant
     return (yield replayed(rollout, answer)) if rollout.streams else answer
@@ -87,7 +91,7 @@ def _merge(call: Call, by_variant: Mapping[str, Result], answer: Result) -> bool
         if result.error is None and (variant == rollout.control or not result.refused)
     }
     # To merge it is to read it, and a control that was read cannot be served any more.
-    if any(isinstance(value, Iterator | AsyncIterator) for value in good.values()):
+    if any(isinstance(value, Iterator | AsyncIterator | Awaitable) for value in good.values()):
         rollout.failed("merge", TypeError("an answer that can be read only once cannot be blended"))
         return False
     merged: Any = rollout.merge(call, {variant: good[variant] for variant in call.decision.blend if variant in good})

@@ -12,7 +12,7 @@ from rollout_sdk.engine.failing import is_failing
 from rollout_sdk.engine.steps import Invoke, Result, error_type
 from rollout_sdk.identity import encode_id, encode_token
 from rollout_sdk.judging import cell_of
-from rollout_sdk.records import EXCLUDED_REASONS, FAILED_IF, Decision, Merged, RoutedEvent, Run, Withheld
+from rollout_sdk.records import EXCLUDED_REASONS, FAILED_IF, UNMEASURED, Decision, Merged, RoutedEvent, Run, Withheld
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context as SpanContext
@@ -49,6 +49,7 @@ class Call(RouteRequest):
     excluded = False
     closed_early = False
     no_evidence = False
+    unmeasured: str | None = None
     cut = False
     """Whether the last run was interrupted, so that nothing is known of how it would have ended."""
     covariate: float | None = None
@@ -179,6 +180,8 @@ class Call(RouteRequest):
 
     def control_run(self) -> tuple[str, float | None, str | None, float | None]:
         """The control's own run on the call's arguments, as in `runs`; all None where it is not known how that went."""
+        if self.unmeasured is not None:
+            return self.rollout.control, None, None, None
         control, runs = self.rollout.control, self.runs[:-1] if self.cut else self.runs
         found = None if self.decision.blend else next((run for run in reversed(runs) if run[0] == control), None)
         return (control, None, None, None) if found is None else found
@@ -239,6 +242,8 @@ class Call(RouteRequest):
     def count_in(self, tally: Tally) -> None:
         """Count the call; no event is made for it."""
         tally.add_call(self.decision, self.phase.name, self.served, self.runs, self.withheld, excluded=self.is_excluded)
+        if self.unmeasured is not None:
+            tally.add_unmeasured(self.decision.variant, self.unmeasured)
 
     def testify(self, evidence: Evidence) -> None:
         """Add this call to the evidence. Same result as `judging.add_routed(event)`, ten times faster."""
@@ -247,6 +252,10 @@ class Call(RouteRequest):
             return
         if phase.is_shadow:
             # Evidence comes in pairs there, with the shadow.
+            return
+        if self.unmeasured is not None and (withheld is None and runs and runs[0][2] is None):
+            # How it went is not known, and a step that rests on it does not pass.
+            evidence.add_pair(phase.name, decision.variant, UNMEASURED)
             return
         # Nearly every call is one run.
         duration_s = runs[0][1] if len(runs) == 1 else sum(run[1] for run in runs)
@@ -257,7 +266,7 @@ class Call(RouteRequest):
             cell_of(self.digest),
             self.bucket,
             failed=withheld is not None or (bool(runs) and runs[0][2] is not None and not self.answered),
-            duration_s=None if self.closed_early else duration_s,
+            duration_s=None if self.closed_early or self.unmeasured is not None else duration_s,
             time_s=self.time_ns / 1e9,
             first_item_s=_first_item_s(runs),
             covariate=self.covariate,
@@ -282,6 +291,7 @@ class Call(RouteRequest):
             withheld=self.withheld,
             answered=self.answered,
             no_evidence=self.no_evidence,
+            unmeasured=self.unmeasured,
             covariate=self.covariate,
             context=None if self.context is None else CallerContext(self.context),
         )

@@ -23,10 +23,11 @@ class Counterpart:
         value: A copy of the control's answer, or of its stream's items.
         error: Class name of the control's exception; None when it answered, or it is unknown.
         size: Bytes that the copy takes, as `Snapshot` counts them.
+        awaited: Whether an event loop carried out what the control returned.
         is_comparable: Whether there is a whole answer of both to compare.
     """
 
-    __slots__ = ("_call", "_rollout", "error", "is_comparable", "size", "value")
+    __slots__ = ("_call", "_rollout", "awaited", "error", "is_comparable", "size", "value")
 
     def __init__(self, call: Call) -> None:
         """Know of no answer yet."""
@@ -35,11 +36,13 @@ class Counterpart:
         self.value: Any = None
         self.error: str | None = None
         self.size = 0
+        self.awaited = False
         self.is_comparable = False
 
     def keep(self, control: Result) -> None:
         """Copy the control's value: the caller may change it while the shadow still runs."""
         rollout = self._rollout
+        self.awaited = control.awaited
         if control.interrupted or control.variant != rollout.control or self._call.decision.blend:
             # Not the control's own whole answer.
             return
@@ -77,6 +80,9 @@ class Counterpart:
             return Comparison(match=False, reason="control_error", name="error")
         if not self.is_comparable:
             return None
+        if self.awaited != result.awaited and self._rollout.kind == "function":
+            # Whoever awaits the one cannot use the other.
+            return Comparison(match=False, reason="type")
         return self._rollout.compare(about(), self.value, result.value)
 
     def forget(self) -> None:

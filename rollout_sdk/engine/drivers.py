@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
-from types import AsyncGeneratorType
 from typing import Any, TypeAlias
 
 from rollout_sdk import switch
-from rollout_sdk.engine.awaited import stream_stand_in
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.flow import advance, bare
 from rollout_sdk.engine.lazy import EAGER
@@ -67,9 +65,11 @@ def drive_coroutine(begin: Begin, control: Callable[..., Any]) -> Callable[..., 
                 sent = await run_together(step, run_async) if isinstance(step, Together) else await run_async(step)
             except GeneratorExit as closing:
                 sent = _closed(step, closing)
-            if isinstance(sent, Result) and type(sent.value) is AsyncGeneratorType and call is not None and not call.rows:
+            if isinstance(sent, Result) and type(sent.value) not in EAGER:
                 assert isinstance(step, Invoke)
-                return stream_stand_in(call, flow, step, sent, run_async)
+                stream = stand_in(call, flow, step, sent, run_async)
+                if stream is not None:
+                    return stream
             step = advance(call, flow, sent)
             del sent
         if step.error is not None:

@@ -1,148 +1,31 @@
-"""Stand-ins for iterators that plain functions return and that are not generators: `map`, `zip`, a client's stream.
+"""Stand-ins for streams and awaitables that are objects of their own: `map`, `zip`, a client's stream.
 
-No lock is taken: threads may share an iterator, as they could share the bare one.
+A stand-in is asked for items, or awaited, in the place of the object; everything else is passed on to it.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
-from time import perf_counter
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from inspect import isawaitable
 from typing import Any
 
-from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import set_call
-from rollout_sdk.engine.going_on import go_on
-from rollout_sdk.engine.lazy import each
-from rollout_sdk.engine.running import run
-from rollout_sdk.engine.steps import Flow, Invoke, Result
+from rollout_sdk.engine.interruptions import is_interruption
+from rollout_sdk.engine.lazy import each_async, raising, raising_async
+from rollout_sdk.engine.reading import By
 
-__all__ = ["Reading", "iterator"]
-
-
-class _Stage:
-    """One variant's iterator under way: what is noted while items pass."""
-
-    def __init__(self, call: Call, step: Invoke, ran: Result) -> None:
-        """Start nothing: the clock goes on when the first item is asked for."""
-        self.call = call
-        self.step = step
-        self.model = self.source = ran.value if hasattr(type(ran.value), "__next__") else each(ran.value)
-        self.ended = False
-        self.result = Result(step.variant, ran.duration_s)
-        self.result.kept = step.keep
-        self.result.streamed = True
-        self._gate = step.gate
-        self._began: float | None = None
-        self._open = [True]
-
-    def ask(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Result:
-        """Run one method of the iterator, as the variant's steps run."""
-        if self._began is None:
-            self._began = perf_counter() - self.result.duration_s
-        asked = Invoke(self.step.variant, function, args, {})
-        asked.span_context, asked.gate = self.step.span_context, self._gate
-        # Streams that take turns must not meet each other's call.
-        set_call(self.call)
-        ran, result = run(asked), self.result
-        if ran.error is None:
-            self._gate = None
-            if not result.started:
-                result.started, result.first_item_s = True, perf_counter() - self._began
-            if result.kept is not None:
-                result.kept.add(ran.value)
-        return ran
-
-    def turn_to(self, source: Any) -> bool:
-        """Read another iterator of the same object, if none was read yet: some streams give a generator to `for`."""
-        if self.ended or self._began is not None or not hasattr(type(source), "__next__"):
-            return False
-        self.source = source
-        return True
-
-    def claim(self) -> bool:
-        """Whether the caller is the first to end it."""
-        try:
-            self._open.pop()
-        except IndexError:
-            return False
-        self.ended = True
-        return True
-
-    def end(self, ran: Result, thrown: BaseException | None) -> None:
-        """Note how it ended: by itself, by an exception, or because its consumer had enough."""
-        result = self.result
-        if self._began is not None:
-            result.duration_s = perf_counter() - self._began
-        if ran.withheld is not None:
-            self.result = ran
-        elif isinstance(ran.error, StopIteration):
-            result.value = ran.error.value
-        else:
-            result.error, result.interrupted = ran.error, ran.interrupted or ran.error is thrown
-
-
-class Reading:
-    """A call under way whose answer is an iterator."""
-
-    def __init__(self, call: Call, flow: Flow, step: Invoke, ran: Result) -> None:
-        """Begin with what a step returned."""
-        self._call = call
-        self._flow = flow
-        self._stage = _Stage(call, step, ran)
-
-    @property
-    def model(self) -> Any:
-        """What the variant returned that answers now."""
-        return self._stage.model
-
-    def next(self) -> Any:
-        """The next item."""
-        return self.ask(next, self._stage.source)
-
-    def turn_to(self, source: Any) -> bool:
-        """Read what `iter` gave of the same object, if nothing was read yet."""
-        return self._stage.turn_to(source)
-
-    def ask(self, function: Callable[..., Any], *args: Any, thrown: BaseException | None = None) -> Any:
-        """What a method of the iterator gives; the control's first item in place of an error before the first item."""
-        while True:
-            stage = self._stage
-            if stage.ended:
-                return function(*args)
-            ran = stage.ask(function, args)
-            if ran.error is None:
-                return ran.value
-            if not stage.claim():
-                # Another thread was faster, and ends the call.
-                ran.reraise()
-            stage.end(ran, thrown)
-            ended = go_on(self._call, self._flow, stage.result)
-            if isinstance(ended, Result):
-                break
-            stage = self._stage = _Stage(self._call, *ended)
-            function, args = next, (stage.source,)
-        del stage
-        if ended.error is not None:
-            ended.reraise()
-        ran.error = None
-        raise StopIteration if ended.value is None else StopIteration(ended.value)
-
-    def leave(self) -> None:
-        """The consumer had enough: it closed the iterator, or let go of it."""
-        stage = self._stage
-        if stage.claim():
-            stage.end(Result(stage.step.variant, 0.0, None, GeneratorExit(), interrupted=True), None)
-            go_on(self._call, self._flow, stage.result)
+__all__ = ["OF_AWAITABLES", "OF_STREAMS", "of_response", "stand_in_for"]
 
 
 class _StandIn:
-    """Stands in for an iterator: asks it for items, and passes everything else on."""
+    """Stands in for an object: what a consumer does to read it goes by a reading, and everything else is passed on."""
 
     __slots__ = ("__weakref__", "_rollout_reading")
-    _rollout_reading: Reading
+    # Everything but this is the object's own.
+    _rollout_reading: Any
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Any) -> None:
         object.__setattr__(self, "_rollout_reading", reading)
 
     @property  # type: ignore[misc] # so that `isinstance` answers as for the iterator
@@ -150,7 +33,9 @@ class _StandIn:
         return type(self._rollout_reading.model)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._rollout_reading.model, name)
+        reading = self._rollout_reading
+        reading.touch(name)
+        return getattr(reading.model, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._rollout_reading.model, name, value)
@@ -158,64 +43,201 @@ class _StandIn:
     def __delattr__(self, name: str) -> None:
         delattr(self._rollout_reading.model, name)
 
-    def __next__(self) -> Any:
-        return self._rollout_reading.next()
-
     def __del__(self) -> None:
         reading = getattr(self, "_rollout_reading", None)
         if reading is not None:
-            reading.leave()
+            reading.let_go()
+
+
+def _next(self: Any) -> Any:
+    return self._rollout_reading.next()
 
 
 def _iter(self: Any) -> Any:
     reading = self._rollout_reading
-    given = iter(reading.model)
-    return self if given is reading.model or reading.turn_to(given) else given
+    if hasattr(type(self), "__next__"):
+        given = _given(iter, reading, raising)
+        return self if given is reading.model or reading.turn_to(given) else given
+    # Read again, it is the object's own affair.
+    if reading.is_fresh:
+        return stand_in_for(reading.begin(), OF_STREAMS)(reading.open())
+    reading.touch("__iter__")
+    return iter(reading.model)
 
 
-def _send(self: Any, value: Any) -> Any:
+def _given(make: Callable[[Any], Any], reading: Any, failing: Callable[[BaseException], Any]) -> Any:
+    """What a stream gives to be read; where it raises instead, that is read first, and falls back."""
+    try:
+        return make(reading.model)
+    except BaseException as error:
+        if not reading.is_fresh or is_interruption(error, awaited=False):
+            raise
+        return failing(error)
+
+
+def _aiter(self: Any) -> Any:
     reading = self._rollout_reading
-    return reading.ask(reading.model.send, value)
+    given = _given(aiter, reading, raising_async)
+    if given is reading.model:
+        return self
+    if not reading.turn_to(given):
+        return given
+    return self if hasattr(type(self), "__anext__") else stand_in_for(given, OF_STREAMS)(reading.open())
 
 
-def _throw(self: Any, *error: Any) -> Any:
-    reading = self._rollout_reading
-    thrown = error[0] if isinstance(error[0], BaseException) else None
-    return reading.ask(reading.model.throw, *error, thrown=thrown)
+def _aiter_of_awaitable(self: Any) -> Any:
+    reading = self._rollout_reading.as_stream()
+    if reading is None:
+        return aiter(self._rollout_reading.model)
+    given = _given(aiter, reading, raising_async)
+    if given is reading.model:
+        given = each_async(given)
+    reading.turn_to(given)
+    return stand_in_for(given, OF_STREAMS)(reading.open())
+
+
+def _reading_by(name: str) -> Callable[..., Any]:
+    """A method that gives something to be read."""
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        reading, by = self._rollout_reading, By(name, args, kwargs)
+        if reading.is_fresh:
+            return stand_in_for(reading.begin(by), OF_STREAMS)(reading.open())
+        reading.touch(name)
+        return by(reading.model)
+
+    def async_method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        reading, by = self._rollout_reading, By(name, args, kwargs)
+        given = by(reading.model)
+        return stand_in_for(given, OF_STREAMS)(reading.open()) if reading.turn_to(given, by) else given
+
+    return async_method if name.startswith("aiter_") else method
+
+
+def of_response(response: Any) -> Mapping[str, Callable[..., Any]]:
+    """What consumers of an HTTP response do to read its body as a stream."""
+    return {**OF_STREAMS, **{name: _reading_by(name) for name in dir(type(response)) if name.startswith(("iter_", "aiter_"))}}
+
+
+def _asking(name: str) -> Callable[..., Any]:
+    """A method that reads by the iterator's own."""
+
+    def method(self: Any, *args: Any) -> Any:
+        reading = self._rollout_reading
+        return reading.ask(getattr(reading.model, name), *args)
+
+    return method
+
+
+def _throwing(name: str) -> Callable[..., Any]:
+    """A method that throws something into the iterator."""
+
+    def method(self: Any, *error: Any) -> Any:
+        reading = self._rollout_reading
+        thrown = error[0] if isinstance(error[0], BaseException) else None
+        return reading.ask(getattr(reading.model, name), *error, thrown=thrown)
+
+    return method
 
 
 def _passing(name: str) -> Callable[..., Any]:
-    """A method that calls the iterator's own."""
+    """A method that calls the object's own."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        model = self._rollout_reading.model
+        reading = self._rollout_reading
+        model = reading.model
         given = getattr(model, name)(*args, **kwargs)
+        if name == "__enter__" and given is not model:
+            reading.touch(name)
         # A stream that returns itself (`with`) would else be read past us.
         return self if given is model else given
 
     return method
 
 
+def _entering(self: Any) -> Any:
+    reading = self._rollout_reading
+
+    async def enter() -> Any:
+        given = await reading.enter()
+        return self if given is reading.model else given
+
+    return enter()
+
+
 def _leaving(name: str) -> Callable[..., Any]:
-    """A method that calls the iterator's own, with which the consumer has had enough."""
+    """A method that calls the object's own, with which the consumer has had enough."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        reading = self._rollout_reading
+        reading, given = self._rollout_reading, None
         try:
-            return getattr(reading.model, name)(*args, **kwargs)
+            given = getattr(reading.model, name)(*args, **kwargs)
         finally:
-            reading.leave()
+            replaced = _ended(reading, name, args, kwargs)
+            if not isawaitable(given):
+                reading.leave()
+        return _left(reading, given, replaced) if isawaitable(given) else given
 
     return method
 
 
-_SPECIAL: dict[str, Callable[..., Any]] = {
+def _ended(reading: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """End a candidate's stream that failed as the control's was ended; its own failure to do so is nobody's."""
+    replaced, reading.replaced = reading.replaced, None
+    if replaced is None:
+        return None
+    with suppress(Exception, SystemExit):
+        return getattr(replaced, name)(*args, **kwargs)
+    return None
+
+
+async def _left(reading: Any, closing: Any, replaced: Any) -> Any:
+    try:
+        return await closing
+    finally:
+        reading.leave()
+        if isawaitable(replaced):
+            with suppress(Exception, SystemExit):
+                await replaced
+
+
+def _await(self: Any) -> Any:
+    return self._rollout_reading.begin().__await__()
+
+
+def _driving(name: str) -> Callable[..., Any]:
+    """A method of an awaitable that is driven as a coroutine is."""
+
+    def method(self: Any, *args: Any) -> Any:
+        return getattr(self._rollout_reading.coroutine(), name)(*args)
+
+    return method
+
+
+OF_STREAMS: Mapping[str, Callable[..., Any]] = {
+    "__next__": _next,
     "__iter__": _iter,
-    "send": _send,
-    "throw": _throw,
-    "close": _leaving("close"),
+    "__anext__": _next,
+    "__aiter__": _aiter,
+    "__aenter__": _entering,
+    "__aexit__": _leaving("__aexit__"),
     "__exit__": _leaving("__exit__"),
+    "send": _asking("send"),
+    "asend": _asking("asend"),
+    "throw": _throwing("throw"),
+    "athrow": _throwing("athrow"),
+    "close": _leaving("close"),
+    "aclose": _leaving("aclose"),
 }
+"""What consumers of a stream do to read it."""
+OF_AWAITABLES: Mapping[str, Callable[..., Any]] = {
+    "__await__": _await,
+    "__aenter__": _entering,
+    "__aiter__": _aiter_of_awaitable,
+    **{name: _driving(name) for name in ("send", "throw", "close")},
+}
+"""What consumers of an awaitable do; one with `send` and `close` is driven as a coroutine."""
+
 _OURS = frozenset(dir(_StandIn)) - frozenset(dir(object)) | {
     "__class__",
     "__class_getitem__",
@@ -230,12 +252,20 @@ _OURS = frozenset(dir(_StandIn)) - frozenset(dir(object)) | {
 _KINDS: weakref.WeakKeyDictionary[type, type[_StandIn]] = weakref.WeakKeyDictionary()
 
 
-def _kind_for(kind: type) -> type[_StandIn]:
-    """The class that stands in for one: Python looks for special methods on classes only."""
+def stand_in_for(value: Any, special: Mapping[str, Callable[..., Any]]) -> type[Any]:
+    """The class of what stands in for a value: Python looks for special methods on classes only.
+
+    Args:
+        value: What it stands in for.
+        special: Methods with which it is read; it has those that the value has.
+    """
+    kind = type(value)
     found = _KINDS.get(kind)
     if found is not None:
         return found
-    body: dict[str, Any] = {name: method for name, method in _SPECIAL.items() if hasattr(kind, name)}
+    if special is OF_AWAITABLES and not issubclass(kind, Coroutine):
+        special = {name: method for name, method in special.items() if name.startswith("__")}
+    body: dict[str, Any] = {name: method for name, method in special.items() if hasattr(kind, name)}
     for name in dir(kind):
         own = getattr(kind, name, None)
         if not (name.startswith("__") and name.endswith("__") and callable(own)) or name in _OURS or name in body:
@@ -247,8 +277,3 @@ def _kind_for(kind: type) -> type[_StandIn]:
     body |= {"__slots__": (), "__doc__": kind.__doc__, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
     made = _KINDS[kind] = type(kind.__name__, (_StandIn,), body)
     return made
-
-
-def iterator(call: Call, flow: Flow, step: Invoke, ran: Result) -> Any:
-    """An object that stands in for an iterator which a step returned."""
-    return _kind_for(type(ran.value))(Reading(call, flow, step, ran))

@@ -1,48 +1,58 @@
-"""Streams that plain functions return: the call goes on until the stream ends, as with a generator function.
+"""Answers whose work is still to come: the call goes on until that ends, as with functions of their own kind.
 
-Nothing of a stream runs before its consumer asks. For a generator, the caller gets a generator; for another iterator, an
-object that stands in for it. An error before the first item falls back to the control; the call is recorded when the stream
-ends, fails, is closed, or is collected as garbage.
+Nothing of it runs before its consumer asks. For a generator or coroutine, the caller gets one; for another object, one that
+stands in for it; for a future of the control, that itself. An error before the first item falls back to the control; the call
+is recorded when the answer ends, fails, is closed, or is collected as garbage.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from inspect import GEN_CREATED, getgeneratorstate
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from types import GeneratorType
 from typing import Any
 
-from rollout_sdk.engine.awaited import coroutine_stand_in, stream_stand_in
+from rollout_sdk.engine.awaited import Awaiting, coroutine_stand_in, run_plain, stream_stand_in, whole
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.going_on import go_on
-from rollout_sdk.engine.iterators import iterator
-from rollout_sdk.engine.lazy import each, is_given, is_stream
+from rollout_sdk.engine.futures import future_stand_in
+from rollout_sdk.engine.going_on import Run, go_on
+from rollout_sdk.engine.iterators import OF_AWAITABLES, OF_STREAMS, of_response, stand_in_for
+from rollout_sdk.engine.lazy import ANSWER, Form, each, form_of, is_given
+from rollout_sdk.engine.reading import AsyncReading, Either, Reading
 from rollout_sdk.engine.steps import Flow, Invoke, Result
 from rollout_sdk.engine.streams import Stream
+from rollout_sdk.records import UNMEASURED
 
 __all__ = ["ReturnedStream", "stand_in"]
 
 
-def stand_in(call: Call | None, flow: Flow, step: Invoke, ran: Result) -> Any:
+def stand_in(call: Call | None, flow: Flow, step: Invoke, ran: Result, run_again: Run | None = None) -> Any:
     """What the caller gets in place of what a step returned whose work is still to come; None when it is an answer as it is.
 
     Answers by row (`batch=`) are never streams. The flow waits until the stream has ended.
+
+    Args:
+        call: The call.
+        flow: Its flow.
+        step: The step.
+        ran: What the step gave.
+        run_again: Runs the control in its place, for what a coroutine function gave; None: by calling it.
     """
-    kind = type(ran.value)
+    form = form_of(ran.value)
     # In this order: most answers end here.
-    if not (hasattr(kind, "__next__") or kind is CoroutineType or kind is AsyncGeneratorType) or call is None or call.rows:
+    if form == ANSWER or call is None or call.rows:
         return None
     try:
-        if kind is CoroutineType or kind is AsyncGeneratorType:
-            if is_given(ran.value, step.args, step.kwargs):
-                return None
-            return (coroutine_stand_in if kind is CoroutineType else stream_stand_in)(call, flow, step, ran)
-        if is_stream(ran.value, step.args, step.kwargs):
-            return (_generator if kind is GeneratorType else iterator)(call, flow, step, ran)
+        if is_given(ran.value, step.args, step.kwargs):
+            return None
+        made = None if form == UNMEASURED else _MAKERS[form](call, flow, step, ran, run_again)
     except (Exception, SystemExit) as error:
         call.rollout.failed("engine.returned", error)
-    return None
+        made = None
+    if made is None:
+        call.unmeasured = type(ran.value).__qualname__
+    return made
 
 
 class ReturnedStream(Stream):
@@ -75,8 +85,11 @@ class ReturnedStream(Stream):
             super().resume()
 
 
-def _generator(call: Call, flow: Flow, step: Invoke, ran: Result) -> Any:
+def _generator(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run | None) -> Any:
     """A generator that passes on what a returned generator yields."""
+    if run_again is not None:
+        # Of a coroutine function: whoever reads it cannot await the control in its place.
+        return None
     model = ran.value
     itself: list[weakref.ref[Any]] = []
     # A generator's weak references are cleared before it is closed as garbage.
@@ -119,3 +132,49 @@ def _passed_on(call: Call, flow: Flow, step: Invoke, ran: Result, is_collected: 
     if ended.error is not None:
         ended.reraise()
     return ended.value
+
+
+def _iterator(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run | None) -> Any:
+    return None if run_again is not None else stand_in_for(ran.value, OF_STREAMS)(Reading(call, flow, step, ran))
+
+
+def _coroutine(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run | None) -> Any:
+    return coroutine_stand_in(call, flow, step, ran, run_again or run_plain, stand_in)
+
+
+def _async_generator(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run | None) -> Any:
+    return stream_stand_in(call, flow, step, ran, run_again or run_plain)
+
+
+def _async_stream(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run | None) -> Any:
+    reading = AsyncReading(call, flow, step, ran, whole(run_again or run_plain))
+    return stand_in_for(ran.value, OF_STREAMS)(reading)
+
+
+def _either(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run | None) -> Any:
+    reading = None if run_again is not None else Reading(call, flow, step, ran)
+    other = AsyncReading(call, flow, step, ran, whole(run_again or run_plain))
+    special = of_response(ran.value) if form_of(ran.value) == "response" else OF_STREAMS
+    return stand_in_for(ran.value, special)(Either(reading, other))
+
+
+def _awaitable(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run | None) -> Any:
+    return stand_in_for(ran.value, OF_AWAITABLES)(Awaiting(call, flow, step, ran, run_again or run_plain, stand_in))
+
+
+def _future(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run | None) -> Any:
+    return future_stand_in(call, flow, step, ran, run_again or run_plain, stand_in)
+
+
+_MAKERS: Mapping[Form, Callable[[Call, Flow, Invoke, Result, Run | None], Any]] = {
+    "generator": _generator,
+    "iterator": _iterator,
+    "stream": _iterator,
+    "coroutine": _coroutine,
+    "async generator": _async_generator,
+    "async stream": _async_stream,
+    "either": _either,
+    "response": _either,
+    "awaitable": _awaitable,
+    "future": _future,
+}

@@ -6,7 +6,6 @@ from asyncio import CancelledError
 from collections.abc import Mapping, Sequence
 from contextvars import Context
 from time import monotonic
-from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
 
 from rollout_sdk import switch
@@ -16,19 +15,20 @@ from rollout_sdk.engine.counterpart import Counterpart, overall
 from rollout_sdk.engine.ended import EndedShadow
 from rollout_sdk.engine.failing import is_failing
 from rollout_sdk.engine.interruptions import is_interruption
-from rollout_sdk.engine.lazy import closing_stream, is_stream
+from rollout_sdk.engine.lazy import EAGER, is_given
 from rollout_sdk.engine.snapshot import NotCopied, take_snapshot
 from rollout_sdk.engine.steps import Result, error_type
-from rollout_sdk.engine.under_way import UnderWay
-from rollout_sdk.records import FAILED_IF, Comparison, ShadowEnd
+from rollout_sdk.engine.under_way import NotMeasured, UnderWay
+from rollout_sdk.records import FAILED_IF, UNMEASURED, Comparison, ShadowEnd
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from rollout_sdk.assignment import RouteRequest
 
-_COUNTS = frozenset({"ok", "error", "timeout"})
+_COUNTS = frozenset({"ok", "error", "timeout", UNMEASURED})
 """Ends that say something about the candidate."""
+_GOOD = frozenset({"ok", UNMEASURED})
 _RAN = frozenset({"ok", "error"})
 
 __all__ = ["ShadowRun", "break_off", "finish"]
@@ -41,7 +41,7 @@ class ShadowRun:
     """
 
     reads_streams = True
-    """Whether a stream that a plain function returns is read to its end: what it does is what is measured."""
+    """Whether an answer that has work to come is carried out to its end: what it does is what is measured."""
 
     def __init__(self, call: Call, variant: str) -> None:
         """Prepare a run of `variant` for `call`."""
@@ -57,6 +57,7 @@ class ShadowRun:
         self.context: Context | None = None
         self.control: Result | None = None
         self.counterpart = Counterpart(call)
+        self.in_task = call.rollout.is_async
         self.span: Span | None = None
         self._breaker = call.rollout.standing.breakers.get(variant)
         self._ticket: int | None = None
@@ -94,6 +95,8 @@ class ShadowRun:
             self.counterpart.keep(control)
             self.size += self.counterpart.size
             self.context = copy_context()
+            # What an event loop carried out for the control, it does for the candidate: its clients belong to the loop.
+            self.in_task = self.in_task or control.awaited
             self.submitted = monotonic()
             self.rollout.background.submit(self)
         except (Exception, SystemExit) as error:
@@ -148,16 +151,18 @@ class ShadowRun:
                     self.end("dropped_aborted")
                     return Result(self.variant, 0.0)
                 value = self.function(*args, **kwargs)
-                if self.rollout.kind == "generator" or (self.reads_streams and is_stream(value, args, kwargs)):
-                    with closing_stream(value) as stream:
-                        value = under_way.read(stream)
+                if type(value) not in EAGER and self.reads_streams and not is_given(value, args, kwargs):
+                    value = under_way.whole(value)
+            except NotMeasured as why:
+                self.end(UNMEASURED, error=str(why))
+                return Result(self.variant, 0.0)
             # Nothing a shadow raises may end a worker, sys.exit() least of all.
             except BaseException as error:
                 return under_way.ended(None, error)
             return under_way.ended(value)
 
     async def run_async(self) -> Result:
-        """Run the candidate of a coroutine function or async generator; `interrupted` when it was cancelled from outside."""
+        """Run the candidate on an event loop; `interrupted` when it was cancelled from outside."""
         args, kwargs, gate = self.args, self.kwargs, self.rollout.standing
         if self.ended:
             return Result(self.variant, 0.0)
@@ -169,8 +174,11 @@ class ShadowRun:
                 value = self.function(*args, **kwargs)
                 if self.rollout.kind == "coroutine":
                     value = await value
-                if self.rollout.kind == "async generator" or (self.reads_streams and type(value) is AsyncGeneratorType):
-                    value = await under_way.read_async(value)
+                if type(value) not in EAGER and self.reads_streams and not is_given(value, args, kwargs):
+                    value = await under_way.whole_async(value)
+            except NotMeasured as why:
+                self.end(UNMEASURED, error=str(why))
+                return Result(self.variant, 0.0)
             # SystemExit in a detached task would end the event loop, and the server with it.
             except BaseException as error:
                 cut = isinstance(error, CancelledError) and is_interruption(error, awaited=True)
@@ -218,7 +226,7 @@ class ShadowRun:
         if self._ticket is None or self._breaker is None or end not in _COUNTS:
             return
         share = self._breaker.settings.failure_share
-        failed = end != "ok" or (refused > 0 and refused >= share * len(self.calls))
+        failed = end not in _GOOD or (refused > 0 and refused >= share * len(self.calls))
         # All rows of a batch that the control answered were one run of it, or failed in one.
         errors = [error for _, duration_s, error, _ in (call.control_run() for call in self.calls) if duration_s is not None]
         known = None if not errors else sum(each is not None for each in errors) >= share * len(errors)

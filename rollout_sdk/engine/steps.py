@@ -28,13 +28,14 @@ class Result:
     """What one run of a variant gave: a value or an error, and how long it took.
 
     A stream that was collected has its items as `value` and what it returned as `returned`; one that was passed on has what
-    it returned as `value`, and copies of its items in `kept` where they were asked for. `streamed`: it is of a stream that a
-    plain function returned.
+    it returned as `value`, and copies of its items in `kept` where they were asked for. `streamed`: it is of a stream that was
+    returned. `awaited`: an event loop carried out what was returned.
     """
 
     # Defaults live on the class: what is not set costs nothing.
     started = False
     streamed = False
+    awaited = False
     failed = False
     """Whether the run counts as a failure of its variant; set when the call takes note of it."""
     refused = False

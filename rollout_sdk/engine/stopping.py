@@ -45,6 +45,8 @@ _STARTERS = frozenset[CodeType]().union(
             streams.AsyncStream._is_stopped,  # noqa: SLF001
             ShadowRun._run,  # noqa: SLF001
             ShadowRun.run_async,
+            UnderWay.whole,
+            UnderWay.whole_async,
             UnderWay.read,
             UnderWay.read_async,
         )

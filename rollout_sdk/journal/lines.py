@@ -101,6 +101,8 @@ def _rare(event: RoutedEvent) -> list[str]:
         parts.append('"answered":true')
     if event.no_evidence:
         parts.append('"no_evidence":true')
+    if event.unmeasured is not None:
+        parts.append(f'"unmeasured":{_text(event.unmeasured)}')
     if event.covariate is not None:
         parts.append(f'"cov":{_number(event.covariate)}')
     return parts

@@ -154,7 +154,7 @@ class Evidence:
             self._sums(phase, criterion.label, criterion.window).add(phase_name, arm, bucket, 0.0, 1.0, time_s)
 
     def add_pair(self, phase_name: str, candidate: str, end: str) -> None:
-        """Add the end of a planned shadow run."""
+        """Add the end of a planned shadow run, or a call of a variant that was not measured."""
         if phase_name in self.phases or not self._is_past(phase_name):
             self.phase(phase_name).ends[candidate, end] += 1
 

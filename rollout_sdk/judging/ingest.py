@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 from rollout_sdk.judging.evidence import Evidence
 from rollout_sdk.judging.unit_sample import cell_of
-from rollout_sdk.records import RecordedEvent, RoutedEvent, Run, ShadowedEvent
+from rollout_sdk.records import UNMEASURED, RecordedEvent, RoutedEvent, Run, ShadowedEvent
 
 __all__ = ["add_outcome", "add_routed", "add_shadowed", "first_item_of"]
 
@@ -46,6 +46,9 @@ def add_routed(evidence: Evidence, event: RoutedEvent, exposure: Mapping[str, fl
     decision = event.decision
     if event.excluded or event.no_evidence or event.withheld in ("aborted", "disabled") or is_shadow(exposure):
         return
+    if event.unmeasured is not None and event.withheld is None and event.runs and event.runs[0].error is None:
+        evidence.add_pair(decision.phase, decision.variant, UNMEASURED)
+        return
     failed = event.withheld is not None or (bool(event.runs) and event.runs[0].error is not None and not event.answered)
     evidence.add_call(
         decision.phase,
@@ -54,7 +57,7 @@ def add_routed(evidence: Evidence, event: RoutedEvent, exposure: Mapping[str, fl
         _cell(event.unit, decision.id),
         decision.bucket,
         failed=failed,
-        duration_s=None if event.closed_early else sum(run.duration_s for run in event.runs),
+        duration_s=None if event.closed_early or event.unmeasured is not None else sum(run.duration_s for run in event.runs),
         time_s=decision.time_s,
         first_item_s=first_item_of(event.runs),
         covariate=event.covariate,

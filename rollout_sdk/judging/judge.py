@@ -10,7 +10,7 @@ from rollout_sdk.judging.evidence import Evidence
 from rollout_sdk.judging.look import Look, Situation
 from rollout_sdk.judging.metrics import metric_of
 from rollout_sdk.judging.metrics.assignment import assignment
-from rollout_sdk.judging.pairs import incomplete
+from rollout_sdk.judging.pairs import incomplete, unmeasured
 from rollout_sdk.judging.phase_evidence import number_of
 from rollout_sdk.judging.verdicts import Finding, Outcome, Verdict
 from rollout_sdk.plan import MEASURED, Criteria, Criterion, Gate, Guardrail, as_duration
@@ -149,6 +149,8 @@ def _waits(look: Look, units: Mapping[str, int]) -> str | None:
     situation, step = look.situation, look.situation.step
     if step is None:
         return "the shares were set by hand, outside the plan: call promote() to go on"
+    if (why := unmeasured(look)) is not None:
+        return why
     for arm in (situation.control, *situation.candidates):
         if units.get(arm, 0) < step.min_units:
             return f"{arm} has had {units.get(arm, 0):,} of at least {step.min_units:,} units in this step"

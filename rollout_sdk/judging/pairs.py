@@ -1,4 +1,4 @@
-"""Shadow phases: whether the pairs that were planned are there."""
+"""Whether what was planned is there: the pairs of a shadow phase, and measurements of every call that was served."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from rollout_sdk.judging.look import Look
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
+from rollout_sdk.records import UNMEASURED
 
-__all__ = ["LEAST_COMPLETE", "completeness", "incomplete"]
+__all__ = ["LEAST_COMPLETE", "completeness", "incomplete", "unmeasured", "unmeasured_calls"]
 
 LEAST_COMPLETE = 0.95
 """Share of the planned pairs below which a shadow step does not end: those that are missing are not missing at random."""
@@ -22,6 +23,7 @@ _CURES: Mapping[str, str] = {
     "dropped_open": "the candidate's circuit breaker is open: it keeps failing",
     "dropped_start": "look at the faults in status()",
     "abandoned": "the candidate hangs: give it a timeout of its own",
+    UNMEASURED: "its answers cannot be measured: return the answer itself, a coroutine, or a stream",
 }
 
 
@@ -48,5 +50,23 @@ def incomplete(look: Look) -> str | None:
             return (
                 f"{share:.1%} of the planned shadow runs of {candidate} are there, of at least {LEAST_COMPLETE:.0%}: "
                 f"{missing[end]:,} ended as {end!r}, and what is missing under load is not missing by chance: {cure}"
+            )
+    return None
+
+
+def unmeasured_calls(phase: PhaseEvidence) -> dict[str, int]:
+    """Calls of a phase that were served and not measured, by variant."""
+    return {name: number for (name, end), number in phase.ends.items() if end == UNMEASURED and number}
+
+
+def unmeasured(look: Look) -> str | None:
+    """Why the current phase rests on calls that were not measured, and what to do; None when it does not."""
+    situation = look.situation
+    found = {} if situation.shadowing else unmeasured_calls(look.current)
+    for arm in (situation.control, *situation.candidates):
+        if found.get(arm):
+            return (
+                f"{found[arm]:,} calls of {arm} returned what cannot be measured, so nothing is known of their errors and "
+                "latency: return the answer itself, a coroutine, or a stream"
             )
     return None

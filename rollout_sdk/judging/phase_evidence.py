@@ -107,7 +107,8 @@ class PhaseEvidence:
         events: The units that had an event (an error, a slow call), by (label, arm).
         sums: Sums by label of the criterion.
         minutes: The pace of each arm: calls and events of the last minutes, and the minutes in which most calls failed.
-        ends: How the shadow runs of each candidate ended, by (candidate, end).
+        ends: How the shadow runs of each candidate ended, by (candidate, end); and the calls of each variant that were not
+            measured, under the end "unmeasured".
     """
 
     shares: dict[str, float] = field(factory=dict)

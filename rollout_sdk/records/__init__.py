@@ -13,11 +13,12 @@ from rollout_sdk.records.events import (
     TransitionedEvent,
     Withheld,
 )
-from rollout_sdk.records.values import EXCLUDED_REASONS, FAILED_IF, Comparison, Decision, Merged, Routed, Run
+from rollout_sdk.records.values import EXCLUDED_REASONS, FAILED_IF, UNMEASURED, Comparison, Decision, Merged, Routed, Run
 
 __all__ = [
     "EXCLUDED_REASONS",
     "FAILED_IF",
+    "UNMEASURED",
     "BreakerEvent",
     "Comparison",
     "Decision",

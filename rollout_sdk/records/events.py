@@ -27,6 +27,7 @@ ShadowEnd = Literal[
     "timeout",
     "cancelled",
     "abandoned",
+    "unmeasured",
     "dropped_full",
     "dropped_too_large",
     "dropped_stale",
@@ -77,6 +78,8 @@ class RoutedEvent:
         no_evidence: Whether the call says nothing about candidate or control, although it is analysed otherwise: the control
             failed while circuit breakers were open, either in the place of a withheld candidate, or on a call of its own
             while no candidate ran that could have failed as well.
+        unmeasured: Class name of an answer whose work was still to come and cannot be measured (a handle of another library, a
+            streaming HTTP response); None for every other answer. Its call is not evidence, and no step passes on it.
         covariate: What `covariate=` gave for the call; None where there is none.
         context: Runs a function in the context variables of the caller, when something that reads them listens.
     """
@@ -95,6 +98,7 @@ class RoutedEvent:
     withheld: Withheld | None = None
     answered: bool = False
     no_evidence: bool = False
+    unmeasured: str | None = None
     covariate: float | None = None
     context: CallerContext | None = field(default=None, eq=False, repr=False)
 

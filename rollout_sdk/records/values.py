@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from attrs import field, frozen
 
-__all__ = ["EXCLUDED_REASONS", "FAILED_IF", "Comparison", "Decision", "Merged", "Routed", "Run"]
+__all__ = ["EXCLUDED_REASONS", "FAILED_IF", "UNMEASURED", "Comparison", "Decision", "Merged", "Routed", "Run"]
 
 R = TypeVar("R")
 
@@ -18,6 +18,9 @@ EXCLUDED_REASONS = frozenset(
 
 FAILED_IF = "failed_if"
 """In the place of an exception's class name: the run gave an answer, and `failed_if=` calls that a failure."""
+
+UNMEASURED: Final = "unmeasured"
+"""How a run ended whose answer has work to come that cannot be measured."""
 
 
 @frozen

@@ -25,6 +25,12 @@ _MOST_KINDS = 1_000
 _SINKS = frozenset({"journal", "journal.line", "observers", "recorder", "recorder.event", "tally"})
 
 
+_CURE = (
+    "The errors and the time of this answer are not seen, so no step of a canary passes on it. Return the answer itself, or a "
+    "coroutine, generator or stream that the caller awaits or reads."
+)
+
+
 class LogEvents:
     """The recorder's sink that emits structlog events. Payloads, unit ids and exception messages are in none."""
 
@@ -50,6 +56,7 @@ class LogEvents:
         self._plugins = plugins
         self._last: dict[tuple[str, ...], float] = {}
         self._suppressed: dict[tuple[str, ...], int] = {}
+        self._warned: set[str] = set()
 
     def __call__(self, event: Any) -> None:
         """Emit what an event is worth."""
@@ -81,6 +88,17 @@ class LogEvents:
                 propensity=decision.propensity,
                 phase=decision.phase,
                 version=self._version(decision.rollout, decision.phase),
+            )
+        if event.unmeasured is not None and decision.rollout not in self._warned:
+            self._warned.add(decision.rollout)
+            self._in_context(
+                event,
+                "warning",
+                "rollout.unmeasured",
+                **about,
+                variant=event.served,
+                answer_type=event.unmeasured,
+                cure=_CURE,
             )
         # Withheld calls come by the thousand, and were told when the breaker opened.
         if event.served == decision.variant or event.withheld is not None:

@@ -37,7 +37,6 @@ __all__ = ["Spans"]
 
 _MOST_EVALUATIONS = 100
 """Of a batch: an SDK keeps 128 events of a span."""
-_MODES = {"function": "thread", "generator": "thread", "coroutine": "task", "async generator": "task"}
 
 
 class Spans:
@@ -195,7 +194,7 @@ class Spans:
             names.STRATEGY: rollout.strategy_name,
             names.ROLE: "shadow",
             names.FUNCTION_NAME: function_name(run.function),
-            names.SHADOW_MODE: _MODES[rollout.kind],
+            names.SHADOW_MODE: "task" if run.in_task else "thread",
             names.SHADOW_WAIT: run.began - run.submitted,
             names.DECISION_ID: call.full_decision().id,
         }

@@ -1,5 +1,6 @@
 """The schema: what is written is what is documented, and what is documented is what a reader accepts."""
 
+import csv
 import json
 import math
 import re
@@ -59,6 +60,7 @@ def everything(runtime):
     next(opened)
     opened.close()
     assert [1, 2] == list(streamed("u"))
+    rollout(candidate=lambda: csv.reader([]), strategy=ABTest(1.0), key="lazy", runtime=runtime)(lambda: None)()
     failing = rollout(
         candidate=fail, strategy=Shadow(1.0), effects="read", unit="u", key="failing", holdout=0.5, runtime=runtime
     )(fail)
@@ -133,7 +135,7 @@ routed = st.builds(
     lambda shown, **fields: RoutedEvent(items=tuple(i for i, _ in shown), teams=tuple(t for _, t in shown), **fields),
     teams, decision=decisions, served=names, runs=st.lists(runs, max_size=3).map(tuple), error=st.none() | names,
     unit=st.none() | hashes, closed_early=st.booleans(), excluded=st.booleans(), no_evidence=st.booleans(),
-    covariate=st.none() | finite,
+    covariate=st.none() | finite, unmeasured=st.none() | names,
 )  # fmt: skip
 comparisons = st.builds(
     Comparison, match=st.sampled_from([True, False, numpy.bool_(True), numpy.bool_(False)]),
@@ -179,7 +181,7 @@ def test_a_decision_comes_back_as_it_was(event):
     assert lists == {name: tuple(record.get(name, ())) for name in lists}
     flags = {"closed_early": event.closed_early, "excluded": event.excluded, "no_evidence": event.no_evidence}
     assert flags == {name: record.get(name, False) for name in flags}
-    assert event.covariate == record.get("cov")
+    assert (event.covariate, event.unmeasured) == (record.get("cov"), record.get("unmeasured"))
     share = decision.share is not None and math.isfinite(decision.share)
     assert (decision.share if share else None) == record.get("share")
     expected = [[run.variant, run.duration_s, run.error, run.first_item_s] for run in event.runs]
@@ -192,9 +194,9 @@ def test_a_decision_comes_back_as_it_was(event):
 
 def test_a_judge_that_replays_a_journal_sees_what_it_saw_when_it_was_written():
     decision = Decision("v", id="d", rollout="r", strategy="s", phase="p", time_s=1.0)
-    call = RoutedEvent(decision, "control", (), no_evidence=True, covariate=2.5)
+    call = RoutedEvent(decision, "control", (), no_evidence=True, covariate=2.5, unmeasured="reader")
     again = facts.routed(json.loads(as_line(call)))
-    assert (True, 2.5) == (again.no_evidence, again.covariate)
+    assert (True, 2.5, "reader") == (again.no_evidence, again.covariate, again.unmeasured)
     pair = {"first_item_s": 0.5, "control_error": "ValueError", "control_duration_s": 2.0, "control_first_item_s": 0.0}
     shadow = facts.shadowed(json.loads(as_line(ShadowedEvent(decision, "v", "ok", **pair))))
     assert pair == {name: getattr(shadow, name) for name in pair}
@@ -203,7 +205,7 @@ def test_a_judge_that_replays_a_journal_sees_what_it_saw_when_it_was_written():
 def test_lines_written_before_a_field_was_added_leave_it_unknown():
     decision = Decision("v", id="d", rollout="r", strategy="s", phase="p", time_s=1.0)
     call = facts.routed(json.loads(as_line(RoutedEvent(decision, "v", ()))))
-    assert (False, None) == (call.no_evidence, call.covariate)
+    assert (False, None, None) == (call.no_evidence, call.covariate, call.unmeasured)
     shadow = facts.shadowed(json.loads(as_line(ShadowedEvent(decision, "v", "ok"))))
     assert [None] * 4 == [
         shadow.first_item_s, shadow.control_error, shadow.control_duration_s, shadow.control_first_item_s,

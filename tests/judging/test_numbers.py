@@ -305,9 +305,9 @@ def routed(**changed):
     decision = Decision("v2", id="d", phase="0:50%", bucket=3, time_s=1000.0)
     event = RoutedEvent(decision, "v2", (Run("v2", 0.25, "ValueError"), Run("control", 0.5)))
     add_routed(evidence, evolve(event, **changed), HALF)
-    if not evidence.phases:
+    phase = evidence.phases.get("0:50%")
+    if phase is None or "v2" not in phase.calls:
         return None
-    phase = evidence.phases["0:50%"]
     timed = phase.sums.get("latency_mean")
     return sum(phase.calls["v2"]), ("error_rate", "v2") in phase.events, timed is not None
 
@@ -325,6 +325,9 @@ def routed(**changed):
         ({"withheld": "aborted"}, None),
         ({"withheld": "disabled"}, None),
         ({"no_evidence": True}, None),
+        ({"unmeasured": "ObjectRef", "runs": (Run("v2", 0.25),)}, None),
+        # A candidate that failed has, whatever the control gives in its place; for how long, is not known.
+        ({"unmeasured": "ObjectRef", "runs": (Run("v2", 0.25, "ValueError"), Run("control", 0.5))}, (1, True, False)),
         ({"excluded": True}, None),
     ],
 )

@@ -4,6 +4,7 @@ As a program, it prints the spans of the run as JSON: so it runs on versions of 
 """
 
 import asyncio
+import csv
 import json
 import sys
 import tempfile
@@ -99,6 +100,7 @@ def everything(telemetry: Telemetry) -> None:
     decorated("shadow-dropped", Shadow(1.0), isolate=lambda value: 1 / 0)(UNIT, [PAYLOAD])
     decorated("interleave", Interleave())(UNIT)
     decorated("unmergeable", Interleave(), lambda user, text=PAYLOAD: iter([1]))(UNIT)
+    decorated("unmeasured", ABTest(1.0), lambda user, text=PAYLOAD: csv.reader([]))(UNIT)
     decorated("lost", Lost(), plugins=[Deaf()])(UNIT)
     rows = rollout(candidate=as_rows, strategy=ABTest(0.5), batch="rows", unit="rows", key="batch", runtime=runtime)(as_rows)
     rows([f"{UNIT}-{number}" for number in range(20)])

@@ -8,6 +8,7 @@ from typing import Any
 
 from rollout_sdk.judging.e_values import Weight
 from rollout_sdk.judging.look import Look
+from rollout_sdk.judging.pairs import unmeasured_calls
 from rollout_sdk.judging.unit_sample import FirstUnits, first_units
 from rollout_sdk.judging.verdicts import Finding, Outcome
 from rollout_sdk.stats import MISMATCH, mix_log_e, srm_log_e
@@ -43,7 +44,8 @@ def assignment(look: Look) -> Finding:
     situation = look.situation
     strata: list[list[list[float]]] = []
     phases: list[list[list[float]]] = []
-    checked = [phase for _, phase in look.phases if not phase.is_shadow]
+    # Units whose calls were not measured are not counted, so that the others cannot be in the configured shares.
+    checked = [phase for _, phase in look.phases if not phase.is_shadow and not unmeasured_calls(phase)]
     for phase, first in zip(checked, first_units(phase.units for phase in checked), strict=True):
         arms = [arm for arm in (situation.control, *situation.candidates) if phase.shares.get(arm, 0.0) > 0]
         if len(arms) < 2 or not phase.units:

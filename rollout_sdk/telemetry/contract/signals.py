@@ -97,6 +97,12 @@ LOGS = (
     ),
     LogEvent("rollout.fallback", "warning", "the control answered", (*_OF_CALL, "from_variant", "to_variant", "error_type")),
     LogEvent(
+        "rollout.unmeasured",
+        "warning",
+        "an answer has work to come that cannot be measured; once for each rollout, with the cure",
+        (*_OF_CALL, "variant", "answer_type", "cure"),
+    ),
+    LogEvent(
         "rollout.shadow.completed",
         "debug",
         "a shadow run ended well",
