@@ -22,7 +22,7 @@ class Decorating:
 
     def __init__(self, suite: Suite, setting: str, runtime: Runtime, tests: Sequence[str]) -> None:
         self.suite, self.runtime, self.tests = suite, runtime, tuple(tests)
-        self._options = SETTINGS[setting]
+        self._setting, self._options = setting, SETTINGS[setting]
         self._keys: Counter[str] = Counter()
         # By the function, so that what is handed over twice is one rollout, as it would be with the decorator in place.
         self._decorated: dict[FunctionType, Any] = {}
@@ -98,6 +98,7 @@ class Decorating:
                 place = f"{given.__module__}:{given.__qualname__}".replace(".<locals>", "")
                 if not any(fnmatchcase(place, pattern) for pattern in self.suite.bare):
                     once = any(fnmatchcase(place, pattern) for pattern in self.suite.once)
+                    once = once or (self._setting == "shadow" and not self.suite.shadowed)
                     bound.arguments[parameter] = self.decorate(given, place, once=once)
             return taking(*bound.args, **bound.kwargs)
 
