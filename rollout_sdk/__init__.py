@@ -6,7 +6,7 @@ Shadow it, canary it, A/B test it or interleave it, with one decorator:
     def rank(user_id: str, query: str) -> list[str]: ...
 """
 
-from rollout_sdk.assignment import Layer, Phase, RouteRequest
+from rollout_sdk.assignment import Layer, Phase, RouteRequest, moved_units
 from rollout_sdk.breaker import Breaker
 from rollout_sdk.controller import RolloutController, record
 from rollout_sdk.decorator import Decorated, rollout
@@ -109,6 +109,7 @@ __all__ = [
     "hookimpl",
     "is_disabled",
     "is_shadow",
+    "moved_units",
     "read_token",
     "record",
     "rollout",

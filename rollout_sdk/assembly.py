@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from rollout_sdk.assignment import Outline, UnitHash
 from rollout_sdk.breaker import CircuitBreaker, ControlHealth
 from rollout_sdk.control.standing import Standing
 from rollout_sdk.control.state import start
-from rollout_sdk.engine.arguments import binder, getter, is_method, rebinder
+from rollout_sdk.engine.arguments import Getter, binder, getter, is_method, rebinder
+from rollout_sdk.engine.caller_state import surrounds_of
 from rollout_sdk.engine.covariates import Covariate
 from rollout_sdk.engine.describe import Describe, OverridesByUnit, fresh_random
+from rollout_sdk.engine.first_present import FirstPresent
 from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.row_arguments import RowArguments
+from rollout_sdk.engine.snapshot import Isolate
 from rollout_sdk.exceptions import MutationError
 from rollout_sdk.installed import strategy_name
 from rollout_sdk.records import BreakerEvent
 from rollout_sdk.settings import Settings
+from rollout_sdk.synchronous import answered
 
 __all__ = ["make_describe", "make_rollout", "make_row_arguments"]
 
@@ -30,7 +34,7 @@ def make_describe(settings: Settings) -> Describe:
         key=settings.key,
         control=settings.control_name,
         functions=settings.functions,
-        unit=getter(settings.unit, settings.signature, settings.key),
+        unit=_unit(settings),
         missing_unit=settings.missing_unit,
         # No key can hold the separator: no rollout alone is hashed as a layer is.
         hash=UnitHash(settings.key if settings.layer is None else f"layer\0{settings.layer.name}", settings.runtime.key),
@@ -44,6 +48,34 @@ def make_describe(settings: Settings) -> Describe:
         keeps_unit=settings.runtime.telemetry.unit_id == "raw",
         covariate=_covariate(settings),
     )
+
+
+def _unit(settings: Settings) -> Getter | None:
+    """What takes the unit out of a call's arguments; None when each call is its own."""
+    signature, key = settings.signature, settings.key
+    if not isinstance(settings.unit, tuple):
+        return getter(settings.unit, signature, key)
+    found = ((name, getter(name, signature, key)) for name in settings.unit)
+    return FirstPresent({name: get for name, get in found if get is not None}, by_row=settings.batch is not None)
+
+
+def _isolate(settings: Settings) -> Isolate:
+    """How arguments are copied; that a copying function gave what must be awaited, is a fault of its."""
+    isolate, failed = settings.isolate, settings.runtime.failed
+    if isinstance(isolate, str):
+        return isolate
+
+    def copied(value: Any) -> Any:
+        twin = isolate(value)
+        if twin is value:
+            return twin
+        try:
+            return answered("isolate=", twin)
+        except TypeError as error:
+            failed("isolate", error)
+            raise
+
+    return copied
 
 
 def _covariate(settings: Settings) -> Covariate | None:
@@ -71,7 +103,7 @@ def make_rollout(settings: Settings) -> Rollout:
         by_row=settings.batch is not None,
         passthrough=(*settings.passthrough, MutationError) if settings.detect_mutation else settings.passthrough,
         deadline_s=settings.deadline_s,
-        isolate=settings.isolate,
+        isolate=_isolate(settings),
         shared=int(is_method(signature)),
         outline=Outline(settings.key, settings.control_name, tuple(settings.candidates), binder(signature), fresh_random),
         item_hash=UnitHash(settings.key, runtime.key),
@@ -86,6 +118,8 @@ def make_rollout(settings: Settings) -> Rollout:
         clocked=runtime.telemetry.decision_duration,
         surrounds=runtime.telemetry.surrounds,
         audience=runtime.audience,
+        hidden=runtime.hidden,
+        surround=surrounds_of(hooks),
         time_ns=runtime.time_ns,
         nonces=runtime.nonces,
         standing=Standing(

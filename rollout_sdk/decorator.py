@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 from rollout_sdk.assignment import Layer, Share
 from rollout_sdk.breaker import Breaker
 from rollout_sdk.controller import RolloutController
-from rollout_sdk.engine.arguments import UnitSpec
+from rollout_sdk.engine.arguments import Spec, UnitSpec
 from rollout_sdk.engine.describe import Override
 from rollout_sdk.engine.snapshot import Isolate
 from rollout_sdk.exceptions import ConfigurationError
@@ -88,7 +88,7 @@ def rollout(
     control_name: str = "control",
     version: str = "",
     missing_unit: MissingUnit = "control",
-    covariate: UnitSpec = None,
+    covariate: Spec = None,
     batch: str | Sequence[str] | None = None,
     override: Override = None,
     holdout: Share = 0.0,
@@ -115,7 +115,9 @@ def rollout(
         strategy: Who gets what: `ABTest`, `Canary`, `Interleave`, `Shadow`, an object with `rollout_route`, or the name of
             an installed strategy.
         unit: What is assigned and analysed, usually the user: a parameter's name, a dotted path into a parameter
-            ("request.user.id"), or a callable with the function's own parameters. None: each call is its own unit.
+            ("request.user.id"), or a callable with the function's own parameters. Of a tuple, ("user_id", "device_id"), the
+            first that a call has is its unit: at login, a user is another unit and may change variants (docs/assignment.md).
+            None: each call is its own unit.
         key: Name of the rollout; by default the function's module and name. Assignment depends on it.
         control_name: Name of the decorated function in every record.
         version: Version of the candidates: a model's version or run id. A new one starts the rollout anew, with no evidence,
@@ -130,6 +132,7 @@ def rollout(
             called once with its rows, and results come back in the input's order. A `unit` that names a list or
             tuple gives each row its unit.
         override: Variants that are fixed and not analysed: by unit, or by a callable with the function's own parameters.
+            The type is part of a unit's name: a request that brings "42" is not the unit 42.
         holdout: Share of the units that always get the control and are not analysed.
         layer: Slot of a layer: rollouts of one layer never meet the same unit.
         on_error: When a candidate fails, the "control" answers (the failure stays the candidate's), or the caller gets the

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import weakref
 from typing import Protocol
 
-__all__ = ["Renewable", "renew_after_fork"]
+__all__ = ["ForkSafeLock", "Renewable", "renew_after_fork"]
 
 
 class Renewable(Protocol):
@@ -25,6 +26,31 @@ _survivors: weakref.WeakValueDictionary[int, Renewable] = weakref.WeakValueDicti
 def renew_after_fork(target: Renewable) -> None:
     """Have `target.renew()` called in every forked child, for as long as it lives; the first told is the first called."""
     _survivors[next(_order)] = target
+
+
+class ForkSafeLock:
+    """A lock that is free in a forked child: the thread that held it is not there, and would never release it."""
+
+    __slots__ = ("__weakref__", "_held", "_lock")
+
+    def __init__(self) -> None:
+        """Begin free."""
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Be free."""
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        """Wait for it."""
+        lock = self._lock
+        lock.acquire()
+        self._held = lock
+
+    def __exit__(self, *_: object) -> None:
+        """Release it; a thread that forked while it held it releases the one that it held."""
+        self._held.release()
 
 
 def _renew() -> None:

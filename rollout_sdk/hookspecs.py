@@ -8,6 +8,7 @@ observers, which run off the caller's path and may do what they like. A hook tha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -70,6 +71,20 @@ def rollout_merge(request: RouteRequest, outputs: Mapping[str, Any]) -> Merged |
 @hookspec(firstresult=True)
 def rollout_compare(request: RouteRequest, control: Any, candidate: Any) -> Comparison | None:
     """How a shadow's output compares with the control's, in the background; None leaves it to the next plugin."""
+
+
+@hookspec
+def rollout_surround(request: RouteRequest) -> AbstractContextManager[Any] | None:
+    """What of its caller's surroundings, beyond context variables, a shadow is to run in; None: nothing.
+
+    Called in the caller's thread and context when the shadow's input is copied, before the control runs. Look at what is set
+    there (a device, a precision, a tenant that is kept for each thread) and return a context manager that sets it again. It
+    is entered in the shadow's thread and context, around the run and the reading of its stream, not around the comparison. The
+    shadow of a coroutine runs in its caller's thread, by turns with it: there, the context manager is entered for every step
+    and left whenever the shadow waits, so it must be possible to enter it again (one of `@contextlib.contextmanager` is made
+    again). It is left without an exception, whatever the shadow raised. The context managers of all plugins are entered, in
+    the plugins' order. Runs on the caller's path: microseconds, no I/O.
+    """
 
 
 @hookspec

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 
 from rollout_sdk.assignment import Share
 from rollout_sdk.control.file import WantedRollout
+from rollout_sdk.control.followed import followed
 from rollout_sdk.control.refusing import must_be_explained
 from rollout_sdk.control.state import RolloutState
+from rollout_sdk.engine.first_present import FirstPresent
 from rollout_sdk.engine.stopping import wait_for_starts
-from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.exceptions import ConfigurationError, StateError
 from rollout_sdk.judging import Verdict
 from rollout_sdk.records import TransitionAction
 from rollout_sdk.status import RolloutStatus
 from rollout_sdk.strategies.canary import planned_phases
 
 if TYPE_CHECKING:
+    from rollout_sdk.engine.describe import Describe
     from rollout_sdk.engine.rollout import Rollout
     from rollout_sdk.runtime import Runtime
 
@@ -29,6 +32,7 @@ _LONGEST_WAIT_S = 1.0
 class Operated:
     """A rollout as its operator sees it."""
 
+    _describe: Describe
     _rollout: Rollout
     _runtime: Runtime
 
@@ -165,10 +169,11 @@ class Operated:
                 wait_for_starts()
 
     def follow(self, *, disabled: bool, wanted: WantedRollout, version: int) -> None:
-        """Do what the control file wants, as far as it is not so already.
+        """Do what the control file wants, once for all processes of a store: what operators do later, no restart undoes.
 
         Raises:
             StateError: It wants what is not possible; see the transitions.
+            StoreError: The store did not answer.
         """
         standing, reason = self._rollout.standing, f"version {version} of the control file"
         if disabled:
@@ -179,6 +184,21 @@ class Operated:
         if wanted.status == "aborted":
             self.abort(actor=_CONTROL_FILE, reason=reason)
             return
+        if wanted == WantedRollout():
+            return
+        keeper, wish = self._runtime.keeper, followed(wanted, epoch=standing.state.epoch, version=version)
+        if keeper.has_followed(self.key, wish):
+            return
+        try:
+            self._obey(wanted, reason)
+        except StateError:
+            # Nothing that a later process could do better.
+            keeper.note_followed(self.key, wish)
+            raise
+        keeper.note_followed(self.key, wish)
+
+    def _obey(self, wanted: WantedRollout, reason: str) -> None:
+        standing = self._rollout.standing
         state = standing.state
         if wanted.status == "paused" and (state.status in ("shadowing", "running") or state.paused_by):
             self.pause(actor=_CONTROL_FILE, reason=reason)
@@ -257,6 +277,7 @@ class Operated:
             lost=self._runtime.recorder.dropped,
             invalid=state.invalid,
             paused_by=state.paused_by,
+            units_from=dict(unit.seen) if isinstance(unit := self._describe.unit, FirstPresent) else {},
             version=state.version,
             versions=1 + len(state.superseded),
             verdict=self._runtime.keeper.verdict(self.key),

@@ -13,6 +13,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from time import perf_counter
+from types import CoroutineType
 from typing import Any
 
 import pluggy
@@ -22,6 +23,7 @@ from rollout_sdk.breaker import Breaker, CircuitBreaker
 from rollout_sdk.exceptions import PluginError
 from rollout_sdk.hookspecs import PROJECT
 from rollout_sdk.installed import blocked_names, plugin_name
+from rollout_sdk.synchronous import answered
 
 __all__ = ["Failed", "PluginSet"]
 
@@ -60,7 +62,8 @@ def _guarded(name: str, function: Callable[..., Any], failed: Failed) -> Callabl
 
     def guarded(*arguments: Any) -> Any:
         try:
-            return function(*arguments)
+            result = function(*arguments)
+            return result if result.__class__ is not CoroutineType else answered(name, result)
         # sys.exit() in a plugin must not end the caller's process.
         except (Exception, SystemExit) as error:
             failed(name, error)
@@ -87,6 +90,8 @@ def _benched(name: str, function: Callable[..., Any], failed: Failed, *, longest
         started = perf_counter()
         try:
             result = function(*arguments)
+            if result.__class__ is CoroutineType:
+                result = answered(name, result)
         except (Exception, SystemExit) as error:
             breaker.note(ticket, failed=True)
             failed(name, error)
@@ -192,6 +197,10 @@ class PluginSet:
 
         return first
 
+    def guard(self, name: str, function: Callable[..., Any], *, longest_s: float = _LONGEST_ON_PATH_S) -> Callable[..., Any]:
+        """A plugin's function behind a guard of its own: what it raises is counted, and three strikes suspend it."""
+        return _benched(name, function, self._failed, longest_s=longest_s)
+
     def every(self, hook: str) -> Callable[..., None]:
         """One callable for an observing hook, in the background: every implementation is called, whatever the others do."""
         implementations = self.implementations(hook)
@@ -200,7 +209,7 @@ class PluginSet:
         def every(*arguments: Any) -> None:
             for name, implementation in implementations:
                 try:
-                    implementation(*arguments)
+                    answered(name, implementation(*arguments))
                 # Of any kind: nobody cancels or interrupts the recorder's thread, and the next one is still to be called.
                 except BaseException as error:
                     failed(name, error)

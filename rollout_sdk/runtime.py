@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,11 +17,12 @@ from rollout_sdk.control.steering import Steering
 from rollout_sdk.control.stores import MemoryStore, StateStore, UnavailableStore
 from rollout_sdk.delivery import Delivery
 from rollout_sdk.engine.background import Background
+from rollout_sdk.engine.hidden import Hidden
 from rollout_sdk.engine.rollout import Nonces, Rollout, ShadowLimits
 from rollout_sdk.engine.stopping import wait_for_starts
 from rollout_sdk.exceptions import ConfigurationError, JournalError, RolloutError
 from rollout_sdk.faults import CONTROL_FILE, JOURNAL, Faults
-from rollout_sdk.forking import renew_after_fork
+from rollout_sdk.forking import ForkSafeLock, renew_after_fork
 from rollout_sdk.installed import load_named
 from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.journal.writer import JournalWriter
@@ -69,6 +69,11 @@ def _as_tuple(plugins: Sequence[object]) -> tuple[object, ...]:
     return tuple(plugins)
 
 
+def _as_places(places: Sequence[str]) -> tuple[str, ...]:
+    # A text is a sequence, too: one place was meant.
+    return (places,) if isinstance(places, str) else tuple(places)
+
+
 @define(kw_only=True, eq=False)
 class Runtime:
     """What the rollouts of a process share. Make one, pass it as `runtime=`, and close it at the end (or leave that to exit).
@@ -80,6 +85,8 @@ class Runtime:
         telemetry: Which spans, metrics and log events are emitted.
         shadows: What shadows may cost.
         control: A control file, by which an operator steers running processes: see `rollout_sdk.control.file`.
+        shadow_without: Context variables that shadows do not get, as "module:name": those that carry callbacks or a
+            connection of the caller. Those of well-known frameworks are left out anyway (docs/reliability.md lists them).
         plugins: Observers and comparators for all rollouts: instances, or names of installed plugins.
         exit_deadline_s: Seconds that the end of the process may take for what still waits.
         durability: When a call's line is in the journal: "flush" (within a second, in the background; what came last is lost
@@ -97,6 +104,7 @@ class Runtime:
     telemetry: Telemetry = field(factory=Telemetry)
     shadows: ShadowLimits = field(factory=ShadowLimits)
     control: str | os.PathLike[str] | None = None
+    shadow_without: Sequence[str] = field(default=(), converter=_as_places)
     plugins: Sequence[object] = field(default=(), converter=_as_tuple)
     exit_deadline_s: float = 1.0
     durability: Literal["flush", "call"] = "flush"
@@ -106,6 +114,7 @@ class Runtime:
     rollouts: WeakValueDictionary[str, RolloutController[..., Any]] = field(init=False, repr=False)
     nonces: Nonces = field(init=False, factory=Nonces, repr=False)
     background: Background = field(init=False, repr=False)
+    hidden: Hidden = field(init=False, repr=False)
     spans: Spans = field(init=False, repr=False)
     conclude: Callable[[Any], None] = field(init=False, repr=False)
     recorder: Recorder = field(init=False, repr=False)
@@ -143,6 +152,7 @@ class Runtime:
         self.failed = self._faults.note
         PluginSet(self.plugins, failed=self.failed)  # a plugin that does not fit is an error now, not at the first event
         self.background = Background(self.shadows)
+        self.hidden = Hidden(self.shadow_without)
         self.spans = Spans(self.telemetry, self.failed)
         self.audience = Audience(self.telemetry, self.failed)
         store = store_at(self.store) if isinstance(self.store, str) else self.store
@@ -311,7 +321,7 @@ _default: Runtime | None = None
 _runtimes: WeakValueDictionary[str, Runtime] = WeakValueDictionary()
 """Every runtime by where it came from, so that what is unpickled twice is one."""
 
-_publishing = threading.Lock()
+_publishing = ForkSafeLock()
 
 
 def _restored(kind: type[Runtime], origin: str, is_default: bool, options: Mapping[str, Any]) -> Runtime:  # noqa: FBT001 - pickle

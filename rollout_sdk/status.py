@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import frozen
+from attrs import Factory, frozen
 
 from rollout_sdk.control.state import Status
 from rollout_sdk.judging import Verdict
@@ -39,6 +39,7 @@ class RolloutStatus:
             can.
         paused_by: Checks that the judge has paused it for; it goes on by itself when they have recovered. Empty for every
             other pause.
+        units_from: How many calls of this function had their unit from each of `unit=("user_id", "device_id")`; empty with one.
         version: Version of the candidates; empty when none was given.
         versions: How many versions this rollout has had. Each starts with an alpha of its own, so each is one more chance of
             a wrong verdict.
@@ -63,6 +64,7 @@ class RolloutStatus:
     held_by: tuple[str, ...] = ()
     invalid: str = ""
     paused_by: tuple[str, ...] = ()
+    units_from: Mapping[str, int] = Factory(dict)
     unmeasured: Mapping[tuple[str, str], int] = {}
     version: str = ""
     versions: int = 1
@@ -93,6 +95,7 @@ class RolloutStatus:
         ):
             lines.extend(f"  {title} {first} {second}: {number:,}" for (first, second), number in sorted(counts.items()))
         lines.extend(f"  not analysed, {reason}: {number:,}" for reason, number in sorted(self.excluded.items()))
+        lines.extend(f"  unit from {name}: {number:,}" for name, number in self.units_from.items())
         lines.extend(f"  breaker of {variant} is open" for variant in self.open_breakers)
         lines.extend(f"  no candidate runs here: {holder} holds it" for holder in self.held_by)
         if self.lost:

@@ -2,11 +2,12 @@
 
 A unit is hashed once, with a keyed 64-bit blake2b digest of (rollout key or layer, unit). The upper 32 bits are its point
 on the unit interval, the lowest 9 its statistics bucket, and the bits between decide the holdout: three independent
-draws, so that a 1 % arm is spread over all 512 buckets. Candidates own lanes of the interval that grow from a fixed end,
-so that raising a share only ever moves units from the control to that candidate.
+draws, so that a 1 % arm is spread over all 512 buckets. Candidates own lanes of the interval, and the lanes of a phase are
+made of those before it, so that raising a share only ever moves units from the control to that candidate.
 """
 
 from rollout_sdk.assignment.lanes import Phase, Split, lanes
+from rollout_sdk.assignment.placement import Lane, moved_units, place
 from rollout_sdk.assignment.requests import Binder, Outline, RouteRequest
 from rollout_sdk.assignment.shares import Layer, Share, parse_share, percent, phase_label
 from rollout_sdk.assignment.units import (
@@ -27,6 +28,7 @@ __all__ = [
     "DEFAULT_SALT",
     "INTERVAL",
     "Binder",
+    "Lane",
     "Layer",
     "Outline",
     "Phase",
@@ -38,9 +40,11 @@ __all__ = [
     "canonical",
     "holdout_point",
     "lanes",
+    "moved_units",
     "parse_share",
     "percent",
     "phase_label",
+    "place",
     "point_of",
     "pseudonym",
     "pseudonyms",

@@ -1,14 +1,15 @@
-"""Phases: the candidates' lanes of the unit interval, and the decisions that follow from them."""
+"""Phases: periods of constant shares, and the decisions that follow from their lanes."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from attrs import field, frozen
+from attrs import Factory, evolve, field, frozen
 
+from rollout_sdk.assignment.placement import Lane, check_lanes, lanes, place
 from rollout_sdk.assignment.shares import Share, parse_share
 from rollout_sdk.assignment.units import INTERVAL
 from rollout_sdk.exceptions import ConfigurationError
@@ -17,65 +18,18 @@ from rollout_sdk.records import Decision
 __all__ = ["Phase", "Split", "lanes"]
 
 
-def _fill(gaps: list[tuple[int, int]], want: int, *, upwards: bool, start: int) -> list[tuple[int, int]]:
-    """Take `want` points out of the free gaps, from `start` on in one direction and round the end; shrinks `gaps`."""
-    taken = []
-    ordered = sorted(gaps, key=lambda gap: (gap[0] - start) % INTERVAL if upwards else (start - gap[1]) % INTERVAL)
-    for low, high in ordered:
-        size = min(want, high - low)
-        if size == 0:
-            continue
-        piece = (low, low + size) if upwards else (high - size, high)
-        taken.append(piece)
-        gaps.remove((low, high))
-        rest = (low + size, high) if upwards else (low, high - size)
-        if rest[0] < rest[1]:
-            gaps.append(rest)
-        want -= size
-    return taken
-
-
-def lanes(shares: Mapping[str, float]) -> list[tuple[float, float, str]]:
-    """The pieces (start, end, candidate) of the unit interval that the candidates own, sorted; the rest is the control's.
-
-    Each of n candidates, in order of name, has a lane 1/n wide; every other lane fills from its upper end, so that two
-    candidates only meet when together they own everything. While no candidate has more than 1/n (for two candidates:
-    always), changing one share never moves another candidate's units. A larger share overflows into free lanes.
-    """
-    names = sorted(shares)
-    if not names:
-        return []
-    edges = [INTERVAL * index // len(names) for index in range(len(names) + 1)]
-    wants = {name: round(shares[name] * INTERVAL) for name in names}
-    owned: list[tuple[int, int, str]] = []
-    gaps: list[tuple[int, int]] = []
-    for index, name in enumerate(names):
-        low, high = edges[index], edges[index + 1]
-        size = min(wants[name], high - low)
-        upwards = index % 2 == 0
-        owned.append((low, low + size, name) if upwards else (high - size, high, name))
-        gaps.append((low + size, high) if upwards else (low, high - size))
-    for index, name in enumerate(names):
-        low, high = edges[index], edges[index + 1]
-        if wants[name] > high - low:
-            upwards = index % 2 == 0
-            start = high % INTERVAL if upwards else low
-            pieces = _fill(gaps, wants[name] - (high - low), upwards=upwards, start=start)
-            owned.extend((piece[0], piece[1], name) for piece in pieces)
-    return sorted((low / INTERVAL, high / INTERVAL, name) for low, high, name in owned if low < high)
-
-
 class Split:
     """The decisions of one set of shares, built once: a call costs a binary search and no new object."""
 
     __slots__ = ("_bounds", "_decisions", "_shadowed")
 
-    def __init__(self, shares: Mapping[str, float], control: str) -> None:
-        """Lay the lanes.
+    def __init__(self, shares: Mapping[str, float], control: str, placed: Iterable[Lane] | None = None) -> None:
+        """Prepare the decisions.
 
         Args:
             shares: Share of each candidate; the control gets what is left.
             control: Name of the control.
+            placed: The lanes; by default those of a rollout that begins.
         """
         candidates = tuple(shares)
         rest = max(0.0, 1.0 - math.fsum(shares.values()))
@@ -83,16 +37,16 @@ class Split:
         served[control] = self._decision(control, rest)
         bounds: list[float] = []
         owners: list[str] = []
-        position = 0.0
-        for low, high, name in lanes(shares):
+        position = 0
+        for low, high, name in place((), shares) if placed is None else placed:
             if position < low:
-                bounds.append(position)
+                bounds.append(position / INTERVAL)
                 owners.append(control)
-            bounds.append(low)
+            bounds.append(low / INTERVAL)
             owners.append(name)
             position = high
-        if position < 1.0:
-            bounds.append(position)
+        if position < INTERVAL:
+            bounds.append(position / INTERVAL)
             owners.append(control)
         self._bounds = bounds[1:]
         self._decisions = [served[owner] for owner in owners]
@@ -134,18 +88,24 @@ class Phase:
         shares: Share of every candidate: a number from 0 to 1, or a text such as "5%". The control has the rest.
         control: Name of the control.
         shadow: Share of the control's calls on which the candidates also run in the background.
+        lanes: The pieces of the unit interval that candidates own: first point, point after the last (of 2**32), candidate. By
+            default those of a rollout that begins; a running one has them of the phase before, so that no unit goes from one
+            candidate to another.
     """
 
     name: str
     shares: Mapping[str, float] = field(converter=_as_shares)
     control: str = "control"
     shadow: float = field(default=0.0, converter=_as_shadow)
+    lanes: tuple[Lane, ...] = field(
+        default=Factory(lambda self: place((), self.shares), takes_self=True), kw_only=True, eq=False, repr=False
+    )
     split: Split = field(init=False, eq=False, repr=False)
     _exposure: dict[str, float] = field(init=False, eq=False, repr=False)
     _shadowed: bool = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        """Lay the lanes once."""
+        """Prepare the decisions once."""
         total = math.fsum(self.shares.values())
         if total > 1 + 1e-9:
             listed = ", ".join(f"{name} {share:.4%}" for name, share in self.shares.items())
@@ -153,11 +113,16 @@ class Phase:
                 f"The shares of phase {self.name!r} add up to {total:.4%} ({listed}). "
                 "Together, candidates can have at most 100 %. Lower one of them."
             )
-        object.__setattr__(self, "split", Split(self.shares, self.control))
+        object.__setattr__(self, "lanes", check_lanes(self.lanes, self.shares))
+        object.__setattr__(self, "split", Split(self.shares, self.control, self.lanes))
         shadowed = bool(self.shadow) and not total
         object.__setattr__(self, "_shadowed", shadowed)
         exposure = {self.control: 1.0, **dict.fromkeys(self.shares, self.shadow)} if shadowed else self.all_shares
         object.__setattr__(self, "_exposure", exposure)
+
+    def after(self, previous: Phase, name: str) -> Phase:
+        """This phase under a name of its own, with the lanes that the one before it leads to."""
+        return evolve(self, name=name, lanes=place(previous.lanes, self.shares))
 
     @property
     def exposure(self) -> dict[str, float]:

@@ -13,6 +13,7 @@ from attrs import define, field
 
 from rollout_sdk.judging import Verdict
 from rollout_sdk.plugins import Failed
+from rollout_sdk.synchronous import answered
 from rollout_sdk.threads import Thread
 
 __all__ = ["Approvals"]
@@ -61,7 +62,7 @@ class Approvals:
 
         def answer() -> None:
             try:
-                question.is_approved = approve(verdict) is True
+                question.is_approved = answered("approve=", approve(verdict)) is True
             except BaseException as error:
                 self.failed("approve", error)
 

@@ -12,12 +12,24 @@ from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import ConflictError, StateError
 
-__all__ = ["Change", "change_stored", "swap"]
+__all__ = ["Change", "change_stored", "has_lost", "shortened", "swap"]
 
 Change: TypeAlias = Callable[[RolloutState], RolloutState]
 """A transition: one of `RolloutState`'s methods."""
 
 _MOST_TRIES = 20
+_LONGEST_ACTOR, _LONGEST_REASON = 200, 2_000
+
+
+def shortened(actor: str, reason: str) -> tuple[str, str]:
+    """Actor and reason of a change as they are stored: a text of any length stops an abort no more than an empty one."""
+    return _cut(actor, _LONGEST_ACTOR), _cut(reason, _LONGEST_REASON)
+
+
+def _cut(text: str, most: int) -> str:
+    # What UTF-8 cannot write is shown, and kept out of the store.
+    text = text[: most + 1].encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def change_stored(
@@ -56,28 +68,51 @@ def change_stored(
         ConflictError: `revision` is not the current one.
         StoreError: The store did not answer.
     """
+    actor, reason = shortened(actor, reason)
     for _ in range(_MOST_TRIES):
         stored = store.load(key)
-        if stored is None:
+        found = None if stored is None else from_document(stored.document)
+        is_lost = mine is not None and has_lost(found, mine)
+        if found is None and not is_lost:
             raise StateError(
                 f"The store knows no rollout {key!r}. A rollout is stored when a process decorates its function with this "
                 f"store. It knows: {', '.join(store.keys()) or 'none'}."
             )
-        before = from_document(stored.document)
-        if mine is not None:
-            before = _as_mine(before, mine, action)
+        before = _known(found, mine, action, is_lost=is_lost)
         if revision is not None and revision != before.revision:
             raise ConflictError(
                 f"{key!r} is at revision {before.revision}, not {revision}. "
                 "Somebody else changed it since you looked. Look at status() again, then decide anew."
             )
         after = change(before)
-        if after is before:
+        if after is before and not is_lost:
             return before, before
-        after = _timed(before, after, now_s)
-        if swap(store, stored.revision, after, action, now_s=now_s, actor=actor, reason=reason, evidence=evidence):
+        # What the store had lost is stored also where nothing is to be changed.
+        after = _timed(before, after, now_s) if after is not before else evolve(before, revision=before.revision + 1)
+        expected = None if stored is None else stored.revision
+        if swap(store, expected, after, action, now_s=now_s, actor=actor, reason=reason, evidence=evidence):
             return before, after
     raise ConflictError(f"{key!r} is being changed by others all the time. A change is made on what you looked at. Try again.")
+
+
+def has_lost(found: RolloutState | None, mine: RolloutState) -> bool:
+    """Whether a store has lost what a process of this version knows: it was emptied, or restored from a backup.
+
+    An abort is final, whatever others have done since with a store that did not know of it.
+    """
+    if found is None:
+        return True
+    if found.version != mine.version:
+        return False
+    return found.revision < mine.revision or (mine.status == "aborted" and found.status != "aborted")
+
+
+def _known(found: RolloutState | None, mine: RolloutState | None, action: str, *, is_lost: bool) -> RolloutState:
+    """Where a rollout stands: as the store has it, or as the process has it where the store has lost that."""
+    if mine is not None and is_lost:
+        return mine if found is None else evolve(mine, revision=max(mine.revision, found.revision))
+    assert found is not None
+    return found if mine is None else _as_mine(found, mine, action)
 
 
 def _timed(before: RolloutState, after: RolloutState, now_s: float) -> RolloutState:

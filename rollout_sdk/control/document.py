@@ -22,7 +22,9 @@ def _phase(phase: Phase) -> dict[str, Any]:
 
 
 def _as_phase(table: Mapping[str, Any], control: str) -> Phase:
-    return Phase(table["name"], table["shares"], control, table["shadow"])
+    phase = Phase(table["name"], table["shares"], control, table["shadow"])
+    # What an earlier SDK did not write are the lanes of a rollout that begins.
+    return phase if "lanes" not in table else evolve(phase, lanes=table["lanes"])
 
 
 def as_document(state: RolloutState) -> dict[str, Any]:
@@ -32,7 +34,7 @@ def as_document(state: RolloutState) -> dict[str, Any]:
         "key": state.key,
         "control": state.phase.control,
         "plan": [_phase(phase) for phase in state.plan],
-        "phase": _phase(state.phase),
+        "phase": {**_phase(state.phase), "lanes": [list(lane) for lane in state.phase.lanes]},
         "step": state.step,
         "status": state.status,
         "revision": state.revision,

@@ -18,8 +18,9 @@ from typing import Any
 from attrs import evolve
 
 from rollout_sdk.assignment import Phase
-from rollout_sdk.control.changing import Change, change_stored
+from rollout_sdk.control.changing import Change, change_stored, shortened
 from rollout_sdk.control.document import replanned
+from rollout_sdk.control.followed import FOLLOWED, Followed
 from rollout_sdk.control.judging import JUDGE, Judging
 from rollout_sdk.control.kept import Kept
 from rollout_sdk.control.state import RolloutState
@@ -140,6 +141,7 @@ class Keeper:
         reason: str,
         revision: int | None = None,
         evidence: Mapping[str, Any] | None = None,
+        mine: RolloutState | None = None,
     ) -> None:
         """Change where a rollout stands, for every process.
 
@@ -148,7 +150,7 @@ class Keeper:
             ConflictError: `revision` is not the current one.
             StoreError: The store did not answer.
         """
-        kept = self.rollouts[key]
+        kept, (actor, reason) = self.rollouts[key], shortened(actor, reason)
         before, after = change_stored(
             self.store,
             key,
@@ -159,7 +161,7 @@ class Keeper:
             reason=reason,
             revision=revision,
             evidence=evidence,
-            mine=kept.state,
+            mine=kept.state if mine is None else mine,
         )
         self._sync.enter(kept, after)
         if after is not before:
@@ -171,13 +173,14 @@ class Keeper:
         Raises:
             ConflictError: `revision` is not the current one: nothing was stopped.
         """
-        kept = self.rollouts[key]
+        kept, (actor, reason) = self.rollouts[key], shortened(actor, reason)
         before = kept.state
         if revision is None:
             kept.unsaid = actor, reason
             self._sync.enter(kept, before.abort())
         try:
-            self.change(key, "abort", RolloutState.abort, actor=actor, reason=reason, revision=revision)
+            # From where it stood: what is stopped here already is news for the store.
+            self.change(key, "abort", RolloutState.abort, actor=actor, reason=reason, revision=revision, mine=before)
             kept.unsaid = None
         except StoreError as error:
             if revision is not None:
@@ -198,6 +201,23 @@ class Keeper:
             raise StateError(f"{said} A plan belongs to a canary. Use Canary([...]).")
         kept.judge_by(criteria)
         self.change(key, "set_plan", lambda state: replanned(state, plan), actor=actor, reason=reason)
+
+    def has_followed(self, key: str, wish: Followed) -> bool:
+        """Whether a process has done already what the control file wants of a rollout.
+
+        Raises:
+            StoreError: The store did not answer.
+        """
+        done = Followed.from_text(self.store.noted(key, FOLLOWED))
+        return done is not None and done.covers(wish)
+
+    def note_followed(self, key: str, wish: Followed) -> None:
+        """Remember what was done, for processes that start later.
+
+        Raises:
+            StoreError: The store did not answer.
+        """
+        self.store.note(key, FOLLOWED, wish.as_text())
 
     def start(self) -> None:
         """Have the thread run; whoever comes second changes nothing."""

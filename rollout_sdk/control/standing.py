@@ -6,7 +6,6 @@ after the other.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import Any
 from weakref import WeakSet
@@ -15,6 +14,7 @@ from attrs import Factory, define
 
 from rollout_sdk.breaker import CircuitBreaker
 from rollout_sdk.control.state import RolloutState
+from rollout_sdk.forking import ForkSafeLock
 
 __all__ = ["Standing"]
 
@@ -42,7 +42,7 @@ class Standing:
     lost: bool = False
     closed: bool = False
     controllers: WeakSet[Any] = Factory(WeakSet)
-    changing: threading.Lock = Factory(threading.Lock)
+    changing: ForkSafeLock = Factory(ForkSafeLock)
 
     def enter(self, state: RolloutState) -> None:
         """Stand there from now on."""

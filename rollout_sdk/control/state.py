@@ -9,7 +9,8 @@
     shadowing, running or paused --invalidate--> the same, and no step is taken until resume(clear_invalid=True)
 
 Every change of shares, and an abort, starts a new phase with a new number, also when the shares were used before: what was
-measured last week is another week's evidence. So does clearing an alarm. Any other transition stays in its phase.
+measured last week is another week's evidence. So does clearing an alarm. Any other transition stays in its phase. The lanes of
+a phase are made of those of the phase before it, so that no unit goes from one candidate to another before one has everybody.
 """
 
 from __future__ import annotations
@@ -251,7 +252,8 @@ class RolloutState:
         )
         if self.status == "aborted" and same:
             return fresh.abort()
-        begun = fresh._entered(other.plan[0], anew=True)  # noqa: SLF001 - its own class
+        # From the lanes as they are: a candidate that stays, keeps its units.
+        begun = evolve(fresh, phase=self.phase)._entered(other.plan[0], anew=True)  # noqa: SLF001 - its own class
         return evolve(begun, step=0, status=going(other.plan[0]), dropped=())
 
     def _stop(self, status: Status) -> RolloutState:
@@ -269,7 +271,7 @@ class RolloutState:
         if (phase.shares, phase.shadow) == (self.phase.shares, self.phase.shadow) and not anew:
             return evolve(self, revision=self.revision + 1)
         number = self.number + 1
-        return evolve(self, phase=evolve(phase, name=f"{number}:{phase.name}"), number=number, revision=self.revision + 1)
+        return evolve(self, phase=phase.after(self.phase, f"{number}:{phase.name}"), number=number, revision=self.revision + 1)
 
 
 def start(key: str, plan: Sequence[Phase], *, ramps: bool, version: str = "", now_s: float = 0.0) -> RolloutState:

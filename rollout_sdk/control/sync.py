@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from attrs import evolve
+
+from rollout_sdk.control.changing import has_lost, swap
 from rollout_sdk.control.document import from_document, numbered
 from rollout_sdk.control.kept import Kept
 from rollout_sdk.control.settling import ANOTHER, restart, settle
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.step_clock import STEP_CLOCK
-from rollout_sdk.control.stores import StateStore
+from rollout_sdk.control.stores import StateStore, Stored
 
 __all__ = ["StateSync"]
+
+LOST = "the store had lost it"
 
 
 class StateSync:
@@ -105,12 +110,28 @@ class StateSync:
             self.settle(kept)
             return
         stored = self._store.load(kept.key)
-        if stored is not None and stored.revision != kept.state.revision:
-            state = from_document(stored.document)
-            if state.version != kept.state.version:
-                kept.standing.lose(lost=True)
-                return
+        if stored is not None and _is_at(stored, kept.state):
+            self.take_time(kept)
+            return
+        state = None if stored is None else from_document(stored.document)
+        if has_lost(state, kept.state):
+            self._put_back(kept, stored)
+        elif state is None or state.version != kept.state.version:
+            kept.standing.lose(lost=True)
+        else:
             self.enter(kept, numbered(state, kept.state.plan))
             self._followed(kept.key)
-        else:
-            self.take_time(kept)
+
+    def _put_back(self, kept: Kept, stored: Stored | None) -> None:
+        """Have a store that was emptied, or restored from a backup, know again what was done."""
+        known, expected = kept.state, None if stored is None else stored.revision
+        state = evolve(known, revision=max(known.revision, -1 if expected is None else expected) + 1)
+        # Another process may be faster: then its revision is found at the next look, and is as good.
+        if swap(self._store, expected, state, "restore", now_s=self._now_s(), reason=LOST):
+            self.enter(kept, state)
+
+
+def _is_at(stored: Stored, state: RolloutState) -> bool:
+    """Whether a document is this state; two processes can have one revision of different states, where the store was lost."""
+    at = (stored.revision, stored.document.get("status"), stored.document.get("number"), stored.document.get("version"))
+    return at == (state.revision, state.status, state.number, state.version)

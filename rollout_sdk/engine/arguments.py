@@ -10,10 +10,12 @@ from typing import Any, TypeAlias
 
 from rollout_sdk.assignment import Binder
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.synchronous import answered
 
 __all__ = [
     "Getter",
     "Rebinder",
+    "Spec",
     "UnitSpec",
     "binder",
     "getter",
@@ -27,8 +29,11 @@ __all__ = [
 Getter: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]
 """Takes something out of a call's positional and keyword arguments; None when it is not there."""
 
-UnitSpec: TypeAlias = str | Callable[..., Any] | None
-"""Where the unit is: a parameter's name, a dotted path into one, or a callable with the function's own parameters."""
+Spec: TypeAlias = str | Callable[..., Any] | None
+"""Where a value of a call is: a parameter's name, a dotted path into one, or a callable with the function's own parameters."""
+
+UnitSpec: TypeAlias = Spec | tuple[str, ...]
+"""Where the unit is: the same, or several names and paths, of which the first that a call has is its unit."""
 
 Rebinder: TypeAlias = Callable[
     [tuple[Any, ...], Mapping[str, Any], Mapping[str, Any]], tuple[tuple[Any, ...], Mapping[str, Any]]
@@ -118,7 +123,7 @@ def _step(value: Any, name: str) -> Any:
     return getattr(value, name, None)
 
 
-def getter(spec: UnitSpec, signature: Signature | None, owner: str, option: str = "unit") -> Getter | None:
+def getter(spec: Spec, signature: Signature | None, owner: str, option: str = "unit") -> Getter | None:
     """A getter for the unit (or for what another option names in the same way), or None when there is none.
 
     Raises:
@@ -134,7 +139,7 @@ def getter(spec: UnitSpec, signature: Signature | None, owner: str, option: str 
                 "It is a parameter's name, a dotted path into one, or a callable with the function's own parameters. "
                 f"Write {option}='user_id'."
             )
-        return lambda args, kwargs: function(*args, **kwargs)
+        return _asking(function, option)
     name, *path = spec.split(".")
     first = parameter(name, signature, owner, option)
     if not path:
@@ -147,6 +152,17 @@ def getter(spec: UnitSpec, signature: Signature | None, owner: str, option: str 
                 return None
             value = _step(value, part)
         return value
+
+    return get
+
+
+def _asking(function: Callable[..., Any], option: str) -> Getter:
+    """A getter that asks a function, whose answer must be there at once."""
+
+    def get(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        value = function(*args, **kwargs)
+        # Nearly every unit is a text.
+        return value if type(value) is str else answered(f"{option}=", value, (*args, *kwargs.values()))
 
     return get
 

@@ -108,6 +108,7 @@ async def awaited(
     while True:
         if ran.error is None and hasattr(type(ran.value), _NEEDED[how]):
             took, model = ran.duration_s, ran.value
+            step.go_on()
             if awaiting is not None:
                 awaiting.model = model
             try:
@@ -151,6 +152,7 @@ async def _passed_on(call: Call, flow: Flow, step: Invoke, ran: Result, run_agai
         stream.began -= ran.duration_s
         stream.result.streamed = stream.result.awaited = True
         del ran
+        step.go_on()
         while True:
             # What closes an async generator closes first what it waits for: then the stream knows how it ended.
             with suppress(GeneratorExit):

@@ -8,10 +8,11 @@ from typing import Any, TypeAlias
 
 from attrs import frozen
 
+from rollout_sdk.engine.ambient import look
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import current_call, set_call
+from rollout_sdk.engine.context import be_current, set_call
 from rollout_sdk.engine.failing import failing_rows, failing_share
-from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish, settle
+from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish, instead, settle
 from rollout_sdk.engine.lazy import discard
 from rollout_sdk.engine.rows import assemble, count_rows, each_row, take
 from rollout_sdk.engine.shadow import ShadowRun
@@ -128,6 +129,7 @@ def route_batch(batch: Batch) -> Flow:
         final = _joined(batch, parts)
     if final is None:
         # The answers have not one result for each row: rows of several variants cannot be told apart.
+        be_current(call)
         step = call.invoke(rollout.control)
         final = yield step
         _ran(batch, step, final, range(len(batch.rows)))
@@ -150,8 +152,8 @@ def _close(batch: Batch, shadows: Sequence[ShadowRows], final: Result) -> None:
             row.served = row.decision.variant
         row.span_context = call.span_context
         finish(row, final)
-    if not final.interrupted and current_call.get() is not call:
-        set_call(call)
+    if not final.interrupted:
+        be_current(call)
     if call.span is not None:
         call.served = batch.rows[0].served
         call.error = batch.rows[0].error
@@ -196,7 +198,8 @@ def _answered(
             again = refused or indices
             # Its traceback holds the candidate's frames: they need not live while the control runs.
             result.error = result.value = None
-            fallback = _control(batch, again)
+            be_current(call)
+            fallback = instead(step, _control(batch, again), rollout)
             result = yield fallback
             _ran(batch, fallback, result, again)
             call.charge(step, result)
@@ -229,7 +232,12 @@ def _steps(batch: Batch, groups: Mapping[str, Sequence[int]]) -> list[tuple[Invo
             step.args, step.kwargs = candidate_copy(step.args, step.kwargs, rollout.isolate, rollout.shared)
         steps.append((step, indices))
     # The control first: it runs in the caller's own task.
-    return [(_control(batch, sorted(controls), in_turn=True), sorted(controls)), *steps] if controls else steps
+    if controls:
+        return [(_control(batch, sorted(controls), in_turn=True), sorted(controls)), *steps]
+    if steps and rollout.on_error == "control":
+        # The others run beside it: see Together.
+        steps[0][0].around = look()
+    return steps
 
 
 def _control(batch: Batch, indices: Sequence[int], *, in_turn: bool = False) -> Invoke:

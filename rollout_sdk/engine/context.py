@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING
 
 from rollout_sdk.contexts import alone, here
@@ -11,7 +11,17 @@ if TYPE_CHECKING:
     from rollout_sdk.engine.call import Call
     from rollout_sdk.records import Decision
 
-__all__ = ["current_call", "current_decision", "in_shadow", "is_shadow", "reset_call", "set_call", "set_shadow"]
+__all__ = [
+    "be_current",
+    "current_call",
+    "current_decision",
+    "in_shadow",
+    "is_shadow",
+    "reset_call",
+    "set_call",
+    "set_call_and_copy",
+    "set_shadow",
+]
 
 current_call: ContextVar[Call | None] = ContextVar("rollout_sdk_call", default=None)
 in_shadow: ContextVar[bool] = ContextVar("rollout_sdk_shadow", default=False)
@@ -22,14 +32,32 @@ def _set_inside(call: Call) -> None:
         here.inside.append(call)
 
 
+def _set_and_copy(call: Call) -> Context:
+    current_call.set(call)
+    return copy_context()
+
+
+def _copy_inside(call: Call) -> Context:
+    _set_inside(call)
+    return copy_context()
+
+
 def _stay(_: object) -> None:
     """A token of a call that is not in the context, or of a stream that is closed in the midst of a change."""
 
 
 set_call = alone(current_call.set, _set_inside)
+# In one, because to be alone costs more than both together.
+set_call_and_copy = alone(_set_and_copy, _copy_inside)
 reset_call = alone(current_call.reset, _stay)
 # A shadow has a context of its own, which nothing that it could interrupt is changing.
 set_shadow = alone(in_shadow.set, in_shadow.set)
+
+
+def be_current(call: Call) -> None:
+    """Make a call the current one again: a model that ran in the same context may have called another rollout."""
+    if current_call.get() is not call:
+        set_call(call)
 
 
 def current_decision() -> Decision | None:

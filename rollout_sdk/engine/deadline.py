@@ -1,6 +1,7 @@
 """Deadlines of asynchronous candidates: the caller goes on in time, whatever the candidate does with its cancellation.
 
-A candidate with a deadline runs in a task of its own, in a copy of the caller's context. `asyncio.wait_for` would wait for a
+A candidate with a deadline runs in a task of its own, in a copy of the caller's context; what it sets there is the caller's
+when it answers (but for tokens: they belong to the copy). `asyncio.wait_for` would wait for a
 task that swallows its cancellation, and `asyncio.timeout` cannot leave one; `asyncio.wait` does.
 """
 
@@ -8,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
+from rollout_sdk.engine.ambient import own_context, take_over
 from rollout_sdk.exceptions import DeadlineError
 
 if TYPE_CHECKING:
@@ -32,7 +35,9 @@ async def within(deadline_s: float, step: Invoke) -> Any:
     async def run() -> Any:
         return await step.function(*step.args, **step.kwargs)
 
-    task = _started(run())
+    context = own_context()
+    since = context.copy()
+    task = _started(run(), context)
     try:
         await asyncio.wait([task], timeout=deadline_s)
     finally:
@@ -40,7 +45,9 @@ async def within(deadline_s: float, step: Invoke) -> Any:
         task.cancel()
     if not task.done():
         raise _late(step.variant, deadline_s)
-    return task.result()
+    result = task.result()
+    take_over(context, since)
+    return result
 
 
 def _late(variant: str, deadline_s: float) -> DeadlineError:
@@ -50,8 +57,8 @@ def _late(variant: str, deadline_s: float) -> DeadlineError:
     )
 
 
-def _started(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    task = asyncio.get_running_loop().create_task(coroutine, name="rollout-candidate")
+def _started(coroutine: Coroutine[Any, Any, Any], context: Context) -> asyncio.Task[Any]:
+    task = asyncio.get_running_loop().create_task(coroutine, context=context, name="rollout-candidate")
     _left.add(task)
     task.add_done_callback(_forget)
     return task
@@ -84,6 +91,7 @@ class PumpedStream:
         self._deadline_s: float | None = deadline_s
         self._asked: asyncio.Queue[tuple[str, tuple[Any, ...], asyncio.Future[Any]]] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
+        self._context = self._since = Context()
 
     async def __anext__(self) -> Any:
         """The next item."""
@@ -99,7 +107,9 @@ class PumpedStream:
 
     async def _ask(self, method: str, *arguments: Any) -> Any:
         if self._task is None:
-            self._task = _started(self._pump())
+            self._context = own_context()
+            self._since = self._context.copy()
+            self._task = _started(self._pump(), self._context)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._asked.put_nowait((method, arguments, answer))
         try:
@@ -116,6 +126,9 @@ class PumpedStream:
             raise _late(self._step.variant, self._deadline_s)
         self._deadline_s = None
         kind, value = answer.result()
+        if kind == "item" or isinstance(value, StopAsyncIteration):
+            take_over(self._context, self._since)
+            self._since = self._context.copy()
         if kind == "item":
             return value
         raise value

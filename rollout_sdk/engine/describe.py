@@ -29,6 +29,7 @@ from rollout_sdk.engine.covariates import Covariate
 from rollout_sdk.exceptions import MissingUnitError
 from rollout_sdk.plugins import Failed
 from rollout_sdk.records import Decision
+from rollout_sdk.synchronous import answered
 
 __all__ = ["Describe", "Override", "OverridesByUnit", "fresh_random"]
 
@@ -207,7 +208,7 @@ class Describe:
             if isinstance(self.override, Mapping):
                 variant = None if unit is None else self.override.get(unit)
             else:
-                variant = self.override(*args, **kwargs)  # type: ignore[misc]
+                variant = answered("override=", self.override(*args, **kwargs), (*args, *kwargs.values()))  # type: ignore[misc]
             if variant is None or variant in self.functions:
                 return variant
             raise LookupError(f"{variant!r:.60} is no variant of {self.key!r}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rollout_sdk.engine.interruptions import is_fault
 from rollout_sdk.engine.rows import count_rows, each_row
+from rollout_sdk.synchronous import answered
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.rollout import Rollout
@@ -23,11 +24,7 @@ def is_failing(rollout: Rollout, answer: Any) -> bool:
     """Whether an answer is a failure; where `failed_if` itself fails, it is not, and that is a fault."""
     assert rollout.failed_if is not None
     try:
-        found = rollout.failed_if(answer)
-        if isinstance(found, Awaitable):
-            _leave(found)
-            raise TypeError("failed_if= gave an awaitable")
-        return bool(found)
+        return bool(answered("failed_if=", rollout.failed_if(answer), (answer,)))
     except BaseException as error:
         if not is_fault(error):
             raise
@@ -46,10 +43,3 @@ def failing_share(rollout: Rollout) -> float:
     """The share of a batch's rows from which on the batch is a failed run to the circuit breakers."""
     breaker = next(iter(rollout.standing.breakers.values()), None)
     return _HALF if breaker is None else breaker.settings.failure_share
-
-
-def _leave(awaitable: Awaitable[Any]) -> None:
-    """Close a coroutine that is not awaited, so that Python does not warn of it."""
-    close = getattr(awaitable, "close", None)
-    if close is not None:
-        close()

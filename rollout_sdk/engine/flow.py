@@ -11,14 +11,16 @@ from types import MappingProxyType
 from typing import Any
 
 from rollout_sdk.contexts import copy_context
+from rollout_sdk.engine.ambient import apart, look, restore
 from rollout_sdk.engine.blend import blended, replayed
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import current_call, set_call
+from rollout_sdk.engine.context import be_current, current_call, set_call, set_call_and_copy
+from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import Kept, candidate_copy
 from rollout_sdk.engine.steps import Flow, Invoke, Result, Together, error_type
 
-__all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "route", "settle"]
+__all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "instead", "route", "settle"]
 
 NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
 
@@ -30,20 +32,26 @@ def route(call: Call) -> Flow:
         rollout.audience.look()
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
-    set_call(call)
+    around = None
+    if rollout.on_error == "control" and decision.variant != rollout.control and not decision.blend:
+        around = look(set_call_and_copy(call))
+    else:
+        set_call(call)
     if decision.shadows:
         call.shadows = _prepared(call)
     if decision.blend:
         result = yield from blended(call)
     else:
         step = _step(call, decision.variant) or _control(call)
+        step.around = around
         result = call.ran(step, (yield step))
         if result.error is not None or result.failed:
             failed = step
             if falls_back(call, step, result):
                 # Its traceback holds the candidate's frames: they need not live while the control runs.
                 result.error = result.value = None
-                step = _control(call)
+                be_current(call)
+                step = instead(failed, _control(call), rollout)
                 result = call.ran(step, (yield step))
                 call.charge(failed, result)
             else:
@@ -54,6 +62,7 @@ def route(call: Call) -> Flow:
         if call.shadows:
             settle(call.shadows, result)
             call.shadows = ()
+        # As `be_current`, but for its price: this is on the path of every call.
         if not result.interrupted and current_call.get() is not call:
             set_call(call)
         finish(call, result)
@@ -90,6 +99,13 @@ def _control(call: Call) -> Invoke:
     step = call.invoke(call.rollout.control)
     if call.shadows:
         step.keep = Kept(call.rollout.limits.kept_items, call.rollout.isolate)
+    return step
+
+
+def instead(failed: Invoke, step: Invoke, rollout: Rollout) -> Invoke:
+    """The control's step in place of a candidate's, without what the candidate changed around itself."""
+    if failed.around is not None and (context := restore(failed.around, failed.earlier)) is not None:
+        step.function = apart(context, step.function, rollout.kind)
     return step
 
 

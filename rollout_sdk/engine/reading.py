@@ -186,6 +186,7 @@ class Reading(_Read):
             ran = run(stage.asked(function, args))
             if ran.error is None and opens:
                 stage.source = ran.value
+                stage.step.rest()
                 return ran.value
             if stage.took(ran).error is None:
                 return ran.value

@@ -46,6 +46,7 @@ def stand_in(call: Call | None, flow: Flow, step: Invoke, ran: Result, run_again
     try:
         if is_given(ran.value, step.args, step.kwargs):
             return None
+        step.rest()
         made = None if form == UNMEASURED else _MAKERS[form](call, flow, step, ran, run_again)
     except (Exception, SystemExit) as error:
         call.rollout.failed("engine.returned", error)
@@ -77,6 +78,8 @@ class ReturnedStream(Stream):
     def resume(self) -> None:
         """Let the model go on to its next item or its end."""
         is_unread, self._is_unread = self._is_unread, False
+        if is_unread:
+            self.step.go_on()
         if isinstance(self.thrown, GeneratorExit) and self._is_collected():
             # Let go, and not closed: others may hold what the function returned, and read on.
             self._model = None

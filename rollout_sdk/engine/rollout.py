@@ -7,7 +7,7 @@ import inspect
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import asdict, define, field, frozen
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from rollout_sdk.control.state import RolloutState
     from rollout_sdk.engine.arguments import Rebinder
     from rollout_sdk.engine.background import Background
+    from rollout_sdk.engine.caller_state import Surround
     from rollout_sdk.engine.failing import FailedIf
+    from rollout_sdk.engine.hidden import Hidden
     from rollout_sdk.engine.shadow import ShadowRun
     from rollout_sdk.engine.snapshot import Isolate
     from rollout_sdk.plugins import Failed
@@ -143,6 +145,8 @@ class Rollout:
         active: Shadow runs that are under way.
         runs_told: What spans say of every run of a variant, once said.
         shown: Nonce and item keys of the last blended answers, to check an outcome's item by.
+        hidden: What the shadows do not get of their caller's context variables.
+        surround: What plugins have shadows run in.
         health: How the control does, for the circuit breakers; None where there are none.
     """
 
@@ -178,8 +182,10 @@ class Rollout:
     standing: Standing
     observers: Mapping[str, Callable[[Any], None]]
     plugins: tuple[str, ...]
+    hidden: Hidden
     failed_if: FailedIf = None
     by_row: bool = False
+    surround: Sequence[Surround] = ()
     active: set[ShadowRun] = field(factory=set)
     runs_told: dict[str, tuple[str, Mapping[str, Any]]] = field(factory=dict)
     shown: deque[tuple[str, tuple[Any, ...]]] = field(factory=lambda: deque(maxlen=_SHOWN))

@@ -8,7 +8,8 @@ from typing import Any
 
 from attrs import frozen
 
-from rollout_sdk.engine.arguments import UnitSpec, parameter
+from rollout_sdk.engine.arguments import Spec, UnitSpec, parameter
+from rollout_sdk.engine.first_present import is_rowwise
 from rollout_sdk.plugins import Failed
 
 __all__ = ["RowArguments"]
@@ -31,7 +32,7 @@ class RowArguments:
     names: tuple[str, ...]
     signature: Signature | None
     unit: UnitSpec
-    covariate: UnitSpec
+    covariate: Spec
     failed: Failed
 
     def units(self, unit: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
@@ -39,7 +40,7 @@ class RowArguments:
         rows = parameter(self.names[0], self.signature, self.key, "batch")(args, kwargs)
         if not hasattr(rows, "__len__"):
             return []
-        if not _is_rowwise(unit):
+        if not is_rowwise(unit):
             return [unit] * len(rows)
         each = list(unit)
         if len(each) == len(rows):
@@ -52,15 +53,12 @@ class RowArguments:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments, with every row-wise one replaced; a list of units or covariates is row-wise, too."""
         names = set(self.names)
-        for option, path in (("unit", self.unit), ("covariate", self.covariate)):
+        units = self.unit if isinstance(self.unit, tuple) else (self.unit,)
+        for option, path in (*(("unit", unit) for unit in units), ("covariate", self.covariate)):
             name = path.partition(".")[0] if isinstance(path, str) else ""
-            if name and _is_rowwise(parameter(name, self.signature, self.key, option)(args, kwargs)):
+            if name and is_rowwise(parameter(name, self.signature, self.key, option)(args, kwargs)):
                 names.add(name)
         parameters = list(self.signature.parameters) if self.signature is not None else []
         positional = [replace(value) if name in names else value for name, value in zip(parameters, args, strict=False)]
         named = {name: replace(value) if name in names else value for name, value in kwargs.items()}
         return (*positional, *args[len(positional) :]), named
-
-
-def _is_rowwise(value: Any) -> bool:
-    return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, str | bytes | Mapping)

@@ -12,6 +12,7 @@ from typing import Any
 
 from rollout_sdk import switch
 from rollout_sdk.contexts import attach, detach
+from rollout_sdk.engine.ambient import beside, own_context
 from rollout_sdk.engine.deadline import within
 from rollout_sdk.engine.interruptions import is_interruption
 from rollout_sdk.engine.steps import Invoke, Result, Together
@@ -116,11 +117,12 @@ def _in_place(step: Invoke, function: Callable[..., Any]) -> Invoke:
 
 
 def run_all(step: Together, run_one: Callable[[Invoke], Result]) -> list[Result]:
-    """Run one after the other."""
-    results = []
+    """Run one after the other; the others as if at the same time as the first, so that none sees what another changed."""
+    results: list[Result] = []
+    contexts = [own_context() for _ in step.invokes[1:]]
     for invoke in step.invokes:
         invoke.begin()
-        results.append(run_one(invoke))
+        results.append(beside(contexts[len(results) - 1], run_one, invoke) if results else run_one(invoke))
         invoke.ended_ns = time_ns()
         if step.is_over(results[-1]):
             break
@@ -142,7 +144,8 @@ async def run_together(step: Together, run_one: Callable[[Invoke], Awaitable[Res
     for invoke in step.invokes:
         invoke.begin()
     first, *others = step.invokes
-    tasks = [asyncio.ensure_future(timed(invoke)) for invoke in others]
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(timed(invoke), context=own_context()) for invoke in others]
     for task in tasks:
         _detached.add(task)
         task.add_done_callback(_detached.discard)

@@ -9,14 +9,16 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rollout_sdk import switch
-from rollout_sdk.contexts import copy_context
+from rollout_sdk.engine.ambient import own_context
 from rollout_sdk.engine.call import Call
+from rollout_sdk.engine.caller_state import CallerState
 from rollout_sdk.engine.counterpart import Counterpart, overall
 from rollout_sdk.engine.ended import EndedShadow
 from rollout_sdk.engine.failing import is_failing
 from rollout_sdk.engine.interruptions import is_interruption
 from rollout_sdk.engine.lazy import EAGER, is_given
 from rollout_sdk.engine.snapshot import NotCopied, take_snapshot
+from rollout_sdk.engine.stepped import Stepped
 from rollout_sdk.engine.steps import Result, error_type
 from rollout_sdk.engine.under_way import NotMeasured, UnderWay
 from rollout_sdk.records import FAILED_IF, UNMEASURED, Comparison, ShadowEnd
@@ -55,6 +57,7 @@ class ShadowRun:
         self.submitted = 0.0
         self.began: float | None = None
         self.context: Context | None = None
+        self.caller_state: CallerState | None = None
         self.control: Result | None = None
         self.counterpart = Counterpart(call)
         self.in_task = call.rollout.is_async
@@ -87,6 +90,9 @@ class ShadowRun:
         # A copier of the user's, or an object that cannot even be looked at.
         except (Exception, SystemExit) as error:
             return not self.end("dropped_snapshot", error=error_type(error))
+        # Before the control runs: what that sets, a candidate in its place would not find.
+        self.context = self.rollout.hidden.out_of(own_context())
+        self.caller_state = CallerState.of(self.rollout.surround, lambda: self.request, self.rollout.failed)
         return True
 
     def submit(self, control: Result) -> None:
@@ -94,7 +100,6 @@ class ShadowRun:
         try:
             self.counterpart.keep(control)
             self.size += self.counterpart.size
-            self.context = copy_context()
             # What an event loop carried out for the control, it does for the candidate: its clients belong to the loop.
             self.in_task = self.in_task or control.awaited
             self.submitted = monotonic()
@@ -119,8 +124,10 @@ class ShadowRun:
         """Run the candidate of a plain function or generator, now, in the caller's context; never raises."""
         if self._result is not None:
             return self._result
-        context = self.context
-        return Result(self.variant, 0.0) if context is None else context.run(self._run)
+        context, state = self.context, self.caller_state
+        if context is None:
+            return Result(self.variant, 0.0)
+        return context.run(self._run) if state is None else context.run(state.run, self._run)
 
     def has_to_be_compared(self, result: Result) -> bool:
         """Whether a result of a task is worth a comparison; it then waits for a thread to make it."""
@@ -160,6 +167,11 @@ class ShadowRun:
             except BaseException as error:
                 return under_way.ended(None, error)
             return under_way.ended(value)
+
+    async def run_in_task(self) -> Result:
+        """Run the candidate of a coroutine function or async generator, in the caller's context; never raises."""
+        state = self.caller_state
+        return await (self.run_async() if state is None else Stepped(self.run_async(), state.run))
 
     async def run_async(self) -> Result:
         """Run the candidate on an event loop; `interrupted` when it was cancelled from outside."""
@@ -278,7 +290,7 @@ class ShadowRun:
             self._ended_unseen = end
             if end not in _RAN:
                 self.rollout.spans.dropped(self.call, self.variant, end)
-        self.args, self.kwargs, self.context = (), {}, None
+        self.args, self.kwargs, self.context, self.caller_state = (), {}, None, None
         self.counterpart.forget()
         self._result = None
         return True

@@ -41,6 +41,8 @@ class Stage:
         """The step that runs one method of the stream, as the variant's steps run."""
         if self._began is None:
             self._began = perf_counter() - self.result.duration_s
+        if not self.result.started:
+            self.step.go_on()
         asked = Invoke(self.step.variant, function, args, {})
         asked.span_context, asked.gate, asked.deadline_s = self.step.span_context, self._gate, self._deadline_s
         # Streams that take turns must not meet each other's call.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
+from rollout_sdk.engine.ambient import Around, look
 from rollout_sdk.records import Withheld
 
 if TYPE_CHECKING:
@@ -92,6 +93,10 @@ class Invoke:
     call: Call | None = None
     """The call whose span waits for the turn of this step: where several run, each span is as long as its own run."""
     ended_ns: int | None = None
+    around: Around | None = None
+    """Of a candidate in whose place the control may have to run: what was around it before."""
+    earlier: tuple[tuple[Around, Around], ...] = ()
+    """The same before its function ran, and after that, where what it returned had yet to do its work."""
 
     def __init__(self, variant: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Say what to run."""
@@ -99,6 +104,16 @@ class Invoke:
         self.function = function
         self.args = args
         self.kwargs = kwargs
+
+    def rest(self) -> None:
+        """It returned something whose work is still to come."""
+        if self.around is not None:
+            self.earlier = (*self.earlier, (self.around, look()))
+
+    def go_on(self) -> None:
+        """The work of what it returned begins."""
+        if self.around is not None:
+            self.around = look()
 
     def begin(self) -> None:
         """Start the span that waits for its turn, if any."""

@@ -67,7 +67,7 @@ class Tasks:
     async def _later(run: ShadowRun) -> Result:
         # The caller goes first, even where tasks start eagerly.
         await asyncio.sleep(0)
-        return await run.run_async()
+        return await run.run_in_task()
 
     @staticmethod
     def _give_up(task: asyncio.Task[Result], run: ShadowRun) -> None:

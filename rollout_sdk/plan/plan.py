@@ -13,6 +13,7 @@ from rollout_sdk.plan.checks import as_horizon
 from rollout_sdk.plan.criteria import ERROR_RATE, Criterion, Gate, Guardrail
 from rollout_sdk.plan.durations import Duration, parse_duration
 from rollout_sdk.plan.freeze import Freeze
+from rollout_sdk.synchronous import must_answer_at_once
 
 __all__ = ["DEFAULT_GUARDRAILS", "Criteria", "Step", "as_steps"]
 
@@ -173,6 +174,11 @@ class Criteria:
             )
         if self.approve is not None and not callable(self.approve):
             raise ConfigurationError(f"approve={self.approve!r:.60} of Canary cannot be called. Pass a function of a verdict.")
+        must_answer_at_once(
+            "approve= of Canary",
+            self.approve,
+            "Pass a plain function of a verdict. It runs in a thread of its own, and may wait there, by asyncio.run() for one.",
+        )
 
     @property
     def all(self) -> tuple[Criterion, ...]:

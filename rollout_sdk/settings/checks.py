@@ -13,11 +13,12 @@ from typing import Any, get_args
 from rollout_sdk.assignment import Layer, Share, parse_share
 from rollout_sdk.breaker import Breaker
 from rollout_sdk.engine.arguments import UnitSpec
-from rollout_sdk.engine.rollout import Kind, kind_of
+from rollout_sdk.engine.rollout import Kind
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.identity import check_name
 from rollout_sdk.settings.signatures import KINDS
 from rollout_sdk.strategies.interleave import INTERLEAVED
+from rollout_sdk.synchronous import must_answer_at_once
 
 __all__ = [
     "check_breaker",
@@ -70,6 +71,7 @@ def check_isolate(key: str, isolate: object) -> None:
         raise ConfigurationError(
             f"isolate={isolate!r:.60} of {key!r} is unknown. It must be 'auto', 'none', 'deepcopy' or a copying function."
         )
+    must_answer_at_once(f"isolate= of {key!r}", isolate, "Make it a plain function that returns the copy of one argument.")
 
 
 def check_passthrough(key: str, passthrough: object) -> None:
@@ -93,11 +95,7 @@ def check_failed_if(key: str, failed_if: object, kind: Kind) -> None:
             f"failed_if={failed_if!r:.60} of {key!r} is not callable. It is a function of an answer, and says "
             "whether that is a failure. Write failed_if=lambda answer: answer.status_code >= 500."
         )
-    if kind_of(failed_if) != "function":
-        raise ConfigurationError(
-            f"failed_if= of {key!r} is {KINDS[kind_of(failed_if)]}. It is asked between the answer and the caller, and "
-            "must not wait. Make it a plain function of the answer."
-        )
+    must_answer_at_once(f"failed_if= of {key!r}", failed_if, "Make it a plain function of the answer.")
     if kind in ("generator", "async generator"):
         raise ConfigurationError(
             f"failed_if= of {key!r} cannot be asked: {key!r} is {KINDS[kind]}, and its first items are served before the "

@@ -14,7 +14,7 @@ from attrs import define, field, fields
 from rollout_sdk.assignment import Layer, Phase, Share
 from rollout_sdk.breaker import Breaker
 from rollout_sdk.comparison import DefaultComparator
-from rollout_sdk.engine.arguments import UnitSpec, is_method, signature_of
+from rollout_sdk.engine.arguments import Spec, UnitSpec, is_method, signature_of
 from rollout_sdk.engine.describe import Override
 from rollout_sdk.engine.failing import FailedIf
 from rollout_sdk.engine.mutation import watched
@@ -75,7 +75,7 @@ class Settings:
     version: str
     unit: UnitSpec
     missing_unit: MissingUnit
-    covariate: UnitSpec
+    covariate: Spec
     batch: tuple[str, ...] | None
     override: Override
     holdout: Share

@@ -10,10 +10,11 @@ from inspect import Parameter, Signature
 from typing import Any
 
 from rollout_sdk.assignment import canonical
-from rollout_sdk.engine.arguments import UnitSpec, getter, incompatibility, parameter, signature_of
+from rollout_sdk.engine.arguments import Spec, UnitSpec, getter, incompatibility, parameter, signature_of
 from rollout_sdk.engine.describe import Override
 from rollout_sdk.engine.rollout import Kind, kind_of
 from rollout_sdk.exceptions import ConfigurationError, SignatureError
+from rollout_sdk.synchronous import must_answer_at_once
 
 __all__ = ["KINDS", "check_batch", "check_candidate", "check_covariate", "check_override", "check_unit"]
 
@@ -24,6 +25,11 @@ KINDS = {
     "async generator": "an async generator function",
 }
 """The kinds of functions, as errors name them."""
+
+_ASK_BEFORE = (
+    "Make it a plain function with the control's parameters; what must be awaited, await before the call, and pass it as an "
+    "argument."
+)
 
 
 def check_candidate(key: str, kind: Kind, signature: Signature | None, name: str, candidate: object) -> None:
@@ -52,20 +58,29 @@ def _check_takes_the_same(subject: str, signature: Signature | None, function: C
 
 def check_unit(key: str, unit: UnitSpec, signature: Signature | None) -> None:
     """The unit can be found in every call."""
-    _check_path(key, "unit", unit, signature)
-
-
-def check_covariate(key: str, covariate: UnitSpec, signature: Signature | None) -> None:
-    """The covariate can be found in every call, without waiting."""
-    _check_path(key, "covariate", covariate, signature)
-    if callable(covariate) and kind_of(covariate) != "function":
+    if not isinstance(unit, tuple):
+        if isinstance(unit, list):
+            raise ConfigurationError(
+                f"unit={unit!r:.60} of {key!r} is a list. Several units are a tuple: a call has the first that is there. "
+                "Write unit=('user_id', 'device_id')."
+            )
+        _check_path(key, "unit", unit, signature)
+        return
+    if len(unit) < 2 or len(set(unit)) < len(unit) or not all(isinstance(name, str) for name in unit):
         raise ConfigurationError(
-            f"covariate= of {key!r} is {KINDS[kind_of(covariate)]}. It is read before each call, and must not wait. "
-            "Make it a plain function with the control's parameters."
+            f"unit={unit!r:.60} of {key!r} does not name several units. A tuple has two or more names or paths, none of them "
+            "twice, and the first that a call has is its unit. Write unit=('user_id', 'device_id')."
         )
+    for name in unit:
+        _check_path(key, "unit", name, signature)
 
 
-def _check_path(key: str, option: str, spec: UnitSpec, signature: Signature | None) -> None:
+def check_covariate(key: str, covariate: Spec, signature: Signature | None) -> None:
+    """The covariate can be found in every call."""
+    _check_path(key, "covariate", covariate, signature)
+
+
+def _check_path(key: str, option: str, spec: Spec, signature: Signature | None) -> None:
     """What is read out of the arguments is a parameter, a path into one, or a callable that takes them."""
     if isinstance(spec, str):
         if not all(spec.split(".")):
@@ -76,6 +91,7 @@ def _check_path(key: str, option: str, spec: UnitSpec, signature: Signature | No
         _check_one_argument(key, option, spec.partition(".")[0], signature)
     getter(spec, signature, key, option)
     if callable(spec):
+        must_answer_at_once(f"{option}= of {key!r}", spec, _ASK_BEFORE)
         _check_takes_the_same(f"{option}= of {key!r}", signature, spec)
 
 
@@ -123,6 +139,7 @@ def check_override(key: str, override: object, variants: Sequence[str], unit: Un
                 f"override={override!r:.60} of {key!r} is neither a mapping nor a callable. "
                 "Overrides are variants by unit, or found by a callable. Write override={'u-1': 'v2'}."
             )
+        must_answer_at_once(f"override= of {key!r}", override, _ASK_BEFORE)
         _check_takes_the_same(f"override= of {key!r}", signature, override)
         return
     if unit is None:

@@ -14,6 +14,7 @@ from rollout_sdk.assignment import Phase, RouteRequest, Share, canonical, parse_
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.interleaving import Interleaved, TeamDraft
 from rollout_sdk.records import Decision, Merged
+from rollout_sdk.synchronous import answered, answering, must_answer_at_once
 
 __all__ = ["INTERLEAVED", "Design", "Interleave", "rollout_strategies"]
 
@@ -121,6 +122,7 @@ class Interleave:
                 raise ConfigurationError(
                     f"{option} of Interleave is {function!r:.60}. It is a function. Write {option}=lambda ...: ..."
                 )
+            must_answer_at_once(f"{option}= of Interleave", function, "Make it a plain function.")
         if self.oversample > 1 and self.limit is None:
             raise ConfigurationError(
                 f"Interleave has oversample={self.oversample:g} without limit=. Rankers can be asked for more items only where "
@@ -138,7 +140,7 @@ class Interleave:
 
     def rollout_route(self, request: RouteRequest) -> Decision:
         """All variants, blended, or the control for units outside the share."""
-        if self.first_page is not None and not self.first_page(request.arguments):
+        if self.first_page is not None and not answered("first_page=", self.first_page(request.arguments)):
             return _ineligible(request.control)
         decision = request.phase.split.decide(request.point)
         if decision.variant == request.control:
@@ -163,7 +165,7 @@ class Interleave:
 
     def rollout_merge(self, request: RouteRequest, outputs: Mapping[str, Any]) -> Merged | None:
         """One list; when any candidate has nothing to show the control's, as long as the caller asked."""
-        take: Callable[[Any], Sequence[Any]] = self.items or _as_list
+        take: Callable[[Any], Sequence[Any]] = answering("items=", self.items) if self.items else _as_list
         # What `items` gives may be an array, which is neither true nor false.
         rankings = {name: list(take(output)) for name, output in outputs.items()}
         original, asked = outputs[request.control], self._asked(request)
@@ -177,13 +179,14 @@ class Interleave:
         merged = self.design.merge(
             rankings,
             k=asked if self.k is None else self.k,
-            key=self.key,
+            key=self.key and answering("key=", self.key),
             seed=self._seed(request, rankings[request.control]),
         )
         listed = list(merged.items)
         if self.stamp is not None:
             tokens = request.tokens(merged.keys, [merged.credit_at(position) for position in range(len(listed))])
-            listed = [self.stamp(item, token) for item, token in zip(listed, tokens, strict=True)]
+            stamp = answering("stamp=", self.stamp)
+            listed = [stamp(item, token) for item, token in zip(listed, tokens, strict=True)]
         items = self._rebuilt(original, listed)
         if merged.design == "team_draft":
             teams = tuple(None if team < 0 else merged.rankers[team] for team in merged.teams)
@@ -194,14 +197,14 @@ class Interleave:
     def _rebuilt(self, original: Any, items: list[Any]) -> Any:
         """A list in the caller's own type."""
         if self.rebuild is not None:
-            return self.rebuild(original, items)
+            return answered("rebuild=", self.rebuild(original, items), (original,))
         return tuple(items) if isinstance(original, tuple) else items
 
     def _seed(self, request: RouteRequest, ranking: Sequence[Any]) -> bytes:
         """A seed of unit and ranking: a page that is loaded again looks the same, another query is a new toss."""
         seed = blake2b(b"%016x" % request.digest, digest_size=16)
         for item in ranking:
-            item_key = item if self.key is None else self.key(item)
+            item_key = item if self.key is None else answered("key=", self.key(item))
             seed.update(canonical(item_key) or repr(item_key).encode("utf-8", "surrogatepass"))
         return seed.digest()
 

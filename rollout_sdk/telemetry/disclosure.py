@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rollout_sdk.synchronous import answered
 from rollout_sdk.telemetry import names
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Disclosure:
         said = {} if call.rows else self.of_unit(call)
         if self._capture is not None:
             try:
-                captured = self._capture(call)
+                captured = answered("capture=", self._capture(call))
                 for name, value in list(captured.items())[:_MOST_CAPTURED]:
                     self._add(said, _cut(str(name)), value)
             except (Exception, SystemExit) as error:
@@ -60,7 +61,7 @@ class Disclosure:
     def _add(self, said: dict[str, Captured], name: str, value: Any) -> None:
         """Add one captured value, as it may be shown: a redaction that fails shows nothing."""
         try:
-            shown: Any = value if self._redact is None else self._redact(name, value)
+            shown: Any = value if self._redact is None else answered("redact=", self._redact(name, value))
         except (Exception, SystemExit) as error:
             self._failed("telemetry.redact", error)
             return

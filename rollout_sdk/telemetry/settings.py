@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from attrs import field, frozen, validators
 
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.synchronous import must_answer_at_once
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -85,6 +86,11 @@ class Telemetry:
     namespace: str = ""
     tracer_provider: TracerProvider | None = None
     meter_provider: MeterProvider | None = None
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse functions that nothing would await."""
+        for option in ("capture", "redact"):
+            must_answer_at_once(f"{option}= of Telemetry", getattr(self, option), "Make it a plain function.")
 
     @property
     def surrounds(self) -> bool:

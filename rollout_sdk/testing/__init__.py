@@ -14,6 +14,7 @@ from rollout_sdk.testing.doubles import FakeClock, RecordingPlugin, set_testing
 from rollout_sdk.testing.observers import ObserverContract
 from rollout_sdk.testing.stores import StoreContract
 from rollout_sdk.testing.strategies import StrategyContract
+from rollout_sdk.testing.surroundings import SurroundContract
 
 __all__ = [
     "ComparatorContract",
@@ -22,5 +23,6 @@ __all__ = [
     "RecordingPlugin",
     "StoreContract",
     "StrategyContract",
+    "SurroundContract",
     "set_testing",
 ]

@@ -7,21 +7,20 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rollout_sdk import Phase
+from rollout_sdk import ConfigurationError, Phase, moved_units
 from rollout_sdk.assignment import INTERVAL, Split, lanes
 
-NAMES = ["a", "b", "c", "d", "e"]
+NAMES = ["a", "b", "c", "v2", "other"]
 
 
 @st.composite
-def grids(draw, *, count=None, most=None):
-    """Shares that are multiples of 2**-32 and add up to at most 1; each at most `most` of n candidates' 1/n."""
-    names = NAMES[: draw(st.integers(1, len(NAMES))) if count is None else count]
+def grids(draw, *, count=None, names=NAMES):
+    """Shares that are multiples of 2**-32 and add up to at most 1."""
+    names = draw(st.permutations(names))[: draw(st.integers(1, len(names))) if count is None else count]
     left = INTERVAL
     shares = {}
-    for name in draw(st.permutations(names)):
-        limit = left if most is None else min(left, INTERVAL // len(names))
-        shares[name] = draw(st.one_of(st.integers(0, limit), st.just(limit), st.just(0)))
+    for name in names:
+        shares[name] = draw(st.one_of(st.integers(0, left), st.just(left), st.just(0)))
         left -= shares[name]
     return {name: size / INTERVAL for name, size in shares.items()}
 
@@ -39,8 +38,13 @@ def owned(shares, name):
     return merged
 
 
-def within(inner, outer):
-    return all(any(low >= start and high <= end for start, end in outer) for low, high in inner)
+def between_candidates(before, after):
+    """The share of the units that goes from one candidate to another, or from one that did not get less."""
+    return math.fsum(
+        share
+        for (left, joined), share in moved_units(before, after).items()
+        if (left != "control" and joined != "control") or (left != "control" and after.get(left, 0.0) >= before.get(left, 0.0))
+    )
 
 
 @given(grids())
@@ -65,22 +69,6 @@ def test_any_share_is_met_to_the_precision_of_the_grid(sizes):
         assert abs(width - Fraction(share)) <= Fraction(len(shares), INTERVAL)
 
 
-@given(grids(), st.data())
-def test_raising_a_share_takes_no_unit_from_its_candidate(shares, data):
-    name = data.draw(st.sampled_from(sorted(shares)))
-    room = round((shares[name] + 1 - math.fsum(shares.values())) * INTERVAL)
-    raised = data.draw(st.integers(round(shares[name] * INTERVAL), max(room, round(shares[name] * INTERVAL)))) / INTERVAL
-    assert within(owned(shares, name), owned({**shares, name: raised}, name))
-
-
-@given(grids(most=1), st.data())
-def test_changing_a_share_moves_no_other_candidates_units_while_nobody_has_more_than_an_nth(shares, data):
-    name = data.draw(st.sampled_from(sorted(shares)))
-    changed = {**shares, name: data.draw(st.integers(0, INTERVAL // len(shares))) / INTERVAL}
-    for other in shares.keys() - {name}:
-        assert owned(changed, other) == owned(shares, other)
-
-
 @given(grids(count=2), st.data())
 def test_of_two_candidates_neither_ever_moves_the_others_units(shares, data):
     name = data.draw(st.sampled_from(sorted(shares)))
@@ -88,6 +76,53 @@ def test_of_two_candidates_neither_ever_moves_the_others_units(shares, data):
     room = INTERVAL - round(shares[other] * INTERVAL)
     changed = {**shares, name: data.draw(st.integers(0, room)) / INTERVAL}
     assert owned(changed, other) == owned(shares, other)
+
+
+@given(st.text(min_size=1, max_size=5), st.text(min_size=1, max_size=5), st.floats(0, 1), st.floats(0, 1))
+def test_of_two_candidates_of_any_names_a_raise_moves_units_of_the_control_alone(one, other, share, more):
+    assume(one != other)
+    before = {one: share, other: 1 - share}
+    after = {one: share, other: (1 - share) * more}
+    assert set(moved_units(after, before)) <= {("control", other)}
+
+
+@given(st.permutations("abcd"), st.lists(st.integers(0, INTERVAL // 4), min_size=4, max_size=4), st.data())
+def test_up_to_four_in_a_series_have_a_quarter_each_that_others_never_touch(names, sizes, data):
+    before = dict(zip(names[: data.draw(st.integers(1, 4))], (size / INTERVAL for size in sizes), strict=False))
+    after = dict(zip(names[: data.draw(st.integers(1, 4))], (size / INTERVAL for size in sizes), strict=False))
+    for name in before.keys() & after.keys():
+        assert owned(before, name) == owned(after, name)
+
+
+def test_an_arm_that_is_added_or_removed_moves_no_other():
+    three, four = {"a": 0.2, "b": 0.2, "c": 0.2}, {"a": 0.2, "b": 0.2, "c": 0.2, "d": 0.1}
+    assert moved_units(three, four) == {("control", "d"): pytest.approx(0.1)}
+    assert moved_units(three, {"a": 0.2, "c": 0.2}) == {("b", "control"): pytest.approx(0.2)}
+    assert moved_units(three, {"a": 0.19, "b": 0.21, "c": 0.2}) == {
+        ("a", "control"): pytest.approx(0.01),
+        ("control", "b"): pytest.approx(0.01),
+    }
+
+
+def test_three_halves_taken_in_pairs_are_the_case_that_shares_alone_cannot_solve():
+    pairs = [{"a": 0.5, "b": 0.5}, {"a": 0.5, "c": 0.5}, {"b": 0.5, "c": 0.5}]
+    lost = [
+        math.fsum(
+            share
+            for (left, _), share in moved_units(
+                {**dict.fromkeys("abc", 0.0), name: 0.5}, {"a": 0.0, "b": 0.0, "c": 0.0, **pair}
+            ).items()
+            if left == name
+        )
+        for pair in pairs
+        for name in pair
+    ]
+    assert math.fsum(lost) >= 0.5
+
+
+def test_a_share_that_is_none_is_refused_where_moves_are_asked_for():
+    with pytest.raises(ConfigurationError, match="share of 'v2' is 7"):
+        moved_units({"v2": 0.1}, {"v2": 7})
 
 
 @given(grids(), st.integers(0, INTERVAL - 1))
@@ -108,14 +143,30 @@ def test_only_the_controls_calls_are_shadowed_by_every_candidate(shares, point):
 
 
 def test_the_order_in_which_candidates_are_named_does_not_matter():
-    shares = {"a": 0.1, "b": 0.2, "c": 0.3}
+    shares = {"a": 0.4, "b": 0.2, "c": 0.3}
     assert lanes(shares) == lanes(dict(reversed(shares.items())))
 
 
 def test_a_share_below_a_hundredth_of_a_percent_is_still_a_lane():
-    assert lanes({"v2": 0.00005}) == [(0.0, round(0.00005 * INTERVAL) / INTERVAL, "v2")]
+    ((low, high, name),) = lanes({"v2": 0.00005})
+    assert (round((high - low) * INTERVAL), name) == (round(0.00005 * INTERVAL), "v2")
 
 
 @pytest.mark.parametrize(("share", "reason"), [(1.0, "static"), (0.5, "split"), (0.0, "static")])
 def test_a_variant_that_has_everybody_is_not_randomised(share, reason):
     assert {Split({"v2": share}, "control").decide(point).reason for point in (0.0, 0.25, 0.75)} == {reason}
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [(0, 10, "v2")],
+        [(0, INTERVAL // 2, "v3")],
+        [(0, INTERVAL // 2, "v2"), (5, 6, "v2")],
+        [(-5, INTERVAL // 2 - 5, "v2")],
+        [(0.0, 0.5, "v2")],
+    ],
+)
+def test_lanes_that_are_not_those_of_the_shares_are_refused(pieces):
+    with pytest.raises(ConfigurationError, match="not the lanes"):
+        Phase("p", {"v2": 0.5}, lanes=pieces)

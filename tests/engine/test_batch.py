@@ -64,7 +64,8 @@ def test_a_single_unit_keeps_the_batch_whole(runtime):
         lambda rows, user: got.append(rows) or rows, lambda rows, user: got.append(rows) or rows, runtime, unit="user"
     )
     rows = [1, 2, 3]
-    assert rows == model(rows, "u-1")
+    user = next(user for user in map(str, range(100)) if model.rollout.assign(user).variant == "control")
+    assert rows == model(rows, user)
     assert got[0] is rows
 
 

@@ -77,8 +77,11 @@ def test_shadows_and_blends_are_held_against_the_control_of_the_same_call(kind, 
         assert isinstance(read(kind, lambda user=user: model(user), loop)[1], ConnectionError)
         if pause:
             loop.run_until_complete(wait())
-    runtime.flush()
-    assert () == model.rollout.status().open_breakers
+    assert runtime.flush()
+    status = model.rollout.status()
+    assert {"control": 60} == {variant: count for (variant, _), count in status.errors.items() if variant == "control"}
+    assert ({("candidate", "error"): 60} if pause else {}) == status.shadows
+    assert () == status.open_breakers
 
 
 def test_batches_are_held_against_the_control_of_the_same_rows(runtime):
@@ -124,7 +127,9 @@ def test_while_the_breaker_is_open_what_the_control_fails_at_is_no_evidence_in_e
     database.down = False
     for user in range(100):
         model(user)
-    before, outage, after = (runtime.routed()[number : number + 100] for number in (0, 100, 200))
+    events = runtime.routed()
+    assert 300 == len(events)
+    before, outage, after = (events[number : number + 100] for number in (0, 100, 200))
     assert not any(event.no_evidence for event in (*before, *after))
     assert {("candidate", "breaker_open"), ("control", None)} == {(e.decision.variant, e.withheld) for e in outage}
     assert all(event.no_evidence and not event.excluded for event in outage)

@@ -199,7 +199,7 @@ def test_ctrl_c_in_the_midst_of_it_is_the_callers(runtime):
     ("options", "message"),
     [
         ({"failed_if": "status >= 500"}, "is not callable"),
-        ({"failed_if": awaits}, "is a coroutine function. It is asked between"),
+        ({"failed_if": awaits}, "is a coroutine function. It is called, and must answer at once"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(options, message, runtime):
@@ -249,3 +249,36 @@ def test_a_span_says_that_an_answer_was_a_failure_and_has_no_exception():
     assert (FAILED_IF, "ERROR", ()) == (failed.attributes["error.type"], failed.status.status_code.name, failed.events)
     (fallback,) = [event for event in spans["route model"].events if "error.type" in event.attributes]
     assert FAILED_IF == fallback.attributes["error.type"]
+
+
+def test_a_cancellation_that_it_makes_up_where_nothing_can_be_cancelled_is_its_fault(runtime):
+    def cancels(answer):
+        raise asyncio.CancelledError
+
+    assert "new" == made(lambda x: "new", lambda x: "old", runtime, failed_if=cancels)(1)
+    assert {("failed_if", "CancelledError"): 1} == runtime.faults
+
+
+def test_a_batch_that_the_control_answers_as_a_whole_is_not_asked_by_row(runtime):
+    asked = []
+    model = made(lambda rows: rows, lambda rows: sum(rows), runtime, batch="rows", strategy=ABTest(0.0), failed_if=asked.append)
+    assert 6 == model([1, 2, 3])
+    assert ([], {}) == (asked, runtime.faults)
+
+
+@pytest.mark.parametrize(("share", "opens"), [(0.2, True), (0.3, True), (0.4, False)])
+def test_a_batch_is_a_failed_run_from_the_breakers_share_of_its_rows_on(share, opens, runtime):
+    def candidate(rows):
+        return [None if row < 3 else "new" for row in rows]
+
+    breaker = Breaker(min_runs=1, failure_share=share)
+    model = made(candidate, lambda rows: ["old" for _ in rows], runtime, batch="rows", breaker=breaker)
+    assert ["old"] * 3 + ["new"] * 7 == model(list(range(10)))
+    assert (("candidate",) if opens else ()) == model.rollout.status().open_breakers
+
+
+def test_without_a_breaker_the_rows_that_fail_are_the_controls_all_the_same(runtime):
+    model = made(lambda rows: [None, *rows[1:]], lambda rows: rows, runtime, batch="rows", breaker=None)
+    assert [[1, 2, 3]] * 30 == [model([1, 2, 3]) for _ in range(30)]
+    assert {} == runtime.faults
+    assert {("candidate", FAILED_IF): 30} == model.rollout.status().fallbacks

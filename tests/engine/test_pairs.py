@@ -105,6 +105,7 @@ def test_the_first_item_of_the_answering_run_is_its_own_after_a_fallback(kind, r
 def test_runs_of_a_blend_tell_their_first_item(kind, stream, runtime, loop):
     read(kind, lambda: made(stream, stream, runtime, strategy=Interleave())(1), loop)
     (event,) = runtime.routed()
+    assert {"control", "candidate"} == {run.variant for run in event.runs}
     assert all(LAG_S * 0.9 <= run.first_item_s <= run.duration_s - LAG_S * 0.9 for run in event.runs)
 
 

@@ -1,9 +1,11 @@
 """Breakers, deadlines, aborts and copies in real calls: the control answers, and the failure stays the candidate's."""
 
 import asyncio
+import gc
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from contextlib import aclosing
 
@@ -372,10 +374,83 @@ def test_a_cancelled_caller_cancels_a_candidate_with_a_deadline(runtime):
         with pytest.raises(asyncio.CancelledError):
             await task
         await asyncio.sleep(0)
+        # Looked at here: what is left at the end of a loop is cancelled by that.
+        return list(cancelled)
 
-    asyncio.run(main())
-    assert [1] == cancelled
+    assert [1] == asyncio.run(main())
     assert [True] == [event.closed_early for event in runtime.routed()]
+
+
+async def asked(stream):
+    return await anext(stream)
+
+
+async def turns():
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_a_late_candidate_is_cancelled_when_it_is_left(runtime):
+    cancelled = []
+
+    async def new(x):
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            cancelled.append(x)
+            raise
+
+    async def main():
+        answer = await both(old, new, runtime, deadline_s=0.01)(1)
+        await turns()
+        return answer, list(cancelled)
+
+    assert ("old", [1]) == asyncio.run(main())
+
+
+@pytest.mark.parametrize("end", ["raises", "waits for what nobody holds"])
+def test_a_candidate_that_was_left_says_nothing_in_the_loops_log(end, runtime, caplog):
+    left = []
+
+    async def new(x):
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            left.append(x)
+        if end == "raises":
+            raise ValueError
+        # Nothing but this task refers to the future, and nothing but the future to this task.
+        await asyncio.get_running_loop().create_future()
+
+    async def main():
+        answer = await both(old, new, runtime, deadline_s=0.01)(1)
+        await turns()
+        gc.collect()
+        await turns()
+        return answer, list(left), [record.getMessage() for record in caplog.records if record.name == "asyncio"]
+
+    assert ("old", [1], []) == asyncio.run(main())
+
+
+def test_a_candidate_with_a_deadline_is_let_go_when_it_has_answered(runtime):
+    class Answer:
+        pass
+
+    made = []
+
+    async def new(x):
+        answer = Answer()
+        made.append(weakref.ref(answer))
+        return answer
+
+    async def main():
+        model = both(old, new, runtime, deadline_s=5.0)
+        assert isinstance(await model(1), Answer)
+        await turns()
+        gc.collect()
+        return [reference() for reference in made]
+
+    assert [None] == asyncio.run(main())
 
 
 async def old_stream(x):
@@ -431,6 +506,31 @@ def test_a_stream_with_a_deadline_runs_in_one_task_and_may_take_its_time_after_t
     assert ["first", "sent", "caught", []] == asyncio.run(main())
     assert 1 == len(set(tasks))
     assert [("candidate", None)] == [(event.served, event.error) for event in runtime.routed()]
+
+
+def test_a_cancelled_consumer_cancels_a_stream_with_a_deadline(runtime):
+    cancelled = []
+
+    async def new(x):
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            cancelled.append(x)
+            raise
+        yield "new"
+
+    async def main():
+        stream = both(old_stream, new, runtime, deadline_s=5.0)(1)
+        task = asyncio.ensure_future(asked(stream))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await turns()
+        return list(cancelled)
+
+    assert [1] == asyncio.run(main())
+    assert [True] == [event.closed_early for event in runtime.routed()]
 
 
 def test_a_stream_with_a_deadline_that_is_closed_early_closes_its_model(runtime):

@@ -146,8 +146,8 @@ def test_a_returned_coroutine_is_awaited_measured_and_falls_back(runtime):
 
     assert [7, 8, 1] == asyncio.run(main())
     *fallen, fine = runtime.routed()
-    for event in fallen:
-        assert [("candidate", "ConnectionError"), ("control", None)] == [(run.variant, run.error) for run in event.runs]
+    runs = [("candidate", "ConnectionError"), ("control", None)]
+    assert [runs] * 2 == [[(run.variant, run.error) for run in event.runs] for event in fallen]
     assert ("candidate", None) == (fine.served, fine.error)
 
 
@@ -217,3 +217,38 @@ def test_a_shadowed_async_generator_is_compared_as_a_whole(runtime):
     by_key = {event.decision.rollout: event for event in runtime.shadowed()}
     assert ("ok", True) == (by_key["model"].end, by_key["model"].comparison.match)
     assert ("error", "ConnectionError") == (by_key["bad"].end, by_key["bad"].error)
+
+
+@kinds
+def test_when_both_fail_before_the_first_item_the_caller_gets_the_controls_own_exception(good, before, after, runtime):
+    mine = LookupError("the control's")
+
+    async def fails_too(n):
+        raise mine
+        yield
+
+    async def gives_fails_too(n):
+        return fails_too(n)
+
+    control = gives_fails_too if inspect.iscoroutinefunction(good) else plain(fails_too)
+    with pytest.raises(LookupError) as caught:
+        asyncio.run(collected(both(control, before, runtime)(1)))
+    assert caught.value is mine
+    (event,) = runtime.routed()
+    assert [("candidate", "ConnectionError"), ("control", "LookupError")] == [(run.variant, run.error) for run in event.runs]
+
+
+@kinds
+def test_when_the_control_fails_without_a_stream_the_caller_gets_its_exception(good, before, after, runtime):
+    mine = LookupError("the control's")
+
+    async def raises(n):
+        raise mine
+
+    def raises_at_once(n):
+        raise mine
+
+    control = raises if inspect.iscoroutinefunction(good) else raises_at_once
+    with pytest.raises(LookupError) as caught:
+        asyncio.run(collected(both(control, before, runtime)(1)))
+    assert caught.value is mine

@@ -378,7 +378,8 @@ def test_the_share_of_a_core_is_kept(watch):
     began = time.monotonic()
     for number in range(20):
         model(number)
-    runtime.flush(20.0)
+    assert runtime.flush(20.0)
+    assert 20 == len(burnt)
     assert sum(burnt) / (time.monotonic() - began) < 0.4
 
 

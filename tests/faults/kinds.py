@@ -24,6 +24,15 @@ def of_kind(kind, answer):
     return dict(zip(KINDS, [function, coroutine, generator, async_generator], strict=True))[kind]
 
 
+def of_rows(kind, answer):
+    """A function or coroutine function that answers by row, as `batch="rows"` needs it."""
+
+    async def coroutine(rows):
+        return answer(rows)
+
+    return coroutine if kind == "coroutine" else lambda rows: answer(rows)
+
+
 def read(kind, given, loop):
     """What a call came to: items and the exception after them for a stream, else (the value, None) or (None, the exception)."""
     items = []
@@ -59,3 +68,10 @@ def turns(loop, number=5):
             await asyncio.sleep(0)
 
     loop.run_until_complete(wait())
+
+
+async def answered(kind, given):
+    """What a call gives that is made while a loop runs: its value, or the items of a stream."""
+    if kind == "coroutine":
+        return await given
+    return [item async for item in given] if kind == "async generator" else [*given]

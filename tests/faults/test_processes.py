@@ -13,10 +13,11 @@ import sys
 import textwrap
 import threading
 import time
+import traceback
 
 import pytest
 
-from rollout_sdk import ABTest, Runtime, rollout
+from rollout_sdk import ABTest, Canary, Runtime, default_runtime, rollout
 from rollout_sdk.journal import read_journal
 from tests.faults.models import shadowed
 
@@ -136,6 +137,80 @@ def test_f13_a_lock_held_at_the_fork_does_not_hang_the_child(run_python, figure)
     """, timeout=100)  # fmt: skip
     assert ("60\n", "") == (result.stdout, result.stderr)
     figure("F13", "0 of 60 children hung that were forked while our locks were held")
+
+
+LOCK = type(threading.Lock())
+
+
+def locks_of(*roots):
+    """Every lock that is reached from these objects and from the modules of the SDK, through objects of the SDK."""
+    modules = {name: vars(module) for name, module in list(sys.modules.items()) if name.partition(".")[0] == "rollout_sdk"}
+    waiting, seen, found = [*modules.items(), *((type(root).__name__, root) for root in roots)], set(), {}
+    while waiting:
+        where, each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, LOCK):
+            found[where] = each
+        elif isinstance(each, dict):
+            waiting += [(f"{where}[{name!r}]", value) for name, value in list(each.items())]
+        elif isinstance(each, list | tuple | set | frozenset):
+            waiting += [(where, value) for value in each]
+        elif type(each).__module__.partition(".")[0] == "rollout_sdk":
+            slots = [name for kind in type(each).__mro__ for name in getattr(kind, "__slots__", ()) if hasattr(each, name)]
+            values = {**getattr(each, "__dict__", {}), **{name: getattr(each, name) for name in slots}}
+            waiting += [(f"{where}.{name}", value) for name, value in values.items()]
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_f13_a_child_can_do_everything_whatever_lock_was_held_at_the_fork(tmp_path, figure):
+    """Another thread has the lock, and is not in the child. Every lock of ours, found by looking."""
+    runtime = Runtime(journal=tmp_path)
+
+    def decorate(key):
+        options = {"strategy": Canary(["50%"], shadow=1.0), "effects": "read", "key": key}
+        return rollout(candidate=lambda x: 2, runtime=runtime, **options)(lambda x: 1)
+
+    model = decorate("m")
+    model(0)
+    assert runtime.flush(10.0)
+    locks = locks_of(runtime, model.rollout)
+    # A fork itself waits for this one.
+    del locks["rollout_sdk.control.stores.turns['_known_lock']"]
+    assert 8 <= len(locks), locks
+
+    def in_child():
+        assert {1, 2} == {model(number) for number in range(100)}
+        assert runtime.flush(10.0)
+        assert {"rollout-recorder", "rollout-shadow", "rollout-keeper"} <= {thread.name for thread in threading.enumerate()}
+        model.rollout.judge()
+        model.rollout.disable(holder="flag")
+        model.rollout.enable(holder="flag")
+        model.rollout.abort()
+        decorate("m")(1)
+        decorate("other")(1)
+        default_runtime()
+        runtime.close(5.0)
+
+    ends = {}
+    for name, lock in locks.items():
+        with lock:
+            child = os.fork()
+            if child == 0:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(20)
+                try:
+                    in_child()
+                except BaseException:
+                    traceback.print_exc()
+                    os._exit(1)
+                os._exit(0)
+        ends[name] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    runtime.close(5.0)
+    assert dict.fromkeys(locks, 0) == ends
+    figure("F13", f"0 of {len(locks)} children hung, each forked while another of our locks was held")
 
 
 def test_f18_loops_that_end_with_shadows_pending_leave_nothing_behind(watch, figure, caplog):

@@ -144,7 +144,7 @@ def test_f5_a_shadow_that_changes_its_input_changes_nothing_that_was_served(watc
         request = {"items": [number, 2, 3], "features": numpy.ones(4)}
         answer = model(request)
         if number % 10 == 0:
-            started.acquire(timeout=5)
+            assert started.acquire(timeout=5), "no shadow began"
         differ += answer != [number, 2, 3] or request["features"][0] != 1.0
     assert 0 == differ
     figure("F5", "0 of 1,000 answers or requests differ (laboratory: 487)")

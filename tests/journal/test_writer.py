@@ -214,10 +214,19 @@ def test_a_file_is_full_at_its_size_and_no_line_is_in_two(tmp_path):
     assert all(path.stat().st_size < 1200 for path in files)
 
 
-def test_closing_twice_is_closing_once(writer):
+def test_closing_twice_is_closing_once(writer, tmp_path):
     writer.write([lost(1)])
+    closed = writer._file
     writer.close()
+    # The number of the descriptor is free, and the next file that is opened gets it.
+    other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    assert closed == other
     writer.close()
+    assert 3 == os.write(other, b"\n\n\n")
+    os.close(other)
+    writer.write([lost(2)])
+    writer.close()
+    assert [1, 2] == sorted(counts(tmp_path))
 
 
 def test_two_writers_of_one_process_have_files_of_their_own(tmp_path):

@@ -295,6 +295,7 @@ def test_every_finding_can_be_computed_again_from_its_own_record():
     verdict = verdict_of(plan, lived(plan, 5000, BOTH, outcomes=clicks(0.1, 0.12)))
     read = Verdict.from_dict(json.loads(json.dumps(verdict.as_dict(), allow_nan=False)))
     assert verdict == evolve(read, units=dict(read.units), outcomes=dict(read.outcomes))
+    assert {"assignment", ERRORS.label, SLOW.label, "click"} == {finding.name for finding in read.findings}
     for finding in read.findings:
         criterion = next((each for each in plan.all if each.label == finding.name), None)
         again = weigh_assignment(finding.numbers) if criterion is None else metric_of(criterion).weigh(finding.numbers)

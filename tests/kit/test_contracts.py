@@ -2,14 +2,16 @@
 
 import asyncio
 import random
+import threading
 import time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from rollout_sdk import ABTest, Canary, Comparison, Decision, Interleave, PluginError, Shadow
 from rollout_sdk.comparison import compare
-from rollout_sdk.testing import ComparatorContract, ObserverContract, RecordingPlugin, StrategyContract
+from rollout_sdk.testing import ComparatorContract, ObserverContract, RecordingPlugin, StrategyContract, SurroundContract
 
 
 class TestABTest(StrategyContract):
@@ -334,3 +336,112 @@ def test_a_broken_comparator_fails_its_contract(comparator, test):
 
     with pytest.raises((AssertionError, ValueError)):
         getattr(Contract(), test)()
+
+
+# Surroundings -------------------------------------------------------------------------------------------------------------
+
+state = threading.local()
+
+
+@contextmanager
+def of_thread(value):
+    before = getattr(state, "value", None)
+    state.value = value
+    try:
+        yield
+    finally:
+        state.value = before
+
+
+class Carrying:
+    def rollout_surround(self, request):
+        return of_thread(getattr(state, "value", None))
+
+
+class TestCarrying(SurroundContract):
+    def make(self):
+        return Carrying()
+
+    def caller(self):
+        return of_thread("caller's")
+
+    def observe(self):
+        return getattr(state, "value", None)
+
+
+class CarryingNothing:
+    def rollout_surround(self, request):
+        return None
+
+
+class LookingTooLate:
+    @contextmanager
+    def rollout_surround(self, request):
+        with of_thread(getattr(state, "value", None)):
+            yield
+
+
+class Staying:
+    def rollout_surround(self, request):
+        value = getattr(state, "value", None)
+
+        class Manager:
+            def __enter__(self):
+                state.value = value
+
+            def __exit__(self, *_):
+                return None
+
+        return Manager()
+
+
+class EnteredOnce:
+    def rollout_surround(self, request):
+        manager = of_thread(getattr(state, "value", None))
+
+        class Manager:
+            def __enter__(self):
+                return manager.__enter__()
+
+            def __exit__(self, *error):
+                return manager.__exit__(*error)
+
+        return Manager()
+
+
+class Refusing:
+    def rollout_surround(self, request):
+        raise ValueError
+
+
+@pytest.mark.parametrize(
+    ("plugin", "test"),
+    [
+        (CarryingNothing, "test_a_shadow_runs_in_its_callers_state"),
+        (LookingTooLate, "test_a_shadow_runs_in_its_callers_state"),
+        (EnteredOnce, "test_a_shadow_runs_in_its_callers_state"),
+        (Staying, "test_nothing_stays_in_the_threads"),
+        (Refusing, "test_a_caller_without_a_state_gives_none"),
+    ],
+    ids=str,
+)
+def test_a_broken_surrounding_fails_its_contract(plugin, test):
+    class Contract(TestCarrying):
+        __test__ = False
+
+        def make(self):
+            return plugin()
+
+    with of_thread(None), pytest.raises(AssertionError):
+        getattr(Contract(), test)()
+
+
+def test_a_caller_that_sets_nothing_fails_the_contract():
+    class Contract(TestCarrying):
+        __test__ = False
+
+        def caller(self):
+            return nullcontext()
+
+    with pytest.raises(AssertionError, match="changes nothing"):
+        Contract().test_a_caller_has_a_state_of_its_own()

@@ -39,6 +39,7 @@ HOOKS = {
     "rollout_transitioned": ("event",),
     "rollout_tripped": ("event",),
     "rollout_arguments": ("request",),
+    "rollout_surround": ("request",),
     "rollout_open_store": ("url",),
     "rollout_strategies": (),
 }

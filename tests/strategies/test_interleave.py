@@ -226,6 +226,7 @@ def test_a_token_says_what_a_click_credits(runtime):
     served = search(runtime, stamp=stamped)
     routed = served.rollout.route("ann", 6)
     (event,) = runtime.routed()
+    assert 6 == len(routed.value)
     for position, item in enumerate(routed.value):
         token = read_token(item["token"])
         assert (routed.decision.id, position, event.items[position]) == (token.decision_id, position, token.item)
@@ -239,6 +240,7 @@ def test_where_all_agree_a_click_credits_nobody(runtime):
 
 def test_tokens_of_designs_without_teams(runtime):
     probabilistic = search(runtime, stamp=stamped, design=Probabilistic())("ann", 4)
+    assert 4 == len(probabilistic)
     for item in probabilistic:
         assert pytest.approx(1.0) == sum(read_token(item["token"]).credit.values())
     for design in (Balanced(), PairwisePreference()):

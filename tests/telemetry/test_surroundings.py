@@ -142,9 +142,12 @@ def test_nothing_stays_attached_after_calls_of_any_end(traced):
     def fail(x):
         raise ValueError
 
-    for control, candidate in ((lambda x: x, fail), (fail, fail), (lambda x: x, lambda x: x)):
-        try:
-            traced.model(control, candidate, key=f"m{id(candidate)}")("u")
-        except ValueError:
-            pass
+    for key, control, candidate in (("falls back", lambda x: x, fail), ("answers", lambda x: x, lambda x: x)):
+        assert "u" == traced.model(control, candidate, key=key)("u")
+        assert before == context.get_current()
+    model = traced.model(fail, fail, key="fails")
+    with pytest.raises(ValueError, match=r"^$"):
+        model("u")
     assert before == context.get_current()
+    routes = {span.name for span in traced.finished() if span.name.startswith("route")}
+    assert {"route falls back", "route answers", "route fails"} == routes

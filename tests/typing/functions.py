@@ -25,6 +25,10 @@ assert_type(rank.rollout.route("u-1").decision, Decision)
 assert_type(rank.rollout.key, str)
 assert_type(rank.__name__, str)
 
+rollout(candidate=rank_v2, strategy=ABTest(0.5), unit=("user", "query"))
+rollout(candidate=rank_v2, strategy=ABTest(0.5), unit=["user", "query"])  # type: ignore[arg-type]
+rollout(candidate=rank_v2, strategy=ABTest(0.5), covariate=("user", "query"))  # type: ignore[arg-type]
+
 rank()  # type: ignore[call-arg]
 rank(7)  # type: ignore[arg-type]
 rank("u-1", size="5")  # type: ignore[arg-type]

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from rollout_sdk.control.stores.plain import checked_document, checked_name, checked_number, checked_text, parsed, plain
 from rollout_sdk.control.stores.protocol import Gathered, Stored
 from rollout_sdk.control.stores.sqlite_file import SQLiteFile, checked_timeout
+from rollout_sdk.control.stores.swap_log import LoggedSwap
 
 __all__ = ["SQLiteStore"]
 
 
 class SQLiteStore:
     """Keeps everything in a file of SQLite. See `StateStore` for what the methods promise.
+
+    Its history stands beside it, in a file with "-history.jsonl" behind the same name: a store that is deleted, cut short or
+    restored from a backup is brought forward to it, so that an abort stays. To begin anew, remove both.
 
     The file must be on a disk of this machine: SQLite's locks do not hold on a network's. What was done lasts, through
     `kill -9` and failing power. A forked child uses the store by a connection of its own; a pickled store is its settings.
@@ -73,6 +77,8 @@ class SQLiteStore:
         revision, epoch, text = checked_document(expected, document)
         told = plain("record", record)
         with self._file.transaction("written", writes=True) as connection:
+            # A backup can take the file's place while it is open.
+            self._file.log.level(connection)
             row = connection.execute("SELECT revision, epoch FROM documents WHERE key = ?", (key,)).fetchone()
             if expected != (None if row is None else row[0]):
                 return False
@@ -81,6 +87,9 @@ class SQLiteStore:
             connection.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)", (key, revision, epoch, text))
             connection.execute("INSERT INTO history (key, record) VALUES (?, ?)", (key, told))
             connection.execute("DELETE FROM parts WHERE key = ? AND epoch != ?", (key, epoch))
+        # After the commit: what failed must not be done later. Where this fails, the next process makes up for it.
+        with suppress(OSError):
+            self._file.log.append(LoggedSwap(key, revision, epoch, text, told))
         return True
 
     def publish(self, key: str, epoch: int, writer: str, parts: Mapping[str, str]) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from rollout_sdk.control.stores.plain import MOST_BYTES
+from rollout_sdk.control.stores.swap_log import SwapLog
 from rollout_sdk.control.stores.turns import Turns
 from rollout_sdk.exceptions import ConfigurationError, StoreError
 
@@ -38,10 +39,10 @@ _CURES = {
     sqlite3.SQLITE_FULL: "Make room on its disk.",
     sqlite3.SQLITE_READONLY: "Let this process write the file and its directory.",
     sqlite3.SQLITE_CANTOPEN: "Let this process read and write the file and its directory.",
-    sqlite3.SQLITE_CORRUPT: "The file is damaged: restore it from a backup, or move it away and start the processes again.",
+    sqlite3.SQLITE_CORRUPT: "The file is damaged: move it away, and it is made anew from the history beside it.",
     sqlite3.SQLITE_NOTADB: "This is not a database: give the store a file of its own.",
 }
-_CURE = "See to its disk; if the file is damaged, restore it, or move it away and start the processes again."
+_CURE = "See to its disk; if the file is damaged, move it away, and it is made anew from the history beside it."
 
 
 class SQLiteFile:
@@ -51,6 +52,7 @@ class SQLiteFile:
         """Open nothing yet."""
         self.path = Path(path).absolute()
         self.timeout_s = timeout_s
+        self.log = SwapLog(self.path)
         self._turns = Turns(2 * timeout_s, self._renew)
         self._connection: sqlite3.Connection | None = None
         self._pid = os.getpid()
@@ -138,7 +140,8 @@ class SQLiteFile:
             self._disconnect()
         if self._connection is None:
             # Only a file that never was anything becomes a store.
-            self._connection = self._connect(deadline, is_new=status.st_size == 0 and self._opened is None)
+            is_new = status.st_size == 0 and (self._opened is None or self.log.path.exists())
+            self._connection = self._connect(deadline, is_new=is_new)
             self._opened = there
         if self._connection.in_transaction:  # an interrupt came in between
             self._connection.execute("ROLLBACK")
@@ -148,11 +151,11 @@ class SQLiteFile:
         try:
             status = self.path.stat()
         except FileNotFoundError:
-            if self._opened is not None:
+            if self._opened is not None and not self.log.path.exists():
                 # An empty store in its place would begin every rollout anew, the aborted ones, too.
                 raise StoreError(
-                    f"The store {str(self.path)!r} is gone. It is not made anew while somebody uses it, or what was aborted "
-                    "would begin again. Put it back, or start the processes again."
+                    f"The store {str(self.path)!r} is gone, and so is its history. It is not made anew while processes use it, "
+                    "or what was aborted would begin again. Put them back, or start the processes again."
                 ) from None
             if not self.path.parent.is_dir():
                 raise StoreError(
@@ -219,6 +222,15 @@ class SQLiteFile:
                 f"The store {str(self.path)!r} has the schema {schema!r:.60}, and this version of rollout_sdk knows {SCHEMA}. "
                 "All processes of a store must know its schema. Update rollout_sdk, or give it another path."
             )
+        if not self.log.is_level(connection):
+            _wait(connection, deadline)
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                self.log.level(connection)
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

@@ -408,7 +408,7 @@ def test_a_second_handle_that_is_broken_fails_the_contract(second):
 
 
 def test_every_test_of_the_contract_fails_on_some_broken_store():
-    tests = {name for name in vars(StoreContract) if name.startswith("test_")}
+    tests = {name for name in dir(StoreContract) if name.startswith("test_")}
     # These two are the plainest of all: what fails them fails the others, too.
     plain = {"test_it_begins_with_nothing", "test_a_swap_of_the_expected_revision_is_done"}
     assert plain | {SECOND, "test_two_handles_have_one_winner"} == tests - set().union(*ZOO.values())

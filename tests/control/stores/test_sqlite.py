@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -153,7 +153,8 @@ def test_a_fifo_that_comes_later_is_an_error_and_not_waited_for(path, opened):
 def test_any_name_of_a_file_is_well(name, tmp_path):
     with closing(SQLiteStore(tmp_path / name)) as store:
         filled(store)
-    assert [os.fsencode(name), os.fsencode(name + "-journal")] == sorted(os.fsencode(each.name) for each in tmp_path.iterdir())
+    names = [os.fsencode(name + suffix) for suffix in ("", "-history.jsonl", "-journal")]
+    assert names == sorted(os.fsencode(each.name) for each in tmp_path.iterdir())
 
 
 def test_a_relative_path_stays_where_it_was(tmp_path, monkeypatch):
@@ -252,6 +253,7 @@ def test_a_damaged_file_is_an_error_and_never_a_crash(path, tmp_path):
 def test_a_file_that_was_cut_short_while_it_is_open_is_an_error_and_no_new_beginning(size, path, opened):
     store = filled(opened())
     used(store)
+    history(path).unlink()
     os.truncate(path, size)
     for _ in range(3):
         for use in (lambda: used(store), lambda: store.swap(KEY, None, document(1), {})):
@@ -259,9 +261,10 @@ def test_a_file_that_was_cut_short_while_it_is_open_is_an_error_and_no_new_begin
                 use()
 
 
-def test_a_file_that_is_gone_is_an_error_and_no_new_beginning(path, opened):
+def test_a_file_that_is_gone_with_its_history_is_an_error_and_no_new_beginning(path, opened):
     store = filled(opened())
     aside = path.rename(path.with_suffix(".aside"))
+    history(path).unlink()
     for use in (store.keys, lambda: store.swap(KEY, None, document(1), {})):
         with pytest.raises(StoreError, match="is gone"):
             use()
@@ -270,8 +273,70 @@ def test_a_file_that_is_gone_is_an_error_and_no_new_beginning(path, opened):
     assert 5 == store.load(KEY).revision
 
 
+def history(path):
+    return path.with_name(path.name + "-history.jsonl")
+
+
+@pytest.mark.parametrize("damage", ["deleted", "emptied", "replaced by an empty one", "restored", "restored in place"])
+@pytest.mark.parametrize("by", ["the process that has it open", "another"])
+def test_a_store_that_has_lost_what_was_done_is_brought_forward_to_its_history(damage, by, path, opened, tmp_path):
+    store = opened()
+    store.swap(KEY, None, document(0), {"number": 0})
+    backup = tmp_path / "backup.db"
+    backup.write_bytes(path.read_bytes())
+    backup.chmod(0o600)
+    for number in range(1, 4):
+        store.swap(KEY, number - 1, document(number), {"number": number})
+    if damage == "deleted":
+        path.unlink()
+    elif damage == "emptied":
+        os.truncate(path, 0)
+    elif damage == "replaced by an empty one":
+        path.unlink()
+        path.touch(mode=0o600)
+    elif damage == "restored":
+        backup.rename(path)
+    else:
+        path.write_bytes(backup.read_bytes())
+    other = opened() if by == "another" else store
+    # In place, the process that has it open sees it when it next changes anything; where it finds no table at all, after an
+    # error.
+    with suppress(StoreError):
+        other.keys()
+    assert not other.swap(KEY, 0, document(1), {"number": "not this one"})
+    assert (3, [0, 1, 2, 3]) == (other.load(KEY).revision, [record["number"] for record in other.history(KEY)])
+    assert other.swap(KEY, 3, document(4), {"number": 4})
+
+
+def test_a_process_that_was_killed_before_it_wrote_its_line_has_it_written_by_the_next(path, opened):
+    store = opened()
+    store.swap(KEY, None, document(0), {"number": 0})
+    kept = history(path).read_bytes()
+    store.swap(KEY, 0, document(1), {"number": 1})
+    # The second line, cut in its midst.
+    history(path).write_bytes(kept + b'\n["k')
+    store.close()
+    opened().keys()
+    path.unlink()
+    assert (1, [0, 1]) == (opened().load(KEY).revision, [record["number"] for record in opened().history(KEY)])
+
+
+def test_an_error_is_not_done_later(path, opened):
+    store = filled(opened(timeout_s=0.3))
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM documents").fetchall()
+        with pytest.raises(StoreError, match="locked"):
+            store.swap(KEY, 5, document(6), {})
+        reader.execute("COMMIT")
+    assert store.swap(KEY, 5, {**document(6), "status": "another"}, {})
+    path.unlink()
+    assert "another" == opened().load(KEY).document["status"]
+
+
 def test_a_file_that_is_replaced_is_read_instead(path, opened, tmp_path):
     store = filled(opened())
+    history(path).unlink()
     with closing(SQLiteStore(tmp_path / "backup.db")) as backup:
         backup.swap(KEY, None, document(3), {"restored": 1})
         backup.publish(KEY, 0, "w", {"sums": "7"})

@@ -1,0 +1,132 @@
+"""Every swap of a store's file in a second file beside it, so that what was done outlives the first.
+
+A store is deleted, cut short, or restored from last night's backup: what it then says of a rollout is older than what was
+done, and an aborted candidate would come back. So every process that opens the store, or is about to change it, brings the one
+of both forward that is behind: the store to the log, and, where a process was killed between its commit and its line, the log
+to the store.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+__all__ = ["LoggedSwap", "SwapLog"]
+
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+
+
+@frozen
+class LoggedSwap:
+    """A swap that was done.
+
+    Attributes:
+        key: Key of the rollout.
+        revision: Revision of the document.
+        epoch: Its epoch.
+        document: The document, as the store keeps it.
+        record: What happened, as the store keeps it.
+    """
+
+    key: str
+    revision: int
+    epoch: int
+    document: str
+    record: str
+
+
+class SwapLog:
+    """The file of a store's swaps: whole lines, each by one write, so that many processes can append.
+
+    Attributes:
+        path: Where it is.
+    """
+
+    def __init__(self, store: Path) -> None:
+        """Name it after its store."""
+        self.path = store.with_name(f"{store.name}-history.jsonl")
+
+    def append(self, swap: LoggedSwap) -> None:
+        """Add a swap, through to the disk.
+
+        Raises:
+            OSError: It is not surely there.
+        """
+        line = json.dumps([swap.key, swap.revision, swap.epoch, swap.document, swap.record])
+        # A newline first: a line that a kill or a full disk has cut is a line of its own.
+        data = f"\n{line}\n".encode()
+        file = os.open(self.path, _FLAGS | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        try:
+            os.write(file, data)
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+    def swaps(self) -> dict[str, dict[int, LoggedSwap]]:
+        """The swaps of every rollout by revision;
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        found: dict[str, dict[int, LoggedSwap]] = {}
+        try:
+            with self.path.open("rb") as file:
+                for line in file:
+                    swap = _parsed(line)
+                    if swap is not None:
+                        found.setdefault(swap.key, {})[swap.revision] = swap
+        except FileNotFoundError:
+            return {}
+        return found
+
+    def is_level(self, connection: sqlite3.Connection) -> bool:
+        """Whether the store and the log have the same revisions."""
+        return _revisions(connection) == {key: max(swaps) for key, swaps in self.swaps().items()}
+
+    def level(self, connection: sqlite3.Connection) -> None:
+        """Do again what the store has lost, and note what the log lacks, in a transaction that writes.
+
+        Raises:
+            OSError: The log cannot be read or written.
+        """
+        logged, there = self.swaps(), _revisions(connection)
+        for key, swaps in logged.items():
+            lost = [swaps[revision] for revision in sorted(swaps) if revision > there.get(key, -1)]
+            if lost:
+                last = lost[-1]
+                document = (key, last.revision, last.epoch, last.document)
+                connection.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)", document)
+                connection.executemany("INSERT INTO history (key, record) VALUES (?, ?)", [(key, each.record) for each in lost])
+                connection.execute("DELETE FROM parts WHERE key = ? AND epoch != ?", (key, last.epoch))
+        for key, revision in there.items():
+            if revision > max(logged.get(key, (-1,))):
+                self.append(_newest(connection, key))
+
+
+def _revisions(connection: sqlite3.Connection) -> dict[str, int]:
+    with closing(connection.execute("SELECT key, revision FROM documents")) as rows:
+        return dict(rows)
+
+
+def _newest(connection: sqlite3.Connection, key: str) -> LoggedSwap:
+    """What the store has of a rollout."""
+    document = connection.execute("SELECT revision, epoch, document FROM documents WHERE key = ?", (key,)).fetchone()
+    record = connection.execute("SELECT record FROM history WHERE key = ? ORDER BY number DESC LIMIT 1", (key,)).fetchone()
+    revision, epoch, text = document
+    return LoggedSwap(key, revision, epoch, text, "{}" if record is None else record[0])
+
+
+def _parsed(line: bytes) -> LoggedSwap | None:
+    try:
+        fields: Any = json.loads(line)
+        key, revision, epoch, document, record = fields
+    except (ValueError, TypeError, RecursionError):
+        return None
+    is_swap = [type(field) for field in fields] == [str, int, int, str, str]
+    return LoggedSwap(key, revision, epoch, document, record) if is_swap else None

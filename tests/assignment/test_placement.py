@@ -1,0 +1,179 @@
+"""Lanes are made of the lanes before: no change moves a unit between candidates, and none moves more than it must."""
+
+import json
+import random
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollout_sdk import Canary, StateError
+from rollout_sdk.assignment import INTERVAL, place
+from rollout_sdk.control.document import as_document, from_document
+from rollout_sdk.control.state import start
+
+NAMES = ["a", "b", "c", "v2", "other"]
+
+
+@st.composite
+def some_shares(draw):
+    """Sizes of any of the candidates, in 2**-32, that add up to at most the whole."""
+    left, sizes = INTERVAL, {}
+    for name in draw(st.permutations(NAMES))[: draw(st.integers(1, 5))]:
+        sizes[name] = draw(st.one_of(st.integers(0, left), st.just(left), st.just(0)))
+        left -= sizes[name]
+    return sizes
+
+
+def sizes_of(lanes):
+    sizes = {}
+    for low, high, name in lanes:
+        sizes[name] = sizes.get(name, 0) + high - low
+    return sizes
+
+
+def moves(before, after):
+    """Points by owner before and after, without those that stay."""
+    found = {}
+    for low, high in pairwise(
+        sorted({0, INTERVAL, *(edge for lanes in (before, after) for lane in lanes for edge in lane[:2])})
+    ):
+        left, joined = (next((n for a, b, n in lanes if a <= low < b), "control") for lanes in (before, after))
+        if left != joined:
+            found[left, joined] = found.get((left, joined), 0) + high - low
+    return found
+
+
+def placed_after(before, sizes):
+    return place(before, {name: size / INTERVAL for name, size in sizes.items()})
+
+
+@given(st.lists(some_shares(), min_size=2, max_size=5))
+def test_along_any_chain_of_changes_only_as_many_units_move_as_must(chain):
+    placed = ()
+    for wanted in chain:
+        before, placed = placed, placed_after(placed, wanted)
+        had, has = sizes_of(before), sizes_of(placed)
+        assert has == {name: size for name, size in wanted.items() if size}
+        found = moves(before, placed)
+        given, taken = Counter(), Counter()
+        for (left, joined), size in found.items():
+            given[left] += size
+            taken[joined] += size
+        assert {name: given[name] for name in had} == {name: max(0, had[name] - has.get(name, 0)) for name in had}
+        assert {name: taken[name] for name in has} == {name: max(0, has[name] - had.get(name, 0)) for name in has}
+        # Only what the control has not got goes from one candidate to another.
+        risen = sum(max(0, has[name] - had.get(name, 0)) for name in has)
+        direct = sum(size for (left, joined), size in found.items() if "control" not in (left, joined))
+        assert direct == max(0, risen - (INTERVAL - sum(had.values())))
+
+
+@given(some_shares(), st.data())
+def test_a_share_that_rises_and_falls_back_leaves_every_unit_where_it_was(sizes, data):
+    placed = placed_after((), sizes)
+    name = data.draw(st.sampled_from(sorted(sizes)))
+    raised = data.draw(st.integers(sizes[name], INTERVAL - sum(sizes.values()) + sizes[name]))
+    assert placed_after(placed_after(placed, {**sizes, name: raised}), sizes) == placed
+
+
+@given(st.lists(st.tuples(st.integers(0, INTERVAL), st.integers(0, INTERVAL)), min_size=1, max_size=6))
+def test_of_two_candidates_the_lanes_do_not_depend_on_what_was_before(chain):
+    placed = ()
+    for one, other in chain:
+        sizes = {"a": one, "other": min(other, INTERVAL - one)}
+        placed = placed_after(placed, sizes)
+        assert placed == placed_after((), sizes)
+
+
+def test_the_pieces_stay_few_however_often_shares_change():
+    rng, placed, most = random.Random(1), (), 0
+    for _ in range(500):
+        cuts = sorted(rng.randrange(INTERVAL) for _ in NAMES)
+        placed = placed_after(placed, {name: high - low for name, (low, high) in zip(NAMES, pairwise([0, *cuts]), strict=True)})
+        most = max(most, len(placed))
+    assert most <= 40
+
+
+def test_ten_tenths_fill_the_interval_though_their_rounded_sizes_are_more():
+    placed = place((), {f"v{number}": 0.1 for number in range(10)})
+    assert sum(sizes_of(placed).values()) == INTERVAL
+
+
+# In the state of a rollout
+
+
+def canary(*steps):
+    return Canary([dict(zip("abcd", step, strict=False)) for step in steps]).rollout_phases(
+        "control", tuple("abcd"[: len(steps[0])])
+    )
+
+
+def follow(phases, *changes):
+    """The phases of a rollout that is changed so, the first included."""
+    states = [start("model", phases, ramps=True)]
+    for change in changes:
+        states.append(change(states[-1]))
+    return [state.phase for state in states]
+
+
+def between(phases):
+    return sum(
+        size
+        for before, after in pairwise(phases)
+        for (left, joined), size in moves(before.lanes, after.lanes).items()
+        if "control" not in (left, joined)
+    )
+
+
+PLAN = canary([0.05, 0.05, 0.05], [0.05, 0.05, 0.4], [0.25, 0.05, 0.4], [0.25, 0.3, 0.4])
+PROMOTE = lambda state: state.promote()
+
+
+def test_the_steps_of_a_canary_of_three_move_no_unit_between_candidates_though_they_outgrow_their_room():
+    phases = follow(PLAN, PROMOTE, PROMOTE, PROMOTE)
+    assert between(phases) == 0
+    assert between(PLAN) > 0
+
+
+def test_a_share_that_is_set_by_hand_moves_no_unit_between_candidates():
+    phases = follow(
+        PLAN,
+        lambda state: state.set_share(0.6, "a"),
+        lambda state: state.set_share(0.2, "b"),
+        lambda state: state.set_share(0.1, "a"),
+        lambda state: state.set_share(0.5, "c"),
+        lambda state: state.roll_back("b"),
+        lambda state: state.set_share(0.45, "a"),
+    )
+    assert between(phases) == 0
+
+
+def test_two_processes_that_follow_one_plan_have_the_same_lanes():
+    assert [phase.lanes for phase in follow(PLAN, PROMOTE, PROMOTE)] == [
+        phase.lanes for phase in follow(PLAN, PROMOTE, PROMOTE)
+    ]
+
+
+def test_lanes_survive_the_store_and_what_has_none_begins_with_the_first():
+    state = start("model", PLAN, ramps=True).set_share(0.6, "a").set_share(0.2, "b").set_share(0.1, "a")
+    document = json.loads(json.dumps(as_document(state)))
+    assert from_document(document).phase.lanes == state.phase.lanes
+    del document["phase"]["lanes"]
+    assert from_document(document).phase.lanes == place((), state.phase.shares)
+
+
+@pytest.mark.parametrize("lanes", [[[0, 5, "a"]], [["x", 5, "a"]], "nonsense", [[0, 5]], None])
+def test_stored_lanes_that_are_damaged_are_refused_as_a_stored_state(lanes):
+    document = as_document(start("model", PLAN, ramps=True))
+    with pytest.raises(StateError, match="cannot be read"):
+        from_document({**document, "phase": {**document["phase"], "lanes": lanes}})
+
+
+def test_a_new_version_goes_on_from_the_lanes_of_the_one_before():
+    before = start("model", PLAN, ramps=True).set_share(0.6, "a").set_share(0.2, "b").set_share(0.1, "a")
+    other = start("model", canary([0.1, 0.25, 0.05, 0.1]), ramps=True, version="2")
+    begun = before.begun_again(other)
+    assert between([before.phase, begun.phase]) == 0
+    assert set(moves(before.phase.lanes, begun.phase.lanes)) == {("control", "b"), ("control", "d")}
