@@ -15,6 +15,7 @@ from rollout_sdk.engine.guarding import shadow_guard
 from rollout_sdk.engine.rollout import ShadowLimits
 from rollout_sdk.engine.stopping import disable
 from rollout_sdk.exceptions import (
+    BatchError,
     ConfigurationError,
     ConflictError,
     DeadlineError,
@@ -56,6 +57,7 @@ from rollout_sdk.telemetry import Telemetry
 
 __all__ = [
     "ABTest",
+    "BatchError",
     "Breaker",
     "BreakerEvent",
     "Canary",

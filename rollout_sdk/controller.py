@@ -123,6 +123,10 @@ class RolloutController(Operated, Generic[P, R_co]):
         """The current phase."""
         return self._rollout.state.phase
 
+    def is_of(self, function: object) -> bool:
+        """Whether this is the controller of a function itself, and not of one that the function wraps."""
+        return getattr(function, "__wrapped__", None) is self._settings.function
+
     # Serving -----------------------------------------------------------------------------------------------------------
 
     def serving_function(self) -> Callable[..., Any]:

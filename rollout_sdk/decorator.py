@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import Signature
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from rollout_sdk.assignment import Layer, Share
@@ -11,6 +12,7 @@ from rollout_sdk.breaker import Breaker
 from rollout_sdk.controller import RolloutController
 from rollout_sdk.engine.arguments import Spec, UnitSpec
 from rollout_sdk.engine.describe import Override
+from rollout_sdk.engine.likeness import keep_attributes, look_alike
 from rollout_sdk.engine.snapshot import Isolate
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.runtime import Runtime, default_runtime
@@ -141,7 +143,8 @@ def rollout(
             candidate counts as if it had raised: the control answers (or, with on_error="raise", the caller gets it as it is).
             Asked of the control, too, whose answers always reach the caller; with `batch=`, of the answer of each row; not of
             streams. Where it raises itself, the answer counts as good.
-        passthrough: Exceptions of a candidate that are an answer: the caller gets them, and no control runs.
+        passthrough: Exceptions of a candidate that are an answer, or a time limit that the SDK does not know: the caller gets
+            them, and no control runs.
         effects: What running a variant does to the world: "read" (nothing: only then may a candidate be shadowed), "write", or
             "unknown". What writes must not run twice for one call: it needs on_error="raise", and is not blended.
         deadline_s: Seconds that a candidate has for its answer (a stream: for its first item); then the control answers.
@@ -180,7 +183,7 @@ def rollout(
         bare = _bare(function)
         if not callable(bare):
             raise ConfigurationError(f"{bare!r:.60} cannot be decorated: it is not callable. A rollout needs a function.")
-        if hasattr(bare, "rollout") and isinstance(bare.rollout, RolloutController):
+        if _is_decorated(bare):
             raise ConfigurationError(
                 f"{bare.rollout.key!r} is decorated twice. A function is the control of one rollout. "
                 "Pass all candidates to one."
@@ -211,11 +214,17 @@ def rollout(
             runtime=default_runtime() if runtime is None else runtime,
         )
         controller: RolloutController[..., Any] = RolloutController(settings)
-        wrapper = _like(bare, controller.serving_function())
+        wrapper = _like(bare, controller.serving_function(), settings.signature)
         wrapper.rollout = controller
         return type(function)(wrapper) if isinstance(function, staticmethod | classmethod) else wrapper
 
     return decorate
+
+
+def _is_decorated(function: Any) -> bool:
+    """Whether a function is what `@rollout` returned. One round it that `functools.wraps` made has its controller, too."""
+    controller = getattr(function, "rollout", None)
+    return isinstance(controller, RolloutController) and controller.is_of(function)
 
 
 def _bare(function: Any) -> Any:
@@ -238,11 +247,13 @@ def _default_key(function: Callable[..., Any]) -> str:
     return f"{module}.{named.__qualname__}".replace(".<locals>", "")
 
 
-def _like(function: Callable[..., Any], wrapper: Any) -> Any:
-    """The wrapper under the function's name, documentation, annotations and attributes."""
+def _like(function: Callable[..., Any], wrapper: Any, signature: Signature | None) -> Any:
+    """The wrapper under the function's name, documentation, annotations, signature and attributes."""
     functools.update_wrapper(wrapper, function)
     if not hasattr(function, "__qualname__"):
         named = _unwrapped(function)
         functools.update_wrapper(wrapper, named, updated=())
         wrapper.__wrapped__ = function
+    look_alike(wrapper, function, signature)
+    keep_attributes(wrapper, function)
     return wrapper

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
+from rollout_sdk.engine.answered_rows import AnsweredRows
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.ended import EndedShadow
+from rollout_sdk.engine.ended import EndedRows, EndedShadow
 from rollout_sdk.faults import JOURNAL
 from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.judging import Evidence, add_outcome, add_shadowed
@@ -153,18 +154,19 @@ class Delivery:
 
     def __call__(self, facts: list[Any], dropped: int) -> None:
         """Hand a batch of facts to everybody who takes them, each behind its own guard; `dropped` never came here, so far."""
-        facts = [told for fact in facts if (told := self._told(fact)) is not None]
+        facts = [told for fact in _ends_apart(facts) if (told := self._told(fact)) is not None]
         starts = self._starts(facts)
-        for fact in (*starts, *facts):
+        apart = _rows_apart(facts)
+        for fact in (*starts, *apart):
             self.guarded("tally", self._count, fact)
-        self.guarded("judge", self._testify, facts)
-        calls = [fact for fact in facts if fact.__class__ is Call]
+        self.guarded("judge", self._testify, apart)
+        calls = [fact for fact in apart if fact.__class__ is Call]
         if self.metrics is not None and self.audience.measuring:
             self.guarded("telemetry.metrics", self.metrics.calls, calls)
-        events = self._events(facts)
+        kept, events = self._events(facts)
         # In the journal, a start is the line about the rollout; for observers, nothing has changed.
         if self.journal is not None:
-            self.guarded(JOURNAL, self.journal, events, dropped)
+            self.guarded(JOURNAL, self.journal, kept, dropped)
         if self.log_events is not None:
             for event in (*starts, *events):
                 self.guarded("telemetry.logs", self.log_events, event)
@@ -201,26 +203,40 @@ class Delivery:
         return starts
 
     def _time_s(self, fact: Any) -> float:
-        if fact.__class__ is Call:
+        if fact.__class__ in (Call, AnsweredRows):
             return float(fact.time_ns / 1e9)
         return fact.time_s if fact.__class__ is TransitionedEvent else self.time_ns() / 1e9
 
-    def _events(self, facts: list[Any]) -> list[Any]:
-        """The facts as events, without the calls that nobody wants to hear of: an event costs more than its call."""
-        everything = self.journal is not None or self.audience.debugging
-        events = []
+    def _events(self, facts: list[Any]) -> tuple[list[Any], list[Any]]:
+        """The facts as events, for the journal and for all others, who get the rows of a batch one by one.
+
+        Without the calls that nobody wants to hear of: an event costs more than its call.
+        """
+        kept, events = [], []
         for fact in facts:
-            if fact.__class__ is not Call:
-                events.append(fact)
-            elif everything or _is_worth_telling(fact) or "rollout_routed" in fact.rollout.observers:
-                events.append(self._as_event(fact))
-        return [event for event in events if event is not None]
+            if fact.__class__ is AnsweredRows:
+                if self.journal is not None:
+                    kept.append(self._as_event(fact))
+                if any(map(self._is_heard, fact.kinds())):
+                    events += [self._as_event(row) for row in fact if self._is_heard(row)]
+                continue
+            if fact.__class__ is Call:
+                told = self._as_event(fact) if self.journal is not None or self._is_heard(fact) else None
+            else:
+                told = fact
+            kept.append(told)
+            events.append(told)
+        return [event for event in kept if event is not None], [event for event in events if event is not None]
+
+    def _is_heard(self, call: Call) -> bool:
+        """Whether a log event or an observer wants to know of a call."""
+        return self.audience.debugging or _is_worth_telling(call) or "rollout_routed" in call.rollout.observers
 
     def _told(self, fact: Any) -> Any:
         """The fact, with the end of a shadow as its event."""
         return self._as_event(fact) if fact.__class__ is EndedShadow else fact
 
-    def _as_event(self, fact: Call | EndedShadow) -> Any:
+    def _as_event(self, fact: Call | AnsweredRows | EndedShadow) -> Any:
         """The event of a fact; None when it cannot be told, which must not take the others with it."""
         try:
             if fact.__class__ is Call and fact.context is not None and fact.span_context is not None:
@@ -265,7 +281,27 @@ def _is_worth_telling(call: Call) -> bool:
 
 
 def _key_of(fact: Any) -> str | None:
-    return fact.rollout.key if fact.__class__ is Call else rollout_of(fact)
+    return fact.rollout.key if fact.__class__ in (Call, AnsweredRows) else rollout_of(fact)
+
+
+def _ends_apart(facts: Iterable[Any]) -> Iterable[Any]:
+    """The facts, with the ends of a shadow on several rows one by one."""
+    for fact in facts:
+        if fact.__class__ is EndedRows:
+            yield from fact
+        else:
+            yield fact
+
+
+def _rows_apart(facts: Iterable[Any]) -> list[Any]:
+    """The facts, with the rows of a batch as a call each."""
+    apart: list[Any] = []
+    for fact in facts:
+        if fact.__class__ is AnsweredRows:
+            apart.extend(fact)
+        else:
+            apart.append(fact)
+    return apart
 
 
 def _about(rollout: Rollout) -> dict[str, Any]:

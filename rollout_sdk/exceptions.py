@@ -6,6 +6,7 @@ A model's own exception is never wrapped: it reaches the caller untouched.
 from __future__ import annotations
 
 __all__ = [
+    "BatchError",
     "ConfigurationError",
     "ConflictError",
     "DeadlineError",
@@ -52,6 +53,10 @@ class PluginError(ConfigurationError):
 
 class MissingUnitError(RolloutError, ValueError):
     """A call has no unit, and the rollout was told to refuse such calls (`missing_unit="raise"`)."""
+
+
+class BatchError(RolloutError, ValueError):
+    """A variant's answer for a batch has not one result for each row, or results of several variants make no whole."""
 
 
 class DeadlineError(RolloutError, TimeoutError):

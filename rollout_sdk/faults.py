@@ -12,14 +12,17 @@ from attrs import define, field, frozen
 
 from rollout_sdk.exceptions import RolloutError
 
-__all__ = ["CONTROL_FILE", "JOURNAL", "STORE", "Count", "Fault", "Faults"]
+__all__ = ["BATCH", "CONTROL_FILE", "JOURNAL", "STORE", "Count", "Fault", "Faults"]
 
 CONTROL_FILE = "control file"
 JOURNAL = "journal"
 STORE = "store"
 """What their faults are called; they say why, because they hold paths and settings, and no data of users."""
 
-_EXPLAINED = frozenset({CONTROL_FILE, JOURNAL, STORE})
+BATCH = "engine.batch"
+"""What is wrong with the answers for a batch; said with why, because it names types and never a value."""
+
+_EXPLAINED = frozenset({BATCH, CONTROL_FILE, JOURNAL, STORE})
 _LOGIN = re.compile(r"//[^/@\s]*@")
 _LONGEST_WHY = 500
 _TELL_EVERY_S = 60.0
@@ -50,9 +53,10 @@ class Count:
         """Nothing is counted yet."""
         self._numbers = itertools.count()
 
-    def add(self) -> None:
-        """Count one."""
-        next(self._numbers)
+    def add(self, number: int = 1) -> None:
+        """Count one, or so many."""
+        for _ in range(number):
+            next(self._numbers)
 
     def __int__(self) -> int:
         """How many so far."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from rollout_sdk.exceptions import ConfigurationError, PluginError, UnknownStrategyError
 from rollout_sdk.hookspecs import PROJECT
+from rollout_sdk.interruptions import is_fault
 
 __all__ = ["blocked_names", "load_named", "load_plugins", "make_strategy", "plugin_name", "strategy_name"]
 
@@ -71,7 +72,9 @@ def load_named(name: str) -> object:
         )
     try:
         plugin = entry.load()
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         raise PluginError(
             f"Plugin {name!r} ({entry.value}) cannot be imported: {type(error).__name__}: {error}. "
             "An entry point must name a module, class or object that can be imported. Mend it or remove the distribution."

@@ -23,6 +23,7 @@ from rollout_sdk.breaker import Breaker, CircuitBreaker
 from rollout_sdk.exceptions import PluginError
 from rollout_sdk.hookspecs import PROJECT
 from rollout_sdk.installed import blocked_names, plugin_name
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.synchronous import answered
 
 __all__ = ["Failed", "PluginSet"]
@@ -65,7 +66,9 @@ def _guarded(name: str, function: Callable[..., Any], failed: Failed) -> Callabl
             result = function(*arguments)
             return result if result.__class__ is not CoroutineType else answered(name, result)
         # sys.exit() in a plugin must not end the caller's process.
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             failed(name, error)
             return None
 
@@ -92,7 +95,9 @@ def _benched(name: str, function: Callable[..., Any], failed: Failed, *, longest
             result = function(*arguments)
             if result.__class__ is CoroutineType:
                 result = answered(name, result)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             breaker.note(ticket, failed=True)
             failed(name, error)
             return None

@@ -11,13 +11,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from rollout_sdk.faults import Count, Fault
 from rollout_sdk.forking import renew_after_fork
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plugins import Failed
 from rollout_sdk.threads import Empty, Flag, SimpleQueue, Thread, native_sleep
 
@@ -25,6 +26,7 @@ __all__ = ["Recorder"]
 
 _MOST_WAITING = 10_000
 _SUSPICIOUS_BACKLOG = 1_000
+_MOST_ROWS_WAITING = 2_000_000
 _MOST_AT_ONCE = 1_000
 _GATHER_S = 0.02
 _IDLE_S = 0.5
@@ -82,6 +84,7 @@ class Recorder:
         self._thread: Thread | None = None
         self._starting = threading.Lock()
         self._dropped = Count()
+        self._rows_waiting: dict[int, int] = {}
         self._pid = os.getpid()
         self._closed = False
 
@@ -101,7 +104,12 @@ class Recorder:
         return self._thread is not None and self._thread.is_current
 
     def put(self, fact: Any) -> None:
-        """Take a fact; never blocks and never raises."""
+        """Take a fact; never blocks and never raises.
+
+        A fact of many rows says how many it stands for by its `weight`, and gives some of them as `part(start, stop)`. It is
+        delivered in parts.
+        """
+        weight = getattr(fact, "weight", 1)
         waiting = self._queue.qsize()
         if waiting > _SUSPICIOUS_BACKLOG:
             # A fork in C code (uWSGI) skips Python's hooks and leaves the queue without its thread.
@@ -110,14 +118,25 @@ class Recorder:
                 if self.on_hidden_fork is not None:
                     self.on_hidden_fork()
             elif waiting >= _MOST_WAITING:
-                self._dropped.add()
+                self._dropped.add(weight)
                 return
         if self._closed:
-            self._dropped.add()
+            self._dropped.add(weight)
+            return
+        if weight > 1 and not self._has_room(fact, weight):
+            self._dropped.add(weight)
             return
         self._queue.put(fact)
         if self._thread is None:
             self._start()
+
+    def _has_room(self, fact: Any, weight: int) -> bool:
+        """Whether a fact of so many rows may wait; one alone always may."""
+        waiting = list(self._rows_waiting.values())
+        if waiting and sum(waiting) + weight > _MOST_ROWS_WAITING:
+            return False
+        self._rows_waiting[id(fact)] = weight
+        return True
 
     def tell(self, fault: Fault) -> None:
         """Take what is only told to people: where there is no room for it, nothing is lost. Never blocks and never raises."""
@@ -192,11 +211,31 @@ class Recorder:
 
     def _deliver(self, batch: list[Any]) -> None:
         facts = [fact for fact in batch if not isinstance(fact, _Flush)]
-        if facts:
-            self._guarded("recorder", partial(self._hand_over, facts))
+        for portion in self._portions(facts) if self._rows_waiting else (facts,):
+            if portion:
+                self._guarded("recorder", partial(self._hand_over, portion))
         for fact in batch:
             if isinstance(fact, _Flush):
                 fact.done.set()
+
+    def _portions(self, facts: list[Any]) -> Iterator[list[Any]]:
+        """The facts in portions, none of which stands for many more than are delivered at once."""
+        portion: list[Any] = []
+        room = _MOST_AT_ONCE
+        for fact in facts:
+            weight = getattr(fact, "weight", 1)
+            if weight > 1:
+                self._rows_waiting.pop(id(fact), None)
+            if weight > room and portion:
+                yield portion
+                portion, room = [], _MOST_AT_ONCE
+            if weight > room:
+                for start in range(0, weight, _MOST_AT_ONCE):
+                    yield [fact.part(start, start + _MOST_AT_ONCE)]
+            else:
+                portion.append(fact)
+                room -= weight
+        yield portion
 
     def _guarded(self, name: str, action: Callable[[], Any]) -> None:
         try:
@@ -229,7 +268,9 @@ class Recorder:
             done = self._close(timeout_s)
             if self.on_closed is not None:
                 self.on_closed()
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self._failed("close", error)
         return done
 
@@ -239,7 +280,9 @@ class Recorder:
         if self.on_close is not None:
             try:
                 self.on_close((deadline - time.monotonic()) / 2)
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                if not is_fault(error):
+                    raise
                 self._failed("close", error)
         self._closed = True
         thread = self._thread
@@ -253,6 +296,7 @@ class Recorder:
         # What came in the moment of closing, or while no thread was to be had, is lost; and said to be.
         with suppress(Empty):
             while True:
-                if not isinstance(self._queue.get_nowait(), _Flush):
-                    self._dropped.add()
+                fact = self._queue.get_nowait()
+                if not isinstance(fact, _Flush):
+                    self._dropped.add(getattr(fact, "weight", 1))
         return True

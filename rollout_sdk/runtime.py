@@ -24,6 +24,7 @@ from rollout_sdk.exceptions import ConfigurationError, JournalError, RolloutErro
 from rollout_sdk.faults import CONTROL_FILE, JOURNAL, Faults
 from rollout_sdk.forking import ForkSafeLock, renew_after_fork
 from rollout_sdk.installed import load_named
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.journal.writer import JournalWriter
 from rollout_sdk.plugins import Failed, PluginSet
@@ -215,7 +216,9 @@ class Runtime:
         store, key = environment.get("ROLLOUT_STORE") or None, environment.get("ROLLOUT_KEY") or None
         try:
             return cls(journal=journal, control=control, store=store, key=key)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             # Others than ours, of a store's plugin, may say passwords.
             why = str(error) if isinstance(error, RolloutError) else f"{type(error).__qualname__} in the plugin of the store."
             unavailable = UnavailableStore(

@@ -8,8 +8,9 @@ from typing import Any
 
 from attrs import frozen
 
+from rollout_sdk.control.state import RolloutState
 from rollout_sdk.engine.batch import Batch, route_batch
-from rollout_sdk.engine.call import Call, Row
+from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.describe import Describe
 from rollout_sdk.engine.flow import bare, route
 from rollout_sdk.engine.rollout import Rollout
@@ -17,6 +18,7 @@ from rollout_sdk.engine.row_arguments import RowArguments
 from rollout_sdk.engine.rows import one
 from rollout_sdk.engine.steps import Flow
 from rollout_sdk.exceptions import MissingUnitError
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.settings import Settings
 
 __all__ = ["Serving"]
@@ -44,22 +46,25 @@ class Serving:
         """Pickled as what was said when decorating."""
         return self.restored, (self.settings.said,)
 
-    def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], unit: Any, row: Row | None = None) -> Call:
-        """A call (or a row), described and decided; a fault of ours sends it to the control."""
-        rollout = self.rollout
-        began = perf_counter() if rollout.clocked else None
-        call = Call(rollout, args, kwargs)
-        if row is not None:
-            call.row = row
+    def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], unit: Any) -> Call:
+        """A call, described and decided; a fault of ours sends it to the control."""
+        call = self._decided(Call(self.rollout, args, kwargs), unit, self.rollout.state)
+        if self.describe.covariate is not None:
+            call.covariate = self.describe.covariate.of_call(args, kwargs)
+        return call
+
+    def _decided(self, call: Call, unit: Any, state: RolloutState) -> Call:
+        """The call (or row) with its description and its decision."""
+        began = perf_counter() if self.rollout.clocked else None
         try:
-            self.describe(call, unit, rollout.state)
-            if row is None and self.describe.covariate is not None:
-                call.covariate = self.describe.covariate.of_call(args, kwargs)
+            self.describe(call, unit, state)
         except MissingUnitError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self.rollout.failed("engine.describe", error)
-            self.describe.give_up(call, rollout.state)
+            self.describe.give_up(call, state)
         if began is not None:
             call.decided_s = perf_counter() - began
         return call
@@ -75,7 +80,9 @@ class Serving:
                 call.covariate = describe.covariate.of_call(args, kwargs)
         except MissingUnitError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             return self._give_up(error, args, kwargs)
         if began is not None:
             call.decided_s = perf_counter() - began
@@ -87,7 +94,9 @@ class Serving:
         try:
             call = Call(self.rollout, args, kwargs)
             self.describe.give_up(call, self.rollout.state)
-        except (Exception, SystemExit):
+        except BaseException as another:
+            if not is_fault(another):
+                raise
             return None, bare(self.settings.function, args, kwargs)
         return call, route(call)
 
@@ -97,7 +106,9 @@ class Serving:
             batch = self.batch(args, kwargs)
         except MissingUnitError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             return self._give_up(error, args, kwargs)
         return batch.call, route_batch(batch) if batch.rows else route(batch.call)
 
@@ -107,18 +118,24 @@ class Serving:
         units = self.rows.units(self.describe.unit_of(args, kwargs), args, kwargs)
         replace = self.rows.replace
 
-        def row_at(index: int) -> Row:
-            return lambda whole, named: replace(whole, named, lambda rows: one(rows, index))
+        def row_at(whole: tuple[Any, ...], named: Mapping[str, Any], index: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            return replace(whole, named, lambda rows: one(rows, index))
 
-        rows = [self.call(args, kwargs, unit, row_at(index)) for index, unit in enumerate(units)]
+        # Read once: all rows of a batch see one phase, and one time.
+        state, time_ns = self.rollout.state, self.rollout.time_ns()
+        rows = []
+        for index, unit in enumerate(units):
+            row = Call(self.rollout, args, kwargs, time_ns)
+            row.row, row.index = row_at, index
+            rows.append(self._decided(row, unit, state))
         if self.describe.covariate is not None:
             covariates = self.describe.covariate.of_rows(args, kwargs, len(rows))
             for row, covariate in zip(rows, covariates, strict=True):
                 row.covariate = covariate
-        call = Call(self.rollout, args, kwargs)
+        call = Call(self.rollout, args, kwargs, time_ns)
         if rows:
             call.describe_as(rows[0])
             call.decision = rows[0].decision
         else:
-            self.describe.give_up(call, self.rollout.state, reason="no_unit")
+            self.describe.give_up(call, state, reason="no_unit")
         return Batch(call, rows, replace)

@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import Factory, define
 
-from rollout_sdk.records import BreakerEvent, Decision, RecordedEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
+from rollout_sdk.records import BreakerEvent, Decision, RecordedEvent, RoutedEvent, RoutedRows, ShadowedEvent, TransitionedEvent
 
 __all__ = ["Tally", "failed_in_blend", "rollout_of"]
 
@@ -117,4 +117,6 @@ def rollout_of(event: object) -> str | None:
         return event.decision.rollout
     if isinstance(event, RecordedEvent | TransitionedEvent | BreakerEvent):
         return event.rollout
+    if isinstance(event, RoutedRows):
+        return event.like[0].decision.rollout
     return None

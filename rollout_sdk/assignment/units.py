@@ -9,6 +9,8 @@ from collections.abc import Hashable, Iterable
 from hashlib import blake2b
 from uuid import UUID
 
+from rollout_sdk.interruptions import is_fault
+
 __all__ = [
     "BUCKETS",
     "DEFAULT_SALT",
@@ -55,7 +57,9 @@ def canonical(unit: object) -> bytes | None:
     try:
         return _canonical(unit, 0, [_MOST_PARTS])
     # An object that lies about its type, or whose `__index__` fails, names nobody.
-    except (Exception, SystemExit):
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         return None
 
 

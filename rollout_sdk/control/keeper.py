@@ -30,6 +30,7 @@ from rollout_sdk.control.watching import WatchThread
 from rollout_sdk.exceptions import StateError, StoreError
 from rollout_sdk.faults import STORE
 from rollout_sdk.forking import renew_after_fork
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.judging import Evidence, Verdict
 from rollout_sdk.plan import Criteria
 from rollout_sdk.plugins import Failed
@@ -289,5 +290,7 @@ class Keeper:
             self._judging.hear_guests()
             for kept in self.rollouts.values():
                 kept.publish(self.store, self.writer, self.now_s)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self._failed(STORE, error)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from rollout_sdk.control.file import ControlFile, WantedRollout
 from rollout_sdk.faults import CONTROL_FILE
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plugins import Failed
 
 __all__ = ["Steered", "Steering"]
@@ -55,7 +56,9 @@ class Steering:
             rollout.follow(
                 disabled=wanted.disabled, wanted=wanted.rollouts.get(rollout.key, WantedRollout()), version=wanted.version
             )
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self._failed(CONTROL_FILE, error)
 
     def look(self) -> None:

@@ -20,7 +20,7 @@ from rollout_sdk.engine.going_on import Run, go_on_async
 from rollout_sdk.engine.lazy import EAGER, each_async, is_awaitable
 from rollout_sdk.engine.reading import AsyncReading
 from rollout_sdk.engine.running import run, run_async
-from rollout_sdk.engine.steps import Flow, Invoke, Result
+from rollout_sdk.engine.steps import LET_GO, Flow, Invoke, Result
 from rollout_sdk.engine.streams import AsyncStream
 
 __all__ = ["Awaiting", "Look", "awaited", "coroutine_stand_in", "run_plain", "stream_stand_in", "whole"]
@@ -66,6 +66,7 @@ def _going_on(step: Invoke, function: Callable[..., Any], ran: Result) -> Invoke
     """The rest of a step, whose function has returned already."""
     rest = Invoke(step.variant, function, (ran.value,), {})
     rest.span_context, rest.gate, rest.keep = step.span_context, step.gate, step.keep
+    rest.in_place = step.in_place
     if step.deadline_s is not None:
         rest.deadline_s = max(0.0, step.deadline_s - ran.duration_s)
     return rest
@@ -134,7 +135,8 @@ async def awaited(
         step = ended
         ran = await run_again(step)
     if ended.error is not None:
-        ended.reraise()
+        with ended:
+            raise ended.error
     return ended.value
 
 
@@ -149,6 +151,8 @@ def stream_stand_in(call: Call, flow: Flow, step: Invoke, ran: Result, run_again
 async def _passed_on(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run) -> AsyncGenerator[Any, Any]:
     while True:
         stream = AsyncStream(call, _going_on(step, _gave if type(ran.value) is AsyncGeneratorType else each_async, ran))
+        # The function has them, or has let go of them.
+        step.args, step.kwargs = (), LET_GO
         stream.began -= ran.duration_s
         stream.result.streamed = stream.result.awaited = True
         del ran
@@ -170,7 +174,8 @@ async def _passed_on(call: Call, flow: Flow, step: Invoke, ran: Result, run_agai
         step, ran = ended
         del ended
     if ended.error is not None:
-        ended.reraise()
+        with ended:
+            raise ended.error
 
 
 class Awaiting:

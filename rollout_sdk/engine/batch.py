@@ -9,15 +9,20 @@ from typing import Any, TypeAlias
 from attrs import frozen
 
 from rollout_sdk.engine.ambient import look
-from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import be_current, set_call
+from rollout_sdk.engine.call import Call, Runs
+from rollout_sdk.engine.context import be_current, current_call, set_call
 from rollout_sdk.engine.failing import failing_rows, failing_share
-from rollout_sdk.engine.flow import NO_KWARGS, falls_back, finish, instead, settle
+from rollout_sdk.engine.flow import falls_back, finish_rows, instead, settle
+from rollout_sdk.engine.joining import assemble
 from rollout_sdk.engine.lazy import discard
-from rollout_sdk.engine.rows import assemble, count_rows, each_row, take
+from rollout_sdk.engine.nesting import enclosing, hand_up
+from rollout_sdk.engine.rows import are_columns, count_rows, each_row, has_rows, take
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import candidate_copy
-from rollout_sdk.engine.steps import Flow, Invoke, Result, Together
+from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together
+from rollout_sdk.exceptions import BatchError
+from rollout_sdk.faults import BATCH
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.records import Comparison
 
 __all__ = ["Batch", "ShadowRows", "route_batch"]
@@ -48,6 +53,12 @@ class Batch:
     def arguments(self, indices: Sequence[int]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The call's arguments with only these rows."""
         return self.replace(self.call.args, self.call.kwargs, lambda value: take(value, indices))
+
+    def given(self) -> Any:
+        """The rows themselves, as the caller gave them: the first row-wise argument."""
+        found: list[Any] = []
+        self.replace(self.call.args, self.call.kwargs, found.append)
+        return found[0] if found else None
 
     def grouped(self) -> dict[str, list[int]]:
         """Positions of the rows of each variant, the control first."""
@@ -89,7 +100,7 @@ class ShadowRows(ShadowRun):
         control = self.counterpart
         if result.error is not None or control.error is not None:
             return [control.compared(result, lambda: self.request)] * count
-        if not control.is_comparable or count_rows(result.value) != count:
+        if not control.is_comparable or not (has_rows(control.value, count) and has_rows(result.value, count)):
             return [None] * count
         pairs = zip(each_row(control.value), each_row(result.value), strict=True)
         return [self.rollout.compare(self.request, ours, theirs) for ours, theirs in pairs]
@@ -102,15 +113,21 @@ class ShadowRows(ShadowRun):
     def answered_by(self, final: Result, size: int) -> Result:
         """What of the batch's answer these rows are compared with: the control's own results for them."""
         control, own = self.rollout.control, None
-        if final.error is None and count_rows(final.value) == size and all(row.served == control for row in self.rows):
+        if final.error is None and has_rows(final.value, size) and all(row.served == control for row in self.rows):
             own = take(final.value, self.indices)
         nothing = final.error is None and own is None
         return Result(control, final.duration_s, own, final.error, final.interrupted or nothing)
 
 
-def _how_many(value: Any) -> str:
-    count = count_rows(value)
-    return "no rows" if count is None else f"{count} results"
+def _wrong_rows(batch: Batch, variant: str, value: Any, count: int) -> BatchError:
+    """What a candidate's answer is refused for that has not one result for each of so many rows."""
+    subject = f"{variant!r} of {batch.call.rollout.key!r} gave"
+    rule = f"for {count} rows. With batch=, a variant gives one result for each row, in order."
+    if are_columns(value, count):
+        return BatchError(f"{subject} a tuple of {len(value)} columns {rule} Return list(zip(*columns)), an array, or a frame.")
+    found = count_rows(value)
+    how_many = "no rows" if found is None else f"{found} results"
+    return BatchError(f"{subject} {how_many} {rule} Return a list, an array or a frame of them, or leave batch= out.")
 
 
 def route_batch(batch: Batch) -> Flow:
@@ -121,6 +138,7 @@ def route_batch(batch: Batch) -> Flow:
     call.rows = batch.rows
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
+    call.outer = enclosing(current_call.get())
     set_call(call)
     groups = batch.grouped()
     call.shadows = shadows = _prepared(batch)
@@ -136,7 +154,9 @@ def route_batch(batch: Batch) -> Flow:
     # The caller's answer stands: what breaks from here on is ours alone.
     try:
         _close(batch, shadows, final)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         rollout.failed("engine.flow", error)
     return final
 
@@ -144,14 +164,14 @@ def route_batch(batch: Batch) -> Flow:
 def _close(batch: Batch, shadows: Sequence[ShadowRows], final: Result) -> None:
     """Hand the shadows over, and record every row."""
     call, rollout = batch.call, batch.call.rollout
+    hand_up(call, final)
     for shadow in shadows:
         settle([shadow], shadow.answered_by(final, len(batch.rows)))
     for row in batch.rows:
         if not row.runs:
             # The call ended before its turn came.
             row.served = row.decision.variant
-        row.span_context = call.span_context
-        finish(row, final)
+    finish_rows(call, final)
     if not final.interrupted:
         be_current(call)
     if call.span is not None:
@@ -180,15 +200,17 @@ def _answered(
     steps = _steps(batch, groups)
     results: list[Result] = yield Together([step for step, _ in steps], vital=rollout.control)
     parts: Parts = []
+    # Whether the control, whose answers are not rows, has to run on all of them anyway.
+    whole = False
     # There are fewer results than steps when one was interrupted or the control failed.
     for (step, indices), first in zip(steps, results, strict=False):
         result = first
-        wrong = result.error is None and step.variant != rollout.control and count_rows(result.value) != len(indices)
+        good = result.error is not None or has_rows(result.value, len(indices))
+        wrong = not good and step.variant != rollout.control
+        whole = whole or (not good and not wrong and len(indices) < len(batch.rows))
         if wrong:
-            result.error = ValueError(
-                f"{step.variant!r} of {rollout.key!r} gave {_how_many(result.value)} for {len(indices)} rows. "
-                "With batch=, a variant gives one result for each row, in order. Mend the model, or leave batch= out."
-            )
+            result.error = _wrong_rows(batch, step.variant, result.value, len(indices))
+            rollout.failed(BATCH, result.error)
             discard(result.value)
         refused = _ran(batch, step, result, indices)
         # Ours is not an answer of the model's: `passthrough` does not let it pass.
@@ -198,8 +220,12 @@ def _answered(
             again = refused or indices
             # Its traceback holds the candidate's frames: they need not live while the control runs.
             result.error = result.value = None
+            if whole:
+                call.charge(step)
+                continue
             be_current(call)
             fallback = instead(step, _control(batch, again), rollout)
+            fallback.in_place = call
             result = yield fallback
             _ran(batch, fallback, result, again)
             call.charge(step, result)
@@ -210,7 +236,7 @@ def _answered(
             call.leave([step for step, _ in steps])
             return [], result
         parts.append((again, result))
-    return parts, None
+    return ([] if whole else parts), None
 
 
 def _steps(batch: Batch, groups: Mapping[str, Sequence[int]]) -> list[tuple[Invoke, Sequence[int]]]:
@@ -261,6 +287,7 @@ def _ran(batch: Batch, step: Invoke, result: Result, indices: Sequence[int]) -> 
         result.refused = bool(refused)
         # To a circuit breaker, a batch is one run.
         result.failed = bool(refused) and len(refused) >= failing_share(rollout) * len(indices)
+    call.answered = False
     call.ran(step, result)
     if result.withheld is not None:
         for index in indices:
@@ -269,10 +296,16 @@ def _ran(batch: Batch, step: Invoke, result: Result, indices: Sequence[int]) -> 
     run = call.runs[-1]
     # Of an answer that is a failure in some rows, the others did well.
     well, failed = (*run[:2], None, run[3]), set(refused or (indices if result.failed else ()))
+    # Rows of one fate share what is noted of them: see engine/answered_rows.py.
+    noted: dict[tuple[int, bool], Runs] = {}
     for index in indices:
         row = batch.rows[index]
-        row.cut = result.interrupted
-        row.runs += (well if refused and index not in failed else run,)
+        row.cut, row.answered = result.interrupted, call.answered
+        is_well = bool(refused) and index not in failed
+        runs = noted.get((id(row.runs), is_well))
+        if runs is None:
+            runs = noted[id(row.runs), is_well] = (*row.runs, well if is_well else run)
+        row.runs = runs
         if index == indices[0]:
             row.measured += (run,)
         row.served = step.variant
@@ -296,12 +329,16 @@ def _joined(batch: Batch, parts: Parts) -> Result | None:
     rollout = batch.call.rollout
     if len(parts) == 1:
         return Result(rollout.control, duration_s, parts[0][1].value)
-    if any(count_rows(result.value) != len(indices) for indices, result in parts):
+    if not parts or not all(has_rows(result.value, len(indices)) for indices, result in parts):
         return None
+    # The control's first: the whole is of its type.
+    ordered = sorted(parts, key=lambda part: part[1].variant != rollout.control)
     try:
-        whole = assemble([(indices, result.value) for indices, result in parts], len(batch.rows))
+        whole = assemble([(indices, result.value) for indices, result in ordered], len(batch.rows), given=batch.given())
     # Arrays of shapes that do not fit, or of a library that we do not know.
-    except Exception as error:
-        rollout.failed("engine.batch", error)
+    except BaseException as error:
+        if not is_fault(error):
+            raise
+        rollout.failed(BATCH, error)
         return None
     return Result(rollout.control, duration_s, whole)

@@ -12,6 +12,7 @@ from rollout_sdk.engine.lazy import discard
 from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.snapshot import OneShot, take_snapshot
 from rollout_sdk.engine.steps import Flow, Invoke, Result, Together
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.records import Merged
 
 __all__ = ["blended", "replayed"]
@@ -56,7 +57,9 @@ def _steps(call: Call) -> tuple[list[Invoke], bool]:
     if others:
         try:
             given = rollout.rebind(*own, others)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             rollout.failed("rollout_arguments", error)
     inputs: dict[str, tuple[tuple[Any, ...], Mapping[str, Any]]] = {rollout.control: given}
     for variant in call.decision.blend:
@@ -67,7 +70,9 @@ def _steps(call: Call) -> tuple[list[Invoke], bool]:
         except OneShot as why:
             # What two read by turns, neither reads whole.
             rollout.failed("engine.blend", why)
-        except (Exception, SystemExit):
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             inputs[variant] = given
     steps = []
     for variant, arguments in inputs.items():
@@ -127,7 +132,8 @@ def replayed(rollout: Rollout, result: Result) -> Invoke:
 def _replay(result: Result) -> Generator[Any, Any, Any]:
     yield from result.value
     if result.error is not None:
-        result.reraise()
+        with result:
+            raise result.error
     return result.returned
 
 
@@ -135,4 +141,5 @@ async def _replay_async(result: Result) -> AsyncGenerator[Any, Any]:
     for item in result.value:
         yield item
     if result.error is not None:
-        result.reraise()
+        with result:
+            raise result.error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from rollout_sdk.assignment import RouteRequest, pseudonym, pseudonyms
 from rollout_sdk.contexts import CallerContext
 from rollout_sdk.engine.failing import is_failing
+from rollout_sdk.engine.nesting import has_come_out
 from rollout_sdk.engine.steps import Invoke, Result, error_type
 from rollout_sdk.identity import encode_id, encode_token
 from rollout_sdk.judging import cell_of
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from rollout_sdk.judging import Evidence
     from rollout_sdk.tally import Tally
 
-__all__ = ["Call", "Row"]
+__all__ = ["Call", "Row", "Runs"]
 
 
 _OPERATED = ("aborted", "disabled")
@@ -36,8 +37,12 @@ def _first_item_s(runs: Sequence[tuple[str, float, str | None, float | None]]) -
     return first_item_s if len(runs) == 1 else sum(run[1] for run in runs[:-1]) + first_item_s
 
 
-Row: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], tuple[tuple[Any, ...], Mapping[str, Any]]]
-"""Makes one row's arguments of a batch's."""
+Row: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any], int], tuple[tuple[Any, ...], Mapping[str, Any]]]
+"""Makes one row's arguments of a batch's, and of its position."""
+
+
+Runs: TypeAlias = tuple[tuple[str, float, str | None, float | None], ...]
+"""Runs on the caller's path, in order: variant, seconds, error type, and seconds until the first item."""
 
 
 class Call(RouteRequest):
@@ -45,7 +50,7 @@ class Call(RouteRequest):
 
     # Defaults live on the class: most calls never set them, and what is not set costs nothing.
     decision: Decision
-    runs: tuple[tuple[str, float, str | None, float | None], ...] = ()
+    runs: Runs = ()
     excluded = False
     closed_early = False
     no_evidence = False
@@ -63,22 +68,30 @@ class Call(RouteRequest):
     rows: Sequence[Call] = ()
     shadows: Sequence[ShadowRun] = ()
     rescued = False
+    outer: Call | None = None
+    """The call that this one is inside of; see engine/nesting.py."""
+    came_out: tuple[int, ...] = ()
+    """Identities of the exceptions that came out of controls inside this call, the last ones."""
     row: Row | None = None
-    measured: tuple[tuple[str, float, str | None, float | None], ...] = ()
+    index = 0
+    """Position of a row in its batch."""
+    weight = 1
+    """How many facts it stands for."""
+    measured: Runs = ()
     """Of a row: the runs whose durations it tells; a run of many rows is measured once."""
     said_unit: Any = None
     decided_s: float | None = None
     _full: tuple[Decision, Decision] | None = None
 
-    def __init__(self, rollout: Rollout, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Begin a call; its description and `decision` follow."""
+    def __init__(self, rollout: Rollout, args: tuple[Any, ...], kwargs: Mapping[str, Any], time_ns: int | None = None) -> None:
+        """Begin a call, now or at a time that it shares with others; its description and `decision` follow."""
         self.rollout = rollout
         self.outline = rollout.outline
         self.args = args
         self.kwargs = kwargs
         self.origin = rollout.nonces.origin
         self.sequence = next(rollout.nonces.sequence)
-        self.time_ns = rollout.time_ns()
+        self.time_ns = rollout.time_ns() if time_ns is None else time_ns
         self.served = rollout.control
 
     @property
@@ -86,7 +99,7 @@ class Call(RouteRequest):
         """The arguments of the call by parameter name; of a row, with the row itself in the place of each list of rows."""
         if self.row is None:
             return super().arguments
-        return self.outline.bind(*self.row(self.args, self.kwargs))
+        return self.outline.bind(*self.row(self.args, self.kwargs, self.index))
 
     def invoke(self, variant: str, *, in_turn: bool = False) -> Invoke:
         """The step that runs a variant on the call's own arguments; `in_turn`: beside others, so that its span begins later."""
@@ -149,6 +162,8 @@ class Call(RouteRequest):
             self.answered = True
         elif error is not None:
             result.failed = not result.interrupted
+            if self.came_out and result.failed:
+                result.passes = has_come_out(self, error)
         if result.interrupted:
             self.cut = True
             return None
@@ -192,26 +207,31 @@ class Call(RouteRequest):
             if step.span is not None:
                 self.rollout.spans.end_invoke(step, Result(step.variant, 0.0))
 
+    @property
+    def decision_id(self) -> str:
+        """The id of the decision, made anew each time."""
+        rollout, variant = self.rollout, self.decision.variant
+        return encode_id(rollout.key, self.phase.name, variant, self.bucket, self.time_ns, self.nonce, rollout.secret)
+
     def full_decision(self) -> Decision:
         """The decision with its id and all that the controller knows."""
         decision, rollout = self.decision, self.rollout
         if self._full is not None and self._full[0] is decision:
             return self._full[1]
         phase = self.phase.name
-        variant, bucket = decision.variant, self.bucket
         # By position, in the order of the class: this is half the price of keywords.
         full = Decision(
-            variant,
+            decision.variant,
             decision.reason,
             decision.propensity,
             decision.shadows,
             decision.blend,
-            encode_id(rollout.key, phase, variant, bucket, self.time_ns, self.nonce, rollout.secret),
+            self.decision_id,
             rollout.key,
             rollout.strategy_name,
             phase,
             decision.share,
-            bucket,
+            self.bucket,
             self.time_ns / 1e9,
         )
         # Spans, the caller and the recorder ask for it by turns.
@@ -270,7 +290,7 @@ class Call(RouteRequest):
             time_s=self.time_ns / 1e9,
             first_item_s=_first_item_s(runs),
             covariate=self.covariate,
-            decision=None if evidence.most_calls is None else self.full_decision().id,
+            decision=None if evidence.most_calls is None else self.decision_id,
         )
 
     def as_event(self) -> RoutedEvent:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextvars import Context, ContextVar, copy_context
+from contextlib import suppress
+from contextvars import Context, ContextVar, Token, copy_context
 from typing import TYPE_CHECKING
 
 from rollout_sdk.contexts import alone, here
@@ -15,8 +16,10 @@ __all__ = [
     "be_current",
     "current_call",
     "current_decision",
+    "enter_fallback",
     "in_shadow",
     "is_shadow",
+    "leave_fallback",
     "reset_call",
     "set_call",
     "set_call_and_copy",
@@ -24,7 +27,8 @@ __all__ = [
 ]
 
 current_call: ContextVar[Call | None] = ContextVar("rollout_sdk_call", default=None)
-in_shadow: ContextVar[bool] = ContextVar("rollout_sdk_shadow", default=False)
+in_shadow: ContextVar[bool | Call] = ContextVar("rollout_sdk_shadow", default=False)
+"""True inside a shadow; a call inside its control that runs in the place of a failed candidate. One look tells of both."""
 
 
 def _set_inside(call: Call) -> None:
@@ -60,6 +64,22 @@ def be_current(call: Call) -> None:
         set_call(call)
 
 
+def _enter_fallback(call: Call) -> Token[bool | Call] | None:
+    return None if in_shadow.get() is True else in_shadow.set(call)
+
+
+def _leave_fallback(token: Token[bool | Call] | None) -> None:
+    # A coroutine can be closed from another context, which has nothing of ours to put back.
+    if token is not None:
+        with suppress(ValueError):
+            in_shadow.reset(token)
+
+
+enter_fallback = alone(_enter_fallback, _stay)
+leave_fallback = alone(_leave_fallback, _stay)
+"""Around a run of the control in the place of a candidate that failed."""
+
+
 def current_decision() -> Decision | None:
     """The decision of the innermost rollout call under way in this context, or of the last one that ended; None before any.
 
@@ -72,4 +92,4 @@ def current_decision() -> Decision | None:
 
 def is_shadow() -> bool:
     """Whether this code runs as a shadow: nobody will see its output, so it should write nothing."""
-    return in_shadow.get()
+    return in_shadow.get() is True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.snapshot import Snapshot, copy_output
 from rollout_sdk.engine.steps import Result, error_type
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.records import Comparison
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ class Counterpart:
             try:
                 self.value = copy_output(control.value, rollout.isolate, snapshot)
             # Its own methods may raise anything: the shadow runs all the same.
-            except (Exception, SystemExit):
+            except BaseException as error:
+                if not is_fault(error):
+                    raise
                 return
             self.size = snapshot.bytes
         self.is_comparable = True

@@ -9,8 +9,8 @@ from typing import Any
 from attrs import frozen
 
 from rollout_sdk.engine.arguments import Getter
-from rollout_sdk.engine.interruptions import is_fault
 from rollout_sdk.engine.rows import count_rows, each_row
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plugins import Failed
 
 __all__ = ["Covariate"]

@@ -13,12 +13,14 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from rollout_sdk.engine.ambient import own_context, take_over
+from rollout_sdk.engine.event_loops import LATE, on_asyncio, within_elsewhere
+from rollout_sdk.engine.steps import LET_GO
 from rollout_sdk.exceptions import DeadlineError
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.steps import Invoke
 
-__all__ = ["PumpedStream", "within"]
+__all__ = ["PumpedStream", "in_time", "within"]
 
 # A task that nobody refers to can be collected while it runs.
 _left: set[asyncio.Future[Any]] = set()
@@ -31,9 +33,15 @@ async def within(deadline_s: float, step: Invoke) -> Any:
         DeadlineError: It did not answer in time. It is cancelled, and not waited for.
         BaseException: Whatever it raised itself; or the caller was cancelled, and then it is cancelled, too.
     """
+    if not on_asyncio():
+        return in_time(await within_elsewhere(deadline_s, step.function(*step.args, **step.kwargs)), step, deadline_s)
 
-    async def run() -> Any:
-        return await step.function(*step.args, **step.kwargs)
+    async def run() -> tuple[Any, BaseException | None]:
+        try:
+            return await step.function(*step.args, **step.kwargs), None
+        # Out of a task, these two end the event loop, past the caller.
+        except (KeyboardInterrupt, SystemExit) as error:
+            return None, error
 
     context = own_context()
     since = context.copy()
@@ -45,8 +53,25 @@ async def within(deadline_s: float, step: Invoke) -> Any:
         task.cancel()
     if not task.done():
         raise _late(step.variant, deadline_s)
-    result = task.result()
+    value, ending = task.result()
+    try:
+        if ending is not None:
+            raise ending
+    finally:
+        # Its traceback holds this frame.
+        del ending
     take_over(context, since)
+    return value
+
+
+def in_time(result: Any, step: Invoke, deadline_s: float) -> Any:
+    """A result of `within_elsewhere` that was there in time.
+
+    Raises:
+        DeadlineError: It was not.
+    """
+    if result is LATE:
+        raise _late(step.variant, deadline_s)
     return result
 
 
@@ -136,10 +161,14 @@ class PumpedStream:
     async def _pump(self) -> None:
         """Do what is asked, one thing after the other, until the model ends; its exceptions are answers."""
         model = self._function(*self._step.args, **self._step.kwargs)
+        self._step.args, self._step.kwargs = (), LET_GO
         while True:
             method, arguments, answer = await self._asked.get()
             try:
                 said = ("item", await getattr(model, method)(*arguments))
+                if self._task is not None and self._task.cancelling():
+                    # Not by us, or nobody waits for this any more: the model has cancelled its own task.
+                    raise asyncio.CancelledError
             except BaseException as error:
                 said = ("end", error)
             if not answer.done():

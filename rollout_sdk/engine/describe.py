@@ -1,7 +1,7 @@
 """The first two steps of a call: describe it as a request, and decide it.
 
-What outranks the strategy is decided here, in this order: an abort, a shadow inside a shadow, an override, the holdout, the
-layer's slot, a missing unit.
+What outranks the strategy is decided here, in this order: an abort, a call inside a shadow or a fallback, an override, the
+holdout, the layer's slot, a missing unit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from rollout_sdk.engine.arguments import Getter
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import in_shadow
 from rollout_sdk.engine.covariates import Covariate
+from rollout_sdk.engine.steps import NO_KWARGS
 from rollout_sdk.exceptions import MissingUnitError
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plugins import Failed
 from rollout_sdk.records import Decision
 from rollout_sdk.synchronous import answered
@@ -127,7 +129,9 @@ class Describe:
             return None
         try:
             return self.unit(args, kwargs)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self.failed("unit", error)
             return None
 
@@ -155,7 +159,7 @@ class Describe:
             call.said_unit = unit
         chosen: Decision | None = None
         # Looked at here, so that a rollout without such rules does not pay for a call.
-        if self._has_rules or raw is None or outside or in_shadow.get() or state.stopped:
+        if self._has_rules or raw is None or outside or in_shadow.get() is not False or state.stopped:
             chosen = self._ruled(call, unit, state, outside=outside)
         if chosen is None:
             decision = self.route(call)
@@ -173,7 +177,9 @@ class Describe:
         """The decision of what outranks the strategy, or None."""
         if state.stopped:
             return self.fixed("aborted")
-        if in_shadow.get():
+        inside = in_shadow.get()
+        # A task that the fallback began lives on with its context.
+        if inside is True or (inside is not False and inside.kwargs is not NO_KWARGS):
             return self.fixed("nested")
         if self.override is not None and (variant := self._overridden(unit, call.args, call.kwargs)) is not None:
             return self.fixed("override", variant)
@@ -212,7 +218,9 @@ class Describe:
             if variant is None or variant in self.functions:
                 return variant
             raise LookupError(f"{variant!r:.60} is no variant of {self.key!r}")
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self.failed("override", error)
             return None
 

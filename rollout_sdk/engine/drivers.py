@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from typing import Any, TypeAlias
 
 from rollout_sdk import switch
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.flow import advance, bare
 from rollout_sdk.engine.lazy import EAGER
+from rollout_sdk.engine.likeness import fits_of, says_it_is
 from rollout_sdk.engine.returned import stand_in
 from rollout_sdk.engine.rollout import Kind
 from rollout_sdk.engine.running import collect, collect_async, run, run_all, run_async, run_together
@@ -46,7 +48,8 @@ def drive_function(begin: Begin, control: Callable[..., Any]) -> Callable[..., A
                     return stream
             step = advance(call, flow, ran)
         if step.error is not None:
-            step.reraise()
+            with step:
+                raise step.error
         return step.value
 
     return wrapper
@@ -55,7 +58,7 @@ def drive_function(begin: Begin, control: Callable[..., Any]) -> Callable[..., A
 def drive_coroutine(begin: Begin, control: Callable[..., Any]) -> Callable[..., Any]:
     """A coroutine function that executes the flow of every call; variants are coroutine functions."""
 
-    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+    async def driven(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if switch.off:
             return await control(*args, **kwargs)
         call, flow = begin(args, kwargs)
@@ -73,19 +76,24 @@ def drive_coroutine(begin: Begin, control: Callable[..., Any]) -> Callable[..., 
             step = advance(call, flow, sent)
             del sent
         if step.error is not None:
-            step.reraise()
+            with step:
+                raise step.error
         return step.value
 
-    return wrapper
+    return _refusing(control, driven, CO_COROUTINE)
 
 
 def drive_generator(begin: Begin, control: Callable[..., Any]) -> Callable[..., Any]:
     """A generator function that executes the flow of every call: items pass through as they come, in both directions."""
 
-    def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+    def driven(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generator[Any, Any, Any]:
         if switch.off:
-            return (yield from control(*args, **kwargs))
+            bare_stream = control(*args, **kwargs)
+            del args, kwargs
+            return (yield from bare_stream)
         call, flow = begin(args, kwargs)
+        # The stream has them now, and keeps them as long as it likes.
+        del args, kwargs
         step = advance(call, flow, None)
         while not isinstance(step, Result):
             if isinstance(step, Together):
@@ -102,17 +110,19 @@ def drive_generator(begin: Begin, control: Callable[..., Any]) -> Callable[..., 
             step = advance(call, flow, stream.result)
             del stream
         if step.error is not None:
-            step.reraise()
+            with step:
+                raise step.error
         return step.value
 
-    return wrapper
+    return _refusing(control, driven, CO_GENERATOR)
 
 
 def drive_async_generator(begin: Begin, control: Callable[..., Any]) -> Callable[..., Any]:
     """An async generator function that executes the flow of every call."""
 
-    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+    async def driven(args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncGenerator[Any, Any]:
         call, flow = (None, bare(control, args, kwargs)) if switch.off else begin(args, kwargs)
+        del args, kwargs
         step = advance(call, flow, None)
         while not isinstance(step, Result):
             if isinstance(step, Together):
@@ -137,9 +147,23 @@ def drive_async_generator(begin: Begin, control: Callable[..., Any]) -> Callable
             step = advance(call, flow, stream.result)
             del stream
         if step.error is not None:
-            step.reraise()
+            with step:
+                raise step.error
 
-    return wrapper
+    return _refusing(control, driven, CO_ASYNC_GENERATOR)
+
+
+def _refusing(control: Callable[..., Any], driven: Callable[..., Any], flag: int) -> Callable[..., Any]:
+    """A function that refuses wrong arguments when it is called, and else gives what is driven."""
+    fits = fits_of(control)
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        # The control raises: it knows best how to say it.
+        return driven(args, kwargs) if fits(args, kwargs) else control(*args, **kwargs)
+
+    for name in ("__name__", "__qualname__"):
+        setattr(driven, name, getattr(control, name, type(control).__qualname__))
+    return says_it_is(wrapper, control, flag)
 
 
 def _closed(step: Invoke | Together, closing: GeneratorExit) -> Any:

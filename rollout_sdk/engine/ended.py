@@ -9,7 +9,7 @@ from rollout_sdk.records import Comparison, ShadowedEvent, ShadowEnd
 if TYPE_CHECKING:
     from rollout_sdk.engine.call import Call
 
-__all__ = ["EndedShadow"]
+__all__ = ["EndedRows", "EndedShadow"]
 
 
 class EndedShadow:
@@ -73,3 +73,18 @@ class EndedShadow:
             control_first_item_s=control_first_item_s,
             exception=self._exception,
         )
+
+
+class EndedRows(tuple[EndedShadow, ...]):
+    """How a shadow run on several rows ended for each of them: one fact for the recorder."""
+
+    __slots__ = ()
+
+    @property
+    def weight(self) -> int:
+        """How many facts it stands for."""
+        return len(self)
+
+    def part(self, start: int, stop: int) -> EndedRows:
+        """Those at these positions."""
+        return EndedRows(self[start:stop])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rollout_sdk.engine.interruptions import is_fault
-from rollout_sdk.engine.rows import count_rows, each_row
+from rollout_sdk.engine.rows import each_row, has_rows
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.synchronous import answered
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def is_failing(rollout: Rollout, answer: Any) -> bool:
 
 def failing_rows(rollout: Rollout, answers: Any, indices: Sequence[int]) -> list[int]:
     """Those of a batch's rows whose answers are failures; none where there is not one answer for each row."""
-    if rollout.failed_if is None or count_rows(answers) != len(indices):
+    if rollout.failed_if is None or not has_rows(answers, len(indices)):
         return []
     return [index for index, answer in zip(indices, each_row(answers), strict=True) if is_failing(rollout, answer)]
 

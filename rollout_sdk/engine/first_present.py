@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 from rollout_sdk.engine.arguments import Getter
+from rollout_sdk.engine.rows import count_rows, each_row
 
 __all__ = ["FirstPresent", "is_rowwise"]
 
@@ -53,7 +54,9 @@ class FirstPresent:
             return self._first(values)
         if len(lengths) > 1:
             raise ValueError(f"lists of units of {' and '.join(str(length) for length in sorted(lengths))} rows")
-        columns = {name: list(value) if is_rowwise(value) else [value] * max(lengths) for name, value in values.items()}
+        columns = {
+            name: list(each_row(value)) if is_rowwise(value) else [value] * max(lengths) for name, value in values.items()
+        }
         return [self._first(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
 
     def _first(self, values: Mapping[str, Any]) -> Any:
@@ -74,4 +77,4 @@ def _is_absent(value: Any) -> bool:
 
 def is_rowwise(value: Any) -> bool:
     """Whether a value has a part for each row of a batch."""
-    return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, str | bytes | Mapping)
+    return count_rows(value) is not None

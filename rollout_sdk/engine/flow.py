@@ -7,31 +7,35 @@ drivers, outside every `try` of ours, so that no exception of a candidate is eve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from rollout_sdk.contexts import copy_context
 from rollout_sdk.engine.ambient import apart, look, restore
+from rollout_sdk.engine.answered_rows import AnsweredRows
 from rollout_sdk.engine.blend import blended, replayed
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import be_current, current_call, set_call, set_call_and_copy
+from rollout_sdk.engine.nesting import enclosing, hand_up
 from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.snapshot import Kept, candidate_copy
-from rollout_sdk.engine.steps import Flow, Invoke, Result, Together, error_type
+from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together, error_type
+from rollout_sdk.interruptions import is_fault
 
-__all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "instead", "route", "settle"]
-
-NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
+__all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "finish_rows", "instead", "route", "settle"]
 
 
-def route(call: Call) -> Flow:
+def route(call: Call) -> Flow:  # noqa: PLR0912 - the way of every call, in one frame
     """Run what was decided: answer or blend, fall back, hand the shadows over, and record."""
     rollout, decision = call.rollout, call.decision
     if not rollout.audience.awake:
         rollout.audience.look()
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
+    last = current_call.get()
+    # Nearly always a call of before, which was inside no other.
+    if last is not None and (last.kwargs is not NO_KWARGS or last.outer is not None):
+        call.outer = enclosing(last)
     around = None
     if rollout.on_error == "control" and decision.variant != rollout.control and not decision.blend:
         around = look(set_call_and_copy(call))
@@ -52,6 +56,7 @@ def route(call: Call) -> Flow:
                 result.error = result.value = None
                 be_current(call)
                 step = instead(failed, _control(call), rollout)
+                step.in_place = call
                 result = call.ran(step, (yield step))
                 call.charge(failed, result)
             else:
@@ -66,7 +71,9 @@ def route(call: Call) -> Flow:
         if not result.interrupted and current_call.get() is not call:
             set_call(call)
         finish(call, result)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         rollout.failed("engine.flow", error)
     return result
 
@@ -119,17 +126,20 @@ def falls_back(call: Call, step: Invoke, result: Result) -> bool:
     """Whether the control answers in place of a candidate that failed before anything was served."""
     rollout = call.rollout
     return result.withheld is not None or (
-        result.failed and step.variant != rollout.control and not result.started and rollout.on_error == "control"
+        result.failed
+        and step.variant != rollout.control
+        and not result.started
+        and not result.passes
+        and rollout.on_error == "control"
     )
 
 
 def finish(call: Call, result: Result) -> None:
     """Close the span, let go of the arguments and hand the call to the recorder."""
     rollout = call.rollout
-    if result.interrupted:
-        call.closed_early = True
-    elif result.error is not None:
-        call.error = error_type(result.error)
+    _note_end(call, result)
+    if call.error is not None:
+        hand_up(call, result)
     if call.span is not None:
         rollout.spans.end_route(call, result)
     # A fallback is told at any level, and like every line about a call in its caller's context.
@@ -137,6 +147,26 @@ def finish(call: Call, result: Result) -> None:
         call.context = copy_context()
     call.args, call.kwargs = (), NO_KWARGS
     rollout.conclude(call)
+
+
+def finish_rows(call: Call, result: Result) -> None:
+    """Let go of the arguments of a batch's rows, and hand them to the recorder: as one fact, however many they are."""
+    rollout, rows = call.rollout, call.rows
+    context = None
+    for row in rows:
+        _note_end(row, result)
+        row.span_context = call.span_context
+        if rollout.audience.debugging or row.served != row.decision.variant:
+            context = row.context = copy_context() if context is None else context
+        row.args, row.kwargs = (), NO_KWARGS
+    rollout.conclude(rows[0] if len(rows) == 1 else AnsweredRows.of(rows))
+
+
+def _note_end(call: Call, result: Result) -> None:
+    if result.interrupted:
+        call.closed_early = True
+    elif result.error is not None:
+        call.error = error_type(result.error)
 
 
 def advance(call: Call | None, flow: Flow, sent: Any) -> Invoke | Together | Result:
@@ -150,7 +180,9 @@ def advance(call: Call | None, flow: Flow, sent: Any) -> Invoke | Together | Res
     except StopIteration as stop:
         if stop.value is not None:
             return stop.value  # type: ignore[no-any-return]
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         if call is not None:
             call.rollout.failed("engine.flow", error)
     if call is None:
@@ -191,14 +223,21 @@ def _record_broken(call: Call, result: Result) -> None:
             shadow.end("dropped_start", error="engine.flow")
         for each in call.rows or (call,):
             each.excluded, each.served = True, result.variant
-            finish(each, result)
-        if call.rows and call.span is not None:
+        if not call.rows:
+            finish(call, result)
+            return
+        finish_rows(call, result)
+        if call.span is not None:
             rollout.spans.end_route(call, result)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         rollout.failed("engine.flow", error)
 
 
 def bare(control: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Flow:
     """The flow of a call that could not even begin, or that the kill switch sends past us: the control, and nothing else."""
-    result: Result = yield Invoke("control", control, args, kwargs)
+    step = Invoke("control", control, args, kwargs)
+    del args, kwargs
+    result: Result = yield step
     return result

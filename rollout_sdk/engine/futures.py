@@ -20,6 +20,7 @@ from rollout_sdk.engine.going_on import Run
 from rollout_sdk.engine.lazy import ANSWER, form_of
 from rollout_sdk.engine.running import run
 from rollout_sdk.engine.steps import Flow, Invoke, Result
+from rollout_sdk.interruptions import is_fault
 
 __all__ = ["future_stand_in"]
 
@@ -44,7 +45,9 @@ def future_stand_in(call: Call, flow: Flow, step: Invoke, ran: Result, run_again
             if result.error is None and form_of(result.value) != ANSWER:
                 call.unmeasured = type(result.value).__qualname__
             advance(call, flow, result)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             rollout.failed("engine.returned", error)
 
     future.add_done_callback(note)

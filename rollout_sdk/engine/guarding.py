@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from rollout_sdk.engine.context import in_shadow
+from rollout_sdk.engine.context import is_shadow
 from rollout_sdk.exceptions import ShadowEffectError
 
 __all__ = ["shadow_guard"]
@@ -28,7 +28,7 @@ def shadow_guard(function: Callable[P, R]) -> Callable[P, R]:
     name = getattr(function, "__qualname__", repr(function))
 
     def refuse() -> None:
-        if in_shadow.get():
+        if is_shadow():
             raise ShadowEffectError(
                 f"A shadow called {name!r}, which changes the world. A shadow runs for nobody, so that its effects happen "
                 "twice. Leave the call out when rollout_sdk.is_shadow(), or do not shadow this model."

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
 from inspect import isawaitable
 from typing import Any
 
-from rollout_sdk.engine.interruptions import is_interruption
 from rollout_sdk.engine.lazy import each_async, raising, raising_async
 from rollout_sdk.engine.reading import By
+from rollout_sdk.interruptions import is_fault, is_interruption
 
 __all__ = ["OF_AWAITABLES", "OF_STREAMS", "of_response", "stand_in_for"]
 
@@ -124,6 +123,7 @@ def _asking(name: str) -> Callable[..., Any]:
 
     def method(self: Any, *args: Any) -> Any:
         reading = self._rollout_reading
+        reading.meddle()
         return reading.ask(getattr(reading.model, name), *args)
 
     return method
@@ -135,6 +135,7 @@ def _throwing(name: str) -> Callable[..., Any]:
     def method(self: Any, *error: Any) -> Any:
         reading = self._rollout_reading
         thrown = error[0] if isinstance(error[0], BaseException) else None
+        reading.meddle()
         return reading.ask(getattr(reading.model, name), *error, thrown=thrown)
 
     return method
@@ -186,9 +187,12 @@ def _ended(reading: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any
     replaced, reading.replaced = reading.replaced, None
     if replaced is None:
         return None
-    with suppress(Exception, SystemExit):
+    try:
         return getattr(replaced, name)(*args, **kwargs)
-    return None
+    except BaseException as error:
+        if not is_fault(error):
+            raise
+        return None
 
 
 async def _left(reading: Any, closing: Any, replaced: Any) -> Any:
@@ -197,8 +201,11 @@ async def _left(reading: Any, closing: Any, replaced: Any) -> Any:
     finally:
         reading.leave()
         if isawaitable(replaced):
-            with suppress(Exception, SystemExit):
+            try:
                 await replaced
+            except BaseException as error:
+                if not is_fault(error):
+                    raise
 
 
 def _await(self: Any) -> Any:

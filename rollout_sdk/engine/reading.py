@@ -49,7 +49,7 @@ class Opened:
         self._reading: Any = reading
         # The object that it came from is closed by its own stand-in.
         self.replaced = None
-        self.next, self.ask = reading.next, reading.ask
+        self.next, self.ask, self.meddle = reading.next, reading.ask, reading.meddle
         self.leave = self.let_go = reading.leave
 
     @property
@@ -116,6 +116,10 @@ class _Read:
         """Note that the consumer looks at an attribute: it may read the stream that way."""
         if name not in _UNTOUCHED:
             self._touched = True
+
+    def meddle(self) -> None:
+        """Note that something is sent or thrown into the stream, which no shadow is sent: it is not compared."""
+        self._stage.result.kept = None
 
     def turn_to(self, source: Any, by: By | None = None) -> bool:
         """Read what `iter` (or a method) gave of the same object, if nothing was read yet."""
@@ -192,7 +196,9 @@ class Reading(_Read):
                 return ran.value
             if not stage.claim():
                 # Another thread was faster, and ends the call.
-                ran.reraise()
+                assert ran.error is not None
+                with ran:
+                    raise ran.error
             stage.end(ran, thrown)
             ended = go_on(self._call, self._flow, stage.result, self._fits)
             if isinstance(ended, Result):
@@ -209,7 +215,8 @@ class Reading(_Read):
             function, args = next, (stage.source,)
         del stage
         if ended.error is not None:
-            ended.reraise()
+            with ended:
+                raise ended.error
         ran.error = None
         raise StopIteration if ended.value is None else StopIteration(ended.value)
 
@@ -244,7 +251,9 @@ class AsyncReading(_Read):
             if stage.took(ran).error is None:
                 return ran.value
             if not stage.claim():
-                ran.reraise()
+                assert ran.error is not None
+                with ran:
+                    raise ran.error
             stage.end(ran, thrown)
             ended = await go_on_async(self._call, self._flow, stage.result, self._run_again, self._fits)
             if isinstance(ended, Result):
@@ -258,7 +267,8 @@ class AsyncReading(_Read):
             function, args = anext, (stage.source,)
         del stage
         if ended.error is not None:
-            ended.reraise()
+            with ended:
+                raise ended.error
         ran.error = None
         raise StopAsyncIteration
 

@@ -22,6 +22,7 @@ from rollout_sdk.engine.lazy import ANSWER, Form, each, form_of, is_given
 from rollout_sdk.engine.reading import AsyncReading, Either, Reading
 from rollout_sdk.engine.steps import Flow, Invoke, Result
 from rollout_sdk.engine.streams import Stream
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.records import UNMEASURED
 
 __all__ = ["ReturnedStream", "stand_in"]
@@ -48,7 +49,9 @@ def stand_in(call: Call | None, flow: Flow, step: Invoke, ran: Result, run_again
             return None
         step.rest()
         made = None if form == UNMEASURED else _MAKERS[form](call, flow, step, ran, run_again)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         call.rollout.failed("engine.returned", error)
         made = None
     if made is None:
@@ -74,6 +77,7 @@ class ReturnedStream(Stream):
         self._model = ran.value if type(ran.value) is GeneratorType else each(ran.value)
         self._is_collected = is_collected
         self._is_unread = True
+        self.begun()
 
     def resume(self) -> None:
         """Let the model go on to its next item or its end."""
@@ -133,7 +137,8 @@ def _passed_on(call: Call, flow: Flow, step: Invoke, ran: Result, is_collected: 
         step, ran = ended
         del ended
     if ended.error is not None:
-        ended.reraise()
+        with ended:
+            raise ended.error
     return ended.value
 
 

@@ -45,13 +45,19 @@ def kind_of(function: Callable[..., Any]) -> Kind:
     while isinstance(function, functools.partial):
         function = function.func
     looked_at = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
-    if inspect.iscoroutinefunction(looked_at) or inspect.iscoroutinefunction(function):
+    if inspect.iscoroutinefunction(looked_at) or inspect.iscoroutinefunction(function) or _is_awaited(looked_at):
         return "coroutine"
     if inspect.isasyncgenfunction(looked_at):
         return "async generator"
     if inspect.isgeneratorfunction(looked_at):
         return "generator"
     return "function"
+
+
+def _is_awaited(function: Any) -> bool:
+    """Whether a function gives generators that are awaited: `types.coroutine`."""
+    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+    return isinstance(flags, int) and bool(flags & inspect.CO_ITERABLE_COROUTINE)
 
 
 @frozen(kw_only=True)

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from rollout_sdk.engine.arguments import Spec, UnitSpec, parameter
 from rollout_sdk.engine.first_present import is_rowwise
+from rollout_sdk.engine.rows import count_rows, each_row
 from rollout_sdk.plugins import Failed
 
 __all__ = ["RowArguments"]
@@ -38,15 +39,16 @@ class RowArguments:
     def units(self, unit: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
         """The unit of every row: of a list of units each its own, else the same for all."""
         rows = parameter(self.names[0], self.signature, self.key, "batch")(args, kwargs)
-        if not hasattr(rows, "__len__"):
+        count = count_rows(rows)
+        if count is None:
             return []
         if not is_rowwise(unit):
-            return [unit] * len(rows)
-        each = list(unit)
-        if len(each) == len(rows):
+            return [unit] * count
+        each = list(each_row(unit))
+        if len(each) == count:
             return each
-        self.failed("unit", ValueError(f"{len(each)} units for {len(rows)} rows"))
-        return [None] * len(rows)
+        self.failed("unit", ValueError(f"{len(each)} units for {count} rows"))
+        return [None] * count
 
     def replace(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], replace: Callable[[Any], Any]

@@ -1,27 +1,40 @@
-"""Rows of a batch: taking some out of a list, array or frame, and putting results back in the input's order."""
+"""Rows of a batch, in whatever they come: how many there are, each alone, and some of them."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["assemble", "count_rows", "each_row", "one", "take"]
-
-_JOIN = {"numpy": "concatenate", "torch": "cat", "pandas": "concat", "polars": "concat"}
-"""Function that puts arrays or frames end to end, by the top package of their type."""
+__all__ = ["are_columns", "count_rows", "each_row", "has_rows", "one", "package", "take"]
 
 
 def count_rows(value: Any) -> int | None:
     """How many results an answer has, or None when it is not a row of results: a text, a mapping, a set, a number."""
-    indexed = hasattr(value, "__getitem__") and not isinstance(value, str | bytes | bytearray | Mapping)
-    if not indexed:
+    # Some sparse matrices cannot be indexed, and none has a length.
+    indexed = hasattr(value, "__getitem__") or hasattr(value, "tocsr")
+    if not indexed or isinstance(value, str | bytes | bytearray | Mapping) or hasattr(type(value), "_fields"):
         return None
+    shape = getattr(value, "shape", None)
+    if hasattr(value, "tocsr"):
+        return shape[0] if shape else None
     try:
         return len(value)
     # A scalar array has a length only in name.
     except TypeError:
         return None
+
+
+def are_columns(value: Any, count: int) -> bool:
+    """Whether an answer for so many rows is a tuple of columns, as in `return labels, scores`: each has all rows."""
+    # For one row, a tuple of a list is that row.
+    if not isinstance(value, tuple) or not value or count < 2:
+        return False
+    return all(count_rows(column) == count for column in value)
+
+
+def has_rows(value: Any, count: int) -> bool:
+    """Whether an answer has one result for each of so many rows."""
+    return count_rows(value) == count and not are_columns(value, count)
 
 
 def each_row(rows: Any) -> Iterable[Any]:
@@ -30,16 +43,23 @@ def each_row(rows: Any) -> Iterable[Any]:
         return (rows.iloc[index] for index in range(len(rows)))
     if callable(getattr(rows, "iter_rows", None)):
         return rows.iter_rows()  # type: ignore[no-any-return]
-    return rows  # type: ignore[no-any-return]
+    if package(rows) == "pyarrow":
+        return rows.to_pylist()  # type: ignore[no-any-return]
+    return rows.tocsr() if hasattr(rows, "tocsr") else rows  # type: ignore[no-any-return]
 
 
-def _package(value: Any) -> str:
+def package(value: Any) -> str:
+    """The top package of a value's type."""
     return type(value).__module__.partition(".")[0]
 
 
 def one(rows: Any, index: int) -> Any:
     """The row at this position."""
-    return rows.iloc[index] if hasattr(rows, "iloc") else rows[index]
+    if hasattr(rows, "iloc"):
+        return rows.iloc[index]
+    if package(rows) == "pyarrow":
+        return rows.slice(index, 1).to_pylist()[0]
+    return (rows.tocsr() if hasattr(rows, "tocsr") else rows)[index]
 
 
 def take(rows: Any, indices: Sequence[int]) -> Any:
@@ -50,34 +70,10 @@ def take(rows: Any, indices: Sequence[int]) -> Any:
         return tuple(rows[index] for index in indices)
     if hasattr(rows, "iloc"):
         return rows.iloc[list(indices)]
+    if package(rows) == "pyarrow":
+        return rows.take(list(indices))
+    if hasattr(rows, "tocsr"):
+        return rows.tocsr()[list(indices)].asformat(rows.format)
     if hasattr(rows, "shape"):
         return rows[list(indices)]
     return [rows[index] for index in indices]
-
-
-def assemble(parts: Sequence[tuple[Sequence[int], Any]], size: int) -> Any:
-    """One result of the parts' results, rows in the input's order.
-
-    Lists give a list, tuples a tuple; arrays of one library give an array; any mixture gives a list.
-
-    Args:
-        parts: For each, the positions of its rows and the rows' results.
-        size: How many rows there are together.
-
-    Raises:
-        Exception: They cannot be put together: arrays of different shapes, or of a library that is not known here.
-    """
-    results = [result for _, result in parts]
-    order = [index for indices, _ in parts for index in indices]
-    position = {index: number for number, index in enumerate(order)}
-    inverse = [position[index] for index in range(size)]
-    package = _package(results[0])
-    if package in _JOIN and len({type(result) for result in results}) == 1:
-        # A library whose objects we hold is imported already; none is imported for our sake.
-        return take(getattr(sys.modules[package], _JOIN[package])(results), inverse)
-    unknown = [type(result).__qualname__ for result in results if hasattr(result, "shape") and _package(result) not in _JOIN]
-    if unknown:
-        raise TypeError(f"arrays of type {unknown[0]} cannot be put together")
-    rows = [row for result in results for row in each_row(result)]
-    ordered = [rows[number] for number in inverse]
-    return tuple(ordered) if all(isinstance(result, tuple) for result in results) else ordered

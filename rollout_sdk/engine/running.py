@@ -13,12 +13,16 @@ from typing import Any
 from rollout_sdk import switch
 from rollout_sdk.contexts import attach, detach
 from rollout_sdk.engine.ambient import beside, own_context
+from rollout_sdk.engine.attended import Attended
+from rollout_sdk.engine.context import enter_fallback, leave_fallback
 from rollout_sdk.engine.deadline import within
-from rollout_sdk.engine.interruptions import is_interruption
+from rollout_sdk.engine.event_loops import on_asyncio
 from rollout_sdk.engine.steps import Invoke, Result, Together
+from rollout_sdk.engine.tracebacks import shorten
 from rollout_sdk.exceptions import StateError
+from rollout_sdk.interruptions import is_interruption
 
-__all__ = ["collect", "collect_async", "run", "run_all", "run_async", "run_together", "withheld"]
+__all__ = ["collect", "collect_async", "failed", "run", "run_all", "run_async", "run_together", "withheld"]
 
 # A task that nobody refers to can be collected while it runs.
 _detached: set[asyncio.Future[Result]] = set()
@@ -27,6 +31,7 @@ _detached: set[asyncio.Future[Result]] = set()
 def run(step: Invoke) -> Result:
     """Run a function."""
     token = None if step.span_context is None else attach(step.span_context)
+    inner = None if step.in_place is None else enter_fallback(step.in_place)
     started = perf_counter()
     try:
         # The last look, with nothing between it and the call: see engine/stopping.py.
@@ -34,30 +39,63 @@ def run(step: Invoke) -> Result:
             return withheld(step)
         value = step.function(*step.args, **step.kwargs)
     except BaseException as error:
-        return Result(step.variant, perf_counter() - started, None, error, is_interruption(error, awaited=False))
+        result = Result(step.variant, perf_counter() - started, None, error, is_interruption(error, awaited=False))
+        shorten(error)
+        return result
     finally:
         if token is not None:
             detach(token)
+        if inner is not None:
+            leave_fallback(inner)
     return Result(step.variant, perf_counter() - started, value)
 
 
 async def run_async(step: Invoke) -> Result:
     """Run a coroutine function."""
     token = None if step.span_context is None else attach(step.span_context)
+    inner = None if step.in_place is None else enter_fallback(step.in_place)
+    attended = None
     started = perf_counter()
     try:
-        if step.gate is not None and (step.gate.closed or switch.off):
+        if step.gate is None:
+            value = await step.function(*step.args, **step.kwargs)
+        elif step.gate.closed or switch.off:
             return withheld(step)
-        if step.deadline_s is not None:
+        elif step.deadline_s is not None:
             value = await within(step.deadline_s, step)
         else:
-            value = await step.function(*step.args, **step.kwargs)
+            attended = Attended()
+            value = attended.begin(step.function(*step.args, **step.kwargs))
+            if attended.waits:
+                value = await attended
+        result = Result(step.variant, perf_counter() - started, value)
     except BaseException as error:
-        return Result(step.variant, perf_counter() - started, None, error, is_interruption(error, awaited=True))
+        result = failed(step, perf_counter() - started, error, attended)
     finally:
         if token is not None:
             detach(token)
-    return Result(step.variant, perf_counter() - started, value)
+        if inner is not None:
+            leave_fallback(inner)
+    if attended is not None and attended.own and not result.interrupted:
+        result = await attended.settle(result)
+    return result
+
+
+def failed(step: Invoke, duration_s: float, error: BaseException, attended: Attended | None = None) -> Result:
+    """The result of a coroutine that raised.
+
+    Args:
+        step: What was run.
+        duration_s: How long it took.
+        error: What it raised.
+        attended: How it was run, if it is a candidate's.
+    """
+    if attended is not None:
+        return attended.failed(step.variant, duration_s, error)
+    interrupted = is_interruption(error, awaited=True)
+    # What closes a coroutine raises where that waits, and no frame of the model is left.
+    interrupted |= not shorten(error) and isinstance(error, GeneratorExit)
+    return Result(step.variant, duration_s, None, error, interrupted)
 
 
 def withheld(step: Invoke) -> Result:
@@ -113,6 +151,7 @@ def _in_place(step: Invoke, function: Callable[..., Any]) -> Invoke:
     """The same step with another function."""
     other = Invoke(step.variant, function, step.args, step.kwargs)
     other.span_context, other.gate, other.deadline_s = step.span_context, step.gate, step.deadline_s
+    other.in_place = step.in_place
     return other
 
 
@@ -133,7 +172,7 @@ async def run_together(step: Together, run_one: Callable[[Invoke], Awaitable[Res
     """Run the first in the caller's own task, and the others in tasks beside it.
 
     When no other result matters any more, or the caller is cancelled, the others are cancelled and not waited for: one that
-    does not obey must not hold the caller.
+    does not obey must not hold the caller. On a loop that is not asyncio's, they run one after the other.
     """
 
     async def timed(invoke: Invoke) -> Result:
@@ -141,6 +180,8 @@ async def run_together(step: Together, run_one: Callable[[Invoke], Awaitable[Res
         invoke.ended_ns = time_ns()
         return ran
 
+    if not on_asyncio():
+        return await _in_turn(step, timed)
     for invoke in step.invokes:
         invoke.begin()
     first, *others = step.invokes
@@ -162,6 +203,17 @@ async def run_together(step: Together, run_one: Callable[[Invoke], Awaitable[Res
             task.cancel()
         return [result]
     return [result, *(_result_of(invoke, task) for invoke, task in zip(others, tasks, strict=True))]
+
+
+async def _in_turn(step: Together, run_one: Callable[[Invoke], Awaitable[Result]]) -> list[Result]:
+    """Run one after the other: a task beside the caller's belongs to asyncio."""
+    results: list[Result] = []
+    for invoke in step.invokes:
+        invoke.begin()
+        results.append(await run_one(invoke))
+        if step.is_over(results[-1]):
+            break
+    return results
 
 
 def _result_of(step: Invoke, task: asyncio.Future[Result]) -> Result:

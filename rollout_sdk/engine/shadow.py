@@ -13,14 +13,14 @@ from rollout_sdk.engine.ambient import own_context
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.caller_state import CallerState
 from rollout_sdk.engine.counterpart import Counterpart, overall
-from rollout_sdk.engine.ended import EndedShadow
+from rollout_sdk.engine.ended import EndedRows, EndedShadow
 from rollout_sdk.engine.failing import is_failing
-from rollout_sdk.engine.interruptions import is_interruption
 from rollout_sdk.engine.lazy import EAGER, is_given
 from rollout_sdk.engine.snapshot import NotCopied, take_snapshot
 from rollout_sdk.engine.stepped import Stepped
 from rollout_sdk.engine.steps import Result, error_type
 from rollout_sdk.engine.under_way import NotMeasured, UnderWay
+from rollout_sdk.interruptions import is_fault, is_interruption
 from rollout_sdk.records import FAILED_IF, UNMEASURED, Comparison, ShadowEnd
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ class ShadowRun:
         """Take a copy of the arguments, and say whether the run can go on; never raises."""
         try:
             return self._prepare(args, kwargs)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self.rollout.failed("engine.shadow", error)
             return not self.end("dropped_start", error=error_type(error))
 
@@ -88,7 +90,9 @@ class ShadowRun:
         except NotCopied as why:
             return not self.end("dropped_snapshot", error=str(why))
         # A copier of the user's, or an object that cannot even be looked at.
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             return not self.end("dropped_snapshot", error=error_type(error))
         # Before the control runs: what that sets, a candidate in its place would not find.
         self.context = self.rollout.hidden.out_of(own_context())
@@ -104,7 +108,9 @@ class ShadowRun:
             self.in_task = self.in_task or control.awaited
             self.submitted = monotonic()
             self.rollout.background.submit(self)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self.rollout.failed("engine.shadow", error)
             self.end("dropped_start", error=error_type(error))
 
@@ -112,7 +118,9 @@ class ShadowRun:
         """The exception that a log event has, because no span does; never raises."""
         try:
             return self.rollout.spans.untold(self.span, ran.error)
-        except (Exception, SystemExit):
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             return None
 
     @property
@@ -273,7 +281,9 @@ class ShadowRun:
             end, error = ("ok", None) if ran.error is None else ("error", error_type(ran.error))
         # A timeout that found no result has none to judge.
         refused = self._refused if ran is not None and self._refused is not None else (False,) * len(self.calls)
-        self._note(end, sum(refused))
+        # What `passthrough` names is an answer to the circuit breaker, as it is to a caller.
+        answered = ran is not None and isinstance(ran.error, self.rollout.passthrough)
+        self._note("ok" if answered else end, sum(refused))
         duration_s, first_item_s = (None, None) if ran is None else (ran.duration_s, ran.first_item_s)
         wait_s = None if self.began is None else self.began - self.submitted
         exception = None if ran is None else self._untold(ran)
@@ -281,8 +291,7 @@ class ShadowRun:
         for call, comparison, failed in zip(self.calls, comparisons, refused, strict=True):
             how, why = ("error", FAILED_IF) if failed else (end, error)
             ended.append(EndedShadow(call, self.variant, how, duration_s, wait_s, why, comparison, exception, first_item_s))
-        for one in ended:
-            self.rollout.record(one)
+        self.rollout.record(ended[0] if len(ended) == 1 else EndedRows(ended))
         end = "error" if any(refused) else end
         if self.span is not None:
             self.rollout.spans.end_shadow(self.span, end, overall(comparisons), ran)

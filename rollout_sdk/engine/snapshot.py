@@ -23,6 +23,8 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
+from rollout_sdk.interruptions import is_fault
+
 __all__ = ["Isolate", "Kept", "NotCopied", "OneShot", "Snapshot", "candidate_copy", "copy_output", "take_snapshot"]
 
 Isolate: TypeAlias = Literal["auto", "none", "deepcopy"] | Callable[[Any], Any]
@@ -206,7 +208,9 @@ class Kept:
             if self._isolate in ("none", "deepcopy"):
                 self._snapshot.charge(sys.getsizeof(item, 64))
             self.items.append(copy_output(item, self._isolate, self._snapshot))
-        except (Exception, SystemExit):
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self.items = None
 
 
@@ -261,7 +265,9 @@ def candidate_copy(
         return args, kwargs
     try:
         return take_snapshot(args, kwargs, isolate, shared)[:2]
-    except (Exception, SystemExit):
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         return args, kwargs
 
 

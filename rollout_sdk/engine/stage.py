@@ -8,7 +8,7 @@ from typing import Any
 
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import set_call
-from rollout_sdk.engine.steps import Invoke, Result
+from rollout_sdk.engine.steps import LET_GO, Invoke, Result
 
 __all__ = ["Stage"]
 
@@ -31,6 +31,14 @@ class Stage:
         self._deadline_s = None if step.deadline_s is None else max(0.0, step.deadline_s - ran.duration_s)
         self._began: float | None = None
         self._open = [True]
+        # The function has them, or has let go of them. The call's own wait for a control that may take the stream's place.
+        step.args, step.kwargs = (), LET_GO
+        if step.gate is None or call.rollout.on_error == "raise":
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Let go of the call's arguments: no variant runs on them again."""
+        self.call.args, self.call.kwargs = (), LET_GO
 
     @property
     def has_begun(self) -> bool:
@@ -45,6 +53,7 @@ class Stage:
             self.step.go_on()
         asked = Invoke(self.step.variant, function, args, {})
         asked.span_context, asked.gate, asked.deadline_s = self.step.span_context, self._gate, self._deadline_s
+        asked.in_place = self.step.in_place
         # Streams that take turns must not meet each other's call.
         set_call(self.call)
         return asked
@@ -57,6 +66,7 @@ class Stage:
             if not result.started:
                 assert self._began is not None
                 result.started, result.first_item_s = True, perf_counter() - self._began
+                self._let_go()
             if result.kept is not None:
                 result.kept.add(ran.value)
         return ran

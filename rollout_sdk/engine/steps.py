@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from rollout_sdk.engine.ambient import Around, look
+from rollout_sdk.engine.tracebacks import context_of, set_context
 from rollout_sdk.records import Withheld
 
 if TYPE_CHECKING:
@@ -17,7 +19,13 @@ if TYPE_CHECKING:
     from rollout_sdk.engine.call import Call
     from rollout_sdk.engine.snapshot import Kept
 
-__all__ = ["Flow", "Invoke", "Result", "Together", "error_type"]
+__all__ = ["LET_GO", "NO_KWARGS", "Flow", "Invoke", "Result", "Together", "error_type"]
+
+LET_GO: Mapping[str, Any] = MappingProxyType({})
+"""In the place of keyword arguments that are let go of while the call goes on; once it is over, they are `NO_KWARGS`."""
+
+NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
+"""What a call that has ended holds in the place of its keyword arguments."""
 
 
 def error_type(error: BaseException) -> str:
@@ -45,6 +53,9 @@ class Result:
     kept: Kept | None = None
     returned: Any = None
     withheld: Withheld | None = None
+    passes = False
+    """Whether the error came out of the control of a rollout further in: the caller gets it, and no control runs."""
+    _context: BaseException | None = None
 
     def __init__(
         self,
@@ -61,17 +72,20 @@ class Result:
         self.error = error
         self.interrupted = interrupted
 
-    def reraise(self) -> NoReturn:
-        """Raise the model's own exception as it was, and leave no cycle behind that would keep its frames alive."""
-        error, self.error = self.error, None
+    def __enter__(self) -> Self:
+        """Around `raise self.error`: the model's own exception leaves as it was, with no frame more than the raising one.
+
+        Raising it again puts whatever the caller is handling in the place of the model's own context.
+        """
+        assert self.error is not None
+        self._context = context_of(self.error)
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Put the context back, and leave no cycle behind that would keep the exception's frames alive."""
         assert error is not None
-        context = error.__context__
-        try:
-            raise error
-        finally:
-            # Raising it again puts whatever the caller is handling in the place of the model's own context.
-            error.__context__ = context
-            del error, context
+        set_context(error, self._context)
+        self.error = self._context = None
 
 
 class Invoke:
@@ -90,6 +104,8 @@ class Invoke:
     deadline_s: float | None = None
     span: Span | None = None
     span_context: SpanContext | None = None
+    in_place: Call | None = None
+    """The call whose control this runs in the place of a failed candidate: rollouts inside are answered by their controls."""
     call: Call | None = None
     """The call whose span waits for the turn of this step: where several run, each span is as long as its own run."""
     ended_ns: int | None = None

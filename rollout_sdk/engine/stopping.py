@@ -15,6 +15,7 @@ from types import CodeType, FrameType
 
 from rollout_sdk import switch
 from rollout_sdk.engine import returned, running, streams
+from rollout_sdk.engine.attended import Attended
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.under_way import UnderWay
 from rollout_sdk.threads import native_ident
@@ -38,6 +39,8 @@ _STARTERS = frozenset[CodeType]().union(
             running.run_async,
             running.collect,
             running.collect_async,
+            Attended.begin,
+            Attended.__await__,
             streams.Stream.resume,
             returned.ReturnedStream.resume,
             streams.AsyncStream.resume,

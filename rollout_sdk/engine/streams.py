@@ -16,18 +16,24 @@ from typing import Any
 
 from rollout_sdk import switch
 from rollout_sdk.contexts import attach, detach
+from rollout_sdk.engine.attended import Attended
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import reset_call, set_call
-from rollout_sdk.engine.deadline import PumpedStream
-from rollout_sdk.engine.interruptions import is_interruption
-from rollout_sdk.engine.running import withheld
-from rollout_sdk.engine.steps import Invoke, Result
+from rollout_sdk.engine.context import enter_fallback, leave_fallback, reset_call, set_call
+from rollout_sdk.engine.deadline import PumpedStream, in_time
+from rollout_sdk.engine.event_loops import on_asyncio, within_elsewhere
+from rollout_sdk.engine.running import failed, withheld
+from rollout_sdk.engine.steps import LET_GO, Invoke, Result
+from rollout_sdk.engine.tracebacks import shorten
+from rollout_sdk.interruptions import is_interruption
 
 __all__ = ["AsyncStream", "Stream"]
 
 
 class _Noted:
-    """What both kinds of streams note while items pass: time, first item, and copies for a comparison."""
+    """What both kinds of streams note while items pass: time, first item, and copies for a comparison.
+
+    What was sent or thrown into is not compared: no shadow was sent the same.
+    """
 
     def __init__(self, call: Call | None, step: Invoke) -> None:
         """Start the clock; the model starts with the first `resume`."""
@@ -48,6 +54,14 @@ class _Noted:
         item, self._item = self._item, None
         return item
 
+    def begun(self) -> None:
+        """Let go of the arguments, but for the call's own where the control may still have to take this stream's place."""
+        call, step = self.call, self.step
+        step.args, step.kwargs = (), LET_GO
+        # Only a candidate that the control may have to take the place of has a gate and a fallback.
+        if call is not None and (step.gate is None or call.rollout.on_error == "raise"):
+            call.args, call.kwargs = (), LET_GO
+
     def _leave(self, token: Token[Call | None] | None, thrown: BaseException | None) -> None:
         # A stream can be closed by the garbage collector, in the midst of a context that has nothing to do with it.
         if token is not None and isinstance(thrown, GeneratorExit):
@@ -64,6 +78,10 @@ class _Noted:
 
     def _first(self) -> None:
         self.result.started = True
+        call = self.call
+        if call is not None and self.step.gate is not None:
+            # No control takes its place any more.
+            call.args, call.kwargs = (), LET_GO
         self.result.first_item_s = perf_counter() - self.began
 
     def _returned(self, value: Any, thrown: BaseException | None) -> None:
@@ -73,6 +91,7 @@ class _Noted:
         self.result.interrupted = isinstance(thrown, GeneratorExit)
 
     def _raised(self, error: BaseException, *, interrupted: bool) -> None:
+        shorten(error)
         self._end()
         self.result.error = error
         self.result.interrupted = interrupted
@@ -82,6 +101,11 @@ class _Noted:
         self.result.duration_s = perf_counter() - self.began
 
 
+def _is_consumers(error: BaseException, thrown: BaseException | None) -> bool:
+    """Whether a model raised what its consumer threw into it; one that is closed may raise a GeneratorExit of its own."""
+    return error is thrown or (isinstance(error, GeneratorExit) and isinstance(thrown, GeneratorExit))
+
+
 class Stream(_Noted):
     """A generator under way."""
 
@@ -89,26 +113,27 @@ class Stream(_Noted):
         """Let the model go on, with what the consumer sent or threw, to its next item or its end."""
         model, thrown, received = self._model, self.thrown, self.received
         span = None if self._span_context is None else attach(self._span_context)
+        inner = None if self.step.in_place is None else enter_fallback(self.step.in_place)
         # Streams that take turns must not meet each other's call.
         token = None if self.call is None else set_call(self.call)
         try:
             if thrown is not None:
-                self.thrown = None
+                self.thrown = self.result.kept = None
                 item = model.throw(thrown)
             elif received is not None:
-                self.received = None
+                self.received = self.result.kept = None
                 item = model.send(received)
             else:
                 if model is None:
                     if self._is_stopped():
                         return
                     model = self._model = self.step.function(*self.step.args, **self.step.kwargs)
+                    self.begun()
                 item = next(model)
         except StopIteration as stop:
             self._returned(stop.value, thrown)
         except BaseException as error:
-            # What the consumer threw and the model let pass is the consumer's.
-            self._raised(error, interrupted=error is thrown or is_interruption(error, awaited=False))
+            self._raised(error, interrupted=_is_consumers(error, thrown) or is_interruption(error, awaited=False))
         else:
             result = self.result
             if not result.started:
@@ -123,6 +148,8 @@ class Stream(_Noted):
                 del thrown
             if span is not None:
                 detach(span)
+            if inner is not None:
+                leave_fallback(inner)
 
 
 class AsyncStream(_Noted):
@@ -131,40 +158,62 @@ class AsyncStream(_Noted):
     def _started(self) -> Awaitable[Any]:
         """The model's first item. The loop does not hear of the model: at its end it would close it beside our own."""
         step = self.step
-        if step.deadline_s is not None:
+        if step.deadline_s is not None and on_asyncio():
             self._model = PumpedStream(step.function, step, step.deadline_s)
             return anext(self._model)
         model = self._model = step.function(*step.args, **step.kwargs)
+        self.begun()
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(None, None)
         try:
-            return anext(model)
+            first = anext(model)
         finally:
             sys.set_asyncgen_hooks(*hooks)
+        return first if step.deadline_s is None else self._first_within(step.deadline_s, first)
 
-    async def resume(self) -> None:
+    async def _first_within(self, deadline_s: float, first: Awaitable[Any]) -> Any:
+        """The first item, on a loop that is not asyncio's."""
+        return in_time(await within_elsewhere(deadline_s, first), self.step, deadline_s)
+
+    async def resume(self) -> None:  # noqa: C901, PLR0912, PLR0915 - the way of every item, in one frame
         """Let the model go on, with what the consumer sent or threw, to its next item or its end."""
         model, thrown, received = self._model, self.thrown, self.received
         span = None if self._span_context is None else attach(self._span_context)
+        inner = None if self.step.in_place is None else enter_fallback(self.step.in_place)
+        attended = None
         token = None if self.call is None else set_call(self.call)
         try:
             if thrown is not None:
-                self.thrown = None
+                self.thrown = self.result.kept = None
                 item = await model.athrow(thrown)
             elif received is not None:
-                self.received = None
+                self.received = self.result.kept = None
                 item = await model.asend(received)
             else:
-                if model is None and self._is_stopped():
-                    return
-                item = await (self._started() if model is None else anext(model))
+                if model is None:
+                    if self._is_stopped():
+                        return
+                    attended = Attended()
+                    item = attended.begin(self._started())
+                if attended is None:
+                    item = await anext(model)
+                elif attended.waits:
+                    item = await attended
         except StopAsyncIteration:
             self._returned(None, thrown)
         except BaseException as error:
-            self._raised(error, interrupted=error is thrown or is_interruption(error, awaited=True))
+            if _is_consumers(error, thrown):
+                self._raised(error, interrupted=True)
+            else:
+                ran = failed(self.step, 0.0, error, attended)
+                self._end()
+                self.result.error, self.result.interrupted = ran.error, ran.interrupted
+                # The model's frame, in the exception's traceback, knows this one.
+                del ran
         else:
             result = self.result
-            if not result.started:
+            # What has cancelled its own task is not served, and the control may still need the arguments.
+            if not result.started and not self._is_own(attended):
                 self._first()
             if result.kept is not None:
                 result.kept.add(item)
@@ -175,3 +224,20 @@ class AsyncStream(_Noted):
                 del thrown
             if span is not None:
                 detach(span)
+            if inner is not None:
+                leave_fallback(inner)
+        if attended is not None and self._is_own(attended) and not self.result.interrupted:
+            await self._settle(attended)
+
+    def _is_own(self, attended: Attended | None) -> bool:
+        """Whether a candidate has its own task cancelled."""
+        return attended is not None and bool(attended.own) and self.step.gate is not None
+
+    async def _settle(self, attended: Attended) -> None:
+        """End a stream whose model has cancelled its own task before the first item; that is not served."""
+        self._end()
+        self._item, self.result.started, self.result.first_item_s = None, False, None
+        model, self._model = self._model, None
+        await attended.settle(self.result)
+        with suppress(Exception):
+            await model.aclose()

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+from rollout_sdk.engine.event_loops import asyncio_loop
 from rollout_sdk.engine.rollout import ShadowLimits
 from rollout_sdk.engine.shadow import ShadowRun, break_off, finish
 
@@ -35,10 +36,9 @@ class Tasks:
         if self._closed:
             run.end("dropped_closed")
             return
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError as error:
-            run.end("dropped_start", error=type(error).__qualname__)
+        loop = asyncio_loop()
+        if loop is None:
+            run.end("dropped_start", error="RuntimeError")
             return
         tasks = self._of_loop.get(loop)
         if tasks is None:

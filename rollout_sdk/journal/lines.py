@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any, SupportsFloat
 
 from rollout_sdk.journal.schema import SCHEMA
-from rollout_sdk.records import BreakerEvent, RecordedEvent, RoutedEvent, Run, ShadowedEvent, TransitionedEvent
+from rollout_sdk.records import BreakerEvent, RecordedEvent, RoutedEvent, RoutedRows, Run, ShadowedEvent, TransitionedEvent
 
 __all__ = ["as_line", "line"]
 
@@ -85,6 +85,22 @@ def _decision(event: RoutedEvent) -> bytes:
     if event.rule is not None:
         parts.append(f'"rule":{json.dumps(event.rule, separators=(",", ":"), allow_nan=False)}')
     parts += _rare(event)
+    return (",".join(parts) + "}").encode("ascii")
+
+
+def _rows(event: RoutedRows) -> bytes:
+    decision = event.like[0].decision
+    like = ",".join([_decision(each).decode("ascii") for each in event.like])
+    parts = [
+        f'{{"event":"rows","v":{SCHEMA},"t":{decision.time_s:.6f},"rollout":{_text(decision.rollout)},"like":[{like}]',
+        f'"kind":[{",".join(map(str, event.kind))}]',
+        f'"ids":{_list(event.ids)}',
+        f'"buckets":[{",".join(map(str, event.buckets))}]',
+    ]
+    if any(unit is not None for unit in event.units):
+        parts.append(f'"units":{_list(event.units)}')
+    if event.covariates:
+        parts.append(f'"covs":[{",".join(["null" if value is None else _number(value) for value in event.covariates])}]')
     return (",".join(parts) + "}").encode("ascii")
 
 
@@ -190,6 +206,7 @@ def _transition(event: TransitionedEvent) -> bytes:
 
 _WRITERS: Mapping[type, Callable[[Any], bytes]] = {
     RoutedEvent: _decision,
+    RoutedRows: _rows,
     ShadowedEvent: _shadow,
     RecordedEvent: _outcome,
     BreakerEvent: _breaker,

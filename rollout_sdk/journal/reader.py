@@ -104,9 +104,13 @@ class Journal:
             self.lines += 1
             record = None if len(line) == _LONGEST_LINE and self._passed_over(file, line) else _decoded(line)
             why = _fault(record)
-            if why is None:
-                yield record  # type: ignore[misc]  # what has no fault is an object
-            else:
+            if why is None and record["event"] == "rows":  # type: ignore[index]  # what has no fault is an object
+                rows = _rows(record)  # type: ignore[arg-type]
+                why = "damaged" if rows is None else None
+                yield from rows or ()
+            elif why is None:
+                yield record  # type: ignore[misc]
+            if why is not None:
                 self.skipped[why] += 1
                 if why == "damaged" and not line.endswith(b"\n") and not file.peek(1):
                     self.cut += 1
@@ -165,6 +169,33 @@ def _fault(record: Any) -> str | None:
     for name in nulls:
         del record[name]
     return None if record.keys() >= required else "damaged"
+
+
+def _rows(record: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The decisions that a line of rows stands for; None when it is damaged."""
+    like, kinds, ids, buckets = record["like"], record["kind"], record["ids"], record["buckets"]
+    count = len(kinds)
+    units, covs = record.get("units", [None] * count), record.get("covs", [None] * count)
+    if not len(ids) == len(buckets) == len(units) == len(covs) == count or not all(map(_is_decision, like)):
+        return None
+    if count and not (min(kinds) >= 0 and max(kinds) < len(like)):
+        return None
+    for each in like:
+        each.pop("unit", None)
+        each.pop("cov", None)
+    rows = []
+    for kind, id_, bucket, unit, cov in zip(kinds, ids, buckets, units, covs, strict=True):
+        row = {**like[kind], "id": id_, "bucket": bucket}
+        if unit is not None:
+            row["unit"] = unit
+        if cov is not None:
+            row["cov"] = cov
+        rows.append(row)
+    return rows
+
+
+def _is_decision(record: Any) -> bool:
+    return _fault(record) is None and record["event"] == "decision"
 
 
 def read_journal(folder: str | os.PathLike[str]) -> Journal:

@@ -4,7 +4,8 @@
 |--------------|----------------------------------------|---------------------------------------------------------------------------|
 | `journal`    | file                                   | `sdk`, `pid`, `host`                                                      |
 | `rollout`    | rollout and file                       | `rollout`, `strategy`, `control`, `variants`, `phase`, `status`, `revision`, `shares`, `shadow` (share of the calls that are shadowed by plan) |
-| `decision`   | call (or row of a batch)               | `rollout`, `id`, `strategy`, `phase`, `variant`, `served`, `reason`, `propensity`, `share`, `bucket`, `unit`, `runs` (each [variant, seconds, error type, seconds to first item]), `error`, `shadows`, `blend`, `items`, `teams`, `rule` (how clicks are credited where it is not by team), `closed_early`, `excluded`, `withheld`, `answered`, `no_evidence`, `unmeasured` (class of an answer that cannot be measured), `cov` (the covariate) |
+| `decision`   | call (or batch of one row)             | `rollout`, `id`, `strategy`, `phase`, `variant`, `served`, `reason`, `propensity`, `share`, `bucket`, `unit`, `runs` (each [variant, seconds, error type, seconds to first item]), `error`, `shadows`, `blend`, `items`, `teams`, `rule` (how clicks are credited where it is not by team), `closed_early`, `excluded`, `withheld`, `answered`, `no_evidence`, `unmeasured` (class of an answer that cannot be measured), `cov` (the covariate) |
+| `rows`       | thousand rows of a batch, or fewer     | `rollout`, `like` (a line as of a decision for each kind of row), `kind` (for each row, the position of its kind), and each row's own in place of its kind's: `ids`, `buckets`, `units`, `covs` |
 | `shadow`     | submitted shadow run                   | `rollout`, `id`, `phase`, `variant`, `end`, `duration_s`, `wait_s`, `error`, `match` (1 or 0), `difference`, `difference_reason`, `comparator`, `bucket`, `unit`, `excluded`, `first_item_s`, `control_error`, `control_duration_s`, `control_first_item_s` |
 | `outcome`    | recorded outcome                       | `rollout`, `metric`, `value`, `id`, `phase`, `variant`, `bucket`, `unit`, `item` or `position`, `decided` (time of the decision), `excluded` |
 | `breaker`    | opening or closing of a breaker        | `rollout`, `variant`, `action`, `failures`, `runs`, `cooldown_s`          |
@@ -12,7 +13,7 @@
 | `transition` | change of phase or status              | `rollout`, `strategy`, `action`, `status`, `revision`, `from_phase`, `to_phase`, `shares`, `actor`, `reason`, `shadow`, `verdict` (with every number behind it), `invalid` (why the comparison cannot be trusted after it) |
 
 Fields that are empty (null, false, or no items) are left out. Numbers are finite. Units and items are pseudonyms; payloads
-are nowhere. A rollout's start is its `rollout` line.
+are nowhere. A rollout's start is its `rollout` line. `read_journal` gives the rows of a `rows` line as a `decision` each.
 """
 
 from __future__ import annotations
@@ -72,6 +73,10 @@ def _is_list(of: Callable[[Any], bool], value: Any) -> bool:
 
 def _is_text_or_none(value: Any) -> bool:
     return value is None or value.__class__ is str
+
+
+def _is_number_or_none(value: Any) -> bool:
+    return value is None or _is_number(value)
 
 
 def _is_shares(value: Any) -> bool:
@@ -143,6 +148,16 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "no_evidence": _FLAG,
         "unmeasured": _TEXT,
         "cov": _NUMBER,
+    },
+    "rows": {
+        "t": _NUMBER,
+        "rollout": _A_TEXT,
+        "like": Field(partial(_is_list, _is_table), required=True),
+        "kind": Field(partial(_is_list, _is_count), required=True),
+        "ids": Field(partial(_is_list, _is_text), required=True),
+        "buckets": Field(partial(_is_list, _is_count), required=True),
+        "units": Field(partial(_is_list, _is_text_or_none)),
+        "covs": Field(partial(_is_list, _is_number_or_none)),
     },
     "shadow": {
         "t": _NUMBER,

@@ -11,6 +11,7 @@ from typing import Any
 from rollout_sdk.journal.lines import as_line, line
 from rollout_sdk.journal.writer import JournalWriter
 from rollout_sdk.plugins import Failed
+from rollout_sdk.records import RoutedRows
 from rollout_sdk.tally import rollout_of
 
 __all__ = ["JournalSink"]
@@ -40,27 +41,31 @@ class JournalSink:
         Raises:
             OSError: Not all could be written. What is missing is counted, and told as soon as writing succeeds again.
         """
-        lines = [(key, text) for event in events if (key := rollout_of(event)) is not None and (text := self._line(event))]
+        lines = [
+            (key, text, _weight(event))
+            for event in events
+            if (key := rollout_of(event)) is not None and (text := self._line(event))
+        ]
         if not lines and self._missing(dropped) <= 0:
             return
         data: list[bytes] = []
-        is_event: list[bool] = []
+        weights: list[int] = []
         headed = set()
         try:
             if self._writer.begin():
                 self._headed.clear()
-            for key, text in lines:
+            for key, text, weight in lines:
                 if key not in self._headed and key not in headed and (about := self._describe(key)) is not None:
                     headed.add(key)
                     data.append(line("rollout", time(), **about))
-                    is_event.append(False)
+                    weights.append(0)
                 data.append(text)
-                is_event.append(True)
+                weights.append(weight)
             if (missing := self._missing(dropped)) > 0:
                 data.append(line("lost", time(), count=missing))
             self._writer.write(data)
         except BaseException:
-            self._unwritten += len(lines) - sum(is_event[: self._writer.kept])
+            self._unwritten += sum(weight for _, _, weight in lines) - sum(weights[: self._writer.kept])
             raise
         self._headed |= headed
         self._told += max(0, missing)
@@ -79,7 +84,7 @@ class JournalSink:
             return as_line(event)
         # One event that cannot be written must not take the others with it.
         except Exception as error:
-            self._unwritten += 1
+            self._unwritten += _weight(event)
             self._failed("journal.line", error)
             return None
 
@@ -96,3 +101,8 @@ class JournalSink:
     def close(self) -> None:
         """Close the file."""
         self._writer.close()
+
+
+def _weight(event: object) -> int:
+    """How many facts an event stands for."""
+    return len(event.kind) if isinstance(event, RoutedRows) else 1

@@ -14,6 +14,7 @@ __all__ = [
     "BreakerEvent",
     "RecordedEvent",
     "RoutedEvent",
+    "RoutedRows",
     "ShadowEnd",
     "ShadowedEvent",
     "TransitionAction",
@@ -101,6 +102,27 @@ class RoutedEvent:
     unmeasured: str | None = None
     covariate: float | None = None
     context: CallerContext | None = field(default=None, eq=False, repr=False)
+
+
+@frozen
+class RoutedRows:
+    """The rows of a batch that was answered, for the journal; observers get a `RoutedEvent` for each.
+
+    Attributes:
+        like: One row of each kind: rows of a kind differ in nothing but the columns below.
+        kind: For each row, the position of its kind in `like`.
+        ids: For each row, the id of its decision.
+        buckets: For each row, its unit's bucket.
+        units: For each row, its unit's pseudonym; None where the row is its own unit.
+        covariates: For each row, its covariate; empty where no row has one.
+    """
+
+    like: tuple[RoutedEvent, ...]
+    kind: tuple[int, ...]
+    ids: tuple[str, ...]
+    buckets: tuple[int, ...]
+    units: tuple[str | None, ...]
+    covariates: tuple[float | None, ...] = ()
 
 
 @frozen

@@ -6,6 +6,7 @@ import logging
 
 from opentelemetry import metrics, trace
 
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plugins import Failed
 from rollout_sdk.telemetry.logs import would_log
 from rollout_sdk.telemetry.settings import Telemetry
@@ -55,6 +56,8 @@ class Audience:
             # The class of the placeholder for a provider to come is not public, but its name says what it is.
             silent = isinstance(meters, metrics.NoOpMeterProvider) or "Proxy" in type(meters).__name__
             self.measuring = settings.metrics and not silent
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self._failed("telemetry.audience", error)
         return (self.tracing and not before[0]) or (self.measuring and not before[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.synchronous import answered
 from rollout_sdk.telemetry import names
 
@@ -48,7 +49,9 @@ class Disclosure:
                 captured = answered("capture=", self._capture(call))
                 for name, value in list(captured.items())[:_MOST_CAPTURED]:
                     self._add(said, _cut(str(name)), value)
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                if not is_fault(error):
+                    raise
                 self._failed("telemetry.capture", error)
         return said
 
@@ -62,7 +65,9 @@ class Disclosure:
         """Add one captured value, as it may be shown: a redaction that fails shows nothing."""
         try:
             shown: Any = value if self._redact is None else answered("redact=", self._redact(name, value))
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self._failed("telemetry.redact", error)
             return
         # Of these classes only: what else there is may say anything once it is text.

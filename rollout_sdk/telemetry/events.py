@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any
 
-from rollout_sdk.faults import CONTROL_FILE, STORE, Fault
+from rollout_sdk.faults import BATCH, CONTROL_FILE, STORE, Fault
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plugins import Failed
 from rollout_sdk.records import BreakerEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
 from rollout_sdk.tally import failed_in_blend
@@ -125,7 +126,9 @@ class LogEvents:
 
         try:
             emit() if event.context is None else event.context.run(emit)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self._failed("telemetry.logs", error)
 
     def _shadowed(self, event: ShadowedEvent) -> None:
@@ -219,6 +222,8 @@ def _fault(fault: Fault) -> None:
     name, _, hook = fault.what.rpartition(".")
     if fault.what == CONTROL_FILE:
         logger.error("rollout.control.refused", why=fault.why, **fields)
+    elif fault.what == BATCH:
+        logger.error("rollout.batch.refused", why=fault.why, **fields)
     elif fault.what.startswith("telemetry."):
         logger.debug("rollout.telemetry.failed", what=fault.what, **fields)
     elif fault.what == STORE:

@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from rollout_sdk.interruptions import is_fault
+
 __all__ = ["guarded"]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -18,7 +20,9 @@ def guarded(method: F) -> F:
     def safe(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return method(self, *args, **kwargs)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self.failed("telemetry.spans", error)
             return None
 

@@ -18,6 +18,7 @@ from opentelemetry.trace import INVALID_SPAN, Link, Status, StatusCode, set_span
 
 from rollout_sdk._version import __version__
 from rollout_sdk.contexts import Surroundings, attach, detach
+from rollout_sdk.interruptions import is_fault
 from rollout_sdk.records import FAILED_IF, Comparison, TransitionedEvent
 from rollout_sdk.telemetry import names
 from rollout_sdk.telemetry.answers import decided, decided_batch, exception_type, fallen_back_from, function_name, interleaved
@@ -61,7 +62,9 @@ class Spans:
         try:
             self._tracer = trace.get_tracer(names.SCOPE, __version__, settings.tracer_provider, names.SCHEMA_URL)
         # The global provider is loaded by a name in the environment, which may be wrong.
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             failed("telemetry.spans", error)
 
     def start_route(self, call: Any) -> Span | None:
@@ -77,7 +80,9 @@ class Spans:
             if span is INVALID_SPAN:
                 return None
             call.span_context = set_span_in_context(span)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             self.failed("telemetry.spans", error)
             return None
         # A span that has begun is ended, even when it could not be described.

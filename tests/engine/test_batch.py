@@ -1,10 +1,8 @@
 """A batch is decided by row, each variant is called once, and results come back in the input's order."""
 
 import asyncio
-import sys
 from collections import Counter
 from contextvars import ContextVar
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -78,9 +76,11 @@ def test_rows_and_results_keep_their_type(make, runtime):
     assert np.array_equal(rows, result)
 
 
-def test_a_mixture_of_types_gives_a_list(runtime):
-    model = batched(lambda rows: np.array(rows), lambda rows: list(rows), runtime)
-    assert list(range(50)) == [int(value) for value in model(list(range(50)))]
+@pytest.mark.parametrize("make", [list, tuple])
+def test_results_of_any_type_stand_among_those_of_a_control_that_gives_a_list(make, runtime):
+    model = batched(lambda rows: make(rows), lambda rows: np.array(rows), runtime)
+    answer = model(list(range(50)))
+    assert (make, make(range(50))) == (type(answer), answer)
 
 
 def test_a_failed_candidate_is_answered_by_the_control_for_its_rows_only(runtime):
@@ -105,7 +105,7 @@ def test_a_failed_candidate_is_answered_by_the_control_for_its_rows_only(runtime
 def test_a_candidate_with_the_wrong_number_of_results_has_failed(runtime):
     model = batched(lambda rows: list(rows), lambda rows: [0], runtime, strategy=ABTest(0.9))
     assert list(range(40)) == model(list(range(40)))
-    assert "ValueError" in {run.error for event in runtime.routed() for run in event.runs}
+    assert "BatchError" in {run.error for event in runtime.routed() for run in event.runs}
 
 
 def test_a_control_that_answers_no_rows_answers_the_whole_batch(runtime):
@@ -191,7 +191,7 @@ def test_answers_that_are_no_rows_are_never_taken_for_rows(runtime):
     assert dict.fromkeys(rows, "control") == model(rows)
     events = runtime.routed()
     assert {"control"} == {event.served for event in events}
-    assert {"ValueError"} == {event.runs[0].error for event in events if event.decision.variant == "candidate"}
+    assert {"BatchError"} == {event.runs[0].error for event in events if event.decision.variant == "candidate"}
 
 
 def test_rows_that_the_control_answered_after_all_are_recorded_as_its_own(runtime):
@@ -224,7 +224,7 @@ def test_arrays_of_an_unknown_library_are_the_controls(runtime):
     model = batched(Tensor, Tensor, runtime)
     answer = model(list(range(40)))
     assert (Tensor, list(range(40))) == (type(answer), answer.rows)
-    assert {("engine.batch", "TypeError"): 1} == runtime.faults
+    assert {("engine.batch", "BatchError"): 1} == runtime.faults
 
 
 def test_a_scalar_array_is_no_row(runtime):
@@ -338,59 +338,6 @@ def test_rows_that_cannot_be_copied_are_not_shadowed(runtime):
     assert ["dropped_snapshot"] * 2 == [event.end for event in runtime.shadowed()]
 
 
-class Frame:
-    """As pandas: `len` counts rows, iteration gives columns, `iloc` gives rows."""
-
-    shape = (0, 0)
-
-    def __init__(self, rows):
-        self.rows = list(rows)
-        self.iloc = self
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __iter__(self):
-        return iter(["column"])
-
-    def __getitem__(self, index):
-        return Frame([self.rows[n] for n in index]) if isinstance(index, list) else self.rows[index]
-
-
-class Table(Frame):
-    """As polars: no `iloc`, but an iterator over rows."""
-
-    def __init__(self, rows):
-        super().__init__(rows)
-        del self.iloc
-
-    def iter_rows(self):
-        return iter(self.rows)
-
-    def __getitem__(self, index):
-        return Table([self.rows[n] for n in index])
-
-
-@pytest.mark.parametrize("kind", [Frame, Table])
-def test_frames_are_split_put_together_and_compared_by_row(kind, runtime, monkeypatch):
-    library = SimpleNamespace(concat=lambda parts: kind([row for part in parts for row in part.rows]))
-    monkeypatch.setitem(sys.modules, "pandas", library)
-    monkeypatch.setattr(kind, "__module__", "pandas")
-    model = batched(lambda rows: kind(rows.rows), lambda rows: kind(rows.rows), runtime)
-    answer = model(kind(range(40)))
-    assert (kind, list(range(40))) == (type(answer), answer.rows)
-    shadowing = batched(
-        lambda rows: kind(rows.rows),
-        lambda rows: kind(rows.rows),
-        runtime,
-        strategy=Shadow(1.0),
-        key="shadow",
-        isolate="none",
-    )
-    shadowing(kind(range(3)))
-    assert [True] * 3 == [event.comparison.match for event in runtime.shadowed()]
-
-
 def test_a_batch_of_one_variant_runs_in_its_callers_context(runtime):
     tenant = ContextVar("tenant", default="none")
 
@@ -412,9 +359,9 @@ def test_rows_of_any_other_sequence_are_given_as_a_list(runtime):
     assert {list} == kinds
 
 
-def test_results_of_any_other_sequence_give_a_list(runtime):
+def test_results_of_any_other_sequence_are_the_controls_for_all_rows(runtime):
     model = batched(lambda rows: range(len(rows)), lambda rows: range(len(rows)), runtime, unit="rows")
-    assert isinstance(model([f"u{n}" for n in range(20)]), list)
+    assert range(20) == model([f"u{n}" for n in range(20)])
 
 
 def test_a_tuple_of_units_gives_each_row_its_own(runtime):
@@ -435,3 +382,33 @@ def test_a_strategy_sees_the_row_in_the_place_of_the_rows(runtime):
     old, new = lambda rows, flag: [("old", row) for row in rows], lambda rows, flag: [("new", row) for row in rows]
     model = batched(old, new, runtime, strategy=EvenOnes())
     assert [("new" if row % 2 == 0 else "old", row) for row in range(6)] == model(np.arange(6), flag="on")
+
+
+def test_all_rows_of_a_batch_have_one_time_and_one_phase(runtime):
+    events = []
+    model = batched(lambda rows: list(rows), lambda rows: list(rows), runtime, strategy=Canary(["30%"]))
+    model(list(range(40)))
+    events = runtime.routed()
+    assert (1, 1) == (len({event.decision.time_s for event in events}), len({event.decision.phase for event in events}))
+    assert 40 == len({event.decision.id for event in events})
+
+
+def test_rows_are_counted_and_observed_one_by_one_with_their_covariates(runtime):
+    model = batched(
+        lambda rows, known: [1 / row for row in rows], lambda rows, known: list(rows), runtime, covariate="known", unit="rows"
+    )
+    model([1, 2, 3], [0.5, float("nan"), 1.5])
+    assert [0.5, None, 1.5] == [event.covariate for event in runtime.routed()]
+    assert 3 == sum(model.rollout.status().calls.values())
+
+
+def test_a_control_whose_answers_are_no_rows_runs_once_more_and_no_candidates_fallback(runtime):
+    sizes = []
+
+    def old(rows):
+        sizes.append(len(rows))
+        return {"rows": len(rows)}
+
+    model = batched(old, lambda rows: (np.zeros(len(rows)), np.zeros(len(rows))), runtime, breaker=None)
+    assert {"rows": 40} == model(list(range(40)))
+    assert (2, 40) == (len(sizes), sizes[-1])

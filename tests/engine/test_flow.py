@@ -56,7 +56,7 @@ def break_ending(model, monkeypatch, error=RuntimeError):
         raise error("sabotage")
 
     monkeypatch.setattr("rollout_sdk.engine.flow.finish", broken)
-    monkeypatch.setattr("rollout_sdk.engine.batch.finish", broken)
+    monkeypatch.setattr("rollout_sdk.engine.batch.finish_rows", broken)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit])

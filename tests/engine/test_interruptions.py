@@ -7,7 +7,7 @@ import types
 import pytest
 
 from rollout_sdk import ABTest, Interleave, Shadow, rollout
-from rollout_sdk.engine.interruptions import is_interruption
+from rollout_sdk.interruptions import is_interruption
 from tests.faults.kinds import KINDS, of_kind, read
 
 
@@ -15,7 +15,7 @@ class PanicException(BaseException):
     """As PyO3 raises it when Rust code panics."""
 
 
-WILL = [KeyboardInterrupt, SystemExit, GeneratorExit]
+WILL = [KeyboardInterrupt, SystemExit]
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_shadow_that_panics_ends_as_an_error(kind, runtime, loop):
 
 
 @pytest.mark.parametrize("error", WILL)
-def test_what_ends_the_process_or_the_stream_passes_through(error, runtime):
+def test_what_ends_the_process_passes_through(error, runtime):
     def candidate(x):
         raise error
 
@@ -130,25 +130,6 @@ def test_a_group_passes_through_as_soon_as_it_holds_one_interruption():
     failed = BaseExceptionGroup("failed", [ValueError(), PanicException()])
     assert not is_interruption(failed, awaited=True)
     assert is_interruption(BaseExceptionGroup("both", [failed, KeyboardInterrupt()]), awaited=True)
-
-
-def test_a_plain_function_makes_up_its_cancellation_where_nothing_can_cancel_it(runtime):
-    def candidate(x):
-        raise asyncio.CancelledError
-
-    model = rollout(candidate=candidate, strategy=ABTest(1.0), runtime=runtime)(lambda x: "old")
-    assert "old" == model(1)
-
-    async def main():
-        asyncio.current_task().cancel()
-        try:
-            return model(1)
-        finally:
-            asyncio.current_task().uncancel()
-
-    with pytest.raises(asyncio.CancelledError):
-        asyncio.run(main())
-    assert [False, True] == [event.closed_early for event in runtime.routed()]
 
 
 def test_a_coroutine_that_no_event_loop_of_asyncio_drives_may_be_cancelled_by_its_driver(runtime):

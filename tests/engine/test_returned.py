@@ -544,7 +544,7 @@ def test_a_batch_is_answered_by_row_as_ever(runtime):
         candidate=lambda rows: (row for row in rows), strategy=NEW, key="batch", batch="rows", unit="rows", runtime=runtime
     )(lambda rows: list(rows))
     assert [1, 2, 3] == model([1, 2, 3])
-    assert ["ValueError"] * 3 == [event.runs[0].error for event in runtime.routed()]
+    assert ["BatchError"] * 3 == [event.runs[0].error for event in runtime.routed()]
 
 
 def test_a_control_that_returns_a_stream_for_a_batch_is_recorded_when_it_returned(runtime):

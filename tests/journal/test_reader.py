@@ -26,6 +26,10 @@ GOOD = {
         "phase": "0:50%", "status": "running", "shares": {"control": 0.5, "v": 0.5},
     },
     "decision": DECISION,
+    "rows": {
+        "event": "rows", "v": 1, "t": 1.5, "rollout": "r", "like": [DECISION, {**DECISION, "variant": "v"}], "kind": [0, 1, 0],
+        "ids": ["d1", "d2", "d3"], "buckets": [1, 2, 3], "units": ["u1", None, "u3"], "covs": [None, 0.5, None],
+    },
     "shadow": {
         "event": "shadow", "v": 1, "t": 1.0, "rollout": "r", "id": "d", "phase": "0:50%", "variant": "v", "end": "ok",
         "duration_s": 0.1, "match": 1, "difference": 0.0, "bucket": 3, "unit": "u",
@@ -49,10 +53,41 @@ def journal(folder, *lines):
     return read_journal(folder)
 
 
-@pytest.mark.parametrize("event", GOOD)
+@pytest.mark.parametrize("event", GOOD.keys() - {"rows"})
 def test_a_good_line_is_read(event, tmp_path):
     found = journal(tmp_path, GOOD[event])
     assert ([GOOD[event]], 1, {}) == (list(found), found.lines, found.skipped)
+
+
+def test_a_line_of_rows_is_read_as_a_decision_for_each_row(tmp_path):
+    found = journal(tmp_path, GOOD["rows"])
+    bare = {name: value for name, value in DECISION.items() if name != "unit"}
+    assert [
+        {**bare, "id": "d1", "bucket": 1, "unit": "u1"},
+        {**bare, "id": "d2", "bucket": 2, "cov": 0.5, "variant": "v"},
+        {**bare, "id": "d3", "bucket": 3, "unit": "u3"},
+    ] == list(found)
+    assert (1, {}) == (found.lines, found.skipped)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": [0, 2, 0]},
+        {"kind": [0, -1, 0]},
+        {"ids": ["d1", "d2"]},
+        {"buckets": [1, 2, 3, 4]},
+        {"units": []},
+        {"covs": [0.5]},
+        {"like": []},
+        {"like": [DECISION, {}]},
+        {"like": [DECISION, {"event": "lost", "count": 1}]},
+        {"like": [DECISION, {**DECISION, "runs": [["v"]]}]},
+    ],
+)
+def test_rows_that_do_not_fit_together_are_damage(wrong, tmp_path):
+    found = journal(tmp_path, {**GOOD["rows"], **wrong}, GOOD["lost"])
+    assert ([GOOD["lost"]], {"damaged": 1}) == (list(found), found.skipped)
 
 
 DAMAGED = {

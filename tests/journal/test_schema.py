@@ -93,6 +93,11 @@ def everything(runtime):
     runtime.keeper.change(
         "judged", "roll_back", RolloutState.roll_back, actor="judge", reason="harm", evidence={"outcome": "FAIL"}
     )
+    scored = rollout(
+        candidate=lambda rows, u, known: rows, strategy=ABTest(0.5), batch="rows", unit="u", covariate="known", key="scored",
+        runtime=runtime,
+    )(lambda rows, u, known: rows)  # fmt: skip
+    assert [1, 2] == scored([1, 2], ["u1", "u2"], [0.5, 1.5])
     runtime.flush()
 
 
@@ -111,6 +116,10 @@ def test_every_field_of_every_event_is_written_by_some_run_and_no_other(tmp_path
     seen = {event: set() for event in FIELDS}
     for record in read_journal(tmp_path):
         seen[record["event"]] |= set(record)
+    for file in tmp_path.iterdir():
+        # A reader gives a decision for each row in place of the line.
+        records = map(json.loads, file.read_text().splitlines())
+        seen["rows"].update(*(record for record in records if record["event"] == "rows"))
     # Written only when the queue overflowed, see test_sink.
     seen["lost"] |= set(json.loads(line("lost", time.time(), count=1)))
     # A call that is not analysed has no shadows, unless its flow breaks off.

@@ -426,14 +426,16 @@ def test_a_function_is_decorated_once():
     assert message == "'score' is decorated twice. A function is the control of one rollout. Pass all candidates to one."
 
 
-def test_a_function_that_wraps_a_decorated_one_is_decorated_already():
+def test_a_function_that_wraps_a_decorated_one_is_another_and_can_be_decorated():
     once = decorate()
 
     @functools.wraps(once)
     def wrapper(user, query="q"):
         return once(user, query)
 
-    assert "is decorated twice" in refusal(ConfigurationError, wrapper, key="again")
+    again = decorate(wrapper, key="again")
+    assert ("again", "score") == (again.rollout.key.rpartition(".")[2], once.rollout.key.rpartition(".")[2])
+    assert again("u-1") in {1, 2}
 
 
 # Plans of custom strategies ---------------------------------------------------------------------------------------------

@@ -104,6 +104,8 @@ def everything(telemetry: Telemetry) -> None:
     decorated("lost", Lost(), plugins=[Deaf()])(UNIT)
     rows = rollout(candidate=as_rows, strategy=ABTest(0.5), batch="rows", unit="rows", key="batch", runtime=runtime)(as_rows)
     rows([f"{UNIT}-{number}" for number in range(20)])
+    wrong = rollout(candidate=len, strategy=ABTest(0.5), batch="rows", unit="rows", key="no rows", runtime=runtime)
+    wrong(lambda rows, /: rows)([f"{UNIT}-{number}" for number in range(20)])
     judged(decorated)
     healing(decorated)
     asyncio.run(asynchronous(made))

@@ -7,6 +7,7 @@ from typing import Any
 
 from rollout_sdk.control.stores.protocol import Gathered, StateStore, Stored
 from rollout_sdk.exceptions import StoreError
+from rollout_sdk.interruptions import is_fault
 
 __all__ = ["AnsweringStore"]
 
@@ -68,7 +69,9 @@ class AnsweringStore:
             is_answer = isinstance(answer, kind)
         except StoreError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             raise StoreError(
                 f"The store failed in {method}: {type(error).__qualname__}. A store raises StoreError when it cannot answer. "
                 "Mend the store, or hold it against rollout_sdk.testing.StoreContract."

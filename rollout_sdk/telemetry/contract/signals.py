@@ -145,6 +145,12 @@ LOGS = (
         "the store did not answer, or cannot be used; where rollouts stand stays as it is, and unknown ones get the control",
         ("why", *_FAULT),
     ),
+    LogEvent(
+        "rollout.batch.refused",
+        "error",
+        "a variant's answer for a batch is not rows, or the variants' make no whole; the control's holds",
+        ("why", *_FAULT),
+    ),
     LogEvent("rollout.control.refused", "error", "the control file cannot be used, and the last one holds", ("why", *_FAULT)),
     LogEvent(
         "rollout.telemetry.failed",

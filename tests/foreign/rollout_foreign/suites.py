@@ -230,8 +230,11 @@ SUITES: dict[str, Suite] = {
     "more-itertools": Suite(
         project="more-itertools==11.2.1",
         tests=("tests",),
-        # Counts 9,592 primes, each from the first one on: a minute when bare.
-        options=("--deselect", "tests/test_recipes.py::PrimeFunctionTests::test_primes"),
+        # Millions of calls of the functions that are decorated, ten seconds and a minute when bare.
+        options=(
+            "--deselect=tests/test_more.py::DiscreteFourierTransformTests::test_roundtrip",
+            "--deselect=tests/test_recipes.py::PrimeFunctionTests::test_primes",
+        ),
         short=("-k", "not (PrimeFunction or DiscreteFourier or ConcurrentTee or all_orderings or test_large or RunningMedian)"),
         functions=("more_itertools.more:*", "more_itertools.recipes:*"),
     ),
@@ -240,7 +243,7 @@ SUITES: dict[str, Suite] = {
         requirements=("tornado==6.6.1", "trio==0.35.0", "typeguard==4.6.1"),
         tests=("tests",),
         # Fails bare, too, on a busy machine: three steps of an event loop must take less than 1.1 ms.
-        options=("--deselect", "tests/test_asyncio.py::TestContextManager::test_sleeps"),
+        options=("--deselect=tests/test_asyncio.py::TestContextManager::test_sleeps",),
         functions=(
             "tenacity.wait:*.__call__",
             "tenacity.stop:*.__call__",
