@@ -126,6 +126,17 @@ def test_that_functions_of_tests_are_decorated_when_they_are_handed_over(decorat
     assert len(putting.rollouts) == 1
 
 
+def test_that_functions_of_tests_are_shadowed_where_they_note_nothing(decorated):
+    code = "class Route:\n  def __init__(self, endpoint): self.endpoint = endpoint"
+    options = {"tests": ("/somewhere/tests_of",), "given": ("some_library:Route.__init__ endpoint",)}
+    tests = library("def home(): return 1\ndef count(): return 1", "tests_of_some")
+    for effects, shadowed in ((("*",), [False, False]), ((), [True, True]), (("*:count",), [True, False])):
+        module, _ = decorated(code, "shadow", effects=effects, **options)
+        assert [hasattr(module.Route(each).endpoint, "rollout") for each in (tests.home, tests.count)] == shadowed
+    module, _ = decorated(code, "default", **options)
+    assert hasattr(module.Route(tests.count).endpoint, "rollout")
+
+
 def test_that_a_module_is_decorated_before_anything_is_imported_from_it(tmp_path, monkeypatch, runtime):
     (tmp_path / "late_library.py").write_text("def add(a, b): return a + b")
     monkeypatch.syspath_prepend(tmp_path)

@@ -97,8 +97,8 @@ class Decorating:
             if isinstance(given, FunctionType) and given.__code__.co_filename.startswith(self.tests):
                 place = f"{given.__module__}:{given.__qualname__}".replace(".<locals>", "")
                 if not any(fnmatchcase(place, pattern) for pattern in self.suite.bare):
-                    once = any(fnmatchcase(place, pattern) for pattern in self.suite.once)
-                    once = once or (self._setting == "shadow" and not self.suite.shadowed)
+                    with_effects = self.suite.effects if self._setting == "shadow" else ()
+                    once = any(fnmatchcase(place, pattern) for pattern in (*self.suite.once, *with_effects))
                     bound.arguments[parameter] = self.decorate(given, place, once=once)
             return taking(*bound.args, **bound.kwargs)
 
