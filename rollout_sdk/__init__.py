@@ -11,6 +11,7 @@ from rollout_sdk.breaker import Breaker
 from rollout_sdk.controller import RolloutController, record
 from rollout_sdk.decorator import Decorated, rollout
 from rollout_sdk.engine.context import current_decision, is_shadow
+from rollout_sdk.engine.copiers import copier
 from rollout_sdk.engine.guarding import shadow_guard
 from rollout_sdk.engine.rollout import ShadowLimits
 from rollout_sdk.engine.stopping import disable
@@ -104,6 +105,7 @@ __all__ = [
     "UnknownItemError",
     "UnknownStrategyError",
     "Verdict",
+    "copier",
     "current_decision",
     "default_runtime",
     "disable",

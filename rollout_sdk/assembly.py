@@ -14,6 +14,7 @@ from rollout_sdk.engine.caller_state import surrounds_of
 from rollout_sdk.engine.covariates import Covariate
 from rollout_sdk.engine.describe import Describe, OverridesByUnit, fresh_random
 from rollout_sdk.engine.first_present import FirstPresent
+from rollout_sdk.engine.one_shot import takes_asgi
 from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.row_arguments import RowArguments
 from rollout_sdk.engine.snapshot import Isolate
@@ -47,6 +48,8 @@ def make_describe(settings: Settings) -> Describe:
         failed=settings.runtime.failed,
         keeps_unit=settings.runtime.telemetry.unit_id == "raw",
         covariate=_covariate(settings),
+        shared=int(is_method(settings.signature)),
+        is_asgi=takes_asgi(settings.signature),
     )
 
 
@@ -114,6 +117,7 @@ def make_rollout(settings: Settings) -> Rollout:
         record=runtime.recorder.put,
         conclude=runtime.conclude,
         failed=runtime.failed,
+        tell=runtime.recorder.tell,
         span_name=f"route {settings.key}",
         clocked=runtime.telemetry.decision_duration,
         surrounds=runtime.telemetry.surrounds,

@@ -150,8 +150,8 @@ def rollout(
         deadline_s: Seconds that a candidate has for its answer (a stream: for its first item); then the control answers.
             Only for coroutine functions and async generators: Python cannot leave a thread.
         breaker: When a failing candidate is left alone for a while; None: never.
-        isolate: How the arguments of candidates are copied, so that nothing a candidate does to them reaches the control:
-            "auto" (what is known and small), "none", "deepcopy" or a copying function.
+        isolate: How what a candidate does to its arguments is kept from the control: "auto" (what it changed is put back when
+            it fails; where two run on them, it works on copies), "none", or on copies by "deepcopy" or a copying function.
         detect_mutation: In tests: raise `MutationError` when a candidate has changed an argument; it reaches the caller,
             whatever `on_error` says.
         plugins: Observers and comparators for this rollout: instances, or names of installed plugins.

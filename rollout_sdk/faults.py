@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 
 from rollout_sdk.exceptions import RolloutError
 
-__all__ = ["BATCH", "CONTROL_FILE", "JOURNAL", "STORE", "Count", "Fault", "Faults"]
+__all__ = ["BATCH", "CONTROL_FILE", "JOURNAL", "STORE", "Count", "Fault", "Faults", "Notice"]
 
 CONTROL_FILE = "control file"
 JOURNAL = "journal"
@@ -37,6 +37,14 @@ class Fault:
     error: str
     count: int = 1
     why: str | None = None
+
+
+@frozen
+class Notice:
+    """Something that people should know of the calls of a rollout: what, by which rule, and the cure."""
+
+    rollout: str
+    text: str
 
 
 def _explained(error: RolloutError) -> str:

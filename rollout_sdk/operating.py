@@ -281,4 +281,5 @@ class Operated:
             version=state.version,
             versions=1 + len(state.superseded),
             verdict=self._runtime.keeper.verdict(self.key),
+            notes=tuple(self._rollout.notes),
         )

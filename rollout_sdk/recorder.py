@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from rollout_sdk.faults import Count, Fault
+from rollout_sdk.faults import Count, Fault, Notice
 from rollout_sdk.forking import renew_after_fork
 from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plugins import Failed
@@ -138,7 +138,7 @@ class Recorder:
         self._rows_waiting[id(fact)] = weight
         return True
 
-    def tell(self, fault: Fault) -> None:
+    def tell(self, fault: Fault | Notice) -> None:
         """Take what is only told to people: where there is no room for it, nothing is lost. Never blocks and never raises."""
         if not self._closed and self._queue.qsize() < _MOST_WAITING:
             self._queue.put(fault)

@@ -123,11 +123,14 @@ class Serving:
 
         # Read once: all rows of a batch see one phase, and one time.
         state, time_ns = self.rollout.state, self.rollout.time_ns()
-        rows = []
+        rows, survey = [], None
         for index, unit in enumerate(units):
             row = Call(self.rollout, args, kwargs, time_ns)
             row.row, row.index = row_at, index
+            # They have the same arguments, which are looked at once.
+            row.survey = survey
             rows.append(self._decided(row, unit, state))
+            survey, row.survey = row.survey, None
         if self.describe.covariate is not None:
             covariates = self.describe.covariate.of_rows(args, kwargs, len(rows))
             for row, covariate in zip(rows, covariates, strict=True):

@@ -44,6 +44,8 @@ class RolloutStatus:
         versions: How many versions this rollout has had. Each starts with an alpha of its own, so each is one more chance of
             a wrong verdict.
         verdict: The last verdict, of this process or another's; None before the first.
+        notes: What is to be known of its calls in this process, with the cure: arguments that can be read only once, or that
+            candidates share with the control.
     """
 
     key: str
@@ -69,6 +71,7 @@ class RolloutStatus:
     version: str = ""
     versions: int = 1
     verdict: Verdict | None = None
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """A few lines for a person."""
@@ -98,6 +101,7 @@ class RolloutStatus:
         lines.extend(f"  unit from {name}: {number:,}" for name, number in self.units_from.items())
         lines.extend(f"  breaker of {variant} is open" for variant in self.open_breakers)
         lines.extend(f"  no candidate runs here: {holder} holds it" for holder in self.held_by)
+        lines.extend(f"  note: {note}" for note in self.notes)
         if self.lost:
             lines.append(f"  lost facts: {self.lost:,}")
         if self.verdict is not None:

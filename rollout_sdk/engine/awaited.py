@@ -65,7 +65,7 @@ _NEEDED: Mapping[Callable[[Any], Awaitable[Any]], str] = {_await: "__await__", _
 def _going_on(step: Invoke, function: Callable[..., Any], ran: Result) -> Invoke:
     """The rest of a step, whose function has returned already."""
     rest = Invoke(step.variant, function, (ran.value,), {})
-    rest.span_context, rest.gate, rest.keep = step.span_context, step.gate, step.keep
+    rest.span_context, rest.gate, rest.keep, rest.protection = step.span_context, step.gate, step.keep, step.protection
     rest.in_place = step.in_place
     if step.deadline_s is not None:
         rest.deadline_s = max(0.0, step.deadline_s - ran.duration_s)

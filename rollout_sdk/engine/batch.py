@@ -16,9 +16,9 @@ from rollout_sdk.engine.flow import falls_back, finish_rows, instead, settle
 from rollout_sdk.engine.joining import assemble
 from rollout_sdk.engine.lazy import discard
 from rollout_sdk.engine.nesting import enclosing, hand_up
+from rollout_sdk.engine.protecting import protect, put_back, stands
 from rollout_sdk.engine.rows import are_columns, count_rows, each_row, has_rows, take
 from rollout_sdk.engine.shadow import ShadowRun
-from rollout_sdk.engine.snapshot import candidate_copy
 from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together
 from rollout_sdk.exceptions import BatchError
 from rollout_sdk.faults import BATCH
@@ -220,6 +220,7 @@ def _answered(
             again = refused or indices
             # Its traceback holds the candidate's frames: they need not live while the control runs.
             result.error = result.value = None
+            put_back(rollout, step)
             if whole:
                 call.charge(step)
                 continue
@@ -232,6 +233,8 @@ def _answered(
         else:
             again = indices
             call.charge(step)
+            if step.protection is not None:
+                result.value = stands(rollout, step, result.value)
         if result.error is not None:
             call.leave([step for step, _ in steps])
             return [], result
@@ -255,7 +258,7 @@ def _steps(batch: Batch, groups: Mapping[str, Sequence[int]]) -> list[tuple[Invo
             continue
         _restrict(batch, step, indices)
         if rollout.on_error == "control":
-            step.args, step.kwargs = candidate_copy(step.args, step.kwargs, rollout.isolate, rollout.shared)
+            protect(rollout, step, is_alone=len(groups) == 1)
         steps.append((step, indices))
     # The control first: it runs in the caller's own task.
     if controls:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import evolve
 
 from rollout_sdk.engine.call import Call
+from rollout_sdk.engine.copying import Copies
 from rollout_sdk.engine.lazy import discard
+from rollout_sdk.engine.protecting import copied
 from rollout_sdk.engine.rollout import Rollout
-from rollout_sdk.engine.snapshot import OneShot, take_snapshot
 from rollout_sdk.engine.steps import Flow, Invoke, Result, Together
 from rollout_sdk.interruptions import is_fault
 from rollout_sdk.records import Merged
@@ -33,6 +34,7 @@ def blended(call: Call) -> Flow:
     answer = next((result for result in results if result.interrupted), by_variant[rollout.control])
     if answer.interrupted:
         return answer
+    _take_back(rollout, steps, by_variant)
     if answer.error is None and not _merge(call, by_variant, answer) and not is_own:
         # The control was asked for something else than what the caller did.
         again = call.invoke(rollout.control)
@@ -62,28 +64,41 @@ def _steps(call: Call) -> tuple[list[Invoke], bool]:
                 raise
             rollout.failed("rollout_arguments", error)
     inputs: dict[str, tuple[tuple[Any, ...], Mapping[str, Any]]] = {rollout.control: given}
+    copies: dict[str, Copies] = {}
     for variant in call.decision.blend:
         if variant == rollout.control:
             continue
         try:
-            inputs[variant] = take_snapshot(*given, rollout.isolate, rollout.shared)[:2]
-        except OneShot as why:
-            # What two read by turns, neither reads whole.
-            rollout.failed("engine.blend", why)
+            copies[variant], inputs[variant] = copied(rollout, *given)
+        # What two read by turns, neither reads whole.
         except BaseException as error:
             if not is_fault(error):
                 raise
-            inputs[variant] = given
+            rollout.failed("engine.blend", error)
     steps = []
     for variant, arguments in inputs.items():
         step = call.attempt(variant, in_turn=True)
         if step is not None:
             step.args, step.kwargs = arguments
+            step.protection = copies.get(variant)
             steps.append(step)
     if len(steps) < len(call.decision.blend):
         # It comes to no blend: then the control is called as it was.
         steps[0].args, steps[0].kwargs = given = own
     return steps, given is own
+
+
+def _take_back(rollout: Rollout, steps: Sequence[Invoke], by_variant: Mapping[str, Result]) -> None:
+    """Have every ranking hold the caller's own items: of two copies of one item, a list would show both."""
+    for step in steps:
+        result = by_variant.get(step.variant)
+        if isinstance(step.protection, Copies) and result is not None and result.error is None:
+            try:
+                result.value = step.protection.back(result.value)
+            except BaseException as error:
+                if not is_fault(error):
+                    raise
+                rollout.failed("engine.blend", error)
 
 
 def _merge(call: Call, by_variant: Mapping[str, Result], answer: Result) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from rollout_sdk.engine.rollout import Rollout
     from rollout_sdk.engine.shadow import ShadowRun
+    from rollout_sdk.engine.survey import Survey
     from rollout_sdk.judging import Evidence
     from rollout_sdk.tally import Tally
 
@@ -72,6 +73,8 @@ class Call(RouteRequest):
     """The call that this one is inside of; see engine/nesting.py."""
     came_out: tuple[int, ...] = ()
     """Identities of the exceptions that came out of controls inside this call, the last ones."""
+    survey: Survey | None = None
+    """What was seen of the arguments when they were looked at."""
     row: Row | None = None
     index = 0
     """Position of a row in its batch."""

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from attrs import frozen
 
+from rollout_sdk.interruptions import is_fault
+
 if TYPE_CHECKING:
     from rollout_sdk.assignment import RouteRequest
     from rollout_sdk.plugins import Failed, PluginSet
@@ -83,7 +85,9 @@ class CallerState:
                 try:
                     self._libraries.append(look(module))
                 # A version that has not got what is asked for, or a module that is just being imported.
-                except (Exception, SystemExit) as error:
+                except BaseException as error:
+                    if not is_fault(error):
+                        raise
                     failed(f"surroundings.{name}", error)
         self._asked: list[tuple[Surround, AbstractContextManager[Any]]] = []
         if surrounds:

@@ -56,7 +56,7 @@ class Counterpart:
             self.value = control.kept.items
             self.size = control.kept.bytes
         else:
-            snapshot = Snapshot()
+            snapshot = Snapshot(is_compared=True)
             try:
                 self.value = copy_output(control.value, rollout.isolate, snapshot)
             # Its own methods may raise anything: the shadow runs all the same.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from attrs import define, evolve, field
@@ -26,7 +26,9 @@ from rollout_sdk.engine.arguments import Getter
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import in_shadow
 from rollout_sdk.engine.covariates import Covariate
+from rollout_sdk.engine.kinds import PLAIN
 from rollout_sdk.engine.steps import NO_KWARGS
+from rollout_sdk.engine.survey import Survey, changeable
 from rollout_sdk.exceptions import MissingUnitError
 from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plugins import Failed
@@ -39,11 +41,6 @@ Override = Mapping[Any, str] | Callable[..., str | None] | None
 """Variants that are fixed: by unit, or by a callable with the function's own parameters (None: not fixed)."""
 
 _MOST_KNOWN = 256
-
-# What a candidate has read, no control can read again: such a call is the control's.
-_READ_ONCE = (Iterator, AsyncIterator, Coroutine)
-# Looked up first, because asking an abstract class costs more.
-_REREADABLE = frozenset({str, int, float, bool, bytes, list, tuple, dict, set, type(None)})
 
 
 def fresh_random() -> float:
@@ -96,6 +93,8 @@ class Describe:
         failed: Told of every fault of a collaborator.
         keeps_unit: Whether spans may name the unit.
         covariate: Reads the covariate; None when there is none.
+        shared: How many first positional arguments are not looked at (a method's `self`).
+        is_asgi: Whether each call reads a request: the function is an ASGI application.
     """
 
     key: str
@@ -113,6 +112,8 @@ class Describe:
     failed: Failed
     keeps_unit: bool = False
     covariate: Covariate | None = None
+    shared: int = 0
+    is_asgi: bool = False
     _candidates: frozenset[str] = field(init=False)
     _has_rules: bool = field(init=False)
     _fixed: dict[tuple[str, str], Decision] = field(init=False, factory=dict)
@@ -166,12 +167,28 @@ class Describe:
             known = decision is not None and self._known.get(id(decision)) is decision
             chosen = decision if known else self._checked(decision)
         assert chosen is not None
-        # Both arms alike: to leave out the candidate's calls only would compare different inputs. A blend copies, and sees.
-        if self.runs_twice and not chosen.blend and (chosen.reason == "split" or chosen.variant != self.control):
-            for value in (*call.args, *call.kwargs.values()) if call.kwargs else call.args:
-                if value.__class__ not in _REREADABLE and isinstance(value, _READ_ONCE):
-                    chosen = self.fixed("one_shot")
+        # Both arms alike: to leave out the candidate's calls only would compare different inputs.
+        if (self.runs_twice and (chosen.reason == "split" or chosen.variant != self.control)) or chosen.blend:
+            shared = self.shared
+            for value in (*call.args[shared:], *call.kwargs.values()) if call.kwargs or shared else call.args:
+                if type(value) not in PLAIN:
+                    chosen = self._unless_read_once(call, chosen)
+                    break
         call.decision = chosen
+
+    def _unless_read_once(self, call: Call, chosen: Decision) -> Decision:
+        """The decision, or the control where an argument can be read only once: what a candidate has read, no control can."""
+        if call.survey is None:
+            call.survey = Survey(changeable(call.args, call.kwargs, self.shared))
+        what = "ASGI receive" if self.is_asgi else call.survey.once
+        if what is None:
+            return chosen
+        call.rollout.note(
+            f"A call of {self.key!r} has an argument that can be read only once ({what}). Such calls are the control's, "
+            "and not analysed, because after a failed candidate nothing would be left to read. Read it before the call and "
+            "pass what was read, or say on_error='raise', with which nothing runs twice."
+        )
+        return self.fixed("one_shot")
 
     def _ruled(self, call: Call, unit: Any, state: RolloutState, *, outside: bool) -> Decision | None:
         """The decision of what outranks the strategy, or None."""

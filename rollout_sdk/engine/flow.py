@@ -16,16 +16,17 @@ from rollout_sdk.engine.blend import blended, replayed
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import be_current, current_call, set_call, set_call_and_copy
 from rollout_sdk.engine.nesting import enclosing, hand_up
+from rollout_sdk.engine.protecting import protect, put_back, stands
 from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.shadow import ShadowRun
-from rollout_sdk.engine.snapshot import Kept, candidate_copy
+from rollout_sdk.engine.snapshot import Kept
 from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together, error_type
 from rollout_sdk.interruptions import is_fault
 
 __all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "finish_rows", "instead", "route", "settle"]
 
 
-def route(call: Call) -> Flow:  # noqa: PLR0912 - the way of every call, in one frame
+def route(call: Call) -> Flow:  # noqa: C901, PLR0912 - the way of every call, in one frame
     """Run what was decided: answer or blend, fall back, hand the shadows over, and record."""
     rollout, decision = call.rollout, call.decision
     if not rollout.audience.awake:
@@ -54,6 +55,7 @@ def route(call: Call) -> Flow:  # noqa: PLR0912 - the way of every call, in one 
             if falls_back(call, step, result):
                 # Its traceback holds the candidate's frames: they need not live while the control runs.
                 result.error = result.value = None
+                put_back(rollout, failed)
                 be_current(call)
                 step = instead(failed, _control(call), rollout)
                 step.in_place = call
@@ -61,6 +63,8 @@ def route(call: Call) -> Flow:  # noqa: PLR0912 - the way of every call, in one 
                 call.charge(failed, result)
             else:
                 call.charge(failed)
+        if step.protection is not None:
+            result.value = stands(rollout, step, result.value)
         call.served = step.variant
     # The caller's answer stands: what breaks from here on is ours alone.
     try:
@@ -91,14 +95,17 @@ def _prepared(call: Call) -> Sequence[ShadowRun]:
 
 
 def _step(call: Call, variant: str) -> Invoke | None:
-    """The step that runs the assigned variant, a candidate on copies; None when its circuit breaker is open."""
-    rollout = call.rollout
+    """The step that runs the assigned variant, a candidate under protection; None when its circuit breaker is open."""
+    rollout, survey = call.rollout, call.survey
+    if survey is not None:
+        # It holds what the caller may want to let go of.
+        call.survey = None
     if variant == rollout.control:
         return _control(call)
     step = call.attempt(variant)
-    if step is not None and rollout.on_error == "control":
-        # The control may have to run after it, on what the caller gave.
-        step.args, step.kwargs = candidate_copy(step.args, step.kwargs, rollout.isolate, rollout.shared)
+    # The control may have to run after it, on what the caller gave; without a survey, none of that can change.
+    if step is not None and survey is not None and rollout.on_error == "control":
+        protect(rollout, step, survey)
     return step
 
 
@@ -146,6 +153,8 @@ def finish(call: Call, result: Result) -> None:
     if rollout.audience.debugging or call.served != call.decision.variant:
         call.context = copy_context()
     call.args, call.kwargs = (), NO_KWARGS
+    if call.survey is not None:
+        call.survey = None
     rollout.conclude(call)
 
 

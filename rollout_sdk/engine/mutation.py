@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from rollout_sdk.comparison import compare
-from rollout_sdk.engine.rollout import Kind
-from rollout_sdk.engine.snapshot import NotCopied, Snapshot
+from rollout_sdk.engine.kinds import Kind
+from rollout_sdk.engine.rollout import Kind as FunctionKind
+from rollout_sdk.engine.survey import Survey
 from rollout_sdk.exceptions import MutationError
 
 __all__ = ["watched"]
 
+Before: TypeAlias = dict[int | str, list[tuple[Kind, Any, Any]]]
+"""For each argument, what it holds that can change: its kind, the value, and what that held."""
 
-def watched(function: Callable[..., Any], kind: Kind, *, key: str, name: str, shared: int) -> Callable[..., Any]:
+
+def watched(function: Callable[..., Any], kind: FunctionKind, *, key: str, name: str, shared: int) -> Callable[..., Any]:
     """The candidate, raising when it has changed an argument by the time it ends.
 
     Args:
@@ -33,8 +37,8 @@ def watched(function: Callable[..., Any], kind: Kind, *, key: str, name: str, sh
             looked at.
     """
 
-    def check(before: Mapping[Any, Any], now: Mapping[Any, Any]) -> None:
-        changed = [each for each, copy in before.items() if not compare(copy, now[each], rel_tol=0.0, abs_tol=0.0).match]
+    def check(before: Before) -> None:
+        changed = [each for each, found in before.items() if any(_is_changed(*one) for one in found)]
         if changed:
             which = f"positional argument {changed[0]}" if isinstance(changed[0], int) else f"argument {changed[0]!r}"
             raise MutationError(
@@ -43,30 +47,30 @@ def watched(function: Callable[..., Any], kind: Kind, *, key: str, name: str, sh
             )
 
     def function_(*args: Any, **kwargs: Any) -> Any:
-        before, now = _copies(args, kwargs, shared)
+        before = _before(args, kwargs, shared)
         value = function(*args, **kwargs)
-        check(before, now)
+        check(before)
         return value
 
     async def coroutine(*args: Any, **kwargs: Any) -> Any:
-        before, now = _copies(args, kwargs, shared)
+        before = _before(args, kwargs, shared)
         value = await function(*args, **kwargs)
-        check(before, now)
+        check(before)
         return value
 
     def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        before, now = _copies(args, kwargs, shared)
+        before = _before(args, kwargs, shared)
         value = yield from function(*args, **kwargs)
-        check(before, now)
+        check(before)
         return value
 
     async def async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        before, now = _copies(args, kwargs, shared)
+        before = _before(args, kwargs, shared)
         async for item in function(*args, **kwargs):
             yield item
-        check(before, now)
+        check(before)
 
-    kinds: dict[Kind, Callable[..., Any]] = {
+    kinds: dict[FunctionKind, Callable[..., Any]] = {
         "function": function_,
         "coroutine": coroutine,
         "generator": generator,
@@ -75,15 +79,16 @@ def watched(function: Callable[..., Any], kind: Kind, *, key: str, name: str, sh
     return functools.update_wrapper(kinds[kind], function)
 
 
-def _copies(args: tuple[Any, ...], kwargs: Mapping[str, Any], shared: int) -> tuple[dict[Any, Any], dict[Any, Any]]:
-    """Copies of the arguments that can be copied, and all arguments as they are; by position or name."""
-    now: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
-    before = {}
-    for each, value in now.items():
-        if isinstance(each, int) and each < shared:
-            continue
-        try:
-            before[each] = Snapshot(limited=False).copy(value)
-        except NotCopied:
-            continue
-    return before, now
+def _before(args: tuple[Any, ...], kwargs: Mapping[str, Any], shared: int) -> Before:
+    """What the arguments hold, as far as that can be read; by position or name."""
+    before: Before = {}
+    given: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+    for each, value in given[shared:]:
+        found = Survey([value], is_limited=False).found
+        before[each] = [(kind, part, kind.state(part)) for kind, part in found]
+    return before
+
+
+def _is_changed(kind: Kind, value: Any, state: Any) -> bool:
+    """Whether a value does not hold what is equal to what it held."""
+    return not kind.is_same(value, state) and not compare(state, kind.state(value), rel_tol=0.0, abs_tol=0.0).match

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from attrs import asdict, define, field, frozen
 
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.faults import Notice
 
 if TYPE_CHECKING:
     from rollout_sdk.assignment import Outline, RouteRequest, UnitHash
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Kind", "Nonces", "Rollout", "ShadowLimits", "kind_of"]
 
 _SHOWN = 1_000
+_MOST_NOTES = 20
 
 Kind = Literal["function", "coroutine", "generator", "async generator"]
 """The four kinds of functions; all variants of a rollout are of one."""
@@ -139,6 +141,7 @@ class Rollout:
         record: Takes a fact for the journal and the observers; never blocks.
         conclude: Takes a finished call; with durability="call", it returns when the call is in the journal.
         failed: Told of every fault of a collaborator.
+        tell: Takes what people should read of; never blocks.
         span_name: Name of the `route` span.
         clocked: Whether what a decision takes is measured.
         surrounds: Whether a variant runs in other surroundings also where there are no spans: with baggage, or fields for logs.
@@ -153,6 +156,7 @@ class Rollout:
         shown: Nonce and item keys of the last blended answers, to check an outcome's item by.
         hidden: What the shadows do not get of their caller's context variables.
         surround: What plugins have shadows run in.
+        notes: What was noted of its calls, in the order in which it was first seen.
         health: How the control does, for the circuit breakers; None where there are none.
     """
 
@@ -179,6 +183,7 @@ class Rollout:
     record: Callable[[Any], None]
     conclude: Callable[[Any], None]
     failed: Failed
+    tell: Callable[[Notice], None]
     span_name: str
     clocked: bool
     surrounds: bool
@@ -195,6 +200,7 @@ class Rollout:
     active: set[ShadowRun] = field(factory=set)
     runs_told: dict[str, tuple[str, Mapping[str, Any]]] = field(factory=dict)
     shown: deque[tuple[str, tuple[Any, ...]]] = field(factory=lambda: deque(maxlen=_SHOWN))
+    notes: dict[str, None] = field(factory=dict)
     health: ControlHealth | None = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -205,6 +211,12 @@ class Rollout:
         """Share this: phase, status and circuit breakers."""
         self.standing = standing
         self.health = next((breaker.control for breaker in standing.breakers.values()), None)
+
+    def note(self, text: str) -> None:
+        """Note something that people should know of its calls, once: in the log and in `status()`."""
+        if text not in self.notes and len(self.notes) < _MOST_NOTES:
+            self.notes[text] = None
+            self.tell(Notice(self.key, text))
 
     @property
     def state(self) -> RolloutState:

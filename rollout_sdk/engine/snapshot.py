@@ -1,4 +1,4 @@
-"""Copies of arguments for shadows: taken before the control runs, within a budget of time and memory.
+"""Copies for shadows, which run when the caller is gone: of the arguments before the control runs, and of the control's answer.
 
 A shadow must not see what the control changed, nor change what the control sees. What cannot be copied surely and cheaply is
 not copied, and the shadow is skipped and counted: never a guess, never a slow request.
@@ -7,93 +7,50 @@ not copied, and the shadow is skipped and counted: never a guess, never a slow r
 from __future__ import annotations
 
 import copy
-import dataclasses
-import datetime
-import decimal
-import enum
-import fractions
-import pathlib
-import sys
-import types
-import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from sys import getsizeof
 from time import perf_counter
 from typing import Any, Literal, TypeAlias
 
-import attrs
-
+from rollout_sdk.engine.copying import Copying
+from rollout_sdk.engine.kinds import LAZY, ONCE, Kind, NotCopied, OneShot, SharedKind
+from rollout_sdk.engine.known_types import kind_of_type
+from rollout_sdk.engine.objects import Fields
+from rollout_sdk.engine.one_shot import is_read_already
+from rollout_sdk.engine.survey import MOST_PARTS
 from rollout_sdk.interruptions import is_fault
 
-__all__ = ["Isolate", "Kept", "NotCopied", "OneShot", "Snapshot", "candidate_copy", "copy_output", "take_snapshot"]
+__all__ = ["Isolate", "Kept", "NotCopied", "OneShot", "Snapshot", "copy_output", "take_snapshot"]
 
 Isolate: TypeAlias = Literal["auto", "none", "deepcopy"] | Callable[[Any], Any]
-"""How a shadow's arguments are isolated: "auto" copies what it knows, within the budget, and else skips the shadow; "none"
-shares them (the candidate must not change them); "deepcopy" copies anything, however long that takes; a callable is given
-each argument and returns its copy."""
+"""How the arguments of candidates are kept apart from the control's: "auto" by what is known of their types, within a budget;
+"none" shares them (the candidate must not change them); "deepcopy" copies anything, however long that takes; a callable is
+given each argument and returns its copy."""
 
-_TIME_BUDGET_S = 1e-3
-_BYTE_BUDGET = 1 << 20
-_DEEPEST = 16
-_LOOK_AT_CLOCK_EVERY = 64
 _MOST_WEIGHED = 1_000
-
-_SHARED = (
-    types.NoneType,
-    bool,
-    int,
-    float,
-    complex,
-    str,
-    bytes,
-    enum.Enum,
-    decimal.Decimal,
-    fractions.Fraction,
-    datetime.date,
-    datetime.time,
-    datetime.timedelta,
-    datetime.tzinfo,
-    uuid.UUID,
-    pathlib.PurePath,
-    type,
-    range,
-    slice,
-    types.FunctionType,
-    types.BuiltinFunctionType,
-    types.EllipsisType,
-)
-"""Types whose instances cannot change (or, like functions, are shared by their nature)."""
-
-_PLAIN = frozenset({str, int, float, bool, bytes, types.NoneType})
-"""The commonest of them, looked up first."""
-
-_ARRAYS = {"numpy": "copy", "pandas": "copy", "torch": "clone", "polars": "clone"}
-"""Method that copies an array or frame, by the top package of its type. Objects inside a frame are shared."""
+_MOST_BYTES = 1 << 20
+_MOST_TIME_S = 1e-3
+_LOOK_AT_CLOCK_EVERY = 256
+_BYTES_A_PART = 1_024
+_BY_IDENTITY: Any = object.__eq__
 
 
-class NotCopied(Exception):  # noqa: N818 - a reason to skip, not a fault
-    """An argument was not copied; the message says why."""
+class Snapshot(Copying):
+    """Copies that must share nothing at all with what the caller holds, within a budget of memory and of time."""
 
-
-class OneShot(NotCopied):
-    """An argument can be read only once."""
-
-
-class Snapshot:
-    """A copy under way: what it may still cost."""
-
-    __slots__ = ("bytes", "deadline", "limited", "nodes")
-
-    def __init__(self, *, limited: bool = True) -> None:
-        """Start the clock; with `limited` false, it may cost what it costs."""
-        self.limited = limited
-        self.bytes = 0
-        self.nodes = 0
+    def __init__(self, *, is_compared: bool = False) -> None:
+        """Start the clock. `is_compared`: what is copied is to be compared, so that what equals only itself is refused."""
+        super().__init__(most_bytes=_MOST_BYTES, most_parts=MOST_PARTS)
+        self._is_compared = is_compared
         self.restart()
 
     def restart(self) -> None:
         """Start the clock again, for another value out of the same budget of bytes."""
-        self.deadline = perf_counter() + _TIME_BUDGET_S
+        self._deadline = perf_counter() + _MOST_TIME_S
+        self._looked_at = self.parts + self.bytes / _BYTES_A_PART
+        self._memo, self._kept = {}, []
 
     def copy(self, value: Any, depth: int = 0) -> Any:
         """A copy that shares nothing that can change.
@@ -101,79 +58,49 @@ class Snapshot:
         Raises:
             NotCopied: The value is of an unknown kind, too deep, or over the budget.
         """
-        kind = type(value)
-        package = _package(value)
-        if package in _ARRAYS:
-            return self._copy_array(value, package, depth)
-        self.charge(sys.getsizeof(value, 64))
-        if isinstance(value, _SHARED):
+        if self._is_compared and getattr(type(value), "__eq__", None) is _BY_IDENTITY:
+            kind = kind_of_type(type(value))
+            if type(value) is object or isinstance(kind, Fields):
+                raise NotCopied(f"{type(value).__qualname__} equals only itself")
+        return super().copy(value, depth)
+
+    def refused(self, value: Any, kind: Kind) -> Any:
+        """A lazy object, which nothing is known of before it is used.
+
+        Raises:
+            OneShot: The value can be read only once.
+            NotCopied: It is of another kind that is not copied.
+        """
+        if kind is LAZY:
             return value
-        if depth > _DEEPEST:
-            raise NotCopied("too deep")
-        if kind in (list, tuple, set, frozenset):
-            return kind([self.copy(item, depth + 1) for item in value])
-        if kind is dict:
-            return {self.copy(key, depth + 1): self.copy(item, depth + 1) for key, item in value.items()}
-        if isinstance(value, bytearray):
-            return kind(value)
-        return self._copy_object(value, kind, depth)
-
-    def _copy_array(self, value: Any, package: str, depth: int) -> Any:
-        # Not sys.getsizeof: it counts an array twice, and asks a frame to look at every object.
-        self.charge(_array_bytes(value))
-        twin = getattr(value, _ARRAYS[package])()
-        dtype: Any = getattr(value, "dtype", None)
-        if package == "numpy" and getattr(dtype, "hasobject", False):
-            if dtype.fields is not None:
-                raise NotCopied("array with fields of objects")
-            flat = twin.reshape(-1)
-            for index, item in enumerate(flat):
-                flat[index] = self.copy(item, depth + 1)
-        return twin
-
-    def _copy_object(self, value: Any, kind: type, depth: int) -> Any:
-        """Containers with named fields: field by field, without running their `__init__`."""
-        if isinstance(value, tuple) and hasattr(kind, "_fields"):
-            return kind._make(self.copy(item, depth + 1) for item in value)  # type: ignore[attr-defined]
-        names = dict.fromkeys(getattr(value, "__dict__", ()))
-        if dataclasses.is_dataclass(value):
-            names |= dict.fromkeys(field.name for field in dataclasses.fields(value))
-        elif attrs.has(kind):
-            names |= dict.fromkeys(field.name for field in attrs.fields(kind))
-        elif hasattr(kind, "model_fields") and hasattr(value, "model_copy"):
-            # pydantic keeps what is no field in dictionaries of its own.
-            names |= dict.fromkeys(("__pydantic_extra__", "__pydantic_private__"))
-        elif isinstance(value, Iterator | AsyncIterator):
+        if kind is ONCE and not is_read_already(value):
             raise OneShot("one-shot iterator")
-        else:
-            raise NotCopied(f"unknown type {kind.__qualname__}")
-        twin = copy.copy(value)
-        for name in names:
-            if hasattr(value, name):
-                object.__setattr__(twin, name, self.copy(getattr(value, name), depth + 1))
-        return twin
+        raise NotCopied(kind.why if isinstance(kind, SharedKind) else f"unknown type {type(value).__qualname__}")
 
-    def charge(self, size: int) -> None:
-        """Count so many bytes against the budget."""
-        self.bytes += size
-        self.nodes += 1
-        if not self.limited:
-            return
-        if self.bytes > _BYTE_BUDGET:
-            raise NotCopied("over 1 MiB")
-        if self.nodes % _LOOK_AT_CLOCK_EVERY == 0 and perf_counter() > self.deadline:
-            raise NotCopied("over 1 ms")
+    def charge_plain(self, values: Sequence[Any]) -> None:
+        """Count what the copies hold on to."""
+        super().charge(values, 0, sum(map(getsizeof, values)))
 
+    def charge(self, value: Any, parts: int, size: int) -> None:
+        """Count against the budget.
 
-def _array_bytes(value: Any) -> int:
-    """Bytes behind an array, tensor, series or frame."""
-    size = getattr(value, "nbytes", None)
-    if size is None and callable(usage := getattr(value, "memory_usage", None)):
-        size = usage()
-        size = size.sum() if hasattr(size, "sum") else size
-    if size is None and callable(estimate := getattr(value, "estimated_size", None)):
-        size = estimate()
-    return int(size or 0)
+        Raises:
+            NotCopied: It is used up.
+        """
+        # An array says what is behind it, and its size is another thing.
+        super().charge(value, parts, size or getsizeof(value, 64))
+
+    def made(self, kind: Kind, value: Any, twin: Any) -> None:  # noqa: ARG002
+        """Look at the clock after each step that is worth a look.
+
+        Raises:
+            NotCopied: The time is used up.
+        """
+        done = self.parts + self.bytes / _BYTES_A_PART
+        if done - self._looked_at > _LOOK_AT_CLOCK_EVERY:
+            self._looked_at = done
+            if perf_counter() > self._deadline:
+                raise NotCopied("over 1 ms")
 
 
 class Kept:
@@ -189,7 +116,7 @@ class Kept:
         self.items: list[Any] | None = []
         self._most = most
         self._isolate = isolate
-        self._snapshot = Snapshot()
+        self._snapshot = Snapshot(is_compared=True)
 
     @property
     def bytes(self) -> int:
@@ -206,7 +133,7 @@ class Kept:
         try:
             self._snapshot.restart()
             if self._isolate in ("none", "deepcopy"):
-                self._snapshot.charge(sys.getsizeof(item, 64))
+                self._snapshot.charge(item, 0, getsizeof(item, 64))
             self.items.append(copy_output(item, self._isolate, self._snapshot))
         except BaseException as error:
             if not is_fault(error):
@@ -234,41 +161,10 @@ def _weight(values: Iterable[Any]) -> int:
     while waiting and looked_at < _MOST_WEIGHED:
         value = waiting.popleft()
         looked_at += 1
-        size += _array_bytes(value) if _package(value) in _ARRAYS else sys.getsizeof(value, 64)
-        if isinstance(value, list | tuple | set | frozenset):
-            waiting.extend(value)
-        elif isinstance(value, dict):
-            waiting.extend(value.values())
-        elif not isinstance(value, _SHARED):
-            waiting.extend(getattr(value, "__dict__", {}).values())
+        kind = kind_of_type(type(value))
+        size += kind.weight(value)[1] or getsizeof(value, 64)
+        waiting.extend(kind.children(value))
     return size
-
-
-def _package(value: Any) -> str:
-    return type(value).__module__.partition(".")[0]
-
-
-def candidate_copy(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], isolate: Isolate, shared: int
-) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    """Arguments for a candidate in whose place the control may have to run: copies of what it could change.
-
-    What cannot be copied within the rules is shared: a candidate that changes it before it fails has changed the control's
-    input, too. Never raises.
-    """
-    if isolate == "none":
-        return args, kwargs
-    for value in (*args[shared:], *kwargs.values()) if kwargs or shared else args:
-        if value.__class__ not in _PLAIN:
-            break
-    else:
-        return args, kwargs
-    try:
-        return take_snapshot(args, kwargs, isolate, shared)[:2]
-    except BaseException as error:
-        if not is_fault(error):
-            raise
-        return args, kwargs
 
 
 def take_snapshot(
@@ -293,7 +189,8 @@ def take_snapshot(
         taken = tuple(snapshot.copy(value) for value in args[shared:])
         named = {name: snapshot.copy(value) for name, value in kwargs.items()}
         return args[:shared] + taken, named, snapshot.bytes
-    copier = copy.deepcopy if isolate == "deepcopy" else isolate
+    memo: dict[int, Any] = {}
+    copier: Callable[[Any], Any] = partial(copy.deepcopy, memo=memo) if isolate == "deepcopy" else isolate
     taken = tuple(copier(value) for value in args[shared:])
     named = {name: copier(value) for name, value in kwargs.items()}
     return args[:shared] + taken, named, _weight((*taken, *named.values()))

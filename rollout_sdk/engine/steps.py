@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rollout_sdk.breaker import CircuitBreaker
     from rollout_sdk.control.standing import Standing
     from rollout_sdk.engine.call import Call
+    from rollout_sdk.engine.protecting import Protection
     from rollout_sdk.engine.snapshot import Kept
 
 __all__ = ["LET_GO", "NO_KWARGS", "Flow", "Invoke", "Result", "Together", "error_type"]
@@ -102,6 +103,8 @@ class Invoke:
     failed = False
     """Whether the run failed and its circuit breaker has yet to be notified: once it is known how the control did."""
     deadline_s: float | None = None
+    protection: Protection | None = None
+    """What keeps a candidate's changes to its arguments from the control; None where there is nothing to keep."""
     span: Span | None = None
     span_context: SpanContext | None = None
     in_place: Call | None = None

@@ -83,6 +83,8 @@ class _Noted:
             # No control takes its place any more.
             call.args, call.kwargs = (), LET_GO
         self.result.first_item_s = perf_counter() - self.began
+        if self.step.protection is not None and not self.step.protection.started():
+            self.step.protection = None
 
     def _returned(self, value: Any, thrown: BaseException | None) -> None:
         """The model ended of itself, or because the consumer closed it."""
@@ -140,7 +142,7 @@ class Stream(_Noted):
                 self._first()
             if result.kept is not None:
                 result.kept.add(item)
-            self._item = item
+            self._item = item if self.step.protection is None else self.step.protection.item(item)
         finally:
             if thrown is not None:
                 self._leave(token, thrown)
@@ -217,7 +219,7 @@ class AsyncStream(_Noted):
                 self._first()
             if result.kept is not None:
                 result.kept.add(item)
-            self._item = item
+            self._item = item if self.step.protection is None else self.step.protection.item(item)
         finally:
             if thrown is not None:
                 self._leave(token, thrown)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any
 
-from rollout_sdk.faults import BATCH, CONTROL_FILE, STORE, Fault
+from rollout_sdk.faults import BATCH, CONTROL_FILE, STORE, Fault, Notice
 from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plugins import Failed
 from rollout_sdk.records import BreakerEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
@@ -71,6 +71,8 @@ class LogEvents:
             _tripped(event)
         elif isinstance(event, Fault):
             _fault(event)
+        elif isinstance(event, Notice):
+            get_logger().warning("rollout.noticed", rollout=event.rollout, why=event.text)
 
     def _routed(self, event: RoutedEvent) -> None:
         decision = event.decision

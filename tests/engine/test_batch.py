@@ -1,6 +1,7 @@
 """A batch is decided by row, each variant is called once, and results come back in the input's order."""
 
 import asyncio
+import threading
 from collections import Counter
 from contextvars import ContextVar
 
@@ -334,7 +335,7 @@ def test_shadows_by_row_of_a_control_that_fails_are_mismatches(runtime):
 
 def test_rows_that_cannot_be_copied_are_not_shadowed(runtime):
     model = batched(lambda rows: list(rows), lambda rows: list(rows), runtime, strategy=Shadow(1.0))
-    model([object(), object()])
+    model([threading.Lock(), threading.Lock()])
     assert ["dropped_snapshot"] * 2 == [event.end for event in runtime.shadowed()]
 
 

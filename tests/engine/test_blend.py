@@ -150,8 +150,8 @@ def test_what_can_be_read_only_once_is_the_controls(runtime):
     model = blended(lambda items: list(items), lambda items: ran.append(items) or [1], runtime)
     assert [1, 2, 3] == model(iter([1, 2, 3]))
     (event,) = runtime.routed()
-    assert ([], "control", True) == (ran, event.served, event.excluded)
-    assert {("engine.blend", "OneShot"): 1} == runtime.faults
+    assert ([], "control", "one_shot") == (ran, event.served, event.decision.reason)
+    assert {} == runtime.faults
 
 
 def merging(merged):

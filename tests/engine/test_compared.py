@@ -164,10 +164,10 @@ class Hostile(Answer):
 @pytest.mark.parametrize(
     ("answer", "isolate", "expected"),
     [
-        (Answer, "auto", None),
+        (Answer, "auto", True),
         (Answer, "deepcopy", True),
         (Answer, "none", True),
-        (Answer, lambda value: value, None),
+        (Answer, lambda value: value, True),
         (Hostile, "auto", None),
         (Hostile, "deepcopy", None),
         (Hostile, "none", True),

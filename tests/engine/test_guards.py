@@ -227,10 +227,21 @@ def test_a_shadow_that_changes_its_arguments_ends_as_an_error(runtime):
 
 def test_what_cannot_be_copied_is_not_looked_at(runtime):
     class Connection:
-        used = 0
+        def __init__(self):
+            self.used, self.lock = 0, threading.Lock()
 
     def new(connection):
         connection.used += 1
         return connection.used
 
     assert 1 == both(lambda connection: 0, new, runtime, detect_mutation=True)(Connection())
+
+
+def test_objects_of_the_application_are_looked_at(runtime):
+    class Request:
+        def __init__(self):
+            self.items = [1]
+
+    model = both(lambda request: 0, lambda request: request.items.clear(), runtime, detect_mutation=True)
+    with pytest.raises(MutationError, match="changed its positional argument 0"):
+        model(Request())

@@ -66,7 +66,7 @@ def test_a_one_shot_input_is_never_shared(runtime):
     assert [] == ran
 
 
-@pytest.mark.parametrize("hostile", [threading.Lock(), object(), [object()], {"k": {1: [threading.Lock()]}}])
+@pytest.mark.parametrize("hostile", [threading.Lock(), threading.Event(), [threading.RLock()], {"k": {1: [threading.Lock()]}}])
 def test_what_cannot_be_copied_is_not_shadowed(hostile, runtime):
     model = shadowed(lambda x: x, lambda x: x, runtime)
     assert model(hostile) is hostile

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import enum
 import io
+import threading
 import uuid
 from datetime import UTC, datetime
 
@@ -84,11 +85,11 @@ def nested(depth):
         (iter([]), "one-shot iterator"),
         ((n for n in ()), "one-shot iterator"),
         (io.BytesIO(), "one-shot iterator"),
-        (object(), "unknown type object"),
-        (nested(20), "too deep"),
+        (threading.Lock(), "unknown type lock"),
+        (nested(200), "too deep"),
         (bytes(2 << 20), "over 1 MiB"),
         (np.zeros(1 << 18), "over 1 MiB"),
-        ([list(range(10)) for _ in range(100_000)], "over 1"),
+        ([list(range(10)) for _ in range(100_000)], "over 20,000 parts"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -117,35 +118,6 @@ def test_an_array_costs_its_bytes_once():
 
 def test_numbers_of_numpy_are_copied():
     assert (3, 1.5) == (Snapshot().copy(np.int64(3)), Snapshot().copy(np.float64(1.5)))
-
-
-class Sized:
-    """As a frame or tensor of some library."""
-
-    def __init__(self, **sizes):
-        self.__dict__.update(sizes)
-        self.copies = 0
-
-    def copy(self):
-        return "copy"
-
-    clone = copy
-
-
-@pytest.mark.parametrize(
-    ("package", "sizes", "expected"),
-    [
-        ("pandas", {"memory_usage": lambda: 7}, 7),
-        ("pandas", {"memory_usage": lambda: np.array([1, 2])}, 3),
-        ("polars.frame", {"estimated_size": lambda: 5}, 5),
-        ("torch", {"nbytes": 9}, 9),
-        ("torch", {}, 0),
-    ],
-)
-def test_frames_and_tensors_are_copied_by_their_own_method_and_charged_by_their_own_size(package, sizes, expected, monkeypatch):
-    monkeypatch.setattr(Sized, "__module__", package)
-    snapshot = Snapshot()
-    assert ("copy", expected) == (snapshot.copy(Sized(**sizes)), snapshot.bytes)
 
 
 @dataclasses.dataclass
@@ -222,7 +194,7 @@ def test_a_copy_that_takes_too_long_is_refused(monkeypatch):
     ticks = iter([0.0, 0.002])
     monkeypatch.setattr("rollout_sdk.engine.snapshot.perf_counter", lambda: next(ticks))
     with pytest.raises(NotCopied, match="over 1 ms"):
-        Snapshot().copy(list(range(100)))
+        Snapshot().copy(list(range(300)))
 
 
 def test_bytes_that_can_change_are_copied():
@@ -250,7 +222,7 @@ def test_with_no_isolation_items_are_kept_themselves():
     ("isolate", "added"),
     [
         ("auto", [1, 2, 3, 4]),
-        ("auto", [1, object()]),
+        ("auto", [1, threading.Lock()]),
         ("auto", [bytes(600_000), bytes(600_000)]),
         ("none", [bytes(600_000), bytes(600_000)]),
         ("deepcopy", [bytes(600_000), bytes(600_000)]),

@@ -101,6 +101,7 @@ def everything(telemetry: Telemetry) -> None:
     decorated("interleave", Interleave())(UNIT)
     decorated("unmergeable", Interleave(), lambda user, text=PAYLOAD: iter([1]))(UNIT)
     decorated("unmeasured", ABTest(1.0), lambda user, text=PAYLOAD: csv.reader([]))(UNIT)
+    decorated("read-once", ABTest(1.0))(UNIT, iter([PAYLOAD]))
     decorated("lost", Lost(), plugins=[Deaf()])(UNIT)
     rows = rollout(candidate=as_rows, strategy=ABTest(0.5), batch="rows", unit="rows", key="batch", runtime=runtime)(as_rows)
     rows([f"{UNIT}-{number}" for number in range(20)])
