@@ -230,16 +230,6 @@ SUITES: dict[str, Suite] = {
                 reason="The chain calls a mock of the test, whose calls are counted: the shadow's are among them.",
                 sometimes=True,
             ),
-            *(
-                Known(
-                    test=f"tests/unit_tests/runnables/test_runnable_events_v{version}.py::test_event_stream_with_retry",
-                    settings=settings,
-                    reason="A step raises: the control answers after the candidate, and the stream has the events of both.",
-                    sometimes=sometimes,
-                )
-                for version in (1, 2)
-                for settings, sometimes in ((("default", "signals"), False), (("canary",), True))
-            ),
         ),
     ),
     "more-itertools": Suite(
