@@ -227,7 +227,7 @@ SUITES: dict[str, Suite] = {
             Known(
                 test=f"tests/unit_tests/runnables/{test}",
                 settings=("shadow",),
-                reason="What the chain calls counts its runs or runs out: a mock, the call's own handler, a fake model's answers.",
+                reason="What the chain calls counts its runs or runs out: a mock, a call's own handler, a fake model.",
                 sometimes=True,
             )
             for test in (
