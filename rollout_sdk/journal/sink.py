@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
+
+# By name, here as in the writer: a mock that a test puts in the place of time.time gives its values to the application alone.
+from time import time
 from typing import Any
 
 from rollout_sdk.journal.lines import as_line, line
@@ -55,12 +57,12 @@ class JournalSink:
             for key, text, weight in lines:
                 if key not in self._headed and key not in headed and (about := self._describe(key)) is not None:
                     headed.add(key)
-                    data.append(line("rollout", time.time(), **about))
+                    data.append(line("rollout", time(), **about))
                     weights.append(0)
                 data.append(text)
                 weights.append(weight)
             if (missing := self._missing(dropped)) > 0:
-                data.append(line("lost", time.time(), count=missing))
+                data.append(line("lost", time(), count=missing))
             self._writer.write(data)
         except BaseException:
             self._unwritten += sum(weight for _, _, weight in lines) - sum(weights[: self._writer.kept])

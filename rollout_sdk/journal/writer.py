@@ -12,9 +12,9 @@ import os
 import re
 import socket
 import stat
-import time
 from collections.abc import Sequence
 from pathlib import Path
+from time import time, time_ns
 
 from rollout_sdk._version import __version__
 from rollout_sdk.exceptions import JournalError
@@ -47,7 +47,7 @@ class JournalWriter:
         self._is_new = True
         self._part = 0
         self._torn = False
-        self._began = time.time_ns()
+        self._began = time_ns()
 
     def prepare(self) -> Path:
         """Make the folder when it is missing, and return the one that the files go to.
@@ -139,13 +139,13 @@ class JournalWriter:
 
     @staticmethod
     def _header() -> bytes:
-        return line("journal", time.time(), sdk=__version__, pid=os.getpid(), host=host_name())
+        return line("journal", time(), sdk=__version__, pid=os.getpid(), host=host_name())
 
     def renew(self) -> None:
         """In a forked child: leave the parent's file alone and open another with the next line."""
         self.close()
         self._part = 0
-        self._began = time.time_ns()
+        self._began = time_ns()
 
     def close(self) -> None:
         """Close the file; the next line opens another."""
