@@ -8,15 +8,20 @@ caller only what works between threads of any kind: a queue written in C, and fl
 from __future__ import annotations
 
 import sys
-import threading
-import time
 from _queue import Empty, SimpleQueue
 from collections.abc import Callable
+from threading import Event
+from threading import Thread as PythonThread
 from typing import Any
 
-__all__ = ["Empty", "Flag", "SimpleQueue", "Thread", "native_ident", "native_sleep"]
+from rollout_sdk.clocks import monotonic, sleep
+
+__all__ = ["Empty", "Flag", "SimpleQueue", "Thread", "caller_sleep", "native_ident", "native_sleep"]
 
 _POLL_S = 0.005
+
+start_thread = PythonThread.start
+"""Taken now, as the classes are: a test that replaces threads replaces its application's."""
 
 
 def _original(module: str, name: str) -> Any:
@@ -25,19 +30,19 @@ def _original(module: str, name: str) -> Any:
     return getattr(sys.modules[module], name) if monkey is None else monkey.get_original(module, name)
 
 
-# Taken now: a test that puts a mock in the place of time.sleep counts the application's calls, not ours.
-_sleep = _original("time", "sleep")
-
-
 def _is_green() -> bool:
     """Whether threads are greenlets now."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
-def native_sleep(seconds: float) -> None:
-    """Sleep in a thread of ours: never for the whole loop, and never with one."""
-    _sleep(seconds)
+native_sleep = sleep
+"""Sleeps in a thread of ours: never with a loop, and never by what a test has put in the place of `time.sleep`."""
+
+
+def caller_sleep(seconds: float) -> None:
+    """Sleep in a caller's thread: under gevent, others are served meanwhile."""
+    (sys.modules["gevent"].sleep if _is_green() else sleep)(seconds)
 
 
 def native_ident() -> int:
@@ -55,7 +60,7 @@ class Flag:
         """Not set."""
         self._set = False
         # An Event of gevent's is not for two loops.
-        self._event = None if _is_green() else threading.Event()
+        self._event = None if _is_green() else Event()
 
     def set(self) -> None:
         """Set it, for good."""
@@ -71,10 +76,9 @@ class Flag:
         """Wait until it is set; False when the time was not enough. `inside` says that this is a thread of ours."""
         if self._event is not None:
             return self._event.wait(timeout_s)
-        deadline = time.monotonic() + timeout_s
-        while not self._set and time.monotonic() < deadline:
-            # gevent's own sleep serves others meanwhile; in a thread of ours there are none.
-            (native_sleep if inside else time.sleep)(_POLL_S)
+        deadline = monotonic() + timeout_s
+        while not self._set and monotonic() < deadline:
+            (native_sleep if inside else caller_sleep)(_POLL_S)
         return self._set
 
 
@@ -86,7 +90,7 @@ class Thread:
         self._target = target
         self._over = Flag()
         self._ident: int | None = None
-        self._thread = None if _is_green() else threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = None if _is_green() else PythonThread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Start it.
@@ -97,7 +101,7 @@ class Thread:
         if self._thread is None:
             _original("_thread", "start_new_thread")(self._run, ())
         else:
-            self._thread.start()
+            start_thread(self._thread)
 
     def _run(self) -> None:
         self._ident = native_ident()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-
-# By name, here as in the writer: a mock that a test puts in the place of time.time gives its values to the application alone.
-from time import time
 from typing import Any
 
+from rollout_sdk.clocks import time
 from rollout_sdk.journal.lines import as_line, line
 from rollout_sdk.journal.writer import JournalWriter
 from rollout_sdk.plugins import Failed
