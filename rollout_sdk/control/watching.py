@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 
 from rollout_sdk.threads import Thread, native_sleep
@@ -13,11 +14,14 @@ _POLL_S = 0.5
 
 
 class WatchThread:
-    """Calls a function twice a second, once it is started and until it is ended; the function must not raise."""
+    """Calls a method twice a second, once it is started and until it is ended; the method must not raise.
+
+    Its object lives no longer for that, and the thread ends when it is gone.
+    """
 
     def __init__(self, watch: Callable[[], None]) -> None:
         """Start nothing yet."""
-        self._watch = watch
+        self._watch = weakref.WeakMethod(watch)
         self._thread: Thread | None = None
         self._starting = threading.Lock()
         self._ended = False
@@ -49,5 +53,9 @@ class WatchThread:
     def _run(self) -> None:
         while not self._ended:
             native_sleep(_POLL_S)
+            watch = self._watch()
+            if watch is None:
+                return
             if not self._ended:
-                self._watch()
+                watch()
+            del watch
