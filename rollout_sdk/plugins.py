@@ -43,7 +43,7 @@ class _Registry(pluggy.PluginManager):
     """pluggy's manager, with hooks recognised by their name: a strategy is a plain class without decorators."""
 
     def specify(self) -> None:
-        """Know the hooks. Their specifications are read once: every rollout has the same, and reading costs half a millisecond."""
+        """Know the hooks. All rollouts have the same, and reading their specifications takes half a millisecond: once."""
         if not _PARSED:
             self.add_hookspecs(hookspecs)
             _PARSED.update({name: getattr(self.hook, name).spec for name in sorted(_SPECS)})
