@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from rollout_sdk.faults import Count, Fault, Notice
 from rollout_sdk.forking import renew_after_fork
 from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plugins import Failed
-from rollout_sdk.threads import Empty, Flag, SimpleQueue, Thread, native_sleep
+from rollout_sdk.threads import Empty, Flag, Lock, SimpleQueue, Thread, native_sleep
 
 __all__ = ["Recorder"]
 
@@ -94,7 +93,7 @@ class Recorder:
         self._tick = tick
         self._exit_deadline_s = exit_deadline_s
         self._gather_s = gather_s
-        self._close_at_exit = _closing(weakref.ref(self))
+        self._close_at_exit: Callable[[], object] = _closing(weakref.ref(self))
         self.renew()
         renew_after_fork(self)
 
@@ -102,7 +101,7 @@ class Recorder:
         """Start afresh: no thread, an empty queue, nothing dropped."""
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._thread: Thread | None = None
-        self._starting = threading.Lock()
+        self._starting = Lock()
         self._dropped = Count()
         self._rows_waiting: dict[int, int] = {}
         self._pid = os.getpid()

@@ -1,8 +1,10 @@
-"""Threads of the operating system, also where gevent has put its own in their place.
+"""Threads of the operating system, also where gevent or eventlet has put its own in their place.
 
-Under `gevent.monkey.patch_all()` a thread is a greenlet: a shadow that burns or blocks would hold the loop that serves, and
-greenlets of a master process live on in its forked children. So the background takes real threads, which share with the
-caller only what works between threads of any kind: a queue written in C, and flags.
+After `gevent.monkey.patch_all()` or `eventlet.monkey_patch()`, a thread is a greenlet: a shadow that burns or blocks would hold
+the loop that serves, and greenlets of a master process live on in its forked children. So the background takes real threads,
+which share with the caller only what works between threads of any kind: a queue written in C, and flags.
+
+The originals are bound when this module is imported. A patch that comes later, even once threads run, does not reach them.
 """
 
 from __future__ import annotations
@@ -12,34 +14,46 @@ import threading
 import time
 from _queue import Empty, SimpleQueue
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-__all__ = ["Empty", "Flag", "SimpleQueue", "Thread", "native_ident", "native_sleep"]
+__all__ = ["Empty", "Flag", "Lock", "SimpleQueue", "Thread", "native_ident", "native_sleep"]
 
 _POLL_S = 0.005
 
 
 def _original(module: str, name: str) -> Any:
-    """A function of the standard library as it is without gevent."""
+    """A function of the standard library as it is without gevent and eventlet."""
     monkey = sys.modules.get("gevent.monkey")
-    return getattr(sys.modules[module], name) if monkey is None else monkey.get_original(module, name)
+    if monkey is not None:
+        return monkey.get_original(module, name)
+    patcher = sys.modules.get("eventlet.patcher")
+    return getattr(sys.modules[module] if patcher is None else patcher.original(module), name)
 
 
 def _is_green() -> bool:
     """Whether threads are greenlets now."""
-    monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and bool(monkey.is_module_patched("threading"))
+    monkey, patcher = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    return (monkey is not None and bool(monkey.is_module_patched("threading"))) or (
+        patcher is not None and bool(patcher.is_monkey_patched("thread"))
+    )
+
+
+_sleep: Callable[[float], None] = _original("time", "sleep")
+_get_ident: Callable[[], int] = _original("_thread", "get_ident")
+_start: Callable[..., int] = _original("_thread", "start_new_thread")
+Lock: Callable[[], threading.Lock] = _original("_thread", "allocate_lock")
+"""A lock between threads of ours. A greenlet must not be switched away from while it holds one."""
 
 
 def native_sleep(seconds: float) -> None:
     """Sleep in a thread of ours: never for the whole loop, and never with one."""
-    _original("time", "sleep")(seconds)
+    _sleep(seconds)
 
 
 def native_ident() -> int:
     """The number of this thread of the operating system."""
-    ident: int = _original("_thread", "get_ident")()
-    return ident
+    return _get_ident()
 
 
 class Flag:
@@ -50,7 +64,7 @@ class Flag:
     def __init__(self) -> None:
         """Not set."""
         self._set = False
-        # An Event of gevent's is not for two loops.
+        # An Event of greenlets is not for two loops.
         self._event = None if _is_green() else threading.Event()
 
     def set(self) -> None:
@@ -69,7 +83,7 @@ class Flag:
             return self._event.wait(timeout_s)
         deadline = time.monotonic() + timeout_s
         while not self._set and time.monotonic() < deadline:
-            # gevent's own sleep serves others meanwhile; in a thread of ours there are none.
+            # The sleep of greenlets serves others meanwhile; in a thread of ours there are none.
             (native_sleep if inside else time.sleep)(_POLL_S)
         return self._set
 
@@ -91,7 +105,7 @@ class Thread:
             RuntimeError: No thread is to be had.
         """
         if self._thread is None:
-            _original("_thread", "start_new_thread")(self._run, ())
+            _start(self._run, ())
         else:
             self._thread.start()
 
@@ -101,6 +115,10 @@ class Thread:
             self._target()
         finally:
             self._over.set()
+            if self._thread is not None and _is_green():
+                # It started before the patch. Python looks it up by its number at its end, which is another one now.
+                with suppress(AttributeError):
+                    threading._active[threading.get_ident()] = self._thread  # type: ignore[attr-defined]  # noqa: SLF001
 
     @property
     def is_current(self) -> bool:

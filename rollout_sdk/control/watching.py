@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable
 
-from rollout_sdk.threads import Thread, native_sleep
+from rollout_sdk.threads import Lock, Thread, native_sleep
 
 __all__ = ["WatchThread"]
 
@@ -23,7 +22,7 @@ class WatchThread:
         """Start nothing yet."""
         self._watch = weakref.WeakMethod(watch)
         self._thread: Thread | None = None
-        self._starting = threading.Lock()
+        self._starting = Lock()
         self._ended = False
 
     @property

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import weakref
 from collections import deque
 from time import monotonic, sleep, thread_time
@@ -18,7 +17,7 @@ from rollout_sdk.engine.rollout import ShadowLimits
 from rollout_sdk.engine.shadow import ShadowRun, break_off, finish
 from rollout_sdk.engine.tasks import Tasks
 from rollout_sdk.forking import renew_after_fork
-from rollout_sdk.threads import Empty, Flag, SimpleQueue, Thread
+from rollout_sdk.threads import Empty, Flag, Lock, SimpleQueue, Thread
 
 __all__ = ["Background"]
 
@@ -108,7 +107,7 @@ class _Threads:
         self._tokens = deque([None] * limits.max_jobs)
         self._workers: list[_Worker] = []
         self._abandoned: list[_Worker] = []
-        self._starting = threading.Lock()
+        self._starting = Lock()
         self._watched = 0.0
         self._closing = Flag()
 

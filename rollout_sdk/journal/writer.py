@@ -18,13 +18,16 @@ from pathlib import Path
 
 from rollout_sdk._version import __version__
 from rollout_sdk.exceptions import JournalError
-from rollout_sdk.journal.folders import private_folder
+from rollout_sdk.journal.folders import HAS_OWNERS, private_folder
 from rollout_sdk.journal.lines import line
 
 __all__ = ["JournalWriter", "host_name"]
 
 _ROTATE_AT_BYTES = 64 << 20
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+for _flag in ("O_CLOEXEC", "O_NOFOLLOW", "O_BINARY"):
+    # Windows has the last alone, and needs it: or it writes two bytes for the end of a line.
+    _FLAGS |= getattr(os, _flag, 0)
 
 
 class JournalWriter:
@@ -61,7 +64,7 @@ class JournalWriter:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder = self.folder
-            if folder.stat().st_mode & stat.S_IWOTH:
+            if HAS_OWNERS and folder.stat().st_mode & stat.S_IWOTH:
                 folder = private_folder(folder)
             if os.access(folder, os.W_OK | os.X_OK):
                 return folder
