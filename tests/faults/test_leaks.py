@@ -138,16 +138,16 @@ def test_f85_decorating_in_a_handler_costs_under_a_millisecond_and_memory_stays(
         return Model().rank
 
     def many(times):
-        began = time.process_time()
+        began = time.thread_time()
         for _ in range(times):
             handler()
-        return (time.process_time() - began) / times
+        return (time.thread_time() - began) / times
 
     many(50)
     gc.collect()
     objects = len(gc.get_objects())
-    # Of the process, and the best of some: other processes take turns on this machine.
-    took_s = min(many(100) for _ in range(5))
+    # Processor time, and the best of some: other processes take turns on this machine.
+    took_s = min(many(50) for _ in range(10))
     gc.collect()
     more = len(gc.get_objects()) - objects
     assert (True, True) == (took_s < LONGEST_S[kind], more < 500), (took_s, more)
@@ -403,6 +403,4 @@ def test_f88_greenlets_are_recognised_whenever_the_patch_comes(library, when, du
     *right, faults, called_s = measured(run_python(program, timeout=60))
     assert ([True, True, True], 0) == (right, faults)
     assert called_s < 5.0
-    figure(
-        "F88", "gevent and eventlet, patched before the import, after it, after decorating and in use: nothing hangs or is lost"
-    )
+    figure("F88", f"nothing hangs or is lost; under {library}, patched {when}, 40 calls in {called_s:.2f} s")
