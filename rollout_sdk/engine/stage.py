@@ -60,15 +60,19 @@ class Stage:
 
     def took(self, ran: Result) -> Result:
         """Note an item that came."""
-        result = self.result
+        result, step = self.result, self.step
         if ran.error is None:
             self._gate = self._deadline_s = None
             if not result.started:
                 assert self._began is not None
                 result.started, result.first_item_s = True, perf_counter() - self._began
                 self._let_go()
+                if step.protection is not None and not step.protection.started():
+                    step.protection = None
             if result.kept is not None:
                 result.kept.add(ran.value)
+            if step.protection is not None:
+                ran.value = step.protection.item(ran.value)
         return ran
 
     def turn_to(self, source: Any, reads: str) -> bool:
