@@ -54,8 +54,8 @@ class _Registry(pluggy.PluginManager):
             setattr(self.hook, name, caller)
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
-        # Most names of an object are Python's own, and looking at each takes microseconds.
-        if name.startswith("__"):
+        # Most names of an object are Python's own, or no hooks of a class of ours; looking at each takes microseconds.
+        if name.startswith("__") or (name not in _SPECS and _is_ours(type(plugin))):
             return None
         options = super().parse_hookimpl_opts(plugin, name)
         if options is None and name in _SPECS and callable(getattr(plugin, name, None)):
