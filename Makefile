@@ -14,7 +14,11 @@ FIGURES := $(CURDIR)/$(VENV)/figures.jsonl
 # Servers for the demo's traces and the tests of real backends: 1.3 GB, in an environment of its own.
 BACKENDS := .venv-backends
 
-.PHONY: help demo canary interleaving demo-traces test test-all test-backends lint types contracts tests faults bench clean
+# Other libraries and what their tests need, in an environment of its own. FOREIGN: names of suites, or --short.
+FOREIGN_VENV := .venv-foreign
+FOREIGN ?=
+
+.PHONY: help demo canary interleaving demo-traces test test-all test-backends test-foreign lint types contracts tests faults bench clean
 
 help:
 	@echo "make demo           reviews and films through all four strategies, and the report (about 2 minutes)"
@@ -22,8 +26,9 @@ help:
 	@echo "make interleaving   two recommenders told apart by interleaving and by an A/B test (two minutes)"
 	@echo "make demo-traces    the demo through a local Phoenix, with links to open (the first time, it installs Phoenix)"
 	@echo "make test           lint, types, import contracts and tests"
-	@echo "make test-all       the same with the long simulations, and on every other supported Python that is installed"
+	@echo "make test-all       the same with the long simulations, every other supported Python that is installed, and test-foreign"
 	@echo "make test-backends  Phoenix, MLflow and Prometheus, started for real and asked what they got"
+	@echo "make test-foreign   other libraries' own tests with rollouts around their functions (FOREIGN='toolz funcy': some)"
 	@echo "make faults         breaks everything on purpose, and writes the table of docs/reliability.md"
 	@echo "make bench          the cost of a call beside its peers, and of each signal"
 
@@ -85,10 +90,21 @@ test: lint types contracts tests
 test-all: lint types contracts
 	$(BIN)/pytest -m "not backends" --cov --cov-report=term
 	@for version in $(OTHER_PYTHONS); do DATA=$(DATA) tests/on_python $$version || exit 1; done
+	$(MAKE) test-foreign FOREIGN=
 
 test-backends: $(VENV)/.dev $(BACKENDS)/.done
 	$(PIP) playwright
 	$(BIN)/pytest -m backends tests/backends
+
+$(FOREIGN_VENV)/.done: Makefile pyproject.toml tests/foreign/rollout_foreign/suites.py
+	[ -x $(FOREIGN_VENV)/bin/python ] || $(PYTHON) -m venv $(FOREIGN_VENV)
+	$(FOREIGN_VENV)/bin/pip --disable-pip-version-check install --quiet --editable '.[otel]' pytest==9.1.1 pytest-timeout==2.4.0
+	PYTHONPATH=tests/foreign $(FOREIGN_VENV)/bin/python -m rollout_foreign --requirements >$(FOREIGN_VENV)/requirements.txt
+	$(FOREIGN_VENV)/bin/pip --disable-pip-version-check install --quiet --requirement $(FOREIGN_VENV)/requirements.txt
+	@touch $@
+
+test-foreign: $(FOREIGN_VENV)/.done
+	PYTHONPATH=tests/foreign $(FOREIGN_VENV)/bin/python -m rollout_foreign $(FOREIGN)
 
 # Break everything on purpose, on every supported Python that is installed; writes the table of docs/reliability.md.
 faults: $(VENV)/.dev

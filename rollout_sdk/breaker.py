@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from math import sqrt
-from time import monotonic
 
 from attrs import asdict, define, field, frozen
 
+from rollout_sdk.clocks import monotonic
 from rollout_sdk.exceptions import ConfigurationError
 
 __all__ = ["Breaker", "CircuitBreaker", "ControlHealth"]

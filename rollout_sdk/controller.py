@@ -17,6 +17,7 @@ from rollout_sdk.engine.drivers import DRIVERS
 from rollout_sdk.engine.flow import route
 from rollout_sdk.exceptions import ConfigurationError, DuplicateKeyError, OutcomeError
 from rollout_sdk.operating import Operated
+from rollout_sdk.plain import brief
 from rollout_sdk.records import Decision, Routed
 from rollout_sdk.serving import Serving
 from rollout_sdk.settings import Settings
@@ -225,13 +226,13 @@ class RolloutController(Operated, Generic[P, R_co]):
         named = [name for name, said in (("decision_id", decision_id), ("unit", unit), ("token", token)) if said is not None]
         if len(named) != 1 or (token is not None and (item is not None or position is not None)):
             raise OutcomeError(
-                f"The outcome {metric!r:.60} of {self.key!r} names {' and '.join(named) or 'nobody'}"
+                f"The outcome {brief(metric)} of {self.key!r} names {' and '.join(named) or 'nobody'}"
                 f"{' and an item' if token is not None and len(named) == 1 else ''}. "
                 "An outcome belongs to one decision, one unit or one token. Pass decision_id=, unit= or token=."
             )
         if position is not None and decision_id is None:
             raise OutcomeError(
-                f"The outcome {metric!r:.60} of {self.key!r} names a position of no list. "
+                f"The outcome {brief(metric)} of {self.key!r} names a position of no list. "
                 "A position belongs to one interleaved answer. Pass decision_id=, too."
             )
         when = self._runtime.time_ns() / 1e9 if time_s is None else time_s
@@ -261,7 +262,7 @@ class RolloutController(Operated, Generic[P, R_co]):
                 item_hash=self._rollout.item_hash,
                 shown=self._rollout.shown,
             )
-        self._runtime.conclude(event)
+        self._runtime.conclude_outcome(event)
 
 
 def _restored(said: Mapping[str, Any]) -> RolloutController[..., Any]:
@@ -300,17 +301,17 @@ def record(
     runtime = default_runtime()
     if runtime.journal is None:
         raise ConfigurationError(
-            f"The outcome {metric!r:.60} has nowhere to go: the default runtime keeps no journal. "
+            f"The outcome {brief(metric)} has nowhere to go: the default runtime keeps no journal. "
             "What reports say is computed from the journal alone. Set ROLLOUT_JOURNAL to its folder."
         )
     when = runtime.time_ns() / 1e9 if time_s is None else time_s
     if (decision_id is None) == (token is None) or (token is not None and (item is not None or position is not None)):
         raise OutcomeError(
-            f"The outcome {metric!r:.60} names {'nobody' if token is None else 'a token and more'}. "
+            f"The outcome {brief(metric)} names {'nobody' if token is None else 'a token and more'}. "
             "An outcome belongs to one decision, or to one token, which names the item too. Pass decision_id= or token=."
         )
     if token is not None:
         event = outcomes.by_token(metric, value, token, key=runtime.key, time_s=when)
     else:
         event = outcomes.by_decision(metric, value, decision_id, key=runtime.key, time_s=when, item=item, position=position)
-    runtime.conclude(event)
+    runtime.conclude_outcome(event)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from rollout_sdk.engine.answered_rows import AnsweredRows
 from rollout_sdk.engine.call import Call
+from rollout_sdk.engine.context import OBSERVING, aside
 from rollout_sdk.engine.ended import EndedRows, EndedShadow
 from rollout_sdk.faults import JOURNAL
 from rollout_sdk.journal.sink import JournalSink
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Delivery"]
 
+_MOST_TALLIES = 1_000
 _HOOK_OF = {
     RoutedEvent: "rollout_routed",
     ShadowedEvent: "rollout_shadowed",
@@ -37,6 +39,13 @@ _HOOK_OF = {
     TransitionedEvent: "rollout_transitioned",
     BreakerEvent: "rollout_tripped",
 }
+
+
+@frozen(eq=False)
+class Unobserved:
+    """An event that an observer has caused: it is counted and journalled, and no observer hears of it again."""
+
+    event: RecordedEvent
 
 
 @define(kw_only=True, eq=False)
@@ -111,9 +120,13 @@ class Delivery:
         return event
 
     def tally(self, key: str) -> Tally:
-        """The counts of one rollout in this process."""
+        """The counts of one rollout in this process; those of too many that are not served here are counted together."""
         tally = self.tallies.get(key)
-        return self.tallies.setdefault(key, Tally()) if tally is None else tally
+        if tally is not None:
+            return tally
+        # Without a key, anybody can make ids of outcomes, and so names of rollouts.
+        is_named = key in self.parts or len(self.tallies) < _MOST_TALLIES
+        return self.tallies.setdefault(key if is_named else "_OTHER", Tally())
 
     def version(self, key: str, phase: str) -> str | None:
         """The version of a rollout in a phase, as spans say it; None when it is in another by now."""
@@ -154,6 +167,8 @@ class Delivery:
 
     def __call__(self, facts: list[Any], dropped: int) -> None:
         """Hand a batch of facts to everybody who takes them, each behind its own guard; `dropped` never came here, so far."""
+        unobserved = {id(fact.event) for fact in facts if fact.__class__ is Unobserved}
+        facts = [fact.event if fact.__class__ is Unobserved else fact for fact in facts]
         facts = [told for fact in _ends_apart(facts) if (told := self._told(fact)) is not None]
         starts = self._starts(facts)
         apart = _rows_apart(facts)
@@ -167,11 +182,14 @@ class Delivery:
         # In the journal, a start is the line about the rollout; for observers, nothing has changed.
         if self.journal is not None:
             self.guarded(JOURNAL, self.journal, kept, dropped)
-        if self.log_events is not None:
-            for event in (*starts, *events):
-                self.guarded("telemetry.logs", self.log_events, event)
-        for event in events:
-            self.guarded("observers", self._observe, event)
+        if unobserved:
+            events = [event for event in events if id(event) not in unobserved]
+        with aside(OBSERVING):
+            if self.log_events is not None:
+                for event in (*starts, *events):
+                    self.guarded("telemetry.logs", self.log_events, event)
+            for event in events:
+                self.guarded("observers", self._observe, event)
 
     def _starts(self, facts: Iterable[Any]) -> list[TransitionedEvent]:
         """The start of every rollout that is heard of for the first time in this process."""
@@ -225,11 +243,14 @@ class Delivery:
             else:
                 told = fact
             kept.append(told)
-            events.append(told)
+            if fact.__class__ is not Call or fact.observed:
+                events.append(told)
         return [event for event in kept if event is not None], [event for event in events if event is not None]
 
     def _is_heard(self, call: Call) -> bool:
-        """Whether a log event or an observer wants to know of a call."""
+        """Whether a log event or an observer wants to know of a call, and may."""
+        if not call.observed:
+            return False
         return self.audience.debugging or _is_worth_telling(call) or "rollout_routed" in call.rollout.observers
 
     def _told(self, fact: Any) -> Any:

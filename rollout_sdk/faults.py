@@ -6,11 +6,12 @@ import itertools
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic
 
 from attrs import define, field, frozen
 
+from rollout_sdk.clocks import monotonic
 from rollout_sdk.exceptions import RolloutError
+from rollout_sdk.plain import class_name
 
 __all__ = ["BATCH", "CONTROL_FILE", "JOURNAL", "STORE", "Count", "Fault", "Faults", "Notice"]
 
@@ -99,7 +100,7 @@ class Faults:
             self._note(what, error)
 
     def _note(self, what: str, error: BaseException) -> None:
-        kind = type(error).__qualname__
+        kind = class_name(error)
         known = self._kinds.get((what, kind))
         if known is None:
             # Classes can be made at run time: what is remembered of them stays bounded.

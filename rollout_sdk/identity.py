@@ -14,10 +14,12 @@ from binascii import Error as Base64Error
 from binascii import crc32
 from collections.abc import Mapping
 from hashlib import blake2b
+from typing import TypeGuard
 
 from attrs import frozen
 
 from rollout_sdk.exceptions import ConfigurationError, DecisionIdError
+from rollout_sdk.plain import brief
 
 __all__ = ["DecodedId", "ItemToken", "check_name", "decode_id", "encode_id", "encode_token", "read_token"]
 
@@ -75,13 +77,18 @@ class ItemToken:
     credit: Mapping[str, float] | None
 
 
+def is_name(name: object) -> TypeGuard[str]:
+    """Whether it is a printable text of 1 to 200 characters."""
+    return isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name.isprintable()
+
+
 def check_name(name: object, what: str) -> str:
     """The name, if it can stand in an id, a metric label and a log line.
 
     Raises:
         ConfigurationError: It is not a printable text of 1 to 200 characters.
     """
-    if isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name.isprintable():
+    if is_name(name):
         return name
     raise ConfigurationError(
         f"The {what} is {name!r:.80}. Names are printable text of 1 to {_LONGEST_NAME} characters. Choose another."
@@ -129,7 +136,8 @@ def decode_id(text: object, key: bytes | None = None) -> DecodedId:
         rollout, phase, variant, bucket, time_ms, nonce = fields
     except ValueError:
         raise _damaged(text) from None
-    if not (_NUMBER.fullmatch(bucket) and _NUMBER.fullmatch(time_ms)):
+    # Without a key, anybody can make an id: what is no name of a rollout, phase or variant goes no further.
+    if not (_NUMBER.fullmatch(bucket) and _NUMBER.fullmatch(time_ms) and all(map(is_name, (rollout, phase, variant)))):
         raise _damaged(text)
     return DecodedId(rollout, phase, variant, int(bucket, 16), int(time_ms, 16) / 1000, nonce)
 
@@ -160,7 +168,7 @@ def _opened(kind: str, text: object, key: bytes | None) -> list[str]:
     """
     if not isinstance(text, str) or len(text) > _LONGEST_ID:
         raise DecisionIdError(
-            f"{text!r:.60} is no decision id. Ids are texts made by this SDK. Pass `decision.id` on as it is."
+            f"{brief(text)} is no decision id. Ids are texts made by this SDK. Pass `decision.id` on as it is."
         )
     try:
         body = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
@@ -173,12 +181,12 @@ def _opened(kind: str, text: object, key: bytes | None) -> list[str]:
         body, mac = body[:-_MAC_BYTES], body[-_MAC_BYTES:]
         if not hmac.compare_digest(mac, _mac(body, key)):
             raise DecisionIdError(
-                f"The decision id {text!r:.60} is not signed with this runtime's key. "
+                f"The decision id {brief(text)} is not signed with this runtime's key. "
                 "With a key set, only ids of processes with the same key count. Set the same ROLLOUT_KEY everywhere."
             )
     elif body.startswith(f"{kind}s{_SEPARATOR}".encode()):
         raise DecisionIdError(
-            f"The decision id {text!r:.60} is signed, and this runtime has no key to check it. "
+            f"The decision id {brief(text)} is signed, and this runtime has no key to check it. "
             "A signature that nobody checks protects nobody. Set ROLLOUT_KEY here too."
         )
     else:
@@ -196,6 +204,6 @@ def _opened(kind: str, text: object, key: bytes | None) -> list[str]:
 
 def _damaged(text: object) -> DecisionIdError:
     return DecisionIdError(
-        f"The decision id {text!r:.60} cannot be read. An id is opaque and must come back whole. "
+        f"The decision id {brief(text)} cannot be read. An id is opaque and must come back whole. "
         "Check that nothing shortens or re-encodes it."
     )

@@ -35,6 +35,8 @@ _ELSEWHERE = (
     ("airflow.exceptions", "AirflowTaskTimeout"),
 )
 
+_NAME = type.__dict__["__name__"]
+"""As type itself has it: a class of exception classes may have its own idea of a name, and raise."""
 _NAMES = frozenset(name for _, name in _ELSEWHERE)
 
 _INTERRUPTING = tuple(
@@ -148,7 +150,7 @@ def _is_in_greenlet() -> bool:
 @functools.lru_cache(maxsize=256)
 def _is_named(kind: type[BaseException]) -> bool:
     """Whether a class or a base of it has a name that makes it worth a look."""
-    return not _NAMES.isdisjoint([each.__name__ for each in kind.__mro__])
+    return not _NAMES.isdisjoint([_NAME.__get__(each) for each in kind.__mro__])
 
 
 def _is_of(error: BaseException, module: str, name: str) -> bool:

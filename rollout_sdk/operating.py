@@ -14,6 +14,7 @@ from rollout_sdk.engine.first_present import FirstPresent
 from rollout_sdk.engine.stopping import wait_for_starts
 from rollout_sdk.exceptions import ConfigurationError, StateError
 from rollout_sdk.judging import Verdict
+from rollout_sdk.plain import brief
 from rollout_sdk.records import TransitionAction
 from rollout_sdk.status import RolloutStatus
 from rollout_sdk.strategies.canary import planned_phases
@@ -231,8 +232,8 @@ class Operated:
         for option, text in (("actor", actor), ("reason", reason)):
             if not isinstance(text, str):
                 raise ConfigurationError(
-                    f"{option}={text!r:.60} of {action} of {self.key!r} is no text. It stands in the journal as it is. "
-                    f"Write {option}='...'."
+                    f"{option}={brief(text)} of {action} of {self.key!r} is not a text. It stands in the history "
+                    f"and in the journal. Write {option}='...'."
                 )
 
     def judge(self) -> Verdict | None:

@@ -11,6 +11,7 @@ from attrs import evolve
 from rollout_sdk.assignment import UnitHash, bucket_of, canonical, pseudonym, pseudonyms
 from rollout_sdk.exceptions import DecisionIdError, OutcomeError, UnknownItemError
 from rollout_sdk.identity import DecodedId, decode_id, read_token
+from rollout_sdk.plain import brief
 from rollout_sdk.records import RecordedEvent
 
 __all__ = ["by_decision", "by_token", "by_unit", "checked_value"]
@@ -26,12 +27,13 @@ def checked_value(metric: object, value: object) -> float:
     """
     if not (isinstance(metric, str) and 0 < len(metric) <= _LONGEST_METRIC and metric.isprintable()):
         raise OutcomeError(
-            f"The metric is {metric!r:.80}. A metric is a printable text of 1 to {_LONGEST_METRIC} characters. Write 'click'."
+            f"The metric is {brief(metric)}. A metric is a printable text of 1 to {_LONGEST_METRIC} characters. Write 'click'."
         )
     number = _number(value)
     if number is None:
         raise OutcomeError(
-            f"The value of metric {metric!r} is {value!r:.60}. An outcome is a finite number. Leave out what was not measured."
+            f"The value of metric {brief(metric)} is {brief(value)}. An outcome is a finite number. "
+            "Leave out what was not measured."
         )
     return number
 
@@ -45,7 +47,7 @@ def checked_time(metric: str, time_s: object) -> float:
     number = _number(time_s)
     if number is None:
         raise OutcomeError(
-            f"The time of metric {metric!r:.60} is {time_s!r:.60}. It is a number of seconds since 1970. "
+            f"The time of metric {brief(metric)} is {brief(time_s)}. It is a number of seconds since 1970. "
             "Pass time.time() or datetime.timestamp(), or leave time_s= out."
         )
     return number
@@ -66,7 +68,7 @@ def _number(value: Any) -> float | None:
 def _check_item(
     decoded: DecodedId, item: Hashable, position: int | None, shown: Iterable[tuple[str, tuple[Any, ...]]], blended: str
 ) -> None:
-    what = f"item={item!r:.60}" if position is None else f"position={position!r:.60}"
+    what = f"item={brief(item)}" if position is None else f"position={brief(position)}"
     if position is not None and (item is not None or type(position) is not int or position < 0):
         raise UnknownItemError(
             f"{what} {'was given with an item' if item is not None else 'is no position'}. "
@@ -167,7 +169,7 @@ def by_unit(
     raw = canonical(unit)
     if raw is None:
         raise OutcomeError(
-            f"The unit of the outcome is {unit!r:.60}. "
+            f"The unit of the outcome is {brief(unit)}. "
             "A unit is a non-empty text, a number, bytes, a UUID or a tuple of these. "
             "Pass what the rollout's unit= finds in a call."
         )

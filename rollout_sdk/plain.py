@@ -5,9 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-__all__ = ["counts", "duration", "number", "percent", "plain", "quoted", "several", "size", "when"]
+__all__ = [
+    "brief",
+    "class_name",
+    "counts",
+    "duration",
+    "escaped",
+    "number",
+    "percent",
+    "plain",
+    "quoted",
+    "several",
+    "size",
+    "when",
+]
 
 _NONE = "-"
+_QUALNAME = type.__dict__["__qualname__"]
 _LONGEST_EXACT = 10**15
 
 
@@ -22,6 +36,32 @@ def plain(text: object, longest: int = 200) -> str:
     return said if len(said) <= longest else said[: longest - 2] + ".."
 
 
+def escaped(text: str) -> str:
+    """A text of any length in which every character is printable; what is not is escaped, newlines, too."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def brief(value: object, longest: int = 60) -> str:
+    """A value for an error message, cut before it is written out: a text may have millions of letters.
+
+    Of anything but texts, bytes and numbers, only the class is named: its own `repr` may take as long as it likes, raise, or
+    say what is nobody's business.
+    """
+    if isinstance(value, int) and value.__class__ in (int, bool):
+        return repr(value) if value.bit_length() <= 4 * longest else "an integer of very many digits"
+    if value is None or value.__class__ is float:
+        return repr(value)
+    if isinstance(value, str | bytes) and value.__class__ in (str, bytes):
+        return repr(value) if len(value) <= longest else f"{value[:longest]!r}.."
+    return f"an object of class {class_name(value)}"
+
+
+def class_name(value: object, longest: int = 200) -> str:
+    """The name of a value's class, printable and of a bounded length: classes can be made, and named, at run time."""
+    # As type itself has it: a class of classes may have its own idea of a name, and raise.
+    return plain(_QUALNAME.__get__(type(value)), longest)
+
+
 def quoted(name: object) -> str:
     """A name in quotes, for a sentence."""
     return f"'{plain(name, 60)}'"
@@ -31,7 +71,13 @@ def number(value: float | None) -> str:
     """A number of things."""
     if value is None:
         return _NONE
-    return f"{value:,}" if abs(value) < _LONGEST_EXACT else f"{value:.3g}"
+    if abs(value) < _LONGEST_EXACT:
+        return f"{value:,}"
+    try:
+        return f"{value:.3g}"
+    # An integer beyond the largest float.
+    except OverflowError:
+        return f"{'-' if value < 0 else ''}over 1e308"
 
 
 def several(count: int, one: str, many: str | None = None) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from time import perf_counter
 from types import CoroutineType
 from typing import Any
 
@@ -20,6 +19,7 @@ import pluggy
 
 from rollout_sdk import hookspecs
 from rollout_sdk.breaker import Breaker, CircuitBreaker
+from rollout_sdk.clocks import perf_counter
 from rollout_sdk.exceptions import PluginError
 from rollout_sdk.hookspecs import PROJECT
 from rollout_sdk.installed import blocked_names, plugin_name

@@ -9,13 +9,13 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from rollout_sdk.clocks import monotonic
 from rollout_sdk.faults import Count, Fault, Notice
 from rollout_sdk.forking import renew_after_fork
 from rollout_sdk.interruptions import is_fault
@@ -214,8 +214,8 @@ class Recorder:
                     batch.append(queue.get_nowait())
         # While this runs, something refers to the recorder: it cannot be in its own queue.
         self._deliver(batch)
-        if time.monotonic() - last_tick >= _IDLE_S:
-            last_tick = time.monotonic()
+        if monotonic() - last_tick >= _IDLE_S:
+            last_tick = monotonic()
             self._guarded("tick", self._tick)
         if self._closed and not queue.qsize():
             self._guarded("tick", self._tick)
@@ -315,11 +315,11 @@ class Recorder:
         return done
 
     def _close(self, timeout_s: float | None) -> bool:
-        deadline = time.monotonic() + (self._exit_deadline_s if timeout_s is None else timeout_s)
+        deadline = monotonic() + (self._exit_deadline_s if timeout_s is None else timeout_s)
         atexit.unregister(self._close_at_exit)
         if self.on_close is not None:
             try:
-                self.on_close((deadline - time.monotonic()) / 2)
+                self.on_close((deadline - monotonic()) / 2)
             except BaseException as error:
                 if not is_fault(error):
                     raise
@@ -330,7 +330,7 @@ class Recorder:
             return False
         if thread is not None:
             self._queue.put(_Flush())
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.join(max(0.0, deadline - monotonic()))
             if thread.is_alive():
                 return False
         # What came in the moment of closing, or while no thread was to be had, is lost; and said to be.

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
 
 from attrs import define, evolve, field, fields
 
+from rollout_sdk.clocks import is_wall_clock, monotonic, monotonic_ns, time_ns
 from rollout_sdk.control.addresses import store_at
 from rollout_sdk.control.file import ControlFile
 from rollout_sdk.control.keeper import Keeper
 from rollout_sdk.control.steering import Steering
 from rollout_sdk.control.stores import MemoryStore, StateStore, UnavailableStore
-from rollout_sdk.delivery import Delivery
+from rollout_sdk.delivery import Delivery, Unobserved
 from rollout_sdk.engine.background import Background
+from rollout_sdk.engine.context import OBSERVING, in_shadow
 from rollout_sdk.engine.hidden import Hidden
 from rollout_sdk.engine.rollout import Nonces, Rollout, ShadowLimits
 from rollout_sdk.engine.stopping import wait_for_starts
@@ -29,6 +30,7 @@ from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.journal.writer import JournalWriter
 from rollout_sdk.plugins import Failed, PluginSet
 from rollout_sdk.recorder import Recorder
+from rollout_sdk.records import RecordedEvent
 from rollout_sdk.tally import Tally
 from rollout_sdk.telemetry.audience import Audience
 from rollout_sdk.telemetry.events import LogEvents
@@ -109,7 +111,7 @@ class Runtime:
     plugins: Sequence[object] = field(default=(), converter=_as_tuple)
     exit_deadline_s: float = 1.0
     durability: Literal["flush", "call"] = "flush"
-    time_ns: Callable[[], int] = time.time_ns
+    time_ns: Callable[[], int] = time_ns
     monotonic_ns: Callable[[], int] | None = None
     store: StateStore | str | None = None
     rollouts: WeakValueDictionary[str, RolloutController[..., Any]] = field(init=False, repr=False)
@@ -232,6 +234,9 @@ class Runtime:
         """Pickled as its settings; each process has one runtime for it, with that process's own telemetry providers."""
         telemetry = evolve(self.telemetry, tracer_provider=None, meter_provider=None)
         options = {each.name: getattr(self, each.name) for each in fields(type(self)) if each.init}
+        if is_wall_clock(self.time_ns):
+            # The default, which is a function of no module that pickle can find.
+            del options["time_ns"]
         return _restored, (type(self), self._origin, self is _default, {**options, "telemetry": telemetry})
 
     def renew(self) -> None:
@@ -242,7 +247,7 @@ class Runtime:
 
     def _default_monotonic_ns(self) -> Callable[[], int]:
         # With a clock of a test's own, the system's would stand still, and no step would ever end.
-        return time.monotonic_ns if self.time_ns is time.time_ns else self.time_ns
+        return monotonic_ns if is_wall_clock(self.time_ns) else self.time_ns
 
     @property
     def faults(self) -> dict[tuple[str, str], int]:
@@ -274,9 +279,9 @@ class Runtime:
         """
         if self.recorder.is_current:
             return self.recorder.flush(0.0)
-        deadline = time.monotonic() + timeout_s
+        deadline = monotonic() + timeout_s
         shadows = self.background.wait(timeout_s)
-        return self.recorder.flush(max(0.0, deadline - time.monotonic())) and shadows
+        return self.recorder.flush(max(0.0, deadline - monotonic())) and shadows
 
     def close(self, timeout_s: float | None = None) -> None:
         """End the shadows and deliver what waits, within so many seconds (`exit_deadline_s`); then nothing is recorded."""
@@ -307,6 +312,10 @@ class Runtime:
     ) -> None:
         """Tell everybody who listens that a rollout has changed, and on what evidence."""
         self.conclude(self._delivery.transition(kept, action, before, after, actor, reason, evidence))
+
+    def conclude_outcome(self, event: RecordedEvent) -> None:
+        """Take an outcome; of one that an observer records, no observer hears."""
+        self.conclude(Unobserved(event) if in_shadow.get() is OBSERVING else event)
 
     def _lost(self) -> dict[str, int]:
         """Facts that are missing from the journal, by why; the first are missing from every count, too."""

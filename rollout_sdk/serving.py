@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from time import perf_counter
 from typing import Any
 
 from attrs import frozen
 
+from rollout_sdk.clocks import perf_counter
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.engine.batch import Batch, route_batch
 from rollout_sdk.engine.call import Call

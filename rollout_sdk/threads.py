@@ -11,15 +11,21 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from _queue import Empty, SimpleQueue
 from collections.abc import Callable
 from contextlib import suppress
+from threading import Event
+from threading import Thread as PythonThread
 from typing import Any
 
-__all__ = ["Empty", "Flag", "Lock", "SimpleQueue", "Thread", "native_ident", "native_sleep"]
+from rollout_sdk.clocks import monotonic, sleep
+
+__all__ = ["Empty", "Flag", "Lock", "SimpleQueue", "Thread", "caller_sleep", "native_ident", "native_sleep"]
 
 _POLL_S = 0.005
+
+start_thread = PythonThread.start
+"""Taken now, as the classes are: a test that replaces threads replaces its application's."""
 
 
 def _original(module: str, name: str) -> Any:
@@ -39,16 +45,20 @@ def _is_green() -> bool:
     )
 
 
-_sleep: Callable[[float], None] = _original("time", "sleep")
 _get_ident: Callable[[], int] = _original("_thread", "get_ident")
 _start: Callable[..., int] = _original("_thread", "start_new_thread")
-Lock: Callable[[], threading.Lock] = _original("_thread", "allocate_lock")
+Lock: Callable[[], Any] = _original("_thread", "allocate_lock")
 """A lock between threads of ours. A greenlet must not be switched away from while it holds one."""
 
 
-def native_sleep(seconds: float) -> None:
-    """Sleep in a thread of ours: never for the whole loop, and never with one."""
-    _sleep(seconds)
+native_sleep = sleep
+"""Sleeps in a thread of ours: never with a loop, and never by what a test has put in the place of `time.sleep`."""
+
+
+def caller_sleep(seconds: float) -> None:
+    """Sleep in a caller's thread: under gevent and eventlet, others are served meanwhile."""
+    green = sys.modules.get("gevent" if "gevent.monkey" in sys.modules else "eventlet") if _is_green() else None
+    (sleep if green is None else green.sleep)(seconds)
 
 
 def native_ident() -> int:
@@ -65,7 +75,7 @@ class Flag:
         """Not set."""
         self._set = False
         # An Event of greenlets is not for two loops.
-        self._event = None if _is_green() else threading.Event()
+        self._event = None if _is_green() else Event()
 
     def set(self) -> None:
         """Set it, for good."""
@@ -81,10 +91,9 @@ class Flag:
         """Wait until it is set; False when the time was not enough. `inside` says that this is a thread of ours."""
         if self._event is not None:
             return self._event.wait(timeout_s)
-        deadline = time.monotonic() + timeout_s
-        while not self._set and time.monotonic() < deadline:
-            # The sleep of greenlets serves others meanwhile; in a thread of ours there are none.
-            (native_sleep if inside else time.sleep)(_POLL_S)
+        deadline = monotonic() + timeout_s
+        while not self._set and monotonic() < deadline:
+            (native_sleep if inside else caller_sleep)(_POLL_S)
         return self._set
 
 
@@ -96,7 +105,7 @@ class Thread:
         self._target = target
         self._over = Flag()
         self._ident: int | None = None
-        self._thread = None if _is_green() else threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = None if _is_green() else PythonThread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Start it.
@@ -107,7 +116,7 @@ class Thread:
         if self._thread is None:
             _start(self._run, ())
         else:
-            self._thread.start()
+            start_thread(self._thread)
 
     def _run(self) -> None:
         self._ident = native_ident()

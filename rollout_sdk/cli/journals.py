@@ -7,7 +7,7 @@ import json
 import click
 
 from rollout_sdk.analysis import as_text, summarise
-from rollout_sdk.cli.saying import Fault, progress, say
+from rollout_sdk.cli.saying import fault, progress, say
 from rollout_sdk.doctor import as_text as doctor_text
 from rollout_sdk.doctor import examine
 from rollout_sdk.exceptions import RolloutError
@@ -23,8 +23,8 @@ def report(folder: str, as_json: bool) -> None:
     try:
         summary = summarise(folder)
     except RolloutError as error:
-        raise Fault(str(error)) from None
-    click.echo(json.dumps(summary.as_dict(), indent=2) if as_json else as_text(summary))
+        raise fault(error) from None
+    say(json.dumps(summary.as_dict(), indent=2) if as_json else as_text(summary))
 
 
 @click.command()
@@ -41,7 +41,7 @@ def doctor(context: click.Context, folder: str | None, as_json: bool) -> None:
         with progress("Reading the journal") as told:
             diagnosis = examine(folder, progress=told)
     except RolloutError as error:
-        raise Fault(str(error)) from None
+        raise fault(error) from None
     say(json.dumps(diagnosis.as_dict(), indent=2) if as_json else doctor_text(diagnosis))
     context.exit(0 if diagnosis.is_healthy else 1)
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import getpass
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from rollout_sdk.assignment import percent
-from rollout_sdk.cli.saying import fault, say
+from rollout_sdk.cli.saying import Fault, fault, say, warn
+from rollout_sdk.clocks import time
 from rollout_sdk.control.addresses import store_at
 from rollout_sdk.control.changing import Change, change_stored
 from rollout_sdk.control.document import from_document
@@ -22,9 +21,13 @@ from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import RolloutError, StateError
 from rollout_sdk.judging import Verdict
+from rollout_sdk.plain import number, plain, when
 from rollout_sdk.plan import as_duration
 
 __all__ = ["COMMANDS"]
+
+_LONGEST_S = 1e12
+"""A time beyond it is damage, and not a time."""
 
 _in_store = click.option(
     "--store",
@@ -57,8 +60,20 @@ def _state(store: StateStore, name: str) -> RolloutState:
 
 
 def _verdict(store: StateStore, name: str) -> Verdict | None:
+    """The last verdict; None where there is none, and, which is printed, where it cannot be read."""
     text = store.noted(name, "verdict")
-    return None if text is None else Verdict.from_dict(json.loads(text))
+    if text is None:
+        return None
+    try:
+        verdict = Verdict.from_dict(json.loads(text))
+        # Its fields may be anything: they are readable when they can be written out.
+        json.dumps(verdict.as_dict(), allow_nan=False), str(verdict), when(verdict.time_s)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        warn(
+            f"The last verdict about {name!r} cannot be read ({type(error).__name__}). It is damaged; the next one replaces it."
+        )
+        return None
+    return verdict
 
 
 def _as_table(state: RolloutState, verdict: Verdict | None) -> dict[str, Any]:
@@ -80,21 +95,22 @@ def _as_table(state: RolloutState, verdict: Verdict | None) -> dict[str, Any]:
 
 
 def _as_text(state: RolloutState, verdict: Verdict | None) -> str:
-    shares = "  ".join(f"{name} {percent(share)}" for name, share in state.phase.all_shares.items())
-    since = as_duration(max(0.0, time.time() - state.entered_s))
+    shares = "  ".join(f"{plain(name)} {percent(share)}" for name, share in state.phase.all_shares.items())
+    since_s = time() - state.entered_s
+    since = as_duration(max(0.0, since_s)) if since_s < _LONGEST_S else "an unknown time"
     lines = [
-        f"{state.key}: {state.status}, phase {state.phase.name} for {since}, revision {state.revision}"
-        + (f", version {state.version}" if state.version else "")
+        f"{plain(state.key)}: {state.status}, phase {plain(state.phase.name)} for {since}, revision {number(state.revision)}"
+        + (f", version {plain(state.version)}" if state.version else "")
         + (f" (number {1 + len(state.superseded)} of this rollout)" if state.superseded else ""),
         f"  {shares}",
         "  plan: "
-        + " ".join(f"[{phase.name}]" if number == state.step else phase.name for number, phase in enumerate(state.plan)),
+        + " ".join(f"[{plain(at.name)}]" if step == state.step else plain(at.name) for step, at in enumerate(state.plan)),
     ]
     if state.invalid:
-        cure = f"no step is taken until: rollout resume {state.key} --clear-invalid --reason ..."
-        lines.append(f"  INVALID, {cure}\n  {state.invalid}")
+        cure = f"no step is taken until: rollout resume {plain(state.key)} --clear-invalid --reason ..."
+        lines.append(f"  INVALID, {cure}\n  {plain(state.invalid, 2_000)}")
     if state.paused_by:
-        lines.append(f"  paused until it has recovered: {', '.join(state.paused_by)}")
+        lines.append(f"  paused until it has recovered: {', '.join(map(plain, state.paused_by))}")
     if verdict is not None:
         lines.append(f"  {_moment(verdict.time_s)}")
         lines.extend(f"  {line}" for line in str(verdict).splitlines())
@@ -102,7 +118,7 @@ def _as_text(state: RolloutState, verdict: Verdict | None) -> str:
 
 
 def _moment(time_s: float) -> str:
-    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return when(time_s).replace(" UTC", "Z")
 
 
 @click.command()
@@ -132,11 +148,25 @@ def history(name: str, address: str, as_json: bool) -> None:
     if as_json:
         say(json.dumps(records, indent=2))
         return
+    damaged = 0
     for record in records:
-        by = f"  by {record['actor']}" if record["actor"] else ""
-        why = f": {record['reason']}" if record["reason"] else ""
-        what = f"{record['revision']:>4}  {record['action']:<12}  {record['status']:<11}  {record['phase']}"
-        say(f"{_moment(record['time_s'])}  {what}{by}{why}")
+        try:
+            say(_as_line(record))
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            damaged += 1
+    if damaged:
+        raise Fault(
+            f"{damaged} of {len(records)} records of {name!r} cannot be read and are left out above. "
+            "They are damaged, or of another version of rollout_sdk. Look at them with --json."
+        )
+
+
+def _as_line(record: Mapping[str, Any]) -> str:
+    """A change in one line, whatever stands in its fields."""
+    by = f"  by {plain(record['actor'])}" if record["actor"] else ""
+    why = f": {plain(record['reason'], 2_000)}" if record["reason"] else ""
+    what = f"{record['revision']:>4}  {plain(record['action']):<12}  {plain(record['status']):<11}  {plain(record['phase'])}"
+    return f"{_moment(record['time_s'])}  {what}{by}{why}"
 
 
 def _changing(
@@ -153,7 +183,7 @@ def _changing(
                 name,
                 action,
                 change(said),
-                now_s=time.time(),
+                now_s=time(),
                 actor=actor,
                 reason=reason,
                 revision=revision,
@@ -161,9 +191,10 @@ def _changing(
         if as_json:
             say(json.dumps(_as_table(after, None), indent=2))
         elif after is before:
-            say(f"{name}: nothing to change, it is {after.status} in phase {after.phase.name}.")
+            say(f"{plain(name)}: nothing to change, it is {after.status} in phase {plain(after.phase.name)}.")
         else:
-            say(f"{name}: {before.status} {before.phase.name} -> {after.status} {after.phase.name}, revision {after.revision}")
+            was, is_now = f"{before.status} {plain(before.phase.name)}", f"{after.status} {plain(after.phase.name)}"
+            say(f"{plain(name)}: {was} -> {is_now}, revision {after.revision}")
 
     run.__doc__ = help_
     why = {"default": ""} if urgent else {"required": True}

@@ -11,6 +11,7 @@ from rollout_sdk.control.document import as_document, from_document, numbered
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import ConflictError, StateError
+from rollout_sdk.plain import brief, escaped
 
 __all__ = ["Change", "change_stored", "has_lost", "shortened", "swap"]
 
@@ -22,13 +23,16 @@ _LONGEST_ACTOR, _LONGEST_REASON = 200, 2_000
 
 
 def shortened(actor: str, reason: str) -> tuple[str, str]:
-    """Actor and reason of a change as they are stored: a text of any length stops an abort no more than an empty one."""
-    return _cut(actor, _LONGEST_ACTOR), _cut(reason, _LONGEST_REASON)
+    """Actor and reason of a change as they are stored: in one line each, printable, and of a bounded length.
+
+    Whatever they hold, they stop an abort no more than an empty text does.
+    """
+    return _as_line(actor, _LONGEST_ACTOR), _as_line(reason, _LONGEST_REASON)
 
 
-def _cut(text: str, most: int) -> str:
-    # What UTF-8 cannot write is shown, and kept out of the store.
-    text = text[: most + 1].encode("utf-8", "backslashreplace").decode()
+def _as_line(text: str, most: int) -> str:
+    # Escape codes, newlines, and what UTF-8 cannot write are shown, and kept out of the store, the log and every terminal.
+    text = escaped(text[: most + 1])
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
@@ -72,6 +76,11 @@ def change_stored(
     for _ in range(_MOST_TRIES):
         stored = store.load(key)
         found = None if stored is None else from_document(stored.document)
+        if found is not None and found.key != key:
+            raise StateError(
+                f"The stored state of {key!r} is of {brief(found.key)}. A state is stored under its own key: the store is "
+                "damaged. Restore it, or move it away and it is made anew."
+            )
         is_lost = mine is not None and has_lost(found, mine)
         if found is None and not is_lost:
             raise StateError(

@@ -27,6 +27,13 @@ def _as_phase(table: Mapping[str, Any], control: str) -> Phase:
     return phase if "lanes" not in table else evolve(phase, lanes=table["lanes"])
 
 
+def _texts(names: Any) -> tuple[str, ...]:
+    # A text is a sequence, too: of letters.
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{names!r:.60} is not a list of names")
+    return tuple(names)
+
+
 def as_document(state: RolloutState) -> dict[str, Any]:
     """The state as JSON-plain values."""
     return {
@@ -79,14 +86,14 @@ def from_document(document: Mapping[str, Any]) -> RolloutState:
             since=int(document.get("since", 0)),
             entered_s=float(document["entered_s"]),
             resumed_s=float(document.get("resumed_s", 0.0)),
-            dropped=tuple(document["dropped"]),
-            superseded=tuple(document["superseded"]),
+            dropped=_texts(document["dropped"]),
+            superseded=_texts(document["superseded"]),
             invalid=str(document.get("invalid", "")),
             valid_from=int(document.get("valid_from", 0)),
-            paused_by=tuple(document.get("paused_by", ())),
-            futile=tuple(document.get("futile", ())),
+            paused_by=_texts(document.get("paused_by", [])),
+            futile=_texts(document.get("futile", [])),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise StateError(
             f"The stored state of {document.get('key')!r:.80} cannot be read ({type(error).__name__}: {error}). "
             "Every process of a rollout needs the same version of rollout_sdk. Look at it with: rollout status."

@@ -29,6 +29,7 @@ __all__ = ["METRICS", "Guests", "metrics_noted"]
 
 METRICS = "metrics"
 _MOST_WAITING = 100_000
+_MOST_ROLLOUTS = 1_000
 
 
 def metrics_noted(criteria: Criteria) -> str:
@@ -55,9 +56,17 @@ class Guests:
     _lock: threading.Lock = field(factory=Lock)
 
     def hear(self, key: str, testimonies: Iterable[Callable[[Evidence], None]]) -> None:
-        """Take what facts add to the evidence about a rollout; the store is not asked now."""
+        """Take what facts add to the evidence about a rollout; the store is not asked now.
+
+        Without a key, anybody can make ids, and so names of rollouts: of those that the store has not been found to know, so
+        many wait, the last ones, and for all of them together no more than for one that it knows.
+        """
         with self._lock:
             self._waiting.setdefault(key, deque(maxlen=_MOST_WAITING)).extend(testimonies)
+            unknown = [each for each in self._waiting if each not in self._kept]
+            waiting = sum(len(self._waiting[each]) for each in unknown)
+            while len(unknown) > 1 and (len(unknown) > _MOST_ROLLOUTS or waiting > _MOST_WAITING):
+                waiting -= len(self._waiting.pop(unknown.pop(0)))
 
     def publish(self, now_s: float) -> None:
         """Put what was heard where those see it who judge; what cannot be put there yet waits.

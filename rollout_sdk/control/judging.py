@@ -113,7 +113,7 @@ class Judging:
             last = Verdict.from_dict(json.loads(text))
             number = int(last.phase.partition(":")[0])
         # Of another SDK, or damaged: the next one takes its place, and judging goes on.
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             self._failed(JUDGE, error)
             return None
         # Phases before are those of another version, or of other candidates.

@@ -9,7 +9,6 @@ holds here at once and is stored as soon as it can be.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from attrs import evolve
 
 from rollout_sdk.assignment import Phase
+from rollout_sdk.clocks import monotonic, monotonic_ns
 from rollout_sdk.control.changing import Change, change_stored, shortened
 from rollout_sdk.control.document import replanned
 from rollout_sdk.control.followed import FOLLOWED, Followed
@@ -47,7 +47,7 @@ class Keeper:
         *,
         failed: Failed,
         time_ns: Callable[[], int],
-        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        monotonic_ns: Callable[[], int] = monotonic_ns,
         stopped: Callable[[], Any],
         tell: Callable[..., None],
         followed: Callable[[str], None] = lambda _key: None,
@@ -73,7 +73,7 @@ class Keeper:
         self._is_shared = not isinstance(store, MemoryStore)
         self._closed = False
         self._thread = WatchThread(self._watch)
-        self._last_judged_s = time.monotonic()
+        self._last_judged_s = monotonic()
         self._sync = StateSync(
             self.store,
             now_s=lambda: self.now_s,
@@ -238,9 +238,9 @@ class Keeper:
 
     def _watch(self) -> None:
         """Look at every rollout, and judge it if that is due."""
-        is_due = time.monotonic() - self._last_judged_s >= self._judging.every_s
+        is_due = monotonic() - self._last_judged_s >= self._judging.every_s
         if is_due:
-            self._last_judged_s = time.monotonic()
+            self._last_judged_s = monotonic()
             self._guarded(self._judging.hear_guests)
         for kept in list(self.rollouts.values()):
             self._guarded(partial(self._look_and_judge, kept, judging=is_due))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping
 
 from attrs import evolve
 
+from rollout_sdk.clocks import time
 from rollout_sdk.doctor import advice_journal, advice_rollouts, advice_settings
 from rollout_sdk.doctor.diagnosis import Control, Diagnosis
 from rollout_sdk.doctor.environment import control_file, folder_at, key_of, variables
@@ -33,7 +33,7 @@ def examine(
         now: The time, in seconds since 1970; the clock's by default.
         progress: Told now and then of the bytes of the journal read so far, and of its size.
     """
-    moment = time.time() if now is None else now
+    moment = time() if now is None else now
     path = folder or environment.get("ROLLOUT_JOURNAL") or None
     outside = None if path is None else folder_at(path)
     is_readable = outside is not None and outside.is_folder is True and outside.readable

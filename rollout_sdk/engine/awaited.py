@@ -22,6 +22,7 @@ from rollout_sdk.engine.reading import AsyncReading
 from rollout_sdk.engine.running import run, run_async
 from rollout_sdk.engine.steps import LET_GO, Flow, Invoke, Result
 from rollout_sdk.engine.streams import AsyncStream
+from rollout_sdk.plain import class_name
 
 __all__ = ["Awaiting", "Look", "awaited", "coroutine_stand_in", "run_plain", "stream_stand_in", "whole"]
 
@@ -235,7 +236,7 @@ class Awaiting:
         flow, step, ran, _, _ = self._rest
         result = Result(step.variant, ran.duration_s, None, GeneratorExit(), interrupted=True)
         if self._touched:
-            self._call.unmeasured = type(self.model).__qualname__
+            self._call.unmeasured = class_name(self.model)
             result = Result(step.variant, ran.duration_s)
             result.streamed = True
         advance(self._call, flow, result)

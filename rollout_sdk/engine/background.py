@@ -11,13 +11,13 @@ import contextlib
 import os
 import weakref
 from collections import deque
-from time import monotonic, sleep, thread_time
 
+from rollout_sdk.clocks import monotonic, thread_time
 from rollout_sdk.engine.rollout import ShadowLimits
 from rollout_sdk.engine.shadow import ShadowRun, break_off, finish
 from rollout_sdk.engine.tasks import Tasks
 from rollout_sdk.forking import renew_after_fork
-from rollout_sdk.threads import Empty, Flag, Lock, SimpleQueue, Thread
+from rollout_sdk.threads import Empty, Flag, Lock, SimpleQueue, Thread, caller_sleep
 
 __all__ = ["Background"]
 
@@ -71,7 +71,7 @@ class Background:
             self._threads.watch()
             if monotonic() > deadline:
                 return False
-            sleep(0.002)
+            caller_sleep(0.002)
         return True
 
     def close(self, timeout_s: float) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rollout_sdk.assignment import RouteRequest, pseudonym, pseudonyms
 from rollout_sdk.contexts import CallerContext
+from rollout_sdk.engine.context import OBSERVING, in_shadow
 from rollout_sdk.engine.failing import is_failing
 from rollout_sdk.engine.nesting import has_come_out
 from rollout_sdk.engine.steps import Invoke, Result, error_type
@@ -56,6 +57,8 @@ class Call(RouteRequest):
     closed_early = False
     no_evidence = False
     unmeasured: str | None = None
+    observed = True
+    """Whether observers and log handlers hear of it; not of a call that one of them has made."""
     cut = False
     """Whether the last run was interrupted, so that nothing is known of how it would have ended."""
     covariate: float | None = None
@@ -299,6 +302,9 @@ class Call(RouteRequest):
     def as_event(self) -> RoutedEvent:
         """The call as a fact. Made in the background: it costs more than the call's own bookkeeping."""
         merged = self.merged
+        if self.context is not None:
+            # What runs in it from now on are log handlers; a call that one makes must not come back to it.
+            self.context.run(in_shadow.set, OBSERVING)
         return RoutedEvent(
             decision=self.full_decision(),
             served=self.served,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, Token, copy_context
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from rollout_sdk.contexts import alone, here
 
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
     from rollout_sdk.records import Decision
 
 __all__ = [
+    "COMPARING",
+    "OBSERVING",
+    "Aside",
+    "aside",
     "be_current",
     "current_call",
     "current_decision",
@@ -27,8 +33,25 @@ __all__ = [
 ]
 
 current_call: ContextVar[Call | None] = ContextVar("rollout_sdk_call", default=None)
-in_shadow: ContextVar[bool | Call] = ContextVar("rollout_sdk_shadow", default=False)
-"""True inside a shadow; a call inside its control that runs in the place of a failed candidate. One look tells of both."""
+
+
+class Aside:
+    """Stands for whoever looks at calls and may make some: an observer, a log handler, a comparator."""
+
+    kwargs: Mapping[str, Any] = MappingProxyType({})
+    """Of its own, as those of a call that has not ended."""
+
+
+COMPARING = Aside()
+"""A call made here is answered by its control: its shadow would be compared in turn, and so on without end."""
+OBSERVING = Aside()
+"""The same, and the call is counted and journalled, but no observer and no log handler hears of it."""
+
+in_shadow: ContextVar[bool | Call | Aside] = ContextVar("rollout_sdk_shadow", default=False)
+"""True inside a shadow; a call inside its control that runs in the place of a failed candidate; or who looks at calls.
+
+One look tells of all of them.
+"""
 
 
 def _set_inside(call: Call) -> None:
@@ -64,11 +87,21 @@ def be_current(call: Call) -> None:
         set_call(call)
 
 
-def _enter_fallback(call: Call) -> Token[bool | Call] | None:
+@contextmanager
+def aside(who: Aside) -> Iterator[None]:
+    """Around what looks at calls, in the background."""
+    token = in_shadow.set(who)
+    try:
+        yield
+    finally:
+        in_shadow.reset(token)
+
+
+def _enter_fallback(call: Call) -> Token[bool | Call | Aside] | None:
     return None if in_shadow.get() is True else in_shadow.set(call)
 
 
-def _leave_fallback(token: Token[bool | Call] | None) -> None:
+def _leave_fallback(token: Token[bool | Call | Aside] | None) -> None:
     # A coroutine can be closed from another context, which has nothing of ours to put back.
     if token is not None:
         with suppress(ValueError):

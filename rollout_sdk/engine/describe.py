@@ -24,13 +24,14 @@ from rollout_sdk.assignment import (
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.engine.arguments import Getter
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import in_shadow
+from rollout_sdk.engine.context import OBSERVING, in_shadow
 from rollout_sdk.engine.covariates import Covariate
 from rollout_sdk.engine.kinds import PLAIN
 from rollout_sdk.engine.steps import NO_KWARGS
 from rollout_sdk.engine.survey import Survey, changeable
 from rollout_sdk.exceptions import MissingUnitError
 from rollout_sdk.interruptions import is_fault
+from rollout_sdk.plain import brief
 from rollout_sdk.plugins import Failed
 from rollout_sdk.records import Decision
 from rollout_sdk.synchronous import answered
@@ -194,9 +195,11 @@ class Describe:
 
     def _ruled(self, call: Call, unit: Any, state: RolloutState, *, outside: bool) -> Decision | None:
         """The decision of what outranks the strategy, or None."""
+        inside = in_shadow.get()
+        if inside is OBSERVING:
+            call.observed = False
         if state.stopped:
             return self.fixed("aborted")
-        inside = in_shadow.get()
         # A task that the fallback began lives on with its context.
         if inside is True or (inside is not False and inside.kwargs is not NO_KWARGS):
             return self.fixed("nested")
@@ -205,7 +208,7 @@ class Describe:
         if not call.has_unit and self.unit is not None:
             if self.missing_unit == "raise":
                 raise MissingUnitError(
-                    f"The call of {self.key!r} has no unit: got {unit!r:.60}. With missing_unit='raise', every call must name "
+                    f"The call of {self.key!r} has no unit: got {brief(unit)}. With missing_unit='raise', every call must name "
                     "its unit. Pass it, or choose missing_unit='control' or 'random'."
                 )
             if self.missing_unit == "control":
@@ -236,7 +239,7 @@ class Describe:
                 variant = answered("override=", self.override(*args, **kwargs), (*args, *kwargs.values()))  # type: ignore[misc]
             if variant is None or variant in self.functions:
                 return variant
-            raise LookupError(f"{variant!r:.60} is no variant of {self.key!r}")
+            raise LookupError(f"{brief(variant)} is no variant of {self.key!r}")
         except BaseException as error:
             if not is_fault(error):
                 raise
@@ -260,5 +263,5 @@ class Describe:
                 self._known[id(decision)] = decision
             return decision
         if decision is not None:
-            self.failed("strategy", TypeError(f"{decision!r:.200} cannot be carried out"))
+            self.failed("strategy", TypeError(f"{brief(decision)} cannot be carried out"))
         return self.fixed("error")

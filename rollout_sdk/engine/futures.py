@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
-from time import perf_counter
 from typing import Any
 
+from rollout_sdk.clocks import perf_counter
 from rollout_sdk.engine.awaited import Look, awaited
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.flow import advance
@@ -21,6 +21,7 @@ from rollout_sdk.engine.lazy import ANSWER, form_of
 from rollout_sdk.engine.running import run
 from rollout_sdk.engine.steps import Flow, Invoke, Result
 from rollout_sdk.interruptions import is_fault
+from rollout_sdk.plain import class_name
 
 __all__ = ["future_stand_in"]
 
@@ -43,7 +44,7 @@ def future_stand_in(call: Call, flow: Flow, step: Invoke, ran: Result, run_again
             result = _result(step, ended, began)
             # Without another object in its place, nothing is seen of a stream that it gives.
             if result.error is None and form_of(result.value) != ANSWER:
-                call.unmeasured = type(result.value).__qualname__
+                call.unmeasured = class_name(result.value)
             advance(call, flow, result)
         except BaseException as error:
             if not is_fault(error):

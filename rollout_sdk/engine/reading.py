@@ -15,6 +15,7 @@ from rollout_sdk.engine.lazy import each, each_async, is_async_iterable, is_iter
 from rollout_sdk.engine.running import run, run_async
 from rollout_sdk.engine.stage import Stage
 from rollout_sdk.engine.steps import Flow, Invoke, Result
+from rollout_sdk.plain import class_name
 
 __all__ = ["AsyncReading", "By", "Either", "Opened", "Reading"]
 
@@ -157,7 +158,7 @@ class _Read:
         result = Result(stage.step.variant, 0.0, None, GeneratorExit(), interrupted=True)
         if self._touched and not self._is_iterator and not stage.has_begun:
             # It was read in a way that cannot be seen.
-            self._call.unmeasured = type(stage.model).__qualname__
+            self._call.unmeasured = class_name(stage.model)
             result.interrupted, result.error = False, None
         stage.end(result, None)
         advance(self._call, self._flow, stage.result)

@@ -23,6 +23,7 @@ from rollout_sdk.engine.reading import AsyncReading, Either, Reading
 from rollout_sdk.engine.steps import Flow, Invoke, Result
 from rollout_sdk.engine.streams import Stream
 from rollout_sdk.interruptions import is_fault
+from rollout_sdk.plain import class_name
 from rollout_sdk.records import UNMEASURED
 
 __all__ = ["ReturnedStream", "stand_in"]
@@ -55,7 +56,7 @@ def stand_in(call: Call | None, flow: Flow, step: Invoke, ran: Result, run_again
         call.rollout.failed("engine.returned", error)
         made = None
     if made is None:
-        call.unmeasured = type(ran.value).__qualname__
+        call.unmeasured = class_name(ran.value)
     return made
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from time import perf_counter, time_ns
 from typing import Any
 
 from rollout_sdk import switch
+from rollout_sdk.clocks import perf_counter, time_ns
 from rollout_sdk.contexts import attach, detach
 from rollout_sdk.engine.ambient import beside, own_context
 from rollout_sdk.engine.attended import Attended

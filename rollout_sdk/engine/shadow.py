@@ -6,13 +6,14 @@ import asyncio
 from asyncio import CancelledError
 from collections.abc import Mapping, Sequence
 from contextvars import Context
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rollout_sdk import switch
+from rollout_sdk.clocks import monotonic
 from rollout_sdk.engine.ambient import own_context
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.caller_state import CallerState
+from rollout_sdk.engine.context import COMPARING, aside
 from rollout_sdk.engine.counterpart import Counterpart, overall
 from rollout_sdk.engine.ended import EndedRows, EndedShadow
 from rollout_sdk.engine.failing import is_failing
@@ -221,7 +222,8 @@ class ShadowRun:
         """Keep a result, and whether `failed_if` calls it a failure."""
         # Of a stream's items it is not asked.
         if self.rollout.failed_if is not None and result.error is None and result.first_item_s is None:
-            self._refused = self.refused(result)
+            with aside(COMPARING):
+                self._refused = self.refused(result)
         # In this order: who gives the run up meanwhile ends it with both.
         self._result = result
 
@@ -282,7 +284,8 @@ class ShadowRun:
             try:
                 if self._result is None:
                     self._judge(result)
-                comparisons = self.comparisons(result)
+                with aside(COMPARING):
+                    comparisons = self.comparisons(result)
             # Nobody waits here for an interruption: whatever a comparator raises is its failure.
             except BaseException as fault:
                 self.rollout.failed("engine.compare", fault)

@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from sys import getsizeof
-from time import perf_counter
 from typing import Any, Literal, TypeAlias
 
+from rollout_sdk.clocks import perf_counter
 from rollout_sdk.engine.copying import Copying
 from rollout_sdk.engine.kinds import LAZY, ONCE, Kind, NotCopied, OneShot, SharedKind
 from rollout_sdk.engine.known_types import kind_of_type

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
 from typing import Any
 
+from rollout_sdk.clocks import perf_counter
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import set_call
 from rollout_sdk.engine.steps import LET_GO, Invoke, Result

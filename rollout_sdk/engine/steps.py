@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from rollout_sdk.engine.ambient import Around, look
 from rollout_sdk.engine.tracebacks import context_of, set_context
+from rollout_sdk.plain import class_name
 from rollout_sdk.records import Withheld
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
 
 def error_type(error: BaseException) -> str:
     """How an exception is named in records: by its class, never by its message."""
-    return type(error).__qualname__
+    return class_name(error)
 
 
 class Result:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import dis
 import gc
 import sys
-from time import monotonic, sleep
 from types import CodeType, FrameType
 
 from rollout_sdk import switch
+from rollout_sdk.clocks import monotonic, sleep
 from rollout_sdk.engine import returned, running, streams
 from rollout_sdk.engine.attended import Attended
 from rollout_sdk.engine.shadow import ShadowRun

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Awaitable
 from contextlib import suppress
 from contextvars import Token
-from time import perf_counter
 from typing import Any
 
 from rollout_sdk import switch
+from rollout_sdk.clocks import perf_counter
 from rollout_sdk.contexts import attach, detach
 from rollout_sdk.engine.attended import Attended
 from rollout_sdk.engine.call import Call

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable
-from time import monotonic
 from typing import TYPE_CHECKING, TypeAlias
 
+from rollout_sdk.clocks import monotonic
 from rollout_sdk.engine.event_loops import asyncio_loop
 from rollout_sdk.engine.rollout import ShadowLimits
 from rollout_sdk.engine.shadow import ShadowRun, break_off, finish

@@ -11,12 +11,13 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from inspect import isawaitable
 from itertools import islice
-from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Self
 
+from rollout_sdk.clocks import monotonic, perf_counter
 from rollout_sdk.engine.context import set_shadow
 from rollout_sdk.engine.lazy import ASYNCHRONOUS, closing_stream, form_of
 from rollout_sdk.engine.steps import Result
+from rollout_sdk.plain import class_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -77,7 +78,7 @@ class UnderWay:
         if form in ASYNCHRONOUS:
             return asyncio.run(self.whole_async(value))
         if form != "answer":
-            raise NotMeasured(type(value).__qualname__)
+            raise NotMeasured(class_name(value))
         return value
 
     async def whole_async(self, value: Any) -> Any:

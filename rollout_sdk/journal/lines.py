@@ -9,6 +9,7 @@ from math import isfinite
 from typing import Any, SupportsFloat
 
 from rollout_sdk.journal.schema import SCHEMA
+from rollout_sdk.plain import brief
 from rollout_sdk.records import BreakerEvent, RecordedEvent, RoutedEvent, RoutedRows, Run, ShadowedEvent, TransitionedEvent
 
 __all__ = ["as_line", "line"]
@@ -32,7 +33,7 @@ def as_line(event: object) -> bytes:
     """
     write = _WRITERS.get(event.__class__)
     if write is None:
-        raise TypeError(f"{event!r:.80} is no event. The journal takes the events of rollout_sdk.records. Pass one of them.")
+        raise TypeError(f"{brief(event)} is no event. The journal takes the events of rollout_sdk.records. Pass one of them.")
     return write(event)
 
 

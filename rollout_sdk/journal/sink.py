@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from rollout_sdk.clocks import time
 from rollout_sdk.journal.lines import as_line, line
 from rollout_sdk.journal.writer import JournalWriter
 from rollout_sdk.plugins import Failed
@@ -55,12 +55,12 @@ class JournalSink:
             for key, text, weight in lines:
                 if key not in self._headed and key not in headed and (about := self._describe(key)) is not None:
                     headed.add(key)
-                    data.append(line("rollout", time.time(), **about))
+                    data.append(line("rollout", time(), **about))
                     weights.append(0)
                 data.append(text)
                 weights.append(weight)
             if (missing := self._missing(dropped)) > 0:
-                data.append(line("lost", time.time(), count=missing))
+                data.append(line("lost", time(), count=missing))
             self._writer.write(data)
         except BaseException:
             self._unwritten += sum(weight for _, _, weight in lines) - sum(weights[: self._writer.kept])

@@ -10,13 +10,18 @@ from __future__ import annotations
 import errno
 import os
 import re
-import socket
 import stat
-import time
 from collections.abc import Sequence
+
+# By name: what a test puts in the place of os.open or os.write must neither get our lines nor name the file they go to.
+from os import access, close, fstat, getpid, write
+from os import open as open_file
+from os import stat as status_of
 from pathlib import Path
+from socket import gethostname
 
 from rollout_sdk._version import __version__
+from rollout_sdk.clocks import time, time_ns
 from rollout_sdk.exceptions import JournalError
 from rollout_sdk.journal.folders import HAS_OWNERS, private_folder
 from rollout_sdk.journal.lines import line
@@ -50,7 +55,7 @@ class JournalWriter:
         self._is_new = True
         self._part = 0
         self._torn = False
-        self._began = time.time_ns()
+        self._began = time_ns()
 
     def prepare(self) -> Path:
         """Make the folder when it is missing, and return the one that the files go to.
@@ -62,11 +67,10 @@ class JournalWriter:
             JournalError: It cannot be made or written.
         """
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder = self.folder
-            if HAS_OWNERS and folder.stat().st_mode & stat.S_IWOTH:
+            if HAS_OWNERS and _mode(folder) & stat.S_IWOTH:
                 folder = private_folder(folder)
-            if os.access(folder, os.W_OK | os.X_OK):
+            if access(folder, os.W_OK | os.X_OK):
                 return folder
             why = "it is not writable"
         except OSError as error:
@@ -105,7 +109,7 @@ class JournalWriter:
         try:
             while written < len(data):
                 self._torn = True
-                written += os.write(self._file, memoryview(data)[written:])  # type: ignore[arg-type]
+                written += write(self._file, memoryview(data)[written:])  # type: ignore[arg-type]
             self._torn = False
         except OSError as error:
             if error.errno == errno.EFBIG:
@@ -120,43 +124,52 @@ class JournalWriter:
 
     def _open(self) -> None:
         folder = self.prepare()
-        name = f"events-{host_name()}-{os.getpid()}-{self._began:x}-{self._part}.jsonl"
+        name = f"events-{host_name()}-{getpid()}-{self._began:x}-{self._part}.jsonl"
         # Counted first: a name that is taken is not tried again.
         self._part += 1
-        file = os.open(folder / name, _FLAGS, 0o600)
-        status = os.fstat(file)
+        file = open_file(folder / name, _FLAGS, 0o600)
+        status = fstat(file)
         self._file, self._identity = file, (status.st_dev, status.st_ino)
         self._size, self._is_new, self._torn = 0, True, False
 
     def _is_mine(self) -> bool:
         """Whether the descriptor still is our file: a process that makes itself a daemon closes all, and others take them."""
         try:
-            status = os.fstat(self._file)  # type: ignore[arg-type]
+            status = fstat(self._file)  # type: ignore[arg-type]
         except OSError:
             return False
         return (status.st_dev, status.st_ino) == self._identity
 
     def _is_there(self) -> bool:
         """Whether it is our file, and still has a name."""
-        return self._is_mine() and os.fstat(self._file).st_nlink > 0  # type: ignore[arg-type]
+        return self._is_mine() and fstat(self._file).st_nlink > 0  # type: ignore[arg-type]
 
     @staticmethod
     def _header() -> bytes:
-        return line("journal", time.time(), sdk=__version__, pid=os.getpid(), host=host_name())
+        return line("journal", time(), sdk=__version__, pid=getpid(), host=host_name())
 
     def renew(self) -> None:
         """In a forked child: leave the parent's file alone and open another with the next line."""
         self.close()
         self._part = 0
-        self._began = time.time_ns()
+        self._began = time_ns()
 
     def close(self) -> None:
         """Close the file; the next line opens another."""
         if self._file is not None and self._is_mine():
-            os.close(self._file)
+            close(self._file)
         self._file = None
+
+
+def _mode(folder: Path) -> int:
+    """The mode of a folder; it is made when it is missing."""
+    try:
+        return status_of(folder).st_mode  # noqa: PTH116 - Path's own looks it up when it is called
+    except FileNotFoundError:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return status_of(folder).st_mode  # noqa: PTH116
 
 
 def host_name() -> str:
     """This host, as it stands in the names of files."""
-    return re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:64]
+    return re.sub(r"[^A-Za-z0-9.-]", "-", gethostname())[:64]

@@ -27,6 +27,10 @@ _SLICES = 8
 _MOST_REMEMBERED = 100_000
 _OPEN_MINUTES = 2
 _LARGEST = 1e50
+_MOST_WITHOUT_CALLS = 100
+"""Arms of phases that have outcomes here, and no calls. Without a key, anybody can make ids of decisions, and so of arms."""
+_LONGEST_AHEAD_S = 60.0
+"""By which a decision's clock may be ahead of its outcome's, where windows are shorter."""
 
 
 class Evidence:
@@ -59,6 +63,7 @@ class Evidence:
         self._capped: OrderedDict[str, None] = OrderedDict()
         self._calls_of: OrderedDict[tuple[str, str, int], int] = OrderedDict()
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._without_calls: set[tuple[str, str]] = set()
         self.follow(criteria)
 
     def follow(self, criteria: Iterable[Criterion]) -> None:
@@ -226,6 +231,9 @@ class Evidence:
         if (metric, decision) in self._seen:
             self.outcomes["duplicate"] += 1
             return
+        if not self._is_possible(phase_name, arm, decided_s - time_s, criterion.window):
+            self.outcomes["unknown"] += 1
+            return
         if criterion.clip is not None:
             value = min(max(value, criterion.clip[0]), criterion.clip[1])
         weight = 1.0 if criterion.per == "outcome" else 0.0
@@ -236,6 +244,21 @@ class Evidence:
         self._seen[metric, decision] = None
         if len(self._seen) > _MOST_REMEMBERED:
             self._seen.popitem(last=False)
+
+    def _is_possible(self, phase_name: str, arm: str, ahead_s: float, window: float) -> bool:
+        """Whether there may have been such a decision: not far ahead of its outcome, and of an arm that is known here.
+
+        A process that records outcomes may not have seen the calls: so many arms, of all phases, count without any.
+        """
+        if window and ahead_s > max(window, _LONGEST_AHEAD_S):
+            return False
+        phase = self.phases.get(phase_name)
+        if (phase is not None and arm in phase.calls) or (phase_name, arm) in self._without_calls:
+            return True
+        if len(self._without_calls) >= _MOST_WITHOUT_CALLS:
+            return False
+        self._without_calls.add((phase_name, arm))
+        return True
 
     def sums(self, criterion: Criterion, until_s: float | None = None) -> StratifiedBuckets:
         """The sums of a criterion over all phases, of decisions before `until_s`; of all of them for None.

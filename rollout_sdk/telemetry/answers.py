@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from rollout_sdk.plain import class_name, plain
 from rollout_sdk.records import Merged
 from rollout_sdk.tally import failed_in_blend
 from rollout_sdk.telemetry import names
@@ -75,8 +76,8 @@ def fallen_back_from(call: Any) -> str | None:
 
 def exception_type(error: BaseException) -> str:
     """The class of an exception as `exception.type` has it: with its module, unless it is built in."""
-    module, name = type(error).__module__, type(error).__qualname__
-    return name if module == "builtins" else f"{module}.{name}"
+    module, name = type(error).__module__, class_name(error)
+    return name if module == "builtins" else f"{plain(module)}.{name}"
 
 
 def function_name(function: Callable[..., Any]) -> str:

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from time import monotonic
 from typing import Any
 
+from rollout_sdk.clocks import monotonic
 from rollout_sdk.faults import BATCH, CONTROL_FILE, STORE, Fault, Notice
 from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plugins import Failed

@@ -19,6 +19,7 @@ from opentelemetry.trace import INVALID_SPAN, Link, Status, StatusCode, set_span
 from rollout_sdk._version import __version__
 from rollout_sdk.contexts import Surroundings, attach, detach
 from rollout_sdk.interruptions import is_fault
+from rollout_sdk.plain import class_name
 from rollout_sdk.records import FAILED_IF, Comparison, TransitionedEvent
 from rollout_sdk.telemetry import names
 from rollout_sdk.telemetry.answers import decided, decided_batch, exception_type, fallen_back_from, function_name, interleaved
@@ -282,7 +283,7 @@ class Spans:
         span.set_status(Status(StatusCode.ERROR))
 
     def _note_error(self, span: Span, error: BaseException) -> None:
-        kind = type(error).__qualname__
+        kind = class_name(error)
         self._say(span, {names.ERROR_TYPE: kind})
         span.set_status(Status(StatusCode.ERROR))
         # Not by the SDK's `record_exception`, which says all of it.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from rollout_sdk.clocks import sleep
 from rollout_sdk.testing.store_tests import KEY, OTHER, PATIENCE_S, THREADS, StoreTests, at_once, document_of, refuses
 
 __all__ = ["StoreWrites"]
@@ -131,7 +131,7 @@ class StoreWrites(StoreTests):
                         tries += 1
                         found = store.load(KEY)
                         assert found is not None
-                        time.sleep(0.0005)  # so that somebody else comes in between
+                        sleep(0.0005)  # so that somebody else comes in between
                         document = document_of(found.revision + 1, total=found.document["total"] + 1)
                         if store.swap(KEY, found.revision, document, {"total": document["total"]}):
                             break

@@ -16,11 +16,11 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from time import perf_counter
 from typing import Any
 from unittest import SkipTest
 from unittest.mock import patch
 
+from rollout_sdk.clocks import perf_counter
 from rollout_sdk.decorator import rollout
 from rollout_sdk.installed import strategy_name
 from rollout_sdk.records import EXCLUDED_REASONS, Decision

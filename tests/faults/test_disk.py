@@ -36,8 +36,8 @@ def test_f25_a_disk_that_fails_costs_lines_that_are_counted_and_recovers(error, 
             raise OSError(error, os.strerror(error))
         return real(*arguments)
 
-    monkeypatch.setattr("rollout_sdk.journal.writer.os.write", lambda *a: fail(*a, real=WRITE))
-    monkeypatch.setattr("rollout_sdk.journal.writer.os.open", lambda *a: fail(*a, real=OPEN))
+    monkeypatch.setattr("rollout_sdk.journal.writer.write", lambda *a: fail(*a, real=WRITE))
+    monkeypatch.setattr("rollout_sdk.journal.writer.open_file", lambda *a: fail(*a, real=OPEN))
     right = 0
     for number in range(300):
         failing[0] = 100 <= number < 200
@@ -150,7 +150,7 @@ def test_f26_a_short_write_spoils_its_own_line_only(cut, tmp_path, monkeypatch, 
         return written
 
     with monkeypatch.context() as patch:
-        patch.setattr("rollout_sdk.journal.writer.os.write", short)
+        patch.setattr("rollout_sdk.journal.writer.write", short)
         with pytest.raises(OSError, match="full"):
             writer.write(lines[1:3])
     whole = writer.kept
@@ -165,7 +165,7 @@ def test_f26_a_short_write_spoils_its_own_line_only(cut, tmp_path, monkeypatch, 
 
 def test_f26_a_write_that_takes_several_goes_is_one_line(tmp_path, monkeypatch):
     writer = JournalWriter(tmp_path)
-    monkeypatch.setattr("rollout_sdk.journal.writer.os.write", lambda file, data: WRITE(file, bytes(data)[:7]))
+    monkeypatch.setattr("rollout_sdk.journal.writer.write", lambda file, data: WRITE(file, bytes(data)[:7]))
     writer.write([b'{"event":"lost","v":1,"count":1}'])
     writer.close()
     assert [1] == [record["count"] for record in read_journal(tmp_path) if record["event"] == "lost"]

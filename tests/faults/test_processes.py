@@ -491,7 +491,7 @@ def test_f40_no_thread_to_be_had_costs_shadows_and_records_only(watch, monkeypat
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", no_thread)
+        patch.setattr("rollout_sdk.threads.start_thread", no_thread)
         assert list(range(100)) == [model(x) for x in range(100)]
     assert list(range(100)) == [model(x) for x in range(100)]
     runtime.flush(10.0)

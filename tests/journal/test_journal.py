@@ -158,10 +158,10 @@ def test_after_a_short_write_the_next_line_is_whole(tmp_path, monkeypatch):
             return write(file, data[:7])
         raise OSError(errno.ENOSPC, "no space")
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr("rollout_sdk.journal.writer.write", full)
     with pytest.raises(OSError, match="no space"):
         writer.write([line(2)])
-    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr("rollout_sdk.journal.writer.write", write)
     writer.write([line(3)])
     writer.close()
     journal = read_journal(tmp_path)
@@ -175,10 +175,10 @@ def test_a_full_disk_is_counted_and_the_caller_never_hears_of_it(watch, tmp_path
     model()
     runtime.flush()
     write = os.write
-    monkeypatch.setattr(os, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")))
+    monkeypatch.setattr("rollout_sdk.journal.writer.write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")))
     assert 1 == model()
     runtime.flush()
-    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr("rollout_sdk.journal.writer.write", write)
     model()
     runtime.flush()
     assert runtime.faults["journal", "OSError"] >= 1

@@ -63,10 +63,10 @@ def test_every_file_describes_its_rollouts(sink, tmp_path):
 
 def test_a_description_that_could_not_be_written_is_written_later(sink, tmp_path, monkeypatch):
     write = os.write
-    monkeypatch.setattr(os, "write", fail)
+    monkeypatch.setattr("rollout_sdk.journal.writer.write", fail)
     with pytest.raises(OSError, match="no space"):
         sink([EVENT], 0)
-    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr("rollout_sdk.journal.writer.write", write)
     sink([EVENT], 0)
     assert ["journal", "rollout", "decision", "lost"] == events(tmp_path)
 
@@ -95,11 +95,11 @@ def test_what_never_came_here_is_missing(sink, tmp_path):
 def test_what_could_not_be_written_is_told_when_writing_goes_on_even_if_nothing_else_happens(sink, tmp_path, monkeypatch):
     sink([EVENT], 0)
     write = os.write
-    monkeypatch.setattr(os, "write", fail)
+    monkeypatch.setattr("rollout_sdk.journal.writer.write", fail)
     for _ in range(3):
         with pytest.raises(OSError, match="no space"):
             sink([EVENT, EVENT], 1)
-    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr("rollout_sdk.journal.writer.write", write)
     sink([], 1)
     sink([], 1)
     assert [7] == counts(tmp_path)
@@ -108,10 +108,10 @@ def test_what_could_not_be_written_is_told_when_writing_goes_on_even_if_nothing_
 def test_where_no_file_can_be_opened_all_is_missing(tmp_path, faults, monkeypatch):
     sink = JournalSink(JournalWriter(tmp_path), describe={}.get, failed=lambda *fault: faults.append(fault))
     opened = os.open
-    monkeypatch.setattr(os, "open", fail)
+    monkeypatch.setattr("rollout_sdk.journal.writer.open_file", fail)
     with pytest.raises(OSError, match="no space"):
         sink([EVENT, EVENT], 0)
-    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr("rollout_sdk.journal.writer.open_file", opened)
     sink([EVENT], 0)
     sink.close()
     assert ([2], 1) == (counts(tmp_path), events(tmp_path).count("decision"))

@@ -115,7 +115,7 @@ def test_a_folder_that_cannot_be_made_is_a_fault_when_the_runtime_is_made():
 
 
 def test_a_folder_that_cannot_be_written_is_used_as_soon_as_it_can(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr("rollout_sdk.journal.writer.access", lambda *_: False)
     writer = JournalWriter(tmp_path)
     with pytest.raises(JournalError, match="it is not writable"):
         writer.write([lost(1)])
@@ -127,10 +127,10 @@ def test_a_folder_that_cannot_be_written_is_used_as_soon_as_it_can(tmp_path, mon
 
 def test_a_full_disk_at_the_very_first_line_leaves_a_file_that_can_be_read_later(writer, tmp_path, monkeypatch):
     write = os.write
-    monkeypatch.setattr(os, "write", no_space)
+    monkeypatch.setattr("rollout_sdk.journal.writer.write", no_space)
     with pytest.raises(OSError, match="no space"):
         writer.write([lost(1)])
-    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr("rollout_sdk.journal.writer.write", write)
     writer.write([lost(2)])
     assert ([2], 1, 1) == (counts(tmp_path), journals(tmp_path), len(list(tmp_path.iterdir())))
 

@@ -10,6 +10,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from rollout_sdk import ABTest, Canary, ConfigurationError, Runtime, Shadow, disable, enable, is_disabled, rollout
+from rollout_sdk.journal import read_journal
 
 
 def test_importing_and_decorating_start_nothing_and_import_nothing_heavy(run_python):
@@ -209,3 +210,18 @@ def test_a_logger_that_always_raises_reaches_nobody_and_does_not_loop(runtime):
         assert 1 <= runtime.faults["telemetry.logs", "RuntimeError"] <= 5
     finally:
         structlog.reset_defaults()
+
+
+def test_mocks_of_an_applications_tests_count_its_own_calls_alone(tmp_path, monkeypatch):
+    runtime = Runtime(journal=tmp_path)
+    model = rollout(candidate=lambda _: None, strategy=ABTest(1.0), key="m", runtime=runtime)(lambda _: None)
+    slept, asked = [], iter([0.0])
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", slept.append)
+        patch.setattr(time, "time", lambda: next(asked))
+        for _ in range(20):
+            model(0)
+        assert runtime.flush()
+    runtime.close()
+    assert (slept, list(asked), runtime.faults) == ([], [0.0], {})
+    assert 20 == sum(record["event"] == "decision" for record in read_journal(tmp_path))

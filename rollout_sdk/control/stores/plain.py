@@ -15,6 +15,7 @@ __all__ = [
     "checked_name",
     "checked_number",
     "checked_text",
+    "is_unicode",
     "parsed",
     "plain",
 ]
@@ -32,7 +33,7 @@ def checked_name(what: str, name: str) -> str:
     Raises:
         StoreError: It is no text of 1 to 200 characters that can be written in UTF-8.
     """
-    if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME or not _is_unicode(name):
+    if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME or not is_unicode(name):
         raise StoreError(
             f"A store was given the {what} {name!r:.80}. A {what} is a text of 1 to {_LONGEST_NAME} characters, without "
             "surrogates. Give it another name."
@@ -46,7 +47,7 @@ def checked_text(what: str, text: str) -> str:
     Raises:
         StoreError: It is no text, cannot be written in UTF-8, or has more than 4 MiB in it.
     """
-    if not isinstance(text, str) or not _is_unicode(text):
+    if not isinstance(text, str) or not is_unicode(text):
         raise StoreError(
             f"The {what} for a store is {text!r:.80}. It must be a text without surrogates. Write it as JSON, say."
         )
@@ -108,13 +109,21 @@ def parsed(text: object) -> dict[str, Any]:
     Raises:
         ValueError: It is something else: the store is damaged.
     """
-    value = json.loads(text) if isinstance(text, str) else None
+    try:
+        value = json.loads(text, parse_constant=_no_number) if isinstance(text, str) else None
+    except RecursionError:
+        value = None
     if not isinstance(value, dict):
         raise ValueError("no JSON object")  # noqa: TRY004 - whoever reads a damaged store catches one kind of error
     return value
 
 
-def _is_unicode(text: str) -> bool:
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} stands where a finite number was written")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can write a text: one without surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:

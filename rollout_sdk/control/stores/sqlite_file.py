@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from rollout_sdk.clocks import monotonic
 from rollout_sdk.control.stores.plain import MOST_BYTES
 from rollout_sdk.control.stores.swap_log import SwapLog
 from rollout_sdk.control.stores.turns import Turns
@@ -80,7 +80,7 @@ class SQLiteFile:
         Raises:
             StoreError: Whatever fails, after about the time-out.
         """
-        deadline = time.monotonic() + self.timeout_s
+        deadline = monotonic() + self.timeout_s
         # Also without the hooks of a fork: the parent's connection is not ours to use.
         if self._pid != os.getpid():
             self._renew()
@@ -171,7 +171,7 @@ class SQLiteFile:
         connection = sqlite3.connect(
             f"{self.path.as_uri()}?mode=rw",
             uri=True,
-            timeout=max(deadline - time.monotonic(), 0.0),
+            timeout=max(deadline - monotonic(), 0.0),
             isolation_level=None,
             check_same_thread=False,
         )
@@ -270,7 +270,7 @@ def _tables(connection: sqlite3.Connection) -> set[str]:
 
 def _wait(connection: sqlite3.Connection, deadline: float) -> None:
     """Have the next statement wait for other processes until the deadline."""
-    connection.execute(f"PRAGMA busy_timeout = {max(int((deadline - time.monotonic()) * 1000), 1)}")
+    connection.execute(f"PRAGMA busy_timeout = {max(int((deadline - monotonic()) * 1000), 1)}")
 
 
 def _create(path: Path) -> None:

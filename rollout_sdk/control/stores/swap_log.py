@@ -17,6 +17,8 @@ from typing import Any
 
 from attrs import frozen
 
+from rollout_sdk.control.stores.plain import LARGEST_NUMBER, is_unicode, parsed
+
 __all__ = ["LoggedSwap", "SwapLog"]
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT
@@ -100,8 +102,9 @@ class SwapLog:
         """
         logged, there = self.swaps(), _revisions(connection)
         for key, swaps in logged.items():
-            lost = [swaps[revision] for revision in sorted(swaps) if revision > there.get(key, -1)]
-            if lost:
+            behind = [swaps[revision] for revision in sorted(swaps) if revision > there.get(key, -1)]
+            # A line that a disk has damaged must not take the place of what is there.
+            if lost := [swap for swap in behind if _is_sound(swap)]:
                 last = lost[-1]
                 document = (key, last.revision, last.epoch, last.document)
                 connection.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)", document)
@@ -114,7 +117,11 @@ class SwapLog:
 
 def _revisions(connection: sqlite3.Connection) -> dict[str, int]:
     with closing(connection.execute("SELECT key, revision FROM documents")) as rows:
-        return dict(rows)
+        found = dict(rows)
+    for key, revision in found.items():
+        if not isinstance(key, str) or not isinstance(revision, int):
+            raise ValueError(f"{key!r:.60} has the revision {revision!r:.60}")  # noqa: TRY004 - a damaged file, no misuse
+    return found
 
 
 def _newest(connection: sqlite3.Connection, key: str) -> LoggedSwap:
@@ -122,7 +129,18 @@ def _newest(connection: sqlite3.Connection, key: str) -> LoggedSwap:
     document = connection.execute("SELECT revision, epoch, document FROM documents WHERE key = ?", (key,)).fetchone()
     record = connection.execute("SELECT record FROM history WHERE key = ? ORDER BY number DESC LIMIT 1", (key,)).fetchone()
     revision, epoch, text = document
+    if not isinstance(epoch, int) or not isinstance(text, str) or not (record is None or isinstance(record[0], str)):
+        raise ValueError(f"the document of {key!r:.60} is none")
     return LoggedSwap(key, revision, epoch, text, "{}" if record is None else record[0])
+
+
+def _is_sound(swap: LoggedSwap) -> bool:
+    """Whether document and record are what a swap writes."""
+    try:
+        parsed(swap.record)
+        return bool(parsed(swap.document).get("revision") == swap.revision)
+    except ValueError:
+        return False
 
 
 def _parsed(line: bytes) -> LoggedSwap | None:
@@ -132,4 +150,6 @@ def _parsed(line: bytes) -> LoggedSwap | None:
     except (ValueError, TypeError, RecursionError):
         return None
     is_swap = [type(field) for field in fields] == [str, int, int, str, str]
+    # Numbers that SQLite has no room for, and a key that it cannot write, were written by nothing of ours.
+    is_swap = is_swap and 0 <= revision <= LARGEST_NUMBER and 0 <= epoch <= LARGEST_NUMBER and is_unicode(key)
     return LoggedSwap(key, revision, epoch, document, record) if is_swap else None

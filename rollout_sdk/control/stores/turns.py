@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 import weakref
 from _queue import Empty, SimpleQueue
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rollout_sdk.clocks import monotonic
 from rollout_sdk.threads import Lock
 
 __all__ = ["Turns"]
@@ -69,7 +69,7 @@ class Turns:
             renew()
 
     def _take(self, timeout_s: float) -> bool:
-        deadline = time.monotonic() + timeout_s
+        deadline = monotonic() + timeout_s
         following = self._next
         # One waits for the turn, and the others for being next: or who has had it would have it again before anybody wakes.
         try:
@@ -77,7 +77,7 @@ class Turns:
         except Empty:
             return False
         try:
-            self._token.get(timeout=max(deadline - time.monotonic(), 0.0))
+            self._token.get(timeout=max(deadline - monotonic(), 0.0))
         except Empty:
             return False
         finally:

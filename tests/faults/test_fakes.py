@@ -1,0 +1,150 @@
+"""Row F94: what a test of the application puts in the place of clocks, sleep, threads and files is the application's."""
+
+import ast
+import gc
+import itertools
+import pickle
+import sys
+import time
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+import rollout_sdk
+from rollout_sdk import ABTest, Runtime, Shadow, clocks, rollout
+from rollout_sdk.journal import read_journal
+
+PACKAGE = Path(rollout_sdk.__file__).parent
+FAKED = [
+    *("time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns", "time.perf_counter", "time.thread_time"),
+    *("time.sleep", "time.localtime", "time.gmtime", "datetime.datetime", "random.random", "uuid.uuid4", "os.urandom"),
+    *("threading.Thread", "threading.Thread.start", "threading.Lock", "queue.Queue", "queue.SimpleQueue"),
+    *("os.open", "os.write", "os.close", "os.fstat", "os.stat", "os.access", "os.getpid", "builtins.open"),
+    *("json.dumps", "socket.gethostname", "pathlib.Path.exists", "pathlib.Path.mkdir", "os.makedirs"),
+]
+# Nothing works where no process id and no lock is to be had.
+RAISING = [name for name in FAKED if name not in ("os.getpid", "threading.Lock")]
+CLOCKS = frozenset({"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "thread_time", "sleep"})
+
+
+def decisions(folder):
+    return sum(record["event"] == "decision" for record in read_journal(folder))
+
+
+@pytest.mark.parametrize(("name", "effect"), [*((name, None) for name in FAKED), *((name, StopIteration) for name in RAISING)])
+@pytest.mark.parametrize("strategy", [ABTest(0.5), Shadow(1.0)], ids=["split", "shadow"])
+def test_f94_mocks_lose_no_decision_and_are_not_called(tmp_path, name, effect, strategy, figure):
+    runtime = Runtime(journal=tmp_path)
+    model = rollout(candidate=lambda x: x, strategy=strategy, key="m", runtime=runtime, effects="read")(lambda x: x)
+    with mock.patch(name, side_effect=effect) as fake:
+        answers = [model(x) for x in range(20)]
+        runtime.flush(5.0)
+        calls = fake.call_count
+    assert runtime.flush(10.0)
+    runtime.close(1.0)
+    assert list(range(20)) == answers
+    assert (20, {}) == (decisions(tmp_path), runtime.faults)
+    # Looked up when they are needed: the process id, and the locks of new objects.
+    if name not in ("os.getpid", "threading.Lock"):
+        assert 0 == calls
+    figure("F94", f"20 of 20 decisions kept under each of {len(FAKED)} mocks; 0 of their calls are ours for clocks and sleep")
+
+
+def test_f94_an_iterator_in_the_place_of_a_clock_is_not_consumed(tmp_path, figure):
+    runtime = Runtime(journal=tmp_path)
+    model = rollout(candidate=lambda x: x, strategy=ABTest(0.5), key="m", runtime=runtime)(lambda x: x)
+    times = iter([0.0, 1.0])
+    with mock.patch("time.time", side_effect=times), mock.patch("time.monotonic", side_effect=times):
+        for x in range(20):
+            model(x)
+        began = time.perf_counter()
+        while time.perf_counter() < began + 0.7:
+            clocks.sleep(0.01)
+        assert [0.0, 1.0] == [time.time(), time.time()]
+    runtime.close(1.0)
+    assert 20 == decisions(tmp_path)
+    figure("F94", "0 of 2 values taken from a test's clock in 0.7 s")
+
+
+def exchanged(name):
+    """What libraries do that freeze time: every reference in any module to a function of `time` becomes another's."""
+    real, fake = getattr(time, name), mock.Mock(name=name, side_effect=itertools.repeat(0.0))
+    found = [
+        (module, attribute)
+        for module in list(sys.modules.values())
+        for attribute in list(getattr(module, "__dict__", {}))
+        if module is not sys.modules[__name__] and module.__dict__.get(attribute) is real
+    ]
+    for module, attribute in found:
+        setattr(module, attribute, fake)
+    return fake, [(module, attribute, real) for module, attribute in found]
+
+
+def test_f94_libraries_that_exchange_every_reference_to_a_clock_do_not_find_ours(tmp_path, figure):
+    runtime = Runtime(journal=tmp_path)
+    model = rollout(candidate=lambda x: x, strategy=Shadow(1.0), key="m", runtime=runtime, effects="read")(lambda x: x)
+    own = {name: getattr(clocks, name) for name in ("time", "time_ns", "monotonic", "perf_counter", "sleep", "thread_time")}
+    gc.disable()
+    undo = []
+    try:
+        for name in own:
+            undo += exchanged(name)[1]
+        for x in range(20):
+            model(x)
+        flushed = runtime.flush(5.0)
+        still = {name: getattr(clocks, name) for name in own}
+    finally:
+        for module, attribute, real in undo:
+            setattr(module, attribute, real)
+        gc.enable()
+    runtime.close(1.0)
+    assert (True, own) == (flushed, still)
+    assert 20 == decisions(tmp_path)
+    assert all(record["t"] > 1e9 for record in read_journal(tmp_path))
+    figure("F94", "20 of 20 decisions kept, with their times, where every reference to a clock is exchanged")
+
+
+def test_f94_an_import_in_the_midst_of_a_frozen_time_takes_real_clocks(run_python):
+    done = run_python("""
+        import time
+        real = time.time()
+        time.time = time.monotonic = time.time_ns = lambda: 0
+        time.sleep = lambda seconds: print("slept")
+        from rollout_sdk import ABTest, rollout, clocks
+        model = rollout(candidate=lambda x: x, strategy=ABTest(1.0), key="m")(lambda x: x)
+        routed = model.rollout.route(1)
+        assert abs(clocks.time() - real) < 60 and abs(routed.decision.time_s - real) < 60, routed
+        assert clocks.monotonic() > 0
+    """)
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_f94_a_runtime_is_pickled_with_the_clock_that_it_has(watch):
+    runtime = watch()
+    assert pickle.loads(pickle.dumps(runtime)) is runtime
+    assert clocks.is_wall_clock(Runtime().time_ns)
+    assert clocks.is_wall_clock(time.time_ns)
+    assert not clocks.is_wall_clock(lambda: 0)
+
+
+def test_f94_every_module_takes_its_clocks_by_name_from_one_place():
+    """A lint: no module looks a clock, `sleep` or a thread up when it calls it, or takes them from anywhere else."""
+    found, number = [], 0
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.name == "clocks.py":
+            continue
+        number += 1
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found += [(path.name, alias.name) for alias in node.names if alias.name == "time"]
+            elif isinstance(node, ast.ImportFrom) and node.module == "time":
+                found += [(path.name, f"time.{alias.name}") for alias in node.names]
+            elif isinstance(node, ast.Call) and path.parent.name != "testing":
+                called = ast.unparse(node.func)
+                module, _, name = called.rpartition(".")
+                taken = module in ("time", "clocks") and name in CLOCKS
+                if taken or called in ("threading.Thread", "threading.Event", "threading.Timer"):
+                    found.append((path.name, called))
+    assert [] == [each for each in found if each != ("freeze.py", "time.fromisoformat")]
+    assert number > 200

@@ -1,0 +1,251 @@
+"""Rows F89 and F90: calls that come back to themselves, and ids that anybody can make."""
+
+import asyncio
+import time
+import tracemalloc
+
+import pytest
+import structlog
+
+from rollout_sdk import ABTest, Canary, Comparison, Gate, Runtime, Shadow, rollout
+from rollout_sdk.identity import encode_id
+from rollout_sdk.outcomes import by_decision
+from tests.faults.models import served, shadowed
+
+
+class Caller:
+    """A plugin that calls the function which it is a plugin of, once for everything that it hears."""
+
+    name = "caller"
+
+    def __init__(self):
+        self.heard = 0
+
+    def call(self):
+        self.heard += 1
+        return self.again()
+
+
+class Observer(Caller):
+    def rollout_routed(self, event):
+        self.call()
+
+    def rollout_shadowed(self, event):
+        self.call()
+
+
+class Comparator(Caller):
+    def rollout_compare(self, control, candidate):
+        self.call()
+        return Comparison(match=True)
+
+
+def function(control, candidate):
+    return control, candidate, lambda model: model(1)
+
+
+def coroutine(control, candidate):
+    async def as_coroutine(x):
+        return control(x)
+
+    async def candidate_coroutine(x):
+        return candidate(x)
+
+    return as_coroutine, candidate_coroutine, lambda model: asyncio.run(model(1))
+
+
+def generator(control, candidate):
+    def as_generator(x):
+        yield control(x)
+
+    def candidate_generator(x):
+        yield candidate(x)
+
+    return as_generator, candidate_generator, lambda model: list(model(1))
+
+
+def async_generator(control, candidate):
+    async def as_stream(x):
+        yield control(x)
+
+    async def candidate_stream(x):
+        yield candidate(x)
+
+    async def read(model):
+        return [item async for item in model(1)]
+
+    return as_stream, candidate_stream, lambda model: asyncio.run(read(model))
+
+
+def batch(control, candidate):
+    def rows(x):
+        return [control(each) for each in x]
+
+    def candidate_rows(x):
+        return [candidate(each) for each in x]
+
+    return rows, candidate_rows, lambda model: model([1, 2])
+
+
+def is_over(runtime, ran):
+    """Whether nothing runs any more: a loop would go round some twenty times while we look."""
+    for _ in range(20):
+        before = len(ran)
+        assert runtime.flush(10.0)
+        time.sleep(0.05)
+        if len(ran) == before and runtime.flush(10.0) and len(ran) == before:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("kind", [function, coroutine, generator, async_generator, batch])
+@pytest.mark.parametrize("plugin", [Observer, Comparator])
+@pytest.mark.parametrize("strategy", [ABTest(0.5), Shadow(1.0)])
+def test_f89_a_loop_through_a_plugin_is_served_counted_once_and_ends(watch, figure, kind, plugin, strategy):
+    runtime, ran, caller = watch(), [], plugin()
+    control, candidate, call = kind(lambda x: (ran.append(x), x)[1], lambda x: x)
+    options = {"batch": "x"} if kind is batch else {}
+    decorate = rollout(
+        candidate=candidate, strategy=strategy, key="m", runtime=runtime, effects="read", plugins=[caller], **options
+    )
+    model = decorate(control)
+    caller.again = lambda: call(model)
+    bare = call(control)
+    ran.clear()
+    assert bare == call(model)
+    assert is_over(runtime, ran)
+    rows = 2 if kind is batch else 1
+    decisions = runtime.tally("m").decisions
+    nested = sum(number for (_, _, reason, _), number in decisions.items() if reason == "nested")
+    assert (rows, caller.heard * rows) == (decisions.total() - nested, nested)
+    assert {} == runtime.faults
+    if plugin is Observer:
+        figure("F89", f"{kind.__name__}: 1 call and {caller.heard} of its observer's, each counted once; then nothing")
+
+
+def test_f89_an_observer_may_record_an_outcome_and_does_not_hear_of_it(watch, figure):
+    heard = []
+
+    class Recording:
+        name = "recording"
+
+        def rollout_routed(self, event):
+            model.rollout.record("seen", 1.0, decision_id=event.decision.id)
+
+        def rollout_recorded(self, event):
+            heard.append(event)
+            model.rollout.record("heard", 1.0, decision_id=event.decision_id)
+
+    runtime = watch()
+    model = served(lambda x: x, lambda x: x, runtime, plugins=[Recording()])
+    routed = model.rollout.route(1)
+    model.rollout.record("click", 1.0, decision_id=routed.decision.id)
+    for _ in range(10):
+        assert runtime.flush(10.0)
+        time.sleep(0.05)
+    assert {"click": 1, "seen": 1, "heard": 1} == dict(runtime.tally("model").outcomes)
+    assert ["click"] == [event.metric for event in heard]
+    figure("F89", "3 outcomes, 2 of them an observer's, each counted once")
+
+
+def test_f89_a_log_handler_that_calls_the_function_hears_of_one_call(watch, figure):
+    runtime, ran, heard = watch(), [], []
+
+    def processor(_logger, _method, event):
+        if event["event"] == "rollout.decision":
+            heard.append(model(2))
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[processor])
+    model = served(lambda x: (ran.append(x), x)[1], lambda x: (ran.append(x), x)[1], runtime)
+    assert model(1) == 1
+    assert is_over(runtime, ran)
+    assert ([2], [1, 2]) == (heard, ran)
+    figure("F89", "a log handler: 2 calls, 1 of them its own")
+
+
+def test_f89_a_loop_through_failed_if_ends(watch):
+    runtime, ran = watch(), []
+
+    def failed_if(value):
+        return bool(model(value)) and False
+
+    model = shadowed(lambda x: (ran.append(x), x)[1], lambda x: x, runtime, failed_if=failed_if)
+    assert model(1) == 1
+    assert is_over(runtime, ran)
+
+
+def test_f89_an_observer_writes_to_the_world_as_before(watch):
+    """A call that an observer makes is no shadow: what guards writes does not stop it."""
+    from rollout_sdk import is_shadow
+
+    seen = []
+
+    class Writer:
+        name = "writer"
+
+        def rollout_routed(self, event):
+            seen.append(is_shadow())
+
+    runtime = watch()
+    assert served(lambda x: x, lambda x: x, runtime, plugins=[Writer()])(1) == 1
+    assert runtime.flush(10.0)
+    assert [False] == seen
+
+
+def forged(number, now_ns):
+    """Ids that nothing of ours has made: of phases, arms, times and rollouts that are not there."""
+    return [
+        encode_id("m", f"{number}:x", "candidate", number % 512, now_ns, f"p{number}"),
+        encode_id("m", "0:50%", f"arm-{number}", number % 512, now_ns, f"a{number}"),
+        encode_id("m", "0:50%", "candidate", number % 512, now_ns + number * 10**13, f"t{number}"),
+        encode_id(f"rollout-{number}", "0:50%", "candidate", number % 512, now_ns, f"r{number}"),
+    ]
+
+
+@pytest.mark.parametrize("window", [0, "1h"])
+def test_f90_forged_ids_cost_bounded_memory(tmp_path, figure, window):
+    now_ns = time.time_ns()
+    runtime = Runtime(store=f"sqlite:///{tmp_path}/rollouts.db")
+    strategy = Canary(["50%"], gates=[Gate("click", window=window) if window else Gate("click")])
+    model = rollout(candidate=lambda u: u, strategy=strategy, unit="u", key="m", runtime=runtime)(lambda u: u)
+    routed = [model.rollout.route(number) for number in range(100)]
+    assert runtime.flush(10.0)
+
+    def flood(numbers):
+        for number in numbers:
+            for decision_id in forged(number, now_ns):
+                runtime.conclude_outcome(by_decision("click", 1.0, decision_id, key=None, time_s=now_ns / 1e9))
+            if number % 500 == 0:
+                assert runtime.flush(10.0)
+        assert runtime.flush(10.0)
+
+    flood(range(1_500))
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    flood(range(1_500, 3_000))
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    for each in routed:
+        model.rollout.record("click", 1.0, decision_id=each.decision.id)
+    assert runtime.flush(10.0)
+    kept = runtime.keeper.rollouts["m"].evidence
+    counted = kept.outcomes["counted"]
+    runtime.close(1.0)
+    # The remembered ids of outcomes that were counted take a few hundred bytes each, up to a fixed number of them.
+    assert grown < 4 << 20
+    assert len(kept.phases) <= 102
+    assert kept.outcomes["unknown"] >= 4_000
+    # The real ones are counted, whatever came before them.
+    assert counted >= 100
+    assert {} == runtime.faults
+    figure("F90", f"6,000 forged ids more took {grown >> 10} KiB; all 100 real outcomes were counted after 12,000")
+
+
+def test_f90_an_id_whose_names_are_no_names_is_refused(watch):
+    from rollout_sdk import DecisionIdError
+
+    model = served(lambda x: x, lambda x: x, watch())
+    for names in (("model", "0:\x1b[31m", "candidate"), ("model", "0:50%", "x" * 201), ("model", "", "candidate")):
+        with pytest.raises(DecisionIdError):
+            model.rollout.record("click", 1.0, decision_id=encode_id(*names, 1, time.time_ns(), "n"))
