@@ -68,7 +68,7 @@ class JournalWriter:
         """
         try:
             folder = self.folder
-            if HAS_OWNERS and _mode(folder) & stat.S_IWOTH:
+            if _mode(folder) & stat.S_IWOTH and HAS_OWNERS:
                 folder = private_folder(folder)
             if access(folder, os.W_OK | os.X_OK):
                 return folder
