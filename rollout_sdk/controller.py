@@ -52,9 +52,7 @@ class RolloutController(Operated, Generic[P, R_co]):
 
     def _register(self) -> None:
         if self._clash() is not None:
-            # What only waits for the garbage collector, as a class does, is nobody's rollout any more.
-            gc.collect()
-            clash = self._clash()
+            clash = self._clash_of_survivors()
             if clash is not None:
                 raise DuplicateKeyError(clash)
         known = self._runtime.standing(self.key)
@@ -72,6 +70,18 @@ class RolloutController(Operated, Generic[P, R_co]):
         known = self._runtime.standing(self.key)
         others = [] if known is None else list(known.controllers)
         return next(filter(None, (self._settings.clash(other._settings) for other in others)), None)  # noqa: SLF001
+
+    def _clash_of_survivors(self) -> str | None:
+        """The clash without what only waits for the garbage collector, as a class does: it has no function any more.
+
+        The young are collected first: a handler that decorates in every request would have the whole heap searched each time.
+        """
+        clash = None
+        for generation in range(3):
+            gc.collect(generation)
+            if (clash := self._clash()) is None:
+                break
+        return clash
 
     def _keep(self, known: Standing | None) -> None:
         """Have the keeper keep it: where its store says it stands, or in place of an earlier one with other settings."""

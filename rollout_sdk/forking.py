@@ -59,4 +59,6 @@ def _renew() -> None:
 
 
 # One hook for all: a hook cannot be taken back, and would outlive what it was for.
-os.register_at_fork(after_in_child=_renew)
+# Windows does not fork.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)

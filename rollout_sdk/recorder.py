@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -20,7 +20,7 @@ from rollout_sdk.faults import Count, Fault, Notice
 from rollout_sdk.forking import renew_after_fork
 from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plugins import Failed
-from rollout_sdk.threads import Empty, Flag, SimpleQueue, Thread, native_sleep
+from rollout_sdk.threads import Empty, Flag, Lock, SimpleQueue, Thread, native_sleep
 
 __all__ = ["Recorder"]
 
@@ -33,6 +33,10 @@ _IDLE_S = 0.5
 _LONGEST_WAIT_S = 1.0
 
 
+_NOTHING = object()
+"""In place of a fact, when none came for a while."""
+
+
 class _Flush:
     """A mark in the queue: everything before it has been delivered when it is set."""
 
@@ -40,14 +44,28 @@ class _Flush:
         self.done = Flag()
 
 
+class _Last:
+    """The recorder itself, in its own queue: the last reference to it went, and its thread brings everything to an end."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+
+
 class Recorder:
-    """Delivers facts in the background."""
+    """Delivers facts in the background.
+
+    Its thread holds it only while there is something to deliver. When the last reference goes, what waits is delivered, and
+    the thread ends.
+    """
 
     on_close: Callable[[float], None] | None = None
     """Called first when closing, with the seconds it may take: ends what still produces facts."""
 
     on_closed: Callable[[], None] | None = None
     """Called last when closing, once everything is delivered: puts away what came of it."""
+
+    on_gone: Callable[[], None] | None = None
+    """Called in the recorder's thread when the last reference to it has gone and everything is delivered."""
 
     on_hidden_fork: Callable[[], None] | None = None
     """Called in a child that was forked without Python's hooks, once the recorder has noticed."""
@@ -75,6 +93,7 @@ class Recorder:
         self._tick = tick
         self._exit_deadline_s = exit_deadline_s
         self._gather_s = gather_s
+        self._close_at_exit: Callable[[], object] = _closing(weakref.ref(self))
         self.renew()
         renew_after_fork(self)
 
@@ -82,7 +101,7 @@ class Recorder:
         """Start afresh: no thread, an empty queue, nothing dropped."""
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._thread: Thread | None = None
-        self._starting = threading.Lock()
+        self._starting = Lock()
         self._dropped = Count()
         self._rows_waiting: dict[int, int] = {}
         self._pid = os.getpid()
@@ -159,13 +178,13 @@ class Recorder:
             return
         try:
             if self._thread is None:
-                thread = Thread(self._run, "rollout-recorder")
-                thread.start()
-                self._thread = thread
+                # In this order: a thread that has nothing but an end to make asks at once whether it is this one.
+                self._thread = Thread(partial(_run, weakref.ref(self), self._queue), "rollout-recorder")
+                self._thread.start()
                 self.close_at_exit()
         # No thread to be had now: the facts wait, and the next one tries again.
         except RuntimeError:
-            pass
+            self._thread = None
         finally:
             self._starting.release()
 
@@ -174,40 +193,61 @@ class Recorder:
 
         A telemetry SDK that has shut down takes no more spans. So it is done at the first use, and again when an SDK has come.
         """
-        atexit.unregister(self.close)
-        atexit.register(self.close)
+        atexit.unregister(self._close_at_exit)
+        atexit.register(self._close_at_exit)
         # A process of multiprocessing ends without atexit (before Python 3.14), but not without its own finalizers.
         util, process = sys.modules.get("multiprocessing.util"), sys.modules.get("multiprocessing.process")
         if util is not None and process is not None and process.parent_process() is not None:
-            util.Finalize(None, self.close, exitpriority=0)
+            util.Finalize(None, self._close_at_exit, exitpriority=0)
 
-    def _run(self) -> None:
-        try:
-            self._work(self._queue)
-        finally:
-            # Whatever ended the work too early: the next fact starts another thread.
-            if not self._closed:
-                self._thread = None
+    def _work(self, first: Any, queue: SimpleQueue[Any], last_tick: float) -> float | None:
+        """Deliver what has come, `first` before the rest of the queue; when the last tick was, None at the end."""
+        if self._queue is not queue:
+            return None
+        batch = [] if first is _NOTHING else [first]
+        if batch:
+            # One wake-up for many facts: waking for each would cost the callers the interpreter lock.
+            if self._gather_s and not self._closed and not isinstance(first, _Flush) and queue.qsize() < _MOST_AT_ONCE:
+                native_sleep(self._gather_s)
+            with suppress(Empty):
+                while len(batch) < _MOST_AT_ONCE:
+                    batch.append(queue.get_nowait())
+        # While this runs, something refers to the recorder: it cannot be in its own queue.
+        self._deliver(batch)
+        if monotonic() - last_tick >= _IDLE_S:
+            last_tick = monotonic()
+            self._guarded("tick", self._tick)
+        if self._closed and not queue.qsize():
+            self._guarded("tick", self._tick)
+            return None
+        return last_tick
 
-    def _work(self, queue: SimpleQueue[Any]) -> None:
-        last_tick = 0.0
-        while not self._closed or queue.qsize():
-            try:
-                batch = [queue.get(timeout=_IDLE_S)]
-            except Empty:
-                batch = []
-            else:
-                # One wake-up for many facts: waking for each would cost the callers the interpreter lock.
-                if self._gather_s and not self._closed and not isinstance(batch[0], _Flush) and queue.qsize() < _MOST_AT_ONCE:
-                    native_sleep(self._gather_s)
-                with suppress(Empty):
-                    while len(batch) < _MOST_AT_ONCE:
-                        batch.append(queue.get_nowait())
-            self._deliver(batch)
-            if monotonic() - last_tick >= _IDLE_S:
-                last_tick = monotonic()
-                self._guarded("tick", self._tick)
+    def _ended(self, queue: SimpleQueue[Any]) -> None:
+        # Whatever ended the work too early: the next fact starts another thread.
+        if not self._closed and self._queue is queue:
+            self._thread = None
+
+    def __del__(self) -> None:
+        """Have the thread deliver what waits and end, now that nothing else refers to this."""
+        with suppress(AttributeError, TypeError):  # not even begun; or the interpreter is ending
+            if not self._closed and self._pid == os.getpid() and (self._thread is not None or self._queue.qsize()):
+                # The weak reference is cut. Until the thread is done, the end of the process has to know.
+                atexit.unregister(self._close_at_exit)
+                self._close_at_exit = self.close
+                atexit.register(self._close_at_exit)
+                self._queue.put(_Last(self))
+                if self._thread is None:
+                    self._start()
+
+    def _end(self) -> None:
+        """In the thread: come to an end, because nothing refers to this any more, and everything is delivered."""
+        self.close()
+        with suppress(Empty):
+            while True:
+                self._deliver([self._queue.get_nowait()])
         self._guarded("tick", self._tick)
+        if self.on_gone is not None:
+            self._guarded("close", self.on_gone)
 
     def _deliver(self, batch: list[Any]) -> None:
         facts = [fact for fact in batch if not isinstance(fact, _Flush)]
@@ -276,7 +316,7 @@ class Recorder:
 
     def _close(self, timeout_s: float | None) -> bool:
         deadline = monotonic() + (self._exit_deadline_s if timeout_s is None else timeout_s)
-        atexit.unregister(self.close)
+        atexit.unregister(self._close_at_exit)
         if self.on_close is not None:
             try:
                 self.on_close((deadline - monotonic()) / 2)
@@ -297,6 +337,49 @@ class Recorder:
         with suppress(Empty):
             while True:
                 fact = self._queue.get_nowait()
-                if not isinstance(fact, _Flush):
+                if not isinstance(fact, _Flush | _Last):
                     self._dropped.add(getattr(fact, "weight", 1))
         return True
+
+
+def _closing(recorder: weakref.ref[Recorder]) -> Callable[[], None]:
+    """What the end of the process calls: it does not keep a recorder that is not used any more."""
+
+    def close() -> None:
+        if (found := recorder()) is not None:
+            found.close()
+
+    return close
+
+
+def _run(reference: weakref.ref[Recorder], queue: SimpleQueue[Any]) -> None:
+    """The thread: it holds the recorder while it has something to do, and only the queue while it waits."""
+    recorder: Recorder | None = None
+    early: list[Any] = []
+    last_tick, rounds_alone = 0.0, 0
+    try:
+        while True:
+            try:
+                fact = queue.get(timeout=_IDLE_S)
+            except Empty:
+                fact = _NOTHING
+            if isinstance(fact, _Last):
+                recorder = fact.recorder
+                recorder._deliver(early)  # noqa: SLF001 - its own module
+                recorder._end()  # noqa: SLF001
+                return
+            recorder = reference()
+            if recorder is None:
+                # The weak reference is cut before the recorder puts itself into the queue; what came earlier waits for it.
+                if fact is not _NOTHING:
+                    early.append(fact)
+                elif (rounds_alone := rounds_alone + 1) > 1:
+                    return
+                continue
+            ticked = recorder._work(fact, queue, last_tick)  # noqa: SLF001
+            if ticked is None:
+                return
+            last_tick, recorder, fact = ticked, None, None
+    finally:
+        if (recorder := recorder or reference()) is not None:
+            recorder._ended(queue)  # noqa: SLF001

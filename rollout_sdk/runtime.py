@@ -192,6 +192,7 @@ class Runtime:
         self.conclude = self.recorder.put_and_wait if waits else self.recorder.put
         self.recorder.on_close = self.background.close
         self.recorder.on_closed = self.keeper.close
+        self.recorder.on_gone = self._close_journal
         self.recorder.on_hidden_fork = self.renew
         renew_after_fork(self)
         _runtimes[self._origin] = self
@@ -287,7 +288,11 @@ class Runtime:
         done = self.recorder.close(self.exit_deadline_s if timeout_s is None else timeout_s)
         self.keeper.close()
         # While the recorder still writes, closing its file could send its lines into somebody else's.
-        if (journal := self._delivery.journal) is not None and done:
+        if done:
+            self._close_journal()
+
+    def _close_journal(self) -> None:
+        if (journal := self._delivery.journal) is not None:
             self._delivery.guarded(JOURNAL, lambda: journal.close())  # noqa: PLW0108 - looked up behind the guard
 
     def _describe_again(self, key: str) -> None:

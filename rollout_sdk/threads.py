@@ -1,22 +1,26 @@
-"""Threads of the operating system, also where gevent has put its own in their place.
+"""Threads of the operating system, also where gevent or eventlet has put its own in their place.
 
-Under `gevent.monkey.patch_all()` a thread is a greenlet: a shadow that burns or blocks would hold the loop that serves, and
-greenlets of a master process live on in its forked children. So the background takes real threads, which share with the
-caller only what works between threads of any kind: a queue written in C, and flags.
+After `gevent.monkey.patch_all()` or `eventlet.monkey_patch()`, a thread is a greenlet: a shadow that burns or blocks would hold
+the loop that serves, and greenlets of a master process live on in its forked children. So the background takes real threads,
+which share with the caller only what works between threads of any kind: a queue written in C, and flags.
+
+The originals are bound when this module is imported. A patch that comes later, even once threads run, does not reach them.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 from _queue import Empty, SimpleQueue
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event
 from threading import Thread as PythonThread
 from typing import Any
 
 from rollout_sdk.clocks import monotonic, sleep
 
-__all__ = ["Empty", "Flag", "SimpleQueue", "Thread", "caller_sleep", "native_ident", "native_sleep"]
+__all__ = ["Empty", "Flag", "Lock", "SimpleQueue", "Thread", "caller_sleep", "native_ident", "native_sleep"]
 
 _POLL_S = 0.005
 
@@ -25,15 +29,26 @@ start_thread = PythonThread.start
 
 
 def _original(module: str, name: str) -> Any:
-    """A function of the standard library as it is without gevent."""
+    """A function of the standard library as it is without gevent and eventlet."""
     monkey = sys.modules.get("gevent.monkey")
-    return getattr(sys.modules[module], name) if monkey is None else monkey.get_original(module, name)
+    if monkey is not None:
+        return monkey.get_original(module, name)
+    patcher = sys.modules.get("eventlet.patcher")
+    return getattr(sys.modules[module] if patcher is None else patcher.original(module), name)
 
 
 def _is_green() -> bool:
     """Whether threads are greenlets now."""
-    monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and bool(monkey.is_module_patched("threading"))
+    monkey, patcher = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    return (monkey is not None and bool(monkey.is_module_patched("threading"))) or (
+        patcher is not None and bool(patcher.is_monkey_patched("thread"))
+    )
+
+
+_get_ident: Callable[[], int] = _original("_thread", "get_ident")
+_start: Callable[..., int] = _original("_thread", "start_new_thread")
+Lock: Callable[[], Any] = _original("_thread", "allocate_lock")
+"""A lock between threads of ours. A greenlet must not be switched away from while it holds one."""
 
 
 native_sleep = sleep
@@ -41,14 +56,14 @@ native_sleep = sleep
 
 
 def caller_sleep(seconds: float) -> None:
-    """Sleep in a caller's thread: under gevent, others are served meanwhile."""
-    (sys.modules["gevent"].sleep if _is_green() else sleep)(seconds)
+    """Sleep in a caller's thread: under gevent and eventlet, others are served meanwhile."""
+    green = sys.modules.get("gevent" if "gevent.monkey" in sys.modules else "eventlet") if _is_green() else None
+    (sleep if green is None else green.sleep)(seconds)
 
 
 def native_ident() -> int:
     """The number of this thread of the operating system."""
-    ident: int = _original("_thread", "get_ident")()
-    return ident
+    return _get_ident()
 
 
 class Flag:
@@ -59,7 +74,7 @@ class Flag:
     def __init__(self) -> None:
         """Not set."""
         self._set = False
-        # An Event of gevent's is not for two loops.
+        # An Event of greenlets is not for two loops.
         self._event = None if _is_green() else Event()
 
     def set(self) -> None:
@@ -99,7 +114,7 @@ class Thread:
             RuntimeError: No thread is to be had.
         """
         if self._thread is None:
-            _original("_thread", "start_new_thread")(self._run, ())
+            _start(self._run, ())
         else:
             start_thread(self._thread)
 
@@ -109,6 +124,10 @@ class Thread:
             self._target()
         finally:
             self._over.set()
+            if self._thread is not None and _is_green():
+                # It started before the patch. Python looks it up by its number at its end, which is another one now.
+                with suppress(AttributeError):
+                    threading._active[threading.get_ident()] = self._thread  # type: ignore[attr-defined]  # noqa: SLF001
 
     @property
     def is_current(self) -> bool:

@@ -121,7 +121,11 @@ class ControlFile:
     def _text(self, status: os.stat_result) -> str:
         if not stat.S_ISREG(status.st_mode):
             raise self._refused("is no ordinary file")
-        if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        # On Windows, every file belongs to user 0, and its mode says that everybody may write it.
+        is_safe = not hasattr(os, "geteuid") or (
+            status.st_uid in (0, os.geteuid()) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        )
+        if not is_safe:
             raise self._refused("can be written by others than its owner, or belongs to somebody else")
         if status.st_size > _MOST_BYTES:
             raise self._refused(f"has {status.st_size} bytes")

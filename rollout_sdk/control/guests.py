@@ -23,6 +23,7 @@ from rollout_sdk.faults import STORE
 from rollout_sdk.judging import Evidence
 from rollout_sdk.plan import MEASURED, Criteria, Gate
 from rollout_sdk.plugins import Failed
+from rollout_sdk.threads import Lock
 
 __all__ = ["METRICS", "Guests", "metrics_noted"]
 
@@ -52,7 +53,7 @@ class Guests:
     failed: Failed
     _waiting: dict[str, deque[Callable[[Evidence], None]]] = field(factory=dict)
     _kept: dict[str, Kept] = field(factory=dict)
-    _lock: threading.Lock = field(factory=threading.Lock)
+    _lock: threading.Lock = field(factory=Lock)
 
     def hear(self, key: str, testimonies: Iterable[Callable[[Evidence], None]]) -> None:
         """Take what facts add to the evidence about a rollout; the store is not asked now.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable
 
 from attrs import evolve
@@ -17,6 +16,7 @@ from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import ConflictError, StateError
 from rollout_sdk.judging import Evidence, Verdict, judge
 from rollout_sdk.plugins import Failed
+from rollout_sdk.threads import Lock
 
 __all__ = ["JUDGE", "Judging"]
 
@@ -64,7 +64,7 @@ class Judging:
         self._said: dict[str, str] = {}
         self.guests = Guests(self._store, f"{writer}-guest", self._failed)
         self._approvals = Approvals(self._failed)
-        self._one_at_a_time = threading.Lock()
+        self._one_at_a_time = Lock()
 
     def hear_guests(self) -> None:
         """Publish what was heard of rollouts that other processes serve.

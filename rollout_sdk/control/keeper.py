@@ -9,7 +9,6 @@ holds here at once and is stored as soon as it can be.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -34,6 +33,7 @@ from rollout_sdk.interruptions import is_fault
 from rollout_sdk.judging import Evidence, Verdict
 from rollout_sdk.plan import Criteria
 from rollout_sdk.plugins import Failed
+from rollout_sdk.threads import Lock
 
 __all__ = ["Keeper"]
 
@@ -101,7 +101,7 @@ class Keeper:
         self._thread = WatchThread(self._watch)
         self._judging.renew(self.writer)
         for kept in self.rollouts.values():
-            kept.adding = threading.Lock()
+            kept.adding = Lock()
             kept.forget()
         if had_thread and self._is_shared:
             # What others do must be seen here also before the first call.

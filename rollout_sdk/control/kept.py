@@ -17,6 +17,7 @@ from rollout_sdk.control.step_clock import StepClock
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.judging import Evidence, PhaseEvidence, Situation, Verdict
 from rollout_sdk.plan import Criteria
+from rollout_sdk.threads import Lock
 
 __all__ = ["Kept"]
 
@@ -47,7 +48,7 @@ class Kept:
     evidence: Evidence | None = None
     verdict: Verdict | None = None
     unsaid: tuple[str, str] | None = None
-    adding: threading.Lock = field(factory=threading.Lock)
+    adding: threading.Lock = field(factory=Lock)
     _sent: int = 0
     _arrived: int = 0
     clock: StepClock = field(factory=StepClock)

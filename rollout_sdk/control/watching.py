@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
+import weakref
 from collections.abc import Callable
 
-from rollout_sdk.threads import Thread, native_sleep
+from rollout_sdk.threads import Lock, Thread, native_sleep
 
 __all__ = ["WatchThread"]
 
@@ -13,13 +13,16 @@ _POLL_S = 0.5
 
 
 class WatchThread:
-    """Calls a function twice a second, once it is started and until it is ended; the function must not raise."""
+    """Calls a method twice a second, once it is started and until it is ended; the method must not raise.
+
+    Its object lives no longer for that, and the thread ends when it is gone.
+    """
 
     def __init__(self, watch: Callable[[], None]) -> None:
         """Start nothing yet."""
-        self._watch = watch
+        self._watch = weakref.WeakMethod(watch)
         self._thread: Thread | None = None
-        self._starting = threading.Lock()
+        self._starting = Lock()
         self._ended = False
 
     @property
@@ -49,5 +52,9 @@ class WatchThread:
     def _run(self) -> None:
         while not self._ended:
             native_sleep(_POLL_S)
+            watch = self._watch()
+            if watch is None:
+                return
             if not self._ended:
-                self._watch()
+                watch()
+            del watch

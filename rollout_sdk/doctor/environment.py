@@ -13,6 +13,7 @@ from pathlib import Path
 from attrs import frozen
 
 from rollout_sdk.control.file import ControlFile, Wanted
+from rollout_sdk.journal.folders import HAS_OWNERS
 
 __all__ = ["KNOWN", "Folder", "Key", "Variable", "control_file", "folder_at", "key_of", "variables"]
 
@@ -147,16 +148,16 @@ def folder_at(path: str) -> Folder:
         return Folder(path, is_folder=False, readable=False, fault=str(getattr(error, "strerror", None) or error))
     try:
         free = shutil.disk_usage(path).free
-    except OSError:
+    except (OSError, AttributeError):
         free = None
     return Folder(
         path,
         is_folder=stat.S_ISDIR(status.st_mode),
         is_link=is_link,
-        mode=stat.S_IMODE(status.st_mode),
-        is_exposed=bool(status.st_mode & stat.S_IWOTH) and any(Path(path).glob("events-*.jsonl")),
+        mode=stat.S_IMODE(status.st_mode) if HAS_OWNERS else 0o700,
+        is_exposed=HAS_OWNERS and bool(status.st_mode & stat.S_IWOTH) and any(Path(path).glob("events-*.jsonl")),
         owner=status.st_uid,
-        is_mine=status.st_uid == os.geteuid(),
+        is_mine=not HAS_OWNERS or status.st_uid == os.geteuid(),
         readable=os.access(path, os.R_OK | os.X_OK),
         free_bytes=free,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from attrs import define, frozen
 
+from rollout_sdk.journal.folders import HAS_OWNERS
 from rollout_sdk.journal.writer import host_name
 
 __all__ = ["Process", "Source", "sources"]
@@ -94,7 +95,9 @@ def _source(path: Path) -> Source:
     # Gone since it was listed.
     except OSError:
         return source
-    source.bytes, source.mode, source.changed_s = status.st_size, stat.S_IMODE(status.st_mode), status.st_mtime
+    source.bytes, source.changed_s = status.st_size, status.st_mtime
+    if HAS_OWNERS:
+        source.mode = stat.S_IMODE(status.st_mode)
     return source
 
 

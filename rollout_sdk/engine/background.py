@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
+import weakref
 from collections import deque
 
 from rollout_sdk.clocks import monotonic, thread_time
@@ -17,7 +17,7 @@ from rollout_sdk.engine.rollout import ShadowLimits
 from rollout_sdk.engine.shadow import ShadowRun, break_off, finish
 from rollout_sdk.engine.tasks import Tasks
 from rollout_sdk.forking import renew_after_fork
-from rollout_sdk.threads import Empty, Flag, SimpleQueue, Thread, caller_sleep
+from rollout_sdk.threads import Empty, Flag, Lock, SimpleQueue, Thread, caller_sleep
 
 __all__ = ["Background"]
 
@@ -107,7 +107,7 @@ class _Threads:
         self._tokens = deque([None] * limits.max_jobs)
         self._workers: list[_Worker] = []
         self._abandoned: list[_Worker] = []
-        self._starting = threading.Lock()
+        self._starting = Lock()
         self._watched = 0.0
         self._closing = Flag()
 
@@ -159,7 +159,8 @@ class _Threads:
                 # Each abandoned thread may be replaced, until there are too many of them.
                 allowed = self.limits.workers + self.limits.max_abandoned - len(self._workers) - len(self._abandoned)
                 if min(missing, allowed) > 0:
-                    worker = _Worker(lambda: self._work(worker), "rollout-shadow")
+                    reference, queue = weakref.ref(self), self._queue
+                    worker = _Worker(lambda: _work(reference, queue, worker), "rollout-shadow")
                     worker.start()
                     self._workers.append(worker)
             # No thread to be had, or the interpreter is ending: the shadow is dropped, and another will try again.
@@ -169,20 +170,8 @@ class _Threads:
                 self._starting.release()
         return bool(self._workers)
 
-    def _work(self, worker: _Worker) -> None:
-        try:
-            while self._serve(worker):
-                pass
-        # The queue or a clock broke. Its place is free, so that the next run starts another thread.
-        except BaseException:
-            with contextlib.suppress(ValueError):
-                self._workers.remove(worker)
-
-    def _serve(self, worker: _Worker) -> bool:
-        """Take a run and carry it out; False when there is nothing more to do for this thread."""
-        run = self._queue.get()
-        if run is None:
-            return False
+    def serve(self, worker: _Worker, run: ShadowRun) -> float | None:
+        """Carry a run out; the CPU seconds that it took, None when there is nothing more to do for this thread."""
         cpu = thread_time()
         try:
             self._execute(worker, run)
@@ -191,11 +180,20 @@ class _Threads:
             break_off(run, error)
         worker.run_now = None
         self._release(run)
-        del run
         if worker.abandoned and not self._taken_back(worker):
-            return False
-        self._rest(thread_time() - cpu)
-        return True
+            return None
+        return thread_time() - cpu
+
+    def lose(self, worker: _Worker) -> None:
+        """Have the next run start another thread in the place of one that broke."""
+        with contextlib.suppress(ValueError):
+            self._workers.remove(worker)
+
+    def __del__(self) -> None:
+        """End the threads: nothing can submit any more. Each finishes what it is busy with."""
+        with contextlib.suppress(AttributeError, TypeError):  # not even begun; or the interpreter is ending
+            for _ in self._workers:
+                self._queue.put(None)
 
     def _execute(self, worker: _Worker, run: ShadowRun) -> None:
         if run.ended:
@@ -218,7 +216,7 @@ class _Threads:
         self._workers.append(worker)
         return True
 
-    def _rest(self, cpu_s: float) -> None:
+    def rest(self, cpu_s: float) -> None:
         """Sleep so long that all threads together keep to their share of one core."""
         share = self.limits.cpu_share / self.limits.workers
         until = monotonic() + cpu_s * (1 - share) / share
@@ -265,3 +263,19 @@ class _Threads:
         for run in list(self.jobs.values()):
             run.end("abandoned")
             self._release(run)
+
+
+def _work(reference: weakref.ref[_Threads], queue: SimpleQueue[ShadowRun | None], worker: _Worker) -> None:
+    """A thread: it holds the pool while it has a run, and only the queue while it waits for one."""
+    while (run := queue.get()) is not None and (threads := reference()) is not None:
+        try:
+            cpu_s = threads.serve(worker, run)
+            del run
+            if cpu_s is None:
+                return
+            threads.rest(cpu_s)
+        # A clock broke, say.
+        except BaseException:
+            threads.lose(worker)
+            return
+        del threads

@@ -51,7 +51,9 @@ def fresh_random() -> float:
 
 # Of our own, so that the application's random numbers come out as they would without us.
 _random = random.Random(os.urandom(16))
-os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(16)))
+# Windows does not fork.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(16)))
 
 
 class OverridesByUnit(Mapping[Any, str]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import CancelledError
 from collections.abc import Mapping, Sequence
 from contextvars import Context
@@ -130,9 +131,11 @@ class ShadowRun:
         return self.call.about(self.args, self.kwargs)
 
     def run(self) -> Result:
-        """Run the candidate of a plain function or generator, now, in the caller's context; never raises."""
+        """Run the candidate now, in the caller's context; what needs an event loop gets one of its own. Never raises."""
         if self._result is not None:
             return self._result
+        if self.in_task:
+            return asyncio.run(self._run_in_time())
         context, state = self.context, self.caller_state
         if context is None:
             return Result(self.variant, 0.0)
@@ -176,6 +179,15 @@ class ShadowRun:
             except BaseException as error:
                 return under_way.ended(None, error)
             return under_way.ended(value)
+
+    async def _run_in_time(self) -> Result:
+        """Run the candidate on an event loop of its own, which is cancelled when the time is up."""
+        task = asyncio.get_running_loop().create_task(self.run_in_task(), context=self.context)
+        if not (await asyncio.wait([task], timeout=self.rollout.limits.timeout_s))[0]:
+            self.end("timeout")
+            task.cancel()
+            await asyncio.wait([task])
+        return Result(self.variant, 0.0) if task.cancelled() else task.result()
 
     async def run_in_task(self) -> Result:
         """Run the candidate of a coroutine function or async generator, in the caller's context; never raises."""

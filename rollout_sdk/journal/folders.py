@@ -6,7 +6,10 @@ import os
 import stat
 from pathlib import Path
 
-__all__ = ["private_folder", "private_folders"]
+__all__ = ["HAS_OWNERS", "private_folder", "private_folders"]
+
+HAS_OWNERS = hasattr(os, "geteuid")
+"""Whether a file has an owner and mode bits that mean something; on Windows they say that everybody may write."""
 
 _PREFIX = "journal-of-user-"
 
@@ -28,6 +31,8 @@ def private_folder(shared: Path) -> Path:
 
 def private_folders(shared: Path) -> list[Path]:
     """The folders of this kind that the reading user may trust: its own; root's reading trusts those of every user."""
+    if not HAS_OWNERS:
+        return []
     user = os.geteuid()
     found = sorted(shared.glob(f"{_PREFIX}*"))
     return [folder for folder in found if _is_private(folder, user) or (user == 0 and _is_private(folder, None))]

@@ -23,13 +23,16 @@ from socket import gethostname
 from rollout_sdk._version import __version__
 from rollout_sdk.clocks import time, time_ns
 from rollout_sdk.exceptions import JournalError
-from rollout_sdk.journal.folders import private_folder
+from rollout_sdk.journal.folders import HAS_OWNERS, private_folder
 from rollout_sdk.journal.lines import line
 
 __all__ = ["JournalWriter", "host_name"]
 
 _ROTATE_AT_BYTES = 64 << 20
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+for _flag in ("O_CLOEXEC", "O_NOFOLLOW", "O_BINARY"):
+    # Windows has the last alone, and needs it: or it writes two bytes for the end of a line.
+    _FLAGS |= getattr(os, _flag, 0)
 
 
 class JournalWriter:
@@ -65,7 +68,7 @@ class JournalWriter:
         """
         try:
             folder = self.folder
-            if _mode(folder) & stat.S_IWOTH:
+            if _mode(folder) & stat.S_IWOTH and HAS_OWNERS:
                 folder = private_folder(folder)
             if access(folder, os.W_OK | os.X_OK):
                 return folder

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from rollout_sdk.clocks import monotonic
 from rollout_sdk.control.stores.plain import MOST_BYTES
@@ -170,7 +169,7 @@ class SQLiteFile:
 
     def _connect(self, deadline: float, *, is_new: bool) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            f"file:{quote(os.fsencode(self.path))}?mode=rw",
+            f"{self.path.as_uri()}?mode=rw",
             uri=True,
             timeout=max(deadline - monotonic(), 0.0),
             isolation_level=None,
@@ -280,8 +279,8 @@ def _create(path: Path) -> None:
         try:
             # Without opening it: closing a file drops the locks that other connections of this process have on it.
             os.mknod(path, stat.S_IFREG | 0o600)
-        except PermissionError:
-            # The directory is not ours to write; or this is macOS, where only root makes nodes.
+        except (PermissionError, AttributeError):
+            # The directory is not ours to write; or this is macOS, where only root makes nodes, or Windows, which has none.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 

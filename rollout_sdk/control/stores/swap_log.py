@@ -22,6 +22,9 @@ from rollout_sdk.control.stores.plain import LARGEST_NUMBER, is_unicode, parsed
 __all__ = ["LoggedSwap", "SwapLog"]
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+for _flag in ("O_CLOEXEC", "O_NOFOLLOW", "O_BINARY"):
+    # Windows has the last alone, and needs it: or it writes two bytes for the end of a line.
+    _FLAGS |= getattr(os, _flag, 0)
 
 
 @frozen
@@ -63,7 +66,7 @@ class SwapLog:
         line = json.dumps([swap.key, swap.revision, swap.epoch, swap.document, swap.record])
         # A newline first: a line that a kill or a full disk has cut is a line of its own.
         data = f"\n{line}\n".encode()
-        file = os.open(self.path, _FLAGS | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        file = os.open(self.path, _FLAGS, 0o600)
         try:
             os.write(file, data)
             os.fsync(file)

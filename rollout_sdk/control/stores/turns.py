@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from _queue import Empty, SimpleQueue
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rollout_sdk.clocks import monotonic
+from rollout_sdk.threads import Lock
 
 __all__ = ["Turns"]
 
@@ -93,7 +93,7 @@ def _token() -> SimpleQueue[None]:
 
 
 _known: weakref.WeakSet[Turns] = weakref.WeakSet()
-_known_lock = threading.Lock()
+_known_lock = Lock()
 """Held while a fork lasts, too: two threads may fork at once."""
 
 
@@ -112,10 +112,12 @@ def _in_parent() -> None:
 def _in_child() -> None:
     # A fork by C code (uWSGI's) may announce itself only here.
     global _known_lock  # noqa: PLW0603 - another thread may have had it
-    _known_lock = threading.Lock()
+    _known_lock = Lock()
     for turns in list(_known):
         turns.after_fork_in_child()
 
 
 # One hook for all: a hook cannot be taken back, and would outlive what it was for.
-os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+# Windows does not fork.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
