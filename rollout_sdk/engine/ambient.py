@@ -130,8 +130,7 @@ def _put(numbers: decimal.Context, values: decimal.Context) -> None:
             setattr(numbers, name, value)
 
 
-def own_context() -> Context:
-    """A copy of the current context for a run beside the caller: with a decimal context of its own, too."""
+def _own_context() -> Context:
     context = copy_context()
     numbers = _copied(context)
     if numbers is not None:
@@ -153,6 +152,8 @@ def _nothing(*_: object) -> None:
     """What is left of a change."""
 
 
+own_context = alone(_own_context, copy_context)
+"""A copy of the current context for a run beside the caller: with a decimal context of its own, too."""
 take_over = alone(_take_over, _nothing)
 """Have the current context take over what was set in another one since then: of a candidate that ran in a task of its own."""
 # In the midst of another change of the context nothing can be put back.

@@ -81,6 +81,10 @@ reset_call = alone(current_call.reset, _stay)
 set_shadow = alone(in_shadow.set, in_shadow.set)
 
 
+_step_aside = alone(in_shadow.set, _stay)
+_step_back = alone(in_shadow.reset, _stay)
+
+
 def be_current(call: Call) -> None:
     """Make a call the current one again: a model that ran in the same context may have called another rollout."""
     if current_call.get() is not call:
@@ -90,11 +94,12 @@ def be_current(call: Call) -> None:
 @contextmanager
 def aside(who: Aside) -> Iterator[None]:
     """Around what looks at calls, in the background."""
-    token = in_shadow.set(who)
+    token = _step_aside(who)
     try:
         yield
     finally:
-        in_shadow.reset(token)
+        if token is not None:
+            _step_back(token)
 
 
 def _enter_fallback(call: Call) -> Token[bool | Call | Aside] | None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from contextvars import Context, ContextVar
 from typing import Any
 
+from rollout_sdk.contexts import alone
 from rollout_sdk.exceptions import ConfigurationError
 
 __all__ = ["HIDDEN", "Hidden"]
@@ -69,10 +71,22 @@ class Hidden:
         hidden = {var for module, path in self._loaded for var in _variables(module, path) if var in context}
         if not hidden:
             return context
-        # Python has no way to unset a variable.
-        left = Context()
-        left.run(_set_all, [(var, value) for var, value in context.items() if var not in hidden])
-        return left
+        return _left_of(context, hidden)
+
+
+def _without(context: Context, hidden: AbstractSet[ContextVar[Any]]) -> Context:
+    # Python has no way to unset a variable.
+    left = Context()
+    left.run(_set_all, [(var, value) for var, value in context.items() if var not in hidden])
+    return left
+
+
+def _empty(*_: object) -> Context:
+    """In the midst of another change of the context: nothing can be set, and nothing of the caller's must be left."""
+    return Context()
+
+
+_left_of = alone(_without, _empty)
 
 
 def _set_all(values: Iterable[tuple[ContextVar[Any], Any]]) -> None:
