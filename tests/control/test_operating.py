@@ -92,7 +92,8 @@ def test_a_refused_action_is_not_told(decorate, runtime):
 @pytest.mark.parametrize("action", ACTIONS)
 def test_who_and_why_are_texts(decorate, runtime, action, option):
     controller = decorate().rollout
-    with pytest.raises(ConfigurationError, match=rf"^{option}=7 of {action} of 'model' is no text. .* Write {option}='...'.$"):
+    match = rf"^{option}=7 of {action} of 'model' is not a text. .* Write {option}='...'.$"
+    with pytest.raises(ConfigurationError, match=match):
         ACTIONS[action](controller, **{option: 7})
     assert (controller.status().revision, transitions(runtime)) == (0, [])
 

@@ -10,7 +10,7 @@ import structlog
 from rollout_sdk import ABTest, Canary, Comparison, Gate, Runtime, Shadow, rollout
 from rollout_sdk.identity import encode_id
 from rollout_sdk.outcomes import by_decision
-from tests.faults.models import served, shadowed
+from tests.faults.models import served
 
 
 class Caller:
@@ -162,17 +162,6 @@ def test_f89_a_log_handler_that_calls_the_function_hears_of_one_call(watch, figu
     assert is_over(runtime, ran)
     assert ([2], [1, 2]) == (heard, ran)
     figure("F89", "a log handler: 2 calls, 1 of them its own")
-
-
-def test_f89_a_loop_through_failed_if_ends(watch):
-    runtime, ran = watch(), []
-
-    def failed_if(value):
-        return bool(model(value)) and False
-
-    model = shadowed(lambda x: (ran.append(x), x)[1], lambda x: x, runtime, failed_if=failed_if)
-    assert model(1) == 1
-    assert is_over(runtime, ran)
 
 
 def test_f89_an_observer_writes_to_the_world_as_before(watch):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rollout_sdk import JournalError, Runtime
 from rollout_sdk.journal import JournalWriter, read_journal
+from rollout_sdk.journal import writer as writing
 from rollout_sdk.journal.lines import line
 
 
@@ -163,7 +164,7 @@ def test_wherever_a_write_is_cut_whole_lines_are_counted_and_later_ones_are_whol
                 left[0] -= written
                 return written
 
-            os.write = short
+            writing.write = short
             try:
                 writer.write(lines)
             except OSError:
@@ -173,9 +174,9 @@ def test_wherever_a_write_is_cut_whole_lines_are_counted_and_later_ones_are_whol
             else:
                 expected += lines
             finally:
-                os.write = write
+                writing.write = write
     finally:
-        os.write = write
+        writing.write = write
         writer.close()
     found = [lost(count) for count in counts(folder)]
     assert [line for line in found if line in expected] == expected
