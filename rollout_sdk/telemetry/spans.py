@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from rollout_sdk.plugins import Failed
     from rollout_sdk.telemetry.settings import Telemetry
+from rollout_sdk.telemetry.span_ids import draw_ids_apart
 
 __all__ = ["Spans"]
 
@@ -59,14 +60,26 @@ class Spans:
         self._disclosure = Disclosure(settings, failed)
         self.version = Versions()
         self._evaluations = Evaluations(settings)
-        self._tracer: Tracer = trace.NoOpTracer()
+        self._given: Tracer = trace.NoOpTracer()
+        self._is_final = True
         try:
-            self._tracer = trace.get_tracer(names.SCOPE, __version__, settings.tracer_provider, names.SCHEMA_URL)
+            self._get_tracer()
         # The global provider is loaded by a name in the environment, which may be wrong.
         except BaseException as error:
             if not is_fault(error):
                 raise
             failed("telemetry.spans", error)
+
+    def _get_tracer(self) -> None:
+        self._given = trace.get_tracer(names.SCOPE, __version__, self._settings.tracer_provider, names.SCHEMA_URL)
+        self._is_final = not isinstance(self._given, trace.ProxyTracer)
+        draw_ids_apart(self._given)
+
+    @property
+    def _tracer(self) -> Tracer:
+        if not self._is_final:
+            self._get_tracer()
+        return self._given
 
     def start_route(self, call: Any) -> Span | None:
         """The span of a call; None when it is recorded nowhere, so that the rest of the call pays nothing."""

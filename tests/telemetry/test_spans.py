@@ -1,17 +1,22 @@
 """Spans and metrics, as an application's own SDK receives them."""
 
 import asyncio
+import itertools
+import random
 import threading
 import time
 from collections import Counter
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
-from rollout_sdk import ABTest, Canary, Decision, Guardrail, Interleave, Shadow, Step, rollout
+from rollout_sdk import ABTest, Canary, Decision, Guardrail, Interleave, Shadow, Step, Telemetry, rollout
 from rollout_sdk.telemetry.versions import Versions
 
 
@@ -444,3 +449,73 @@ def test_how_long_a_shadow_waited_is_what_it_waited(trace_with):
     assert 4 == len(others)
     assert released - submitted <= others[0]
     assert others[-1] <= time.monotonic() - submitting
+
+
+def drawn(model):
+    random.seed(7)
+    return [model(0) for _ in range(5)]
+
+
+def test_spans_leave_the_applications_random_numbers_as_they_are(traced):
+    def model(x):
+        return random.random()
+
+    assert drawn(traced.model(model, model)) == drawn(model)
+    spans = [span.context for span in traced.finished() if not span.name.startswith("transition")]
+    ids = [(context.trace_id, context.span_id) for context in spans]
+    assert (len(ids), len(set(ids)), len({trace_id for trace_id, _ in ids})) == (10, 10, 5)
+
+
+def test_an_applications_own_ids_are_those_of_our_spans(watch):
+    class Counting(IdGenerator):
+        ids = itertools.count(1)
+
+        def generate_span_id(self):
+            return next(self.ids)
+
+        def generate_trace_id(self):
+            return next(self.ids)
+
+    provider, exporter = TracerProvider(id_generator=Counting()), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    runtime = watch(telemetry=Telemetry(tracer_provider=provider, metrics=False))
+    rollout(candidate=lambda: 1, strategy=ABTest(1.0), key="m", runtime=runtime)(lambda: 1)()
+    assert runtime.flush()
+    invoke, route, *_ = (span.context for span in exporter.get_finished_spans())
+    assert (route.trace_id, route.span_id, invoke.trace_id, invoke.span_id) == (1, 2, 1, 3)
+
+
+def test_spans_leave_random_numbers_alone_whenever_the_application_sets_its_provider(run_python):
+    result = run_python("""
+        import os, random
+        from opentelemetry import trace
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+        from rollout_sdk import ABTest, Runtime, rollout
+        runtime, model = Runtime(), lambda: random.random()
+        decorated = rollout(candidate=model, strategy=ABTest(1.0), key="m", runtime=runtime)(model)
+        decorated()
+        exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        trace.set_tracer_provider(provider)
+        runtime.audience.look()
+        def ids():
+            spans = exporter.get_finished_spans()
+            return {str(span.context.span_id) for span in spans if not span.name.startswith("transition")}
+        def drawn(model):
+            random.seed(7)
+            return [model() for _ in range(3)]
+        same = drawn(decorated) == drawn(model)
+        exporter.clear()
+        reader, writer = os.pipe()
+        if os.fork() == 0:
+            decorated()
+            os.write(writer, " ".join(ids()).encode())
+            os._exit(0)
+        os.wait()
+        decorated()
+        theirs = set(os.read(reader, 1000).decode().split())
+        print(same, len(ids()), len(theirs), len(ids() & theirs))
+    """)
+    assert ("True 2 2 0\n", "") == (result.stdout, result.stderr)

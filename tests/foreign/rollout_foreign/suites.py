@@ -243,6 +243,7 @@ SUITES: dict[str, Suite] = {
         tests=("tests",),
         # Millions of calls of the functions that are decorated, ten seconds and a minute when bare.
         options=(
+            "--timeout=300",
             "--deselect=tests/test_more.py::DiscreteFourierTransformTests::test_roundtrip",
             "--deselect=tests/test_recipes.py::PrimeFunctionTests::test_primes",
         ),

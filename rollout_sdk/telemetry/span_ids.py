@@ -1,0 +1,37 @@
+"""Ids of our spans, drawn without the application's random numbers.
+
+An OpenTelemetry SDK draws ids from the global generator of `random`. A model that seeds it would answer otherwise than without
+spans.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import Any
+
+__all__ = ["draw_ids_apart"]
+
+_random = random.Random(os.urandom(16))
+os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(16)))
+
+
+def draw_ids_apart(tracer: Any) -> None:
+    """Give a tracer of ours a generator of its own, where it has the SDK's; one that the application chose stays."""
+    kind = type(getattr(tracer, "id_generator", None))
+    if kind.__name__ == "RandomIdGenerator" and kind.__module__.startswith("opentelemetry.sdk."):
+        tracer.id_generator = _OwnIds()
+
+
+class _OwnIds:
+    """What an SDK asks of a generator of ids."""
+
+    def generate_span_id(self) -> int:
+        # Zero means that there is no span.
+        return _random.getrandbits(64) or 1
+
+    def generate_trace_id(self) -> int:
+        return _random.getrandbits(128) or 1
+
+    def is_trace_id_random(self) -> bool:
+        return True
