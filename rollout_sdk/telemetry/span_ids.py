@@ -13,7 +13,8 @@ from typing import Any
 __all__ = ["draw_ids_apart"]
 
 _random = random.Random(os.urandom(16))
-os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(16)))
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(16)))
 
 
 def draw_ids_apart(tracer: Any) -> None:
