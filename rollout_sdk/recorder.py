@@ -229,7 +229,7 @@ class Recorder:
 
     def __del__(self) -> None:
         """Have the thread deliver what waits and end, now that nothing else refers to this."""
-        with suppress(AttributeError, TypeError):  # not even begun; or the interpreter is ending
+        with suppress(Exception, SystemExit):  # not even begun; the interpreter is ending; or a part of it is broken
             if not self._closed and self._pid == os.getpid() and (self._thread is not None or self._queue.qsize()):
                 # The weak reference is cut. Until the thread is done, the end of the process has to know.
                 atexit.unregister(self._close_at_exit)

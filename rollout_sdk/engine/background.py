@@ -191,7 +191,7 @@ class _Threads:
 
     def __del__(self) -> None:
         """End the threads: nothing can submit any more. Each finishes what it is busy with."""
-        with contextlib.suppress(AttributeError, TypeError):  # not even begun; or the interpreter is ending
+        with contextlib.suppress(Exception, SystemExit):  # not even begun; the interpreter is ending; or a part of it is broken
             for _ in self._workers:
                 self._queue.put(None)
 

@@ -77,7 +77,7 @@ def replaced(model, runtime, part, saboteur):
         "comparator": (engine, "compare"),
         "journal": (runtime._delivery, "journal"),
         "observers": (engine, "observers"),
-        "tracer": (runtime.spans, "_tracer"),
+        "tracer": (runtime.spans, "_given"),
         "spans": (engine, "spans"),
         "meter": (runtime._delivery, "metrics"),
         "logger": (runtime._delivery, "log_events"),
@@ -104,6 +104,9 @@ def replaced(model, runtime, part, saboteur):
         "store": (runtime.keeper, "store"),
         "judge": (runtime._delivery, "witness"),
     }
+    if part == "tracer":
+        # As after the application has set its provider.
+        runtime.spans._is_final = True
     setattr(*holders[part], saboteur)
 
 
