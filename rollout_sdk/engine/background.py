@@ -267,15 +267,24 @@ class _Threads:
 
 def _work(reference: weakref.ref[_Threads], queue: SimpleQueue[ShadowRun | None], worker: _Worker) -> None:
     """A thread: it holds the pool while it has a run, and only the queue while it waits for one."""
-    while (run := queue.get()) is not None and (threads := reference()) is not None:
-        try:
-            cpu_s = threads.serve(worker, run)
-            del run
-            if cpu_s is None:
-                return
-            threads.rest(cpu_s)
-        # A clock broke, say.
-        except BaseException:
+    try:
+        while _serve_next(reference, queue, worker):
+            pass
+    # The queue or a clock broke. Its place is free, so that the next run starts another thread.
+    except BaseException:
+        if (threads := reference()) is not None:
             threads.lose(worker)
-            return
-        del threads
+
+
+def _serve_next(reference: weakref.ref[_Threads], queue: SimpleQueue[ShadowRun | None], worker: _Worker) -> bool:
+    """Take a run and carry it out; False when there is nothing more to do for this thread."""
+    run = queue.get()
+    threads = None if run is None else reference()
+    if run is None or threads is None:
+        return False
+    cpu_s = threads.serve(worker, run)
+    del run
+    if cpu_s is None:
+        return False
+    threads.rest(cpu_s)
+    return True
