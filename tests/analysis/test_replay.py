@@ -90,7 +90,8 @@ def alike(numbers, rel=1e-6, near_0=1e-12):
     Calls of this test take a few hundred of them, so that the logarithm of a latency is off by up to a thousandth.
     """
     if isinstance(numbers, dict):
-        return {name: alike(each, *((1e-3, 1e-3) if name == "latency_mean" else (rel, near_0))) for name, each in numbers.items()}
+        off = {name: (1e-3, 1e-3) if name == "latency_mean" else (rel, near_0) for name in numbers}
+        return {name: alike(each, *off[name]) for name, each in numbers.items()}
     return pytest.approx(numbers, rel=rel, abs=near_0, nan_ok=True) if isinstance(numbers, float) else numbers
 
 
