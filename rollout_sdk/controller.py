@@ -247,6 +247,7 @@ class RolloutController(Operated, Generic[P, R_co]):
                 item=item,
                 item_hash=self._rollout.item_hash,
             )
+            self._describe.meet(unit, self._rollout.note)
         elif token is not None:
             event = outcomes.by_token(metric, value, token, key=self._runtime.key, time_s=when, rollout=self.key)
         else:

@@ -170,7 +170,7 @@ def by_unit(
     if raw is None:
         raise OutcomeError(
             f"The unit of the outcome is {brief(unit)}. "
-            "A unit is a non-empty text, a number, bytes, a UUID or a tuple of these. "
+            "A unit is a non-empty text, a number, a UUID, a date, bytes or a tuple of these. "
             "Pass what the rollout's unit= finds in a call."
         )
     digest = hash_(raw)
