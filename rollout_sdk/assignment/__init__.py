@@ -22,6 +22,7 @@ from rollout_sdk.assignment.units import (
     point_of,
     pseudonym,
     pseudonyms,
+    unit_hash,
 )
 
 __all__ = [
@@ -50,4 +51,5 @@ __all__ = [
     "point_of",
     "pseudonym",
     "pseudonyms",
+    "unit_hash",
 ]

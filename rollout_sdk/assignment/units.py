@@ -26,6 +26,7 @@ __all__ = [
     "point_of",
     "pseudonym",
     "pseudonyms",
+    "unit_hash",
 ]
 
 BUCKETS = 512
@@ -182,6 +183,18 @@ class UnitHash:
         hasher = self.prepared.copy()
         hasher.update(unit)
         return int.from_bytes(hasher.digest(), "big")
+
+
+def unit_hash(rollout: str, layer: str | None, key: bytes | None) -> UnitHash:
+    """The hash of a rollout's units: rollouts of one layer share it.
+
+    Args:
+        rollout: Key of the rollout.
+        layer: Name of its layer; None without one.
+        key: Secret of at most 64 bytes; `DEFAULT_SALT` when there is none.
+    """
+    # No key can hold the separator: no rollout alone is hashed as a layer is.
+    return UnitHash(rollout if layer is None else f"layer\0{layer}", key)
 
 
 def point_of(digest: int) -> float:
