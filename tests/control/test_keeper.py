@@ -489,6 +489,39 @@ def test_the_background_follows_publishes_and_judges(clock):
         runtime.close(1.0)
 
 
+def test_the_store_is_looked_at_every_time_and_the_evidence_as_often_as_was_said(processes):
+    runtime, judged, looked = processes(), [], []
+    decorate(runtime)
+    keeper = runtime.keeper
+    keeper.look, keeper._judging.judge_in_turn = looked.append, judged.append
+    keeper._judging.every_s = 3600.0
+    for _ in range(3):
+        keeper._watch()
+    assert (3, 0) == (len(looked), len(judged))
+    keeper._judging.every_s = 0.0
+    keeper._watch()
+    assert (4, 1) == (len(looked), len(judged))
+    keeper._judging.every_s = 3600.0
+    keeper._watch()
+    assert (5, 1) == (len(looked), len(judged))
+
+
+@pytest.mark.parametrize("error", [ValueError, StoreError, SystemExit, KeyboardInterrupt])
+def test_whatever_is_raised_about_one_rollout_the_others_are_looked_at(error, processes):
+    runtime, looked = processes(), []
+    for key in ("model", "other"):
+        decorate(runtime, key=key)
+
+    def raises(kept):
+        looked.append(kept.key)
+        raise error
+
+    runtime.keeper.look = raises
+    runtime.keeper._watch()
+    assert ["model", "other"] == looked
+    assert {error.__name__: 2} == {name: count for (_, name), count in runtime.faults.items()}
+
+
 PLAN_FILE = """
 version = {version}
 [rollouts.model.canary]

@@ -2,6 +2,7 @@
 
 import asyncio
 import operator
+import sys
 import threading
 from collections import Counter
 
@@ -184,6 +185,37 @@ def test_the_wait_is_for_those_who_were_about_to_start_and_for_no_one_who_comes_
     monkeypatch.setattr(stopping, "sleep", slept.append)
     assert stopping.wait_for_starts(60.0)
     assert ([], 3) == (list(seen), len(slept))
+
+
+@pytest.mark.parametrize("strategy", [ABTest(1.0), Shadow(1.0)], ids=["candidate", "shadow"])
+def test_a_candidate_at_its_first_instruction_is_about_to_start_and_at_its_first_line_it_has_begun(strategy, runtime):
+    """As the interpreter has the frames of a thread that is suspended there."""
+    found = []
+
+    def candidate(x):
+        return x
+
+    def trace(frame, event, _):
+        if frame.f_code is candidate.__code__:
+            found.append((event, stopping._is_starting(frame)))
+            return trace
+        return None
+
+    def control(x):
+        return None
+
+    # Known here, and traced wherever it runs.
+    threading.settrace(trace)
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        model = rollout(candidate=candidate, strategy=strategy, key="model", effects="read", runtime=runtime)(control)
+        model(1)
+        assert runtime.flush(10.0)
+    finally:
+        sys.settrace(before)
+        threading.settrace(None)
+    assert [("call", True), ("line", False), ("return", False)] == found
 
 
 def test_the_wait_ends_when_its_time_is_up(monkeypatch):

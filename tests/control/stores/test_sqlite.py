@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from rollout_sdk import ConfigurationError, StoreError
-from rollout_sdk.control.stores import SQLiteStore
+from rollout_sdk.control.stores import SQLiteStore, turns
 from rollout_sdk.control.stores.plain import MOST_BYTES
 
 KEY = "shop.rank"
@@ -441,6 +441,32 @@ def test_a_thread_that_has_its_turn_too_long_costs_the_others_the_time_out(opene
             store.load(KEY)
         assert 0.1 < time.monotonic() - began < 0.8
     assert 5 == store.load(KEY).revision
+
+
+def test_the_time_that_a_thread_waits_to_be_next_is_taken_off_its_wait_for_the_turn(monkeypatch):
+    now, waited = [0.0], []
+
+    class Waits:
+        """A token that is given after a while, or never."""
+
+        def __init__(self, after_s):
+            self.after_s = after_s
+
+        def get(self, timeout):
+            waited.append(timeout)
+            now[0] += min(timeout, self.after_s)
+            if timeout < self.after_s:
+                raise turns.Empty
+
+        def put(self, _):
+            """Given back."""
+
+    monkeypatch.setattr(turns, "monotonic", lambda: now[0])
+    one = turns.Turns(2.0, Waits(0.0).put)
+    one._next, one._token = Waits(0.75), Waits(60.0)
+    with one.taken(1.0) as is_ours:
+        assert not is_ours
+    assert ([1.0, 0.25], 1.0) == (waited, now[0])
 
 
 def test_what_is_interrupted_is_rolled_back(opened):
