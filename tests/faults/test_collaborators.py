@@ -146,8 +146,8 @@ def test_f30_no_piece_of_a_control_file_is_ever_taken(tmp_path, watch, figure):
     for text in texts:
         before = sum(runtime.faults.values())
         path.write_bytes(text)
-        runtime._tick()
-        runtime._tick()
+        for _ in range(3):
+            runtime._tick()
         wrong += model("u") != "old"
         told.append(sum(runtime.faults.values()) - before)
     path.write_text(GOOD_FILE)
@@ -353,8 +353,14 @@ def test_f33_a_wall_clock_that_jumps_moves_times_and_no_duration_step_or_breaker
         canary.rollout.record("click", 1.0, decision_id=canary.rollout.route(number).decision.id)
     assert runtime.flush(10.0)
     kept = runtime.keeper.rollouts["canary"]
-    assert canary.rollout.judge() is not None
-    assert 0 <= kept.clock.elapsed_s < 60
+    lasted = []
+    for number in range(5):
+        # By other jumps each time.
+        for _ in range(number):
+            clock()
+        assert canary.rollout.judge() is not None
+        lasted.append(kept.clock.elapsed_s)
+    assert [] == [step_s for step_s in lasted if not 0 <= step_s < 60]
     outcomes = kept.evidence.outcomes
     # None is lost without a word.
     assert 200 == outcomes["counted"] + outcomes["late"] + outcomes["unknown"]
@@ -364,7 +370,7 @@ def test_f33_a_wall_clock_that_jumps_moves_times_and_no_duration_step_or_breaker
            "has lasted {step_s:.1f} s after {hours:.0f} h on the clock, the breaker closed on time; times are the clock's: "
            "{moved:,} of {spans:,} spans have a jump in them, as every span of OpenTelemetry, and {late} of {outcomes} "
            "outcomes with a window count as late or unknown", wrong=len(wrong), durations=len(taken),
-           step_s=kept.clock.elapsed_s, hours=max(jumps) / 3600, moved=moved, spans=len(spans),
+           step_s=max(lasted), hours=max(jumps) / 3600, moved=moved, spans=len(spans),
            late=outcomes["late"] + outcomes["unknown"], outcomes=outcomes.total())  # fmt: skip
 
 

@@ -59,6 +59,13 @@ class Fleet:
         worker.wait()
         self.start()
 
+    def wait(self, longest_s=90.0):
+        """Wait until the newest worker serves."""
+        until = time.monotonic() + longest_s
+        while not list(self.seen())[-1][1]:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
     def stop(self):
         for worker in self.workers:
             worker.kill()
@@ -102,6 +109,14 @@ def damage(fleet, rng, backup):
     return what
 
 
+ACTIONS = {
+    "promote": RolloutState.promote,
+    "pause": RolloutState.pause,
+    "resume": RolloutState.resume,
+    "set_share": lambda state: state.set_share("30%" if state.phase.name.endswith("10%") else "10%"),
+}
+
+
 def operate(fleet, action, change, reason):
     """What `rollout ACTION m` does; whether the store took it."""
     with closing(SQLiteStore(fleet.db)) as store:
@@ -121,6 +136,7 @@ def test_f83_an_abort_stays_whatever_happens_to_the_store(workers, seconds, tmp_
     for _ in range(workers):
         fleet.start()
     try:
+        fleet.wait()
         began, aborted_s = time.monotonic(), None
         while (now := time.monotonic()) < began + seconds or aborted_s is None:
             assert now < began + 2 * seconds + 60
@@ -129,14 +145,13 @@ def test_f83_an_abort_stays_whatever_happens_to_the_store(workers, seconds, tmp_
             if aborted_s is None and now > began + seconds / 2:
                 aborted_s = time.monotonic() if operate(fleet, "abort", RolloutState.abort, reason) else None
                 taken += [reason] * (aborted_s is not None)
-            elif operate(fleet, "promote", RolloutState.promote, reason):
-                taken.append(reason)
+            else:
+                action = rng.choice(list(ACTIONS))
+                taken += [reason] * operate(fleet, action, ACTIONS[action], reason)
             time.sleep(rng.uniform(0.05, 0.3))
         # One starts after all of it; then everything that was going on has an end, and is looked at.
         fleet.kill_one(rng)
-        while not list(fleet.seen())[-1][1]:
-            assert time.monotonic() < began + 2 * seconds + 90
-            time.sleep(0.1)
+        fleet.wait()
         time.sleep(3.0)
         seen = list(fleet.seen())
     finally:

@@ -369,6 +369,8 @@ def test_f16_a_cancelled_caller_is_cancelled_and_its_shadow_completes(watch, fig
 
     asyncio.run(main())
     assert (1, 1) == (cancelled, shadows.count(2))
+    # And it is no failure of the model's.
+    assert [("model", True), ("quick", False)] == [(e.decision.rollout, e.closed_early) for e in runtime.routed()]
     assert "ok" in ends(runtime)
     figure("F16", "CancelledError reaches {cancelled} of {callers} callers; {completed} shadow under way completed",
            cancelled=cancelled, callers=len(begun), completed=shadows.count(2))  # fmt: skip
