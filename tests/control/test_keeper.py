@@ -522,6 +522,48 @@ def test_whatever_is_raised_about_one_rollout_the_others_are_looked_at(error, pr
     assert {error.__name__: 2} == {name: count for (_, name), count in runtime.faults.items()}
 
 
+def seen(runtime):
+    """How many calls every process together has seen, as this one finds them."""
+    evidence = runtime.keeper.rollouts["model"].gather(runtime.keeper.store)
+    return sum(sum(cells) for phase in evidence.phases.values() for cells in phase.calls.values())
+
+
+def test_a_process_that_ends_leaves_what_it_has_seen_to_the_others(processes):
+    first, second = processes(), processes()
+    model, _ = decorate(first), decorate(second)
+    serve(model, 100)
+    assert 0 == seen(second)
+    first.close(5.0)
+    assert 100 == seen(second)
+
+
+def test_a_forked_child_is_another_writer_that_has_seen_nothing_and_watches_at_once(clock):
+    runtime = Runtime(store=SharedStore(MemoryStore()), time_ns=clock)
+    model = decorate(runtime)
+    serve(model, 100)
+    assert runtime.flush(10.0)
+    keeper = runtime.keeper
+    kept = keeper.rollouts["model"]
+    writer, thread = keeper.writer, keeper._thread
+    kept.publish(keeper.store, writer, keeper.now_s)
+    assert (100, True) == (seen(runtime), thread.is_running)
+    # Another thread of the parent's, which is not in the child, may have it.
+    kept.adding.acquire()
+    keeper.renew()
+    try:
+        assert (True, True) == (keeper.writer != writer, keeper._thread is not thread)
+        assert keeper._thread.is_running
+        assert {} == kept.evidence.phases
+        # What the child has seen is added to what its parent has published, and counted once.
+        serve(model, 10)
+        assert runtime.flush(10.0)
+        kept.publish(keeper.store, keeper.writer, keeper.now_s)
+        assert 110 == seen(runtime)
+    finally:
+        thread.end()
+        runtime.close(1.0)
+
+
 PLAN_FILE = """
 version = {version}
 [rollouts.model.canary]
