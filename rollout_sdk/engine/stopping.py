@@ -15,7 +15,6 @@ from types import CodeType, FrameType
 from rollout_sdk import switch
 from rollout_sdk.clocks import monotonic, sleep
 from rollout_sdk.engine import deadline, returned, running, streams
-from rollout_sdk.engine.attended import Attended
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.tracebacks import is_ours
 from rollout_sdk.engine.under_way import UnderWay
@@ -38,27 +37,19 @@ _STARTERS = frozenset[CodeType]().union(
         for function in (
             running.run,
             running.run_async,
-            running.collect,
-            running.collect_async,
-            Attended.begin,
-            Attended.__await__,
             deadline.within,
             deadline.PumpedStream._pump,  # noqa: SLF001 - one floor
             streams.Stream.resume,
             returned.ReturnedStream.resume,
             streams.AsyncStream.resume,
-            streams.AsyncStream._started,  # noqa: SLF001
-            streams.AsyncStream._is_stopped,  # noqa: SLF001
             ShadowRun._run,  # noqa: SLF001
             ShadowRun.run_async,
-            UnderWay.whole,
+            # An event loop stands between it and the run.
             UnderWay.whole_async,
-            UnderWay.read,
-            UnderWay.read_async,
         )
     )
 )
-"""The code that starts candidates."""
+"""The code that looks at the gate and then starts a candidate, itself or by what it calls."""
 
 
 def disable() -> None:

@@ -198,6 +198,8 @@ WAYS = {
     **{f"{kind}, in time": (kind, {"deadline_s": 5.0}) for kind in ("coroutine", "async generator")},
     **{f"{kind}, returned": (kind, {}) for kind in KINDS[1:]},
     **{f"{kind}, returned, shadow": (kind, {"strategy": Shadow(1.0), "effects": "read"}) for kind in KINDS[1:]},
+    # The control's answer is there at once: the shadow gets an event loop of its own.
+    **{f"{kind}, returned, alone": (kind, {"strategy": Shadow(1.0), "effects": "read"}) for kind in KINDS[1:]},
 }
 
 
@@ -212,6 +214,8 @@ def test_between_its_last_look_at_the_gate_and_a_candidates_first_line_every_thr
     control = of_kind(kind, lambda x: ["old"])
     if "returned" in way:
         candidate, control = (lambda x, made=made: made(x) for made in (candidate, control))
+    if "alone" in way:
+        control, kind = (lambda x: ["old"]), "function"
 
     def trace(frame, event, _):
         is_candidate = frame.f_code is begins.__code__

@@ -409,15 +409,24 @@ def test_f19_a_shadow_is_not_collected_while_it_runs(watch, figure):
     async def control(x):
         return x
 
+    waited_for = []
+
     async def candidate(x):
-        for _ in range(2):
-            await asyncio.sleep(0)
-            gc.collect()
+        # Nothing but the task refers to what it waits for, and nothing but that to the task.
+        answer = asyncio.get_running_loop().create_future()
+        waited_for.append(weakref.ref(answer))
+        await answer
 
     async def main():
         model = shadowed(control, candidate, runtime)
         for x in range(5):
             await model(x)
+        await until(lambda: len(waited_for) == 5)
+        for _ in range(3):
+            gc.collect()
+        assert None not in [reference() for reference in waited_for]
+        for reference in waited_for:
+            reference().set_result(None)
         await until(lambda: sum(ends(runtime).values()) == 5)
 
     asyncio.run(main())
