@@ -286,12 +286,12 @@ HOUR_S = 3600.0
 def jumping(monkeypatch):
     """The wall clock jumps by hours, forth and back, between any two looks at it: ours and OpenTelemetry's, wherever it is.
 
-    Returns it, and the jumps that it has made, in seconds.
+    Returns it, how far it is ahead of that, and the jumps that it has made, in seconds.
     """
-    real, jumps, made = clocks.time_ns, itertools.cycle([0.0, HOUR_S, -HOUR_S, 0.0, 2 * HOUR_S]), set()
+    real, jumps, ahead, made = clocks.time_ns, itertools.cycle([0.0, HOUR_S, -HOUR_S, 0.0, 2 * HOUR_S]), [0.0], set()
 
     def clock():
-        jump = next(jumps)
+        jump = next(jumps) + ahead[0]
         made.add(jump)
         return real() + int(jump * 1e9)
 
@@ -306,7 +306,7 @@ def jumping(monkeypatch):
             monkeypatch.setattr(
                 module, name, types.SimpleNamespace(**{**vars(time), "time_ns": clock, "time": instead[time.time]})
             )
-    return clock, made
+    return clock, ahead, made
 
 
 def test_f33_a_wall_clock_that_jumps_moves_times_and_no_duration_step_or_breaker(watch, monkeypatch, figure):
@@ -322,7 +322,7 @@ def test_f33_a_wall_clock_that_jumps_moves_times_and_no_duration_step_or_breaker
     # The breaker's own clock stands still until its time has come: how fast this machine is does not matter.
     uptime = [1000.0]
     monkeypatch.setattr(breaker, "monotonic", lambda: uptime[0])
-    (clock, jumps), exporter = jumping(monkeypatch), InMemorySpanExporter()
+    (clock, ahead, jumps), exporter = jumping(monkeypatch), InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     runtime = watch(time_ns=clock, monotonic_ns=clocks.monotonic_ns, telemetry=Telemetry(tracer_provider=provider))
@@ -354,10 +354,11 @@ def test_f33_a_wall_clock_that_jumps_moves_times_and_no_duration_step_or_breaker
     assert runtime.flush(10.0)
     kept = runtime.keeper.rollouts["canary"]
     lasted = []
-    for number in range(5):
-        # By other jumps each time.
+    for number in range(6):
+        # By other jumps each time, and for the last time on another day.
         for _ in range(number):
             clock()
+        ahead[0] = 24 * HOUR_S if number == 5 else 0.0
         assert canary.rollout.judge() is not None
         lasted.append(kept.clock.elapsed_s)
     assert [] == [step_s for step_s in lasted if not 0 <= step_s < 60]

@@ -232,6 +232,8 @@ def test_f90_forged_ids_cost_bounded_memory(tmp_path, figure, window):
     # The remembered ids of outcomes that were counted take a few hundred bytes each, up to a fixed number of them.
     assert grown < 4 << 20
     assert len(kept.phases) <= 102
+    # A thousand names of rollouts are told apart; the rest are counted together.
+    assert len(runtime._delivery.tallies) <= 1_002
     assert kept.outcomes["unknown"] >= 4_000
     # The real ones are counted, whatever came before them.
     assert 100 == counted == len(routed)
