@@ -564,6 +564,48 @@ def test_a_forked_child_is_another_writer_that_has_seen_nothing_and_watches_at_o
         runtime.close(1.0)
 
 
+def test_what_could_not_be_published_is_published_later(processes):
+    runtime = processes()
+    model = decorate(runtime)
+    keeper, kept = runtime.keeper, runtime.keeper.rollouts["model"]
+    serve(model, 100)
+    assert runtime.flush(10.0)
+    runtime.store.dead = True
+    with pytest.raises(StoreError):
+        kept.publish(keeper.store, keeper.writer, keeper.now_s)
+    runtime.store.dead = False
+    kept.publish(keeper.store, keeper.writer, keeper.now_s)
+    assert 100 == seen(runtime)
+
+
+def test_a_verdict_of_another_process_is_taken_while_it_is_new_and_of_the_same_revision(processes, clock):
+    first, second = processes(), processes()
+    model, _ = decorate(first), decorate(second)
+    kept, judging, judged = second.keeper.rollouts["model"], second.keeper._judging, []
+    judging.judge = judged.append
+    assert model.rollout.judge() is not None
+    judging.judge_in_turn(kept)
+    assert [] == judged
+    clock.pass_by(judging.every_s)
+    judging.judge_in_turn(kept)
+    assert [kept] == judged
+    assert model.rollout.judge() is not None
+    model.rollout.promote()
+    look(second)
+    judging.judge_in_turn(kept)
+    assert [kept, kept] == judged
+
+
+def test_a_process_alone_begins_to_watch_with_the_first_evidence(clock):
+    runtime = Runtime(time_ns=clock)
+    model = decorate(runtime)
+    assert not runtime.keeper._thread.is_running
+    model("user")
+    assert runtime.flush(10.0)
+    assert runtime.keeper._thread.is_running
+    runtime.close(1.0)
+
+
 PLAN_FILE = """
 version = {version}
 [rollouts.model.canary]

@@ -266,6 +266,10 @@ def test_f8_a_comparison_that_fails_or_takes_its_time_is_nobodys_time(compare, w
         took.append(time.perf_counter() - began)
     assert quantile(took, 0.5) < 0.1
     assert Counter(ok=5) == ends(runtime)
+    # What it raises is met at its own guard, and what it gives before anything is made of it: every shadow is counted.
+    faults = {slow: set(), ambiguous: {"bad.rollout_compare"}, sys_exit: {"bad.rollout_compare"}}
+    assert faults.get(compare, {"engine.compare"}) == {what for what, _ in runtime.faults}
+    assert {("candidate", "ok"): 5} == model.rollout.status().shadows
     figure("F8", "a call p50 {p50:.0f} us at most while a comparison takes its time, raises, exits or gives nonsense ({runs} "
            "kinds)", p50=quantile(took, 0.5) * 1e6)  # fmt: skip
 
