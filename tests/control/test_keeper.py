@@ -586,14 +586,58 @@ def test_a_verdict_of_another_process_is_taken_while_it_is_new_and_of_the_same_r
     assert model.rollout.judge() is not None
     judging.judge_in_turn(kept)
     assert [] == judged
-    clock.pass_by(judging.every_s)
+    # A clock was set back: it is of no time that has been.
+    clock.pass_by(-3600)
     judging.judge_in_turn(kept)
-    assert [kept] == judged
+    assert 1 == len(judged)
+    clock.pass_by(3600 + judging.every_s)
+    judging.judge_in_turn(kept)
+    assert 2 == len(judged)
     assert model.rollout.judge() is not None
     model.rollout.promote()
     look(second)
     judging.judge_in_turn(kept)
-    assert [kept, kept] == judged
+    assert [kept] * 3 == judged
+
+
+def test_a_slow_publication_that_has_taken_the_place_of_a_later_one_is_made_up_for(processes):
+    runtime = processes()
+    model = decorate(runtime)
+    serve(model, 100)
+    assert runtime.flush(10.0)
+    keeper, kept = runtime.keeper, runtime.keeper.rollouts["model"]
+
+    class Overtaken:
+        """The first publication arrives after a second one, which was made later."""
+
+        published = 0
+
+        def publish(self, *parts):
+            self.published += 1
+            if self.published == 1:
+                serve(model, 10)
+                assert runtime.flush(10.0)
+                kept.publish(self, keeper.writer, keeper.now_s)
+            return keeper.store.publish(*parts)
+
+    store = Overtaken()
+    kept.publish(store, keeper.writer, keeper.now_s)
+    assert (2, 100) == (store.published, seen(runtime))
+    kept.publish(keeper.store, keeper.writer, keeper.now_s)
+    assert 110 == seen(runtime)
+
+
+def test_what_another_process_has_changed_is_described_anew(processes):
+    first, second = processes(), processes()
+    model, _ = decorate(first), decorate(second)
+    followed = []
+    second.keeper._sync._followed = followed.append
+    look(second)
+    assert [] == followed
+    model.rollout.promote()
+    look(second)
+    look(second)
+    assert ["model"] == followed
 
 
 def test_a_process_alone_begins_to_watch_with_the_first_evidence(clock):
