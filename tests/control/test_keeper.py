@@ -9,6 +9,7 @@ import pytest
 from rollout_sdk import Canary, ConflictError, Freeze, Gate, Guardrail, Runtime, StateError, Step, StoreError, rollout
 from rollout_sdk.control.document import as_document, from_document
 from rollout_sdk.control.stores import MemoryStore
+from rollout_sdk.control.watching import WatchThread
 
 START_NS = 1_800_000_000 * 10**9
 LOOSE = [Guardrail("error_rate", floor=0.2)]
@@ -625,6 +626,29 @@ def test_a_slow_publication_that_has_taken_the_place_of_a_later_one_is_made_up_f
     assert (2, 100) == (store.published, seen(runtime))
     kept.publish(keeper.store, keeper.writer, keeper.now_s)
     assert 110 == seen(runtime)
+
+
+def test_an_aborted_rollout_is_not_judged(processes, clock):
+    model = decorate(processes())
+    serve(model)
+    clock.pass_by(61)
+    model.rollout.abort()
+    assert model.rollout.judge() is None
+
+
+def test_a_watch_that_was_ended_looks_no_more_and_its_thread_ends():
+    class Watched:
+        looks = 0
+
+        def look(self):
+            self.looks += 1
+
+    watched = Watched()
+    watch = WatchThread(watched.look)
+    watch.start()
+    watch.end()
+    watch._thread.join(10.0)
+    assert (False, 0) == (watch._thread.is_alive(), watched.looks)
 
 
 def test_what_another_process_has_changed_is_described_anew(processes):
