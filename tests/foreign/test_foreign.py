@@ -1,10 +1,13 @@
 """The harness of foreign suites can fail: it decorates what the table names, and sees every difference."""
 
+import subprocess
 import sys
 from types import ModuleType
 
 import pytest
 from rollout_foreign import decorating
+from rollout_foreign.__main__ import Run, shows_nothing
+from rollout_foreign.archives import unpacked
 from rollout_foreign.comparing import compare
 from rollout_foreign.decorating import Decorating
 from rollout_foreign.suites import SUITES, Known, Suite
@@ -53,6 +56,27 @@ def test_that_a_module_which_cannot_be_collected_decorated_is_a_difference():
 def test_that_a_test_which_fails_bare_says_nothing():
     result = compare({"a": "failed", "b": "skipped"}, {"a": "passed", "b": "failed"}, [], "default")
     assert (result.passed, result.new) == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "counts", "why"),
+    [
+        ({"a": "passed"}, {"cpu_s": 1.0}, []),
+        ({"a": "passed"}, {}, ["The bare run did not end."]),
+        ({"a": "failed"}, {"cpu_s": 1.0}, ["No test passes bare."]),
+        ({"a": "passed", "t.py": "failed in collection"}, {"cpu_s": 1.0}, ["t.py cannot be collected bare: no strawberry"]),
+    ],
+)
+def test_that_a_bare_run_from_which_tests_may_be_missing_shows_nothing(outcomes, counts, why):
+    assert why == shows_nothing(Run(outcomes=outcomes, why={"t.py": "Error\nno strawberry"}, counts=counts, took_s=1.0))
+
+
+def test_that_a_suite_whose_archive_cannot_be_had_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    for _ in range(2):
+        with pytest.raises(subprocess.CalledProcessError):
+            unpacked(SUITES["toolz"], tmp_path)
+        assert [path for path in tmp_path.iterdir() if path.suffix != ".download"] == []
 
 
 def test_that_an_expected_failure_must_stay_one():

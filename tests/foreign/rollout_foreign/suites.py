@@ -129,6 +129,7 @@ SUITES: dict[str, Suite] = {
             "python-multipart==0.0.34",
             "pyyaml==6.0.4",
             "sqlmodel==0.0.50",
+            "strawberry-graphql==0.341.2",
             "trio==0.35.0",
             "typer==0.29.2",
         ),
