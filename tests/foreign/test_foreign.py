@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 from rollout_foreign import decorating
-from rollout_foreign.__main__ import Run, shows_nothing
+from rollout_foreign.__main__ import Run, report, shows_nothing
 from rollout_foreign.archives import unpacked
 from rollout_foreign.comparing import compare
 from rollout_foreign.decorating import Decorating
@@ -69,6 +69,22 @@ def test_that_a_test_which_fails_bare_says_nothing():
 )
 def test_that_a_bare_run_from_which_tests_may_be_missing_shows_nothing(outcomes, counts, why):
     assert why == shows_nothing(Run(outcomes=outcomes, why={"t.py": "Error\nno strawberry"}, counts=counts, took_s=1.0))
+
+
+@pytest.mark.parametrize(
+    ("counts", "ends", "well"),
+    [
+        ({"calls": 1}, {"a": "passed"}, True),
+        ({"calls": 1}, {"a": "failed"}, False),
+        ({"calls": 0}, {"a": "passed"}, False),
+        ({}, {"a": "passed"}, False),
+        ({"calls": 1, "refused": {"m:f": "no"}}, {"a": "passed"}, False),
+        ({"calls": 1, "faults": {"telemetry.spans: ValueError": 1}}, {"a": "passed"}, False),
+    ],
+)
+def test_that_a_decorated_run_is_well_only_where_nothing_differs_and_nothing_failed(counts, ends, well):
+    decorated = Run(outcomes=ends, why={}, counts=counts, took_s=1.0)
+    assert report("toolz", "default", decorated, compare({"a": "passed"}, ends, [], "default")) == well
 
 
 def test_that_a_suite_whose_archive_cannot_be_had_is_an_error(tmp_path, monkeypatch):

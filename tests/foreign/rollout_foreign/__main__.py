@@ -1,8 +1,8 @@
 """Run foreign suites bare and decorated, and compare: python -m rollout_foreign [--short] [--settings a,b] [suite ...]
 
 Exits with 1 when a test that passes bare does not pass decorated and the table does not say why, when something that the table
-says differs no longer does, when no call went through a rollout, or when the bare run shows nothing: no test passes, a module
-cannot be collected, or it does not come to its end.
+says differs no longer does, when something of ours failed, when no call went through a rollout, or when the bare run shows
+nothing: no test passes, a module cannot be collected, or it does not come to its end.
 """
 
 from __future__ import annotations
@@ -181,12 +181,12 @@ def report(name: str, setting: str, decorated: Run, result: Comparison) -> bool:
     for place, error in counts.get("refused", {}).items():
         print(f"    REFUSED: {place}: {error:.160}")
     if faults := counts.get("faults"):
-        print(f"    faults: {faults}")
+        print(f"    FAULTS of ours: {faults}")
     if not counts:
         print("    The run did not end.")
     elif not counts["calls"]:
         print("    No call went through a rollout: this run shows nothing.")
-    clean = not result.new and not result.gone and not counts.get("refused")
+    clean = not (result.new or result.gone or counts.get("refused") or counts.get("faults"))
     return clean and bool(counts.get("calls"))
 
 
