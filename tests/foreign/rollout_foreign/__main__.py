@@ -33,7 +33,8 @@ HOME = Path(sys.prefix) / "foreign"
 
 TEST_TIMEOUT_S = 90
 RUN_TIMEOUT_S = 1_800
-SHORT_SETTINGS = ("default", "raise")
+SHORT_SETTINGS = ("default", "raise", "shadow")
+"""The candidate alone, guarded and unguarded, and the control beside it."""
 
 
 @frozen(kw_only=True)
