@@ -32,7 +32,7 @@ HOME = Path(sys.prefix) / "foreign"
 """In the virtual environment, so that it goes when that goes."""
 
 TEST_TIMEOUT_S = 90
-RUN_TIMEOUT_S = 1_800
+RUN_TIMEOUT_S = 3_600
 SHORT_SETTINGS = ("default", "raise", "shadow")
 """The candidate alone, guarded and unguarded, and the control beside it."""
 
