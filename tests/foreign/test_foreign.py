@@ -194,6 +194,12 @@ def test_that_every_suite_decorates_something_and_every_known_difference_has_a_r
     assert [known.test for each in SUITES.values() for known in each.known if not known.reason or not known.settings] == []
 
 
+def test_that_ci_leaves_out_where_chance_decides_which_tests_differ():
+    steady, unsteady = KNOWN, Known(test="t.py::test_c", settings=("shadow",), reason="c counts", sometimes=True)
+    one = suite(known=(steady, unsteady))
+    assert (one.is_steady_under("default"), one.is_steady_under("shadow")) == (True, False)
+
+
 def test_that_an_unknown_setting_is_an_error(runtime):
     with pytest.raises(KeyError):
         decorating.Decorating(suite(), "nothing", runtime, ())

@@ -205,6 +205,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(*sorted({requirement for name in names for requirement in SUITES[name].installed}), sep="\n")
         return 0
     settings = options.settings.split(",") if options.settings else SHORT_SETTINGS if options.short else tuple(SETTINGS)
+
+    def taken(name: str, setting: str) -> bool:
+        return SUITES[name].runs_under(setting) and (not options.short or SUITES[name].is_steady_under(setting))
+
     HOME.mkdir(exist_ok=True)
     # Where an archive has no options for pytest, its tests must not find ours.
     (HOME / "pytest.ini").write_text("[pytest]\n")
@@ -223,14 +227,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             (name, setting): pool.submit(run, name, setting, short=options.short)
             for name in names
             for setting in (BARE, *settings)
-            if SUITES[name].runs_under(setting)
+            if taken(name, setting)
         }
         for name in names:
             bare = runs[name, BARE].result()
             for why in shows_nothing(bare):
                 well = False
                 print(f"{name:15} {BARE:8} {why} See {HOME / f'{name}.{BARE}.log'}.", flush=True)
-            for setting in (each for each in settings if SUITES[name].runs_under(each)):
+            for setting in (each for each in settings if taken(name, each)):
                 decorated = runs[name, setting].result()
                 result = compare(bare.outcomes, decorated.outcomes, SUITES[name].known, setting)
                 well = report(name, setting, decorated, result) and well

@@ -64,6 +64,10 @@ class Suite:
         """Whether a setting decorates anything here."""
         return setting != "shadow" or bool(self.functions) or "*" not in self.effects
 
+    def is_steady_under(self, setting: str) -> bool:
+        """Whether chance has no part in which tests differ, so that CI can rely on it."""
+        return not any(each.sometimes and setting in each.settings for each in self.known)
+
 
 SUITES: dict[str, Suite] = {
     "toolz": Suite(
