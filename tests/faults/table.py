@@ -111,7 +111,7 @@ ROWS = {
     "F91": "escape codes and newlines in an actor, a reason or a stored name",
     "F92": "names of exceptions, outcomes and reprs of any size, content or duration",
     "F93": "records of a store that are damaged, and a terminal",
-    "F94": "a test replaces clocks, sleep, threads and files while the SDK's threads run",
+    "F94": "a test replaces clocks, sleep, threads, files and telemetry providers while the SDK's threads run",
     "S1": "line breaks and escape codes in ids and messages",
     "S2": "personal data in records",
     "S3": "choosing an id that falls into an arm",

@@ -1,4 +1,4 @@
-"""Row F94: what a test of the application puts in the place of clocks, sleep, threads and files is the application's."""
+"""Row F94: what a test of the application puts in the place of clocks, sleep, threads, files and telemetry is its own."""
 
 import ast
 import gc
@@ -133,6 +133,64 @@ def test_f94_a_runtime_is_pickled_with_the_clock_that_it_has(watch):
     assert clocks.is_wall_clock(Runtime().time_ns)
     assert clocks.is_wall_clock(time.time_ns)
     assert not clocks.is_wall_clock(lambda: 0)
+
+
+def test_f94_a_provider_that_a_test_puts_in_place_for_a_while_is_not_kept(run_python, figure):
+    done = run_python("""
+        from unittest import mock
+        from opentelemetry import metrics, trace
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+        from rollout_sdk import ABTest, Runtime, rollout
+
+        def providers():
+            exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
+            tracers = TracerProvider(shutdown_on_exit=False)
+            tracers.add_span_processor(SimpleSpanProcessor(exporter))
+            return exporter, reader, tracers, MeterProvider([reader], shutdown_on_exit=False)
+
+        def noted():
+            trace.get_current_span().set_attribute("theirs", 1)
+
+        def ran(times):
+            # As the recorder does twice a second.
+            runtime.audience.look()
+            for _ in range(times):
+                model()
+            assert runtime.flush(10.0)
+
+        def measured(reader):
+            data = reader.get_metrics_data()
+            scopes = data.resource_metrics[0].scope_metrics if data else []
+            found = {metric.name: metric.data for scope in scopes for metric in scope.metrics}
+            return sum(p.count for p in found["rollout.call.duration"].data_points) if found else 0
+
+        runtime = Runtime()
+        model = rollout(candidate=noted, strategy=ABTest(1.0), key="m", runtime=runtime)(noted)
+        ran(1)
+        exporter, reader, tracers, meters = providers()
+        with (
+            mock.patch.object(trace, "get_tracer_provider", lambda: tracers),
+            mock.patch.object(metrics, "get_meter_provider", lambda: meters),
+            tracers.get_tracer("theirs").start_as_current_span("theirs"),
+        ):
+            ran(2)
+        print([(span.name, dict(span.attributes)) for span in exporter.get_finished_spans()], measured(reader))
+        real = providers()
+        trace.set_tracer_provider(real[2])
+        metrics.set_meter_provider(real[3])
+        ran(3)
+        spans = [span.name for span in real[0].get_finished_spans()]
+        print(spans.count("route m"), len(exporter.get_finished_spans()), measured(real[1]), measured(reader), runtime.faults)
+    """)
+    assert (0, "") == (done.returncode, done.stderr)
+    first, then = done.stdout.splitlines()
+    assert "[('theirs', {'theirs': 1})] 2" == first
+    assert "3 1 3 2 {}" == then
+    figure("F94", "0 spans in a test's own exporter, 3 of 3 at the provider that is set after it")
 
 
 def test_f94_every_module_takes_its_clocks_by_name_from_one_place():
