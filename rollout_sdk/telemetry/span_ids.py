@@ -6,15 +6,13 @@ spans.
 
 from __future__ import annotations
 
-import os
-import random
 from typing import Any
+
+from rollout_sdk.forking import ForkSafeRandom
 
 __all__ = ["draw_ids_apart"]
 
-_random = random.Random(os.urandom(16))
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(16)))
+_random = ForkSafeRandom()
 
 
 def draw_ids_apart(tracer: Any) -> None:
