@@ -331,9 +331,9 @@ class Runtime:
         return lost
 
     def _look_at_file(self) -> None:
-        self._steering.look()
-        for kept in list(self.keeper.rollouts.values()):
-            self.keeper.let_go(kept, _UNREAD)
+        if self._steering.look():
+            for kept in list(self.keeper.rollouts.values()):
+                self.keeper.let_go(kept, _UNREAD)
 
     def _look_at_threads(self) -> None:
         if (why := missing_threads()) is not None:

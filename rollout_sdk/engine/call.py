@@ -99,8 +99,9 @@ class Call(RouteRequest):
         self.outline = rollout.outline
         self.args = args
         self.kwargs = kwargs
-        self.origin = rollout.nonces.origin
-        self.sequence = next(rollout.nonces.sequence)
+        nonces = rollout.nonces
+        self.origin = nonces.origin
+        self.sequence = next(nonces.sequence)
         self.time_ns = rollout.time_ns() if time_ns is None else time_ns
         self.served = rollout.control
 
