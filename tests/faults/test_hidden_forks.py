@@ -1,12 +1,15 @@
-"""Row F95: processes forked by C code, which runs none of Python's hooks: uWSGI's workers, `fork` called by ctypes."""
+"""Rows F95 and F96: processes forked by C code, which runs none of Python's hooks: by ctypes, and in what looks like uWSGI."""
 
 import json
 import sys
 from collections import Counter
+from typing import ClassVar
 
 import pytest
 
+from rollout_sdk import ABTest, rollout
 from rollout_sdk.journal import read_journal
+from rollout_sdk.threads import Flag, Thread
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
 
@@ -83,7 +86,7 @@ for number in range(10):
     model("the same")
 runtime.flush()
 def work():
-    before = model.rollout.status().calls
+    # Nothing but calls: the first has to notice.
     for number in range(50):
         model("the same")
     os.write(1, f"{draw()}\\n".encode())
@@ -233,22 +236,44 @@ runtime = Runtime(journal="journal", shadows=ShadowLimits(cpu_share=1.0))
 model = decorate(runtime, strategy=Shadow(1.0), effects="read")
 model("parent")
 runtime.flush()
-def work():
-    # An outcome before any call, and a transition before that.
+def pause():
     model.rollout.pause(reason="child")
+def record():
     model.rollout.record("click", 1.0, unit="child")
+def work(first, then):
+    # Before any call, each of them.
+    first()
+    then()
     for number in range(10):
         model("child")
     return runtime.flush(10.0) and model.rollout.status().shadows == {("candidate", "ok"): 10}
-print(ends([in_child(work)]))
+print(ends([in_child(lambda: work(pause, record)), in_child(lambda: work(record, pause))]))
+""")
+    )
+    assert ("[0, 0]\n", "") == (result.stdout, result.stderr)
+    files = sorted(read_journal(tmp_path / "journal").files, key=lambda path: path.stat().st_size)
+    for child in files[1:]:
+        events = Counter(json.loads(line)["event"] for line in child.read_text().splitlines())
+        assert (10, 10, 1, 1) == (events["decision"], events["shadow"], events["outcome"], events["transition"])
+    assert 3 == len(files)
+
+
+def test_f95_a_store_that_another_thread_was_using_can_be_used_in_the_child(run_python):
+    result = run_python(
+        program("""
+from rollout_sdk.control.stores import MemoryStore
+store = MemoryStore()
+runtime = Runtime(store=store)
+model = decorate(runtime)
+def work():
+    return model.rollout.pause(reason="child").status == "paused" and model.rollout.abort().status == "aborted"
+# As a thread that is not in the child: it never gives it back there.
+with store._turns.taken(1.0):
+    child = in_child(work)
+print(ends([child]))
 """)
     )
     assert ("[0]\n", "") == (result.stdout, result.stderr)
-    journal = read_journal(tmp_path / "journal")
-    child = max(journal.files, key=lambda path: path.stat().st_size)
-    events = Counter(json.loads(line)["event"] for line in child.read_text().splitlines())
-    assert (10, 10, 1) == (events["decision"], events["shadow"], events["outcome"])
-    assert 2 <= events["transition"] + events["rollout"]
 
 
 def test_f95_the_end_of_a_child_that_has_done_nothing_waits_for_nobody(run_python, figure):
@@ -326,3 +351,72 @@ print(ends([in_child(work)]))
     )
     assert ("[0]\n", "") == (result.stdout, result.stderr)
     assert [1, 20] == sorted(per_process(tmp_path).values())
+
+
+class UWSGI:
+    """What uWSGI's own module says in its master."""
+
+    has_threads = 1
+    numproc = 2
+    opt: ClassVar = {"master": True}
+
+    def masterpid(self):
+        return 1
+
+    def worker_id(self):
+        return 0
+
+    mule_id = i_am_the_spooler = worker_id
+
+
+def a_thread_starts():
+    ran = Flag()
+    try:
+        Thread(ran.set, "test").start()
+    except RuntimeError:
+        return False
+    return ran.wait(5.0)
+
+
+@pytest.mark.parametrize(
+    ("told", "starts"),
+    [
+        ({}, False),
+        ({"worker_id": lambda: 1}, True),
+        ({"mule_id": lambda: 1}, True),
+        ({"i_am_the_spooler": lambda: True}, True),
+        ({"opt": {"py-call-uwsgi-fork-hooks": True}}, True),
+        # Without threads, uWSGI calls no hooks.
+        ({"opt": {"py-call-uwsgi-fork-hooks": True}, "has_threads": 0}, False),
+        # No master: the first worker is the process that forks the others.
+        ({"masterpid": lambda: 0}, False),
+        ({"masterpid": lambda: 0, "numproc": 1}, True),
+    ],
+)
+def test_f96_threads_start_in_workers_and_not_where_uwsgi_forks_from(told, starts, monkeypatch):
+    uwsgi = UWSGI()
+    for name, value in told.items():
+        setattr(uwsgi, name, value)
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+    assert starts == a_thread_starts()
+
+
+def test_f96_another_module_of_that_name_changes_nothing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uwsgi", object())
+    assert a_thread_starts()
+
+
+def test_f96_threads_that_do_not_run_are_a_fault_with_its_cure(watch, monkeypatch, caplog):
+    uwsgi = UWSGI()
+    uwsgi.has_threads, uwsgi.worker_id = 0, lambda: 1
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+    runtime = watch()
+    model = rollout(candidate=lambda: 2, strategy=ABTest(0.5), key="m", runtime=runtime)(lambda: 1)
+    model()
+    assert runtime.flush(10.0)
+    status = model.rollout.status()
+    assert {("threads", "ConfigurationError"): 1} == status.faults
+    assert ["Start uWSGI with --enable-threads." in note for note in status.notes] == [True]
+    assert "Start uWSGI with --enable-threads." in str([vars(record) for record in caplog.records])
+    monkeypatch.delitem(sys.modules, "uwsgi")
+    assert () == model.rollout.status().notes

@@ -42,6 +42,8 @@ if os.environ.get("USED_IN_MASTER"):
     # As a warm-up at import does: threads start in the master, and are not there in its workers.
     for _ in range(4):
         model("master")
+    if runtime is not None:
+        split("master")
     default_runtime().flush()
 
 

@@ -150,7 +150,7 @@ def test_f96_a_worker_that_starts_after_an_abort_never_runs_the_candidate(uwsgi,
 
 
 def test_f96_durability_call_takes_no_second(uwsgi, figure):
-    server = uwsgi(*MODES[""], DURABILITY="call")
+    server = uwsgi(*MODES[""], DURABILITY="call", USED_IN_MASTER="1")
     answers = [server.ask(f"user{number}") for number in range(20)]
     took = sorted(answer["took_s"] for answer in answers)
     ids = {answer["id"] for answer in answers}
