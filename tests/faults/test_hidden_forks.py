@@ -417,6 +417,7 @@ def test_f96_threads_that_do_not_run_are_a_fault_with_its_cure(watch, monkeypatc
     status = model.rollout.status()
     assert {("threads", "ConfigurationError"): 1} == status.faults
     assert ["Start uWSGI with --enable-threads." in note for note in status.notes] == [True]
-    assert "Start uWSGI with --enable-threads." in str([vars(record) for record in caplog.records])
+    logged = [record for record in caplog.records if record.message == "rollout.threads.missing"]
+    assert ["Start uWSGI with --enable-threads." in record.why for record in logged] == [True]
     monkeypatch.delitem(sys.modules, "uwsgi")
     assert () == model.rollout.status().notes
