@@ -26,7 +26,6 @@ __all__ = ["disable", "wait_for_starts"]
 _LOOK_EVERY_S = 1e-4
 _LONGEST_WAIT_S = 1.0
 _TURNS = 20
-_FRAMES_OUTLIVE_THREADS = sys.version_info >= (3, 13)
 
 
 def _with_inner(code: CodeType) -> set[CodeType]:
@@ -76,12 +75,12 @@ def wait_for_starts(timeout_s: float = _LONGEST_WAIT_S) -> bool:
     It takes microseconds. A candidate written in C looks as if it were about to start for as long as it runs: for one that
     takes longer than the timeout, the answer is False although it has begun.
 
-    In a child whose fork Python was not told of, before Python 3.13, it waits until every thread has had its turn: 0.1 s.
+    In a child whose fork Python was not told of, it waits until every thread has had its turn: 0.1 s.
     """
     if not same_process[0]:
         notice_fork()
-    if not (was_announced() or _FRAMES_OUTLIVE_THREADS):
-        # The interpreter still knows the threads of the parent, whose frames were on stacks that are in use again.
+    if not was_announced():
+        # The interpreter still knows the threads of the parent, whose frames are on stacks that are in use again: it crashes.
         sleep(_TURNS * sys.getswitchinterval())
         return True
     me, deadline = native_ident(), monotonic() + timeout_s

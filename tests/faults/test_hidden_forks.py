@@ -225,7 +225,8 @@ print(ends(children), file=sys.stderr)
     assert "[0, 0, 0]\n" == result.stderr
     took = [float(line) for line in result.stdout.splitlines()]
     assert 3 == len(took)
-    assert max(took) < 1.0
+    # A file is taken when two looks, half a second apart, have found it alike.
+    assert max(took) < (1.0 if by == "store" else 1.5)
     figure("F95", f"a stop by {by} reached children after {max(took):.2f} s at most")
 
 
