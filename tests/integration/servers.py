@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -42,7 +43,7 @@ class Server:
         self.log = (folder / "log").open("w+")
         command = [part.replace("PORT", str(self.port)) for part in command]
         self.process = subprocess.Popen(
-            [sys.executable, *command], env=environment, stdout=self.log, stderr=self.log, cwd=folder
+            [sys.executable, *command], env=environment, stdout=self.log, stderr=self.log, cwd=folder, start_new_session=True
         )
         deadline = time.monotonic() + 30
         while True:
@@ -79,9 +80,10 @@ class Server:
         return time.perf_counter() - began
 
     def close(self):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        # With its workers, which without a master outlive it.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
         self.log.close()
 
     def shadows(self):
