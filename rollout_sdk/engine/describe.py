@@ -6,8 +6,6 @@ holdout, the layer's slot, a missing unit.
 
 from __future__ import annotations
 
-import os
-import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -31,6 +29,7 @@ from rollout_sdk.engine.kinds import PLAIN
 from rollout_sdk.engine.steps import NO_KWARGS
 from rollout_sdk.engine.survey import Survey, changeable
 from rollout_sdk.exceptions import MissingUnitError
+from rollout_sdk.forking import ForkSafeRandom
 from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plain import brief
 from rollout_sdk.plugins import Failed
@@ -50,11 +49,7 @@ def fresh_random() -> float:
     return _random.random()
 
 
-# Of our own, so that the application's random numbers come out as they would without us.
-_random = random.Random(os.urandom(16))
-# Windows does not fork.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(16)))
+_random = ForkSafeRandom()
 
 
 class OverridesByUnit(Mapping[Any, str]):

@@ -18,12 +18,14 @@ from rollout_sdk.engine import deadline, returned, running, streams
 from rollout_sdk.engine.shadow import ShadowRun
 from rollout_sdk.engine.tracebacks import is_ours
 from rollout_sdk.engine.under_way import UnderWay
+from rollout_sdk.forking import notice_fork, same_process, was_announced
 from rollout_sdk.threads import native_ident
 
 __all__ = ["disable", "wait_for_starts"]
 
 _LOOK_EVERY_S = 1e-4
 _LONGEST_WAIT_S = 1.0
+_TURNS = 20
 
 
 def _with_inner(code: CodeType) -> set[CodeType]:
@@ -66,7 +68,15 @@ def wait_for_starts(timeout_s: float = _LONGEST_WAIT_S) -> bool:
 
     It takes microseconds. A candidate written in C looks as if it were about to start for as long as it runs: for one that
     takes longer than the timeout, the answer is False although it has begun.
+
+    In a child whose fork Python was not told of, it waits until every thread has had its turn: 0.1 s.
     """
+    if not same_process[0]:
+        notice_fork()
+    if not was_announced():
+        # The interpreter still knows the threads of the parent, whose frames are on stacks that are in use again: it crashes.
+        sleep(_TURNS * sys.getswitchinterval())
+        return True
     me, until = native_ident(), monotonic() + timeout_s
     about = _starting() - {me}
     while about and monotonic() < until:

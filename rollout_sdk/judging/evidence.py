@@ -198,7 +198,7 @@ class Evidence:
         bucket: int | None,
         decided_s: float | None,
         time_s: float,
-        identity: int,
+        identity: int | None = None,
     ) -> None:
         """Add a recorded outcome; one of a metric that is not judged is passed over.
 
@@ -211,7 +211,7 @@ class Evidence:
             bucket: Bucket of the decision.
             decided_s: Time of the decision.
             time_s: Time of the outcome.
-            identity: The same for the same outcome: `RecordedEvent.identity`.
+            identity: The same for the same outcome: `RecordedEvent.identity`; None where a decision has one of this metric.
         """
         criterion = self._recorded.get(metric)
         if criterion is None:
@@ -229,6 +229,8 @@ class Evidence:
             self.outcomes["capped"] += 1
             return
         is_second = (metric, decision) in self._met
+        if identity is None:
+            identity = hash((metric, decision))
         # A decision has one label, and any number of purchases.
         if identity in self._seen or (is_second and criterion.per == "outcome"):
             self.outcomes["duplicate"] += 1

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rollout_sdk.clocks import monotonic
-from rollout_sdk.faults import BATCH, CONTROL_FILE, STORE, Fault, Notice
+from rollout_sdk.faults import BATCH, CONTROL_FILE, STORE, THREADS, Fault, Notice
 from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plugins import Failed
 from rollout_sdk.records import BreakerEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
@@ -228,6 +228,8 @@ def _fault(fault: Fault) -> None:
         logger.error("rollout.batch.refused", why=fault.why, **fields)
     elif fault.what.startswith("telemetry."):
         logger.debug("rollout.telemetry.failed", what=fault.what, **fields)
+    elif fault.what == THREADS:
+        logger.error("rollout.threads.missing", why=fault.why, **fields)
     elif fault.what == STORE:
         logger.error("rollout.store.failed", why=fault.why, **fields)
     elif fault.what in _SINKS:

@@ -6,17 +6,15 @@ spans.
 
 from __future__ import annotations
 
-import os
-import random
 from typing import Any
 
 from opentelemetry.trace import NoOpTracer, ProxyTracer, Tracer
 
+from rollout_sdk.forking import ForkSafeRandom
+
 __all__ = ["draw_ids_apart", "real_tracer"]
 
-_random = random.Random(os.urandom(16))
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(16)))
+_random = ForkSafeRandom()
 
 
 def real_tracer(tracer: Tracer) -> Tracer | None:

@@ -525,7 +525,7 @@ def test_whatever_is_raised_about_one_rollout_the_others_are_looked_at(error, pr
 
 def seen(runtime):
     """How many calls every process together has seen, as this one finds them."""
-    evidence = runtime.keeper.rollouts["model"].gather(runtime.keeper.store)
+    evidence = runtime.keeper.rollouts["model"].gather(runtime.keeper.store, runtime.failed)
     return sum(sum(cells) for phase in evidence.phases.values() for cells in phase.calls.values())
 
 

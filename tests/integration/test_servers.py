@@ -1,10 +1,6 @@
 """Row F12: real servers with their own ways of forking. Shadows run in the workers, and a hung one does not hold the stop."""
 
-import contextlib
-import http.client
-import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -16,94 +12,7 @@ import pytest
 
 from rollout_sdk.journal import read_journal
 
-HERE = Path(__file__).parent
-
-
-def installed(*names):
-    import importlib.util
-
-    for name in names:
-        if importlib.util.find_spec(name) is None:
-            pytest.skip(f"{name} is not installed; the extra dev has it")
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-class Server:
-    """A server process, and requests to it."""
-
-    def __init__(self, command, folder, environment):
-        self.port = free_port()
-        self.journal = folder / "journal"
-        path = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
-        environment = {**os.environ, "ROLLOUT_JOURNAL": str(self.journal), "PYTHONPATH": path, **environment}
-        self.log = (folder / "log").open("w+")
-        command = [part.replace("PORT", str(self.port)) for part in command]
-        self.process = subprocess.Popen(
-            [sys.executable, *command], env=environment, stdout=self.log, stderr=self.log, cwd=folder
-        )
-        deadline = time.monotonic() + 30
-        while True:
-            with contextlib.suppress(OSError):
-                self.get("ready")
-                return
-            assert (self.process.poll(), time.monotonic() < deadline) == (None, True), self.said()
-            time.sleep(0.05)
-
-    def said(self):
-        self.log.flush()
-        return Path(self.log.name).read_text()
-
-    def get(self, what):
-        """The answer to a request, and how long it took."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        began = time.perf_counter()
-        connection.request("GET", f"/{what}")
-        body = json.loads(connection.getresponse().read())
-        connection.close()
-        assert what == body["answer"]
-        return body["pid"], time.perf_counter() - began
-
-    def stop(self):
-        """Stop it as a supervisor does; how long that took."""
-        began = time.perf_counter()
-        self.process.terminate()
-        self.process.wait(30)
-        return time.perf_counter() - began
-
-    def close(self):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        self.log.close()
-
-    def shadows(self):
-        """Ends of shadows by process, those of the master's warm-up and of `ready` aside."""
-        ends = Counter()
-        for path in read_journal(self.journal).files:
-            pid = int(path.name.split("-")[-3])
-            for line in path.read_text().splitlines():
-                record = json.loads(line)
-                if record["event"] == "shadow":
-                    ends[pid, record["end"]] += 1
-        return ends
-
-
-@pytest.fixture
-def serve(tmp_path):
-    servers = []
-
-    def start(*command, **environment):
-        servers.append(Server(list(command), tmp_path, environment))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
-
+from .servers import HERE, installed
 
 GUNICORN = ["-m", "gunicorn", "app:wsgi", "--bind", "127.0.0.1:PORT", "--graceful-timeout", "8", "--workers", "2"]
 WORKERS = {
@@ -188,6 +97,27 @@ def test_f12_a_shadow_does_not_stall_gevents_loop(what, serve, figure):
     assert max(stalled) < 0.25
     figure("F12", "gevent: a request while a shadow burns or blocks ({what} kinds) takes {worst:.0f} ms at most, {usual:.1f} "
            "without", what=what, worst=max(stalled) * 1e3, usual=quiet[10] * 1e3)  # fmt: skip
+
+
+def test_f12_shadows_run_beside_eventlets_server(serve, figure):
+    installed("eventlet")
+    server = serve(str(HERE / "eventlet_server.py"), "PORT")
+    for number in range(40):
+        server.get(f"n{number}")
+    quiet = sorted(server.get(f"quiet{number}")[1] for number in range(20))
+    server.get("block")
+    stalled = [server.get(f"stalled{number}")[1] for number in range(20)]
+    server.get("hang")
+    time.sleep(0.6)
+    took_s = server.stop()
+    ends = Counter(end for (_, end), count in server.shadows().items() for _ in range(count))
+    # And the request that asked whether it is ready.
+    assert (82, 1) == (ends["ok"], ends["abandoned"])
+    assert max(stalled) < 0.25
+    assert took_s < 4.0
+    worst, usual = max(stalled) * 1e3, quiet[10] * 1e3
+    figure("F12", "eventlet: {ran} shadows ran; a request while one blocks takes {worst:.0f} ms at most, {usual:.1f} without",
+           ran=ends["ok"], worst=worst, usual=usual)  # fmt: skip
 
 
 def test_f12_shadows_run_in_celerys_prefork_workers(tmp_path, figure):
