@@ -1,4 +1,4 @@
-"""The thread that watches a store."""
+"""A thread that watches: a store, or a control file."""
 
 from __future__ import annotations
 
@@ -13,13 +13,21 @@ _POLL_S = 0.5
 
 
 class WatchThread:
-    """Calls a method twice a second, once it is started and until it is ended; the method must not raise.
+    """Calls a method again and again, twice a second, once it is started and until it is ended; the method must not raise.
 
     Its object lives no longer for that, and the thread ends when it is gone.
     """
 
-    def __init__(self, watch: Callable[[], None]) -> None:
-        """Start nothing yet."""
+    def __init__(self, watch: Callable[[], None], name: str, *, every_s: float = _POLL_S) -> None:
+        """Start nothing yet.
+
+        Args:
+            watch: A bound method, which must not raise.
+            name: Name of the thread.
+            every_s: Seconds between two calls.
+        """
+        self._name = name
+        self._every_s = every_s
         self._watch = weakref.WeakMethod(watch)
         self._thread: Thread | None = None
         self._starting = Lock()
@@ -36,7 +44,7 @@ class WatchThread:
             return
         try:
             if self._thread is None:
-                thread = Thread(self._run, "rollout-keeper")
+                thread = Thread(self._run, self._name)
                 thread.start()
                 self._thread = thread
         # No thread to be had now: the next fact tries again.
@@ -51,7 +59,7 @@ class WatchThread:
 
     def _run(self) -> None:
         while not self._ended:
-            native_sleep(_POLL_S)
+            native_sleep(self._every_s)
             watch = self._watch()
             if watch is None:
                 return
