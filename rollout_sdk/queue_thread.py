@@ -131,8 +131,8 @@ class QueueThread:
         return flag
 
     def wait(self, flag: Flag, timeout_s: float) -> bool:
-        """Wait for such a flag: not in the thread itself, nor for one that hangs."""
-        is_in_vain = self.is_current or self.hangs or self._closed or self._thread is None
+        """Wait for such a flag; not in the thread itself, nor where none is to be had."""
+        is_in_vain = self.is_current or self._closed or self._thread is None
         return flag.wait(0.0 if is_in_vain else max(0.0, timeout_s))
 
     def watch(self) -> None:
@@ -162,11 +162,19 @@ class QueueThread:
         self._queue.put(None)
         return left
 
+    def end(self) -> None:
+        """Have the thread end when it has done what waits; the next item starts another.
+
+        Also after this was finalized: the recorder of a runtime that is gone delivers what waits all the same.
+        """
+        queue, self._queue, self._thread = self._queue, SimpleQueue(), None
+        queue.put(None)
+
     def __del__(self) -> None:
         """End the thread: nothing waits, because what waits refers to this."""
         with suppress(Exception, SystemExit):  # not even begun; the interpreter is ending; or a part of it is broken
             if self._pid == os.getpid():
-                self._queue.put(None)
+                self.end()
 
     def _notice_fork(self) -> None:
         # A fork in C code (uWSGI) skips Python's hooks.

@@ -19,6 +19,7 @@ from rollout_sdk.faults import JOURNAL, Count, DroppedError
 from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.plugins import Observer
 from rollout_sdk.queue_thread import QueueThread
+from rollout_sdk.tally import rollout_of
 from rollout_sdk.telemetry.events import LogEvents
 
 if TYPE_CHECKING:
@@ -95,7 +96,9 @@ class Sinks:
 
     def write(self, events: Sequence[Any]) -> None:
         """Have events written to the journal, with one write."""
-        if self.journal is None or not events:
+        # What is only told to people is missing from no journal.
+        events = [] if self.journal is None else [event for event in events if rollout_of(event) is not None]
+        if not events:
             return
         weights = [_weight(event) for event in events]
         if not self._journal.put(events, sum(map(_size, weights))):
@@ -199,10 +202,13 @@ class Sinks:
     def _threads(self) -> list[QueueThread]:
         return [self._journal, self._logs, *self._observing.values()]
 
-    @staticmethod
-    def _wait(marks: list[tuple[QueueThread, Flag]], deadline: float) -> bool:
+    def _wait(self, marks: list[tuple[QueueThread, Flag]], deadline: float) -> bool:
         # All of them: each has had the time that the others took.
-        return all([thread.wait(flag, deadline - monotonic()) for thread, flag in marks])  # noqa: C419
+        return all([thread.wait(flag, self._patience_s(thread, deadline)) for thread, flag in marks])  # noqa: C419
+
+    def _patience_s(self, thread: QueueThread, deadline: float) -> float:
+        # An observer or a log that hangs is not worth it; the journal is, to the end.
+        return 0.0 if thread.hangs and thread is not self._journal else deadline - monotonic()
 
 
 def _weight(fact: Any) -> int:

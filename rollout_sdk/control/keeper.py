@@ -331,3 +331,5 @@ class Keeper:
             if not is_fault(error):
                 raise
             self._failed(STORE, error)
+        finally:
+            self.store.rest()

@@ -104,13 +104,16 @@ class StateSync:
         Raises:
             StoreError: It did not answer; everything stays as it is.
         """
-        if kept.unsaid is not None:
+        if _is_unsaid(kept):
             self.enter(kept, kept.say_stop(self._store, self._now_s()))
             return
         if kept.standing.lost:
             self.settle(kept)
             return
         stored = self._store.load(kept.key)
+        if _is_unsaid(kept):
+            # It was stopped meanwhile, and the store is to hear of that, and by whom, at the next look.
+            return
         if stored is not None and _is_at(stored, kept.state):
             self.take_time(kept)
             return
@@ -130,6 +133,11 @@ class StateSync:
         # Another process may be faster: then its revision is found at the next look, and is as good.
         if swap(self._store, expected, state, "restore", now_s=self._now_s(), reason=LOST):
             self.enter(kept, state)
+
+
+def _is_unsaid(kept: Kept) -> bool:
+    """Whether the store does not know of a stop yet; asked anew after each wait for the store."""
+    return kept.unsaid is not None
 
 
 def _is_at(stored: Stored, state: RolloutState) -> bool:

@@ -220,7 +220,7 @@ def test_f90_forged_ids_cost_bounded_memory(tmp_path, figure, window):
     assert runtime.flush(10.0)
     kept = runtime.keeper.rollouts["m"].evidence
     counted = kept.outcomes["counted"]
-    runtime.close(1.0)
+    runtime.close(60.0)
     # The remembered ids of outcomes that were counted take a few hundred bytes each, up to a fixed number of them.
     assert grown < 4 << 20
     assert len(kept.phases) <= 102

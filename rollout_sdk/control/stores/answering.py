@@ -24,15 +24,16 @@ _GRACE_S = 1.0
 class AnsweringStore:
     """Every failure of the store within is a `StoreError`, and every answer is of the promised kind.
 
-    The store is asked in a thread of its own: one that does not answer within 5 s (one that has a `timeout_s`: a second after
-    that) has failed as well, and until it answers, those who ask do not wait again.
+    The store is asked in a thread of its own: one that does not answer within 5 s (one that has a longer `timeout_s`: a second
+    after that) has failed as well, and until it answers, those who ask do not wait again.
     """
 
     def __init__(self, store: StateStore) -> None:
         """Ask this store."""
         self._store = store
         timeout_s = getattr(store, "timeout_s", None)
-        self._patience_s = timeout_s + _GRACE_S if isinstance(timeout_s, int | float) else _PATIENCE_S
+        own_s = timeout_s + _GRACE_S if isinstance(timeout_s, int | float) else 0.0
+        self._patience_s = max(_PATIENCE_S, own_s)
         self._until = float("inf")
         # These wait for nothing that is not ours.
         self._threads = None if type(store) in (MemoryStore, UnavailableStore) else AskingThreads()
@@ -44,6 +45,11 @@ class AnsweringStore:
         hurried = copy(self)
         hurried._until = monotonic() + seconds  # noqa: SLF001 - its own class
         return hurried
+
+    def rest(self) -> None:
+        """Keep no thread until the next use."""
+        if self._threads is not None:
+            self._threads.end()
 
     def load(self, key: str) -> Stored | None:
         """See `StateStore`."""

@@ -91,6 +91,10 @@ class AskingThreads:
             raise _silent(name, patience_s)
         return question.answer()
 
+    def end(self) -> None:
+        """Have the thread end; the next question starts another."""
+        self._thread.end()
+
     def _in_use(self) -> QueueThread:
         thread = self._thread
         if thread.busy_s > _GIVE_UP_AFTER_S:
