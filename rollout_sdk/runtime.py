@@ -99,8 +99,8 @@ class Runtime:
         plugins: Observers and comparators for all rollouts: instances, or names of installed plugins.
         exit_deadline_s: Seconds that the end of the process may take for what still waits.
         durability: When a call's line is in the journal: "flush" (within a second, in the background; what came last is lost
-            on a kill -9), or "call" (before the call returns, which then takes as long as a write: up to a second when the
-            disk hangs, and on an event loop nothing else runs meanwhile).
+            on a kill -9), or "call" (before the call returns, which then takes as long as a write, and on an event loop
+            nothing else runs meanwhile; a second at most, and while the disk hangs for longer, calls do not wait).
         time_ns: Wall clock, in nanoseconds since 1970.
         monotonic_ns: Clock that never jumps, in nanoseconds, for how long a step lasts. None: the system's; or `time_ns`, where
             that is not the system's.
