@@ -22,8 +22,8 @@ from rollout_sdk.engine.context import OBSERVING, in_shadow
 from rollout_sdk.engine.hidden import Hidden
 from rollout_sdk.engine.rollout import Nonces, Rollout, ShadowLimits
 from rollout_sdk.engine.stopping import wait_for_starts
-from rollout_sdk.exceptions import ConfigurationError, JournalError, RolloutError
-from rollout_sdk.faults import CONTROL_FILE, JOURNAL, Faults, HangError
+from rollout_sdk.exceptions import ConfigurationError, RolloutError
+from rollout_sdk.faults import CONTROL_FILE, Faults
 from rollout_sdk.forking import ForkSafeLock, renew_after_fork
 from rollout_sdk.installed import load_named
 from rollout_sdk.interruptions import is_fault
@@ -39,7 +39,6 @@ from rollout_sdk.telemetry.events import LogEvents
 from rollout_sdk.telemetry.metrics import Metrics
 from rollout_sdk.telemetry.settings import Telemetry
 from rollout_sdk.telemetry.spans import Spans
-from rollout_sdk.threads import Flag, Thread
 
 if TYPE_CHECKING:
     from rollout_sdk.control.kept import Kept
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
 __all__ = ["Runtime", "all_runtimes", "default_runtime"]
 
 _LONGEST_KEY = 64
-_LONGEST_LOOK_S = 1.0
 _CONTROL_EVERY_S = 0.25
 """A change of the control file is taken when two looks have found it alike: within half a second."""
 
@@ -211,28 +209,7 @@ class Runtime:
         if file is not None and file.refused is not None:
             self.failed(CONTROL_FILE, file.refused)
         if writer is not None:
-            self._prepare(writer)
-
-    def _prepare(self, writer: JournalWriter) -> None:
-        """Look whether the journal can be written, in a thread: a disk that hangs must keep no service from starting."""
-        done = Flag()
-
-        def prepare() -> None:
-            try:
-                writer.prepare()
-            except JournalError as error:
-                self.failed(JOURNAL, error)
-            finally:
-                done.set()
-
-        try:
-            Thread(prepare, "rollout-journal").start()
-        except RuntimeError:
-            # No thread to be had now. The first line tells.
-            return
-        if not done.wait(_LONGEST_LOOK_S, inside=True):
-            why = f"The journal folder {str(writer.folder)!r} has not answered for {_LONGEST_LOOK_S:g} s. Until it does, "
-            self.failed(JOURNAL, HangError(f"{why}facts wait, and are counted as lost when too many do. See to its mount."))
+            sinks.prepare(writer)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Runtime:

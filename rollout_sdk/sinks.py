@@ -8,27 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakValueDictionary
 
 from attrs import define, field
 
 from rollout_sdk.clocks import monotonic
 from rollout_sdk.engine.context import OBSERVING, aside
-from rollout_sdk.faults import JOURNAL, Count, DroppedError
+from rollout_sdk.faults import JOURNAL, Count, DroppedError, HangError
 from rollout_sdk.journal.sink import JournalSink
+from rollout_sdk.journal.writer import JournalWriter
 from rollout_sdk.plugins import Observer
 from rollout_sdk.queue_thread import QueueThread
 from rollout_sdk.tally import rollout_of
 from rollout_sdk.telemetry.events import LogEvents
-
-if TYPE_CHECKING:
-    from rollout_sdk.threads import Flag
+from rollout_sdk.threads import Flag, Thread
 
 __all__ = ["Sinks"]
 
 LOGS = "telemetry.logs"
 _JOURNAL_HANGS_AFTER_S = 1.0
+_LONGEST_LOOK_S = 1.0
 _ROWS_FOR_A_FACT = 200
 """Rows of a batch share what they have in common: two million of them take the room of ten thousand calls."""
 _DROPPED = "too much waits already. It hangs, or is slower than what comes. Make it faster, or have it batch what it sends."
@@ -66,6 +66,27 @@ class Sinks:
             hangs_after_s=_JOURNAL_HANGS_AFTER_S,
         )
         self._logs = QueueThread("rollout-logs", self._log, failed=self.failed, called=lambda _: LOGS)
+
+    def prepare(self, writer: JournalWriter) -> None:
+        """Look whether the journal can be written, in a thread: a disk that hangs must keep no service from starting."""
+        done = Flag()
+
+        def prepare() -> None:
+            try:
+                writer.prepare()
+            except Exception as error:
+                self.failed(JOURNAL, error)
+            finally:
+                done.set()
+
+        try:
+            Thread(prepare, "rollout-journal").start()
+        except RuntimeError:
+            # No thread to be had now. The first line tells.
+            return
+        if not done.wait(_LONGEST_LOOK_S, inside=True):
+            why = f"The journal folder {str(writer.folder)!r} has not answered for {_LONGEST_LOOK_S:g} s. Until it does, "
+            self.failed(JOURNAL, HangError(f"{why}facts wait, and are counted as lost when too many do. See to its mount."))
 
     @property
     def dropped(self) -> int:

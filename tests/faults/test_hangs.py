@@ -11,10 +11,12 @@ import pytest
 import structlog
 
 from rollout_sdk import ABTest, Canary, StoreError, rollout
+from rollout_sdk.control.approving import Approvals
 from rollout_sdk.control.changing import change_stored
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.stores import MemoryStore, SQLiteStore
 from rollout_sdk.journal import JournalWriter, read_journal
+from rollout_sdk.judging import Verdict
 from tests.faults.kinds import KINDS, of_kind, read
 from tests.faults.models import served
 
@@ -660,3 +662,24 @@ def test_f102_a_process_that_ends_at_once_journals_everything(run_python, tmp_pa
     assert (0, "", "50\n") == (result.returncode, result.stderr, result.stdout)
     assert 50 == sum(record["event"] == "decision" for record in read_journal(tmp_path / "journal"))
     figure("F102", "a process that ends right after 50 calls: 50 journalled and observed")
+
+
+def test_f98_the_control_file_is_looked_at_before_the_first_call(tmp_path, watch):
+    control = tmp_path / "control.toml"
+    steer(control, 1, "")
+    runtime = watch(control=control)
+    model = canary("function", runtime)
+    steer(control, 2, "disabled = true\n")
+    until(lambda: model.rollout.is_disabled)
+    assert runtime.recorder._thread is None
+
+
+def test_f98_an_approval_that_hangs_is_waited_for_once(release, monkeypatch):
+    """Whoever asks looks after the store, too."""
+    monkeypatch.setattr("rollout_sdk.control.approving._PATIENCE_S", 1.0)
+    approvals = Approvals(lambda what, error: None)
+    about = {"rollout": "m", "outcome": "PASS", "reason": "", "phase": "0:50%", "revision": 1, "time_s": 0.0}
+    verdict = Verdict(**about, units={}, outcomes={})
+    began = time.monotonic()
+    assert [False] * 20 == [approvals.ask(lambda _: release.wait(60), verdict) for _ in range(20)]
+    assert time.monotonic() - began < 10
