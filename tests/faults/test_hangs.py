@@ -17,6 +17,7 @@ from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.stores import MemoryStore, SQLiteStore
 from rollout_sdk.journal import JournalWriter, read_journal
 from rollout_sdk.judging import Verdict
+from rollout_sdk.queue_thread import QueueThread
 from tests.faults.kinds import KINDS, of_kind, read
 from tests.faults.models import served
 
@@ -599,6 +600,7 @@ FORK = """
         child = os.fork()
         if not child:
             heard.clear()
+            assert not any(thread.busy_s for thread in runtime._delivery.sinks._threads())
             for number in range(100):
                 model(number)
             flushed = runtime.flush(20)
@@ -617,6 +619,51 @@ def test_f102_a_child_of_a_process_in_which_things_hang_begins_anew(run_python, 
     assert (0, "") == (result.returncode, result.stderr)
     assert "[0, 0, 0, 0, 0] 501\n" == result.stdout
     figure("F102", "5 forks of a process whose observer hangs: 100 of 100 calls of each child counted, journalled and observed")
+
+
+def test_f102_a_fork_without_pythons_hooks_is_noticed(release):
+    """As uWSGI forks: the process has another number, and the thread is not there."""
+    standing, done = threading.Event(), []
+
+    def take(item):
+        if item == "hangs":
+            standing.set()
+            release.wait(60)
+        done.append(item)
+
+    thread = QueueThread("rollout-test", take, failed=lambda *_: None, called=str)
+    thread.put("hangs")
+    assert standing.wait(30)
+    thread.put("of the parent")
+    thread._pid = -1
+    thread.put("of the child")
+    until(lambda: done == ["of the child"])
+    thread.close()
+
+
+def test_f102_a_forked_child_looks_at_the_control_file_before_its_first_call(run_python, tmp_path):
+    result = run_python("""
+        import os, time
+        from rollout_sdk import ABTest, Runtime, rollout
+        def steer(version, text):
+            with open("aside", "w") as file:
+                file.write(f"version = {version}\\n{text}")
+            os.chmod("aside", 0o600)
+            os.replace("aside", "control.toml")
+        steer(1, "")
+        runtime = Runtime(control="control.toml")
+        model = rollout(candidate=lambda user: 1, strategy=ABTest(1.0), unit="user", key="m", runtime=runtime)(lambda user: 0)
+        child = os.fork()
+        if not child:
+            deadline = time.monotonic() + 20
+            while not model.rollout.is_disabled and time.monotonic() < deadline:
+                time.sleep(0.05)
+            os._exit(0 if model.rollout.is_disabled else 1)
+        time.sleep(0.5)
+        steer(2, "disabled = true")
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        """)
+    assert (0, "", "0\n") == (result.returncode, result.stderr, result.stdout)
 
 
 @pytest.mark.parametrize("refused", ["rollout-journal", "rollout-observer", "rollout-logs"])

@@ -38,8 +38,8 @@ def test_a_row_that_was_not_measured_says_so(figures):
 
 
 def test_an_unknown_row_is_an_error(figures):
-    with pytest.raises(SystemExit, match="measured 'F99'"):
-        table.table(figures(("F99", "fine", "a", "3.11.7")))
+    with pytest.raises(SystemExit, match="measured 'F999'"):
+        table.table(figures(("F999", "fine", "a", "3.11.7")))
 
 
 def test_only_what_is_between_the_markers_changes():
