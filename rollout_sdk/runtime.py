@@ -330,6 +330,14 @@ class Runtime:
         """Tell everybody who listens that a rollout has changed, and on what evidence."""
         self.conclude(self._delivery.transition(kept, action, before, after, actor, reason, evidence))
 
+    def takes_outcomes(self, key: str) -> bool:
+        """Whether an outcome of this rollout goes anywhere: to a journal, to a plan that judges, or to an observer."""
+        if self.journal is not None:
+            return True
+        kept, rollout = self.keeper.rollouts.get(key), self._delivery.parts.get(key)
+        judged = kept is not None and kept.evidence is not None
+        return judged or (rollout is not None and "rollout_recorded" in rollout.observers)
+
     def conclude_outcome(self, event: RecordedEvent) -> None:
         """Take an outcome; of one that an observer records, no observer hears."""
         self.conclude(Unobserved(event) if in_shadow.get() is OBSERVING else event)

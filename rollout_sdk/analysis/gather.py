@@ -7,6 +7,7 @@ from collections import defaultdict
 from typing import Any, TypeAlias
 
 from rollout_sdk.analysis.arms import Arm, Gathered, add_to
+from rollout_sdk.analysis.facts import recorded
 from rollout_sdk.analysis.pages import item_of, page_of, shown_item
 from rollout_sdk.journal import Journal
 
@@ -27,6 +28,7 @@ class _Gatherer:
         self._by_unit: dict[tuple[str, str], list[tuple[float, str, float]]] = defaultdict(list)
         self._visits: dict[tuple[str, str], list[Visit]] = defaultdict(list)
         self._rollout_of: dict[str, str] = {}
+        self._seen: set[int] = set()
 
     def read(self, journal: Journal) -> None:
         for record in journal:
@@ -46,6 +48,11 @@ class _Gatherer:
 
     def _outcome(self, record: dict[str, Any]) -> None:
         rollout, value = record["rollout"], float(record["value"])
+        identity = recorded(record).identity
+        if identity in self._seen:
+            self.rollouts[rollout].problems["duplicate"] += 1
+            return
+        self._seen.add(identity)
         if isinstance(record.get("id"), str):
             self._by_decision[record["id"]].append((record["metric"], value, item_of(record)))
             self._rollout_of[record["id"]] = rollout

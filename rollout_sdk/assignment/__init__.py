@@ -18,9 +18,11 @@ from rollout_sdk.assignment.units import (
     bucket_of,
     canonical,
     holdout_point,
+    kind_of,
     point_of,
     pseudonym,
     pseudonyms,
+    unit_hash,
 )
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "bucket_of",
     "canonical",
     "holdout_point",
+    "kind_of",
     "lanes",
     "moved_units",
     "parse_share",
@@ -48,4 +51,5 @@ __all__ = [
     "point_of",
     "pseudonym",
     "pseudonyms",
+    "unit_hash",
 ]

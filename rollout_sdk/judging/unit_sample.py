@@ -86,7 +86,7 @@ class UnitSample:
     def at(self, level: int) -> dict[int, int]:
         """The units that a sample of this level would have kept, with their minutes."""
         if level <= self.level:
-            return dict(self.first)
+            return self.first.copy()
         mask = (1 << level) - 1
         return {cell: minute for cell, minute in self.first.items() if not cell & mask}
 
@@ -161,7 +161,9 @@ def first_units(phases: Iterable[Mapping[str, UnitSample]]) -> list[dict[str, Fi
         here = {}
         for arm, sample in samples.items():
             level = max(sample.level, seen_level)
-            minutes = {cell: minute for cell, minute in sample.at(level).items() if cell not in seen}
+            minutes = sample.at(level)
+            if seen:
+                minutes = {cell: minute for cell, minute in minutes.items() if cell not in seen}
             here[arm] = FirstUnits(minutes, level)
         for sample in samples.values():
             seen.update(dict.fromkeys(sample.first))

@@ -116,8 +116,8 @@ class LogEvents:
                 "rollout.fallback",
                 **about,
                 from_variant=failed[0],
-                to_variant=event.served,
                 error_type=failed[1],
+                to_variant=event.served,
             )
 
     def _in_context(self, event: RoutedEvent, level: str, name: str, **fields: Any) -> None:

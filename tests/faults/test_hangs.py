@@ -210,26 +210,27 @@ def test_f98_an_observer_or_log_that_hangs_takes_nothing_along(what, kind, tmp_p
     assert CALLS == service.evidence()
     until(lambda: service.journalled() == CALLS)
     until(lambda: len([event for event in heard.events if hasattr(event, "decision")]) == CALLS)
+    told = len([event for event in heard.events if hasattr(event, "decision")])
     service.models["m"].rollout.judge()
     disabled_s, aborted_s = service.steered_s()
     until(lambda: (name, "HangError") in service.runtime.faults)
     assert not release.is_set()
-    figure(
-        "F98",
-        f"{what} that hangs: {CALLS} of {CALLS} calls counted, in the evidence, journalled and heard by another observer; "
-        f"the control file disables after {disabled_s:.1f} s, another process's abort holds after {aborted_s:.1f} s",
-    )
+    figure("F98", "{ways} ways to hang, {kinds} kinds of functions: {heard:,} of {calls:,} calls counted, in the "
+           "evidence, journalled and "
+           "heard by another observer; the control file disables after {disabled_s:.1f} s, another process's abort holds after "
+           "{aborted_s:.1f} s", ways=what, kinds=kind, heard=told, calls=CALLS, disabled_s=disabled_s,
+           aborted_s=aborted_s)  # fmt: skip
 
 
 def test_f98_a_slow_webhook_loses_no_fact_and_what_it_misses_is_counted(tmp_path, watch, figure, release):
-    calls, heard = 14_000, []
+    calls, heard, slow_s = 14_000, [], 2.0
 
     class Webhook:
         name = "webhook"
 
         def rollout_routed(self, event):
             heard.append(event)
-            release.wait(2.0)
+            release.wait(slow_s)
 
     runtime = watch(journal=tmp_path, exit_deadline_s=2.0)
     model = served(lambda user: 0, lambda user: 1, runtime, strategy=ABTest(0.5), unit="user", plugins=[Webhook()])
@@ -240,16 +241,16 @@ def test_f98_a_slow_webhook_loses_no_fact_and_what_it_misses_is_counted(tmp_path
             until(lambda: not runtime._delivery.sinks._journal.waiting)
     status = model.rollout.status()
     assert (calls, 0) == (sum(status.calls.values()), status.lost)
-    assert calls == sum(record["event"] == "decision" for record in read_journal(tmp_path))
+    kept = sum(record["event"] == "decision" for record in read_journal(tmp_path))
+    assert calls == kept
     dropped = status.faults["webhook.rollout_routed", "DroppedError"]
     assert calls - 10_000 - len(heard) <= dropped < calls - 9_900
     runtime.close(0.2)
-    assert calls == len(heard) + runtime.faults["webhook.rollout_routed", "DroppedError"]
-    figure(
-        "F98",
-        f"a webhook that takes 2 s for each of {calls:,} calls: {calls:,} counted and journalled; it heard {len(heard)}, and "
-        f"{calls - len(heard):,} are counted as dropped for it",
-    )
+    missed = runtime.faults["webhook.rollout_routed", "DroppedError"]
+    assert calls == len(heard) + missed
+    figure("F98", "a webhook that takes {slow_s:.0f} s for each of {calls:,} calls: {kept:,} counted and journalled; it heard "
+           "{heard:,}, and {missed:,} are counted as dropped for it", slow_s=slow_s, calls=calls, kept=kept, heard=len(heard),
+           missed=missed)  # fmt: skip
 
 
 def test_f98_what_hangs_is_named_and_logged_with_the_cure(watch, release):
@@ -328,7 +329,8 @@ def test_f98_an_observer_sees_everything_in_order(watch, figure):
         expected += [routed.decision.id] * 2
     assert runtime.flush(30.0)
     assert expected == seen
-    figure("F98", f"{len(seen):,} events of two kinds reached an observer in order")
+    figure("F98", "{seen:,} of {events:,} events of several kinds reached an observer in order", seen=len(seen),
+           events=len(expected))  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
@@ -353,7 +355,8 @@ def test_f99_a_journal_that_hangs_takes_nothing_along(durability, kind, tmp_path
     # With durability="call", the first of them waits for a second.
     assert took_s < 20
     until(lambda: service.counted() == 50)
-    assert 50 == service.evidence()
+    counted = service.evidence()
+    assert 50 == counted
     model.rollout.judge()
     disabled_s, aborted_s = service.steered_s()
     until(lambda: ("journal", "HangError") in service.runtime.faults)
@@ -361,11 +364,11 @@ def test_f99_a_journal_that_hangs_takes_nothing_along(durability, kind, tmp_path
     release.set()
     assert service.runtime.flush(30.0)
     assert service.counted() == service.journalled() + service.runtime.lost
-    figure(
-        "F99",
-        f'durability="{durability}": 40 calls beside a disk that hangs took {took_s:.1f} s, all in counts and evidence; the '
-        f"control file disables after {disabled_s:.1f} s, an abort holds after {aborted_s:.1f} s; later all are in the journal",
-    )
+    figure("F99", "{kinds} kinds of functions, durability flush and call: {counted:,} of {calls:,} calls in counts and "
+           "evidence beside a disk "
+           "that hangs, which took {took_s:.1f} s; the control file disables after {disabled_s:.1f} s, an abort holds after "
+           "{aborted_s:.1f} s; later all are in the journal", kinds=kind, counted=counted, calls=50, took_s=took_s,
+           disabled_s=disabled_s, aborted_s=aborted_s)  # fmt: skip
 
 
 def test_f99_a_disk_that_hangs_at_the_start_keeps_no_service_from_starting(tmp_path, watch, release, monkeypatch, figure):
@@ -377,7 +380,7 @@ def test_f99_a_disk_that_hangs_at_the_start_keeps_no_service_from_starting(tmp_p
     took_s = time.monotonic() - began
     assert not release.is_set()
     assert 1 == runtime.faults["journal", "HangError"]
-    figure("F99", f"a disk that hangs at the start: the first call is answered after {took_s:.1f} s")
+    figure("F99", "a disk that hangs at the start: the first call is answered after {took_s:.1f} s", took_s=took_s)
 
 
 class HangingStore:
@@ -415,11 +418,10 @@ def test_f100_a_store_that_hangs_keeps_no_function_from_being_decorated(kind, wa
     assert runtime.faults["store", "StoreError"] >= 20
     release.set()
     known_s = until(lambda: all(ran(kind, model, loop) for model in models))
-    figure(
-        "F100",
-        f"20 functions decorated in {took_s:.1f} s beside a store that never answers, each its control; {known_s:.1f} s after "
-        "it answers, all candidates run",
-    )
+    figure("F100", "{kinds} kinds: {decorated} functions decorated in at most {took_s:.1f} s beside a store that never "
+           "answers, each its "
+           "control; {known_s:.1f} s after it answers, all candidates run", kinds=kind, decorated=len(models), took_s=took_s,
+           known_s=known_s)  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
@@ -453,11 +455,10 @@ def test_f100_a_store_that_hangs_later_takes_nothing_along(kind, tmp_path, watch
     release.set()
     unsaid = service.runtime.keeper.rollouts["m"].unsaid
     assert unsaid == ("ann", "test") or "aborted" == store.load("m").document["status"]
-    figure(
-        "F100",
-        f"a store that hangs while it is used: the control file disables after {disabled_s:.1f} s, abort() returns after "
-        f"{aborted_s:.1f} s and holds from its start; closed after {closed_s:.1f} s of 0.5 s",
-    )
+    figure("F100", "{kinds} kinds: a store that hangs while it is used: the control file disables after {disabled_s:.1f} "
+           "s, abort() "
+           "returns after {aborted_s:.1f} s and holds from its start; closed after {closed_s:.1f} s", kinds=kind,
+           disabled_s=disabled_s, aborted_s=aborted_s, closed_s=closed_s)  # fmt: skip
 
 
 def test_f100_an_abort_is_stored_as_soon_as_the_store_answers(watch, loop, release):
@@ -534,8 +535,11 @@ def test_f100_what_hangs_keeps_no_process_from_ending(hangs, observer, sleep, ru
     assert (0, "") == (result.returncode, result.stderr)
     took_s = float(result.stdout)
     assert took_s < 10
-    assert 500 == sum(record["event"] == "decision" for record in read_journal(tmp_path / "journal"))
-    figure("F100", f"a process ends {took_s:.1f} s after its end began, of a deadline of 1 s; 500 of 500 calls journalled")
+    kept = sum(record["event"] == "decision" for record in read_journal(tmp_path / "journal"))
+    assert 500 == kept
+    figure("F100", "{ways} ways to hang: a process ends {took_s:.1f} s after its end began; {kept:,} of {calls:,} calls "
+           "journalled",
+           ways=str((hangs, observer, sleep)), took_s=took_s, kept=kept, calls=500)  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
@@ -554,11 +558,10 @@ def test_f101_a_store_that_is_locked_keeps_a_service_waiting_once(kind, tmp_path
         assert took_s < 15
         other.execute("ROLLBACK")
     known_s = until(lambda: all(ran(kind, model, loop) for model in models))
-    figure(
-        "F101",
-        f"20 functions decorated in {took_s:.1f} s while another process has the store locked; {known_s:.1f} s after it lets "
-        "go, all candidates run",
-    )
+    figure("F101", "{kinds} kinds: {decorated} functions decorated in at most {took_s:.1f} s while another process has "
+           "the store locked; "
+           "{known_s:.1f} s after it lets go, all candidates run", kinds=kind, decorated=len(models), took_s=took_s,
+           known_s=known_s)  # fmt: skip
 
 
 def test_f101_a_store_that_fails_at_once_for_one_key_delays_no_other(watch, loop):
@@ -610,15 +613,18 @@ FORK = """
         children.append(child)
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     runtime.close(0.5)
-    print(codes, sum(record["event"] == "decision" for record in read_journal("journal")))
+    print(*codes, sum(record["event"] == "decision" for record in read_journal("journal")))
 """
 
 
 def test_f102_a_child_of_a_process_in_which_things_hang_begins_anew(run_python, figure):
     result = run_python(FORK, timeout=120)
     assert (0, "") == (result.returncode, result.stderr)
-    assert "[0, 0, 0, 0, 0] 501\n" == result.stdout
-    figure("F102", "5 forks of a process whose observer hangs: 100 of 100 calls of each child counted, journalled and observed")
+    *codes, kept = result.stdout.split()
+    assert (["0"] * 5, "501") == (codes, kept)
+    figure("F102", "{kept:,} calls of {children} forks and of their parent, whose observer hangs, journalled; each "
+           "child's own counted and "
+           "observed", kept=int(kept), children=len(codes))  # fmt: skip
 
 
 def test_f102_a_fork_without_pythons_hooks_is_noticed(release):
@@ -686,9 +692,10 @@ def test_f102_where_no_thread_is_to_be_had_nothing_is_lost(refused, tmp_path, wa
         model(number)
     assert runtime.recorder.flush(30.0)
     until(lambda: runtime.flush(10.0))
-    assert 100 == sum(record["event"] == "decision" for record in read_journal(tmp_path))
-    assert 100 == len(heard.events)
-    figure("F102", "no thread for journal, log or observers: 100 of 100 calls journalled and observed")
+    kept = sum(record["event"] == "decision" for record in read_journal(tmp_path))
+    assert (100, 100) == (kept, len(heard.events))
+    figure("F102", "{refused} kinds of threads that are not to be had: {kept:,} of {calls:,} calls journalled and observed",
+           refused=refused, kept=kept, calls=100)  # fmt: skip
 
 
 def test_f102_a_process_that_ends_at_once_journals_everything(run_python, tmp_path, figure):
@@ -707,8 +714,9 @@ def test_f102_a_process_that_ends_at_once_journals_everything(run_python, tmp_pa
     """)
     # The recorder's own end comes first: it was set up last.
     assert (0, "", "50\n") == (result.returncode, result.stderr, result.stdout)
-    assert 50 == sum(record["event"] == "decision" for record in read_journal(tmp_path / "journal"))
-    figure("F102", "a process that ends right after 50 calls: 50 journalled and observed")
+    kept = sum(record["event"] == "decision" for record in read_journal(tmp_path / "journal"))
+    assert 50 == kept
+    figure("F102", "a process that ends at once: {kept:,} of {calls:,} calls journalled and observed", kept=kept, calls=50)
 
 
 def test_f98_the_control_file_is_looked_at_before_the_first_call(tmp_path, watch):
