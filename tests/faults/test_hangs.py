@@ -215,10 +215,11 @@ def test_f98_an_observer_or_log_that_hangs_takes_nothing_along(what, kind, tmp_p
     disabled_s, aborted_s = service.steered_s()
     until(lambda: (name, "HangError") in service.runtime.faults)
     assert not release.is_set()
+    calls = CALLS
     figure("F98", "{ways} ways to hang, {kinds} kinds of functions: {heard:,} of {calls:,} calls counted, in the "
            "evidence, journalled and "
            "heard by another observer; the control file disables after {disabled_s:.1f} s, another process's abort holds after "
-           "{aborted_s:.1f} s", ways=what, kinds=kind, heard=told, calls=CALLS, disabled_s=disabled_s,
+           "{aborted_s:.1f} s", ways=what, kinds=kind, heard=told, calls=calls, disabled_s=disabled_s,
            aborted_s=aborted_s)  # fmt: skip
 
 
@@ -364,10 +365,11 @@ def test_f99_a_journal_that_hangs_takes_nothing_along(durability, kind, tmp_path
     release.set()
     assert service.runtime.flush(30.0)
     assert service.counted() == service.journalled() + service.runtime.lost
+    calls = 50
     figure("F99", "{kinds} kinds of functions, durability flush and call: {counted:,} of {calls:,} calls in counts and "
            "evidence beside a disk "
            "that hangs, which took {took_s:.1f} s; the control file disables after {disabled_s:.1f} s, an abort holds after "
-           "{aborted_s:.1f} s; later all are in the journal", kinds=kind, counted=counted, calls=50, took_s=took_s,
+           "{aborted_s:.1f} s; later all are in the journal", kinds=kind, counted=counted, calls=calls, took_s=took_s,
            disabled_s=disabled_s, aborted_s=aborted_s)  # fmt: skip
 
 
@@ -537,9 +539,10 @@ def test_f100_what_hangs_keeps_no_process_from_ending(hangs, observer, sleep, ru
     assert took_s < 10
     kept = sum(record["event"] == "decision" for record in read_journal(tmp_path / "journal"))
     assert 500 == kept
+    calls = 500
     figure("F100", "{ways} ways to hang: a process ends {took_s:.1f} s after its end began; {kept:,} of {calls:,} calls "
            "journalled",
-           ways=str((hangs, observer, sleep)), took_s=took_s, kept=kept, calls=500)  # fmt: skip
+           ways=str((hangs, observer, sleep)), took_s=took_s, kept=kept, calls=calls)  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
@@ -694,8 +697,9 @@ def test_f102_where_no_thread_is_to_be_had_nothing_is_lost(refused, tmp_path, wa
     until(lambda: runtime.flush(10.0))
     kept = sum(record["event"] == "decision" for record in read_journal(tmp_path))
     assert (100, 100) == (kept, len(heard.events))
+    calls = 100
     figure("F102", "{refused} kinds of threads that are not to be had: {kept:,} of {calls:,} calls journalled and observed",
-           refused=refused, kept=kept, calls=100)  # fmt: skip
+           refused=refused, kept=kept, calls=calls)  # fmt: skip
 
 
 def test_f102_a_process_that_ends_at_once_journals_everything(run_python, tmp_path, figure):
@@ -716,7 +720,8 @@ def test_f102_a_process_that_ends_at_once_journals_everything(run_python, tmp_pa
     assert (0, "", "50\n") == (result.returncode, result.stderr, result.stdout)
     kept = sum(record["event"] == "decision" for record in read_journal(tmp_path / "journal"))
     assert 50 == kept
-    figure("F102", "a process that ends at once: {kept:,} of {calls:,} calls journalled and observed", kept=kept, calls=50)
+    calls = 50
+    figure("F102", "a process that ends at once: {kept:,} of {calls:,} calls journalled and observed", kept=kept, calls=calls)
 
 
 def test_f98_the_control_file_is_looked_at_before_the_first_call(tmp_path, watch):

@@ -173,7 +173,7 @@ def test_every_figure_in_the_source_is_measured_by_its_test_and_noted_when_all_i
     ("body", "why"),
     [
         ("figure('F1', f'{20} of 20')", "must stand in the source"),
-        ("figure('F99', '{x}', x=len(y))", "must stand in the source"),
+        ("figure('F999', '{x}', x=len(y))", "must stand in the source"),
         ("figure('F1', '{x}', x=len(y)); assert y", "before everything"),
         ("figure('F1', '{x}', x=20)", "nothing that the test has counted"),
         ("figure('F1', '{x}', x=len(TABLE))", "nothing that the test has counted"),
