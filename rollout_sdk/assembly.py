@@ -128,7 +128,7 @@ def make_rollout(settings: Settings) -> Rollout:
         standing=Standing(
             start(settings.key, settings.phases, ramps=ramps, version=settings.version), settings.described, _breakers(settings)
         ),
-        observers={hook: hooks.every(hook) for hook in _OBSERVING if hooks.has(hook)},
+        observers={hook: hooks.observers(hook, runtime.thread_of) for hook in _OBSERVING if hooks.has(hook)},
         plugins=hooks.names,
     )
 

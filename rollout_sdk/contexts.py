@@ -101,12 +101,13 @@ class CallerContext:
     __slots__ = ("_context",)
 
     def __init__(self, context: contextvars.Context) -> None:
-        """Take them, in a copy of their own."""
+        """Take them."""
         self._context = context
 
     def run(self, function: Callable[[], Any]) -> Any:
         """Call a function as if the caller had."""
-        return self._context.run(function)
+        # In a copy: several threads may do so at once.
+        return self._context.copy().run(function)
 
     def __deepcopy__(self, _: dict[int, Any]) -> CallerContext:
         """The same: context variables cannot be copied deeply."""

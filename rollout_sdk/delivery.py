@@ -11,16 +11,12 @@ from attrs import define, field, frozen
 
 from rollout_sdk.engine.answered_rows import AnsweredRows
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import OBSERVING, aside
 from rollout_sdk.engine.ended import EndedRows, EndedShadow
-from rollout_sdk.faults import JOURNAL
-from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.judging import Evidence, add_outcome, add_shadowed
-from rollout_sdk.plugins import Failed
 from rollout_sdk.records import BreakerEvent, RecordedEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
+from rollout_sdk.sinks import Sinks
 from rollout_sdk.tally import Tally, rollout_of
 from rollout_sdk.telemetry.audience import Audience
-from rollout_sdk.telemetry.events import LogEvents
 from rollout_sdk.telemetry.metrics import Metrics, Standing
 from rollout_sdk.telemetry.spans import Spans
 
@@ -50,7 +46,7 @@ class Unobserved:
 
 @define(kw_only=True, eq=False)
 class Delivery:
-    """The rollouts of a runtime, what is counted of them, and who is told of their facts. Used by the recorder's thread.
+    """The rollouts of a runtime, and what is counted of them before facts are handed on. Used by the recorder's thread.
 
     Attributes:
         spans: Makes spans.
@@ -58,9 +54,9 @@ class Delivery:
         failed: Told of every fault.
         time_ns: Wall clock, in nanoseconds since 1970.
         witness: Takes what the facts of a rollout add to the evidence about it.
-        journal: Keeps events; None without a journal.
+        never_came: How many facts never came here.
+        sinks: Journal, log and observers.
         metrics: Keeps durations; None when metrics are off.
-        log_events: Emits log events; None when they are off.
         parts: The rollouts by key, also those whose function is gone: their facts are told for as long as they come.
         tallies: What is counted, by key.
         abouts: What the journal says of each rollout, by key.
@@ -68,16 +64,20 @@ class Delivery:
 
     spans: Spans
     audience: Audience
-    failed: Failed
+    failed: Callable[..., None]
     time_ns: Callable[[], int]
     witness: Callable[[str, Iterable[Callable[[Evidence], None]]], None]
-    journal: JournalSink | None = None
+    never_came: Callable[[], int]
+    sinks: Sinks = field(init=False)
     metrics: Metrics | None = None
-    log_events: LogEvents | None = None
     parts: dict[str, Rollout] = field(init=False, factory=dict)
     tallies: dict[str, Tally] = field(init=False, factory=dict)
     abouts: dict[str, dict[str, Any]] = field(init=False, factory=dict)
     _started: set[str] = field(init=False, factory=set)
+
+    def __attrs_post_init__(self) -> None:
+        """Hand nothing on yet."""
+        self.sinks = Sinks(failed=self.failed, events_of=self._each, never_came=self.never_came)
 
     def register(self, rollout: Rollout) -> None:
         """Take a rollout in."""
@@ -86,8 +86,8 @@ class Delivery:
         # As it begins: by the time of its first fact it may have moved on.
         if self.abouts.get(key) != about:
             self.abouts[key] = about
-            if self.journal is not None:
-                self.journal.begin_again(key)
+            if self.sinks.journal is not None:
+                self.sinks.journal.begin_again(key)
 
     def transition(
         self,
@@ -155,8 +155,7 @@ class Delivery:
         for key, rollout in self.parts.items():
             self.abouts[key] = _about(rollout)
             rollout.active.clear()
-        if self.journal is not None:
-            self.journal.renew()
+        self.sinks.renew()
 
     def guarded(self, name: str, action: Callable[..., Any], *arguments: Any) -> None:
         """Do something that may fail in any way: nobody cancels or interrupts the recorder's thread."""
@@ -165,31 +164,32 @@ class Delivery:
         except BaseException as error:
             self.failed(name, error)
 
-    def __call__(self, facts: list[Any], dropped: int) -> None:
-        """Hand a batch of facts to everybody who takes them, each behind its own guard; `dropped` never came here, so far."""
+    def __call__(self, facts: list[Any]) -> None:
+        """Count a batch of facts and add them to the evidence; then hand them to everybody who takes them."""
         unobserved = {id(fact.event) for fact in facts if fact.__class__ is Unobserved}
         facts = [fact.event if fact.__class__ is Unobserved else fact for fact in facts]
         facts = [told for fact in _ends_apart(facts) if (told := self._told(fact)) is not None]
-        starts = self._starts(facts)
         apart = _rows_apart(facts)
-        for fact in (*starts, *apart):
+        for fact in apart:
             self.guarded("tally", self._count, fact)
         self.guarded("judge", self._testify, apart)
+        starts = self._starts(facts)
+        for start in starts:
+            self.guarded("tally", self._count, start)
         calls = [fact for fact in apart if fact.__class__ is Call]
         if self.metrics is not None and self.audience.measuring:
             self.guarded("telemetry.metrics", self.metrics.calls, calls)
-        kept, events = self._events(facts)
+        kept, heard = self._events(facts)
+        self.guarded("recorder", self.sinks.write, kept)
         # In the journal, a start is the line about the rollout; for observers, nothing has changed.
-        if self.journal is not None:
-            self.guarded(JOURNAL, self.journal, kept, dropped)
-        if unobserved:
-            events = [event for event in events if id(event) not in unobserved]
-        with aside(OBSERVING):
-            if self.log_events is not None:
-                for event in (*starts, *events):
-                    self.guarded("telemetry.logs", self.log_events, event)
-            for event in events:
-                self.guarded("observers", self._observe, event)
+        for start in starts:
+            self.guarded("recorder", self.sinks.log, start)
+        for fact in heard:
+            if id(fact) in unobserved:
+                continue
+            if fact.__class__ is not AnsweredRows or any(map(self._is_for_log, fact.kinds())):
+                self.guarded("recorder", self.sinks.log, fact)
+            self.guarded("observers", self._observe, fact)
 
     def _starts(self, facts: Iterable[Any]) -> list[TransitionedEvent]:
         """The start of every rollout that is heard of for the first time in this process."""
@@ -226,32 +226,41 @@ class Delivery:
         return fact.time_s if fact.__class__ is TransitionedEvent else self.time_ns() / 1e9
 
     def _events(self, facts: list[Any]) -> tuple[list[Any], list[Any]]:
-        """The facts as events, for the journal and for all others, who get the rows of a batch one by one.
+        """The facts as events, for the journal and for all others; for these, the rows of a batch are not taken apart yet.
 
         Without the calls that nobody wants to hear of: an event costs more than its call.
         """
-        kept, events = [], []
+        kept: list[Any] = []
+        heard: list[Any] = []
         for fact in facts:
             if fact.__class__ is AnsweredRows:
-                if self.journal is not None:
+                if self.sinks.journal is not None:
                     kept.append(self._as_event(fact))
                 if any(map(self._is_heard, fact.kinds())):
-                    events += [self._as_event(row) for row in fact if self._is_heard(row)]
+                    heard.append(fact)
                 continue
             if fact.__class__ is Call:
-                told = self._as_event(fact) if self.journal is not None or self._is_heard(fact) else None
+                told = self._as_event(fact) if self.sinks.journal is not None or self._is_heard(fact) else None
             else:
                 told = fact
             kept.append(told)
             if fact.__class__ is not Call or fact.observed:
-                events.append(told)
-        return [event for event in kept if event is not None], [event for event in events if event is not None]
+                heard.append(told)
+        return [event for event in kept if event is not None], [event for event in heard if event is not None]
+
+    def _each(self, fact: Any) -> Iterable[Any]:
+        """The events of a fact: of rows those that are heard, made where they are needed, because they take room."""
+        if fact.__class__ is not AnsweredRows:
+            return (fact,)
+        events = (self._as_event(row) for row in fact if self._is_heard(row))
+        return (event for event in events if event is not None)
 
     def _is_heard(self, call: Call) -> bool:
         """Whether a log event or an observer wants to know of a call, and may."""
-        if not call.observed:
-            return False
-        return self.audience.debugging or _is_worth_telling(call) or "rollout_routed" in call.rollout.observers
+        return call.observed and (self._is_for_log(call) or "rollout_routed" in call.rollout.observers)
+
+    def _is_for_log(self, call: Call) -> bool:
+        return self.audience.debugging or _is_worth_telling(call)
 
     def _told(self, fact: Any) -> Any:
         """The fact, with the end of a shadow as its event."""
@@ -260,9 +269,12 @@ class Delivery:
     def _as_event(self, fact: Call | AnsweredRows | EndedShadow) -> Any:
         """The event of a fact; None when it cannot be told, which must not take the others with it."""
         try:
-            if fact.__class__ is Call and fact.context is not None and fact.span_context is not None:
-                # So that a log event about the call has the trace of the call.
-                self.spans.enter(fact.context, fact.span_context)
+            if fact.__class__ is Call and fact.context is not None:
+                # Rows of a batch share theirs, and no two threads can be in one at a time.
+                fact.context = fact.context.copy()
+                if fact.span_context is not None:
+                    # So that a log event about the call has the trace of the call.
+                    self.spans.enter(fact.context, fact.span_context)
             return fact.as_event()
         except Exception as error:
             self.failed("recorder.event", error)
@@ -288,12 +300,12 @@ class Delivery:
         for key, testimonies in said.items():
             self.witness(key, testimonies)
 
-    def _observe(self, event: Any) -> None:
-        key = rollout_of(event)
+    def _observe(self, fact: Any) -> None:
+        key = _key_of(fact)
         rollout = None if key is None else self.parts.get(key)
-        observer = None if rollout is None else rollout.observers.get(_HOOK_OF[type(event)])
-        if observer is not None:
-            observer(event)
+        if rollout is not None:
+            hook = "rollout_routed" if fact.__class__ is AnsweredRows else _HOOK_OF[type(fact)]
+            self.sinks.observe(rollout.observers.get(hook, ()), fact)
 
 
 def _is_worth_telling(call: Call) -> bool:

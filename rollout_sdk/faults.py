@@ -13,7 +13,19 @@ from rollout_sdk.clocks import monotonic
 from rollout_sdk.exceptions import RolloutError
 from rollout_sdk.plain import class_name
 
-__all__ = ["BATCH", "CONTROL_FILE", "JOURNAL", "STORE", "THREADS", "Count", "Fault", "Faults", "Notice"]
+__all__ = [
+    "BATCH",
+    "CONTROL_FILE",
+    "JOURNAL",
+    "STORE",
+    "THREADS",
+    "Count",
+    "DroppedError",
+    "Fault",
+    "Faults",
+    "HangError",
+    "Notice",
+]
 
 CONTROL_FILE = "control file"
 JOURNAL = "journal"
@@ -49,7 +61,15 @@ class Notice:
     text: str
 
 
-def _explained(error: RolloutError) -> str:
+class HangError(RuntimeError):
+    """Something that is called in the background has not returned for a long time."""
+
+
+class DroppedError(RuntimeError):
+    """What was to be handed over was not, because too much waited already; counted once for each that is lost."""
+
+
+def _explained(error: BaseException) -> str:
     """What went wrong and what cures it, without the login that an address may hold."""
     return _LOGIN.sub("//", str(error))[:_LONGEST_WHY]
 
@@ -94,26 +114,27 @@ class Faults:
         self._tell = tell
         self._kinds: dict[tuple[str, str], _Told] = {}
 
-    def note(self, what: str, error: BaseException) -> None:
-        """Count a fault, and have it told at most once a minute; never raises."""
+    def note(self, what: str, error: BaseException, number: int = 1) -> None:
+        """Count a fault, or so many of it, and have it told at most once a minute; never raises."""
         # Whoever calls this is handling a fault: there is nobody left to tell of another.
         with suppress(Exception, SystemExit):
-            self._note(what, error)
+            self._note(what, error, number)
 
-    def _note(self, what: str, error: BaseException) -> None:
+    def _note(self, what: str, error: BaseException, number: int) -> None:
         kind = class_name(error)
         known = self._kinds.get((what, kind))
         if known is None:
             # Classes can be made at run time: what is remembered of them stays bounded.
             kind = kind if len(self._kinds) < _MOST_KINDS else "_OTHER"
             known = self._kinds.setdefault((what, kind), _Told())
-        known.count.add()
+        known.count.add(number)
         now = monotonic()
         # Told now and then only, because what fails on every call would crowd out the calls themselves. And the logger may
         # be what fails: its faults are counted only.
         if now - known.told_s >= _TELL_EVERY_S and what != "telemetry.logs":
             known.told_s = now
-            why = _explained(error) if what in _EXPLAINED and isinstance(error, RolloutError) else None
+            is_ours = isinstance(error, HangError | DroppedError) or (what in _EXPLAINED and isinstance(error, RolloutError))
+            why = _explained(error) if is_ours else None
             self._tell(Fault(what, kind, int(known.count), why))
 
     @property

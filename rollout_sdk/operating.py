@@ -276,7 +276,7 @@ class Operated:
             shadows=dict(tally.shadows),
             faults=self._runtime.faults,
             held_by=tuple(sorted(self._rollout.standing.held_by)),
-            lost=self._runtime.recorder.dropped,
+            lost=self._runtime.lost,
             invalid=state.invalid,
             paused_by=state.paused_by,
             units_from=dict(unit.seen) if isinstance(unit := self._describe.unit, FirstPresent) else {},

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import CoroutineType
 from typing import Any
 
 import pluggy
+from attrs import frozen
 
 from rollout_sdk import hookspecs
 from rollout_sdk.breaker import Breaker, CircuitBreaker
@@ -24,9 +25,10 @@ from rollout_sdk.exceptions import PluginError
 from rollout_sdk.hookspecs import PROJECT
 from rollout_sdk.installed import blocked_names, plugin_name
 from rollout_sdk.interruptions import is_fault
+from rollout_sdk.queue_thread import QueueThread
 from rollout_sdk.synchronous import answered
 
-__all__ = ["Failed", "PluginSet"]
+__all__ = ["Failed", "Observer", "PluginSet"]
 
 Failed = Callable[[str, BaseException], None]
 """Called with (what failed, the exception) wherever a collaborator raised; must not raise itself."""
@@ -72,6 +74,21 @@ class _Registry(pluggy.PluginManager):
 
 class BenchedError(RuntimeError):
     """A plugin's hook failed three times running, or was too slow on the caller's path, and is not called for a while."""
+
+
+@frozen(eq=False)
+class Observer:
+    """A plugin's hook that is told of events.
+
+    Attributes:
+        name: Plugin and hook, as faults name them.
+        observe: Takes an event; never raises.
+        thread: Where it is called.
+    """
+
+    name: str
+    observe: Callable[[Any], None]
+    thread: QueueThread
 
 
 def _guarded(name: str, function: Callable[..., Any], failed: Failed) -> Callable[..., Any]:
@@ -191,15 +208,17 @@ class PluginSet:
 
         Each callable takes the arguments of the specification by position.
         """
+        return [(name, direct) for _, name, direct in self._implementations(hook)]
+
+    def _implementations(self, hook: str) -> Iterator[tuple[object, str, Callable[..., Any]]]:
+        """The same, each with its plugin."""
         caller = getattr(self._registry.hook, hook)
         spec_arguments = caller.spec.argnames
-        found = []
         for impl in reversed(caller.get_hookimpls()):
             direct = impl.function
             if impl.argnames != spec_arguments:
                 direct = _with_fewer(impl.function, [spec_arguments.index(name) for name in impl.argnames])
-            found.append((f"{impl.plugin_name}.{hook}", direct))
-        return found
+            yield impl.plugin, f"{impl.plugin_name}.{hook}", direct
 
     def first(self, hook: str) -> Callable[..., Any]:
         """One callable for a firstresult hook: the first result that is not None; those that raise are passed over."""
@@ -225,20 +244,23 @@ class PluginSet:
         """A plugin's function behind a guard of its own: what it raises is counted, and three strikes suspend it."""
         return _benched(name, function, self._failed, longest_s=longest_s)
 
-    def every(self, hook: str) -> Callable[..., None]:
-        """One callable for an observing hook, in the background: every implementation is called, whatever the others do."""
-        implementations = self.implementations(hook)
-        failed = self._failed
+    def observers(self, hook: str, thread_of: Callable[[object], QueueThread]) -> tuple[Observer, ...]:
+        """Those who observe a hook, first told first, each in the thread of its plugin."""
 
-        def every(*arguments: Any) -> None:
-            for name, implementation in implementations:
+        def behind_guard(name: str, implementation: Callable[..., Any]) -> Callable[[Any], None]:
+            def observe(event: Any) -> None:
                 try:
-                    answered(name, implementation(*arguments))
-                # Of any kind: nobody cancels or interrupts the recorder's thread, and the next one is still to be called.
+                    answered(name, implementation(event))
+                # Of any kind: nobody cancels or interrupts a thread of ours.
                 except BaseException as error:
-                    failed(name, error)
+                    self._failed(name, error)
 
-        return every
+            return observe
+
+        return tuple(
+            Observer(name, behind_guard(name, implementation), thread_of(plugin))
+            for plugin, name, implementation in self._implementations(hook)
+        )
 
     def has(self, hook: str) -> bool:
         """Whether any plugin implements the hook."""

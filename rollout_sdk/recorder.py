@@ -36,10 +36,18 @@ _NOTHING = object()
 
 
 class _Flush:
-    """A mark in the queue: everything before it has been delivered when it is set."""
+    """A mark in the queue: everything before it has been delivered when it is set, or passed on when `then` is called."""
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[Flag], None] | None = None) -> None:
         self.done = Flag()
+        self._then = then
+
+    def reached(self) -> None:
+        """Everything before it has been delivered."""
+        if self._then is None:
+            self.done.set()
+        else:
+            self._then(self.done)
 
 
 class _Last:
@@ -59,11 +67,8 @@ class Recorder:
     on_close: Callable[[float], None] | None = None
     """Called first when closing, with the seconds it may take: ends what still produces facts."""
 
-    on_closed: Callable[[], None] | None = None
-    """Called last when closing, once everything is delivered: puts away what came of it."""
-
-    on_gone: Callable[[], None] | None = None
-    """Called in the recorder's thread when the last reference to it has gone and everything is delivered."""
+    on_closed: Callable[[float], None] | None = None
+    """Called last when closing, once everything is delivered, with the seconds that are left: puts away what came of it."""
 
     def __init__(
         self,
@@ -150,13 +155,14 @@ class Recorder:
             if self._thread is None:
                 self._start()
 
-    def put_and_wait(self, fact: Any) -> None:
+    def put_and_wait(self, fact: Any, then: Callable[[Flag], None] | None = None) -> None:
         """Take a fact, and return when it has been delivered, or after a second; never raises.
 
-        Others that wait are delivered in the same batch. In the recorder's own thread, it does not wait.
+        Others that wait are delivered in the same batch. In the recorder's own thread, it does not wait. With `then`, it
+        returns when the flag is set that `then` is called with, in the recorder's thread and after the fact is delivered.
         """
         self.put(fact)
-        self.flush(_LONGEST_WAIT_S)
+        self.flush(_LONGEST_WAIT_S, then)
 
     def _start(self) -> None:
         # Only tried, never waited for: a signal handler may call us while this very thread holds it.
@@ -227,13 +233,15 @@ class Recorder:
 
     def _end(self) -> None:
         """In the thread: come to an end, because nothing refers to this any more, and everything is delivered."""
-        self.close()
+        deadline = monotonic() + self._exit_deadline_s
+        self._guarded("close", partial(self._close, deadline))
         with suppress(Empty):
             while True:
                 self._deliver([self._queue.get_nowait()])
         self._guarded("tick", self._tick)
-        if self.on_gone is not None:
-            self._guarded("close", self.on_gone)
+        self._guarded("close", partial(self._closing, deadline))
+        # Until here, the end of the process waits for it.
+        atexit.unregister(self._close_at_exit)
 
     def _deliver(self, batch: list[Any]) -> None:
         facts = [fact for fact in batch if not isinstance(fact, _Flush)]
@@ -242,7 +250,7 @@ class Recorder:
                 self._guarded("recorder", partial(self._hand_over, portion))
         for fact in batch:
             if isinstance(fact, _Flush):
-                fact.done.set()
+                self._guarded("recorder", fact.reached)
 
     def _portions(self, facts: list[Any]) -> Iterator[list[Any]]:
         """The facts in portions, none of which stands for many more than are delivered at once."""
@@ -270,10 +278,10 @@ class Recorder:
         except BaseException as error:
             self._failed(name, error)
 
-    def flush(self, timeout_s: float) -> bool:
-        """Wait until everything put so far has been delivered; False when the time was not enough.
+    def flush(self, timeout_s: float, then: Callable[[Flag], None] | None = None) -> bool:
+        """Wait until everything put so far has been delivered (`then`: see above); False when the time was not enough.
 
-        In the recorder's own thread (an observer that asks for the status), it does not wait.
+        In the recorder's own thread, it does not wait.
         """
         if not same_process[0]:
             notice_fork()
@@ -282,7 +290,7 @@ class Recorder:
         thread = self._thread
         if thread is None or not thread.is_alive() or self.is_current:
             return self._queue.qsize() == 0
-        mark = _Flush()
+        mark = _Flush(then)
         self._queue.put(mark)
         return mark.done.wait(timeout_s)
 
@@ -296,18 +304,21 @@ class Recorder:
             if not same_process[0]:
                 # The end of a child that has done nothing: what waits is its parent's.
                 notice_fork()
-            done = self._close(timeout_s)
-            if self.on_closed is not None:
-                self.on_closed()
+            deadline = monotonic() + (self._exit_deadline_s if timeout_s is None else timeout_s)
+            atexit.unregister(self._close_at_exit)
+            done = self._close(deadline)
+            self._closing(deadline)
         except BaseException as error:
             if not is_fault(error):
                 raise
             self._failed("close", error)
         return done
 
-    def _close(self, timeout_s: float | None) -> bool:
-        deadline = monotonic() + (self._exit_deadline_s if timeout_s is None else timeout_s)
-        atexit.unregister(self._close_at_exit)
+    def _closing(self, deadline: float) -> None:
+        if self.on_closed is not None:
+            self.on_closed(max(0.0, deadline - monotonic()))
+
+    def _close(self, deadline: float) -> bool:
         if self.on_close is not None:
             try:
                 self.on_close((deadline - monotonic()) / 2)

@@ -15,20 +15,22 @@ from rollout_sdk.control.file import ControlFile
 from rollout_sdk.control.keeper import Keeper
 from rollout_sdk.control.steering import Steering
 from rollout_sdk.control.stores import MemoryStore, StateStore, UnavailableStore
+from rollout_sdk.control.watching import WatchThread
 from rollout_sdk.delivery import Delivery, Unobserved
 from rollout_sdk.engine.background import Background
 from rollout_sdk.engine.context import OBSERVING, in_shadow
 from rollout_sdk.engine.hidden import Hidden
 from rollout_sdk.engine.rollout import Nonces, Rollout, ShadowLimits
 from rollout_sdk.engine.stopping import wait_for_starts
-from rollout_sdk.exceptions import ConfigurationError, JournalError, RolloutError
-from rollout_sdk.faults import CONTROL_FILE, JOURNAL, THREADS, Faults
+from rollout_sdk.exceptions import ConfigurationError, RolloutError
+from rollout_sdk.faults import CONTROL_FILE, THREADS, Faults
 from rollout_sdk.forking import ForkSafeLock, renew_after_fork, was_announced
 from rollout_sdk.installed import load_named
 from rollout_sdk.interruptions import is_fault
 from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.journal.writer import JournalWriter
-from rollout_sdk.plugins import Failed, PluginSet
+from rollout_sdk.plugins import PluginSet
+from rollout_sdk.queue_thread import QueueThread
 from rollout_sdk.recorder import Recorder
 from rollout_sdk.records import RecordedEvent
 from rollout_sdk.tally import Tally
@@ -49,6 +51,8 @@ __all__ = ["Runtime", "all_runtimes", "default_runtime"]
 
 _LONGEST_KEY = 64
 _UNREAD = "control file not read"
+_CONTROL_EVERY_S = 0.25
+"""A change of the control file is taken when two looks have found it alike: within half a second."""
 
 
 def _as_key(value: str | bytes | None) -> bytes | None:
@@ -95,8 +99,8 @@ class Runtime:
         plugins: Observers and comparators for all rollouts: instances, or names of installed plugins.
         exit_deadline_s: Seconds that the end of the process may take for what still waits.
         durability: When a call's line is in the journal: "flush" (within a second, in the background; what came last is lost
-            on a kill -9), or "call" (before the call returns, which then takes as long as a write: up to a second when the
-            disk hangs, and on an event loop nothing else runs meanwhile).
+            on a kill -9), or "call" (before the call returns, which then takes as long as a write, and on an event loop
+            nothing else runs meanwhile; a second at most, and while the disk hangs for longer, calls do not wait).
         time_ns: Wall clock, in nanoseconds since 1970.
         monotonic_ns: Clock that never jumps, in nanoseconds, for how long a step lasts. None: the system's; or `time_ns`, where
             that is not the system's.
@@ -126,10 +130,12 @@ class Runtime:
     _origin: str = field(init=False, factory=lambda: os.urandom(8).hex(), repr=False)
     audience: Audience = field(init=False, repr=False)
     keeper: Keeper = field(init=False, repr=False)
-    failed: Failed = field(init=False, repr=False)
+    failed: Callable[..., None] = field(init=False, repr=False)
+    thread_of: Callable[[object], QueueThread] = field(init=False, repr=False)
     _delivery: Delivery = field(init=False, repr=False)
     _faults: Faults = field(init=False, repr=False)
     _steering: Steering = field(init=False, repr=False)
+    _watching: WatchThread = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Put the parts together; no thread starts and no file is made before the first call."""
@@ -147,7 +153,7 @@ class Runtime:
         waits: dict[str, Any] = {"gather_s": 0.0} if self.durability == "call" else {}
         # The one is made of the other: what fails is told by the recorder, and the recorder may fail.
         self.recorder = Recorder(
-            lambda facts: self._delivery(facts, self.recorder.dropped),
+            lambda facts: self._delivery(facts),  # noqa: PLW0108 - not there yet
             failed=lambda what, error: self.failed(what, error),  # noqa: PLW0108 - not there yet
             tick=self._tick,
             exit_deadline_s=self.exit_deadline_s,
@@ -176,25 +182,28 @@ class Runtime:
             failed=self.failed,
             time_ns=self.time_ns,
             witness=self.keeper.witness,
+            never_came=lambda: self.recorder.dropped,
         )
+        sinks = self._delivery.sinks
+        self.thread_of = sinks.thread_of
         file = None if self.control is None else ControlFile(self.control)
         self._steering = Steering(file, self.rollouts, self.failed)
+        self._watching = WatchThread(self._look_at_control_file, "rollout-control", every_s=_CONTROL_EVERY_S)
         about = self._delivery.abouts.get
         writer = None if self.journal is None else JournalWriter(self.journal)
         if writer is not None:
-            self._delivery.journal = JournalSink(writer, describe=about, failed=self.failed)
+            sinks.journal = JournalSink(writer, describe=about, failed=self.failed)
         self._delivery.metrics = (
             Metrics(self.telemetry, self._delivery.observed, self._lost) if self.telemetry.metrics else None
         )
-        self._delivery.log_events = (
+        sinks.log_events = (
             LogEvents(about, self.failed, version=self._delivery.version, plugins=self._delivery.plugins)
             if self.telemetry.logs
             else None
         )
-        self.conclude = self.recorder.put_and_wait if waits else self.recorder.put
+        self.conclude = self._put_and_wait if waits else self.recorder.put
         self.recorder.on_close = self.background.close
-        self.recorder.on_closed = self.keeper.close
-        self.recorder.on_gone = self._close_journal
+        self.recorder.on_closed = self._closed
         renew_after_fork(self)
         _runtimes[self._origin] = self
         # Known at the start, and not only by the first call, is what an operator has to fix. The service starts all the same.
@@ -202,10 +211,7 @@ class Runtime:
         if file is not None and file.refused is not None:
             self.failed(CONTROL_FILE, file.refused)
         if writer is not None:
-            try:
-                writer.prepare()
-            except JournalError as error:
-                self.failed(JOURNAL, error)
+            sinks.prepare(writer)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Runtime:
@@ -249,6 +255,10 @@ class Runtime:
         if self.control is not None and not was_announced():
             # When the fork was is not known: what the file said then may be old.
             self.keeper.hold(_UNREAD)
+        watched = self._watching.is_running
+        self._watching = WatchThread(self._look_at_control_file, "rollout-control", every_s=_CONTROL_EVERY_S)
+        if watched:
+            self._watching.start()
         self._look_at_threads()
 
     def _default_monotonic_ns(self) -> Callable[[], int]:
@@ -266,8 +276,10 @@ class Runtime:
         self._delivery.register(rollout)
 
     def steer(self, controller: RolloutController[..., Any]) -> None:
-        """Have a rollout do what the control file wants, if there is one."""
+        """Have a rollout do what the control file wants, if there is one, now and whenever it changes."""
         self._steering.steer(controller)
+        if self._steering.file is not None:
+            self._watching.start()
 
     def standing(self, key: str) -> Standing | None:
         """Where the last rollout of this key stands, also when its function is gone; None when there was none."""
@@ -279,27 +291,32 @@ class Runtime:
         return self._delivery.tally(key)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Wait until shadows in threads have ended and every fact so far is in the journal; False when time ran out.
+        """Wait until shadows in threads have ended, every fact so far is in the journal, and observers and logs have it.
 
-        In the recorder's own thread (an observer), it does not wait.
+        False when time ran out. An observer or log handler that has hung for 5 s is not waited for, and neither is any in an
+        observer of its own: there, True says only that the journal is complete.
         """
-        if self.recorder.is_current:
-            return self.recorder.flush(0.0)
         deadline = monotonic() + timeout_s
         shadows = self.background.wait(timeout_s)
-        return self.recorder.flush(max(0.0, deadline - monotonic())) and shadows
+        counted = self.recorder.flush(max(0.0, deadline - monotonic()))
+        return self._delivery.sinks.flush(max(0.0, deadline - monotonic())) and counted and shadows
 
     def close(self, timeout_s: float | None = None) -> None:
         """End the shadows and deliver what waits, within so many seconds (`exit_deadline_s`); then nothing is recorded."""
-        done = self.recorder.close(self.exit_deadline_s if timeout_s is None else timeout_s)
-        self.keeper.close()
-        # While the recorder still writes, closing its file could send its lines into somebody else's.
-        if done:
-            self._close_journal()
+        self.recorder.close(timeout_s)
 
-    def _close_journal(self) -> None:
-        if (journal := self._delivery.journal) is not None:
-            self._delivery.guarded(JOURNAL, lambda: journal.close())  # noqa: PLW0108 - looked up behind the guard
+    def _closed(self, timeout_s: float) -> None:
+        """Once everything is counted: have it written, logged and observed, and the evidence published, all at once."""
+        self._watching.end()
+        self._delivery.sinks.close(timeout_s, self.keeper.close)
+
+    def _put_and_wait(self, fact: Any) -> None:
+        """Take a fact, and wait for the journal to have it; while its disk hangs, calls do not wait."""
+        sinks = self._delivery.sinks
+        if sinks.can_wait:
+            self.recorder.put_and_wait(fact, sinks.when_written)
+        else:
+            self.recorder.put(fact)
 
     def _describe_again(self, key: str) -> None:
         """Have the journal say where a rollout stands that another process has moved: it has no record of that."""
@@ -334,9 +351,14 @@ class Runtime:
     def _lost(self) -> dict[str, int]:
         """Facts that are missing from the journal, by why; the first are missing from every count, too."""
         lost = {"queue_full": self.recorder.dropped}
-        if (journal := self._delivery.journal) is not None:
-            lost["journal_unwritable"] = journal.unwritten
+        if (sinks := self._delivery.sinks).journal is not None:
+            lost["journal_unwritable"] = sinks.unwritten
         return lost
+
+    @property
+    def lost(self) -> int:
+        """Facts that are missing from the journal because a queue was full."""
+        return self.recorder.dropped + self._delivery.sinks.dropped
 
     def _look_at_file(self) -> None:
         if self._steering.look():
@@ -351,10 +373,10 @@ class Runtime:
         self.background.watch()
         if self.audience.look():
             self.recorder.close_at_exit()
+        self._delivery.sinks.watch()
+
+    def _look_at_control_file(self) -> None:
         self._delivery.guarded(CONTROL_FILE, self._look_at_file)
-        if (journal := self._delivery.journal) is not None:
-            # What could not be written is told as soon as it can be, also when nothing happens any more.
-            self._delivery.guarded(JOURNAL, journal, (), self.recorder.dropped)
 
 
 _default: Runtime | None = None

@@ -106,6 +106,10 @@ def native_ident() -> int:
     return _get_ident()
 
 
+_ours: set[int] = set()
+"""Numbers of the threads of ours that run: what waits in one must not wait as a greenlet does."""
+
+
 class Flag:
     """Set once, and waited for: by a caller's thread or greenlet, or in a thread of ours."""
 
@@ -131,7 +135,7 @@ class Flag:
         """Wait until it is set; False when the time was not enough. `inside` says that this is a thread of ours."""
         if self._event is not None:
             return self._event.wait(timeout_s)
-        deadline = monotonic() + timeout_s
+        deadline, inside = monotonic() + timeout_s, inside or native_ident() in _ours
         while not self._set and monotonic() < deadline:
             (native_sleep if inside else caller_sleep)(_POLL_S)
         return self._set
@@ -162,9 +166,11 @@ class Thread:
 
     def _run(self) -> None:
         self._ident = native_ident()
+        _ours.add(self._ident)
         try:
             self._target()
         finally:
+            _ours.discard(self._ident)
             self._over.set()
             if self._thread is not None and _is_green():
                 # It started before the patch. Python looks it up by its number at its end, which is another one now.

@@ -44,14 +44,15 @@ class Approvals:
     def ask(self, approve: Callable[[Any], bool], verdict: Verdict) -> bool:
         """Whether the step after this verdict is approved by now; no, for as long as there is no answer.
 
-        Waits half a second for it. One that comes later is taken at the next look, if the rollout still stands there;
+        Waits half a second for it, once. One that comes later is taken at the next look, if the rollout still stands there;
         meanwhile nobody is asked again.
         """
-        question = self._open.get(verdict.rollout)
+        question, patience_s = self._open.get(verdict.rollout), 0.0
         if question is None or question.revision != verdict.revision:
-            question = self._open[verdict.rollout] = self._asked(approve, verdict)
+            question, patience_s = self._asked(approve, verdict), _PATIENCE_S
+            self._open[verdict.rollout] = question
         if question.thread is not None:
-            question.thread.join(_PATIENCE_S)
+            question.thread.join(patience_s)
             if question.thread.is_alive():
                 return False
         self._open.pop(verdict.rollout, None)

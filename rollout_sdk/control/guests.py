@@ -43,12 +43,10 @@ class Guests:
     """Evidence about the rollouts of other processes.
 
     Attributes:
-        store: The shared state.
         writer: In whose name it is published; another than that of what this process serves.
         failed: Told of every fault.
     """
 
-    store: StateStore
     writer: str
     failed: Failed
     _waiting: dict[str, deque[Callable[[Evidence], None]]] = field(factory=dict)
@@ -68,7 +66,7 @@ class Guests:
             while len(unknown) > 1 and (len(unknown) > _MOST_ROLLOUTS or waiting > _MOST_WAITING):
                 waiting -= len(self._waiting.pop(unknown.pop(0)))
 
-    def publish(self, now_s: float) -> None:
+    def publish(self, now_s: float, store: StateStore) -> None:
         """Put what was heard where those see it who judge; what cannot be put there yet waits.
 
         Raises:
@@ -76,15 +74,15 @@ class Guests:
         """
         for key in list(self._waiting):
             try:
-                self._publish(key, now_s)
+                self._publish(key, now_s, store)
             except StoreError:
                 raise
             # What is stored cannot be read: the others are waiting.
             except Exception as error:
                 self.failed(STORE, error)
 
-    def _publish(self, key: str, now_s: float) -> None:
-        kept = self._at_hand(key)
+    def _publish(self, key: str, now_s: float, store: StateStore) -> None:
+        kept = self._at_hand(key, store)
         if kept is None:
             return
         with self._lock:
@@ -92,15 +90,15 @@ class Guests:
         for error in kept.hear(heard):
             self.failed("judge", error)
         try:
-            kept.publish(self.store, self.writer, now_s)
+            kept.publish(store, self.writer, now_s)
         except BaseException:
             # Nothing is lost: what was added is sent with whatever comes next.
             self.hear(key, ())
             raise
 
-    def _at_hand(self, key: str) -> Kept | None:
+    def _at_hand(self, key: str, store: StateStore) -> Kept | None:
         """The rollout where it stands now; None when the store does not say how its metrics are counted."""
-        stored, noted = self.store.load(key), self.store.noted(key, METRICS)
+        stored, noted = store.load(key), store.noted(key, METRICS)
         if stored is None or noted is None:
             return None
         state, criteria = from_document(stored.document), Criteria(gates=[_metric(each) for each in json.loads(noted)])

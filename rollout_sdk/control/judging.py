@@ -62,17 +62,17 @@ class Judging:
         """Judge in the name of another process from now on."""
         self._writer = writer
         self._said: dict[str, str] = {}
-        self.guests = Guests(self._store, f"{writer}-guest", self._failed)
+        self.guests = Guests(f"{writer}-guest", self._failed)
         self._approvals = Approvals(self._failed)
         self._one_at_a_time = Lock()
 
-    def hear_guests(self) -> None:
-        """Publish what was heard of rollouts that other processes serve.
+    def hear_guests(self, store: StateStore | None = None) -> None:
+        """Publish what was heard of rollouts that other processes serve; `store` is the same for those in a hurry.
 
         Raises:
             StoreError: The store did not answer: it waits.
         """
-        self.guests.publish(self._now_s())
+        self.guests.publish(self._now_s(), self._store if store is None else store)
 
     def _say_metrics(self, kept: Kept) -> None:
         """Leave in the store how outcomes are counted, for processes that do not have the plan."""

@@ -38,6 +38,10 @@ from rollout_sdk.threads import Lock
 __all__ = ["Keeper"]
 
 _UNREAD = "store not read"
+_DECORATING_S = 1.5
+"""What whoever decorates or stops a rollout waits for the store: a little more than a store with the default time-out does."""
+_SLOW_S = 0.5
+_ASKED_AGAIN_AFTER_S = 5.0
 
 
 class Keeper:
@@ -74,8 +78,9 @@ class Keeper:
         self._tell = tell
         self._is_shared = not isinstance(store, MemoryStore)
         self._closed = False
-        self._thread = WatchThread(self._watch)
+        self._thread = WatchThread(self._watch, "rollout-keeper")
         self._last_judged_s = monotonic()
+        self._unanswered: tuple[float, str] | None = None
         self._sync = StateSync(
             self.store,
             now_s=lambda: self.now_s,
@@ -101,7 +106,7 @@ class Keeper:
         # Else it is not known how old that is what this process inherits: an abort may be missing.
         is_recent = self._thread.is_running and was_announced()
         self.writer = f"{os.getpid():x}-{os.urandom(6).hex()}"
-        self._thread = WatchThread(self._watch, at_once=bool(self.rollouts) and not is_recent)
+        self._thread = WatchThread(self._watch, "rollout-keeper", at_once=bool(self.rollouts) and not is_recent)
         self._judging.renew(self.writer)
         for kept in self.rollouts.values():
             kept.adding = Lock()
@@ -137,7 +142,7 @@ class Keeper:
         kept.standing.enter(evolve(kept.state, entered_s=kept.state.entered_s or self.now_s))
         kept.forget()
         try:
-            self._sync.settle(kept)
+            self._settle(kept)
         except (StoreError, StateError) as error:
             # Where it stands is not known: it may have been aborted. The control is always right.
             kept.standing.lose(lost=True)
@@ -145,10 +150,28 @@ class Keeper:
         if self._is_shared:
             self.start()
 
+    def _settle(self, kept: Kept) -> None:
+        """Put a rollout where the store says; a service that decorates many functions waits once for a store that is slow.
+
+        Raises:
+            StateError: It is of a version that another has replaced, or what is stored cannot be read.
+            StoreError: The store did not answer. The thread asks on.
+        """
+        if self._unanswered is not None and monotonic() - self._unanswered[0] < _ASKED_AGAIN_AFTER_S:
+            raise StoreError(self._unanswered[1])
+        began = monotonic()
+        try:
+            self._sync.settle(kept, self.store.within(_DECORATING_S))
+        except StoreError as error:
+            # A failure that took no time is cheap, and another key may have another answer.
+            is_slow = monotonic() - began > _SLOW_S
+            self._unanswered = (monotonic(), str(error)) if is_slow else None
+            raise
+
     def replace(self, kept: Kept, after: RolloutState) -> None:
         """Begin a rollout again that was decorated anew with other settings."""
         self.rollouts[kept.key] = kept
-        self._sync.restart(kept, after)
+        self._sync.restart(kept, after, self.store.within(_DECORATING_S))
         kept.forget()
 
     def change(
@@ -162,6 +185,7 @@ class Keeper:
         revision: int | None = None,
         evidence: Mapping[str, Any] | None = None,
         mine: RolloutState | None = None,
+        store: StateStore | None = None,
     ) -> None:
         """Change where a rollout stands, for every process.
 
@@ -172,7 +196,7 @@ class Keeper:
         """
         kept, (actor, reason) = self.rollouts[key], shortened(actor, reason)
         before, after = change_stored(
-            self.store,
+            self.store if store is None else store,
             key,
             action,
             change,
@@ -199,8 +223,19 @@ class Keeper:
             kept.unsaid = actor, reason
             self._sync.enter(kept, before.abort())
         try:
-            # From where it stood: what is stopped here already is news for the store.
-            self.change(key, "abort", RolloutState.abort, actor=actor, reason=reason, revision=revision, mine=before)
+            # It holds here already, and what the store does not take now, the thread has it take later.
+            store = self.store.within(_DECORATING_S) if revision is None else self.store
+            self.change(
+                key,
+                "abort",
+                RolloutState.abort,
+                actor=actor,
+                reason=reason,
+                revision=revision,
+                # From where it stood: what is stopped here already is news for the store.
+                mine=before,
+                store=store,
+            )
             kept.unsaid = None
         except StoreError as error:
             if revision is not None:
@@ -300,18 +335,21 @@ class Keeper:
         kept = self.rollouts.get(key)
         return None if kept is None else kept.verdict
 
-    def close(self) -> None:
-        """Publish what was seen, and end the thread."""
+    def close(self, deadline: float) -> None:
+        """Publish what was seen, until the deadline at most (of `monotonic`), and end the thread."""
         was_closed, self._closed = self._closed, True
         self._thread.end()
         if was_closed or not self._is_shared:
             return
         # The first that fails is the last: a process that ends does not wait for a dead store again and again.
+        store = self.store.within(deadline - monotonic())
         try:
-            self._judging.hear_guests()
+            self._judging.hear_guests(store)
             for kept in self.rollouts.values():
-                kept.publish(self.store, self.writer, self.now_s)
+                kept.publish(store, self.writer, self.now_s)
         except BaseException as error:
             if not is_fault(error):
                 raise
             self._failed(STORE, error)
+        finally:
+            self.store.rest()

@@ -54,15 +54,16 @@ class StateSync:
         """Have a rollout's clock look at the time, in its state or in the one that it enters; with a note, as that says."""
         kept.clock.look(kept.state if state is None else state, self._now_s(), self._monotonic_s(), note)
 
-    def settle(self, kept: Kept) -> None:
-        """Put a rollout where the store says, or have the store know of it.
+    def settle(self, kept: Kept, store: StateStore | None = None) -> None:
+        """Put a rollout where the store says, or have the store know of it; `store` is the same for those in a hurry.
 
         Raises:
             StateError: It is of a version that another has replaced, or what is stored cannot be read.
             StoreError: The store did not answer.
         """
-        note = self._store.noted(kept.key, STEP_CLOCK)
-        before, state = settle(self._store, kept.state, now_s=self._now_s())
+        store = self._store if store is None else store
+        note = store.noted(kept.key, STEP_CLOCK)
+        before, state = settle(store, kept.state, now_s=self._now_s())
         self.take_time(kept, state, note)
         if state is not kept.state:
             self.enter(kept, state)
@@ -72,14 +73,14 @@ class StateSync:
         else:
             self._followed(kept.key)
 
-    def restart(self, kept: Kept, after: RolloutState) -> None:
+    def restart(self, kept: Kept, after: RolloutState, store: StateStore) -> None:
         """Begin a rollout again that was decorated anew with other settings, unless another process was faster.
 
         Raises:
             StoreError: The store did not answer.
         """
-        stored = self._store.load(kept.key)
-        if stored is not None and (begun := restart(self._store, stored, after, now_s=self._now_s())) is not None:
+        stored = store.load(kept.key)
+        if stored is not None and (begun := restart(store, stored, after, now_s=self._now_s())) is not None:
             self.enter(kept, begun)
 
     def enter(self, kept: Kept, state: RolloutState) -> None:
@@ -103,13 +104,16 @@ class StateSync:
         Raises:
             StoreError: It did not answer; everything stays as it is.
         """
-        if kept.unsaid is not None:
+        if _is_unsaid(kept):
             self.enter(kept, kept.say_stop(self._store, self._now_s()))
             return
         if kept.standing.lost:
             self.settle(kept)
             return
         stored = self._store.load(kept.key)
+        if _is_unsaid(kept):
+            # It was stopped meanwhile, and the store is to hear of that, and by whom, at the next look.
+            return
         if stored is not None and _is_at(stored, kept.state):
             self.take_time(kept)
             return
@@ -129,6 +133,11 @@ class StateSync:
         # Another process may be faster: then its revision is found at the next look, and is as good.
         if swap(self._store, expected, state, "restore", now_s=self._now_s(), reason=LOST):
             self.enter(kept, state)
+
+
+def _is_unsaid(kept: Kept) -> bool:
+    """Whether the store does not know of a stop yet; asked anew after each wait for the store."""
+    return kept.unsaid is not None
 
 
 def _is_at(stored: Stored, state: RolloutState) -> bool:

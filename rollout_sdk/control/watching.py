@@ -1,4 +1,4 @@
-"""The thread that watches a store."""
+"""A thread that watches: a store, or a control file."""
 
 from __future__ import annotations
 
@@ -13,13 +13,22 @@ _POLL_S = 0.5
 
 
 class WatchThread:
-    """Calls a method twice a second, once it is started and until it is ended; the method must not raise.
+    """Calls a method again and again, twice a second, once it is started and until it is ended; the method must not raise.
 
     Its object lives no longer for that, and the thread ends when it is gone.
     """
 
-    def __init__(self, watch: Callable[[], None], *, at_once: bool = False) -> None:
-        """Start nothing yet; `at_once`: call it when started, and not half a second later."""
+    def __init__(self, watch: Callable[[], None], name: str, *, every_s: float = _POLL_S, at_once: bool = False) -> None:
+        """Start nothing yet.
+
+        Args:
+            watch: A bound method, which must not raise.
+            name: Name of the thread.
+            every_s: Seconds between two calls.
+            at_once: Call it when started, and not only `every_s` later.
+        """
+        self._name = name
+        self._every_s = every_s
         self._watch = weakref.WeakMethod(watch)
         self._at_once = at_once
         self._thread: Thread | None = None
@@ -37,7 +46,7 @@ class WatchThread:
             return True
         try:
             if self._thread is None:
-                thread = Thread(self._run, "rollout-keeper")
+                thread = Thread(self._run, self._name)
                 thread.start()
                 self._thread = thread
         # No thread to be had now: the next fact tries again.
@@ -55,7 +64,7 @@ class WatchThread:
     def _run(self) -> None:
         while not self._ended:
             if not self._at_once:
-                native_sleep(_POLL_S)
+                native_sleep(self._every_s)
             self._at_once = False
             watch = self._watch()
             if watch is None:

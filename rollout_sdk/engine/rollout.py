@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rollout_sdk.engine.hidden import Hidden
     from rollout_sdk.engine.shadow import ShadowRun
     from rollout_sdk.engine.snapshot import Isolate
-    from rollout_sdk.plugins import Failed
+    from rollout_sdk.plugins import Failed, Observer
     from rollout_sdk.records import Comparison, Merged
     from rollout_sdk.telemetry.audience import Audience
     from rollout_sdk.telemetry.spans import Spans
@@ -191,7 +191,7 @@ class Rollout:
     time_ns: Callable[[], int]
     nonces: Nonces
     standing: Standing
-    observers: Mapping[str, Callable[[Any], None]]
+    observers: Mapping[str, Sequence[Observer]]
     plugins: tuple[str, ...]
     hidden: Hidden
     failed_if: FailedIf = None

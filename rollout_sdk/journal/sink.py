@@ -9,7 +9,6 @@ from rollout_sdk.clocks import time
 from rollout_sdk.journal.lines import as_line, line
 from rollout_sdk.journal.writer import JournalWriter
 from rollout_sdk.plugins import Failed
-from rollout_sdk.records import RoutedRows
 from rollout_sdk.tally import rollout_of
 
 __all__ = ["JournalSink"]
@@ -44,7 +43,7 @@ class JournalSink:
             for event in events
             if (key := rollout_of(event)) is not None and (text := self._line(event))
         ]
-        if not lines and self._missing(dropped) <= 0:
+        if not lines and not self.is_owed(dropped):
             return
         data: list[bytes] = []
         weights: list[int] = []
@@ -72,6 +71,10 @@ class JournalSink:
     def unwritten(self) -> int:
         """Facts that came here and could not be written, so far."""
         return self._unwritten
+
+    def is_owed(self, dropped: int) -> bool:
+        """Whether facts are missing that the journal does not say are missing."""
+        return self._missing(dropped) > 0
 
     def _missing(self, dropped: int) -> int:
         """Facts that are neither written nor told to be missing."""
@@ -103,4 +106,4 @@ class JournalSink:
 
 def _weight(event: object) -> int:
     """How many facts an event stands for."""
-    return len(event.kind) if isinstance(event, RoutedRows) else 1
+    return int(getattr(event, "weight", 1))

@@ -124,6 +124,11 @@ class RoutedRows:
     units: tuple[str | None, ...]
     covariates: tuple[float | None, ...] = ()
 
+    @property
+    def weight(self) -> int:
+        """How many facts it stands for."""
+        return len(self.kind)
+
 
 @frozen
 class ShadowedEvent:

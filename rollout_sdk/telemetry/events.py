@@ -237,6 +237,6 @@ def _fault(fault: Fault) -> None:
     elif hook == "rollout_route" or fault.what == "strategy":
         logger.error("rollout.strategy.failed", strategy=name or None, served="control", **fields)
     elif hook.startswith("rollout_"):
-        logger.error("rollout.plugin.failed", plugin=name, hook=hook, **fields)
+        logger.error("rollout.plugin.failed", plugin=name, hook=hook, why=fault.why, **fields)
     else:
         logger.error("rollout.internal_error", what=fault.what, **fields)

@@ -25,9 +25,9 @@ def put(path, text):
 
 
 def look(runtime):
-    """What the recorder does twice a second; a change is taken when it was seen twice."""
-    runtime._tick()
-    runtime._tick()
+    """What a thread does four times a second; a change is taken when it was seen twice."""
+    runtime._look_at_control_file()
+    runtime._look_at_control_file()
 
 
 def canary(runtime, **options):
@@ -158,12 +158,13 @@ def test_with_a_bad_file_at_the_start_no_candidate_runs_until_it_can_be_taken(te
 def test_a_file_that_is_still_being_written_is_not_taken(path, watch):
     put(path, "version = 1")
     runtime = watch(control=path)
+    runtime._watching.start = lambda: None
     model = canary(runtime, strategy=ABTest(1.0))
     with path.open("w") as file:
         for piece in ("version = 2\n", 'rollouts."shop.rank".status', ' = "abor', 'ted"\n'):
             file.write(piece)
             file.flush()
-            runtime._tick()
+            runtime._look_at_control_file()
             assert "new" == model("u")
     look(runtime)
     assert "old" == model("u")

@@ -228,7 +228,7 @@ def test_f90_forged_ids_cost_bounded_memory(tmp_path, figure, window):
         model.rollout.record("click", 1.0, decision_id=each.decision.id)
     assert runtime.flush(10.0)
     counted = kept.outcomes["counted"] - before
-    runtime.close(1.0)
+    runtime.close(60.0)
     # The remembered ids of outcomes that were counted take a few hundred bytes each, up to a fixed number of them.
     assert grown < 4 << 20
     assert len(kept.phases) <= 102

@@ -287,7 +287,7 @@ def test_s5_log_events_remember_few_kinds_of_failures(watch, logged):
     for user in range(2000):
         model(user)
     assert runtime.flush(10.0)
-    log_events = runtime._delivery.log_events
+    log_events = runtime._delivery.sinks.log_events
     assert isinstance(log_events, LogEvents)
     assert 1_000 <= len(log_events._last) <= 1_001
     assert 2000 == runtime.tally("model").shadows["candidate", "error"]
@@ -532,14 +532,14 @@ def test_s11_a_control_file_that_was_tampered_with_is_not_obeyed(text, mode, wat
     path.chmod(0o600)
     runtime = watch(control=path)
     model = served(lambda user: "old", lambda user: "new", runtime, strategy=Canary(["1%", "50%"]), unit="user")
-    runtime._tick()
+    runtime._look_at_control_file()
     before = model.rollout.phase.shares
     aside = tmp_path / "aside"
     aside.write_text(text)
     aside.chmod(mode)
     aside.replace(path)
     for _ in range(3):
-        runtime._tick()
+        runtime._look_at_control_file()
     assert before == model.rollout.phase.shares == {"candidate": 0.2}
     told = sum(count for (what, _), count in runtime.faults.items() if what == "control file")
     assert 1 == told

@@ -50,8 +50,8 @@ def test_a_row_that_was_not_measured_says_so(figures):
 
 
 def test_an_unknown_row_is_an_error(figures):
-    with pytest.raises(SystemExit, match="measured 'F99'"):
-        table.table(figures(("F99", "fine", {}, "a", "3.11.7")))
+    with pytest.raises(SystemExit, match="measured 'F999'"):
+        table.table(figures(("F999", "fine", {}, "a", "3.11.7")))
 
 
 def test_only_what_is_between_the_markers_changes():
@@ -173,7 +173,7 @@ def test_every_figure_in_the_source_is_measured_by_its_test_and_noted_when_all_i
     ("body", "why"),
     [
         ("figure('F1', f'{20} of 20')", "must stand in the source"),
-        ("figure('F99', '{x}', x=len(y))", "must stand in the source"),
+        ("figure('F999', '{x}', x=len(y))", "must stand in the source"),
         ("figure('F1', '{x}', x=len(y)); assert y", "before everything"),
         ("figure('F1', '{x}', x=20)", "nothing that the test has counted"),
         ("figure('F1', '{x}', x=len(TABLE))", "nothing that the test has counted"),

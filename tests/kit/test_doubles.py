@@ -57,7 +57,7 @@ def test_a_clock_stands_still_until_it_is_told():
     model()
     runtime.close(5.0)
     assert [100.0, 3700.0] == [event.decision.time_s for event in seen.routed]
-    assert {"rollout-recorder"} == seen.threads
+    assert {"rollout-observer"} == seen.threads
 
 
 def test_the_kit_needs_nothing_but_the_core():

@@ -244,13 +244,19 @@ def test_a_refused_plugin_is_an_error_when_decorating_and_when_making_a_runtime(
         Runtime(plugins=[Stranger()])
 
 
+def observe(plugins, hook, event):
+    """Have all observers hear of an event, here."""
+    for observer in plugins.observers(hook, lambda _: None):
+        observer.observe(event)
+
+
 # Order ------------------------------------------------------------------------------------------------------------------
 
 
 def test_plugins_are_called_in_the_order_in_which_they_are_named(plugins):
     called = []
     three = [plugin(name, routed=lambda event, name=name: called.append(name)) for name in ("one", "two", "three")]
-    plugins(*three).every("rollout_routed")("event")
+    observe(plugins(*three), "rollout_routed", "event")
     assert called == ["one", "two", "three"]
 
 
@@ -260,11 +266,12 @@ def test_tryfirst_and_trylast_outrank_the_order(plugins):
     def calling(name):
         return lambda event: called.append(name)
 
-    plugins(
+    given = [
         plugin("last", routed=hookimpl(trylast=True)(calling("last"))),
         plugin("middle", routed=calling("middle")),
         plugin("first", routed=hookimpl(tryfirst=True)(calling("first"))),
-    ).every("rollout_routed")("event")
+    ]
+    observe(plugins(*given), "rollout_routed", "event")
     assert called == ["first", "middle", "last"]
 
 
@@ -285,24 +292,21 @@ def test_a_result_that_is_merely_false_is_a_result(plugins, result):
 
 def test_without_implementations_there_is_no_result(plugins):
     nothing = plugins(Instance())
-    assert (nothing.first("rollout_merge")(1, 2), nothing.every("rollout_shadowed")(1), nothing.has("rollout_merge")) == (
-        None,
-        None,
-        False,
-    )
+    assert (None, False) == (nothing.first("rollout_merge")(1, 2), nothing.has("rollout_merge"))
+    assert () == nothing.observers("rollout_shadowed", lambda _: None)
 
 
 def test_a_plugin_that_is_named_twice_is_called_once(plugins):
     called = []
     given = plugin("once", routed=lambda event: called.append(event))
-    plugins(given, given).every("rollout_routed")("event")
+    observe(plugins(given, given), "rollout_routed", "event")
     assert called == ["event"]
 
 
 def test_two_plugins_of_one_name_are_both_called(plugins):
     called = []
     pair = [plugin("same", routed=lambda event, number=number: called.append(number)) for number in (1, 2)]
-    plugins(*pair).every("rollout_routed")("event")
+    observe(plugins(*pair), "rollout_routed", "event")
     assert called == [1, 2]
 
 
@@ -326,7 +330,7 @@ def test_an_observer_that_raises_silences_no_other(plugins, failures, error):
         plugin("bad", routed=raising(error)),
         plugin("after", routed=lambda event: called.append(2)),
     ]
-    plugins(*given).every("rollout_routed")("event")
+    observe(plugins(*given), "rollout_routed", "event")
     assert (called, failures) == ([1, 2], [("bad.rollout_routed", type(error).__name__)])
 
 
@@ -349,10 +353,10 @@ def test_a_keyboard_interrupt_on_the_callers_path_is_the_users(plugins):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit()])
 def test_whatever_an_observer_raises_the_next_one_is_called(plugins, failures, error):
-    """Observers run in the recorder's thread, which nobody interrupts."""
+    """Observers run in threads of ours, which nobody interrupts."""
     called = []
     both = plugins(plugin("bad", routed=raising(error)), plugin("good", routed=lambda: called.append(1)))
-    both.every("rollout_routed")("event")
+    observe(both, "rollout_routed", "event")
     assert ([1], [("bad.rollout_routed", type(error).__name__)]) == (called, failures)
 
 
@@ -360,7 +364,7 @@ def test_a_blocked_plugin_is_registered_and_never_called(plugins, monkeypatch):
     monkeypatch.setenv("ROLLOUT_DISABLED_PLUGINS", " loud, other")
     called = []
     given = [plugin(name, routed=lambda event, name=name: called.append(name)) for name in ("loud", "quiet", "loud", "other")]
-    plugins(*given).every("rollout_routed")("event")
+    observe(plugins(*given), "rollout_routed", "event")
     assert called == ["quiet"]
 
 

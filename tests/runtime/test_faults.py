@@ -18,6 +18,7 @@ from rollout_sdk import (
     rollout,
 )
 from rollout_sdk.faults import Fault
+from rollout_sdk.journal import JournalWriter
 
 
 def decorate(runtime, strategy=ABTest(0.5), **options):
@@ -138,23 +139,24 @@ def test_a_telemetry_that_cannot_be_looked_up_is_as_good_as_none(run_python):
     assert ("[0, 1, 2] {('telemetry.audience', 'RuntimeError'): 1}\n3\n", "") == (result.stdout, result.stderr)
 
 
-def test_closing_while_the_sink_stands_still_leaves_its_file_open(tmp_path):
+def test_closing_while_the_journal_stands_still_leaves_its_file_open(tmp_path, monkeypatch):
     """Its number would be given to the next file that anybody opens, and our lines would follow."""
-    release = threading.Event()
+    release, standing = threading.Event(), threading.Event()
 
-    class Stuck:
-        def rollout_routed(self, event):
-            release.wait(10)
+    def stand_still(*_):
+        standing.set()
+        release.wait(10)
 
-    runtime = Runtime(journal=tmp_path, plugins=[Stuck()])
-    decorate(runtime)(1)
-    while not list(tmp_path.iterdir()):
-        pass
+    runtime = Runtime(journal=tmp_path)
+    model = decorate(runtime)
+    model(1)
+    assert runtime.flush()
+    monkeypatch.setattr(JournalWriter, "write", stand_still)
+    model(2)
+    assert standing.wait(10)
     runtime.close(0.1)
-    assert os.fstat(runtime._delivery.journal._writer._file)
+    assert os.fstat(runtime._delivery.sinks.journal._writer._file)
     release.set()
-    runtime.close(5.0)
-    assert None is runtime._delivery.journal._writer._file
 
 
 def test_a_journal_folder_that_is_lost_is_no_callers_concern(tmp_path):

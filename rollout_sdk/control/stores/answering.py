@@ -1,23 +1,55 @@
-"""A store that answers, or fails in the one way that is expected: whatever another's store raises or gives."""
+"""A store that answers in time, or fails in the one way that is expected: whatever another's raises, gives or waits for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
+from functools import partial
 from typing import Any
 
+from rollout_sdk.clocks import monotonic
+from rollout_sdk.control.stores.asking import AskingThreads
+from rollout_sdk.control.stores.memory import MemoryStore
 from rollout_sdk.control.stores.protocol import Gathered, StateStore, Stored
+from rollout_sdk.control.stores.unavailable import UnavailableStore
 from rollout_sdk.exceptions import StoreError
 from rollout_sdk.interruptions import is_fault
 
 __all__ = ["AnsweringStore"]
 
+_PATIENCE_S = 5.0
+_GRACE_S = 1.0
+
 
 class AnsweringStore:
-    """Every failure of the store within is a `StoreError`, and every answer is of the promised kind."""
+    """Every failure of the store within is a `StoreError`, and every answer is of the promised kind.
+
+    The store is asked in a thread of its own: one that does not answer within 5 s (one that has a longer `timeout_s`: a second
+    after that) has failed as well, and until it answers, those who ask do not wait again.
+    """
 
     def __init__(self, store: StateStore) -> None:
         """Ask this store."""
         self._store = store
+        timeout_s = getattr(store, "timeout_s", None)
+        own_s = timeout_s + _GRACE_S if isinstance(timeout_s, int | float) else 0.0
+        self._patience_s = max(_PATIENCE_S, own_s)
+        self._until = float("inf")
+        # These wait for nothing that is not ours.
+        self._threads = None if type(store) in (MemoryStore, UnavailableStore) else AskingThreads()
+
+    def within(self, seconds: float) -> AnsweringStore:
+        """The same store, for those who can wait only so many seconds from now, for all that they ask."""
+        if self._threads is None:
+            return self
+        hurried = copy(self)
+        hurried._until = monotonic() + seconds  # noqa: SLF001 - its own class
+        return hurried
+
+    def rest(self) -> None:
+        """Keep no thread until the next use."""
+        if self._threads is not None:
+            self._threads.end()
 
     def load(self, key: str) -> Stored | None:
         """See `StateStore`."""
@@ -65,7 +97,11 @@ class AnsweringStore:
     def _asked(self, kind: Any, method: str, *arguments: Any) -> Any:
         try:
             ask: Callable[..., Any] = getattr(self._store, method)
-            answer = ask(*arguments)
+            if self._threads is None:
+                answer = ask(*arguments)
+            else:
+                patience_s = min(self._patience_s, max(0.0, self._until - monotonic()))
+                answer = self._threads.ask(partial(ask, *arguments), method, patience_s)
             is_answer = isinstance(answer, kind)
         except StoreError:
             raise

@@ -138,7 +138,7 @@ LOGS = (
     LogEvent("rollout.breaker.closed", "info", "it is back", ("rollout", "variant")),
     LogEvent("rollout.noticed", "warning", "something to know of a rollout's calls, with the cure; once", ("rollout", "why")),
     LogEvent("rollout.strategy.failed", "error", "a strategy failed", ("strategy", "served", *_FAULT)),
-    LogEvent("rollout.plugin.failed", "error", "a plugin's hook failed", ("plugin", "hook", *_FAULT)),
+    LogEvent("rollout.plugin.failed", "error", "a plugin's hook failed", ("plugin", "hook", "why", *_FAULT)),
     LogEvent("rollout.recorder.failed", "error", "facts could not be recorded", ("sink", "why", *_FAULT)),
     LogEvent(
         "rollout.store.failed",
