@@ -50,6 +50,7 @@ def _decided(record: Mapping[str, Any]) -> Decision:
         phase=record["phase"],
         bucket=record.get("bucket", 0),
         time_s=record["t"],
+        fingerprint=record.get("fingerprint", ""),
     )
 
 
@@ -103,4 +104,5 @@ def recorded(record: Mapping[str, Any]) -> RecordedEvent:
         unit=record.get("unit"),
         decided_s=record.get("decided"),
         excluded=record.get("excluded", False),
+        fingerprint=record.get("fingerprint", ""),
     )
