@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from attrs import Factory, define
@@ -15,6 +16,8 @@ __all__ = ["BreakerSums", "FingerprintSums", "PhaseSums", "RolloutSums", "Varian
 _MOST_PHASES = 40
 _LAST_TRANSITIONS = 5
 _MOST = 10**15
+_MOST_PARTS, _LONGEST_PART = 20, 40
+"""A fingerprint has eleven parts."""
 
 
 def clamped(value: float | None) -> float | None:
@@ -40,12 +43,12 @@ class FingerprintSums:
 
     Attributes:
         version: Version of the candidates.
-        made_of: What it is made of.
+        made_of: What it is made of, as short texts.
         processes: Living processes that have it.
     """
 
     version: str = ""
-    made_of: Mapping[str, Any] = Factory(dict)
+    made_of: Mapping[str, str] = Factory(dict)
     processes: int = 0
 
 
@@ -167,7 +170,7 @@ class RolloutSums:
         self.strategy, self.control = _short(record["strategy"]), _short(record["control"])
         if (fingerprint := record.get("fingerprint")) is not None:
             sums = at(self.fingerprints, fingerprint, FingerprintSums)
-            sums.version, sums.made_of = _short(record.get("version", "")), record.get("made_of", {})
+            sums.version, sums.made_of = _short(record.get("version", "")), _told(record.get("made_of", {}))
         phase = _phase_of(record)
         self._configured(phase, record.get("shares", {}))
         self.stands(record.get("status"), phase, time_s)
@@ -253,6 +256,17 @@ class RolloutSums:
 def _phase_of(record: Mapping[str, Any], name: str = "phase") -> str:
     """The phase of a record: two fingerprints have different ones, whatever they are called."""
     return f"{record[name]} of {record['fingerprint']}" if "fingerprint" in record else record[name]
+
+
+def _told(made_of: Mapping[str, Any]) -> dict[str, str]:
+    """What a fingerprint is made of, whatever somebody wrote: names of the parts, and short texts."""
+    return {name[:_LONGEST_PART]: _short(_as_text(value)) for name, value in islice(made_of.items(), _MOST_PARTS)}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return ", ".join(f"{each!s:.60}" for each in islice(value, _MOST_PARTS) if not isinstance(each, dict | list))
+    return "" if value is None else str(value)
 
 
 def _short(text: str) -> str:
