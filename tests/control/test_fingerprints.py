@@ -1,8 +1,13 @@
 """A store that holds the state of another fingerprint: what is kept, what begins anew, and what old processes may do."""
 
+import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from rollout_sdk import ABTest, Canary, Gate, Layer, Runtime, StateError, rollout
+from rollout_sdk.analysis import summarise
 from rollout_sdk.control.document import from_document
 from rollout_sdk.control.stores import MemoryStore
 
@@ -195,3 +200,58 @@ def test_what_an_earlier_version_has_stored_of_another_version_begins_anew(proce
     decorated(processes(), version="1")
     forget_fingerprints(processes.store)
     assert (1, 2) == (processes.stored().epoch + 1, decorated(processes(), version="2").rollout.status().versions)
+
+
+# A rolling update, with real processes ----------------------------------------------------------------------------------
+
+DEPLOYED = """
+    import json, os, pathlib, time
+    from collections import Counter
+    from rollout_sdk import ABTest, Runtime, rollout
+
+    up, version = pathlib.Path("up"), os.environ["VERSION"]
+    deadline = time.monotonic() + 60
+    while version == "2" and not up.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    runtime = Runtime(journal="journal", store=f"sqlite:///{os.getcwd()}/rollouts.db", key="0123456789abcdef")
+    model = rollout(
+        candidate=lambda user: "new", strategy=ABTest(0.5), unit="user", key="m", version=version, runtime=runtime
+    )(lambda user: "old")
+    decided, answers = Counter(), Counter()
+
+    def serve(users):
+        for user in range(users):
+            routed = model.rollout.route(f"u{user}")
+            decided[routed.decision.variant] += 1
+            answers[routed.value] += 1
+
+    serve(100)
+    up.touch()
+    while version == "1" and not model.rollout.is_disabled and time.monotonic() < deadline:
+        serve(10)
+        time.sleep(0.01)
+    answers.clear()
+    serve(100)
+    status = model.rollout.status()
+    runtime.close(10.0)
+    print(json.dumps([status.fingerprint, decided, answers]))
+"""
+
+
+def test_two_deployments_at_once_are_two_sets_of_arms_and_the_older_one_serves_the_control(run_python, tmp_path):
+    with ThreadPoolExecutor() as both:
+        running = [both.submit(run_python, DEPLOYED, timeout=100, VERSION=version) for version in "12"]
+        results = [each.result() for each in running]
+    assert ["", ""] == [result.stderr for result in results]
+    (one, decided_one, answers_one), (two, decided_two, answers_two) = (json.loads(result.stdout) for result in results)
+    assert ({"old": 100}, {"old", "new"}) == (answers_one, set(answers_two))
+    report = summarise(tmp_path / "journal")
+    calls = {
+        each.fingerprint: Counter({variant.variant: variant.calls for phase in each.phases for variant in phase.variants})
+        for each in report.rollouts
+    }
+    assert {one: Counter(decided_one), two: Counter(decided_two)} == calls
+    assert [("1", "replaced", 0), ("2", "running", 1)] == [
+        (each.version, each.status, len(each.transitions)) for each in report.rollouts
+    ]
+    assert [one] == [record["replaced"] for each in report.rollouts for record in each.transitions]
