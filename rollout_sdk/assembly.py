@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from rollout_sdk.assignment import Outline, UnitHash
+from rollout_sdk.assignment import Outline, UnitHash, unit_hash
 from rollout_sdk.breaker import CircuitBreaker, ControlHealth
 from rollout_sdk.control.standing import Standing
 from rollout_sdk.control.state import start
@@ -37,8 +37,7 @@ def make_describe(settings: Settings) -> Describe:
         functions=settings.functions,
         unit=_unit(settings),
         missing_unit=settings.missing_unit,
-        # No key can hold the separator: no rollout alone is hashed as a layer is.
-        hash=UnitHash(settings.key if settings.layer is None else f"layer\0{settings.layer.name}", settings.runtime.key),
+        hash=unit_hash(settings.key, None if settings.layer is None else settings.layer.name, settings.runtime.key),
         layer=settings.layer,
         holdout=settings.holdout,  # type: ignore[arg-type]
         override=OverridesByUnit(settings.override) if isinstance(settings.override, Mapping) else settings.override,

@@ -8,21 +8,21 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from rollout_sdk import outcomes, switch
 from rollout_sdk.assembly import make_describe, make_rollout, make_row_arguments
-from rollout_sdk.assignment import Phase
+from rollout_sdk.assignment import Phase, UnitHash
 from rollout_sdk.control.kept import Kept
 from rollout_sdk.control.standing import Standing
 from rollout_sdk.engine.batch import route_batch
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.drivers import DRIVERS
 from rollout_sdk.engine.flow import route
-from rollout_sdk.exceptions import ConfigurationError, DuplicateKeyError, OutcomeError
+from rollout_sdk.exceptions import ConfigurationError, DuplicateKeyError
 from rollout_sdk.operating import Operated
 from rollout_sdk.plain import brief
 from rollout_sdk.records import Decision, Routed
 from rollout_sdk.serving import Serving
 from rollout_sdk.settings import Settings
 
-__all__ = ["RolloutController", "record"]
+__all__ = ["RolloutController"]
 
 _CONTROL_FILE = "control file"
 
@@ -193,6 +193,11 @@ class RolloutController(Operated, Generic[P, R_co]):
 
     # Outcomes ----------------------------------------------------------------------------------------------------------
 
+    @property
+    def unit_hash(self) -> UnitHash:
+        """The hash of its units: its own, or the one of its layer."""
+        return self._describe.hash
+
     def record(
         self,
         metric: str,
@@ -203,6 +208,7 @@ class RolloutController(Operated, Generic[P, R_co]):
         token: str | None = None,
         item: Hashable = None,
         position: int | None = None,
+        event_id: Hashable = None,
         time_s: float | None = None,
     ) -> None:
         """Record an outcome, for a decision, a unit or a shown item; in any process, days later.
@@ -216,25 +222,25 @@ class RolloutController(Operated, Generic[P, R_co]):
             item: Key of the item, in an interleaved answer. With `unit`, all lists that showed it to the unit are credited by
                 `analyze_interleaving`: for a purchase days after the click.
             position: With `decision_id`, the item's position in the answer, from 0, in place of `item`.
+            event_id: What names the event that the outcome came from: the number of an order, the id of a message. An event
+                that is recorded again counts once. Without it, outcomes of the same metric, value and millisecond for the
+                same decision or unit are one.
             time_s: When it was measured, in seconds since 1970; now by default.
 
         Raises:
             OutcomeError: Metric, value or unit are not valid, or not exactly one of `decision_id`, `unit`, `token` is given.
             DecisionIdError: The id or token is damaged, forged or another rollout's.
             UnknownItemError: The item was not shown.
+            ConfigurationError: There is no journal, and nothing else that takes the outcome.
         """
-        named = [name for name, said in (("decision_id", decision_id), ("unit", unit), ("token", token)) if said is not None]
-        if len(named) != 1 or (token is not None and (item is not None or position is not None)):
-            raise OutcomeError(
-                f"The outcome {brief(metric)} of {self.key!r} names {' and '.join(named) or 'nobody'}"
-                f"{' and an item' if token is not None and len(named) == 1 else ''}. "
-                "An outcome belongs to one decision, one unit or one token. Pass decision_id=, unit= or token=."
+        if not self._runtime.takes_outcomes(self.key):
+            raise ConfigurationError(
+                f"The outcome {brief(metric)} of {self.key!r} has nowhere to go: its runtime keeps no journal, no plan of "
+                f"{self.key!r} judges outcomes, and no plugin observes them. Set ROLLOUT_JOURNAL to a folder, or pass "
+                "Runtime(journal=...)."
             )
-        if position is not None and decision_id is None:
-            raise OutcomeError(
-                f"The outcome {brief(metric)} of {self.key!r} names a position of no list. "
-                "A position belongs to one interleaved answer. Pass decision_id=, too."
-            )
+        about = f"The outcome {brief(metric)} of {self.key!r}"
+        outcomes.check_named(about, decision_id=decision_id, unit=unit, token=token, item=item, position=position)
         when = self._runtime.time_ns() / 1e9 if time_s is None else time_s
         if unit is not None:
             event = outcomes.by_unit(
@@ -242,11 +248,12 @@ class RolloutController(Operated, Generic[P, R_co]):
                 value,
                 unit,
                 rollout=self.key,
-                hash_=self._describe.hash,
+                hash_=self.unit_hash,
                 time_s=when,
                 item=item,
                 item_hash=self._rollout.item_hash,
             )
+            self._describe.meet(unit, self._rollout.note)
         elif token is not None:
             event = outcomes.by_token(metric, value, token, key=self._runtime.key, time_s=when, rollout=self.key)
         else:
@@ -262,6 +269,9 @@ class RolloutController(Operated, Generic[P, R_co]):
                 item_hash=self._rollout.item_hash,
                 shown=self._rollout.shown,
             )
+        event = outcomes.identified(event, event_id, self._rollout.item_hash)
+        if time_s is not None and (strange := outcomes.odd_time(event, self._runtime.time_ns() / 1e9)) is not None:
+            self._rollout.note(strange)
         self._runtime.conclude_outcome(event)
 
 
@@ -274,44 +284,3 @@ def _restored(said: Mapping[str, Any]) -> RolloutController[..., Any]:
 def _restored_serving(said: Mapping[str, Any]) -> Serving:
     """What begins the calls of a decorated function that came from another process."""
     return _restored(said)._serving  # noqa: SLF001 - its own module
-
-
-def record(
-    metric: str,
-    value: float,
-    *,
-    decision_id: str | None = None,
-    token: str | None = None,
-    item: Hashable = None,
-    position: int | None = None,
-    time_s: float | None = None,
-) -> None:
-    """Record an outcome in a process that does not decorate the function; the default runtime journals it.
-
-    With the store of the processes that do (`ROLLOUT_STORE`), a canary counts it, too, within seconds.
-
-    See `RolloutController.record`; the rollout is read from the id or the token.
-
-    Raises:
-        OutcomeError: Metric or value are not valid, or not exactly one of `decision_id` and `token` is given.
-        ConfigurationError: The default runtime keeps no journal, so that the outcome would be lost.
-    """
-    from rollout_sdk.runtime import default_runtime
-
-    runtime = default_runtime()
-    if runtime.journal is None:
-        raise ConfigurationError(
-            f"The outcome {brief(metric)} has nowhere to go: the default runtime keeps no journal. "
-            "What reports say is computed from the journal alone. Set ROLLOUT_JOURNAL to its folder."
-        )
-    when = runtime.time_ns() / 1e9 if time_s is None else time_s
-    if (decision_id is None) == (token is None) or (token is not None and (item is not None or position is not None)):
-        raise OutcomeError(
-            f"The outcome {brief(metric)} names {'nobody' if token is None else 'a token and more'}. "
-            "An outcome belongs to one decision, or to one token, which names the item too. Pass decision_id= or token=."
-        )
-    if token is not None:
-        event = outcomes.by_token(metric, value, token, key=runtime.key, time_s=when)
-    else:
-        event = outcomes.by_decision(metric, value, decision_id, key=runtime.key, time_s=when, item=item, position=position)
-    runtime.conclude_outcome(event)

@@ -13,17 +13,18 @@ from rollout_sdk.clocks import monotonic
 from rollout_sdk.exceptions import RolloutError
 from rollout_sdk.plain import class_name
 
-__all__ = ["BATCH", "CONTROL_FILE", "JOURNAL", "STORE", "Count", "Fault", "Faults", "Notice"]
+__all__ = ["BATCH", "CONTROL_FILE", "JOURNAL", "STORE", "THREADS", "Count", "Fault", "Faults", "Notice"]
 
 CONTROL_FILE = "control file"
 JOURNAL = "journal"
 STORE = "store"
+THREADS = "threads"
 """What their faults are called; they say why, because they hold paths and settings, and no data of users."""
 
 BATCH = "engine.batch"
 """What is wrong with the answers for a batch; said with why, because it names types and never a value."""
 
-_EXPLAINED = frozenset({BATCH, CONTROL_FILE, JOURNAL, STORE})
+_EXPLAINED = frozenset({BATCH, CONTROL_FILE, JOURNAL, STORE, THREADS})
 _LOGIN = re.compile(r"//[^/@\s]*@")
 _LONGEST_WHY = 500
 _TELL_EVERY_S = 60.0

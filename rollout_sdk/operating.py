@@ -18,6 +18,7 @@ from rollout_sdk.plain import brief
 from rollout_sdk.records import TransitionAction
 from rollout_sdk.status import RolloutStatus
 from rollout_sdk.strategies.canary import planned_phases
+from rollout_sdk.threads import missing_threads
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.describe import Describe
@@ -283,5 +284,5 @@ class Operated:
             fingerprint=state.fingerprint,
             versions=state.versions,
             verdict=self._runtime.keeper.verdict(self.key),
-            notes=tuple(self._rollout.notes),
+            notes=(*self._rollout.notes, *filter(None, [missing_threads()])),
         )

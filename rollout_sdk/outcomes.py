@@ -14,9 +14,14 @@ from rollout_sdk.identity import DecodedId, decode_id, read_token
 from rollout_sdk.plain import brief
 from rollout_sdk.records import RecordedEvent
 
-__all__ = ["by_decision", "by_token", "by_unit", "checked_value"]
+__all__ = ["by_decision", "by_token", "by_unit", "check_named", "checked_value", "identified", "odd_time"]
 
 _LONGEST_METRIC = 128
+_LATEST_S = 1e11
+"""In seconds, the year 5138; in milliseconds, March 1973."""
+
+_MOST_SKEW_S = 60.0
+"""How far the clocks of two machines may be apart."""
 
 
 def checked_value(metric: object, value: object) -> float:
@@ -50,7 +55,63 @@ def checked_time(metric: str, time_s: object) -> float:
             f"The time of metric {brief(metric)} is {brief(time_s)}. It is a number of seconds since 1970. "
             "Pass time.time() or datetime.timestamp(), or leave time_s= out."
         )
+    if abs(number) > _LATEST_S:
+        raise OutcomeError(
+            f"The time of metric {brief(metric)} is {number:.0f}, which is no time in seconds since 1970. "
+            "It looks like milliseconds, or smaller. Divide it, or pass datetime.timestamp()."
+        )
     return number
+
+
+def check_named(about: str, *, decision_id: object, unit: object, token: object, item: object, position: object) -> None:
+    """Refuse an outcome that does not name exactly one decision, unit or token.
+
+    Raises:
+        OutcomeError: It does not.
+    """
+    named = [name for name, said in (("decision_id", decision_id), ("unit", unit), ("token", token)) if said is not None]
+    if len(named) != 1 or (token is not None and (item is not None or position is not None)):
+        raise OutcomeError(
+            f"{about} names {' and '.join(named) or 'nobody'}{' and an item' if named == ['token'] else ''}. "
+            "An outcome belongs to one decision, one unit or one token. Pass decision_id=, unit= or token=."
+        )
+    if position is not None and decision_id is None:
+        raise OutcomeError(
+            f"{about} names a position of no list. A position belongs to one interleaved answer. Pass decision_id=, too."
+        )
+
+
+def odd_time(event: RecordedEvent, now_s: float) -> str | None:
+    """What is strange about the time of an outcome, with the cure; None when nothing is."""
+    if event.time_s > now_s + _MOST_SKEW_S:
+        return (
+            f"Outcomes of metric {event.metric!r} are dated more than a minute ahead of this machine's clock. They count. "
+            "Look at the time zone of what time_s= is made of, and at the clocks."
+        )
+    if event.decided_s is not None and event.time_s < event.decided_s - _MOST_SKEW_S:
+        return (
+            f"Outcomes of metric {event.metric!r} are dated more than a minute before their decision. They count. "
+            "Look at the time zone of what time_s= is made of, and at which decision_id= is passed."
+        )
+    return None
+
+
+def identified(event: RecordedEvent, event_id: Hashable, hash_: UnitHash) -> RecordedEvent:
+    """The outcome, as that of a named event, when it has a name.
+
+    Raises:
+        OutcomeError: The name is none.
+    """
+    if event_id is None:
+        return event
+    raw = canonical(event_id)
+    if raw is None:
+        raise OutcomeError(
+            f"The event_id of the outcome is {brief(event_id)}. It names an event, as text or a number. "
+            "Pass the number of the order, or the id of the message."
+        )
+    # Numbers of orders can tell of people.
+    return evolve(event, event_id=pseudonym(hash_(b"event:" + raw)))
 
 
 def _number(value: Any) -> float | None:
@@ -171,7 +232,7 @@ def by_unit(
     if raw is None:
         raise OutcomeError(
             f"The unit of the outcome is {brief(unit)}. "
-            "A unit is a non-empty text, a number, bytes, a UUID or a tuple of these. "
+            "A unit is a non-empty text, a number, a UUID, a date, bytes or a tuple of these. "
             "Pass what the rollout's unit= finds in a call."
         )
     digest = hash_(raw)

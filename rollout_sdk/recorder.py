@@ -7,7 +7,6 @@ The thread starts with the first fact of a process and again after a fork.
 from __future__ import annotations
 
 import atexit
-import os
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from typing import Any
 
 from rollout_sdk.clocks import monotonic
 from rollout_sdk.faults import Count, Fault, Notice
-from rollout_sdk.forking import renew_after_fork
+from rollout_sdk.forking import notice_fork, renew_after_fork, same_process
 from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plugins import Failed
 from rollout_sdk.threads import Empty, Flag, Lock, SimpleQueue, Thread, native_sleep
@@ -25,7 +24,6 @@ from rollout_sdk.threads import Empty, Flag, Lock, SimpleQueue, Thread, native_s
 __all__ = ["Recorder"]
 
 _MOST_WAITING = 10_000
-_SUSPICIOUS_BACKLOG = 1_000
 _MOST_ROWS_WAITING = 2_000_000
 _MOST_AT_ONCE = 1_000
 _GATHER_S = 0.02
@@ -67,9 +65,6 @@ class Recorder:
     on_gone: Callable[[], None] | None = None
     """Called in the recorder's thread when the last reference to it has gone and everything is delivered."""
 
-    on_hidden_fork: Callable[[], None] | None = None
-    """Called in a child that was forked without Python's hooks, once the recorder has noticed."""
-
     def __init__(
         self,
         deliver: Callable[[list[Any]], None],
@@ -104,7 +99,6 @@ class Recorder:
         self._starting = Lock()
         self._dropped = Count()
         self._rows_waiting: dict[int, int] = {}
-        self._pid = os.getpid()
         self._closed = False
 
     @property
@@ -128,18 +122,10 @@ class Recorder:
         A fact of many rows says how many it stands for by its `weight`, and gives some of them as `part(start, stop)`. It is
         delivered in parts.
         """
+        if not same_process[0]:
+            notice_fork()
         weight = getattr(fact, "weight", 1)
-        waiting = self._queue.qsize()
-        if waiting > _SUSPICIOUS_BACKLOG:
-            # A fork in C code (uWSGI) skips Python's hooks and leaves the queue without its thread.
-            if self._pid != os.getpid():
-                self.renew()
-                if self.on_hidden_fork is not None:
-                    self.on_hidden_fork()
-            elif waiting >= _MOST_WAITING:
-                self._dropped.add(weight)
-                return
-        if self._closed:
+        if self._closed or self._queue.qsize() >= _MOST_WAITING:
             self._dropped.add(weight)
             return
         if weight > 1 and not self._has_room(fact, weight):
@@ -230,7 +216,7 @@ class Recorder:
     def __del__(self) -> None:
         """Have the thread deliver what waits and end, now that nothing else refers to this."""
         with suppress(Exception, SystemExit):  # not even begun; the interpreter is ending; or a part of it is broken
-            if not self._closed and self._pid == os.getpid() and (self._thread is not None or self._queue.qsize()):
+            if not self._closed and same_process[0] and (self._thread is not None or self._queue.qsize()):
                 # The weak reference is cut. Until the thread is done, the end of the process has to know.
                 atexit.unregister(self._close_at_exit)
                 self._close_at_exit = self.close
@@ -289,6 +275,8 @@ class Recorder:
 
         In the recorder's own thread (an observer that asks for the status), it does not wait.
         """
+        if not same_process[0]:
+            notice_fork()
         if self._thread is None and self._queue.qsize():
             self._start()
         thread = self._thread
@@ -305,6 +293,9 @@ class Recorder:
         """
         done = False
         try:
+            if not same_process[0]:
+                # The end of a child that has done nothing: what waits is its parent's.
+                notice_fork()
             done = self._close(timeout_s)
             if self.on_closed is not None:
                 self.on_closed()

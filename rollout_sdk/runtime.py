@@ -22,8 +22,8 @@ from rollout_sdk.engine.hidden import Hidden
 from rollout_sdk.engine.rollout import Nonces, Rollout, ShadowLimits
 from rollout_sdk.engine.stopping import wait_for_starts
 from rollout_sdk.exceptions import ConfigurationError, JournalError, RolloutError
-from rollout_sdk.faults import CONTROL_FILE, JOURNAL, Faults
-from rollout_sdk.forking import ForkSafeLock, renew_after_fork
+from rollout_sdk.faults import CONTROL_FILE, JOURNAL, THREADS, Faults
+from rollout_sdk.forking import ForkSafeLock, renew_after_fork, was_announced
 from rollout_sdk.installed import load_named
 from rollout_sdk.interruptions import is_fault
 from rollout_sdk.journal.sink import JournalSink
@@ -37,6 +37,7 @@ from rollout_sdk.telemetry.events import LogEvents
 from rollout_sdk.telemetry.metrics import Metrics
 from rollout_sdk.telemetry.settings import Telemetry
 from rollout_sdk.telemetry.spans import Spans
+from rollout_sdk.threads import missing_threads
 
 if TYPE_CHECKING:
     from rollout_sdk.control.kept import Kept
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Runtime", "all_runtimes", "default_runtime"]
 
 _LONGEST_KEY = 64
+_UNREAD = "control file not read"
 
 
 def _as_key(value: str | bytes | None) -> bytes | None:
@@ -193,10 +195,10 @@ class Runtime:
         self.recorder.on_close = self.background.close
         self.recorder.on_closed = self.keeper.close
         self.recorder.on_gone = self._close_journal
-        self.recorder.on_hidden_fork = self.renew
         renew_after_fork(self)
         _runtimes[self._origin] = self
         # Known at the start, and not only by the first call, is what an operator has to fix. The service starts all the same.
+        self._look_at_threads()
         if file is not None and file.refused is not None:
             self.failed(CONTROL_FILE, file.refused)
         if writer is not None:
@@ -244,6 +246,10 @@ class Runtime:
         self.nonces.renew()
         self._faults.clear()
         self._delivery.renew()
+        if self.control is not None and not was_announced():
+            # When the fork was is not known: what the file said then may be old.
+            self.keeper.hold(_UNREAD)
+        self._look_at_threads()
 
     def _default_monotonic_ns(self) -> Callable[[], int]:
         # With a clock of a test's own, the system's would stand still, and no step would ever end.
@@ -313,6 +319,14 @@ class Runtime:
         """Tell everybody who listens that a rollout has changed, and on what evidence."""
         self.conclude(self._delivery.transition(kept, action, before, after, actor, reason, evidence))
 
+    def takes_outcomes(self, key: str) -> bool:
+        """Whether an outcome of this rollout goes anywhere: to a journal, to a plan that judges, or to an observer."""
+        if self.journal is not None:
+            return True
+        kept, rollout = self.keeper.rollouts.get(key), self._delivery.parts.get(key)
+        judged = kept is not None and kept.evidence is not None
+        return judged or (rollout is not None and "rollout_recorded" in rollout.observers)
+
     def conclude_outcome(self, event: RecordedEvent) -> None:
         """Take an outcome; of one that an observer records, no observer hears."""
         self.conclude(Unobserved(event) if in_shadow.get() is OBSERVING else event)
@@ -324,11 +338,20 @@ class Runtime:
             lost["journal_unwritable"] = journal.unwritten
         return lost
 
+    def _look_at_file(self) -> None:
+        if self._steering.look():
+            for kept in list(self.keeper.rollouts.values()):
+                self.keeper.let_go(kept, _UNREAD)
+
+    def _look_at_threads(self) -> None:
+        if (why := missing_threads()) is not None:
+            self.failed(THREADS, ConfigurationError(why))
+
     def _tick(self) -> None:
         self.background.watch()
         if self.audience.look():
             self.recorder.close_at_exit()
-        self._delivery.guarded(CONTROL_FILE, self._steering.look)
+        self._delivery.guarded(CONTROL_FILE, self._look_at_file)
         if (journal := self._delivery.journal) is not None:
             # What could not be written is told as soon as it can be, also when nothing happens any more.
             self._delivery.guarded(JOURNAL, journal, (), self.recorder.dropped)

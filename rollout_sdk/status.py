@@ -46,7 +46,7 @@ class RolloutStatus:
             is one more chance of a wrong verdict.
         verdict: The last verdict, of this process or another's; None before the first.
         notes: What is to be known of its calls in this process, with the cure: arguments that can be read only once, or that
-            candidates share with the control.
+            candidates share with the control; a server whose threads do not run.
     """
 
     key: str

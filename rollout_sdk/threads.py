@@ -20,7 +20,17 @@ from typing import Any
 
 from rollout_sdk.clocks import monotonic, sleep
 
-__all__ = ["Empty", "Flag", "Lock", "SimpleQueue", "Thread", "caller_sleep", "native_ident", "native_sleep"]
+__all__ = [
+    "Empty",
+    "Flag",
+    "Lock",
+    "SimpleQueue",
+    "Thread",
+    "caller_sleep",
+    "missing_threads",
+    "native_ident",
+    "native_sleep",
+]
 
 _POLL_S = 0.005
 
@@ -49,6 +59,36 @@ _get_ident: Callable[[], int] = _original("_thread", "get_ident")
 _start: Callable[..., int] = _original("_thread", "start_new_thread")
 Lock: Callable[[], Any] = _original("_thread", "allocate_lock")
 """A lock between threads of ours. A greenlet must not be switched away from while it holds one."""
+
+
+def missing_threads() -> str | None:
+    """Why threads of this process get to run only now and then, with the cure; None when they run.
+
+    uWSGI has a module of this name in its processes. By default, it lets go of the interpreter in requests only.
+    """
+    if getattr(sys.modules.get("uwsgi"), "has_threads", True):
+        return None
+    return (
+        "uWSGI runs without threads: an abort, the control file and the journal get their turn only while a request is served. "
+        "The SDK works in the background. Start uWSGI with --enable-threads."
+    )
+
+
+def _is_forked_blindly() -> bool:
+    """Whether this is a process of uWSGI's that forks workers and does not tell Python.
+
+    A worker that is forked while a thread has the interpreter's lock hangs for good: in such a process, no thread of ours runs.
+    """
+    uwsgi: Any = sys.modules.get("uwsgi")
+    if uwsgi is None:
+        return False
+    try:
+        is_told = "py-call-uwsgi-fork-hooks" in uwsgi.opt and uwsgi.has_threads
+        is_child = uwsgi.worker_id() or uwsgi.mule_id() or uwsgi.i_am_the_spooler()
+        return not is_told and not is_child and (uwsgi.masterpid() != 0 or uwsgi.numproc > 1)
+    # Another module of that name.
+    except (AttributeError, TypeError):
+        return False
 
 
 native_sleep = sleep
@@ -113,6 +153,8 @@ class Thread:
         Raises:
             RuntimeError: No thread is to be had.
         """
+        if _is_forked_blindly():
+            raise RuntimeError("This process forks workers without telling Python: threads start in the workers.")
         if self._thread is None:
             _start(self._run, ())
         else:

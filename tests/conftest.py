@@ -12,6 +12,7 @@ import pytest
 import structlog
 
 from rollout_sdk import RoutedEvent, Runtime, ShadowedEvent, ShadowLimits
+from tests.faults.table import figure_of, refusal
 
 
 class Watched(Runtime):
@@ -107,16 +108,22 @@ def run_python(tmp_path):
 
 @pytest.fixture
 def figure(request):
-    """Notes what a row of docs/reliability.md measured: `figure("F3", "20,000 of 20,000 accounted for")`.
+    """Notes what a row of docs/reliability.md measured: `figure("F3", "{told:,} of {made:,} told", told=told, made=made)`.
+
+    Whole numbers are counts, and those of all parameters of a test are added up; floats are times and sizes, of which the
+    largest counts; texts are cases, of which the table says how many there were. The note comes last, when all was asserted.
 
     With ROLLOUT_FIGURES=FILE, figures are appended to FILE, from which tests/faults/table.py makes the table.
     """
 
-    def note(row, text):
-        request.node.user_properties.append((row, text))
+    def note(row, text, /, **measured):
+        why = refusal(text, measured)
+        assert why is None, why
+        request.node.user_properties.append((row, figure_of(text, [measured])))
         path = os.environ.get("ROLLOUT_FIGURES")
         if path:
-            line = {"row": row, "figure": text, "python": platform.python_version(), "test": request.node.nodeid}
+            about = {"python": platform.python_version(), "test": request.node.nodeid}
+            line = {"row": row, "text": text, "measured": measured, **about}
             with Path(path).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
 

@@ -102,7 +102,10 @@ def recorded(record: Mapping[str, Any]) -> RecordedEvent:
         variant=record.get("variant"),
         bucket=record.get("bucket"),
         unit=record.get("unit"),
+        item=record.get("item"),
+        position=record.get("position"),
         decided_s=record.get("decided"),
         excluded=record.get("excluded", False),
         fingerprint=record.get("fingerprint", ""),
+        event_id=record.get("event_id"),
     )

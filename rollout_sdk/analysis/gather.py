@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from typing import Any, TypeAlias
 
 from rollout_sdk.analysis.arms import Arm, Gathered, add_to
+from rollout_sdk.analysis.facts import recorded
 from rollout_sdk.analysis.pages import item_of, page_of, shown_item
 from rollout_sdk.analysis.sets import began_s
 from rollout_sdk.journal import Journal
@@ -34,6 +35,7 @@ class _Gatherer:
         self._by_unit: dict[tuple[str, str], list[tuple[float, str, float]]] = defaultdict(list)
         self._visits: dict[tuple[str, str], list[Visit]] = defaultdict(list)
         self._set_of: dict[str, Set] = {}
+        self._seen: set[int] = set()
 
     def read(self, journal: Journal) -> None:
         for record in journal:
@@ -63,6 +65,12 @@ class _Gatherer:
 
     def _outcome(self, record: dict[str, Any]) -> None:
         rollout, value = record["rollout"], float(record["value"])
+        identity = recorded(record).identity
+        if identity in self._seen:
+            problems = self.sets[_set_of(record)].problems if "fingerprint" in record else self._problems[rollout]
+            problems["duplicate"] += 1
+            return
+        self._seen.add(identity)
         if isinstance(record.get("id"), str):
             self._by_decision[record["id"]].append((record["metric"], value, item_of(record)))
             self._set_of[record["id"]] = _set_of(record)

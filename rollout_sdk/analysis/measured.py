@@ -90,6 +90,7 @@ class _Control:
             bucket=event.bucket,
             decided_s=event.decided_s,
             time_s=event.time_s,
+            identity=event.identity,
         )
 
 

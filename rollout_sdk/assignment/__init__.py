@@ -19,9 +19,11 @@ from rollout_sdk.assignment.units import (
     canonical,
     holdout_point,
     key_id,
+    kind_of,
     point_of,
     pseudonym,
     pseudonyms,
+    unit_hash,
 )
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "canonical",
     "holdout_point",
     "key_id",
+    "kind_of",
     "lanes",
     "moved_units",
     "parse_share",
@@ -50,4 +53,5 @@ __all__ = [
     "point_of",
     "pseudonym",
     "pseudonyms",
+    "unit_hash",
 ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import unicodedata
 from collections.abc import Hashable, Iterable
+from datetime import date
+from decimal import Decimal
+from enum import Enum
 from hashlib import blake2b
+from numbers import Integral, Real
 from uuid import UUID
 
 from rollout_sdk.interruptions import is_fault
@@ -20,9 +23,11 @@ __all__ = [
     "canonical",
     "holdout_point",
     "key_id",
+    "kind_of",
     "point_of",
     "pseudonym",
     "pseudonyms",
+    "unit_hash",
 ]
 
 BUCKETS = 512
@@ -48,9 +53,10 @@ _HOLDOUT_MASK = (1 << 23) - 1
 def canonical(unit: object) -> bytes | None:
     """The bytes that stand for a unit, or None when it names nobody (None, NaN, an empty text) or is of no known type.
 
-    Known are text, bytes, integers (numpy's too), floats, booleans, UUIDs, and tuples of these. The type is part of the
-    name: 1, "1", 1.0 and True are four units. Text is compared in its composed form (NFC). Of an id over 1,024 characters,
-    bytes or bits only both ends and the length count, so that a hostile id costs no time. Never raises.
+    A unit is its text: 42, "42", 42.0, `Decimal("42")` and numpy's 42 are one, because ids are numbers in one system and text
+    in the next. A UUID is its text, a date its ISO form, a member of an enumeration its value. Booleans, bytes and tuples are
+    no text: True is not "True". Text is compared in its composed form (NFC), and case and leading zeros count. Of an id over
+    1,024 characters, bytes or bits only both ends and the length count, so that a hostile id costs no time. Never raises.
     """
     # Nearly every unit is a short plain text.
     if type(unit) is str and 0 < len(unit) <= _LONGEST_ID and unit.isascii():
@@ -74,11 +80,8 @@ def _canonical(unit: object, depth: int, left: list[int]) -> bytes | None:
         return _integer(unit)
     if isinstance(unit, bytes):
         return (b"b" + unit if len(unit) <= _LONGEST_ID else b"B" + _ends(unit)) if unit else None
-    if isinstance(unit, float):
-        # Adding zero makes one of 0.0 and -0.0.
-        return None if math.isnan(unit) else b"r" + repr(float(unit) + 0.0).encode()
     if isinstance(unit, UUID):
-        return b"u" + unit.bytes
+        return b"s%s" % str(unit).encode()
     if isinstance(unit, tuple):
         left[0] -= len(unit)
         if not unit or left[0] < 0 or depth == _DEEPEST:
@@ -86,7 +89,50 @@ def _canonical(unit: object, depth: int, left: list[int]) -> bytes | None:
         parts = [_canonical(part, depth + 1, left) for part in unit]
         # Each part's length comes first, so that ("a", "bc") and ("ab", "c") are not one.
         return None if None in parts else b"(" + b"".join(b"%d:" % len(part) + part for part in parts if part is not None)
+    if isinstance(unit, Enum):
+        return _canonical(unit.value, depth, left)
+    # Datetimes, too; NaT of pandas is one of them, and no day.
+    if isinstance(unit, date):
+        return _text(unit.isoformat()) if unit == unit else None  # noqa: PLR0124
+    if isinstance(unit, float | Decimal):
+        return _number(unit)
+    if isinstance(unit, Real) and not isinstance(unit, Integral):
+        return _number(float(unit))
     return _integer(operator.index(unit))  # type: ignore[arg-type]
+
+
+def _number(number: float | Decimal) -> bytes | None:
+    """A number as text: a whole one as the integer that it is, any other as the shortest text that gives it."""
+    exact = Decimal(number)
+    if exact.is_nan():
+        return None
+    if exact.is_finite() and exact.adjusted() < _LONGEST_ID and exact == exact.to_integral_value():
+        return _integer(int(exact))
+    text = repr(float(number))
+    if isinstance(number, Decimal) and Decimal(text) != number:
+        text = str(number)
+    return _text(text)
+
+
+def kind_of(unit: object) -> str:
+    """What kind of id a unit is: those of one kind are written alike."""
+    if isinstance(unit, Enum):
+        return kind_of(unit.value)
+    if isinstance(unit, bool):
+        return "booleans"
+    for types, kind in _KINDS:
+        if isinstance(unit, types):
+            return kind
+    return "numbers"
+
+
+_KINDS: tuple[tuple[type, str], ...] = (
+    (str, "text"),
+    (bytes, "bytes"),
+    (tuple, "tuples"),
+    (UUID, "UUIDs"),
+    (date, "dates"),
+)
 
 
 def _text(unit: str) -> bytes:
@@ -102,7 +148,7 @@ def _text(unit: str) -> bytes:
 def _integer(number: int) -> bytes:
     bits = number.bit_length()
     if bits <= _LONGEST_ID:
-        return b"i%d" % number
+        return b"s%d" % number
     half = _LONGEST_ID // 2
     return b"I%d:%d:%d" % (bits, number >> (bits - half), number & ((1 << half) - 1))
 
@@ -143,6 +189,18 @@ class UnitHash:
 def key_id(key: bytes | None) -> str:
     """What tells two hash keys apart without telling either: 8 hexadecimal digits, or "default" where none is set."""
     return "default" if key is None else blake2b(key=key, digest_size=4, person=b"rollout-key").hexdigest()
+
+
+def unit_hash(rollout: str, layer: str | None, key: bytes | None) -> UnitHash:
+    """The hash of a rollout's units: rollouts of one layer share it.
+
+    Args:
+        rollout: Key of the rollout.
+        layer: Name of its layer; None without one.
+        key: Secret of at most 64 bytes; `DEFAULT_SALT` when there is none.
+    """
+    # No key can hold the separator: no rollout alone is hashed as a layer is.
+    return UnitHash(rollout if layer is None else f"layer\0{layer}", key)
 
 
 def point_of(digest: int) -> float:

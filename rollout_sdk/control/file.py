@@ -98,6 +98,11 @@ class ControlFile:
         """
         return self._look(patient=True)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the last look found nothing that still has to be read."""
+        return self._seen == self._read
+
     def _look(self, *, patient: bool) -> bool:
         try:
             # By the file's own status and not the link's: a mounted ConfigMap is a link that is moved.

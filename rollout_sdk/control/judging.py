@@ -152,7 +152,7 @@ class Judging:
         if not self._is_shared:
             return kept.evidence
         kept.publish(self._store, self._writer, self._now_s())
-        return kept.gather(self._store)
+        return kept.gather(self._store, self._failed)
 
     def _act(self, kept: Kept, verdict: Verdict, waited_s: float) -> None:
         """Do what the verdict says, if the rollout still stands where it was judged."""

@@ -28,7 +28,7 @@ from rollout_sdk.control.sync import StateSync
 from rollout_sdk.control.watching import WatchThread
 from rollout_sdk.exceptions import StateError, StoreError
 from rollout_sdk.faults import STORE
-from rollout_sdk.forking import renew_after_fork
+from rollout_sdk.forking import notice_fork, renew_after_fork, same_process, was_announced
 from rollout_sdk.interruptions import is_fault
 from rollout_sdk.judging import Evidence, Verdict
 from rollout_sdk.plan import Criteria
@@ -36,6 +36,8 @@ from rollout_sdk.plugins import Failed
 from rollout_sdk.threads import Lock
 
 __all__ = ["Keeper"]
+
+_UNREAD = "store not read"
 
 
 class Keeper:
@@ -96,16 +98,30 @@ class Keeper:
 
     def renew(self) -> None:
         """In this process: another writer, and nothing seen yet."""
-        had_thread = self._thread.is_running
+        # Else it is not known how old that is what this process inherits: an abort may be missing.
+        is_recent = self._thread.is_running and was_announced()
         self.writer = f"{os.getpid():x}-{os.urandom(6).hex()}"
-        self._thread = WatchThread(self._watch)
+        self._thread = WatchThread(self._watch, at_once=bool(self.rollouts) and not is_recent)
         self._judging.renew(self.writer)
         for kept in self.rollouts.values():
             kept.adding = Lock()
             kept.forget()
-        if had_thread and self._is_shared:
+        if self.rollouts and self._is_shared and not self._closed:
+            if not is_recent:
+                self.hold(_UNREAD)
             # What others do must be seen here also before the first call.
             self.start()
+
+    def hold(self, holder: str) -> None:
+        """Run no candidate in this process until `holder` lets go. For forked children: takes no lock."""
+        for kept in self.rollouts.values():
+            kept.standing.disable(disabled=True, holder=holder)
+
+    def let_go(self, kept: Kept, holder: str) -> None:
+        """Let go of what `hold` has held."""
+        if holder in kept.standing.held_by:
+            with kept.standing.changing:
+                kept.standing.disable(disabled=False, holder=holder)
 
     @property
     def now_s(self) -> float:
@@ -114,6 +130,9 @@ class Keeper:
 
     def take(self, kept: Kept) -> None:
         """Keep a rollout: where the store says it stands, or from the beginning when it knows nothing of it."""
+        if not same_process[0]:
+            # Or its thread would be taken for running.
+            notice_fork()
         self.rollouts[kept.key] = kept
         kept.standing.enter(evolve(kept.state, entered_s=kept.state.entered_s or self.now_s))
         kept.forget()
@@ -222,8 +241,9 @@ class Keeper:
 
     def start(self) -> None:
         """Have the thread run; whoever comes second changes nothing."""
-        if not self._closed:
-            self._thread.start()
+        if not self._closed and not self._thread.start() and self._is_shared:
+            # Nobody reads the store: what is done there stays unknown.
+            self.hold(_UNREAD)
 
     def witness(self, key: str, testimonies: Iterable[Callable[[Evidence], None]]) -> None:
         """Take what the facts of a rollout add to the evidence about it. Used by the recorder's thread."""
@@ -265,6 +285,7 @@ class Keeper:
         """
         if self._is_shared:
             self._sync.look(kept)
+            self.let_go(kept, _UNREAD)
 
     def judge(self, key: str) -> Verdict | None:
         """Judge a rollout now, on what every process has seen, and act on the verdict; None when nobody judges it.

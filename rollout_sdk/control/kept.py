@@ -15,8 +15,11 @@ from rollout_sdk.control.standing import Standing
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.step_clock import StepClock
 from rollout_sdk.control.stores import StateStore
+from rollout_sdk.exceptions import StoreError
+from rollout_sdk.faults import STORE
 from rollout_sdk.judging import Evidence, PhaseEvidence, Situation, Verdict
 from rollout_sdk.plan import Criteria
+from rollout_sdk.plugins import Failed
 from rollout_sdk.threads import Lock
 
 __all__ = ["Kept"]
@@ -151,8 +154,15 @@ class Kept:
             self._arrived = max(self._arrived, number)
         return is_current
 
-    def gather(self, store: StateStore) -> Evidence:
+    def gather(self, store: StateStore, failed: Failed) -> Evidence:
         """What every process has seen.
+
+        A part that cannot be read is left out, or stays as its process published it before: it keeps nothing else from being
+        judged.
+
+        Args:
+            store: The shared state.
+            failed: Told of every part that cannot be read.
 
         Raises:
             StoreError: The store did not answer.
@@ -161,18 +171,36 @@ class Kept:
         found = store.gather(self.key, self._epoch, self._cursor)
         self._cursor = found.cursor
         for (writer, part), text in found.parts.items():
-            table = json.loads(text)
-            if part == _OUTCOMES:
-                self._gathered[writer, part] = Counter(table)
-            elif part.startswith(_PHASE):
-                self._gathered[writer, part] = PhaseEvidence.from_dict(table)
+            try:
+                if part == _OUTCOMES:
+                    self._gathered[writer, part] = Counter(
+                        {str(name): int(number) for name, number in json.loads(text).items()}
+                    )
+                elif part.startswith(_PHASE):
+                    self._gathered[writer, part] = PhaseEvidence.from_dict(json.loads(text))
+            # Of another SDK, or damaged.
+            except Exception as error:
+                failed(STORE, self._unreadable(writer, part, error))
         whole = Evidence(self.criteria.all)
-        for (_, part), piece in self._gathered.items():
+        for (writer, part), piece in list(self._gathered.items()):
             if part == _OUTCOMES:
                 whole.outcomes.update(piece)
-            else:
+                continue
+            try:
                 whole.phase(part.removeprefix(_PHASE)).merge(piece)
+            except Exception as error:
+                # Half of it may be in the sum.
+                del self._gathered[writer, part]
+                failed(STORE, self._unreadable(writer, part, error))
+                return self.gather(store, failed)
         return whole
+
+    def _unreadable(self, writer: str, part: str, error: Exception) -> StoreError:
+        message = (
+            f"What process {writer!r} saw of {self.key!r} cannot be read in the store ({part!r}: {type(error).__name__}). "
+            "The others' evidence is judged without it, until that process publishes again."
+        )
+        return StoreError(message)
 
     def situation(self) -> Situation:
         """Where it stands, as the judge needs it."""

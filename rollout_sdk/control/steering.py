@@ -61,12 +61,15 @@ class Steering:
                 raise
             self._failed(CONTROL_FILE, error)
 
-    def look(self) -> None:
-        """Have all rollouts do what the file wants, where it has changed.
+    def look(self) -> bool:
+        """Have all rollouts do what the file wants, where it has changed; False when it has to be looked at again first.
 
         Raises:
             ConfigurationError: It has changed and cannot be taken; everything stays as it is.
         """
-        if self.file is not None and self.file.poll():
+        if self.file is None:
+            return True
+        if self.file.poll():
             for rollout in list(self._rollouts.values()):
                 self.steer(rollout)
+        return self.file.is_settled

@@ -18,9 +18,10 @@ class WatchThread:
     Its object lives no longer for that, and the thread ends when it is gone.
     """
 
-    def __init__(self, watch: Callable[[], None]) -> None:
-        """Start nothing yet."""
+    def __init__(self, watch: Callable[[], None], *, at_once: bool = False) -> None:
+        """Start nothing yet; `at_once`: call it when started, and not half a second later."""
         self._watch = weakref.WeakMethod(watch)
+        self._at_once = at_once
         self._thread: Thread | None = None
         self._starting = Lock()
         self._ended = False
@@ -30,10 +31,10 @@ class WatchThread:
         """Whether it was started."""
         return self._thread is not None
 
-    def start(self) -> None:
-        """Have it run; whoever comes second changes nothing."""
+    def start(self) -> bool:
+        """Have it run; whoever comes second changes nothing. False when no thread is to be had."""
         if self._thread is not None or not self._starting.acquire(blocking=False):
-            return
+            return True
         try:
             if self._thread is None:
                 thread = Thread(self._run, "rollout-keeper")
@@ -41,9 +42,11 @@ class WatchThread:
                 self._thread = thread
         # No thread to be had now: the next fact tries again.
         except RuntimeError:
-            pass
+            self._at_once = True
+            return False
         finally:
             self._starting.release()
+        return True
 
     def end(self) -> None:
         """Have it end within half a second, or when the function returns."""
@@ -51,7 +54,9 @@ class WatchThread:
 
     def _run(self) -> None:
         while not self._ended:
-            native_sleep(_POLL_S)
+            if not self._at_once:
+                native_sleep(_POLL_S)
+            self._at_once = False
             watch = self._watch()
             if watch is None:
                 return

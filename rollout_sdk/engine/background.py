@@ -8,7 +8,6 @@ to the parent).
 from __future__ import annotations
 
 import contextlib
-import os
 import weakref
 from collections import deque
 
@@ -31,22 +30,8 @@ class Background:
     def __init__(self, limits: ShadowLimits) -> None:
         """Start nothing yet."""
         self.limits = limits
-        self._of_process: dict[int, _Threads] = {}
-        self._tasks = Tasks(limits)
+        self.renew()
         renew_after_fork(self)
-
-    @property
-    def _threads(self) -> _Threads:
-        """The threads of this process: uWSGI forks without Python's hooks, and then the parent's are not there."""
-        found = self._of_process.get(os.getpid())
-        return self._begun() if found is None else found
-
-    def _begun(self) -> _Threads:
-        mine = self._of_process.setdefault(os.getpid(), _Threads(self.limits))
-        for pid in list(self._of_process):
-            if pid != os.getpid():
-                self._of_process.pop(pid, None)
-        return mine
 
     def is_full(self, run: ShadowRun) -> bool:
         """Whether a run would be dropped as things stand, so that its arguments need not be copied."""
@@ -81,7 +66,7 @@ class Background:
 
     def renew(self) -> None:
         """Start afresh in a forked child: only names are set, no lock is taken, no thread started."""
-        self._of_process = {}
+        self._threads = _Threads(self.limits)
         self._tasks = Tasks(self.limits)
 
 

@@ -12,6 +12,7 @@ from rollout_sdk.engine.context import OBSERVING, in_shadow
 from rollout_sdk.engine.failing import is_failing
 from rollout_sdk.engine.nesting import has_come_out
 from rollout_sdk.engine.steps import Invoke, Result, error_type
+from rollout_sdk.forking import notice_fork, same_process
 from rollout_sdk.identity import encode_id, encode_token
 from rollout_sdk.judging import cell_of
 from rollout_sdk.records import EXCLUDED_REASONS, FAILED_IF, UNMEASURED, Decision, Merged, RoutedEvent, Run, Withheld
@@ -91,12 +92,16 @@ class Call(RouteRequest):
 
     def __init__(self, rollout: Rollout, args: tuple[Any, ...], kwargs: Mapping[str, Any], time_ns: int | None = None) -> None:
         """Begin a call, now or at a time that it shares with others; its description and `decision` follow."""
+        # Before anything of the process is read: its state, what makes ids unique.
+        if not same_process[0]:
+            notice_fork()
         self.rollout = rollout
         self.outline = rollout.outline
         self.args = args
         self.kwargs = kwargs
-        self.origin = rollout.nonces.origin
-        self.sequence = next(rollout.nonces.sequence)
+        nonces = rollout.nonces
+        self.origin = nonces.origin
+        self.sequence = next(nonces.sequence)
         self.time_ns = rollout.time_ns() if time_ns is None else time_ns
         self.served = rollout.control
 

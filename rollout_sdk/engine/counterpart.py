@@ -9,6 +9,7 @@ from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.snapshot import Snapshot, copy_output
 from rollout_sdk.engine.steps import Result, error_type
 from rollout_sdk.interruptions import is_fault
+from rollout_sdk.plain import class_name
 from rollout_sdk.records import Comparison
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ class Counterpart:
         Args:
             result: The candidate's.
             about: Gives the call's request, for the comparator; not called where an error decides.
+
+        Raises:
+            TypeError: The comparator gave something else.
         """
         if result.error is not None:
             if self.error is None:
@@ -86,7 +90,10 @@ class Counterpart:
         if self.awaited != result.awaited and self._rollout.kind == "function":
             # Whoever awaits the one cannot use the other.
             return Comparison(match=False, reason="type")
-        return self._rollout.compare(about(), self.value, result.value)
+        found = self._rollout.compare(about(), self.value, result.value)
+        if found is None or isinstance(found, Comparison):
+            return found
+        raise TypeError(f"rollout_compare gave an object of class {class_name(found)}, which is not a Comparison")
 
     def forget(self) -> None:
         """Let go of the answer: the run has ended."""

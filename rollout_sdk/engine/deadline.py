@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
+from rollout_sdk import switch
 from rollout_sdk.engine.ambient import own_context, take_over
 from rollout_sdk.engine.event_loops import LATE, on_asyncio, within_elsewhere
 from rollout_sdk.engine.steps import LET_GO
@@ -20,14 +21,17 @@ from rollout_sdk.exceptions import DeadlineError
 if TYPE_CHECKING:
     from rollout_sdk.engine.steps import Invoke
 
-__all__ = ["PumpedStream", "in_time", "within"]
+__all__ = ["STOPPED", "PumpedStream", "in_time", "within"]
+
+STOPPED: Any = object()
+"""In place of an answer: the operator stopped the candidate before its task began, and it was not run."""
 
 # A task that nobody refers to can be collected while it runs.
 _left: set[asyncio.Future[Any]] = set()
 
 
 async def within(deadline_s: float, step: Invoke) -> Any:
-    """What the coroutine function of a step gives within so many seconds.
+    """What the coroutine function of a step gives within so many seconds; `STOPPED` where the operator was faster.
 
     Raises:
         DeadlineError: It did not answer in time. It is cancelled, and not waited for.
@@ -38,6 +42,9 @@ async def within(deadline_s: float, step: Invoke) -> Any:
 
     async def run() -> tuple[Any, BaseException | None]:
         try:
+            # The task begins later than it was made: the last look, see engine/stopping.py.
+            if _is_stopped(step):
+                return STOPPED, None
             return await step.function(*step.args, **step.kwargs), None
         # Out of a task, these two end the event loop, past the caller.
         except (KeyboardInterrupt, SystemExit) as error:
@@ -73,6 +80,10 @@ def in_time(result: Any, step: Invoke, deadline_s: float) -> Any:
     if result is LATE:
         raise _late(step.variant, deadline_s)
     return result
+
+
+def _is_stopped(step: Invoke) -> bool:
+    return step.gate is not None and (step.gate.closed or switch.off)
 
 
 def _late(variant: str, deadline_s: float) -> DeadlineError:
@@ -160,10 +171,15 @@ class PumpedStream:
 
     async def _pump(self) -> None:
         """Do what is asked, one thing after the other, until the model ends; its exceptions are answers."""
+        method, arguments, answer = await self._asked.get()
+        # The last look, as in `within`.
+        if _is_stopped(self._step):
+            if not answer.done():
+                answer.set_result(("item", STOPPED))
+            return
         model = self._function(*self._step.args, **self._step.kwargs)
         self._step.args, self._step.kwargs = (), LET_GO
         while True:
-            method, arguments, answer = await self._asked.get()
             try:
                 said = ("item", await getattr(model, method)(*arguments))
                 if self._task is not None and self._task.cancelling():
@@ -175,3 +191,6 @@ class PumpedStream:
                 answer.set_result(said)
             if said[0] == "end":
                 return
+            # What it has given is not held while it waits.
+            del said
+            method, arguments, answer = await self._asked.get()

@@ -6,8 +6,6 @@ holdout, the layer's slot, a missing unit.
 
 from __future__ import annotations
 
-import os
-import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -20,6 +18,7 @@ from rollout_sdk.assignment import (
     UnitHash,
     canonical,
     holdout_point,
+    kind_of,
 )
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.engine.arguments import Getter
@@ -30,6 +29,7 @@ from rollout_sdk.engine.kinds import PLAIN
 from rollout_sdk.engine.steps import NO_KWARGS
 from rollout_sdk.engine.survey import Survey, changeable
 from rollout_sdk.exceptions import MissingUnitError
+from rollout_sdk.forking import ForkSafeRandom
 from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plain import brief
 from rollout_sdk.plugins import Failed
@@ -49,15 +49,11 @@ def fresh_random() -> float:
     return _random.random()
 
 
-# Of our own, so that the application's random numbers come out as they would without us.
-_random = random.Random(os.urandom(16))
-# Windows does not fork.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(16)))
+_random = ForkSafeRandom()
 
 
 class OverridesByUnit(Mapping[Any, str]):
-    """Variants by unit; a unit is the same here as everywhere, whatever form of Unicode or type of integer it comes in."""
+    """Variants by unit; a unit is the same here as everywhere, whether it comes as 42 or as "42"."""
 
     def __init__(self, variants: Mapping[Any, str]) -> None:
         """Take the variants as the decorator was given them."""
@@ -121,6 +117,8 @@ class Describe:
     _has_rules: bool = field(init=False)
     _fixed: dict[tuple[str, str], Decision] = field(init=False, factory=dict)
     _known: dict[int, Decision] = field(init=False, factory=dict)
+    _unit_type: type | None = field(init=False, default=None)
+    _unit_kinds: set[str] = field(init=False, factory=set)
 
     def __attrs_post_init__(self) -> None:
         """Build every decision that is not the strategy's."""
@@ -152,6 +150,8 @@ class Describe:
             hasher = self.hash.prepared.copy()
             hasher.update(raw)
             digest = int.from_bytes(hasher.digest(), "big")
+            if type(unit) is not self._unit_type:
+                self.meet(unit, call.rollout.note)
         point = (digest >> 32) / INTERVAL
         layer = self.layer
         outside = layer is not None and not layer.has(point)
@@ -178,6 +178,20 @@ class Describe:
                     chosen = self._unless_read_once(call, chosen)
                     break
         call.decision = chosen
+
+    def meet(self, unit: object, note: Callable[[str], None]) -> None:
+        """See a unit of another type than the one before, in a call or an outcome; note the first that is of another kind."""
+        self._unit_type = type(unit)
+        kind = kind_of(unit)
+        if kind in self._unit_kinds:
+            return
+        self._unit_kinds.add(kind)
+        if len(self._unit_kinds) == 2:
+            kinds = " and as ".join(sorted(self._unit_kinds))
+            note(
+                f"Units of {self.key!r} come as {kinds}. A unit is its text: 42 is '42', but '042', b'42' and ('42',) are not. "
+                "Where both mean the same users, pass their ids in one form."
+            )
 
     def _unless_read_once(self, call: Call, chosen: Decision) -> Decision:
         """The decision, or the control where an argument can be read only once: what a candidate has read, no control can."""

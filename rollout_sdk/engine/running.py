@@ -15,7 +15,7 @@ from rollout_sdk.contexts import attach, detach
 from rollout_sdk.engine.ambient import beside, own_context
 from rollout_sdk.engine.attended import Attended
 from rollout_sdk.engine.context import enter_fallback, leave_fallback
-from rollout_sdk.engine.deadline import within
+from rollout_sdk.engine.deadline import STOPPED, within
 from rollout_sdk.engine.event_loops import on_asyncio
 from rollout_sdk.engine.steps import Invoke, Result, Together
 from rollout_sdk.engine.tracebacks import shorten
@@ -63,6 +63,8 @@ async def run_async(step: Invoke) -> Result:
             return withheld(step)
         elif step.deadline_s is not None:
             value = await within(step.deadline_s, step)
+            if value is STOPPED:
+                return withheld(step)
         else:
             attended = Attended()
             value = attended.begin(step.function(*step.args, **step.kwargs))

@@ -14,16 +14,18 @@ from types import CodeType, FrameType
 
 from rollout_sdk import switch
 from rollout_sdk.clocks import monotonic, sleep
-from rollout_sdk.engine import returned, running, streams
-from rollout_sdk.engine.attended import Attended
+from rollout_sdk.engine import deadline, returned, running, streams
 from rollout_sdk.engine.shadow import ShadowRun
+from rollout_sdk.engine.tracebacks import is_ours
 from rollout_sdk.engine.under_way import UnderWay
+from rollout_sdk.forking import notice_fork, same_process, was_announced
 from rollout_sdk.threads import native_ident
 
 __all__ = ["disable", "wait_for_starts"]
 
 _LOOK_EVERY_S = 1e-4
 _LONGEST_WAIT_S = 1.0
+_TURNS = 20
 
 
 def _with_inner(code: CodeType) -> set[CodeType]:
@@ -37,25 +39,19 @@ _STARTERS = frozenset[CodeType]().union(
         for function in (
             running.run,
             running.run_async,
-            running.collect,
-            running.collect_async,
-            Attended.begin,
-            Attended.__await__,
+            deadline.within,
+            deadline.PumpedStream._pump,  # noqa: SLF001 - one floor
             streams.Stream.resume,
             returned.ReturnedStream.resume,
             streams.AsyncStream.resume,
-            streams.AsyncStream._started,  # noqa: SLF001 - one floor
-            streams.AsyncStream._is_stopped,  # noqa: SLF001
             ShadowRun._run,  # noqa: SLF001
             ShadowRun.run_async,
-            UnderWay.whole,
+            # An event loop stands between it and the run.
             UnderWay.whole_async,
-            UnderWay.read,
-            UnderWay.read_async,
         )
     )
 )
-"""The code that starts candidates."""
+"""The code that looks at the gate and then starts a candidate, itself or by what it calls."""
 
 
 def disable() -> None:
@@ -72,10 +68,18 @@ def wait_for_starts(timeout_s: float = _LONGEST_WAIT_S) -> bool:
 
     It takes microseconds. A candidate written in C looks as if it were about to start for as long as it runs: for one that
     takes longer than the timeout, the answer is False although it has begun.
+
+    In a child whose fork Python was not told of, it waits until every thread has had its turn: 0.1 s.
     """
-    me, deadline = native_ident(), monotonic() + timeout_s
+    if not same_process[0]:
+        notice_fork()
+    if not was_announced():
+        # The interpreter still knows the threads of the parent, whose frames are on stacks that are in use again: it crashes.
+        sleep(_TURNS * sys.getswitchinterval())
+        return True
+    me, until = native_ident(), monotonic() + timeout_s
     about = _starting() - {me}
-    while about and monotonic() < deadline:
+    while about and monotonic() < until:
         sleep(_LOOK_EVERY_S)
         about &= _starting()
     return not about
@@ -96,10 +100,15 @@ def _starting() -> set[int]:
 
 
 def _is_starting(frame: FrameType) -> bool:
-    if frame.f_code in _STARTERS:
-        return True
-    called_by = frame.f_back
-    return called_by is not None and called_by.f_code in _STARTERS and frame.f_lasti <= _entry(frame.f_code)
+    found: FrameType | None = frame
+    if not is_ours(frame.f_globals) and frame.f_lasti <= _entry(frame.f_code):
+        found = frame.f_back
+    # What a starter calls on its way to the candidate is on that way, too.
+    while found is not None and is_ours(found.f_globals):
+        if found.f_code in _STARTERS:
+            return True
+        found = found.f_back
+    return False
 
 
 def _entry(code: CodeType) -> int:

@@ -19,7 +19,7 @@ from rollout_sdk.contexts import attach, detach
 from rollout_sdk.engine.attended import Attended
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import enter_fallback, leave_fallback, reset_call, set_call
-from rollout_sdk.engine.deadline import PumpedStream, in_time
+from rollout_sdk.engine.deadline import STOPPED, PumpedStream, in_time
 from rollout_sdk.engine.event_loops import on_asyncio, within_elsewhere
 from rollout_sdk.engine.running import failed, withheld
 from rollout_sdk.engine.steps import LET_GO, Invoke, Result
@@ -73,8 +73,11 @@ class _Noted:
         gate = self.step.gate
         if gate is None or not (gate.closed or switch.off):
             return False
-        self.ended, self.result = True, withheld(self.step)
+        self._withhold()
         return True
+
+    def _withhold(self) -> None:
+        self.ended, self.result = True, withheld(self.step)
 
     def _first(self) -> None:
         self.result.started = True
@@ -201,6 +204,9 @@ class AsyncStream(_Noted):
                     item = await anext(model)
                 elif attended.waits:
                     item = await attended
+                    if item is STOPPED:
+                        self._withhold()
+                        return
         except StopAsyncIteration:
             self._returned(None, thrown)
         except BaseException as error:

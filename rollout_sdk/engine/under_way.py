@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
 from inspect import isawaitable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
@@ -20,8 +19,6 @@ from rollout_sdk.engine.steps import Result
 from rollout_sdk.plain import class_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from rollout_sdk.engine.shadow import ShadowRun
 
 __all__ = ["NotMeasured", "UnderWay"]
@@ -105,13 +102,15 @@ class UnderWay:
     async def read_async(self, stream: Any) -> list[Any]:
         """The items of an asynchronous stream, as `read` gives them."""
         items: list[Any] = []
-        async with _closing(stream):
+        try:
             async for item in stream:
                 if not items:
                     self._first_s = perf_counter()
                 items.append(item)
                 if len(items) > self._run.rollout.limits.kept_items:
                     break
+        finally:
+            await _close(stream)
         return self._whole(items)
 
     def _whole(self, items: list[Any]) -> list[Any]:
@@ -128,13 +127,9 @@ class UnderWay:
         return result
 
 
-@asynccontextmanager
-async def _closing(stream: Any) -> AsyncGenerator[None, None]:
-    """An `async with` block at whose end a stream is closed, by whichever method it has for that."""
-    try:
-        yield
-    finally:
-        close = getattr(stream, "aclose", None) or getattr(stream, "close", None)
-        closing = None if close is None else close()
-        if isawaitable(closing):
-            await closing
+async def _close(stream: Any) -> None:
+    """Close a stream, by whichever method it has for that."""
+    close = getattr(stream, "aclose", None) or getattr(stream, "close", None)
+    closing = None if close is None else close()
+    if isawaitable(closing):
+        await closing

@@ -170,6 +170,7 @@ def _outcome(event: RecordedEvent) -> bytes:
         unit=event.unit,
         item=event.item,
         position=event.position,
+        event_id=event.event_id,
         decided=event.decided_s,
         excluded=event.excluded,
     )

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
 
 from rollout_sdk.assignment import BUCKETS
 from rollout_sdk.judging.look import ceilings_of
@@ -39,9 +40,9 @@ class Evidence:
     Attributes:
         phases: What was seen, by phase.
         outcomes: What became of recorded outcomes of judged metrics: "counted", "late" (after the metric's window),
-            "duplicate" (the same metric twice for one decision) or "unknown" (without a decision, or one of an older version or
-            another fingerprint); and "capped": calls, and outcomes of calls, that do not count, because their unit had made
-            `max_calls_per_unit` before.
+            "duplicate" (the same outcome again, or a second one of a decision where the metric is per outcome) or "unknown"
+            (without a decision, or one of an older version or another fingerprint); and "capped": calls, and outcomes of calls,
+            that do not count, because their unit had made `max_calls_per_unit` before.
         most_calls: `max_calls_per_unit`.
         changed: Phases that were added to since they were last published.
         metrics: What is judged.
@@ -71,7 +72,8 @@ class Evidence:
         self.most_calls = max_calls_per_unit
         self._capped: OrderedDict[str, None] = OrderedDict()
         self._calls_of: OrderedDict[tuple[str, str, int], int] = OrderedDict()
-        self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._seen: OrderedDict[int, None] = OrderedDict()
+        self._met: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._without_calls: set[tuple[str, str]] = set()
         self.follow(criteria)
 
@@ -179,16 +181,12 @@ class Evidence:
     def _is_capped(self, unit: tuple[str, str, int], most: int, decision: str | None) -> bool:
         """Whether a unit has made as many calls as count; of the units seen last."""
         calls = self._calls_of.pop(unit, 0) + 1
-        self._calls_of[unit] = calls
-        if len(self._calls_of) > _MOST_REMEMBERED:
-            self._calls_of.popitem(last=False)
+        _remember(self._calls_of, unit, calls)
         if calls <= most:
             return False
         self.outcomes["capped"] += 1
         if decision is not None:
-            self._capped[decision] = None
-            if len(self._capped) > _MOST_REMEMBERED:
-                self._capped.popitem(last=False)
+            _remember(self._capped, decision)
         return True
 
     @staticmethod
@@ -210,6 +208,7 @@ class Evidence:
         decided_s: float | None,
         time_s: float,
         fingerprint: str = "",
+        identity: int | None = None,
     ) -> None:
         """Add a recorded outcome; one of a metric that is not judged is passed over.
 
@@ -223,6 +222,7 @@ class Evidence:
             decided_s: Time of the decision.
             time_s: Time of the outcome.
             fingerprint: What the decision's id says of it; empty in ids of earlier SDKs.
+            identity: The same for the same outcome: `RecordedEvent.identity`; None where a decision has one of this metric.
         """
         criterion = self._recorded.get(metric)
         if criterion is None:
@@ -239,7 +239,11 @@ class Evidence:
         if decision in self._capped:
             self.outcomes["capped"] += 1
             return
-        if (metric, decision) in self._seen:
+        is_second = (metric, decision) in self._met
+        if identity is None:
+            identity = hash((metric, decision))
+        # A decision has one label, and any number of purchases.
+        if identity in self._seen or (is_second and criterion.per == "outcome"):
             self.outcomes["duplicate"] += 1
             return
         if not self._is_possible(phase_name, arm, decided_s - time_s, criterion.window):
@@ -250,11 +254,13 @@ class Evidence:
         weight = 1.0 if criterion.per == "outcome" else 0.0
         phase = self.phase(phase_name)
         # First, because it refuses a value that would spoil all sums.
-        self._sums(phase, criterion.label, criterion.window).add(phase_name, arm, bucket, value, weight, decided_s)
+        sums = self._sums(phase, criterion.label, criterion.window)
+        sums.add(phase_name, arm, bucket, value, weight, decided_s)
+        # The call's value is a sum now, and no yes or no.
+        sums.others += is_second
         self.outcomes["counted"] += 1
-        self._seen[metric, decision] = None
-        if len(self._seen) > _MOST_REMEMBERED:
-            self._seen.popitem(last=False)
+        _remember(self._seen, identity)
+        _remember(self._met, (metric, decision))
 
     def _is_possible(self, phase_name: str, arm: str, ahead_s: float, window: float) -> bool:
         """Whether there may have been such a decision: not far ahead of its outcome, and of an arm that is known here.
@@ -322,3 +328,10 @@ class Evidence:
                 else:
                     # As much again: a clock may be off, and a folded slice must be mature for every reader.
                     sums.fold(now_s - 2 * metric.criterion.window)
+
+
+def _remember(known: OrderedDict[Any, Any], name: Hashable, value: Any = None) -> None:
+    """Keep what was seen last, so that memory stays bounded."""
+    known[name] = value
+    if len(known) > _MOST_REMEMBERED:
+        known.popitem(last=False)

@@ -114,4 +114,5 @@ def add_outcome(evidence: Evidence, event: RecordedEvent) -> None:
         decided_s=event.decided_s,
         time_s=event.time_s,
         fingerprint=event.fingerprint,
+        identity=event.identity,
     )

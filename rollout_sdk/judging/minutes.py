@@ -166,6 +166,11 @@ class Minutes:
     def from_dict(cls, table: Mapping[str, Any]) -> Minutes:
         """The minutes that `as_dict` wrote."""
         kept = {
-            int(minute): Minute(calls, units, Counter(events), dict(hit)) for minute, calls, units, events, hit in table["kept"]
+            int(minute): Minute(int(calls), int(units), Counter(_whole(events)), _whole(hit))
+            for minute, calls, units, events, hit in table["kept"]
         }
-        return cls(kept, Counter(table["before"]))
+        return cls(kept, Counter(_whole(table["before"])))
+
+
+def _whole(numbers: Mapping[str, Any]) -> dict[str, int]:
+    return {label: int(number) for label, number in numbers.items()}

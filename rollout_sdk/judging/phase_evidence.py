@@ -14,6 +14,7 @@ from typing import Any
 
 from attrs import define, field
 
+from rollout_sdk.assignment import BUCKETS
 from rollout_sdk.judging.minutes import MINUTE_S, Minutes
 from rollout_sdk.judging.unit_sample import UnitSample
 from rollout_sdk.stats import StratifiedBuckets
@@ -90,7 +91,7 @@ class Sums:
     def from_dict(cls, table: Mapping[str, Any]) -> Sums:
         """The sums that `as_dict` wrote."""
         slices = {int(number): StratifiedBuckets.from_dict(sums) for number, sums in table["slices"].items()}
-        return cls(table["slice_s"], slices, int(table.get("others", 0)))
+        return cls(float(table["slice_s"]), slices, int(table.get("others", 0)))
 
 
 @define
@@ -182,18 +183,30 @@ class PhaseEvidence:
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> PhaseEvidence:
-        """The evidence that `as_dict` wrote; what an earlier version of the SDK did not write is empty."""
+        """The evidence that `as_dict` wrote; what an earlier version of the SDK did not write is empty.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError, OverflowError: It is not what `as_dict` wrote.
+        """
         return cls(
-            shares=dict(table["shares"]),
+            shares={str(arm): float(share) for arm, share in table["shares"].items()},
             units={arm: UnitSample.from_dict(sample) for arm, sample in table["units"].items()},
-            calls={arm: array("q", calls) for arm, calls in table["calls"].items()},
-            untimed={arm: array("q", calls) for arm, calls in table.get("untimed", {}).items()},
-            waitless={arm: array("q", calls) for arm, calls in table.get("waitless", {}).items()},
+            calls={arm: _by_bucket(calls) for arm, calls in table["calls"].items()},
+            untimed={arm: _by_bucket(calls) for arm, calls in table.get("untimed", {}).items()},
+            waitless={arm: _by_bucket(calls) for arm, calls in table.get("waitless", {}).items()},
             events={(label, arm): UnitSample.from_dict(sample) for label, arm, sample in table["events"]},
             sums={label: Sums.from_dict(sums) for label, sums in table["sums"].items()},
             minutes={arm: Minutes.from_dict(minutes) for arm, minutes in table.get("minutes", {}).items()},
-            ends=Counter({(candidate, end): number for candidate, end, number in table.get("ends", ())}),
+            ends=Counter({(candidate, end): int(number) for candidate, end, number in table.get("ends", ())}),
         )
+
+
+def _by_bucket(calls: Iterable[int]) -> array[int]:
+    counted = array("q", calls)
+    if len(counted) != BUCKETS or min(counted) < 0:
+        message = f"Calls are counted in {BUCKETS} buckets, from 0 on."
+        raise ValueError(message)
+    return counted
 
 
 def number_of(phase_name: str) -> int:

@@ -23,6 +23,7 @@ MOST_KEPT = 8_192
 UNTIMED_MINUTE = 0
 """The minute of a unit whose time is not known."""
 
+_CELL_BITS = 32
 _MIX = 0x9E3779B97F4A7C15
 _WORD = (1 << 64) - 1
 
@@ -85,7 +86,7 @@ class UnitSample:
     def at(self, level: int) -> dict[int, int]:
         """The units that a sample of this level would have kept, with their minutes."""
         if level <= self.level:
-            return dict(self.first)
+            return self.first.copy()
         mask = (1 << level) - 1
         return {cell: minute for cell, minute in self.first.items() if not cell & mask}
 
@@ -102,7 +103,11 @@ class UnitSample:
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> UnitSample:
         """The sample that `as_dict` wrote."""
-        sample = cls(_unpacked(table["cells"]), int(table["level"]))
+        level = int(table["level"])
+        if not 0 <= level <= _CELL_BITS:
+            message = f"The level of a sample is {level}. It is at most {_CELL_BITS}, the bits of a unit."
+            raise ValueError(message)
+        sample = cls(_unpacked(table["cells"]), level)
         # Processes of an earlier version of the SDK do not write minutes.
         if "minutes" in table:
             sample.first = dict(zip(sample.first, _unpacked(table["minutes"]), strict=True))
@@ -156,7 +161,9 @@ def first_units(phases: Iterable[Mapping[str, UnitSample]]) -> list[dict[str, Fi
         here = {}
         for arm, sample in samples.items():
             level = max(sample.level, seen_level)
-            minutes = {cell: minute for cell, minute in sample.at(level).items() if cell not in seen}
+            minutes = sample.at(level)
+            if seen:
+                minutes = {cell: minute for cell, minute in minutes.items() if cell not in seen}
             here[arm] = FirstUnits(minutes, level)
         for sample in samples.values():
             seen.update(dict.fromkeys(sample.first))

@@ -182,6 +182,7 @@ class RecordedEvent:
         decided_s: Time of the decision, read from the id.
         excluded: Whether the decision was not the strategy's own, read from the id.
         fingerprint: That of the decision, read from the id; empty in ids of earlier SDKs, and for a unit.
+        event_id: Pseudonym of the event that the outcome came from, where the application named one.
     """
 
     rollout: str
@@ -198,6 +199,21 @@ class RecordedEvent:
     decided_s: float | None = None
     excluded: bool = False
     fingerprint: str = ""
+    event_id: str | None = None
+
+    @property
+    def identity(self) -> int:
+        """The same for an outcome that is sent, journalled or read again; 64 bits, the same in one process only.
+
+        It is the event that the outcome came from, also where the unit has had another decision since. Without one it is whom
+        the outcome is about, its value, and its time to the millisecond.
+        """
+        what = self.position if self.item is None else self.item
+        if self.event_id is not None:
+            return hash((self.rollout, self.metric, self.event_id, what))
+        whom = self.unit if self.decision_id is None else self.decision_id
+        # The time as a journal rounds it.
+        return hash((self.rollout, self.metric, float(self.value), int(round(self.time_s, 6) * 1000), whom, what))
 
 
 @frozen

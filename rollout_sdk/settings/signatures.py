@@ -147,14 +147,22 @@ def check_override(key: str, override: object, variants: Sequence[str], unit: Un
             f"override= of {key!r} names units, and calls of {key!r} have none. Without unit=, nobody could be meant. "
             "Set unit=, or pass override= as a callable."
         )
+    named: dict[bytes, tuple[object, str]] = {}
     for each, variant in override.items():
-        if canonical(each) is None:
+        unit_name = canonical(each)
+        if unit_name is None:
             raise ConfigurationError(
                 f"override= of {key!r} names the unit {each!r:.60}, which no call can have. "
-                "A unit is a non-empty text, a number, bytes, a UUID or a tuple of these. Take it out."
+                "A unit is a non-empty text, a number, a UUID, a date, bytes or a tuple of these. Take it out."
             )
         if variant not in variants:
             raise ConfigurationError(
                 f"override= of {key!r} gives unit {each!r:.60} the variant {variant!r:.60}, which does not exist. "
                 f"An override names a variant. The variants are: {', '.join(variants)}."
+            )
+        other, its_variant = named.setdefault(unit_name, (each, variant))
+        if variant != its_variant:
+            raise ConfigurationError(
+                f"override= of {key!r} gives {other!r:.60} the variant {its_variant!r:.60}, and {each!r:.60} the variant "
+                f"{variant!r:.60}. They are one unit: a unit is its text. Take one of them out."
             )

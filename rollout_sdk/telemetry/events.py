@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rollout_sdk.clocks import monotonic
-from rollout_sdk.faults import BATCH, CONTROL_FILE, STORE, Fault, Notice
+from rollout_sdk.faults import BATCH, CONTROL_FILE, STORE, THREADS, Fault, Notice
 from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plugins import Failed
 from rollout_sdk.records import BreakerEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
@@ -116,8 +116,8 @@ class LogEvents:
                 "rollout.fallback",
                 **about,
                 from_variant=failed[0],
-                to_variant=event.served,
                 error_type=failed[1],
+                to_variant=event.served,
             )
 
     def _in_context(self, event: RoutedEvent, level: str, name: str, **fields: Any) -> None:
@@ -230,6 +230,8 @@ def _fault(fault: Fault) -> None:
         logger.error("rollout.batch.refused", why=fault.why, **fields)
     elif fault.what.startswith("telemetry."):
         logger.debug("rollout.telemetry.failed", what=fault.what, **fields)
+    elif fault.what == THREADS:
+        logger.error("rollout.threads.missing", why=fault.why, **fields)
     elif fault.what == STORE:
         logger.error("rollout.store.failed", why=fault.why, **fields)
     elif fault.what in _SINKS:

@@ -6,15 +6,46 @@ an MCP server: so until the application configures structlog, events go to the l
 
 from __future__ import annotations
 
+import json
 import logging
+import re
+from collections.abc import Mapping, MutableMapping
 from typing import Any, cast
 
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-__all__ = ["add_trace_context", "get_logger", "would_log"]
+__all__ = ["RolloutFilter", "add_trace_context", "get_logger", "log_fields", "would_log"]
 
 _NAME = "rollout_sdk"
+_SHORT = {"from_variant": "from", "to_variant": "to", "error_type": "error"}
+_LEFT_OUT = ("decision_id", "exc_info", "stack_info", "stacklevel")
+"""In no message: ids are found in the record's fields, and the others are the standard library's own."""
+
+_PLAIN = re.compile(r"[\w.:%/+@,-]+")
+
+
+def _said(value: object) -> str:
+    """A value in one word, or in quotes."""
+    if isinstance(value, Mapping):
+        text = ",".join(f"{name}:{each:g}" if isinstance(each, float) else f"{name}:{each}" for name, each in value.items())
+    else:
+        text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+
+
+def _as_record(_: object, __: str, event: MutableMapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What the standard library's logger is called with: a message that says what happened, and the fields beside it.
+
+    The values are arguments of the message, so that tools that group by it see one message for each event.
+    """
+    name = event.pop("event")
+    kwargs = {each: event.pop(each) for each in _LEFT_OUT[1:] if each in event}
+    told = {each: value for each, value in event.items() if value is not None and each not in _LEFT_OUT}
+    words = [name, *(f"{_SHORT.get(each, each)}=%s" for each in told)]
+    return (" ".join(words), *map(_said, told.values())), {**kwargs, "extra": {"event": name, **event}}
+
+
 _stdlib = logging.getLogger(_NAME)
 _stdlib.addHandler(logging.NullHandler())
 _fallback = structlog.wrap_logger(
@@ -22,7 +53,7 @@ _fallback = structlog.wrap_logger(
     processors=[
         structlog.stdlib.filter_by_level,
         structlog.contextvars.merge_contextvars,
-        structlog.stdlib.render_to_log_kwargs,
+        _as_record,
     ],
     wrapper_class=structlog.stdlib.BoundLogger,
 )
@@ -52,3 +83,31 @@ def add_trace_context(_: object, __: str, event: dict[str, Any]) -> dict[str, An
         event["span_id"] = trace.format_span_id(context.span_id)
         event["trace_flags"] = f"{context.trace_flags:02x}"
     return event
+
+
+_FIELDS = ("rollout_key", "rollout_variant", "rollout_decision_id")
+
+
+def log_fields() -> dict[str, str]:
+    """`rollout_key`, `rollout_variant` and `rollout_decision_id` of the run that this code is inside of; else empty texts.
+
+    They are there with `Telemetry(bind_logs=True)`. With loguru:
+    `logger.configure(patcher=lambda record: record["extra"].update(log_fields()))`.
+    """
+    bound = structlog.contextvars.get_contextvars()
+    return {name: bound.get(name, "") for name in _FIELDS}
+
+
+class RolloutFilter(logging.Filter):
+    """Adds `log_fields` to every record of the standard library's logging, for a formatter to show; lets all of them pass.
+
+    It belongs on a handler: the filters of a logger do not see the records of its children.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the fields."""
+        for name, value in log_fields().items():
+            # What an application has said itself stays.
+            if not hasattr(record, name):
+                setattr(record, name, value)
+        return True

@@ -76,6 +76,7 @@ class Metrics:
         self._lost = lost
         self._known: dict[tuple[str, str, str, str, str | None], dict[str, str]] = {}
         self._words: dict[str, set[str]] = {}
+        self._provider: MeterProvider | None = None
         self._duration: Histogram | None = None
         self._decision: Histogram | None = None
 
@@ -95,7 +96,13 @@ class Metrics:
 
     def calls(self, calls: Sequence[Any]) -> None:
         """Record the durations of the runs of these calls; there is a meter provider by now."""
-        duration = self._begin() if self._duration is None else self._duration
+        provider = self._settings.meter_provider
+        provider = metrics.get_meter_provider() if provider is None else provider
+        # An application's tests put providers in place for a while: none is kept for good.
+        if self._duration is None or provider is not self._provider:
+            self._duration = self._begin(provider)
+            self._provider = provider
+        duration = self._duration
         for call in calls:
             for variant, duration_s, error, _ in call.runs if call.row is None else call.measured:
                 duration.record(duration_s, self._attributes(call.rollout, variant, error))
@@ -103,10 +110,8 @@ class Metrics:
                 about = {names.KEY: call.rollout.key, names.STRATEGY: call.rollout.strategy_name}
                 self._decision.record(call.decided_s, about)
 
-    def _begin(self) -> Histogram:
+    def _begin(self, provider: MeterProvider) -> Histogram:
         """Create the instruments, or join the runtimes that share them."""
-        provider = self._settings.meter_provider
-        provider = metrics.get_meter_provider() if provider is None else provider
         sources = _sources.setdefault(provider, [])
         meter = metrics.get_meter(names.SCOPE, __version__, provider, names.SCHEMA_URL)
         for name, unit, description, observe in (
@@ -130,7 +135,7 @@ class Metrics:
                 description="What describing and deciding took of a call.",
                 explicit_bucket_boundaries_advisory=list(names.DECISION_BUCKETS),
             )
-        self._duration = meter.create_histogram(
+        duration = meter.create_histogram(
             names.CALL_DURATION,
             unit="s",
             description="Duration of one run of a variant on the caller's path.",
@@ -140,8 +145,9 @@ class Metrics:
         for gone in [source for source in list(sources) if source() is None]:
             with suppress(ValueError):
                 sources.remove(gone)
-        sources.append(weakref.ref(self))
-        return self._duration
+        if all(source() is not self for source in list(sources)):
+            sources.append(weakref.ref(self))
+        return duration
 
     def _attributes(self, rollout: Any, variant: str, error: str | None) -> Mapping[str, str]:
         error = None if error is None else self._word(names.ERROR_TYPE, error)

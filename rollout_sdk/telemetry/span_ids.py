@@ -6,15 +6,24 @@ spans.
 
 from __future__ import annotations
 
-import os
-import random
 from typing import Any
 
-__all__ = ["draw_ids_apart"]
+from opentelemetry.trace import NoOpTracer, ProxyTracer, Tracer
 
-_random = random.Random(os.urandom(16))
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(16)))
+from rollout_sdk.forking import ForkSafeRandom
+
+__all__ = ["draw_ids_apart", "real_tracer"]
+
+_random = ForkSafeRandom()
+
+
+def real_tracer(tracer: Tracer) -> Tracer | None:
+    """The tracer itself, or the one behind a proxy; None while there is none."""
+    if not isinstance(tracer, ProxyTracer):
+        return tracer
+    # The name is not public. Without it a proxy does all but let go of its generator of ids.
+    real: Tracer = getattr(tracer, "_tracer", tracer)
+    return None if isinstance(real, NoOpTracer) else real
 
 
 def draw_ids_apart(tracer: Any) -> None:

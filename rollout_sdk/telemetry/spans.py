@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from rollout_sdk.plugins import Failed
     from rollout_sdk.telemetry.settings import Telemetry
-from rollout_sdk.telemetry.span_ids import draw_ids_apart
+from rollout_sdk.telemetry.span_ids import draw_ids_apart, real_tracer
 
 __all__ = ["Spans"]
 
@@ -63,6 +63,8 @@ class Spans:
         self._given: Tracer = trace.NoOpTracer()
         self._is_final = True
         try:
+            self._given = trace.get_tracer(names.SCOPE, __version__, settings.tracer_provider, names.SCHEMA_URL)
+            self._is_final = False
             self._get_tracer()
         # The global provider is loaded by a name in the environment, which may be wrong.
         except BaseException as error:
@@ -70,16 +72,16 @@ class Spans:
                 raise
             failed("telemetry.spans", error)
 
-    def _get_tracer(self) -> None:
-        self._given = trace.get_tracer(names.SCOPE, __version__, self._settings.tracer_provider, names.SCHEMA_URL)
-        self._is_final = not isinstance(self._given, trace.ProxyTracer)
-        draw_ids_apart(self._given)
+    def _get_tracer(self) -> bool:
+        """Take the tracer behind the proxy; whether the application has set its provider.
 
-    @property
-    def _tracer(self) -> Tracer:
-        if not self._is_final:
-            self._get_tracer()
-        return self._given
+        The provider is not asked again: an application's tests put others in its place for a while, and one would be kept.
+        """
+        tracer = real_tracer(self._given)
+        if tracer is not None:
+            self._given, self._is_final = tracer, True
+            draw_ids_apart(tracer)
+        return self._is_final
 
     def start_route(self, call: Any) -> Span | None:
         """The span of a call; None when it is recorded nowhere, so that the rest of the call pays nothing."""
@@ -268,14 +270,17 @@ class Spans:
     @guarded
     def transition(self, event: TransitionedEvent, shares_before: Mapping[str, float]) -> None:
         """One span for a change of phase or status, linked to what triggered it."""
-        if self._on:
+        if self._on and (self._is_final or self._get_tracer()):
             version = self.version.of(event.fingerprint, event.to_phase, event.shares)
-            trace_transition(self._tracer, event, shares_before, version, self._excluded)
+            trace_transition(self._given, event, shares_before, version, self._excluded)
 
     def _start(
         self, name: str, attributes: Mapping[str, Any], context: Context | None = None, links: list[Link] | None = None
     ) -> Span:
-        return self._tracer.start_span(
+        # The span of a proxy would hide the application's own from its models.
+        if not self._is_final and not self._get_tracer():
+            return INVALID_SPAN
+        return self._given.start_span(
             name,
             context=context,
             attributes=kept(attributes, self._excluded),

@@ -1,6 +1,8 @@
 """What outranks the strategy: overrides, missing units, units that cannot be read."""
 
 import unicodedata
+from decimal import Decimal
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -77,18 +79,64 @@ def test_an_override_outranks_the_holdout_and_a_missing_unit(decorate):
     [
         (unicodedata.normalize("NFC", "Zoë"), unicodedata.normalize("NFD", "Zoë")),
         (7, np.int64(7)),
+        (42, "42"),
+        ("42", 42.0),
+        (UUID(int=5), str(UUID(int=5))),
         (("acme", 7), ("acme", np.int32(7))),
     ],
-    ids=["unicode", "numpy", "tuple"],
+    ids=["unicode", "numpy", "text", "float", "uuid", "tuple"],
 )
 def test_an_override_finds_a_unit_in_whatever_form_it_comes(decorate, named, called):
     assert decorate(override={named: "candidate"})(called) == "v2"
 
 
-@pytest.mark.parametrize("called", ["1", 1.0, True, b"1", [1], None], ids=repr)
-def test_an_override_takes_no_unit_of_another_type(decorate, runtime, called):
+@pytest.mark.parametrize("called", ["01", 1.5, True, b"1", (1,), [1], None], ids=repr)
+def test_an_override_takes_no_unit_of_another_text(decorate, runtime, called):
     assert decorate(override={1: "candidate"})(called) == "control"
     assert runtime.faults == {}
+
+
+def test_an_override_that_gives_one_unit_two_variants_is_refused(decorate):
+    with pytest.raises(ConfigurationError, match="They are one unit: a unit is its text"):
+        decorate(override={42: "candidate", "42": "control"})
+    assert "v2" == decorate(override={42: "candidate", "42": "candidate"}, key="alike")(42.0)
+
+
+def notes_about(units, model):
+    for unit in units:
+        model(unit)
+    return [note for note in model.rollout.status().notes if "come as" in note]
+
+
+@pytest.mark.parametrize(
+    ("units", "kinds"),
+    [
+        ([42, "42"], "numbers and as text"),
+        (["u", "v", 7.0, "w", 8], "numbers and as text"),
+        ([b"u", "u"], "bytes and as text"),
+        ([UUID(int=5), str(UUID(int=5)), 3], "UUIDs and as text"),
+        ([("a", 1), True], "booleans and as tuples"),
+    ],
+    ids=repr,
+)
+def test_units_of_two_kinds_are_noted_once(decorate, units, kinds):
+    [note] = notes_about(units * 2, decorate())
+    assert f"Units of 'model' come as {kinds}. A unit is its text" in note
+
+
+@pytest.mark.parametrize(
+    "units", [["u", np.str_("v")], [1, 2.0, np.int64(3), Decimal(4)], ["u", None, [1]], [UUID(int=1)]], ids=repr
+)
+def test_units_of_one_kind_are_not_noted(decorate, units):
+    assert [] == notes_about(units, decorate())
+
+
+def test_an_outcome_of_a_unit_of_another_kind_is_noted(decorate):
+    model = decorate()
+    model(42)
+    model.rollout.record("click", 1.0, unit="42")
+    [note] = notes_about([], model)
+    assert "numbers and as text" in note
 
 
 def test_overrides_are_those_that_were_given_when_decorating(decorate):

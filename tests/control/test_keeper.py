@@ -9,6 +9,7 @@ import pytest
 from rollout_sdk import Canary, ConflictError, Freeze, Gate, Guardrail, Runtime, StateError, Step, StoreError, rollout
 from rollout_sdk.control.document import as_document, from_document
 from rollout_sdk.control.stores import MemoryStore
+from rollout_sdk.control.watching import WatchThread
 
 START_NS = 1_800_000_000 * 10**9
 LOOSE = [Guardrail("error_rate", floor=0.2)]
@@ -487,6 +488,190 @@ def test_the_background_follows_publishes_and_judges(clock):
     assert {("running", "1:50%")} == {state_of(model) for model in models}
     for runtime in runtimes:
         runtime.close(1.0)
+
+
+def test_the_store_is_looked_at_every_time_and_the_evidence_as_often_as_was_said(processes):
+    runtime, judged, looked = processes(), [], []
+    decorate(runtime)
+    keeper = runtime.keeper
+    keeper.look, keeper._judging.judge_in_turn = looked.append, judged.append
+    keeper._judging.every_s = 3600.0
+    for _ in range(3):
+        keeper._watch()
+    assert (3, 0) == (len(looked), len(judged))
+    keeper._judging.every_s = 0.0
+    keeper._watch()
+    assert (4, 1) == (len(looked), len(judged))
+    keeper._judging.every_s = 3600.0
+    keeper._watch()
+    assert (5, 1) == (len(looked), len(judged))
+
+
+@pytest.mark.parametrize("error", [ValueError, StoreError, SystemExit, KeyboardInterrupt])
+def test_whatever_is_raised_about_one_rollout_the_others_are_looked_at(error, processes):
+    runtime, looked = processes(), []
+    for key in ("model", "other"):
+        decorate(runtime, key=key)
+
+    def raises(kept):
+        looked.append(kept.key)
+        raise error
+
+    runtime.keeper.look = raises
+    runtime.keeper._watch()
+    assert ["model", "other"] == looked
+    assert {error.__name__: 2} == {name: count for (_, name), count in runtime.faults.items()}
+
+
+def seen(runtime):
+    """How many calls every process together has seen, as this one finds them."""
+    evidence = runtime.keeper.rollouts["model"].gather(runtime.keeper.store, runtime.failed)
+    return sum(sum(cells) for phase in evidence.phases.values() for cells in phase.calls.values())
+
+
+def test_a_process_that_ends_leaves_what_it_has_seen_to_the_others(processes):
+    first, second = processes(), processes()
+    model, _ = decorate(first), decorate(second)
+    serve(model, 100)
+    assert 0 == seen(second)
+    first.close(5.0)
+    assert 100 == seen(second)
+
+
+def test_a_forked_child_is_another_writer_that_has_seen_nothing_and_watches_at_once(clock):
+    runtime = Runtime(store=SharedStore(MemoryStore()), time_ns=clock)
+    model = decorate(runtime)
+    serve(model, 100)
+    assert runtime.flush(10.0)
+    keeper = runtime.keeper
+    kept = keeper.rollouts["model"]
+    writer, thread = keeper.writer, keeper._thread
+    kept.publish(keeper.store, writer, keeper.now_s)
+    assert (100, True) == (seen(runtime), thread.is_running)
+    # Another thread of the parent's, which is not in the child, may have it.
+    kept.adding.acquire()
+    keeper.renew()
+    try:
+        assert (True, True) == (keeper.writer != writer, keeper._thread is not thread)
+        assert keeper._thread.is_running
+        assert {} == kept.evidence.phases
+        # What the child has seen is added to what its parent has published, and counted once.
+        serve(model, 10)
+        assert runtime.flush(10.0)
+        kept.publish(keeper.store, keeper.writer, keeper.now_s)
+        assert 110 == seen(runtime)
+    finally:
+        thread.end()
+        runtime.close(1.0)
+
+
+def test_what_could_not_be_published_is_published_later(processes):
+    runtime = processes()
+    model = decorate(runtime)
+    keeper, kept = runtime.keeper, runtime.keeper.rollouts["model"]
+    serve(model, 100)
+    assert runtime.flush(10.0)
+    runtime.store.dead = True
+    with pytest.raises(StoreError):
+        kept.publish(keeper.store, keeper.writer, keeper.now_s)
+    runtime.store.dead = False
+    kept.publish(keeper.store, keeper.writer, keeper.now_s)
+    assert 100 == seen(runtime)
+
+
+def test_a_verdict_of_another_process_is_taken_while_it_is_new_and_of_the_same_revision(processes, clock):
+    first, second = processes(), processes()
+    model, _ = decorate(first), decorate(second)
+    kept, judging, judged = second.keeper.rollouts["model"], second.keeper._judging, []
+    judging.judge = judged.append
+    assert model.rollout.judge() is not None
+    judging.judge_in_turn(kept)
+    assert [] == judged
+    # A clock was set back: it is of no time that has been.
+    clock.pass_by(-3600)
+    judging.judge_in_turn(kept)
+    assert 1 == len(judged)
+    clock.pass_by(3600 + judging.every_s)
+    judging.judge_in_turn(kept)
+    assert 2 == len(judged)
+    assert model.rollout.judge() is not None
+    model.rollout.promote()
+    look(second)
+    judging.judge_in_turn(kept)
+    assert [kept] * 3 == judged
+
+
+def test_a_slow_publication_that_has_taken_the_place_of_a_later_one_is_made_up_for(processes):
+    runtime = processes()
+    model = decorate(runtime)
+    serve(model, 100)
+    assert runtime.flush(10.0)
+    keeper, kept = runtime.keeper, runtime.keeper.rollouts["model"]
+
+    class Overtaken:
+        """The first publication arrives after a second one, which was made later."""
+
+        published = 0
+
+        def publish(self, *parts):
+            self.published += 1
+            if self.published == 1:
+                serve(model, 10)
+                assert runtime.flush(10.0)
+                kept.publish(self, keeper.writer, keeper.now_s)
+            return keeper.store.publish(*parts)
+
+    store = Overtaken()
+    kept.publish(store, keeper.writer, keeper.now_s)
+    assert (2, 100) == (store.published, seen(runtime))
+    kept.publish(keeper.store, keeper.writer, keeper.now_s)
+    assert 110 == seen(runtime)
+
+
+def test_an_aborted_rollout_is_not_judged(processes, clock):
+    model = decorate(processes())
+    serve(model)
+    clock.pass_by(61)
+    model.rollout.abort()
+    assert model.rollout.judge() is None
+
+
+def test_a_watch_that_was_ended_looks_no_more_and_its_thread_ends():
+    class Watched:
+        looks = 0
+
+        def look(self):
+            self.looks += 1
+
+    watched = Watched()
+    watch = WatchThread(watched.look)
+    watch.start()
+    watch.end()
+    watch._thread.join(10.0)
+    assert (False, 0) == (watch._thread.is_alive(), watched.looks)
+
+
+def test_what_another_process_has_changed_is_described_anew(processes):
+    first, second = processes(), processes()
+    model, _ = decorate(first), decorate(second)
+    followed = []
+    second.keeper._sync._followed = followed.append
+    look(second)
+    assert [] == followed
+    model.rollout.promote()
+    look(second)
+    look(second)
+    assert ["model"] == followed
+
+
+def test_a_process_alone_begins_to_watch_with_the_first_evidence(clock):
+    runtime = Runtime(time_ns=clock)
+    model = decorate(runtime)
+    assert not runtime.keeper._thread.is_running
+    model("user")
+    assert runtime.flush(10.0)
+    assert runtime.keeper._thread.is_running
+    runtime.close(1.0)
 
 
 PLAN_FILE = """

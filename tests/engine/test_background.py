@@ -1,7 +1,6 @@
 """Shadows cost a bounded number of threads, tasks and bytes, and every one that was submitted ends in exactly one way."""
 
 import asyncio
-import os
 import threading
 import time
 from collections import Counter
@@ -9,7 +8,6 @@ from collections import Counter
 import pytest
 
 from rollout_sdk import ABTest, ConfigurationError, Shadow, ShadowLimits, rollout
-from rollout_sdk.engine.background import Background
 
 
 def shadowed(control, candidate, runtime, **options):
@@ -202,17 +200,6 @@ def test_a_run_that_is_ended_the_moment_it_begins_is_not_called_without_its_argu
     else:
         asyncio.run(serve())
     assert [] == called == looks
-
-
-def test_a_process_forked_without_pythons_hooks_has_threads_of_its_own(monkeypatch):
-    """As uWSGI does: the number of the process is another, and nothing was told."""
-    background = Background(ShadowLimits())
-    parents = background._threads
-    assert parents is background._threads
-    child = os.getpid() + 1
-    monkeypatch.setattr(os, "getpid", lambda: child)
-    assert parents is not background._threads
-    assert [child] == list(background._of_process)
 
 
 def test_a_forked_child_begins_anew(runtime):

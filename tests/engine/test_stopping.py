@@ -1,9 +1,13 @@
 """When a stop returns, no candidate starts any more: neither in another thread, nor from a queue, nor on a loop."""
 
 import asyncio
+import collections
+import linecache
 import operator
+import sys
 import threading
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -186,6 +190,72 @@ def test_the_wait_is_for_those_who_were_about_to_start_and_for_no_one_who_comes_
     assert ([], 3) == (list(seen), len(slept))
 
 
+ENGINE = str(Path(stopping.__file__).parent)
+WAYS = {
+    **{f"{kind}, split": (kind, {}) for kind in KINDS},
+    **{f"{kind}, shadow": (kind, {"strategy": Shadow(1.0), "effects": "read"}) for kind in KINDS},
+    **{f"{kind}, interleaved": (kind, {"strategy": Interleave()}) for kind in KINDS},
+    **{f"{kind}, in time": (kind, {"deadline_s": 5.0}) for kind in ("coroutine", "async generator")},
+    **{f"{kind}, returned": (kind, {}) for kind in KINDS[1:]},
+    **{f"{kind}, returned, shadow": (kind, {"strategy": Shadow(1.0), "effects": "read"}) for kind in KINDS[1:]},
+    # The control's answer is there at once: the shadow gets an event loop of its own.
+    **{f"{kind}, returned, alone": (kind, {"strategy": Shadow(1.0), "effects": "read"}) for kind in KINDS[1:]},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_between_its_last_look_at_the_gate_and_a_candidates_first_line_every_thread_is_about_to_start_it(way, runtime):
+    """Wherever the interpreter may suspend it."""
+    kind, options = WAYS[way]
+    found, reached = collections.defaultdict(list), {}
+    candidate = begins = of_kind(kind, lambda x: ["new"])
+    # Code of its own, by which it is told from the control.
+    begins.__code__ = begins.__code__.replace(co_name="candidate")
+    control = of_kind(kind, lambda x: ["old"])
+    if "returned" in way:
+        candidate, control = (lambda x, made=made: made(x) for made in (candidate, control))
+    if "alone" in way:
+        control, kind = (lambda x: ["old"]), "function"
+
+    def trace(frame, event, _):
+        is_candidate = frame.f_code is begins.__code__
+        if reached or not (is_candidate or frame.f_code.co_filename.startswith(ENGINE)):
+            return trace
+        thread = threading.get_ident()
+        if is_candidate and event == "line":
+            reached[thread] = stopping._is_starting(frame)
+            return trace
+        if event == "line" and "switch.off" in linecache.getline(frame.f_code.co_filename, frame.f_lineno):
+            # The last look is what counts.
+            found[thread].clear()
+        else:
+            found[thread].append((frame.f_code.co_name, frame.f_lineno, event, stopping._is_starting(frame)))
+        return trace
+
+    model = rollout(**{"strategy": ABTest(1.0), **options}, candidate=candidate, key="model", runtime=runtime)(control)
+
+    async def serve():
+        given = await answered(kind, model(1)) if kind in ("coroutine", "async generator") else model(1)
+        items = list(given) if kind == "generator" else given
+        await asyncio.sleep(0.01)
+        return items
+
+    before = sys.gettrace()
+    threading.settrace(trace)
+    sys.settrace(trace)
+    try:
+        answer = asyncio.run(serve())
+        assert runtime.flush(10.0)
+    finally:
+        sys.settrace(before)
+        threading.settrace(None)
+    assert answer in (["new"], ["old"], ["new", "old"], ["old", "new"])
+    ((thread, has_begun),) = [(thread, not is_starting) for thread, is_starting in reached.items()]
+    assert has_begun
+    assert ("call", True) == found[thread][-1][2:]
+    assert [] == [where for where in found[thread] if not where[3]]
+
+
 def test_the_wait_ends_when_its_time_is_up(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(stopping, "monotonic", lambda: now[0])
@@ -206,6 +276,31 @@ def test_a_stop_from_within_a_candidate_does_not_wait_for_itself(runtime, monkey
     model = rollout(candidate=candidate, strategy=ABTest(1.0), key="model", runtime=runtime)(lambda x: ["old"])
     assert [["new"], ["old"]] == [model(1), model(1)]
     assert ["aborted"] == stopped
+
+
+@stops
+@pytest.mark.parametrize("kind", ["coroutine", "async generator"])
+def test_a_candidate_with_a_deadline_does_not_start_after_a_stop_that_came_before_its_task(kind, stop, runtime):
+    ran = []
+
+    def candidate(x):
+        ran.append(x)
+        return ["new"]
+
+    options = {"strategy": ABTest(1.0), "key": "model", "runtime": runtime, "deadline_s": 5.0}
+    model = rollout(candidate=of_kind(kind, candidate), **options)(of_kind(kind, lambda x: ["old"]))
+
+    async def main():
+        call = asyncio.ensure_future(answered(kind, model(1)))
+        # The call has made the candidate's task, which waits for its turn.
+        await asyncio.sleep(0)
+        assert [] == ran
+        STOPS[stop](model)
+        return await call
+
+    assert (["old"], []) == (asyncio.run(main()), ran)
+    events = runtime.routed()
+    assert ["disabled" if stop != "abort" else "aborted"] * len(events) == [event.withheld for event in events]
 
 
 # Where a candidate is stopped at the last moment ----------------------------------------------------------------------------

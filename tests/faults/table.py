@@ -6,9 +6,13 @@ FIGURES is the file that ROLLOUT_FIGURES named while the tests ran, on one Pytho
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from string import Formatter
+from typing import TypeAlias
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "reliability.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -25,7 +29,7 @@ ROWS = {
     "F9": "the process ends (normally, exit code 3, exception, SIGTERM) while shadows hang or burn",
     "F10": "the process ends while shadows wait that can still end",
     "F11": "a fork while four threads submit",
-    "F12": "gunicorn (sync, gthread, gevent; --preload), uvicorn, Celery, with the SDK used in the master",
+    "F12": "gunicorn (sync, gthread, gevent; --preload), uvicorn, eventlet, Celery, with the SDK used in the master",
     "F13": "a fork while our locks are held",
     "F14": "finalisers and signal handlers call what they interrupt",
     "F15": "an asynchronous candidate swallows its cancellation",
@@ -107,7 +111,10 @@ ROWS = {
     "F91": "escape codes and newlines in an actor, a reason or a stored name",
     "F92": "names of exceptions, outcomes and reprs of any size, content or duration",
     "F93": "records of a store that are damaged, and a terminal",
-    "F94": "a test replaces clocks, sleep, threads and files while the SDK's threads run",
+    "F94": "a test replaces clocks, sleep, threads, files and telemetry providers while the SDK's threads run",
+    "F95": "a fork by C code, of which Python is not told",
+    "F96": "uWSGI: workers with and without fork hooks, lazy apps, threads; aborts, a control file, workers that are killed",
+    "F97": "RQ: a process for each job, which ends by os._exit",
     "S1": "line breaks and escape codes in ids and messages",
     "S2": "personal data in records",
     "S3": "choosing an id that falls into an arm",
@@ -128,9 +135,50 @@ ROWS = {
 }
 
 
+Measured: TypeAlias = Mapping[str, int | float | str]
+"""What one run of a test has measured, by the names in its text.
+
+A whole number is a count: those of a test's parameters are added up. A number with a point is a time or a size: the largest
+counts. A text is a case: it is said how many different ones there were. `runs` is how many parameters passed.
+"""
+
+
+def words_of(text: str) -> str:
+    """What is fixed in a text: all but its fields, and the names of quantiles."""
+    return re.sub(r"\bp\d\d\b", "", "".join(literal for literal, *_ in Formatter().parse(text)))
+
+
+def refusal(text: str, measured: Measured) -> str | None:
+    """Why a figure is not to be believed, whatever its test has done; None for one that is measured."""
+    fields = {name for _, name, *_ in Formatter().parse(text) if name is not None}
+    if re.search(r"\d", words_of(text)):
+        return (
+            f"{text!r} has a number of its own. Numbers are measured: figure(row, '{{right}} of {{calls}}', right=right, ...)."
+        )
+    if not fields:
+        return f"{text!r} says nothing that was measured. Count what the test has seen."
+    if fields - {"runs"} != set(measured) or "runs" in measured:
+        return f"{text!r} has the fields {sorted(fields)}, and {sorted(measured)} was measured. They must be the same."
+    wrong = {name: value for name, value in measured.items() if not isinstance(value, int | float | str)}
+    return f"{wrong} of {text!r} are no counts, times or cases. Give int, float or str." if wrong else None
+
+
+def figure_of(text: str, runs: Iterable[Measured]) -> str:
+    """One figure of what all runs of a test have measured."""
+    measured = list(runs)
+    whole: dict[str, int | float | str] = {"runs": len(measured)}
+    for name in measured[0]:
+        values = [each[name] for each in measured]
+        if isinstance(values[0], str):
+            whole[name] = len(set(values))
+        else:
+            whole[name] = max(values) if isinstance(values[0], float) else sum(values)  # type: ignore[arg-type]
+    return text.format(**whole)
+
+
 def table(path: Path) -> str:
     """The rows with their figures, as Markdown; figures of the first Python in the file, and all Pythons that passed."""
-    figures: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    figures: defaultdict[str, defaultdict[tuple[str, str], dict[str, Measured]]] = defaultdict(lambda: defaultdict(dict))
     pythons: defaultdict[str, set[str]] = defaultdict(set)
     first = ""
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -143,11 +191,13 @@ def table(path: Path) -> str:
         first = first or version
         pythons[noted["row"]].add(version)
         if version == first:
-            # One for each test, whatever its parameters: the last run counts.
-            figures[noted["row"]][noted["test"].partition("[")[0]] = noted["figure"]
+            # One for each test, whatever its parameters; of a test that ran again, the last run counts.
+            runs = figures[noted["row"]][noted["test"].partition("[")[0], noted["text"]]
+            runs[noted["test"]] = noted["measured"]
     lines = ["| | what is done to it | what came of it | Python |", "|---|---|---|---|"]
     for row, what in ROWS.items():
-        said = "; ".join(dict.fromkeys(figures[row].values())) or "not run"
+        told = [figure_of(text, runs.values()) for (_, text), runs in figures[row].items()]
+        said = "; ".join(dict.fromkeys(told)) or "not run"
         versions = ", ".join(sorted(pythons[row], key=lambda version: [int(part) for part in version.split(".")]))
         lines.append(f"| {row} | {what} | {said.replace('|', '/')} | {versions} |")
     return "\n".join(lines)

@@ -68,30 +68,32 @@ def given():
 def test_f55_the_control_as_candidate_gives_what_it_gives_alone(kind, deadline_s, watch, loop, figure):
     if deadline_s is not None and kind in ("function", "generator"):
         return
-    runtime, right = watch(), 0
+    runtime, right = watch(), []
     model = served(of_kind(kind, aware), of_kind(kind, aware), runtime, deadline_s=deadline_s)
     for _ in range(20):
         arguments = given()
         answer, error = read(kind, lambda: model(*arguments), loop)
         expected = aware(*arguments)
         assert error is None
-        right += expected[:6] == list(answer[:6]) and answer[6] is arguments[0] and answer[7] is arguments[3]
-    assert 20 == right
+        right.append(expected[:6] == list(answer[:6]) and answer[6] is arguments[0] and answer[7] is arguments[3])
+    assert [True] * 20 == right
     assert {"candidate"} == {event.served for event in runtime.routed()}
-    figure("F55", "all of 20 calls each of 4 kinds of functions bit-equal, with the caller's own objects; with deadlines, too")
+    figure("F55", "{right} of {calls} calls of {kind} kinds of functions, with and without deadlines, bit-equal, with the "
+           "caller's own objects", right=sum(right), calls=len(right), kind=kind)  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_f56_two_rankers_that_agree_show_every_item_once(kind, watch, loop, figure):
-    runtime, lists = watch(), 0
+    runtime, lists = watch(), []
     model = served(of_kind(kind, list), of_kind(kind, list), runtime, strategy=Interleave())
     for _ in range(200):
         films = [Film(title) for title in "ABCD"]
         shown, error = read(kind, lambda: model(films), loop)
-        lists += error is None and [id(film) for film in shown] == [id(film) for film in films]
-    assert 200 == lists
+        lists.append(error is None and [id(film) for film in shown] == [id(film) for film in films])
+    assert [True] * 200 == lists
     assert {"interleaved"} == {event.served for event in runtime.routed()}
-    figure("F56", "200 of 200 lists of 4 kinds of functions show each item once, and the caller's own")
+    figure("F56", "{right} of {lists} lists of {kind} kinds of functions show each item once, and the caller's own",
+           right=sum(lists), lists=len(lists), kind=kind)  # fmt: skip
 
 
 def test_f56_a_ranker_that_sorts_copies_in_place_has_its_order_and_the_callers_items(watch):
@@ -124,7 +126,8 @@ def test_f57_what_is_changed_in_place_does_not_hang_on_the_clock(size, watch, fi
     seen = sum((rows := list(range(size))) is not None and size + 1 == answers(rows) == len(rows) for _ in range(100))
     alone = sum((rows := list(range(size))) is not None and size + 1 == falls(rows) == len(rows) for _ in range(100))
     assert (100, 100) == (seen, alone)
-    figure("F57", "lists of 1,000 to 19,000: 100 of 100 changed once, whether the candidate answers or fails")
+    figure("F57", "{changed} lists of up to {size:,.0f} changed once, whether the candidate answers ({seen}) or fails "
+           "({alone})", changed=seen + alone, seen=seen, alone=alone, size=float(size))  # fmt: skip
 
 
 class Message:
@@ -181,12 +184,11 @@ def test_f58_whatever_a_failed_candidate_changed_the_control_finds_as_it_was(nam
     told_of = [told(each)[:200] for each in [make()]]
     model = served(lambda value: seen.append(told(value)[:200].replace("0x", "")) or [1], fails, runtime, strategy=chosen)
     assert [1] == model(value)
-    if "objects" not in name:
-        assert told_of == seen
-    else:
-        assert [[1]] == [message.items for message in value]
+    same = told_of == seen if "objects" not in name else [[1]] == [message.items for message in value]
+    assert same
     assert {} == runtime.faults
-    figure("F58", f"{len(CHANGED)} kinds of inputs, changed by a candidate that fails: the control finds each as it was")
+    figure("F58", "{name} kinds of inputs under {strategy} strategies, changed by a candidate that fails: the control finds "
+           "{same} of {runs} as they were", name=name, strategy=strategy, same=int(same))  # fmt: skip
 
 
 def cursor():
@@ -264,19 +266,20 @@ def test_f59_an_input_that_can_be_read_once_is_the_controls_wherever_it_is(sourc
         whole()
         raise ValueError
 
-    runtime = watch()
+    runtime, notes = watch(), 0
     for strategy in (ABTest(0.5), ABTest(1.0), Interleave()):
         model = served(lambda value: None, reads_and_fails, runtime, strategy=strategy, key=str(strategy))
         model(WRAPS[wrap](held))
         (note,) = model.rollout.status().notes
         assert "can be read only once" in note
         assert "on_error='raise'" in note
+        notes += 1
     assert [1, 2] == [int(item[0] if isinstance(item, tuple) else item) - 48 * (source is pair) for item in whole()]
-    assert {("control", "one_shot", True)} == {(e.decision.variant, e.decision.reason, e.excluded) for e in runtime.routed()}
+    events = runtime.routed()
+    assert {("control", "one_shot", True)} == {(e.decision.variant, e.decision.reason, e.excluded) for e in events}
     assert {} == runtime.faults
-    figure(
-        "F59", f"{len(SOURCES)} kinds of inputs in {len(WRAPS)} places: read by the control alone, and noted once with the cure"
-    )
+    figure("F59", "{source} kinds of inputs in {wrap} places: {calls} of {calls} calls the control's alone, {notes} notes "
+           "with the cure", source=source.__name__, wrap=wrap, calls=len(events), notes=notes)  # fmt: skip
 
 
 def test_f59_what_can_be_read_again_is_nobodys_alone(watch):
@@ -336,7 +339,8 @@ def test_f60_the_body_of_a_request_is_read_once(watch, loop, figure):
 
     loop.run_until_complete(main())
     assert [b"image"] * 20 == sent
-    figure("F60", "20 of 20 requests answered of a body that can be read once; none waits for a second one")
+    figure("F60", "{answered} of {requests} requests answered of a body that can be read once; none waits for a second one",
+           answered=sent.count(b"image"), requests=len(runtime.routed()))  # fmt: skip
 
 
 class Session:
@@ -356,17 +360,19 @@ def test_f61_each_argument_is_decided_for_itself(watch, figure):
 
     runtime = watch()
     model = served(lambda session, rows, options: (session.calls, rows, options["rows"]), fails, runtime, breaker=None)
-    right = 0
+    right = []
     for number in range(100):
         rows, options = [number], {"rows": [number], "lock": threading.Lock()}
         calls, seen, inside = model(Session(), rows, options)
-        right += (1, [number], [number]) == (calls, seen, inside) and seen is rows and type(options["lock"]) is not None
-    assert 100 == right
+        as_it_was = (1, [number], [number]) == (calls, seen, inside) and seen is rows
+        right.append(as_it_was and type(options["lock"]) is not None)
+    assert [True] * 100 == right
     notes = model.rollout.status().notes
     assert [True, True] == [any(name in note for note in notes) for name in ("'Session'", "'lock'")]
     assert all("@rollout_sdk.copier" in note for note in notes)
     assert {} == runtime.faults
-    figure("F61", "100 of 100 controls found the list beside a session as it was; the session is shared, and noted once")
+    figure("F61", "{right} of {calls} controls found the list beside a session as it was; {notes} notes for session and "
+           "lock, shared", right=sum(right), calls=len(right), notes=len(notes))  # fmt: skip
 
 
 def test_f62_what_ends_something_when_it_is_gone_is_not_copied(watch, figure):
@@ -388,7 +394,8 @@ def test_f62_what_ends_something_when_it_is_gone_is_not_copied(watch, figure):
     assert {"dropped_snapshot"} == {event.end for event in runtime.shadowed()}
     assert [True, True] == [each is lease for each in given_]
     assert [] == ended
-    figure("F62", "0 copies of an object with __del__ under 3 strategies; 0 lazy objects evaluated in 60 calls")
+    figure("F62", "{copies} copies of an object with __del__ for {given} candidates, {dropped} shadow dropped",
+           copies=sum(each is not lease for each in given_), given=len(given_), dropped=len(runtime.shadowed()))  # fmt: skip
 
 
 class Lazy:
@@ -416,7 +423,7 @@ class Lazy:
 
 
 @pytest.mark.parametrize("strategy", [ABTest(1.0), Interleave(), Shadow(1.0)], ids=lambda strategy: type(strategy).__name__)
-def test_f62_lazy_objects_are_not_evaluated(strategy, watch):
+def test_f62_lazy_objects_are_not_evaluated(strategy, watch, figure):
     looked_up = []
     runtime = watch()
     model = served(lambda request: [1], lambda request: [1], runtime, strategy=strategy, effects="read")
@@ -426,6 +433,8 @@ def test_f62_lazy_objects_are_not_evaluated(strategy, watch):
     runtime.flush()
     assert [] == looked_up
     assert () == model.rollout.status().notes
+    figure("F62", "{evaluated} lazy objects evaluated in {calls} calls under {runs} strategies", evaluated=len(looked_up),
+           calls=len(runtime.routed()))  # fmt: skip
 
 
 def test_f63_what_is_too_large_is_shared_and_noted_once(watch, figure):
@@ -443,7 +452,8 @@ def test_f63_what_is_too_large_is_shared_and_noted_once(watch, figure):
     assert "'list'" in note
     assert "too large" in note
     assert quantile(took, 0.5) < 0.02
-    figure("F63", f"a list of 200,000 costs {quantile(took, 0.5) * 1e6:.0f} us at p50, and is noted once")
+    figure("F63", "a list of {size:,} costs {p50:.0f} us at p50, and is noted once in {calls} calls", size=len(rows),
+           p50=quantile(took, 0.5) * 1e6, calls=len(took))  # fmt: skip
 
 
 def test_f63_a_frame_is_weighed_by_its_shape(watch, figure):
@@ -456,7 +466,8 @@ def test_f63_a_frame_is_weighed_by_its_shape(watch, figure):
         assert (10, 10_000) == model(frame)
         took.append(time.perf_counter() - began)
     assert quantile(took, 0.5) < 0.01
-    figure("F63", f"a frame of 10,000 columns costs {quantile(took, 0.5) * 1e6:.0f} us at p50")
+    figure("F63", "a frame of {columns:,} columns costs {p50:.0f} us at p50", columns=frame.shape[1],
+           p50=quantile(took, 0.5) * 1e6)  # fmt: skip
 
 
 class Molecule:
@@ -499,11 +510,11 @@ def test_f64_the_application_copies_what_only_it_can(watch, figure):
     def copy_molecule(molecule):
         return Molecule(list(molecule.atoms))
 
-    right = 0
+    right = []
     for _ in range(100):
         molecule = Molecule(["C"])
-        right += ["C"] == failing(molecule, {"molecule": molecule})
-    assert 100 == right
+        right.append(["C"] == failing(molecule, {"molecule": molecule}))
+    assert [True] * 100 == right
     answer = served(given_back, given_back, runtime, key="given back")(molecule, {"molecule": molecule})
     assert [molecule, True] == answer
     shadows = shadowed(lambda molecule: None, lambda molecule: molecule.atoms.clear(), runtime, key="shadow")
@@ -511,7 +522,7 @@ def test_f64_the_application_copies_what_only_it_can(watch, figure):
     assert ["ok"] == [event.end for event in runtime.shadowed()]
     assert ["C"] == molecule.atoms
     assert {} == runtime.faults
-    figure("F64", "100 of 100 inputs with a registered copier kept whole; methods of an iterator class have their candidate")
+    figure("F64", "{right} of {calls} inputs with a registered copier kept whole", right=sum(right), calls=len(right))
 
 
 @pytest.mark.usefixtures("copiers")
@@ -532,7 +543,7 @@ def test_f64_a_copier_that_cannot_copy_is_refused(kind, function):
         rollout_sdk.copier(kind)(function)
 
 
-def test_f64_the_methods_of_an_iterator_have_their_candidate(watch):
+def test_f64_the_methods_of_an_iterator_have_their_candidate(watch, figure):
     class Loader:
         def __iter__(self):
             return self
@@ -545,7 +556,10 @@ def test_f64_the_methods_of_an_iterator_have_their_candidate(watch):
 
         old = rollout(candidate=new, strategy=ABTest(1.0), key="loader", runtime=watch())(lambda self, rows: ["old"])
 
-    assert [["new", 1]] * 3 == [Loader().old([1]) for _ in range(3)]
+    answers = [Loader().old([1]) for _ in range(20)]
+    assert [["new", 1]] * 20 == answers
+    figure("F64", "{new} of {calls} calls of a method of an iterator class have their candidate", new=answers.count(["new", 1]),
+           calls=len(answers))  # fmt: skip
 
 
 def test_a_late_candidate_cannot_reach_the_callers_own_input(watch, loop):

@@ -38,13 +38,15 @@ def test_f77_functions_that_would_have_to_be_awaited_are_refused_when_decorating
         "first_page": lambda function: Interleave(first_page=function),
         "rebuild": lambda function: Interleave(rebuild=function),
     }
-    for option, function in itertools.product(options, (asynchronous, Asynchronous(), Asynchronous().__call__)):
+    kinds = (asynchronous, Asynchronous(), Asynchronous().__call__)
+    for option, function in itertools.product(options, kinds):
         try:
             options[option](function)
         except ConfigurationError:
             refused[option] += 1
     assert refused == dict.fromkeys(options, 3)
-    figure("F77", f"{sum(refused.values())} of {3 * len(options)} refused: 3 kinds of functions for {len(options)} options")
+    figure("F77", "{refused} of {given} refused: {kinds} kinds of functions for {options} options", refused=refused.total(),
+           given=len(kinds) * len(options), kinds=len(kinds), options=len(refused))  # fmt: skip
 
 
 def kinds_of_functions():
@@ -92,7 +94,7 @@ def candidate_like(control):
 
 @pytest.mark.parametrize("kind", kinds_of_functions())
 def test_f78_a_coroutine_at_run_time_is_a_fault_and_the_control_serves(kind, watch, figure):
-    calls = 250
+    calls, served_by = 250, Counter()
     for option, options in {
         "unit": {"unit": lambda user: asynchronous(), "strategy": ABTest(1.0)},
         "override": {"override": lambda user: asynchronous(), "strategy": ABTest(0.0)},
@@ -103,10 +105,12 @@ def test_f78_a_coroutine_at_run_time_is_a_fault_and_the_control_serves(kind, wat
             warnings.simplefilter("always")
             answers = Counter(answer_of(model, unit) for unit in UNITS[:calls])
             gc.collect()
+        served_by += answers
         assert answers == {"control": calls}
         assert model.rollout.status().faults == {(option, "TypeError"): calls}
         assert [] == [str(each.message) for each in warned]
-    figure("F78", "2,000 of 2,000 calls the control's, each a fault, no coroutine left unawaited, for 4 kinds of functions")
+    figure("F78", "{right:,} of {calls:,} calls the control's, each a fault, no coroutine left unawaited, for {kind} kinds "
+           "of functions", right=served_by["control"], calls=served_by.total(), kind=kind)  # fmt: skip
 
 
 def arms(names, shares, runtime, **options):
@@ -141,12 +145,13 @@ CHANGES = [
 
 
 def test_f79_users_stay_with_their_candidate_when_shares_change(watch, tmp_path, figure):
-    moved = Counter()
+    moved, changes = Counter(), Counter()
     # Without a store: another process with other shares.
     for before, after in CHANGES:
         _, one = arms(before, before, watch(key=b"k" * 16))
         _, other = arms(after, after, watch(key=b"k" * 16))
         moved["stateless"] += between(one, other)
+        changes["stateless"] += 1
         expected = {pair: pytest.approx(share, abs=0.015) for pair, share in moved_units(before, after).items()}
         went = Counter((left, joined) for left, joined in zip(one, other, strict=True) if left != joined)
         assert {pair: count / len(UNITS) for pair, count in went.items()} == expected
@@ -166,6 +171,7 @@ def test_f79_users_stay_with_their_candidate_when_shares_change(watch, tmp_path,
         change(model.rollout)
         before, after = arms_of(model), before
         moved["changed"] += between(before, after)
+        changes["changed"] += 1
     # A process that comes later stands where the store says.
     _, later = arms(names, steps, watch(key=b"k" * 16, store=store))
     assert later == before
@@ -173,9 +179,8 @@ def test_f79_users_stay_with_their_candidate_when_shares_change(watch, tmp_path,
     _, newer = arms((*names, "d"), {"a": 0.3, "b": 0.3, "c": 0.2, "d": 0.1}, watch(key=b"k" * 16, store=store), version="2")
     moved["version"] += between(before, newer)
     assert moved == {"stateless": 0, "changed": 0, "version": 0}
-    figure(
-        "F79", f"0 of {len(UNITS):,} units changed candidate in 12 changes: 5 without a store, 6 steps and shares, 1 version"
-    )
+    figure("F79", "{moved} of {units:,} units changed candidate in {stateless} changes without a store, {changed} steps and "
+           "shares, and a new version", moved=moved.total(), units=len(before), **changes)  # fmt: skip
 
 
 def test_f79_three_that_have_outgrown_their_room_move_users_without_a_store_and_it_can_be_seen_before(watch, figure):
@@ -205,5 +210,6 @@ def test_f80_at_login_the_arm_stays_as_often_as_documented_and_always_with_a_rem
     assert stays["first"] / 10_000 == pytest.approx(expected, abs=0.02)
     assert stays["kept"] == 10_000
     if len(shares) == 1 and shares["v2"] == 0.5:
-        figure("F80", f"{stays['first'] / 100:.0f} % of the users keep a 50 % arm at login (the sum of the squared shares); "
-               f"{stays['kept'] / 100:.0f} % whose first unit the application remembers")  # fmt: skip
+        figure("F80", "{first:.0%} of the users keep an arm of {share:.0%} at login (the sum of the squared shares); "
+               "{kept:.0%} whose first unit the application remembers", first=stays["first"] / 10_000,
+               kept=stays["kept"] / 10_000, share=shares["v2"])  # fmt: skip

@@ -38,9 +38,10 @@ def test_f25_a_disk_that_fails_costs_lines_that_are_counted_and_recovers(error, 
 
     monkeypatch.setattr("rollout_sdk.journal.writer.write", lambda *a: fail(*a, real=WRITE))
     monkeypatch.setattr("rollout_sdk.journal.writer.open_file", lambda *a: fail(*a, real=OPEN))
-    right = 0
+    right, outside = 0, 0
     for number in range(300):
         failing[0] = 100 <= number < 200
+        outside += not failing[0]
         right += model(number) == number
         if number in (99, 199):
             runtime.flush(10.0)
@@ -50,11 +51,13 @@ def test_f25_a_disk_that_fails_costs_lines_that_are_counted_and_recovers(error, 
     lost = sum(record["count"] for record in records if record["event"] == "lost")
     written = sum(record["event"] == "decision" for record in records)
     assert (300, {}) == (right, journal.skipped)
-    assert 200 == written
+    assert 200 == written == outside
     # The calls of the failing time, and what else happened then.
     assert lost >= 100
     assert ("", "") == capfd.readouterr()
-    figure("F25", "0 exceptions; 200 of 200 lines outside the failure kept, 100 of 100 inside it counted; 0 glued (6 errors)")
+    figure("F25", "{right:,} of {calls:,} calls answered under {runs} errors; {written:,} of {outside:,} lines outside the "
+           "failure kept, {lost:,} facts in it counted as lost, {glued} lines glued", right=right, calls=number + 1,
+           written=written, outside=outside, lost=lost, glued=journal.skipped.total())  # fmt: skip
 
 
 FULL = """
@@ -98,7 +101,8 @@ def test_f25_a_file_system_that_is_really_full(tmp_path, figure):
     # One line can be cut where the space ended; the newline before the next keeps it from harm.
     assert journal.skipped.total() <= 1
     assert 5100 == written + lost
-    figure("F25", f"a full tmpfs: {written:,} lines written, {lost:,} counted as lost, 5,100 calls in all; recovered by itself")
+    figure("F25", "a full tmpfs: of {right:,} calls, {written:,} are in the journal and {lost:,} counted in it as lost, once "
+           "there was room", written=written, lost=lost, right=right)  # fmt: skip
 
 
 def test_f25_a_limit_on_the_size_of_files_moves_on_to_another(run_python, tmp_path):
@@ -158,9 +162,11 @@ def test_f26_a_short_write_spoils_its_own_line_only(cut, tmp_path, monkeypatch, 
     writer.close()
     journal = read_journal(tmp_path)
     counts = [record["count"] for record in journal if record["event"] == "lost"]
-    assert [0, *range(1, 1 + whole), 3] == counts
+    kept = [0, *range(1, 1 + whole), 3]
+    assert kept == counts
     assert {"damaged": 1} == journal.skipped
-    figure("F26", "0 acknowledged lines lost; the stump is skipped and counted, the next line intact (3 lengths)")
+    figure("F26", "{lost} of {kept} acknowledged lines lost; {stumps} stumps of {cut} lengths skipped and counted",
+           lost=len(kept) - len(counts), kept=len(kept), stumps=journal.skipped["damaged"], cut=str(cut))  # fmt: skip
 
 
 def test_f26_a_write_that_takes_several_goes_is_one_line(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Row F94: what a test of the application puts in the place of clocks, sleep, threads and files is the application's."""
+"""Row F94: what a test of the application puts in the place of clocks, sleep, threads, files and telemetry is its own."""
 
 import ast
 import gc
@@ -44,27 +44,32 @@ def test_f94_mocks_lose_no_decision_and_are_not_called(tmp_path, name, effect, s
     assert runtime.flush(10.0)
     runtime.close(1.0)
     assert list(range(20)) == answers
-    assert (20, {}) == (decisions(tmp_path), runtime.faults)
+    kept = decisions(tmp_path)
+    assert (20, {}) == (kept, runtime.faults)
     # Looked up when they are needed: the process id, and the locks of new objects.
-    if name not in ("os.getpid", "threading.Lock"):
-        assert 0 == calls
-    figure("F94", f"20 of 20 decisions kept under each of {len(FAKED)} mocks; 0 of their calls are ours for clocks and sleep")
+    ours = 0 if name in ("os.getpid", "threading.Lock") else calls
+    assert 0 == ours
+    figure("F94", "{kept:,} of {calls:,} decisions kept under {name} mocks; {ours} calls of them are ours, but for the "
+           "process id and new locks", kept=kept, calls=len(answers), name=name, ours=ours)  # fmt: skip
 
 
 def test_f94_an_iterator_in_the_place_of_a_clock_is_not_consumed(tmp_path, figure):
     runtime = Runtime(journal=tmp_path)
     model = rollout(candidate=lambda x: x, strategy=ABTest(0.5), key="m", runtime=runtime)(lambda x: x)
-    times = iter([0.0, 1.0])
+    values = [0.0, 1.0]
+    times = iter(values)
     with mock.patch("time.time", side_effect=times), mock.patch("time.monotonic", side_effect=times):
         for x in range(20):
             model(x)
         began = time.perf_counter()
-        while time.perf_counter() < began + 0.7:
+        while (waited_s := time.perf_counter() - began) < 0.7:
             clocks.sleep(0.01)
-        assert [0.0, 1.0] == [time.time(), time.time()]
+        left = list(times)
     runtime.close(1.0)
+    assert values == left
     assert 20 == decisions(tmp_path)
-    figure("F94", "0 of 2 values taken from a test's clock in 0.7 s")
+    figure("F94", "{taken} of {values} values taken from a test's clock in {waited_s:.1f} s", taken=len(values) - len(left),
+           values=len(values), waited_s=waited_s)  # fmt: skip
 
 
 def exchanged(name):
@@ -100,9 +105,11 @@ def test_f94_libraries_that_exchange_every_reference_to_a_clock_do_not_find_ours
         gc.enable()
     runtime.close(1.0)
     assert (True, own) == (flushed, still)
-    assert 20 == decisions(tmp_path)
+    timed = sum(record["t"] > 1e9 for record in read_journal(tmp_path) if record["event"] == "decision")
+    assert 20 == timed == x + 1
     assert all(record["t"] > 1e9 for record in read_journal(tmp_path))
-    figure("F94", "20 of 20 decisions kept, with their times, where every reference to a clock is exchanged")
+    figure("F94", "{timed} of {calls} decisions kept, with their times, where every reference to {clocks} clocks is exchanged",
+           timed=timed, calls=x + 1, clocks=len(own))  # fmt: skip
 
 
 def test_f94_an_import_in_the_midst_of_a_frozen_time_takes_real_clocks(run_python):
@@ -126,6 +133,66 @@ def test_f94_a_runtime_is_pickled_with_the_clock_that_it_has(watch):
     assert clocks.is_wall_clock(Runtime().time_ns)
     assert clocks.is_wall_clock(time.time_ns)
     assert not clocks.is_wall_clock(lambda: 0)
+
+
+def test_f94_a_provider_that_a_test_puts_in_place_for_a_while_is_not_kept(run_python, figure):
+    done = run_python("""
+        from unittest import mock
+        from opentelemetry import metrics, trace
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+        from rollout_sdk import ABTest, Runtime, rollout
+
+        def providers():
+            exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
+            tracers = TracerProvider(shutdown_on_exit=False)
+            tracers.add_span_processor(SimpleSpanProcessor(exporter))
+            return exporter, reader, tracers, MeterProvider([reader], shutdown_on_exit=False)
+
+        def noted():
+            trace.get_current_span().set_attribute("theirs", 1)
+
+        def ran(times):
+            # As the recorder does twice a second.
+            runtime.audience.look()
+            for _ in range(times):
+                model()
+            assert runtime.flush(10.0)
+
+        def measured(reader):
+            data = reader.get_metrics_data()
+            scopes = data.resource_metrics[0].scope_metrics if data else []
+            found = {metric.name: metric.data for scope in scopes for metric in scope.metrics}
+            return sum(p.count for p in found["rollout.call.duration"].data_points) if found else 0
+
+        runtime = Runtime()
+        model = rollout(candidate=noted, strategy=ABTest(1.0), key="m", runtime=runtime)(noted)
+        ran(1)
+        exporter, reader, tracers, meters = providers()
+        with (
+            mock.patch.object(trace, "get_tracer_provider", lambda: tracers),
+            mock.patch.object(metrics, "get_meter_provider", lambda: meters),
+            tracers.get_tracer("theirs").start_as_current_span("theirs"),
+        ):
+            ran(2)
+        print([(span.name, dict(span.attributes)) for span in exporter.get_finished_spans()], measured(reader))
+        real = providers()
+        trace.set_tracer_provider(real[2])
+        metrics.set_meter_provider(real[3])
+        ran(3)
+        spans = [span.name for span in real[0].get_finished_spans()]
+        print(spans.count("route m"), len(exporter.get_finished_spans()), measured(real[1]), measured(reader), runtime.faults)
+    """)
+    assert (0, "") == (done.returncode, done.stderr)
+    first, then = done.stdout.splitlines()
+    assert "[('theirs', {'theirs': 1})] 2" == first
+    assert "3 1 3 2 {}" == then
+    kept, theirs = map(int, then.split()[:2])
+    figure("F94", "{theirs} span in a test's own exporter, which is its own; {kept} at the provider that is set after it",
+           theirs=theirs, kept=kept)  # fmt: skip
 
 
 def test_f94_every_module_takes_its_clocks_by_name_from_one_place():

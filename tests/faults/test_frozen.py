@@ -124,7 +124,8 @@ def test_f47_the_controls_exception_is_the_callers(kind, name, setting, watch, l
     assert error is given
     assert runtime.flush(10.0)
     assert [] == [what for what, _ in runtime.faults if what.startswith("engine")]
-    figure("F47", f"the same object for {len(HOSTILE)} kinds of exceptions in 4 kinds of functions, {len(SETTINGS)} settings")
+    figure("F47", "{same} of {runs} callers have the same object, of {name} kinds of exceptions in {kind} kinds of "
+           "functions, {setting} settings", same=int(error is given), name=name, kind=kind, setting=setting)  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -216,5 +217,6 @@ def test_f47_a_traceback_has_one_frame_of_ours(kind, on_error, watch, loop, figu
     )(of_kind(kind, fails))  # fmt: skip
     _, error = read(kind, lambda: model(1), loop)
     ours = Path(rollout_sdk.__file__).parent
-    assert 1 == sum(ours in Path(frame.filename).parents for frame in traceback.extract_tb(error.__traceback__))
-    figure("F47", "1 frame of ours in a traceback")
+    frames = sum(ours in Path(frame.filename).parents for frame in traceback.extract_tb(error.__traceback__))
+    assert 1 == frames
+    figure("F47", "{frames:.0f} frame of ours in {runs} tracebacks each", frames=float(frames))

@@ -59,10 +59,9 @@ print(json.dumps([*left, decisions]))
 def test_f84_runtimes_that_are_dropped_deliver_what_waits_and_leave_no_thread_no_file_no_object(run_python, figure):
     threads, runtimes, files, decisions = measured(run_python(DROPPED, timeout=120))
     assert (0, 0, 0, 150) == (threads, runtimes, files, decisions)
-    figure(
-        "F84",
-        f"of 150 dropped runtimes, {threads} threads, {files} files and {runtimes} objects stay; 150 of 150 calls journaled",
-    )
+    figure("F84", "of {decisions} dropped runtimes with a call each, {threads} threads, {files} files and {runtimes} objects "
+           "stay; {decisions} calls journaled", decisions=decisions, threads=threads, files=files,
+           runtimes=runtimes)  # fmt: skip
 
 
 def test_f84_the_end_of_the_process_waits_for_a_runtime_that_was_dropped_just_before(run_python, figure):
@@ -75,18 +74,21 @@ def test_f84_the_end_of_the_process_waits_for_a_runtime_that_was_dropped_just_be
             model = decorate(lambda user: 0)
             for number in range(2000):
                 model(number)
+            print(number + 1)
         contextvars.copy_context().run(main)
         gc.collect()
         """)
     assert (0, "") == (result.returncode, result.stderr)
+    calls = int(result.stdout)
     counted = run_python("""
         import json
         from rollout_sdk.journal import read_journal
         print(json.dumps(sum(record["event"] == "decision" for record in read_journal("journal"))))
         """)
     decisions = measured(counted)
-    assert 2000 == decisions
-    figure("F84", f"{decisions:,} of 2,000 calls journaled of one dropped just before the end of the process")
+    assert 2000 == decisions == calls
+    figure("F84", "{decisions:,} of {calls:,} calls journaled of one dropped just before the end of the process",
+           decisions=decisions, calls=calls)  # fmt: skip
 
 
 def test_f84_a_hung_shadow_of_a_dropped_runtime_holds_its_own_thread_alone(run_python):
@@ -143,15 +145,17 @@ def test_f85_decorating_in_a_handler_costs_under_a_millisecond_and_memory_stays(
             handler()
         return (time.thread_time() - began) / times
 
-    many(50)
+    times, runs = 50, 10
+    many(times)
     gc.collect()
     objects = len(gc.get_objects())
     # Processor time, and the best of some: other processes take turns on this machine.
-    took_s = min(many(50) for _ in range(10))
+    took_s = min(many(times) for _ in range(runs))
     gc.collect()
     more = len(gc.get_objects()) - objects
     assert (True, True) == (took_s < LONGEST_S[kind], more < 500), (took_s, more)
-    figure("F85", f"{took_s * 1e3:.2f} ms for each of 500 decorations in a handler, {max(more, 0)} objects more afterwards")
+    figure("F85", "{took_ms:.2f} ms at most for each of {made:,} decorations of {kind} kinds in a handler, {more} objects "
+           "more afterwards", took_ms=took_s * 1e3, made=times * runs, kind=kind, more=max(more, 0))  # fmt: skip
 
 
 LONGEST_S = {"function": 1e-3, "shadow": 1e-3, "method": 5e-3}
@@ -201,7 +205,9 @@ def test_f86_with_a_loop_for_each_request_shadows_end(kind, watch, figure):
     assert runtime.flush(20)
     ended = model.rollout.status().shadows
     assert {("candidate", "ok"): 27, ("candidate", "cancelled"): 3} == ended
-    figure("F86", f"{ended['candidate', 'ok']} of 30 shadows end with a loop for each request, after 3 that were cut")
+    figure("F86", "{ok} of {shadows} shadows of {kind} kinds end with a loop for each request, after the first {cut} that "
+           "were cut", ok=ended["candidate", "ok"], shadows=sum(ended.values()), kind=kind,
+           cut=ended["candidate", "cancelled"])  # fmt: skip
 
 
 def plain(kind):
@@ -340,7 +346,9 @@ def test_f87_without_what_windows_lacks_all_strategies_work(run_python, figure):
     assert ["paused", "aborted", "running", "running"] == stood
     assert (100, 400, 1, []) == (shadows, decisions, outcomes, faults)
     assert [] == [code for code in found if code.startswith(("folder.", "journal.file_"))]
-    figure("F87", f"four strategies with a journal, a store and a control file: {decisions} of 400 calls, no fault")
+    figure("F87", "{strategies} strategies with a journal, a store and a control file: {decisions} calls journalled, "
+           "{shadows} shadows, {outcomes} outcome, {faults} faults", strategies=len(stood), decisions=decisions,
+           shadows=shadows, outcomes=outcomes, faults=len(faults))  # fmt: skip
 
 
 GREEN = """
@@ -403,4 +411,6 @@ def test_f88_greenlets_are_recognised_whenever_the_patch_comes(library, when, du
     *right, faults, called_s = measured(run_python(program, timeout=60))
     assert ([True, True, True], 0) == (right, faults)
     assert called_s < 5.0
-    figure("F88", f"nothing hangs or is lost; under {library}, patched {when}, 40 calls in {called_s:.2f} s")
+    figure("F88", "{runs} programs under {library} libraries, patched at {when} times: {right} of {checks} checks hold that "
+           "nothing hangs or is lost; the calls of one took {called_s:.2f} s at most", library=library, when=when,
+           right=sum(right), checks=len(right), called_s=called_s)  # fmt: skip

@@ -59,6 +59,13 @@ class Fleet:
         worker.wait()
         self.start()
 
+    def wait(self, longest_s=90.0):
+        """Wait until the newest worker serves."""
+        until = time.monotonic() + longest_s
+        while not list(self.seen())[-1][1]:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
     def stop(self):
         for worker in self.workers:
             worker.kill()
@@ -102,44 +109,55 @@ def damage(fleet, rng, backup):
     return what
 
 
-def operate(fleet, action, change):
+ACTIONS = {
+    "promote": RolloutState.promote,
+    "pause": RolloutState.pause,
+    "resume": RolloutState.resume,
+    "set_share": lambda state: state.set_share("30%" if state.phase.name.endswith("10%") else "10%"),
+}
+
+
+def operate(fleet, action, change, reason):
     """What `rollout ACTION m` does; whether the store took it."""
     with closing(SQLiteStore(fleet.db)) as store:
         try:
-            change_stored(store, "m", action, change, now_s=time.time(), actor="ann", reason="by hand")
+            before, after = change_stored(store, "m", action, change, now_s=time.time(), actor="ann", reason=reason)
         except (StoreError, StateError):
             return False
-        return True
+        return after is not before
 
 
 @pytest.mark.parametrize(
     ("workers", "seconds"), [(3, 12), pytest.param(8, 180, marks=[pytest.mark.slow, pytest.mark.timeout(400)])]
 )
 def test_f83_an_abort_stays_whatever_happens_to_the_store(workers, seconds, tmp_path, figure):
-    rng, fleet, done = random.Random(83), Fleet(tmp_path), []
+    rng, fleet, done, taken = random.Random(83), Fleet(tmp_path), [], []
     backup = tmp_path / "backup"
     for _ in range(workers):
         fleet.start()
     try:
+        fleet.wait()
         began, aborted_s = time.monotonic(), None
         while (now := time.monotonic()) < began + seconds or aborted_s is None:
             assert now < began + 2 * seconds + 60
             done.append(damage(fleet, rng, backup))
+            reason = f"by hand, number {len(done)}"
             if aborted_s is None and now > began + seconds / 2:
-                aborted_s = time.monotonic() if operate(fleet, "abort", RolloutState.abort) else None
+                aborted_s = time.monotonic() if operate(fleet, "abort", RolloutState.abort, reason) else None
+                taken += [reason] * (aborted_s is not None)
             else:
-                operate(fleet, "promote", RolloutState.promote)
+                action = rng.choice(list(ACTIONS))
+                taken += [reason] * operate(fleet, action, ACTIONS[action], reason)
             time.sleep(rng.uniform(0.05, 0.3))
         # One starts after all of it; then everything that was going on has an end, and is looked at.
         fleet.kill_one(rng)
-        while not list(fleet.seen())[-1][1]:
-            assert time.monotonic() < began + 2 * seconds + 90
-            time.sleep(0.1)
+        fleet.wait()
         time.sleep(3.0)
         seen = list(fleet.seen())
     finally:
         fleet.stop()
-    late = [note for started, notes in seen for note in notes if note[1] and note[0] > aborted_s + 2.0]
+    grace_s = 2.0
+    late = [note for started, notes in seen for note in notes if note[1] and note[0] > aborted_s + grace_s]
     after = [note for started, notes in seen if started > aborted_s for note in notes if note[1]]
     assert ([], []) == (late, after)
     assert [] == [notes for _, notes in seen if [note[2] for note in notes] != sorted(note[2] for note in notes)]
@@ -147,11 +165,16 @@ def test_f83_an_abort_stays_whatever_happens_to_the_store(workers, seconds, tmp_
     assert any(note[1] for _, notes in seen for note in notes)
     assert any(notes for started, notes in seen if started > aborted_s)
     with closing(SQLiteStore(fleet.db)) as store:
-        revisions = [record["revision"] for record in store.history("m")]
+        history = store.history("m")
+        revisions = [record["revision"] for record in history]
         assert ("aborted", True) == (store.load("m").document["status"], {"delete", "restore"} <= set(done))
     assert revisions == sorted(set(revisions))
-    figure(
-        "F83",
-        f"{workers} processes, {done.count('kill')} kills, {len(done) - done.count('kill')} other blows in {seconds} s: 0 "
-        "candidates ran in processes started after the abort, 0 in any from 2 s after it; revisions never fell",
-    )
+    # Whatever the store had taken is told, in order.
+    told = [record["reason"] for record in history if record["reason"] in taken]
+    assert taken == told
+    kills = done.count("kill")
+    figure("F83", "{processes} processes, {kills} kills, {blows} other blows in {took_s:.0f} s: {after} candidates ran in "
+           "processes started after the abort, {late} in any from {grace_s:.0f} s after it; {told} of {taken} changes that "
+           "operators made are in the history, revisions never fell in {seen:,} looks", processes=len(fleet.notes), kills=kills,
+           blows=len(done) - kills, took_s=now - began, after=len(after), late=len(late), grace_s=grace_s, told=len(told),
+           taken=len(taken), seen=sum(len(notes) for _, notes in seen))  # fmt: skip

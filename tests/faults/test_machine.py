@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections import Counter
 from contextlib import suppress
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -151,7 +152,13 @@ class Model:
 
 
 class Machine(RuleBasedStateMachine):
-    """The rules."""
+    """The rules.
+
+    Attributes:
+        ran: The steps of each sequence that has passed.
+    """
+
+    ran: ClassVar = []
 
     @initialize(kinds=st.permutations(KINDS), isolate=st.sampled_from(["auto", "deepcopy", "none"]), breaker=st.booleans())
     def begin(self, kinds, isolate, breaker):
@@ -164,7 +171,7 @@ class Machine(RuleBasedStateMachine):
         self.runtime = Runtime(shadows=limits)
         self.loop = asyncio.new_event_loop()
         self.hung = threading.Event()
-        self.calls = self.forks = 0
+        self.calls = self.forks = self.steps = 0
         self.closed = False
         self.models = [
             Model(self, number, kind, strategy, breaker, isolate)
@@ -367,6 +374,7 @@ class Machine(RuleBasedStateMachine):
     def no_run_ends_twice(self):
         if hasattr(self, "law"):
             assert set(self.law.ended.values()) <= {0, 1}
+            self.steps += 1
 
     def teardown(self):
         rollout_sdk.enable()
@@ -379,6 +387,7 @@ class Machine(RuleBasedStateMachine):
             self.law.check()
             self.check_accounts()
             self.nothing_starts_after_an_abort()
+            self.ran.append(self.steps)
         finally:
             self.patch.undo()
             for task in asyncio.all_tasks(self.loop):
@@ -388,6 +397,8 @@ class Machine(RuleBasedStateMachine):
 
 
 def run(examples, steps, phases):
+    """Run sequences of steps; how many there were, and the longest."""
+    Machine.ran.clear()
     run_state_machine_as_test(
         Machine,
         settings=settings(
@@ -399,16 +410,21 @@ def run(examples, steps, phases):
             print_blob=True,
         ),
     )
+    return len(Machine.ran), sum(Machine.ran), float(max(Machine.ran))
 
 
 def test_whatever_is_done_in_whatever_order_the_promise_holds(figure):
     # Without shrinking: a failure is told at once; the long version looks for a short one.
-    run(25, 30, [phase for phase in Phase if phase is not Phase.shrink])
-    figure("machine", "25 sequences of up to 30 steps (calls, faults, changes, forks, closings): every invariant held")
+    sequences, steps, longest = run(25, 30, [phase for phase in Phase if phase is not Phase.shrink])
+    assert sequences >= 25
+    figure("machine", "{sequences} sequences of up to {longest:.0f} steps (calls, faults, changes, forks, closings), "
+           "{steps:,} in all: every invariant held", sequences=sequences, steps=steps, longest=longest)  # fmt: skip
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_whatever_is_done_in_whatever_order_the_promise_holds_for_long(figure):
-    run(300, 50, list(Phase))
-    figure("machine", "300 sequences of up to 50 steps (calls, faults, changes, forks, closings): every invariant held")
+    sequences, steps, longest = run(300, 50, list(Phase))
+    assert sequences >= 300
+    figure("machine", "{sequences} sequences of up to {longest:.0f} steps (calls, faults, changes, forks, closings), "
+           "{steps:,} in all: every invariant held", sequences=sequences, steps=steps, longest=longest)  # fmt: skip

@@ -1,7 +1,9 @@
 """Rows F9 to F11, F13, F18, F27, F35, F38 and F40: exits, forks, loops, kills, and copies of a decorated function."""
 
+import ast
 import asyncio
 import copy
+import ctypes
 import importlib
 import json
 import os
@@ -24,7 +26,7 @@ from tests.faults.models import shadowed
 HANGING = """
 import sys, threading, time
 from rollout_sdk import Runtime, Shadow, rollout
-runtime = Runtime(exit_deadline_s=0.5)
+runtime = Runtime(exit_deadline_s={deadline_s})
 def hang(x):
     {hang}
 model = rollout(candidate=hang, strategy=Shadow(1.0), effects="read", key="m", runtime=runtime)(lambda x: x)
@@ -41,7 +43,8 @@ print(time.time(), flush=True)
     ("end", "code"), [("", 0), ("sys.exit(3)", 3), ("raise ValueError", 1), ("signal", -signal.SIGTERM)], ids=repr
 )
 def test_f9_hung_shadows_do_not_hold_the_exit_and_do_not_change_its_code(end, code, hang, figure):
-    program = HANGING.format(hang=hang, end="time.sleep(60)" if end == "signal" else end)
+    deadline_s = 0.5
+    program = HANGING.format(hang=hang, end="time.sleep(60)" if end == "signal" else end, deadline_s=deadline_s)
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -52,8 +55,9 @@ def test_f9_hung_shadows_do_not_hold_the_exit_and_do_not_change_its_code(end, co
         took_s = time.time() - began
     assert code == returned
     # The deadline, and what any interpreter takes to end on this machine.
-    assert took_s < 0.5 + 0.5 + 0.5
-    figure("F9", f"exit after {took_s:.2f} s of a deadline of 0.5 s, code {code} kept")
+    assert took_s < deadline_s + 0.5 + 0.5
+    figure("F9", "{kept} of {runs} exit codes kept; exit after {took_s:.2f} s at most, of a deadline of {deadline_s:.1f} s",
+           kept=int(code == returned), took_s=took_s, deadline_s=deadline_s)  # fmt: skip
 
 
 def test_f10_shadows_that_can_end_in_time_do(run_python, tmp_path, figure):
@@ -69,7 +73,8 @@ def test_f10_shadows_that_can_end_in_time_do(run_python, tmp_path, figure):
     assert (0, "") == (result.returncode, result.stderr)
     ends = [record["end"] for record in read_journal(tmp_path / "journal") if record["event"] == "shadow"]
     assert ["ok"] * 10 == ends
-    figure("F10", "10 of 10 waiting shadows completed at exit, 0 abandoned")
+    figure("F10", "{ok} of {shadows} waiting shadows completed at exit, {abandoned} abandoned", ok=ends.count("ok"),
+           shadows=len(ends), abandoned=ends.count("abandoned"))  # fmt: skip
 
 
 FORKS = """
@@ -82,7 +87,7 @@ over = threading.Event()
 def submit():
     while not over.is_set():
         model(0)
-threads = [threading.Thread(target=submit) for _ in range(4)]
+threads = [threading.Thread(target=submit) for _ in range({threads})]
 for thread in threads:
     thread.start()
 good = 0
@@ -105,10 +110,13 @@ print(good)
 @pytest.mark.filterwarnings("ignore")
 def test_f11_a_child_forked_while_threads_submit_runs_its_own_shadows(tmp_path, figure):
     program = tmp_path / "program.py"
-    program.write_text(FORKS.format(forks=60))
+    forks, threads = 60, 4
+    program.write_text(FORKS.format(forks=forks, threads=threads))
     result = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=110, check=False)
-    assert ("60\n", 0) == (result.stdout, result.returncode), result.stderr
-    figure("F11", "60 of 60 forks under 4 submitting threads: the child's 5 shadows ran, none of the parent's")
+    good = int(result.stdout or -1)
+    assert (forks, 0) == (good, result.returncode), result.stderr
+    figure("F11", "{good} of {forks} children, forked under {threads} submitting threads: all their own shadows ran, none of "
+           "the parent's", good=good, forks=forks, threads=threads)  # fmt: skip
 
 
 def test_f13_a_lock_held_at_the_fork_does_not_hang_the_child(run_python, figure):
@@ -133,10 +141,12 @@ def test_f13_a_lock_held_at_the_fork_does_not_hang_the_child(run_python, figure)
             for lock in locks:
                 lock.release()
             good += os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        print(good)
+        print(number + 1, good)
     """, timeout=100)  # fmt: skip
-    assert ("60\n", "") == (result.stdout, result.stderr)
-    figure("F13", "0 of 60 children hung that were forked while our locks were held")
+    children, good = map(int, result.stdout.split())
+    assert (60, 60, "") == (children, good, result.stderr)
+    figure("F13", "{lost} of {children} children hung that were forked while our locks were held", lost=children - good,
+           children=children)  # fmt: skip
 
 
 LOCK = type(threading.Lock())
@@ -165,8 +175,11 @@ def locks_of(*roots):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_f13_a_child_can_do_everything_whatever_lock_was_held_at_the_fork(tmp_path, figure):
+@pytest.mark.parametrize("how", ["by Python", "by C code"])
+def test_f13_a_child_can_do_everything_whatever_lock_was_held_at_the_fork(how, tmp_path, figure):
     """Another thread has the lock, and is not in the child. Every lock of ours, found by looking."""
+    # PyDLL keeps the interpreter's lock: with another thread's, no child could go on.
+    fork = os.fork if how == "by Python" else ctypes.PyDLL(None).fork
     runtime = Runtime(journal=tmp_path)
 
     def decorate(key):
@@ -177,8 +190,9 @@ def test_f13_a_child_can_do_everything_whatever_lock_was_held_at_the_fork(tmp_pa
     model(0)
     assert runtime.flush(10.0)
     locks = locks_of(runtime, model.rollout)
-    # A fork itself waits for this one.
-    del locks["rollout_sdk.control.stores.turns['_known_lock']"]
+    if how == "by Python":
+        # Such a fork itself waits for this one.
+        del locks["rollout_sdk.control.stores.turns['_forks']._lock"]
     assert 8 <= len(locks), locks
 
     def in_child():
@@ -194,10 +208,16 @@ def test_f13_a_child_can_do_everything_whatever_lock_was_held_at_the_fork(tmp_pa
         default_runtime()
         runtime.close(5.0)
 
+    if how == "by C code":
+        # A thread that waits for the interpreter's lock at such a fork would wait for it in the child, too, for ever.
+        runtime.keeper._thread.end()
+        time.sleep(0.7)
     ends = {}
     for name, lock in locks.items():
+        runtime.flush()
+        time.sleep(0.05)
         with lock:
-            child = os.fork()
+            child = fork()
             if child == 0:
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
                 signal.alarm(20)
@@ -210,7 +230,9 @@ def test_f13_a_child_can_do_everything_whatever_lock_was_held_at_the_fork(tmp_pa
         ends[name] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     runtime.close(5.0)
     assert dict.fromkeys(locks, 0) == ends
-    figure("F13", f"0 of {len(locks)} children hung, each forked while another of our locks was held")
+    hung = [name for name, code in ends.items() if code != 0]
+    figure("F13", "{hung} of {children} children hung, each forked {how} while another of our locks was held", hung=len(hung),
+           children=len(ends), how=how)  # fmt: skip
 
 
 def test_f18_loops_that_end_with_shadows_pending_leave_nothing_behind(watch, figure, caplog):
@@ -223,23 +245,26 @@ def test_f18_loops_that_end_with_shadows_pending_leave_nothing_behind(watch, fig
         await asyncio.sleep(30)
 
     model = shadowed(control, candidate, runtime)
-    began = time.perf_counter()
-    for _ in range(3):
+    began, loops = time.perf_counter(), 1
+    # After three loops that end so, shadows get a loop of their own (F86).
+    for _ in range(2):
 
         async def serve():
             return [await model(x) for x in range(4)]
 
         assert [0, 1, 2, 3] == asyncio.run(serve())
+        loops += 1
     loop = asyncio.new_event_loop()
     loop.run_until_complete(model(1))
     loop.close()
     runtime.background.watch()
     took_s = time.perf_counter() - began
     ends = [event.end for event in runtime.shadowed()]
-    assert ["cancelled"] * 13 == ends
+    assert ["cancelled"] * 9 == ends
     assert "destroyed" not in caplog.text
     assert took_s < 2.0
-    figure("F18", f"13 of 13 pending shadows cancelled and counted over 4 loops, in {took_s:.2f} s; no warning")
+    figure("F18", "{cancelled} of {pending} pending shadows cancelled and counted over {loops} loops, in {took_s:.2f} s; no "
+           "warning", cancelled=ends.count("cancelled"), pending=len(ends), loops=loops, took_s=took_s)  # fmt: skip
 
 
 KILLED = """
@@ -267,6 +292,7 @@ def test_f27_a_kill_loses_nothing_that_was_acknowledged(durability, rounds, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("durability", ["flush", "call"])
 def test_f27_many_kills_lose_nothing_that_was_acknowledged(durability, tmp_path, figure):
     kill_writers(tmp_path, durability, 12, figure)
@@ -306,9 +332,9 @@ def kill_writers(tmp_path, durability, rounds, figure):
             kills += 1
     assert 0 == lost
     assert damaged <= kills
-    figure(
-        "F27", f"{durability}: 0 of {acknowledged:,} acknowledged calls lost in {kills} kills of 8 writers; {damaged} stumps"
-    )
+    figure("F27", "{lost} of {acknowledged:,} acknowledged calls lost in {kills} kills of writers with {durability} kinds of "
+           "durability; {damaged} stumps", lost=lost, acknowledged=acknowledged, kills=kills, durability=durability,
+           damaged=damaged)  # fmt: skip
 
 
 def test_f35_the_same_unit_has_the_same_arm_in_every_process(figure):
@@ -318,7 +344,7 @@ def test_f35_the_same_unit_has_the_same_arm_in_every_process(figure):
         model = rollout(candidate=lambda u: 1, strategy=ABTest(0.3), unit="u", key="m", runtime=Runtime())(lambda u: 0)
         print(json.dumps([model(u) for u in [*range(200), *map(str, range(200)), ("a", 1), 1.5, b"x"]]))
     """)
-    arms = set()
+    arms = []
     for seed in ("random", "0", "1", "2", "3", "4"):
         ran = subprocess.run(
             [sys.executable, "-c", program],
@@ -327,10 +353,12 @@ def test_f35_the_same_unit_has_the_same_arm_in_every_process(figure):
             text=True,
             check=True,
         )
-        arms.add(ran.stdout)
-    assert 1 == len(arms)
-    assert 90 < sum(json.loads(arms.pop())) < 160
-    figure("F35", "403 units have the same arm in 6 of 6 processes")
+        arms.append(json.loads(ran.stdout))
+    same = sum(each == arms[0] for each in arms)
+    assert len(arms) == same
+    assert 90 < sum(arms[0]) < 160
+    figure("F35", "{units} units have the same arm in {same} of {processes} processes", units=len(arms[0]), same=same,
+           processes=len(arms))  # fmt: skip
 
 
 @rollout(candidate=lambda user: "new", strategy=ABTest(1.0), unit="user", key="module level", runtime=Runtime())
@@ -433,9 +461,13 @@ def test_f38_a_decorated_function_works_in_other_processes(how, tmp_path, figure
     (tmp_path / "program.py").write_text(WORKERS[how])
     ran = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=90)
     rollouts = 1 if how == "cloudpickle" else 2
-    expected = [("new", "served.score", rollouts)] * 3
-    assert (f"{expected} ['new']\n", 0) == (ran.stdout, ran.returncode), ran.stderr
-    figure("F38", "spawn, forkserver, executors, joblib and cloudpickle: the same arm, one registry entry each")
+    assert 0 == ran.returncode, ran.stderr
+    worked, answers = ast.literal_eval(ran.stdout.replace("] [", "], ["))
+    assert ([("new", "served.score", rollouts)] * 3, ["new"]) == (worked, answers)
+    same = [answer for answer, *_ in worked] + answers
+    figure("F38", "{same} of {calls} calls in processes of {how} kinds (spawn, forkserver, executors, joblib, cloudpickle) "
+           "have the same arm, and each function one registry entry", same=same.count("new"), calls=len(same),
+           how=how)  # fmt: skip
 
 
 def test_f38_pickle_copies_clones_and_reloads(tmp_path, monkeypatch, figure):
@@ -492,12 +524,14 @@ def test_f40_no_thread_to_be_had_costs_shadows_and_records_only(watch, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr("rollout_sdk.threads.start_thread", no_thread)
-        assert list(range(100)) == [model(x) for x in range(100)]
-    assert list(range(100)) == [model(x) for x in range(100)]
+        answers = [model(x) for x in range(100)]
+    assert list(range(100)) == answers == [model(x) for x in range(100)]
     runtime.flush(10.0)
     shadows = model.rollout.status().shadows
     assert {("candidate", "dropped_start"): 100, ("candidate", "ok"): 100} == shadows
-    figure("F40", "100 of 100 calls answered with no thread to be had, all shadows dropped_start; 100 of 100 run afterwards")
+    figure("F40", "{answered} of {calls} calls answered with no thread to be had, {dropped} shadows dropped_start; {ok} run "
+           "afterwards", answered=len(answers), calls=shadows["candidate", "dropped_start"],
+           dropped=shadows["candidate", "dropped_start"], ok=shadows["candidate", "ok"])  # fmt: skip
 
 
 def test_f40_calls_while_the_interpreter_ends_are_answered(run_python):

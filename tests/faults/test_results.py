@@ -97,12 +97,14 @@ def test_f50_an_awaitable_that_fails_is_a_failure_of_its_function(watch, figure,
     async def main():
         return [await model(x) for x in range(CALLS)]
 
-    assert ["mine"] * CALLS == asyncio.run(main())
+    answers = asyncio.run(main())
+    assert ["mine"] * CALLS == answers
     events = runtime.routed()
     assert [[(type_of(work), "candidate"), (None, "control")]] * CALLS == [
         [(run.error, run.variant) for run in event.runs] for event in events
     ]
-    figure("F50", f"{CALLS} of {CALLS} callers answered by the control, for coroutines, tasks and awaitable objects that fail")
+    figure("F50", "{right} of {calls} callers answered by the control, for coroutines, tasks and awaitable objects that fail",
+           right=answers.count("mine"), calls=len(answers))  # fmt: skip
 
 
 def type_of(work):
@@ -117,11 +119,12 @@ def test_f50_a_future_of_a_thread_pool_that_fails_is_a_failure_of_its_function(w
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         model = served(lambda x: pool.submit(str, x), lambda x: pool.submit(fails), runtime, breaker=None)
         futures = [model(x) for x in range(CALLS)]
-        assert [str(x) for x in range(CALLS)] == [future.result(10) for future in futures]
+        right = [str(x) == future.result(10) for x, future in enumerate(futures)]
+    assert [True] * CALLS == right
     assert {("candidate", "ConnectionError"): CALLS} == {
         key: number for key, number in model.rollout.status().fallbacks.items() if runtime.routed()
     }
-    figure("F50", f"{CALLS} of {CALLS} futures of a thread pool end as the control's")
+    figure("F50", "{right} of {futures} futures of a thread pool end as the control's", right=sum(right), futures=len(right))
 
 
 def test_f50_the_controls_own_future_reaches_its_caller(watch, figure):
@@ -142,9 +145,10 @@ def test_f50_the_controls_own_future_reaches_its_caller(watch, figure):
 
     answers, given = asyncio.run(main())
     assert ["mine"] * CALLS == answers
-    assert all(one is other for one, other in zip(made, given, strict=True))
-    assert CALLS == len(runtime.routed())
-    figure("F50", f"{CALLS} of {CALLS} futures of the control are the callers' own objects, and measured")
+    own, measured = sum(one is other for one, other in zip(made, given, strict=True)), len(runtime.routed())
+    assert CALLS == own == measured
+    figure("F50", "{own} of {given} futures of the control are the callers' own objects, {measured} measured", own=own,
+           given=len(given), measured=measured)  # fmt: skip
 
 
 @pytest.mark.parametrize("work", [fails, panics])
@@ -173,16 +177,20 @@ def test_f51_a_clients_stream_that_fails_before_its_first_item_is_the_controls(w
     async def main():
         return [await one(x) for x in range(CALLS)]
 
-    assert [(["mine"], "closed")] * CALLS == asyncio.run(main())
+    given = asyncio.run(main())
+    assert [(["mine"], "closed")] * CALLS == given
     assert [[type_of(work), None]] * CALLS == [[run.error for run in event.runs] for event in runtime.routed()]
-    figure("F51", f"{CALLS} of {CALLS} readers of a client's stream have the control's items; attributes and close() are kept")
+    figure("F51", "{right} of {readers} readers of {form} kinds of clients' streams have the control's items; attributes and "
+           "close() are kept", right=given.count((["mine"], "closed")), readers=len(given), form=form)  # fmt: skip
 
 
 def test_f52_the_time_of_a_stream_is_that_of_its_items(watch, figure):
     runtime = watch()
 
+    slow_s = 0.02
+
     def slow():
-        time.sleep(0.02)
+        time.sleep(slow_s)
         return "x"
 
     plain = served(lambda x: Chunks(slow), lambda x: Chunks(slow), runtime, key="plain")
@@ -195,8 +203,9 @@ def test_f52_the_time_of_a_stream_is_that_of_its_items(watch, figure):
     asyncio.run(main())
     found = [run.first_item_s for event in runtime.routed() for run in event.runs]
     assert 10 == len(found)
-    assert all(0.02 <= first_item_s < 0.5 for first_item_s in found)
-    figure("F52", f"the first item after {min(found) * 1e3:.0f} ms of streams that take 20 ms for it")
+    assert all(slow_s <= first_item_s < 0.5 for first_item_s in found)
+    figure("F52", "the first item after {least:.0f} to {most:.0f} ms, of {streams} streams that take {slow:.0f} ms for it",
+           least=min(found) * 1e3, most=max(found) * 1e3, streams=len(found), slow=slow_s * 1e3)  # fmt: skip
 
 
 class Handle:
@@ -219,10 +228,14 @@ def test_f53_what_cannot_be_measured_is_marked_warned_of_once_and_passes_no_step
         events = runtime.routed()
         verdict = model.rollout.judge()
     marked = [event for event in events if event.unmeasured is not None]
-    assert sum(one != 1 for one in given) == len(marked) > 800
-    assert 1 == len([line for line in lines if line["event"] == "rollout.unmeasured"])
+    handles = sum(one != 1 for one in given)
+    assert handles == len(marked) > 800
+    warnings = len([line for line in lines if line["event"] == "rollout.unmeasured"])
+    assert 1 == warnings
     assert ("INSUFFICIENT_DATA", True, "running") == (verdict.outcome, verdict.valid, model.rollout.status().status)
-    figure("F53", "2,000 calls of a canary: each handle marked, one warning, no step passed, no false alarm about shares")
+    figure("F53", "{calls:,} calls of {runs} canaries: {marked:,} of {handles:,} handles marked, {warnings} warnings, no "
+           "step passed, no false alarm about shares", calls=len(given), marked=len(marked), handles=handles,
+           warnings=warnings)  # fmt: skip
 
 
 @pytest.mark.parametrize("form", ["coroutine", "task", "object", "stream"])
@@ -245,5 +258,7 @@ def test_f54_a_shadow_carries_out_what_its_candidate_returns(watch, figure, form
     asyncio.run(main())
     ends = collections.Counter((event.decision.rollout, event.end, event.error) for event in runtime.shadowed())
     assert {("good", "ok", None): 20, ("bad", "error", "ConnectionError"): 20} == ends
-    assert all(event.comparison.match for event in runtime.shadowed() if event.end == "ok")
-    figure("F54", "40 of 40 shadows of coroutines, tasks, awaitable objects and streams carried out, 20 compared, 20 failed")
+    alike = sum(event.comparison.match for event in runtime.shadowed() if event.end == "ok")
+    assert 20 == alike
+    figure("F54", "{shadows} shadows of coroutines, tasks, awaitable objects and streams carried out: {alike} alike, "
+           "{failed} failed", shadows=ends.total(), alike=alike, failed=ends["bad", "error", "ConnectionError"])  # fmt: skip

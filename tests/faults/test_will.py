@@ -67,10 +67,13 @@ def answer(way, model, loop):
 def test_f43_a_candidate_that_panics_is_answered_by_the_control(way, error, watch, loop, figure):
     runtime = watch()
     model = made(way, runtime, raiser(error("unwrap on None")))
-    assert [(["old"], None)] * 5 == [answer(way, model, loop) for _ in range(5)]
+    answers = [answer(way, model, loop) for _ in range(5)]
+    assert [(["old"], None)] * 5 == answers
     runs = [run for event in runtime.routed() for run in event.runs if run.variant == "candidate"]
     assert [error.__name__] * 5 == [run.error for run in runs]
-    figure("F43", f"the control's answer in {len(WAYS)} ways to run a candidate, each failure counted as the candidate's")
+    figure("F43", "the control's answer for {right} of {calls} calls in {way} ways to run a candidate, {charged} failures "
+           "counted as the candidate's", right=answers.count((["old"], None)), calls=len(answers), way=way,
+           charged=len(runs))  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["coroutine", "generator", "async generator"])
@@ -204,14 +207,14 @@ def test_f44_a_collaborator_that_panics_is_never_the_callers_concern(name, kind,
     model = rollout(candidate=of_kind(kind, old), runtime=runtime, **{"strategy": ABTest(0.5), "key": "model", **options})(
         of_kind(kind, old)
     )
-    assert [(["old"], None)] * 20 == [read(kind, lambda: model([1]), loop) for _ in range(20)]
+    answers = [read(kind, lambda: model([1]), loop) for _ in range(20)]
+    assert [(["old"], None)] * 20 == answers
     turns(loop)
     runtime.events()
     # That a copier fails is not a fault: then the argument is shared, or the shadow is dropped.
     assert "copier" in name or "PanicException" in {error for _, error in runtime.faults}
-    figure(
-        "F44", f"20 of 20 calls answered with each of {len(COLLABORATORS)} collaborators panicking, for every kind of function"
-    )
+    figure("F44", "{right:,} of {calls:,} calls answered with each of {name} collaborators panicking, for {kind} kinds of "
+           "functions", right=answers.count((["old"], None)), calls=len(answers), name=name, kind=kind)  # fmt: skip
 
 
 def test_f44_an_argument_that_panics_when_it_is_copied_is_shared(watch):
@@ -287,14 +290,15 @@ def test_f45_a_candidate_that_cancels_its_own_task_is_answered_by_the_control(do
     else:
         strategy = Interleave() if kind == "interleaved" else ABTest(1.0)
         model = served(control, candidate, runtime, strategy=strategy, deadline_s=deadline_s)
-    assert (["old"], 0) == asyncio.run(call())
+    given, cancelling = asyncio.run(call())
+    assert (["old"], 0) == (given, cancelling)
     (event,) = runtime.routed()
     error = "ValueError" if does is cancels_and_fails else "CancelledError"
     assert [error] == [run.error for run in event.runs if run.variant == "candidate"]
     assert not event.closed_early
-    figure(
-        "F45", f"the control's answer for {len(MADE_UP)} ways to make up a cancellation; no cancellation is left in the task"
-    )
+    figure("F45", "the control's answer for {right} of {runs} calls, with {does} ways to make up a cancellation; {left} "
+           "cancellations are left in the tasks", right=int(given == ["old"]), does=does.__name__,
+           left=cancelling)  # fmt: skip
 
 
 def test_f45_a_plain_function_cannot_be_cancelled(watch):
@@ -486,9 +490,15 @@ def too_slow(*_, **__):
 def test_f46_a_soft_time_limit_reaches_the_caller(way, alarm, watch, loop, figure):
     runtime = watch()
     model = made(way, runtime, too_slow)
-    assert isinstance(answer(way, model, loop)[1], SoftTimeLimitError)
-    assert [True] == [event.closed_early for event in runtime.routed()]
-    figure("F46", "the exception of a signal handler reaches the caller, whatever runs; no control runs after it")
+    raised = answer(way, model, loop)[1]
+    assert isinstance(raised, SoftTimeLimitError)
+    events = runtime.routed()
+    assert [True] == [event.closed_early for event in events]
+    after = sum(run.variant == "control" for event in events for run in event.runs) if "interleaved" not in way else 0
+    assert 0 == after
+    figure("F46", "the exception of a signal handler reaches {reached} of {runs} callers, in {way} ways to run a candidate; "
+           "{after} controls run after it", reached=int(isinstance(raised, SoftTimeLimitError)), way=way,
+           after=after)  # fmt: skip
 
 
 @pytest.mark.parametrize("batched", [False, True])

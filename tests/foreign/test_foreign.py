@@ -1,10 +1,13 @@
 """The harness of foreign suites can fail: it decorates what the table names, and sees every difference."""
 
+import subprocess
 import sys
 from types import ModuleType
 
 import pytest
 from rollout_foreign import decorating
+from rollout_foreign.__main__ import Run, report, shows_nothing
+from rollout_foreign.archives import unpacked
 from rollout_foreign.comparing import compare
 from rollout_foreign.decorating import Decorating
 from rollout_foreign.suites import SUITES, Known, Suite
@@ -53,6 +56,43 @@ def test_that_a_module_which_cannot_be_collected_decorated_is_a_difference():
 def test_that_a_test_which_fails_bare_says_nothing():
     result = compare({"a": "failed", "b": "skipped"}, {"a": "passed", "b": "failed"}, [], "default")
     assert (result.passed, result.new) == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "counts", "why"),
+    [
+        ({"a": "passed"}, {"cpu_s": 1.0}, []),
+        ({"a": "passed"}, {}, ["The bare run did not end."]),
+        ({"a": "failed"}, {"cpu_s": 1.0}, ["No test passes bare."]),
+        ({"a": "passed", "t.py": "failed in collection"}, {"cpu_s": 1.0}, ["t.py cannot be collected bare: no strawberry"]),
+    ],
+)
+def test_that_a_bare_run_from_which_tests_may_be_missing_shows_nothing(outcomes, counts, why):
+    assert why == shows_nothing(Run(outcomes=outcomes, why={"t.py": "Error\nno strawberry"}, counts=counts, took_s=1.0))
+
+
+@pytest.mark.parametrize(
+    ("counts", "ends", "well"),
+    [
+        ({"calls": 1}, {"a": "passed"}, True),
+        ({"calls": 1}, {"a": "failed"}, False),
+        ({"calls": 0}, {"a": "passed"}, False),
+        ({}, {"a": "passed"}, False),
+        ({"calls": 1, "refused": {"m:f": "no"}}, {"a": "passed"}, False),
+        ({"calls": 1, "faults": {"telemetry.spans: ValueError": 1}}, {"a": "passed"}, False),
+    ],
+)
+def test_that_a_decorated_run_is_well_only_where_nothing_differs_and_nothing_failed(counts, ends, well):
+    decorated = Run(outcomes=ends, why={}, counts=counts, took_s=1.0)
+    assert report("toolz", "default", decorated, compare({"a": "passed"}, ends, [], "default")) == well
+
+
+def test_that_a_suite_whose_archive_cannot_be_had_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    for _ in range(2):
+        with pytest.raises(subprocess.CalledProcessError):
+            unpacked(SUITES["toolz"], tmp_path)
+        assert [path for path in tmp_path.iterdir() if path.suffix != ".download"] == []
 
 
 def test_that_an_expected_failure_must_stay_one():
@@ -152,6 +192,12 @@ def test_that_a_module_is_decorated_before_anything_is_imported_from_it(tmp_path
 def test_that_every_suite_decorates_something_and_every_known_difference_has_a_reason():
     assert [name for name, each in SUITES.items() if not (each.functions or each.once or each.given)] == []
     assert [known.test for each in SUITES.values() for known in each.known if not known.reason or not known.settings] == []
+
+
+def test_that_ci_leaves_out_where_chance_decides_which_tests_differ():
+    steady, unsteady = KNOWN, Known(test="t.py::test_c", settings=("shadow",), reason="c counts", sometimes=True)
+    one = suite(known=(steady, unsteady))
+    assert (one.is_steady_under("default"), one.is_steady_under("shadow")) == (True, False)
 
 
 def test_that_an_unknown_setting_is_an_error(runtime):

@@ -1,6 +1,6 @@
 """The application that the server tests serve: shadows behind every request, some of which hang or burn.
 
-Run by gunicorn, uvicorn and Celery, in a folder of its own, with the journal's folder in ROLLOUT_JOURNAL.
+Run by gunicorn, uvicorn, uWSGI, eventlet, Celery and RQ, in a folder of its own, with the journal's folder in ROLLOUT_JOURNAL.
 """
 
 import json
@@ -8,7 +8,12 @@ import os
 import threading
 import time
 
-from rollout_sdk import Shadow, default_runtime, rollout
+from rollout_sdk import ABTest, Runtime, Shadow, default_runtime, rollout
+
+runtime = None
+if durability := os.environ.get("DURABILITY"):
+    store = os.environ.get("ROLLOUT_STORE")
+    runtime = Runtime(journal=os.environ["ROLLOUT_JOURNAL"], store=store, durability=durability)
 
 
 def candidate(what):
@@ -28,16 +33,38 @@ def model(what):
     return what
 
 
+@rollout(candidate=lambda what: "candidate", strategy=ABTest(1.0), unit="what", key="split", runtime=runtime)
+def split(what):
+    return "control"
+
+
 if os.environ.get("USED_IN_MASTER"):
     # As a warm-up at import does: threads start in the master, and are not there in its workers.
     for _ in range(4):
         model("master")
+    if runtime is not None:
+        split("master")
     default_runtime().flush()
 
 
 def wsgi(environ, start_response):
     """What gunicorn calls."""
     body = answer(environ["PATH_INFO"].strip("/"))
+    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def wsgi_split(environ, start_response):
+    """What uWSGI calls: it says who has answered, and what the decision was."""
+    what = environ["PATH_INFO"].strip("/")
+    began = time.perf_counter()
+    routed = split.rollout.route(what)
+    took_s = time.perf_counter() - began
+    told = {"answer": what, "pid": os.getpid(), "by": routed.value, "id": routed.decisions[0].id, "took_s": took_s}
+    if what == "status":
+        status = split.rollout.status()
+        told |= {"faults": [what for what, _ in status.faults], "notes": status.notes}
+    body = json.dumps(told).encode()
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]
 

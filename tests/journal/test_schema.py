@@ -80,7 +80,7 @@ def everything(runtime):
     with pytest.raises(LookupError):
         judged("fixed")
     decision = judged.rollout.assign("fixed")
-    judged.rollout.record("click", 1.0, decision_id=decision.id)
+    judged.rollout.record("click", 1.0, decision_id=decision.id, event_id="e-1")
     judged.rollout.promote()
     runtime.keeper.change(
         "judged",

@@ -31,7 +31,7 @@ def facts(number=400, seed=1):
             metric = rng.choice(["click", "label"])
             outcome = {
                 "decision": f"d{count}", "phase_name": phase, "arm": arm, "bucket": bucket,
-                "decided_s": time_s, "time_s": time_s + rng.random() * 3000,
+                "decided_s": time_s, "time_s": time_s + rng.random() * 3000, "identity": count,
             }  # fmt: skip
             yield "add_outcome", (metric, rng.choice([0.0, 1.0, 9.0])), outcome
 
@@ -91,7 +91,7 @@ def test_folding_what_is_mature_changes_no_sum():
 
 def outcome(evidence, *, decision="d", decided_s=1000.0, time_s=1001.0, metric="label", value=1.0, **changed):
     about = {"phase_name": "0:5%", "arm": "v2", "bucket": 3, "decided_s": decided_s, "time_s": time_s, **changed}
-    evidence.add_outcome(metric, value, decision=decision, **about)
+    evidence.add_outcome(metric, value, decision=decision, **{"identity": hash((metric, decision, value, time_s)), **about})
 
 
 def test_late_duplicate_and_unknown_outcomes_are_counted_and_change_nothing():

@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from rollout_sdk import recorder as module
 from rollout_sdk.faults import Count
 from rollout_sdk.recorder import Recorder
 
@@ -239,22 +238,6 @@ def test_it_ticks_about_twice_a_second_and_once_at_the_end(make):
     time.sleep(1.2)
     sink.recorder.close(5.0)
     assert 3 <= len(ticks) <= 5
-
-
-def test_a_fork_that_skipped_pythons_hooks_is_noticed(make, monkeypatch):
-    standing, stuck = threading.Event(), threading.Event()
-    sink = make(lambda _: standing.set() or stuck.wait(10))
-    told = []
-    sink.recorder.on_hidden_fork = lambda: told.append(1)
-    for number in range(module._SUSPICIOUS_BACKLOG + 1002):
-        sink.recorder.put(number)
-    assert standing.wait(5)
-    monkeypatch.setattr(sink.recorder, "_hand_over", sink.take)
-    monkeypatch.setattr(sink.recorder, "_pid", -1)
-    sink.recorder.put("of the child")
-    assert sink.recorder.flush(5.0)
-    assert (["of the child"], [1], 0) == (sink.facts, told, sink.recorder.dropped)
-    stuck.set()
 
 
 def test_a_count_is_exact_under_threads_and_looking_does_not_count():

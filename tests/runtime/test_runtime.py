@@ -183,7 +183,7 @@ def test_without_structlog_the_standard_logger_gets_the_fields(caplog, runtime):
     model = rollout(candidate=lambda x: x, strategy=ABTest(1.0), key="m", runtime=runtime)(lambda x: x)
     model(1)
     runtime.flush()
-    (record,) = [record for record in caplog.records if record.getMessage() == "rollout.decision"]
+    (record,) = [record for record in caplog.records if getattr(record, "event", None) == "rollout.decision"]
     assert ("DEBUG", "m", "candidate") == (record.levelname, record.rollout, record.variant)
 
 

@@ -9,6 +9,7 @@ import json
 import sys
 import tempfile
 import time
+import types
 from contextlib import suppress
 from pathlib import Path
 
@@ -117,6 +118,18 @@ def everything(telemetry: Telemetry) -> None:
     runtime.flush(10.0)
     runtime.close(1.0)
     unwritable(telemetry, folder)
+    threadless(telemetry)
+
+
+def threadless(telemetry):
+    """A server whose threads do not run, as uWSGI says it."""
+    sys.modules["uwsgi"] = types.SimpleNamespace(has_threads=0)
+    try:
+        runtime = Runtime(telemetry=telemetry, key="secret")
+    finally:
+        del sys.modules["uwsgi"]
+    runtime.flush(10.0)
+    runtime.close(1.0)
 
 
 def unwritable(telemetry, folder):

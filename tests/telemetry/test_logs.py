@@ -1,5 +1,6 @@
 """Log events go through the application's own structlog, or else the standard library's logger, and nowhere by themselves."""
 
+import asyncio
 import copy
 import logging
 import pickle
@@ -9,18 +10,111 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from rollout_sdk import ABTest, Shadow
-from rollout_sdk.telemetry import add_trace_context, events
+from rollout_sdk import ABTest, Runtime, Shadow, Telemetry, rollout
+from rollout_sdk.telemetry import RolloutFilter, add_trace_context, events
+from rollout_sdk.telemetry.logs import get_logger
 
 
 def test_an_application_that_uses_the_standard_library_gets_fields(traced, caplog):
     caplog.set_level("INFO", "rollout_sdk")
     traced.model(lambda x: x, lambda x: 1 / 0)("u")
     assert traced.runtime.flush(10.0)
-    (record,) = [record for record in caplog.records if record.msg == "rollout.fallback"]
+    (record,) = [record for record in caplog.records if getattr(record, "event", None) == "rollout.fallback"]
     assert ("WARNING", "rollout_sdk", "model", "candidate", "control", "ZeroDivisionError") == (
         record.levelname, record.name, record.rollout, record.from_variant, record.to_variant, record.error_type,
     )  # fmt: skip
+
+
+def test_a_message_of_the_standard_library_says_what_happened_and_groups_by_event(traced, caplog):
+    caplog.set_level("INFO", "rollout_sdk")
+    for model in (traced.model(lambda x: x, lambda x: 1 / 0), traced.model(lambda x: x, lambda x: {}["no"], key="other one")):
+        model("u")
+    assert traced.runtime.flush(10.0)
+    records = [record for record in caplog.records if getattr(record, "event", None) == "rollout.fallback"]
+    assert [
+        "rollout.fallback rollout=model from=candidate error=ZeroDivisionError to=control",
+        'rollout.fallback rollout="other one" from=candidate error=KeyError to=control',
+    ] == [record.getMessage() for record in records]
+    assert 1 == len({record.msg for record in records})
+    assert 2 == len({record.decision_id for record in records})
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("v2", "v2"),
+        ("1:50%", "1:50%"),
+        ("", '""'),
+        ("a b", '"a b"'),
+        ("100 % sure\n\x1b[31m", '"100 % sure\\n\\u001b[31m"'),
+        ('say "no"', '"say \\"no\\""'),
+        (0.25, "0.25"),
+        (3, "3"),
+        (["control", "v2"], "control,v2"),
+        ({"control": 0.9, "v2": 0.1}, "control:0.9,v2:0.1"),
+    ],
+)
+def test_a_value_of_a_message_is_one_word_or_quoted(caplog, value, said):
+    caplog.set_level("INFO", "rollout_sdk")
+    get_logger().info("rollout.tried", rollout="m", what=value, nothing=None, decision_id="secret")
+    [record] = caplog.records
+    assert (f"rollout.tried rollout=m what={said}", value, "secret") == (record.getMessage(), record.what, record.decision_id)
+
+
+def test_an_exception_keeps_its_traceback_beside_the_message(caplog):
+    get_logger().warning("rollout.tried", rollout="m", exc_info=ValueError("no"))
+    [record] = caplog.records
+    assert ("rollout.tried rollout=m", ValueError) == (record.getMessage(), record.exc_info[0])
+
+
+class Keep(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+        self.addFilter(RolloutFilter())
+        self.setFormatter(logging.Formatter("%(rollout_key)s/%(rollout_variant)s %(message)s %(rollout_decision_id)s"))
+
+    def emit(self, record):
+        self.lines.append(self.format(record))
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_the_models_own_lines_have_rollout_variant_and_decision(is_async):
+    runtime, handler = Runtime(telemetry=Telemetry(bind_logs=True)), Keep()
+    log = logging.getLogger("app.models")
+    log.addHandler(handler)
+
+    def control(user):
+        log.warning("old")
+        return user
+
+    def candidate(user):
+        log.warning("new")
+        raise ValueError
+
+    async def control_async(user):
+        return control(user)
+
+    async def candidate_async(user):
+        return candidate(user)
+
+    pair = (control_async, candidate_async) if is_async else (control, candidate)
+    model = rollout(candidate=pair[1], strategy=ABTest(1.0), unit="user", key="shop", runtime=runtime)(pair[0])
+    try:
+        log.warning("before")
+        routed = asyncio.run(model.rollout.route("u")) if is_async else model.rollout.route("u")
+        log.warning("after")
+    finally:
+        log.removeHandler(handler)
+        runtime.close(5.0)
+    name = routed.decision.id
+    assert ["/ before ", f"shop/candidate new {name}", f"shop/control old {name}", "/ after "] == handler.lines
+
+
+def test_what_the_application_has_said_itself_stays():
+    record = logging.makeLogRecord({"rollout_key": "mine"})
+    assert RolloutFilter().filter(record)
+    assert ("mine", "", "") == (record.rollout_key, record.rollout_variant, record.rollout_decision_id)
 
 
 def test_an_application_that_configures_structlog_gets_events_in_its_own_pipeline_from_then_on(traced):
@@ -63,7 +157,7 @@ def test_a_fallback_has_the_trace_of_its_call_where_single_calls_are_not_logged(
 
     class Traces(logging.Handler):
         def emit(self, record):
-            if record.msg == "rollout.fallback":
+            if getattr(record, "event", None) == "rollout.fallback":
                 seen.append(trace.get_current_span().get_span_context().trace_id)
 
     caplog.set_level("INFO", "rollout_sdk")
@@ -106,7 +200,7 @@ def test_a_rollback_and_an_abort_warn_and_other_changes_inform(traced, caplog):
     told = [
         (record.levelname, record.action, record.reason, record.actor, record.from_phase, record.to_phase)
         for record in caplog.records
-        if record.msg == "rollout.transition"
+        if getattr(record, "event", None) == "rollout.transition"
     ]
     assert [
         ("INFO", "promote", "a quiet day", "ann", "0:10%", "1:50%"),
@@ -120,12 +214,14 @@ def test_what_repeats_is_told_once_a_minute_with_how_often_it_was_not(traced, ca
     for number in range(20):
         shadowed(f"u-{number}")
     assert traced.runtime.flush(10.0)
-    assert 1 == sum(record.msg == "rollout.shadow.failed" for record in caplog.records)
+    assert 1 == sum(getattr(record, "event", None) == "rollout.shadow.failed" for record in caplog.records)
     # A minute later.
     monkeypatch.setattr(events, "_ONCE_A_MINUTE_S", 0.0)
     shadowed("u")
     assert traced.runtime.flush(10.0)
-    assert [0, 19] == [record.suppressed for record in caplog.records if record.msg == "rollout.shadow.failed"]
+    assert [0, 19] == [
+        record.suppressed for record in caplog.records if getattr(record, "event", None) == "rollout.shadow.failed"
+    ]
 
 
 @pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
@@ -133,7 +229,7 @@ def test_events_about_single_calls_are_made_only_where_somebody_could_see_them(l
     caplog.set_level(level, "rollout_sdk")
     traced.model(lambda x: x, lambda x: x, ABTest(1.0))("u")
     assert traced.runtime.flush(10.0)
-    assert (level == logging.DEBUG) == any(record.msg == "rollout.decision" for record in caplog.records)
+    assert (level == logging.DEBUG) == any(getattr(record, "event", None) == "rollout.decision" for record in caplog.records)
 
 
 def test_logs_can_be_off(trace_with, caplog):

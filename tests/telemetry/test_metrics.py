@@ -183,4 +183,6 @@ def test_a_strategys_own_word_for_its_reason_is_in_no_line_and_no_series(traced,
     traced.model(lambda x: x, lambda x: x, Chatty())("ann@example.com")
     said = repr(traced.metrics()) + repr([vars(record) for record in caplog.records])
     assert "ann@example.com" not in said
-    assert ["targeting_match"] == [record.reason for record in caplog.records if record.msg == "rollout.decision"]
+    assert ["targeting_match"] == [
+        record.reason for record in caplog.records if getattr(record, "event", None) == "rollout.decision"
+    ]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollout_sdk import ABTest, ConfigurationError, Interleave, Runtime, Shadow, Telemetry
+from rollout_sdk.testing import RecordingPlugin
 
 from .conftest import Traced
 
@@ -72,7 +73,8 @@ def test_no_unit_no_payload_and_no_message_is_in_any_signal(calls, unit_id):
     runtimes = []
 
     def watch(**options):
-        runtimes.append(Runtime(key=KEY, **options))
+        # Outcomes have to go somewhere.
+        runtimes.append(Runtime(key=KEY, plugins=[RecordingPlugin()], **options))
         return runtimes[-1]
 
     with logged() as lines:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rollout_sdk.clocks import monotonic
+from rollout_sdk.forking import notice_fork, renew_after_fork, same_process
 from rollout_sdk.threads import Lock
 
 __all__ = ["Turns"]
@@ -34,12 +35,13 @@ class Turns:
         self._renew = weakref.WeakMethod(renew)
         self._forking = False
         self._token, self._next = _token(), _token()
-        with _known_lock:
-            _known.add(self)
+        _forks.add(self)
 
     @contextmanager
     def taken(self, timeout_s: float) -> Iterator[bool]:
         """Have the turn; False when it was not to be had in time."""
+        if not same_process[0]:
+            notice_fork()
         token = self._token
         if not self._take(timeout_s):
             yield False
@@ -92,32 +94,40 @@ def _token() -> SimpleQueue[None]:
     return queue
 
 
-_known: weakref.WeakSet[Turns] = weakref.WeakSet()
-_known_lock = Lock()
-"""Held while a fork lasts, too: two threads may fork at once."""
+class _Forks:
+    """What is done with all turns around a fork."""
+
+    def __init__(self) -> None:
+        self._known: weakref.WeakSet[Turns] = weakref.WeakSet()
+        # Held while a fork lasts, too: two threads may fork at once.
+        self._lock = Lock()
+        renew_after_fork(self)
+
+    def add(self, turns: Turns) -> None:
+        if not same_process[0]:
+            notice_fork()
+        with self._lock:
+            self._known.add(turns)
+
+    def before(self) -> None:
+        self._lock.acquire()
+        for turns in list(self._known):
+            turns.before_fork()
+
+    def in_parent(self) -> None:
+        for turns in list(self._known):
+            turns.after_fork_in_parent()
+        self._lock.release()
+
+    def renew(self) -> None:
+        # A fork by C code (uWSGI's) may announce itself only here, or not at all: then another thread may have had it.
+        self._lock = Lock()
+        for turns in list(self._known):
+            turns.after_fork_in_child()
 
 
-def _before() -> None:
-    _known_lock.acquire()
-    for turns in list(_known):
-        turns.before_fork()
-
-
-def _in_parent() -> None:
-    for turns in list(_known):
-        turns.after_fork_in_parent()
-    _known_lock.release()
-
-
-def _in_child() -> None:
-    # A fork by C code (uWSGI's) may announce itself only here.
-    global _known_lock  # noqa: PLW0603 - another thread may have had it
-    _known_lock = Lock()
-    for turns in list(_known):
-        turns.after_fork_in_child()
-
-
+_forks = _Forks()
 # One hook for all: a hook cannot be taken back, and would outlive what it was for.
 # Windows does not fork.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+    os.register_at_fork(before=_forks.before, after_in_parent=_forks.in_parent)

@@ -156,6 +156,7 @@ LOGS = (
         ("why", *_FAULT),
     ),
     LogEvent("rollout.control.refused", "error", "the control file cannot be used, and the last one holds", ("why", *_FAULT)),
+    LogEvent("rollout.threads.missing", "error", "the server lets no background thread run; with the cure", ("why", *_FAULT)),
     LogEvent(
         "rollout.telemetry.failed",
         "debug",

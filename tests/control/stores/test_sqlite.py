@@ -9,13 +9,13 @@ import stat
 import subprocess
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from rollout_sdk import ConfigurationError, StoreError
-from rollout_sdk.control.stores import SQLiteStore
+from rollout_sdk.control.stores import SQLiteStore, sqlite_file, swap_log, turns
 from rollout_sdk.control.stores.plain import MOST_BYTES
 
 KEY = "shop.rank"
@@ -440,6 +440,92 @@ def test_a_thread_that_has_its_turn_too_long_costs_the_others_the_time_out(opene
         with pytest.raises(StoreError, match="other threads had it for"):
             store.load(KEY)
         assert 0.1 < time.monotonic() - began < 0.8
+    assert 5 == store.load(KEY).revision
+
+
+def test_the_time_that_a_thread_waits_to_be_next_is_taken_off_its_wait_for_the_turn(monkeypatch):
+    now, waited = [0.0], []
+
+    class Waits:
+        """A token that is given after a while, or never."""
+
+        def __init__(self, after_s):
+            self.after_s = after_s
+
+        def get(self, timeout):
+            waited.append(timeout)
+            now[0] += min(timeout, self.after_s)
+            if timeout < self.after_s:
+                raise turns.Empty
+
+        def put(self, _):
+            """Given back."""
+
+    monkeypatch.setattr(turns, "monotonic", lambda: now[0])
+    one = turns.Turns(2.0, Waits(0.0).put)
+    one._next, one._token = Waits(0.75), Waits(60.0)
+    with one.taken(1.0) as is_ours:
+        assert not is_ours
+    assert ([1.0, 0.25], 1.0) == (waited, now[0])
+
+
+def test_every_step_of_a_transaction_waits_only_for_what_is_left_of_the_time_out(opened, monkeypatch):
+    now, statements = [0.0], []
+    monkeypatch.setattr(sqlite_file, "monotonic", lambda: now[0])
+    store = filled(opened(timeout_s=1.0))
+
+    @contextmanager
+    def late(timeout_s):
+        now[0] += 0.25
+        yield True
+
+    monkeypatch.setattr(store._file._turns, "taken", late)
+    store._file._connection.set_trace_callback(statements.append)
+    with store._file.transaction("written", writes=True) as connection:
+        connection.execute("DELETE FROM notes")
+        now[0] += 0.5
+    assert [
+        "PRAGMA busy_timeout = 750",
+        "BEGIN IMMEDIATE",
+        "DELETE FROM notes",
+        "PRAGMA busy_timeout = 250",
+        "COMMIT",
+    ] == statements
+
+
+def test_closing_waits_for_its_turn_no_longer_than_the_time_out(opened, monkeypatch):
+    store, waited = opened(timeout_s=0.25), []
+
+    @contextmanager
+    def never(timeout_s):
+        waited.append(timeout_s)
+        yield False
+
+    monkeypatch.setattr(store._file._turns, "taken", never)
+    store.close()
+    assert [0.25] == waited
+
+
+def test_a_change_that_fails_lets_go_of_the_file_at_once(opened):
+    store, other = filled(opened()), opened(timeout_s=0.1)
+    with pytest.raises(KeyError), store._file.transaction("written", writes=True) as connection:
+        connection.execute("DELETE FROM documents")
+        raise KeyError
+    assert not store._file._connection.in_transaction
+    assert other.swap(KEY, 5, document(6), {})
+
+
+def test_a_line_of_the_history_is_on_the_disk_before_the_change_is_acknowledged(opened, monkeypatch):
+    store, synchronised = filled(opened()), []
+    monkeypatch.setattr(swap_log.os, "fsync", synchronised.append)
+    assert store.swap(KEY, 5, document(6), {})
+    assert 1 == len(synchronised)
+
+
+def test_a_transaction_that_an_interrupt_left_open_is_over_at_the_next_use(opened):
+    store = filled(opened())
+    store._file._connection.execute("BEGIN IMMEDIATE")
+    store._file._connection.execute("DELETE FROM documents")
     assert 5 == store.load(KEY).revision
 
 

@@ -1,7 +1,8 @@
 """Run foreign suites bare and decorated, and compare: python -m rollout_foreign [--short] [--settings a,b] [suite ...]
 
 Exits with 1 when a test that passes bare does not pass decorated and the table does not say why, when something that the table
-says differs no longer does, or when no call went through a rollout.
+says differs no longer does, when something of ours failed, when no call went through a rollout, or when the bare run shows
+nothing: no test passes, a module cannot be collected, or it does not come to its end.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 from attrs import frozen
 
 from rollout_foreign.archives import unpacked
-from rollout_foreign.comparing import NOT_RUN, Comparison, compare
+from rollout_foreign.comparing import COUNTED, IN_COLLECTION, NOT_RUN, Comparison, compare
 from rollout_foreign.settings import BARE, SETTINGS
 from rollout_foreign.suites import SUITES, Suite
 
@@ -31,8 +32,9 @@ HOME = Path(sys.prefix) / "foreign"
 """In the virtual environment, so that it goes when that goes."""
 
 TEST_TIMEOUT_S = 90
-RUN_TIMEOUT_S = 1_800
-SHORT_SETTINGS = ("default", "raise")
+RUN_TIMEOUT_S = 3_600
+SHORT_SETTINGS = ("default", "raise", "shadow")
+"""The candidate alone, guarded and unguarded, and the control beside it."""
 
 
 @frozen(kw_only=True)
@@ -42,7 +44,7 @@ class Run:
     Attributes:
         outcomes: How tests ended, by node id.
         why: The traceback of what failed.
-        counts: What the plugin counted; empty when the run was bare or did not get to its end.
+        counts: What the plugin counted; empty when the run did not get to its end.
         took_s: How long it took.
     """
 
@@ -50,6 +52,10 @@ class Run:
     why: dict[str, str]
     counts: dict[str, Any]
     took_s: float
+
+    def reason(self, test: str) -> str:
+        """The last line of what a test failed with."""
+        return (self.why.get(test, "").strip().splitlines() or [""])[-1][:160]
 
 
 def run(name: str, setting: str, *, short: bool) -> Run:
@@ -144,6 +150,16 @@ def _read(results: Path, took_s: float) -> Run:
     return Run(outcomes=outcomes, why=why, counts=next((line for line in lines if "cpu_s" in line), {}), took_s=took_s)
 
 
+def shows_nothing(bare: Run) -> list[str]:
+    """Why tests may be missing from a bare run, which nothing decorated can be compared with then."""
+    missing = [test for test, outcome in bare.outcomes.items() if outcome == IN_COLLECTION]
+    return [
+        *([] if bare.counts else ["The bare run did not end."]),
+        *([] if any(outcome in COUNTED for outcome in bare.outcomes.values()) else ["No test passes bare."]),
+        *(f"{test} cannot be collected bare: {bare.reason(test)}" for test in missing),
+    ]
+
+
 def report(name: str, setting: str, decorated: Run, result: Comparison) -> bool:
     """Print a line of the table, and what it rests on; whether all is well."""
     counts = decorated.counts
@@ -160,20 +176,19 @@ def report(name: str, setting: str, decorated: Run, result: Comparison) -> bool:
     for test, outcome in result.new.items():
         if outcome == NOT_RUN:
             continue
-        reason = decorated.why.get(test, "").strip().splitlines()[-1:] or [""]
-        print(f"    NEW: {test} {outcome}: {reason[0]:.160}")
+        print(f"    NEW: {test} {outcome}: {decorated.reason(test)}")
     for known in result.gone:
         print(f"    GONE: {known.test} no longer differs. Take it off the table of known differences.")
     for place, error in counts.get("refused", {}).items():
         print(f"    REFUSED: {place}: {error:.160}")
     if faults := counts.get("faults"):
-        print(f"    faults: {faults}")
+        print(f"    FAULTS of ours: {faults}")
     if not counts:
         print("    The run did not end.")
     elif not counts["calls"]:
         print("    No call went through a rollout: this run shows nothing.")
-    clean = not result.new and not result.gone and not counts.get("refused")
-    return clean and bool(counts.get("calls")) and bool(result.passed)
+    clean = not (result.new or result.gone or counts.get("refused") or counts.get("faults"))
+    return clean and bool(counts.get("calls"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -190,6 +205,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(*sorted({requirement for name in names for requirement in SUITES[name].installed}), sep="\n")
         return 0
     settings = options.settings.split(",") if options.settings else SHORT_SETTINGS if options.short else tuple(SETTINGS)
+
+    def taken(name: str, setting: str) -> bool:
+        return SUITES[name].runs_under(setting) and (not options.short or SUITES[name].is_steady_under(setting))
+
     HOME.mkdir(exist_ok=True)
     # Where an archive has no options for pytest, its tests must not find ours.
     (HOME / "pytest.ini").write_text("[pytest]\n")
@@ -208,11 +227,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             (name, setting): pool.submit(run, name, setting, short=options.short)
             for name in names
             for setting in (BARE, *settings)
-            if SUITES[name].runs_under(setting)
+            if taken(name, setting)
         }
         for name in names:
             bare = runs[name, BARE].result()
-            for setting in (each for each in settings if SUITES[name].runs_under(each)):
+            for why in shows_nothing(bare):
+                well = False
+                print(f"{name:15} {BARE:8} {why} See {HOME / f'{name}.{BARE}.log'}.", flush=True)
+            for setting in (each for each in settings if taken(name, each)):
                 decorated = runs[name, setting].result()
                 result = compare(bare.outcomes, decorated.outcomes, SUITES[name].known, setting)
                 well = report(name, setting, decorated, result) and well

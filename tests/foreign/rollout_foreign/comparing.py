@@ -12,6 +12,7 @@ COUNTED = ("passed", "xfailed")
 """A test that ends otherwise when bare says nothing about the decorated one."""
 
 NOT_RUN = "not run"
+IN_COLLECTION = "failed in collection"
 
 
 @frozen(kw_only=True)

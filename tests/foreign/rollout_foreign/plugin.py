@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from rollout_foreign.comparing import IN_COLLECTION
 from rollout_foreign.decorating import Decorating
 from rollout_foreign.settings import BARE, make_runtime
 from rollout_foreign.suites import SUITES
@@ -50,7 +51,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
     if report.failed:
-        _write(test=report.nodeid, outcome="failed in collection", why=report.longreprtext[-4_000:])
+        _write(test=report.nodeid, outcome=IN_COLLECTION, why=report.longreprtext[-4_000:])
 
 
 def pytest_sessionfinish() -> None:

@@ -1,0 +1,112 @@
+"""For processes and warehouses that do not have the decorated function: outcomes, and the pseudonyms of units."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from rollout_sdk import outcomes
+from rollout_sdk.assignment import UnitHash, canonical, unit_hash
+from rollout_sdk.assignment import pseudonym as written
+from rollout_sdk.exceptions import ConfigurationError, OutcomeError
+from rollout_sdk.plain import brief
+from rollout_sdk.runtime import Runtime, default_runtime
+
+__all__ = ["pseudonym", "record"]
+
+
+def _hash_of(runtime: Runtime, rollout: str, layer: str | None) -> UnitHash:
+    """The hash of a rollout's units: its own, or the one of its layer."""
+    known = runtime.rollouts.get(rollout)
+    return unit_hash(rollout, layer, runtime.key) if known is None or layer is not None else known.unit_hash
+
+
+def record(
+    metric: str,
+    value: float,
+    *,
+    decision_id: str | None = None,
+    unit: Hashable = None,
+    token: str | None = None,
+    rollout: str | None = None,
+    layer: str | None = None,
+    item: Hashable = None,
+    position: int | None = None,
+    event_id: Hashable = None,
+    time_s: float | None = None,
+) -> None:
+    """Record an outcome in a process that does not decorate the function; the default runtime journals it.
+
+    With the store of the processes that do (`ROLLOUT_STORE`), a canary counts it, too, within seconds; one of a unit is
+    counted by reports alone, because only the journal knows the unit's decision.
+
+    See `RolloutController.record`; the rollout is read from the id or the token.
+
+    Args:
+        metric: Name of the metric.
+        value: The measured value, a finite number.
+        decision_id: The decision's id; or else
+        unit: the unit, whose last decision before the outcome it is credited to, with `rollout`; or else
+        token: the token of an item in an interleaved answer.
+        rollout: With `unit`, the key of the rollout.
+        layer: With `unit`, the name of the rollout's layer, when it has one and is not decorated in this process.
+        item: Key of the item, in an interleaved answer.
+        position: With `decision_id`, the item's position in the answer, from 0, in place of `item`.
+        event_id: What names the event that the outcome came from: an event that is recorded again counts once.
+        time_s: When it was measured, in seconds since 1970; now by default.
+
+    Raises:
+        OutcomeError: Metric, value or unit are not valid, or not exactly one of `decision_id`, `unit` and `token` is given.
+        ConfigurationError: The default runtime keeps no journal, so that the outcome would be lost.
+    """
+    runtime = default_runtime()
+    if runtime.journal is None:
+        raise ConfigurationError(
+            f"The outcome {brief(metric)} has nowhere to go: the default runtime keeps no journal. "
+            "What reports say is computed from the journal alone. Set ROLLOUT_JOURNAL to its folder."
+        )
+    outcomes.check_named(
+        f"The outcome {brief(metric)}", decision_id=decision_id, unit=unit, token=token, item=item, position=position
+    )
+    now_s = runtime.time_ns() / 1e9
+    when = now_s if time_s is None else time_s
+    key = runtime.key
+    if unit is not None:
+        if not (isinstance(rollout, str) and rollout):
+            raise OutcomeError(
+                f"The outcome {brief(metric)} of a unit names no rollout. A unit is in many rollouts. Pass rollout=, its key."
+            )
+        hash_ = _hash_of(runtime, rollout, layer)
+        event = outcomes.by_unit(
+            metric, value, unit, rollout=rollout, hash_=hash_, time_s=when, item=item, item_hash=UnitHash(rollout, key)
+        )
+    elif token is not None:
+        event = outcomes.by_token(metric, value, token, key=key, time_s=when, rollout=rollout)
+    else:
+        event = outcomes.by_decision(
+            metric, value, decision_id, key=key, time_s=when, rollout=rollout, item=item, position=position
+        )
+    event = outcomes.identified(event, event_id, UnitHash(event.rollout, key))
+    if time_s is not None and (strange := outcomes.odd_time(event, now_s)) is not None:
+        runtime.failed("outcome", OutcomeError(strange))
+    runtime.conclude_outcome(event)
+
+
+def pseudonym(rollout: str, unit: Hashable, *, layer: str | None = None) -> str:
+    """The pseudonym of a unit in the journal, and in whatever is made of it: to join it with other tables.
+
+    It is made with the secret of the default runtime (`ROLLOUT_KEY`), and does not tell the unit.
+
+    Args:
+        rollout: Key of the rollout.
+        unit: The unit; it is its text, as in calls.
+        layer: Name of the rollout's layer, when it has one and is not decorated in this process.
+
+    Raises:
+        OutcomeError: It is no unit.
+    """
+    raw = canonical(unit)
+    if raw is None:
+        raise OutcomeError(
+            f"The unit is {brief(unit)}. A unit is a non-empty text, a number, a UUID, a date, bytes or a tuple of these."
+        )
+    return written(_hash_of(default_runtime(), rollout, layer)(raw))
