@@ -88,8 +88,6 @@ def _covariate(settings: Settings) -> Covariate | None:
 def make_rollout(settings: Settings) -> Rollout:
     """What runs calls."""
     runtime, hooks, signature = settings.runtime, settings.hooks, settings.signature
-    # One plan has steps to go; a strategy that says so has them with a single one, too.
-    ramps = len(settings.phases) > 1 or hasattr(settings.strategy, "steps")
     return Rollout(
         key=settings.key,
         strategy_name=strategy_name(settings.strategy),
@@ -126,8 +124,17 @@ def make_rollout(settings: Settings) -> Rollout:
         time_ns=runtime.time_ns,
         nonces=runtime.nonces,
         standing=Standing(
-            start(settings.key, settings.phases, ramps=ramps, version=settings.version), settings.described, _breakers(settings)
+            start(
+                settings.key,
+                settings.phases,
+                ramps=settings.ramps,
+                version=settings.version,
+                fingerprint=settings.fingerprint.value,
+            ),
+            settings.described,
+            _breakers(settings),
         ),
+        made_of=settings.fingerprint.parts,
         observers={hook: hooks.observers(hook, runtime.thread_of) for hook in _OBSERVING if hooks.has(hook)},
         plugins=hooks.names,
     )

@@ -115,6 +115,9 @@ class Delivery:
             shadow=after.phase.shadow,
             evidence=evidence,
             invalid=after.invalid,
+            version=after.version,
+            fingerprint=after.fingerprint,
+            replaced=before.fingerprint if before.fingerprint != after.fingerprint else "",
         )
         self.spans.transition(event, before.phase.all_shares)
         return event
@@ -133,7 +136,7 @@ class Delivery:
         rollout = self.parts.get(key)
         if rollout is None or rollout.state.phase.name != phase:
             return None
-        return self.spans.version(rollout.strategy_name, rollout.state.phase)
+        return self.spans.version(rollout.state.phase)
 
     def plugins(self, key: str) -> tuple[str, ...]:
         """Names of a rollout's plugins."""
@@ -215,6 +218,8 @@ class Delivery:
                 reason="",
                 # Of the fact, so that a change that was faster than this thread does not seem to come before the start.
                 time_s=self._time_s(fact),
+                version=about["version"],
+                fingerprint=about["fingerprint"],
             )
             self.spans.transition(start, {})
             starts.append(start)

@@ -1,8 +1,9 @@
 """Decision ids and item tokens: they carry what an outcome needs, so that any process can attribute it with no look-up.
 
-An id is base64url text of (version, rollout key, phase, variant, bucket, time, nonce); the token of an item in an interleaved
-list adds position, the item's pseudonym and who is credited. With a key they end in a MAC, and one without a good MAC is
-refused; without a key they end in a checksum, which tells damage and is no protection against forgery. They hold no unit.
+An id is base64url text of (version, rollout key, phase, variant, bucket, time, nonce, fingerprint); the token of an item in an
+interleaved list adds position, the item's pseudonym and who is credited. With a key they end in a MAC, and one without a good
+MAC is refused; without a key they end in a checksum, which tells damage and is no protection against forgery. They hold no
+unit.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _LONGEST_NAME = 200
 # Three names of four bytes a character, the small fields, and base64 around it all; a token holds all that once more.
 _LONGEST_ID = 16384
 _NUMBER = re.compile(r"[0-9a-f]{1,15}")
+_FINGERPRINT = re.compile(r"[0-9a-f]{0,64}")
 
 
 @frozen
@@ -44,6 +46,7 @@ class DecodedId:
         bucket: The unit's statistics bucket.
         time_s: Time of the decision, in seconds since 1970, to the millisecond.
         nonce: What makes the id unique.
+        fingerprint: What makes the decision comparable with others; empty in ids of earlier SDKs.
     """
 
     rollout: str
@@ -52,6 +55,7 @@ class DecodedId:
     bucket: int
     time_s: float
     nonce: str
+    fingerprint: str = ""
 
     @property
     def excluded(self) -> bool:
@@ -99,9 +103,20 @@ def _mac(body: bytes, key: bytes) -> bytes:
     return blake2b(body, key=key, digest_size=_MAC_BYTES, person=b"rollout-id").digest()
 
 
-def encode_id(rollout: str, phase: str, variant: str, bucket: int, time_ns: int, nonce: str, key: bytes | None = None) -> str:
+def encode_id(
+    rollout: str,
+    phase: str,
+    variant: str,
+    bucket: int,
+    time_ns: int,
+    nonce: str,
+    key: bytes | None = None,
+    *,
+    fingerprint: str = "",
+) -> str:
     """The id of a decision; signed when there is a key."""
-    return _sealed(_ID, (rollout, phase, variant, f"{bucket:x}", f"{time_ns // 1_000_000:x}", nonce), key)
+    fields = (rollout, phase, variant, f"{bucket:x}", f"{time_ns // 1_000_000:x}", nonce)
+    return _sealed(_ID, (*fields, fingerprint) if fingerprint else fields, key)
 
 
 def encode_token(
@@ -133,13 +148,16 @@ def decode_id(text: object, key: bytes | None = None) -> DecodedId:
     """
     fields = _opened(_ID, text, key)
     try:
-        rollout, phase, variant, bucket, time_ms, nonce = fields
+        rollout, phase, variant, bucket, time_ms, nonce, *rest = fields
+        # Ids of earlier SDKs have none.
+        (fingerprint,) = rest or ("",)
     except ValueError:
         raise _damaged(text) from None
     # Without a key, anybody can make an id: what is no name of a rollout, phase or variant goes no further.
-    if not (_NUMBER.fullmatch(bucket) and _NUMBER.fullmatch(time_ms) and all(map(is_name, (rollout, phase, variant)))):
+    numbers = _NUMBER.fullmatch(bucket) and _NUMBER.fullmatch(time_ms) and _FINGERPRINT.fullmatch(fingerprint)
+    if not (numbers and all(map(is_name, (rollout, phase, variant)))):
         raise _damaged(text)
-    return DecodedId(rollout, phase, variant, int(bucket, 16), int(time_ms, 16) / 1000, nonce)
+    return DecodedId(rollout, phase, variant, int(bucket, 16), int(time_ms, 16) / 1000, nonce, fingerprint)
 
 
 def read_token(text: object, key: bytes | None = None) -> ItemToken:

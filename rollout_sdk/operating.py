@@ -281,7 +281,8 @@ class Operated:
             paused_by=state.paused_by,
             units_from=dict(unit.seen) if isinstance(unit := self._describe.unit, FirstPresent) else {},
             version=state.version,
-            versions=1 + len(state.superseded),
+            fingerprint=state.fingerprint,
+            versions=state.versions,
             verdict=self._runtime.keeper.verdict(self.key),
             notes=(*self._rollout.notes, *filter(None, [missing_threads()])),
         )

@@ -194,6 +194,7 @@ def by_decision(
         position=position,
         decided_s=decoded.time_s,
         excluded=decoded.excluded,
+        fingerprint=decoded.fingerprint,
     )
 
 

@@ -41,8 +41,9 @@ class RolloutStatus:
             other pause.
         units_from: How many calls of this function had their unit from each of `unit=("user_id", "device_id")`; empty with one.
         version: Version of the candidates; empty when none was given.
-        versions: How many versions this rollout has had. Each starts with an alpha of its own, so each is one more chance of
-            a wrong verdict.
+        fingerprint: What makes its calls comparable: version, hash key, unit, layer, holdout, variants, strategy, shares.
+        versions: How many versions, or other fingerprints, this rollout has had. Each starts with an alpha of its own, so each
+            is one more chance of a wrong verdict.
         verdict: The last verdict, of this process or another's; None before the first.
         notes: What is to be known of its calls in this process, with the cure: arguments that can be read only once, or that
             candidates share with the control; a server whose threads do not run.
@@ -69,6 +70,7 @@ class RolloutStatus:
     units_from: Mapping[str, int] = Factory(dict)
     unmeasured: Mapping[tuple[str, str], int] = {}
     version: str = ""
+    fingerprint: str = ""
     versions: int = 1
     verdict: Verdict | None = None
     notes: tuple[str, ...] = ()
@@ -76,8 +78,11 @@ class RolloutStatus:
     def __str__(self) -> str:
         """A few lines for a person."""
         lines = [f"{self.key}: {self.strategy}, {self.status}, phase {self.phase}"]
+        named = f"version {self.version}" if self.version else f"fingerprint {self.fingerprint}"
         if self.versions > 1:
-            lines.append(f"  version {self.version}, number {self.versions} of this rollout: each has an alpha of its own")
+            lines.append(f"  {named}, number {self.versions} of this rollout: each has an alpha of its own")
+        elif self.version:
+            lines.append(f"  {named}")
         if self.invalid:
             cure = "no step is taken until resume(clear_invalid=True, actor=..., reason=...)"
             lines.append(f"  INVALID, {cure}: {self.invalid}")

@@ -107,9 +107,11 @@ class ShadowArm:
 
 @define
 class Gathered:
-    """Everything of one rollout.
+    """Everything of one rollout with one fingerprint: a set of arms.
 
     Attributes:
+        version: Version of the candidates.
+        made_of: What the fingerprint is made of; nothing where an earlier SDK wrote it.
         strategy: Name of the strategy, as last seen.
         control: Name of the control.
         status: Status, as last seen.
@@ -123,6 +125,8 @@ class Gathered:
         problems: Outcomes that could not be used, by why.
     """
 
+    version: str = ""
+    made_of: Mapping[str, Any] = Factory(dict)
     strategy: str = ""
     control: str = "control"
     status: str = "running"

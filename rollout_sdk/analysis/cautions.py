@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from textwrap import wrap
 
-from rollout_sdk.analysis.report import PhaseReport, ShadowReport, SharesReport, VariantReport
+from rollout_sdk.analysis.report import CrossedReport, OtherSet, PhaseReport, ShadowReport, SharesReport, VariantReport
 from rollout_sdk.plain import number, percent, plain, several
 from rollout_sdk.stats import MIN_EFFECTIVE_UNITS, MOST_OF_ONE_UNIT
 
-__all__ = ["about_completeness", "about_labels", "about_shares", "about_units"]
+__all__ = ["about_completeness", "about_crossed", "about_labels", "about_others", "about_shares", "about_units"]
 
 _WIDTH = 80
 _LARGEST_EXPONENT = 200.0
@@ -48,6 +48,40 @@ def about_shares(shares: SharesReport) -> Iterator[str]:
             for variant, count in phase.units.items()
         )
         yield from _lines(f"{plain(phase.phase, _NAME)}: units first seen: {arms}", 4)
+
+
+def about_others(others: Iterable[OtherSet]) -> Iterator[str]:
+    """Calls with other fingerprints, how they differ, and which units were in both."""
+    for other in others:
+        version = f"version {plain(other.version, _NAME)}, " if other.version else ""
+        name = f"{version}fingerprint {plain(other.fingerprint or 'unknown', _NAME)}"
+        what = ", ".join(plain(part, _NAME).replace("_", " ") for part in other.differs)
+        differs = f"another {what.replace(', ', ', another ')}" if what else "an earlier SDK wrote one of the two"
+        when = "at the same time" if other.at_once else "before it"
+        yield from _lines(f"never pooled with {name} ({when}; {differs})", 2)
+        if other.shared is None:
+            text = (
+                "which units were in both cannot be known: with another hash key or layer, each has another pseudonym, and "
+                "another arm by chance. Give every process the same ROLLOUT_KEY."
+            )
+            yield from _lines(text, 4)
+        elif other.shared:
+            switched = f"{number(other.switched or 0)} of them with another variant"
+            yield from _lines(f"{several(other.shared, 'unit')} were in both, {switched}", 4)
+
+
+def about_crossed(crossed: CrossedReport) -> Iterator[str]:
+    """Units in several arms."""
+    if crossed.in_phase:
+        text = (
+            f"units in several arms: {number(crossed.in_phase)} of {several(crossed.units, 'unit')} had more than one variant "
+            "in one phase, and count in each of these arms, which hides a difference. The strategy does not keep a unit's "
+            "variant, or several users share an id."
+        )
+        yield from _lines(text, 2)
+    if crossed.between_phases:
+        moved = f"{number(crossed.between_phases)} of {several(crossed.units, 'unit')}"
+        yield from _lines(f"{moved} had more than one variant, in different phases: their shares changed", 2)
 
 
 def _is_narrow(variant: VariantReport) -> bool:

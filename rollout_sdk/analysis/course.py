@@ -18,7 +18,7 @@ from rollout_sdk.judging.phase_evidence import number_of
 from rollout_sdk.plan import Criteria, Step
 from rollout_sdk.records import ShadowedEvent
 
-__all__ = ["Course", "PhaseCourse", "nothing"]
+__all__ = ["Course", "Courses", "PhaseCourse", "nothing"]
 
 
 @define
@@ -36,12 +36,13 @@ class PhaseCourse:
 
 @define
 class Course:
-    """The rollout as the journal tells it.
+    """The calls of one fingerprint, as the journal tells them.
 
     Attributes:
-        key: Its key.
+        key: Key of the rollout.
         criteria: What it is judged by.
         evidence: What was seen of the version that serves.
+        version: Version of the candidates.
         control: Name of the control.
         exposures: Share of the calls that every arm is seen in, by phase.
         phases: The phases in which there were calls.
@@ -60,6 +61,7 @@ class Course:
     key: str
     criteria: Criteria
     evidence: Evidence
+    version: str = ""
     control: str = "control"
     exposures: dict[str, Mapping[str, float]] = field(factory=dict)
     phases: dict[str, PhaseCourse] = field(factory=dict)
@@ -79,6 +81,11 @@ class Course:
     def begun(cls, key: str, criteria: Criteria) -> Course:
         """The course of a rollout of which nothing was seen."""
         return cls(key, criteria, nothing(criteria))
+
+    def leave(self, now_s: float) -> None:
+        """Be judged no more after now: another fingerprint has taken its place."""
+        self.look(now_s)
+        self.current = ""
 
     def begin(self, since: int) -> None:
         """Begin with nothing seen: what was seen of another version says nothing about this one."""
@@ -101,8 +108,9 @@ class Course:
         event = record["event"]
         if event == "rollout":
             self.control = record["control"]
+            self.version = record.get("version", "")
             self.revision = max(self.revision, record.get("revision", 0))
-            self.enter(record["phase"], record["shares"], record.get("shadow", 0.0))
+            self.enter(record["phase"], record.get("shares", {}), record.get("shadow", 0.0))
         elif event == "transition":
             self._transition(record)
         elif event == "decision":
@@ -113,7 +121,8 @@ class Course:
             add_outcome(self.evidence, recorded(record))
 
     def _transition(self, record: Mapping[str, Any]) -> None:
-        phase, shares, action = record["to_phase"], record["shares"], record["action"]
+        phase, shares, action = record["to_phase"], record.get("shares", {}), record["action"]
+        self.version = record.get("version", self.version)
         if action == "start" and record.get("from_phase") is not None:
             self.look(record["seen_s"])
             self.begin(int(phase.partition(":")[0]))
@@ -208,6 +217,52 @@ class Course:
 
     def _step(self, exposure: Mapping[str, float], served: list[str]) -> Step | None:
         return self.criteria.step(self._index(exposure, served))
+
+
+@define
+class Courses:
+    """The rollout as the journal tells it: one course for each fingerprint, because none is ever pooled with another.
+
+    Attributes:
+        key: Its key.
+        criteria: What it is judged by.
+        by_fingerprint: The courses.
+    """
+
+    key: str
+    criteria: Criteria
+    by_fingerprint: dict[str, Course] = field(factory=dict)
+    _latest: str = ""
+
+    @property
+    def looks(self) -> int:
+        """How often it was judged."""
+        return sum(course.looks for course in self.by_fingerprint.values())
+
+    def take(self, record: Mapping[str, Any], now_s: float) -> None:
+        """See a line of the journal."""
+        # An outcome of a unit names none, and is of no decision.
+        if "fingerprint" in record or record["event"] not in ("outcome", "breaker"):
+            self._latest = record.get("fingerprint", "")
+        course = self.by_fingerprint.get(self._latest)
+        if course is None:
+            course = self.by_fingerprint[self._latest] = Course.begun(self.key, self.criteria)
+        if record["event"] == "decision" and record["phase"] not in course.phases and course.current:
+            course.look(now_s)
+        if "replaced" in record and (replaced := self.by_fingerprint.get(record["replaced"])) is not None:
+            replaced.leave(record["seen_s"])
+        course.take(record)
+
+    def look(self, now_s: float) -> None:
+        """Judge the current phase of each."""
+        for course in self.by_fingerprint.values():
+            course.look(now_s)
+
+    def end(self, now_s: float) -> None:
+        """Add what still waits at the end of the journal, and judge for the last time."""
+        for course in self.by_fingerprint.values():
+            course.end()
+            course.look(now_s)
 
 
 def nothing(criteria: Criteria, since: int = 0) -> Evidence:

@@ -50,6 +50,7 @@ def _decided(record: Mapping[str, Any]) -> Decision:
         phase=record["phase"],
         bucket=record.get("bucket", 0),
         time_s=record["t"],
+        fingerprint=record.get("fingerprint", ""),
     )
 
 
@@ -105,5 +106,6 @@ def recorded(record: Mapping[str, Any]) -> RecordedEvent:
         position=record.get("position"),
         decided_s=record.get("decided"),
         excluded=record.get("excluded", False),
+        fingerprint=record.get("fingerprint", ""),
         event_id=record.get("event_id"),
     )

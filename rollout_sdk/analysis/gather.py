@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any, TypeAlias
 
 from rollout_sdk.analysis.arms import Arm, Gathered, add_to
 from rollout_sdk.analysis.facts import recorded
 from rollout_sdk.analysis.pages import item_of, page_of, shown_item
+from rollout_sdk.analysis.sets import began_s
 from rollout_sdk.journal import Journal
 
 __all__ = ["gather"]
 
 Outcome: TypeAlias = tuple[str, float, str | int | None]
 """Metric, value, and the item or its position."""
-Visit: TypeAlias = tuple[float, str, str, bool]
+Visit: TypeAlias = tuple[float, str, str, str, bool]
+"""Time, fingerprint, phase, variant, and whether it is excluded."""
+Set: TypeAlias = tuple[str, str]
+"""Key of a rollout, and a fingerprint: what makes a set of arms that is pooled with no other."""
 
 
 class _Gatherer:
     """One reading of a journal."""
 
     def __init__(self) -> None:
-        self.rollouts: dict[str, Gathered] = defaultdict(Gathered)
+        self.sets: dict[Set, Gathered] = defaultdict(Gathered)
         self.lost = 0
+        self._problems: dict[str, Counter[str]] = defaultdict(Counter)
+        self._replaced: set[Set] = set()
         self._by_decision: dict[str, list[Outcome]] = defaultdict(list)
         self._by_unit: dict[tuple[str, str], list[tuple[float, str, float]]] = defaultdict(list)
         self._visits: dict[tuple[str, str], list[Visit]] = defaultdict(list)
-        self._rollout_of: dict[str, str] = {}
+        self._set_of: dict[str, Set] = {}
         self._seen: set[int] = set()
 
     def read(self, journal: Journal) -> None:
@@ -40,43 +47,60 @@ class _Gatherer:
                 handler(record)
         self._join_units()
         for decision_id, outcomes in self._by_decision.items():
-            self.rollouts[self._rollout_of[decision_id]].problems["unknown decision"] += len(outcomes)
-        for gathered in self.rollouts.values():
+            self.sets[self._set_of[decision_id]].problems["unknown decision"] += len(outcomes)
+        self._place_problems()
+        for which, gathered in self.sets.items():
             gathered.transitions.sort(key=lambda record: record.get("t", 0.0))
             if gathered.transitions:
                 gathered.status = gathered.transitions[-1].get("status", gathered.status)
+            if which in self._replaced:
+                gathered.status = "replaced"
+
+    def _place_problems(self) -> None:
+        """Tell what is of no known set with the one of the rollout that began last."""
+        for rollout, problems in self._problems.items():
+            known = [which for which in self.sets if which[0] == rollout] or [(rollout, "")]
+            last = max(known, key=lambda which: began_s(self.sets[which]) if self.sets[which].spans else -math.inf)
+            self.sets[last].problems.update(problems)
 
     def _outcome(self, record: dict[str, Any]) -> None:
         rollout, value = record["rollout"], float(record["value"])
         identity = recorded(record).identity
         if identity in self._seen:
-            self.rollouts[rollout].problems["duplicate"] += 1
+            problems = self.sets[_set_of(record)].problems if "fingerprint" in record else self._problems[rollout]
+            problems["duplicate"] += 1
             return
         self._seen.add(identity)
         if isinstance(record.get("id"), str):
             self._by_decision[record["id"]].append((record["metric"], value, item_of(record)))
-            self._rollout_of[record["id"]] = rollout
+            self._set_of[record["id"]] = _set_of(record)
         elif isinstance(record.get("unit"), str):
             self._by_unit[rollout, record["unit"]].append((record.get("t", 0.0), record["metric"], value))
         else:
-            self.rollouts[rollout].problems["no address"] += 1
+            self._problems[rollout]["no address"] += 1
 
     def _lost(self, record: dict[str, Any]) -> None:
         self.lost += record["count"]
 
     def _rollout(self, record: dict[str, Any]) -> None:
-        gathered = self.rollouts[record["rollout"]]
+        gathered = self.sets[_set_of(record)]
+        gathered.version = record.get("version", "")
+        gathered.made_of = record.get("made_of", {})
         gathered.strategy = record["strategy"]
         gathered.control = record["control"]
-        gathered.shares.setdefault(record["phase"], record["shares"])
+        gathered.shares.setdefault(record["phase"], record.get("shares", {}))
 
     def _transition(self, record: dict[str, Any]) -> None:
-        gathered = self.rollouts[record["rollout"]]
+        gathered = self.sets[_set_of(record)]
         gathered.transitions.append(record)
-        gathered.shares.setdefault(record["to_phase"], record["shares"])
+        gathered.version = record.get("version", gathered.version)
+        if "replaced" in record:
+            self._replaced.add((record["rollout"], record["replaced"]))
+        gathered.shares.setdefault(record["to_phase"], record.get("shares", {}))
 
     def _decision(self, record: dict[str, Any]) -> None:
-        gathered = self.rollouts[record["rollout"]]
+        fingerprint = record.get("fingerprint", "")
+        gathered = self.sets[record["rollout"], fingerprint]
         gathered.strategy = record["strategy"]
         phase, variant, unit = record["phase"], record["variant"], record.get("unit")
         outcomes = self._by_decision.pop(record["id"], [])
@@ -84,7 +108,7 @@ class _Gatherer:
             if not record.get("excluded"):
                 gathered.shadows[phase, shadowed].planned += 1
         if unit is not None and (record["rollout"], unit) in self._by_unit:
-            visit = (record.get("t", 0.0), phase, variant, bool(record.get("excluded")))
+            visit = (record.get("t", 0.0), fingerprint, phase, variant, bool(record.get("excluded")))
             self._visits[record["rollout"], unit].append(visit)
         if record.get("excluded"):
             gathered.excluded[record["reason"] if not record.get("blend") else "not interleaved"] += 1
@@ -126,7 +150,7 @@ class _Gatherer:
     def _shadow(self, record: dict[str, Any]) -> None:
         if record.get("excluded"):
             return
-        arm = self.rollouts[record["rollout"]].shadows[record["phase"], record["variant"]]
+        arm = self.sets[_set_of(record)].shadows[record["phase"], record["variant"]]
         arm.ends[record["end"]] += 1
         if record.get("error") and record["end"] == "error":
             arm.errors[record["error"]] += 1
@@ -143,15 +167,15 @@ class _Gatherer:
     def _join_units(self) -> None:
         """Outcomes of units go to the unit's last call before them."""
         for (rollout, unit), outcomes in self._by_unit.items():
-            gathered = self.rollouts[rollout]
             visits = sorted(self._visits.get((rollout, unit), ()))
             times = [visit[0] for visit in visits]
             for time_s, metric, value in outcomes:
                 index = bisect_right(times, time_s) - 1
                 if index < 0:
-                    gathered.problems["unit without an earlier call"] += 1
+                    self._problems[rollout]["unit without an earlier call"] += 1
                     continue
-                _, phase, variant, excluded = visits[index]
+                _, fingerprint, phase, variant, excluded = visits[index]
+                gathered = self.sets[rollout, fingerprint]
                 if excluded:
                     gathered.problems["of excluded calls"] += 1
                 else:
@@ -182,8 +206,15 @@ def _credit(arm: Arm, record: dict[str, Any], cluster: str, outcomes: list[Outco
     return unknown
 
 
-def gather(journal: Journal) -> tuple[dict[str, Gathered], int]:
-    """The sums of every rollout in a journal, by key, and how many facts its writers say were lost."""
+def _set_of(record: dict[str, Any]) -> Set:
+    return record["rollout"], record.get("fingerprint", "")
+
+
+def gather(journal: Journal) -> tuple[dict[str, dict[str, Gathered]], int]:
+    """The sums of every rollout in a journal, by key and fingerprint, and how many facts its writers say were lost."""
     gatherer = _Gatherer()
     gatherer.read(journal)
-    return dict(sorted(gatherer.rollouts.items())), gatherer.lost
+    found: dict[str, dict[str, Gathered]] = {}
+    for (rollout, fingerprint), gathered in sorted(gatherer.sets.items()):
+        found.setdefault(rollout, {})[fingerprint] = gathered
+    return found, gatherer.lost

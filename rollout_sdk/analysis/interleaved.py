@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from attrs import Factory, define, frozen
@@ -107,6 +107,7 @@ def analyze_interleaving(
     folder: str | os.PathLike[str],
     *,
     rollout: str | None = None,
+    fingerprint: str | None = None,
     weights: Mapping[str, float] | None = None,
     window_s: float = _WEEK_S,
     **options: Any,
@@ -119,28 +120,33 @@ def analyze_interleaving(
     Args:
         folder: The journal.
         rollout: Key of the rollout; may be left out when only one was interleaved.
+        fingerprint: Of the lists that are analysed; may be left out when all have the same. `rollout report --json` has them.
         weights: Weight of each kind of event that counts, such as {"click": 1, "booking": 20}; every kind counts 1 by default.
         window_s: How long after it was shown a list is credited, in seconds.
         **options: Those of `InterleavingAnalyzer`: `unit`, `alpha`, `mde`, `seed`.
 
     Raises:
-        ConfigurationError: The journal has no interleaved list, or those of several rollouts and none was named.
+        ConfigurationError: The journal has no interleaved list, or those of several rollouts or fingerprints and none was
+            named.
     """
     journal = read_journal(folder)
     reading = _Reading(weights, window_s)
-    names = set()
+    names: dict[str, dict[str, None]] = {}
+    versions: dict[str, str] = {}
     for record in journal:
         if record["event"] == "outcome" and rollout in (None, record["rollout"]):
             reading.event(record)
         elif record["event"] == "decision" and record.get("blend"):
-            names.add(record["rollout"])
-    name = rollout or (min(names) if len(names) == 1 else None)
+            names.setdefault(record["rollout"], {})[record.get("fingerprint", "")] = None
+        elif record["event"] == "rollout":
+            versions[record.get("fingerprint", "")] = record.get("version", "")
+    name = rollout or (next(iter(names)) if len(names) == 1 else None)
     if name is None or name not in names:
         raise ConfigurationError(
             f"The journal has interleaved lists of {', '.join(sorted(names)) or 'no rollout'}. "
             "One test is analysed at a time. Pass rollout= with one of them."
         )
-    analyzers = _analyzers(journal, name, reading, options)
+    analyzers = _analyzers(journal, name, _one_of(name, names[name], fingerprint, versions), reading, options)
     reading.finish()
     return Interleavings(
         rollout=name,
@@ -151,10 +157,33 @@ def analyze_interleaving(
     )
 
 
-def _analyzers(journal: Journal, name: str, reading: _Reading, options: Mapping[str, Any]) -> dict[str, InterleavingAnalyzer]:
+def _one_of(name: str, found: Collection[str], fingerprint: str | None, versions: Mapping[str, str]) -> str:
+    """The fingerprint that is meant: lists of two are never pooled.
+
+    Raises:
+        ConfigurationError: There are several, and none of them is named.
+    """
+    if fingerprint is None and len(found) == 1:
+        return next(iter(found))
+    if fingerprint is not None and fingerprint in found:
+        return fingerprint
+    listed = ", ".join(f"{each!r} (version {versions[each]})" if versions.get(each) else repr(each) for each in found)
+    raise ConfigurationError(
+        f"The journal has interleaved lists of {name!r} with {len(found)} fingerprints, and {fingerprint!r} was asked for. "
+        f"Lists of two are never pooled: another version, unit or design made them. Pass fingerprint= one of: {listed}."
+    )
+
+
+def _analyzers(
+    journal: Journal, name: str, fingerprint: str, reading: _Reading, options: Mapping[str, Any]
+) -> dict[str, InterleavingAnalyzer]:
     analyzers: dict[str, InterleavingAnalyzer] = {}
     for record in journal:
         if record["event"] != "decision" or record["rollout"] != name or not record.get("blend"):
+            continue
+        if record.get("fingerprint", "") != fingerprint:
+            # Its clicks are of other lists, and known.
+            reading.by_decision.pop(record["id"], None)
             continue
         control, *candidates = record["blend"]
         page = None if record.get("excluded") else page_of(record)

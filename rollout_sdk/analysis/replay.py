@@ -4,7 +4,8 @@ The shares are the journal's own: a replay cannot know what others would have be
 plan would first have come to a verdict, and what that would have been.
 
 Lines are counted and judged as the service does it: the same evidence, folded at every look; each look knows the verdict
-before; and an alarm about the shares is latched until the journal tells that a person cleared it.
+before; and an alarm about the shares is latched until the journal tells that a person cleared it. Calls of two fingerprints are
+judged apart.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from attrs import asdict, frozen
 
-from rollout_sdk.analysis.course import Course
+from rollout_sdk.analysis.course import Courses
 from rollout_sdk.analysis.facts import in_order
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.journal import Journal, read_journal
@@ -38,6 +39,8 @@ class ReplayedPhase:
         last: The last verdict in it.
         alarm: The verdict that first found the shares broken: from then on no step is taken until a person clears it. None when
             there was none.
+        version: Version of the candidates; empty when none was given.
+        fingerprint: What makes its calls comparable; empty where an earlier SDK wrote them.
     """
 
     phase: str
@@ -47,6 +50,8 @@ class ReplayedPhase:
     decided: Verdict | None
     last: Verdict | None
     alarm: Verdict | None = None
+    version: str = ""
+    fingerprint: str = ""
 
 
 @frozen
@@ -118,28 +123,29 @@ def replay(
         raise ConfigurationError(f"every_s={every_s!r} of a replay is not a time between two looks. It is above 0. Write '1m'.")
     journal = read_journal(folder)
     key = only_rollout(journal) if rollout is None else rollout
-    course = Course.begun(key, criteria)
+    courses = Courses(key, criteria)
     next_s, now_s = None, 0.0
     for record in in_order(journal, key, progress):
         now_s = max(now_s, record["seen_s"])
         if next_s is None and now_s:
             next_s = now_s + every_s
         while next_s is not None and now_s >= next_s:
-            course.look(next_s)
+            courses.look(next_s)
             # Where nothing happened, one look is as good as a thousand.
             next_s = next_s + every_s if now_s - next_s < every_s else now_s + every_s
-        before = course.current
-        if record["event"] == "decision" and record["phase"] not in course.phases and before:
-            course.look(now_s)
-        course.take(record)
-    course.end()
-    course.look(now_s)
-    phases = [ReplayedPhase(p.name, p.began_s, p.ended_s, p.calls, p.decided, p.last, p.alarm) for p in course.phases.values()]
+        courses.take(record, now_s)
+    courses.end(now_s)
+    phases = [
+        ReplayedPhase(p.name, p.began_s, p.ended_s, p.calls, p.decided, p.last, p.alarm, course.version, fingerprint)
+        for fingerprint, course in courses.by_fingerprint.items()
+        for p in course.phases.values()
+    ]
     if not phases:
         raise ConfigurationError(
             f"The journal has no calls of {key!r}. A plan is replayed on the calls of a rollout. Look at: rollout report."
         )
-    return Replay(key, course.looks, tuple(phase for phase in phases if phase.last is not None), sum(journal.skipped.values()))
+    phases.sort(key=lambda phase: phase.began_s)
+    return Replay(key, courses.looks, tuple(phase for phase in phases if phase.last is not None), sum(journal.skipped.values()))
 
 
 def only_rollout(journal: Journal) -> str:

@@ -10,9 +10,11 @@ from attrs import asdict, frozen
 from rollout_sdk.stats import MeanInterval
 
 __all__ = [
+    "CrossedReport",
     "LabelReport",
     "Latency",
     "MetricReport",
+    "OtherSet",
     "PhaseReport",
     "PhaseShares",
     "Preference",
@@ -211,10 +213,68 @@ class PhaseReport:
 
 
 @frozen
+class CrossedReport:
+    """Units of one rollout and fingerprint that were in several arms.
+
+    Attributes:
+        units: Units in all; calls that are their own units are not among them.
+        in_phase: Units that had several variants in one phase: they count in each of these arms.
+        between_phases: Other units that had several variants, as steps and `set_share` intend.
+    """
+
+    units: int
+    in_phase: int
+    between_phases: int
+
+
+@frozen
+class OtherSet:
+    """Calls of the same rollout with another fingerprint, which are reported apart.
+
+    Attributes:
+        fingerprint: Theirs; empty where an earlier SDK wrote them.
+        version: Their version.
+        differs: Parts in which the two fingerprints differ; none where that is not known.
+        at_once: Whether there were such calls at the same time.
+        shared: Units that were in both; None where units cannot be matched, because hash keys or layers differ.
+        switched: Of these, the units that did not have one and the same variant; likewise.
+    """
+
+    fingerprint: str
+    version: str
+    differs: tuple[str, ...]
+    at_once: bool
+    shared: int | None
+    switched: int | None
+
+
+@frozen
 class RolloutReport:
-    """One rollout."""
+    """One rollout with one fingerprint: calls that are comparable. Another fingerprint is another `RolloutReport`.
+
+    Attributes:
+        rollout: Its key.
+        version: Version of the candidates; empty when none was given.
+        fingerprint: What makes the calls comparable; empty where an earlier SDK wrote them.
+        made_of: What the fingerprint is made of.
+        others: The sets of arms beside this one.
+        crossed: Units in several arms.
+        strategy: Name of the strategy.
+        status: Status, as last seen; "replaced" when another fingerprint has taken its place in a store.
+        control: Name of the control.
+        shares: Whether units are in the arms as configured.
+        phases: Its phases.
+        transitions: Its transitions.
+        excluded: Calls that are not analysed, by reason.
+        problems: Outcomes that could not be used, by why.
+    """
 
     rollout: str
+    version: str
+    fingerprint: str
+    made_of: Mapping[str, Any]
+    others: tuple[OtherSet, ...]
+    crossed: CrossedReport
     strategy: str
     status: str
     control: str

@@ -1,7 +1,7 @@
 """The report of a journal: what was configured, what happened, what was measured. It describes; it decides nothing.
 
 No p-value is here: one that is looked at again and again is wrong. Intervals are for one look, with the unit as the cluster,
-and phases are never pooled.
+and neither phases nor fingerprints are ever pooled.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from rollout_sdk.analysis.arms import Arm, Credit, Gathered, ShadowArm
 from rollout_sdk.analysis.gather import gather
@@ -24,6 +24,7 @@ from rollout_sdk.analysis.report import (
     ShadowReport,
     VariantReport,
 )
+from rollout_sdk.analysis.sets import began_s, crossed, others
 from rollout_sdk.analysis.shares import shares_of
 from rollout_sdk.journal import read_journal
 from rollout_sdk.stats import effective_units, ratio_of_sums
@@ -153,11 +154,17 @@ def _configured(gathered: Gathered, phases: Iterable[str]) -> dict[str, dict[str
     return found
 
 
-def _rollout(key: str, gathered: Gathered) -> RolloutReport:
+def _rollout(key: str, fingerprint: str, sets: Mapping[str, Gathered]) -> RolloutReport:
+    gathered = sets[fingerprint]
     seen = {phase for phase, _ in (*gathered.arms, *gathered.shadows)}
     shares = shares_of(gathered.arrivals, _configured(gathered, seen))
     return RolloutReport(
         rollout=key,
+        version=gathered.version,
+        fingerprint=fingerprint,
+        made_of=dict(gathered.made_of),
+        others=others(fingerprint, sets),
+        crossed=crossed(gathered),
         strategy=gathered.strategy,
         status=gathered.status,
         control=gathered.control,
@@ -169,9 +176,16 @@ def _rollout(key: str, gathered: Gathered) -> RolloutReport:
     )
 
 
-def _began(rollout: RolloutReport) -> tuple[float, str]:
+def _began(sets: Mapping[str, Gathered]) -> float:
     """When a rollout's first call was, to tell them in that order."""
-    return (min((phase.first_s for phase in rollout.phases if phase.first_s is not None), default=math.inf), rollout.rollout)
+    return min(map(began_s, sets.values()), default=math.inf)
+
+
+def _in_order(rollouts: Mapping[str, Mapping[str, Gathered]]) -> Iterable[RolloutReport]:
+    """The rollouts in order of their first calls, and so the sets of each."""
+    for key, sets in sorted(rollouts.items(), key=lambda each: (_began(each[1]), each[0])):
+        for fingerprint in sorted(sets, key=lambda each: (began_s(sets[each]), each)):
+            yield _rollout(key, fingerprint, sets)
 
 
 def summarise(folder: str | os.PathLike[str]) -> Report:
@@ -188,5 +202,5 @@ def summarise(folder: str | os.PathLike[str]) -> Report:
         lines=journal.lines,
         skipped=dict(journal.skipped),
         lost=lost,
-        rollouts=tuple(sorted((_rollout(key, gathered) for key, gathered in rollouts.items()), key=_began)),
+        rollouts=tuple(_in_order(rollouts)),
     )

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from rollout_sdk.analysis.cautions import about_completeness, about_labels, about_shares, about_units
+from rollout_sdk.analysis.cautions import (
+    about_completeness,
+    about_crossed,
+    about_labels,
+    about_others,
+    about_shares,
+    about_units,
+)
 from rollout_sdk.analysis.report import Latency, PhaseReport, Preference, Report, RolloutReport, ShadowReport, VariantReport
 from rollout_sdk.plain import plain, when
 from rollout_sdk.stats import MeanInterval
@@ -169,8 +176,12 @@ def _phase(phase: PhaseReport) -> Iterator[str]:
 
 def _rollout(rollout: RolloutReport) -> Iterator[str]:
     yield ""
-    yield f"{rollout.rollout}: {rollout.strategy}, {rollout.status}"
+    version = f", version {rollout.version}" if rollout.version else ""
+    fingerprint = f", fingerprint {rollout.fingerprint or 'unknown'}" if rollout.others else ""
+    yield f"{rollout.rollout}{version}{fingerprint}: {rollout.strategy}, {rollout.status}"
+    yield from about_others(rollout.others)
     yield from about_shares(rollout.shares)
+    yield from about_crossed(rollout.crossed)
     for phase in rollout.phases:
         yield from _phase(phase)
     if rollout.transitions:

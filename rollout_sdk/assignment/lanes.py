@@ -91,6 +91,8 @@ class Phase:
         lanes: The pieces of the unit interval that candidates own: first point, point after the last (of 2**32), candidate. By
             default those of a rollout that begins; a running one has them of the phase before, so that no unit goes from one
             candidate to another.
+        fingerprint: What makes calls comparable beside the shares; the controller says it. Phases of two fingerprints are
+            never pooled, whatever they are called.
     """
 
     name: str
@@ -100,6 +102,7 @@ class Phase:
     lanes: tuple[Lane, ...] = field(
         default=Factory(lambda self: place((), self.shares), takes_self=True), kw_only=True, eq=False, repr=False
     )
+    fingerprint: str = field(default="", kw_only=True, eq=False, repr=False)
     split: Split = field(init=False, eq=False, repr=False)
     _exposure: dict[str, float] = field(init=False, eq=False, repr=False)
     _shadowed: bool = field(init=False, eq=False, repr=False)
@@ -120,9 +123,9 @@ class Phase:
         exposure = {self.control: 1.0, **dict.fromkeys(self.shares, self.shadow)} if shadowed else self.all_shares
         object.__setattr__(self, "_exposure", exposure)
 
-    def after(self, previous: Phase, name: str) -> Phase:
+    def after(self, previous: Phase, name: str, fingerprint: str = "") -> Phase:
         """This phase under a name of its own, with the lanes that the one before it leads to."""
-        return evolve(self, name=name, lanes=place(previous.lanes, self.shares))
+        return evolve(self, name=name, lanes=place(previous.lanes, self.shares), fingerprint=fingerprint)
 
     @property
     def exposure(self) -> dict[str, float]:

@@ -22,6 +22,7 @@ __all__ = [
     "bucket_of",
     "canonical",
     "holdout_point",
+    "key_id",
     "kind_of",
     "point_of",
     "pseudonym",
@@ -183,6 +184,11 @@ class UnitHash:
         hasher = self.prepared.copy()
         hasher.update(unit)
         return int.from_bytes(hasher.digest(), "big")
+
+
+def key_id(key: bytes | None) -> str:
+    """What tells two hash keys apart without telling either: 8 hexadecimal digits, or "default" where none is set."""
+    return "default" if key is None else blake2b(key=key, digest_size=4, person=b"rollout-key").hexdigest()
 
 
 def unit_hash(rollout: str, layer: str | None, key: bytes | None) -> UnitHash:

@@ -81,7 +81,8 @@ def _as_table(state: RolloutState, verdict: Verdict | None) -> dict[str, Any]:
         "rollout": state.key,
         "status": state.status,
         "version": state.version,
-        "versions": 1 + len(state.superseded),
+        "fingerprint": state.fingerprint,
+        "versions": state.versions,
         "revision": state.revision,
         "phase": state.phase.name,
         "shares": state.phase.all_shares,
@@ -101,7 +102,8 @@ def _as_text(state: RolloutState, verdict: Verdict | None) -> str:
     lines = [
         f"{plain(state.key)}: {state.status}, phase {plain(state.phase.name)} for {since}, revision {number(state.revision)}"
         + (f", version {plain(state.version)}" if state.version else "")
-        + (f" (number {1 + len(state.superseded)} of this rollout)" if state.superseded else ""),
+        + (f", fingerprint {plain(state.fingerprint)}" if state.fingerprint else "")
+        + (f" (number {state.versions} of this rollout)" if state.versions > 1 else ""),
         f"  {shares}",
         "  plan: "
         + " ".join(f"[{plain(at.name)}]" if step == state.step else plain(at.name) for step, at in enumerate(state.plan)),

@@ -13,10 +13,11 @@ from attrs import evolve
 
 from rollout_sdk.analysis.forecast import Traffic, forecast
 from rollout_sdk.analysis.measured import Measured, measure
-from rollout_sdk.analysis.replay import Replay, replay
+from rollout_sdk.analysis.replay import Replay, ReplayedPhase, replay
 from rollout_sdk.cli.forecasting import as_forecast
 from rollout_sdk.cli.saying import fault, progress, say
 from rollout_sdk.exceptions import RolloutError
+from rollout_sdk.plain import plain
 from rollout_sdk.plan import MEASURED, Criteria, as_duration, load_criteria, parse_duration
 from rollout_sdk.strategies.canary import planned_phases
 
@@ -145,10 +146,15 @@ def replay_command(journal: str, path: Path, name: str | None, every: str, as_js
 
 def _replayed(found: Replay) -> str:
     lines = [f"{found.rollout}: the plan would have {_WOULD[found.outcome]} ({found.looks:,} looks)."]
+    failed: set[str] = set()
     for phase in found.phases:
+        # What follows a rollback is of no use, unless it is about another candidate.
+        if phase.fingerprint in failed:
+            continue
         began = datetime.fromtimestamp(phase.began_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
         lasted = as_duration(max(0.0, phase.ended_s - phase.began_s))
-        lines += ["", f"Phase {phase.phase} from {began}, {lasted}, {phase.calls:,} calls:"]
+        whose = f" of {_named(phase)}" if len({each.fingerprint for each in found.phases}) > 1 or phase.version else ""
+        lines += ["", f"Phase {phase.phase}{whose} from {began}, {lasted}, {phase.calls:,} calls:"]
         verdict = phase.decided or phase.last
         if phase.alarm is not None:
             after = as_duration(max(0.0, phase.alarm.time_s - phase.began_s))
@@ -163,10 +169,16 @@ def _replayed(found: Replay) -> str:
         if verdict is not None:
             lines.extend(f"  {line}" for line in str(verdict).splitlines())
         if verdict is not None and verdict.outcome == "FAIL":
-            break
+            failed.add(phase.fingerprint)
     if found.damaged:
         lines += ["", f"{found.damaged:,} lines of the journal were passed over; see rollout doctor."]
     return "\n".join(lines)
+
+
+def _named(phase: ReplayedPhase) -> str:
+    """The calls that a phase is of."""
+    version = f"version {plain(phase.version)}, " if phase.version else ""
+    return f"{version}fingerprint {plain(phase.fingerprint) or 'unknown'}"
 
 
 _WOULD = {"rolled back": "rolled it back", "went on in every phase": "gone on in every phase", "held": "held it"}

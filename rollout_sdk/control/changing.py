@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from attrs import evolve
 
-from rollout_sdk.control.document import as_document, from_document, numbered
+from rollout_sdk.control.document import as_document, from_document, is_comparable, joined
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import ConflictError, StateError
@@ -105,13 +105,13 @@ def change_stored(
 
 
 def has_lost(found: RolloutState | None, mine: RolloutState) -> bool:
-    """Whether a store has lost what a process of this version knows: it was emptied, or restored from a backup.
+    """Whether a store has lost what a process of these settings knows: it was emptied, or restored from a backup.
 
     An abort is final, whatever others have done since with a store that did not know of it.
     """
     if found is None:
         return True
-    if found.version != mine.version:
+    if not is_comparable(found, mine):
         return False
     return found.revision < mine.revision or (mine.status == "aborted" and found.status != "aborted")
 
@@ -135,11 +135,18 @@ def _timed(before: RolloutState, after: RolloutState, now_s: float) -> RolloutSt
 
 def _as_mine(stored: RolloutState, mine: RolloutState, action: str) -> RolloutState:
     """What is stored, as a process has it that would change it."""
-    if stored.version == mine.version:
+    if is_comparable(stored, mine):
+        after = joined(stored, mine)
         # What changes the plan starts from the stored one.
-        return stored if action == "set_plan" else numbered(stored, mine.plan)
+        return evolve(after, plan=stored.plan, step=stored.step) if action == "set_plan" else after
     if action == "abort":
         return stored
+    if stored.version == mine.version:
+        raise StateError(
+            f"This process has other settings of {mine.key!r} (fingerprint {mine.fingerprint}) than those that have replaced "
+            f"them ({stored.fingerprint}). What it does would be done to users that it does not have. "
+            "Do it in a process of the new settings, or with the command rollout."
+        )
     raise StateError(
         f"This process has version {mine.version!r} of {mine.key!r}, which was replaced by {stored.version!r}. "
         "What it does would be done to a candidate that it does not have. "
@@ -167,6 +174,7 @@ def swap(
         "phase": after.phase.name,
         "shares": after.phase.all_shares,
         "version": after.version,
+        "fingerprint": after.fingerprint,
         "invalid": after.invalid,
         "actor": actor,
         "reason": reason,

@@ -12,7 +12,7 @@ from rollout_sdk.control.phase_changes import step_within
 from rollout_sdk.control.state import RolloutState, Status
 from rollout_sdk.exceptions import StateError
 
-__all__ = ["as_document", "from_document", "numbered", "replanned"]
+__all__ = ["as_document", "from_document", "is_comparable", "joined", "numbered", "replanned"]
 
 SCHEMA = 1
 
@@ -21,8 +21,8 @@ def _phase(phase: Phase) -> dict[str, Any]:
     return {"name": phase.name, "shares": dict(phase.shares), "shadow": phase.shadow}
 
 
-def _as_phase(table: Mapping[str, Any], control: str) -> Phase:
-    phase = Phase(table["name"], table["shares"], control, table["shadow"])
+def _as_phase(table: Mapping[str, Any], control: str, fingerprint: str = "") -> Phase:
+    phase = Phase(table["name"], table["shares"], control, table["shadow"], fingerprint=fingerprint)
     # What an earlier SDK did not write are the lanes of a rollout that begins.
     return phase if "lanes" not in table else evolve(phase, lanes=table["lanes"])
 
@@ -48,12 +48,14 @@ def as_document(state: RolloutState) -> dict[str, Any]:
         "number": state.number,
         "ramps": state.ramps,
         "version": state.version,
+        "fingerprint": state.fingerprint,
         "epoch": state.epoch,
         "since": state.since,
         "entered_s": state.entered_s,
         "resumed_s": state.resumed_s,
         "dropped": list(state.dropped),
         "superseded": list(state.superseded),
+        "replaced": list(state.replaced),
         "invalid": state.invalid,
         "valid_from": state.valid_from,
         "paused_by": list(state.paused_by),
@@ -70,24 +72,26 @@ def from_document(document: Mapping[str, Any]) -> RolloutState:
     try:
         if document["schema"] != SCHEMA or document["status"] not in get_args(Status):
             raise ValueError(f"schema {document['schema']!r:.20}, status {document['status']!r:.20}")
-        control = document["control"]
+        # What an earlier SDK did not write has the default.
+        control, fingerprint = document["control"], str(document.get("fingerprint", ""))
         return RolloutState(
             key=document["key"],
             plan=tuple(_as_phase(phase, control) for phase in document["plan"]),
-            phase=_as_phase(document["phase"], control),
+            phase=_as_phase(document["phase"], control, fingerprint),
             step=int(document["step"]),
             status=document["status"],
             revision=int(document["revision"]),
             number=int(document["number"]),
             ramps=bool(document["ramps"]),
             version=str(document["version"]),
+            fingerprint=fingerprint,
             epoch=int(document["epoch"]),
-            # What an earlier SDK did not write has the default.
             since=int(document.get("since", 0)),
             entered_s=float(document["entered_s"]),
             resumed_s=float(document.get("resumed_s", 0.0)),
             dropped=_texts(document["dropped"]),
             superseded=_texts(document["superseded"]),
+            replaced=_texts(document.get("replaced", [])),
             invalid=str(document.get("invalid", "")),
             valid_from=int(document.get("valid_from", 0)),
             paused_by=_texts(document.get("paused_by", [])),
@@ -98,6 +102,26 @@ def from_document(document: Mapping[str, Any]) -> RolloutState:
             f"The stored state of {document.get('key')!r:.80} cannot be read ({type(error).__name__}: {error}). "
             "Every process of a rollout needs the same version of rollout_sdk. Look at it with: rollout status."
         ) from error
+
+
+def is_comparable(one: RolloutState, other: RolloutState) -> bool:
+    """Whether calls of two states may be pooled."""
+    if one.fingerprint and other.fingerprint:
+        return one.fingerprint == other.fingerprint
+    # An earlier SDK has stored one of them: as far as that can tell.
+    return _told(one) == _told(other)
+
+
+def _told(state: RolloutState) -> tuple[str, str, frozenset[str]]:
+    return state.version, state.phase.control, frozenset(state.phase.shares)
+
+
+def joined(stored: RolloutState, mine: RolloutState) -> RolloutState:
+    """A stored state as a process with comparable settings stands in it: with its own plan and fingerprint."""
+    state, fingerprint = numbered(stored, mine.plan), mine.fingerprint
+    if state.fingerprint == fingerprint:
+        return state
+    return evolve(state, fingerprint=fingerprint, phase=evolve(state.phase, fingerprint=fingerprint))
 
 
 def numbered(state: RolloutState, plan: tuple[Phase, ...]) -> RolloutState:

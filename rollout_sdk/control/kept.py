@@ -73,7 +73,12 @@ class Kept:
 
     def _nothing(self, criteria: Criteria) -> Evidence:
         """Evidence to begin with."""
-        return Evidence(criteria.all, since=self.state.since, max_calls_per_unit=criteria.max_calls_per_unit)
+        return Evidence(
+            criteria.all,
+            since=self.state.since,
+            fingerprint=self.state.fingerprint,
+            max_calls_per_unit=criteria.max_calls_per_unit,
+        )
 
     def judge_by(self, criteria: Criteria) -> None:
         """Judge by these criteria from now on; approvals, which no file can give, stay."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from attrs import evolve
 
 from rollout_sdk.control.changing import swap
-from rollout_sdk.control.document import from_document, numbered
+from rollout_sdk.control.document import from_document, is_comparable, joined
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.stores import StateStore, Stored
 from rollout_sdk.exceptions import ConflictError, StateError
 
 __all__ = ["ANOTHER", "restart", "settle"]
 
-ANOTHER = "another version, or other candidates"
+ANOTHER = "another version, or other settings"
 _MOST_TRIES = 20
 
 
@@ -25,10 +25,10 @@ def settle(store: StateStore, mine: RolloutState, *, now_s: float) -> tuple[Roll
         now_s: The time, in seconds since 1970.
 
     Returns:
-        Where it stood, and where it stands: not the same when `mine` has taken another version's place.
+        Where it stood, and where it stands: not the same when `mine` has taken the place of another fingerprint.
 
     Raises:
-        StateError: It is of a version that another has replaced, or what is stored cannot be read.
+        StateError: It is of a version or fingerprint that another has replaced, or what is stored cannot be read.
         StoreError: The store did not answer.
     """
     for _ in range(_MOST_TRIES):
@@ -38,14 +38,19 @@ def settle(store: StateStore, mine: RolloutState, *, now_s: float) -> tuple[Roll
                 return mine, mine
             continue
         theirs = from_document(stored.document)
-        same = theirs.version == mine.version and set(theirs.phase.shares) == set(mine.phase.shares)
-        if same and theirs.phase.control == mine.phase.control:
-            joined = numbered(theirs, mine.plan)
-            return joined, joined
+        if is_comparable(theirs, mine):
+            state = joined(theirs, mine)
+            return state, state
         if mine.version in theirs.superseded:
             raise StateError(
                 f"Version {mine.version!r} of {mine.key!r} was replaced by {theirs.version!r}. A version that was replaced "
                 "does not come back, so that old processes cannot undo a deployment. Give the candidate a new version=."
+            )
+        if mine.fingerprint in theirs.replaced:
+            raise StateError(
+                f"The settings of {mine.key!r} in this process (fingerprint {mine.fingerprint}) were replaced by others "
+                f"({theirs.fingerprint}). Settings that were replaced do not come back, so that old processes cannot undo a "
+                "deployment. Give all processes the same settings and the same ROLLOUT_KEY, and the candidate a new version=."
             )
         begun = restart(store, stored, theirs.begun_again(mine), now_s=now_s)
         if begun is not None:

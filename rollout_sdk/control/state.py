@@ -47,12 +47,14 @@ class RolloutState:
         number: Number of the current phase.
         ramps: Whether the strategy has steps at all.
         version: Version of the candidates, as it was said when decorating.
-        epoch: Number of the evidence: a new version's evidence is another's.
-        since: Number of the version's first phase: outcomes of decisions before it are about another version.
+        fingerprint: What makes its calls comparable, the version among it; empty in what an earlier SDK has stored.
+        epoch: Number of the evidence: that of another fingerprint is another's.
+        since: Number of the fingerprint's first phase: outcomes of decisions before it are about other calls.
         entered_s: When the current phase began, in seconds since 1970.
         resumed_s: When somebody last let it go on after a pause: from then on, a step has its time to wait once more.
         dropped: Candidates that were rolled back while others went on.
         superseded: Versions that a later one has replaced; they never come back.
+        replaced: Fingerprints that a later one has replaced; nor do these.
         invalid: Why the comparison cannot be trusted, by the judge's alarm; latched until a person clears it. Empty: it can.
         valid_from: Number of the phase that began when a person last cleared the alarm: the realised shares are checked from
             there on.
@@ -71,12 +73,14 @@ class RolloutState:
     number: int = 0
     ramps: bool = True
     version: str = ""
+    fingerprint: str = ""
     epoch: int = 0
     since: int = 0
     entered_s: float = 0.0
     resumed_s: float = 0.0
     dropped: tuple[str, ...] = ()
     superseded: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
     invalid: str = ""
     valid_from: int = 0
     paused_by: tuple[str, ...] = ()
@@ -93,6 +97,12 @@ class RolloutState:
     def candidates(self) -> tuple[str, ...]:
         """The candidates that are still in."""
         return tuple(name for name in self.phase.shares if name not in self.dropped)
+
+    @property
+    def versions(self) -> int:
+        """How many sets of arms the rollout has had: each begins with no evidence, and with an alpha of its own."""
+        # What an earlier SDK has stored knows versions only.
+        return 1 + max(len(self.superseded), len(self.replaced))
 
     @property
     def is_open(self) -> bool:
@@ -237,24 +247,29 @@ class RolloutState:
     def begun_again(self, other: RolloutState) -> RolloutState:
         """Where a rollout stands that is described anew with other settings, as `other`: by a reloaded module, say.
 
-        It begins again, in a phase with a new number, because the evidence so far is about something else. An abort stays,
-        unless it was another version's.
+        It begins again, in a phase with a new number, because the evidence so far is about something else. An abort stays, and
+        so does the rollback of a candidate, unless they were another version's.
         """
         same = other.version == self.version
-        superseded = self.superseded if same else (*self.superseded, self.version)
         fresh = evolve(
             other,
             number=self.number,
             since=self.number + 1,
             revision=self.revision,
             epoch=self.epoch + 1,
-            superseded=superseded,
+            superseded=self.superseded if same else (*self.superseded, self.version),
+            replaced=self.replaced if self.fingerprint in ("", other.fingerprint) else (*self.replaced, self.fingerprint),
         )
         if self.status == "aborted" and same:
             return fresh.abort()
+        failed = tuple(self.phase.shares) if self.status == "rolled_back" else self.dropped
+        dropped = tuple(name for name in other.phase.shares if same and name in failed)
+        if dropped and set(dropped) == set(other.phase.shares):
+            return fresh._stop("rolled_back")  # noqa: SLF001 - its own class
+        first = without(other.plan[0], dropped)
         # From the lanes as they are: a candidate that stays, keeps its units.
-        begun = evolve(fresh, phase=self.phase)._entered(other.plan[0], anew=True)  # noqa: SLF001 - its own class
-        return evolve(begun, step=0, status=going(other.plan[0]), dropped=())
+        begun = evolve(fresh, phase=self.phase)._entered(first, anew=True)  # noqa: SLF001 - its own class
+        return evolve(begun, step=0, status=going(first), dropped=dropped)
 
     def _stop(self, status: Status) -> RolloutState:
         return evolve(self._entered(control_only(self.phase), anew=True), status=status)
@@ -271,18 +286,22 @@ class RolloutState:
         if (phase.shares, phase.shadow) == (self.phase.shares, self.phase.shadow) and not anew:
             return evolve(self, revision=self.revision + 1)
         number = self.number + 1
-        return evolve(self, phase=phase.after(self.phase, f"{number}:{phase.name}"), number=number, revision=self.revision + 1)
+        entered = phase.after(self.phase, f"{number}:{phase.name}", self.fingerprint)
+        return evolve(self, phase=entered, number=number, revision=self.revision + 1)
 
 
-def start(key: str, plan: Sequence[Phase], *, ramps: bool, version: str = "", now_s: float = 0.0) -> RolloutState:
+def start(
+    key: str, plan: Sequence[Phase], *, ramps: bool, version: str = "", fingerprint: str = "", now_s: float = 0.0
+) -> RolloutState:
     """The state of a rollout that begins."""
     first = plan[0]
     return RolloutState(
         key,
         tuple(plan),
-        evolve(first, name=f"0:{first.name}"),
+        evolve(first, name=f"0:{first.name}", fingerprint=fingerprint),
         status=going(first),
         ramps=ramps,
         version=version,
+        fingerprint=fingerprint,
         entered_s=now_s,
     )

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import evolve
 
 from rollout_sdk.control.changing import has_lost, swap
-from rollout_sdk.control.document import from_document, numbered
+from rollout_sdk.control.document import from_document, is_comparable, joined
 from rollout_sdk.control.kept import Kept
 from rollout_sdk.control.settling import ANOTHER, restart, settle
 from rollout_sdk.control.state import RolloutState
@@ -86,8 +86,8 @@ class StateSync:
     def enter(self, kept: Kept, state: RolloutState) -> None:
         """Put a rollout in a state; one that stops it waits until no candidate starts any more."""
         before = kept.state
-        if state.version != before.version:
-            # Where another version stands says nothing about the candidate of this one.
+        if not is_comparable(state, before):
+            # Where another version stands, or one with other settings, says nothing about the candidate of this one.
             kept.standing.lose(lost=True)
             return
         with kept.standing.changing:
@@ -120,10 +120,10 @@ class StateSync:
         state = None if stored is None else from_document(stored.document)
         if has_lost(state, kept.state):
             self._put_back(kept, stored)
-        elif state is None or state.version != kept.state.version:
+        elif state is None or not is_comparable(state, kept.state):
             kept.standing.lose(lost=True)
         else:
-            self.enter(kept, numbered(state, kept.state.plan))
+            self.enter(kept, joined(state, kept.state))
             self._followed(kept.key)
 
     def _put_back(self, kept: Kept, stored: Stored | None) -> None:
@@ -142,5 +142,7 @@ def _is_unsaid(kept: Kept) -> bool:
 
 def _is_at(stored: Stored, state: RolloutState) -> bool:
     """Whether a document is this state; two processes can have one revision of different states, where the store was lost."""
-    at = (stored.revision, stored.document.get("status"), stored.document.get("number"), stored.document.get("version"))
-    return at == (state.revision, state.status, state.number, state.version)
+    document = stored.document
+    at = (stored.revision, document.get("status"), document.get("number"), document.get("version"))
+    same = at == (state.revision, state.status, state.number, state.version)
+    return same and document.get("fingerprint", "") in ("", state.fingerprint)

@@ -64,6 +64,7 @@ def _standing(key: str, rollout: RolloutSums) -> Iterator[Finding]:
             f"The processes of {name} stand in different places ({'; '.join(places[:4])}): each has a state of its own.",
             "Steer them all by one control file, ROLLOUT_CONTROL, and start again those that lag behind.",
         )
+    yield from _fingerprints(name, rollout)
     if rollout.status == "aborted":
         yield Finding(
             "note", "rollout.aborted", f"{name} is aborted: everybody gets the control.", "Remove the candidate from the code."
@@ -79,6 +80,26 @@ def _standing(key: str, rollout: RolloutSums) -> Iterator[Finding]:
             f"{name} is promoted: everybody gets the candidate.",
             "Make the candidate the function itself, and remove the rollout.",
         )
+
+
+def _fingerprints(name: str, rollout: RolloutSums) -> Iterator[Finding]:
+    living = {fingerprint: sums for fingerprint, sums in rollout.fingerprints.items() if sums.processes}
+    if len(living) < 2:
+        return
+    said = [
+        f"{plain(fingerprint, 20)}{f' (version {plain(sums.version, 30)})' if sums.version else ''}: {number(sums.processes)}"
+        for fingerprint, sums in living.items()
+    ]
+    first, *rest = (sums.made_of for sums in living.values())
+    parts = [part for part in first if any(part in each and each[part] != first[part] for each in rest)]
+    what = f" They differ in: {', '.join(plain(part, 30).replace('_', ' ') for part in parts[:6])}." if parts else ""
+    yield Finding(
+        "warning",
+        "rollout.fingerprints",
+        f"The processes of {name} have different fingerprints ({'; '.join(said[:4])}), so that their calls are never pooled."
+        f"{what}",
+        "Wait for a deployment to end; else give all processes the same code, settings and ROLLOUT_KEY.",
+    )
 
 
 def _calls(key: str, rollout: RolloutSums) -> Iterator[Finding]:

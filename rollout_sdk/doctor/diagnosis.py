@@ -165,6 +165,7 @@ def _rollout(rollout: RolloutSums) -> dict[str, Any]:
         "outcomes": rollout.outcomes,
         "first_s": rollout.first_s,
         "last_s": rollout.last_s,
+        "fingerprints": {name: asdict(each) for name, each in rollout.fingerprints.items()},
         "phases": {name: _phase(phase) for name, phase in rollout.phases.items()},
         "shares": _shares(rollout),
         "variants": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from attrs import Factory, define
@@ -10,11 +11,13 @@ from attrs import Factory, define
 from rollout_sdk.doctor.few import add, at, few
 from rollout_sdk.doctor.units import Arrived, UnitSums
 
-__all__ = ["BreakerSums", "PhaseSums", "RolloutSums", "VariantSums", "clamped"]
+__all__ = ["BreakerSums", "FingerprintSums", "PhaseSums", "RolloutSums", "VariantSums", "clamped"]
 
 _MOST_PHASES = 40
 _LAST_TRANSITIONS = 5
 _MOST = 10**15
+_MOST_PARTS, _LONGEST_PART = 20, 40
+"""A fingerprint has eleven parts."""
 
 
 def clamped(value: float | None) -> float | None:
@@ -32,6 +35,21 @@ class PhaseSums:
 
     shares: dict[str, float] = Factory(dict)
     calls: dict[str, int] = Factory(dict)
+
+
+@define
+class FingerprintSums:
+    """What makes calls comparable; those of two fingerprints are not.
+
+    Attributes:
+        version: Version of the candidates.
+        made_of: What it is made of, as short texts.
+        processes: Living processes that have it.
+    """
+
+    version: str = ""
+    made_of: Mapping[str, str] = Factory(dict)
+    processes: int = 0
 
 
 @define
@@ -104,7 +122,8 @@ class RolloutSums:
         outcomes: Recorded outcomes.
         first_s: Time of the first call.
         last_s: Time of the last call.
-        phases: By name.
+        fingerprints: Those of its processes.
+        phases: By name, with the fingerprint.
         variants: By name.
         transitions: The last ones, in order of time.
         standings: Where living processes stand: number of them by (status, phase).
@@ -122,6 +141,7 @@ class RolloutSums:
     outcomes: int = 0
     first_s: float | None = None
     last_s: float | None = None
+    fingerprints: dict[str, FingerprintSums] = Factory(dict)
     phases: dict[str, PhaseSums] = Factory(dict)
     variants: dict[str, VariantSums] = Factory(dict)
     transitions: list[Mapping[str, Any]] = Factory(list)
@@ -148,8 +168,12 @@ class RolloutSums:
     def described(self, record: Mapping[str, Any], time_s: float | None) -> None:
         """Take in a rollout's own line."""
         self.strategy, self.control = _short(record["strategy"]), _short(record["control"])
-        self._configured(record["phase"], record["shares"])
-        self.stands(record.get("status"), record["phase"], time_s)
+        if (fingerprint := record.get("fingerprint")) is not None:
+            sums = at(self.fingerprints, fingerprint, FingerprintSums)
+            sums.version, sums.made_of = _short(record.get("version", "")), _told(record.get("made_of", {}))
+        phase = _phase_of(record)
+        self._configured(phase, record.get("shares", {}))
+        self.stands(record.get("status"), phase, time_s)
 
     def _configured(self, phase: str, shares: Mapping[str, float]) -> None:
         sums = at(self.phases, phase, PhaseSums, _MOST_PHASES)
@@ -168,7 +192,7 @@ class RolloutSums:
         if record.get("excluded"):
             add(self.excluded, record["reason"])
         else:
-            phase = record["phase"]
+            phase = _phase_of(record)
             sums = self.phases.get(phase) or at(self.phases, phase, PhaseSums, _MOST_PHASES)
             add(sums.calls, assigned)
             self.units.add(
@@ -219,13 +243,30 @@ class RolloutSums:
 
     def moved(self, record: Mapping[str, Any], time_s: float | None) -> None:
         """Take in a transition."""
-        self._configured(record["to_phase"], record["shares"])
-        self.stands(record.get("status"), record["to_phase"], time_s)
+        phase = _phase_of(record, "to_phase")
+        self._configured(phase, record.get("shares", {}))
+        self.stands(record.get("status"), phase, time_s)
         kept = ("action", "status", "from_phase", "to_phase", "actor", "reason")
         said = {name: _short(record[name]) if name in record else None for name in kept}
         self.transitions.append({"time_s": time_s, "revision": clamped(record.get("revision")), **said})
         self.transitions.sort(key=lambda transition: (transition["time_s"] or 0.0, transition["revision"] or 0))
         del self.transitions[:-_LAST_TRANSITIONS]
+
+
+def _phase_of(record: Mapping[str, Any], name: str = "phase") -> str:
+    """The phase of a record: two fingerprints have different ones, whatever they are called."""
+    return f"{record[name]} of {record['fingerprint']}" if "fingerprint" in record else record[name]
+
+
+def _told(made_of: Mapping[str, Any]) -> dict[str, str]:
+    """What a fingerprint is made of, whatever somebody wrote: names of the parts, and short texts."""
+    return {name[:_LONGEST_PART]: _short(_as_text(value)) for name, value in islice(made_of.items(), _MOST_PARTS)}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return ", ".join(f"{each!s:.60}" for each in islice(value, _MOST_PARTS) if not isinstance(each, dict | list))
+    return "" if value is None else str(value)
 
 
 def _short(text: str) -> str:

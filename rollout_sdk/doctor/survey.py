@@ -8,7 +8,7 @@ from typing import Any
 from attrs import Factory, define
 
 from rollout_sdk.doctor.few import add, at, few
-from rollout_sdk.doctor.sums import RolloutSums, clamped
+from rollout_sdk.doctor.sums import FingerprintSums, RolloutSums, clamped
 from rollout_sdk.doctor.units import Room, UnitSums
 from rollout_sdk.doctor.writers import Process, Source, sources
 from rollout_sdk.journal import Journal
@@ -69,6 +69,7 @@ class _OfProcess:
         process: Which it is.
         active: Whether it may still be there.
         stands: Last status and phase, by rollout.
+        fingerprints: Last fingerprint, by rollout.
         open_since: When a breaker opened that has not closed, by rollout and variant.
         newest_s: Time of its newest record.
     """
@@ -76,6 +77,7 @@ class _OfProcess:
     process: Process | None = None
     active: bool = False
     stands: dict[str, tuple[str, str]] = Factory(dict)
+    fingerprints: dict[str, str] = Factory(dict)
     open_since: dict[tuple[str, str], float] = Factory(dict)
     newest_s: float | None = None
 
@@ -111,6 +113,8 @@ class _Surveyor:
             for key, standing in writer.stands.items():
                 standings = self.found.rollouts[key].standings
                 standings[standing] = standings.get(standing, 0) + 1
+            for key, fingerprint in writer.fingerprints.items():
+                at(self.found.rollouts[key].fingerprints, fingerprint, FingerprintSums).processes += 1
         self._writer = _OfProcess()
 
     def take(self, record: Mapping[str, Any]) -> None:
@@ -143,6 +147,8 @@ class _Surveyor:
         key = few(self.found.rollouts, record["rollout"], _MOST_ROLLOUTS)
         if event == "rollout":
             sums.described(record, time_s)
+            if "fingerprint" in record:
+                self._writer.fingerprints[key] = record["fingerprint"][:200]
             self._stands(key, record.get("status"), record["phase"])
         elif event == "transition":
             sums.moved(record, time_s)

@@ -221,15 +221,24 @@ class Call(RouteRequest):
     @property
     def decision_id(self) -> str:
         """The id of the decision, made anew each time."""
-        rollout, variant = self.rollout, self.decision.variant
-        return encode_id(rollout.key, self.phase.name, variant, self.bucket, self.time_ns, self.nonce, rollout.secret)
+        rollout, variant, phase = self.rollout, self.decision.variant, self.phase
+        return encode_id(
+            rollout.key,
+            phase.name,
+            variant,
+            self.bucket,
+            self.time_ns,
+            self.nonce,
+            rollout.secret,
+            fingerprint=phase.fingerprint,
+        )
 
     def full_decision(self) -> Decision:
         """The decision with its id and all that the controller knows."""
         decision, rollout = self.decision, self.rollout
         if self._full is not None and self._full[0] is decision:
             return self._full[1]
-        phase = self.phase.name
+        phase = self.phase
         # By position, in the order of the class: this is half the price of keywords.
         full = Decision(
             decision.variant,
@@ -240,10 +249,11 @@ class Call(RouteRequest):
             self.decision_id,
             rollout.key,
             rollout.strategy_name,
-            phase,
+            phase.name,
             decision.share,
             self.bucket,
             self.time_ns / 1e9,
+            phase.fingerprint,
         )
         # Spans, the caller and the recorder ask for it by turns.
         self._full = decision, full

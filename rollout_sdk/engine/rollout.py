@@ -149,6 +149,7 @@ class Rollout:
         time_ns: Wall clock, in nanoseconds since 1970.
         nonces: What makes decision ids unique.
         standing: Where it stands, shared with every rollout of the same key and settings.
+        made_of: What its fingerprint is made of.
         observers: Who observes its events, by hook.
         plugins: Names of its plugins.
         active: Shadow runs that are under way.
@@ -197,6 +198,7 @@ class Rollout:
     failed_if: FailedIf = None
     by_row: bool = False
     surround: Sequence[Surround] = ()
+    made_of: Mapping[str, Any] = field(factory=dict)
     active: set[ShadowRun] = field(factory=set)
     runs_told: dict[str, tuple[str, Mapping[str, Any]]] = field(factory=dict)
     shown: deque[tuple[str, tuple[Any, ...]]] = field(factory=lambda: deque(maxlen=_SHOWN))
@@ -249,4 +251,7 @@ class Rollout:
             "status": self.state.status,
             "shares": self.state.phase.all_shares,
             "shadow": self.state.phase.shadow or None,
+            "version": self.state.version,
+            "fingerprint": self.state.fingerprint,
+            "made_of": dict(self.made_of),
         }

@@ -62,10 +62,11 @@ def _decision(event: RoutedEvent) -> bytes:
     """Written by hand: there is one for every call, and an encoder that looks at each value costs three times as much."""
     decision = event.decision
     share = "" if decision.share is None else f',"share":{_number(decision.share)}'
+    fingerprint = f',"fingerprint":{_text(decision.fingerprint)}' if decision.fingerprint else ""
     head = (
         f'{{"event":"decision","v":{SCHEMA},"t":{decision.time_s:.6f}'
         f',"rollout":{_text(decision.rollout)},"id":{_text(decision.id)},"strategy":{_text(decision.strategy)}'
-        f',"phase":{_text(decision.phase)},"variant":{_text(decision.variant)},"served":{_text(event.served)}'
+        f',"phase":{_text(decision.phase)}{fingerprint},"variant":{_text(decision.variant)},"served":{_text(event.served)}'
         f',"reason":{_text(decision.reason)},"propensity":{_number(decision.propensity)}{share},"bucket":{decision.bucket}'
     )
     parts = [head]
@@ -133,6 +134,7 @@ def _shadow(event: ShadowedEvent) -> bytes:
         rollout=decision.rollout,
         id=decision.id,
         phase=decision.phase,
+        fingerprint=decision.fingerprint,
         variant=event.variant,
         end=event.end,
         duration_s=_finite(event.duration_s),
@@ -162,6 +164,7 @@ def _outcome(event: RecordedEvent) -> bytes:
         value=event.value,
         id=event.decision_id,
         phase=event.phase,
+        fingerprint=event.fingerprint,
         variant=event.variant,
         bucket=event.bucket,
         unit=event.unit,
@@ -203,6 +206,9 @@ def _transition(event: TransitionedEvent) -> bytes:
         shadow=event.shadow or None,
         verdict=event.evidence,
         invalid=event.invalid,
+        version=event.version,
+        fingerprint=event.fingerprint,
+        replaced=event.replaced,
     )
 
 

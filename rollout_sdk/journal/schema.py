@@ -3,17 +3,18 @@
 | event        | one for                                | fields besides `t` (seconds since 1970)                                   |
 |--------------|----------------------------------------|---------------------------------------------------------------------------|
 | `journal`    | file                                   | `sdk`, `pid`, `host`                                                      |
-| `rollout`    | rollout and file                       | `rollout`, `strategy`, `control`, `variants`, `phase`, `status`, `revision`, `shares`, `shadow` (share of the calls that are shadowed by plan) |
-| `decision`   | call (or batch of one row)             | `rollout`, `id`, `strategy`, `phase`, `variant`, `served`, `reason`, `propensity`, `share`, `bucket`, `unit`, `runs` (each [variant, seconds, error type, seconds to first item]), `error`, `shadows`, `blend`, `items`, `teams`, `rule` (how clicks are credited where it is not by team), `closed_early`, `excluded`, `withheld`, `answered`, `no_evidence`, `unmeasured` (class of an answer that cannot be measured), `cov` (the covariate) |
+| `rollout`    | rollout and file                       | `rollout`, `strategy`, `control`, `variants`, `phase`, `status`, `revision`, `shares`, `shadow` (share of the calls that are shadowed by plan), `version` (of the candidates), `fingerprint` (of what makes calls comparable), `made_of` (what that is made of) |
+| `decision`   | call (or batch of one row)             | `rollout`, `id`, `strategy`, `phase`, `fingerprint`, `variant`, `served`, `reason`, `propensity`, `share`, `bucket`, `unit`, `runs` (each [variant, seconds, error type, seconds to first item]), `error`, `shadows`, `blend`, `items`, `teams`, `rule` (how clicks are credited where it is not by team), `closed_early`, `excluded`, `withheld`, `answered`, `no_evidence`, `unmeasured` (class of an answer that cannot be measured), `cov` (the covariate) |
 | `rows`       | thousand rows of a batch, or fewer     | `rollout`, `like` (a line as of a decision for each kind of row), `kind` (for each row, the position of its kind), and each row's own in place of its kind's: `ids`, `buckets`, `units`, `covs` |
-| `shadow`     | submitted shadow run                   | `rollout`, `id`, `phase`, `variant`, `end`, `duration_s`, `wait_s`, `error`, `match` (1 or 0), `difference`, `difference_reason`, `comparator`, `bucket`, `unit`, `excluded`, `first_item_s`, `control_error`, `control_duration_s`, `control_first_item_s` |
-| `outcome`    | recorded outcome                       | `rollout`, `metric`, `value`, `id`, `phase`, `variant`, `bucket`, `unit`, `item` or `position`, `event_id`, `decided` (time of the decision), `excluded` |
+| `shadow`     | submitted shadow run                   | `rollout`, `id`, `phase`, `fingerprint`, `variant`, `end`, `duration_s`, `wait_s`, `error`, `match` (1 or 0), `difference`, `difference_reason`, `comparator`, `bucket`, `unit`, `excluded`, `first_item_s`, `control_error`, `control_duration_s`, `control_first_item_s` |
+| `outcome`    | recorded outcome                       | `rollout`, `metric`, `value`, `id`, `phase`, `fingerprint`, `variant`, `bucket`, `unit`, `item` or `position`, `event_id`, `decided` (time of the decision), `excluded` |
 | `breaker`    | opening or closing of a breaker        | `rollout`, `variant`, `action`, `failures`, `runs`, `cooldown_s`          |
 | `lost`       | facts that are not here, since the last such line | `count`                                                        |
-| `transition` | change of phase or status              | `rollout`, `strategy`, `action`, `status`, `revision`, `from_phase`, `to_phase`, `shares`, `actor`, `reason`, `shadow`, `verdict` (with every number behind it), `invalid` (why the comparison cannot be trusted after it) |
+| `transition` | change of phase or status              | `rollout`, `strategy`, `action`, `status`, `revision`, `from_phase`, `to_phase`, `shares`, `actor`, `reason`, `shadow`, `verdict` (with every number behind it), `invalid` (why the comparison cannot be trusted after it), `version`, `fingerprint`, `replaced` (the fingerprint in whose place it has begun) |
 
 Fields that are empty (null, false, or no items) are left out. Numbers are finite. Units and items are pseudonyms; payloads
 are nowhere. A rollout's start is its `rollout` line. `read_journal` gives the rows of a `rows` line as a `decision` each.
+Arms are told apart by rollout, fingerprint and phase, and never pooled; lines of earlier SDKs have no fingerprint.
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ _NUMBER, _COUNT = Field(_is_number), Field(_is_count)
 _A_TEXT = Field(_is_text, required=True, plain=str)
 _A_NUMBER, _A_COUNT = (Field(kind, required=True) for kind in (_is_number, _is_count))
 _TEXTS, _TEAMS, _RUNS = (Field(partial(_is_list, kind)) for kind in (_is_text, _is_text_or_none, _is_run))
-_SHARES = Field(_is_shares, required=True)
+# A strategy may have none, and what is empty is left out.
+_SHARES = Field(_is_shares)
 _TABLE = Field(_is_table)
 
 FIELDS: Mapping[str, Mapping[str, Field]] = {
@@ -120,6 +122,9 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "revision": _COUNT,
         "shares": _SHARES,
         "shadow": _NUMBER,
+        "version": _TEXT,
+        "fingerprint": _TEXT,
+        "made_of": _TABLE,
     },
     "decision": {
         "t": _NUMBER,
@@ -127,6 +132,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "id": _A_TEXT,
         "strategy": _A_TEXT,
         "phase": _A_TEXT,
+        "fingerprint": _TEXT,
         "variant": _A_TEXT,
         "served": _A_TEXT,
         "reason": _A_TEXT,
@@ -164,6 +170,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "rollout": _A_TEXT,
         "id": _A_TEXT,
         "phase": _A_TEXT,
+        "fingerprint": _TEXT,
         "variant": _A_TEXT,
         "end": _A_TEXT,
         "duration_s": _NUMBER,
@@ -188,6 +195,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "value": _A_NUMBER,
         "id": _TEXT,
         "phase": _TEXT,
+        "fingerprint": _TEXT,
         "variant": _TEXT,
         "bucket": _COUNT,
         "unit": _TEXT,
@@ -222,6 +230,9 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "shadow": _NUMBER,
         "verdict": _TABLE,
         "invalid": _TEXT,
+        "version": _TEXT,
+        "fingerprint": _TEXT,
+        "replaced": _TEXT,
     },
 }
 """What a reader may rely on: every field of every event, in the order of the table above."""

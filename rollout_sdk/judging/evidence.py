@@ -41,25 +41,34 @@ class Evidence:
         phases: What was seen, by phase.
         outcomes: What became of recorded outcomes of judged metrics: "counted", "late" (after the metric's window),
             "duplicate" (the same outcome again, or a second one of a decision where the metric is per outcome) or "unknown"
-            (without a decision, or one of an older version); and "capped": calls, and outcomes of calls, that do not count,
-            because their unit had made `max_calls_per_unit` before.
+            (without a decision, or one of an older version or another fingerprint); and "capped": calls, and outcomes of calls,
+            that do not count, because their unit had made `max_calls_per_unit` before.
         most_calls: `max_calls_per_unit`.
         changed: Phases that were added to since they were last published.
         metrics: What is judged.
     """
 
-    def __init__(self, criteria: Iterable[Criterion], *, since: int = 0, max_calls_per_unit: int | None = None) -> None:
+    def __init__(
+        self,
+        criteria: Iterable[Criterion],
+        *,
+        since: int = 0,
+        fingerprint: str = "",
+        max_calls_per_unit: int | None = None,
+    ) -> None:
         """Nothing seen yet.
 
         Args:
             criteria: Sums are kept for these.
             since: Number of the first phase that counts; what was decided in earlier ones is about another candidate.
+            fingerprint: Of the calls that it is about: outcomes of decisions that say another one do not count. Empty: all do.
             max_calls_per_unit: Calls of one unit that count in a phase; None: all of them.
         """
         self.phases: dict[str, PhaseEvidence] = {}
         self.outcomes: Counter[str] = Counter()
         self.changed: set[str] = set()
         self._since = since
+        self._fingerprint = fingerprint
         self.most_calls = max_calls_per_unit
         self._capped: OrderedDict[str, None] = OrderedDict()
         self._calls_of: OrderedDict[tuple[str, str, int], int] = OrderedDict()
@@ -198,6 +207,7 @@ class Evidence:
         bucket: int | None,
         decided_s: float | None,
         time_s: float,
+        fingerprint: str = "",
         identity: int | None = None,
     ) -> None:
         """Add a recorded outcome; one of a metric that is not judged is passed over.
@@ -211,6 +221,7 @@ class Evidence:
             bucket: Bucket of the decision.
             decided_s: Time of the decision.
             time_s: Time of the outcome.
+            fingerprint: What the decision's id says of it; empty in ids of earlier SDKs.
             identity: The same for the same outcome: `RecordedEvent.identity`; None where a decision has one of this metric.
         """
         criterion = self._recorded.get(metric)
@@ -219,7 +230,7 @@ class Evidence:
         if decision is None or phase_name is None or arm is None or bucket is None or decided_s is None:
             self.outcomes["unknown"] += 1
             return
-        if self._is_past(phase_name):
+        if self._is_past(phase_name) or (fingerprint and self._fingerprint not in ("", fingerprint)):
             self.outcomes["unknown"] += 1
             return
         if criterion.window and time_s - decided_s > criterion.window:

@@ -113,5 +113,6 @@ def add_outcome(evidence: Evidence, event: RecordedEvent) -> None:
         bucket=event.bucket,
         decided_s=event.decided_s,
         time_s=event.time_s,
+        fingerprint=event.fingerprint,
         identity=event.identity,
     )

@@ -186,6 +186,7 @@ class RecordedEvent:
         position: its position in it, from 0.
         decided_s: Time of the decision, read from the id.
         excluded: Whether the decision was not the strategy's own, read from the id.
+        fingerprint: That of the decision, read from the id; empty in ids of earlier SDKs, and for a unit.
         event_id: Pseudonym of the event that the outcome came from, where the application named one.
     """
 
@@ -202,6 +203,7 @@ class RecordedEvent:
     position: int | None = None
     decided_s: float | None = None
     excluded: bool = False
+    fingerprint: str = ""
     event_id: str | None = None
 
     @property
@@ -261,6 +263,9 @@ class TransitionedEvent:
         shadow: Share of the control's calls on which candidates are shadowed by plan after it.
         evidence: The verdict that it was made on, with every number behind it; None when a person made it.
         invalid: Why the comparison cannot be trusted after it; empty when it can.
+        version: Version of the candidates after it; empty when none was given.
+        fingerprint: What makes calls comparable after it.
+        replaced: The fingerprint in whose place it has begun; empty where it is the same, or unknown.
     """
 
     rollout: str
@@ -277,3 +282,6 @@ class TransitionedEvent:
     shadow: float = 0.0
     evidence: Mapping[str, Any] | None = None
     invalid: str = ""
+    version: str = ""
+    fingerprint: str = ""
+    replaced: str = ""

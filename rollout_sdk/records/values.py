@@ -44,6 +44,8 @@ class Decision:
         share: Configured share of the variant in this phase, between 0 and 1; None where the strategy states none.
         bucket: Statistics bucket of the unit, from 0 to 511.
         time_s: Time of the call, in seconds since 1970.
+        fingerprint: What makes the call comparable: version, hash key, unit, layer, holdout, variants, strategy, shares. Arms
+            of two fingerprints are never pooled, whatever their phases are called.
     """
 
     variant: str
@@ -58,6 +60,7 @@ class Decision:
     share: float | None = None
     bucket: int = 0
     time_s: float = 0.0
+    fingerprint: str = ""
 
 
 @frozen

@@ -25,6 +25,7 @@ from rollout_sdk.installed import load_plugins, make_strategy, strategy_name
 from rollout_sdk.plugins import PluginSet
 from rollout_sdk.runtime import Runtime
 from rollout_sdk.settings import checks, signatures
+from rollout_sdk.settings.fingerprint import Fingerprint, fingerprint_of
 from rollout_sdk.strategies.interleave import INTERLEAVED
 from rollout_sdk.strategies.planned import planned_phases
 
@@ -94,6 +95,7 @@ class Settings:
     signature: Signature | None = field(init=False)
     hooks: PluginSet = field(init=False)
     phases: tuple[Phase, ...] = field(init=False)
+    fingerprint: Fingerprint = field(init=False)
     described: Mapping[str, str] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -145,12 +147,18 @@ class Settings:
             shadows=bool(getattr(self.strategy, "shadows", False)),
             blends=INTERLEAVED in self.phases[0].shares,
         )
+        self.fingerprint = fingerprint_of(self)
         self.described = self._described()
 
     @property
     def said(self) -> dict[str, Any]:
         """The settings as they were said, by name."""
         return {each.name: getattr(self, each.name) for each in fields(type(self)) if each.init}
+
+    @property
+    def ramps(self) -> bool:
+        """Whether the strategy has steps to go; one that says so has them with a single one, too."""
+        return len(self.phases) > 1 or hasattr(self.strategy, "steps")
 
     @property
     def functions(self) -> dict[str, Callable[..., Any]]:
@@ -171,6 +179,9 @@ class Settings:
         imported anew (a reload, a notebook's cell) may change them; another function may not take the key.
         """
         differing = [option for option, text in self.described.items() if other.described[option] != text]
+        if len(differing) > 1 and "fingerprint" in differing:
+            # It is made of the others.
+            differing.remove("fingerprint")
         mine, theirs = (getattr(each.function, "__func__", each.function) for each in (self, other))
         imported_anew = "<" not in self.described["function"] and mine is not theirs
         if not differing or ("function" not in differing and imported_anew):
@@ -184,7 +195,8 @@ class Settings:
         """The settings as text, by option: equal for the same settings, also when a module is imported anew."""
         options = {option: _shortly(_ADDRESS.sub("", repr(getattr(self, option)))) for option in _DESCRIBED}
         candidates = ", ".join(f"{name}={_place(function)}" for name, function in self.candidates.items())
-        return {"function": _place(self.function), "candidates": candidates, **options}
+        own = {"function": _place(self.function), "candidates": candidates}
+        return {**own, **options, "fingerprint": self.fingerprint.value}
 
 
 def _shortly(text: str) -> str:

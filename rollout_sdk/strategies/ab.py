@@ -29,6 +29,7 @@ class ABTest:
     """
 
     name = "ab"
+    not_fingerprinted = ("shares",)  # the phase has them, as numbers
 
     shares: Share | Mapping[str, Share] = 0.5
     shadow: float = field(default=0.0, kw_only=True, converter=_shadow_share)

@@ -51,6 +51,8 @@ class Canary:
     """
 
     name = "canary"
+    # The plan may change while the rollout runs: what it changes for a call, its phase tells.
+    not_fingerprinted = (*_IN_A_FILE, "shadow", "approve")
 
     steps: tuple[Step, ...] = field(default=("1%", "5%", "25%", "50%"), converter=as_steps)
     guardrails: Sequence[Guardrail] = field(default=DEFAULT_GUARDRAILS, kw_only=True)

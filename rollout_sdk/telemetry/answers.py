@@ -17,7 +17,7 @@ __all__ = ["decided", "decided_batch", "exception_type", "fallen_back_from", "fu
 def decided(call: Any, version: str) -> dict[str, Any]:
     """The decision about a call, or about a row of a batch."""
     decision = call.full_decision()
-    return {
+    attributes = {
         names.KEY: decision.rollout,
         names.VARIANT: decision.variant,
         names.REASON: names.flag_reason(decision.reason),
@@ -28,7 +28,11 @@ def decided(call: Any, version: str) -> dict[str, Any]:
         names.BUCKET: decision.bucket,
         names.PROPENSITY: decision.propensity,
         names.PHASE: decision.phase,
+        names.FINGERPRINT: decision.fingerprint,
     }
+    if candidates := call.rollout.state.version:
+        attributes[names.CANDIDATES_VERSION] = candidates
+    return attributes
 
 
 def decided_batch(call: Any, version: str) -> dict[str, Any]:

@@ -169,7 +169,9 @@ class LogEvents:
                 control=about.get("control"),
                 variants=about.get("variants"),
                 weights=dict(event.shares),
-                version=Versions.of(event.strategy, event.to_phase, event.shares),
+                version=Versions.of(event.fingerprint, event.to_phase, event.shares),
+                candidates_version=event.version or None,
+                fingerprint=event.fingerprint,
                 phase=event.to_phase,
                 status=event.status,
             )

@@ -88,7 +88,7 @@ class Spans:
         try:
             rollout = call.rollout
             # All that is known goes in at the start: samplers see it, and adding it later costs as much again.
-            version = self.version(rollout.strategy_name, call.phase)
+            version = self.version(call.phase)
             attributes = decided_batch(call, version) if call.rows else decided(call, version)
             if self._settings.namespace:
                 attributes[names.SET_ID] = self._settings.namespace
@@ -271,7 +271,7 @@ class Spans:
     def transition(self, event: TransitionedEvent, shares_before: Mapping[str, float]) -> None:
         """One span for a change of phase or status, linked to what triggered it."""
         if self._on and (self._is_final or self._get_tracer()):
-            version = self.version.of(event.strategy, event.to_phase, event.shares)
+            version = self.version.of(event.fingerprint, event.to_phase, event.shares)
             trace_transition(self._given, event, shares_before, version, self._excluded)
 
     def _start(

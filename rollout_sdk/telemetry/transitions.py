@@ -29,10 +29,13 @@ def trace_transition(
         names.KEY: event.rollout,
         names.STRATEGY: event.strategy,
         names.VERSION: version,
+        names.FINGERPRINT: event.fingerprint,
         names.PHASE: event.to_phase,
         names.TRANSITION_ACTION: names.transition_action(event.action, event.status),
         names.TRANSITION_REASON: names.transition_reason(event.action, judged=event.evidence is not None),
     }
+    if event.version:
+        attributes[names.CANDIDATES_VERSION] = event.version
     if event.from_phase is not None:
         attributes[names.PHASE_PREVIOUS] = event.from_phase
     gate = deciding(event)

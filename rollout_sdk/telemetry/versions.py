@@ -13,7 +13,7 @@ _MOST_KNOWN = 1_000
 
 
 class Versions:
-    """Fingerprints of strategy, phase and shares: 8 hexadecimal digits, the same in every process."""
+    """Versions of fingerprint, phase and shares: 8 hexadecimal digits, the same in every process."""
 
     __slots__ = ("_known",)
 
@@ -21,20 +21,20 @@ class Versions:
         """Know none yet."""
         self._known: dict[int, tuple[Phase, str]] = {}
 
-    def __call__(self, strategy: str, phase: Phase) -> str:
+    def __call__(self, phase: Phase) -> str:
         """The version of a phase; computed once for each."""
         known = self._known.get(id(phase))
         # The phase is kept beside it, so that its id is of no other.
         if known is not None and known[0] is phase:
             return known[1]
-        version = self.of(strategy, phase.name, phase.all_shares)
+        version = self.of(phase.fingerprint, phase.name, phase.all_shares)
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         self._known[id(phase)] = phase, version
         return version
 
     @staticmethod
-    def of(strategy: str, phase: str, shares: Mapping[str, float]) -> str:
+    def of(fingerprint: str, phase: str, shares: Mapping[str, float]) -> str:
         """The version of these shares."""
-        said = "\x1f".join([strategy, phase, *(f"{name}={share!r}" for name, share in sorted(shares.items()))])
+        said = "\x1f".join([fingerprint, phase, *(f"{name}={share!r}" for name, share in sorted(shares.items()))])
         return blake2b(said.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()

@@ -76,6 +76,7 @@ def test_a_transition_is_told_with_its_actor_and_its_reason(decorate, watch):
             actor="ann",
             reason="a quiet day",
             time_s=5.0,
+            fingerprint=model.rollout.status().fingerprint,
         )
     ]
 

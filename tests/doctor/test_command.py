@@ -96,8 +96,8 @@ KEYS = {
     "journal": "folder files lines bytes skipped cut lost lost_in_files last_lost_s first_s newest_s lag_s future furthest_s "
     "past sdk_versions rollouts",
     "journal.files.0": "name host pid began_s writing bytes mode is_link changed_s lines damaged cut newest_s",
-    "journal.rollouts.r": "strategy control status phase calls excluded failed outcomes first_s last_s phases shares "
-    "variants transitions processes",
+    "journal.rollouts.r": "strategy control status phase calls excluded failed outcomes first_s last_s fingerprints phases "
+    "shares variants transitions processes",
     "journal.rollouts.r.phases.0:50%.v2": "configured realised calls",
     "journal.rollouts.r.variants.v2": "assigned fallbacks withheld runs errors shadows breaker heaviest",
     "journal.rollouts.r.variants.v2.shadows": "planned ends completeness errors not_copied",

@@ -87,6 +87,31 @@ def test_processes_that_stand_in_different_places_are_a_warning(write, look):
     assert ("warning", True) == (found.severity, "running in 0:50%: 1" in found.what and "running in 1:100%: 1" in found.what)
 
 
+def made(fingerprint, version, **made_of):
+    return {"fingerprint": fingerprint, "version": version, "made_of": {"unit": "user", "version": version, **made_of}}
+
+
+def test_running_processes_with_different_fingerprints_are_a_warning_that_says_how_they_differ(write, look):
+    write(about(**made("1a", "2", hash_key="default")), name=running())
+    write(about(**made("2b", "2", hash_key="77", layer=["L", 0, 1])), name=running(7))
+    found = only(look(), "rollout.fingerprints")
+    assert ("warning", True, True) == (found.severity, "1a (version 2): 1" in found.what, "2b (version 2): 1" in found.what)
+    assert found.what.endswith("They differ in: hash key.")
+    write(about(**made("1a", "2", hash_key="default")), name=running(7))
+    assert [] == of(look(), "rollout.fingerprints")
+
+
+def test_phases_of_two_fingerprints_are_not_one(write, look):
+    write(
+        *(about(**made(name, "")) for name in ("1a", "2b")),
+        decision(fingerprint="1a"),
+        decision("v2", fingerprint="2b"),
+        decision("v2", fingerprint="2b"),
+    )
+    phases = look().journal.rollouts["r"].phases
+    assert {"0:50% of 1a": {"control": 1}, "0:50% of 2b": {"v2": 2}} == {name: each.calls for name, each in phases.items()}
+
+
 def test_a_process_that_has_ended_stands_nowhere(write, look, folder):
     write(about(), transition("promote", "running"), name=running())
     write(about(), name=f"events-{host_name()}-{2**22 + 1}-1-0.jsonl")

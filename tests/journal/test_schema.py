@@ -98,6 +98,8 @@ def everything(runtime):
         runtime=runtime,
     )(lambda rows, u, known: rows)  # fmt: skip
     assert [1, 2] == scored([1, 2], ["u1", "u2"], [0.5, 1.5])
+    for version in ("1", "2"):
+        rollout(candidate=unknown, strategy=ABTest(0.0), key="anew", version=version, runtime=runtime)(lambda u: 1)("u")
     runtime.flush()
 
 

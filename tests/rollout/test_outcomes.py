@@ -63,6 +63,7 @@ def test_an_outcome_of_a_decision_carries_what_the_decision_was(search, runtime)
             variant=decision.variant,
             bucket=decision.bucket,
             decided_s=pytest.approx(decision.time_s, abs=1e-3),
+            fingerprint=search.rollout.status().fingerprint,
         )
     ]
 

@@ -92,7 +92,7 @@ def everything(telemetry: Telemetry) -> None:
     def decorated(key, strategy, candidate=other, control=good, **options):
         return rollout(candidate=candidate, strategy=strategy, key=key, **{**made, **options})(control)
 
-    decorated("ab", ABTest(1.0))(UNIT)
+    decorated("ab", ABTest(1.0), version="2026-11-28")(UNIT)
     decorated("broken", ABTest(1.0), failing)(UNIT)
     with suppress(ValueError):
         decorated("both-fail", ABTest(1.0), failing, failing)(UNIT)

@@ -371,6 +371,23 @@ def test_the_version_changes_with_the_shares_and_is_the_same_in_every_process(tr
     assert "eec2c31b" == Versions.of("canary", "0:20%", {"control": 0.8, "candidate": 0.2})
 
 
+def test_spans_name_the_version_of_the_candidates_and_the_fingerprint(traced):
+    """Two deployments with the same phase are told apart by either, and by the version of the flag."""
+    models = [traced.model(lambda x: x, lambda x: x, key=f"model-{number}", version=number) for number in ("", "7")]
+    for model in models:
+        model("u")
+        model.rollout.abort()
+    for model, version in zip(models, (None, "7"), strict=True):
+        spans = [
+            span for span in traced.finished() if span.name in (f"route {model.rollout.key}", f"transition {model.rollout.key}")
+        ]
+        assert [(version, model.rollout.status().fingerprint)] * 3 == [
+            (span.attributes.get("rollout.version"), span.attributes["rollout.fingerprint"]) for span in spans
+        ]
+    flags = {span.attributes["feature_flag.version"] for span in traced.finished() if span.name.startswith("route")}
+    assert 2 == len(flags)
+
+
 def test_a_verdict_is_on_the_transition_with_its_arithmetic(traced):
     plan = Canary([Step("50%", min_units=10, min_time="0s")], guardrails=[Guardrail("error_rate")])
     canary = traced.model(lambda x: x, fail, plan, breaker=None)

@@ -198,7 +198,7 @@ class RolloutProvider(AbstractProvider):
             "phase": seen.phase.name,
             "strategy": strategy,
             "propensity": decision.propensity,
-            "version": self._versions(strategy, seen.phase),
+            "version": self._versions(seen.phase),
         }
         # While candidates are off, nobody is hashed.
         return {**said, "bucket": decision.bucket} if decision.id else said

@@ -126,7 +126,7 @@ def test_an_object_says_all_and_the_metadata_is_that_of_the_decision(canary, cli
         "strategy": "canary",
         "bucket": decision.bucket,
         "propensity": decision.propensity,
-        "version": Versions.of("canary", phase.name, phase.all_shares),
+        "version": Versions.of(phase.fingerprint, phase.name, phase.all_shares),
     }
 
 

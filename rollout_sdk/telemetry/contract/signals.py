@@ -86,7 +86,10 @@ LOGS = (
         "rollout.configured",
         "info",
         "a rollout is used for the first time in a process",
-        ("rollout", "strategy", "control", "variants", "weights", "version", "phase", "status"),
+        (
+            *("rollout", "strategy", "control", "variants", "weights"),
+            *("version", "candidates_version", "fingerprint", "phase", "status"),
+        ),
     ),
     LogEvent("rollout.plugin.registered", "debug", "likewise, for each of its plugins", ("rollout", "plugin", "strategy")),
     LogEvent(

@@ -17,7 +17,9 @@ _DECISION = Attribute(
 _RUN = Attribute(names.VARIANT, "str", "the variant that ran")
 _FUNCTION = Attribute(names.FUNCTION_NAME, "str", "where its function is defined")
 _ERROR = Attribute(names.ERROR_TYPE, "str", "class of the exception, or `failed_if`", "the run failed")
-_VERSION = Attribute(names.VERSION, "str", "fingerprint of strategy, phase and shares")
+_VERSION = Attribute(names.VERSION, "str", "made of fingerprint, phase and shares")
+_FINGERPRINT = Attribute(names.FINGERPRINT, "str", "what makes calls comparable; calls of two are never pooled")
+_CANDIDATES = Attribute(names.CANDIDATES_VERSION, "str", "version of the candidates", "`rollout(version=...)`")
 _REASON = Attribute(
     names.REASON,
     "str",
@@ -48,6 +50,8 @@ SPANS = (
             Attribute(names.BUCKET, "int", "statistics bucket of the unit, 0 to 511", "not a batch by row"),
             Attribute(names.PROPENSITY, "float", "probability of the assigned variant at decision time", "not a batch by row"),
             Attribute(names.PHASE, "str", "the phase"),
+            _FINGERPRINT,
+            _CANDIDATES,
             Attribute(
                 names.FALLBACK_VARIANT, "str", "who answered in the assigned variant's place", "it failed or was withheld"
             ),
@@ -116,6 +120,8 @@ SPANS = (
             _KEY,
             _STRATEGY,
             _VERSION,
+            _FINGERPRINT,
+            _CANDIDATES,
             Attribute(names.PHASE, "str", "the phase after it"),
             Attribute(names.PHASE_PREVIOUS, "str", "the phase before it", "not a start"),
             Attribute(

@@ -1,0 +1,152 @@
+"""The fingerprint of a rollout: what makes two of its calls comparable. Evidence of two fingerprints is never pooled.
+
+In it is what stays for the whole rollout and decides who is compared with whom: version, hash key, unit, layer, holdout, names
+of the variants, and the strategy with its arguments and, unless it has steps, its shares. Not in it is what a rollout may
+change while it runs, because phases tell that apart: a canary's steps and the share that it has now. Nor is what the calls are
+judged by (guardrails, gates), nor the code of functions: `version=` names that.
+
+It is made of names and plain values only, so that every process of a deployment has the same one.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import fields as dataclass_fields
+from dataclasses import is_dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from hashlib import blake2b
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import attrs
+
+from rollout_sdk.assignment import key_id
+from rollout_sdk.installed import strategy_name
+
+if TYPE_CHECKING:
+    from rollout_sdk.settings.options import Settings
+
+__all__ = ["Fingerprint", "fingerprint_of"]
+
+_BYTES = 4
+_DEEPEST = 6
+_EXACT = 1 << 53
+_SCALARS = (str, bytes, Real, Enum, date, time, timedelta, Decimal, UUID, range, complex)
+"""Classes with one plain text for each value."""
+
+
+@attrs.frozen
+class Fingerprint:
+    """A fingerprint, and what it is made of.
+
+    Attributes:
+        value: Eight hexadecimal digits.
+        parts: What it is made of, by name, as the journal has it: arguments of the strategy as a hash, because they may be
+            anything.
+    """
+
+    value: str
+    parts: Mapping[str, Any]
+
+
+def fingerprint_of(settings: Settings) -> Fingerprint:
+    """The fingerprint of a rollout with these settings."""
+    layer, strategy = settings.layer, settings.strategy
+    left_out = getattr(strategy, "not_fingerprinted", ())
+    parts: dict[str, Any] = {
+        "version": settings.version,
+        "hash_key": key_id(settings.runtime.key),
+        "unit": _plain(settings.unit),
+        "missing_unit": settings.missing_unit,
+        "layer": None if layer is None else [layer.name, layer.start, layer.end],
+        "holdout": settings.holdout,
+        "control": settings.control_name,
+        "candidates": sorted(settings.candidates),
+        "strategy": strategy_name(strategy),
+        "arguments": _digest(_arguments(strategy, left_out=left_out if isinstance(left_out, tuple) else ())),
+        "shares": None if settings.ramps else dict(settings.phases[0].shares),
+    }
+    return Fingerprint(_digest(parts), parts)
+
+
+def _digest(plain: Any) -> str:
+    return blake2b(_text(plain).encode("ascii"), digest_size=_BYTES).hexdigest()
+
+
+def _text(plain: Any) -> str:
+    return json.dumps(plain, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """A value as JSON-plain values: equal for equal values in every process, and without what only this process knows."""
+    if value is None or isinstance(value, _SCALARS):
+        return _scalar(value)
+    if depth >= _DEEPEST:
+        return type(value).__qualname__
+    if isinstance(value, Mapping):
+        pairs = [[_plain(key, depth + 1), _plain(each, depth + 1)] for key, each in value.items()]
+        return ["mapping", sorted(pairs, key=_text)]
+    if isinstance(value, AbstractSet):
+        return ["set", sorted((_plain(each, depth + 1) for each in value), key=_text)]
+    if isinstance(value, list | tuple):
+        return [_plain(each, depth + 1) for each in value]
+    if isinstance(value, functools.partial):
+        return ["partial", *(_plain(each, depth + 1) for each in (value.func, value.args, value.keywords))]
+    name = getattr(value, "__qualname__", None)
+    if callable(value) and isinstance(name, str):
+        return ["function", name]
+    return [type(value).__qualname__, _arguments(value, depth + 1)]
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return [type(value).__qualname__, value.name]
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, bytes):
+        return ["bytes", value.hex()]
+    if isinstance(value, Fraction) or not isinstance(value, Real):
+        return [type(value).__qualname__, repr(value)]
+    return int(value) if isinstance(value, Integral) else _number(float(value))
+
+
+def _number(value: float) -> Any:
+    # 1 and 1.0 are one share; what is no number in JSON is a text.
+    if value.is_integer() and abs(value) < _EXACT:
+        return int(value)
+    return value if value - value == 0 else repr(value)
+
+
+def _arguments(built: object, depth: int = 0, left_out: Collection[str] = ()) -> dict[str, Any]:
+    """What an object was built with, by parameter: as far as it keeps it under the parameter's name.
+
+    What else it holds (counts, caches, a client) is not asked for: it may differ between processes.
+    """
+    kind = type(built)
+    if attrs.has(kind):
+        held = {each.name: getattr(built, each.name) for each in attrs.fields(kind) if each.init and each.eq}
+    elif is_dataclass(kind):
+        held = {each.name: getattr(built, each.name) for each in dataclass_fields(kind) if each.init and each.compare}
+    else:
+        # What it holds itself: a property could do anything.
+        own = getattr(built, "__dict__", {})
+        held = {name: own[name] for name in _parameters(kind) if name in own}
+    return {name: _plain(value, depth) for name, value in held.items() if name not in left_out}
+
+
+def _parameters(kind: type) -> tuple[str, ...]:
+    """Names of the parameters by which a class is built; none where they are not known."""
+    try:
+        return tuple(inspect.signature(kind.__init__).parameters)  # type: ignore[misc] # of this class, and no other
+    except (TypeError, ValueError):
+        return ()
