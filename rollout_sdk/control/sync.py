@@ -143,6 +143,6 @@ def _is_unsaid(kept: Kept) -> bool:
 def _is_at(stored: Stored, state: RolloutState) -> bool:
     """Whether a document is this state; two processes can have one revision of different states, where the store was lost."""
     document = stored.document
-    at = (stored.revision, document.get("status"), document.get("number"), document.get("version"))
-    same = at == (state.revision, state.status, state.number, state.version)
+    at = (stored.revision, *(document.get(name) for name in ("status", "number", "version", "entered_s")))
+    same = at == (state.revision, state.status, state.number, state.version, state.entered_s)
     return same and document.get("fingerprint", "") in ("", state.fingerprint)

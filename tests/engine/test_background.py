@@ -17,6 +17,7 @@ def shadowed(control, candidate, runtime, **options):
 def ends(runtime):
     """How shadows ended so far, without waiting for those under way."""
     runtime.recorder.flush(5.0)
+    runtime._delivery.sinks.flush(5.0)
     return Counter(event.end for event in runtime.plugins[0].events if hasattr(event, "end"))
 
 

@@ -242,7 +242,8 @@ def test_an_older_publication_does_not_take_the_place_of_a_newer_one(tmp_path):
             function(f"u{number}")
         assert runtime.flush(5)
         # The background publishes what it has seen; meanwhile a person has it judged.
-        slow = threading.Thread(name="slow", target=keeper._judging.judge_in_turn, args=(keeper.rollouts["model"],))
+        publish = keeper.rollouts["model"].publish
+        slow = threading.Thread(name="slow", target=publish, args=(store, keeper.writer, clock.now_s))
         slow.start()
         assert store.waits.wait(5)
         for number in range(100, 200):
