@@ -83,6 +83,7 @@ class Keeper:
         self._unanswered: tuple[float, str] | None = None
         self._sync = StateSync(
             self.store,
+            is_shared=self._is_shared,
             now_s=lambda: self.now_s,
             monotonic_s=lambda: monotonic_ns() / 1e9,
             stopped=stopped,

@@ -16,13 +16,15 @@ ANOTHER = "another version, or other settings"
 _MOST_TRIES = 20
 
 
-def settle(store: StateStore, mine: RolloutState, *, now_s: float) -> tuple[RolloutState, RolloutState]:
+def settle(store: StateStore, mine: RolloutState, *, now_s: float, is_shared: bool) -> tuple[RolloutState, RolloutState]:
     """Where a rollout stands: `mine` itself when the store knew nothing of it.
 
     Args:
         store: The store.
         mine: Where it begins, as this process describes it.
         now_s: The time, in seconds since 1970.
+        is_shared: Whether other processes see the store. Where none does, nobody can undo another's deployment, and who tries
+            settings out in a notebook may go back to earlier ones.
 
     Returns:
         Where it stood, and where it stands: not the same when `mine` has taken the place of another fingerprint.
@@ -46,7 +48,7 @@ def settle(store: StateStore, mine: RolloutState, *, now_s: float) -> tuple[Roll
                 f"Version {mine.version!r} of {mine.key!r} was replaced by {theirs.version!r}. A version that was replaced "
                 "does not come back, so that old processes cannot undo a deployment. Give the candidate a new version=."
             )
-        if mine.fingerprint in theirs.replaced:
+        if is_shared and mine.fingerprint in theirs.replaced:
             raise StateError(
                 f"The settings of {mine.key!r} in this process (fingerprint {mine.fingerprint}) were replaced by others "
                 f"({theirs.fingerprint}). Settings that were replaced do not come back, so that old processes cannot undo a "

@@ -27,6 +27,7 @@ class StateSync:
         self,
         store: StateStore,
         *,
+        is_shared: bool,
         now_s: Callable[[], float],
         monotonic_s: Callable[[], float],
         stopped: Callable[[], Any],
@@ -37,6 +38,7 @@ class StateSync:
 
         Args:
             store: The shared state.
+            is_shared: Whether other processes see the store, too.
             now_s: The time, in seconds since 1970.
             monotonic_s: A clock that never jumps, in seconds.
             stopped: Called when a rollout was stopped: waits until no candidate starts any more.
@@ -44,6 +46,7 @@ class StateSync:
             followed: Notified of the rollouts that stand in a phase now which another process has made.
         """
         self._store = store
+        self._is_shared = is_shared
         self._now_s = now_s
         self._monotonic_s = monotonic_s
         self._stopped = stopped
@@ -63,7 +66,7 @@ class StateSync:
         """
         store = self._store if store is None else store
         note = store.noted(kept.key, STEP_CLOCK)
-        before, state = settle(store, kept.state, now_s=self._now_s())
+        before, state = settle(store, kept.state, now_s=self._now_s(), is_shared=self._is_shared)
         self.take_time(kept, state, note)
         if state is not kept.state:
             self.enter(kept, state)

@@ -137,6 +137,18 @@ def test_without_a_store_evidence_of_the_process_before_with_other_settings_is_r
     assert {"unknown": 3, "counted": 1} == model.rollout.judge().outcomes
 
 
+def test_without_a_store_earlier_settings_may_come_back():
+    """In a notebook one goes to and fro; with a store, that would be an old process which undoes a deployment."""
+    runtime, seen = Runtime(key=b"key"), []
+    for share in (1.0, 0.0, 1.0, 0.0, 1.0):
+        model = decorated(runtime, strategy=ABTest(share))
+        seen.append((served(model), model.rollout.status().status))
+        del model
+    assert [({"new"}, "running"), ({"old"}, "running")] * 2 + [({"new"}, "running")] == seen
+    assert {} == runtime.faults
+    runtime.close(1.0)
+
+
 # What is kept -----------------------------------------------------------------------------------------------------------
 
 
