@@ -123,6 +123,7 @@ class Gathered:
         transitions: The records, in order of time.
         spans: First and last time of a call, by phase.
         problems: Outcomes that could not be used, by why.
+        joined: Outcomes of units that went to the unit's last call before them.
     """
 
     version: str = ""
@@ -138,3 +139,4 @@ class Gathered:
     transitions: list[dict[str, Any]] = Factory(list)
     spans: dict[str, list[float]] = Factory(dict)
     problems: Counter[str] = Factory(Counter)
+    joined: int = 0

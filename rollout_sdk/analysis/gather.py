@@ -180,6 +180,7 @@ class _Gatherer:
                     gathered.problems["of excluded calls"] += 1
                 else:
                     gathered.arms[phase, variant].add_outcome(metric, unit, value)
+                    gathered.joined += 1
 
 
 def _credit(arm: Arm, record: dict[str, Any], cluster: str, outcomes: list[Outcome], control: str) -> int:

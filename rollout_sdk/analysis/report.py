@@ -267,6 +267,7 @@ class RolloutReport:
         transitions: Its transitions.
         excluded: Calls that are not analysed, by reason.
         problems: Outcomes that could not be used, by why.
+        joined: Outcomes of units that went to the unit's last call before them.
     """
 
     rollout: str
@@ -283,6 +284,7 @@ class RolloutReport:
     transitions: tuple[Mapping[str, Any], ...]
     excluded: Mapping[str, int]
     problems: Mapping[str, int]
+    joined: int
 
 
 @frozen

@@ -173,6 +173,7 @@ def _rollout(key: str, fingerprint: str, sets: Mapping[str, Gathered]) -> Rollou
         transitions=tuple(gathered.transitions),
         excluded=dict(gathered.excluded),
         problems={why: number for why, number in gathered.problems.items() if number},
+        joined=gathered.joined,
     )
 
 

@@ -192,6 +192,9 @@ def _rollout(rollout: RolloutReport) -> Iterator[str]:
             yield f"  {when(record.get('t'))}  {record['action']} to {record['to_phase']}{who}{why}"
     if rollout.excluded:
         yield f"  Calls not analysed: {_counts(rollout.excluded)}"
+    alone = rollout.problems.get("unit without an earlier call", 0)
+    if rollout.joined or alone:
+        yield f"  Outcomes of units: {rollout.joined:,} went to the last call before them, {alone:,} are without an earlier call"
     if rollout.problems:
         yield f"  Outcomes not used: {_counts(rollout.problems)}"
 
