@@ -255,9 +255,10 @@ class Runtime:
         if self.control is not None and not was_announced():
             # When the fork was is not known: what the file said then may be old.
             self.keeper.hold(_UNREAD)
-        watched = self._watching.is_running
+        # Also where the parent had no such thread: no thread of ours runs in uWSGI's master.
+        is_wanted = self._steering.file is not None and bool(self._delivery.parts) and not self._watching.has_ended
         self._watching = WatchThread(self._look_at_control_file, "rollout-control", every_s=_CONTROL_EVERY_S)
-        if watched:
+        if is_wanted:
             self._watching.start()
         self._look_at_threads()
 
@@ -374,6 +375,9 @@ class Runtime:
         if self.audience.look():
             self.recorder.close_at_exit()
         self._delivery.sinks.watch()
+        if self._steering.file is not None:
+            # Where no thread was to be had before, as while uWSGI forks its workers.
+            self._watching.start()
 
     def _look_at_control_file(self) -> None:
         self._delivery.guarded(CONTROL_FILE, self._look_at_file)

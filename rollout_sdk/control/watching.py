@@ -40,6 +40,11 @@ class WatchThread:
         """Whether it was started."""
         return self._thread is not None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was ended, for good."""
+        return self._ended
+
     def start(self) -> bool:
         """Have it run; whoever comes second changes nothing. False when no thread is to be had."""
         if self._thread is not None or not self._starting.acquire(blocking=False):

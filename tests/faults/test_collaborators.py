@@ -397,7 +397,7 @@ def test_f34_any_unit_is_answered_and_the_same_unit_alike(watch, figure):
     again = [model(unit) for unit in IDS]
     assert [first[index] for index in named] == [again[index] for index in named]
     assert {"old"} == {first[index] for index in range(len(IDS)) if index not in named}
-    assert 4 == len({canonical(1), canonical("1"), canonical(1.0), canonical(True)})
+    assert 2 == len({canonical(1), canonical("1"), canonical(1.0), canonical(True)})
     assert canonical("e\u0301") == canonical("\u00e9")
     assert canonical(0.0) == canonical(-0.0)
     assert took_s < 0.5

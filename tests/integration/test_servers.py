@@ -107,12 +107,15 @@ def test_f12_shadows_run_beside_eventlets_server(serve, figure):
     quiet = sorted(server.get(f"quiet{number}")[1] for number in range(20))
     server.get("block")
     stalled = [server.get(f"stalled{number}")[1] for number in range(20)]
+    # Until the one that blocks has ended.
+    time.sleep(0.6)
     server.get("hang")
     time.sleep(0.6)
     took_s = server.stop()
     ends = Counter(end for (_, end), count in server.shadows().items() for _ in range(count))
-    # And the request that asked whether it is ready.
-    assert (82, 1) == (ends["ok"], ends["abandoned"])
+    # And the request that asked whether it is ready. Those that come while one blocks may find the queue full.
+    assert (82, 1, 83) == (ends["ok"] + ends["dropped_full"], ends["abandoned"], ends.total())
+    assert ends["ok"] >= 62
     assert max(stalled) < 0.25
     assert took_s < 4.0
     worst, usual = max(stalled) * 1e3, quiet[10] * 1e3

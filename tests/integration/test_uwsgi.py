@@ -6,12 +6,12 @@ import subprocess
 import sys
 import threading
 import time
-from base64 import urlsafe_b64decode
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from rollout_sdk.identity import decode_id
 from rollout_sdk.journal import read_journal
 
 from .servers import installed
@@ -82,8 +82,7 @@ def wait_for(server, by, seconds=20.0):
 
 
 def nonce(decision_id):
-    body = urlsafe_b64decode(decision_id + "=" * (-len(decision_id) % 4))[:-4]
-    return body.split(b"\x1f")[-1]
+    return decode_id(decision_id, None).nonce
 
 
 def journalled(server):
