@@ -39,7 +39,7 @@ def journalled(folder, seed, *, plan=PLAN, calls=500, lost=0.0):
     rng, clock, verdicts = random.Random(seed), Clock(), []
     errors = rng.choice([0.01, 0.1])
 
-    def failing(chance):
+    def failing(chance, rng=rng):
         def model(user, before=0.0):
             if rng.random() < chance:
                 raise ValueError
@@ -50,9 +50,11 @@ def journalled(folder, seed, *, plan=PLAN, calls=500, lost=0.0):
     runtime = Runtime(journal=folder, time_ns=clock)
     # The test looks by hand.
     runtime.keeper.start = lambda: None
+    # With draws of its own: it runs as a shadow, at any time.
+    candidate = failing(errors * rng.choice([1, 2]), random.Random(1_000 + seed))
     model = rollout(
-        candidate=failing(errors * rng.choice([1, 2])), strategy=plan, unit="user", key="m", runtime=runtime, effects="read",
-        covariate="before", breaker=None,
+        candidate=candidate, strategy=plan, unit="user", key="m", runtime=runtime, effects="read", covariate="before",
+        breaker=None,
     )(failing(errors))  # fmt: skip
     next_s = BEGIN_S + EVERY_S
     for step in range(len(plan.criteria.steps)):

@@ -158,7 +158,7 @@ def test_a_replay_knows_the_steps_that_were_made_by_the_command(tmp_path):
         result = CliRunner().invoke(main, [command, "m", *rest, "--store", address, "--reason", "a test"])
         assert 0 == result.exit_code, result.output
         # Steps are hours apart, and the journal milliseconds behind.
-        runtime.recorder.flush(5.0)
+        assert runtime.flush(5.0)
         runtime.keeper.look(runtime.keeper.rollouts["m"])
     for user in range(300):
         model(f"user-{user}")
