@@ -135,7 +135,10 @@ def send(address: str, process: subprocess.Popen[bytes], served: int, visits: in
     exporter = OTLPSpanExporter(f"{address}/v1/traces", timeout=60.0)
     provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=100_000))
     provider.add_span_processor(picked)
+    # Outcomes have to go somewhere, and reports are not what this is about.
+    journal = tempfile.TemporaryDirectory()
     runtime = Runtime(
+        journal=journal.name,
         telemetry=Telemetry(tracer_provider=provider),
         shadows=ShadowLimits(cpu_share=1.0, max_jobs=10_000, max_age_s=60.0),
     )
@@ -145,6 +148,7 @@ def send(address: str, process: subprocess.Popen[bytes], served: int, visits: in
     finally:
         runtime.close(10.0)
         provider.shutdown()
+        journal.cleanup()
     for span in picked.ids.values():
         asked = f"{address}/v1/projects/{PROJECT}/spans?span_id={span}"
         wait_for(asked, process, lambda answer: bool(json.loads(answer)["data"]))
