@@ -172,12 +172,11 @@ class Kept:
         self._cursor = found.cursor
         for (writer, part), text in found.parts.items():
             try:
+                table = json.loads(text)
                 if part == _OUTCOMES:
-                    self._gathered[writer, part] = Counter(
-                        {str(name): int(number) for name, number in json.loads(text).items()}
-                    )
+                    self._gathered[writer, part] = Counter({name: int(number) for name, number in table.items()})
                 elif part.startswith(_PHASE):
-                    self._gathered[writer, part] = PhaseEvidence.from_dict(json.loads(text))
+                    self._gathered[writer, part] = PhaseEvidence.from_dict(table)
             # Of another SDK, or damaged.
             except Exception as error:
                 failed(STORE, self._unreadable(writer, part, error))

@@ -228,8 +228,7 @@ print(ends(children), file=sys.stderr)
     assert "[0, 0, 0]\n" == result.stderr
     took = [float(line) for line in result.stdout.splitlines()]
     assert 3 == len(took)
-    # A file is taken when two looks, half a second apart, have found it alike.
-    assert max(took) < (1.0 if by == "store" else 1.5)
+    assert max(took) < 1.0
     figure("F95", "a stop by {by} ways reached children after {took_s:.2f} s at most", by=by, took_s=max(took))
 
 

@@ -113,8 +113,7 @@ def test_f96_workers_of_uwsgi_lose_nothing_repeat_nothing_and_hear_of_stops(mode
     operate(tmp_path, "abort", "split", "--actor", "me", "--reason", "why")
     by_store_s, more = wait_for(server, "control")
     answers += more
-    # A file is taken when two looks, half a second apart, have found it alike.
-    assert by_file_s < 1.5
+    assert by_file_s < 1.0
     assert by_store_s < 1.0
 
     asked = 1 + len(answers)
