@@ -122,7 +122,8 @@ class Sinks:
         if not events:
             return
         weights = [_weight(event) for event in events]
-        if not self._journal.put(events, sum(map(_size, weights))):
+        # A batch of many rows comes at once, faster than any disk; what comes after it waits in the recorder's queue.
+        if not (self._journal.wait_for_room() and self._journal.put(events, sum(map(_size, weights)))):
             number = sum(weights)
             self._dropped.add(number)
             why = "The journal cannot take what comes: its disk hangs, or is too slow. Give it a folder on a local disk."
