@@ -6,19 +6,20 @@ import gc
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from rollout_sdk import outcomes, switch
 from rollout_sdk.assembly import make_describe, make_rollout, make_row_arguments
 from rollout_sdk.assignment import Phase, UnitHash
-from rollout_sdk.control.kept import Kept
-from rollout_sdk.control.standing import Standing
-from rollout_sdk.engine.batch import route_batch
+from rollout_sdk.control.local_state import LocalState
+from rollout_sdk.control.managed import ManagedRollout
+from rollout_sdk.engine.batches.batch import route_batch
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.drivers import DRIVERS
 from rollout_sdk.engine.flow import route
 from rollout_sdk.exceptions import ConfigurationError, DuplicateKeyError
+from rollout_sdk.formatting import brief
 from rollout_sdk.operating import Operated
-from rollout_sdk.plain import brief
+from rollout_sdk.recording import outcomes
 from rollout_sdk.records import Decision, Routed
+from rollout_sdk.resilience import kill_switch as switch
 from rollout_sdk.serving import Serving
 from rollout_sdk.settings import Settings
 
@@ -55,19 +56,19 @@ class RolloutController(Operated, Generic[P, R_co]):
             clash = self._clash_of_survivors()
             if clash is not None:
                 raise DuplicateKeyError(clash)
-        known = self._runtime.standing(self.key)
+        known = self._runtime.local_state(self.key)
         if known is not None and known.described == self._settings.described:
             # The same again goes on where it is, and what happens to one happens to all.
             self._rollout.stand_with(known)
         self._runtime.register(self, self._rollout)
-        self._rollout.standing.controllers.add(self)
-        if known is not self._rollout.standing:
+        self._rollout.local_state.controllers.add(self)
+        if known is not self._rollout.local_state:
             self._keep(known)
         self._runtime.steer(self)
 
     def _clash(self) -> str | None:
         """Why this rollout may not have its key; None when it may."""
-        known = self._runtime.standing(self.key)
+        known = self._runtime.local_state(self.key)
         others = [] if known is None else list(known.controllers)
         return next(filter(None, (self._settings.clash(other._settings) for other in others)), None)  # noqa: SLF001
 
@@ -83,20 +84,22 @@ class RolloutController(Operated, Generic[P, R_co]):
                 break
         return clash
 
-    def _keep(self, known: Standing | None) -> None:
-        """Have the keeper keep it: where its store says it stands, or in place of an earlier one with other settings."""
-        standing, keeper = self._rollout.standing, self._runtime.keeper
-        kept = Kept(self.key, standing, self.strategy_name, criteria=getattr(self._settings.strategy, "criteria", None))
+    def _keep(self, known: LocalState | None) -> None:
+        """Have the reconciler keep it: where its store says it stands, or in place of an earlier one with other settings."""
+        local_state, reconciler = self._rollout.local_state, self._runtime.reconciler
+        kept = ManagedRollout(
+            self.key, local_state, self.strategy_name, criteria=getattr(self._settings.strategy, "criteria", None)
+        )
         if known is None or not known.controllers:
-            keeper.take(kept)
+            reconciler.take(kept)
             return
         # Its functions answer with their control now.
         with known.changing:
             before = known.state
             known.enter(before.abort())
-        standing.enter(before.begun_again(standing.state))
-        keeper.replace(kept, standing.state)
-        self._runtime.tell_transition(kept, "start", before, standing.state, "", "decorated anew with other settings")
+        local_state.enter(before.begun_again(local_state.state))
+        reconciler.replace(kept, local_state.state)
+        self._runtime.tell_transition(kept, "start", before, local_state.state, "", "decorated anew with other settings")
 
     def __repr__(self) -> str:
         """Key, strategy and phase."""

@@ -7,18 +7,18 @@ from typing import Any
 
 from attrs import frozen
 
-from rollout_sdk.clocks import perf_counter
+from rollout_sdk.concurrency.clocks import perf_counter
 from rollout_sdk.control.state import RolloutState
-from rollout_sdk.engine.batch import Batch, route_batch
+from rollout_sdk.engine.batches.batch import Batch, route_batch
+from rollout_sdk.engine.batches.row_arguments import RowArguments
+from rollout_sdk.engine.batches.rows import one
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.describe import Describe
 from rollout_sdk.engine.flow import bare, route
 from rollout_sdk.engine.rollout import Rollout
-from rollout_sdk.engine.row_arguments import RowArguments
-from rollout_sdk.engine.rows import one
+from rollout_sdk.engine.routing import Router
 from rollout_sdk.engine.steps import Flow
 from rollout_sdk.exceptions import MissingUnitError
-from rollout_sdk.interruptions import is_fault
+from rollout_sdk.resilience.interruptions import is_fault
 from rollout_sdk.settings import Settings
 
 __all__ = ["Serving"]
@@ -37,7 +37,7 @@ class Serving:
     """
 
     settings: Settings
-    describe: Describe
+    describe: Router
     rollout: Rollout
     rows: RowArguments | None
     restored: Callable[[Mapping[str, Any]], Serving]
@@ -75,7 +75,7 @@ class Serving:
         began = perf_counter() if rollout.clocked else None
         try:
             call = Call(rollout, args, kwargs)
-            describe(call, None if describe.unit is None else describe.unit_of(args, kwargs), rollout.standing.state)
+            describe(call, None if describe.unit is None else describe.unit_of(args, kwargs), rollout.local_state.state)
             if describe.covariate is not None:
                 call.covariate = describe.covariate.of_call(args, kwargs)
         except MissingUnitError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rollout_sdk.control.stores import StateStore, open_store
 from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.installed import load_named
+from rollout_sdk.plugins.discovery import load_named
 
 __all__ = ["store_at"]
 

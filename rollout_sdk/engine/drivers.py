@@ -10,16 +10,16 @@ from contextlib import suppress
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from typing import Any, TypeAlias
 
-from rollout_sdk import switch
 from rollout_sdk.engine.call import Call
+from rollout_sdk.engine.execute import collect, collect_async, run, run_all, run_async, run_together
 from rollout_sdk.engine.flow import advance, bare
-from rollout_sdk.engine.lazy import EAGER
 from rollout_sdk.engine.likeness import fits_of, says_it_is
-from rollout_sdk.engine.returned import stand_in
+from rollout_sdk.engine.returned.forms import EAGER
+from rollout_sdk.engine.returned.stand_ins import stand_in
+from rollout_sdk.engine.returned.streams import AsyncStream, Stream
 from rollout_sdk.engine.rollout import Kind
-from rollout_sdk.engine.running import collect, collect_async, run, run_all, run_async, run_together
 from rollout_sdk.engine.steps import Flow, Invoke, Result, Together
-from rollout_sdk.engine.streams import AsyncStream, Stream
+from rollout_sdk.resilience import kill_switch as switch
 
 __all__ = ["DRIVERS", "drive_async_generator", "drive_coroutine", "drive_function", "drive_generator"]
 

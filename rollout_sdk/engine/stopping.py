@@ -12,14 +12,17 @@ import gc
 import sys
 from types import CodeType, FrameType
 
-from rollout_sdk import switch
-from rollout_sdk.clocks import monotonic, sleep
-from rollout_sdk.engine import deadline, returned, running, streams
-from rollout_sdk.engine.shadow import ShadowRun
+from rollout_sdk.concurrency.clocks import monotonic, sleep
+from rollout_sdk.concurrency.forking import notice_fork, same_process, was_announced
+from rollout_sdk.concurrency.threads import native_ident
+from rollout_sdk.engine import deadline
+from rollout_sdk.engine import execute as running
+from rollout_sdk.engine.returned import stand_ins as returned
+from rollout_sdk.engine.returned import streams
+from rollout_sdk.engine.shadows.shadow import ShadowRun
+from rollout_sdk.engine.shadows.under_way import UnderWay
 from rollout_sdk.engine.tracebacks import is_ours
-from rollout_sdk.engine.under_way import UnderWay
-from rollout_sdk.forking import notice_fork, same_process, was_announced
-from rollout_sdk.threads import native_ident
+from rollout_sdk.resilience import kill_switch as switch
 
 __all__ = ["disable", "wait_for_starts"]
 

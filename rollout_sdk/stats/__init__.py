@@ -8,8 +8,7 @@ from rollout_sdk.stats.concentration import Concentration
 from rollout_sdk.stats.contrast import Estimate
 from rollout_sdk.stats.counts import sign_log_e, srm_log_e
 from rollout_sdk.stats.group_sequential import spending_boundaries
-from rollout_sdk.stats.mixing import mix_log_e
-from rollout_sdk.stats.multiplicity import e_bh
+from rollout_sdk.stats.multiplicity import e_bh, mix_log_e
 from rollout_sdk.stats.planning import design_effect, mde, planned_duration, planned_information, sample_size
 from rollout_sdk.stats.rare_events import rare_event_interval, rare_event_log_e, rare_event_safe_log_e
 from rollout_sdk.stats.rates import bernoulli_interval, rate_below_log_e

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rollout_sdk.stats.beta import log_beta_ratio
+from rollout_sdk.stats.normal import log_beta_ratio
 
 __all__ = ["sign_log_e", "srm_log_e"]
 

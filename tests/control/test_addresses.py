@@ -2,9 +2,10 @@
 
 import pytest
 
-from rollout_sdk import ConfigurationError, Runtime, UnknownStrategyError, installed
+from rollout_sdk import ConfigurationError, Runtime, UnknownStrategyError
 from rollout_sdk.control.addresses import store_at
 from rollout_sdk.control.stores import MemoryStore, SQLiteStore
+from rollout_sdk.plugins import discovery as installed
 
 
 class Entry:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rollout_sdk import switch
 from rollout_sdk.doctor import as_text, examine, installed
 from rollout_sdk.doctor.environment import KNOWN
+from rollout_sdk.resilience import kill_switch as switch
 from tests.doctor.lines import SECRET
 
 

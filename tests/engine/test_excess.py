@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from rollout_sdk import ABTest, Breaker, Interleave, Shadow, rollout
-from rollout_sdk.breaker import CircuitBreaker
+from rollout_sdk.resilience.breaker import CircuitBreaker
 from tests.faults.kinds import KINDS, of_kind, read
 
 
@@ -207,7 +207,7 @@ def test_no_evidence_does_not_reach_the_judge(database, runtime, loop):
 
     call = Call(model.rollout._rollout, (1,), {})
     model.rollout._describe(call, 1, model.rollout._rollout.state)
-    call.testify(Evidence())
+    call.add_to_evidence(Evidence())
     call.no_evidence = True
-    call.testify(Evidence())
+    call.add_to_evidence(Evidence())
     assert 1 == len(heard)

@@ -13,7 +13,8 @@ from itertools import count, islice
 
 import pytest
 
-from rollout_sdk import ABTest, Breaker, Canary, Guardrail, Interleave, Shadow, Step, current_decision, rollout, switch
+from rollout_sdk import ABTest, Breaker, Canary, Guardrail, Interleave, Shadow, Step, current_decision, rollout
+from rollout_sdk.resilience import kill_switch as switch
 
 NEW, OLD = ABTest(1.0), ABTest(0.0)
 

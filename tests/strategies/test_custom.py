@@ -245,7 +245,7 @@ def test_fresh_decisions_for_every_call_are_taken_too(decorate):
 @pytest.fixture
 def install(monkeypatch, tmp_path):
     """Installs a module under a name of the entry-point group, as a distribution would."""
-    from rollout_sdk import installed
+    from rollout_sdk.plugins import discovery as installed
 
     real = installed.entry_points
     extra = []
