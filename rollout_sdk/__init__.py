@@ -10,8 +10,9 @@ from rollout_sdk.assignment import Layer, Phase, RouteRequest, moved_units
 from rollout_sdk.assignment.ids import ItemToken, read_token
 from rollout_sdk.controller import RolloutController
 from rollout_sdk.decorator import Decorated, rollout
-from rollout_sdk.engine.context import current_decision, is_shadow
+from rollout_sdk.engine.context import is_shadow
 from rollout_sdk.engine.copies.copiers import copier
+from rollout_sdk.engine.current import current_decision
 from rollout_sdk.engine.rollout import ShadowLimits
 from rollout_sdk.engine.shadows.guards import shadow_guard
 from rollout_sdk.engine.stopping import disable

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from rollout_sdk.assembly import make_describe, make_rollout, make_row_arguments
-from rollout_sdk.assignment import Phase, UnitHash
+from rollout_sdk.assignment import Layer, Phase, UnitHash
 from rollout_sdk.control.local_state import LocalState
 from rollout_sdk.control.managed import ManagedRollout
 from rollout_sdk.engine.batches.batch import route_batch
@@ -195,6 +195,11 @@ class RolloutController(Operated, Generic[P, R_co]):
         return call.full_decision()
 
     # Outcomes ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def layer(self) -> Layer | None:
+        """The layer whose units it shares with other rollouts, or None."""
+        return self._settings.layer
 
     @property
     def unit_hash(self) -> UnitHash:

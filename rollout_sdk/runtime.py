@@ -15,7 +15,7 @@ from rollout_sdk.concurrency.threads import missing_threads
 from rollout_sdk.control.addresses import store_at
 from rollout_sdk.control.control_file import ControlFile
 from rollout_sdk.control.reconciler import Reconciler
-from rollout_sdk.control.steering import Steering
+from rollout_sdk.control.steering import Steered, Steering
 from rollout_sdk.control.stores import MemoryStore, StateStore, UnavailableStore
 from rollout_sdk.control.watch_thread import WatchThread
 from rollout_sdk.engine.context import OBSERVING, in_shadow
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from rollout_sdk.control.local_state import LocalState
     from rollout_sdk.control.managed import ManagedRollout
     from rollout_sdk.control.state import RolloutState
-    from rollout_sdk.controller import RolloutController
 
 __all__ = ["Runtime", "all_runtimes", "default_runtime"]
 
@@ -120,7 +119,7 @@ class Runtime:
     time_ns: Callable[[], int] = time_ns
     monotonic_ns: Callable[[], int] | None = None
     store: StateStore | str | None = None
-    rollouts: WeakValueDictionary[str, RolloutController[..., Any]] = field(init=False, repr=False)
+    rollouts: WeakValueDictionary[str, Steered] = field(init=False, repr=False)
     nonces: Nonces = field(init=False, factory=Nonces, repr=False)
     background: ShadowPool = field(init=False, repr=False)
     hidden: Hidden = field(init=False, repr=False)
@@ -271,12 +270,12 @@ class Runtime:
         """Faults of collaborators so far, by (what failed, class of exception)."""
         return self._faults.counts
 
-    def register(self, controller: RolloutController[..., Any], rollout: Rollout) -> None:
+    def register(self, controller: Steered, rollout: Rollout) -> None:
         """Take a rollout in. Its facts are told for as long as they come, even when its function is gone by then."""
         self.rollouts[controller.key] = controller
         self._delivery.register(rollout)
 
-    def steer(self, controller: RolloutController[..., Any]) -> None:
+    def steer(self, controller: Steered) -> None:
         """Have a rollout do what the control file wants, if there is one, now and whenever it changes."""
         self._steering.steer(controller)
         if self._steering.file is not None:

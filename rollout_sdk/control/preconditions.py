@@ -1,13 +1,11 @@
-"""What a transition is refused for, and how that is said."""
+"""Transition preconditions and their error messages."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Protocol
 
 from rollout_sdk.exceptions import ConfigurationError, StateError
-
-if TYPE_CHECKING:
-    from rollout_sdk.control.state import RolloutState
 
 __all__ = ["must_be", "must_be_explained", "must_be_valid", "must_have_steps", "one_candidate"]
 
@@ -17,7 +15,31 @@ _CLEAR = (
 )
 
 
-def must_be(state: RolloutState, *allowed: str, action: str) -> None:
+class State(Protocol):
+    """What is asked of a rollout's state."""
+
+    @property
+    def key(self) -> str:
+        """Key of the rollout."""
+
+    @property
+    def status(self) -> str:
+        """Its status."""
+
+    @property
+    def invalid(self) -> str:
+        """Why its comparison cannot be trusted, or ""."""
+
+    @property
+    def ramps(self) -> bool:
+        """Whether its strategy has steps."""
+
+    @property
+    def candidates(self) -> Sequence[str]:
+        """Names of its candidates."""
+
+
+def must_be(state: State, *allowed: str, action: str) -> None:
     """Refuse an action in any other status.
 
     Raises:
@@ -37,7 +59,7 @@ def must_be(state: RolloutState, *allowed: str, action: str) -> None:
         raise StateError(f"Cannot {action} {state.key!r}: it is {state.status}. This is possible while {possible}. {cure}")
 
 
-def must_be_valid(state: RolloutState, action: str) -> None:
+def must_be_valid(state: State, action: str) -> None:
     """Refuse to give a candidate more users while the comparison cannot be trusted.
 
     Raises:
@@ -64,7 +86,7 @@ def must_be_explained(key: str, actor: str, reason: str) -> None:
             )
 
 
-def must_have_steps(state: RolloutState, action: str) -> None:
+def must_have_steps(state: State, action: str) -> None:
     """Refuse an action that moves along steps where there are none.
 
     Raises:
@@ -76,7 +98,7 @@ def must_have_steps(state: RolloutState, action: str) -> None:
         )
 
 
-def one_candidate(state: RolloutState, candidate: str | None) -> str:
+def one_candidate(state: State, candidate: str | None) -> str:
     """The candidate that is meant: the only one, where none is named.
 
     Raises:
@@ -85,7 +107,7 @@ def one_candidate(state: RolloutState, candidate: str | None) -> str:
     names = state.candidates
     if candidate is None and len(names) == 1:
         return names[0]
-    if candidate not in names:
+    if candidate is None or candidate not in names:
         raise StateError(
             f"Cannot tell which candidate of {state.key!r} is meant by {candidate!r}. "
             f"With several candidates, one must be named. Pass candidate= one of: {', '.join(names)}."

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from rollout_sdk.concurrency.context_vars import alone, copy_context
 
 if TYPE_CHECKING:
-    from rollout_sdk.engine.rollout import Kind
+    from rollout_sdk.engine.likeness import FunctionKind
 
 __all__ = ["Around", "Stepped", "apart", "beside", "look", "own_context", "restore", "take_over"]
 
@@ -207,7 +207,7 @@ def beside(context: Context, function: Callable[..., T], *args: Any) -> T:
         _write(states)
 
 
-def apart(context: Context, function: Callable[..., Any], kind: Kind) -> Callable[..., Any]:
+def apart(context: Context, function: Callable[..., Any], kind: FunctionKind) -> Callable[..., Any]:
     """A function that runs in another context, from which the caller's takes over what it set; streams run in the caller's."""
     since = context.copy()
 

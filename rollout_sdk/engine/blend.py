@@ -9,7 +9,7 @@ from attrs import evolve
 
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.copies.copying import Copies
-from rollout_sdk.engine.copies.protecting import copied
+from rollout_sdk.engine.protecting import copied
 from rollout_sdk.engine.returned.forms import discard
 from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.steps import Flow, Invoke, Result, Together

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rollout_sdk.assignment import RouteRequest, pseudonym, pseudonyms
@@ -12,8 +13,8 @@ from rollout_sdk.concurrency.context_vars import CallerContext
 from rollout_sdk.concurrency.forking import notice_fork, same_process
 from rollout_sdk.engine.context import OBSERVING, in_shadow
 from rollout_sdk.engine.failing import is_failing
-from rollout_sdk.engine.nesting import has_come_out
 from rollout_sdk.engine.steps import Invoke, Result, error_type
+from rollout_sdk.engine.tracebacks import has_come_out
 from rollout_sdk.judging import cell_of
 from rollout_sdk.records import EXCLUDED_REASONS, FAILED_IF, UNMEASURED, Decision, Merged, RoutedEvent, Run, Withheld
 
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from rollout_sdk.engine.copies.survey import Survey
-    from rollout_sdk.engine.rollout import Rollout
-    from rollout_sdk.engine.shadows.shadow import ShadowRun
+    from rollout_sdk.engine.rollout import Rollout, Shadow
     from rollout_sdk.judging import Evidence
     from rollout_sdk.tally import Tally
 
@@ -71,7 +71,7 @@ class Call(RouteRequest):
     span_context: SpanContext | None = None
     context: Context | None = None
     rows: Sequence[Call] = ()
-    shadows: Sequence[ShadowRun] = ()
+    shadows: Sequence[Shadow] = ()
     rescued = False
     outer: Call | None = None
     """The call that this one is inside of; see engine/nesting.py."""
@@ -120,7 +120,7 @@ class Call(RouteRequest):
             step.gate, step.deadline_s = rollout.local_state, rollout.deadline_s
         if self.span is not None:
             if in_turn:
-                step.call = self
+                step.on_begin = partial(rollout.spans.start_invoke, self)
             else:
                 rollout.spans.start_invoke(self, step)
         elif rollout.surrounds:
@@ -174,7 +174,7 @@ class Call(RouteRequest):
         elif error is not None:
             result.failed = not result.interrupted
             if self.came_out and result.failed:
-                result.passes = has_come_out(self, error)
+                result.passes = has_come_out(self.came_out, error)
         if result.interrupted:
             self.cut = True
             return None

@@ -13,11 +13,10 @@ from typing import Any, TypeAlias
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.execute import collect, collect_async, run, run_all, run_async, run_together
 from rollout_sdk.engine.flow import advance, bare
-from rollout_sdk.engine.likeness import fits_of, says_it_is
+from rollout_sdk.engine.likeness import FunctionKind, fits_of, says_it_is
 from rollout_sdk.engine.returned.forms import EAGER
 from rollout_sdk.engine.returned.stand_ins import stand_in
 from rollout_sdk.engine.returned.streams import AsyncStream, Stream
-from rollout_sdk.engine.rollout import Kind
 from rollout_sdk.engine.steps import Flow, Invoke, Result, Together
 from rollout_sdk.resilience import kill_switch as switch
 
@@ -173,7 +172,7 @@ def _closed(step: Invoke | Together, closing: GeneratorExit) -> Any:
     return [result] if several else result
 
 
-DRIVERS: dict[Kind, Callable[[Begin, Callable[..., Any]], Callable[..., Any]]] = {
+DRIVERS: dict[FunctionKind, Callable[[Begin, Callable[..., Any]], Callable[..., Any]]] = {
     "function": drive_function,
     "coroutine": drive_coroutine,
     "generator": drive_generator,

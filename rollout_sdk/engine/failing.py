@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rollout_sdk.concurrency.synchronous import answered
@@ -12,12 +12,9 @@ from rollout_sdk.resilience.interruptions import is_fault
 if TYPE_CHECKING:
     from rollout_sdk.engine.rollout import Rollout
 
-__all__ = ["FailedIf", "failing_rows", "failing_share", "is_failing"]
+__all__ = ["failing_rows", "failing_share", "is_failing"]
 
 _HALF = 0.5
-
-FailedIf = Callable[[Any], Any] | None
-"""Whether an answer (of a row, with `batch=`) is a failure."""
 
 
 def is_failing(rollout: Rollout, answer: Any) -> bool:

@@ -14,11 +14,10 @@ from rollout_sdk.engine.ambient import apart, look, restore
 from rollout_sdk.engine.batches.answered_rows import AnsweredRows
 from rollout_sdk.engine.blend import blended, replayed
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import be_current, current_call, set_call, set_call_and_copy
-from rollout_sdk.engine.copies.protecting import protect, put_back, stands
 from rollout_sdk.engine.copies.snapshot import StreamCopy
-from rollout_sdk.engine.nesting import enclosing, hand_up
-from rollout_sdk.engine.rollout import Rollout
+from rollout_sdk.engine.current import be_current, current_call, enclosing, hand_up, set_call, set_call_and_copy
+from rollout_sdk.engine.protecting import protect, put_back, stands
+from rollout_sdk.engine.rollout import Rollout, Shadow
 from rollout_sdk.engine.shadows.shadow import ShadowRun
 from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together, error_type
 from rollout_sdk.resilience.interruptions import is_fault
@@ -123,7 +122,7 @@ def instead(failed: Invoke, step: Invoke, rollout: Rollout) -> Invoke:
     return step
 
 
-def submit_shadows(shadows: Sequence[ShadowRun], result: Result) -> None:
+def submit_shadows(shadows: Sequence[Shadow], result: Result) -> None:
     """Hand the shadows over, with the answer that they are compared with."""
     for shadow in shadows:
         shadow.submit(result)

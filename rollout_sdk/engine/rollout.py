@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from attrs import asdict, define, field, frozen
 
@@ -21,45 +19,44 @@ if TYPE_CHECKING:
     from rollout_sdk.control.state import RolloutState
     from rollout_sdk.engine.arguments import Rebinder
     from rollout_sdk.engine.copies.snapshot import Isolate
-    from rollout_sdk.engine.failing import FailedIf
+    from rollout_sdk.engine.likeness import FunctionKind
     from rollout_sdk.engine.shadows.caller_state import Surround
     from rollout_sdk.engine.shadows.hidden import Hidden
-    from rollout_sdk.engine.shadows.pool import ShadowPool
-    from rollout_sdk.engine.shadows.shadow import ShadowRun
     from rollout_sdk.plugins.manager import Failed, Observer
     from rollout_sdk.records import Comparison, Merged
     from rollout_sdk.resilience.breaker import ControlHealth
     from rollout_sdk.telemetry.audience import Audience
     from rollout_sdk.telemetry.spans import Spans
 
-__all__ = ["Kind", "Nonces", "Rollout", "ShadowLimits", "kind_of"]
+__all__ = ["FailedIf", "Nonces", "Pool", "Rollout", "Shadow", "ShadowLimits"]
 
 _SHOWN = 1_000
 _MOST_NOTES = 20
 
-Kind = Literal["function", "coroutine", "generator", "async generator"]
-"""The four kinds of functions; all variants of a rollout are of one."""
+FailedIf: TypeAlias = Callable[[Any], Any] | None
+"""Whether an answer (of a row, with `batch=`) is a failure."""
 
 
-def kind_of(function: Callable[..., Any]) -> Kind:
-    """The kind of a callable, looking through partials, methods and callable objects."""
-    # Not whatever has a `func`: an object may have any attribute, and a mock has every one, for ever.
-    while isinstance(function, functools.partial):
-        function = function.func
-    looked_at = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
-    if inspect.iscoroutinefunction(looked_at) or inspect.iscoroutinefunction(function) or _is_awaited(looked_at):
-        return "coroutine"
-    if inspect.isasyncgenfunction(looked_at):
-        return "async generator"
-    if inspect.isgeneratorfunction(looked_at):
-        return "generator"
-    return "function"
+class Shadow(Protocol):
+    """What a call needs of its shadow runs."""
+
+    variant: str
+
+    def submit(self, control: Any) -> None:
+        """Hand the run over, now that the control is done; `control` is its result."""
+
+    def end(self, end: Any, *, error: str | None = None) -> bool:
+        """End the run; False where it has ended already."""
 
 
-def _is_awaited(function: Any) -> bool:
-    """Whether a function gives generators that are awaited: `types.coroutine`."""
-    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
-    return isinstance(flags, int) and bool(flags & inspect.CO_ITERABLE_COROUTINE)
+class Pool(Protocol):
+    """What a call needs of what runs shadows."""
+
+    def is_full(self, run: Any) -> bool:
+        """Whether a run would be dropped."""
+
+    def submit(self, run: Any) -> None:
+        """Run it, off the caller's path."""
 
 
 @frozen(kw_only=True)
@@ -165,7 +162,7 @@ class Rollout:
     strategy_name: str
     control: str
     functions: Mapping[str, Callable[..., Any]]
-    kind: Kind
+    kind: FunctionKind
     arguments: Callable[[RouteRequest], Mapping[str, Any] | None] | None
     rebind: Rebinder
     merge: Callable[[RouteRequest, Mapping[str, Any]], Merged | None]
@@ -179,7 +176,7 @@ class Rollout:
     item_hash: UnitHash
     secret: bytes | None
     limits: ShadowLimits
-    background: ShadowPool
+    background: Pool
     spans: Spans
     record: Callable[[Any], None]
     conclude: Callable[[Any], None]
@@ -199,7 +196,7 @@ class Rollout:
     by_row: bool = False
     surround: Sequence[Surround] = ()
     made_of: Mapping[str, Any] = field(factory=dict)
-    active: set[ShadowRun] = field(factory=set)
+    active: set[Shadow] = field(factory=set)
     runs_told: dict[str, tuple[str, Mapping[str, Any]]] = field(factory=dict)
     shown: deque[tuple[str, tuple[Any, ...]]] = field(factory=lambda: deque(maxlen=_SHOWN))
     notes: dict[str, None] = field(factory=dict)

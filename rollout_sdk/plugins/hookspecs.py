@@ -26,7 +26,7 @@ from rollout_sdk.records import (
 )
 
 if TYPE_CHECKING:
-    from rollout_sdk.control.stores import StateStore
+    from rollout_sdk.plugins.store_protocol import StateStore
 
 __all__ = ["PROJECT", "hookimpl", "hookspec"]
 

@@ -179,7 +179,8 @@ class PluginSet:
             raise _misfit(
                 name,
                 f"does not fit the hook specifications: {error}",
-                "A hook is a function or method with the arguments of its specification, or fewer. See rollout_sdk.plugins.hookspecs.",
+                "A hook is a function or method with the arguments of its specification, or fewer. "
+                "See rollout_sdk.plugins.hookspecs.",
             ) from error
         if registered is not None:
             self._check(plugin, name)

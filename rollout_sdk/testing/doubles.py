@@ -129,7 +129,7 @@ def set_testing(variants: Mapping[str, str] | None = None) -> Iterator[None]:
         ConfigurationError: A key is no rollout's, or has no such variant.
     """
     variants = variants or {}
-    controllers = [each for runtime in all_runtimes() for each in list(runtime.rollouts.values())]
+    controllers: list[Any] = [each for runtime in all_runtimes() for each in list(runtime.rollouts.values())]
     known = {each.key: (each.control, *each.candidates) for each in controllers}
     for key, variant in variants.items():
         if variant not in known.get(key, ()):

@@ -1,4 +1,4 @@
-"""The reconciler: every process stands where the store says, one makes each transition, and a dead store makes nothing worse."""
+"""The reconciler: every process stands where the store says, one makes each transition, a dead store makes nothing worse."""
 
 import random
 import threading

@@ -15,7 +15,7 @@ from openfeature.provider import AbstractProvider, Metadata
 from rollout_sdk import ConfigurationError, Decision, MissingUnitError, Phase, Runtime, TransitionedEvent, is_disabled
 from rollout_sdk.telemetry import names
 from rollout_sdk.telemetry.versions import Versions
-from rollout_sdk_openfeature.rollouts import Controller, controller_of, current
+from rollout_sdk_openfeature.rollouts import Controller, controller_of, current, found
 
 __all__ = ["RolloutProvider"]
 
@@ -163,7 +163,7 @@ class RolloutProvider(AbstractProvider):
         known = self._rollouts.get(key)
         if known is not None:
             return current(known)
-        return None if self._runtime is None else self._runtime.rollouts.get(key)
+        return None if self._runtime is None else found(self._runtime, key)
 
     # Errors are given and not raised: the asynchronous client has no other way to the caller's default.
     def _resolve(

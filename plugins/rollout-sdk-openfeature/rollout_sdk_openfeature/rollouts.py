@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from rollout_sdk import ConfigurationError, RolloutController, is_shadow
+from rollout_sdk import ConfigurationError, RolloutController, Runtime, is_shadow
 from rollout_sdk.control.local_state import LocalState
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import current_call
+from rollout_sdk.engine.current import current_call
 from rollout_sdk.engine.flow import NO_KWARGS
 
 __all__ = ["Controller", "call_under_way", "controller_of", "current", "standing_of"]
@@ -32,7 +32,13 @@ def controller_of(rollout: object) -> Controller:
 
 def current(controller: Controller) -> Controller:
     """The controller that has the key now: a function that is decorated anew, by a reloaded module, has another one."""
-    return controller.runtime.rollouts.get(controller.key, controller)
+    return found(controller.runtime, controller.key) or controller
+
+
+def found(runtime: Runtime, key: str) -> Controller | None:
+    """The controller of a key in a runtime; None where no function is decorated with it."""
+    known = runtime.rollouts.get(key)
+    return known if isinstance(known, RolloutController) else None
 
 
 def standing_of(controller: Controller) -> LocalState:

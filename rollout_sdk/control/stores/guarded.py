@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 from rollout_sdk.concurrency.clocks import monotonic
 from rollout_sdk.control.stores.asking import AskingThreads
 from rollout_sdk.control.stores.memory import MemoryStore
-from rollout_sdk.control.stores.protocol import Gathered, StateStore, Stored
 from rollout_sdk.exceptions import StoreError
+from rollout_sdk.plugins.store_protocol import Gathered, StateStore, Stored
 from rollout_sdk.resilience.interruptions import is_fault
 
 __all__ = ["GuardedStore", "UnavailableStore"]

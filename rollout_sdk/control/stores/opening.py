@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rollout_sdk.control.stores.memory import MemoryStore
-from rollout_sdk.control.stores.protocol import StateStore
 from rollout_sdk.control.stores.sqlite import SQLiteStore
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.plugins.store_protocol import StateStore
 
 __all__ = ["open_store"]
 

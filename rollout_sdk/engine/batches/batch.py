@@ -12,11 +12,10 @@ from rollout_sdk.engine.ambient import look
 from rollout_sdk.engine.batches.joining import assemble
 from rollout_sdk.engine.batches.rows import are_columns, count_rows, each_row, has_rows, take
 from rollout_sdk.engine.call import Call, Runs
-from rollout_sdk.engine.context import be_current, current_call, set_call
-from rollout_sdk.engine.copies.protecting import protect, put_back, stands
+from rollout_sdk.engine.current import be_current, current_call, enclosing, hand_up, set_call
 from rollout_sdk.engine.failing import failing_rows, failing_share
 from rollout_sdk.engine.flow import falls_back, finish_rows, instead, submit_shadows
-from rollout_sdk.engine.nesting import enclosing, hand_up
+from rollout_sdk.engine.protecting import protect, put_back, stands
 from rollout_sdk.engine.returned.forms import discard
 from rollout_sdk.engine.shadows.shadow import ShadowRun
 from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together

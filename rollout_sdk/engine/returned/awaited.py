@@ -14,7 +14,7 @@ from types import AsyncGeneratorType
 from typing import Any
 
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import set_call
+from rollout_sdk.engine.current import set_call
 from rollout_sdk.engine.execute import run, run_async
 from rollout_sdk.engine.flow import advance
 from rollout_sdk.engine.returned.forms import EAGER, each_async, is_awaitable

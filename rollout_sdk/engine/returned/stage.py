@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from rollout_sdk.concurrency.clocks import perf_counter
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import set_call
+from rollout_sdk.engine.current import set_call
 from rollout_sdk.engine.execute import run
 from rollout_sdk.engine.flow import advance
 from rollout_sdk.engine.returned.forms import is_async_iterable, is_iterable

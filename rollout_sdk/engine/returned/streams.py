@@ -17,7 +17,8 @@ from rollout_sdk.concurrency.clocks import perf_counter
 from rollout_sdk.concurrency.context_vars import attach, detach
 from rollout_sdk.engine.attended import Attended
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.context import enter_fallback, leave_fallback, reset_call, set_call
+from rollout_sdk.engine.context import enter_fallback, leave_fallback
+from rollout_sdk.engine.current import reset_call, set_call
 from rollout_sdk.engine.deadline import STOPPED, PumpedStream, in_time, on_asyncio, within_elsewhere
 from rollout_sdk.engine.execute import failed, withheld
 from rollout_sdk.engine.steps import LET_GO, Invoke, Result

@@ -10,7 +10,7 @@ import asyncio
 from concurrent.futures import Future
 from inspect import isawaitable
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from rollout_sdk.concurrency.clocks import monotonic, perf_counter
 from rollout_sdk.engine.context import set_shadow
@@ -19,11 +19,32 @@ from rollout_sdk.engine.steps import Result
 from rollout_sdk.formatting import class_name
 
 if TYPE_CHECKING:
-    from rollout_sdk.engine.shadows.shadow import ShadowRun
+    from rollout_sdk.engine.call import Call
+    from rollout_sdk.engine.rollout import Rollout
+    from rollout_sdk.engine.shadows.counterpart import Counterpart
 
 __all__ = ["NotMeasured", "UnderWay"]
 
 _ITERABLE = frozenset({"generator", "iterator", "stream", "either"})
+
+
+class Run(Protocol):
+    """The shadow run that is under way."""
+
+    call: Call
+    rollout: Rollout
+    variant: str
+    counterpart: Counterpart
+    began: float | None
+
+    def submit(self, control: Any) -> None:
+        """Hand the run over."""
+
+    def end(self, end: Any, *, error: str | None = None) -> bool:
+        """End the run; False where it has ended already."""
+
+    def end_late_span(self) -> None:
+        """End the span of a run that was given up."""
 
 
 class NotMeasured(Exception):  # noqa: N818 - how a run ended, and not a fault
@@ -35,7 +56,7 @@ class UnderWay:
 
     __slots__ = ("_first_s", "_is_awaited", "_run", "_started_s", "_token")
 
-    def __init__(self, run: ShadowRun) -> None:
+    def __init__(self, run: Run) -> None:
         """Mark nothing yet."""
         self._run = run
         self._first_s: float | None = None
