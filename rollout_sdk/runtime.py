@@ -12,11 +12,11 @@ from attrs import define, evolve, field, fields
 from rollout_sdk.concurrency.clocks import is_wall_clock, monotonic, monotonic_ns, time_ns
 from rollout_sdk.concurrency.forking import ForkSafeLock, renew_after_fork, was_announced
 from rollout_sdk.concurrency.threads import missing_threads
-from rollout_sdk.control.addresses import store_at
 from rollout_sdk.control.control_file import ControlFile
 from rollout_sdk.control.reconciler import Reconciler
 from rollout_sdk.control.steering import Steered, Steering
 from rollout_sdk.control.stores import MemoryStore, StateStore, UnavailableStore
+from rollout_sdk.control.stores.opening import store_at
 from rollout_sdk.control.watch_thread import WatchThread
 from rollout_sdk.engine.context import OBSERVING, in_shadow
 from rollout_sdk.engine.rollout import Nonces, Rollout, ShadowLimits

@@ -74,7 +74,7 @@ class Call(RouteRequest):
     shadows: Sequence[Shadow] = ()
     rescued = False
     outer: Call | None = None
-    """The call that this one is inside of; see engine/nesting.py."""
+    """The call that this one is inside of; see engine/current.py."""
     came_out: tuple[int, ...] = ()
     """Identities of the exceptions that came out of controls inside this call, the last ones."""
     survey: Survey | None = None

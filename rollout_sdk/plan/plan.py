@@ -10,9 +10,8 @@ from attrs import Factory, evolve, field, frozen
 from rollout_sdk.assignment import Share, parse_share, percent
 from rollout_sdk.concurrency.synchronous import must_answer_at_once
 from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.plan.checks import as_horizon
+from rollout_sdk.plan.checks import Duration, as_horizon, parse_duration
 from rollout_sdk.plan.criteria import ERROR_RATE, Criterion, Gate, Guardrail
-from rollout_sdk.plan.durations import Duration, parse_duration
 from rollout_sdk.plan.freeze import Freeze
 
 __all__ = ["DEFAULT_GUARDRAILS", "Criteria", "Step", "as_steps"]

@@ -3,8 +3,8 @@
 import pytest
 
 from rollout_sdk import ConfigurationError, Runtime, UnknownStrategyError
-from rollout_sdk.control.addresses import store_at
 from rollout_sdk.control.stores import MemoryStore, SQLiteStore
+from rollout_sdk.control.stores.opening import store_at
 from rollout_sdk.plugins import discovery as installed
 
 
