@@ -18,7 +18,7 @@ BACKENDS := .venv-backends
 FOREIGN_VENV := .venv-foreign
 FOREIGN ?=
 
-.PHONY: help demo canary interleaving demo-traces test test-all test-backends test-foreign lint types contracts tests faults bench clean
+.PHONY: help demo canary interleaving demo-traces test test-all test-backends test-foreign lint types contracts tests faults mutants bench clean
 
 help:
 	@echo "make demo           reviews and films through all four strategies, and the report (about 2 minutes)"
@@ -30,6 +30,7 @@ help:
 	@echo "make test-backends  Phoenix, MLflow and Prometheus, started for real and asked what they got"
 	@echo "make test-foreign   other libraries' own tests with rollouts around their functions (FOREIGN='toolz funcy': some)"
 	@echo "make faults         breaks everything on purpose, and writes the table of docs/reliability.md"
+	@echo "make mutants        puts faults into the code, one at a time, and says which the tests do not notice (hours; ROOMS='engine stats': some)"
 	@echo "make bench          the cost of a call beside its peers, and of each signal"
 
 $(VENV)/bin/python:
@@ -118,6 +119,12 @@ faults: $(VENV)/.dev
 		DATA=$(DATA) ROLLOUT_FIGURES=$(FIGURES) tests/on_python $$version tests/faults tests/integration || exit 1; done
 	$(BIN)/python tests/faults/table.py $(FIGURES)
 
+# Faults for each room, drawn by a seed; the first run records which test reaches which line.
+ROOMS ?=
+MUTANTS ?= --number 20 --seed 1
+mutants: $(VENV)/.dev
+	$(BIN)/python -m tools.mutants $(MUTANTS) $(ROOMS)
+
 bench: $(VENV)/.dev
 	$(PIP) openfeature-sdk laboratory
 	$(BIN)/python benchmarks/overhead.py
@@ -126,4 +133,4 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/budget.py
 
 clean:
-	rm -rf $(VENV) .venv-* demo-journal .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) .venv-* .mutants demo-journal .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
