@@ -8,8 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rollout_sdk import ConfigurationError, Phase, moved_units
-from rollout_sdk.assignment import INTERVAL, Split
-from rollout_sdk.assignment import phases as lanes
+from rollout_sdk.assignment import INTERVAL, Split, lanes
 
 NAMES = ["a", "b", "c", "v2", "other"]
 
