@@ -19,7 +19,7 @@ from rollout_sdk.formatting import brief
 from rollout_sdk.operating import Operated
 from rollout_sdk.recording import outcomes
 from rollout_sdk.records import Decision, Routed
-from rollout_sdk.resilience import kill_switch as switch
+from rollout_sdk.resilience import kill_switch
 from rollout_sdk.serving import Serving
 from rollout_sdk.settings import Settings
 
@@ -166,7 +166,7 @@ class RolloutController(Operated, Generic[P, R_co]):
             Exception: Whatever the decorated function would have raised.
         """
         calls: Sequence[Call]
-        if switch.off:
+        if kill_switch.off:
             call = Call(self._rollout, args, kwargs)
             self._describe.give_up(call, self._rollout.state, reason="disabled")
             calls, flow = [call], route(call)

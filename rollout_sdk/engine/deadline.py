@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rollout_sdk.engine.ambient import own_context, take_over
 from rollout_sdk.engine.steps import LET_GO
 from rollout_sdk.exceptions import DeadlineError
-from rollout_sdk.resilience import kill_switch as switch
+from rollout_sdk.resilience import kill_switch
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.steps import Invoke
@@ -128,7 +128,7 @@ def in_time(result: Any, step: Invoke, deadline_s: float) -> Any:
 
 
 def _is_stopped(step: Invoke) -> bool:
-    return step.gate is not None and (step.gate.closed or switch.off)
+    return step.gate is not None and (step.gate.closed or kill_switch.off)
 
 
 def _late(variant: str, deadline_s: float) -> DeadlineError:

@@ -18,7 +18,7 @@ from rollout_sdk.engine.deadline import STOPPED, on_asyncio, within
 from rollout_sdk.engine.steps import Invoke, Result, Together
 from rollout_sdk.engine.tracebacks import shorten
 from rollout_sdk.exceptions import StateError
-from rollout_sdk.resilience import kill_switch as switch
+from rollout_sdk.resilience import kill_switch
 from rollout_sdk.resilience.interruptions import is_interruption
 
 __all__ = ["collect", "collect_async", "failed", "run", "run_all", "run_async", "run_together", "withheld"]
@@ -34,7 +34,7 @@ def run(step: Invoke) -> Result:
     started = perf_counter()
     try:
         # The last look, with nothing between it and the call: see engine/stopping.py.
-        if step.gate is not None and (step.gate.closed or switch.off):
+        if step.gate is not None and (step.gate.closed or kill_switch.off):
             return withheld(step)
         value = step.function(*step.args, **step.kwargs)
     except BaseException as error:
@@ -58,7 +58,7 @@ async def run_async(step: Invoke) -> Result:
     try:
         if step.gate is None:
             value = await step.function(*step.args, **step.kwargs)
-        elif step.gate.closed or switch.off:
+        elif step.gate.closed or kill_switch.off:
             return withheld(step)
         elif step.deadline_s is not None:
             value = await within(step.deadline_s, step)
@@ -103,7 +103,7 @@ def withheld(step: Invoke) -> Result:
     """The result of a candidate that was not run, because the operator stopped it first."""
     result = Result(step.variant, 0.0, None, StateError(f"Candidate {step.variant!r} was stopped before it began."))
     aborted = step.gate is not None and step.gate.state.stopped
-    result.withheld = "aborted" if aborted and not switch.off else "disabled"
+    result.withheld = "aborted" if aborted and not kill_switch.off else "disabled"
     return result
 
 

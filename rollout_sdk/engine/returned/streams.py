@@ -23,7 +23,7 @@ from rollout_sdk.engine.deadline import STOPPED, PumpedStream, in_time, on_async
 from rollout_sdk.engine.execute import failed, withheld
 from rollout_sdk.engine.steps import LET_GO, Invoke, Result
 from rollout_sdk.engine.tracebacks import shorten
-from rollout_sdk.resilience import kill_switch as switch
+from rollout_sdk.resilience import kill_switch
 from rollout_sdk.resilience.interruptions import is_interruption
 
 __all__ = ["AsyncStream", "Stream"]
@@ -71,7 +71,7 @@ class _Noted:
     def _is_stopped(self) -> bool:
         """Whether the operator was faster than this candidate, which then is not run."""
         gate = self.step.gate
-        if gate is None or not (gate.closed or switch.off):
+        if gate is None or not (gate.closed or kill_switch.off):
             return False
         self._withhold()
         return True

@@ -21,7 +21,7 @@ from rollout_sdk.engine.shadows.ended import EndedRows, EndedShadow
 from rollout_sdk.engine.shadows.under_way import NotMeasured, UnderWay
 from rollout_sdk.engine.steps import Result, error_type
 from rollout_sdk.records import FAILED_IF, UNMEASURED, Comparison, ShadowEnd
-from rollout_sdk.resilience import kill_switch as switch
+from rollout_sdk.resilience import kill_switch
 from rollout_sdk.resilience.interruptions import is_fault, is_interruption
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class ShadowRun:
         with UnderWay(self) as under_way:
             try:
                 # The last look, with nothing between it and the call: see engine/stopping.py.
-                if gate.closed or switch.off:
+                if gate.closed or kill_switch.off:
                     self.end("dropped_aborted")
                     return Result(self.variant, 0.0)
                 value = self.function(*args, **kwargs)
@@ -200,7 +200,7 @@ class ShadowRun:
             return Result(self.variant, 0.0)
         with UnderWay(self) as under_way:
             try:
-                if gate.closed or switch.off:
+                if gate.closed or kill_switch.off:
                     self.end("dropped_aborted")
                     return Result(self.variant, 0.0)
                 value = self.function(*args, **kwargs)
