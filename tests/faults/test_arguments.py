@@ -483,6 +483,7 @@ class Molecule:
 @pytest.fixture
 def copiers():
     from rollout_sdk.engine.copies import copiers
+    from rollout_sdk.engine.copies import types as known_types
 
     yield
     copiers._copiers.clear()

@@ -10,7 +10,7 @@ from openfeature.flag_evaluation import Reason
 
 import rollout_sdk
 from rollout_sdk import ABTest, Canary, ConfigurationError, Decision, Interleave, Layer, Runtime, Shadow
-from rollout_sdk.telemetry.versions import Versions
+from rollout_sdk.extending import Versions
 from rollout_sdk.testing import ObserverContract
 from rollout_sdk_openfeature import RolloutProvider
 
