@@ -24,12 +24,12 @@ from rollout_sdk.records import BreakerEvent
 from rollout_sdk.resilience.breaker import CircuitBreaker, ControlHealth
 from rollout_sdk.settings import Settings
 
-__all__ = ["make_describe", "make_rollout", "make_row_arguments"]
+__all__ = ["make_rollout", "make_router", "make_row_arguments"]
 
 _OBSERVING = ("rollout_routed", "rollout_shadowed", "rollout_recorded", "rollout_transitioned", "rollout_tripped")
 
 
-def make_describe(settings: Settings) -> Router:
+def make_router(settings: Settings) -> Router:
     """What describes and decides calls."""
     return Router(
         key=settings.key,

@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from rollout_sdk.assembly import make_describe, make_rollout, make_row_arguments
+from rollout_sdk.assembly import make_rollout, make_router, make_row_arguments
 from rollout_sdk.assignment import Layer, Phase, UnitHash
 from rollout_sdk.control.local_state import LocalState
 from rollout_sdk.control.managed import ManagedRollout
@@ -46,9 +46,9 @@ class RolloutController(Operated, Generic[P, R_co]):
         """
         self._settings = settings
         self._runtime = settings.runtime
-        self._describe = make_describe(settings)
+        self._router = make_router(settings)
         self._rollout = make_rollout(settings)
-        self._serving = Serving(settings, self._describe, self._rollout, make_row_arguments(settings), _restored_serving)
+        self._serving = Serving(settings, self._router, self._rollout, make_row_arguments(settings), _restored_serving)
         self._register()
 
     def _register(self) -> None:
@@ -87,19 +87,19 @@ class RolloutController(Operated, Generic[P, R_co]):
     def _keep(self, known: LocalState | None) -> None:
         """Have the reconciler keep it: where its store says it stands, or in place of an earlier one with other settings."""
         local_state, reconciler = self._rollout.local_state, self._runtime.reconciler
-        kept = ManagedRollout(
+        managed = ManagedRollout(
             self.key, local_state, self.strategy_name, criteria=getattr(self._settings.strategy, "criteria", None)
         )
         if known is None or not known.controllers:
-            reconciler.take(kept)
+            reconciler.take(managed)
             return
         # Its functions answer with their control now.
         with known.changing:
             before = known.state
             known.enter(before.abort())
         local_state.enter(before.begun_again(local_state.state))
-        reconciler.replace(kept, local_state.state)
-        self._runtime.tell_transition(kept, "start", before, local_state.state, "", "decorated anew with other settings")
+        reconciler.replace(managed, local_state.state)
+        self._runtime.tell_transition(managed, "start", before, local_state.state, "", "decorated anew with other settings")
 
     def __repr__(self) -> str:
         """Key, strategy and phase."""
@@ -168,14 +168,14 @@ class RolloutController(Operated, Generic[P, R_co]):
         calls: Sequence[Call]
         if kill_switch.off:
             call = Call(self._rollout, args, kwargs)
-            self._describe.give_up(call, self._rollout.state, reason="disabled")
+            self._router.give_up(call, self._rollout.state, reason="disabled")
             calls, flow = [call], route(call)
         elif self._settings.batch is not None:
             batch = self._serving.batch(args, kwargs)
             calls, flow = batch.rows, route_batch(batch) if batch.rows else route(batch.call)
             call = batch.call
         else:
-            call = self._serving.call(args, kwargs, self._describe.unit_of(args, kwargs))
+            call = self._serving.call(args, kwargs, self._router.unit_of(args, kwargs))
             calls, flow = [call], route(call)
         decisions = tuple(one.full_decision() for one in calls)
         # The decision is taken already; the driver only executes it.
@@ -191,7 +191,7 @@ class RolloutController(Operated, Generic[P, R_co]):
     def assign(self, unit: Hashable) -> Decision:
         """What a unit would get now, without a call: no model runs and nothing is recorded."""
         call = Call(self._rollout, (), {})
-        self._describe(call, unit, self._rollout.state)
+        self._router(call, unit, self._rollout.state)
         return call.full_decision()
 
     # Outcomes ----------------------------------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ class RolloutController(Operated, Generic[P, R_co]):
     @property
     def unit_hash(self) -> UnitHash:
         """The hash of its units: its own, or the one of its layer."""
-        return self._describe.hash
+        return self._router.hash
 
     def record(
         self,
@@ -261,7 +261,7 @@ class RolloutController(Operated, Generic[P, R_co]):
                 item=item,
                 item_hash=self._rollout.item_hash,
             )
-            self._describe.meet(unit, self._rollout.note)
+            self._router.meet(unit, self._rollout.note)
         elif token is not None:
             event = outcomes.by_token(metric, value, token, key=self._runtime.key, time_s=when, rollout=self.key)
         else:

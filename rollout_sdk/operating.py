@@ -33,7 +33,7 @@ _LONGEST_WAIT_S = 1.0
 class Operated:
     """A rollout as its operator sees it."""
 
-    _describe: Router
+    _router: Router
     _rollout: Rollout
     _runtime: Runtime
 
@@ -278,7 +278,7 @@ class Operated:
             lost=self._runtime.lost,
             invalid=state.invalid,
             paused_by=state.paused_by,
-            units_from=dict(unit.seen) if isinstance(unit := self._describe.unit, FirstPresent) else {},
+            units_from=dict(unit.seen) if isinstance(unit := self._router.unit, FirstPresent) else {},
             version=state.version,
             fingerprint=state.fingerprint,
             versions=state.versions,

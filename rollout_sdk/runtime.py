@@ -255,7 +255,7 @@ class Runtime:
             # When the fork was is not known: what the file said then may be old.
             self.reconciler.hold(_UNREAD)
         # Also where the parent had no such thread: no thread of ours runs in uWSGI's master.
-        is_wanted = self._steering.file is not None and bool(self._delivery.parts) and not self._watching.has_ended
+        is_wanted = self._steering.file is not None and bool(self._delivery.rollouts) and not self._watching.has_ended
         self._watching = WatchThread(self._look_at_control_file, "rollout-control", every_s=_CONTROL_EVERY_S)
         if is_wanted:
             self._watching.start()
@@ -283,7 +283,7 @@ class Runtime:
 
     def local_state(self, key: str) -> LocalState | None:
         """Where the last rollout of this key stands, also when its function is gone; None when there was none."""
-        rollout = self._delivery.parts.get(key)
+        rollout = self._delivery.rollouts.get(key)
         return None if rollout is None else rollout.local_state
 
     def tally(self, key: str) -> Tally:
@@ -320,12 +320,12 @@ class Runtime:
 
     def _describe_again(self, key: str) -> None:
         """Have the journal say where a rollout stands that another process has moved: it has no record of that."""
-        if (rollout := self._delivery.parts.get(key)) is not None:
+        if (rollout := self._delivery.rollouts.get(key)) is not None:
             self._delivery.register(rollout)
 
     def tell_transition(
         self,
-        kept: ManagedRollout,
+        managed: ManagedRollout,
         action: str,
         before: RolloutState,
         after: RolloutState,
@@ -334,14 +334,14 @@ class Runtime:
         evidence: Mapping[str, Any] | None = None,
     ) -> None:
         """Tell everybody who listens that a rollout has changed, and on what evidence."""
-        self.conclude(self._delivery.transition(kept, action, before, after, actor, reason, evidence))
+        self.conclude(self._delivery.transition(managed, action, before, after, actor, reason, evidence))
 
     def takes_outcomes(self, key: str) -> bool:
         """Whether an outcome of this rollout goes anywhere: to a journal, to a plan that judges, or to an observer."""
         if self.journal is not None:
             return True
-        kept, rollout = self.reconciler.rollouts.get(key), self._delivery.parts.get(key)
-        judged = kept is not None and kept.evidence is not None
+        managed, rollout = self.reconciler.rollouts.get(key), self._delivery.rollouts.get(key)
+        judged = managed is not None and managed.evidence is not None
         return judged or (rollout is not None and "rollout_recorded" in rollout.observers)
 
     def conclude_outcome(self, event: RecordedEvent) -> None:
@@ -362,8 +362,8 @@ class Runtime:
 
     def _look_at_file(self) -> None:
         if self._steering.look():
-            for kept in list(self.reconciler.rollouts.values()):
-                self.reconciler.let_go(kept, _UNREAD)
+            for managed in list(self.reconciler.rollouts.values()):
+                self.reconciler.let_go(managed, _UNREAD)
 
     def _look_at_threads(self) -> None:
         if (why := missing_threads()) is not None:

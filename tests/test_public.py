@@ -24,8 +24,9 @@ PUBLIC = [
     "rollout_sdk.telemetry",
     "rollout_sdk.testing",
 ]
+PAGE = (ROOT / "docs/public.md").read_text()
 # Written by hand, so that a name that comes or goes is seen in a review.
-NAMES = dict(re.findall(r"^## `([\w.]+)`\n\n.*?\n\n(.*?)\n\n", (ROOT / "docs/public.md").read_text(), flags=re.M | re.S))
+NAMES = dict(re.findall(r"^## `([\w.]+)`\n\n.*?\n\n(.*?)\n\n", PAGE, flags=re.MULTILINE | re.DOTALL))
 
 
 def exported(module):

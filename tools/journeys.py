@@ -35,13 +35,15 @@ def watched(found: dict[str, None]) -> Iterator[None]:
             if PACKAGE in path.parents:
                 found.setdefault(str(path.relative_to(PACKAGE)))
 
-    threading.setprofile_all_threads(note) if sys.version_info >= (3, 12) else threading.setprofile(note)
+    # Before Python 3.12, only threads that start meanwhile.
+    everywhere = getattr(threading, "setprofile_all_threads", threading.setprofile)
+    everywhere(note)
     sys.setprofile(note)
     try:
         yield
     finally:
         sys.setprofile(None)
-        threading.setprofile_all_threads(None) if sys.version_info >= (3, 12) else threading.setprofile(None)  # type: ignore[arg-type]
+        everywhere(None)
 
 
 def control(user: str) -> int:
@@ -62,7 +64,9 @@ def call(runtime: Runtime) -> Callable[[], Any]:
 
 def shadow(runtime: Runtime) -> Callable[[], Any]:
     """A call with a shadow."""
-    model = rollout(candidate=candidate, strategy=Shadow(1.0), effects="read", unit="user", key="shadow", runtime=runtime)(control)
+    model = rollout(candidate=candidate, strategy=Shadow(1.0), effects="read", unit="user", key="shadow", runtime=runtime)(
+        control
+    )
     return lambda: model("ann")
 
 

@@ -74,39 +74,39 @@ class Judging:
         """
         self.remote_outcomes.publish(self._now_s(), self._store if store is None else store)
 
-    def _say_metrics(self, kept: ManagedRollout) -> None:
+    def _say_metrics(self, managed: ManagedRollout) -> None:
         """Leave in the store how outcomes are counted, for processes that do not have the plan."""
-        assert kept.criteria is not None
-        text = metrics_noted(kept.criteria)
-        if self._said.get(kept.key) != text:
-            self._store.note(kept.key, METRICS, text)
-            self._said[kept.key] = text
+        assert managed.criteria is not None
+        text = metrics_noted(managed.criteria)
+        if self._said.get(managed.key) != text:
+            self._store.note(managed.key, METRICS, text)
+            self._said[managed.key] = text
 
-    def judge_in_turn(self, kept: ManagedRollout) -> None:
+    def judge_in_turn(self, managed: ManagedRollout) -> None:
         """Publish, and judge unless another process has just done so.
 
         Raises:
             StoreError: The store did not answer.
         """
         if not self._is_shared:
-            self.judge(kept)
+            self.judge(managed)
             return
         now_s = self._now_s()
-        if not kept.publish(self._store, self._writer, now_s):
+        if not managed.publish(self._store, self._writer, now_s):
             return
-        last = self._last(kept)
-        if last is not None and last.revision == kept.state.revision and 0 <= now_s - last.time_s < self.every_s:
+        last = self._last(managed)
+        if last is not None and last.revision == managed.state.revision and 0 <= now_s - last.time_s < self.every_s:
             with self._one_at_a_time:
-                kept.verdict = last
-                kept.clock.judged(idle=last.idle)
+                managed.verdict = last
+                managed.clock.judged(idle=last.idle)
             return
-        self.judge(kept)
+        self.judge(managed)
 
-    def _last(self, kept: ManagedRollout) -> Verdict | None:
+    def _last(self, managed: ManagedRollout) -> Verdict | None:
         """The last verdict of any process about this version; None before the first."""
         if not self._is_shared:
-            return kept.verdict
-        text = self._store.noted(kept.key, _VERDICT)
+            return managed.verdict
+        text = self._store.noted(managed.key, _VERDICT)
         if text is None:
             return None
         try:
@@ -117,55 +117,55 @@ class Judging:
             self._failed(JUDGE, error)
             return None
         # Phases before are those of another version, or of other candidates.
-        return last if number >= kept.state.since else None
+        return last if number >= managed.state.since else None
 
-    def judge(self, kept: ManagedRollout) -> Verdict | None:
+    def judge(self, managed: ManagedRollout) -> Verdict | None:
         """Judge a rollout now, on what every process has seen, and act on the verdict; None when nobody judges it.
 
         Raises:
             StoreError: The store did not answer: nothing was judged, and nothing changed.
         """
-        if kept.evidence is None or kept.criteria is None or not kept.state.is_open or kept.local_state.closed:
-            return kept.verdict
+        if managed.evidence is None or managed.criteria is None or not managed.state.is_open or managed.local_state.closed:
+            return managed.verdict
         with self._one_at_a_time:
-            evidence, last = self._evidence(kept), self._last(kept)
-            self._take_time(kept)
+            evidence, last = self._evidence(managed), self._last(managed)
+            self._take_time(managed)
             now_s = self._now_s()
             if self._is_shared:
-                self._say_metrics(kept)
-                verdict = judge(evidence, kept.criteria, kept.situation(), now_s, last)
-                kept.clock.judged(idle=verdict.idle)
-                self._store.note(kept.key, _VERDICT, json.dumps(verdict.as_dict(), allow_nan=False))
-                self._store.note(kept.key, STEP_CLOCK, kept.clock.note(now_s))
+                self._say_metrics(managed)
+                verdict = judge(evidence, managed.criteria, managed.situation(), now_s, last)
+                managed.clock.judged(idle=verdict.idle)
+                self._store.note(managed.key, _VERDICT, json.dumps(verdict.as_dict(), allow_nan=False))
+                self._store.note(managed.key, STEP_CLOCK, managed.clock.note(now_s))
             else:
-                with kept.adding:
+                with managed.adding:
                     evidence.fold(now_s)
-                    verdict = judge(evidence, kept.criteria, kept.situation(), now_s, last)
-                kept.clock.judged(idle=verdict.idle)
-            kept.verdict = verdict
-            waited_s = kept.clock.waited_s
-        self._act(kept, verdict, waited_s)
+                    verdict = judge(evidence, managed.criteria, managed.situation(), now_s, last)
+                managed.clock.judged(idle=verdict.idle)
+            managed.verdict = verdict
+            waited_s = managed.clock.waited_s
+        self._act(managed, verdict, waited_s)
         return verdict
 
-    def _evidence(self, kept: ManagedRollout) -> Evidence:
-        assert kept.evidence is not None
+    def _evidence(self, managed: ManagedRollout) -> Evidence:
+        assert managed.evidence is not None
         if not self._is_shared:
-            return kept.evidence
-        kept.publish(self._store, self._writer, self._now_s())
-        return kept.gather(self._store, self._failed)
+            return managed.evidence
+        managed.publish(self._store, self._writer, self._now_s())
+        return managed.gather(self._store, self._failed)
 
-    def _act(self, kept: ManagedRollout, verdict: Verdict, waited_s: float) -> None:
+    def _act(self, managed: ManagedRollout, verdict: Verdict, waited_s: float) -> None:
         """Do what the verdict says, if the rollout still stands where it was judged."""
-        assert kept.criteria is not None
+        assert managed.criteria is not None
         revision = verdict.revision
         try:
-            if (alarm := latch(kept.state, verdict)) is not None:
-                self._make(kept, alarm, verdict, revision)
-                revision = kept.state.revision
-            step = next_step(kept.state, kept.criteria, verdict, self._approvals.ask, waited_s)
+            if (alarm := latch(managed.state, verdict)) is not None:
+                self._make(managed, alarm, verdict, revision)
+                revision = managed.state.revision
+            step = next_step(managed.state, managed.criteria, verdict, self._approvals.ask, waited_s)
             if step.held is not None:
-                kept.verdict = evolve(verdict, reason=f"{verdict.reason} {step.held}.")
-            self._make(kept, step, verdict, revision)
+                managed.verdict = evolve(verdict, reason=f"{verdict.reason} {step.held}.")
+            self._make(managed, step, verdict, revision)
         # Another was faster: it had this verdict, too, or knew better.
         except ConflictError:
             pass
@@ -173,9 +173,9 @@ class Judging:
         except StateError as error:
             self._failed(JUDGE, error)
 
-    def _make(self, kept: ManagedRollout, step: NextStep, verdict: Verdict, revision: int) -> None:
+    def _make(self, managed: ManagedRollout, step: NextStep, verdict: Verdict, revision: int) -> None:
         if step.change is not None:
             evidence = verdict.as_dict()
             self._change(
-                kept.key, step.action, step.change, actor=JUDGE, reason=step.reason, revision=revision, evidence=evidence
+                managed.key, step.action, step.change, actor=JUDGE, reason=step.reason, revision=revision, evidence=evidence
             )

@@ -34,7 +34,7 @@ class ManagedRollout:
 
     Attributes:
         key: Its key.
-        standing: Where it stands in this process.
+        local_state: Where it stands in this process.
         strategy: Name of its strategy.
         criteria: What it is judged by; None when nobody judges it.
         evidence: What was seen of it in this process; None when nobody judges it.

@@ -109,9 +109,9 @@ class Reconciler:
         self.writer = f"{os.getpid():x}-{os.urandom(6).hex()}"
         self._thread = WatchThread(self._watch, "rollout-reconciler", at_once=bool(self.rollouts) and not is_recent)
         self._judging.renew(self.writer)
-        for kept in self.rollouts.values():
-            kept.adding = Lock()
-            kept.forget()
+        for managed in self.rollouts.values():
+            managed.adding = Lock()
+            managed.forget()
         if self.rollouts and self._is_shared and not self._closed:
             if not is_recent:
                 self.hold(_UNREAD)
@@ -120,38 +120,38 @@ class Reconciler:
 
     def hold(self, holder: str) -> None:
         """Run no candidate in this process until `holder` lets go. For forked children: takes no lock."""
-        for kept in self.rollouts.values():
-            kept.local_state.disable(disabled=True, holder=holder)
+        for managed in self.rollouts.values():
+            managed.local_state.disable(disabled=True, holder=holder)
 
-    def let_go(self, kept: ManagedRollout, holder: str) -> None:
+    def let_go(self, managed: ManagedRollout, holder: str) -> None:
         """Let go of what `hold` has held."""
-        if holder in kept.local_state.held_by:
-            with kept.local_state.changing:
-                kept.local_state.disable(disabled=False, holder=holder)
+        if holder in managed.local_state.held_by:
+            with managed.local_state.changing:
+                managed.local_state.disable(disabled=False, holder=holder)
 
     @property
     def now_s(self) -> float:
         """The time, in seconds since 1970."""
         return self._time_ns() / 1e9
 
-    def take(self, kept: ManagedRollout) -> None:
+    def take(self, managed: ManagedRollout) -> None:
         """Keep a rollout: where the store says it stands, or from the beginning when it knows nothing of it."""
         if not same_process[0]:
             # Or its thread would be taken for running.
             notice_fork()
-        self.rollouts[kept.key] = kept
-        kept.local_state.enter(evolve(kept.state, entered_s=kept.state.entered_s or self.now_s))
-        kept.forget()
+        self.rollouts[managed.key] = managed
+        managed.local_state.enter(evolve(managed.state, entered_s=managed.state.entered_s or self.now_s))
+        managed.forget()
         try:
-            self._settle(kept)
+            self._settle(managed)
         except (StoreError, StateError) as error:
             # Where it stands is not known: it may have been aborted. The control is always right.
-            kept.local_state.lose(lost=True)
+            managed.local_state.lose(lost=True)
             self._failed(STORE, error)
         if self._is_shared:
             self.start()
 
-    def _settle(self, kept: ManagedRollout) -> None:
+    def _settle(self, managed: ManagedRollout) -> None:
         """Put a rollout where the store says; a service that decorates many functions waits once for a store that is slow.
 
         Raises:
@@ -162,18 +162,18 @@ class Reconciler:
             raise StoreError(self._unanswered[1])
         began = monotonic()
         try:
-            self._sync.settle(kept, self.store.within(_DECORATING_S))
+            self._sync.settle(managed, self.store.within(_DECORATING_S))
         except StoreError as error:
             # A failure that took no time is cheap, and another key may have another answer.
             is_slow = monotonic() - began > _SLOW_S
             self._unanswered = (monotonic(), str(error)) if is_slow else None
             raise
 
-    def replace(self, kept: ManagedRollout, after: RolloutState) -> None:
+    def replace(self, managed: ManagedRollout, after: RolloutState) -> None:
         """Begin a rollout again that was decorated anew with other settings."""
-        self.rollouts[kept.key] = kept
-        self._sync.restart(kept, after, self.store.within(_DECORATING_S))
-        kept.forget()
+        self.rollouts[managed.key] = managed
+        self._sync.restart(managed, after, self.store.within(_DECORATING_S))
+        managed.forget()
 
     def change(
         self,
@@ -195,7 +195,7 @@ class Reconciler:
             ConflictError: `revision` is not the current one.
             StoreError: The store did not answer.
         """
-        kept, (actor, reason) = self.rollouts[key], shortened(actor, reason)
+        managed, (actor, reason) = self.rollouts[key], shortened(actor, reason)
         before, after = change_stored(
             self.store if store is None else store,
             key,
@@ -206,11 +206,11 @@ class Reconciler:
             reason=reason,
             revision=revision,
             evidence=evidence,
-            mine=kept.state if mine is None else mine,
+            mine=managed.state if mine is None else mine,
         )
-        self._sync.enter(kept, after)
+        self._sync.enter(managed, after)
         if after is not before:
-            self._tell(kept, action, before, after, actor, reason, evidence)
+            self._tell(managed, action, before, after, actor, reason, evidence)
 
     def abort(self, key: str, *, actor: str, reason: str, revision: int | None = None) -> None:
         """Stop a rollout: here at once, whatever the store does, and everywhere as soon as the store has it.
@@ -218,11 +218,11 @@ class Reconciler:
         Raises:
             ConflictError: `revision` is not the current one: nothing was stopped.
         """
-        kept, (actor, reason) = self.rollouts[key], shortened(actor, reason)
-        before = kept.state
+        managed, (actor, reason) = self.rollouts[key], shortened(actor, reason)
+        before = managed.state
         if revision is None:
-            kept.pending_abort = actor, reason
-            self._sync.enter(kept, before.abort())
+            managed.pending_abort = actor, reason
+            self._sync.enter(managed, before.abort())
         try:
             # It holds here already, and what the store does not take now, the thread has it take later.
             store = self.store.within(_DECORATING_S) if revision is None else self.store
@@ -237,13 +237,13 @@ class Reconciler:
                 mine=before,
                 store=store,
             )
-            kept.pending_abort = None
+            managed.pending_abort = None
         except StoreError as error:
             if revision is not None:
                 raise
             self._failed(STORE, error)
-            if kept.state is not before:
-                self._tell(kept, "abort", before, kept.state, actor, reason)
+            if managed.state is not before:
+                self._tell(managed, "abort", before, managed.state, actor, reason)
 
     def replan(self, key: str, criteria: Criteria, plan: tuple[Phase, ...], *, actor: str, reason: str) -> None:
         """Have a canary follow another plan from where it stands; what is judged for the first time has no past.
@@ -251,11 +251,11 @@ class Reconciler:
         Raises:
             StateError: It is no canary.
         """
-        kept = self.rollouts[key]
-        if kept.criteria is None:
-            said = f"{key!r} has no plan to change: its strategy is {kept.strategy!r}."
+        managed = self.rollouts[key]
+        if managed.criteria is None:
+            said = f"{key!r} has no plan to change: its strategy is {managed.strategy!r}."
             raise StateError(f"{said} A plan belongs to a canary. Use Canary([...]).")
-        kept.judge_by(criteria)
+        managed.judge_by(criteria)
         self.change(key, "set_plan", lambda state: replanned(state, plan), actor=actor, reason=reason)
 
     def has_followed(self, key: str, wish: Followed) -> bool:
@@ -283,13 +283,13 @@ class Reconciler:
 
     def add_to_evidence(self, key: str, testimonies: Iterable[Callable[[Evidence], None]]) -> None:
         """Take what the facts of a rollout add to the evidence about it. Used by the recorder's thread."""
-        kept = self.rollouts.get(key)
-        if kept is not None:
-            for error in kept.hear(testimonies):
+        managed = self.rollouts.get(key)
+        if managed is not None:
+            for error in managed.hear(testimonies):
                 self._failed(JUDGE, error)
         elif self._is_shared:
             self._judging.remote_outcomes.hear(key, testimonies)
-        if not self._thread.is_running and (self._is_shared or (kept is not None and kept.evidence is not None)):
+        if not self._thread.is_running and (self._is_shared or (managed is not None and managed.evidence is not None)):
             self.start()
 
     def _watch(self) -> None:
@@ -298,13 +298,13 @@ class Reconciler:
         if is_due:
             self._last_judged_s = monotonic()
             self._guarded(self._judging.hear_guests)
-        for kept in list(self.rollouts.values()):
-            self._guarded(partial(self._look_and_judge, kept, judging=is_due))
+        for managed in list(self.rollouts.values()):
+            self._guarded(partial(self._look_and_judge, managed, judging=is_due))
 
-    def _look_and_judge(self, kept: ManagedRollout, *, judging: bool) -> None:
-        self.look(kept)
-        if judging and kept.evidence is not None:
-            self._judging.judge_in_turn(kept)
+    def _look_and_judge(self, managed: ManagedRollout, *, judging: bool) -> None:
+        self.look(managed)
+        if judging and managed.evidence is not None:
+            self._judging.judge_in_turn(managed)
 
     def _guarded(self, action: Callable[[], None]) -> None:
         # Of any kind: the thread must not end for what a store, a plugin or an approval raised.
@@ -313,15 +313,15 @@ class Reconciler:
         except BaseException as error:
             self._failed(STORE if isinstance(error, StoreError) else JUDGE, error)
 
-    def look(self, kept: ManagedRollout) -> None:
+    def look(self, managed: ManagedRollout) -> None:
         """Stand where the store says.
 
         Raises:
             StoreError: It did not answer; everything stays as it is.
         """
         if self._is_shared:
-            self._sync.look(kept)
-            self.let_go(kept, _UNREAD)
+            self._sync.look(managed)
+            self.let_go(managed, _UNREAD)
 
     def judge(self, key: str) -> Verdict | None:
         """Judge a rollout now, on what every process has seen, and act on the verdict; None when nobody judges it.
@@ -333,8 +333,8 @@ class Reconciler:
 
     def verdict(self, key: str) -> Verdict | None:
         """The last verdict about a rollout."""
-        kept = self.rollouts.get(key)
-        return None if kept is None else kept.verdict
+        managed = self.rollouts.get(key)
+        return None if managed is None else managed.verdict
 
     def close(self, deadline: float) -> None:
         """Publish what was seen, until the deadline at most (of `monotonic`), and end the thread."""
@@ -346,8 +346,8 @@ class Reconciler:
         store = self.store.within(deadline - monotonic())
         try:
             self._judging.hear_guests(store)
-            for kept in self.rollouts.values():
-                kept.publish(store, self.writer, self.now_s)
+            for managed in self.rollouts.values():
+                managed.publish(store, self.writer, self.now_s)
         except BaseException as error:
             if not is_fault(error):
                 raise

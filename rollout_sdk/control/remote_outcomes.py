@@ -82,15 +82,15 @@ class RemoteOutcomes:
                 self.failed(STORE, error)
 
     def _publish(self, key: str, now_s: float, store: StateStore) -> None:
-        kept = self._at_hand(key, store)
-        if kept is None:
+        managed = self._at_hand(key, store)
+        if managed is None:
             return
         with self._lock:
             heard = self._waiting.pop(key, ())
-        for error in kept.hear(heard):
+        for error in managed.hear(heard):
             self.failed("judge", error)
         try:
-            kept.publish(store, self.writer, now_s)
+            managed.publish(store, self.writer, now_s)
         except BaseException:
             # Nothing is lost: what was added is sent with whatever comes next.
             self.hear(key, ())
@@ -102,14 +102,14 @@ class RemoteOutcomes:
         if stored is None or noted is None:
             return None
         state, criteria = from_document(stored.document), Criteria(gates=[_metric(each) for each in json.loads(noted)])
-        kept = self._kept.get(key)
-        if kept is None:
+        managed = self._kept.get(key)
+        if managed is None:
             # Epochs begin at 0: what follows makes the evidence that of the stored one.
-            kept = self._kept[key] = ManagedRollout(key, LocalState(state, {}), "", criteria=criteria, epoch=-1)
-        kept.judge_by(criteria)
-        kept.local_state.enter(state)
-        kept.follow()
-        return kept
+            managed = self._kept[key] = ManagedRollout(key, LocalState(state, {}), "", criteria=criteria, epoch=-1)
+        managed.judge_by(criteria)
+        managed.local_state.enter(state)
+        managed.follow()
+        return managed
 
 
 def _metric(table: dict[str, Any]) -> Gate:

@@ -53,11 +53,11 @@ class StateSync:
         self._tell = tell
         self._followed = followed
 
-    def take_time(self, kept: ManagedRollout, state: RolloutState | None = None, note: str | None = None) -> None:
+    def take_time(self, managed: ManagedRollout, state: RolloutState | None = None, note: str | None = None) -> None:
         """Have a rollout's clock look at the time, in its state or in the one that it enters; with a note, as that says."""
-        kept.clock.look(kept.state if state is None else state, self._now_s(), self._monotonic_s(), note)
+        managed.clock.look(managed.state if state is None else state, self._now_s(), self._monotonic_s(), note)
 
-    def settle(self, kept: ManagedRollout, store: StateStore | None = None) -> None:
+    def settle(self, managed: ManagedRollout, store: StateStore | None = None) -> None:
         """Put a rollout where the store says, or have the store know of it; `store` is the same for those in a hurry.
 
         Raises:
@@ -65,82 +65,82 @@ class StateSync:
             StoreError: The store did not answer.
         """
         store = self._store if store is None else store
-        note = store.noted(kept.key, STEP_CLOCK)
-        before, state = resolve_initial_state(store, kept.state, now_s=self._now_s(), is_shared=self._is_shared)
-        self.take_time(kept, state, note)
-        if state is not kept.state:
-            self.enter(kept, state)
-        kept.local_state.lose(lost=False)
+        note = store.noted(managed.key, STEP_CLOCK)
+        before, state = resolve_initial_state(store, managed.state, now_s=self._now_s(), is_shared=self._is_shared)
+        self.take_time(managed, state, note)
+        if state is not managed.state:
+            self.enter(managed, state)
+        managed.local_state.lose(lost=False)
         if before is not state:
-            self._tell(kept, "start", before, state, "", ANOTHER)
+            self._tell(managed, "start", before, state, "", ANOTHER)
         else:
-            self._followed(kept.key)
+            self._followed(managed.key)
 
-    def restart(self, kept: ManagedRollout, after: RolloutState, store: StateStore) -> None:
+    def restart(self, managed: ManagedRollout, after: RolloutState, store: StateStore) -> None:
         """Begin a rollout again that was decorated anew with other settings, unless another process was faster.
 
         Raises:
             StoreError: The store did not answer.
         """
-        stored = store.load(kept.key)
+        stored = store.load(managed.key)
         if stored is not None and (begun := restart(store, stored, after, now_s=self._now_s())) is not None:
-            self.enter(kept, begun)
+            self.enter(managed, begun)
 
-    def enter(self, kept: ManagedRollout, state: RolloutState) -> None:
+    def enter(self, managed: ManagedRollout, state: RolloutState) -> None:
         """Put a rollout in a state; one that stops it waits until no candidate starts any more."""
-        before = kept.state
+        before = managed.state
         if not is_comparable(state, before):
             # Where another version stands, or one with other settings, says nothing about the candidate of this one.
-            kept.local_state.lose(lost=True)
+            managed.local_state.lose(lost=True)
             return
-        with kept.local_state.changing:
+        with managed.local_state.changing:
             # The plan is this process's own: it may be a later one.
-            kept.local_state.enter(state)
-        kept.follow()
-        self.take_time(kept)
+            managed.local_state.enter(state)
+        managed.follow()
+        self.take_time(managed)
         if state.stopped and not before.stopped:
             self._stopped()
 
-    def look(self, kept: ManagedRollout) -> None:
+    def look(self, managed: ManagedRollout) -> None:
         """Stand where the store says.
 
         Raises:
             StoreError: It did not answer; everything stays as it is.
         """
-        if _is_pending(kept):
-            self.enter(kept, kept.say_stop(self._store, self._now_s()))
+        if _is_pending(managed):
+            self.enter(managed, managed.say_stop(self._store, self._now_s()))
             return
-        if kept.local_state.lost:
-            self.settle(kept)
+        if managed.local_state.lost:
+            self.settle(managed)
             return
-        stored = self._store.load(kept.key)
-        if _is_pending(kept):
+        stored = self._store.load(managed.key)
+        if _is_pending(managed):
             # It was stopped meanwhile, and the store is to hear of that, and by whom, at the next look.
             return
-        if stored is not None and _is_at(stored, kept.state):
-            self.take_time(kept)
+        if stored is not None and _is_at(stored, managed.state):
+            self.take_time(managed)
             return
         state = None if stored is None else from_document(stored.document)
-        if has_lost(state, kept.state):
-            self._put_back(kept, stored)
-        elif state is None or not is_comparable(state, kept.state):
-            kept.local_state.lose(lost=True)
+        if has_lost(state, managed.state):
+            self._put_back(managed, stored)
+        elif state is None or not is_comparable(state, managed.state):
+            managed.local_state.lose(lost=True)
         else:
-            self.enter(kept, joined(state, kept.state))
-            self._followed(kept.key)
+            self.enter(managed, joined(state, managed.state))
+            self._followed(managed.key)
 
-    def _put_back(self, kept: ManagedRollout, stored: Stored | None) -> None:
+    def _put_back(self, managed: ManagedRollout, stored: Stored | None) -> None:
         """Have a store that was emptied, or restored from a backup, know again what was done."""
-        known, expected = kept.state, None if stored is None else stored.revision
+        known, expected = managed.state, None if stored is None else stored.revision
         state = evolve(known, revision=max(known.revision, -1 if expected is None else expected) + 1)
         # Another process may be faster: then its revision is found at the next look, and is as good.
         if swap(self._store, expected, state, "restore", now_s=self._now_s(), reason=LOST):
-            self.enter(kept, state)
+            self.enter(managed, state)
 
 
-def _is_pending(kept: ManagedRollout) -> bool:
+def _is_pending(managed: ManagedRollout) -> bool:
     """Whether the store does not know of a stop yet; asked anew after each wait for the store."""
-    return kept.pending_abort is not None
+    return managed.pending_abort is not None
 
 
 def _is_at(stored: Stored, state: RolloutState) -> bool:

@@ -145,7 +145,7 @@ class Rollout:
         audience: Who listens to spans and to log events about single calls.
         time_ns: Wall clock, in nanoseconds since 1970.
         nonces: What makes decision ids unique.
-        standing: Where it stands, shared with every rollout of the same key and settings.
+        local_state: Where it stands, shared with every rollout of the same key and settings.
         made_of: What its fingerprint is made of.
         observers: Who observes its events, by hook.
         plugins: Names of its plugins.

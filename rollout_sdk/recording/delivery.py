@@ -53,11 +53,11 @@ class Delivery:
         audience: Who listens to telemetry.
         failed: Told of every fault.
         time_ns: Wall clock, in nanoseconds since 1970.
-        witness: Takes what the facts of a rollout add to the evidence about it.
+        add_to_evidence: Takes what the facts of a rollout add to the evidence about it.
         never_came: How many facts never came here.
         sinks: Journal, log and observers.
         metrics: Keeps durations; None when metrics are off.
-        parts: The rollouts by key, also those whose function is gone: their facts are told for as long as they come.
+        rollouts: The rollouts by key, also those whose function is gone: their facts are told for as long as they come.
         tallies: What is counted, by key.
         descriptions: What the journal says of each rollout, by key.
     """
@@ -70,7 +70,7 @@ class Delivery:
     never_came: Callable[[], int]
     sinks: Sinks = field(init=False)
     metrics: Metrics | None = None
-    parts: dict[str, Rollout] = field(init=False, factory=dict)
+    rollouts: dict[str, Rollout] = field(init=False, factory=dict)
     tallies: dict[str, Tally] = field(init=False, factory=dict)
     descriptions: dict[str, dict[str, Any]] = field(init=False, factory=dict)
     _started: set[str] = field(init=False, factory=set)
@@ -82,7 +82,7 @@ class Delivery:
     def register(self, rollout: Rollout) -> None:
         """Take a rollout in."""
         key, about = rollout.key, _about(rollout)
-        self.parts[key] = rollout
+        self.rollouts[key] = rollout
         # As it begins: by the time of its first fact it may have moved on.
         if self.descriptions.get(key) != about:
             self.descriptions[key] = about
@@ -91,7 +91,7 @@ class Delivery:
 
     def transition(
         self,
-        kept: ManagedRollout,
+        managed: ManagedRollout,
         action: str,
         before: RolloutState,
         after: RolloutState,
@@ -101,8 +101,8 @@ class Delivery:
     ) -> TransitionedEvent:
         """The event of a transition, whose span is made now: in the context of the one that made it."""
         event = TransitionedEvent(
-            rollout=kept.key,
-            strategy=kept.strategy,
+            rollout=managed.key,
+            strategy=managed.strategy,
             action=action,  # type: ignore[arg-type] # the store knows texts
             status=after.status,
             revision=after.revision,
@@ -128,24 +128,24 @@ class Delivery:
         if tally is not None:
             return tally
         # Without a key, anybody can make ids of outcomes, and so names of rollouts.
-        is_named = key in self.parts or len(self.tallies) < _MOST_TALLIES
+        is_named = key in self.rollouts or len(self.tallies) < _MOST_TALLIES
         return self.tallies.setdefault(key if is_named else "_OTHER", Tally())
 
     def version(self, key: str, phase: str) -> str | None:
         """The version of a rollout in a phase, as spans say it; None when it is in another by now."""
-        rollout = self.parts.get(key)
+        rollout = self.rollouts.get(key)
         if rollout is None or rollout.state.phase.name != phase:
             return None
         return self.spans.version(rollout.state.phase)
 
     def plugins(self, key: str) -> tuple[str, ...]:
         """Names of a rollout's plugins."""
-        rollout = self.parts.get(key)
+        rollout = self.rollouts.get(key)
         return () if rollout is None else rollout.plugins
 
     def observed(self) -> Iterable[RolloutMetrics]:
         """What metrics are read from: how every rollout stands."""
-        for rollout in list(self.parts.values()):
+        for rollout in list(self.rollouts.values()):
             # Candidates without a shadow at the moment are said to have none.
             active = Counter(dict.fromkeys(rollout.functions.keys() - {rollout.control}, 0))
             active.update(run.variant for run in rollout.active.copy())
@@ -157,7 +157,7 @@ class Delivery:
         """In a forked child: another journal file, and nothing counted or told yet."""
         self.tallies.clear()
         self._started.clear()
-        for key, rollout in self.parts.items():
+        for key, rollout in self.rollouts.items():
             self.descriptions[key] = _about(rollout)
             rollout.active.clear()
         self.sinks.renew()
@@ -184,8 +184,8 @@ class Delivery:
         calls = [fact for fact in apart if fact.__class__ is Call]
         if self.metrics is not None and self.audience.measuring:
             self.guarded("telemetry.metrics", self.metrics.calls, calls)
-        kept, heard = self._events(facts)
-        self.guarded("recorder", self.sinks.write, kept)
+        managed, heard = self._events(facts)
+        self.guarded("recorder", self.sinks.write, managed)
         # In the journal, a start is the line about the rollout; for observers, nothing has changed.
         for start in starts:
             self.guarded("recorder", self.sinks.log, start)
@@ -237,12 +237,12 @@ class Delivery:
 
         Without the calls that nobody wants to hear of: an event costs more than its call.
         """
-        kept: list[Any] = []
+        managed: list[Any] = []
         heard: list[Any] = []
         for fact in facts:
             if fact.__class__ is AnsweredRows:
                 if self.sinks.journal is not None:
-                    kept.append(self._as_event(fact))
+                    managed.append(self._as_event(fact))
                 if any(map(self._is_heard, fact.kinds())):
                     heard.append(fact)
                 continue
@@ -250,10 +250,10 @@ class Delivery:
                 told = self._as_event(fact) if self.sinks.journal is not None or self._is_heard(fact) else None
             else:
                 told = fact
-            kept.append(told)
+            managed.append(told)
             if fact.__class__ is not Call or fact.observed:
                 heard.append(told)
-        return [event for event in kept if event is not None], [event for event in heard if event is not None]
+        return [event for event in managed if event is not None], [event for event in heard if event is not None]
 
     def _each(self, fact: Any) -> Iterable[Any]:
         """The events of a fact: of rows those that are heard, made where they are needed, because they take room."""
@@ -301,7 +301,7 @@ class Delivery:
                 said.setdefault(fact.rollout.key, []).append(fact.add_to_evidence)
             elif fact.__class__ is RecordedEvent:
                 said.setdefault(fact.rollout, []).append(partial(add_outcome, event=fact))
-            elif fact.__class__ is ShadowedEvent and (rollout := self.parts.get(fact.decision.rollout)) is not None:
+            elif fact.__class__ is ShadowedEvent and (rollout := self.rollouts.get(fact.decision.rollout)) is not None:
                 exposure = rollout.exposure(fact.decision.phase)
                 said.setdefault(rollout.key, []).append(partial(add_shadowed, event=fact, exposure=exposure))
         for key, testimonies in said.items():
@@ -309,7 +309,7 @@ class Delivery:
 
     def _observe(self, fact: Any) -> None:
         key = _key_of(fact)
-        rollout = None if key is None else self.parts.get(key)
+        rollout = None if key is None else self.rollouts.get(key)
         if rollout is not None:
             hook = "rollout_routed" if fact.__class__ is AnsweredRows else _HOOK_OF[type(fact)]
             self.sinks.observe(rollout.observers.get(hook, ()), fact)

@@ -206,7 +206,7 @@ def test_no_evidence_does_not_reach_the_judge(database, runtime, loop):
     from rollout_sdk.engine.call import Call
 
     call = Call(model.rollout._rollout, (1,), {})
-    model.rollout._describe(call, 1, model.rollout._rollout.state)
+    model.rollout._router(call, 1, model.rollout._rollout.state)
     call.add_to_evidence(Evidence())
     call.no_evidence = True
     call.add_to_evidence(Evidence())

@@ -70,7 +70,7 @@ CALL = {
 
 def replaced(model, runtime, part, saboteur):
     """Replace one collaborator of a decorated function."""
-    engine, describe = model.rollout._rollout, model.rollout._describe
+    engine, describe = model.rollout._rollout, model.rollout._router
     holders = {
         "strategy": (describe, "route"),
         "merger": (engine, "merge"),
