@@ -1,8 +1,8 @@
-"""What a candidate changes around itself: context variables, and the states of decimal, numpy and torch.
+"""Undo a failed candidate's changes to its surroundings: context variables, and the states of decimal, numpy and torch.
 
-A candidate runs in its caller's own context, so that what it sets, and the tokens that it hands out, are what they would be
-without us. A copy that is taken before it runs costs next to nothing, and when it fails, what it changed is put back before
-the control runs. Libraries are looked up among what the application has imported; none is imported for this.
+A candidate runs in the caller's own context, so the variables it sets and the tokens it hands out behave as they would without
+the SDK. Copying a context before the run is nearly free; when the candidate fails, its changes are reverted before the control
+runs. Only libraries that the application has already imported are looked at.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ __all__ = ["Around", "Stepped", "apart", "beside", "look", "own_context", "resto
 
 
 class Stepped:
-    """Awaited, it gives what the coroutine gives; while the coroutine waits, nothing of it is left in the thread."""
+    """Awaitable that runs a coroutine step by step and leaves nothing of it in the thread while the coroutine waits."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], around: Callable[..., Any]) -> None:
-        """Start nothing yet.
+        """Store the coroutine without starting it.
 
         Args:
-            coroutine: What is stepped; nothing else may await it.
-            around: Called with a function and its argument for every step; runs it, and returns or raises what it does.
+            coroutine: The coroutine to step; nothing else may await it.
+            around: Called as `around(function, argument)` for every step; must run the function and return or raise its result.
         """
         self._coroutine = coroutine
         self._around = around
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        """The steps."""
+        """Run the coroutine to its end."""
         step: Callable[[Any], Any] = self._coroutine.send
         given: Any = None
         while True:
             try:
-                # Handed over, not kept: an exception that was thrown holds this frame.
+                # Passed on without keeping a reference: a thrown exception's traceback holds this frame.
                 argument, given = given, None
                 awaited = self._around(step, argument)
             except StopIteration as stop:
@@ -59,27 +59,27 @@ T = TypeVar("T")
 
 _UNSET: Any = object()
 
-# The one variable that an empty context has after a look at its decimal context: its name is private.
+# decimal's context variable has no public name, so find it: it is the only one set in an otherwise empty context.
 _probe = Context()
 _probe.run(decimal.getcontext)
 _DECIMAL: ContextVar[decimal.Context] = next(iter(_probe))
 _FIELDS = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp", "flags", "traps")
 
-# Module, how a thread's state is read there, and how it is set. numpy keeps its own in a context variable from 2.0 on.
+# Module, getter and setter of a library's thread state. From 2.0 on, numpy keeps its own in a context variable.
 _NUMPY = "numpy.core._multiarray_umath"
 _STATES = (("torch", "is_grad_enabled", "set_grad_enabled"), (_NUMPY, "geterrobj", "seterrobj"))
 State: TypeAlias = tuple[Callable[[Any], object], Callable[[], Any], Any]
 
 
 def _states() -> Sequence[State]:
-    """How each library's state in this thread is set and read, and what it is."""
+    """Return setter, getter and current value of each loaded library's state in this thread."""
     found = []
     for name, read, write in _STATES:
         module = sys.modules.get(name)
-        # A module that another thread is importing this very moment has not everything yet.
+        # Another thread may be halfway through importing this module.
         if module is not None and hasattr(module, write):
             state = getattr(module, read)
-            # numpy gives the very list that it then changes.
+            # numpy returns the list itself and later changes it in place.
             found.append((getattr(module, write), state, copy(state())))
     return found
 
@@ -91,14 +91,14 @@ def _write(states: Sequence[State]) -> None:
 
 
 Around: TypeAlias = tuple[Context, decimal.Context | None, Sequence[State]]
-"""What is around a candidate: a copy of its context, of its decimal context, and the states of libraries."""
+"""A candidate's surroundings: copies of its context and of its decimal context, and the states of libraries."""
 
 
 def look(context: Context | None = None) -> Around:
-    """Look around, in the context in which a candidate is about to run; `context` is a copy of it, if there is one already."""
+    """Record the surroundings of a candidate about to run; `context` is a copy of its context, if one already exists."""
     if context is None:
         context = copy_context()
-    # In line, because it is on the path of every call of a candidate.
+        # Inlined: this runs on every call of a candidate.
     numbers = context.get(_DECIMAL)
     loaded = "torch" in sys.modules or _NUMPY in sys.modules
     return context, None if numbers is None else numbers.copy(), _states() if loaded else ()
@@ -114,7 +114,7 @@ def _restore(around: Around, earlier: Sequence[tuple[Around, Around]]) -> Contex
 
 
 def _undo(begun: Around, ended: Around) -> bool:
-    """Put back what changed between the two and was not changed since; whether a variable could not be unset."""
+    """Revert changes between the two points that later code left alone; return True if a variable could not be unset."""
     (before, numbers, _), (after, numbers_after, _) = begun, ended
     for var in before:
         if var not in after and var.get(_UNSET) is _UNSET:
@@ -129,7 +129,7 @@ def _undo(begun: Around, ended: Around) -> bool:
             spoilt = spoilt or not has_default
         var.set(old)
     if numbers is not None and numbers_after is not None:
-        # It is one object in both, unless it was replaced, which was undone above.
+        # Same object in both, unless it was replaced, and a replacement was reverted above.
         current = before[_DECIMAL]
         if after.get(_DECIMAL) is not current or _same(current, numbers_after):
             _put(current, numbers)
@@ -137,7 +137,7 @@ def _undo(begun: Around, ended: Around) -> bool:
 
 
 def _default(var: ContextVar[Any]) -> tuple[Any, bool]:
-    """What a variable gives where it was never set, and whether it gives anything."""
+    """Return the value of a variable that was never set, and whether there is one."""
     if var is _DECIMAL:
         return decimal.DefaultContext.copy(), True
     try:
@@ -147,7 +147,7 @@ def _default(var: ContextVar[Any]) -> tuple[Any, bool]:
 
 
 def _copied(context: Context) -> decimal.Context | None:
-    """A copy of a context's decimal context, which is changed in place; None where there is none."""
+    """Copy a context's decimal context, which libraries change in place; None if it has none."""
     numbers = context.get(_DECIMAL)
     return None if numbers is None else numbers.copy()
 
@@ -182,24 +182,24 @@ def _take_over(context: Context, since: Context) -> None:
 
 
 def _nothing(*_: object) -> None:
-    """What is left of a change."""
+    """Fallback when the context cannot be changed."""
 
 
 own_context = alone(_own_context, copy_context)
-"""A copy of the current context for a run beside the caller: with a decimal context of its own, too."""
+"""Copy the current context, including its decimal context, for a run beside the caller."""
 take_over = alone(_take_over, _nothing)
-"""Have the current context take over what was set in another one since then: of a candidate that ran in a task of its own."""
-# In the midst of another change of the context nothing can be put back.
+"""Apply the variables that a candidate set in its own task's context to the current context."""
+# While another change of the context is under way, nothing can be reverted.
 restore = alone(_restore, _nothing)
-"""Put everything back, now that a candidate failed; `earlier` is what it did before it rested.
+"""Revert a failed candidate's changes; `earlier` lists the changes it made before it last suspended.
 
-Python cannot unset a variable. One that had no value and has a default gets that; another one gets None, and is left unset in
-the context that is then returned, for the control to run in.
+Python cannot unset a variable. A variable that had no value gets its default if it has one; otherwise it gets None, and the
+returned context, in which the control then runs, leaves it unset.
 """
 
 
 def beside(context: Context, function: Callable[..., T], *args: Any) -> T:
-    """Run something whose traces are not the caller's: in another context, and with libraries' states put back after it."""
+    """Run a function without side effects on the caller: in another context, with libraries' states restored afterwards."""
     states = _states()
     try:
         return context.run(function, *args)
@@ -208,7 +208,7 @@ def beside(context: Context, function: Callable[..., T], *args: Any) -> T:
 
 
 def apart(context: Context, function: Callable[..., Any], kind: FunctionKind) -> Callable[..., Any]:
-    """A function that runs in another context, from which the caller's takes over what it set; streams run in the caller's."""
+    """Wrap a function to run in another context and copy the variables it sets to the caller's; streams run in the caller's."""
     since = context.copy()
 
     def run(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Reading a call's arguments: by name, for the unit, and whether a candidate can take the same."""
+"""Read a call's arguments by name, find its unit, and check whether a candidate accepts the same arguments."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ __all__ = [
 ]
 
 Getter: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]
-"""Takes something out of a call's positional and keyword arguments; None when it is not there."""
+"""Extracts a value from a call's positional and keyword arguments; None if it is absent."""
 
 Spec: TypeAlias = str | Callable[..., Any] | None
-"""Where a value of a call is: a parameter's name, a dotted path into one, or a callable with the function's own parameters."""
+"""Locates a value in a call: a parameter name, a dotted path into one, or a callable with the function's own parameters."""
 
 UnitSpec: TypeAlias = Spec | tuple[str, ...]
-"""Where the unit is: the same, or several names and paths, of which the first that a call has is its unit."""
+"""Locates the unit: a `Spec`, or several names and paths, of which the first present in a call is its unit."""
 
 Rebinder: TypeAlias = Callable[
     [tuple[Any, ...], Mapping[str, Any], Mapping[str, Any]], tuple[tuple[Any, ...], Mapping[str, Any]]
 ]
-"""Makes a call's arguments with others in the place of some, by parameter name."""
+"""Replaces some of a call's arguments, by parameter name."""
 
 _KEYWORD_ONLY_AT = -1
 _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
@@ -47,7 +47,7 @@ _MANY = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 def signature_of(function: Callable[..., Any]) -> Signature | None:
-    """The signature, or None where Python cannot tell (some built-ins)."""
+    """Return the signature, or None where Python cannot determine it (some built-ins)."""
     try:
         return inspect.signature(function)
     except (TypeError, ValueError):
@@ -55,7 +55,7 @@ def signature_of(function: Callable[..., Any]) -> Signature | None:
 
 
 def binder(signature: Signature | None) -> Binder:
-    """Arguments by parameter name, with defaults; without a signature, keyword arguments only."""
+    """Return a function that binds arguments to parameter names, with defaults; keyword arguments only if no signature."""
     if signature is None:
         return lambda _args, kwargs: dict(kwargs)
 
@@ -68,7 +68,7 @@ def binder(signature: Signature | None) -> Binder:
 
 
 def rebinder(signature: Signature | None) -> Rebinder:
-    """A call's arguments with others in the place of some: where they stood, or else by keyword."""
+    """Return a function that replaces arguments in place where they are positional, and by keyword otherwise."""
     named = [] if signature is None else [p.name for p in signature.parameters.values() if p.kind in _BY_POSITION]
 
     def rebind(
@@ -86,7 +86,7 @@ def rebinder(signature: Signature | None) -> Rebinder:
 
 
 def parameter(name: str, signature: Signature | None, owner: str, option: str) -> Getter:
-    """A getter for one parameter by its name.
+    """Return a getter for one parameter.
 
     Raises:
         ConfigurationError: The function has no such parameter.
@@ -104,7 +104,7 @@ def parameter(name: str, signature: Signature | None, owner: str, option: str) -
     default = None if found.default is Parameter.empty else found.default
     if found.kind in _MANY:
         raise ConfigurationError(
-            f"{option}={name!r} names {_starred(found)} of {owner!r}, which is many arguments. It must be one parameter. "
+            f"{option}={name!r} names {_starred(found)} of {owner!r}, which holds many arguments. It must be one parameter. "
             "Name the argument itself, or pass a callable with the function's own parameters."
         )
     index = list(parameters).index(name) if found.kind in _BY_POSITION else _KEYWORD_ONLY_AT
@@ -124,10 +124,10 @@ def _step(value: Any, name: str) -> Any:
 
 
 def getter(spec: Spec, signature: Signature | None, owner: str, option: str = "unit") -> Getter | None:
-    """A getter for the unit (or for what another option names in the same way), or None when there is none.
+    """Return a getter for the unit (or for another option that is specified the same way), or None if `spec` is None.
 
     Raises:
-        ConfigurationError: The parameter does not exist.
+        ConfigurationError: The parameter does not exist, or `spec` is neither a name nor a callable.
     """
     if spec is None:
         return None
@@ -157,18 +157,18 @@ def getter(spec: Spec, signature: Signature | None, owner: str, option: str = "u
 
 
 def _asking(function: Callable[..., Any], option: str) -> Getter:
-    """A getter that asks a function, whose answer must be there at once."""
+    """Return a getter that calls a user's function and refuses an awaitable as its result."""
 
     def get(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         value = function(*args, **kwargs)
-        # Nearly every unit is a text.
+        # Fast path: almost every unit is a str.
         return value if type(value) is str else answered(f"{option}=", value, (*args, *kwargs.values()))
 
     return get
 
 
 def incompatibility(control: Signature | None, candidate: Signature | None) -> str | None:
-    """Why a candidate cannot be called in every way in which the control can be called; None when it can."""
+    """Explain why a candidate cannot be called in every way that the control can; None if it can."""
     if control is None or candidate is None:
         return None
     theirs = candidate.parameters
@@ -195,7 +195,7 @@ def _starred(many: Parameter) -> str:
 
 
 def _place(ours: Parameter, before: float, theirs: Mapping[str, Parameter]) -> tuple[Parameter | None, str | None]:
-    """The candidate's parameter that takes one of the control's, which `before` others come before; or why none does."""
+    """Return the candidate's parameter that receives `ours`, which `before` positional ones precede, or the reason for none."""
     positional = [found for found in theirs.values() if found.kind in _BY_POSITION]
     kinds = {found.kind for found in theirs.values()}
     there = positional[int(before)] if ours.kind in _BY_POSITION and before < len(positional) else None
@@ -230,6 +230,6 @@ def _extra_requirement(control: Signature, theirs: Mapping[str, Parameter]) -> s
 
 
 def is_method(signature: Signature | None) -> bool:
-    """Whether the first parameter is the object of a method: the model itself, which shadows share."""
+    """Whether the function is a method: its first parameter is the model object, which shadows share."""
     first = None if signature is None else next(iter(signature.parameters.values()), None)
     return first is not None and first.name in ("self", "cls") and first.kind is not Parameter.KEYWORD_ONLY

@@ -1,7 +1,7 @@
-"""A candidate's coroutine, awaited by hand: it may cancel the very task that it runs in, and that is its failure.
+"""Steps a candidate's coroutine by hand, to detect a candidate that cancels its own task, which counts as its failure.
 
-asyncio does not say who cancelled a task. While a task runs, nothing else of its loop does: what asks for its cancellation
-meanwhile is inside, and what asks for it while it waits is outside.
+asyncio does not record who cancelled a task. But while a task runs, nothing else in its loop does: a cancellation requested
+during a step comes from inside, one requested while the task waits comes from outside.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ __all__ = ["Attended"]
 
 
 class Attended:
-    """A coroutine (or an async generator's next item), run step by step; how often it has its own task cancelled is counted.
+    """A coroutine (or an async generator's next item) run step by step, counting how often it cancels its own task.
 
     Attributes:
-        waits: Whether it has begun and not ended yet, so that it has to be awaited.
-        own: Cancellations of the task that were asked for inside, and not taken back there.
+        waits: Whether it has started and not ended, so that it has to be awaited.
+        own: Cancellations of the task requested inside and not withdrawn there.
         closed: Whether it was closed while it waited.
     """
 
-    # Defaults live on the class: what is not set costs nothing.
+    # Class-level defaults: attributes that are never set cost nothing.
     waits = False
     own = 0
     closed = False
@@ -39,20 +39,20 @@ class Attended:
     _before = 0
 
     def begin(self, model: Any) -> Any:
-        """Run it up to where it waits, and give what it returns if it has ended. Where there is no task, only await it."""
+        """Run up to the first suspension; return the value if it has ended. Outside a task, leave everything to `await`."""
         try:
             task: Any = current_task()
         except RuntimeError:
             task = None
         count = getattr(task, "cancelling", None)
         self._model = model
-        # A task factory can make tasks of its own, and a model can give an awaitable that is not a coroutine.
+        # Task factories may build tasks of their own, and a model may return an awaitable that is not a coroutine.
         if count is None or not hasattr(model, "throw"):
             self.waits = True
             return None
         self._task = task
         before = count()
-        # What was asked for and not delivered yet is delivered inside. What nobody took back counts forever.
+        # A pending cancellation is delivered inside. One that was never withdrawn keeps counting, so subtract it.
         if before and not getattr(task, "_must_cancel", True):
             self._before = before
         try:
@@ -66,7 +66,7 @@ class Attended:
         return None
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        """Go on as `await` does."""
+        """Continue as `await` does."""
         model = self._model
         if self._task is None:
             return (yield from model.__await__())
@@ -108,10 +108,10 @@ class Attended:
         return self._task.cancelling() - self.own > self._before or _was_stopped_by_ctrl_c()
 
     def failed(self, variant: str, duration_s: float, error: BaseException) -> Result:
-        """The result of a run that raised.
+        """Return the result of a run that raised.
 
-        A cancellation from outside reaches the caller, also where the candidate made another exception of it: time limits
-        around the call rest on it. But for a TimeoutError: some libraries cancel the task to keep a limit of their own.
+        An outside cancellation reaches the caller even if the candidate turned it into another exception: time limits around
+        the call rely on it. TimeoutError is the exception: some libraries cancel the task to enforce a limit of their own.
         """
         interrupted = self.closed
         if isinstance(error, asyncio.CancelledError):
@@ -129,9 +129,9 @@ class Attended:
         return Result(variant, duration_s, None, error, interrupted)
 
     async def settle(self, result: Result) -> Result:
-        """Take back what was asked for inside, so that the caller's task goes on; to ask for it is a failure.
+        """Withdraw cancellations requested inside, so that the caller's task goes on; the candidate's run is a failure.
 
-        Python before 3.13 delivers a cancellation that was taken back, and it has to be awaited.
+        Before 3.13, Python still delivers a cancellation that was withdrawn, so it has to be awaited.
         """
         if result.error is None:
             result.value, result.error = None, asyncio.CancelledError("The candidate cancelled the task that it ran in.")
@@ -147,7 +147,7 @@ class Attended:
 
 
 def _was_stopped_by_ctrl_c() -> bool:
-    """Whether `asyncio.run` has cancelled its task because of a Ctrl-C: its handler runs in the midst of the task."""
+    """Whether `asyncio.run` cancelled its task because of Ctrl-C: its signal handler runs during a step."""
     handler = handler_of(signal.SIGINT)
     runner = getattr(handler.func, "__self__", None) if isinstance(handler, functools.partial) else None
     return bool(getattr(runner, "_interrupt_count", 0))

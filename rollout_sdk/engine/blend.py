@@ -1,4 +1,4 @@
-"""The way of a blended call: all variants run, and their outputs become one answer."""
+"""Blended calls: run every variant and merge the outputs into one answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["blended", "replayed"]
 
 
 def blended(call: Call) -> Flow:
-    """All variants' outputs as one answer; the control's own whenever that is not to be had."""
+    """Run all variants and merge their outputs; fall back to the control's own output if they cannot be merged."""
     rollout = call.rollout
     call.excluded = True
     call.served = rollout.control
@@ -36,22 +36,22 @@ def blended(call: Call) -> Flow:
         return answer
     _take_back(rollout, steps, by_variant)
     if answer.error is None and not _merge(call, by_variant, answer) and not is_own:
-        # The control was asked for something else than what the caller did.
+        # The control ran on the arguments of rollout_arguments; the caller's answer needs the caller's own.
         again = call.invoke(rollout.control)
         return call.ran(again, (yield again))
     for result in results:
         if result is not answer:
             discard(result.value)
-    # What the others gave need not live while a stream is read.
+    # Release the other outputs before a stream is read.
     del steps, results, by_variant
     return (yield replayed(rollout, answer)) if rollout.streams else answer
 
 
 def _steps(call: Call) -> tuple[list[Invoke], bool]:
-    """A step for each variant, the control's first; and whether the control gets the caller's own arguments.
+    """Return a step per variant, the control's first, and whether the control gets the caller's own arguments.
 
-    The others get copies if they can be had: rankers like to sort what they are given in place, and without copies, both would
-    give the same list.
+    The others get copies where possible: rankers often sort their input in place, and without copies both variants would
+    return the same list.
     """
     rollout = call.rollout
     own = given = call.args, call.kwargs
@@ -70,7 +70,7 @@ def _steps(call: Call) -> tuple[list[Invoke], bool]:
             continue
         try:
             copies[variant], inputs[variant] = copied(rollout, *given)
-        # What two read by turns, neither reads whole.
+        # Two variants that share a one-shot iterator would each read only part of it.
         except BaseException as error:
             if not is_fault(error):
                 raise
@@ -83,13 +83,13 @@ def _steps(call: Call) -> tuple[list[Invoke], bool]:
             step.protection = copies.get(variant)
             steps.append(step)
     if len(steps) < len(call.decision.blend):
-        # It comes to no blend: then the control is called as it was.
+        # Not enough variants for a blend: call the control unchanged.
         steps[0].args, steps[0].kwargs = given = own
     return steps, given is own
 
 
 def _take_back(rollout: Rollout, steps: Sequence[Invoke], by_variant: Mapping[str, Result]) -> None:
-    """Have every ranking hold the caller's own items: of two copies of one item, a list would show both."""
+    """Replace copied items with the caller's own in every ranking; otherwise a list would show an item and its copy."""
     for step in steps:
         result = by_variant.get(step.variant)
         if isinstance(step.protection, Copies) and result is not None and result.error is None:
@@ -102,15 +102,15 @@ def _take_back(rollout: Rollout, steps: Sequence[Invoke], by_variant: Mapping[st
 
 
 def _merge(call: Call, by_variant: Mapping[str, Result], answer: Result) -> bool:
-    """Make the control's result what is to be served, if the outputs can be merged; whether they could."""
+    """Replace the control's result with the merged answer; return False if the outputs cannot be merged."""
     rollout = call.rollout
-    # What the control gives is the caller's, also where it is a failure.
+    # The control's output is served even if `failed_if` refuses it.
     good = {
         variant: _own(result.value)
         for variant, result in by_variant.items()
         if result.error is None and (variant == rollout.control or not result.refused)
     }
-    # To merge it is to read it, and a control that was read cannot be served any more.
+    # Merging would consume a one-shot output, and the control's must stay servable.
     if any(isinstance(value, Iterator | AsyncIterator | Awaitable) for value in good.values()):
         rollout.failed("merge", TypeError("an answer that can be read only once cannot be blended"))
         return False
@@ -124,7 +124,7 @@ def _merge(call: Call, by_variant: Mapping[str, Result], answer: Result) -> bool
     if not merged.is_blend:
         answer.value = value
         return True
-    # The answer is the caller's; only its keys and teams are told.
+    # The value belongs to the caller; observers get only its keys and teams.
     call.merged = evolve(merged, value=None, items=tuple(merged.items), teams=tuple(merged.teams))
     rollout.shown.append((call.nonce, call.merged.items))
     answer.value = value
@@ -134,12 +134,12 @@ def _merge(call: Call, by_variant: Mapping[str, Result], answer: Result) -> bool
 
 
 def _own(value: Any) -> Any:
-    """A container for the merge to do with as it likes, with the model's own items: the control's may have to be served."""
+    """Copy a container, keeping its items, so that a merge may change it: the control's may still have to be served."""
     return value.copy() if type(value) in (list, dict, set) else value
 
 
 def replayed(rollout: Rollout, result: Result) -> Invoke:
-    """The step that passes a collected stream on: its items, and then its return value or its exception."""
+    """Return the step that replays a collected stream: its items, then its return value or its exception."""
     replay: dict[str, Callable[[Result], Any]] = {"generator": _replay, "async generator": _replay_async}
     return Invoke(result.variant, replay[rollout.kind], (result,), {})
 

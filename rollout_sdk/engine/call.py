@@ -1,4 +1,4 @@
-"""One call under way: a request, and all that becomes of it."""
+"""A call in progress: the request, its runs and its result."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ _OPERATED = ("aborted", "disabled")
 
 
 def _first_item_s(runs: Sequence[tuple[str, float, str | None, float | None]]) -> float | None:
-    """Seconds until the caller had the first item of a stream; None where there was none."""
+    """Seconds until the caller received a stream's first item; None if there was none."""
     if not runs or (first_item_s := runs[-1][3]) is None:
         return None
     return first_item_s if len(runs) == 1 else sum(run[1] for run in runs[:-1]) + first_item_s
 
 
 Row: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any], int], tuple[tuple[Any, ...], Mapping[str, Any]]]
-"""Makes one row's arguments of a batch's, and of its position."""
+"""Builds the arguments of one row from those of a batch and the row's position."""
 
 
 Runs: TypeAlias = tuple[tuple[str, float, str | None, float | None], ...]
-"""Runs on the caller's path, in order: variant, seconds, error type, and seconds until the first item."""
+"""Runs on the caller's path, in order: variant, seconds, error type, seconds until the first item."""
 
 
 class Call(RouteRequest):
-    """One call of a decorated function (or one row of a batch): a request, and all that becomes of it."""
+    """One call of a decorated function (or one row of a batch): the request and everything recorded about it."""
 
-    # Defaults live on the class: most calls never set them, and what is not set costs nothing.
+    # Class-level defaults: most calls never set these, and an attribute that is not set costs nothing.
     decision: Decision
     runs: Runs = ()
     excluded = False
@@ -59,9 +59,9 @@ class Call(RouteRequest):
     no_evidence = False
     unmeasured: str | None = None
     observed = True
-    """Whether observers and log handlers hear of it; not of a call that one of them has made."""
+    """Whether observers and log handlers receive this call; False for a call made by one of them."""
     cut = False
-    """Whether the last run was interrupted, so that nothing is known of how it would have ended."""
+    """Whether the last run was interrupted, so its outcome is unknown."""
     covariate: float | None = None
     error: str | None = None
     merged: Merged | None = None
@@ -74,25 +74,25 @@ class Call(RouteRequest):
     shadows: Sequence[Shadow] = ()
     rescued = False
     outer: Call | None = None
-    """The call that this one is inside of; see engine/current.py."""
+    """The enclosing call; see engine/current.py."""
     came_out: tuple[int, ...] = ()
-    """Identities of the exceptions that came out of controls inside this call, the last ones."""
+    """Identities of the last exceptions that controls raised inside this call."""
     survey: Survey | None = None
-    """What was seen of the arguments when they were looked at."""
+    """Findings about the arguments from the survey before copying."""
     row: Row | None = None
     index = 0
     """Position of a row in its batch."""
     weight = 1
-    """How many facts it stands for."""
+    """Number of facts this call stands for."""
     measured: Runs = ()
-    """Of a row: the runs whose durations it tells; a run of many rows is measured once."""
+    """Of a row: the runs whose durations it reports; a run over many rows is measured once."""
     said_unit: Any = None
     decided_s: float | None = None
     _full: tuple[Decision, Decision] | None = None
 
     def __init__(self, rollout: Rollout, args: tuple[Any, ...], kwargs: Mapping[str, Any], time_ns: int | None = None) -> None:
-        """Begin a call, now or at a time that it shares with others; its description and `decision` follow."""
-        # Before anything of the process is read: its state, what makes ids unique.
+        """Start a call, now or at a time shared with others; the router then sets its unit and `decision`."""
+        # Check for a fork before reading process-wide state, such as the source of unique ids.
         if not same_process[0]:
             notice_fork()
         self.rollout = rollout
@@ -107,13 +107,13 @@ class Call(RouteRequest):
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """The arguments of the call by parameter name; of a row, with the row itself in the place of each list of rows."""
+        """The call's arguments by parameter name; for a row, with the row itself in place of each list of rows."""
         if self.row is None:
             return super().arguments
         return self.outline.bind(*self.row(self.args, self.kwargs, self.index))
 
     def invoke(self, variant: str, *, in_turn: bool = False) -> Invoke:
-        """The step that runs a variant on the call's own arguments; `in_turn`: beside others, so that its span begins later."""
+        """Return the step that runs a variant on the call's arguments; `in_turn`: its span starts when the step does."""
         rollout = self.rollout
         step = Invoke(variant, rollout.functions[variant], self.args, self.kwargs)
         if variant != rollout.control:
@@ -128,7 +128,7 @@ class Call(RouteRequest):
         return step
 
     def attempt(self, variant: str, *, in_turn: bool = False) -> Invoke | None:
-        """The step that runs a variant, unless its circuit breaker is open."""
+        """Return the step that runs a variant, or None if its circuit breaker is open."""
         breaker = self.rollout.local_state.breakers.get(variant)
         if breaker is None:
             return self.invoke(variant, in_turn=in_turn)
@@ -141,16 +141,16 @@ class Call(RouteRequest):
         return step
 
     def ran(self, step: Invoke, result: Result) -> Result:
-        """Note a run; the value and the exception are not kept."""
+        """Record a run, without keeping its value or exception."""
         if result.withheld is not None:
             self.withheld = result.withheld
             if step.span is not None:
-                # It did not fail: it was not run.
+                # Not run, so the span ends without an error.
                 self.rollout.spans.end_invoke(step, Result(step.variant, 0.0))
             return result
         rollout = self.rollout
         error = None
-        # In this order, because nearly every run succeeds, and so did the control's recent ones: then nothing else is asked.
+        # Ordered for speed: most runs succeed, as did the control's recent ones, and then nothing else is checked.
         if result.error is not None or rollout.failed_if is not None or result.interrupted:
             error = self._judge(result)
         if step.breaker is not None:
@@ -167,7 +167,7 @@ class Call(RouteRequest):
         return result
 
     def _judge(self, result: Result) -> str | None:
-        """Find out whether a run failed; how its error is recorded."""
+        """Decide whether a run failed; return the error type to record."""
         rollout, error = self.rollout, result.error
         if error is not None and isinstance(error, rollout.passthrough):
             self.answered = True
@@ -180,32 +180,32 @@ class Call(RouteRequest):
             return None
         if error is not None:
             return error_type(error)
-        # The rows of a batch have been judged one by one; what a stream gave is not an answer.
+        # Rows of a batch have been judged one by one; a stream's items are not a single answer to judge.
         if rollout.failed_if is not None and not rollout.by_row and not result.streamed:
             result.refused = result.failed = is_failing(rollout, result.value)
         return FAILED_IF if result.refused else None
 
     def charge(self, step: Invoke, control: Result | None = None) -> None:
-        """Notify a candidate's breaker of a run that failed, with the control's result in the same call if there is one.
+        """Report a failed run to the candidate's breaker, with the control's result from the same call if there is one.
 
-        A result that was withheld or interrupted says nothing.
+        Withheld and interrupted control results are ignored.
         """
         if step.failed and step.breaker is not None:
             known = control is not None and not control.interrupted and control.withheld is None
             step.breaker.note(step.ticket, failed=True, control_failed=control.failed if known and control else None)
 
     def doubt(self, *, failed: bool) -> None:
-        """Take a call on which the control failed as no evidence, while open breakers keep candidates from failing as well."""
+        """Discard a call as evidence if the control failed on it while open breakers keep candidates from failing too."""
         if not failed or self.decision.blend:
             return
         if self.decision.variant != self.rollout.control:
             self.no_evidence = self.withheld == "breaker_open"
         else:
-            # With another candidate that runs, and is compared with the control, its failures count in both arms.
+            # A candidate that still runs is compared with the control, and its failures count in both arms.
             self.no_evidence = all(breaker.is_open for breaker in self.rollout.local_state.breakers.values())
 
     def control_run(self) -> tuple[str, float | None, str | None, float | None]:
-        """The control's own run on the call's arguments, as in `runs`; all None where it is not known how that went."""
+        """The control's run on the call's arguments, as in `runs`; all None if its outcome is unknown."""
         if self.unmeasured is not None:
             return self.rollout.control, None, None, None
         control, runs = self.rollout.control, self.runs[:-1] if self.cut else self.runs
@@ -213,14 +213,14 @@ class Call(RouteRequest):
         return (control, None, None, None) if found is None else found
 
     def leave(self, steps: Sequence[Invoke]) -> None:
-        """End the spans of steps whose results nobody waits for any more."""
+        """End the spans of steps whose results are no longer needed."""
         for step in steps:
             if step.span is not None:
                 self.rollout.spans.end_invoke(step, Result(step.variant, 0.0))
 
     @property
     def decision_id(self) -> str:
-        """The id of the decision, made anew each time."""
+        """The decision's id, encoded on every access."""
         rollout, variant, phase = self.rollout, self.decision.variant, self.phase
         return encode_id(
             rollout.key,
@@ -234,12 +234,12 @@ class Call(RouteRequest):
         )
 
     def full_decision(self) -> Decision:
-        """The decision with its id and all that the controller knows."""
+        """The decision with its id and everything the controller knows."""
         decision, rollout = self.decision, self.rollout
         if self._full is not None and self._full[0] is decision:
             return self._full[1]
         phase = self.phase
-        # By position, in the order of the class: this is half the price of keywords.
+        # Positional arguments, in the order of the class, take half the time of keywords.
         full = Decision(
             decision.variant,
             decision.reason,
@@ -255,19 +255,19 @@ class Call(RouteRequest):
             self.time_ns / 1e9,
             phase.fingerprint,
         )
-        # Spans, the caller and the recorder ask for it by turns.
+        # Cached: spans, the caller and the recorder each ask for it.
         self._full = decision, full
         return full
 
     def tokens(self, items: Sequence[Hashable], credits_: Sequence[Mapping[str, float] | None]) -> Sequence[str]:
-        """Tokens of the items that are shown, with what a click credits."""
+        """Return tokens for the shown items; each encodes the credit of a click."""
         decision_id, secret = self.full_decision().id, self.rollout.secret
         shown = enumerate(zip(pseudonyms(self.rollout.item_hash, items), credits_, strict=True))
         return [encode_token(decision_id, position, item, credit, secret) for position, (item, credit) in shown]
 
     @property
     def nonce(self) -> str:
-        """What makes this call's id unique; of a call that the strategy did not decide, it ends with a dash."""
+        """The part that makes this call's id unique; it ends with a dash if the strategy did not make the decision."""
         return f"{self.origin}{self.sequence:x}{'-' if self.decision.reason in EXCLUDED_REASONS else ''}"
 
     @property
@@ -281,7 +281,7 @@ class Call(RouteRequest):
         return self.excluded or self.decision.reason in EXCLUDED_REASONS
 
     def count_in(self, tally: Tally) -> None:
-        """Count the call; no event is made for it."""
+        """Add the call to the process's counts; no event is created."""
         tally.add_call(self.decision, self.phase.name, self.served, self.runs, self.withheld, excluded=self.is_excluded)
         if self.unmeasured is not None:
             tally.add_unmeasured(self.decision.variant, self.unmeasured)
@@ -292,13 +292,13 @@ class Call(RouteRequest):
         if self.excluded or self.no_evidence or decision.reason in EXCLUDED_REASONS or withheld in _OPERATED:
             return
         if phase.is_shadow:
-            # Evidence comes in pairs there, with the shadow.
+            # Shadow evidence is added in pairs, when the shadow ends.
             return
         if self.unmeasured is not None and (withheld is None and runs and runs[0][2] is None):
-            # How it went is not known, and a step that rests on it does not pass.
+            # Its outcome is unknown, and a step that depends on it does not pass.
             evidence.add_pair(phase.name, decision.variant, UNMEASURED)
             return
-        # Nearly every call is one run.
+        # Fast path: almost every call is one run.
         duration_s = runs[0][1] if len(runs) == 1 else sum(run[1] for run in runs)
         evidence.add_call(
             phase.name,
@@ -315,10 +315,10 @@ class Call(RouteRequest):
         )
 
     def as_event(self) -> RoutedEvent:
-        """The call as a fact. Made in the background: it costs more than the call's own bookkeeping."""
+        """Build the call's event. Runs in the background because it costs more than all other bookkeeping of a call."""
         merged = self.merged
         if self.context is not None:
-            # What runs in it from now on are log handlers; a call that one makes must not come back to it.
+            # Only log handlers run in this context from now on, and a call made by one must not be logged in turn.
             self.context.run(in_shadow.set, OBSERVING)
         return RoutedEvent(
             decision=self.full_decision(),

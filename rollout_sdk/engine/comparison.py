@@ -1,4 +1,4 @@
-"""The default comparison of two outputs: typed, tolerant of rounding, and never fooled by an array's ambiguous truth."""
+"""The default comparison of two outputs: type-aware, tolerant of rounding, and safe for arrays."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["DefaultComparator", "compare"]
 _MISSING = object()
 _DEEPEST = 32
 _LISTS = ("tolist", "to_list", "to_dict")
-"""How arrays, tensors, series and frames give their contents, in order of preference."""
+"""Methods that return the contents of arrays, tensors, series and frames, in order of preference."""
 
 
 def compare(control: Any, candidate: Any, *, rel_tol: float = 1e-6, abs_tol: float = 1e-9) -> Comparison:
@@ -37,7 +37,7 @@ def compare(control: Any, candidate: Any, *, rel_tol: float = 1e-6, abs_tol: flo
 
 
 def _plain(value: Any) -> Any:
-    """Arrays, tensors and series as nested lists, their scalars as numbers, frames as columns; all else as it is."""
+    """Convert arrays, tensors and series to nested lists, their scalars to numbers and frames to columns."""
     if hasattr(value, "shape") and (hasattr(value, "dtype") or hasattr(value, "columns")):
         for name in _LISTS:
             if hasattr(value, name):
@@ -54,11 +54,11 @@ def _is_sequence(value: Any) -> bool:
 
 
 def _difference(a: Any, b: Any, rel_tol: float, abs_tol: float, depth: int) -> str | None:
-    """Why two values differ, or None when they match."""
+    """Return why two values differ, or None if they match."""
     if depth > _DEEPEST:
         raise RecursionError(f"The outputs are nested more than {_DEEPEST} deep. Give the rollout a rollout_compare plugin.")
     shapes = getattr(a, "shape", None), getattr(b, "shape", None)
-    # What has no shape may still match: a list and an array of the same numbers do.
+    # A list has no shape, but may equal an array of the same numbers.
     if None not in shapes and shapes[0] != shapes[1]:
         return "shape"
     a, b = _plain(a), _plain(b)
@@ -82,14 +82,14 @@ def _close(a: Any, b: Any, rel_tol: float, abs_tol: float) -> bool:
         return cmath.isclose(a, b, rel_tol=rel_tol, abs_tol=abs_tol) or (cmath.isnan(a) and cmath.isnan(b))
     try:
         return math.isclose(a, b, rel_tol=rel_tol, abs_tol=abs_tol) or (math.isnan(a) and math.isnan(b))
-    # An integer beyond the largest float.
+    # An integer larger than the largest float.
     except OverflowError:
         gap = _exact_gap(a, b)
         return gap is not None and gap <= Fraction(rel_tol) * max(abs(Fraction(a)), abs(Fraction(b)))
 
 
 def _exact_gap(a: Any, b: Any) -> Fraction | None:
-    """|a - b| without rounding; None where one of them is infinite, NaN or complex."""
+    """|a - b| without rounding; None if either is infinite, NaN or complex."""
     try:
         return abs(Fraction(a) - Fraction(b))
     except (OverflowError, TypeError, ValueError):
@@ -97,7 +97,7 @@ def _exact_gap(a: Any, b: Any) -> Fraction | None:
 
 
 def _distance(a: Any, b: Any, rel_tol: float, abs_tol: float) -> float | None:
-    """How far apart two values are, finite or None."""
+    """Return the difference of two values as a finite number, or None."""
     a, b = _plain(a), _plain(b)
     if _is_number(a) and _is_number(b):
         return _gap(a, b)
@@ -113,12 +113,12 @@ def _distance(a: Any, b: Any, rel_tol: float, abs_tol: float) -> float | None:
 
 
 def _gap(a: Any, b: Any) -> float | None:
-    """|a - b|; 0 for two infinities of one sign and for two NaNs, None where it is no finite number."""
+    """|a - b|; 0 for two infinities of the same sign and for two NaNs, None if the gap is not finite."""
     if a == b or (a != a and b != b):  # noqa: PLR0124 - NaN is what differs from itself
         return 0.0
     try:
         gap = float(abs(a - b))
-    # Decimals take no floats, and the difference of huge integers is none.
+    # Decimals do not mix with floats, and the difference of huge integers overflows a float.
     except (OverflowError, TypeError):
         exact = _exact_gap(a, b)
         gap = float(exact) if exact is not None and exact < sys.float_info.max else math.inf
@@ -132,11 +132,11 @@ def _differs(a: Any, b: Any, rel_tol: float, abs_tol: float) -> bool:
 
 
 class DefaultComparator:
-    """The plugin that compares when no other does."""
+    """The plugin that compares outputs if no other plugin does."""
 
     name = "default-comparison"
 
     @staticmethod
     def rollout_compare(control: Any, candidate: Any) -> Comparison:
-        """Compare as `compare` does."""
+        """Compare two outputs with `compare`."""
         return compare(control, candidate)

@@ -1,4 +1,4 @@
-"""Marks that travel with a call through threads and tasks: that it is a shadow, a fallback, or made by an observer."""
+"""Context marks that follow a call through threads and tasks: shadow, fallback, or call made by an observer."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ __all__ = [
 
 
 class UnderWay(Protocol):
-    """What is told of a call by those inside it: whether it has ended."""
+    """What nested code sees of an enclosing call: its arguments, which are released when it ends."""
 
     kwargs: Mapping[str, Any]
 
 
 class Aside:
-    """Stands for whoever looks at calls and may make some: an observer, a log handler, a comparator."""
+    """Marks calls made by code that looks at other calls: observers, log handlers and comparators."""
 
     kwargs: Mapping[str, Any] = MappingProxyType({})
-    """Of its own, as those of a call that has not ended."""
+    """A mapping of its own, as a call in progress has."""
 
 
 COMPARING = Aside()
-"""A call made here is answered by its control: its shadow would be compared in turn, and so on without end."""
+"""Calls made in a comparison are answered by their control: a shadow would be compared in turn, without end."""
 OBSERVING = Aside()
-"""The same, and the call is counted and journalled, but no observer and no log handler hears of it."""
+"""As `COMPARING`; such calls are counted and written to the journal, but observers and log handlers do not receive them."""
 
 in_shadow: ContextVar[bool | UnderWay] = ContextVar("rollout_sdk_shadow", default=False)
-"""True inside a shadow; a call inside its control that runs in the place of a failed candidate; or who looks at calls.
+"""True inside a shadow; the fallback's call inside a fallback; an `Aside` inside observing code; else False.
 
-One look tells of all of them.
+One variable for all three, so that a call reads it once.
 """
 
 
 def _stay(_: object) -> None:
-    """A token of a call that is not in the context, or of a stream that is closed in the midst of a change."""
+    """Ignore a token that cannot be reset: the call is not in the context, or a stream is closed while it is changing."""
 
 
-# A shadow has a context of its own, which nothing that it could interrupt is changing.
+# A shadow has a context of its own, so it cannot interrupt a change to it.
 set_shadow = alone(in_shadow.set, in_shadow.set)
 
 
@@ -63,7 +63,7 @@ _step_back = alone(in_shadow.reset, _stay)
 
 @contextmanager
 def aside(who: Aside) -> Iterator[None]:
-    """Around what looks at calls, in the background."""
+    """Mark the code inside as looking at calls."""
     token = _step_aside(who)
     try:
         yield
@@ -77,7 +77,7 @@ def _enter_fallback(call: UnderWay) -> Token[bool | UnderWay] | None:
 
 
 def _leave_fallback(token: Token[bool | UnderWay] | None) -> None:
-    # A coroutine can be closed from another context, which has nothing of ours to put back.
+    # A coroutine can be closed from another context, where there is nothing to reset.
     if token is not None:
         with suppress(ValueError):
             in_shadow.reset(token)
@@ -85,9 +85,9 @@ def _leave_fallback(token: Token[bool | UnderWay] | None) -> None:
 
 enter_fallback = alone(_enter_fallback, _stay)
 leave_fallback = alone(_leave_fallback, _stay)
-"""Around a run of the control in the place of a candidate that failed."""
+"""Leave a run of the control that replaces a failed candidate."""
 
 
 def is_shadow() -> bool:
-    """Whether this code runs as a shadow: nobody will see its output, so it should write nothing."""
+    """Whether this code runs as a shadow. Its output is discarded, so it should not write anything."""
     return in_shadow.get() is True

@@ -1,4 +1,4 @@
-"""The covariate of a call: a number known before any variant runs, by which an analysis explains how units differ anyway."""
+"""The covariate of a call: a number known before any variant runs, which explains part of the variance between units."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _WHAT = "covariate"
 
 @frozen(eq=False)
 class Covariate:
-    """Reads the covariate out of arguments; what is not a finite number is None and a fault, and the call is analysed.
+    """Reads the covariate from arguments; anything but a finite number is reported as a fault and recorded as None.
 
     Attributes:
-        get: Takes it out of a call's arguments.
+        get: Extracts the covariate from a call's arguments.
         failed: Called with every fault.
     """
 
@@ -31,7 +31,7 @@ class Covariate:
     failed: Failed
 
     def of_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> float | None:
-        """The covariate of a call."""
+        """Return the covariate of a call."""
         try:
             return _number(self.get(args, kwargs))
         except BaseException as error:
@@ -39,7 +39,7 @@ class Covariate:
             return None
 
     def of_rows(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], count: int) -> Sequence[float | None]:
-        """The covariate of each of so many rows: of a list each its own, else the same for all."""
+        """Return the covariate of each of `count` rows: one per row from a list, else the same value for all."""
         try:
             value = self.get(args, kwargs)
             known = count_rows(value)
@@ -67,11 +67,11 @@ class Covariate:
 
 
 def _number(value: Any) -> float:
-    """A finite number as a float.
+    """Convert to float.
 
     Raises:
-        TypeError: It is not a number, but a text of one, say.
-        ValueError: It is not finite.
+        TypeError: The value is not a number, or is a string.
+        ValueError: The value is not finite.
     """
     if isinstance(value, str | bytes | bytearray):
         raise TypeError("a covariate is a number")

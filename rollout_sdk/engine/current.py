@@ -1,8 +1,8 @@
-"""The call that is current in a context, and the calls that it is inside of.
+"""Tracks the current call of a context and the calls that enclose it.
 
-What the control of an inner rollout raises goes to the caller, and is not tried again further out: each level would else double
-the work of a call that fails anyway. An exception is recognised by its identity and by its traceback, in which the inner driver
-stands: nothing is written on it, and nothing keeps it or its frames alive.
+An exception raised by an inner rollout's control passes straight to the caller, without a retry at outer levels: each level
+would otherwise double the work of a call that fails anyway. Exceptions are recognised by identity and by the inner driver's
+frame in their traceback; they are not modified, and neither they nor their frames are kept alive.
 """
 
 from __future__ import annotations
@@ -49,23 +49,23 @@ def _copy_inside(call: Call) -> Context:
 
 
 def _stay(_: object) -> None:
-    """A token of a call that is not in the context, or of a stream that is closed in the midst of a change."""
+    """Ignore a token that cannot be reset: the call is not in the context, or a stream is closed while it is changing."""
 
 
 set_call = alone(current_call.set, _set_inside)
-# In one, because to be alone costs more than both together.
+# Combined, because `alone` costs more than both steps together.
 set_call_and_copy = alone(_set_and_copy, _copy_inside)
 reset_call = alone(current_call.reset, _stay)
 
 
 def be_current(call: Call) -> None:
-    """Make a call the current one again: a model that ran in the same context may have called another rollout."""
+    """Make a call current again: a model that ran in the same context may have called another rollout."""
     if current_call.get() is not call:
         set_call(call)
 
 
 def current_decision() -> Decision | None:
-    """The decision of the innermost rollout call under way in this context, or of the last one that ended; None before any.
+    """Return the decision of the innermost rollout call under way in this context, or of the last to end; None before any.
 
     Works inside a model, in the caller after the call, and in a shadow (where it is the decision of the shadowed call).
     For a batch, use `controller.route(...)`, which returns the decision of every row.
@@ -75,7 +75,7 @@ def current_decision() -> Decision | None:
 
 
 def enclosing(last: Call | None) -> Call | None:
-    """The innermost call under way around one that begins now; `last` is that of the context, which may have ended."""
+    """Return the innermost call in progress that encloses a new one; `last` is the context's, which may have ended."""
     call = last
     while call is not None and call.kwargs is NO_KWARGS:
         call = call.outer
@@ -83,7 +83,7 @@ def enclosing(last: Call | None) -> Call | None:
 
 
 def hand_up(call: Call, result: Result) -> None:
-    """Notify the call around this one of an exception that a control has raised, here or further in."""
+    """Record in the enclosing call that a control raised this exception, here or deeper inside."""
     outer = call.outer
     if outer is not None and result.error is not None and (result.passes or result.variant == call.rollout.control):
         outer.came_out = (*outer.came_out[1 - _MOST_NOTED :], id(result.error))

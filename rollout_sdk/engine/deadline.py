@@ -1,8 +1,8 @@
-"""Deadlines of asynchronous candidates: the caller goes on in time, whatever the candidate does with its cancellation.
+"""Deadlines of asynchronous candidates: the caller continues on time even if the candidate ignores its cancellation.
 
-A candidate with a deadline runs in a task of its own, in a copy of the caller's context; what it sets there is the caller's
-when it answers (but for tokens: they belong to the copy). `asyncio.wait_for` would wait for a
-task that swallows its cancellation, and `asyncio.timeout` cannot leave one; `asyncio.wait` does.
+A candidate with a deadline runs in its own task, in a copy of the caller's context. When it answers, the variables it set are
+copied to the caller's context (tokens are not: they belong to the copy). `asyncio.wait_for` would wait for a task that swallows
+its cancellation, and `asyncio.timeout` cannot abandon one; `asyncio.wait` can.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 __all__ = ["LATE", "STOPPED", "PumpedStream", "asyncio_loop", "in_time", "on_asyncio", "within", "within_elsewhere"]
 
 LATE = object()
-"""In place of a result: the time was up."""
+"""Returned instead of a result when the deadline passed."""
 
 
 def on_asyncio() -> bool:
-    """Whether the running coroutine is part of an asyncio task, so that others can run beside it."""
+    """Whether the running coroutine belongs to an asyncio task, so that other tasks can run beside it."""
     try:
-        # Not the loop: trio can be a guest of asyncio's, and then its tasks are not asyncio's.
+        # Asking for the loop is not enough: trio can run as a guest on asyncio's loop, and its tasks are not asyncio's.
         return asyncio.current_task() is not None
     except RuntimeError:
         return False
 
 
 def asyncio_loop() -> asyncio.AbstractEventLoop | None:
-    """The running loop of asyncio, also in a callback that belongs to no task; None where trio drives, be it as its guest."""
+    """Return asyncio's running loop, also from a callback outside any task; None under trio, even in guest mode."""
     trio = sys.modules.get("trio")
     if trio is not None and _on_trio(trio):
         return None
@@ -48,9 +48,9 @@ def asyncio_loop() -> asyncio.AbstractEventLoop | None:
 
 
 async def within_elsewhere(deadline_s: float, awaitable: Awaitable[Any]) -> Any:
-    """What an awaitable gives within so many seconds, on a loop that is not asyncio's; `LATE` when it took longer.
+    """Await with a deadline on a loop that is not asyncio's; return `LATE` if it passed.
 
-    Trio cancels it, and waits until it has obeyed. Anything else has no clock that is known here, and the deadline is not kept.
+    Trio cancels the awaitable and waits for it to finish. On any other loop there is no known clock, and no deadline applies.
     """
     trio = sys.modules.get("trio")
     if trio is None or not _on_trio(trio):
@@ -69,29 +69,29 @@ def _on_trio(trio: Any) -> bool:
 
 
 STOPPED: Any = object()
-"""In place of an answer: the operator stopped the candidate before its task began, and it was not run."""
+"""Returned instead of an answer when the operator stopped the candidate before its task started."""
 
-# A task that nobody refers to can be collected while it runs.
+# asyncio holds only weak references to tasks; without this set, one could be collected while it runs.
 _left: set[asyncio.Future[Any]] = set()
 
 
 async def within(deadline_s: float, step: Invoke) -> Any:
-    """What the coroutine function of a step gives within so many seconds; `STOPPED` where the operator was faster.
+    """Run a step's coroutine function with a deadline; return `STOPPED` if the operator stopped the candidate first.
 
     Raises:
-        DeadlineError: It did not answer in time. It is cancelled, and not waited for.
-        BaseException: Whatever it raised itself; or the caller was cancelled, and then it is cancelled, too.
+        DeadlineError: It did not answer in time. Its task is cancelled, without waiting for it to finish.
+        BaseException: Any exception of its own, or the caller's cancellation, which also cancels the task.
     """
     if not on_asyncio():
         return in_time(await within_elsewhere(deadline_s, step.function(*step.args, **step.kwargs)), step, deadline_s)
 
     async def run() -> tuple[Any, BaseException | None]:
         try:
-            # The task begins later than it was made: the last look, see engine/stopping.py.
+            # The task starts after it was created, so check the gate once more; see engine/stopping.py.
             if _is_stopped(step):
                 return STOPPED, None
             return await step.function(*step.args, **step.kwargs), None
-        # Out of a task, these two end the event loop, past the caller.
+        # Raised in a task, these two would stop the event loop instead of reaching the caller.
         except (KeyboardInterrupt, SystemExit) as error:
             return None, error
 
@@ -101,7 +101,7 @@ async def within(deadline_s: float, step: Invoke) -> Any:
     try:
         await asyncio.wait([task], timeout=deadline_s)
     finally:
-        # Late, or nobody waits for it any more. One that is done takes no notice.
+        # Late, or the caller is gone. Cancelling a finished task has no effect.
         task.cancel()
     if not task.done():
         raise _late(step.variant, deadline_s)
@@ -110,17 +110,17 @@ async def within(deadline_s: float, step: Invoke) -> Any:
         if ending is not None:
             raise ending
     finally:
-        # Its traceback holds this frame.
+        # Its traceback references this frame.
         del ending
     take_over(context, since)
     return value
 
 
 def in_time(result: Any, step: Invoke, deadline_s: float) -> Any:
-    """A result of `within_elsewhere` that was there in time.
+    """Return a result of `within_elsewhere`.
 
     Raises:
-        DeadlineError: It was not.
+        DeadlineError: The deadline passed.
     """
     if result is LATE:
         raise _late(step.variant, deadline_s)
@@ -133,7 +133,7 @@ def _is_stopped(step: Invoke) -> bool:
 
 def _late(variant: str, deadline_s: float) -> DeadlineError:
     return DeadlineError(
-        f"Candidate {variant!r} did not answer within {deadline_s} s. A late candidate is cancelled, and that is a failure. "
+        f"Candidate {variant!r} did not answer within {deadline_s} s. A late candidate is cancelled and counts as failed. "
         "Make it faster, or raise deadline_s=."
     )
 
@@ -147,24 +147,24 @@ def _started(coroutine: Coroutine[Any, Any, Any], context: Context) -> asyncio.T
 
 def _forget(task: asyncio.Task[Any]) -> None:
     _left.discard(task)
-    # Asked for, because the loop would log an exception that nobody has asked for.
+    # Retrieve the exception; otherwise asyncio logs it as never retrieved.
     if not task.cancelled():
         task.exception()
 
 
 class PumpedStream:
-    """An async generator that lives in a task of its own, so that its first item can be waited for and left.
+    """An async generator run in its own task, so that the caller can stop waiting for its first item.
 
-    All of it runs in that one task: what it opens there (an HTTP response, a cancel scope) belongs to the task that closes it.
-    It is resumed only when the consumer asks, as without a task.
+    The whole generator runs in that task, so what it opens (an HTTP response, a cancel scope) is closed by the same task.
+    It is resumed only on demand, as it would be without a task.
     """
 
     def __init__(self, function: Callable[..., AsyncGenerator[Any, Any]], step: Invoke, deadline_s: float) -> None:
-        """Start nothing yet.
+        """Prepare the stream without starting it.
 
         Args:
-            function: Makes the generator, of the step's arguments.
-            step: What to run.
+            function: Creates the generator from the step's arguments.
+            step: The step to run.
             deadline_s: Seconds until the first item.
         """
         self._function = function
@@ -175,15 +175,15 @@ class PumpedStream:
         self._context = self._since = Context()
 
     async def __anext__(self) -> Any:
-        """The next item."""
+        """Return the next item."""
         return await self._ask("__anext__")
 
     async def asend(self, value: Any) -> Any:
-        """The next item, with what the consumer sent."""
+        """Send the consumer's value and return the next item."""
         return await self._ask("asend", value)
 
     async def athrow(self, error: BaseException) -> Any:
-        """The next item, with what the consumer threw."""
+        """Throw the consumer's exception and return the next item."""
         return await self._ask("athrow", error)
 
     async def _ask(self, method: str, *arguments: Any) -> Any:
@@ -194,7 +194,7 @@ class PumpedStream:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._asked.put_nowait((method, arguments, answer))
         try:
-            # The task itself, too: one that was cancelled by somebody else answers nothing.
+            # Wait for the task as well: if other code cancels it, the answer never comes.
             await asyncio.wait([answer, self._task], timeout=self._deadline_s, return_when=asyncio.FIRST_COMPLETED)
         except BaseException:
             self._task.cancel()
@@ -215,9 +215,9 @@ class PumpedStream:
         raise value
 
     async def _pump(self) -> None:
-        """Do what is asked, one thing after the other, until the model ends; its exceptions are answers."""
+        """Process requests one at a time until the generator ends; its exceptions are answers, too."""
         method, arguments, answer = await self._asked.get()
-        # The last look, as in `within`.
+        # Check the gate once more, as in `within`.
         if _is_stopped(self._step):
             if not answer.done():
                 answer.set_result(("item", STOPPED))
@@ -226,16 +226,16 @@ class PumpedStream:
         self._step.args, self._step.kwargs = (), LET_GO
         while True:
             try:
-                said = ("item", await getattr(model, method)(*arguments))
+                reply = ("item", await getattr(model, method)(*arguments))
                 if self._task is not None and self._task.cancelling():
-                    # Not by us, or nobody waits for this any more: the model has cancelled its own task.
+                    # Either the caller is gone or the model cancelled its own task.
                     raise asyncio.CancelledError
             except BaseException as error:
-                said = ("end", error)
+                reply = ("end", error)
             if not answer.done():
-                answer.set_result(said)
-            if said[0] == "end":
+                answer.set_result(reply)
+            if reply[0] == "end":
                 return
-            # What it has given is not held while it waits.
-            del said
+            # Do not keep the item alive while waiting for the next request.
+            del reply
             method, arguments, answer = await self._asked.get()

@@ -1,6 +1,6 @@
-"""Four thin drivers, one for each kind of function: each makes the function that executes the flow of every call.
+"""Four thin drivers, one per kind of function; each wraps the control in a function that executes the flow of every call.
 
-The caller gets the model's own exception object, raised outside every `except` block, with the context it had.
+The caller receives the model's own exception object, raised outside every `except` block, with its original context.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = ["DRIVERS", "drive_async_generator", "drive_coroutine", "drive_functio
 
 
 Begin: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Call | None, Flow]]
-"""Describes and decides a call, and gives the flow to execute; without a call when that broke."""
+"""Routes a call and returns its flow; the call is None if that failed."""
 
 
 def drive_function(begin: Begin, control: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that executes the flow of every call; variants are plain functions, which may return streams."""
+    """Wrap a plain function; its variants may return streams."""
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         if kill_switch.off:
@@ -40,7 +40,7 @@ def drive_function(begin: Begin, control: Callable[..., Any]) -> Callable[..., A
                 step = advance(call, flow, run_all(step, run))
                 continue
             ran = run(step)
-            # Nearly every answer is of a type that needs no second look.
+            # Fast path: almost every answer is of a type that is not a stream.
             if type(ran.value) not in EAGER:
                 stream = stand_in(call, flow, step, ran)
                 if stream is not None:
@@ -55,7 +55,7 @@ def drive_function(begin: Begin, control: Callable[..., Any]) -> Callable[..., A
 
 
 def drive_coroutine(begin: Begin, control: Callable[..., Any]) -> Callable[..., Any]:
-    """A coroutine function that executes the flow of every call; variants are coroutine functions."""
+    """Wrap a coroutine function."""
 
     async def driven(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if kill_switch.off:
@@ -83,7 +83,7 @@ def drive_coroutine(begin: Begin, control: Callable[..., Any]) -> Callable[..., 
 
 
 def drive_generator(begin: Begin, control: Callable[..., Any]) -> Callable[..., Any]:
-    """A generator function that executes the flow of every call: items pass through as they come, in both directions."""
+    """Wrap a generator function; items, sent values and thrown exceptions pass straight through."""
 
     def driven(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generator[Any, Any, Any]:
         if kill_switch.off:
@@ -91,7 +91,7 @@ def drive_generator(begin: Begin, control: Callable[..., Any]) -> Callable[..., 
             del args, kwargs
             return (yield from bare_stream)
         call, flow = begin(args, kwargs)
-        # The stream has them now, and keeps them as long as it likes.
+        # The stream holds the arguments and releases them when it chooses.
         del args, kwargs
         step = advance(call, flow, None)
         while not isinstance(step, Result):
@@ -117,7 +117,7 @@ def drive_generator(begin: Begin, control: Callable[..., Any]) -> Callable[..., 
 
 
 def drive_async_generator(begin: Begin, control: Callable[..., Any]) -> Callable[..., Any]:
-    """An async generator function that executes the flow of every call."""
+    """Wrap an async generator function."""
 
     async def driven(args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncGenerator[Any, Any]:
         call, flow = (None, bare(control, args, kwargs)) if kill_switch.off else begin(args, kwargs)
@@ -134,7 +134,7 @@ def drive_async_generator(begin: Begin, control: Callable[..., Any]) -> Callable
                 continue
             stream = AsyncStream(call, step)
             while True:
-                # Whoever closes a coroutine closes first what it waits for: then the stream knows how it ended.
+                # Closing a coroutine first closes what it awaits, so the stream already knows how it ended.
                 with suppress(GeneratorExit):
                     await stream.resume()
                 if stream.ended:
@@ -153,11 +153,11 @@ def drive_async_generator(begin: Begin, control: Callable[..., Any]) -> Callable
 
 
 def _refusing(control: Callable[..., Any], driven: Callable[..., Any], flag: int) -> Callable[..., Any]:
-    """A function that refuses wrong arguments when it is called, and else gives what is driven."""
+    """Refuse wrong arguments when called, as the control does, instead of at the first `await` or item."""
     fits = fits_of(control)
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        # The control raises: it knows best how to say it.
+        # Call the control so that it raises its own TypeError.
         return driven(args, kwargs) if fits(args, kwargs) else control(*args, **kwargs)
 
     for name in ("__name__", "__qualname__"):
@@ -166,7 +166,7 @@ def _refusing(control: Callable[..., Any], driven: Callable[..., Any], flag: int
 
 
 def _closed(step: Invoke | Together, closing: GeneratorExit) -> Any:
-    """What a step gave whose coroutine was closed while it waited: the result of what it waited for is lost."""
+    """Return the result of a step whose coroutine was closed while it waited; what it waited for is lost."""
     several = isinstance(step, Together)
     result = Result((step.invokes[0] if isinstance(step, Together) else step).variant, 0.0, None, closing, interrupted=True)
     return [result] if several else result

@@ -1,6 +1,6 @@
-"""Running the steps of a flow: an exception, whatever its class, becomes a Result on the spot.
+"""Executes the steps of a flow; any exception becomes a Result at once.
 
-The drivers raise it again at the end, outside every `except` block, so that no exception is ever the context of another.
+The drivers raise it again at the end, outside every `except` block, so no exception becomes the context of another.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rollout_sdk.resilience.interruptions import is_interruption
 
 __all__ = ["collect", "collect_async", "failed", "run", "run_all", "run_async", "run_together", "withheld"]
 
-# A task that nobody refers to can be collected while it runs.
+# asyncio holds only weak references to tasks; without this set, one could be collected while it runs.
 _detached: set[asyncio.Future[Result]] = set()
 
 
@@ -33,7 +33,7 @@ def run(step: Invoke) -> Result:
     inner = None if step.in_place is None else enter_fallback(step.in_place)
     started = perf_counter()
     try:
-        # The last look, with nothing between it and the call: see engine/stopping.py.
+        # The final check of the gate, with nothing between it and the call: see engine/stopping.py.
         if step.gate is not None and (step.gate.closed or kill_switch.off):
             return withheld(step)
         value = step.function(*step.args, **step.kwargs)
@@ -83,24 +83,24 @@ async def run_async(step: Invoke) -> Result:
 
 
 def failed(step: Invoke, duration_s: float, error: BaseException, attended: Attended | None = None) -> Result:
-    """The result of a coroutine that raised.
+    """Return the result of a coroutine that raised.
 
     Args:
-        step: What was run.
-        duration_s: How long it took.
-        error: What it raised.
-        attended: How it was run, if it is a candidate's.
+        step: The step that was run.
+        duration_s: Its duration.
+        error: Its exception.
+        attended: The wrapper it ran in, if it is a candidate.
     """
     if attended is not None:
         return attended.failed(step.variant, duration_s, error)
     interrupted = is_interruption(error, awaited=True)
-    # What closes a coroutine raises where that waits, and no frame of the model is left.
+    # Closing a coroutine raises GeneratorExit at its `await`, which leaves no frame of the model in the traceback.
     interrupted |= not shorten(error) and isinstance(error, GeneratorExit)
     return Result(step.variant, duration_s, None, error, interrupted)
 
 
 def withheld(step: Invoke) -> Result:
-    """The result of a candidate that was not run, because the operator stopped it first."""
+    """Return the result of a candidate that was not run because the operator stopped it first."""
     result = Result(step.variant, 0.0, None, StateError(f"Candidate {step.variant!r} was stopped before it began."))
     aborted = step.gate is not None and step.gate.state.stopped
     result.withheld = "aborted" if aborted and not kill_switch.off else "disabled"
@@ -108,7 +108,7 @@ def withheld(step: Invoke) -> Result:
 
 
 def collect(step: Invoke) -> Result:
-    """Run a generator to its end; of one that fails, the items before that."""
+    """Run a generator to its end; if it fails, keep the items yielded before."""
     items: list[Any] = []
     first_item_s: float | None = None
 
@@ -130,14 +130,14 @@ def collect(step: Invoke) -> Result:
 
 
 async def collect_async(step: Invoke) -> Result:
-    """Run an async generator to its end; of one that fails, the items before that."""
+    """Run an async generator to its end; if it fails, keep the items yielded before."""
     items: list[Any] = []
     first_item_s: float | None = None
 
     async def whole(*args: Any, **kwargs: Any) -> None:
         nonlocal first_item_s
         started = perf_counter()
-        # Not a comprehension: what came before an exception is kept.
+        # Not a comprehension, which would lose the items yielded before an exception.
         async for item in step.function(*args, **kwargs):
             items.append(item)
             if first_item_s is None:
@@ -149,7 +149,7 @@ async def collect_async(step: Invoke) -> Result:
 
 
 def _in_place(step: Invoke, function: Callable[..., Any]) -> Invoke:
-    """The same step with another function."""
+    """Copy a step with another function."""
     other = Invoke(step.variant, function, step.args, step.kwargs)
     other.span_context, other.gate, other.deadline_s = step.span_context, step.gate, step.deadline_s
     other.in_place = step.in_place
@@ -157,7 +157,7 @@ def _in_place(step: Invoke, function: Callable[..., Any]) -> Invoke:
 
 
 def run_all(step: Together, run_one: Callable[[Invoke], Result]) -> list[Result]:
-    """Run one after the other; the others as if at the same time as the first, so that none sees what another changed."""
+    """Run the steps in turn, each after the first in a copy of the original context, so that none sees another's changes."""
     results: list[Result] = []
     contexts = [own_context() for _ in step.invokes[1:]]
     for invoke in step.invokes:
@@ -170,10 +170,10 @@ def run_all(step: Together, run_one: Callable[[Invoke], Result]) -> list[Result]
 
 
 async def run_together(step: Together, run_one: Callable[[Invoke], Awaitable[Result]]) -> list[Result]:
-    """Run the first in the caller's own task, and the others in tasks beside it.
+    """Run the first step in the caller's own task and the others in tasks beside it.
 
-    When no other result matters any more, or the caller is cancelled, the others are cancelled and not waited for: one that
-    does not obey must not hold the caller. On a loop that is not asyncio's, they run one after the other.
+    Once the other results no longer matter, or the caller is cancelled, the other tasks are cancelled but not awaited: one that
+    ignores its cancellation must not delay the caller. On a loop other than asyncio's, the steps run in turn.
     """
 
     async def timed(invoke: Invoke) -> Result:
@@ -196,7 +196,7 @@ async def run_together(step: Together, run_one: Callable[[Invoke], Awaitable[Res
         result = await timed(first)
         if tasks and not step.is_over(result):
             await asyncio.wait(tasks)
-    # Cancelled or closed while it waited here: what runs gives results, and never raises.
+    # The caller was cancelled or closed here; steps themselves return results and never raise.
     except BaseException as error:
         result = Result(first.variant, 0.0 if result is None else result.duration_s, None, error, interrupted=True)
     if step.is_over(result):
@@ -207,7 +207,7 @@ async def run_together(step: Together, run_one: Callable[[Invoke], Awaitable[Res
 
 
 async def _in_turn(step: Together, run_one: Callable[[Invoke], Awaitable[Result]]) -> list[Result]:
-    """Run one after the other: a task beside the caller's belongs to asyncio."""
+    """Run the steps in turn: only asyncio has tasks to run beside the caller's."""
     results: list[Result] = []
     for invoke in step.invokes:
         invoke.begin()
@@ -218,7 +218,7 @@ async def _in_turn(step: Together, run_one: Callable[[Invoke], Awaitable[Result]
 
 
 def _result_of(step: Invoke, task: asyncio.Future[Result]) -> Result:
-    """A task's result. Neither the caller nor we cancelled it: a cancellation by somebody else is its failure."""
+    """Return a task's result. Neither the caller nor the SDK cancelled it, so a cancellation counts as its failure."""
     if task.cancelled():
         return Result(step.variant, 0.0, None, asyncio.CancelledError())
     result = task.result()

@@ -1,4 +1,4 @@
-"""Answers that are failures, by `failed_if=`."""
+"""Applies `failed_if=`: classifies answers as failures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HALF = 0.5
 
 
 def is_failing(rollout: Rollout, answer: Any) -> bool:
-    """Whether an answer is a failure; where `failed_if` itself fails, it is not, and that is a fault."""
+    """Whether an answer is a failure; an exception in `failed_if` is reported as a fault, and the answer counts as good."""
     assert rollout.failed_if is not None
     try:
         return bool(answered("failed_if=", rollout.failed_if(answer), (answer,)))
@@ -30,13 +30,13 @@ def is_failing(rollout: Rollout, answer: Any) -> bool:
 
 
 def failing_rows(rollout: Rollout, answers: Any, indices: Sequence[int]) -> list[int]:
-    """Those of a batch's rows whose answers are failures; none where there is not one answer for each row."""
+    """Return the rows of a batch whose answers are failures; empty unless there is exactly one answer per row."""
     if rollout.failed_if is None or not has_rows(answers, len(indices)):
         return []
     return [index for index, answer in zip(indices, each_row(answers), strict=True) if is_failing(rollout, answer)]
 
 
 def failing_share(rollout: Rollout) -> float:
-    """The share of a batch's rows from which on the batch is a failed run to the circuit breakers."""
+    """Return the share of failed rows from which circuit breakers count the whole batch as a failed run."""
     breaker = next(iter(rollout.local_state.breakers.values()), None)
     return _HALF if breaker is None else breaker.settings.failure_share

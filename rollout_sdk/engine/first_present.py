@@ -1,4 +1,4 @@
-"""The unit of a call that may be known by several names: the user where somebody is logged in, or else the device."""
+"""Units with alternatives, such as the user id of a logged-in user, or else the device id."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ __all__ = ["FirstPresent", "is_rowwise"]
 
 
 class FirstPresent:
-    """Gives the first of several units that a call has; of a batch whose units are lists, the first of each row.
+    """Returns the first of several units that is present in a call; for a batch with lists of units, the first per row.
 
-    Absent are None, NaN and what is empty. Anything else is taken as it is: a unit of a wrong type does not lead to the next.
+    None, NaN and empty values count as absent. Any other value is used as it is, even if its type is wrong.
 
     Attributes:
-        seen: How many calls (or rows) had their unit from each.
+        seen: Number of calls (or rows) that took their unit from each.
     """
 
     __slots__ = ("_by_row", "_counts", "_getters", "seen")
 
     def __init__(self, getters: Mapping[str, Getter], *, by_row: bool) -> None:
-        """Look for them in this order.
+        """Create a getter that tries the alternatives in order.
 
         Args:
-            getters: What takes each out of the arguments, by how it was named.
-            by_row: Whether a list gives each row its own.
+            getters: Getter of each alternative, by its name.
+            by_row: Whether a list holds one unit per row.
         """
         self._getters = dict(getters)
         self._by_row = by_row
@@ -36,7 +36,7 @@ class FirstPresent:
         self.seen: dict[str, int] = {}
 
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """The unit of a call, or None; of a batch, a list of them where any is given by row.
+        """Return the unit of a call, or None; for a batch, a list if any alternative is given per row.
 
         Raises:
             ValueError: Lists of units have different lengths.
@@ -76,5 +76,5 @@ def _is_absent(value: Any) -> bool:
 
 
 def is_rowwise(value: Any) -> bool:
-    """Whether a value has a part for each row of a batch."""
+    """Whether a value holds one part for each row of a batch."""
     return count_rows(value) is not None

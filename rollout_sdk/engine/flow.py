@@ -1,7 +1,7 @@
-"""The way of a call, top to bottom: one plain generator that four thin drivers execute.
+"""The flow of a call, top to bottom: one plain generator that four thin drivers execute.
 
-It yields what to run and is sent what that gave. It runs no model, waits for nothing and takes no lock; models run in the
-drivers, outside every `try` of ours, so that no exception of a candidate is ever the context of a control's.
+It yields what to run and receives the result. It runs no model, never waits and takes no lock; models run in the drivers,
+outside every `try` of the SDK, so a candidate's exception never becomes the context of a control's.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from rollout_sdk.resilience.interruptions import is_fault
 __all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "finish_rows", "instead", "route", "submit_shadows"]
 
 
-def route(call: Call) -> Flow:  # noqa: C901, PLR0912 - the way of every call, in one frame
-    """Run what was decided: answer or blend, fall back, hand the shadows over, and record."""
+def route(call: Call) -> Flow:  # noqa: C901, PLR0912 - the flow of every call, in one frame
+    """Execute the decision: answer or blend, fall back, submit shadows, and record."""
     rollout, decision = call.rollout, call.decision
     if not rollout.audience.awake:
         rollout.audience.look()
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
     last = current_call.get()
-    # Nearly always a call of before, which was inside no other.
+    # Usually an earlier call that has ended and had no enclosing call.
     if last is not None and (last.kwargs is not NO_KWARGS or last.outer is not None):
         call.outer = enclosing(last)
     around = None
@@ -52,7 +52,7 @@ def route(call: Call) -> Flow:  # noqa: C901, PLR0912 - the way of every call, i
         if result.error is not None or result.failed:
             failed = step
             if falls_back(call, step, result):
-                # Its traceback holds the candidate's frames: they need not live while the control runs.
+                # The traceback holds the candidate's frames; release them before the control runs.
                 result.error = result.value = None
                 put_back(rollout, failed)
                 be_current(call)
@@ -65,12 +65,12 @@ def route(call: Call) -> Flow:  # noqa: C901, PLR0912 - the way of every call, i
         if step.protection is not None:
             result.value = stands(rollout, step, result.value)
         call.served = step.variant
-    # The caller's answer stands: what breaks from here on is ours alone.
+    # The caller's answer is final: a failure from here on is the SDK's own.
     try:
         if call.shadows:
             submit_shadows(call.shadows, result)
             call.shadows = ()
-        # As `be_current`, but for its price: this is on the path of every call.
+        # `be_current`, inlined because it runs on every call.
         if not result.interrupted and current_call.get() is not call:
             set_call(call)
         finish(call, result)
@@ -82,11 +82,11 @@ def route(call: Call) -> Flow:  # noqa: C901, PLR0912 - the way of every call, i
 
 
 def _prepared(call: Call) -> Sequence[ShadowRun]:
-    """A run for every shadow of the call whose arguments could be copied, before the control can change them."""
+    """Prepare each shadow by copying its arguments before the control can change them; drop those that cannot be copied."""
     runs = [ShadowRun(call, variant) for variant in call.decision.shadows]
     try:
         return [run for run in runs if run.is_prepared(call.args, call.kwargs)]
-    # Ctrl-C, while copying: the call is over, and so are its shadows.
+    # Ctrl-C while copying ends the call and its shadows.
     except BaseException:
         for run in runs:
             run.end("cancelled")
@@ -94,15 +94,15 @@ def _prepared(call: Call) -> Sequence[ShadowRun]:
 
 
 def _step(call: Call, variant: str) -> Invoke | None:
-    """The step that runs the assigned variant, a candidate under protection; None when its circuit breaker is open."""
+    """Return the step that runs the assigned variant, a candidate protected; None if its circuit breaker is open."""
     rollout, survey = call.rollout, call.survey
     if survey is not None:
-        # It holds what the caller may want to let go of.
+        # It references the arguments, which the caller may want to release.
         call.survey = None
     if variant == rollout.control:
         return _control(call)
     step = call.attempt(variant)
-    # The control may have to run after it, on what the caller gave; without a survey, none of that can change.
+    # The control may have to run afterwards on the caller's arguments; without a survey, nothing in them can change.
     if step is not None and survey is not None and rollout.on_error == "control":
         protect(rollout, step, survey)
     return step
@@ -116,20 +116,20 @@ def _control(call: Call) -> Invoke:
 
 
 def instead(failed: Invoke, step: Invoke, rollout: Rollout) -> Invoke:
-    """The control's step in place of a candidate's, without what the candidate changed around itself."""
+    """Return the control's step that replaces a failed candidate's, with the candidate's changes to its surroundings undone."""
     if failed.around is not None and (context := restore(failed.around, failed.earlier)) is not None:
         step.function = apart(context, step.function, rollout.kind)
     return step
 
 
 def submit_shadows(shadows: Sequence[Shadow], result: Result) -> None:
-    """Hand the shadows over, with the answer that they are compared with."""
+    """Submit the shadows with the answer to compare them with."""
     for shadow in shadows:
         shadow.submit(result)
 
 
 def falls_back(call: Call, step: Invoke, result: Result) -> bool:
-    """Whether the control answers in place of a candidate that failed before anything was served."""
+    """Whether the control answers in place of a candidate that failed before the caller received anything."""
     rollout = call.rollout
     return result.withheld is not None or (
         result.failed
@@ -141,14 +141,14 @@ def falls_back(call: Call, step: Invoke, result: Result) -> bool:
 
 
 def finish(call: Call, result: Result) -> None:
-    """Close the span, let go of the arguments and hand the call to the recorder."""
+    """Close the span, release the arguments and pass the call to the recorder."""
     rollout = call.rollout
     _note_end(call, result)
     if call.error is not None:
         hand_up(call, result)
     if call.span is not None:
         rollout.spans.end_route(call, result)
-    # A fallback is told at any level, and like every line about a call in its caller's context.
+    # Fallbacks are logged at every level, and each log line about a call is written in its caller's context.
     if rollout.audience.debugging or call.served != call.decision.variant:
         call.context = copy_context()
     call.args, call.kwargs = (), NO_KWARGS
@@ -158,7 +158,7 @@ def finish(call: Call, result: Result) -> None:
 
 
 def finish_rows(call: Call, result: Result) -> None:
-    """Let go of the arguments of a batch's rows, and hand them to the recorder: as one fact, however many they are."""
+    """Release the arguments of a batch's rows and pass all rows to the recorder as one fact."""
     rollout, rows = call.rollout, call.rows
     context = None
     for row in rows:
@@ -178,10 +178,10 @@ def _note_end(call: Call, result: Result) -> None:
 
 
 def advance(call: Call | None, flow: Flow, sent: Any) -> Invoke | Together | Result:
-    """The flow's next step, or the result that it ends with.
+    """Return the flow's next step, or the result that it ends with.
 
-    A fault of ours (never of a model: models run in the drivers) ends the flow with what answers the call already, or has
-    the control run now. Such a call is recorded, and not analysed.
+    A fault of the SDK (never of a model: models run in the drivers) ends the flow with the answer that is already available, or
+    runs the control now. Such a call is recorded but not analysed.
     """
     try:
         return flow.send(sent)
@@ -202,13 +202,13 @@ def advance(call: Call | None, flow: Flow, sent: Any) -> Invoke | Together | Res
 
 
 def _rescue(call: Call, sent: Any) -> Invoke | Result:
-    """What the caller gets from a flow that broke off: an answer that is there already, or else the control's."""
+    """Return the answer of a flow that broke off if it is already available, or else the control's step."""
     rollout = call.rollout
     results: list[Result] = sent if isinstance(sent, list) else [] if sent is None else [sent]
     for result in results:
         if result.interrupted:
             return result
-    # Parts of a batch are no answer.
+    # A batch's partial results do not make an answer.
     if not call.rows or call.rescued:
         for result in results:
             if result.variant == rollout.control:
@@ -224,7 +224,7 @@ def _rescue(call: Call, sent: Any) -> Invoke | Result:
 
 
 def _record_broken(call: Call, result: Result) -> None:
-    """Record a call whose flow broke off, as far as that goes."""
+    """Record a call whose flow broke off, as far as possible."""
     rollout = call.rollout
     try:
         for shadow in call.shadows:
@@ -244,7 +244,7 @@ def _record_broken(call: Call, result: Result) -> None:
 
 
 def bare(control: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Flow:
-    """The flow of a call that could not even begin, or that the kill switch sends past us: the control, and nothing else."""
+    """The flow of a call that could not be routed or that the kill switch bypasses: run the control only."""
     step = Invoke("control", control, args, kwargs)
     del args, kwargs
     result: Result = yield step

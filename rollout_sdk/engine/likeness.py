@@ -1,8 +1,8 @@
-"""What makes a wrapper look like what it wraps: kind, signature and defaults, attributes, and when wrong arguments are refused.
+"""Makes a wrapper look like the function it wraps: kind, signature, defaults, attributes, and early refusal of wrong arguments.
 
-A generator function refuses wrong arguments when it is called, and runs nothing yet. A generator function of ours could do so
-only at the first item, because its own parameters take everything. So wrappers are plain functions, which look at the
-arguments and give the generator or coroutine; and they say of themselves what they give, as `types.coroutine` does it.
+A generator function refuses wrong arguments when it is called, before it runs. A wrapping generator function, whose parameters
+accept everything, could do so only at the first item. Wrappers are therefore plain functions that check the arguments and
+return the generator or coroutine, and carry the code flags of that kind, as `types.coroutine` sets them.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import Any, Literal, TypeAlias
 __all__ = ["Fits", "FunctionKind", "bare_code", "fits_of", "keep_attributes", "kind_of", "look_alike", "says_it_is"]
 
 Fits: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], bool]
-"""Whether arguments can be given to a function."""
+"""Whether a function accepts the given arguments."""
 
 FunctionKind: TypeAlias = Literal["function", "coroutine", "generator", "async generator"]
-"""The four kinds of functions; all variants of a rollout are of one."""
+"""The four kinds of functions; all variants of a rollout are of the same kind."""
 
 
 def kind_of(function: Callable[..., Any]) -> FunctionKind:
-    """The kind of a callable, looking through partials, methods and callable objects."""
-    # Not whatever has a `func`: an object may have any attribute, and a mock has every one, for ever.
+    """Return the kind of a callable, looking through partials, methods and callable objects."""
+    # Check the type instead of following `func`: any object may have one, and a mock's chain never ends.
     while isinstance(function, functools.partial):
         function = function.func
     looked_at = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
@@ -40,7 +40,7 @@ def kind_of(function: Callable[..., Any]) -> FunctionKind:
 
 
 def _is_awaited(function: Any) -> bool:
-    """Whether a function gives generators that are awaited: `types.coroutine`."""
+    """Whether a function returns generators that are awaited: `types.coroutine`."""
     flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
     return isinstance(flags, int) and bool(flags & inspect.CO_ITERABLE_COROUTINE)
 
@@ -50,7 +50,7 @@ _MOST_NAMED = 5
 
 
 def bare_code(function: Callable[..., Any]) -> int:
-    """The flags of a function's code that say its kind, looking through partials, methods and callable objects."""
+    """Return the code flags that mark a function's kind, looking through partials, methods and callable objects."""
     while isinstance(function, functools.partial):
         function = function.func
     looked_at = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
@@ -60,20 +60,20 @@ def bare_code(function: Callable[..., Any]) -> int:
 
 
 def says_it_is(wrapper: Callable[..., Any], control: Callable[..., Any], flag: int) -> Callable[..., Any]:
-    """The plain function, saying of itself what the control does, or `flag`: that it is a generator function, say."""
+    """Mark a plain function as the control's kind, with the control's flags or else `flag`, such as CO_GENERATOR."""
     flags = bare_code(control)
     if not flags & (flag | inspect.CO_ITERABLE_COROUTINE):
         flags = flag
     assert isinstance(wrapper, FunctionType)
     code = wrapper.__code__.replace(co_flags=wrapper.__code__.co_flags | flags)
-    # Another function: from Python 3.13 on, one may not become of another kind.
+    # Build a new function: from Python 3.13 on, replacing `__code__` may not change a function's kind.
     return FunctionType(code, wrapper.__globals__, wrapper.__name__, wrapper.__defaults__, wrapper.__closure__)
 
 
 def fits_of(function: Callable[..., Any]) -> Fits:
-    """Whether arguments can be given to a function, found without calling it; what is not a plain function takes anything.
+    """Return a check of whether arguments fit a function without calling it; anything but a plain function accepts all.
 
-    What counts is the function itself, whatever signature it shows: a decorator under it may take or add arguments.
+    The check uses the function's code, not `__signature__`: a decorator below may remove or add arguments.
     """
     if not isinstance(function, FunctionType):
         return lambda _args, _kwargs: True
@@ -84,7 +84,7 @@ def fits_of(function: Callable[..., Any]) -> Fits:
     takes_more = bool(code.co_flags & inspect.CO_VARARGS)
     known, required = frozenset(named[unnamed:]), frozenset(named[count:]) - frozenset(function.__kwdefaults__ or ())
 
-    # By how many are given by position: which names there must be, may be, and must not be. None: too few.
+    # Indexed by the number of positional arguments: required, allowed and forbidden keywords. None: too few arguments.
     table: list[tuple[frozenset[str], frozenset[str], frozenset[str]] | None] = []
     for given in range(count + 1):
         needed = required.union(named[max(given, unnamed) : least])
@@ -110,11 +110,11 @@ def fits_of(function: Callable[..., Any]) -> Fits:
 
 
 def look_alike(wrapper: Any, function: Callable[..., Any], signature: Signature | None) -> None:
-    """Give a wrapper the signature and the defaults of a function, for those that do not look through `__wrapped__`."""
+    """Copy a function's signature and defaults to its wrapper, for tools that do not follow `__wrapped__`."""
     if signature is not None:
         wrapper.__signature__ = signature
     found = function if isinstance(function, FunctionType) else None
-    # They change nothing for a function that takes everything.
+    # Defaults have no effect on a wrapper that accepts everything.
     wrapper.__defaults__ = _defaults(signature) if found is None else found.__defaults__
     wrapper.__kwdefaults__ = _named_defaults(signature) if found is None else found.__kwdefaults__
 
@@ -134,9 +134,9 @@ def _parameters(signature: Signature | None, *kinds: Any) -> Sequence[Parameter]
 
 
 def keep_attributes(wrapper: Any, function: Any) -> None:
-    """Give a wrapper the public methods of a callable object, bound to it; warn of what a function cannot have.
+    """Copy a callable object's public methods, bound to it, to its wrapper; warn about attributes that a function cannot have.
 
-    Its own attributes have been copied. Properties, which may change, stay with the object.
+    The object's instance attributes have already been copied. Properties, whose values may change, stay with the object.
     """
     if isinstance(function, FunctionType | functools.partial) or inspect.isclass(function):
         return
@@ -151,12 +151,12 @@ def keep_attributes(wrapper: Any, function: Any) -> None:
             setattr(wrapper, name, found)
         else:
             lost.append(name)
-    # Classes written in C have data of all sorts, which a caller of a function hardly misses.
+    # Classes written in C have many descriptors that callers of a function rarely need.
     if lost and isinstance(inspect.getattr_static(type(function), "__call__", None), FunctionType):
         named = ", ".join(lost[:_MOST_NAMED]) + (", ..." if len(lost) > _MOST_NAMED else "")
         warnings.warn(
-            f"The decorated {type(function).__qualname__} loses {named}. It becomes a function, which keeps methods, and "
-            "attributes as they are now, but no properties. Ask the object itself (it is __wrapped__), or decorate a method of "
-            "its class.",
+            f"The decorated {type(function).__qualname__} loses {named}. It becomes a function, which keeps methods and the "
+            "current values of attributes, but no properties. Read them from the object itself (it is __wrapped__), or "
+            "decorate a method of its class.",
             stacklevel=4,
         )

@@ -1,7 +1,7 @@
-"""Watching, in tests, for candidates that change their arguments: `rollout(detect_mutation=True)`.
+"""Detects, in tests, candidates that change their arguments: `rollout(detect_mutation=True)`.
 
-A candidate that changes its arguments gives wrong numbers as soon as an argument cannot be copied, or when it shares an
-object with the caller. Looking costs a copy and a comparison for each call, and so is for tests.
+A candidate that changes its arguments gives wrong results once an argument cannot be copied or shares an object with the
+caller. Detection copies and compares the arguments of every call, which is too slow for production.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from rollout_sdk.exceptions import MutationError
 __all__ = ["watched"]
 
 Before: TypeAlias = dict[int | str, list[tuple[Kind, Any, Any]]]
-"""For each argument, what it holds that can change: its kind, the value, and what that held."""
+"""For each argument, its mutable parts: kind, value, and earlier state."""
 
 
 def watched(function: Callable[..., Any], kind: FunctionKind, *, key: str, name: str, shared: int) -> Callable[..., Any]:
-    """The candidate, raising when it has changed an argument by the time it ends.
+    """Wrap a candidate to raise at its end if it has changed an argument.
 
     Args:
         function: The candidate.
         kind: Its kind.
         key: Key of the rollout, for the error.
         name: Name of the candidate, for the error.
-        shared: How many first positional arguments are not looked at (a method's `self`).
+        shared: Number of leading positional arguments to ignore (a method's `self`).
 
     Raises:
-        MutationError: By what is returned, when an argument is not equal to what it was. What cannot be copied is not
-            looked at.
+        MutationError: From the wrapped function, if an argument no longer equals its earlier value. Arguments that cannot be
+            copied are not checked.
     """
 
     def check(before: Before) -> None:
@@ -42,8 +42,8 @@ def watched(function: Callable[..., Any], kind: FunctionKind, *, key: str, name:
         if changed:
             which = f"positional argument {changed[0]}" if isinstance(changed[0], int) else f"argument {changed[0]!r}"
             raise MutationError(
-                f"Candidate {name!r} of {key!r} changed its {which}. A candidate must leave its arguments as they are, because "
-                "the control may have to work with them. Copy what is changed."
+                f"Candidate {name!r} of {key!r} changed its {which}. A candidate must leave its arguments unchanged, because "
+                "the control may still need them. Copy what you change."
             )
 
     def function_(*args: Any, **kwargs: Any) -> Any:
@@ -80,7 +80,7 @@ def watched(function: Callable[..., Any], kind: FunctionKind, *, key: str, name:
 
 
 def _before(args: tuple[Any, ...], kwargs: Mapping[str, Any], shared: int) -> Before:
-    """What the arguments hold, as far as that can be read; by position or name."""
+    """Record the state of the arguments' mutable parts, by position or name."""
     before: Before = {}
     given: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
     for each, value in given[shared:]:
@@ -90,5 +90,5 @@ def _before(args: tuple[Any, ...], kwargs: Mapping[str, Any], shared: int) -> Be
 
 
 def _is_changed(kind: Kind, value: Any, state: Any) -> bool:
-    """Whether a value does not hold what is equal to what it held."""
+    """Whether a value differs from its recorded state."""
     return not kind.is_same(value, state) and not compare(state, kind.state(value), rel_tol=0.0, abs_tol=0.0).match

@@ -1,8 +1,8 @@
-"""How what a candidate does to its arguments is kept from the control: undone, or done to copies.
+"""Shields the control from changes that a candidate makes to its arguments, by undoing them or by passing copies.
 
-A candidate that answers alone works on the caller's own objects, and what it changed is put back when it fails. Where that
-cannot be (it runs beside the control, may outlive its call, or the application copies), it works on copies; when its answer
-stands, the caller gets that with its own objects, changed as the copies were.
+A candidate that answers alone works on the caller's own objects, and its changes are undone if it fails. Where that is not
+possible (it runs beside the control, may outlive its call, or the application supplies the copier), it works on copies; if its
+answer is served, it refers to the caller's own objects, to which the changes are applied.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = ["copied", "protect", "put_back", "stands"]
 
 
 def protect(rollout: Rollout, step: Invoke, survey: Survey | None = None, *, is_alone: bool = True) -> None:
-    """Keep what a step does to its arguments from the control that may run in its place; never raises.
+    """Shield the control that may replace a step from the step's changes to its arguments; never raises.
 
     Args:
         rollout: The rollout.
         step: The candidate's step.
-        survey: What was seen of these very arguments already, if anything was.
-        is_alone: Whether nothing else runs on them meanwhile.
+        survey: A survey of these arguments, if one exists.
+        is_alone: Whether nothing else runs on them at the same time.
     """
     if rollout.isolate == "none":
         return
@@ -40,13 +40,13 @@ def protect(rollout: Rollout, step: Invoke, survey: Survey | None = None, *, is_
     try:
         if rollout.isolate == "auto" and step.deadline_s is None and is_alone:
             seen = Survey(values) if survey is None else survey
-            # With something that is read once: an override, or a strategy of the application's own.
+            # One-shot arguments reach this only by an override or a custom strategy.
             if seen.once is None and not seen.needs_copies:
                 step.protection = Undo(seen.found)
                 _note(rollout, seen.notes)
                 return
         step.protection, (step.args, step.kwargs) = copied(rollout, step.args, step.kwargs)
-    # What two read by turns, neither reads whole; but such a call does not come here.
+    # Raised for arguments that can be read only once, which are normally routed to the control before.
     except BaseException as error:
         if not is_fault(error):
             raise
@@ -56,10 +56,10 @@ def protect(rollout: Rollout, step: Invoke, survey: Survey | None = None, *, is_
 def copied(
     rollout: Rollout, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[Copies, tuple[tuple[Any, ...], Mapping[str, Any]]]:
-    """Copies of the arguments, as the rollout says; what cannot be copied is shared, and noted once.
+    """Copy the arguments with the rollout's `isolate`; share what cannot be copied, and note it once.
 
     Raises:
-        OneShot: There is something among them that can be read only once.
+        OneShot: One of them can be read only once.
     """
     copies, isolate = Copies(), rollout.isolate
     if isolate == "none":
@@ -78,7 +78,7 @@ def copied(
 
 
 def stands(rollout: Rollout, step: Invoke, value: Any) -> Any:
-    """What the caller gets of a step whose answer stands; never raises."""
+    """Return the answer to serve, with the caller's own objects in it; never raises."""
     if step.protection is None:
         return value
     try:
@@ -91,7 +91,7 @@ def stands(rollout: Rollout, step: Invoke, value: Any) -> Any:
 
 
 def put_back(rollout: Rollout, step: Invoke) -> None:
-    """Undo what a failed step did to its arguments; never raises."""
+    """Undo a failed step's changes to its arguments; never raises."""
     if step.protection is not None:
         for error in step.protection.failed():
             rollout.failed("engine.arguments", error)
@@ -100,7 +100,7 @@ def put_back(rollout: Rollout, step: Invoke) -> None:
 def _note(rollout: Rollout, notes: Mapping[str, str]) -> None:
     for name, why in notes.items():
         rollout.note(
-            f"Calls of {rollout.key!r} share an object of type {name!r} with candidates: {why}. What a candidate does to it "
-            "before it fails, the control finds done. Register a copying function with @rollout_sdk.copier, or say "
+            f"Calls of {rollout.key!r} share an object of type {name!r} with candidates: {why}. If a candidate changes it and "
+            "then fails, the control sees the change. Register a copying function with @rollout_sdk.copier, or pass "
             "isolate='none' if no candidate changes it."
         )

@@ -1,4 +1,4 @@
-"""A rollout as the engine sees it: everything that a call needs, looked up once when decorating."""
+"""A rollout as the engine sees it: everything a call needs, resolved when the function is decorated."""
 
 from __future__ import annotations
 
@@ -34,45 +34,45 @@ _SHOWN = 1_000
 _MOST_NOTES = 20
 
 FailedIf: TypeAlias = Callable[[Any], Any] | None
-"""Whether an answer (of a row, with `batch=`) is a failure."""
+"""Decides whether an answer (of a row, with `batch=`) is a failure."""
 
 
 class Shadow(Protocol):
-    """What a call needs of its shadow runs."""
+    """The methods a call uses on its shadow runs."""
 
     variant: str
 
     def submit(self, control: Any) -> None:
-        """Hand the run over, now that the control is done; `control` is its result."""
+        """Submit the run once the control is done; `control` is the control's result."""
 
     def end(self, end: Any, *, error: str | None = None) -> bool:
-        """End the run; False where it has ended already."""
+        """End the run; return False if it has already ended."""
 
 
 class Pool(Protocol):
-    """What a call needs of what runs shadows."""
+    """The methods a call uses on the shadow pool."""
 
     def is_full(self, run: Any) -> bool:
         """Whether a run would be dropped."""
 
     def submit(self, run: Any) -> None:
-        """Run it, off the caller's path."""
+        """Run it off the caller's path."""
 
 
 @frozen(kw_only=True)
 class ShadowLimits:
-    """What shadows may cost. Whatever would exceed it is dropped and counted; nobody ever waits.
+    """Limits on the cost of shadows. Shadows that would exceed one are dropped and counted; callers never wait.
 
     Attributes:
         workers: Threads that run shadows of plain functions and generators.
         max_jobs: Shadows waiting or running in threads at once.
-        max_tasks: Shadows of coroutines at once on one event loop; one that does not end when cancelled goes on counting.
+        max_tasks: Shadows of coroutines at once per event loop; one that ignores its cancellation still counts.
         max_bytes: Bytes of arguments held for threads at once.
-        timeout_s: Seconds a shadow may run; then its result is ignored, and a thread that does not come back is abandoned.
-        max_age_s: Seconds a shadow may wait for a thread; an older one is not worth running.
-        max_abandoned: Abandoned threads at once; with so many, no thread is started in their place.
-        cpu_share: CPU time of all threads together, as a share of one core: Python has one lock, and the control needs it.
-        kept_items: Items of a stream that are kept for a comparison; longer streams are not compared.
+        timeout_s: Seconds a shadow may run; after that its result is ignored, and a thread that does not return is abandoned.
+        max_age_s: Seconds a shadow may wait for a thread; an older one is dropped.
+        max_abandoned: Abandoned threads at once; at this number, they are no longer replaced.
+        cpu_share: CPU time of all threads together, as a share of one core: shadows compete with the control for the GIL.
+        kept_items: Items of a stream kept for the comparison; longer streams are not compared.
     """
 
     workers: int = 2
@@ -86,31 +86,31 @@ class ShadowLimits:
     kept_items: int = 10_000
 
     def __attrs_post_init__(self) -> None:
-        """Refuse limits under which nothing could run."""
+        """Reject limits under which no shadow could run."""
         for name, value in asdict(self).items():
             least = 1 if name == "workers" else 0
             if not value >= least or (name == "cpu_share" and not value > 0):
                 raise ConfigurationError(
-                    f"ShadowLimits got {name}={value!r}. Limits are numbers from 0 on; there is at least one worker, "
+                    f"ShadowLimits got {name}={value!r}. Limits are numbers of at least 0; there is at least one worker, "
                     "and it has some share of a core. To run no shadows, use Shadow(rate=0)."
                 )
 
 
 @define(slots=True)
 class Nonces:
-    """What makes decision ids unique: a random text for each process, and a count."""
+    """Makes decision ids unique: a random string per process, and a counter."""
 
     origin: str = field(factory=lambda: os.urandom(5).hex())
     sequence: itertools.count[int] = field(factory=itertools.count)
 
     def renew(self) -> None:
-        """Take another text, in a forked child."""
+        """Draw a new random string, in a forked child."""
         self.origin = os.urandom(5).hex()
 
 
 @define(slots=True, kw_only=True, eq=False)
 class Rollout:
-    """Everything that a call needs, ready to use; made by the controller.
+    """Everything a call needs, ready to use; built by the controller.
 
     Attributes:
         key: Key of the rollout.
@@ -118,43 +118,44 @@ class Rollout:
         control: Name of the control.
         functions: The variants by name, the control first.
         kind: Their kind.
-        arguments: `rollout_arguments`, resolved and guarded; None where no plugin has it.
-        rebind: Makes a call's arguments with others in the place of some.
+        arguments: `rollout_arguments`, resolved and guarded; None if no plugin implements it.
+        rebind: Replaces some of a call's arguments, by parameter name.
         merge: `rollout_merge`, resolved and guarded.
         compare: `rollout_compare`, resolved and guarded.
-        failed_if: Whether an answer is a failure; None: no answer is.
-        by_row: Whether calls are batches, whose rows are answers of their own.
-        on_error: Who answers when a candidate raises: the control, or nobody.
-        passthrough: Exceptions of a candidate that are an answer, and reach the caller.
-        deadline_s: Seconds that an asynchronous candidate has for its answer, or for its first item; None: no deadline.
+        failed_if: Decides whether an answer is a failure; None if no answer is.
+        by_row: Whether calls are batches, each row of which is an answer of its own.
+        on_error: When a candidate raises: the control answers ("control"), or the caller gets the exception ("raise").
+        passthrough: Candidate exceptions that count as answers and reach the caller.
+        deadline_s: Seconds an asynchronous candidate has for its answer or its first item; None for no deadline.
         isolate: How the arguments of shadows are isolated.
-        shared: How many first positional arguments shadows share (a method's `self`).
-        outline: What its requests have in common.
-        item_hash: Hash behind the pseudonyms of items.
+        shared: Number of leading positional arguments that shadows share (a method's `self`).
+        outline: The part that all its requests share.
+        item_hash: Hash for the pseudonyms of items.
         secret: Key that signs decision ids, or None.
-        limits: What shadows may cost.
+        limits: Limits on the cost of shadows.
         background: Runs shadows.
-        spans: Makes spans.
-        record: Takes a fact for the journal and the observers; never blocks.
-        conclude: Takes a finished call; with durability="call", it returns when the call is in the journal.
-        failed: Told of every fault of a collaborator.
-        tell: Takes what people should read of; never blocks.
+        spans: Creates spans.
+        record: Queues a fact for the journal and the observers; never blocks.
+        conclude: Queues a finished call; with durability="call", returns once the call is in the journal.
+        failed: Called with every fault of a collaborator.
+        tell: Queues a notice for the log; never blocks.
         span_name: Name of the `route` span.
-        clocked: Whether what a decision takes is measured.
-        surrounds: Whether a variant runs in other surroundings also where there are no spans: with baggage, or fields for logs.
-        audience: Who listens to spans and to log events about single calls.
+        clocked: Whether the time of each decision is measured.
+        surrounds: Whether variants run in changed surroundings even without spans: with baggage or log fields.
+        audience: Caches whether spans, and log events about single calls, are enabled.
         time_ns: Wall clock, in nanoseconds since 1970.
-        nonces: What makes decision ids unique.
-        local_state: Where it stands, shared with every rollout of the same key and settings.
-        made_of: What its fingerprint is made of.
-        observers: Who observes its events, by hook.
+        nonces: Makes decision ids unique.
+        local_state: Phase, status and circuit breakers, shared by all rollouts with the same key and settings.
+        made_of: The parts that its fingerprint covers.
+        observers: Observers of its events, by hook.
         plugins: Names of its plugins.
-        active: Shadow runs that are under way.
-        runs_told: What spans say of every run of a variant, once said.
-        shown: Nonce and item keys of the last blended answers, to check an outcome's item by.
-        hidden: What the shadows do not get of their caller's context variables.
-        surround: What plugins have shadows run in.
-        notes: What was noted of its calls, in the order in which it was first seen.
+        active: Shadow runs in progress.
+        runs_told: Cached span attributes of each variant's runs.
+        shown: Nonces and item keys of the last blended answers, to validate the item of an outcome.
+        hidden: Context variables of the caller that shadows do not get.
+        surround: Context managers of plugins, entered around shadows.
+        notes: Notes about its calls, in the order of their first occurrence.
+        health: Health of the control, for the circuit breakers; None if there are none.
         health: How the control does, for the circuit breakers; None where there are none.
     """
 
@@ -203,27 +204,27 @@ class Rollout:
     health: ControlHealth | None = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Find out whose breakers hold candidates against the control."""
+        """Adopt the health of the control from the circuit breakers."""
         self.stand_with(self.local_state)
 
     def stand_with(self, local_state: LocalState) -> None:
-        """Share this: phase, status and circuit breakers."""
+        """Share this state: phase, status and circuit breakers."""
         self.local_state = local_state
         self.health = next((breaker.control for breaker in local_state.breakers.values()), None)
 
     def note(self, text: str) -> None:
-        """Note something that people should know of its calls, once: in the log and in `status()`."""
+        """Report a note about its calls once, in the log and in `status()`."""
         if text not in self.notes and len(self.notes) < _MOST_NOTES:
             self.notes[text] = None
             self.tell(Notice(self.key, text))
 
     @property
     def state(self) -> RolloutState:
-        """Where it stands; replaced as a whole, so that whoever reads it once sees one state."""
+        """Current state; replaced as a whole, so that a single read is consistent."""
         return self.local_state.state
 
     def exposure(self, phase: str) -> Mapping[str, float]:
-        """Share of the calls in which every variant is seen, in the current phase; nothing is known of any other."""
+        """Share of calls in which each variant is exposed, in the current phase; empty for any other phase."""
         now = self.state.phase
         return now.exposure if now.name == phase else {}
 
@@ -234,11 +235,11 @@ class Rollout:
 
     @property
     def streams(self) -> bool:
-        """Whether the variants give streams."""
+        """Whether the variants yield streams."""
         return self.kind in ("generator", "async generator")
 
     def describe(self) -> dict[str, Any]:
-        """What the journal says of the rollout itself."""
+        """Return the journal's description of the rollout."""
         return {
             "rollout": self.key,
             "strategy": self.strategy_name,

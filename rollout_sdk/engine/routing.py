@@ -1,7 +1,7 @@
-"""The first two steps of a call: describe it as a request, and decide it.
+"""The first two steps of a call: build the request, and decide it.
 
-What outranks the strategy is decided here, in this order: an abort, a call inside a shadow or a fallback, an override, the
-holdout, the layer's slot, a missing unit.
+Decisions that outrank the strategy are made here, in this order: an abort, a call inside a shadow or a fallback, an override, a
+missing unit, the holdout, the layer's slot.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from rollout_sdk.resilience.interruptions import is_fault
 __all__ = ["Override", "OverridesByUnit", "Router", "fresh_random"]
 
 Override = Mapping[Any, str] | Callable[..., str | None] | None
-"""Variants that are fixed: by unit, or by a callable with the function's own parameters (None: not fixed)."""
+"""Fixed variants: by unit, or by a callable with the function's own parameters (None: not fixed)."""
 
 _MOST_KNOWN = 256
 
 
 def fresh_random() -> float:
-    """A random number in [0, 1), of our own generator."""
+    """Return a random number in [0, 1) from the SDK's own generator."""
     return _random.random()
 
 
@@ -53,47 +53,47 @@ _random = ForkSafeRandom()
 
 
 class OverridesByUnit(Mapping[Any, str]):
-    """Variants by unit; a unit is the same here as everywhere, whether it comes as 42 or as "42"."""
+    """Variants by unit, compared in canonical form: 42 and "42" are the same unit."""
 
     def __init__(self, variants: Mapping[Any, str]) -> None:
-        """Take the variants as the decorator was given them."""
+        """Canonicalise the units that the decorator was given."""
         self._variants = {canonical(unit): variant for unit, variant in variants.items()}
 
     def __getitem__(self, unit: Any) -> str:
-        """The variant of a unit."""
+        """Return the variant of a unit."""
         return self._variants[canonical(unit)]
 
     def __iter__(self) -> Iterator[Any]:
-        """The units, in the one form that each has here."""
+        """Iterate over the units in canonical form."""
         return iter(self._variants)
 
     def __len__(self) -> int:
-        """How many units have a variant."""
+        """Return the number of units with a variant."""
         return len(self._variants)
 
 
 @define(slots=True, kw_only=True, eq=False)
 class Router:
-    """Describes and decides the calls of one rollout.
+    """Builds the requests of one rollout and decides them.
 
     Attributes:
         key: Key of the rollout.
         control: Name of the control.
         functions: The variants by name.
-        unit: Takes the unit out of the arguments; None when each call is its own unit.
-        missing_unit: What a call without its unit gets.
+        unit: Extracts the unit from the arguments; None if each call is its own unit.
+        missing_unit: Treatment of a call without its unit.
         hash: The rollout's (or its layer's) hash.
         layer: The slot of the layer, or None.
         holdout: Share of the units that always get the control and are not analysed.
-        override: Variants that are fixed.
+        override: Fixed variants.
         route: `rollout_route`, resolved and guarded.
-        effects: What running a variant does to the world, as declared.
-        runs_twice: Whether the control runs on the same arguments when a candidate failed.
-        failed: Told of every fault of a collaborator.
+        effects: Declared side effects of running a variant.
+        runs_twice: Whether the control runs on the same arguments after a candidate failed.
+        failed: Called with every fault of a collaborator.
         keeps_unit: Whether spans may name the unit.
-        covariate: Reads the covariate; None when there is none.
-        shared: How many first positional arguments are not looked at (a method's `self`).
-        is_asgi: Whether each call reads a request: the function is an ASGI application.
+        covariate: Reads the covariate, or None.
+        shared: Number of leading positional arguments to ignore (a method's `self`).
+        is_asgi: Whether the function is an ASGI application, whose calls each read a request.
     """
 
     key: str
@@ -121,12 +121,12 @@ class Router:
     _unit_kinds: set[str] = field(init=False, factory=set)
 
     def __attrs_post_init__(self) -> None:
-        """Build every decision that is not the strategy's."""
+        """Precompute the candidates and whether any rule outranks the strategy."""
         self._candidates = frozenset(self.functions) - {self.control}
         self._has_rules = self.override is not None or self.holdout > 0
 
     def unit_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """The unit named by a call, or None."""
+        """Return the unit named by a call, or None."""
         if self.unit is None:
             return None
         try:
@@ -138,7 +138,7 @@ class Router:
             return None
 
     def __call__(self, call: Call, unit: Any, state: RolloutState) -> None:
-        """Describe the call, and set its decision. `state` is read once by the caller: a call sees one phase.
+        """Fill in the call's request and decision. The caller reads `state` once, so that a call sees a single phase.
 
         Raises:
             MissingUnitError: The call has no unit, and `missing_unit` is "raise".
@@ -162,7 +162,7 @@ class Router:
         if self.keeps_unit:
             call.said_unit = unit
         chosen: Decision | None = None
-        # Looked at here, so that a rollout without such rules does not pay for a call.
+        # Checked inline, so that a rollout without such rules does not pay for a function call.
         if self._has_rules or raw is None or outside or in_shadow.get() is not False or state.stopped:
             chosen = self._ruled(call, unit, state, outside=outside)
         if chosen is None:
@@ -170,7 +170,7 @@ class Router:
             known = decision is not None and self._known.get(id(decision)) is decision
             chosen = decision if known else self._checked(decision)
         assert chosen is not None
-        # Both arms alike: to leave out the candidate's calls only would compare different inputs.
+        # Applies to both arms: excluding only the candidate's calls would compare different inputs.
         if (self.runs_twice and (chosen.reason == "split" or chosen.variant != self.control)) or chosen.blend:
             shared = self.shared
             for value in (*call.args[shared:], *call.kwargs.values()) if call.kwargs or shared else call.args:
@@ -180,7 +180,7 @@ class Router:
         call.decision = chosen
 
     def meet(self, unit: object, note: Callable[[str], None]) -> None:
-        """See a unit of another type than the one before, in a call or an outcome; note the first that is of another kind."""
+        """Register a unit whose type differs from the last one's; report the first change of its canonical kind."""
         self._unit_type = type(unit)
         kind = kind_of(unit)
         if kind in self._unit_kinds:
@@ -190,31 +190,31 @@ class Router:
             kinds = " and as ".join(sorted(self._unit_kinds))
             note(
                 f"Units of {self.key!r} come as {kinds}. A unit is its text: 42 is '42', but '042', b'42' and ('42',) are not. "
-                "Where both mean the same users, pass their ids in one form."
+                "If both mean the same users, pass their ids in one form."
             )
 
     def _unless_read_once(self, call: Call, chosen: Decision) -> Decision:
-        """The decision, or the control where an argument can be read only once: what a candidate has read, no control can."""
+        """Return the decision, or the control's if an argument can be read only once: a fallback could not read it again."""
         if call.survey is None:
             call.survey = Survey(changeable(call.args, call.kwargs, self.shared))
         what = "ASGI receive" if self.is_asgi else call.survey.once
         if what is None:
             return chosen
         call.rollout.note(
-            f"A call of {self.key!r} has an argument that can be read only once ({what}). Such calls are the control's, "
-            "and not analysed, because after a failed candidate nothing would be left to read. Read it before the call and "
-            "pass what was read, or say on_error='raise', with which nothing runs twice."
+            f"A call of {self.key!r} has an argument that can be read only once ({what}). The control answers such calls, and "
+            "they are not analysed, because a failed candidate would leave nothing to read. Read it before the call and "
+            "pass the content, or set on_error='raise', with which nothing runs twice."
         )
         return self.fixed("one_shot")
 
     def _ruled(self, call: Call, unit: Any, state: RolloutState, *, outside: bool) -> Decision | None:
-        """The decision of what outranks the strategy, or None."""
+        """Return the decision of a rule that outranks the strategy, or None."""
         inside = in_shadow.get()
         if inside is OBSERVING:
             call.observed = False
         if state.stopped:
             return self.fixed("aborted")
-        # A task that the fallback began lives on with its context.
+        # The first part excludes fallbacks that have ended: a task started in one keeps its context.
         if inside is True or (inside is not False and inside.kwargs is not NO_KWARGS):
             return self.fixed("nested")
         if self.override is not None and (variant := self._overridden(unit, call.args, call.kwargs)) is not None:
@@ -232,13 +232,13 @@ class Router:
         return self.fixed("layer") if outside else None
 
     def give_up(self, call: Call, state: RolloutState, reason: str = "error") -> None:
-        """Send a call that cannot be described to the control; it is its own unit, and not analysed."""
+        """Route a call that cannot be described to the control, as its own unit and excluded from analysis."""
         call.phase, call.digest, call.point = state.phase, _random.getrandbits(64), 0.0
         call.has_unit = False
         call.decision = self.fixed(reason)
 
     def fixed(self, reason: str, variant: str | None = None) -> Decision:
-        """A decision that is not the strategy's."""
+        """Return a decision that the strategy did not make."""
         name = self.control if variant is None else variant
         decision = self._fixed.get((reason, name))
         if decision is None:
@@ -253,7 +253,7 @@ class Router:
                 variant = answered("override=", self.override(*args, **kwargs), (*args, *kwargs.values()))  # type: ignore[misc]
             if variant is None or variant in self.functions:
                 return variant
-            raise LookupError(f"{brief(variant)} is no variant of {self.key!r}")
+            raise LookupError(f"{brief(variant)} is not a variant of {self.key!r}")
         except BaseException as error:
             if not is_fault(error):
                 raise
@@ -261,7 +261,7 @@ class Router:
             return None
 
     def _checked(self, decision: Decision | None) -> Decision:
-        """A strategy's decision when it can be carried out; else the control. Good ones are known from then on."""
+        """Return a strategy's decision if it is valid, else the control's; valid ones are cached."""
         if (
             isinstance(decision, Decision)
             and (decision.variant in self.functions or self.control in decision.blend)

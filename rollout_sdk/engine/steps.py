@@ -1,4 +1,4 @@
-"""The steps of a call's flow, which drivers execute, and what they give."""
+"""The steps of a call's flow, executed by the drivers, and their results."""
 
 from __future__ import annotations
 
@@ -24,39 +24,39 @@ if TYPE_CHECKING:
 __all__ = ["LET_GO", "NO_KWARGS", "Flow", "Invoke", "Result", "Together", "error_type"]
 
 LET_GO: Mapping[str, Any] = MappingProxyType({})
-"""In the place of keyword arguments that are let go of while the call goes on; once it is over, they are `NO_KWARGS`."""
+"""Replaces keyword arguments released while the call goes on; once the call is over, they are `NO_KWARGS`."""
 
 NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
-"""What a call that has ended holds in the place of its keyword arguments."""
+"""Replaces the keyword arguments of a call that has ended."""
 
 
 def error_type(error: BaseException) -> str:
-    """How an exception is named in records: by its class, never by its message."""
+    """Return the name of an exception for records: its class, never its message."""
     return class_name(error)
 
 
 class Result:
-    """What one run of a variant gave: a value or an error, and how long it took.
+    """Outcome of one run of a variant: a value or an error, and the duration.
 
-    A stream that was collected has its items as `value` and what it returned as `returned`; one that was passed on has what
-    it returned as `value`, and copies of its items in `kept` where they were asked for. `streamed`: it is of a stream that was
-    returned. `awaited`: an event loop carried out what was returned.
+    A collected stream has its items in `value` and its return value in `returned`. A stream that was passed on has its return
+    value in `value`, and copies of its items in `kept` if requested. `streamed` marks the result of a returned stream,
+    `awaited` one of a returned awaitable, which an event loop ran.
     """
 
-    # Defaults live on the class: what is not set costs nothing.
+    # Class-level defaults: attributes that are never set cost nothing.
     started = False
     streamed = False
     awaited = False
     failed = False
-    """Whether the run counts as a failure of its variant; set when the call takes note of it."""
+    """Whether the run counts as a failure of its variant; set when the call records it."""
     refused = False
-    """Whether `failed_if` called the answer a failure (of a batch: that of any row)."""
+    """Whether `failed_if` classified the answer (of a batch: any row's) as a failure."""
     first_item_s: float | None = None
     kept: StreamCopy | None = None
     returned: Any = None
     withheld: Withheld | None = None
     passes = False
-    """Whether the error came out of the control of a rollout further in: the caller gets it, and no control runs."""
+    """Whether the error came from the control of an inner rollout: it reaches the caller, without a fallback."""
     _context: BaseException | None = None
 
     def __init__(
@@ -67,7 +67,7 @@ class Result:
         error: BaseException | None = None,
         interrupted: bool = False,  # noqa: FBT001, FBT002 - positional for speed: it is made for every run
     ) -> None:
-        """A value, or an error; `interrupted` when the error is the caller's will (cancelled, closed, Ctrl-C)."""
+        """Store a value or an error; `interrupted` if the caller caused the error (cancelled, closed, Ctrl-C)."""
         self.variant = variant
         self.duration_s = duration_s
         self.value = value
@@ -75,26 +75,26 @@ class Result:
         self.interrupted = interrupted
 
     def __enter__(self) -> Self:
-        """Around `raise self.error`: the model's own exception leaves as it was, with no frame more than the raising one.
+        """Enter a block that raises `self.error`, so that the model's own exception gains only the frame that raises it.
 
-        Raising it again puts whatever the caller is handling in the place of the model's own context.
+        Raising it again would replace its context with the exception that the caller is handling.
         """
         assert self.error is not None
         self._context = context_of(self.error)
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        """Put the context back, and leave no cycle behind that would keep the exception's frames alive."""
+        """Restore the context, and break the reference cycle that would keep the exception's frames alive."""
         assert error is not None
         set_context(error, self._context)
         self.error = self._context = None
 
 
 class Invoke:
-    """A step: run one variant, with its span current while it runs.
+    """A step that runs one variant, with its span current during the run.
 
-    `keep` takes copies of a stream's items as they pass. A candidate has a `gate`, at which it is stopped when the operator was
-    faster, a ticket of its circuit breaker, and perhaps a deadline (of a stream: for its first item).
+    `keep` copies a stream's items as they pass. A candidate has a `gate`, which the operator closes to stop it, a ticket of its
+    circuit breaker, and optionally a deadline (of a stream: for its first item).
     """
 
     keep: StreamCopy | None = None
@@ -102,64 +102,64 @@ class Invoke:
     breaker: CircuitBreaker | None = None
     ticket: int = 0
     failed = False
-    """Whether the run failed and its circuit breaker has yet to be notified: once it is known how the control did."""
+    """Whether the run failed and its circuit breaker must still be notified, once the control's result is known."""
     deadline_s: float | None = None
     protection: Protection | None = None
-    """What keeps a candidate's changes to its arguments from the control; None where there is nothing to keep."""
+    """Shields the control from a candidate's changes to its arguments; None if nothing can change."""
     span: Span | None = None
     span_context: SpanContext | None = None
     in_place: UnderWay | None = None
-    """The call whose control this runs in the place of a failed candidate: rollouts inside are answered by their controls."""
+    """The call in which this control replaces a failed candidate: rollouts inside it are answered by their controls."""
     on_begin: Callable[[Invoke], None] | None = None
-    """Starts the span that waits for the turn of this step: where several run, each span is as long as its own run."""
+    """Starts the span when the step starts: where several steps run, each span covers its own run only."""
     ended_ns: int | None = None
     around: Around | None = None
-    """Of a candidate in whose place the control may have to run: what was around it before."""
+    """For a candidate that the control may have to replace: its surroundings before it ran."""
     earlier: tuple[tuple[Around, Around], ...] = ()
-    """The same before its function ran, and after that, where what it returned had yet to do its work."""
+    """Surroundings before and after each earlier stretch of work, if the function returned something that still works."""
 
     def __init__(self, variant: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Say what to run."""
+        """Set the function to run and its arguments."""
         self.variant = variant
         self.function = function
         self.args = args
         self.kwargs = kwargs
 
     def rest(self) -> None:
-        """It returned something whose work is still to come."""
+        """Record the surroundings when the function has returned something whose work is still to come."""
         if self.around is not None:
             self.earlier = (*self.earlier, (self.around, look()))
 
     def go_on(self) -> None:
-        """The work of what it returned begins."""
+        """Record the surroundings when that work starts."""
         if self.around is not None:
             self.around = look()
 
     def begin(self) -> None:
-        """Start the span that waits for its turn, if any."""
+        """Start the step's span, if it was deferred."""
         on_begin, self.on_begin = self.on_begin, None
         if on_begin is not None:
             on_begin(self)
 
 
 class Together:
-    """A step: run several variants, at the same time where the kind of function allows it; streams are collected.
+    """A step that runs several variants, concurrently where the kind of function allows it; streams are collected.
 
-    The first runs in the caller's own task and context. The step ends early, with fewer results than variants, when one is
-    interrupted or when `vital` fails: nobody needs the others then.
+    The first runs in the caller's own task and context. The step ends early, with fewer results than variants, if one is
+    interrupted or `vital` fails: the other results no longer matter.
     """
 
     __slots__ = ("invokes", "vital")
 
     def __init__(self, invokes: list[Invoke], vital: str) -> None:
-        """Say what to run, and which variant there is no answer without."""
+        """Set the runs, and the variant without which there is no answer."""
         self.invokes = invokes
         self.vital = vital
 
     def is_over(self, result: Result) -> bool:
-        """Whether no other result matters after this one."""
+        """Whether the other results no longer matter after this one."""
         return result.interrupted or (result.error is not None and result.variant == self.vital)
 
 
 Flow: TypeAlias = Generator[Invoke | Together, Any, Result]
-"""Yields steps, is sent a Result for an Invoke and a list of them for a Together, returns what the caller gets."""
+"""Yields steps, receives a Result for an Invoke and a list of them for a Together, and returns the caller's result."""

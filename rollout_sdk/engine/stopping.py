@@ -1,8 +1,8 @@
-"""Stopping for good: when an abort returns, no candidate starts any more, in any thread.
+"""Guaranteed stop: once an abort returns, no candidate starts in any thread.
 
-Every start looks at its gate with nothing between the look and the call, so that a call pays for no lock. What is left is a
-thread that was suspended just there, or at the candidate's first instruction: the interpreter tells where every thread
-stands, and whoever closed the gate waits until none stands there.
+Every start checks its gate immediately before the call, so calls do not pay for a lock. What remains is a thread suspended
+between the check and the candidate's first instruction. The interpreter exposes the frame of every thread, so the code that
+closes the gate waits until no thread is at that point.
 """
 
 from __future__ import annotations
@@ -47,35 +47,35 @@ _STARTERS = frozenset[CodeType]().union(
             streams.AsyncStream.resume,
             ShadowRun._run,  # noqa: SLF001
             ShadowRun.run_async,
-            # An event loop stands between it and the run.
+            # An event loop runs between this check and the candidate.
             UnderWay.whole_async,
         )
     )
 )
-"""The code that looks at the gate and then starts a candidate, itself or by what it calls."""
+"""Code that checks the gate and then starts a candidate, directly or through its callees."""
 
 
 def disable() -> None:
-    """From now on, in this process, every call is answered by its control, and nothing is recorded.
+    """Switch the SDK off in this process: from now on the control answers every call, and nothing is recorded.
 
-    When it returns, no candidate starts any more, in any thread. The same as starting the process with ROLLOUT_DISABLED=1.
+    Once it returns, no candidate starts in any thread. Same effect as starting the process with ROLLOUT_DISABLED=1.
     """
     kill_switch.off = True
     wait_for_starts()
 
 
 def wait_for_starts(timeout_s: float = _LONGEST_WAIT_S) -> bool:
-    """Wait until no other thread is about to start a candidate that passed its gate before; False when time ran out.
+    """Wait until no other thread is about to start a candidate whose gate check has passed; return False on a timeout.
 
-    It takes microseconds. A candidate written in C looks as if it were about to start for as long as it runs: for one that
-    takes longer than the timeout, the answer is False although it has begun.
+    Takes microseconds. A candidate written in C appears about to start for as long as it runs: if it runs longer than the
+    timeout, the result is False although it has started.
 
-    In a child whose fork Python was not told of, it waits until every thread has had its turn: 0.1 s.
+    In a child whose fork bypassed Python's fork hooks, it waits 0.1 s, so that every thread gets a turn.
     """
     if not same_process[0]:
         notice_fork()
     if not was_announced():
-        # The interpreter still knows the threads of the parent, whose frames are on stacks that are in use again: it crashes.
+        # The interpreter still lists the parent's threads, whose stacks have been reused: reading their frames would crash.
         sleep(_TURNS * sys.getswitchinterval())
         return True
     me, until = native_ident(), monotonic() + timeout_s
@@ -87,9 +87,9 @@ def wait_for_starts(timeout_s: float = _LONGEST_WAIT_S) -> bool:
 
 
 def _starting() -> set[int]:
-    """The threads that are about to start a candidate."""
-    # Before Python 3.12, asking allocates, which may collect garbage, in the midst of which another thread may go on: the
-    # interpreter then takes for a frame whatever stands where that thread's frame was, and crashes.
+    """Return the ids of threads about to start a candidate."""
+    # Before Python 3.12, this call allocates, which may trigger a garbage collection, during which another thread may run: its
+    # frame may then be gone, and the interpreter would read reused memory and crash.
     collects = gc.isenabled()
     try:
         gc.disable()
@@ -104,7 +104,7 @@ def _is_starting(frame: FrameType) -> bool:
     found: FrameType | None = frame
     if not is_ours(frame.f_globals) and frame.f_lasti <= _entry(frame.f_code):
         found = frame.f_back
-    # What a starter calls on its way to the candidate is on that way, too.
+    # A starter's callees on the way to the candidate count as well.
     while found is not None and is_ours(found.f_globals):
         if found.f_code in _STARTERS:
             return True
@@ -113,5 +113,5 @@ def _is_starting(frame: FrameType) -> bool:
 
 
 def _entry(code: CodeType) -> int:
-    """Offset of the instruction at which a function is entered, and may be suspended before its first line."""
+    """Return the offset of a function's first instruction, where it may be suspended before its first line."""
     return next((each.offset for each in dis.get_instructions(code) if each.opname == "RESUME"), 0)

@@ -1,7 +1,7 @@
-"""Exceptions of models are touched past their classes, and leave us as if we had not been there.
+"""Reads and writes attributes of models' exceptions without going through their classes, and removes the SDK's frames.
 
-A frozen exception (a frozen data class, any `__setattr__` that refuses) raises at `error.__context__ = ...`. Python itself sets
-these attributes without asking the class, and so do we.
+Assigning `error.__context__` raises for a frozen exception (a frozen data class, or any `__setattr__` that refuses). Python
+itself sets these attributes without asking the class, and so does this module.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ _MOST_CAUSES = 16
 
 
 def cause_of(error: BaseException) -> BaseException | None:
-    """What an exception was raised from."""
+    """Return an exception's `__cause__`."""
     return _CAUSE.__get__(error)  # type: ignore[no-any-return]
 
 
 def context_of(error: BaseException) -> BaseException | None:
-    """What was handled when an exception was raised."""
+    """Return an exception's `__context__`."""
     return _CONTEXT.__get__(error)  # type: ignore[no-any-return]
 
 
 def set_context(error: BaseException, context: BaseException | None) -> None:
-    """Have an exception be raised while `context` was handled."""
+    """Set an exception's `__context__`."""
     _CONTEXT.__set__(error, context)
 
 
 def frames_of(error: BaseException) -> Iterator[dict[str, Any]]:
-    """The globals of the frames that an exception has passed, the outermost first."""
+    """Yield the globals of an exception's traceback frames, outermost first."""
     found: TracebackType | None = _TRACEBACK.__get__(error)
     while found is not None:
         yield found.tb_frame.f_globals
@@ -46,12 +46,12 @@ def frames_of(error: BaseException) -> Iterator[dict[str, Any]]:
 
 
 def is_ours(names: dict[str, Any]) -> bool:
-    """Whether a frame with these globals is the engine's."""
+    """Whether these are the globals of an engine module."""
     return str(names.get("__name__")).startswith("rollout_sdk.engine.")
 
 
 def shorten(error: BaseException) -> bool:
-    """Take our frames off the top of an exception's traceback; whether a model's frame is left, in which it was raised."""
+    """Drop the SDK's frames from the top of a traceback; return whether the model's raising frame remains."""
     found: TracebackType | None = _TRACEBACK.__get__(error)
     while found is not None and found.tb_frame.f_globals.get("__name__") in _RUNNING:
         found = found.tb_next
@@ -60,12 +60,12 @@ def shorten(error: BaseException) -> bool:
 
 
 def has_come_out(noted: Collection[int], error: BaseException) -> bool:
-    """Whether an exception, or what it was raised from, is among those noted by id in a driver; of a group, each one."""
+    """Whether an exception or one of its causes was noted, by id, in a driver; for a group, every member must be."""
     found: BaseException | None = error
     for _ in range(_MOST_CAUSES):
         if found is None:
             return False
-        # Another exception may have got the address of one that is gone: it has not passed a driver.
+        # Ids can be reused: an unrelated exception at the same address has not passed a driver.
         if id(found) in noted and any(map(is_ours, frames_of(found))):
             return True
         if isinstance(found, BaseExceptionGroup):

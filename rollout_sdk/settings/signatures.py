@@ -100,7 +100,7 @@ def _check_one_argument(key: str, option: str, name: str, signature: Signature |
     found = None if signature is None else signature.parameters.get(name)
     if found is not None and found.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
         raise ConfigurationError(
-            f"{option}={name!r} of {key!r} names {str(found).partition(':')[0]}, which is many arguments. "
+            f"{option}={name!r} of {key!r} names {str(found).partition(':')[0]}, which holds many arguments. "
             "It must name one. Name a parameter, or a keyword argument that **kwargs takes."
         )
 

@@ -321,7 +321,7 @@ def test_a_rule_that_cannot_work_is_refused_when_decorating(decorate, options, p
 @pytest.mark.parametrize(("unit", "named"), [("users", r"\*users"), ("context", r"\*\*context")])
 def test_many_arguments_are_no_unit(runtime, unit, named):
     with pytest.raises(
-        ConfigurationError, match=f"unit='{unit}' of 'many' names {named}, which is many arguments. It must name one."
+        ConfigurationError, match=f"unit='{unit}' of 'many' names {named}, which holds many arguments. It must name one."
     ):
 
         @rollout(candidate=lambda *users, **context: 2, strategy=ABTest(0.5), unit=unit, key="many", runtime=runtime)

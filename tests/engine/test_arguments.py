@@ -89,7 +89,7 @@ def test_a_candidate_that_does_not_is_told_why(control, candidate, why):
 def test_a_parameter_that_is_many_arguments_is_refused(name):
     def model(*words, **more): ...
 
-    with pytest.raises(ConfigurationError, match=rf"unit='{name}' names \*+{name} of 'model', which is many arguments"):
+    with pytest.raises(ConfigurationError, match=rf"unit='{name}' names \*+{name} of 'model', which holds many arguments"):
         getter(name, inspect.signature(model), "model")
 
 

@@ -402,7 +402,7 @@ def test_a_batch_of_many_arguments_is_refused():
         return texts
 
     message = refusal(ConfigurationError, model, candidate=lambda *texts: texts, batch="texts")
-    assert message.startswith("batch='texts' of 'score' names *texts, which is many arguments. It must name one.")
+    assert message.startswith("batch='texts' of 'score' names *texts, which holds many arguments. It must name one.")
 
 
 def test_slots_that_overlap_are_refused(runtime):

@@ -1,6 +1,6 @@
-"""The rows of an answered batch as one fact: what rows have in common once, and a column for each thing that is a row's own.
+"""The rows of an answered batch as one fact: shared values are stored once, and values of a single row in columns.
 
-A batch of 100,000 rows is one fact of some 2 MB for the recorder, and not 100,000 facts for a queue that takes 10,000.
+A batch of 100,000 rows is one fact of about 2 MB, instead of 100,000 facts for the recorder's queue, which holds 10,000.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["AnsweredRows"]
 
 
 def _kind(row: Call) -> Hashable:
-    """What a row has in common with others; decision and runs by identity, because rows of one fate have the same objects."""
+    """Key of what rows share; compares decision and runs by identity, because rows treated alike hold the same objects."""
     return (
         id(row.decision),
         row.served,
@@ -37,7 +37,7 @@ def _kind(row: Call) -> Hashable:
 
 
 class AnsweredRows:
-    """Rows that were answered. Iterating gives each as a call; it is made for the purpose, and may be changed."""
+    """Answered rows. Iteration builds a new `Call` for each row, which the consumer may change."""
 
     __slots__ = ("_covariates", "_decided", "_digests", "_kind", "_kinds", "_sequences")
 
@@ -50,7 +50,7 @@ class AnsweredRows:
 
     @classmethod
     def of(cls, rows: Sequence[Call]) -> AnsweredRows:
-        """The rows as columns; there is at least one."""
+        """Store the rows, of which there is at least one, as columns."""
         made = cls()
         known: dict[Hashable, int] = {}
         kinds: list[Call] = []
@@ -72,21 +72,21 @@ class AnsweredRows:
 
     @property
     def rollout(self) -> Rollout:
-        """The rollout, which all rows have in common."""
+        """The rollout of all rows."""
         return self._kinds[0].rollout
 
     @property
     def time_ns(self) -> int:
-        """When the batch was decided."""
+        """Time of the batch's decisions."""
         return self._kinds[0].time_ns
 
     @property
     def weight(self) -> int:
-        """How many facts it stands for."""
+        """Number of facts it stands for."""
         return len(self._kind)
 
     def part(self, start: int, stop: int) -> AnsweredRows:
-        """Those of the rows that stand at these positions."""
+        """Return the rows in this range of positions."""
         made = AnsweredRows()
         used = dict.fromkeys(self._kind[start:stop])
         numbers = {old: new for new, old in enumerate(used)}
@@ -98,11 +98,11 @@ class AnsweredRows:
         return made
 
     def kinds(self) -> Sequence[Call]:
-        """One row of each kind, with the numbers of the first."""
+        """Return one row of each kind, with the ids and numbers of its first."""
         return self._kinds
 
     def __iter__(self) -> Iterator[Call]:
-        """Each row as the call that it was."""
+        """Rebuild each row as a call."""
         new, kinds = Call.__new__, [vars(each) for each in self._kinds]
         covariates, decided = self._covariates, self._decided
         columns = zip(self._kind, self._digests, self._sequences, strict=True)
@@ -118,7 +118,7 @@ class AnsweredRows:
             yield call
 
     def as_event(self) -> RoutedRows:
-        """The rows as the fact that the journal keeps."""
+        """Build the event that the journal stores."""
         ids, buckets, units, covariates = [], [], [], []
         for call in self:
             ids.append(call.decision_id)
@@ -136,7 +136,7 @@ class AnsweredRows:
 
 
 def _numbers(values: Sequence[float | None]) -> array[float] | None:
-    """A column of finite numbers; None where no row has one."""
+    """Return a column of finite numbers, or None if no row has one."""
     if all(value is None for value in values):
         return None
     return array("d", [nan if value is None else value for value in values])

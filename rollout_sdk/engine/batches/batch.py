@@ -1,4 +1,4 @@
-"""The way of a batch: rows are decided one by one, grouped by variant, and each variant is called once."""
+"""The flow of a batch: rows are decided one by one and grouped by variant, and each variant is called once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Parts: TypeAlias = list[tuple[Sequence[int], Result]]
 Replace: TypeAlias = Callable[
     [tuple[Any, ...], Mapping[str, Any], Callable[[Any], Any]], tuple[tuple[Any, ...], dict[str, Any]]
 ]
-"""Gives the arguments with every row-wise one replaced by a function of it."""
+"""Returns the arguments with a function applied to every row-wise one."""
 
 
 @frozen
@@ -40,8 +40,8 @@ class Batch:
     """A call whose row-wise arguments are split.
 
     Attributes:
-        call: The whole call, which carries the span.
-        rows: A call for every row, which carries its decision.
+        call: The whole call, which holds the span.
+        rows: A call for each row, which holds its decision.
         replace: Replaces the row-wise arguments.
     """
 
@@ -50,17 +50,17 @@ class Batch:
     replace: Replace
 
     def arguments(self, indices: Sequence[int]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The call's arguments with only these rows."""
+        """Return the call's arguments with only these rows."""
         return self.replace(self.call.args, self.call.kwargs, lambda value: take(value, indices))
 
     def given(self) -> Any:
-        """The rows themselves, as the caller gave them: the first row-wise argument."""
+        """Return the caller's rows: the first row-wise argument."""
         found: list[Any] = []
         self.replace(self.call.args, self.call.kwargs, found.append)
         return found[0] if found else None
 
     def grouped(self) -> dict[str, list[int]]:
-        """Positions of the rows of each variant, the control first."""
+        """Return the positions of each variant's rows, the control first."""
         groups: defaultdict[str, list[int]] = defaultdict(list)
         groups[self.call.rollout.control] = []
         for index, row in enumerate(self.rows):
@@ -68,7 +68,7 @@ class Batch:
         return {variant: indices for variant, indices in groups.items() if indices}
 
     def shadowed(self) -> dict[str, list[int]]:
-        """Positions of the rows that each shadow runs on."""
+        """Return the positions of the rows that each shadow runs on."""
         groups: defaultdict[str, list[int]] = defaultdict(list)
         for index, row in enumerate(self.rows):
             for variant in row.decision.shadows:
@@ -77,24 +77,24 @@ class Batch:
 
 
 class ShadowRows(ShadowRun):
-    """One background run of a variant on several rows; each row is compared and reported for itself."""
+    """One background run of a variant on several rows; each row is compared and reported separately."""
 
-    # A batch is answered by row.
+    # Batches return rows, never streams.
     reads_streams = False
 
     def __init__(self, batch: Batch, variant: str, indices: list[int]) -> None:
-        """Prepare a run of `variant` on these rows."""
+        """Create a run of `variant` on these rows."""
         super().__init__(batch.call, variant)
         self.rows = [batch.rows[index] for index in indices]
         self.indices = indices
 
     @property
     def calls(self) -> Sequence[Call]:
-        """A call for every row."""
+        """A call for each row."""
         return self.rows
 
     def comparisons(self, result: Result) -> Sequence[Comparison | None]:
-        """A comparison for every row, or None where there is nothing to compare."""
+        """Return a comparison for each row, or None for rows without one."""
         count = len(self.rows)
         control = self.counterpart
         if result.error is not None or control.error is not None:
@@ -105,12 +105,12 @@ class ShadowRows(ShadowRun):
         return [self.rollout.compare(self.request, ours, theirs) for ours, theirs in pairs]
 
     def refused(self, result: Result) -> Sequence[bool]:
-        """For every row, whether its answer is a failure."""
+        """Return for each row whether its answer is a failure."""
         failing = failing_rows(self.rollout, result.value, range(len(self.rows)))
         return [place in failing for place in range(len(self.rows))]
 
     def answered_by(self, final: Result, size: int) -> Result:
-        """What of the batch's answer these rows are compared with: the control's own results for them."""
+        """Return the control's own results for these rows, from the batch's answer, to compare with."""
         control, own = self.rollout.control, None
         if final.error is None and has_rows(final.value, size) and all(row.served == control for row in self.rows):
             own = take(final.value, self.indices)
@@ -119,7 +119,7 @@ class ShadowRows(ShadowRun):
 
 
 def _wrong_rows(batch: Batch, variant: str, value: Any, count: int) -> BatchError:
-    """What a candidate's answer is refused for that has not one result for each of so many rows."""
+    """Build the error for an answer that does not have exactly one result per row."""
     subject = f"{variant!r} of {batch.call.rollout.key!r} gave"
     rule = f"for {count} rows. With batch=, a variant gives one result for each row, in order."
     if are_columns(value, count):
@@ -130,7 +130,7 @@ def _wrong_rows(batch: Batch, variant: str, value: Any, count: int) -> BatchErro
 
 
 def route_batch(batch: Batch) -> Flow:
-    """Run every group, fall back where a candidate fails, put the rows in order, hand the shadows over, and record."""
+    """Run each group, fall back where a candidate fails, join the rows in order, submit the shadows, and record."""
     call, rollout = batch.call, batch.call.rollout
     if not rollout.audience.awake:
         rollout.audience.look()
@@ -145,12 +145,12 @@ def route_batch(batch: Batch) -> Flow:
     if final is None:
         final = _joined(batch, parts)
     if final is None:
-        # The answers have not one result for each row: rows of several variants cannot be told apart.
+        # The answers do not have one result per row, so rows of different variants cannot be joined.
         be_current(call)
         step = call.invoke(rollout.control)
         final = yield step
         _ran(batch, step, final, range(len(batch.rows)))
-    # The caller's answer stands: what breaks from here on is ours alone.
+    # The caller's answer is final: a failure from here on is the SDK's own.
     try:
         _close(batch, shadows, final)
     except BaseException as error:
@@ -161,14 +161,14 @@ def route_batch(batch: Batch) -> Flow:
 
 
 def _close(batch: Batch, shadows: Sequence[ShadowRows], final: Result) -> None:
-    """Hand the shadows over, and record every row."""
+    """Submit the shadows, and record every row."""
     call, rollout = batch.call, batch.call.rollout
     hand_up(call, final)
     for shadow in shadows:
         submit_shadows([shadow], shadow.answered_by(final, len(batch.rows)))
     for row in batch.rows:
         if not row.runs:
-            # The call ended before its turn came.
+            # The call ended before this row's variant ran.
             row.served = row.decision.variant
     finish_rows(call, final)
     if not final.interrupted:
@@ -194,14 +194,14 @@ def _prepared(batch: Batch) -> list[ShadowRows]:
 def _answered(
     batch: Batch, groups: Mapping[str, Sequence[int]]
 ) -> Generator[Invoke | Together, Any, tuple[Parts, Result | None]]:
-    """The parts (positions, results) of all groups, or the result that ends the call early."""
+    """Run all groups; return their parts, or the result that ends the call early."""
     call, rollout = batch.call, batch.call.rollout
     steps = _steps(batch, groups)
     results: list[Result] = yield Together([step for step, _ in steps], vital=rollout.control)
     parts: Parts = []
-    # Whether the control, whose answers are not rows, has to run on all of them anyway.
+    # Set if the control's answer does not have one result per row, so that it must run on all rows anyway.
     whole = False
-    # There are fewer results than steps when one was interrupted or the control failed.
+    # Fewer results than steps: one was interrupted, or the control failed.
     for (step, indices), first in zip(steps, results, strict=False):
         result = first
         good = result.error is not None or has_rows(result.value, len(indices))
@@ -212,12 +212,12 @@ def _answered(
             rollout.failed(BATCH, result.error)
             discard(result.value)
         refused = _ran(batch, step, result, indices)
-        # Ours is not an answer of the model's: `passthrough` does not let it pass.
+        # The BatchError is the SDK's, not the model's, so `passthrough` does not apply to it.
         replaceable = step.variant != rollout.control and rollout.on_error == "control"
         if falls_back(call, step, result) or (replaceable and (wrong or refused)):
             parts.extend(_without(refused, indices, result) if refused else [])
             again = refused or indices
-            # Its traceback holds the candidate's frames: they need not live while the control runs.
+            # The traceback holds the candidate's frames; release them before the control runs.
             result.error = result.value = None
             put_back(rollout, step)
             if whole:
@@ -242,7 +242,7 @@ def _answered(
 
 
 def _steps(batch: Batch, groups: Mapping[str, Sequence[int]]) -> list[tuple[Invoke, Sequence[int]]]:
-    """A step for every group with its rows; the control takes over the rows of candidates whose breaker is open."""
+    """Build a step per group, with its rows; the control takes over rows of candidates whose breaker is open."""
     rollout, call = batch.call.rollout, batch.call
     controls = list(groups.get(rollout.control, ()))
     steps: list[tuple[Invoke, Sequence[int]]] = []
@@ -259,11 +259,11 @@ def _steps(batch: Batch, groups: Mapping[str, Sequence[int]]) -> list[tuple[Invo
         if rollout.on_error == "control":
             protect(rollout, step, is_alone=len(groups) == 1)
         steps.append((step, indices))
-    # The control first: it runs in the caller's own task.
+    # The control comes first because it runs in the caller's own task.
     if controls:
         return [(_control(batch, sorted(controls), in_turn=True), sorted(controls)), *steps]
     if steps and rollout.on_error == "control":
-        # The others run beside it: see Together.
+        # Only the first runs in the caller's context: see Together.
         steps[0][0].around = look()
     return steps
 
@@ -275,19 +275,19 @@ def _control(batch: Batch, indices: Sequence[int], *, in_turn: bool = False) -> 
 
 
 def _restrict(batch: Batch, step: Invoke, indices: Sequence[int]) -> None:
-    """Have a step run on these rows; with all rows, on the caller's own arguments."""
+    """Restrict a step to these rows; a step for all rows gets the caller's own arguments."""
     if len(indices) < len(batch.rows):
         step.args, step.kwargs = batch.arguments(indices)
 
 
 def _ran(batch: Batch, step: Invoke, result: Result, indices: Sequence[int]) -> list[int]:
-    """Note a run with every row it was for; gives the rows whose answers are failures."""
+    """Record a run for each of its rows; return the rows whose answers are failures."""
     call, rollout = batch.call, batch.call.rollout
     refused: list[int] = []
     if result.error is None and not result.interrupted:
         refused = failing_rows(rollout, result.value, indices)
         result.refused = bool(refused)
-        # To a circuit breaker, a batch is one run.
+        # A batch counts as one run for a circuit breaker.
         result.failed = bool(refused) and len(refused) >= failing_share(rollout) * len(indices)
     call.answered = False
     call.ran(step, result)
@@ -296,9 +296,9 @@ def _ran(batch: Batch, step: Invoke, result: Result, indices: Sequence[int]) -> 
             batch.rows[index].withheld = result.withheld
         return refused
     run = call.runs[-1]
-    # Of an answer that is a failure in some rows, the others did well.
+    # If only some rows failed, the others are recorded as successes.
     well, failed = (*run[:2], None, run[3]), set(refused or (indices if result.failed else ()))
-    # Rows of one fate share what is noted of them: see engine/answered_rows.py.
+    # Rows treated alike share these objects: see engine/batches/answered_rows.py.
     noted: dict[tuple[int, bool], Runs] = {}
     for index in indices:
         row = batch.rows[index]
@@ -317,7 +317,7 @@ def _ran(batch: Batch, step: Invoke, result: Result, indices: Sequence[int]) -> 
 
 
 def _without(refused: Sequence[int], indices: Sequence[int], result: Result) -> Parts:
-    """The part of the rows whose answers are not failures, if there are any."""
+    """Return the part with the rows whose answers are not failures, if any."""
     failed = set(refused)
     places = [place for place, index in enumerate(indices) if index not in failed]
     if not places:
@@ -326,18 +326,18 @@ def _without(refused: Sequence[int], indices: Sequence[int], result: Result) -> 
 
 
 def _joined(batch: Batch, parts: Parts) -> Result | None:
-    """The results of all groups as one; None when they have not one result for each row, or cannot be put together."""
+    """Join the results of all groups; None if one does not have one result per row, or they cannot be joined."""
     duration_s = sum(result.duration_s for _, result in parts)
     rollout = batch.call.rollout
     if len(parts) == 1:
         return Result(rollout.control, duration_s, parts[0][1].value)
     if not parts or not all(has_rows(result.value, len(indices)) for indices, result in parts):
         return None
-    # The control's first: the whole is of its type.
+    # The control's part comes first and determines the type of the whole.
     ordered = sorted(parts, key=lambda part: part[1].variant != rollout.control)
     try:
         whole = assemble([(indices, result.value) for indices, result in ordered], len(batch.rows), given=batch.given())
-    # Arrays of shapes that do not fit, or of a library that we do not know.
+    # Arrays whose shapes do not fit, or results of an unknown library.
     except BaseException as error:
         if not is_fault(error):
             raise

@@ -1,7 +1,7 @@
-"""Putting the results of several variants together: the whole is what the control would have given, or it is refused.
+"""Joins the results of several variants into what the control would have returned, or refuses.
 
-One rule: the control's rows keep what they are, in value and type. So results of other types, arrays of other types of
-numbers, frames of other columns and texts in place of numbers are refused, and the control answers the whole batch.
+The one rule: the control's rows keep their values and types. Results of other types, arrays of other dtypes, frames with other
+columns, and text in place of numbers are therefore refused, and the control answers the whole batch.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ __all__ = ["assemble"]
 
 
 def assemble(parts: Sequence[tuple[Sequence[int], Any]], size: int, *, given: Any = None) -> Any:
-    """One result of the parts' results, rows in the input's order, of the type of the first.
+    """Join the parts' results in the order of the input rows, in the type of the first part.
 
     Args:
-        parts: For each, the positions of its rows and the rows' results; the control's first, if it has one.
-        size: How many rows there are together.
-        given: The rows that the variants were given.
+        parts: Row positions and results of each part; the control's first, if it has one.
+        size: Total number of rows.
+        given: The rows passed to the variants.
 
     Raises:
-        BatchError: They cannot be put together without a change of the first part's rows.
-        Exception: The library of the results refuses it: arrays of different shapes, say.
+        BatchError: Joining would change the first part's rows.
+        Exception: The results' library refuses, for instance arrays of different shapes.
     """
     results = [result for _, result in parts]
     kind = type(results[0])
@@ -42,7 +42,7 @@ def assemble(parts: Sequence[tuple[Sequence[int], Any]], size: int, *, given: An
     for result in results:
         if type(result) is not kind:
             raise _refusal(f"results of types {kind.__qualname__} and {type(result).__qualname__}", "a whole has one type")
-    # A library whose objects we hold is imported already; none is imported for our sake.
+    # The library of an existing object is already imported; the SDK imports none.
     library = sys.modules[package(results[0])]
     whole = take(join(library, results), inverse)
     if type(whole) is not kind:
@@ -54,17 +54,16 @@ def assemble(parts: Sequence[tuple[Sequence[int], Any]], size: int, *, given: An
 
 def _refusal(subject: str, why: str) -> BatchError:
     return BatchError(
-        f"The {subject} cannot be put together: {why}. The control's rows must stay what they are, so that the control has "
-        "answered the whole batch. Have every variant return the control's type: list, array or frame, with its numbers' type "
-        "and columns."
+        f"The {subject} cannot be put together: {why}. The control's rows must stay unchanged, so the control has answered the "
+        "whole batch. Have every variant return the control's type: list, array or frame, with the same dtypes and columns."
     )
 
 
 def _fits(theirs: Any, ours: Any, numpy: Any) -> bool:
-    """Whether numbers or texts of one type can stand beside those of another that stay as they are."""
+    """Whether values of one dtype can be joined with values of another without changing the latter."""
     if theirs == ours:
         return True
-    # Texts have a length for a type: the longer one holds the shorter ones as they are.
+    # The dtype of text includes its length; a longer one holds shorter texts unchanged.
     same = theirs.kind == ours.kind
     return same and (theirs.kind in "US" or (theirs.kind in "iufcmM" and bool(numpy.can_cast(theirs, ours, "safe"))))
 
@@ -119,7 +118,7 @@ def _pyarrow(pyarrow: Any, results: Sequence[Any]) -> Any:
 
 
 def _pandas(pandas: Any, results: Sequence[Any]) -> Any:
-    """Series and frames, end to end."""
+    """Concatenate series or frames."""
     first = results[0]
     if hasattr(first, "columns"):
         if any(len(each.columns) != len(first.columns) or not each.columns.equals(first.columns) for each in results):
@@ -130,7 +129,7 @@ def _pandas(pandas: Any, results: Sequence[Any]) -> Any:
         pairs = [(first.dtype, each.dtype) for each in results]
     numpy = sys.modules["numpy"]
     for ours, theirs in pairs:
-        # Types of pandas' own (categories, times with a zone) are the same or not.
+        # pandas' own dtypes (categories, times with a zone) must be equal.
         if ours != theirs and not (
             isinstance(ours, numpy.dtype) and isinstance(theirs, numpy.dtype) and _fits(theirs, ours, numpy)
         ):
@@ -139,10 +138,10 @@ def _pandas(pandas: Any, results: Sequence[Any]) -> Any:
 
 
 def _index(pandas: Any, parts: Sequence[tuple[Sequence[int], Any]], given: Any) -> Any:
-    """The index that the control would have given for all rows; None where each row has its own, from the model.
+    """Return the index that the control would have returned for all rows; None if the model computes each row's label.
 
     Raises:
-        BatchError: It does not follow, or in two ways.
+        BatchError: The index cannot be derived, or is ambiguous.
     """
     results = [result for _, result in parts]
     size = sum(map(len, results))
@@ -171,4 +170,4 @@ _JOIN: Mapping[str, Callable[[Any, Sequence[Any]], Any]] = {
     "scipy": _scipy,
     "pyarrow": _pyarrow,
 }
-"""What puts arrays or frames end to end, by the top package of their type."""
+"""Functions that concatenate arrays or frames, by the top-level package of their type."""

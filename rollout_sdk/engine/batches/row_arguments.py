@@ -1,4 +1,4 @@
-"""The row-wise arguments of a batch: the unit of every row, and the arguments of some rows alone."""
+"""Row-wise arguments of a batch: each row's unit, and the arguments of selected rows."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["RowArguments"]
 
 @frozen(kw_only=True, eq=False)
 class RowArguments:
-    """Where the rows of a batch are in the arguments of a call.
+    """Locates the rows of a batch in the arguments of a call.
 
     Attributes:
         key: Key of the rollout, for errors.
         names: The row-wise parameters.
-        signature: The control's signature; None where it is not known.
-        unit: Where the unit is, as it was passed when decorating.
-        covariate: Where the covariate is, as it was passed when decorating.
-        failed: Notified of every fault of a collaborator.
+        signature: The control's signature; None if it is unknown.
+        unit: Specification of the unit, as passed to the decorator.
+        covariate: Specification of the covariate, as passed to the decorator.
+        failed: Called with every fault of a collaborator.
     """
 
     key: str
@@ -37,7 +37,7 @@ class RowArguments:
     failed: Failed
 
     def units(self, unit: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
-        """The unit of every row: of a list of units each its own, else the same for all."""
+        """Return each row's unit: its own from a list of units, else the same for all."""
         rows = parameter(self.names[0], self.signature, self.key, "batch")(args, kwargs)
         count = count_rows(rows)
         if count is None:
@@ -53,7 +53,7 @@ class RowArguments:
     def replace(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], replace: Callable[[Any], Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments, with every row-wise one replaced; a list of units or covariates is row-wise, too."""
+        """Replace every row-wise argument, including a list of units or covariates."""
         names = set(self.names)
         units = self.unit if isinstance(self.unit, tuple) else (self.unit,)
         for option, path in (*(("unit", unit) for unit in units), ("covariate", self.covariate)):

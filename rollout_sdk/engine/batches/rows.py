@@ -1,4 +1,4 @@
-"""Rows of a batch, in whatever they come: how many there are, each alone, and some of them."""
+"""Rows of a batch in any supported container: counting, iterating and selecting them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["are_columns", "count_rows", "each_row", "has_rows", "one", "package"
 
 
 def count_rows(value: Any) -> int | None:
-    """How many results an answer has, or None when it is not a row of results: a text, a mapping, a set, a number."""
+    """Return the number of results, or None if the value does not consist of rows: text, a mapping, a set, a number."""
     # Some sparse matrices cannot be indexed, and none has a length.
     indexed = hasattr(value, "__getitem__") or hasattr(value, "tocsr")
     if not indexed or isinstance(value, str | bytes | bytearray | Mapping) or hasattr(type(value), "_fields"):
@@ -19,26 +19,26 @@ def count_rows(value: Any) -> int | None:
         return shape[0] if shape else None
     try:
         return len(value)
-    # A scalar array has a length only in name.
+    # A zero-dimensional array defines `__len__` but has no length.
     except TypeError:
         return None
 
 
 def are_columns(value: Any, count: int) -> bool:
-    """Whether an answer for so many rows is a tuple of columns, as in `return labels, scores`: each has all rows."""
-    # For one row, a tuple of a list is that row.
+    """Whether an answer is a tuple of columns, each with `count` rows, as in `return labels, scores`."""
+    # For a single row, a tuple that holds one list is that row.
     if not isinstance(value, tuple) or not value or count < 2:
         return False
     return all(count_rows(column) == count for column in value)
 
 
 def has_rows(value: Any, count: int) -> bool:
-    """Whether an answer has one result for each of so many rows."""
+    """Whether an answer has exactly one result for each of `count` rows."""
     return count_rows(value) == count and not are_columns(value, count)
 
 
 def each_row(rows: Any) -> Iterable[Any]:
-    """The rows one by one: a frame by itself would give its columns."""
+    """Iterate over the rows; a frame's own iterator yields its columns."""
     if hasattr(rows, "iloc"):
         return (rows.iloc[index] for index in range(len(rows)))
     if callable(getattr(rows, "iter_rows", None)):
@@ -49,12 +49,12 @@ def each_row(rows: Any) -> Iterable[Any]:
 
 
 def package(value: Any) -> str:
-    """The top package of a value's type."""
+    """Return the top-level package of a value's type."""
     return type(value).__module__.partition(".")[0]
 
 
 def one(rows: Any, index: int) -> Any:
-    """The row at this position."""
+    """Return the row at this position."""
     if hasattr(rows, "iloc"):
         return rows.iloc[index]
     if package(rows) == "pyarrow":
@@ -63,7 +63,7 @@ def one(rows: Any, index: int) -> Any:
 
 
 def take(rows: Any, indices: Sequence[int]) -> Any:
-    """The rows at these positions, in the type of `rows`: list, tuple, array, tensor, series, frame or any sequence."""
+    """Select rows by position, keeping the type of `rows`: list, tuple, array, tensor, series, frame or any sequence."""
     if isinstance(rows, list):
         return [rows[index] for index in indices]
     if isinstance(rows, tuple):

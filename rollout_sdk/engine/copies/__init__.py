@@ -1,1 +1,1 @@
-"""Copies of what a candidate touches, and what is known of values by their types."""
+"""Copies of arguments and outputs, and how values of each type are copied and restored."""

@@ -1,4 +1,4 @@
-"""Kinds of arrays, tensors and frames; their libraries are never imported here, only met."""
+"""Kinds of arrays, tensors and frames; this module never imports their libraries."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Buffer(Kind):
 
 
 class Generator(Kind):
-    """Generators of random numbers: what a failed candidate has drawn, the control draws again.
+    """Random number generators: the control redraws what a failed candidate has drawn.
 
     Args:
         get: Reads the state.
-        put: Sets it.
-        new: Makes another of the same sort.
+        put: Sets the state.
+        new: Creates another generator of the same type.
     """
 
     remembers = True
@@ -71,12 +71,12 @@ _SMALL_BASE = 1 << 20
 
 
 class OwnCopy(Kind):
-    """Values that are copied by a method of their own, and cannot be put back in place."""
+    """Values that are copied by their own method and cannot be restored in place."""
 
     in_order = True
 
     def __init__(self, method: str = "copy") -> None:
-        """By which method."""
+        """Store the name of the copying method."""
         self._method = method
 
     def weight(self, value: Any) -> tuple[int, int]:
@@ -89,7 +89,7 @@ class OwnCopy(Kind):
 
 
 def _bytes_of(value: Any) -> int:
-    """About how many bytes are behind a value, as far as it says so without being looked through."""
+    """Estimate a value's size in bytes from its own attributes, without walking through it."""
     size = getattr(value, "nbytes", None)
     if size is None and callable(estimate := getattr(value, "estimated_size", None)):
         size = estimate()
@@ -106,7 +106,7 @@ def _product(shape: Any) -> int:
 
 
 class Array(Kind):
-    """Arrays of numpy: a copy has the order, strides and read-only flag, and shares memory with the copies of its views."""
+    """numpy arrays: a copy keeps order, strides and read-only flag, and shares memory with the copies of its views."""
 
     remembers = in_order = True
 
@@ -161,14 +161,14 @@ class Array(Kind):
         return twin
 
     def _beside(self, value: Any, into: Into, numpy: Any) -> Any:
-        """A copy of a plain array, in the copy of the memory that it is a view of."""
+        """Copy a plain array into the copy of the memory that it is a view of."""
         base = value
         while type(base.base) is numpy.ndarray:
             base = base.base
         if base is value or base.dtype.hasobject or not base.flags.forc:
             return value.copy(order="K") if value.flags.forc else _span(value, numpy)
         if base.nbytes > max(_SMALL_BASE, 2 * value.nbytes):
-            # Of something large: the part that is seen. What else sees the same is a copy of its own.
+            # Copy only the visible part of a large base; other views of it get copies of their own.
             return _span(value, numpy)
         offset = _address(value) - _address(base)
         memory = into(base).ravel(order="K").view(numpy.uint8)
@@ -181,13 +181,13 @@ def _address(value: Any) -> int:
 
 
 def _span(value: Any, numpy: Any) -> Any:
-    """A copy with the same strides: of all memory from the first byte to the last."""
+    """Copy the memory from the first byte to the last, keeping the strides."""
     ends = [(length - 1) * stride for length, stride in zip(value.shape, value.strides, strict=True)]
     low, high = sum(min(0, end) for end in ends), sum(max(0, end) for end in ends) + value.itemsize
     memory = numpy.empty(high - low, numpy.uint8)
     twin = numpy.ndarray(value.shape, value.dtype, memory, -low, value.strides)
     if 0 in value.strides:
-        # One cell is seen many times: written once for each is written the same.
+        # One memory cell is visible at many positions, all of which write the same value.
         numpy.copyto(twin, value)
     else:
         twin[...] = value
@@ -195,7 +195,7 @@ def _span(value: Any, numpy: Any) -> Any:
 
 
 class Tensor(Kind):
-    """Tensors of torch. One that takes part in a gradient is left as it is where it cannot be put back."""
+    """torch tensors. One that takes part in a gradient computation and cannot be restored is left unchanged."""
 
     remembers = in_order = True
 
@@ -218,7 +218,7 @@ class Tensor(Kind):
         if value.requires_grad or value.layout is not torch.strided:
             twin = value.clone()
         else:
-            base = value._base  # noqa: SLF001 - the one way to know that it is a view
+            base = value._base  # noqa: SLF001 - the only way to detect a view
             if base is not None and base.nbytes <= max(_SMALL_BASE, 2 * value.nbytes):
                 whole = into(base)
                 shift = value.storage_offset() - base.storage_offset() + whole.storage_offset()
@@ -230,7 +230,7 @@ class Tensor(Kind):
 
 
 class DataFrame(Kind):
-    """Frames and series of pandas, weighed by their shape: to ask a frame for its memory looks at every column."""
+    """pandas frames and series, weighed by shape: reading a frame's memory usage visits every column."""
 
     remembers = in_order = True
 
@@ -245,7 +245,7 @@ class DataFrame(Kind):
         return bool(value.equals(state)) and list(value.axes[-1]) == list(state.axes[-1])
 
     def restore(self, value: Any, state: Any) -> None:
-        # As pandas' own in-place methods do.
+        # pandas' own in-place methods do the same.
         value._update_inplace(state.copy())  # noqa: SLF001
 
     def copy(self, value: Any, into: Into, begun: Callable[[Any], None]) -> Any:  # noqa: ARG002
@@ -255,7 +255,7 @@ class DataFrame(Kind):
 
 
 class PolarsFrame(Kind):
-    """Frames and series of polars: a clone shares its columns, which do not change."""
+    """polars frames and series: a clone shares its columns, which are immutable."""
 
     remembers = in_order = True
 

@@ -1,4 +1,4 @@
-"""Kinds of containers of the standard library, and of subclasses of theirs with attributes."""
+"""Kinds of standard-library containers, their subclasses with attributes, and objects of Python classes."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _BARE = frozenset({list, dict, set, tuple, frozenset, deque})
 
 
 def same_parts(one: list[Any], other: list[Any]) -> bool:
-    """Whether two lists hold the very same objects."""
+    """Whether two lists hold the same objects, by identity."""
     return len(one) == len(other) and all(map(is_, one, other))
 
 
 def _changeable(parts: Any) -> Any:
-    """The parts, or nothing where none of them can change."""
+    """Return the parts, or nothing if all of them are immutable."""
     return () if PLAIN.issuperset(map(type, parts)) else parts
 
 
 def own_attributes(value: Any) -> dict[str, Any]:
-    """Attributes of an instance of a subclass."""
+    """Return the instance attributes of a subclass."""
     return {} if type(value) in _BARE else getattr(value, "__dict__", None) or {}
 
 
 class _Held(Kind):
-    """A container with attributes besides: the state is (parts, attributes)."""
+    """A container that may also have attributes: the state is (parts, attributes)."""
 
     remembers = holds = in_order = True
 
@@ -72,7 +72,7 @@ class _Held(Kind):
 
 
 class Items(_Held):
-    """Lists and deques, by the methods of their base: a subclass may have rules of its own about what is added."""
+    """Lists and deques, changed by the methods of the base: a subclass may restrict what can be added."""
 
     def __init__(self, base: type[list[Any] | deque[Any]]) -> None:
         self._base: Any = base
@@ -96,7 +96,7 @@ class Members(_Held):
         set.update(value, parts)
 
     def is_same(self, value: Any, state: Any) -> bool:
-        # A set that was filled anew may have another order.
+        # A refilled set may iterate in another order.
         return {id(part) for part in value} == {id(part) for part in state[0]} and dict(own_attributes(value)) == state[1]
 
     def blank(self, value: Any) -> Any:
@@ -104,7 +104,7 @@ class Members(_Held):
 
 
 class Entries(_Held):
-    """Dictionaries of all sorts; the parts are the keys and then the values."""
+    """Dictionaries of all kinds; the parts are the keys, followed by the values."""
 
     def __init__(self, base: type[dict[Any, Any]]) -> None:
         self._base: Any = base
@@ -118,7 +118,7 @@ class Entries(_Held):
     def state(self, value: Any) -> Any:
         if type(value) is dict:
             return [*value, *value.values()], {}
-        # In the order of the class, which may be another one than that of its base.
+        # In the subclass's order, which may differ from that of its base.
         return [*value, *(dict.__getitem__(value, key) for key in value)], dict(own_attributes(value))
 
     def _fill(self, value: Any, parts: list[Any]) -> None:
@@ -135,7 +135,7 @@ class Entries(_Held):
 
 
 class Frozen(Kind):
-    """Tuples, frozen sets and read-only views of mappings: made anew where a part is, else themselves."""
+    """Tuples, frozen sets and read-only mapping views: rebuilt if a part was copied, else returned as they are."""
 
     holds = in_order = True
 
@@ -153,7 +153,7 @@ class Frozen(Kind):
         kind, own = type(value), own_attributes(value)
         if isinstance(value, MappingProxyType):
             entries = {into(key): into(part) for key, part in value.items()}
-            # The mapping behind it may still change, and nobody can tell.
+            # The underlying mapping may still change, which cannot be detected.
             twin: Any = MappingProxyType(entries)
         else:
             parts = into.each(list(value))
@@ -174,19 +174,19 @@ SYSTEM = frozenset(
         *("multiprocessing", "queue", "select", "selectors", "socket", "sqlite3", "ssl", "subprocess", "threading"),
     }
 )
-"""Packages whose objects are of the process: what holds one (a session, a pool, a client) is a service, not data."""
+"""Packages whose objects belong to the process: an object that holds one (a session, a pool, a client) is a service."""
 
-# Of each module, its values by id; looked through anew when it has more or fewer names.
+# Values of each module by id; rebuilt when the module's number of names changes.
 _globals: dict[str, tuple[int, dict[int, str]]] = {}
 
 
 def is_of_the_process(value: Any) -> bool:
-    """Whether a value is a lock, a socket, a thread or the like."""
+    """Whether a value is a lock, socket, thread or similar."""
     return type(value).__module__.partition(".")[0] in SYSTEM
 
 
 def _is_constant(value: Any) -> bool:
-    """Whether an object is a global of the module of its class: code then asks whether it has this very one."""
+    """Whether an object is a global of its class's module, which code compares by identity."""
     module = sys.modules.get(type(value).__module__)
     if module is None:
         return False
@@ -199,14 +199,14 @@ def _is_constant(value: Any) -> bool:
 
 
 class Fields(Kind):
-    """Objects of classes written in Python, by their attributes; no method of theirs runs."""
+    """Objects of classes written in Python, handled by their attributes; none of their methods runs."""
 
     remembers = holds = True
 
     def __init__(self, kind: type, *, is_declared: bool) -> None:
-        """Find the slots. `is_declared`: the class says itself that it holds data (a data class, a model of pydantic)."""
+        """Collect the slots. `is_declared`: the class declares that it holds data (a data class, a pydantic model)."""
         self.is_declared = is_declared
-        # By their descriptors: an attribute of that name may do anything.
+        # Read through the descriptors: an attribute of the same name could run code.
         self._slots = [
             each
             for base in kind.__mro__
@@ -218,7 +218,7 @@ class Fields(Kind):
         return _OBJECT + len(self._slots) + len(own_attributes(value)), 0
 
     def is_service(self, value: Any) -> bool:
-        """Whether the object holds something of the process and does not say that it is data: then it is left alone."""
+        """Whether the object holds something of the process and is not declared as data; such objects are not copied."""
         return not self.is_declared and any(map(is_of_the_process, self.children(value)))
 
     def children(self, value: Any) -> Iterable[Any]:
@@ -229,7 +229,7 @@ class Fields(Kind):
     def _slotted(self, value: Any) -> dict[int, Any]:
         found = {}
         for number, slot in enumerate(self._slots):
-            # A field that was never set stays so.
+            # A slot that was never set stays unset.
             with suppress(AttributeError):
                 found[number] = slot.__get__(value)
         return found
@@ -267,6 +267,6 @@ class Fields(Kind):
     def copy(self, value: Any, into: Into, begun: Callable[[Any], None]) -> Any:
         if self.is_service(value):
             return SharedKind(f"unknown type {type(value).__qualname__}").copy(value, into, begun)
-        # A thing without attributes says what it says by being itself, as a constant does: a sentinel.
+        # An object without attributes carries its meaning by identity, as a constant does: a sentinel.
         is_itself = not (any(self.state(value)) or type(value) is SimpleNamespace) or _is_constant(value)
         return value if is_itself else super().copy(value, into, begun)

@@ -17,7 +17,7 @@ _changed: list[Callable[[], None]] = []
 
 
 class Registered(Kind):
-    """A type with a copying function of the application."""
+    """A type with a copying function registered by the application."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self._function = function
@@ -29,22 +29,22 @@ class Registered(Kind):
 
 
 def copier(kind: type[T]) -> Callable[[Callable[[T], T]], Callable[[T], T]]:
-    """Register how objects of a type, and of its subclasses, are copied: `@copier(Molecule)` above a function.
+    """Register how objects of a type and its subclasses are copied: `@copier(Molecule)` above a function.
 
-    Candidates and shadows then work on copies of such objects, wherever they stand in the arguments of a call.
+    Candidates and shadows then work on copies of such objects, wherever they occur in a call's arguments.
 
         @rollout_sdk.copier(Molecule)
         def copy_molecule(molecule: Molecule) -> Molecule:
             return molecule.clone()
 
     Args:
-        kind: The type. A later registration takes the place of an earlier one.
+        kind: The type. A later registration replaces an earlier one.
 
     Returns:
-        A decorator that gives the function back as it is.
+        A decorator that returns the function unchanged.
 
     Raises:
-        ConfigurationError: `kind` is not a type, or what is decorated cannot be called.
+        ConfigurationError: `kind` is not a type, or the decorated object is not callable.
     """
     if not isinstance(kind, type):
         raise ConfigurationError(
@@ -67,10 +67,10 @@ def copier(kind: type[T]) -> Callable[[Callable[[T], T]], Callable[[T], T]]:
 
 
 def registered(kind: type) -> Registered | None:
-    """The copier of a type or of its nearest base, or None."""
+    """Return the copier of a type or its nearest base, or None."""
     return next((_copiers[base] for base in kind.__mro__ if base in _copiers), None) if _copiers else None
 
 
 def when_changed(forget: Callable[[], None]) -> None:
-    """Have this called after each registration."""
+    """Call `forget` after each registration."""
     _changed.append(forget)

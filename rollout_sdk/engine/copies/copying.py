@@ -1,6 +1,6 @@
-"""Copies of arguments with one memory for all of them: what they share is shared by the copies, and the way back is known.
+"""Copies of arguments with one shared memo: shared parts stay shared, and copies can be mapped back to their originals.
 
-Used where two run on the same input: shadows, rankers whose lists are blended, candidates that may outlive their call.
+Used where two variants run on the same input: shadows, blended rankers, and candidates that may outlive their call.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Copies", "Copying"]
 _DEEPEST = 100
 
 Twin: TypeAlias = tuple[Kind, Any, Any, Any]
-"""Kind, original, copy, and what the copy held when it was made."""
+"""Kind, original, copy, and the copy's state when it was created."""
 
 
 class _Into:
@@ -44,18 +44,18 @@ class _Into:
 
 
 class Copying:
-    """Copies under way: what was copied already, and what it may still cost."""
+    """A copying operation: the memo of copied objects, and the remaining budget."""
 
     def __init__(self, *, most_bytes: float, most_parts: float) -> None:
         self.bytes = 0
         self.parts = 0
         self._most_bytes, self._most_parts = most_bytes, most_parts
         self._memo: dict[int, Any] = {}
-        # So that no other object gets the id of one that was copied.
+        # Keeps the originals alive, so that their ids are not reused.
         self._kept: list[Any] = []
 
     def copy(self, value: Any, depth: int = 0) -> Any:
-        """A copy that shares nothing that can change.
+        """Return a copy that shares nothing mutable.
 
         Raises:
             NotCopied: The value is of an unknown kind, too deep, or over the budget.
@@ -77,24 +77,24 @@ class Copying:
         return twin
 
     def refused(self, value: Any, kind: Kind) -> Any:
-        """What stands for a value that is not copied."""
+        """Return the stand-in for a value that is not copied."""
         raise NotImplementedError
 
     def made(self, kind: Kind, value: Any, twin: Any) -> None:
-        """Take note of a copy."""
+        """Register a finished copy."""
 
     def charge_plain(self, values: Sequence[Any]) -> None:
-        """Count what is not copied, and yet held."""
+        """Charge values that are kept without being copied."""
 
     def _begun(self, value: Any, twin: Any) -> None:
         self._memo[id(value)] = twin
         self._kept.append(value)
 
     def charge(self, value: Any, parts: int, size: int) -> None:  # noqa: ARG002
-        """Count against the budget.
+        """Charge the budget.
 
         Raises:
-            NotCopied: It is used up.
+            NotCopied: The budget is exhausted.
         """
         self.bytes += size
         self.parts += parts
@@ -105,10 +105,10 @@ class Copying:
 
 
 class Copies(Copying):
-    """Copies for a run beside the control, each argument by itself; and the way back from them to the caller's own objects.
+    """Copies for a run beside the control, argument by argument, and the mapping back to the caller's own objects.
 
     Attributes:
-        notes: What is shared, and why.
+        notes: Types that are shared, and why.
     """
 
     def __init__(self) -> None:
@@ -120,10 +120,10 @@ class Copies(Copying):
     def arguments(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], shared: int, copy: Callable[[Any], Any] | None = None
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments, copied where they can be, by `copy` or as is known of their kinds.
+        """Copy the arguments where possible, by `copy` or by their kinds.
 
         Raises:
-            OneShot: One can be read only once.
+            OneShot: An argument can be read only once.
         """
         taken = tuple(self._argument(value, copy) for value in args[shared:])
         return args[:shared] + taken, {name: self._argument(value, copy) for name, value in kwargs.items()}
@@ -141,7 +141,7 @@ class Copies(Copying):
                 self._kept.append(value)
         except OneShot:
             raise
-        # A copier of the application's, or an object that cannot even be looked at.
+        # The application's copier failed, or the object cannot be inspected.
         except BaseException as error:
             if not is_fault(error):
                 raise
@@ -152,7 +152,7 @@ class Copies(Copying):
         return twin
 
     def refused(self, value: Any, kind: Kind) -> Any:
-        """The value itself.
+        """Return the value itself.
 
         Raises:
             OneShot: It can be read only once.
@@ -165,26 +165,26 @@ class Copies(Copying):
         return value
 
     def made(self, kind: Kind, value: Any, twin: Any) -> None:
-        """Remember whose copy it is, and what it holds."""
+        """Register the copy's original and state."""
         if twin is not value:
             self._twins[id(twin)] = kind, value, twin, kind.state(twin) if kind.remembers else None
 
     def adopt(self, value: Any, twin: Any) -> None:
-        """Take note of a copy that others have made."""
+        """Register a copy made elsewhere."""
         self._kept.append(value)
         self.made(kind_of_type(type(value)), value, twin)
 
     def started(self) -> bool:
-        """The consumer has the first item of a stream. Whether anything is left to do: items are the caller's own."""
+        """A stream's consumer has received the first item; return True, because each item must still be mapped back."""
         return True
 
     def item(self, value: Any) -> Any:
-        """An item of a stream with the caller's own objects."""
-        # Nearly all items are words, and say nothing of the input.
+        """Return an item of a stream with the caller's own objects in it."""
+        # Fast path: most items are strings, which refer to nothing in the input.
         return value if type(value) in PLAIN and self._is_carried else self.answered(value)
 
     def answered(self, value: Any) -> Any:
-        """An answer that stands, with the caller's own objects, which hold now what the copies hold."""
+        """Apply the copies' changes to the caller's objects, and return the served answer with those objects in it."""
         self._is_carried = True
         back = _Back(self)
         for kind, original, twin, state in list(self._twins.values()):
@@ -195,19 +195,19 @@ class Copies(Copying):
         return self.back(value)
 
     def failed(self) -> list[BaseException]:
-        """Nothing is to be put back."""
+        """Return no faults: a failed run leaves nothing to undo."""
         return []
 
     def back(self, value: Any) -> Any:
-        """A value with the caller's own objects in the place of their copies.
+        """Replace copies in a value by the caller's own objects.
 
-        Containers are made anew where they hold copies, and are else as they are. What a list or an array is, is its order: a
-        copy that was sorted is not the caller's own.
+        Containers that hold copies are rebuilt; others are returned as they are. Order is part of a list or an array: a sorted
+        copy does not map back to the caller's own.
         """
         return _Back(self)(value) if self._twins else value
 
     def original(self, value: Any) -> Any:
-        """The caller's own object of a copy, or the value itself."""
+        """Return the caller's object that a value is a copy of, or the value itself."""
         found = self._twins.get(id(value))
         if found is None:
             return value
@@ -217,7 +217,7 @@ class Copies(Copying):
 
 
 class _Back:
-    """The way back through one value."""
+    """Maps one value back to the caller's objects."""
 
     def __init__(self, copies: Copies) -> None:
         self._copies = copies
@@ -238,7 +238,7 @@ class _Back:
             return known[1]
         self._parts += kind.weight(part)[0]
         if self._parts > MOST_PARTS:
-            # Large answers are not looked through to their end.
+            # Stop here: large answers are not searched to the end.
             return part
         self._known[id(part)] = part, part
         if any(self(child) is not child for child in kind.children(part)):

@@ -1,7 +1,7 @@
-"""What is known of a value by its type: whether it can change, what it holds, and how that is read, put back and copied.
+"""Treatment of values by type: whether they can change, what they hold, and how to read, restore and copy them.
 
-A kind is looked up once for each type. Only `type(value)` is asked, never the value's own `__class__`: what is lazy (Django's
-`request.user`, werkzeug's proxies) stays unevaluated.
+A kind is looked up once per type. Only `type(value)` is read, never the value's `__class__`, so that lazy objects (Django's
+`request.user`, werkzeug's proxies) stay unevaluated.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ __all__ = ["BOUND", "FIXED", "LAZY", "ONCE", "PLAIN", "Into", "Kind", "NotCopied
 _CONTAINERS = frozenset({list, dict, set, deque, bytearray})
 
 PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
-"""The commonest types that cannot change, looked up first."""
+"""The most common immutable types, checked first."""
 
 
 class Into(Protocol):
-    """Gives what stands for a part in a copy."""
+    """Maps a part of a value to its counterpart in the copy."""
 
     def __call__(self, part: Any) -> Any:
-        """What stands for one part."""
+        """Return the counterpart of one part."""
         ...
 
     def each(self, parts: list[Any]) -> list[Any]:
-        """What stands for each of many."""
+        """Return the counterparts of several parts."""
         ...
 
 
@@ -39,60 +39,60 @@ class OneShot(NotCopied):
 
 
 class Kind:
-    """A way to treat values of one sort. This one: they cannot change, or are shared by their nature."""
+    """How values of one kind are treated. The base class is for values that cannot change, or are meant to be shared."""
 
     remembers = False
-    """Whether `state` says all that such a value holds, so that it can be put back."""
+    """Whether `state` covers everything such a value holds, so that it can be restored."""
 
     holds = False
-    """Whether such a value is made of parts that can be anything."""
+    """Whether such a value consists of parts of any type."""
 
     in_order = False
-    """Whether such a value is what it holds (a list, an array), more than a thing of its own (an item, a request)."""
+    """Whether such a value is defined by its content (a list, an array) rather than its identity (an item, a request)."""
 
     def weight(self, value: Any) -> tuple[int, int]:  # noqa: ARG002
-        """How many parts and bytes it takes to copy the value itself."""
+        """Return the number of parts and bytes that copying the value itself takes."""
         return 1, 0
 
     def children(self, value: Any) -> Iterable[Any]:  # noqa: ARG002
-        """What it holds that may change by itself."""
+        """Return the parts that may change on their own."""
         return ()
 
     def state(self, value: Any) -> Any:
-        """What the value holds now."""
+        """Return the value's current content."""
         raise NotImplementedError
 
     def is_same(self, value: Any, state: Any) -> bool:
-        """Whether the value holds the very same now."""
+        """Whether the value still has this content, by identity."""
         raise NotImplementedError
 
     def restore(self, value: Any, state: Any) -> None:
-        """Make the value hold this again."""
+        """Restore this content."""
         raise NotImplementedError
 
     def mapped(self, state: Any, into: Into) -> Any:  # noqa: ARG002
-        """The state with other parts in the place of its own."""
+        """Return the state with its parts mapped."""
         return state
 
     def blank(self, value: Any) -> Any:
-        """A value of the same type to be filled."""
+        """Return an empty value of the same type, to be filled."""
         raise NotImplementedError
 
     def copy(self, value: Any, into: Into, begun: Callable[[Any], None]) -> Any:
-        """A copy with `into(part)` in the place of each part; `begun` takes the copy before it has any.
+        """Return a copy with `into(part)` in place of each part; `begun` receives the copy before it is filled.
 
         Raises:
             NotCopied: This value cannot be copied.
         """
         twin = self.blank(value)
-        # Before its parts: they may hold the value itself.
+        # Registered before its parts are copied: they may refer to the value itself.
         begun(twin)
         self.restore(twin, self.mapped(self.state(value), into))
         return twin
 
 
 class Bound(Kind):
-    """Methods of containers (`results.append`): of the container's copy."""
+    """Bound methods of containers (`results.append`), rebound to the container's copy."""
 
     holds = True
 
@@ -107,20 +107,20 @@ class Bound(Kind):
 
     @staticmethod
     def is_bound(value: Any) -> bool:
-        """Whether it is a method of something that a candidate could change with it."""
+        """Whether the method belongs to a mutable container, which a candidate could change through it."""
         return type(value.__self__) in _CONTAINERS
 
 
 class SharedKind(Kind):
-    """Values that are left as they are, because a copy would be another thing: sessions, locks, what is not known."""
+    """Values that are shared, because a copy would be a different thing: sessions, locks, unknown types."""
 
     def __init__(self, why: str, *, is_noted: bool = True) -> None:
-        """Say why; `is_noted`: whether people should read of it."""
+        """Set the reason; `is_noted`: whether sharing is reported."""
         self.why = why
         self.is_noted = is_noted
 
     def copy(self, value: Any, into: Into, begun: Callable[[Any], None]) -> Any:  # noqa: ARG002
-        """Refuse.
+        """Refuse to copy.
 
         Raises:
             NotCopied: Always.

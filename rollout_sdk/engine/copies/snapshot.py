@@ -1,7 +1,7 @@
-"""Copies for shadows, which run when the caller is gone: of the arguments before the control runs, and of the control's answer.
+"""Copies for shadows, which outlive the call: of the arguments before the control runs, and of the control's answer.
 
-A shadow must not see what the control changed, nor change what the control sees. What cannot be copied surely and cheaply is
-not copied, and the shadow is skipped and counted: never a guess, never a slow request.
+A shadow must not see the control's changes, and the control must not see the shadow's. Anything that cannot be copied safely
+and cheaply is not copied; the shadow is skipped and counted, and the request is never slowed down.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from rollout_sdk.resilience.interruptions import is_fault
 __all__ = ["Isolate", "NotCopied", "OneShot", "Snapshot", "StreamCopy", "copy_output", "take_snapshot"]
 
 Isolate: TypeAlias = Literal["auto", "none", "deepcopy"] | Callable[[Any], Any]
-"""How the arguments of candidates are kept apart from the control's: "auto" by what is known of their types, within a budget;
-"none" shares them (the candidate must not change them); "deepcopy" copies anything, however long that takes; a callable is
-given each argument and returns its copy."""
+"""How candidates' arguments are isolated from the control's: "auto" copies by type, within a budget; "none" shares them (the
+candidate must not change them); "deepcopy" copies anything, however long it takes; a callable receives each argument and
+returns its copy."""
 
 _MOST_WEIGHED = 1_000
 _MOST_BYTES = 1 << 20
@@ -38,22 +38,22 @@ _BY_IDENTITY: Any = object.__eq__
 
 
 class Snapshot(Copying):
-    """Copies that must share nothing at all with what the caller holds, within a budget of memory and of time."""
+    """Copies that share nothing with the caller, within a budget of memory and time."""
 
     def __init__(self, *, is_compared: bool = False) -> None:
-        """Start the clock. `is_compared`: what is copied is to be compared, so that what equals only itself is refused."""
+        """Start the clock. `is_compared`: the copy is for a comparison, so values that equal only themselves are refused."""
         super().__init__(most_bytes=_MOST_BYTES, most_parts=MOST_PARTS)
         self._is_compared = is_compared
         self.restart()
 
     def restart(self) -> None:
-        """Start the clock again, for another value out of the same budget of bytes."""
+        """Restart the clock for another value, within the same budget of bytes."""
         self._deadline = perf_counter() + _MOST_TIME_S
         self._looked_at = self.parts + self.bytes / _BYTES_A_PART
         self._memo, self._kept = {}, []
 
     def copy(self, value: Any, depth: int = 0) -> Any:
-        """A copy that shares nothing that can change.
+        """Return a copy that shares nothing mutable.
 
         Raises:
             NotCopied: The value is of an unknown kind, too deep, or over the budget.
@@ -65,11 +65,11 @@ class Snapshot(Copying):
         return super().copy(value, depth)
 
     def refused(self, value: Any, kind: Kind) -> Any:
-        """A lazy object, which nothing is known of before it is used.
+        """Return a lazy object as it is, since nothing is known about it before its first use.
 
         Raises:
             OneShot: The value can be read only once.
-            NotCopied: It is of another kind that is not copied.
+            NotCopied: It is of any other kind that is not copied.
         """
         if kind is LAZY:
             return value
@@ -78,23 +78,23 @@ class Snapshot(Copying):
         raise NotCopied(kind.why if isinstance(kind, SharedKind) else f"unknown type {type(value).__qualname__}")
 
     def charge_plain(self, values: Sequence[Any]) -> None:
-        """Count what the copies hold on to."""
+        """Charge the values that the copies keep alive."""
         super().charge(values, 0, sum(map(getsizeof, values)))
 
     def charge(self, value: Any, parts: int, size: int) -> None:
-        """Count against the budget.
+        """Charge the budget.
 
         Raises:
-            NotCopied: It is used up.
+            NotCopied: The budget is exhausted.
         """
-        # An array says what is behind it, and its size is another thing.
+        # An array reports the size of its data; `getsizeof` may not include it.
         super().charge(value, parts, size or getsizeof(value, 64))
 
     def made(self, kind: Kind, value: Any, twin: Any) -> None:  # noqa: ARG002
-        """Look at the clock after each step that is worth a look.
+        """Check the clock from time to time, by the work done since the last check.
 
         Raises:
-            NotCopied: The time is used up.
+            NotCopied: The time is up.
         """
         done = self.parts + self.bytes / _BYTES_A_PART
         if done - self._looked_at > _LOOK_AT_CLOCK_EVERY:
@@ -104,15 +104,15 @@ class Snapshot(Copying):
 
 
 class StreamCopy:
-    """Copies of a stream's items, taken as they pass: the consumer may change them, and a stream can be long.
+    """Copies of a stream's items, taken as they pass, because the consumer may change them.
 
-    `items` is None as soon as there are too many, or one cannot be copied: half a stream compares with nothing.
+    `items` becomes None once there are too many or one cannot be copied: a partial stream is not comparable.
     """
 
     __slots__ = ("_isolate", "_most", "_snapshot", "items")
 
     def __init__(self, most: int, isolate: Isolate) -> None:
-        """Keep at most so many items, and at most 1 MiB."""
+        """Keep up to `most` items, and up to 1 MiB."""
         self.items: list[Any] | None = []
         self._most = most
         self._isolate = isolate
@@ -120,11 +120,11 @@ class StreamCopy:
 
     @property
     def bytes(self) -> int:
-        """About how many bytes they hold."""
+        """Approximate size of the items in bytes."""
         return self._snapshot.bytes
 
     def add(self, item: Any) -> None:
-        """Take an item; never raises."""
+        """Add an item; never raises."""
         if self.items is None:
             return
         if len(self.items) == self._most:
@@ -142,11 +142,11 @@ class StreamCopy:
 
 
 def copy_output(value: Any, isolate: Isolate, snapshot: Snapshot) -> Any:
-    """A copy of what the control gave, for a comparison.
+    """Copy the control's output for a comparison.
 
     Raises:
-        NotCopied: It cannot be copied within the rules.
-        Exception: Whatever its own methods raise.
+        NotCopied: It cannot be copied within the budget or the rules.
+        Exception: Any exception of the value's own methods.
     """
     if isinstance(value, Iterator | AsyncIterator):
         raise OneShot("one-shot iterator")
@@ -156,7 +156,7 @@ def copy_output(value: Any, isolate: Isolate, snapshot: Snapshot) -> Any:
 
 
 def _weight(values: Iterable[Any]) -> int:
-    """About how many bytes values hold; of what has very many parts, so many as were looked at."""
+    """Estimate the size of values in bytes, from a limited number of parts."""
     size, waiting, looked_at = 0, deque(values), 0
     while waiting and looked_at < _MOST_WEIGHED:
         value = waiting.popleft()
@@ -170,17 +170,17 @@ def _weight(values: Iterable[Any]) -> int:
 def take_snapshot(
     args: tuple[Any, ...], kwargs: Mapping[str, Any], isolate: Isolate, shared: int
 ) -> tuple[tuple[Any, ...], dict[str, Any], int]:
-    """Copies of the arguments, and about how many bytes they hold.
+    """Return copies of the arguments, and their approximate size in bytes.
 
     Args:
         args: Positional arguments.
         kwargs: Keyword arguments.
-        isolate: How.
-        shared: How many of the first positional arguments are shared (a method's `self`: the model itself).
+        isolate: How to copy them.
+        shared: Number of leading positional arguments to share (a method's `self`: the model itself).
 
     Raises:
-        NotCopied: An argument cannot be copied within the rules.
-        Exception: Whatever the caller's own copier raises.
+        NotCopied: An argument cannot be copied within the budget or the rules.
+        Exception: Any exception of the caller's own copier.
     """
     if isolate == "none":
         return args, dict(kwargs), 0

@@ -1,6 +1,6 @@
-"""A look at the arguments of a call before anything runs: what can be read once, what can change, and what is too much.
+"""Inspects a call's arguments before anything runs: what can be read only once, what can change, and what is too large.
 
-What is remembered or copied is decided by kind and size, never by the clock: the same call is treated alike every time.
+Kind and size decide what is recorded or copied, never the clock, so the same call is always treated the same.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["MOST_BYTES", "MOST_PARTS", "Survey", "changeable"]
 
 MOST_PARTS = 20_000
 MOST_BYTES = 4 << 20
-"""Of what a candidate could change; a container counts as 16 parts besides what it holds, and a column of a frame as 8."""
+"""Limits for what a candidate could change; a container counts as 16 parts besides its content, a frame's column as 8."""
 
 _FUNCTIONS = (FunctionType, MethodType)
 _NESTED_OBJECT = 4
@@ -30,25 +30,25 @@ _MOST_NOTES = 5
 
 
 def changeable(args: tuple[Any, ...], kwargs: Mapping[str, Any], shared: int) -> list[Any]:
-    """The arguments that are worth a look; `shared`: how many of the first are not looked at (a method's `self`)."""
+    """Return the arguments that need inspection, without the `shared` leading ones (a method's `self`)."""
     values: Iterable[Any] = (*args[shared:], *kwargs.values()) if kwargs or shared else args
     return [value for value in values if type(value) not in PLAIN]
 
 
 class Survey:
-    """What the arguments of a call hold.
+    """Findings about a call's arguments.
 
     Attributes:
-        found: All that can change, with its kind; of an argument that is too much, nothing.
-        notes: What is left as it is, and why.
-        once: What can be read only once; None where nothing is. Then nothing else was looked at.
-        needs_copies: Whether something among it can be copied, and not be put back.
+        found: Everything that can change, with its kind; an argument that is too large contributes nothing.
+        notes: Types left unprotected, and why.
+        once: Type of an argument that can be read only once, or None. If set, nothing else was inspected.
+        needs_copies: Whether some value can be copied but not restored.
     """
 
     __slots__ = ("_bytes", "_limits", "_parts", "_seen", "found", "needs_copies", "notes", "once")
 
     def __init__(self, values: Iterable[Any], *, is_limited: bool = True) -> None:
-        """Look at the arguments, each by itself; what they share is seen once. With `is_limited` false, nothing is too much."""
+        """Inspect each argument; shared parts are inspected once. If `is_limited` is false, no size limit applies."""
         self._limits = (MOST_PARTS, MOST_BYTES) if is_limited else (float("inf"), float("inf"))
         self.once: str | None = None
         self.found: list[tuple[Kind, Any]] = []
@@ -64,7 +64,7 @@ class Survey:
                 self.once = str(once)
                 self.found = []
                 return
-            # Objects that cannot even be looked at.
+            # An object that cannot be inspected.
             except BaseException as error:
                 if not is_fault(error):
                     raise
@@ -80,8 +80,8 @@ class Survey:
             self.notes.setdefault(kind.__qualname__, why)
 
     def _look(self, argument: Any) -> str | None:
-        """Look through one argument; why it is left as it is, or None."""
-        # Each with how many objects of the application are around it: a graph of them ends nowhere.
+        """Inspect one argument; return why it is left unprotected, or None."""
+        # Each value with the number of application objects that enclose it: graphs of them can be unbounded.
         waiting, seen, found = [(argument, 0)], self._seen, self.found
         while waiting:
             value, around = waiting.pop()
@@ -93,7 +93,7 @@ class Survey:
             if id(value) in seen:
                 continue
             seen.add(id(value))
-            # Nearly all of what there is, and ten times as fast.
+            # Fast path for the most common types, ten times as fast.
             if type(value) is dict or type(value) is list:
                 if not self._look_into(value, around, waiting):
                     return "it is too large"
@@ -117,13 +117,13 @@ class Survey:
                 found.append((kind, value))
             children = kind.children(value)
             if isinstance(kind, Fields):
-                # An object that counts with one has not been read.
+                # Advancing an endless counter does not consume input.
                 children = [child for child in children if not is_endless(child)]
             waiting.extend((child, around) for child in children if type(child) not in PLAIN)
         return None
 
     def _look_into(self, value: dict[Any, Any] | list[Any], around: int, waiting: list[tuple[Any, int]]) -> bool:
-        """Put what a list or a dictionary holds on the heap of what is to be looked at; False: it is too large."""
+        """Queue the parts of a list or dictionary for inspection; return False if it is too large."""
         self._parts += _CONTAINER + len(value) * (2 if isinstance(value, dict) else 1)
         if self._parts > self._limits[0]:
             return False
@@ -138,10 +138,10 @@ class Survey:
         return True
 
     def _leave(self, value: Any, kind: SharedKind) -> None:
-        """Take note of what is left as it is.
+        """Report a value that is left unprotected.
 
         Raises:
-            OneShot: It can be read only once, or is made of what can (werkzeug's FileStorage).
+            OneShot: It can be read only once, or wraps something that can (werkzeug's FileStorage).
         """
         if kind is ONCE:
             if not is_read_already(value):

@@ -1,4 +1,4 @@
-"""Which kind a type is of: looked up once for each type, by the type alone."""
+"""Maps types to kinds; the lookup depends on the type alone and is cached."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _FIXED = (
     *(enum.Enum, decimal.Decimal, fractions.Fraction, datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo),
     *(uuid.UUID, pathlib.PurePath, re.Pattern, re.Match, property, BaseException, logging.Logger, logging.LoggerAdapter),
 )
-"""Types whose instances cannot change, or, like functions and loggers, are shared by their nature."""
+"""Types whose instances cannot change or, like functions and loggers, are meant to be shared."""
 
 _FIXED_MODULES = frozenset({"functools", "ipaddress", "operator", "typing", "zoneinfo", "pyarrow.lib"})
 
@@ -52,7 +52,7 @@ _FIXED_NAMES: Mapping[str, frozenset[str]] = {
     "polars": frozenset({"DataType", "Expr", "LazyFrame"}),
     "torch": frozenset({"device", "dtype", "layout", "memory_format", "Size"}),
 }
-"""Names of classes, or of their bases, by top package."""
+"""Names of immutable classes or their bases, by top-level package."""
 
 _KINDS: Mapping[str, Mapping[str, Kind]] = {
     "numpy": {
@@ -95,13 +95,13 @@ _OWN_WAYS = frozenset(
         *("__getattr__", "__getattribute__"),
     }
 )
-"""Methods by which a class says that it is more than its attributes."""
+"""Methods that indicate that an instance is more than its attributes."""
 
 _DECLARED = frozenset({"__dataclass_fields__", "__attrs_attrs__", "model_fields", "__pydantic_fields__"})
-"""By which a class says that it holds data: data classes, attrs, pydantic."""
+"""Attributes that declare a class as data: data classes, attrs, pydantic."""
 
 _HEAP_TYPE, _FIXED_TYPE = 1 << 9, 1 << 8
-"""Flags of types: made at run time, and of those the ones whose attributes cannot be set, which are written in C."""
+"""Flags of types: created at run time, and immutable (written in C)."""
 
 _POINTER = calcsize("P")
 
@@ -110,11 +110,11 @@ when_changed(_known.clear)
 
 
 def kind_of_type(kind: type) -> Kind:
-    """The kind that a type is of."""
+    """Return the kind of a type."""
     known = _known.get(kind)
     if known is None:
         if len(_known) >= _MOST_KNOWN:
-            # Types can be made at run time: what is remembered of them stays bounded.
+            # Types can be created at run time; this bounds the cache.
             _known.clear()
         known = _known[kind] = _find(kind)
     return known
@@ -127,13 +127,13 @@ def _find(kind: type) -> Kind:
     if own is not None:
         return own
     mro = kind.__mro__
-    # A proxy gives out another object's class as its own. In this order: it may pass on anything else, too.
+    # A proxy presents another object's class as its own. Checked first, because it may forward anything else, too.
     if any("__class__" in vars(base) for base in mro if base is not object):
         return LAZY
     if kind is object or issubclass(kind, _FIXED) or kind.__module__ in _FIXED_MODULES:
         return FIXED
     packages = {base.__module__.partition(".")[0]: None for base in mro}
-    # Before files are looked for: tensors and frames have all sorts of methods.
+    # Checked before one-shot types: tensors and frames have methods with similar names.
     found = _by_name(packages, {base.__name__ for base in mro})
     if found is not None:
         return found
@@ -150,7 +150,7 @@ def _find(kind: type) -> Kind:
 
 
 def _by_name(packages: Iterable[str], names: set[str]) -> Kind | None:
-    """The kind of a type of another library, by the names of its bases."""
+    """Return the kind of another library's type, by the names of its bases."""
     for package in packages:
         if names & _FIXED_NAMES.get(package, frozenset()):
             return FIXED
@@ -161,7 +161,7 @@ def _by_name(packages: Iterable[str], names: set[str]) -> Kind | None:
 
 
 def _object(kind: type, mro: tuple[Any, ...]) -> Kind:
-    """Objects of classes written in Python; those that are written in C, or copy in a way of their own, are left alone."""
+    """Return the kind of other objects; those written in C or with copying methods of their own are shared."""
     if issubclass(kind, types.SimpleNamespace | UserDict | UserList | ChainMap):
         return Fields(kind, is_declared=True)
     is_declared = any(not _DECLARED.isdisjoint(vars(base)) for base in mro)
@@ -171,9 +171,9 @@ def _object(kind: type, mro: tuple[Any, ...]) -> Kind:
 
 
 def _is_python(kind: type) -> bool:
-    """Whether instances hold nothing but attributes: neither the class nor a base is written in C."""
+    """Whether instances hold nothing but attributes, because neither the class nor a base is written in C."""
     slots = sum(type(each).__name__ == "member_descriptor" for base in kind.__mro__ for each in vars(base).values())
-    # Besides its slots, an object has places for its dictionary and its weak references.
+    # Besides its slots, an object has room for its dictionary and its weak references.
     room = object.__basicsize__ + (slots + 2) * _POINTER
     made_by_class_statement = all(
         base.__flags__ & _HEAP_TYPE and not base.__flags__ & _FIXED_TYPE for base in kind.__mro__[:-1]

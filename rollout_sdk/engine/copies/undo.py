@@ -1,4 +1,4 @@
-"""What a candidate could change, remembered before it runs on the caller's own objects, and put back when it fails."""
+"""Records the state of mutable arguments before a candidate runs on the caller's own objects, and restores it on failure."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ __all__ = ["Protection", "Undo"]
 
 
 class Undo:
-    """What values held at one moment."""
+    """The recorded state of a set of values."""
 
     __slots__ = ("_before",)
 
     def __init__(self, found: Iterable[tuple[Kind, Any]]) -> None:
-        """Remember it.
+        """Record the state.
 
         Raises:
-            Exception: Whatever a value raises that is read.
+            Exception: Any exception raised by reading a value.
         """
         self._before = [(kind, value, kind.state(value)) for kind, value in found]
 
     def started(self) -> bool:
-        """Let go: the consumer has an item, and there is no way back any more. Whether anything is left to do."""
+        """Forget the state, since the consumer has an item; return False, because items need no mapping."""
         self._before = []
         return False
 
     def item(self, value: Any) -> Any:
-        """What the consumer of a stream gets."""
+        """Return a stream's item unchanged."""
         return value
 
     def answered(self, value: Any) -> Any:
-        """What the caller gets of an answer that stands."""
+        """Forget the state, and return the served answer unchanged."""
         self._before = []
         return value
 
     def failed(self) -> list[BaseException]:
-        """Put everything back; gives what was raised where that did not work."""
+        """Restore everything; return the exceptions of values that could not be restored."""
         faults: list[BaseException] = []
         for kind, value, state in self._before:
             try:
@@ -55,4 +55,4 @@ class Undo:
 
 
 Protection: TypeAlias = Undo | Copies
-"""What keeps a candidate's changes to its arguments from the control."""
+"""Shields the control from a candidate's changes to its arguments."""

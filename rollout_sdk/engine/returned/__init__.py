@@ -1,1 +1,1 @@
-"""Results whose work is still to come: generators, iterators, awaitables, futures, streams."""
+"""Answers whose work continues after the call returns: generators, iterators, awaitables, futures, streams."""

@@ -1,7 +1,7 @@
-"""Awaitables and async generators that are returned: the call goes on until they end, as with functions of their own kind.
+"""Returned awaitables and async generators: the call ends when they do, as with functions of those kinds.
 
-They are a plain function's (a decorator written for plain functions, a client's method), or what a coroutine function gives. A
-coroutine or async generator that is never begun is not recorded, as with functions of their own kind.
+They come from a plain function (a decorator written for plain functions, a client's method) or from a coroutine function. A
+coroutine or async generator that is never started is not recorded, as with functions of those kinds.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from rollout_sdk.formatting import class_name
 __all__ = ["Awaiting", "Look", "awaited", "coroutine_stand_in", "run_plain", "stream_stand_in", "whole"]
 
 Look = Callable[[Call, Flow, Invoke, Result, Run], Any]
-"""Gives what stands in for an answer that has work to come, or None."""
+"""Returns the stand-in for an answer whose work continues, or None."""
 
 
 async def run_plain(step: Invoke) -> Result:
-    """Run a plain function."""
+    """Run a plain function, for callers that await it."""
     return run(step)
 
 
 def whole(run_again: Run) -> Run:
-    """Runs the control in place of a stream: what it returns is awaited, where it has to be."""
+    """Wrap the runner of a fallback so that it awaits what the control returns, if that is awaitable."""
 
     async def again(step: Invoke) -> Result:
         ran = await run_again(step)
@@ -64,7 +64,7 @@ _NEEDED: Mapping[Callable[[Any], Awaitable[Any]], str] = {_await: "__await__", _
 
 
 def _going_on(step: Invoke, function: Callable[..., Any], ran: Result) -> Invoke:
-    """The rest of a step, whose function has returned already."""
+    """Build the step for the remaining work of an answer that a function has returned."""
     rest = Invoke(step.variant, function, (ran.value,), {})
     rest.span_context, rest.gate, rest.keep, rest.protection = step.span_context, step.gate, step.keep, step.protection
     rest.in_place = step.in_place
@@ -74,13 +74,13 @@ def _going_on(step: Invoke, function: Callable[..., Any], ran: Result) -> Invoke
 
 
 def coroutine_stand_in(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run, look: Look) -> Any:
-    """A coroutine that gives what a returned one gives."""
+    """Return a coroutine with the same result as a returned one."""
     model = ran.value
     gone: list[Any] = []
     stand_in: Any = awaited(call, flow, step, ran, run_again, look, gone=gone)
     stand_in.__name__, stand_in.__qualname__ = model.__name__, model.__qualname__
-    # Of a coroutine that is never awaited, Python warns once: of the one that the caller had. A weak reference is cleared
-    # before that, and lives in the coroutine's own frame.
+    # Python warns about a coroutine that is never awaited; the warning should name the stand-in only. Weak references are
+    # cleared before the warning, and this one lives in the stand-in's own frame.
     gone.append(weakref.ref(stand_in, lambda _: _close_unbegun(model)))
     return stand_in
 
@@ -101,9 +101,10 @@ async def awaited(
     awaiting: Awaiting | None = None,
     gone: list[Any] | None = None,  # noqa: ARG001 - held by the frame
 ) -> Any:
-    """Await (or enter) what was returned; when the control returns what cannot be awaited, that is the answer.
+    """Await (or enter) a returned object; if the control returns something that is not awaitable, that is the answer.
 
-    What it gives may have work to come itself, such as a client's stream: then the call goes on with that. `gone` is only held.
+    The result may itself have work to come, such as a client's stream; the call then continues with it. `gone` is only kept
+    alive.
     """
     ended: Invoke | Result
     set_call(call)
@@ -120,7 +121,7 @@ async def awaited(
             ran.duration_s += took
             ran.awaited = True
             if ran.withheld is not None:
-                # It was not begun. A task would go on for nobody.
+                # It was never started. If it is a task, it would keep running.
                 end = getattr(model, "close", None) or getattr(model, "cancel", None)
                 if end is not None:
                     end()
@@ -142,7 +143,7 @@ async def awaited(
 
 
 def stream_stand_in(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run) -> Any:
-    """An async generator that passes on what one yields that was returned; `run_again` runs the control in its place."""
+    """Return an async generator that passes on a returned one's items; `run_again` runs the control as a fallback."""
     model = ran.value
     stand_in: Any = _passed_on(call, flow, step, ran, whole(run_again))
     stand_in.__name__, stand_in.__qualname__ = model.__name__, model.__qualname__
@@ -152,14 +153,14 @@ def stream_stand_in(call: Call, flow: Flow, step: Invoke, ran: Result, run_again
 async def _passed_on(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run) -> AsyncGenerator[Any, Any]:
     while True:
         stream = AsyncStream(call, _going_on(step, _gave if type(ran.value) is AsyncGeneratorType else each_async, ran))
-        # The function has them, or has let go of them.
+        # The function holds the arguments and releases them when it chooses.
         step.args, step.kwargs = (), LET_GO
         stream.began -= ran.duration_s
         stream.result.streamed = stream.result.awaited = True
         del ran
         step.go_on()
         while True:
-            # What closes an async generator closes first what it waits for: then the stream knows how it ended.
+            # Closing an async generator first closes what it awaits, so the stream already knows how it ended.
             with suppress(GeneratorExit):
                 await stream.resume()
             if stream.ended:
@@ -180,14 +181,14 @@ async def _passed_on(call: Call, flow: Flow, step: Invoke, ran: Result, run_agai
 
 
 class Awaiting:
-    """A call under way whose answer is an awaitable object: it is measured where it is first awaited, entered or read.
+    """A call in progress whose answer is an awaitable object, measured once it is first awaited, entered or iterated over.
 
     Attributes:
-        model: What the variant returned that answers now.
+        model: The object returned by the variant that answers now.
     """
 
     def __init__(self, call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run, look: Look) -> None:
-        """Begin with what a step returned."""
+        """Start with the object that a step returned."""
         self.model = ran.value
         self._call = call
         self._rest = flow, step, ran, run_again, look
@@ -204,21 +205,21 @@ class Awaiting:
         return True
 
     def begin(self) -> Any:
-        """A coroutine that awaits it; awaited again, it is the object's own affair."""
+        """Return a coroutine that awaits the object; a second `await` goes to the object directly."""
         return awaited(self._call, *self._rest, _await, self) if self._claim() else _await(self.model)
 
     def coroutine(self) -> Any:
-        """The one coroutine that it is driven by."""
+        """Return the single coroutine for `send`, `throw` and `close`."""
         if self._coroutine is None:
             self._coroutine = self.begin()
         return self._coroutine
 
     async def enter(self) -> Any:
-        """What `async with` gives of it."""
+        """Enter the object with `async with`."""
         return await (awaited(self._call, *self._rest, _enter, self) if self._claim() else _enter(self.model))
 
     def as_stream(self) -> AsyncReading | None:
-        """It is read by `async for` instead; None when it was begun in another way."""
+        """Switch to reading it with `async for`; return None if it has been started in another way."""
         if not self._claim():
             return None
         flow, step, ran, run_again, _ = self._rest
@@ -226,11 +227,11 @@ class Awaiting:
         return self._stream
 
     def touch(self, _: str) -> None:
-        """Note that the consumer looks at an attribute: it may ask for the answer that way."""
+        """Record that the consumer accessed an attribute, which may be another way to get the answer."""
         self._touched = True
 
     def let_go(self) -> None:
-        """The consumer's reference is gone, and it was never begun: nothing is known of what it would have given."""
+        """End the call of an object that was released before it was started; its outcome is unknown."""
         if not self._claim():
             return
         flow, step, ran, _, _ = self._rest

@@ -1,4 +1,4 @@
-"""What form an answer has, by its type: an answer as it is, or one whose work begins or goes on after it is returned."""
+"""Classifies answers by type: complete, or with work that starts or continues after they are returned."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 EAGER: frozenset[type] = frozenset({str, bytes, int, float, bool, list, tuple, dict, set, frozenset, NoneType})
-"""The commonest types of answers, none of which has work to come: looked up first, on the path of every call."""
+"""The most common types of answers, all complete; checked first, on every call."""
 
 Form: TypeAlias = Literal[
     "answer",
@@ -45,21 +45,21 @@ Form: TypeAlias = Literal[
     "response",
     "unmeasured",
 ]
-"""The forms of answers. A "stream" is iterable without being an iterator, an "async stream" what `async for` reads, "either"
-both, and a "response" one of HTTP whose body is still to be read. What is "unmeasured" has work to come, and nothing can take
-its place."""
+"""The forms of answers. A "stream" is iterable without being an iterator, an "async stream" is read with `async for`, "either"
+supports both, and a "response" is an HTTP response whose body is unread. An "unmeasured" answer has work to come but cannot be
+replaced by a stand-in."""
 
 ANSWER: Form = "answer"
 ASYNCHRONOUS: frozenset[Form] = frozenset({"coroutine", "async generator", "async stream", "awaitable"})
-"""Forms that an event loop carries out."""
+"""Forms that need an event loop."""
 
-# Containers, files and HTTP responses with their body: how their consumers use them is not known.
+# Containers, files and HTTP responses that hold their body: it is unknown how their consumers use them.
 _NO_STREAMS = ("__len__", "__getitem__", "__contains__", "read", "readline", "write", "add", "json", "content", "text")
 _NO_ITERATORS = ("__len__", "__await__", "__aiter__", "__anext__", "read", "readline")
 _OF_GENERATORS = frozenset({"send", "throw", "close"})
-# Managers made of generators: what they guard begins inside `with`.
+# Context managers made from generators: the work they guard starts inside `with`.
 _MANAGERS = (contextlib._GeneratorContextManager, contextlib._AsyncGeneratorContextManager)  # noqa: SLF001 - no other name
-# Their body is read by the server, after the call.
+# The server reads their body after the call.
 _STREAMING = frozenset({"StreamingResponse", "StreamingHttpResponse", "EventSourceResponse"})
 _RESPONSES = frozenset({"requests", "httpx", "httpx2"})
 
@@ -72,7 +72,7 @@ def form_of(value: Any) -> Form:
     kind = type(value)
     form = _forms.get(kind)
     if form is None:
-        # Classes can be made for each call: what is remembered of them stays bounded.
+        # Classes can be created per call; this bounds the cache.
         if len(_forms) >= _MOST_TYPES:
             _forms.clear()
         form = _forms[kind] = _look_at(kind)
@@ -81,7 +81,7 @@ def form_of(value: Any) -> Form:
     if form == "generator" and value.gi_code.co_flags & CO_ITERABLE_COROUTINE:
         return "unmeasured"
     if form == "stream" and hasattr(value, "read"):
-        # A wrapper of a file has it from the file.
+        # A wrapper of a file forwards `read` to the file.
         return ANSWER
     return ANSWER if form == "response" and not _is_open(value) else form
 
@@ -103,7 +103,7 @@ def _look_at(kind: type) -> Form:
     if issubclass(kind, _MANAGERS) or any(each.__name__ in _STREAMING for each in kind.__mro__):
         return "unmeasured"
     if hasattr(kind, "__await__"):
-        # A handle with a result to ask for (Ray, Dask) is what its own library insists on.
+        # A handle with a `result` method (Ray, Dask): its own library requires the exact object.
         return "awaitable" if _is_python(kind, "__await__") and not hasattr(kind, "result") else "unmeasured"
     if hasattr(kind, "__aiter__"):
         return _look_at_async(kind)
@@ -117,18 +117,18 @@ def _look_at_async(kind: type) -> Form:
         return "unmeasured"
     if not hasattr(kind, "__iter__"):
         return "async stream"
-    # An iterator of both kinds would be read by turns.
+    # Consumers would alternate between the two kinds of iteration.
     return "unmeasured" if hasattr(kind, "__next__") or hasattr(kind, "__anext__") else "either"
 
 
 def _look_at_iterable(kind: type) -> Form:
-    """An iterator, unless another object cannot stand in for it; or a stream: closed or entered, and nothing to look up."""
+    """An iterator, unless a stand-in cannot replace it; or a stream: closed or entered, without lookups by key."""
     if not hasattr(kind, "__iter__"):
         return ANSWER
     if hasattr(kind, "__next__"):
         if any(hasattr(kind, name) for name in _NO_ITERATORS):
             return ANSWER
-        # Written in C, and with more to it than iteration (cursors, readers): other C code may insist on the very type.
+        # Written in C with more methods than iteration needs (cursors, readers): other C code may require the exact type.
         plain = not any(not name.startswith("_") and name not in _OF_GENERATORS for name in dir(kind))
         return "iterator" if plain or _is_python(kind, "__next__") else "unmeasured"
     ends = hasattr(kind, "close") or hasattr(kind, "__exit__")
@@ -143,19 +143,19 @@ def _is_python(kind: type, name: str) -> bool:
 
 
 def _is_response(kind: type) -> bool:
-    """Whether it is a response of a well-known HTTP client."""
+    """Whether a type is the response class of a well-known HTTP client."""
     return any(each.__name__ == "Response" and each.__module__.partition(".")[0] in _RESPONSES for each in kind.__mro__)
 
 
 def _is_open(response: Any) -> bool:
-    """Whether the body of a response is still to be read."""
+    """Whether the body of a response is unread."""
     if hasattr(response, "is_closed"):
         return not response.is_closed
     return getattr(response, "_content", None) is False
 
 
 def is_given(value: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether an answer is an argument that is handed back."""
+    """Whether an answer is one of the arguments, returned unchanged."""
     return any(value is given for given in (*args, *kwargs.values()))
 
 
@@ -175,12 +175,12 @@ def is_async_iterable(value: Any) -> bool:
 
 
 def each(iterable: Any, how: Callable[[Any], Any] = iter) -> Generator[Any, Any, Any]:
-    """A generator of its items, which `how` gives."""
+    """Yield the items of `how(iterable)`."""
     return (yield from how(iterable))
 
 
 async def each_async(iterable: Any, how: Callable[[Any], Any] = aiter) -> AsyncGenerator[Any, Any]:
-    """An async generator of its items, which `how` gives."""
+    """Yield the items of `how(iterable)` asynchronously."""
     async for item in how(iterable):
         yield item
 
@@ -190,22 +190,22 @@ def _raised(error: BaseException) -> Sequence[Any]:
 
 
 def raising(error: BaseException) -> Generator[Any, Any, Any]:
-    """An iterator that cannot be read: to fail where it is made is to fail before the first item."""
+    """Return an iterator that raises at its first item, for a stream whose `iter` raised."""
     yield from _raised(error)
 
 
 async def raising_async(error: BaseException) -> AsyncGenerator[Any, Any]:
-    """The same for `async for`."""
+    """As `raising`, for `async for`."""
     for item in _raised(error):
         yield item
 
 
 def closing_stream(stream: Any) -> AbstractContextManager[Any]:
-    """A `with` block for a stream, which is closed at the end if it can be."""
+    """Return a context manager that closes the stream at the end, if it can be closed."""
     return closing(stream) if hasattr(stream, "close") else nullcontext(stream)
 
 
 def discard(value: Any) -> None:
-    """Let go of an answer that is not served: a coroutine is closed, so that Python does not warn of it."""
+    """Discard an answer that is not served: a coroutine is closed, so that Python does not warn about it."""
     if type(value) is CoroutineType:
         value.close()

@@ -1,8 +1,8 @@
-"""Futures that are returned, of asyncio and of thread pools: their work has begun already.
+"""Returned futures, of asyncio and of thread pools, whose work has already started.
 
-A future can be observed without being changed. So callers get the control's own, and a candidate's own where nothing would
-take its place. For a candidate's that the control may have to answer for, they get a task or future that ends as one of the
-two does.
+A future can be observed without changing it, so callers receive the control's own future, and a candidate's own where there is
+no fallback. For a candidate that the control may have to replace, they receive a task or future that ends as the candidate's
+does, or as the control's if that fails.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["future_stand_in"]
 
 
 def future_stand_in(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run, look: Look) -> Any:
-    """What the caller gets for a future; None where it can be neither observed nor replaced from here."""
+    """Return the caller's future; None if it can be neither observed nor replaced here."""
     future, rollout = ran.value, call.rollout
     is_threaded = isinstance(future, Future)
     if not is_threaded and not _is_here(future):
@@ -42,7 +42,7 @@ def future_stand_in(call: Call, flow: Flow, step: Invoke, ran: Result, run_again
     def note(ended: Any) -> None:
         try:
             result = _result(step, ended, began)
-            # Without another object in its place, nothing is seen of a stream that it gives.
+            # There is no stand-in, so a stream in the future's result is not measured.
             if result.error is None and form_of(result.value) != ANSWER:
                 call.unmeasured = class_name(result.value)
             advance(call, flow, result)
@@ -56,7 +56,7 @@ def future_stand_in(call: Call, flow: Flow, step: Invoke, ran: Result, run_again
 
 
 def _is_here(future: Any) -> bool:
-    """Whether a future of asyncio is one of the loop that runs here."""
+    """Whether an asyncio future belongs to the running loop."""
     try:
         return future.get_loop() is asyncio.get_running_loop()
     except RuntimeError:
@@ -64,7 +64,7 @@ def _is_here(future: Any) -> bool:
 
 
 def _result(step: Invoke, future: Any, began: float) -> Result:
-    """How a future ended. Its exception is not asked for: to ask is to have asyncio believe that its owner has."""
+    """Return how a future ended. Reading `exception()` would suppress asyncio's warning about unretrieved exceptions."""
     is_cancelled = future.cancelled()
     error = asyncio.CancelledError() if is_cancelled else getattr(future, "_exception", None)
     value = None if error is not None else future.result()
@@ -74,7 +74,7 @@ def _result(step: Invoke, future: Any, began: float) -> Result:
 
 
 class _Chained(Future[Any]):
-    """A future that ends as a candidate's does; when that fails, as what the control returns in its place."""
+    """A future that ends as a candidate's does or, if that fails, as the control's fallback."""
 
     def __init__(self, call: Call, flow: Flow, step: Invoke, ran: Result) -> None:
         super().__init__()
@@ -119,9 +119,9 @@ class _Chained(Future[Any]):
             self.set_exception(result.error)
 
     def cancel(self) -> bool:
-        """Cancel the future that it waits for."""
+        """Cancel the underlying future."""
         return self._inner.cancel()  # type: ignore[no-any-return]
 
     def running(self) -> bool:
-        """Whether the future that it waits for runs."""
+        """Whether the underlying future is running."""
         return not self.done() and self._inner.running()

@@ -1,6 +1,6 @@
-"""Stand-ins for streams and awaitables that are objects of their own: `map`, `zip`, a client's stream.
+"""Stand-ins for streams and awaitables that are objects of other types: `map`, `zip`, a client's stream.
 
-A stand-in is asked for items, or awaited, in the place of the object; everything else is passed on to it.
+A stand-in handles iterating and awaiting, and forwards everything else to the object.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = ["OF_AWAITABLES", "OF_STREAMS", "of_response", "stand_in_for"]
 
 
 class _StandIn:
-    """Stands in for an object: what a consumer does to read it goes by a reading, and everything else is passed on."""
+    """Replaces an object: reading goes through a reading that measures it, and everything else is forwarded."""
 
     __slots__ = ("__weakref__", "_rollout_reading")
-    # Everything but this is the object's own.
+    # Every other attribute is the object's own.
     _rollout_reading: Any
 
     def __init__(self, reading: Any) -> None:
@@ -57,7 +57,7 @@ def _iter(self: Any) -> Any:
     if hasattr(type(self), "__next__"):
         given = _given(iter, reading, raising)
         return self if given is reading.model or reading.turn_to(given) else given
-    # Read again, it is the object's own affair.
+    # A second read goes to the object directly.
     if reading.is_fresh:
         return stand_in_for(reading.begin(), OF_STREAMS)(reading.open())
     reading.touch("__iter__")
@@ -65,7 +65,7 @@ def _iter(self: Any) -> Any:
 
 
 def _given(make: Callable[[Any], Any], reading: Any, failing: Callable[[BaseException], Any]) -> Any:
-    """What a stream gives to be read; where it raises instead, that is read first, and falls back."""
+    """Open a stream; an error there is raised at the first item instead, so that it can fall back."""
     try:
         return make(reading.model)
     except BaseException as error:
@@ -96,7 +96,7 @@ def _aiter_of_awaitable(self: Any) -> Any:
 
 
 def _reading_by(name: str) -> Callable[..., Any]:
-    """A method that gives something to be read."""
+    """Build a method that returns something to read."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         reading, by = self._rollout_reading, By(name, args, kwargs)
@@ -114,12 +114,12 @@ def _reading_by(name: str) -> Callable[..., Any]:
 
 
 def of_response(response: Any) -> Mapping[str, Callable[..., Any]]:
-    """What consumers of an HTTP response do to read its body as a stream."""
+    """Return the methods with which consumers of an HTTP response read its body as a stream."""
     return {**OF_STREAMS, **{name: _reading_by(name) for name in dir(type(response)) if name.startswith(("iter_", "aiter_"))}}
 
 
 def _asking(name: str) -> Callable[..., Any]:
-    """A method that reads by the iterator's own."""
+    """Build a method that reads through the iterator's own method."""
 
     def method(self: Any, *args: Any) -> Any:
         reading = self._rollout_reading
@@ -130,7 +130,7 @@ def _asking(name: str) -> Callable[..., Any]:
 
 
 def _throwing(name: str) -> Callable[..., Any]:
-    """A method that throws something into the iterator."""
+    """Build a method that throws an exception into the iterator."""
 
     def method(self: Any, *error: Any) -> Any:
         reading = self._rollout_reading
@@ -142,7 +142,7 @@ def _throwing(name: str) -> Callable[..., Any]:
 
 
 def _passing(name: str) -> Callable[..., Any]:
-    """A method that calls the object's own."""
+    """Build a method that forwards to the object's own."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         reading = self._rollout_reading
@@ -150,7 +150,7 @@ def _passing(name: str) -> Callable[..., Any]:
         given = getattr(model, name)(*args, **kwargs)
         if name == "__enter__" and given is not model:
             reading.touch(name)
-        # A stream that returns itself (`with`) would else be read past us.
+        # A stream that returns itself (from `with`) would otherwise be read without being measured.
         return self if given is model else given
 
     return method
@@ -167,7 +167,7 @@ def _entering(self: Any) -> Any:
 
 
 def _leaving(name: str) -> Callable[..., Any]:
-    """A method that calls the object's own, with which the consumer has had enough."""
+    """Build a method that forwards to the object's own and ends the reading."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         reading, given = self._rollout_reading, None
@@ -183,7 +183,7 @@ def _leaving(name: str) -> Callable[..., Any]:
 
 
 def _ended(reading: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """End a candidate's stream that failed as the control's was ended; its own failure to do so is nobody's."""
+    """Close a failed candidate's stream as the control's was closed; ignore its errors."""
     replaced, reading.replaced = reading.replaced, None
     if replaced is None:
         return None
@@ -213,7 +213,7 @@ def _await(self: Any) -> Any:
 
 
 def _driving(name: str) -> Callable[..., Any]:
-    """A method of an awaitable that is driven as a coroutine is."""
+    """Build a method of an awaitable that is driven like a coroutine."""
 
     def method(self: Any, *args: Any) -> Any:
         return getattr(self._rollout_reading.coroutine(), name)(*args)
@@ -236,14 +236,14 @@ OF_STREAMS: Mapping[str, Callable[..., Any]] = {
     "close": _leaving("close"),
     "aclose": _leaving("aclose"),
 }
-"""What consumers of a stream do to read it."""
+"""Methods with which consumers read a stream."""
 OF_AWAITABLES: Mapping[str, Callable[..., Any]] = {
     "__await__": _await,
     "__aenter__": _entering,
     "__aiter__": _aiter_of_awaitable,
     **{name: _driving(name) for name in ("send", "throw", "close")},
 }
-"""What consumers of an awaitable do; one with `send` and `close` is driven as a coroutine."""
+"""Methods with which consumers use an awaitable; one with `send` and `close` is driven like a coroutine."""
 
 _OURS = frozenset(dir(_StandIn)) - frozenset(dir(object)) | {
     "__class__",
@@ -260,11 +260,11 @@ _KINDS: weakref.WeakKeyDictionary[type, type[_StandIn]] = weakref.WeakKeyDiction
 
 
 def stand_in_for(value: Any, special: Mapping[str, Callable[..., Any]]) -> type[Any]:
-    """The class of what stands in for a value: Python looks for special methods on classes only.
+    """Create the stand-in class for a value; a class is needed because Python looks up special methods on the type.
 
     Args:
-        value: What it stands in for.
-        special: Methods with which it is read; it has those that the value has.
+        value: The object to replace.
+        special: Methods that read it; the class gets those that the value has.
     """
     kind = type(value)
     found = _KINDS.get(kind)
@@ -278,7 +278,7 @@ def stand_in_for(value: Any, special: Mapping[str, Callable[..., Any]]) -> type[
         if not (name.startswith("__") and name.endswith("__") and callable(own)) or name in _OURS or name in body:
             continue
         if name in ("__eq__", "__ne__", "__hash__") and own is getattr(object, name):
-            # What is equal to itself alone: the caller knows the stand-in.
+            # Identity comparison: the caller only ever sees the stand-in.
             continue
         body[name] = _passing(name)
     body |= {"__slots__": (), "__doc__": kind.__doc__, "__module__": kind.__module__, "__qualname__": kind.__qualname__}

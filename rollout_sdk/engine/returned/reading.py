@@ -1,6 +1,6 @@
-"""Streams that are read through a stand-in: each item is asked for in the caller's own `next`, and what happens is noted.
+"""Streams read through a stand-in: each item is fetched during the caller's own `next` and recorded.
 
-No lock is taken: threads and tasks may share an iterator, as they could share the bare one.
+No locks are taken: threads and tasks may share a stand-in as they could share the iterator itself.
 """
 
 from __future__ import annotations
@@ -20,61 +20,61 @@ __all__ = ["AsyncReading", "By", "Either", "Opened", "Reading"]
 
 _CLOSES = ("close", "aclose", "__exit__", "__aexit__")
 _UNTOUCHED = frozenset({"close", "aclose", "response"})
-"""What consumers of a stream look at without reading it."""
+"""Attributes that consumers access without reading the stream."""
 
 
 class By:
-    """Reads a stream by one of its methods; and the control's in its place by the same."""
+    """Reads a stream through one of its methods, and the control's fallback through the same method."""
 
     def __init__(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Read by a method with these arguments."""
+        """Store the method and its arguments."""
         self._name = name
         self._args = args
         self._kwargs = kwargs
 
     def __call__(self, model: Any) -> Any:
-        """What is read."""
+        """Call the method on a stream."""
         return getattr(model, self._name)(*self._args, **self._kwargs)
 
     def fits(self, model: Any) -> bool:
-        """Whether something can be read in this way."""
+        """Whether an object has this method."""
         return hasattr(model, self._name)
 
 
 class Opened:
-    """What a stream gave to be read, as the thing that is read: its own stand-in reads by this."""
+    """The iterator that a stream opened, with a stand-in of its own."""
 
     def __init__(self, reading: Any) -> None:
-        """Read what was opened."""
+        """Read the opened iterator."""
         self._reading: Any = reading
-        # The object that it came from is closed by its own stand-in.
+        # Closing the stream is the job of the stream's own stand-in.
         self.replaced = None
         self.next, self.ask, self.meddle = reading.next, reading.ask, reading.meddle
         self.leave = self.let_go = reading.leave
 
     @property
     def model(self) -> Any:
-        """What is read now."""
+        """The iterator that is read now."""
         return self._reading.source
 
     @property
     def is_fresh(self) -> bool:
-        """It gives nothing else to read."""
+        """Never: an iterator cannot be opened again."""
         return False
 
     def touch(self, _: str) -> None:
-        """Nothing is known of what it came from."""
+        """Ignore attribute access; the stream's own stand-in records it."""
 
     def turn_to(self, *_: Any) -> bool:
-        """It gives nothing else to read."""
+        """Refuse: an iterator cannot be opened again."""
         return False
 
 
 class _Read:
-    """What both kinds of readings have in common.
+    """Common part of both kinds of readings.
 
     Attributes:
-        replaced: A candidate's stream that failed; its consumer closes it with the control's.
+        replaced: A candidate's failed stream, which is closed together with the control's.
     """
 
     reads = "__next__"
@@ -83,7 +83,7 @@ class _Read:
     _fits: Callable[[Any], bool] = staticmethod(is_iterable)
 
     def __init__(self, call: Call, flow: Flow, step: Invoke, ran: Result) -> None:
-        """Begin with what a step returned."""
+        """Start with what a step returned."""
         self._call = call
         self._flow = flow
         self.replaced: Any = None
@@ -99,30 +99,30 @@ class _Read:
 
     @property
     def model(self) -> Any:
-        """What the variant returned that answers now."""
+        """The object returned by the variant that answers now."""
         return self._stage.model
 
     @property
     def source(self) -> Any:
-        """What is read of it."""
+        """The iterator that is read."""
         return self._stage.source
 
     @property
     def is_fresh(self) -> bool:
-        """Whether nothing was read of it yet."""
+        """Whether nothing has been read yet."""
         return not (self._stage.ended or self._stage.has_begun)
 
     def touch(self, name: str) -> None:
-        """Note that the consumer looks at an attribute: it may read the stream that way."""
+        """Record that the consumer accessed an attribute, which may be another way to read the stream."""
         if name not in _UNTOUCHED:
             self._touched = True
 
     def meddle(self) -> None:
-        """Note that something is sent or thrown into the stream, which no shadow is sent: it is not compared."""
+        """Record that something was sent or thrown into the stream; it is then not compared, as a shadow gets none of it."""
         self._stage.result.kept = None
 
     def turn_to(self, source: Any, by: By | None = None) -> bool:
-        """Read what `iter` (or a method) gave of the same object, if nothing was read yet."""
+        """Read another iterator of the same object, from `iter` or a method, if nothing has been read yet."""
         if not self._stage.turn_to(source, self.reads):
             return False
         self._read_by(by)
@@ -133,30 +133,30 @@ class _Read:
             self._how, self._fits = by, by.fits
 
     async def enter(self) -> Any:
-        """What `async with` gives of it."""
+        """Enter the stream with `async with`."""
         given = await self.model.__aenter__()
         if given is not self.model:
             self.touch("__aenter__")
         return given
 
     def open(self) -> Opened:
-        """What is read, as a thing of its own: the object may be let go of meanwhile."""
+        """Return the iterator as an object of its own: the stream may be released while it is read."""
         self._is_opened = True
         return Opened(self)
 
     def let_go(self) -> None:
-        """The consumer's reference to the object is gone."""
+        """Handle that the consumer released the stream."""
         if not self._is_opened:
             self.leave()
 
     def leave(self) -> None:
-        """The consumer had enough: it closed the stream, or let go of it."""
+        """End the call of a stream that its consumer closed or released."""
         stage = self._stage
         if not stage.claim():
             return
         result = Result(stage.step.variant, 0.0, None, GeneratorExit(), interrupted=True)
         if self._touched and not self._is_iterator and not stage.has_begun:
-            # It was read in a way that cannot be seen.
+            # It was read in a way that could not be observed.
             self._call.unmeasured = class_name(stage.model)
             result.interrupted, result.error = False, None
         stage.end(result, None)
@@ -164,7 +164,7 @@ class _Read:
 
 
 class Reading(_Read):
-    """A call under way whose answer is an iterator, or gives one to `for`."""
+    """A call in progress whose answer is an iterator or is read with `for`."""
 
     def _at(self, step: Invoke, ran: Result) -> Stage:
         stage = super()._at(step, ran)
@@ -173,16 +173,16 @@ class Reading(_Read):
         return stage
 
     def next(self) -> Any:
-        """The next item."""
+        """Return the next item."""
         return self.ask(next, self._stage.source)
 
     def begin(self, by: By | None = None) -> Any:
-        """What the stream gives to `for`, or by a method; the control's in place of an error."""
+        """Open the stream with `iter` or a method; if that raises, the control's instead."""
         self._read_by(by)
         return self.ask(self._how, self._stage.model, opens=True)
 
     def ask(self, function: Callable[..., Any], *args: Any, thrown: BaseException | None = None, opens: bool = False) -> Any:
-        """What a method of the stream gives; what the control gives in place of an error before the first item."""
+        """Call a method of the stream; if it raises before the first item, continue with the control's stream."""
         while True:
             stage = self._stage
             if stage.ended:
@@ -195,7 +195,7 @@ class Reading(_Read):
             if stage.took(ran).error is None:
                 return ran.value
             if not stage.claim():
-                # Another thread was faster, and ends the call.
+                # Another thread has claimed the end of the call.
                 assert ran.error is not None
                 with ran:
                     raise ran.error
@@ -222,7 +222,7 @@ class Reading(_Read):
 
 
 class AsyncReading(_Read):
-    """A call under way whose answer is read by `async for`."""
+    """A call in progress whose answer is read with `async for`."""
 
     reads = "__anext__"
     is_awaited = True
@@ -230,16 +230,16 @@ class AsyncReading(_Read):
     _fits = staticmethod(is_async_iterable)
 
     def __init__(self, call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run) -> None:
-        """Begin with what a step returned; `run_again` runs the control in its place."""
+        """Start with what a step returned; `run_again` runs the control as a fallback."""
         super().__init__(call, flow, step, ran)
         self._run_again = run_again
 
     async def next(self) -> Any:
-        """The next item."""
+        """Return the next item."""
         return await self.ask(anext, self._stage.source)
 
     async def ask(self, function: Callable[..., Any], *args: Any, thrown: BaseException | None = None) -> Any:
-        """What a method of the stream gives; the control's first item in place of an error before the first item."""
+        """Call a method of the stream; if it raises before the first item, continue with the control's stream."""
         while True:
             stage = self._stage
             if stage.ended:
@@ -274,10 +274,10 @@ class AsyncReading(_Read):
 
 
 class Either:
-    """A call under way whose answer is read by `for` or by `async for`: as it is first read, it is measured."""
+    """A call in progress whose answer supports `for` and `async for`; the first one used is measured."""
 
     def __init__(self, reading: Reading | None, async_reading: AsyncReading) -> None:
-        """Begin with both; without the first, where no control could take its place."""
+        """Start with both; `reading` is None where no fallback is possible."""
         self._reading = reading
         self._async = async_reading
         self._used: Reading | AsyncReading | None = None
@@ -288,18 +288,18 @@ class Either:
         return self._used is None and self._reading is not None
 
     def begin(self, by: By | None = None) -> Any:
-        """What it gives to `for`, or by a method."""
+        """Open the stream for `for`, or by a method."""
         assert self._reading is not None
         self._used = self._reading
         return self._reading.begin(by)
 
     def turn_to(self, source: Any, by: By | None = None) -> bool:
-        """Read what it gave to `async for`, or by a method, if it was not read yet."""
+        """Read an iterator for `async for`, or of a method, if nothing has been read yet."""
         if self._used is not None or not self._async.turn_to(source, by):
             return False
         self._used = self._async
         return True
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the one's that it is read by."""
+        """Forward everything else to the reading in use."""
         return getattr(self._used or self._async, name)

@@ -1,4 +1,4 @@
-"""One variant's stream under way: what is noted while items pass."""
+"""One variant's stream in progress, and what is recorded while items pass."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rollout_sdk.engine.steps import LET_GO, Flow, Invoke, Result, error_type
 __all__ = ["Run", "Stage", "go_on", "go_on_async"]
 
 Run: TypeAlias = Callable[[Invoke], Awaitable[Result]]
-"""Runs a step."""
+"""Runs a step asynchronously."""
 
 
 def go_on(call: Call, flow: Flow, result: Result, fits: Callable[[Any], bool] = is_iterable) -> Result | tuple[Invoke, Result]:
-    """What a call ends with whose stream has ended; or the step and answer that the caller goes on with in its place.
+    """Return the final result of a call whose stream has ended, or the fallback's step and result, if there is one.
 
-    The caller iterates over what the control returns, whatever that is, just as without us. When the control returns what
-    cannot be read in the same way (`fits`), there is no answer in its place, and the caller gets the candidate's own exception.
+    The caller iterates over the control's answer, whatever it is, as it would without the SDK. If the control's answer cannot
+    be read the same way (`fits`), there is no fallback, and the caller receives the candidate's own exception.
     """
     failure, unanswered = result.error, False
     step = advance(call, flow, result)
@@ -41,7 +41,7 @@ def go_on(call: Call, flow: Flow, result: Result, fits: Callable[[Any], bool] = 
 async def go_on_async(
     call: Call, flow: Flow, result: Result, run_again: Run, fits: Callable[[Any], bool] = is_async_iterable
 ) -> Result | tuple[Invoke, Result]:
-    """As `go_on`, for asynchronous streams."""
+    """As `go_on`, for async streams."""
     failure, unanswered = result.error, False
     step = advance(call, flow, result)
     while not isinstance(step, Result):
@@ -62,10 +62,10 @@ _ENDS = (StopIteration, StopAsyncIteration)
 
 
 class Stage:
-    """What is known of it: its time, its first item, copies of its items, and how it ended."""
+    """Progress of one variant's stream: duration, first item, copies of items, and how it ended."""
 
     def __init__(self, call: Call, step: Invoke, ran: Result) -> None:
-        """Start nothing: the clock goes on when the first item is asked for."""
+        """Prepare the stage; the clock starts again when the first item is requested."""
         self.call = call
         self.step = step
         self.model = self.source = ran.value
@@ -77,22 +77,22 @@ class Stage:
         self._deadline_s = None if step.deadline_s is None else max(0.0, step.deadline_s - ran.duration_s)
         self._began: float | None = None
         self._open = [True]
-        # The function has them, or has let go of them. The call's own wait for a control that may take the stream's place.
+        # The function holds its arguments. The call keeps its own for a control that may have to replace the stream.
         step.args, step.kwargs = (), LET_GO
         if step.gate is None or call.rollout.on_error == "raise":
             self._let_go()
 
     def _let_go(self) -> None:
-        """Let go of the call's arguments: no variant runs on them again."""
+        """Release the call's arguments: no variant will run on them again."""
         self.call.args, self.call.kwargs = (), LET_GO
 
     @property
     def has_begun(self) -> bool:
-        """Whether an item was asked for."""
+        """Whether an item has been requested."""
         return self._began is not None
 
     def asked(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Invoke:
-        """The step that runs one method of the stream, as the variant's steps run."""
+        """Return the step that runs one method of the stream, in the same way as the variant's own step."""
         if self._began is None:
             self._began = perf_counter() - self.result.duration_s
         if not self.result.started:
@@ -100,12 +100,12 @@ class Stage:
         asked = Invoke(self.step.variant, function, args, {})
         asked.span_context, asked.gate, asked.deadline_s = self.step.span_context, self._gate, self._deadline_s
         asked.in_place = self.step.in_place
-        # Streams that take turns must not meet each other's call.
+        # Interleaved streams must not see each other's call.
         set_call(self.call)
         return asked
 
     def took(self, ran: Result) -> Result:
-        """Note an item that came."""
+        """Record a received item."""
         result, step = self.result, self.step
         if ran.error is None:
             self._gate = self._deadline_s = None
@@ -122,14 +122,14 @@ class Stage:
         return ran
 
     def turn_to(self, source: Any, reads: str) -> bool:
-        """Read another iterator of the same object, if none was read yet: some streams give a generator to `for`."""
+        """Read another iterator of the same object, if none has been read yet: some streams return a generator from `iter`."""
         if self.ended or self.has_begun or not hasattr(type(source), reads):
             return False
         self.source = source
         return True
 
     def claim(self) -> bool:
-        """Whether the caller is the first to end it."""
+        """Return True to the first caller only, which then ends the stream."""
         try:
             self._open.pop()
         except IndexError:
@@ -138,7 +138,7 @@ class Stage:
         return True
 
     def end(self, ran: Result, thrown: BaseException | None) -> None:
-        """Note how it ended: by itself, by an exception, or because its consumer had enough."""
+        """Record how it ended: exhausted, by an exception, or closed by its consumer."""
         result = self.result
         if self._began is not None:
             result.duration_s = perf_counter() - self._began

@@ -1,8 +1,8 @@
-"""Answers whose work is still to come: the call goes on until that ends, as with functions of their own kind.
+"""Stand-ins for answers whose work is still to come: the call ends when that work does.
 
-Nothing of it runs before its consumer asks. For a generator or coroutine, the caller gets one; for another object, one that
-stands in for it; for a future of the control, that itself. An error before the first item falls back to the control; the call
-is recorded when the answer ends, fails, is closed, or is collected as garbage.
+Nothing runs before the consumer asks for it. The caller receives a generator for a generator, a coroutine for a coroutine, a
+stand-in for other objects, and the control's own future. An error before the first item falls back to the control; the call is
+recorded when the answer ends, fails, is closed, or is garbage-collected.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ __all__ = ["ReturnedStream", "stand_in"]
 
 
 def stand_in(call: Call | None, flow: Flow, step: Invoke, ran: Result, run_again: Run | None = None) -> Any:
-    """What the caller gets in place of what a step returned whose work is still to come; None when it is an answer as it is.
+    """Return the stand-in for an answer whose work is still to come; None if the answer is served as it is.
 
-    Answers by row (`batch=`) are never streams. The flow waits until the stream has ended.
+    Answers of batches (`batch=`) are never streams. The flow pauses until the stream has ended.
 
     Args:
         call: The call.
         flow: Its flow.
-        step: The step.
-        ran: What the step gave.
-        run_again: Runs the control in its place, for what a coroutine function gave; None: by calling it.
+        step: The step that ran.
+        ran: Its result.
+        run_again: Runs the control as a fallback, for answers of coroutine functions; None: call it directly.
     """
     form = form_of(ran.value)
-    # In this order: most answers end here.
+    # Checked in this order because most answers end here.
     if form == ANSWER or call is None or call.rows:
         return None
     try:
@@ -61,16 +61,16 @@ def stand_in(call: Call | None, flow: Flow, step: Invoke, ran: Result, run_again
 
 
 class ReturnedStream(Stream):
-    """A stream under way that a plain function returned; its time begins with the function's, and rests until it is read."""
+    """A stream returned by a plain function; its time includes the function's, but not the wait until it is read."""
 
     def __init__(self, call: Call, step: Invoke, ran: Result, is_collected: Callable[[], bool]) -> None:
-        """Start the clock: the consumer asks for the first item.
+        """Start the clock when the consumer requests the first item.
 
         Args:
             call: The call.
             step: The step that returned the stream.
-            ran: What the step gave.
-            is_collected: Whether the consumer's generator is garbage, and not closed by its consumer.
+            ran: The step's result.
+            is_collected: Whether the consumer's generator is being garbage-collected rather than closed.
         """
         super().__init__(call, step)
         self.began -= ran.duration_s
@@ -81,12 +81,12 @@ class ReturnedStream(Stream):
         self.begun()
 
     def resume(self) -> None:
-        """Let the model go on to its next item or its end."""
+        """Run the model to its next item or its end."""
         is_unread, self._is_unread = self._is_unread, False
         if is_unread:
             self.step.go_on()
         if isinstance(self.thrown, GeneratorExit) and self._is_collected():
-            # Let go, and not closed: others may hold what the function returned, and read on.
+            # Released, not closed: other code may hold the returned stream and read on.
             self._model = None
             self._raised(self.thrown, interrupted=True)
         elif not (is_unread and self.thrown is None and self._is_stopped()):
@@ -94,16 +94,16 @@ class ReturnedStream(Stream):
 
 
 def _generator(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run | None) -> Any:
-    """A generator that passes on what a returned generator yields."""
+    """Return a generator that passes on a returned generator's items."""
     if run_again is not None:
-        # Of a coroutine function: whoever reads it cannot await the control in its place.
+        # The answer of a coroutine function: a consumer that uses `for` cannot await the control's fallback.
         return None
     model = ran.value
     itself: list[weakref.ref[Any]] = []
-    # A generator's weak references are cleared before it is closed as garbage.
+    # Weak references to a generator are cleared before garbage collection closes it.
     passed_on: Any = _passed_on(call, flow, step, ran, lambda: itself[0]() is None)
     passed_on.__name__, passed_on.__qualname__ = model.__name__, model.__qualname__
-    # Up to where the first item is asked for: one that never began could not note that it was closed unread.
+    # Advance to the point that waits for the first request: a generator that never started cannot record its closing.
     next(passed_on)
     itself.append(weakref.ref(passed_on))
     return passed_on
@@ -117,7 +117,7 @@ def _passed_on(call: Call, flow: Flow, step: Invoke, ran: Result, is_collected: 
     except BaseException as error:
         thrown = error
     if received is not None and getgeneratorstate(ran.value) == GEN_CREATED:
-        # The consumer's mistake, not the model's.
+        # An error of the consumer, not of the model.
         thrown = TypeError("can't send non-None value to a just-started generator")
     while True:
         stream = ReturnedStream(call, step, ran, is_collected)

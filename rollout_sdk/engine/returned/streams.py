@@ -1,8 +1,8 @@
-"""Streams under way: items pass through as they come, in both directions, and what happens is noted.
+"""Streams in progress: items, sent values and thrown exceptions pass straight through and are recorded.
 
-The drivers yield what `take` gives, put what the consumer sent or threw into `received` or `thrown`, and call `resume`. The
-model is resumed outside every `except` block, and nothing that passed is held while the stream waits: to model and consumer
-it is as if they met without us.
+The drivers yield the result of `take`, store what the consumer sent or threw in `received` or `thrown`, and call `resume`. The
+model is resumed outside every `except` block, and no passed item is kept while the stream waits: the SDK stays invisible to
+model and consumer.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ __all__ = ["AsyncStream", "Stream"]
 
 
 class _Noted:
-    """What both kinds of streams note while items pass: time, first item, and copies for a comparison.
+    """Common part of both kinds of streams: records duration, first item, and copies for a comparison.
 
-    What was sent or thrown into is not compared: no shadow was sent the same.
+    A stream that something was sent or thrown into is not compared, since a shadow gets none of it.
     """
 
     def __init__(self, call: Call | None, step: Invoke) -> None:
-        """Start the clock; the model starts with the first `resume`."""
+        """Start the clock; the model starts at the first `resume`."""
         self.call = call
         self.step = step
         self.began = perf_counter()
@@ -50,26 +50,26 @@ class _Noted:
         self._item: Any = None
 
     def take(self) -> Any:
-        """The item, which is the consumer's alone from now on."""
+        """Hand over the item without keeping a reference."""
         item, self._item = self._item, None
         return item
 
     def begun(self) -> None:
-        """Let go of the arguments, but for the call's own where the control may still have to take this stream's place."""
+        """Release the arguments, except the call's own where the control may still have to replace this stream."""
         call, step = self.call, self.step
         step.args, step.kwargs = (), LET_GO
-        # Only a candidate that the control may have to take the place of has a gate and a fallback.
+        # A candidate that the control may have to replace has a gate, and its rollout falls back.
         if call is not None and (step.gate is None or call.rollout.on_error == "raise"):
             call.args, call.kwargs = (), LET_GO
 
     def _leave(self, token: Token[Call | None] | None, thrown: BaseException | None) -> None:
-        # A stream can be closed by the garbage collector, in the midst of a context that has nothing to do with it.
+        # The garbage collector can close a stream in an unrelated context.
         if token is not None and isinstance(thrown, GeneratorExit):
             with suppress(ValueError):
                 reset_call(token)
 
     def _is_stopped(self) -> bool:
-        """Whether the operator was faster than this candidate, which then is not run."""
+        """Withhold a candidate that the operator stopped before it started; return whether it was."""
         gate = self.step.gate
         if gate is None or not (gate.closed or kill_switch.off):
             return False
@@ -83,14 +83,14 @@ class _Noted:
         self.result.started = True
         call = self.call
         if call is not None and self.step.gate is not None:
-            # No control takes its place any more.
+            # There is no fallback after the first item.
             call.args, call.kwargs = (), LET_GO
         self.result.first_item_s = perf_counter() - self.began
         if self.step.protection is not None and not self.step.protection.started():
             self.step.protection = None
 
     def _returned(self, value: Any, thrown: BaseException | None) -> None:
-        """The model ended of itself, or because the consumer closed it."""
+        """Record that the model ended by itself, or because the consumer closed it."""
         self._end()
         self.result.value = value
         self.result.interrupted = isinstance(thrown, GeneratorExit)
@@ -107,19 +107,19 @@ class _Noted:
 
 
 def _is_consumers(error: BaseException, thrown: BaseException | None) -> bool:
-    """Whether a model raised what its consumer threw into it; one that is closed may raise a GeneratorExit of its own."""
+    """Whether a model raised what its consumer threw in; a model that is closed may raise its own GeneratorExit."""
     return error is thrown or (isinstance(error, GeneratorExit) and isinstance(thrown, GeneratorExit))
 
 
 class Stream(_Noted):
-    """A generator under way."""
+    """A generator in progress."""
 
     def resume(self) -> None:
-        """Let the model go on, with what the consumer sent or threw, to its next item or its end."""
+        """Run the model, with what the consumer sent or threw, to its next item or its end."""
         model, thrown, received = self._model, self.thrown, self.received
         span = None if self._span_context is None else attach(self._span_context)
         inner = None if self.step.in_place is None else enter_fallback(self.step.in_place)
-        # Streams that take turns must not meet each other's call.
+        # Interleaved streams must not see each other's call.
         token = None if self.call is None else set_call(self.call)
         try:
             if thrown is not None:
@@ -149,7 +149,7 @@ class Stream(_Noted):
         finally:
             if thrown is not None:
                 self._leave(token, thrown)
-                # The exception's traceback holds this frame.
+                # The exception's traceback references this frame.
                 del thrown
             if span is not None:
                 detach(span)
@@ -158,10 +158,10 @@ class Stream(_Noted):
 
 
 class AsyncStream(_Noted):
-    """An async generator under way."""
+    """An async generator in progress."""
 
     def _started(self) -> Awaitable[Any]:
-        """The model's first item. The loop does not hear of the model: at its end it would close it beside our own."""
+        """Return the model's first item. The model is hidden from the loop's hooks, which would close it at the loop's end."""
         step = self.step
         if step.deadline_s is not None and on_asyncio():
             self._model = PumpedStream(step.function, step, step.deadline_s)
@@ -177,11 +177,11 @@ class AsyncStream(_Noted):
         return first if step.deadline_s is None else self._first_within(step.deadline_s, first)
 
     async def _first_within(self, deadline_s: float, first: Awaitable[Any]) -> Any:
-        """The first item, on a loop that is not asyncio's."""
+        """Await the first item with a deadline, on a loop that is not asyncio's."""
         return in_time(await within_elsewhere(deadline_s, first), self.step, deadline_s)
 
-    async def resume(self) -> None:  # noqa: C901, PLR0912, PLR0915 - the way of every item, in one frame
-        """Let the model go on, with what the consumer sent or threw, to its next item or its end."""
+    async def resume(self) -> None:  # noqa: C901, PLR0912, PLR0915 - the path of every item, in one frame
+        """Run the model, with what the consumer sent or threw, to its next item or its end."""
         model, thrown, received = self._model, self.thrown, self.received
         span = None if self._span_context is None else attach(self._span_context)
         inner = None if self.step.in_place is None else enter_fallback(self.step.in_place)
@@ -216,11 +216,11 @@ class AsyncStream(_Noted):
                 ran = failed(self.step, 0.0, error, attended)
                 self._end()
                 self.result.error, self.result.interrupted = ran.error, ran.interrupted
-                # The model's frame, in the exception's traceback, knows this one.
+                # The model's frame, in the exception's traceback, references this one.
                 del ran
         else:
             result = self.result
-            # What has cancelled its own task is not served, and the control may still need the arguments.
+            # An item is not served if the model cancelled its own task, and the control may still need the arguments.
             if not result.started and not self._is_own(attended):
                 self._first()
             if result.kept is not None:
@@ -238,11 +238,11 @@ class AsyncStream(_Noted):
             await self._settle(attended)
 
     def _is_own(self, attended: Attended | None) -> bool:
-        """Whether a candidate has its own task cancelled."""
+        """Whether a candidate has cancelled its own task."""
         return attended is not None and bool(attended.own) and self.step.gate is not None
 
     async def _settle(self, attended: Attended) -> None:
-        """End a stream whose model has cancelled its own task before the first item; that is not served."""
+        """End a stream whose model cancelled its own task before the first item, which is then not served."""
         self._end()
         self._item, self.result.started, self.result.first_item_s = None, False, None
         model, self._model = self._model, None

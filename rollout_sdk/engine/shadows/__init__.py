@@ -1,1 +1,1 @@
-"""Shadows: from the copy of the arguments to the comparison, off the caller's path."""
+"""Shadow runs, off the caller's path: from copying the arguments to comparing the outputs."""

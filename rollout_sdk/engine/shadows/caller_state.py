@@ -1,8 +1,8 @@
-"""What a caller has set for its thread, entered around its shadows: torch's modes, numpy's errors, what plugins know of.
+"""Recreates the caller's thread state around its shadows: torch's modes, numpy's error handling, and plugins' own state.
 
-Context variables come with the copy of the caller's context; this is what does not. It is read in the caller's thread when the
-input is copied, and entered in the shadow's. A shadow of a coroutine runs in its caller's own thread, by turns with it: there,
-it is entered for every step and left whenever the shadow waits.
+Context variables come with the copy of the caller's context; this module covers the rest. The state is read in the caller's
+thread when the input is copied, and entered in the shadow's. The shadow of a coroutine shares its caller's thread and
+alternates with it, so there the state is entered for every step and left whenever the shadow waits.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ __all__ = ["CallerState", "Surround", "surrounds_of"]
 
 T = TypeVar("T")
 Entered: TypeAlias = Callable[[], Iterator[AbstractContextManager[Any]]]
-"""Gives, one after the other as they are entered, what makes a thread's state the caller's."""
+"""Yields, in the order to enter them, context managers that recreate the caller's thread state."""
 
 _NUMPY = "numpy.core._multiarray_umath"
-"""A module that numpy has only before 2.0."""
+"""A module that exists only in numpy before 2.0."""
 _DEVICES = ("cpu", "cuda", "xpu", "mps")
-"""Kinds of devices whose autocast is looked at: each has one of its own."""
+"""Device types, each with an autocast setting of its own."""
 
 
 @frozen
 class Surround:
-    """One plugin's `rollout_surround`, each of its three moments behind a guard."""
+    """One plugin's `rollout_surround`, with each of its three calls guarded."""
 
     ask: Callable[[RouteRequest], AbstractContextManager[Any] | None]
     enter: Callable[[AbstractContextManager[Any]], bool | None]
@@ -44,7 +44,7 @@ class Surround:
 
 
 def surrounds_of(hooks: PluginSet) -> tuple[Surround, ...]:
-    """Every plugin's; one that fails three times in a row is suspended."""
+    """Return the surroundings of every plugin; one that fails three times in a row is suspended."""
     return tuple(
         Surround(
             hooks.guard(name, partial(_asked, ask)),
@@ -72,19 +72,19 @@ def _leave(manager: AbstractContextManager[Any]) -> None:
 
 
 class CallerState:
-    """What a shadow's caller had set for its thread."""
+    """Thread state of a shadow's caller."""
 
     __slots__ = ("_asked", "_failed", "_libraries")
 
     def __init__(self, surrounds: Sequence[Surround], request: Callable[[], RouteRequest], failed: Failed) -> None:
-        """Look at it, in the caller's thread."""
+        """Read the state, in the caller's thread."""
         self._failed = failed
         self._libraries: list[Entered] = []
         for name, look in _LIBRARIES.items():
             if (module := sys.modules.get(name)) is not None:
                 try:
                     self._libraries.append(look(module))
-                # A version that has not got what is asked for, or a module that is just being imported.
+                # A version without these functions, or a module that is still being imported.
                 except BaseException as error:
                     if not is_fault(error):
                         raise
@@ -96,14 +96,14 @@ class CallerState:
 
     @classmethod
     def of(cls, surrounds: Sequence[Surround], request: Callable[[], RouteRequest], failed: Failed) -> CallerState | None:
-        """The state of the thread that asks; None where nothing is known that could be set in it."""
-        # In line, because it is on the path of every shadowed call.
+        """Return the current thread's state; None if nothing that could set such state is loaded."""
+        # Checked up front because it runs on every shadowed call.
         if not surrounds and "torch" not in sys.modules and _NUMPY not in sys.modules:
             return None
         return cls(surrounds, request, failed)
 
     def run(self, function: Callable[..., T], *args: Any) -> T:
-        """Run something as if the caller's thread did."""
+        """Run a function with the caller's thread state."""
         left: list[Callable[[], Any]] = []
         try:
             self._enter_all(left)
@@ -121,7 +121,7 @@ class CallerState:
 
         self._guarded(libraries)
         for surround, given in self._asked:
-            # One that a generator function made can be entered once only; this is how it serves as a decorator.
+            # A manager made by @contextmanager can be entered only once; this is how contextlib reuses it as a decorator.
             recreate = getattr(given, "_recreate_cm", None)
             manager = given if recreate is None else recreate()
             if self._guarded(partial(surround.enter, manager)):
@@ -130,14 +130,14 @@ class CallerState:
     def _guarded(self, function: Callable[[], Any]) -> Any:
         try:
             return function()
-        # Of any kind: an interruption that a plugin makes up must not end a worker, or the caller's event loop.
+        # Catches everything: an interruption raised by a plugin must not end a worker, or the caller's event loop.
         except BaseException as error:
             self._failed("surroundings", error)
             return None
 
 
 def _torch(torch: Any) -> Entered:
-    """Inference mode, grad mode and, from torch 2.4 on, autocast and the default device; what differs is entered."""
+    """Inference mode, grad mode and, from torch 2.4 on, autocast and the default device; only differences are entered."""
     inference, grad, recent = torch.is_inference_mode_enabled(), torch.is_grad_enabled(), hasattr(torch, "get_autocast_dtype")
     device, cache = torch.get_default_device() if recent else None, torch.is_autocast_cache_enabled()
     autocasts = {each: _autocast(torch, each) for each in _DEVICES} if recent else {}
@@ -145,7 +145,7 @@ def _torch(torch: Any) -> Entered:
     def entered() -> Iterator[AbstractContextManager[Any]]:
         if torch.is_inference_mode_enabled() != inference:
             yield torch.inference_mode(inference)
-        # In this order: inference mode sets the other.
+        # After inference mode, which changes grad mode.
         if torch.is_grad_enabled() != grad:
             yield torch.set_grad_enabled(grad)
         for kind, wanted in autocasts.items():
@@ -158,13 +158,13 @@ def _torch(torch: Any) -> Entered:
 
 
 def _autocast(torch: Any, kind: str) -> Any:
-    """The type that autocast casts to on a kind of devices; None where it is off."""
+    """Return the dtype that autocast uses on a device type; None if it is off."""
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
 def _numpy(umath: Any) -> Entered:
-    """How numpy before 2.0 handles errors; later versions keep that in a context variable."""
-    # It gives the very list that it then changes.
+    """Error handling of numpy before 2.0; later versions keep it in a context variable."""
+    # numpy returns the list itself and later changes it in place.
     wanted = list(umath.geterrobj())
 
     @contextmanager

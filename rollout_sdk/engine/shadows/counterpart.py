@@ -1,4 +1,4 @@
-"""What a shadow is compared with: the control's answer to the same call, copied when it is there."""
+"""The control's answer to the same call, copied for the comparison with a shadow."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ __all__ = ["Counterpart", "overall"]
 
 
 class Counterpart:
-    """The control's part in a comparison.
+    """The control's side of a comparison.
 
     Attributes:
         value: A copy of the control's answer, or of its stream's items.
-        error: Class name of the control's exception; None when it answered, or it is unknown.
+        error: Class name of the control's exception; None if it answered or its outcome is unknown.
         size: Bytes that the copy takes, as `Snapshot` counts them.
-        awaited: Whether an event loop carried out what the control returned.
-        is_comparable: Whether there is a whole answer of both to compare.
+        awaited: Whether an event loop ran what the control returned.
+        is_comparable: Whether both sides have a complete answer.
     """
 
     __slots__ = ("_call", "_rollout", "awaited", "error", "is_comparable", "size", "value")
 
     def __init__(self, call: Call) -> None:
-        """Know of no answer yet."""
+        """Start without an answer."""
         self._call = call
         self._rollout = call.rollout
         self.value: Any = None
@@ -42,11 +42,11 @@ class Counterpart:
         self.is_comparable = False
 
     def keep(self, control: Result) -> None:
-        """Copy the control's value: the caller may change it while the shadow still runs."""
+        """Copy the control's answer, because the caller may change it while the shadow runs."""
         rollout = self._rollout
         self.awaited = control.awaited
         if control.interrupted or control.variant != rollout.control or self._call.decision.blend:
-            # Not the control's own whole answer.
+            # Not a complete answer of the control alone.
             return
         if control.error is not None:
             self.error = error_type(control.error)
@@ -60,7 +60,7 @@ class Counterpart:
             snapshot = Snapshot(is_compared=True)
             try:
                 self.value = copy_output(control.value, rollout.isolate, snapshot)
-            # Its own methods may raise anything: the shadow runs all the same.
+            # The value's own methods may raise anything; the shadow still runs.
             except BaseException as error:
                 if not is_fault(error):
                     raise
@@ -69,14 +69,14 @@ class Counterpart:
         self.is_comparable = True
 
     def compared(self, result: Result, about: Callable[[], RouteRequest]) -> Comparison | None:
-        """How the candidate's result compares with the control's; None when there is nothing to compare.
+        """Compare the candidate's result with the control's; None if there is nothing to compare.
 
         Args:
-            result: The candidate's.
-            about: Gives the call's request, for the comparator; not called where an error decides.
+            result: The candidate's result.
+            about: Returns the call's request, for the comparator; not called if an error decides.
 
         Raises:
-            TypeError: The comparator gave something else.
+            TypeError: The comparator returned something that is not a Comparison.
         """
         if result.error is not None:
             if self.error is None:
@@ -88,7 +88,7 @@ class Counterpart:
         if not self.is_comparable:
             return None
         if self.awaited != result.awaited and self._rollout.kind == "function":
-            # Whoever awaits the one cannot use the other.
+            # Code that awaits one answer cannot use the other.
             return Comparison(match=False, reason="type")
         found = self._rollout.compare(about(), self.value, result.value)
         if found is None or isinstance(found, Comparison):
@@ -96,12 +96,12 @@ class Counterpart:
         raise TypeError(f"rollout_compare gave an object of class {class_name(found)}, which is not a Comparison")
 
     def forget(self) -> None:
-        """Let go of the answer: the run has ended."""
+        """Release the answer at the end of the run."""
         self.value = None
 
 
 def overall(comparisons: Sequence[Comparison | None]) -> Comparison | None:
-    """What all comparisons of a run found: of several rows, whether every one matches, and the greatest difference."""
+    """Summarise a run's comparisons: whether all match, and the largest difference."""
     found = [each for each in comparisons if each is not None]
     if len(found) < 2:
         return found[0] if found else None

@@ -1,4 +1,4 @@
-"""How a shadow run ended, kept until the background makes the event of it."""
+"""The end of a shadow run, kept until the background thread builds its event."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["EndedRows", "EndedShadow"]
 
 
 class EndedShadow:
-    """How a shadow run ended for one call; the event is made in the background, because a drop ends on the caller's path."""
+    """The end of a shadow run for one call; the event is built in the background, because drops end on the caller's path."""
 
     __slots__ = (
         "_call",
@@ -40,7 +40,7 @@ class EndedShadow:
         exception: BaseException | None = None,
         first_item_s: float | None = None,
     ) -> None:
-        """Keep what the event needs."""
+        """Store what the event needs."""
         self._call = call
         self._variant = variant
         self._end = end
@@ -50,11 +50,11 @@ class EndedShadow:
         self._comparison = comparison
         self._exception = exception
         self._first_item_s = first_item_s
-        # Now, and not when the event is made: a run that was dropped early would know or not, by who is faster.
+        # Read now: for a run dropped early, reading it when the event is built would depend on timing.
         self._control = call.control_run()
 
     def as_event(self) -> ShadowedEvent:
-        """The end as a fact."""
+        """Build the event."""
         call = self._call
         _, control_duration_s, control_error, control_first_item_s = self._control
         return ShadowedEvent(
@@ -76,15 +76,15 @@ class EndedShadow:
 
 
 class EndedRows(tuple[EndedShadow, ...]):
-    """How a shadow run on several rows ended for each of them: one fact for the recorder."""
+    """The ends of a shadow run on several rows: one fact for the recorder."""
 
     __slots__ = ()
 
     @property
     def weight(self) -> int:
-        """How many facts it stands for."""
+        """Number of facts it stands for."""
         return len(self)
 
     def part(self, start: int, stop: int) -> EndedRows:
-        """Those at these positions."""
+        """Return the ends in this range of positions."""
         return EndedRows(self[start:stop])

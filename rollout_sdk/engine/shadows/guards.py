@@ -1,4 +1,4 @@
-"""What a shadow must not do: `@shadow_guard` for functions that change the world."""
+"""`@shadow_guard`: forbids side effects in shadows."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ R = TypeVar("R")
 
 
 def shadow_guard(function: Callable[P, R]) -> Callable[P, R]:
-    """Have a function refuse to run inside a shadow: put it on whatever writes, sends or charges.
+    """Make a function refuse to run inside a shadow. Put it on functions that write, send or charge.
 
     Works on functions and coroutine functions, also in threads that a shadow starts with a copy of its context
     (`asyncio.to_thread` does; `Thread` and `ThreadPoolExecutor` do not). Elsewhere it changes nothing.
 
     Raises:
-        ShadowEffectError: By what is returned, when a shadow calls it. The shadow ends as an error, and nobody else notices.
+        ShadowEffectError: From the returned function, if a shadow calls it. The shadow then ends with an error, and the caller
+            is not affected.
     """
     name = getattr(function, "__qualname__", repr(function))
 
     def refuse() -> None:
         if is_shadow():
             raise ShadowEffectError(
-                f"A shadow called {name!r}, which changes the world. A shadow runs for nobody, so that its effects happen "
-                "twice. Leave the call out when rollout_sdk.is_shadow(), or do not shadow this model."
+                f"A shadow called {name!r}, which has side effects. A shadow's output is discarded, but its side effects would "
+                "happen twice. Skip the call when rollout_sdk.is_shadow(), or do not shadow this model."
             )
 
     if inspect.iscoroutinefunction(function):

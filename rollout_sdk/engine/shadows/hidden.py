@@ -1,8 +1,8 @@
-"""Context variables that shadows do not get: those that carry the callbacks of their caller.
+"""Context variables withheld from shadows: those that carry their caller's callbacks.
 
-A framework that hands callbacks, a connection or the run under way to whatever is called inside, by a context variable, would
-hand them to a shadow as well: its words would reach the caller's user. Where a variable is missing, a shadow runs as if nobody
-listened, or fails. Frameworks are looked up among what the application has imported; none is imported for this.
+Some frameworks pass callbacks, a connection or the current run to nested code in a context variable. A shadow would inherit it,
+and its output would reach the caller's user. Without the variable, a shadow runs without listeners, or fails. Only frameworks
+that the application has already imported are looked at.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ HIDDEN: tuple[tuple[str, str], ...] = (
     ("gradio.context:LocalContext.progress", "Gradio: the progress bar"),
     ("mcp.server.lowlevel.server:request_ctx", "MCP: the request, and with it the client's session"),
 )
-"""Where each variable is, as "module:name", and what it carries; a list of tuples stands for the variables they begin with."""
+"""Location of each variable as "module:name", and its content; a list of tuples stands for the tuples' first elements."""
 
 _PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 class Hidden:
-    """The variables that the shadows of a runtime do not get."""
+    """The context variables that the shadows of a runtime do not get."""
 
     def __init__(self, more: Iterable[str] = ()) -> None:
-        """Hide the variables of the table, and these.
+        """Hide the variables of the table and those in `more`.
 
         Raises:
-            ConfigurationError: One is not written as "module:name", or is something else than a context variable.
+            ConfigurationError: One is not written as "module:name", or is not a context variable.
         """
         for place in more:
             _check(place)
@@ -61,9 +61,9 @@ class Hidden:
         self._modules = 0
 
     def out_of(self, context: Context) -> Context:
-        """The context without them; the same where none of them is set."""
+        """Return the context without the hidden variables; the same object if none of them is set."""
         if len(sys.modules) != self._modules:
-            # Looked up only when something was imported: it is on the path of every shadowed call.
+            # Recomputed only after an import, because this runs on every shadowed call.
             self._modules = len(sys.modules)
             self._loaded = [(module, path) for module, path in self._places if module in sys.modules]
         if not self._loaded:
@@ -75,14 +75,14 @@ class Hidden:
 
 
 def _without(context: Context, hidden: AbstractSet[ContextVar[Any]]) -> Context:
-    # Python has no way to unset a variable.
+    # Python cannot unset a variable.
     left = Context()
     left.run(_set_all, [(var, value) for var, value in context.items() if var not in hidden])
     return left
 
 
 def _empty(*_: object) -> Context:
-    """In the midst of another change of the context: nothing can be set, and nothing of the caller's must be left."""
+    """Fallback while another change of the context is under way: an empty context, so that nothing of the caller's leaks."""
     return Context()
 
 
@@ -96,7 +96,7 @@ def _set_all(values: Iterable[tuple[ContextVar[Any], Any]]) -> None:
 
 def _variables(module: str, path: str) -> Iterator[ContextVar[Any]]:
     first, *names = path.split(".")
-    # Not by `getattr`: some modules import others when they are asked.
+    # Read from `__dict__`: a module's `__getattr__` may import other modules.
     found = getattr(sys.modules.get(module), "__dict__", {}).get(first)
     for name in names:
         found = getattr(found, name, None)
@@ -109,13 +109,13 @@ def _variables(module: str, path: str) -> Iterator[ContextVar[Any]]:
 def _check(place: object) -> None:
     if not isinstance(place, str) or not _PLACE.fullmatch(place):
         raise ConfigurationError(
-            f"shadow_without of Runtime names {place!r:.60}. It lists context variables by where they are. "
+            f"shadow_without of Runtime names {place!r:.60}. It lists context variables by location. "
             "Write 'module:name', such as 'app.context:current_socket'."
         )
     module, path = place.split(":")
-    # What is not imported yet is looked up when a shadow runs.
+    # Modules that are not imported yet are checked when a shadow runs.
     if module in sys.modules and next(_variables(module, path), None) is None:
         raise ConfigurationError(
             f"shadow_without of Runtime names {place!r:.60}, which is not a context variable. It lists context variables by "
-            "where they are. Write 'module:name', such as 'app.context:current_socket'."
+            "location. Write 'module:name', such as 'app.context:current_socket'."
         )

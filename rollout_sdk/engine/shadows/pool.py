@@ -1,8 +1,7 @@
-"""Where shadows run: daemon threads for plain functions, tasks on the caller's loop for coroutines.
+"""Runs shadows: in daemon threads for plain functions, as tasks on the caller's loop for coroutines.
 
-Both are bounded, both drop the newest when full, and neither is ever waited for. Threads start at the first use in a
-process, so that a server may fork after importing; a forked child starts with nothing (what waits in the queue belongs
-to the parent).
+Both are bounded, drop the newest run when full, and are never waited for. Threads start at first use in each process, so a
+server may fork after importing; a forked child starts empty (queued runs belong to the parent).
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ _SHORTEST_REST_S = 1e-3
 
 
 class ShadowPool:
-    """Runs shadows, by threads or tasks, and gives up those that do not come back."""
+    """Runs shadows in threads or tasks, and abandons those that hang."""
 
     def __init__(self, limits: ShadowLimits) -> None:
-        """Start nothing yet."""
+        """Create the pool without starting a thread."""
         self.limits = limits
         self.renew()
         renew_after_fork(self)
 
     def is_full(self, run: ShadowRun) -> bool:
-        """Whether a run would be dropped as things stand, so that its arguments need not be copied."""
+        """Whether a run would be dropped now, so that its arguments need not be copied."""
         return not run.rollout.is_async and self._threads.is_full()
 
     def submit(self, run: ShadowRun) -> None:
@@ -45,12 +44,12 @@ class ShadowPool:
             self._threads.submit(run)
 
     def watch(self) -> None:
-        """Give up runs that are over their time; called now and then from the background."""
+        """Abandon runs that exceed their time; called periodically from the background."""
         self._threads.watch()
         self._tasks.watch()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until no run is under way in threads; False when the time was not enough."""
+        """Wait until no run is in progress in threads; return False on a timeout."""
         deadline = monotonic() + timeout_s
         while self._threads.jobs:
             self._threads.watch()
@@ -60,18 +59,18 @@ class ShadowPool:
         return True
 
     def close(self, timeout_s: float) -> None:
-        """Take nothing more, give what waits in threads so many seconds to finish, and end the rest as abandoned."""
+        """Refuse new runs, wait up to `timeout_s` for runs in threads, and end the rest as abandoned."""
         self._tasks.close()
         self._threads.close(timeout_s)
 
     def renew(self) -> None:
-        """Start afresh in a forked child: only names are set, no lock is taken, no thread started."""
+        """Start empty in a forked child; only assigns attributes, takes no lock and starts no thread."""
         self._threads = _Threads(self.limits)
         self._tasks = Tasks(self.limits)
 
 
 class _Worker(Thread):
-    """A thread, and the run that it is busy with."""
+    """A thread, and the run that it executes."""
 
     run_now: ShadowRun | None = None
     began = 0.0
@@ -81,8 +80,8 @@ class _Worker(Thread):
 class _Threads:
     """A bounded pool of daemon threads.
 
-    No lock is shared with callers: a token from a deque is the permit to wait in the queue, and the lock around starting
-    a thread is only ever tried.
+    No lock is shared with callers: a token from a deque permits a run to wait in the queue, and the lock around starting a
+    thread is only tried, never waited for.
     """
 
     def __init__(self, limits: ShadowLimits) -> None:
@@ -97,7 +96,7 @@ class _Threads:
         self._closing = Flag()
 
     def is_full(self) -> bool:
-        """Whether there is no token left; looks after hung threads now and then, because nobody submits while it is full."""
+        """Whether no token is left; also checks for hung threads, because `submit` is not called while the pool is full."""
         if self._tokens:
             return False
         if monotonic() - self._watched > _WATCH_EVERY_S:
@@ -125,7 +124,7 @@ class _Threads:
             return
         self._queue.put(run)
         if self._closing.is_set():
-            # It was closed in between: nobody may be left to take this one.
+            # Closed in between: no thread may be left to take this run.
             run.end("dropped_closed")
             self._release(run)
 
@@ -134,21 +133,21 @@ class _Threads:
             self._tokens.append(None)
 
     def _has_workers(self) -> bool:
-        """Whether some thread will take a run; starts one when one is missing."""
+        """Whether a thread will take a run; starts one if one is missing."""
         if len(self._workers) < self.limits.workers:
             if not self._starting.acquire(blocking=False):
-                # Somebody is starting one this very moment.
+                # Another caller is starting one right now.
                 return True
             try:
                 missing = self.limits.workers - len(self._workers)
-                # Each abandoned thread may be replaced, until there are too many of them.
+                # Each abandoned thread may be replaced, up to the limit.
                 allowed = self.limits.workers + self.limits.max_abandoned - len(self._workers) - len(self._abandoned)
                 if min(missing, allowed) > 0:
                     reference, queue = weakref.ref(self), self._queue
                     worker = _Worker(lambda: _work(reference, queue, worker), "rollout-shadow")
                     worker.start()
                     self._workers.append(worker)
-            # No thread to be had, or the interpreter is ending: the shadow is dropped, and another will try again.
+            # No thread available, or the interpreter is shutting down: drop this shadow; the next one tries again.
             except RuntimeError:
                 pass
             finally:
@@ -156,11 +155,11 @@ class _Threads:
         return bool(self._workers)
 
     def serve(self, worker: _Worker, run: ShadowRun) -> float | None:
-        """Carry a run out; the CPU seconds that it took, None when there is nothing more to do for this thread."""
+        """Execute a run and return its CPU seconds; None if this thread should end."""
         cpu = thread_time()
         try:
             self._execute(worker, run)
-        # A fault of ours, or of a plugin: the model's own are results. It must not end the thread.
+        # A fault of the SDK or a plugin (the model's own errors are results). It must not end the thread.
         except BaseException as error:
             break_off(run, error)
         worker.run_now = None
@@ -170,13 +169,13 @@ class _Threads:
         return thread_time() - cpu
 
     def lose(self, worker: _Worker) -> None:
-        """Have the next run start another thread in the place of one that broke."""
+        """Remove a broken thread, so that the next run starts another."""
         with contextlib.suppress(ValueError):
             self._workers.remove(worker)
 
     def __del__(self) -> None:
-        """End the threads: nothing can submit any more. Each finishes what it is busy with."""
-        with contextlib.suppress(Exception, SystemExit):  # not even begun; the interpreter is ending; or a part of it is broken
+        """End the threads, since nothing can be submitted any more. Each finishes its current run."""
+        with contextlib.suppress(Exception, SystemExit):  # __init__ failed, or the interpreter is shutting down or half gone
             for _ in self._workers:
                 self._queue.put(None)
 
@@ -192,7 +191,7 @@ class _Threads:
         finish(run, run.run())
 
     def _taken_back(self, worker: _Worker) -> bool:
-        """A thread that was given up and came back works on, unless others have taken its place."""
+        """Readmit an abandoned thread that came back, unless others have replaced it."""
         with contextlib.suppress(ValueError):
             self._abandoned.remove(worker)
         if len(self._workers) >= self.limits.workers:
@@ -202,14 +201,14 @@ class _Threads:
         return True
 
     def rest(self, cpu_s: float) -> None:
-        """Sleep so long that all threads together keep to their share of one core."""
+        """Sleep long enough that all threads together stay within their share of one core."""
         share = self.limits.cpu_share / self.limits.workers
         until = monotonic() + cpu_s * (1 - share) / share
         if (rest := until - monotonic()) > _SHORTEST_REST_S:
             self._closing.wait(rest, inside=True)
 
     def watch(self) -> None:
-        """Give up what runs too long, and whoever runs it; and what waits too long while nobody is left to run it."""
+        """Abandon runs that take too long, with their threads; drop queued runs that no thread is left to take."""
         now = self._watched = monotonic()
         for worker in list(self._workers):
             run = worker.run_now
@@ -229,9 +228,9 @@ class _Threads:
         try:
             self._workers.remove(worker)
         except ValueError:
-            # Another thread that watches was faster.
+            # Another watching thread was faster.
             return
-        # In this order: a worker that comes back now must find itself in the list that it takes itself from.
+        # In this order: a worker that comes back now must find itself in the list of abandoned ones.
         self._abandoned.append(worker)
         worker.abandoned = True
 
@@ -251,18 +250,18 @@ class _Threads:
 
 
 def _work(reference: weakref.ref[_Threads], queue: SimpleQueue[ShadowRun | None], worker: _Worker) -> None:
-    """A thread: it holds the pool while it has a run, and only the queue while it waits for one."""
+    """Main function of a thread; it references the pool during a run, and only the queue while it waits."""
     try:
         while _serve_next(reference, queue, worker):
             pass
-    # The queue or a clock broke. Its place is free, so that the next run starts another thread.
+    # The queue or a clock failed. Removing the thread lets the next run start another.
     except BaseException:
         if (threads := reference()) is not None:
             threads.lose(worker)
 
 
 def _serve_next(reference: weakref.ref[_Threads], queue: SimpleQueue[ShadowRun | None], worker: _Worker) -> bool:
-    """Take a run and carry it out; False when there is nothing more to do for this thread."""
+    """Take a run and execute it; return False if this thread should end."""
     run = queue.get()
     threads = None if run is None else reference()
     if run is None or threads is None:

@@ -1,4 +1,4 @@
-"""One shadow run, from the copy of its arguments to its single end."""
+"""A shadow run, from copying its arguments to its one end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rollout_sdk.assignment import RouteRequest
 
 _COUNTS = frozenset({"ok", "error", "timeout", UNMEASURED})
-"""Ends that say something about the candidate."""
+"""Ends that count as evidence about the candidate."""
 _GOOD = frozenset({"ok", UNMEASURED})
 _RAN = frozenset({"ok", "error"})
 
@@ -40,14 +40,14 @@ __all__ = ["ShadowRun", "break_off", "finish"]
 class ShadowRun:
     """A candidate's run in the background.
 
-    It ends exactly once: the worker that finishes it and the watch that gives it up race for one token.
+    It ends exactly once: the worker that finishes it and the watchdog that abandons it race for a single token.
     """
 
     reads_streams = True
-    """Whether an answer that has work to come is carried out to its end: what it does is what is measured."""
+    """Whether answers with work to come are run to their end, so that this work is measured."""
 
     def __init__(self, call: Call, variant: str) -> None:
-        """Prepare a run of `variant` for `call`."""
+        """Create a run of `variant` for `call`."""
         self.call = call
         self.variant = variant
         self.rollout = call.rollout
@@ -71,7 +71,7 @@ class ShadowRun:
         self._ended_unseen: ShadowEnd | None = None
 
     def is_prepared(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-        """Take a copy of the arguments, and say whether the run can go on; never raises."""
+        """Copy the arguments; return whether the run can go on. Never raises."""
         try:
             return self._prepare(args, kwargs)
         except BaseException as error:
@@ -81,7 +81,7 @@ class ShadowRun:
             return not self.end("dropped_start", error=error_type(error))
 
     def _prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-        """Take a copy of the arguments; where that cannot be, or nobody could run it, the run ends here and this is False."""
+        """Copy the arguments; if that fails or the run would be dropped, end the run here and return False."""
         if self._breaker is not None and not self._breaker.would_admit():
             return not self.end("dropped_open")
         if self.rollout.background.is_full(self):
@@ -90,22 +90,22 @@ class ShadowRun:
             self.args, self.kwargs, self.size = take_snapshot(args, kwargs, self.rollout.isolate, self.rollout.shared)
         except NotCopied as why:
             return not self.end("dropped_snapshot", error=str(why))
-        # A copier of the user's, or an object that cannot even be looked at.
+        # The user's copier failed, or the object cannot be inspected.
         except BaseException as error:
             if not is_fault(error):
                 raise
             return not self.end("dropped_snapshot", error=error_type(error))
-        # Before the control runs: what that sets, a candidate in its place would not find.
+        # Copied before the control runs: a candidate in its place would not see the variables that it sets.
         self.context = self.rollout.hidden.out_of(own_context())
         self.caller_state = CallerState.of(self.rollout.surround, lambda: self.request, self.rollout.failed)
         return True
 
     def submit(self, control: Result) -> None:
-        """Hand the run over, now that the control is done; `control` is its result, for the comparison."""
+        """Submit the run once the control is done; `control` is its result, for the comparison."""
         try:
             self.counterpart.keep(control)
             self.size += self.counterpart.size
-            # What an event loop carried out for the control, it does for the candidate: its clients belong to the loop.
+            # If the control's answer needed the event loop, so does the candidate's: its clients belong to that loop.
             self.in_task = self.in_task or control.awaited
             self.submitted = monotonic()
             self.rollout.background.submit(self)
@@ -115,8 +115,8 @@ class ShadowRun:
             self.rollout.failed("engine.shadow", error)
             self.end("dropped_start", error=error_type(error))
 
-    def _untold(self, ran: Result) -> BaseException | None:
-        """The exception that a log event has, because no span does; never raises."""
+    def _exception_to_log(self, ran: Result) -> BaseException | None:
+        """Return the exception to log because no span records it; never raises."""
         try:
             return self.rollout.spans.untold(self.span, ran.error)
         except BaseException as error:
@@ -126,11 +126,11 @@ class ShadowRun:
 
     @property
     def request(self) -> RouteRequest:
-        """The call's request, about the shadow's copy of the arguments."""
+        """The call's request, with the shadow's copies of the arguments."""
         return self.call.about(self.args, self.kwargs)
 
     def run(self) -> Result:
-        """Run the candidate now, in the caller's context; what needs an event loop gets one of its own. Never raises."""
+        """Run the candidate now, in the caller's context, on a new event loop if it needs one. Never raises."""
         if self._result is not None:
             return self._result
         if self.in_task:
@@ -141,14 +141,14 @@ class ShadowRun:
         return context.run(self._run) if state is None else context.run(state.run, self._run)
 
     def has_to_be_compared(self, result: Result) -> bool:
-        """Whether a result of a task is worth a comparison; it then waits for a thread to make it."""
+        """Whether a task's result needs a comparison, which is then made in a thread."""
         if not self.counterpart.is_comparable or result.error is not None or self.counterpart.error is not None:
             return False
         self._judge(result)
         return True
 
     def may_start(self) -> bool:
-        """Whether it has a ticket from its circuit breaker; a run without one ends here."""
+        """Whether the circuit breaker admits the run; otherwise the run ends here."""
         if self._result is not None:
             return True
         if self._breaker is not None:
@@ -160,11 +160,11 @@ class ShadowRun:
     def _run(self) -> Result:
         args, kwargs, gate = self.args, self.kwargs, self.rollout.local_state
         if self.ended:
-            # In this order: who ends a run first says so, and then takes the arguments away.
+            # Order matters: `end` claims the run before it removes the arguments.
             return Result(self.variant, 0.0)
         with UnderWay(self) as under_way:
             try:
-                # The last look, with nothing between it and the call: see engine/stopping.py.
+                # The final check of the gate, with nothing between it and the call: see engine/stopping.py.
                 if gate.closed or kill_switch.off:
                     self.end("dropped_aborted")
                     return Result(self.variant, 0.0)
@@ -174,13 +174,13 @@ class ShadowRun:
             except NotMeasured as why:
                 self.end(UNMEASURED, error=str(why))
                 return Result(self.variant, 0.0)
-            # Nothing a shadow raises may end a worker, sys.exit() least of all.
+            # No exception of a shadow may end a worker, least of all SystemExit.
             except BaseException as error:
                 return under_way.ended(None, error)
             return under_way.ended(value)
 
     async def _run_in_time(self) -> Result:
-        """Run the candidate on an event loop of its own, which is cancelled when the time is up."""
+        """Run the candidate on an event loop of its own, and cancel it when its time is up."""
         task = asyncio.get_running_loop().create_task(self.run_in_task(), context=self.context)
         if not (await asyncio.wait([task], timeout=self.rollout.limits.timeout_s))[0]:
             self.end("timeout")
@@ -189,12 +189,12 @@ class ShadowRun:
         return Result(self.variant, 0.0) if task.cancelled() else task.result()
 
     async def run_in_task(self) -> Result:
-        """Run the candidate of a coroutine function or async generator, in the caller's context; never raises."""
+        """Run a candidate coroutine or async generator in the caller's context; never raises."""
         state = self.caller_state
         return await (self.run_async() if state is None else Stepped(self.run_async(), state.run))
 
     async def run_async(self) -> Result:
-        """Run the candidate on an event loop; `interrupted` when it was cancelled from outside."""
+        """Run the candidate on an event loop; the result is `interrupted` if it was cancelled from outside."""
         args, kwargs, gate = self.args, self.kwargs, self.rollout.local_state
         if self.ended:
             return Result(self.variant, 0.0)
@@ -211,23 +211,23 @@ class ShadowRun:
             except NotMeasured as why:
                 self.end(UNMEASURED, error=str(why))
                 return Result(self.variant, 0.0)
-            # SystemExit in a detached task would end the event loop, and the server with it.
+            # SystemExit in a detached task would end the event loop, and with it the server.
             except BaseException as error:
                 cut = isinstance(error, CancelledError) and is_interruption(error, awaited=True)
                 return under_way.ended(None, error, cut=cut)
             return under_way.ended(value)
 
     def _judge(self, result: Result) -> None:
-        """Keep a result, and whether `failed_if` calls it a failure."""
-        # Of a stream's items it is not asked.
+        """Store a result, and whether `failed_if` classifies it as a failure."""
+        # `failed_if` is not applied to the items of a stream.
         if self.rollout.failed_if is not None and result.error is None and result.first_item_s is None:
             with aside(COMPARING):
                 self._refused = self.refused(result)
-        # In this order: who gives the run up meanwhile ends it with both.
+        # Set last: a concurrent timeout that sees the result also sees the classification.
         self._result = result
 
     def refused(self, result: Result) -> Sequence[bool]:
-        """For every one of `calls`, whether the answer is a failure."""
+        """Return for each of `calls` whether the answer is a failure."""
         return [is_failing(self.rollout, result.value)]
 
     @property
@@ -236,11 +236,11 @@ class ShadowRun:
         return [self.call]
 
     def comparisons(self, result: Result) -> Sequence[Comparison | None]:
-        """A comparison for every one of `calls`."""
+        """Return a comparison for each of `calls`."""
         return [self.counterpart.compared(result, lambda: self.request)]
 
     def trip(self) -> None:
-        """Open the candidate's circuit breaker: it holds threads that it does not give back."""
+        """Open the candidate's circuit breaker, because the candidate holds threads without returning them."""
         if self._breaker is not None:
             self._breaker.trip()
 
@@ -250,23 +250,23 @@ class ShadowRun:
         return not self._open
 
     def end_late_span(self) -> None:
-        """End the span of a run that was given up in the very moment in which it began."""
+        """End the span of a run that was abandoned just as it started."""
         if self.span is not None and self._ended_unseen is not None:
             self.rollout.spans.end_shadow(self.span, self._ended_unseen, None, None)
 
     def _note(self, end: ShadowEnd, refused: int) -> None:
-        """Notify the circuit breaker of how the run ended, and of how the control did in the same call."""
+        """Report to the circuit breaker how the run ended, and how the control did on the same call."""
         if self._ticket is None or self._breaker is None or end not in _COUNTS:
             return
         share = self._breaker.settings.failure_share
         failed = end not in _GOOD or (refused > 0 and refused >= share * len(self.calls))
-        # All rows of a batch that the control answered were one run of it, or failed in one.
+        # Rows of a batch answered by the control belong to one run of it, which failed if enough of them did.
         errors = [error for _, duration_s, error, _ in (call.control_run() for call in self.calls) if duration_s is not None]
         known = None if not errors else sum(each is not None for each in errors) >= share * len(errors)
         self._breaker.note(self._ticket, failed=failed, control_failed=known)
 
     def claim(self) -> bool:
-        """Whether the caller is the first to end this run."""
+        """Return True to the first caller only, which then ends the run."""
         try:
             self._open.pop()
         except IndexError:
@@ -274,9 +274,9 @@ class ShadowRun:
         return True
 
     def end(self, end: ShadowEnd, result: Result | None = None, *, error: str | None = None) -> bool:
-        """End the run and report it; False when it had ended already.
+        """End the run and report it; return False if it had already ended.
 
-        With a result, that is compared first, and whoever gives the run up meanwhile ends it with the result alone.
+        A result is compared first; a concurrent timeout ends the run with the result, but without the comparison.
         """
         comparisons: Sequence[Comparison | None] = [None] * len(self.calls)
         if result is not None and not self.ended:
@@ -285,7 +285,7 @@ class ShadowRun:
                     self._judge(result)
                 with aside(COMPARING):
                     comparisons = self.comparisons(result)
-            # Nobody waits here for an interruption: whatever a comparator raises is its failure.
+            # No caller waits here for an interruption: any exception counts as the comparator's failure.
             except BaseException as fault:
                 self.rollout.failed("engine.compare", fault)
         if not self.claim():
@@ -293,14 +293,14 @@ class ShadowRun:
         ran = self._result
         if ran is not None:
             end, error = ("ok", None) if ran.error is None else ("error", error_type(ran.error))
-        # A timeout that found no result has none to judge.
+        # A timeout that finds no result has nothing to classify.
         refused = self._refused if ran is not None and self._refused is not None else (False,) * len(self.calls)
-        # What `passthrough` names is an answer to the circuit breaker, as it is to a caller.
+        # Exceptions in `passthrough` count as answers for the circuit breaker, as they do for callers.
         answered = ran is not None and isinstance(ran.error, self.rollout.passthrough)
         self._note("ok" if answered else end, sum(refused))
         duration_s, first_item_s = (None, None) if ran is None else (ran.duration_s, ran.first_item_s)
         wait_s = None if self.began is None else self.began - self.submitted
-        exception = None if ran is None else self._untold(ran)
+        exception = None if ran is None else self._exception_to_log(ran)
         ended = []
         for call, comparison, failed in zip(self.calls, comparisons, refused, strict=True):
             how, why = ("error", FAILED_IF) if failed else (end, error)
@@ -320,11 +320,11 @@ class ShadowRun:
 
 
 def finish(run: ShadowRun, result: Result) -> bool:
-    """End a run that came back."""
+    """End a run that has returned."""
     return run.end("ok" if result.error is None else "error", result)
 
 
 def break_off(run: ShadowRun, error: BaseException) -> None:
-    """End a run in which something of ours, or of a plugin, broke."""
+    """End a run that failed because of the SDK or a plugin."""
     run.rollout.failed("engine.background", error)
     run.end("error", error=error_type(error))

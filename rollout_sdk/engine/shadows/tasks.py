@@ -1,7 +1,7 @@
-"""Where shadows of coroutine functions run: detached tasks, bounded, each with a timer.
+"""Runs shadows of coroutine functions: bounded, detached tasks, each with a timer.
 
-A loop that is made for one request (`asyncio.run` in a view of Flask, a handler of Lambda) ends with it, and would cut every
-shadow short. Once three loops have done that, shadows get a loop of their own, in a thread, for as long as loops come and go.
+A loop created for one request (`asyncio.run` in a Flask view or a Lambda handler) ends with it and would cut every shadow
+short. After three loops have done so, shadows run on a loop of their own, in a thread, as long as loops are that short-lived.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ _OnLoop: TypeAlias = dict[asyncio.Task["Result"], ShadowRun]
 
 
 class Tasks:
-    """Detached tasks on the loop of whoever calls, each with a timer. A task that does not end when it is cancelled goes on
-    counting, so that there are never more than so many.
+    """Detached tasks on the caller's loop, each with a timer.
+
+    A task that ignores its cancellation still counts towards the limit.
     """
 
     def __init__(self, limits: ShadowLimits) -> None:
-        """Run nothing yet."""
+        """Create an empty set of tasks."""
         self.limits = limits
-        # The loop itself holds tasks weakly: without this, a shadow could be collected while it runs.
+        # The loop holds tasks weakly; without this, a shadow could be collected while it runs.
         self._of_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _OnLoop] = weakref.WeakKeyDictionary()
         self._closed = False
-        # Loops on which a shadow was cancelled; how many of them were closed then; and since when each loop is known.
+        # Loops on which a shadow was cancelled; how many of those have since closed; when each loop was first seen.
         self._cut: set[asyncio.AbstractEventLoop] = set()
         self._loops_cut = 0
         self._known_since: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, float] = weakref.WeakKeyDictionary()
@@ -45,7 +46,7 @@ class Tasks:
     def submit(self, run: ShadowRun, to_thread: Callable[[ShadowRun], None]) -> None:
         """Run it in a task, or end it as dropped.
 
-        `to_thread` takes a run that has a result to be compared, and one that needs a loop which outlives the caller's.
+        `to_thread` takes runs whose result must be compared, and runs that need a loop which outlives the caller's.
         """
         if self._closed:
             run.end("dropped_closed")
@@ -74,7 +75,7 @@ class Tasks:
         try:
             task = loop.create_task(later, context=run.context, name="rollout-shadow")
         except BaseException:
-            # A loop can have a task factory of its own, which fails.
+            # A loop may have a task factory, which may fail.
             later.close()
             raise
         tasks[task] = run
@@ -82,18 +83,18 @@ class Tasks:
         task.add_done_callback(lambda task: self._done(tasks, task, timer, to_thread))
 
     def _know(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin with a new loop, and see which of those before it have ended under their shadows."""
+        """Register a new loop, and count earlier ones that closed while a shadow was running."""
         cut, self._cut = self._cut, set()
         self._loops_cut += sum(each.is_closed() for each in cut)
         self._known_since[loop] = monotonic()
 
     def _may_end_with_its_call(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether a loop is so young that it may be the loop of one request."""
+        """Whether a loop is so new that it may belong to a single request."""
         return monotonic() - self._known_since.get(loop, 0.0) < self.limits.timeout_s
 
     @staticmethod
     async def _later(run: ShadowRun) -> Result:
-        # The caller goes first, even where tasks start eagerly.
+        # Yield to the caller first, even where tasks start eagerly.
         await asyncio.sleep(0)
         return await run.run_in_task()
 
@@ -111,32 +112,32 @@ class Tasks:
             return
         try:
             if task.cancelled() or task.result().interrupted:
-                # Whether the loop ends, or only this task was cancelled, is known when the loop has closed.
+                # Whether the loop is ending, or only this task was cancelled, shows once the loop has closed.
                 self._cut.add(task.get_loop())
                 run.end("cancelled")
             elif run.has_to_be_compared(task.result()):
-                # A comparison may take its time, and the loop is the caller's.
+                # A comparison may take long, and the loop belongs to the caller.
                 compare(run)
             else:
                 finish(run, task.result())
-        # A fault of ours, or of a plugin: it must not end the loop.
+        # A fault of the SDK or a plugin must not end the loop.
         except BaseException as error:
             break_off(run, error)
 
     def watch(self) -> None:
-        """End what waits on loops that were closed: nobody will ever go on with it."""
+        """End runs on closed loops, which will never be resumed."""
         for loop, tasks in list(self._of_loop.items()):
             if loop.is_closed():
                 if tasks:
                     self._cut.add(loop)
                 for task, run in list(tasks.items()):
-                    # They are ours: the application need not read of them in its log.
+                    # These tasks are the SDK's, so suppress asyncio's log message about them.
                     task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - as asyncio.gather does
                     run.end("cancelled")
                     tasks.pop(task, None)
 
     def close(self) -> None:
-        """Take nothing more, and end what there is as abandoned: waiting here would hold the very loop that it needs."""
+        """Refuse new runs and end current ones as abandoned; waiting here would block the loop that they need."""
         self._closed = True
         for tasks in list(self._of_loop.values()):
             for run in list(tasks.values()):

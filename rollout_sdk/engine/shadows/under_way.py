@@ -1,7 +1,7 @@
-"""A shadow's candidate while it runs: marked as a shadow, with a span and a clock, and its stream read to the end.
+"""A shadow's candidate while it runs: marked as a shadow, timed, traced, and its stream read to the end.
 
-The candidate itself is called by `engine/shadow.py`. Its stream runs only while it is read, which is done here: `abort()` waits
-for these functions, too (see `engine/stopping.py`).
+The candidate itself is called in `engine/shadows/shadow.py`. Its stream runs only while it is read, which happens here:
+`abort()` waits for these functions, too (see `engine/stopping.py`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ITERABLE = frozenset({"generator", "iterator", "stream", "either"})
 
 
 class Run(Protocol):
-    """The shadow run that is under way."""
+    """The attributes and methods used of a shadow run."""
 
     call: Call
     rollout: Rollout
@@ -38,32 +38,32 @@ class Run(Protocol):
     began: float | None
 
     def submit(self, control: Any) -> None:
-        """Hand the run over."""
+        """Submit the run."""
 
     def end(self, end: Any, *, error: str | None = None) -> bool:
-        """End the run; False where it has ended already."""
+        """End the run; return False if it has already ended."""
 
     def end_late_span(self) -> None:
-        """End the span of a run that was given up."""
+        """End the span of an abandoned run."""
 
 
 class NotMeasured(Exception):  # noqa: N818 - how a run ended, and not a fault
-    """An answer has work to come that cannot be carried out here; the message names its class."""
+    """An answer has work to come that cannot be run here; the message names its class."""
 
 
 class UnderWay:
-    """While a shadow runs: `is_shadow()` is true, its span is current, and its time is taken."""
+    """Context of a running shadow: `is_shadow()` is true, its span is current, and its time is measured."""
 
     __slots__ = ("_first_s", "_is_awaited", "_run", "_started_s", "_token")
 
     def __init__(self, run: Run) -> None:
-        """Mark nothing yet."""
+        """Store the run; `__enter__` marks the context."""
         self._run = run
         self._first_s: float | None = None
         self._is_awaited = False
 
     def __enter__(self) -> Self:
-        """Mark this context, and start the clock last."""
+        """Mark this context; start the clock last."""
         run = self._run
         run.began = monotonic()
         set_shadow(True)
@@ -74,18 +74,18 @@ class UnderWay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the mark away."""
+        """Remove the mark."""
         self._run.rollout.active.discard(self._run)
         if self._token is not None:
             self._run.rollout.spans.leave(self._token)
         self._run.end_late_span()
 
     def whole(self, value: Any) -> Any:
-        """What an answer comes to in a thread; what needs an event loop gets one of its own.
+        """Run an answer to its end in a thread, on a new event loop if it needs one.
 
         Raises:
-            NotMeasured: It cannot be carried out.
-            BaseException: Whatever it raises.
+            NotMeasured: It cannot be run.
+            BaseException: Any exception of the answer.
         """
         form = form_of(value)
         if form in _ITERABLE:
@@ -100,7 +100,7 @@ class UnderWay:
         return value
 
     async def whole_async(self, value: Any) -> Any:
-        """What an answer comes to on this event loop, as `whole` gives it."""
+        """Run an answer to its end on this event loop, as `whole` does."""
         while isawaitable(value) and form_of(value) != "unmeasured":
             self._is_awaited = True
             value = await value
@@ -113,7 +113,7 @@ class UnderWay:
         return self.whole(value)
 
     def read(self, stream: Any) -> list[Any]:
-        """The items of a stream, so many as are kept and one more; notes when the first came."""
+        """Read up to one item more than are kept; record the time of the first."""
         items = list(islice(stream, 1))
         if items:
             self._first_s = perf_counter()
@@ -121,7 +121,7 @@ class UnderWay:
         return self._whole(items)
 
     async def read_async(self, stream: Any) -> list[Any]:
-        """The items of an asynchronous stream, as `read` gives them."""
+        """As `read`, for an async stream."""
         items: list[Any] = []
         try:
             async for item in stream:
@@ -135,13 +135,13 @@ class UnderWay:
         return self._whole(items)
 
     def _whole(self, items: list[Any]) -> list[Any]:
-        """The items; a stream with more than are kept is not compared."""
+        """Return the items; a stream with more items than are kept is not compared."""
         if len(items) > self._run.rollout.limits.kept_items:
             self._run.counterpart.is_comparable = False
         return items
 
     def ended(self, value: Any, error: BaseException | None = None, *, cut: bool = False) -> Result:
-        """The result of a run that ends now. Made here: one that the run's own frame held would keep all that the run held."""
+        """Build the run's result. Built here, since a result in the run's own frame would keep alive all that frame holds."""
         result = Result(self._run.variant, perf_counter() - self._started_s, value, error, cut)
         result.awaited = self._is_awaited
         result.first_item_s = self._first_s - self._started_s if self._first_s is not None else None
@@ -149,7 +149,7 @@ class UnderWay:
 
 
 async def _close(stream: Any) -> None:
-    """Close a stream, by whichever method it has for that."""
+    """Close a stream with whichever method it has."""
     close = getattr(stream, "aclose", None) or getattr(stream, "close", None)
     closing = None if close is None else close()
     if isawaitable(closing):
