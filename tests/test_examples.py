@@ -41,7 +41,7 @@ def test_the_canary_ramps_the_better_model_to_everybody_and_rolls_the_broken_one
     assert "Version tfidf-2 is rolled_back." in bad
     # Each verdict with its arithmetic: counts, estimate with interval, evidence and what it takes.
     assert good.count("PASS in phase") == 4
-    assert re.search(r"gate correct of candidate: .* surely better", good)
+    assert re.search(r"gate correct of candidate: .* significantly better", good)
     assert re.search(r"as good by chance: 1 in [\d,]+ \(passed at 1 in 20\)", good)
     erring, of, expected = re.search(
         r"([\d,]+) of ([\d,]+) units with an error had candidate, where .* ([\d.]+):", bad

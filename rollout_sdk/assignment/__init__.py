@@ -1,9 +1,9 @@
-"""Who gets which variant: the same answer in every process, for ever, with nothing remembered.
+"""Assigns units to variants: the same in every process and at any time, without stored assignments.
 
 A unit is hashed once, with a keyed 64-bit blake2b digest of (rollout key or layer, unit). The upper 32 bits are its point
-on the unit interval, the lowest 9 its statistics bucket, and the bits between decide the holdout: three independent
-draws, so that a 1 % arm is spread over all 512 buckets. Candidates own lanes of the interval, and the lanes of a phase are
-made of those before it, so that raising a share only ever moves units from the control to that candidate.
+on the unit interval, the lowest 9 bits its statistics bucket, and the bits between decide the holdout: three independent
+draws, so that a 1 % arm is spread over all 512 buckets. Candidates own lanes of the interval. The lanes of a phase are derived
+from the previous ones, so raising a share only ever moves units from the control to that candidate.
 """
 
 from rollout_sdk.assignment.hashing import (

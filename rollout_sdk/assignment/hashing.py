@@ -1,4 +1,4 @@
-"""Units as bytes, and their keyed hash: three independent draws in one digest."""
+"""Canonical bytes of units, and their keyed hash: three independent draws in one digest."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ __all__ = [
 ]
 
 BUCKETS = 512
-"""Statistics buckets: enough for a variance with 6 % relative error, few enough for constant memory."""
+"""Number of statistics buckets: enough for a variance with 6 % relative error, few enough for constant memory."""
 
 DEFAULT_SALT = b"rollout_sdk"
-"""Hash key when none is set. Public: whoever may choose ids can then choose an arm; set a key where that matters."""
+"""Hash key if none is set. It is public: anyone who can choose ids can then choose an arm; set a key if that matters."""
 
 INTERVAL = 1 << 32
-"""Points of the unit interval."""
+"""Number of points of the unit interval."""
 
 _LONGEST_ID = 1024
 _NFD_GROWTH = 4
-"""A text of n composed characters has at most 4 n in any other form of Unicode."""
+"""A text of n composed characters has at most 4 n in any other Unicode form."""
 
 _MOST_PARTS = 64
 _DEEPEST = 4
@@ -51,19 +51,19 @@ _HOLDOUT_MASK = (1 << 23) - 1
 
 
 def canonical(unit: object) -> bytes | None:
-    """The bytes that stand for a unit, or None when it names nobody (None, NaN, an empty text) or is of no known type.
+    """Return the canonical bytes of a unit, or None if it is missing (None, NaN, an empty text) or of an unknown type.
 
-    A unit is its text: 42, "42", 42.0, `Decimal("42")` and numpy's 42 are one, because ids are numbers in one system and text
-    in the next. A UUID is its text, a date its ISO form, a member of an enumeration its value. Booleans, bytes and tuples are
-    no text: True is not "True". Text is compared in its composed form (NFC), and case and leading zeros count. Of an id over
-    1,024 characters, bytes or bits only both ends and the length count, so that a hostile id costs no time. Never raises.
+    A unit is its text: 42, "42", 42.0, `Decimal("42")` and numpy's 42 are the same unit, because ids are numbers in one system
+    and text in the next. A UUID is its text, a date its ISO form, an enumeration member its value. Booleans, bytes and tuples
+    are not text: True is not "True". Text is compared in its composed form (NFC); case and leading zeros matter. Of an id over
+    1,024 characters, bytes or bits, only both ends and the length count, so a hostile id costs no time. Never raises.
     """
-    # Nearly every unit is a short plain text.
+    # Fast path: almost every unit is a short ASCII string.
     if type(unit) is str and 0 < len(unit) <= _LONGEST_ID and unit.isascii():
         return b"s" + unit.encode()
     try:
         return _canonical(unit, 0, [_MOST_PARTS])
-    # An object that lies about its type, or whose `__index__` fails, names nobody.
+    # An object that lies about its type, or whose `__index__` fails, counts as missing.
     except BaseException as error:
         if not is_fault(error):
             raise
@@ -71,7 +71,7 @@ def canonical(unit: object) -> bytes | None:
 
 
 def _canonical(unit: object, depth: int, left: list[int]) -> bytes | None:
-    """The bytes of a unit, or of a part of one; `left` is how many more parts it may have in all."""
+    """Return the bytes of a unit, or of a part of one; `left` holds the number of parts still allowed."""
     if isinstance(unit, str):
         return _text(unit) if unit else None
     if isinstance(unit, bool):
@@ -87,11 +87,11 @@ def _canonical(unit: object, depth: int, left: list[int]) -> bytes | None:
         if not unit or left[0] < 0 or depth == _DEEPEST:
             return None
         parts = [_canonical(part, depth + 1, left) for part in unit]
-        # Each part's length comes first, so that ("a", "bc") and ("ab", "c") are not one.
+        # Prefixed with each part's length, so that ("a", "bc") and ("ab", "c") differ.
         return None if None in parts else b"(" + b"".join(b"%d:" % len(part) + part for part in parts if part is not None)
     if isinstance(unit, Enum):
         return _canonical(unit.value, depth, left)
-    # Datetimes, too; NaT of pandas is one of them, and no day.
+    # Includes datetimes, and pandas' NaT, which is a datetime but not a date.
     if isinstance(unit, date):
         return _text(unit.isoformat()) if unit == unit else None  # noqa: PLR0124
     if isinstance(unit, float | Decimal):
@@ -102,7 +102,7 @@ def _canonical(unit: object, depth: int, left: list[int]) -> bytes | None:
 
 
 def _number(number: float | Decimal) -> bytes | None:
-    """A number as text: a whole one as the integer that it is, any other as the shortest text that gives it."""
+    """Return a number as text: a whole number as an integer, any other as the shortest text that parses back to it."""
     exact = Decimal(number)
     if exact.is_nan():
         return None
@@ -115,7 +115,7 @@ def _number(number: float | Decimal) -> bytes | None:
 
 
 def kind_of(unit: object) -> str:
-    """What kind of id a unit is: those of one kind are written alike."""
+    """Return the kind of id that a unit is; units of one kind are written the same way."""
     if isinstance(unit, Enum):
         return kind_of(unit.value)
     if isinstance(unit, bool):
@@ -159,7 +159,7 @@ def _ends(raw: bytes) -> bytes:
 
 
 class UnitHash:
-    """The keyed hash of one rollout (or layer): a prepared hasher that is copied for every unit.
+    """The keyed hash of one rollout (or layer): a prepared hasher, copied for every unit.
 
     Attributes:
         prepared: The hasher to copy.
@@ -171,58 +171,58 @@ class UnitHash:
         """Prepare the hash.
 
         Args:
-            salt: The rollout's key, or the layer's name: what makes two rollouts independent.
-            key: Secret of at most 64 bytes; `DEFAULT_SALT` when there is none.
+            salt: The rollout's key, or the layer's name; makes rollouts independent of each other.
+            key: Secret of at most 64 bytes; `DEFAULT_SALT` if None.
         """
         self.prepared = blake2b(digest_size=8, key=DEFAULT_SALT if key is None else key)
         name = salt.encode("utf-8", "surrogatepass")
-        # The length comes first, so that ("a", "bc") and ("ab", "c") are not one.
+        # Prefixed with the length, so that ("a", "bc") and ("ab", "c") differ.
         self.prepared.update(b"%d:" % len(name) + name)
 
     def __call__(self, unit: bytes) -> int:
-        """The 64-bit digest of a canonical unit."""
+        """Return the 64-bit digest of a canonical unit."""
         hasher = self.prepared.copy()
         hasher.update(unit)
         return int.from_bytes(hasher.digest(), "big")
 
 
 def key_id(key: bytes | None) -> str:
-    """What tells two hash keys apart without telling either: 8 hexadecimal digits, or "default" where none is set."""
+    """Return a short id of a hash key that does not reveal it: 8 hexadecimal digits, or "default" if none is set."""
     return "default" if key is None else blake2b(key=key, digest_size=4, person=b"rollout-key").hexdigest()
 
 
 def unit_hash(rollout: str, layer: str | None, key: bytes | None) -> UnitHash:
-    """The hash of a rollout's units: rollouts of one layer share it.
+    """Return the hash of a rollout's units, shared by all rollouts of a layer.
 
     Args:
         rollout: Key of the rollout.
-        layer: Name of its layer; None without one.
-        key: Secret of at most 64 bytes; `DEFAULT_SALT` when there is none.
+        layer: Name of its layer, or None.
+        key: Secret of at most 64 bytes; `DEFAULT_SALT` if None.
     """
-    # No key can hold the separator: no rollout alone is hashed as a layer is.
+    # Keys cannot contain the separator, so no rollout is hashed like a layer.
     return UnitHash(rollout if layer is None else f"layer\0{layer}", key)
 
 
 def point_of(digest: int) -> float:
-    """The unit's point, a multiple of 2**-32 in [0, 1)."""
+    """Return the unit's point, a multiple of 2**-32 in [0, 1)."""
     return (digest >> 32) / INTERVAL
 
 
 def bucket_of(digest: int) -> int:
-    """The unit's statistics bucket, from 0 to 511."""
+    """Return the unit's statistics bucket, from 0 to 511."""
     return digest & _BUCKET_MASK
 
 
 def holdout_point(digest: int) -> float:
-    """A second point in [0, 1), independent of the first and of the bucket."""
+    """Return a second point in [0, 1), independent of the first and of the bucket."""
     return (digest >> _HOLDOUT_SHIFT & _HOLDOUT_MASK) / (_HOLDOUT_MASK + 1)
 
 
 def pseudonym(digest: int) -> str:
-    """A digest as it stands in records: 16 hexadecimal digits."""
+    """Format a digest for records: 16 hexadecimal digits."""
     return f"{digest:016x}"
 
 
 def pseudonyms(hash_: UnitHash, keys: Iterable[Hashable]) -> tuple[str, ...]:
-    """Pseudonyms of item keys; a key of no canonical form stands for itself by its repr."""
+    """Return pseudonyms of item keys; a key without a canonical form is represented by its repr."""
     return tuple(pseudonym(hash_(canonical(key) or b"o" + repr(key).encode("utf-8", "surrogatepass"))) for key in keys)

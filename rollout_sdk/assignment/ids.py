@@ -1,9 +1,8 @@
-"""Decision ids and item tokens: they carry what an outcome needs, so that any process can attribute it with no look-up.
+"""Decision ids and item tokens, which carry everything needed to attribute an outcome in any process without a look-up.
 
 An id is base64url text of (version, rollout key, phase, variant, bucket, time, nonce, fingerprint); the token of an item in an
-interleaved list adds position, the item's pseudonym and who is credited. With a key they end in a MAC, and one without a good
-MAC is refused; without a key they end in a checksum, which tells damage and is no protection against forgery. They hold no
-unit.
+interleaved list adds position, the item's pseudonym and its credit. With a key they end in a MAC, which is verified; without a
+key they end in a checksum, which detects damage but not forgery. They contain no unit.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _ID, _TOKEN = "1", "2"
 _MAC_BYTES = 8
 _CHECKSUM_BYTES = 4
 _LONGEST_NAME = 200
-# Three names of four bytes a character, the small fields, and base64 around it all; a token holds all that once more.
+# Three names of up to four bytes per character, the small fields, and base64 around them; a token contains a whole id.
 _LONGEST_ID = 16384
 _NUMBER = re.compile(r"[0-9a-f]{1,15}")
 _FINGERPRINT = re.compile(r"[0-9a-f]{0,64}")
@@ -37,7 +36,7 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{0,64}")
 
 @frozen
 class DecodedId:
-    """What a decision id says.
+    """The contents of a decision id.
 
     Attributes:
         rollout: Key of the rollout.
@@ -45,8 +44,8 @@ class DecodedId:
         variant: The assigned variant.
         bucket: The unit's statistics bucket.
         time_s: Time of the decision, in seconds since 1970, to the millisecond.
-        nonce: What makes the id unique.
-        fingerprint: What makes the decision comparable with others; empty in ids of earlier SDKs.
+        nonce: Makes the id unique.
+        fingerprint: Fingerprint of comparable decisions; empty in ids of earlier SDKs.
     """
 
     rollout: str
@@ -65,14 +64,14 @@ class DecodedId:
 
 @frozen
 class ItemToken:
-    """What the token of an item in an interleaved list says.
+    """The contents of an item token.
 
     Attributes:
-        decision_id: Id of the decision that showed it.
-        position: Its position in the list, from 0.
-        item: Its pseudonym, as in the journal.
-        credit: What a click on it credits each ranker with, by name; empty for a neutral item. None where that depends on the
-            other clicks on the list (`Balanced`, `PairwisePreference`): then the journal's rule credits it.
+        decision_id: Id of the decision that showed the item.
+        position: Position in the list, from 0.
+        item: The item's pseudonym, as in the journal.
+        credit: Credit of a click for each ranker, by name; empty for a neutral item. None if it depends on the other clicks on
+            the list (`Balanced`, `PairwisePreference`): then the journal's rule assigns it.
     """
 
     decision_id: str
@@ -82,15 +81,15 @@ class ItemToken:
 
 
 def is_name(name: object) -> TypeGuard[str]:
-    """Whether it is a printable text of 1 to 200 characters."""
+    """Whether a name is printable text of 1 to 200 characters."""
     return isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name.isprintable()
 
 
 def check_name(name: object, what: str) -> str:
-    """The name, if it can stand in an id, a metric label and a log line.
+    """Return a name that is valid in an id, a metric label and a log line.
 
     Raises:
-        ConfigurationError: It is not a printable text of 1 to 200 characters.
+        ConfigurationError: The name is not printable text of 1 to 200 characters.
     """
     if is_name(name):
         return name
@@ -114,7 +113,7 @@ def encode_id(
     *,
     fingerprint: str = "",
 ) -> str:
-    """The id of a decision; signed when there is a key."""
+    """Return the id of a decision, signed if there is a key."""
     fields = (rollout, phase, variant, f"{bucket:x}", f"{time_ns // 1_000_000:x}", nonce)
     return _sealed(_ID, (*fields, fingerprint) if fingerprint else fields, key)
 
@@ -122,7 +121,7 @@ def encode_id(
 def encode_token(
     decision_id: str, position: int, item: str, credit: Mapping[str, float] | None, key: bytes | None = None
 ) -> str:
-    """The token of an item that a decision showed; signed when there is a key."""
+    """Return the token of an item that a decision showed, signed if there is a key."""
     credits_ = ("-",) if credit is None else tuple(part for name, value in credit.items() for part in (name, f"{value:.9g}"))
     return _sealed(_TOKEN, (decision_id, f"{position:x}", item, *credits_), key)
 
@@ -141,19 +140,19 @@ def _as_text(body: bytes) -> str:
 
 
 def decode_id(text: object, key: bytes | None = None) -> DecodedId:
-    """What the id says.
+    """Decode a decision id.
 
     Raises:
-        DecisionIdError: It is no decision id, is damaged, or its signature is not good under `key`.
+        DecisionIdError: The text is not a decision id, is damaged, or has no valid signature under `key`.
     """
     fields = _opened(_ID, text, key)
     try:
         rollout, phase, variant, bucket, time_ms, nonce, *rest = fields
-        # Ids of earlier SDKs have none.
+        # Ids of earlier SDKs have no fingerprint.
         (fingerprint,) = rest or ("",)
     except ValueError:
         raise _damaged(text) from None
-    # Without a key, anybody can make an id: what is no name of a rollout, phase or variant goes no further.
+    # Without a key, ids can be forged: reject names that no rollout, phase or variant can have.
     numbers = _NUMBER.fullmatch(bucket) and _NUMBER.fullmatch(time_ms) and _FINGERPRINT.fullmatch(fingerprint)
     if not (numbers and all(map(is_name, (rollout, phase, variant)))):
         raise _damaged(text)
@@ -161,10 +160,10 @@ def decode_id(text: object, key: bytes | None = None) -> DecodedId:
 
 
 def read_token(text: object, key: bytes | None = None) -> ItemToken:
-    """What an item's token says: enough to credit a click on it where there is no journal.
+    """Decode an item token, which is enough to credit a click without a journal.
 
     Raises:
-        DecisionIdError: It is no token, is damaged, or its signature is not good under `key`.
+        DecisionIdError: The text is not a token, is damaged, or has no valid signature under `key`.
     """
     fields = _opened(_TOKEN, text, key)
     try:
@@ -179,20 +178,20 @@ def read_token(text: object, key: bytes | None = None) -> ItemToken:
 
 
 def _opened(kind: str, text: object, key: bytes | None) -> list[str]:
-    """The fields of an id or a token whose seal is good.
+    """Verify an id or token and return its fields.
 
     Raises:
-        DecisionIdError: It is neither, is damaged, or its signature is not good under `key`.
+        DecisionIdError: The text is neither, is damaged, or has no valid signature under `key`.
     """
     if not isinstance(text, str) or len(text) > _LONGEST_ID:
         raise DecisionIdError(
-            f"{brief(text)} is no decision id. Ids are texts made by this SDK. Pass `decision.id` on as it is."
+            f"{brief(text)} is not a decision id. Ids are texts made by this SDK. Pass on `decision.id` unchanged."
         )
     try:
         body = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
     except (Base64Error, ValueError):
         raise _damaged(text) from None
-    # Base64 passes over foreign characters and spare bits: such an id would be read here, and then match no decision.
+    # Base64 ignores foreign characters and spare bits: such an id would decode, but match no decision.
     if _as_text(body) != text:
         raise _damaged(text)
     if key is not None:
@@ -205,7 +204,7 @@ def _opened(kind: str, text: object, key: bytes | None) -> list[str]:
     elif body.startswith(f"{kind}s{_SEPARATOR}".encode()):
         raise DecisionIdError(
             f"The decision id {brief(text)} is signed, and this runtime has no key to check it. "
-            "A signature that nobody checks protects nobody. Set ROLLOUT_KEY here too."
+            "An unchecked signature gives no protection. Set ROLLOUT_KEY here too."
         )
     else:
         body, checksum = body[:-_CHECKSUM_BYTES], body[-_CHECKSUM_BYTES:]

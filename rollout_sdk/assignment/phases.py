@@ -1,4 +1,4 @@
-"""Phases: periods of constant shares, and the decisions that follow from their lanes."""
+"""Phases: periods of constant shares, and the decisions derived from their lanes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["Phase", "Split", "lanes"]
 
 
 class Split:
-    """The decisions of one set of shares, built once: a call costs a binary search and no new object."""
+    """The decisions for one set of shares, precomputed: a call costs a binary search and creates no object."""
 
     __slots__ = ("_bounds", "_decisions", "_shadowed")
 
     def __init__(self, shares: Mapping[str, float], control: str, placed: Iterable[Lane] | None = None) -> None:
-        """Prepare the decisions.
+        """Precompute the decisions.
 
         Args:
-            shares: Share of each candidate; the control gets what is left.
+            shares: Share of each candidate; the control gets the rest.
             control: Name of the control.
-            placed: The lanes; by default those of a rollout that begins.
+            placed: The lanes; by default those of a new rollout.
         """
         candidates = tuple(shares)
         rest = max(0.0, 1.0 - math.fsum(shares.values()))
@@ -63,11 +63,11 @@ class Split:
         return Decision(control, decision.reason, decision.propensity, shadows=candidates, share=decision.share)
 
     def decide(self, point: float) -> Decision:
-        """The decision for a point of the unit interval."""
+        """Return the decision for a point of the unit interval."""
         return self._decisions[bisect_right(self._bounds, point)]
 
     def decide_shadowed(self, point: float) -> Decision:
-        """The same, and where the control answers, every candidate runs as a shadow."""
+        """As `decide`, with every candidate as a shadow where the control answers."""
         return self._shadowed[bisect_right(self._bounds, point)]
 
 
@@ -84,15 +84,15 @@ class Phase:
     """A period of constant shares. Evidence is never pooled across phases.
 
     Attributes:
-        name: What it is called in records; the controller numbers the phases, as in "1:5%".
-        shares: Share of every candidate: a number from 0 to 1, or a text such as "5%". The control has the rest.
+        name: Name in records; the controller numbers the phases, as in "1:5%".
+        shares: Share of every candidate: a number from 0 to 1, or text such as "5%". The control has the rest.
         control: Name of the control.
         shadow: Share of the control's calls on which the candidates also run in the background.
-        lanes: The pieces of the unit interval that candidates own: first point, point after the last (of 2**32), candidate. By
-            default those of a rollout that begins; a running one has them of the phase before, so that no unit goes from one
+        lanes: Pieces of the unit interval owned by candidates: first point, point after the last (of 2**32), candidate. By
+            default those of a new rollout; a running one derives them from the previous phase, so that no unit moves from one
             candidate to another.
-        fingerprint: What makes calls comparable beside the shares; the controller says it. Phases of two fingerprints are
-            never pooled, whatever they are called.
+        fingerprint: Fingerprint of comparable calls, set by the controller. Phases with different fingerprints are never
+            pooled, even if their names are equal.
     """
 
     name: str
@@ -108,7 +108,7 @@ class Phase:
     _shadowed: bool = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        """Prepare the decisions once."""
+        """Validate the shares and precompute the decisions."""
         total = math.fsum(self.shares.values())
         if total > 1 + 1e-9:
             listed = ", ".join(f"{name} {share:.4%}" for name, share in self.shares.items())
@@ -124,25 +124,25 @@ class Phase:
         object.__setattr__(self, "_exposure", exposure)
 
     def after(self, previous: Phase, name: str, fingerprint: str = "") -> Phase:
-        """This phase under a name of its own, with the lanes that the one before it leads to."""
+        """Return this phase with another name, and with lanes derived from the previous phase's."""
         return evolve(self, name=name, lanes=place(previous.lanes, self.shares), fingerprint=fingerprint)
 
     @property
     def exposure(self) -> dict[str, float]:
-        """Share of the calls in which every variant is seen: its share, or its shadows' while no candidate serves anybody.
+        """Share of calls in which each variant is exposed: its share, or its shadows' share while no candidate serves.
 
-        The latter add up to more than 1, because a shadow runs beside the control.
+        The latter add up to more than 1, because a shadow runs in addition to the control.
         """
         return self._exposure
 
     @property
     def is_shadow(self) -> bool:
-        """Whether no candidate serves: they are only shadowed."""
+        """Whether candidates are only shadowed, and none serves."""
         return self._shadowed
 
     @property
     def all_shares(self) -> dict[str, float]:
-        """Share of every variant, the control included; empty where the strategy states none."""
+        """Share of every variant, the control included; empty if the strategy defines none."""
         if not self.shares:
             return {}
         return {self.control: max(0.0, 1.0 - math.fsum(self.shares.values())), **self.shares}

@@ -1,9 +1,9 @@
-"""Where candidates lie on the unit interval, and how few units move when shares change.
+"""Places candidates on the unit interval so that few units move when shares change.
 
-No rule that looks at the shares alone can keep users with their candidate. Take `a` and `b` with 50 % each: raising `b` from
-nothing must leave `a` its half, and the other way round, so their halves are disjoint; the same holds for `a` and `c`, and for
-`b` and `c`; but an interval has no three disjoint halves. So a placement is made from the one before it (`place`), and is kept
-with the phase. The first one has nothing before it; it depends on names, and on other candidates only where room is short.
+No rule based on the current shares alone can keep users with their candidate. Take `a` and `b` with 50 % each: raising `b` from
+0 must leave `a` its half, and vice versa, so their halves are disjoint; the same holds for `a` and `c`, and for `b` and `c`;
+but an interval has no three disjoint halves. So each placement is derived from the previous one (`place`) and stored with the
+phase. The first one depends on names only, and on other candidates only where space is short.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from rollout_sdk.exceptions import ConfigurationError
 __all__ = ["Lane", "check_lanes", "lanes", "moved_units", "place"]
 
 Lane: TypeAlias = tuple[int, int, str]
-"""A piece of the unit interval: its first point, the point after its last (both in 2**-32), and the candidate that owns it."""
+"""A piece of the unit interval: first point, point after the last (both in 2**-32), and the candidate that owns it."""
 
 _Piece: TypeAlias = tuple[int, int]
 
 _ROUNDING = 8
-"""Points by which shares may exceed the whole: see `Phase`."""
+"""Points by which rounded shares may exceed the whole: see `Phase`."""
 
 _INDEX_BITS = 24
-"""More than any character needs."""
+"""More bits than any character needs."""
 
 _DIGITS = "1234567" + "089"
 
 
 def _start(name: str) -> int:
-    """Where a candidate's lane starts: a function of its name alone.
+    """Return the start of a candidate's lane, a function of its name alone.
 
-    Names that differ in their last character only (a, b, c, d; v1, v2, v3, v4) start far apart, by the van der Corput sequence:
+    Names that differ only in their last character (a, b, c, d; v1, v2, v3, v4) start far apart, by the van der Corput sequence:
     the first two are half an interval apart, the first four a quarter. Other names start anywhere.
     """
     digest = blake2b(name[:-1].encode("utf-8", "surrogatepass"), digest_size=4).digest()
@@ -45,30 +45,30 @@ def _start(name: str) -> int:
 
 
 def _index(character: str) -> int:
-    """A character's place in its series: a, A and 1 come first, and 0 is the eighth, in the room before 1."""
+    """Return a character's position in its series: a, A and 1 come first, and 0 comes eighth, just before 1 on the circle."""
     if character in _DIGITS:
         return _DIGITS.index(character) % 8
     return ord(character.lower()[0]) - ord("a") if "a" <= character.lower() <= "z" else ord(character or " ")
 
 
 class _Room:
-    """The unit interval as one candidate sees it: from its start up to the next candidate's, and then from its start down.
+    """The unit interval from one candidate's view: upwards from its start to the next candidate's, then downwards.
 
-    Two candidates fill the room between them from its two ends, so that they meet only when together they own everything.
+    Two candidates fill the space between them from its two ends, so they meet only once everything is taken.
     """
 
     def __init__(self, start: int, home: int) -> None:
-        """See it from `start`; the next candidate starts `home` points further up."""
+        """Set the view: it begins at `start`, and the next candidate starts `home` points further up."""
         self._start = start
         self._home = home
 
     def _ahead(self, pieces: Iterable[_Piece]) -> tuple[list[_Piece], list[_Piece]]:
-        """Pieces as distances: those in the home counted upwards from the start, the others downwards."""
+        """Convert pieces to distances: inside the home counted upwards from the start, outside it downwards."""
         up, down = [], []
         for low, high in pieces:
             first = (low - self._start) % INTERVAL
             last = first + high - low
-            # A piece never runs over the start: it is cut there.
+            # A piece that crosses the start is cut there.
             for begin, end in ((first, min(last, INTERVAL)), (0, last - INTERVAL)):
                 if begin < min(end, self._home):
                     up.append((begin, min(end, self._home)))
@@ -77,7 +77,7 @@ class _Room:
         return sorted(up), sorted(down)
 
     def _back(self, up: Iterable[_Piece], down: Iterable[_Piece]) -> list[_Piece]:
-        """Distances as pieces of the interval."""
+        """Convert distances back to pieces of the interval."""
         pieces = []
         for low, high in (*up, *((INTERVAL - end, INTERVAL - begin) for begin, end in down)):
             first = (low + self._start) % INTERVAL
@@ -88,7 +88,7 @@ class _Room:
         return pieces
 
     def nearest(self, pieces: Iterable[_Piece], size: int, *, at_home: bool = False) -> list[_Piece]:
-        """So many points of these pieces, those first that the candidate fills first; `at_home`, none beyond its home."""
+        """Take `size` points of these pieces in the candidate's filling order; `at_home`: only inside its home."""
         up, down = self._ahead(pieces)
         taken_up = _first(up, size)
         taken_down = [] if at_home else _first(down, size - _size(taken_up))
@@ -96,7 +96,7 @@ class _Room:
 
 
 def _first(distances: list[_Piece], size: int) -> list[_Piece]:
-    """The first so many points of pieces in order."""
+    """Take the first `size` points of sorted pieces."""
     taken = []
     for low, high in distances:
         if size <= 0:
@@ -111,7 +111,7 @@ def _size(pieces: Iterable[_Piece]) -> int:
 
 
 def _joined(pieces: Iterable[_Piece]) -> list[_Piece]:
-    """The same points in as few pieces as possible, in order."""
+    """Merge adjacent pieces, in order."""
     joined: list[_Piece] = []
     for low, high in sorted(pieces):
         if joined and low <= joined[-1][1]:
@@ -122,7 +122,7 @@ def _joined(pieces: Iterable[_Piece]) -> list[_Piece]:
 
 
 def _free(owned: Iterable[Iterable[_Piece]]) -> list[_Piece]:
-    """What is left of the interval: the control's."""
+    """Return the rest of the interval, which the control owns."""
     free, position = [], 0
     for low, high in _joined(piece for pieces in owned for piece in pieces):
         free.append((position, low))
@@ -131,7 +131,7 @@ def _free(owned: Iterable[Iterable[_Piece]]) -> list[_Piece]:
 
 
 def _without(free: Iterable[_Piece], taken: Iterable[_Piece]) -> list[_Piece]:
-    """Free pieces without what was taken of them."""
+    """Remove taken points from free pieces."""
     left, cuts = [], sorted(taken)
     for low, high in free:
         position = low
@@ -144,16 +144,16 @@ def _without(free: Iterable[_Piece], taken: Iterable[_Piece]) -> list[_Piece]:
 
 
 def place(previous: Iterable[Lane], shares: Mapping[str, float]) -> tuple[Lane, ...]:
-    """The lanes of these shares, made of the lanes before with as few units moved as there can be.
+    """Derive the lanes of new shares from the previous lanes, moving as few units as possible.
 
-    A candidate whose share falls, or that is no longer there, gives units to the control, those first that it had last; one
-    whose share rises, or that is new, takes units of the control. Along any chain of changes, no unit moves from one candidate
-    to another, but where the control has not enough: then what one gives, in the same change, another takes. Depends on nothing
-    else: every process that makes the same changes has the same lanes.
+    A candidate whose share falls, or that is removed, gives units to the control, the last acquired first; one whose share
+    rises, or that is new, takes units from the control. Along any chain of changes, no unit moves from one candidate to
+    another, except where the control has too few: then one candidate takes what another gives in the same change. The result
+    depends on nothing else: every process that makes the same changes gets the same lanes.
 
     Args:
-        previous: The lanes before; none for a rollout that begins.
-        shares: Share of each candidate, at most 1 together; the control gets what is left.
+        previous: The previous lanes; empty for a new rollout.
+        shares: Share of each candidate, at most 1 together; the control gets the rest.
     """
     starts = sorted((_start(name), name) for name in shares)
     nexts = [start for start, _ in starts[1:]] + [start + INTERVAL for start, _ in starts[:1]]
@@ -163,7 +163,8 @@ def place(previous: Iterable[Lane], shares: Mapping[str, float]) -> tuple[Lane, 
     for low, high, name in previous:
         before.setdefault(name, []).append((low, high))
     owned = {name: rooms[name].nearest(before[name], want) for name, want in wants.items()}
-    # What was the control's before what is given now; and each in its own home first, so that no other lacks it there.
+    # First the units that the control already had, then those released now; each time homes first, so that no other
+    # candidate lacks them there.
     for taken in ((*before.values(), *owned.values()), owned.values()):
         free = _free(taken)
         for at_home in (True, False):
@@ -176,27 +177,27 @@ def place(previous: Iterable[Lane], shares: Mapping[str, float]) -> tuple[Lane, 
 
 
 def lanes(shares: Mapping[str, float]) -> list[tuple[float, float, str]]:
-    """The pieces (start, end, candidate) of the unit interval that candidates own where nothing was before, sorted."""
+    """Return the pieces (start, end, candidate) of the unit interval owned by candidates of a new rollout, sorted."""
     return [(low / INTERVAL, high / INTERVAL, name) for low, high, name in place((), shares)]
 
 
 def moved_units(before: Mapping[str, Share], after: Mapping[str, Share]) -> dict[tuple[str, str], float]:
-    """Which share of the units goes from one variant to another where shares change between two starts with no store.
+    """Return the share of the units that moves from one variant to another if shares change between two starts without a store.
 
-    Between two candidates none goes that need not, whatever their shares. Before you start three or more with other shares, or
-    add or remove one, look at this: `moved_units({"a": 0.2, "b": 0.2}, {"a": 0.2, "b": 0.2, "c": 0.2})` is
-    `{("control", "c"): 0.2}`. With a store (`Runtime(store=...)`), a rollout goes on from the lanes that it has, and no unit
-    goes from one candidate to another.
+    With two candidates, no more units move than necessary, whatever their shares. Check this before you restart three or more
+    with other shares, or add or remove one: `moved_units({"a": 0.2, "b": 0.2}, {"a": 0.2, "b": 0.2, "c": 0.2})` is
+    `{("control", "c"): 0.2}`. With a store (`Runtime(store=...)`), a rollout continues from its current lanes, and no unit
+    moves from one candidate to another.
 
     Args:
-        before: Share of each candidate before; the control, "control" here, gets what is left.
-        after: The same, after.
+        before: Share of each candidate before; the control, here "control", gets the rest.
+        after: Share of each candidate after.
 
     Returns:
-        By variant before and after, without those that stay.
+        Share by (variant before, variant after), without units that stay.
 
     Raises:
-        ConfigurationError: What is given is not a share.
+        ConfigurationError: A value is not a share.
     """
     placed = [
         place((), {name: parse_share(share, f"share of {name!r}") for name, share in each.items()}) for each in (before, after)
@@ -211,7 +212,7 @@ def moved_units(before: Mapping[str, Share], after: Mapping[str, Share]) -> dict
 
 
 def check_lanes(pieces: Iterable[Any], shares: Mapping[str, float]) -> tuple[Lane, ...]:
-    """Lanes that came from elsewhere, as they are.
+    """Validate lanes from elsewhere and return them.
 
     Raises:
         ConfigurationError: They are not lanes of these shares.
@@ -223,7 +224,7 @@ def check_lanes(pieces: Iterable[Any], shares: Mapping[str, float]) -> tuple[Lan
             raise _not_lanes(lanes_, shares)
         position = high
         sizes[name] += high - low
-    # One is short of some points where their rounded sizes are more than there is.
+    # A lane may lack a few points if the rounded sizes exceed the whole.
     if any(abs(size - round(shares[name] * INTERVAL)) > len(shares) + _ROUNDING for name, size in sizes.items()):
         raise _not_lanes(lanes_, shares)
     return lanes_

@@ -13,21 +13,21 @@ from rollout_sdk.assignment.phases import Phase
 __all__ = ["Binder", "Outline", "RouteRequest"]
 
 Binder: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], Mapping[str, Any]]
-"""Makes arguments by parameter name of positional and keyword arguments."""
+"""Binds positional and keyword arguments to parameter names."""
 
 _BUCKET_MASK = BUCKETS - 1
 
 
 @frozen
 class Outline:
-    """What all requests of one rollout have in common.
+    """The part that all requests of one rollout share.
 
     Attributes:
         key: Key of the rollout.
         control: Name of the control.
         candidates: Names of the candidates.
-        bind: Makes the arguments by name.
-        random: Gives a random number in [0, 1).
+        bind: Binds arguments to parameter names.
+        random: Returns a random number in [0, 1).
     """
 
     key: str
@@ -38,18 +38,18 @@ class Outline:
 
 
 class RouteRequest:
-    """One call (or one row of a batch), described: what a strategy may decide by. Read it; never change it.
+    """One call (or one row of a batch) as a strategy sees it. Treat it as read-only.
 
     Attributes:
-        args: The positional arguments as they came; none once the call is over.
-        kwargs: The keyword arguments as they came.
-        phase: The current phase, with the shares and their ready-made split.
+        args: The positional arguments; empty once the call is over.
+        kwargs: The keyword arguments.
+        phase: The current phase, with its shares and their precomputed split.
         digest: The 64-bit keyed hash behind point and bucket; a seed for anything that must be the same for a unit.
         point: The unit's point in [0, 1): constant for a unit, uniform over units.
-        has_unit: Whether the call named a unit; without one the call is its own unit, and point is random.
+        has_unit: Whether the call named a unit; without one, the call is its own unit and the point is random.
     """
 
-    # Built for every call: what nobody asks for is not set.
+    # Built for every call, so attributes are set only when needed.
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     phase: Phase
@@ -81,28 +81,28 @@ class RouteRequest:
 
     @property
     def draw(self) -> float:
-        """A random number in [0, 1), drawn for this call when first asked for, for what need not be sticky."""
+        """A random number in [0, 1), drawn once per call on first access, for decisions that need not be sticky."""
         if self._draw is None:
             self._draw = self.outline.random()
         return self._draw
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """The arguments of the call by parameter name, defaults applied; while the call is under way."""
+        """The call's arguments by parameter name, with defaults; available while the call is in progress."""
         return self.outline.bind(self.args, self.kwargs)
 
     def tokens(self, items: Sequence[Hashable], credits_: Sequence[Mapping[str, float] | None]) -> Sequence[str]:  # noqa: ARG002 - of calls
-        """Tokens of the items that are shown for this call, with what a click credits; none for what is no call of its own."""
+        """Return tokens for the items shown for this call, with the credit of a click; empty for requests without a call."""
         return ()
 
     def about(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> RouteRequest:
-        """The same request about other arguments: a shadow's copies."""
+        """Return the same request with other arguments, such as a shadow's copies."""
         request = RouteRequest()
         request.args, request.kwargs = args, kwargs
         request.describe_as(self)
         return request
 
     def describe_as(self, other: RouteRequest) -> None:
-        """Take over everything but the arguments."""
+        """Copy everything but the arguments."""
         self.phase, self.digest, self.point = other.phase, other.digest, other.point
         self.has_unit, self.outline, self._draw = other.has_unit, other.outline, other._draw

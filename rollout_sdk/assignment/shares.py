@@ -1,4 +1,4 @@
-"""Shares of the units: reading them, writing them, and the slots of a layer."""
+"""Shares of the units: parsing, formatting, and the slots of a layer."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from rollout_sdk.exceptions import ConfigurationError
 __all__ = ["Layer", "Share", "parse_share", "percent", "phase_label"]
 
 Share: TypeAlias = float | str
-"""A share of the units: a number between 0 and 1, or a text such as "5%" or "0.05%"."""
+"""A share of the units: a number between 0 and 1, or text such as "5%" or "0.05%"."""
 
 _LONGEST_LABEL = 100
 
 
 def parse_share(value: object, subject: str = "share") -> float:
-    """A share as a number from 0 to 1.
+    """Parse a share as a number from 0 to 1.
 
     Args:
-        value: A number from 0 to 1, or a text with a percent sign ("5%", "0.05%").
-        subject: What is named in the error.
+        value: A number from 0 to 1, or text with a percent sign ("5%", "0.05%").
+        subject: Subject of the error message.
 
     Raises:
-        ConfigurationError: It is neither, is not finite, or is outside 0 to 1.
+        ConfigurationError: The value is neither, is not finite, or is outside 0 to 1.
     """
     share: float | None = None
     try:
@@ -35,7 +35,7 @@ def parse_share(value: object, subject: str = "share") -> float:
             share = float(value.strip()[:-1]) / 100
         elif not isinstance(value, bool) and isinstance(value, Real):
             share = float(value)
-    # An integer beyond the largest float is no share either.
+    # An integer larger than the largest float is not a share either.
     except (OverflowError, ValueError):
         share = None
     if share is None or not math.isfinite(share):
@@ -45,18 +45,18 @@ def parse_share(value: object, subject: str = "share") -> float:
         )
     if not 0 <= share <= 1:
         hint = f" Did you mean '{value}%'?" if not isinstance(value, str) and 1 < share <= 100 else ""
-        raise ConfigurationError(f"The {subject} is {value!r:.60}. A share lies between 0 (nobody) and 1 (everybody).{hint}")
-    # Adding zero makes one of 0.0 and -0.0.
+        raise ConfigurationError(f"The {subject} is {value!r:.60}. A share lies between 0 (no units) and 1 (all units).{hint}")
+    # Adding zero turns -0.0 into 0.0.
     return share + 0.0
 
 
 def percent(share: float) -> str:
-    """A share as text: 0.05 is "5%"."""
+    """Format a share: 0.05 is "5%"."""
     return f"{share * 100:.6g}%"
 
 
 def phase_label(shares: Mapping[str, float]) -> str:
-    """The shares of a phase as its name: "5%" for one candidate, "v2=5%,v3=10%" for several, "12 candidates 60%" for many."""
+    """Return the label of a phase: "5%" for one candidate, "v2=5%,v3=10%" for several, "12 candidates 60%" for many."""
     if len(shares) == 1:
         return percent(next(iter(shares.values())))
     label = ",".join(f"{name}={percent(share)}" for name, share in shares.items())
@@ -69,15 +69,15 @@ def _slot_edge(share: Share) -> float:
 
 @frozen
 class Layer:
-    """A share of the units that a rollout may use, so that rollouts of one layer never meet the same unit.
+    """A share of the units reserved for a rollout, so that rollouts of one layer never use the same unit.
 
-    Rollouts that name the same layer hash units alike; each takes a slot of the layer of its own. A unit outside the slot
-    gets the control and is not analysed. Shares of the rollout are shares of its slot.
+    Rollouts that name the same layer hash units alike; each has its own slot of the layer. A unit outside the slot gets the
+    control and is not analysed. Shares of the rollout are shares of its slot.
 
     Attributes:
         name: Name of the layer.
-        start: Where the slot starts, from 0 to 1 (or "50%").
-        end: Where it ends, excluded.
+        start: Start of the slot, from 0 to 1 (or "50%").
+        end: End of the slot, exclusive.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Layer:
     end: float = field(default=1.0, converter=_slot_edge)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse an empty slot."""
+        """Reject an empty slot."""
         if self.start >= self.end:
             raise ConfigurationError(
                 f"The slot of layer {self.name!r} runs from {self.start} to {self.end}. "
@@ -97,7 +97,7 @@ class Layer:
         return self.start <= point < self.end
 
     def position(self, point: float) -> float:
-        """Where a point lies in the slot, from 0 to 1; a point outside stays as it is."""
+        """Return a point's position in the slot, from 0 to 1; a point outside is returned unchanged."""
         return (point - self.start) / (self.end - self.start) if self.has(point) else point
 
     def overlaps(self, other: Layer) -> bool:

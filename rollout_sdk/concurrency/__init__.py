@@ -1,1 +1,1 @@
-"""Threads, forks, clocks and context variables, below everything else."""
+"""Threads, forks, clocks and context variables, on which all other modules build."""

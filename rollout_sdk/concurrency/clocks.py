@@ -1,11 +1,11 @@
-"""The clocks and the sleep of the operating system, whatever a test or a framework has put in their place.
+"""The operating system's clocks and sleep, unaffected by replacements in tests and frameworks.
 
-A test that replaces `time.sleep` counts its application's calls, and one that gives `time.time` an iterator has put as many
-values in it as its application takes. The threads of this package look at clocks all the time. So every module takes them
-from here by name, and they are functions of a `time` module of our own: a library that exchanges every reference to
-`time.monotonic` in a process (freezegun) does not find ours, and a framework that replaces `time.sleep` before this package
-is imported (gevent, eventlet) does not reach it. A library that changes the functions in C (time-machine) moves the wall
-clock of decisions as well, and neither the other clocks nor `sleep`.
+A test that replaces `time.sleep` expects calls from the application only, and one that feeds `time.time` from an iterator
+provides as many values as the application reads. The background threads of this package read clocks all the time. So every
+module imports them from here by name, and they belong to a private instance of the `time` module: a library that replaces every
+reference to `time.monotonic` in a process (freezegun) does not find them, and a framework that replaces `time.sleep` before
+this package is imported (gevent, eventlet) does not affect it. A library that patches the C functions (time-machine) does move
+the wall clock of decisions, but neither the other clocks nor `sleep`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["is_wall_clock", "monotonic", "monotonic_ns", "perf_counter", "sleep"
 
 
 def _own_time() -> Any:
-    """A second instance of the module `time`; the first, where it is not compiled into the interpreter."""
+    """Load a second instance of the module `time`, or return the first if it is not compiled into the interpreter."""
     spec = BuiltinImporter.find_spec("time")
     if spec is None or spec.loader is None:
         return _shared
@@ -41,5 +41,5 @@ time_ns: Callable[[], int] = _time.time_ns
 
 
 def is_wall_clock(function: object) -> bool:
-    """Whether a function is the system's wall clock: this one, or Python's own."""
+    """Whether a function is the system's wall clock, from this module or from `time`."""
     return function is time_ns or function is _shared.time_ns

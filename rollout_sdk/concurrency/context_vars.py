@@ -1,9 +1,9 @@
-"""Changes of a thread's context, and what runs in the midst of them.
+"""Changes to a thread's context that are safe against interruption by code running in the same thread.
 
-Before Python 3.12, garbage is collected wherever something is allocated: within `ContextVar.set`, too. What then runs in the
-same thread (a finaliser, a callback of the collector, the handler of a signal that came meanwhile) and sets a variable frees
-what the interrupted `set` goes on to read: a segmentation fault (https://github.com/python/cpython/issues/148891). So what is
-ours and runs in the midst of a change of ours changes nothing.
+Before Python 3.12, an allocation can trigger a garbage collection, even within `ContextVar.set`. Code that then runs in the
+same thread (a finaliser, a collector callback, the handler of a pending signal) and sets a variable frees memory that the
+interrupted `set` goes on to read: a segmentation fault (https://github.com/python/cpython/issues/148891). So code of this
+package that runs during one of its own changes makes no further change.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ U = TypeVar("U")
 
 
 class _Here(threading.local):
-    """What is so in this thread.
+    """Per-thread state.
 
     Attributes:
-        inside: None, but while the context changes; then what stands in for it, for those that run in the midst of that.
+        inside: None, except while the context changes; then a stand-in that code running during the change uses.
     """
 
     inside: list[Any] | None = None
@@ -39,7 +39,7 @@ here = _Here()
 
 
 def alone(change: Callable[P, T], otherwise: Callable[P, U]) -> Callable[P, T | U]:
-    """A change of the context that nothing of ours interrupts; in the midst of another one, `otherwise` takes its place."""
+    """Protect a change of the context from interruption by this package; during another change, run `otherwise` instead."""
     if sys.version_info >= (3, 12):
         return change
 
@@ -56,17 +56,17 @@ def alone(change: Callable[P, T], otherwise: Callable[P, U]) -> Callable[P, T | 
 
 
 def _nothing(_: Any) -> None:
-    """What is left of a change."""
+    """Skip the change."""
 
 
 class Surroundings(telemetry.Context):
-    """A context of spans, with what the log lines of whoever runs inside it say besides."""
+    """A span context that also holds fields for log lines written inside it."""
 
     logged: dict[str, str]
 
     @classmethod
     def of(cls, context: telemetry.Context, logged: dict[str, str]) -> Surroundings:
-        """The same context with these fields for log lines."""
+        """Copy a context and add fields for log lines."""
         made = cls(context)
         made.logged = logged
         return made
@@ -79,42 +79,42 @@ def _attach(context: telemetry.Context) -> Any:
 
 
 def _detach(token: Any) -> None:
-    # A coroutine that is closed from another context (by the garbage collector, or at the end of a loop) finds nothing of its
-    # own there to put back; its caller must not hear of that, and OpenTelemetry would log it as an error.
+    # A coroutine closed from another context (by the garbage collector, or at the end of a loop) has nothing to reset there.
+    # Its caller must not notice, but OpenTelemetry would log an error.
     if token.__class__ is tuple:
         token, bound = token
         with suppress(ValueError):
             structlog.contextvars.reset_contextvars(**bound)
     if token.__class__ is not contextvars.Token:
-        # Of a runtime context of the application's own.
+        # The token belongs to a runtime context of the application.
         telemetry.detach(token)
         return
-    try:  # noqa: SIM105 - on the path of every call
+    try:  # noqa: SIM105 - runs on every call
         token.var.reset(token)
     except ValueError:
         pass
 
 
 class CallerContext:
-    """The context variables of whoever called; a copy of an event has the same, and a pickled one has none."""
+    """A caller's context variables. Copies of an event share them; pickled events lose them."""
 
     __slots__ = ("_context",)
 
     def __init__(self, context: contextvars.Context) -> None:
-        """Take them."""
+        """Store the context."""
         self._context = context
 
     def run(self, function: Callable[[], Any]) -> Any:
-        """Call a function as if the caller had."""
-        # In a copy: several threads may do so at once.
+        """Call a function in the caller's context."""
+        # In a copy, since several threads may do this at once.
         return self._context.copy().run(function)
 
     def __deepcopy__(self, _: dict[int, Any]) -> CallerContext:
-        """The same: context variables cannot be copied deeply."""
+        """Return the same object: context variables cannot be deep-copied."""
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Nothing: context variables are of one process."""
+        """Pickle as None: context variables belong to one process."""
         return type(None), ()
 
 

@@ -1,8 +1,8 @@
-"""What a forked child must forget: threads that are not there, a queue that is the parent's, a file that is shared.
+"""Resets state in forked children: threads that do not exist there, the parent's queue, a shared file.
 
-Python tells of forks that it makes itself. A fork by C code (uWSGI's, or that of libc called by ctypes) runs no hook, and the
-child goes on as if nothing had happened. So the process is looked at as well: where a call begins, and where a fact, a lock or
-the store is taken. That look costs as much as reading an attribute.
+Python runs hooks only for forks that it makes itself. A fork in C code (uWSGI, or libc called through ctypes) runs none, and
+the child continues as if nothing had happened. So the process is checked as well, whenever a call starts and whenever a fact, a
+lock or the store is taken. The check costs as much as reading an attribute.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import threading
 import weakref
 
-# By name: a test that replaces os.getpid forks nothing.
+# Imported by name: a test that replaces os.getpid does not fork.
 from _thread import RLock
 from contextlib import suppress
 from os import getpid
@@ -24,19 +24,19 @@ from typing import Any, Protocol
 __all__ = ["ForkSafeLock", "ForkSafeRandom", "Renewable", "notice_fork", "renew_after_fork", "same_process", "was_announced"]
 
 _WIPE_ON_FORK = 18
-"""MADV_WIPEONFORK of Linux, which Python has no name for."""
+"""Linux's MADV_WIPEONFORK, which the mmap module does not define."""
 
 
 class Renewable(Protocol):
-    """Something that holds what belongs to one process."""
+    """An object with state that belongs to one process."""
 
     def renew(self) -> None:
-        """Start afresh in a forked child: set names, take no lock, start no thread, log nothing."""
+        """Reset in a forked child: only assign attributes; take no lock, start no thread, log nothing."""
         ...
 
 
 class _ProcessId:
-    """Says by the process id what the kernel does not say by itself."""
+    """Detects a fork by the process id, where the kernel cannot mark memory."""
 
     def __init__(self) -> None:
         self._pid = 0
@@ -49,9 +49,9 @@ class _ProcessId:
 
 
 def _mark() -> Any:
-    """Something whose first item is true, and false in a forked child.
+    """Return an object whose first item is true, and false in a forked child.
 
-    Where that is possible, it is memory that the kernel wipes in the child: asking for the process id is ten times slower.
+    Where possible, it is memory that the kernel wipes in the child, because reading the process id is ten times slower.
     """
     if not hasattr(os, "fork"):
         return bytearray(1)
@@ -64,7 +64,7 @@ def _mark() -> Any:
 
 
 same_process = _mark()
-"""`same_process[0]` is false in a forked child, until everything in it was renewed."""
+"""`same_process[0]` is false in a forked child until all its state has been renewed."""
 same_process[0] = 1
 
 _order = itertools.count()
@@ -75,19 +75,19 @@ _is_announced = True
 
 
 def renew_after_fork(target: Renewable) -> None:
-    """Have `target.renew()` called in every forked child, for as long as it lives; the first told is the first called."""
+    """Call `target.renew()` in every forked child while `target` is alive, in the order of registration."""
     _survivors[next(_order)] = target
 
 
 def was_announced() -> bool:
-    """Whether Python told of the last fork, so that it is known at once; else it may be hours ago."""
+    """Whether Python's hooks announced the last fork; if not, it may have happened hours before it was noticed."""
     return _is_announced
 
 
 def notice_fork() -> None:
-    """Renew everything in a child whose fork nobody told of. Called where `same_process[0]` is false.
+    """Renew all state in a child whose fork was not announced. Called where `same_process[0]` is false.
 
-    It is done once; other threads wait for it.
+    Runs once; other threads wait for it.
     """
     _renew(announced=False)
 
@@ -95,15 +95,15 @@ def notice_fork() -> None:
 def _renew(*, announced: bool) -> None:
     global _is_announced, _renewing_in  # noqa: PLW0603 - of the process
     pid = getpid()
-    # One lock for each process: the parent's can be held by a thread that is not here.
+    # One lock per process: the parent's may be held by a thread that does not exist here.
     with _locks.setdefault(pid, RLock()):
-        # What is renewed may take a lock that looks itself; and a signal handler may come in between.
+        # Renewal may take a lock that makes the same check, and a signal handler may interrupt it.
         if same_process[0] or _renewing_in == pid:
             return
         _renewing_in, _is_announced = pid, announced
         try:
             for _, target in sorted(_survivors.items()):
-                # One that fails must not leave the others in their parent's state.
+                # A failure must not leave the other targets in the parent's state.
                 with suppress(Exception):
                     target.renew()
             same_process[0] = 1
@@ -112,21 +112,21 @@ def _renew(*, announced: bool) -> None:
 
 
 class ForkSafeLock:
-    """A lock that is free in a forked child: the thread that held it is not there, and would never release it."""
+    """A lock that is free in a forked child, where the thread that held it does not exist and cannot release it."""
 
     __slots__ = ("__weakref__", "_held", "_lock")
 
     def __init__(self) -> None:
-        """Begin free."""
+        """Create the lock, released."""
         self.renew()
         renew_after_fork(self)
 
     def renew(self) -> None:
-        """Be free."""
+        """Replace the lock by a released one."""
         self._lock = threading.Lock()
 
     def __enter__(self) -> None:
-        """Wait for it."""
+        """Acquire the lock."""
         if not same_process[0]:
             notice_fork()
         lock = self._lock
@@ -134,24 +134,24 @@ class ForkSafeLock:
         self._held = lock
 
     def __exit__(self, *_: object) -> None:
-        """Release it; a thread that forked while it held it releases the one that it held."""
+        """Release the acquired lock, which after a fork is no longer the current one."""
         self._held.release()
 
 
 class ForkSafeRandom(random.Random):
-    """Random numbers of our own, so that the application's come out as they would without us; others in every process."""
+    """The SDK's own random numbers, which leave the application's generator untouched; they differ in every process."""
 
     def __init__(self) -> None:
-        """Begin anywhere."""
+        """Seed from the operating system."""
         super().__init__(os.urandom(16))
         renew_after_fork(self)
 
     def renew(self) -> None:
-        """Go on somewhere else."""
+        """Reseed in a forked child."""
         self.seed(os.urandom(16))
 
 
-# One hook for all: a hook cannot be taken back, and would outlive what it was for.
-# Windows does not fork.
+# A single hook for all targets, because hooks cannot be unregistered and would outlive their targets.
+# Windows has no fork.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _renew(announced=True))

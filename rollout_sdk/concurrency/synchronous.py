@@ -1,7 +1,7 @@
-"""Functions that are called and must answer at once: nothing awaits what they return.
+"""Callbacks that must return their result directly, because nothing awaits it.
 
-What is seen to be asynchronous is refused when it is passed; what turns out to be so is a fault of that function, and the
-coroutine is closed, so that Python does not warn of one that was never awaited.
+A function that is recognisably asynchronous is refused when it is passed; one that turns out to be so when called is a fault,
+and its coroutine is closed, so that Python does not warn that it was never awaited.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ __all__ = ["answered", "answering", "must_answer_at_once"]
 T = TypeVar("T")
 
 _AT_ONCE = frozenset({str, int, float, bool, bytes, list, tuple, dict, type(None)})
-"""The commonest answers: looked up first."""
+"""The most common result types, checked first."""
 
 _AWAITABLE = re.compile(r"[\w.]*\b(Awaitable|Coroutine|Future|Task)\b(\[|$)")
-"""An annotation that is still a text."""
+"""Matches annotations in string form."""
 
 _MARK = getattr(coroutines, "_is_coroutine", object())
-"""What `asgiref` and others put on a function that returns a coroutine, before Python 3.12."""
+"""Marker that `asgiref` and others put on functions that return a coroutine, before Python 3.12."""
 
 
 def must_answer_at_once(subject: str, function: object, cure: str) -> None:
-    """Refuse a function whose answer would have to be awaited, also behind partials, methods and callable objects.
+    """Refuse a function whose result would have to be awaited, looking through partials, methods and callable objects.
 
     Args:
-        subject: What it was passed as: "unit= of 'app.rank'".
-        function: The function; what cannot be called is not looked at.
+        subject: How it was passed: "unit= of 'app.rank'".
+        function: The function; objects that are not callable are ignored.
         cure: What to do instead.
 
     Raises:
-        ConfigurationError: It is asynchronous, a generator function, or says that it returns an awaitable.
+        ConfigurationError: It is asynchronous, a generator function, or annotated to return an awaitable.
     """
     if callable(function) and (kind := _asynchrony(function)) is not None:
         raise ConfigurationError(f"{subject} is {kind}. It is called, and must answer at once: nothing awaits it. {cure}")
 
 
 def _asynchrony(function: Any) -> str | None:
-    """Why a function does not answer at once; None where it may."""
+    """Return what kind of asynchronous function it is; None if it is not recognisably one."""
     while isinstance(function, functools.partial):
         function = function.func
     looked_at = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
@@ -62,30 +62,30 @@ def _asynchrony(function: Any) -> str | None:
 
 
 def _says_awaitable(function: Any) -> bool:
-    """Whether a function is annotated to return what must be awaited."""
+    """Whether a function is annotated to return an awaitable."""
     try:
-        said = getattr(function, "__annotations__", {}).get("return")
-        origin = get_origin(said) or said
+        annotation = getattr(function, "__annotations__", {}).get("return")
+        origin = get_origin(annotation) or annotation
         return (
             issubclass(origin, Awaitable)
             if isinstance(origin, type)
-            else isinstance(said, str) and bool(_AWAITABLE.match(said))
+            else isinstance(annotation, str) and bool(_AWAITABLE.match(annotation))
         )
-    # Annotations are evaluated when they are looked at, from Python 3.14 on, and may be anything.
+    # From Python 3.14 on, annotations are evaluated on access, and may raise anything.
     except Exception:
         return False
 
 
 def answered(what: str, value: T, given: Iterable[object] = ()) -> T:
-    """What a function answered.
+    """Return a function's result, unless it would have to be awaited.
 
     Args:
-        what: What it was passed as: "unit=".
-        value: Its answer.
-        given: What it was called with: an awaitable that it hands back is the caller's own, and stays open.
+        what: How the function was passed: "unit=".
+        value: Its result.
+        given: Its arguments: an awaitable among them belongs to the caller, and is not closed if returned.
 
     Raises:
-        TypeError: The answer would have to be awaited.
+        TypeError: The result is an awaitable.
     """
     if value.__class__ in _AT_ONCE or not inspect.isawaitable(value):
         return value
@@ -96,7 +96,7 @@ def answered(what: str, value: T, given: Iterable[object] = ()) -> T:
 
 
 def answering(what: str, function: Callable[..., T]) -> Callable[..., T]:
-    """The function, with a TypeError in the place of an answer that would have to be awaited."""
+    """Wrap a function to raise a TypeError instead of returning an awaitable."""
 
     def answer(*args: Any, **kwargs: Any) -> T:
         return answered(what, function(*args, **kwargs), (*args, *kwargs.values()))

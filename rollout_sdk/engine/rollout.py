@@ -156,7 +156,6 @@ class Rollout:
         surround: Context managers of plugins, entered around shadows.
         notes: Notes about its calls, in the order of their first occurrence.
         health: Health of the control, for the circuit breakers; None if there are none.
-        health: How the control does, for the circuit breakers; None where there are none.
     """
 
     key: str

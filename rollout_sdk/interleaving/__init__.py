@@ -2,10 +2,10 @@
 
 | design | rankers | use |
 |---|---|---|
-| `TeamDraft` | 2 or more | the default: agreed items are neutral, no bias from position |
+| `TeamDraft` | 2 or more | the default: agreed items are neutral, no position bias |
 | `Balanced` | 2 | lists close to both rankings; can favour the worse ranker |
-| `Probabilistic` | 2 or more | exact marginal credit; any item can stand anywhere |
-| `Optimized` | 2, up to 10 positions | the most telling fair lists, by linear programming (SciPy) |
+| `Probabilistic` | 2 or more | exact marginal credit; any item can appear at any position |
+| `Optimized` | 2, up to 10 positions | the most informative fair lists, by linear programming (SciPy) |
 | `PairwisePreference` | 4 or more | preferences between items |
 """
 

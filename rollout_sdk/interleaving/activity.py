@@ -1,4 +1,4 @@
-"""How much of an interleaved test each unit has made: one unit with most of the clicks must not decide it."""
+"""How much each unit contributes to an interleaved test, so that a single unit with most of the clicks cannot decide it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attrs import Factory, define
 __all__ = ["Activity", "Kind"]
 
 Kind = Literal["lists", "wins", "credit"]
-"""Lists shown, lists won or lost, or credit given, to either ranker."""
+"""Lists shown, lists won or lost, or credit, of both rankers."""
 
 _NET, _LISTS, _DECIDED, _CREDIT = range(4)
 _COLUMN: dict[Kind, int] = {"lists": _LISTS, "wins": _DECIDED, "credit": _CREDIT}
@@ -21,7 +21,7 @@ _COLUMN: dict[Kind, int] = {"lists": _LISTS, "wins": _DECIDED, "credit": _CREDIT
 class Activity:
     """Sums by unit: net preference, lists, lists won or lost, and credit.
 
-    Takes about 250 bytes for every unit; lists that are units of their own are kept as sums, sums of squares and maxima.
+    Takes about 250 bytes per unit; lists that are units of their own are kept as sums, sums of squares and maxima.
     """
 
     _by_unit: dict[int, array[float]] = Factory(dict)
@@ -31,9 +31,9 @@ class Activity:
         """Add a list.
 
         Args:
-            digest: The unit; None where every list is one.
-            preferred: How surely the candidate won it (1), or the control did (-1).
-            credit: What both got.
+            digest: The unit; None if every list is one.
+            preferred: Certainty that the candidate won it (1), or the control did (-1).
+            credit: Total credit of both rankers.
         """
         values = (preferred, 1.0, abs(preferred), credit)
         if digest is None:
@@ -51,7 +51,7 @@ class Activity:
             known[column] += value
 
     def merge(self, other: Activity) -> None:
-        """Add what another process has seen."""
+        """Add another process's sums."""
         for digest, values in other._by_unit.items():
             known = self._by_unit.get(digest)
             self._by_unit[digest] = values[:] if known is None else array("d", map(sum, zip(known, values, strict=True)))
@@ -59,15 +59,15 @@ class Activity:
             self._alone[at] = max(self._alone[at], value) if at % 3 == 2 else self._alone[at] + value
 
     def __len__(self) -> int:
-        """Number of units, without lists that are units of their own."""
+        """Number of units, not counting lists that are units of their own."""
         return len(self._by_unit)
 
     def preferences(self) -> Iterator[float]:
-        """Net preference of every unit."""
+        """Iterate over the net preference of every unit."""
         return (values[_NET] for values in self._by_unit.values())
 
     def effective(self, kind: Kind) -> tuple[float, float]:
-        """The number of equally active units that say as much, and the share of the most active one; (0.0, 0.0) for nothing."""
+        """Return the effective number of units, and the share of the most active one; (0.0, 0.0) without any."""
         column = _COLUMN[kind]
         total, squares, most = self._alone[3 * (column - 1) : 3 * column]
         for values in self._by_unit.values():

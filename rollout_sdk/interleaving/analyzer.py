@@ -1,4 +1,4 @@
-"""Which of two rankers users prefer, from many interleaved lists: with the user as the unit, and honest under peeking."""
+"""Analyses interleaved lists for the preferred ranker: with the user as the unit, and valid at every look."""
 
 from __future__ import annotations
 
@@ -31,35 +31,35 @@ Unit = Literal["user", "impression"]
 
 _MDE = 0.02
 _EQUAL = 1e-9
-"""Net preferences that are smaller are none: sums of the same parts in another order."""
+"""Smaller net preferences count as 0: the same parts summed in another order."""
 _FIRST_LOOK, _LOOK_AGAIN = 200, 1.25
-"""Trust checks are looked at from so many lists on, and whenever there are so many times as many."""
+"""Number of lists at the first look at the trust checks, and the growth factor until the next."""
 
 
 @define
 class InterleavingAnalyzer:
-    """Collects the credit of interleaved lists, and says which ranker is preferred, how sure that is, and whether to trust it.
+    """Collects the credit of interleaved lists and reports which ranker is preferred, how certain that is, and if it is valid.
 
-    The preference is Chapelle's: the share of lists that the candidate wins, a tie counting half, less one half: -0.5..0.5.
-    Lists without a click are ties. Lists that were not interleaved are counted and left out.
+    The preference is Chapelle's: the share of lists that the candidate wins, with ties counted as half, minus one half:
+    -0.5..0.5. Lists without a click are ties. Lists that were not interleaved are counted and left out.
 
-    Nothing is concluded before the credit is that of 100 equally active units (`Preference.effective_units`): a bot with most
-    of the clicks decides nothing, and `Preference.caution` names its share. More is not asked for: so many units with a
-    click are enough for a mean, and that nearly all of them prefer one ranker makes it surer, not less sure.
+    No conclusion is drawn before the credit comes from 100 effective units (`Preference.effective_units`): a bot with most of
+    the clicks decides nothing, and `Preference.caution` names its share. That is the only requirement: this many units with a
+    click are enough for a mean, and if nearly all of them prefer one ranker, that adds certainty.
 
-    A trust check that has once been broken stays so, as the first alarm is the one whose error probability is bounded: checks
-    are looked at whenever a result is asked for, and now and then while lists are added. Fix the cause, and begin anew.
+    A failed trust check stays failed, because only the first alarm has a bounded error probability. Checks run whenever a
+    result is requested, and from time to time while lists are added. Fix the cause, and start again.
 
-    Takes 8 bytes times 512 buckets for each of a handful of sums, and about 250 bytes for every user. Not thread-safe.
+    Takes 8 bytes times 512 buckets for each of a few sums, and about 250 bytes per user. Not thread-safe.
 
     Attributes:
-        unit: "user": lists of one user belong together, and are never taken for independent. "impression": every list is a unit
-            of its own, which is right only if no user sees two.
+        unit: "user": lists of one user belong together and are never treated as independent. "impression": every list is its
+            own unit, which is correct only if no user sees two.
         alpha: Error probability of the intervals and of the verdict.
-        mde: The preference at which the test is most sensitive. Fix it before looking.
-        least_clicked: The share of lists with a click below which clicks must be getting lost: the experiment is void.
-        least_competitive: The share of positions that can be credited below which there is nothing to compare: it is void, too.
-        seed: Of the bootstrap.
+        mde: Preference at which the test is most sensitive. Fix it before looking.
+        least_clicked: Minimum share of lists with a click; below it, clicks must be getting lost, and the experiment is void.
+        least_competitive: Minimum share of positions that can be credited; below it, the experiment is void, too.
+        seed: Seed of the bootstrap.
     """
 
     unit: Unit = field(default="user", validator=validators.in_(get_args(Unit)))
@@ -89,20 +89,20 @@ class InterleavingAnalyzer:
     _next_look: int = field(default=_FIRST_LOOK, init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        """Begin with nothing."""
+        """Start without lists."""
         self._won, self._credit, self._shown, self._first = (StratifiedBuckets(BUCKETS) for _ in range(4))
         self._clicks, self._contested = (StratifiedBuckets(BUCKETS) for _ in range(2))
 
     def add(self, unit: Hashable, page: Interleaved[Any], clicks: Mapping[Any, float]) -> None:
-        """Add one list that was shown, and what was clicked on it, when no more clicks are to come.
+        """Add a shown list and its clicks, once no more clicks are expected.
 
         Args:
-            unit: Id of the user; of every list with `unit="impression"`. It is not kept.
+            unit: Id of the user, or of the list with `unit="impression"`. It is not stored.
             page: The list.
-            clicks: Weight of each clicked item by its key; none for no click.
+            clicks: Weight of each clicked item by its key; empty without clicks.
 
         Raises:
-            ConfigurationError: It has not two rankers, or others than the lists before.
+            ConfigurationError: The list does not have two rankers, or not the same as the previous lists.
             UnknownItemError: A clicked item is not in the list.
         """
         if len(page.rankers) != 2 or (self.rankers and page.rankers != self.rankers):
@@ -147,15 +147,15 @@ class InterleavingAnalyzer:
         sums.add(WHOLE, CANDIDATE, bucket, candidate)
 
     def merge(self, other: InterleavingAnalyzer) -> None:
-        """Add what another process has collected.
+        """Add the lists of another process's analyzer.
 
         Raises:
-            ConfigurationError: It compares other rankers, or by another unit.
+            ConfigurationError: It compares other rankers, or has another unit.
         """
         if self.unit != other.unit or (self.rankers and other.rankers and self.rankers != other.rankers):
             raise ConfigurationError(
                 f"An analyzer of {', '.join(other.rankers)} by {other.unit} cannot be added to one of "
-                f"{', '.join(self.rankers)} by {self.unit}. They say different things. Merge what compares the same."
+                f"{', '.join(self.rankers)} by {self.unit}. Their results mean different things. Merge analyzers of one kind."
             )
         self.rankers = self.rankers or other.rankers
         self._by_share |= other._by_share
@@ -173,10 +173,10 @@ class InterleavingAnalyzer:
         return self._won, self._credit, self._shown, self._first, self._clicks, self._contested
 
     def result(self, *, bootstrap: bool = True) -> Preference:
-        """What is known by now; may be asked after every list.
+        """Return the current result; may be called after every list.
 
         Args:
-            bootstrap: Whether to resample, too, which takes some tenths of a second.
+            bootstrap: Whether to compute the bootstrap interval, which takes some tenths of a second.
         """
         # Twice Chapelle's preference is the difference of the shares of lists won.
         found, low, high, log_e = self._sequence(self._won, self._activity.effective("wins")[0])
@@ -216,11 +216,11 @@ class InterleavingAnalyzer:
         )
 
     def _sequence(self, sums: StratifiedBuckets, effective: float) -> tuple[Estimate, float, float, float]:
-        """Candidate's mean less the control's, an interval that holds at all looks, and the evidence that it is not 0."""
+        """Candidate's mean minus the control's, an interval that holds at all looks, and the evidence that it is not 0."""
         found, rho = sums.difference(CANDIDATE, CONTROL, paired=True), (2 * self.mde) ** -2
         if effective < MIN_EFFECTIVE_UNITS or not math.isfinite(found.std_error):
             return found, -math.inf, math.inf, 0.0
-        # Where all units prefer the same alike, half a unit more may prefer the opposite: that is sure, and not unknown.
+        # If all units agree, half a unit more could disagree: the variance is small, not unknown.
         std_error = max(found.std_error, math.sqrt(2) * abs(found.estimate) / effective)
         if not std_error:
             return found, -math.inf, math.inf, 0.0
@@ -260,7 +260,7 @@ class InterleavingAnalyzer:
         return checks
 
     def _bootstrap(self, rounds: int = 1000) -> tuple[float, float]:
-        """An interval from resampling buckets of users: for a single look, and without any assumption of normality."""
+        """Return an interval from resampling buckets of users: for a single look, without assuming normality."""
         rng = random.Random(self.seed)
         cells = [self._won.cell(WHOLE, arm) for arm in (CONTROL, CANDIDATE)]
         (lost, shown), (won, _) = cells
@@ -279,7 +279,7 @@ def _digest(unit: Hashable) -> int:
     raw = canonical(unit)
     if raw is None:
         raise ConfigurationError(
-            f"{unit!r:.60} is no user's id: it has no bytes that are the same in every process. "
-            "Who a list was shown to is needed to put the lists of one user together. Pass text or a number."
+            f"{unit!r:.60} cannot be a user's id: it has no bytes that are the same in every process. "
+            "The id is needed to group the lists of one user. Pass text or a number."
         )
     return int.from_bytes(blake2b(raw, digest_size=8, person=b"rollout.ilv").digest(), "big")

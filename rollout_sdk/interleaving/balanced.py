@@ -17,11 +17,11 @@ T = TypeVar("T")
 
 @frozen
 class Balanced:
-    """Two rankers' items in turn, one coin for who begins: the top of the list is always the tops of both.
+    """Takes the rankers' items in turn, with one coin toss for who starts: every prefix covers the tops of both rankings.
 
     A click credits the rankers that show the item within the depth that finds the lowest click. Known bias: between
-    A = (a, b, c) and B = (b, c, a), one click at random prefers B two times in three. Prefer `TeamDraft`, unless what is wanted
-    is a list that both rankers could nearly have made.
+    A = (a, b, c) and B = (b, c, a), a single random click prefers B two times in three. Prefer `TeamDraft`, unless you want
+    a list that either ranker could nearly have made.
     """
 
     def merge(
@@ -32,22 +32,22 @@ class Balanced:
         key: Callable[[T], Hashable] | None = None,
         seed: Seed,
     ) -> Interleaved[T]:
-        """Merge two rankings, as `TeamDraft.merge`.
+        """Merge two rankings, as `TeamDraft.merge` does.
 
         Raises:
-            ConfigurationError: There are not two rankings, or as `TeamDraft.merge`.
+            ConfigurationError: There are not two rankings, or as for `TeamDraft.merge`.
         """
         return self.drafted(Rankings(rankings, k, key, most=2), Coins(seed))
 
     def distribution(
         self, rankings: Mapping[str, Sequence[T]], *, k: int | None = None, key: Callable[[T], Hashable] | None = None
     ) -> Iterator[tuple[Interleaved[T], float]]:
-        """The list of either side of the coin, with its probability; errors as `merge`."""
+        """Yield the list for each side of the coin, with its probability; errors as for `merge`."""
         read = of_two(rankings, k, key)
         return ((self.drafted(read, Coins.foretold(side)), 0.5) for side in (0, 1))
 
     def drafted(self, read: Rankings[T], coins: Coins) -> Interleaved[T]:
-        """The list that the first of these coins makes."""
+        """Return the list for the first of these coins."""
         orders, items, length = read.orders, read.items, read.length
         shown: dict[Hashable, T] = {}
         ends, at = [len(order) for order in orders], [0, 0]

@@ -1,4 +1,4 @@
-"""Simulated users: which items of a list they click, given how relevant each is."""
+"""Simulated users: which items of a list they click, by relevance."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["CascadeClicks", "ClickModel", "PositionClicks"]
 
 
 class ClickModel(Protocol):
-    """A user: how they click, and exactly how often."""
+    """A user model: samples clicks, and gives their exact distribution."""
 
     def clicks(self, grades: Sequence[int], rng: random.Random) -> list[int]:
-        """Positions that are clicked on a list of items with these grades of relevance."""
+        """Sample the positions clicked on a list of items with these relevance grades."""
         ...
 
     def totals(self, grades: Sequence[int], values: Sequence[int]) -> dict[int, float]:
-        """The exact probability of every sum that the values of the clicked positions can have."""
+        """Return the exact probability of every sum of the clicked positions' values."""
         ...
 
 
@@ -30,14 +30,14 @@ def _probabilities(numbers: Sequence[float]) -> tuple[float, ...]:
     made = tuple(float(number) for number in numbers)
     if not made or not all(0 <= number <= 1 for number in made):
         raise ConfigurationError(
-            f"{made!r:.80} are no probabilities, one for each grade or position. Each lies in 0..1. "
+            f"{made!r:.80} are not probabilities, one for each grade or position. Each lies in 0..1. "
             "Give one for every grade, the least relevant first."
         )
     return made
 
 
 def _of(table: Sequence[float], grade: int) -> float:
-    """The entry of a grade; of the highest for grades beyond, and of the lowest below."""
+    """Return the entry of a grade, clamped to the table's range."""
     return table[min(max(grade, 0), len(table) - 1)]
 
 
@@ -49,7 +49,7 @@ class CascadeClicks:
 
     Attributes:
         click: Probability of a click by grade, the least relevant first.
-        stop: Probability of reading no further after a click, by grade.
+        stop: Probability of stopping after a click, by grade.
     """
 
     click: tuple[float, ...] = field(converter=_probabilities)
@@ -57,21 +57,21 @@ class CascadeClicks:
 
     @classmethod
     def perfect(cls) -> CascadeClicks:
-        """Reads everything, and clicks what is relevant."""
+        """Reads everything and clicks relevant items."""
         return cls((0.0, 0.2, 0.4, 0.8, 1.0), (0.0, 0.0, 0.0, 0.0, 0.0))
 
     @classmethod
     def navigational(cls) -> CascadeClicks:
-        """Looks for one item, and stops when it is found."""
+        """Looks for one item and stops once it is found."""
         return cls((0.05, 0.3, 0.5, 0.7, 0.95), (0.2, 0.3, 0.5, 0.7, 0.9))
 
     @classmethod
     def informational(cls) -> CascadeClicks:
-        """Collects, clicks nearly everything, and stops late: the noisiest."""
+        """Collects items, clicks nearly everything, and stops late: the noisiest user."""
         return cls((0.4, 0.6, 0.7, 0.8, 0.9), (0.1, 0.2, 0.3, 0.4, 0.5))
 
     def clicks(self, grades: Sequence[int], rng: random.Random) -> list[int]:
-        """Positions that are clicked on a list of items with these grades of relevance."""
+        """Sample the positions clicked on a list of items with these relevance grades."""
         clicked = []
         for position, grade in enumerate(grades):
             if rng.random() < _of(self.click, grade):
@@ -81,7 +81,7 @@ class CascadeClicks:
         return clicked
 
     def totals(self, grades: Sequence[int], values: Sequence[int]) -> dict[int, float]:
-        """The exact probability of every sum that the values of the clicked positions can have."""
+        """Return the exact probability of every sum of the clicked positions' values."""
         reading: dict[int, float] = {0: 1.0}
         done: defaultdict[int, float] = defaultdict(float)
         for grade, value in zip(grades, values, strict=True):
@@ -98,24 +98,24 @@ class CascadeClicks:
 
 
 _DEEPEST = 100
-"""Positions whose examination is told apart."""
+"""Number of positions with an examination of their own."""
 
 
 def _falling(power: float) -> tuple[float, ...]:
-    """Examination that falls with the position: 1 / position**power."""
+    """Return examinations that fall with the position: 1 / position**power."""
     return tuple(position**-power for position in range(1, _DEEPEST + 1))
 
 
 @frozen
 class PositionClicks:
-    """A user who sees each position with its own probability, whatever stands above, and clicks what is relevant.
+    """A user who examines each position with a fixed probability, whatever is above it, and clicks relevant items.
 
-    The position-based model of Craswell et al. (WSDM 2008). The three kinds of users click what they see as those of
-    `CascadeClicks` do; the examination of a position falls as a power of it, as in Joachims et al. (WSDM 2017).
+    The position-based model of Craswell et al. (WSDM 2008). The three kinds of users click examined items as those of
+    `CascadeClicks` do; the examination falls as a power of the position, as in Joachims et al. (WSDM 2017).
 
     Attributes:
-        click: Probability of a click on an item that is seen, by grade.
-        examination: Probability of seeing a position, from the top; beyond the last, that of the last.
+        click: Probability of a click on an examined item, by grade.
+        examination: Probability of examining a position, from the top; the last value applies to all further positions.
     """
 
     click: tuple[float, ...] = field(converter=_probabilities)
@@ -123,28 +123,28 @@ class PositionClicks:
 
     @classmethod
     def perfect(cls) -> PositionClicks:
-        """Sees everything, and clicks what is relevant."""
+        """Examines everything and clicks relevant items."""
         return cls(CascadeClicks.perfect().click, (1.0,))
 
     @classmethod
     def navigational(cls) -> PositionClicks:
-        """Looks at the top for one item: sees position p with probability 1/p."""
+        """Looks near the top for one item: examines position p with probability 1/p."""
         return cls(CascadeClicks.navigational().click, _falling(1.0))
 
     @classmethod
     def informational(cls) -> PositionClicks:
-        """Collects, clicks nearly everything seen, and looks deeper: sees position p with probability 1/sqrt(p)."""
+        """Collects items, clicks nearly everything examined, and looks deeper: position p with probability 1/sqrt(p)."""
         return cls(CascadeClicks.informational().click, _falling(0.5))
 
     def clicks(self, grades: Sequence[int], rng: random.Random) -> list[int]:
-        """Positions that are clicked on a list of items with these grades of relevance."""
+        """Sample the positions clicked on a list of items with these relevance grades."""
         return [position for position, grade in enumerate(grades) if rng.random() < self._chance(position, grade)]
 
     def _chance(self, position: int, grade: int) -> float:
         return _of(self.examination, position) * _of(self.click, grade)
 
     def totals(self, grades: Sequence[int], values: Sequence[int]) -> dict[int, float]:
-        """The exact probability of every sum that the values of the clicked positions can have."""
+        """Return the exact probability of every sum of the clicked positions' values."""
         totals: dict[int, float] = {0: 1.0}
         for position, (grade, value) in enumerate(zip(grades, values, strict=True)):
             chance = self._chance(position, grade)

@@ -1,8 +1,7 @@
-"""How many clicks each ranking would have had on its own, from the clicks on an interleaved list: not who is better, but by how
-much.
+"""Estimates the clicks that each ranking alone would have had, from the clicks on an interleaved list.
 
-An interleaved list says which of two rankings is preferred. Where all lists that there could have been are known, a click tells
-what each item draws once the position it happened to stand at is divided out.
+An interleaved list shows which of two rankings is preferred, but not by how much. If all lists that could have been shown are
+known, a click can be corrected for the positions at which its item happened to appear.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ _MOST_LISTS = 4096
 
 @frozen
 class CounterfactualClicks:
-    """What one interleaved list says about the clicks on each ranking.
+    """Estimated clicks on each ranking from one interleaved list.
 
     Attributes:
-        depth: How many of the top positions of each ranking it is about.
+        depth: Number of top positions of each ranking covered.
         clicks: For each ranker, an unbiased estimate of the clicks on these positions of its own list.
     """
 
@@ -45,26 +44,26 @@ def counterfactual_clicks(
     examination: Sequence[float],
     depth: int | None = None,
 ) -> CounterfactualClicks:
-    """Estimate the clicks that each ranker's own list would have had; their means over many lists give the lift of clicks.
+    """Estimate the clicks that each ranker's own list would have had; their means over many lists give the lift in clicks.
 
     A click on item d credits ranker X with theta(rank of d by X) / E[theta(position of d)], the expectation over all lists
-    that the design could have made: unbiased where users examine positions by theta whatever stands above (derived here; in the
-    family of debiased balanced interleaving, Bi et al., CIKM 2022). It is about as deep a top of each ranking as the lists can
-    show, so about half of the list where the rankers have nothing in common. Every one of these lists is made again for the
-    page: 32 at most of ten positions, and twice as many for every two positions more.
+    that the design could have made: unbiased if users examine positions with probability theta whatever is above (derived here;
+    in the family of debiased balanced interleaving, Bi et al., CIKM 2022). It covers as many top positions of each ranking as
+    the lists can show, about half of the list if the rankers have nothing in common. All these lists are generated again for
+    each page: at most 32 of ten positions, and twice as many for every two positions more.
 
     Args:
         page: The list, made in this process.
         clicks: Weight of each clicked item by its key.
         design: The design that made it, of two rankers: `TeamDraft()`, `Balanced()` or `Optimized()`.
-        examination: Probability that a user looks at a position, from the top, relative to each other; beyond the last, that of
-            the last. Estimate it from clicks on shuffled results.
-        depth: Positions of each ranking; as many as can be estimated by default. Give one for all lists that are compared.
+        examination: Relative probability that a user examines a position, from the top; the last value applies to all further
+            positions. Estimate it from clicks on shuffled results.
+        depth: Positions of each ranking; by default as many as can be estimated. Use the same one for all lists you compare.
 
     Raises:
-        ConfigurationError: The design's lists are too many to go through (`TeamDraft()` of more than 24 positions on which the
-            rankers differ, and where it stands in for `Optimized()`), the list is not of this design, of more than two rankers,
-            or has lost what was not shown, an examination is not above 0, or so deep items are never shown.
+        ConfigurationError: The design can make too many lists (`TeamDraft()` with more than 24 positions on which the rankers
+            differ, also as a fallback of `Optimized()`), the list is not of this design, has more than two rankers, or lacks
+            its unshown items, an examination is not above 0, or items at this depth are never shown.
     """
     seen = _examined(page, design, examination)
     covered = next(
@@ -73,8 +72,8 @@ def counterfactual_clicks(
     )
     if depth is not None and depth > covered:
         raise ConfigurationError(
-            f"depth={depth} is deeper than the {covered} positions of which every item can be shown. What is never shown is "
-            "never clicked, and nothing is known of it. Pass a smaller depth, or make longer lists."
+            f"depth={depth} is deeper than the {covered} positions of which every item can be shown. Items that are never "
+            "shown get no clicks to estimate from. Pass a smaller depth, or make longer lists."
         )
     deep = covered if depth is None else depth
     found = {}
@@ -87,28 +86,28 @@ def counterfactual_clicks(
 def _examined(
     page: Interleaved[Any], design: Balanced | TeamDraft | Optimized, examination: Sequence[float]
 ) -> dict[Hashable, float]:
-    """For every item that can be shown, how likely it is looked at over all lists of the design."""
+    """Return the expected examination of every item that can be shown, over all lists of the design."""
     if not isinstance(design, Balanced | TeamDraft | Optimized):
         raise ConfigurationError(
-            f"The lists of {design!r:.80} cannot all be gone through. The clicks on each ranking are estimated over all lists "
-            "that there could have been. Use TeamDraft(), Balanced() or Optimized()."
+            f"The lists of {design!r:.80} cannot all be enumerated. The clicks on each ranking are estimated over all lists "
+            "that could have been made. Use TeamDraft(), Balanced() or Optimized()."
         )
     if len(page.rankers) != 2 or page.of_several:
         raise ConfigurationError(
-            f"The list was made of more rankers than two, {', '.join(page.rankers)} among them. There are too many lists that "
-            "it could have been. Interleave two."
+            f"The list was made of more than two rankers, {', '.join(page.rankers)} among them. There are too many lists that "
+            "could have been made. Interleave two."
         )
     if not examination or not all(0 < chance < math.inf for chance in examination):
         raise ConfigurationError(
-            f"examination={examination!r:.80} is no chance above 0 for every position. What is never looked at is never "
-            "clicked. Give one number for each position, such as 1/1, 1/2, 1/3."
+            f"examination={examination!r:.80} is not a probability above 0 for every position. Positions that are never "
+            "examined get no clicks. Give one number per position, such as 1/1, 1/2, 1/3."
         )
     if any(isinstance(key, Unseen) for order in page.orders for key in order):
         raise ConfigurationError(
-            "The list was read back without what it did not show. The other lists that could have been need it. "
-            "Estimate in the process that merges, or merge again."
+            "The list was read back without its unshown items, which the other possible lists need. Counterfactual clicks are "
+            "estimated over all of them. Estimate in the process that merges, or merge again."
         )
-    # What `Optimized` cannot make, team draft does.
+    # `Optimized` falls back to team draft.
     maker = TeamDraft() if isinstance(design, Optimized) and page.fallback else design
     seen: dict[Hashable, float] = {}
     made = False

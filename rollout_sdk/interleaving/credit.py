@@ -1,7 +1,7 @@
-"""How the clicks on one list credit its rankers, by design.
+"""Credits the clicks on a list to its rankers, by design.
 
-Every rule is a function of the list and of the clicked keys with their weights, and gives a credit for each ranker, in order.
-Positions after a ranking was used up are never credited.
+Every rule is a function of the list and of the clicked keys with their weights, and returns a credit per ranker, in order.
+Positions filled after a ranking was exhausted are never credited.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = ["RULES", "preference"]
 _MOST_SUMS = 2048
 
 _NOTHING = 1e-9
-"""A probability, or a sum of weights, that is 0 but for rounding."""
+"""A probability, or a sum of weights, that is 0 up to rounding."""
 
 
 class Page(Protocol):
-    """What a rule needs of an interleaved list; see `Interleaved`."""
+    """The attributes of an interleaved list that rules use; see `Interleaved`."""
 
     keys: tuple[Hashable, ...]
     rankers: tuple[str, ...]
@@ -34,7 +34,7 @@ class Page(Protocol):
 
 
 def _clicked(page: Page, clicks: Mapping[Hashable, float]) -> list[tuple[int, float]]:
-    """Position and weight of every click that counts."""
+    """Return position and weight of every click that counts."""
     found = []
     for key, weight in clicks.items():
         try:
@@ -50,7 +50,7 @@ def _clicked(page: Page, clicks: Mapping[Hashable, float]) -> list[tuple[int, fl
 
 
 def by_team(page: Page, clicks: Mapping[Hashable, float]) -> list[float]:
-    """A click credits the ranker that put the item there (Radlinski, Kurup and Joachims, CIKM 2008)."""
+    """Credit a click to the ranker that contributed the item (Radlinski, Kurup and Joachims, CIKM 2008)."""
     credit = [0.0] * len(page.rankers)
     for position, weight in _clicked(page, clicks):
         team = page.teams[position]
@@ -60,13 +60,13 @@ def by_team(page: Page, clicks: Mapping[Hashable, float]) -> list[float]:
 
 
 def by_share(page: Page, clicks: Mapping[Hashable, float]) -> list[float]:
-    """A click credits every ranker with its share in the position."""
+    """Credit a click to every ranker by its share in the position."""
     clicked = _clicked(page, clicks)
     return [math.fsum(weight * page.shares[at][index] for at, weight in clicked) for index in range(len(page.rankers))]
 
 
 def by_depth(page: Page, clicks: Mapping[Hashable, float]) -> list[float]:
-    """Clicks within the top of each ranking that must be read to find the lowest clicked item (Chapelle et al., TOIS 2012)."""
+    """Credit clicks within the prefix of each ranking that contains the lowest clicked item (Chapelle et al., TOIS 2012)."""
     clicked = _clicked(page, clicks)
     if not clicked:
         return [0.0] * len(page.rankers)
@@ -76,11 +76,11 @@ def by_depth(page: Page, clicks: Mapping[Hashable, float]) -> list[float]:
 
 
 def by_pairs(page: Page, clicks: Mapping[Hashable, float]) -> list[float]:
-    """Each preference inferred from the clicks credits the rankers that share it (Oosterhuis and de Rijke, CIKM 2017).
+    """Credit preferences inferred from the clicks to the rankers that share them (Oosterhuis and de Rijke, CIKM 2017).
 
-    A clicked item is preferred to every item above it that was not clicked, and to the next below. The pair counts where both
-    stand no higher than the lower of their best ranks r, where they could have stood in either order, with the inverse of the
-    probability that neither stood above r.
+    A clicked item is preferred to every item above it without a click, and to the next item below. A pair counts if both items
+    appear no higher than the lower of their best ranks r, where they could have appeared in either order, weighted by the
+    inverse of the probability that neither appeared above r.
     """
     credit = [0.0] * len(page.rankers)
     weights = dict(_clicked(page, clicks))
@@ -102,7 +102,7 @@ def by_pairs(page: Page, clicks: Mapping[Hashable, float]) -> list[float]:
 
 
 def _rank(order: Sequence[Hashable], key: Hashable) -> float:
-    """Rank of an item, from 0; below everything where it is not ranked."""
+    """Return the rank of an item, from 0; infinity if it is not ranked."""
     try:
         return order.index(key)
     except ValueError:
@@ -119,7 +119,7 @@ RULES: Mapping[str, Callable[[Page, Mapping[Hashable, float]], list[float]]] = {
 
 
 def preference(page: Page, clicks: Mapping[Hashable, float]) -> float:
-    """Sign of the candidate's credit less the control's; its expectation where chance decides who contributed an item."""
+    """Sign of the candidate's credit minus the control's; its expectation if chance decides who contributed an item."""
     if page.design == "probabilistic":
         return _expected_sign([(page.shares[at][0], page.shares[at][1], weight) for at, weight in _clicked(page, clicks)])
     control, candidate = RULES[page.design](page, clicks)
@@ -129,13 +129,13 @@ def preference(page: Page, clicks: Mapping[Hashable, float]) -> float:
 
 
 def _expected_sign(clicks: Sequence[tuple[float, float, float]]) -> float:
-    """Expected sign of a sum of weights, each negative and positive with its own probabilities.
+    """Expected sign of a sum of weights, each negative or positive with its own probabilities.
 
-    Where they do not sum to 1, the item may be another ranker's, and counts for neither.
+    If these do not sum to 1, the item may belong to another ranker, and counts for neither.
 
-    Given the list, who contributed an item is independent of all others, so that the distribution of the sum is the convolution
-    of the single ones: of c clicks of equal weight c + 1 values, instead of 2^c assignments. Of very many different weights,
-    the sums are rounded to 1/2048 of their largest.
+    Given the list, the contributors of items are independent, so the distribution of the sum is the convolution of the single
+    ones: for c clicks of equal weight c + 1 values, instead of 2^c assignments. With very many different weights, sums are
+    rounded to 1/2048 of the largest.
     """
     sums, step = {0.0: 1.0}, math.fsum(abs(weight) for _, _, weight in clicks) / _MOST_SUMS
     for against, for_, weight in clicks:
@@ -150,7 +150,7 @@ def _expected_sign(clicks: Sequence[tuple[float, float, float]]) -> float:
 
 
 def _rounded(sums: Mapping[float, float], step: float) -> dict[float, float]:
-    """The probabilities of the sums rounded to multiples of a step."""
+    """Round the sums to multiples of a step, and add up their probabilities."""
     rounded: dict[float, float] = {}
     for value, probability in sums.items():
         near = round(value / step) * step

@@ -1,4 +1,4 @@
-"""Optimized interleaving (Radlinski and Craswell, WSDM 2013): the most telling of all fair distributions over lists."""
+"""Optimized interleaving (Radlinski and Craswell, WSDM 2013): the most informative of all fair distributions over lists."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 Credit = Literal["inverse", "linear", "binary"]
 Ranks = tuple[tuple[int, int], ...]
-"""Of every item that can be shown: its rank in both rankings, from 1; one more than there are where it is not ranked."""
+"""Rank of every item that can be shown in both rankings, from 1; one more than the last rank if it is not ranked."""
 
 _LONGEST = 10
 _KEPT = 1024
@@ -30,25 +30,25 @@ _KEPT = 1024
 
 @frozen
 class Optimized:
-    """Lists that always go on with the best item of either ranker not yet shown, as often as a linear program says.
+    """Draws lists whose next item is always the best unshown one of either ranker, with probabilities from a linear program.
 
-    Its constraint: at every position both rankers get the same credit on average, so that clicks that do not read win nothing.
-    Its aim: the lists on which a click tells most. A solution takes about 20 ms, and is kept for the next rankings of the
-    same shape. For two rankers and lists of up to 10; else, and where there is no fair distribution, `TeamDraft()` makes the
-    list, and `Interleaved.fallback` says why.
+    Constraint: at every position both rankers get the same credit on average, so random clicks favour neither. Objective: the
+    lists whose clicks are most informative. A solution takes about 20 ms and is cached for rankings of the same shape. For two
+    rankers and lists of up to 10; otherwise, or if there is no fair distribution, `TeamDraft()` makes the list, and
+    `Interleaved.fallback` gives the reason.
 
-    Needs SciPy: pip install 'rollout-sdk[interleaving]'. Known bias: none from position; what is compared is the credit, and
-    credit by rank is not the measure that you care for.
+    Needs SciPy: pip install 'rollout-sdk[interleaving]'. Known bias: none from position; but the comparison is by credit, and
+    credit by rank may differ from the metric that you care about.
 
     Attributes:
-        credit: What a click credits a ranker with for an item of rank r, from 1: "inverse" 1 / r, "linear" -r, "binary" 1 for
-            the ranker that has it higher. An item that is not ranked has the rank after the last.
+        credit: Credit of a click for an item of rank r, from 1: "inverse" 1 / r, "linear" -r, "binary" 1 for the ranker that
+            ranks it higher. An item that is not ranked has the rank after the last.
     """
 
     credit: Credit = field(default="inverse", validator=validators.in_(get_args(Credit)))
 
     def __attrs_post_init__(self) -> None:
-        """Refuse to be made where it could not work."""
+        """Fail early if SciPy is not installed."""
         try:
             import scipy.optimize  # noqa: F401
         except ImportError as error:
@@ -65,7 +65,7 @@ class Optimized:
         key: Callable[[T], Hashable] | None = None,
         seed: Seed,
     ) -> Interleaved[T]:
-        """Merge two rankings, as `TeamDraft.merge`."""
+        """Merge two rankings, as `TeamDraft.merge` does."""
         read = Rankings(rankings, k, key)
         pool, solved, why = self._solved(read)
         if solved is None:
@@ -76,10 +76,10 @@ class Optimized:
     def distribution(
         self, rankings: Mapping[str, Sequence[T]], *, k: int | None = None, key: Callable[[T], Hashable] | None = None
     ) -> Iterator[tuple[Interleaved[T], float]]:
-        """Every list that is ever shown of two rankings, with its probability.
+        """Yield every list that can be shown for two rankings, with its probability.
 
         Raises:
-            ConfigurationError: There are not two rankings, or as `merge`.
+            ConfigurationError: There are not two rankings, or as for `merge`.
         """
         read = of_two(rankings, k, key)
         pool, solved, why = self._solved(read)
@@ -90,7 +90,7 @@ class Optimized:
         return ((_shown(read, pool, list_), (up_to - below) / cumulated[-1]) for list_, below, up_to in each)
 
     def _solved(self, read: Rankings[T]) -> tuple[Mapping[Hashable, T], _Solution | None, str]:
-        """What can be shown, and how often; or None and the reason why that is not known."""
+        """Return the items that can be shown, and the distribution; or None and the reason for it."""
         if len(read.names) != 2:
             return {}, None, f"there are {len(read.names)} rankers, not two"
         if read.length > _LONGEST:
@@ -102,10 +102,10 @@ class Optimized:
 
 
 _List = tuple[tuple[int, ...], tuple[tuple[float, float], ...]]
-"""A list as numbers of items, and what a click on each position credits both rankers with."""
+"""A list as item numbers, and the credit of a click on each position for both rankers."""
 
 _Solution = tuple[tuple[_List, ...], tuple[float, ...]]
-"""The lists that are ever shown, and the probability of each and all before it."""
+"""The possible lists, and their cumulative probabilities."""
 
 
 def _shown(read: Rankings[T], pool: Mapping[Hashable, T], list_: _List) -> Interleaved[T]:
@@ -115,7 +115,7 @@ def _shown(read: Rankings[T], pool: Mapping[Hashable, T], list_: _List) -> Inter
 
 
 def _pool(read: Rankings[T], length: int) -> tuple[dict[Hashable, T], Ranks]:
-    """The items that can be shown, those of the control first, and their ranks: rankings of one shape have the same ranks."""
+    """Return the items that can be shown, the control's first, and their ranks, which depend only on the rankings' shape."""
     (a, b), (a_items, b_items) = read.orders, read.items
     pool = dict(zip(a[:length], a_items, strict=False))
     for key, item in zip(b[:length], b_items, strict=False):
@@ -139,7 +139,7 @@ def _credits(ranks: tuple[int, int], credit: Credit) -> tuple[float, float]:
 
 @lru_cache(_KEPT)
 def _solve(ranks: Ranks, length: int, credit: Credit) -> _Solution | None:
-    """The distribution, or None where none is fair."""
+    """Return the distribution, or None if none is fair."""
     from scipy.optimize import linprog
 
     lists = tuple(_allowed(ranks, length))
@@ -161,7 +161,7 @@ def _solve(ranks: Ranks, length: int, credit: Credit) -> _Solution | None:
 
 
 def _allowed(ranks: Ranks, length: int) -> Iterator[tuple[int, ...]]:
-    """Every list of this length whose next item is always the best not yet shown of one of the rankings."""
+    """Yield every list of this length whose next item is always the best one of a ranking not yet shown."""
     orders = [[item for _, item in sorted((each[side], item) for item, each in enumerate(ranks))] for side in (0, 1)]
 
     def longer(page: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -175,9 +175,9 @@ def _allowed(ranks: Ranks, length: int) -> Iterator[tuple[int, ...]]:
 
 
 def _sensitivity(page: Sequence[int], gains: Sequence[float]) -> float:
-    """How much a click on the list tells, in bits: how evenly the weight of its positions is divided.
+    """Return how informative a click on the list is, in bits: how evenly the weight of its positions is divided.
 
-    s = (w_a + w_b) H(w_a / (w_a + w_b)), with w_x the weights 1/i, in parts of all, of the positions whose items favour x.
+    s = (w_a + w_b) H(w_a / (w_a + w_b)), with w_x the total weight, 1/i normalised, of the positions whose items favour x.
     """
     whole = math.fsum(1 / position for position in range(1, len(page) + 1)) or 1.0
     favours = [math.fsum(1 / at for at, item in enumerate(page, 1) if sign * gains[item] > 0) / whole for sign in (1, -1)]

@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 @frozen
 class PairwisePreference:
-    """At position i, any item that some ranker has in its top i; clicks tell preferences between items.
+    """Shows at position i any item that some ranker has in its top i; clicks express preferences between items.
 
-    Its credit treats many rankers alike whatever they agree on. For four rankers and more: with two it needs more traffic than
-    any other design here, and costs the page most.
+    The credit is unbiased for many rankers, whatever they agree on. For four rankers or more: with two it needs more traffic
+    than any other design here, and changes the page most.
     """
 
     def merge(
@@ -31,11 +31,11 @@ class PairwisePreference:
         key: Callable[[T], Hashable] | None = None,
         seed: Seed,
     ) -> Interleaved[T]:
-        """Merge two or more rankings, as `TeamDraft.merge`."""
+        """Merge two or more rankings, as `TeamDraft.merge` does."""
         read = Rankings(rankings, k, key)
         shown: dict[Hashable, T] = {}
         choices: list[int] = []
-        # What may stand next, in an order that depends on the rankings alone.
+        # Items that may come next, in an order that depends on the rankings alone.
         open_: list[tuple[Hashable, T]] = []
         met: set[Hashable] = set()
         length = min(read.length, *map(len, read.orders))

@@ -1,4 +1,4 @@
-"""What an interleaved test says: the preference, how sure it is, and whether to trust it."""
+"""The result of an interleaved test: the preference, its certainty, and whether it is valid."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["Preference", "TrustCheck", "impressions_needed"]
 
 @frozen
 class TrustCheck:
-    """A number that tells a broken experiment.
+    """A check for a broken experiment.
 
     Attributes:
         name: "items", "first", "clicks" or "competitive".
         what: What is counted.
-        observed: How much was.
-        expected: What a sound experiment makes of it, or what it takes at least.
-        log_e: Evidence that the experiment is not sound; it may be looked at at any time.
-        needed: From where on the experiment is void.
-        latched: Whether it was so at an earlier look: the first alarm counts, and is not forgotten.
+        observed: The observed number.
+        expected: The number expected in a sound experiment, or the minimum.
+        log_e: Logarithm of the evidence that the experiment is broken, valid at every look.
+        needed: Threshold from which the experiment is void.
+        latched: Whether it failed at an earlier look: the first alarm counts and is kept.
     """
 
     name: str
@@ -47,32 +47,33 @@ class Preference:
 
     Attributes:
         rankers: The control and the candidate.
-        impressions: Lists that were analysed.
-        not_interleaved: Lists that were the control's alone.
-        units: Users.
-        effective_units: Number of equally active users who would say as much, by the lists won or lost, or the credit, of each
+        impressions: Number of analysed lists.
+        not_interleaved: Number of lists that were the control's alone.
+        units: Number of users.
+        effective_units: Number of equally active users with the same information, by lists won or lost, or by credit
             (`decided_by`).
         heaviest: Share of the most active user in these.
-        wins: Lists that the candidate won; parts of lists where its design says only how likely.
-        losses: Lists that the control won.
+        wins: Number of lists that the candidate won; fractional where the design gives only a probability.
+        losses: Number of lists that the control won.
         preference: Chapelle's: (wins + ties / 2) / impressions - 1/2. Above 0, the candidate is preferred.
-        std_error: Its standard error, robust to lists of one user; None where it is not known.
-        low: Lower end of an interval that holds at all looks at once.
-        high: Its upper end.
-        bootstrap: An interval by resampling, for one look; None where nothing varies.
-        log_e: Evidence that there is a preference, at any look.
-        units_for: Users who preferred the candidate more often than not.
-        units_against: Users who preferred the control.
-        sign_log_e: Evidence from these two numbers alone, exact for few users too; for one look, because users change sides.
-        clicked: Lists with a click.
+        std_error: Its standard error, robust to several lists per user; None if unknown.
+        low: Lower end of a confidence interval that holds at all looks.
+        high: Upper end.
+        bootstrap: Bootstrap interval, for one look; None if nothing varies.
+        log_e: Logarithm of the evidence for a preference, valid at every look.
+        units_for: Number of users who preferred the candidate more often than not.
+        units_against: Number of users who preferred the control.
+        sign_log_e: Logarithm of the evidence from these two numbers alone, exact even for few users; for one look, because
+            users change sides.
+        clicked: Number of lists with a click.
         competitive: Share of positions that could be credited.
-        credit: Candidate's credit per list less the control's: by how many weighted clicks it is ahead.
-        credit_low: Lower end of an interval for that, which holds at all looks at once; minus infinity where nothing varies.
-        credit_high: Its upper end.
-        credit_log_e: Evidence that the credit differs, at any look.
-        decided_by: What decides who is preferred: "wins", the preference; or "credit", where lists that are won mean nothing
+        credit: Candidate's credit per list minus the control's, in weighted clicks.
+        credit_low: Lower end of its confidence interval, which holds at all looks; minus infinity if nothing varies.
+        credit_high: Upper end.
+        credit_log_e: Logarithm of the evidence that the credit differs, valid at every look.
+        decided_by: "wins" if the preference decides; "credit" where counting won lists would be biased
             (`Interleaved.is_won_fairly`).
-        checks: Whether to trust it.
+        checks: Trust checks.
         alpha: Error probability.
     """
 
@@ -105,12 +106,12 @@ class Preference:
 
     @property
     def is_valid(self) -> bool:
-        """Whether no check is broken."""
+        """Whether no trust check has failed."""
         return not any(check.is_broken for check in self.checks)
 
     @property
     def caution(self) -> str | None:
-        """Why nothing is concluded, whatever the evidence; None where there are units enough."""
+        """Why no conclusion is drawn, whatever the evidence; None if there are enough units."""
         if self.effective_units >= MIN_EFFECTIVE_UNITS:
             return None
         what = "lists won or lost" if self.decided_by == "wins" else "credit"
@@ -119,20 +120,20 @@ class Preference:
 
     @property
     def is_decided(self) -> bool:
-        """Whether it is sure which is preferred, however often it was looked at."""
+        """Whether the preference is significant, however often it was looked at."""
         log_e = self.log_e if self.decided_by == "wins" else self.credit_log_e
         return self.is_valid and self.caution is None and log_e >= math.log(1 / self.alpha)
 
     @property
     def winner(self) -> str | None:
-        """Who is surely preferred; None while that is not known."""
+        """Name of the preferred ranker; None while undecided."""
         if not self.is_decided or not self.rankers:
             return None
         return self.rankers[1 if (self.preference if self.decided_by == "wins" else self.credit) > 0 else 0]
 
     @property
     def sign_p_value(self) -> float:
-        """Two-sided p-value of the exact sign test over users, for a single look planned beforehand."""
+        """Two-sided p-value of the exact sign test over users, for a single planned look."""
         count, extreme = self.units_for + self.units_against, max(self.units_for, self.units_against)
         if 2 * extreme == count:
             return 1.0
@@ -143,7 +144,7 @@ class Preference:
         return min(1.0, 2 * math.fsum(map(math.exp, logs)))
 
     def __str__(self) -> str:
-        """The result in a few lines."""
+        """Format the result in a few lines."""
         if not self.impressions:
             return "No interleaved list has been analysed."
         candidate = self.rankers[1]
@@ -182,21 +183,21 @@ class Preference:
 def impressions_needed(
     preference: float, deviation: float | None = None, *, ties: float | None = None, alpha: float = 0.05, power: float = 0.8
 ) -> int | None:
-    """How many lists it takes to see a preference in a fixed-size test; None when there is no preference to see.
+    """The number of lists needed to detect a preference in a fixed-size test; None if there is no preference.
 
-    n = ((z_{1 - alpha/2} + z_power) deviation / preference)^2. A test that may be looked at all the time takes about twice
-    that, and lists of one user who clicks alike count for less than as many of different users.
+    n = ((z_{1 - alpha/2} + z_power) deviation / preference)^2. A test valid at every look needs about twice as many, and lists
+    of one user who clicks alike count for less than as many lists of different users.
 
     Args:
-        preference: The mean of a list's result (+1 won, -1 lost, 0 a tie), or any mean.
+        preference: Mean result of a list (+1 won, -1 lost, 0 a tie), or any mean.
         deviation: Its standard deviation.
-        ties: Instead: the share of lists that nobody wins, with or without a click. Of the others, the candidate wins the share
+        ties: Alternatively, the share of tied lists, with or without a click. Of the others, the candidate wins the share
             (1 + preference / (1 - ties)) / 2.
         alpha: Two-sided error probability.
-        power: Probability of seeing it.
+        power: Probability of detecting it.
 
     Raises:
-        ConfigurationError: Both or neither of `deviation` and `ties` are given, or so many ties leave no such preference.
+        ConfigurationError: Both or neither of `deviation` and `ties` are given, or this many ties allow no such preference.
     """
     from statistics import NormalDist
 
@@ -209,12 +210,12 @@ def impressions_needed(
         # 1 - .8 is a little less than .2.
         if ties is None or not 0 <= ties <= 1 or abs(preference) > 1 - ties + 1e-12:
             raise ConfigurationError(
-                f"A preference of {preference!r:.30} is not to be had with ties={ties!r:.30}. Of all lists, the share "
-                "that is won less the share that is lost is at most what is no tie. Pass a smaller preference, or fewer ties."
+                f"A preference of {preference!r:.30} is impossible with ties={ties!r:.30}. Of all lists, the share "
+                "won minus the share lost is at most the share without ties. Pass a smaller preference, or fewer ties."
             )
         deviation = math.sqrt(max(0.0, 1 - ties - preference**2))
     if not preference or not math.isfinite(preference):
         return None
     normal = NormalDist()
-    # Where every list says the same, one is enough.
+    # If every list has the same result, one is enough.
     return max(1, math.ceil(((normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)) * deviation / preference) ** 2))

@@ -19,19 +19,19 @@ __all__ = ["Probabilistic"]
 T = TypeVar("T")
 
 _NEXT_TO_NOTHING = 5e-324
-"""What is left of a ranking that is used up: an item that it does not have is none of it, and not 0/0."""
+"""Remaining weight of an exhausted ranking: an item that it does not contain then has share 0, instead of 0/0."""
 
 
 @frozen
 class Probabilistic:
-    """At every position, a ranker drawn at random draws an item from a softmax over its ranks.
+    """Draws a ranker at random for each position, which draws an item from a softmax over its ranks.
 
-    A click credits each ranker with the probability that the item came from it, so that chance in who was drawn does not enter
-    the result. Sound for any number of rankers; but any item can stand anywhere, which users see: not a default.
+    A click credits each ranker with the probability that the item came from it, so the chance of which ranker was drawn does
+    not affect the result. Valid for any number of rankers; but any item can appear anywhere, which users notice: not a default.
 
     Attributes:
         tau: How strongly a ranker prefers its top: an item of rank r, from 1, is drawn in proportion to 1 / r**tau; at most
-            50, where a ranker's order is all but kept and the weights of a million ranks are still told from 0.
+            50, where a ranker's order is almost preserved and the weights of a million ranks still differ from 0.
     """
 
     tau: float = field(default=3.0, converter=float, validator=[validators.ge(0), validators.le(50)])
@@ -44,11 +44,11 @@ class Probabilistic:
         key: Callable[[T], Hashable] | None = None,
         seed: Seed,
     ) -> Interleaved[T]:
-        """Merge two or more rankings, as `TeamDraft.merge`."""
+        """Merge two or more rankings, as `TeamDraft.merge` does."""
         read = Rankings(rankings, k, key)
         shown: dict[Hashable, T] = {}
         weights = [_weights(self.tau, len(order)) for order in read.orders]
-        # Down to here everybody has something left, whatever was drawn; below, the longer ranking would gain from its length.
+        # Up to this length, no ranking can be exhausted; beyond it, a longer ranking would gain from its length.
         length, count = min(read.length, *map(len, weights)), len(weights)
         units = iter(Coins(seed).units(length + sum(map(len, weights))))
         arrivals = [iter(_in_order_of_arrival(rates, units)) for rates in weights]
@@ -65,7 +65,7 @@ class Probabilistic:
 
 
 def _weights(tau: float, length: int) -> tuple[float, ...]:
-    # Kept by powers of two: rankings of many lengths share few entries.
+    # Cached by powers of two, so that rankings of many lengths share few entries.
     return _weights_kept(tau, 1 << length.bit_length())[:length]
 
 
@@ -75,21 +75,21 @@ def _weights_kept(tau: float, length: int) -> tuple[float, ...]:
 
 
 def _in_order_of_arrival(rates: Sequence[float], units: Iterator[float]) -> list[int]:
-    """The places of exponential clocks of these rates in the order in which they ring.
+    """Return the indexes of exponential clocks with these rates in the order in which they ring.
 
-    It is the order of drawing without replacement in proportion to the rates, and what others take away does not change who of
-    the rest comes first (Efraimidis and Spirakis, 2006).
+    This equals drawing without replacement in proportion to the rates, and removing items does not change the order of the rest
+    (Efraimidis and Spirakis, 2006).
     """
-    # The rates first: when they are used up, no more is taken.
+    # `rates` comes first, so that no unit is consumed once they are exhausted.
     times = [-log(unit) / rate for rate, unit in zip(rates, units)]  # noqa: B905
     return sorted(range(len(rates)), key=times.__getitem__)
 
 
 def _shares(shown: dict[Hashable, Any], rates_of: Sequence[Mapping[Hashable, float]]) -> list[tuple[float, ...]]:
-    """For every position, the probability that the item came from each ranker."""
+    """Return for every position the probability that the item came from each ranker."""
     chances = []
     for rates in rates_of:
-        # From the end on, what was left to draw from only grows: differences would lose the small weights.
+        # Summed from the end, where the remaining weight only grows: subtracting would lose small weights.
         drawn = [rates.get(key, 0.0) for key in reversed(shown)]
         left = accumulate(drawn, initial=fsum(map(rates.__getitem__, rates.keys() - shown.keys())) or _NEXT_TO_NOTHING)
         next(left)

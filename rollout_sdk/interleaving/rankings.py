@@ -1,4 +1,4 @@
-"""Rankings as every design reads them: keys without duplicates, the caller's items by key, and the length of the list."""
+"""Rankings as the designs read them: unique keys, the caller's items by key, and the length of the list."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Seed = int | str | bytes
 
 
 class Rankings(Generic[T]):
-    """What is merged.
+    """The rankings to merge.
 
     Attributes:
         names: Names of the rankers; the first is the control.
         orders: For every ranker, the keys of its items, best first, without duplicates.
-        items: For every ranker, these items.
-        length: How long the list is to be.
-        duplicates: How many items were dropped because a ranking had their key before.
+        items: For every ranker, its items.
+        length: Length of the list.
+        duplicates: Number of items dropped because their ranking already had their key.
     """
 
     __slots__ = ("duplicates", "items", "length", "names", "orders")
@@ -39,11 +39,11 @@ class Rankings(Generic[T]):
         *,
         most: int | None = None,
     ) -> None:
-        """Read them.
+        """Read the rankings.
 
         Raises:
-            ConfigurationError: There are fewer than two rankings, or more than `most`, `k` is no number of items, or a key has
-                no hash.
+            ConfigurationError: There are fewer than two rankings, or more than `most`, `k` is not a number of items, or a key
+                is not hashable.
         """
         if len(rankings) < 2 or not _is_length(k):
             raise ConfigurationError(
@@ -67,10 +67,10 @@ class Rankings(Generic[T]):
             except TypeError as error:
                 raise ConfigurationError(
                     f"An item of {name!r:.60} cannot be told from the others: {error}. Items are the same when their keys are, "
-                    'and a key has a hash. Pass key=lambda item: item["id"], or what names an item of yours.'
+                    'and keys must be hashable. Pass key=lambda item: item["id"], or whatever identifies your items.'
                 ) from error
             if different != len(order):
-                # Of two with one key, the first.
+                # Of several items with one key, keep the first.
                 by_key = dict(zip(reversed(order), reversed(items), strict=True))
                 self.duplicates += len(order) - len(by_key)
                 order = list(dict.fromkeys(order))
@@ -80,7 +80,7 @@ class Rankings(Generic[T]):
         self.length = len(next(iter(rankings.values()))) if k is None else index(k)
 
     def page(self, shown: dict[Hashable, T], design: str, teams: Sequence[int] = (), **rule: Any) -> Interleaved[T]:
-        """The list: what a design has chosen, then what is not shown yet, the control's first and credited to nobody."""
+        """Build the list: the design's choice, filled up with unshown items, the control's first, without credit."""
         counted = len(shown)
         if counted < self.length:
             for order, items in zip(self.orders, self.items, strict=True):
@@ -103,7 +103,7 @@ class Rankings(Generic[T]):
 
 
 def _is_length(k: object) -> bool:
-    """Whether it is None or a whole number from 0, of whatever type."""
+    """Whether `k` is None or a whole number from 0, of any type."""
     try:
         return k is None or index(k) >= 0  # type: ignore[arg-type]
     except TypeError:
@@ -111,15 +111,15 @@ def _is_length(k: object) -> bool:
 
 
 def of_two(rankings: Mapping[str, Sequence[T]], k: int | None, key: Callable[[T], Hashable] | None) -> Rankings[T]:
-    """Two rankings, of which every list there can be is asked for.
+    """Read exactly two rankings, whose possible lists are enumerated.
 
     Raises:
-        ConfigurationError: There are not two, or as `Rankings`.
+        ConfigurationError: There are not two, or as for `Rankings`.
     """
     if len(rankings) > 2:
         raise ConfigurationError(
-            f"distribution got {len(rankings)} rankings: {', '.join(rankings)}. Of more than two, there are too many lists to "
-            "go through. Pass two."
+            f"distribution got {len(rankings)} rankings: {', '.join(rankings)}. More than two have too many possible lists to "
+            "enumerate. Pass two."
         )
     return Rankings(rankings, k, key)
 
@@ -127,17 +127,17 @@ def of_two(rankings: Mapping[str, Sequence[T]], k: int | None, key: Callable[[T]
 class Coins:
     """Fair coins from a seed: the same on every machine and in every version of Python.
 
-    Single bits are those of BLAKE2b in counter mode, numbers those of SHAKE128. A generator of `random` costs more to seed than
-    a list costs to merge.
+    Bits come from BLAKE2b in counter mode, numbers from SHAKE128. Seeding a generator of `random` would cost more than merging
+    a list.
     """
 
     __slots__ = ("_bits", "_blocks", "_left", "_seed")
 
     def __init__(self, seed: Seed) -> None:
-        """Begin at the first coin of this seed.
+        """Start at the first coin of this seed.
 
         Raises:
-            ConfigurationError: It is neither text nor bytes nor a whole number.
+            ConfigurationError: The seed is not text, bytes or a whole number.
         """
         if isinstance(seed, int):
             seed = b"%d" % seed
@@ -146,14 +146,14 @@ class Coins:
         elif not isinstance(seed, bytes):
             raise ConfigurationError(
                 f"The seed is {seed!r:.60}. It is text, bytes or a whole number, and the same one gives the same list. "
-                'Pass what names the request, such as f"{rollout}/{user}/{query}".'
+                'Pass something that identifies the request, such as f"{rollout}/{user}/{query}".'
             )
         self._seed, self._blocks, self._left, self._bits = seed, 0, 0, 0
 
     def bits(self, count: int) -> int:
-        """A whole number of this many random bits, at most 64."""
+        """Return a whole number of this many random bits, at most 64."""
         if self._left < count:
-            # The first without its salt, which is the same as one of zeros, in half the time.
+            # The first block omits the salt, which is equivalent to a salt of zeros and twice as fast.
             block = blake2b(self._seed, salt=self._blocks.to_bytes(8, "little")) if self._blocks else blake2b(self._seed)
             self._bits, self._left = int.from_bytes(block.digest(), "little"), 512
             self._blocks += 1
@@ -163,28 +163,28 @@ class Coins:
         return found
 
     def below(self, limit: int) -> int:
-        """A whole number below `limit`; none is likelier than another by more than limit / 2**48."""
+        """Return a whole number below `limit`; probabilities differ by at most limit / 2**48."""
         return self.bits(1) if limit == 2 else self.bits(48) * limit >> 48
 
     def unit(self) -> float:
-        """A number in the open interval (0, 1)."""
+        """Return a number in the open interval (0, 1)."""
         return self.units(1)[0]
 
     def units(self, count: int) -> list[float]:
-        """So many numbers in the open interval (0, 1), of 52 bits each: a block of any length costs little more than one."""
+        """Return `count` numbers in the open interval (0, 1), of 52 bits each; a large block costs little more than one."""
         block = shake_128(b"%d %b" % (self._blocks, self._seed)).digest(8 * count)
         self._blocks += 1
         return [((bits >> 12) + 0.5) / 4503599627370496.0 for bits in unpack(f"<{count}Q", block)]
 
     @classmethod
     def foretold(cls, bits: int) -> Coins:
-        """Coins of which the first 512 are these bits, the lowest first."""
+        """Return coins whose first 512 bits are given, the lowest first."""
         coins = cls(b"")
         coins._bits, coins._left = bits, 512
         return coins
 
     def order(self, count: int) -> list[int]:
-        """The numbers below `count` in any order, all alike likely."""
+        """Return the numbers below `count` in a uniformly random order."""
         if count == 2:
             return [0, 1] if self.bits(1) else [1, 0]
         order = list(range(count))

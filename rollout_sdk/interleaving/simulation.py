@@ -1,4 +1,4 @@
-"""How many lists a test would take on your own rankings, with simulated users, beside an A/B test."""
+"""Simulates how many lists a test on your own rankings would need, compared with an A/B test."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ __all__ = ["Query", "Sensitivity", "Simulated", "simulate_ab", "simulate_interle
 
 
 class _Design(Protocol):
-    """What makes lists of two rankings."""
+    """A design that makes lists of two rankings."""
 
     def merge(self, rankings: Mapping[str, Sequence[Any]], *, k: int | None, seed: int) -> Interleaved[Any]:
-        """One list."""
+        """Make one list."""
         ...
 
 
 @frozen
 class Query:
-    """One query: what each ranker shows for it, and how relevant the items are.
+    """One query: the list of each ranker, and the relevance of the items.
 
     Attributes:
         rankings: Keys of items by name of the ranker, best first; the first is the control.
-        grades: Grade of relevance of each item, 0 for none; 0 where missing.
+        grades: Relevance grade of each item, 0 for irrelevant; 0 if missing.
     """
 
     rankings: Mapping[str, Sequence[Hashable]]
     grades: Mapping[Hashable, int]
 
     def grades_of(self, keys: Sequence[Hashable]) -> list[int]:
-        """Grades of these items."""
+        """Return the grades of these items."""
         return [self.grades.get(key, 0) for key in keys]
 
 
 _Weighed = tuple[Query, Interleaved[Any], float]
-"""A list of a query, and how much it counts."""
+"""A query's list and its weight."""
 
 _ROUNDING = 1e-12
 
 
 @frozen
 class Sensitivity:
-    """How much one list tells about which of two rankers is better.
+    """How informative one list is about which of two rankers is better.
 
     Attributes:
-        mean: Mean of what one list says, above 0 for the candidate.
+        mean: Mean result of a list, above 0 for the candidate.
         deviation: Its standard deviation.
-        z_error: Standard error of `z`, from having drawn so few lists; 0 where nothing is drawn.
+        z_error: Standard error of `z`, because only so many lists were drawn; 0 if the result is exact.
     """
 
     mean: float
@@ -65,24 +65,24 @@ class Sensitivity:
 
     @property
     def z(self) -> float:
-        """Mean in standard deviations: a test of n lists sees z sqrt(n) standard errors. Infinite where all say the same."""
+        """Mean in standard deviations: a test of n lists sees z sqrt(n) standard errors. Infinite if all lists agree."""
         if not self.deviation:
             return math.copysign(math.inf, self.mean) if self.mean else 0.0
         return self.mean / self.deviation
 
     def needed(self, *, alpha: float = 0.05, power: float = 0.8) -> int | None:
-        """Lists for so much power in a two-sided test; None where there is nothing to see but rounding."""
+        """Return the number of lists for this power in a two-sided test; None if the mean is 0 up to rounding."""
         return impressions_needed(self.mean, self.deviation, alpha=alpha, power=power) if abs(self.z) > _ROUNDING else None
 
 
 @frozen
 class Simulated:
-    """What interleaved lists tell about which of two rankers is better.
+    """How informative interleaved lists are about which of two rankers is better.
 
     Attributes:
-        credit: By the credit for the candidate less that for the control.
-        preference: By who has more of it, however much: lists won less lists lost.
-        is_won_fairly: Whether lists that are won decide who is preferred (`Interleaved.is_won_fairly`).
+        credit: By the candidate's credit minus the control's.
+        preference: By who has more credit, however much: lists won minus lists lost.
+        is_won_fairly: Whether lists won decide who is preferred (`Interleaved.is_won_fairly`).
     """
 
     credit: Sensitivity
@@ -91,18 +91,18 @@ class Simulated:
 
     @property
     def verdict(self) -> Sensitivity:
-        """By what an analysis of these lists decides who is preferred."""
+        """The measure by which an analysis of these lists decides who is preferred."""
         return self.preference if self.is_won_fairly else self.credit
 
 
 class _Moments:
-    """Mean and deviation of what a list says, from what is known of each list: its own mean and mean square."""
+    """Mean and deviation of a list's result, from the mean and mean square of each list."""
 
     def __init__(self) -> None:
         self._known: list[tuple[float, float, float]] = []
 
     def add(self, says: Mapping[int, float] | Mapping[float, float], weight: float) -> None:
-        """A list says each of these values with its probability."""
+        """Add a list by the probabilities of its possible results."""
         mean, square = (math.fsum(chance * value**power for value, chance in says.items()) for power in (1, 2))
         self._known.append((weight, mean, square))
 
@@ -113,9 +113,9 @@ class _Moments:
         if is_exact:
             return Sensitivity(mean, deviation)
         if not deviation or len(self._known) == 1:
-            # As if each had been drawn from lists that differ: so few that all say the same do not say that others would.
+            # As if drawn from lists that differ: a few lists that agree do not prove that all would.
             return Sensitivity(mean, deviation, 1 / math.sqrt(len(self._known)))
-        # What z does where the means of the lists drawn are a little off (delta method).
+        # Propagates the sampling errors of the moments to z (delta method).
         by_mean, by_square = 1 / deviation + mean**2 / deviation**3, -mean / (2 * deviation**3)
         off = math.fsum((by_mean * (first - mean) + by_square * (second - square)) ** 2 for _, first, second in self._known)
         return Sensitivity(mean, deviation, math.sqrt(off) / len(self._known))
@@ -131,22 +131,22 @@ def simulate_interleaving(
     seed: int = 0,
     progress: Callable[[int, int], object] | None = None,
 ) -> Simulated:
-    """What one list tells, where every query is as likely.
+    """Return how informative one list is, with all queries equally likely.
 
-    For `TeamDraft` it is exact: the clicks are not drawn, and neither are the lists, unless all queries together have more than
-    `impressions` of them. For other designs, both are drawn.
+    For `TeamDraft` the result is exact: neither clicks nor lists are drawn, unless all queries together have more than
+    `impressions` lists. For other designs, both are drawn.
 
     Args:
         queries: The queries, two rankers each.
-        design: How the lists are made and credited.
-        users: How they are clicked.
-        impressions: How many lists are drawn where not all of them are gone through.
-        k: Their length.
+        design: The design that makes and credits the lists.
+        users: The click model.
+        impressions: Number of lists drawn if they are not all enumerated.
+        k: Length of the lists.
         seed: The same seed gives the same lists and clicks.
-        progress: Called with the number of lists done and that of all, every hundred.
+        progress: Called with the number of lists done and the total, every hundred lists.
 
     Raises:
-        ConfigurationError: There are no queries, or one has not two rankers.
+        ConfigurationError: There are no queries, or one does not have two rankers.
     """
     names = _names(queries)
     rng = random.Random(seed)
@@ -171,7 +171,7 @@ def simulate_interleaving(
 
 
 def _every_list(queries: Sequence[Query], design: TeamDraft, k: int, most: int) -> list[_Weighed] | None:
-    """Every list of every query, with its probability; None where there are more than so many."""
+    """Return every list of every query, with its probability; None if there are more than `most`."""
     lists: list[_Weighed] = []
     for query in queries:
         for page, probability in design.distribution(query.rankings, k=k):
@@ -188,17 +188,17 @@ def _drawn(queries: Sequence[Query], design: _Design, k: int, number: int, rng: 
 
 
 def _signs(says: Mapping[int, float]) -> dict[float, float]:
-    """The probability of every sign."""
+    """Return the probability of every sign."""
     return {
         sign: math.fsum(chance for value, chance in says.items() if (value > 0) - (value < 0) == sign) for sign in (-1, 0, 1)
     }
 
 
 def simulate_ab(queries: Sequence[Query], users: ClickModel, *, k: int = 10) -> dict[str, Sensitivity]:
-    """The same question asked of an A/B test with half the lists in either arm: exact, nothing is drawn.
+    """Return how informative one list is in an A/B test with half the lists in either arm; exact, nothing is drawn.
 
     Returns:
-        For "clicks" (their number on a list) and "any click": what one list tells.
+        For "clicks" (their number per list) and "any click": the information of one list.
     """
     names = _names(queries)
     found = {}

@@ -1,4 +1,4 @@
-"""What interleaving gives: one list, and for every position who put the item there."""
+"""The result of interleaving: one list, with the ranker that contributed each position."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Slot:
     Attributes:
         position: Position in the list, from 0.
         key: Key of the item.
-        team: Name of the ranker that gets the credit, or None: the item is neutral, or its design has no teams.
-        ranks: Rank of the item, from 0, in every ranking that has it.
-        pair: Number of the round in which the rankers disagreed and the item was drafted, or None.
+        team: Name of the ranker that gets the credit, or None: the item is neutral, or the design has no teams.
+        ranks: Rank of the item, from 0, in every ranking that contains it.
+        pair: Number of the round of disagreement in which the item was drafted, or None.
     """
 
     position: int
@@ -39,26 +39,25 @@ class Slot:
     pair: int | None = None
 
 
-# With a __dict__, for the cached property.
+# Without slots, because cached_property needs a __dict__.
 @define(kw_only=True, slots=False)
 class Interleaved(Generic[T]):
-    """One list made of several rankings, and all that is needed to credit a click on it.
+    """One list made of several rankings, with everything needed to credit a click on it.
 
     Attributes:
-        items: The caller's own objects, in order; of two with one key in a ranking, the first, and where several rankers have
-            the key, one of theirs.
+        items: The caller's own objects, in order; of several with one key in a ranking, the first; if several rankers have the
+            key, one of theirs.
         keys: Their keys.
         rankers: Names of the rankers, in the order given; the first is the control.
         design: Name of the design whose rule credits the clicks.
         orders: For every ranker, the keys of its ranking, best first, without duplicates.
-        teams: For every position, the index of the ranker in whose name the item stands, or -1; empty where the design has no
-            teams.
-        shares: For every position, what a click on it credits each ranker with; empty where that depends on the other clicks.
-        choices: For every position, how many items could have stood there; empty where credit does not need it.
-        counted: How many positions can be credited. The rest fills the list after a ranking was used up: crediting it would
-            favour the longer ranking.
-        duplicates: How many items were dropped because a ranking had their key before.
-        fallback: Why another design than the one asked for made the list, or "".
+        teams: For every position, the index of the ranker that contributed the item, or -1; empty if the design has no teams.
+        shares: For every position, the credit of a click for each ranker; empty if it depends on the other clicks.
+        choices: For every position, the number of items that could have been there; empty if credit does not need it.
+        counted: Number of positions that can be credited. The rest fills the list after a ranking was exhausted: crediting it
+            would favour the longer ranking.
+        duplicates: Number of items dropped because their ranking already had their key.
+        fallback: Why another design than the requested one made the list, or "".
         of_several: Whether more rankers than these two made the list (`between`).
     """
 
@@ -80,28 +79,28 @@ class Interleaved(Generic[T]):
         return len(self.items)
 
     def __iter__(self) -> Iterator[T]:
-        """The items."""
+        """Iterate over the items."""
         return iter(self.items)
 
     @property
     def is_interleaved(self) -> bool:
-        """Whether every ranker had something to show; otherwise the list is the control's, and says nothing."""
+        """Whether every ranker had something to show; otherwise the list is the control's alone, and not evidence."""
         return all(self.orders)
 
     @property
     def is_won_fairly(self) -> bool:
-        """Whether clicks that read nothing let either of two win as many lists as the other, so that lists won can be counted.
+        """Whether random clicks let either of two rankers win equally many lists, so that won lists can be counted.
 
-        They do where the coins that swap the two are as likely as they are. Credit is fair on average in every design but
-        `Balanced`; but where one ranker gets it in few large parts and the other in many small ones (`Optimized`,
-        `PairwisePreference`), or what comes next depends on who was first (`TeamDraft` of three or more), it is not fair list
-        by list: then the mean credit says who is better.
+        They do if swapping the two has equally likely coins. Credit is fair on average in every design but `Balanced`; but if
+        one ranker gets it in few large parts and the other in many small ones (`Optimized`, `PairwisePreference`), or if the
+        next items depend on who was first (`TeamDraft` of three or more), it is not fair list by list: then the mean credit
+        decides who is better.
         """
         return not (self.design in _BY_CREDIT or (self.of_several and self.design == "team_draft"))
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
-        """For every item, its position, key, team, and ranks."""
+        """Position, key, team, and ranks of every item."""
         ranks = [{key: rank for rank, key in enumerate(order)} for order in self.orders]
         made, drafted = [], 0
         for position, (key, team) in enumerate(zip(self.keys, self.teams or [-1] * len(self.keys), strict=True)):
@@ -109,13 +108,13 @@ class Interleaved(Generic[T]):
             if team < 0:
                 made.append(Slot(position, key, None, where))
             else:
-                # Every ranker drafts once in a round.
+                # Every ranker drafts once per round.
                 made.append(Slot(position, key, self.rankers[team], where, drafted // len(self.rankers)))
                 drafted += 1
         return tuple(made)
 
     def credit(self, clicks: Mapping[Any, float]) -> dict[str, float]:
-        """How much credit each ranker gets.
+        """Return the credit of each ranker.
 
         Args:
             clicks: Weight of each clicked item by its key.
@@ -126,7 +125,7 @@ class Interleaved(Generic[T]):
         return dict(zip(self.rankers, RULES[self.design](self, clicks), strict=True))
 
     def credit_at(self, position: int) -> dict[str, float] | None:
-        """What a click on one position credits each ranker with, whatever else is clicked; None where it depends on that."""
+        """Return the credit of a click on one position for each ranker; None if it depends on the other clicks."""
         if position >= self.counted:
             return {}
         if self.teams:
@@ -137,17 +136,16 @@ class Interleaved(Generic[T]):
         return None
 
     def winner(self, clicks: Mapping[Any, float]) -> str | None:
-        """The ranker with the most credit, or None on a tie; no click is a tie."""
+        """Return the ranker with the most credit, or None on a tie; no click is a tie."""
         credit = self.credit(clicks)
         best = max(credit.values())
         leaders = [name for name, value in credit.items() if best - value <= _EQUAL * max(1.0, abs(best))]
         return leaders[0] if len(leaders) == 1 else None
 
     def preference(self, clicks: Mapping[Any, float]) -> float:
-        """Who of two is preferred: 1.0 the candidate, -1.0 the control, 0.0 neither.
+        """Return which of two rankers is preferred: 1.0 the candidate, -1.0 the control, 0.0 neither.
 
-        Where chance decides who contributed an item (`Probabilistic`), it is the expectation over all that it could have
-        decided.
+        If chance decides who contributed an item (`Probabilistic`), it is the expectation over the possible contributors.
 
         Raises:
             ValueError: There are more than two rankers: compare their credit pair by pair.
@@ -156,12 +154,12 @@ class Interleaved(Generic[T]):
         if len(self.rankers) != 2:
             raise ValueError(
                 f"preference() compares two rankers, and this list has {len(self.rankers)}: {', '.join(self.rankers)}. "
-                "With more, nobody is simply preferred. Compare their credit() two by two."
+                "With more, there is no single preference. Compare their credit() two by two."
             )
         return preference(self, clicks)
 
     def between(self, control: str, candidate: str) -> Interleaved[T]:
-        """The same list as it compares two of its rankers: what the others contributed is credited to nobody.
+        """Return the list as a comparison of two of its rankers; contributions of the others get no credit.
 
         Raises:
             ValueError: One of them is not a ranker of this list.
@@ -179,26 +177,26 @@ class Interleaved(Generic[T]):
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """All but the items as JSON-plain values; `from_dict` reads it.
+        """Return everything but the items as JSON-compatible values; `from_dict` reads it.
 
         Raises:
-            TypeError: A key is neither text, a whole number nor a boolean: JSON would give back another.
+            TypeError: A key is not text, a whole number or a boolean, which JSON would not preserve.
         """
         odd = next((key for key in self.keys if type(key) not in (str, int, bool)), None)
         if odd is not None:
             raise TypeError(
-                f"Key {odd!r:.80} is a {type(odd).__qualname__}. JSON gives back only text and whole numbers as they were. "
-                "Merge with key=lambda item: ... that gives one of them."
+                f"Key {odd!r:.80} is a {type(odd).__qualname__}. JSON preserves only text and whole numbers. "
+                "Merge with key=lambda item: ... that returns one of them."
             )
         return {"keys": list(self.keys), **self.rule()}
 
     def rule(self) -> dict[str, Any]:
-        """What credits a click, without any key: positions stand for items. `from_rule` reads it."""
+        """Return the rule that credits clicks, without keys: positions stand for items. `from_rule` reads it."""
         at = {key: index for index, key in enumerate(self.keys)}
         return {
             "design": self.design,
             "rankers": list(self.rankers),
-            # Of items that are not shown, only that they are there is needed: a click cannot be on them.
+            # Unshown items cannot be clicked, so only their presence matters.
             "orders": [[at.get(key, -1) for key in order] for order in self.orders],
             "teams": list(self.teams),
             "shares": [list(share) for share in self.shares],
@@ -211,12 +209,12 @@ class Interleaved(Generic[T]):
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Interleaved[Any]:
-        """What `as_dict` gave; its items are the keys, and what was not shown has lost its name."""
+        """Rebuild a list from `as_dict`; its items are the keys, and unshown items have no key."""
         return cls.from_rule(table, table["keys"])
 
     @classmethod
     def from_rule(cls, rule: Mapping[str, Any], keys: Sequence[Any]) -> Interleaved[Any]:
-        """The list of these keys whose `rule` this is.
+        """Rebuild a list from its keys and its `rule`.
 
         Raises:
             KeyError: A part of the rule is missing.
@@ -239,6 +237,6 @@ class Interleaved(Generic[T]):
 
 
 class Unseen:
-    """An item that was ranked and not shown, whose key was not kept."""
+    """A ranked item that was not shown, whose key was not stored."""
 
     __slots__ = ()

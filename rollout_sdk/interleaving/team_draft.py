@@ -22,19 +22,19 @@ Coin = Literal["pair", "list"]
 
 @frozen
 class TeamDraft:
-    """Rankers take turns in an order that a fair coin decides; each picks its best item not yet shown.
+    """Rankers take turns in an order decided by a fair coin; each picks its best item not yet shown.
 
-    Each ranker is first with the same probability at every draft, so that neither gains from position. Where all agree on
-    the next item, nobody is credited for it: a click there says nothing of who is better, and would only add noise.
+    Each ranker is first with the same probability in every round, so neither gains from position. If all agree on the next
+    item, it is credited to none: a click on it does not show who is better and would only add noise.
 
-    Known bias: none in who is shown where. Which of two items decides is not asked: a ranker that is better by one item that
-    the other ranks low, too, can come out even (Hofmann et al., 2013).
+    Known bias: none in who is shown where. But the margin between two items does not count: a ranker that is better by one item
+    which the other ranks low, too, can come out even (Hofmann et al., 2013).
 
     Attributes:
         neutral: "ties": every agreed pick is neutral (default). "prefix": only the common top is. "off": none is, the
             classic design of 2008.
-        coin: "pair" tosses anew for every draft, "list" once for the list (competitive pairs). The order of three rankers or
-            more is drawn anew for every draft: on what they agree next depends on it, and one order would favour somebody.
+        coin: "pair" tosses for every round, "list" once per list (competitive pairs). The order of three rankers or more is
+            drawn for every round: their next agreement depends on it, so a single order would be biased.
     """
 
     neutral: Neutral = field(default="ties", validator=validators.in_(get_args(Neutral)))
@@ -50,53 +50,53 @@ class TeamDraft:
     ) -> Interleaved[T]:
         """Merge two or more rankings in O(k n).
 
-        When a ranking is used up, what the others still have fills the list and is neutral: crediting it would favour the
-        longer list. So is what comes below a round in which one of three rankers or more might have nothing left that the
-        others do not have, too; and where ties are not neutral, what comes below as many positions as the shorter of two
-        rankings has items.
+        When a ranking is exhausted, the remaining items of the others fill the list and are neutral: crediting them would
+        favour the longer list. Also neutral are the positions below a round in which one of three rankers or more may have no
+        item left that the others lack; and, if ties are not neutral, the positions below the length of the shorter of two
+        rankings.
 
         Args:
             rankings: Items by name of the ranker, best first; the first ranker is the control.
-            k: Length of the list; by default the control's. The list is shorter only when all items are shown.
-            key: Gives an item's key; by default the item itself.
+            k: Length of the list; by default the control's. The list is shorter only if all items are shown.
+            key: Returns an item's key; by default the item itself.
             seed: The same seed gives the same list.
 
         Raises:
-            ConfigurationError: There are fewer than two rankings, `k` is no number of items, the seed is neither text, bytes
-                nor a whole number, or a key has no hash.
+            ConfigurationError: There are fewer than two rankings, `k` is not a number of items, the seed is not text, bytes
+                or a whole number, or a key is not hashable.
         """
         return self.drafted(Rankings(rankings, k, key), Coins(seed))
 
     def distribution(
         self, rankings: Mapping[str, Sequence[T]], *, k: int | None = None, key: Callable[[T], Hashable] | None = None
     ) -> Iterator[tuple[Interleaved[T], float]]:
-        """The list of every toss of the coins for two rankings, with its probability: of a draft of r rounds 2^r lists, or two
-        with one coin.
+        """Yield the list of every coin sequence for two rankings, with its probability: 2^r lists for r rounds, or two with
+        one coin.
 
         Raises:
-            ConfigurationError: There are not two rankings, or as `merge`.
+            ConfigurationError: There are not two rankings, or as for `merge`.
         """
         return self.all_drafted(of_two(rankings, k, key))
 
     def all_drafted(self, read: Rankings[T]) -> Iterator[tuple[Interleaved[T], float]]:
-        """The same of two rankings that are read."""
-        # Two who disagree leave the same items, whoever is first: there are as many rounds on every list.
+        """As `distribution`, for rankings already read."""
+        # Two rankers that disagree leave the same items whoever is first, so every list has the same number of rounds.
         rounds = (sum(team >= 0 for team in self.drafted(read, Coins.foretold(0)).teams) + 1) // 2
         coins = min(rounds, 1) if self.coin == "list" else rounds
         for bits in range(1 << coins):
             yield self.drafted(read, Coins.foretold(bits)), 0.5**coins
 
     def drafted(self, read: Rankings[T], coins: Coins) -> Interleaved[T]:
-        """The list that these coins make."""
+        """Return the list for these coins."""
         shown: dict[Hashable, T] = {}
         draft = self._draft_two if len(read.orders) == 2 else self._draft
         teams = draft(read, coins, shown)
         return read.page(shown, "team_draft", teams)
 
     def _draft(self, read: Rankings[T], coins: Coins, shown: dict[Hashable, T]) -> list[int]:
-        """Draft until the list is full or a ranking may be used up; who drafted each item."""
+        """Draft until the list is full or a ranking may be exhausted; return who drafted each item."""
         orders, items, length = read.orders, read.items, read.length
-        # Only a ranking shorter than the list can be used up.
+        # Only a ranking shorter than the list can be exhausted.
         left = [set(order) for order in orders] if min(map(len, orders)) < length else []
         count, everyone = len(orders), range(len(orders))
         teams: list[int] = []
@@ -125,19 +125,19 @@ class TeamDraft:
         return teams
 
     def _draft_two(self, read: Rankings[T], coins: Coins, shown: dict[Hashable, T]) -> list[int]:
-        """The same for two rankers, as nearly all are, in a third of the time."""
+        """As `_draft`, for two rankers, by far the most common case, in a third of the time."""
         (a, b), (a_items, b_items), length = read.orders, read.items, read.length
         teams: list[int] = []
         if self.neutral != "ties":
-            # Down to here both have something left whenever their turn comes. Below, who takes what from whom would decide who
-            # misses a turn. A pair of two who disagree leaves both as many, so that theirs goes on to the end of one.
+            # Up to this length, both rankers have an item left at every turn. Beyond it, the order of picks would decide who
+            # misses a turn. A disagreement of two takes one item from each, so with neutral ties it can go on to the end.
             length = min(length, len(a), len(b))
         neutral, ties, by_pair, drafted = self.neutral != "off", self.neutral == "ties", self.coin == "pair", teams.append
         i = j = 0
-        # Coins, the next one lowest, under a bit that says when they are used up.
+        # Coin bits, the next one lowest, below a marker bit that shows when they are used up.
         coin = coins.bits(64) | _USED_UP
         a_first = coin & 1
-        # Not contextlib.suppress, which would take a twentieth of the time of all this.
+        # Not contextlib.suppress, which would add a twentieth to the total time.
         try:
             x, y = a[0], b[0]
             while len(shown) < length:
@@ -158,7 +158,7 @@ class TeamDraft:
                     if a_first:
                         shown[x] = a_items[i]
                         drafted(0)
-                        # Where ties are not neutral, this may have been the other's best, too.
+                        # If ties are not neutral, this may have been the other's best, too.
                         while y in shown:
                             j += 1
                             y = b[j]
@@ -178,20 +178,20 @@ class TeamDraft:
                 j += 1
                 x, y = a[i], b[j]
         except IndexError:
-            # A ranking is used up: it was read past its end.
+            # Reading past the end of an exhausted ranking.
             pass
         return teams
 
 
 def _may_miss_a_turn(left: Sequence[set[Hashable]], free: int) -> bool:
-    """Whether in the next round a ranker may come to its turn when the others have taken all that it has left.
+    """Whether in the next round a ranker may find all its remaining items taken by the others at its turn.
 
-    Such a round credits that ranker less often than the others, however fair the coin. Asked before the order is drawn, so that
-    the answer does not depend on it either.
+    Such a round would credit that ranker less often than the others, however fair the coin. Decided before the order is drawn,
+    so that the answer does not depend on it.
 
     Args:
         left: For every ranker, its items not yet shown.
-        free: Positions of the list that are free.
+        free: Number of free positions of the list.
     """
     turns = min(len(left), free)
     return any(
@@ -201,7 +201,7 @@ def _may_miss_a_turn(left: Sequence[set[Hashable]], free: int) -> bool:
 
 
 def _unshown(order: Sequence[Hashable], at: int, shown: Mapping[Hashable, object]) -> int:
-    """The first place from `at` on whose item is not shown; there is one."""
+    """Return the first index from `at` on whose item is not shown; one exists."""
     while order[at] in shown:
         at += 1
     return at

@@ -1,4 +1,4 @@
-"""Whether an interleaved test is sound: numbers that a fair coin makes equal, and shares that are large enough."""
+"""Trust checks of an interleaved test: numbers that a fair coin makes equal, and shares that must be large enough."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ _Pair = tuple[float, float]
 
 
 def on_offer(page: Interleaved[Any]) -> tuple[int, _Pair | None, _Pair | None]:
-    """How many positions can be credited; and what chance makes equal for both rankers: all that a click on each position could
-    be credited with, and who is first. None where the design does not make it equal.
+    """Return the number of positions that can be credited, and two pairs of numbers that chance makes equal for both rankers.
+
+    The pairs are the total credit on offer, and who is first; None if the design does not make them equal.
     """
     if page.teams:
         drafted = [team for team in page.teams if team >= 0]
@@ -27,7 +28,7 @@ def on_offer(page: Interleaved[Any]) -> tuple[int, _Pair | None, _Pair | None]:
     if page.shares:
         mine, theirs = (math.fsum(side) for side in zip(*page.shares, strict=True))
         return sum(len(set(share)) > 1 for share in page.shares), (mine, theirs), (page.shares[0][0], page.shares[0][1])
-    # Who has the top of the list is a fair coin in the designs without either, and what comes below is not.
+    # In the other designs, the top of the list is a fair coin, and the positions below are not.
     tops = [order[0] for order in page.orders]
     if not page.counted or tops[0] == tops[1]:
         return page.counted, None, None
@@ -36,23 +37,23 @@ def on_offer(page: Interleaved[Any]) -> tuple[int, _Pair | None, _Pair | None]:
 
 CONTROL, CANDIDATE = "control", "candidate"
 WHOLE = ""
-"""Name of the one phase of all sums."""
+"""Name of the single phase of all sums."""
 
 _EQUAL = 1e-9
-"""Means that differ by less are equal: sums of the same parts in another order, or what a linear program leaves open."""
+"""Smaller differences count as 0: the same parts summed in another order, or the tolerance of a linear program."""
 _FEWEST = 10
-"""Expected events of which not one came: with fewer, that may be chance."""
+"""Minimum number of expected events for their absence to count; with fewer, it may be chance."""
 
 
 @frozen
 class Trust:
-    """One look at whether a test is sound.
+    """Trust checks at one look.
 
     Attributes:
         impressions: Lists shown.
-        is_known: Whether enough units were shown lists: the list of a unit for a query is the same each time, so that many
-            lists of one unit say no more than a few.
-        mde: The difference at which the checks are most sensitive.
+        is_known: Whether enough units were shown lists: a unit gets the same list for a query each time, so many lists of one
+            unit are no more informative than a few.
+        mde: Difference at which the checks are most sensitive.
         latched: Checks that were broken at an earlier look.
     """
 
@@ -62,18 +63,18 @@ class Trust:
     latched: frozenset[str]
 
     def fair(self, name: str, what: str, sums: StratifiedBuckets) -> TrustCheck:
-        """Whether two numbers that a fair coin makes equal are equal."""
+        """Check that two numbers that a fair coin makes equal are equal."""
         mine, theirs = (sums.totals(WHOLE, arm)[0] for arm in (CONTROL, CANDIDATE))
         found, log_e = sums.difference(CANDIDATE, CONTROL, paired=True), 0.0
         if found.std_error == 0:
-            # The same in every bucket: with a fair coin impossible, unless they are equal.
+            # The same difference in every bucket: impossible with a fair coin, unless it is 0.
             log_e = math.inf if abs(found.estimate) > _EQUAL else 0.0
         elif math.isfinite(found.std_error):
             log_e = log_e_two_sided(found.estimate, found.std_error, rho=(2 * self.mde) ** -2, df=found.df)
         return self._check(name, what, theirs, mine, log_e)
 
     def enough(self, name: str, what: str, sums: StratifiedBuckets, least: float) -> TrustCheck:
-        """Whether a share of all lists is as large as it should be at least."""
+        """Check that a share of all lists reaches its minimum."""
         total, log_e = sums.totals(WHOLE, CANDIDATE)[0], 0.0
         if least and total < least * self.impressions:
             limit = StratifiedBuckets(sums.buckets)
@@ -83,7 +84,7 @@ class Trust:
             if found.std_error > 0 and math.isfinite(found.std_error):
                 log_e = log_e_one_sided(-found.estimate, found.std_error, rho=least**-2, null=-least, df=found.df or None)
             elif found.std_error == 0 and self.impressions * least >= _FEWEST:
-                # The same everywhere, and that is too little.
+                # The same in every bucket, and too small.
                 log_e = math.inf
         return self._check(name, what, total, least * self.impressions, log_e)
 

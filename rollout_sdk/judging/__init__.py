@@ -1,4 +1,4 @@
-"""Judging a candidate: evidence, measurements, findings and a verdict; pure, without a clock."""
+"""The judge: computes measurements, findings and a verdict from evidence; pure, without a clock."""
 
 from rollout_sdk.judging.evidence import Evidence
 from rollout_sdk.judging.ingest import add_outcome, add_routed, add_shadowed

@@ -1,6 +1,6 @@
-"""The evidence about one rollout: which fact goes into which phase's sums.
+"""The evidence of one rollout: adds each fact to the sums of its phase.
 
-Each phase has sums of its own, because evidence is never pooled across phases.
+Each phase has its own sums, because evidence is never pooled across phases.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from rollout_sdk.stats import StratifiedBuckets
 __all__ = ["COVARIATE", "Evidence"]
 
 COVARIATE = "covariate"
-"""Label of the sums of the covariate, which no metric can have beside it."""
+"""Label of the covariate's sums; no metric may have this label."""
 
 _SLICES = 8
 _MOST_REMEMBERED = 100_000
 _OPEN_MINUTES = 2
 _LARGEST = 1e50
 _MOST_WITHOUT_CALLS = 100
-"""Arms of phases that have outcomes here, and no calls. Without a key, anybody can make ids of decisions, and so of arms."""
+"""Maximum of arms with outcomes but no calls here. Without a key, decision ids, and so arm names, can be forged."""
 _LONGEST_AHEAD_S = 60.0
-"""By which a decision's clock may be ahead of its outcome's, where windows are shorter."""
+"""Seconds by which a decision's clock may be ahead of its outcome's; longer for metrics with a longer window."""
 
 
 class Evidence:
-    """The evidence about one rollout, by phase. Used by one thread at a time.
+    """The evidence of one rollout, by phase. Not thread-safe.
 
     Attributes:
-        phases: What was seen, by phase.
-        outcomes: What became of recorded outcomes of judged metrics: "counted", "late" (after the metric's window),
-            "duplicate" (the same outcome again, or a second one of a decision where the metric is per outcome) or "unknown"
-            (without a decision, or one of an older version or another fingerprint); and "capped": calls, and outcomes of calls,
-            that do not count, because their unit had made `max_calls_per_unit` before.
+        phases: Evidence by phase.
+        outcomes: Number of recorded outcomes of judged metrics by treatment: "counted", "late" (after the metric's window),
+            "duplicate" (the same outcome again, or a second one of a decision if the metric is per outcome) or "unknown"
+            (without a decision, or for an older version or another fingerprint); and "capped": calls, and outcomes of calls,
+            beyond the unit's `max_calls_per_unit`.
         most_calls: `max_calls_per_unit`.
-        changed: Phases that were added to since they were last published.
-        metrics: What is judged.
+        changed: Phases that changed since the evidence was last published.
+        metrics: The judged metrics.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class Evidence:
         fingerprint: str = "",
         max_calls_per_unit: int | None = None,
     ) -> None:
-        """Nothing seen yet.
+        """Start without evidence.
 
         Args:
-            criteria: Sums are kept for these.
-            since: Number of the first phase that counts; what was decided in earlier ones is about another candidate.
-            fingerprint: Of the calls that it is about: outcomes of decisions that say another one do not count. Empty: all do.
-            max_calls_per_unit: Calls of one unit that count in a phase; None: all of them.
+            criteria: Criteria to keep sums for.
+            since: Number of the first phase that counts; decisions of earlier phases concern another candidate.
+            fingerprint: Fingerprint of the calls; outcomes of decisions with another one do not count. Empty: all count.
+            max_calls_per_unit: Maximum of calls that count per unit and phase; None: no limit.
         """
         self.phases: dict[str, PhaseEvidence] = {}
         self.outcomes: Counter[str] = Counter()
@@ -86,11 +86,11 @@ class Evidence:
         self._recorded = {
             each.criterion.metric: each.criterion for each in self.metrics if each.criterion.metric not in MEASURED
         }
-        # The others' means over calls are taken over `PhaseEvidence.calls`.
+        # Other means over calls use `PhaseEvidence.calls` as their weights.
         self._windowed = [each for each in self._recorded.values() if each.per == "call" and each.window]
 
     def phase(self, name: str) -> PhaseEvidence:
-        """What was seen in a phase, to be added to."""
+        """Return a phase's evidence for changing."""
         self.changed.add(name)
         phase = self.phases.get(name)
         if phase is None:
@@ -98,7 +98,7 @@ class Evidence:
         return phase
 
     def in_order(self) -> list[tuple[str, PhaseEvidence]]:
-        """The phases in the order of their numbers."""
+        """Return the phases, sorted by number."""
         return sorted(self.phases.items(), key=lambda item: (number_of(item[0]), item[0]))
 
     def add_call(
@@ -116,20 +116,20 @@ class Evidence:
         covariate: float | None = None,
         decision: str | None = None,
     ) -> None:
-        """Add a call that is analysed.
+        """Add an analysed call.
 
         Args:
             phase_name: Name of the phase.
-            arm: The variant that it was assigned to, even if another one answered.
+            arm: The assigned variant, even if another one answered.
             shares: Configured share of every variant in the phase.
             cell: `cell_of` the unit.
             bucket: The unit's bucket.
-            failed: Whether that variant failed, or could not be run.
-            duration_s: How long the caller waited; None when that is not known (a stream that was closed early).
+            failed: Whether the assigned variant failed or could not run.
+            duration_s: Seconds the caller waited; None if unknown (a stream that was closed early).
             time_s: Time of the decision.
-            first_item_s: Seconds to the first item of a stream; None where there is none.
-            covariate: What was known of the unit before; None where nothing was.
-            decision: What tells the decision from others, so that its outcomes are not counted either when the call is capped.
+            first_item_s: Seconds to the first item of a stream; None if there was none.
+            covariate: The unit's covariate, or None.
+            decision: Identifies the decision, so that a capped call's outcomes are not counted either.
         """
         phase = self.phases.get(phase_name)
         if phase is None:
@@ -145,7 +145,7 @@ class Evidence:
             phase.units[arm] = UnitSample()
             phase.shares = dict(shares)
         calls[bucket] += 1
-        # Before 1970, minutes are not known.
+        # Times before 1970 have no minute.
         minute = int(time_s // MINUTE_S) if time_s > 0 else UNTIMED_MINUTE
         phase.units[arm].add(cell, minute)
         minutes = phase.minutes.get(arm)
@@ -170,16 +170,16 @@ class Evidence:
             self._sums(phase, criterion.label, criterion.window).add(phase_name, arm, bucket, 0.0, 1.0, time_s)
 
     def add_pair(self, phase_name: str, candidate: str, end: str) -> None:
-        """Add the end of a planned shadow run, or a call of a variant that was not measured."""
+        """Add the end of a planned shadow run, or a served call that could not be measured."""
         if phase_name in self.phases or not self._is_past(phase_name):
             self.phase(phase_name).ends[candidate, end] += 1
 
     def _is_past(self, phase_name: str) -> bool:
-        """Whether a phase is one of an older version: its candidate was another."""
+        """Whether a phase belongs to an older version, with another candidate."""
         return number_of(phase_name) < self._since
 
     def _is_capped(self, unit: tuple[str, str, int], most: int, decision: str | None) -> bool:
-        """Whether a unit has made as many calls as count; of the units seen last."""
+        """Whether a unit has used up its calls; only the units seen last are remembered."""
         calls = self._calls_of.pop(unit, 0) + 1
         _remember(self._calls_of, unit, calls)
         if calls <= most:
@@ -210,19 +210,19 @@ class Evidence:
         fingerprint: str = "",
         identity: int | None = None,
     ) -> None:
-        """Add a recorded outcome; one of a metric that is not judged is passed over.
+        """Add a recorded outcome; outcomes of metrics that are not judged are ignored.
 
         Args:
             metric: The metric.
             value: The value.
-            decision: What tells the decision from others; None when the outcome names none.
+            decision: Identifies the decision; None if the outcome names none.
             phase_name: Phase of the decision.
             arm: Variant of the decision.
             bucket: Bucket of the decision.
             decided_s: Time of the decision.
             time_s: Time of the outcome.
-            fingerprint: What the decision's id says of it; empty in ids of earlier SDKs.
-            identity: The same for the same outcome: `RecordedEvent.identity`; None where a decision has one of this metric.
+            fingerprint: Fingerprint in the decision's id; empty in ids of earlier SDKs.
+            identity: Equal for repeats of one outcome, `RecordedEvent.identity`; None if a decision has one outcome per metric.
         """
         criterion = self._recorded.get(metric)
         if criterion is None:
@@ -242,7 +242,7 @@ class Evidence:
         is_second = (metric, decision) in self._met
         if identity is None:
             identity = hash((metric, decision))
-        # A decision has one label, and any number of purchases.
+        # A decision has one label, but any number of purchases.
         if identity in self._seen or (is_second and criterion.per == "outcome"):
             self.outcomes["duplicate"] += 1
             return
@@ -253,19 +253,19 @@ class Evidence:
             value = min(max(value, criterion.clip[0]), criterion.clip[1])
         weight = 1.0 if criterion.per == "outcome" else 0.0
         phase = self.phase(phase_name)
-        # First, because it refuses a value that would spoil all sums.
+        # Added first, because it refuses values that would spoil all sums.
         sums = self._sums(phase, criterion.label, criterion.window)
         sums.add(phase_name, arm, bucket, value, weight, decided_s)
-        # The call's value is a sum now, and no yes or no.
+        # The call's value is now a sum, no longer 0 or 1.
         sums.others += is_second
         self.outcomes["counted"] += 1
         _remember(self._seen, identity)
         _remember(self._met, (metric, decision))
 
     def _is_possible(self, phase_name: str, arm: str, ahead_s: float, window: float) -> bool:
-        """Whether there may have been such a decision: not far ahead of its outcome, and of an arm that is known here.
+        """Whether the decision may exist: not far ahead of its outcome, and in a known arm.
 
-        A process that records outcomes may not have seen the calls: so many arms, of all phases, count without any.
+        A process that only records outcomes has not seen the calls, so a limited number of arms is accepted without calls.
         """
         if window and ahead_s > max(window, _LONGEST_AHEAD_S):
             return False
@@ -278,9 +278,9 @@ class Evidence:
         return True
 
     def sums(self, criterion: Criterion, until_s: float | None = None) -> StratifiedBuckets:
-        """The sums of a criterion over all phases, of decisions before `until_s`; of all of them for None.
+        """Return a criterion's sums over all phases, for decisions before `until_s`; None: for all decisions.
 
-        No user saw a candidate in a shadow phase, so a recorded metric has no sums there.
+        Users see no candidate in a shadow phase, so recorded metrics have no sums there.
         """
         whole = StratifiedBuckets()
         metric = metric_of(criterion)
@@ -291,7 +291,7 @@ class Evidence:
         return whole
 
     def covariates(self) -> StratifiedBuckets | None:
-        """The sums of the covariate over all phases; None without one."""
+        """Return the covariate's sums over all phases; None if there is no covariate."""
         whole = StratifiedBuckets()
         for phase in self.phases.values():
             sums = phase.sums.get(COVARIATE)
@@ -301,16 +301,16 @@ class Evidence:
         return whole if whole.arms() else None
 
     def merge(self, other: Evidence) -> None:
-        """Add another process's."""
+        """Add another process's evidence."""
         self.outcomes.update(other.outcomes)
         for name, phase in other.phases.items():
             self.phase(name).merge(phase)
 
     def fold(self, now_s: float) -> None:
-        """Add up what need not be told apart by time any more.
+        """Merge time slices that no longer need to be separate.
 
-        The sums of a minute that surely is part of an outage are let go of. Where this process has seen too little to know,
-        they stay apart: with what others have seen, the judge may know.
+        Sums of minutes that are clearly part of an outage are dropped. Minutes for which this process alone has too little data
+        stay separate, since the judge may decide with the data of other processes.
         """
         minute = int(now_s // MINUTE_S)
         watched = ceilings_of(metric.criterion for metric in self.metrics)
@@ -326,12 +326,12 @@ class Evidence:
                 if metric.criterion.metric in MEASURED:
                     sums.fold(now_s - _OPEN_MINUTES * MINUTE_S, drop=outages, keep=doubtful)
                 else:
-                    # As much again: a clock may be off, and a folded slice must be mature for every reader.
+                    # Twice the window: clocks may be off, and a merged slice must be mature for every reader.
                     sums.fold(now_s - 2 * metric.criterion.window)
 
 
 def _remember(known: OrderedDict[Any, Any], name: Hashable, value: Any = None) -> None:
-    """Keep what was seen last, so that memory stays bounded."""
+    """Store a value, and drop the oldest beyond the limit."""
     known[name] = value
     if len(known) > _MOST_REMEMBERED:
         known.popitem(last=False)

@@ -1,4 +1,4 @@
-"""Events become evidence: the calls of a service and the lines of its journal are counted by the same code."""
+"""Adds events to the evidence; a service's calls and its journal's lines are counted by the same code."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ _SHADOW_ENDS = {"ok": False, "error": True, "timeout": True}
 
 
 def _cell(unit: str | None, decision_id: str) -> int:
-    """The unit's cell; of a call that is its own unit, one made of its id."""
+    """Return the unit's cell; for a call without a unit, one derived from its id."""
     if unit is not None:
         return cell_of(int(unit, 16))
     return cell_of(hash_of(decision_id))
 
 
 def hash_of(decision_id: str) -> int:
-    """64 bits of an id, the same in every process."""
+    """Return a 64-bit hash of an id, identical in every process."""
     return int.from_bytes(blake2b(decision_id.encode(), digest_size=8).digest(), "big")
 
 
 def first_item_of(runs: Sequence[Run]) -> float | None:
-    """Seconds until the caller had the first item; None where there was none."""
+    """Seconds until the caller received the first item; None if there was none."""
     if not runs or runs[-1].first_item_s is None:
         return None
     return sum(run.duration_s for run in runs[:-1]) + runs[-1].first_item_s
 
 
 def add_routed(evidence: Evidence, event: RoutedEvent, exposure: Mapping[str, float]) -> None:
-    """Add a call; what is not analysed is passed over.
+    """Add a call; calls that are not analysed are ignored.
 
-    Calls of a phase in which the candidate is only shadowed are evidence as pairs: `add_shadowed`.
+    Calls in a phase that only shadows its candidate enter the evidence in pairs, through `add_shadowed`.
 
     Args:
-        evidence: Where it is counted.
+        evidence: The evidence to add to.
         event: The call.
-        exposure: Share of the calls that every arm is seen in, in the phase.
+        exposure: Share of the phase's calls in which each arm is exposed.
     """
     decision = event.decision
     if event.excluded or event.no_evidence or event.withheld in ("aborted", "disabled") or is_shadow(exposure):
@@ -66,14 +66,14 @@ def add_routed(evidence: Evidence, event: RoutedEvent, exposure: Mapping[str, fl
 
 
 def is_shadow(exposure: Mapping[str, float]) -> bool:
-    """Whether no candidate serves in a phase of these exposures: a shadow runs beside the control, so they exceed 1."""
+    """Whether a phase with these exposures serves no candidate: shadows run in addition to the control, so they exceed 1."""
     return sum(exposure.values()) > 1 + 1e-9
 
 
 def add_shadowed(evidence: Evidence, event: ShadowedEvent, exposure: Mapping[str, float]) -> None:
-    """Add a shadow run and the control's run of the same call, as a pair; only where no candidate serves.
+    """Add a shadow run and the control's run on the same call as a pair, in phases that serve no candidate.
 
-    Runs that were dropped have no pair. They are counted, because they are not missing at random.
+    Dropped runs form no pair, but are counted, because they are not missing at random.
     """
     if event.excluded or not is_shadow(exposure):
         return
@@ -101,7 +101,7 @@ def add_shadowed(evidence: Evidence, event: ShadowedEvent, exposure: Mapping[str
 
 
 def add_outcome(evidence: Evidence, event: RecordedEvent) -> None:
-    """Add an outcome; one of a decision that is not analysed is passed over."""
+    """Add an outcome; outcomes of decisions that are not analysed are ignored."""
     if event.excluded:
         return
     evidence.add_outcome(

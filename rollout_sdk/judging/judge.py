@@ -1,4 +1,4 @@
-"""The judge: evidence and criteria to a verdict. Pure: it reads no clock and changes nothing."""
+"""Judges evidence by criteria. Pure: reads no clock and changes nothing."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _LONGEST_REASON = 200
 def judge(
     evidence: Evidence, criteria: Criteria, situation: Situation, now_s: float, previous: Verdict | None = None
 ) -> Verdict:
-    """The verdict of this look.
+    """Return the verdict at one look.
 
-    Guardrails are judged on everything seen so far, phase by phase; metrics with a window on decisions that are old enough.
-    Looking more often makes no verdict less reliable.
+    Guardrails are judged on all evidence so far, phase by phase; metrics with a window on decisions that are old enough.
+    Frequent looks make no verdict less reliable.
 
     Args:
-        evidence: What was seen.
-        criteria: What it is judged by.
+        evidence: The evidence.
+        criteria: The guardrails and gates.
         situation: The state of the rollout.
-        now_s: The time, in seconds since 1970.
-        previous: The verdict of the look before, of this rollout and version: planned looks go on from it.
+        now_s: Current time, in seconds since 1970.
+        previous: The previous verdict on this rollout and version; planned looks continue from it.
     """
-    # What was seen while the shares were wrong is not evidence once that is cleared.
+    # Evidence from before an assignment alarm was cleared does not count.
     phases = [(name, phase) for name, phase in evidence.in_order() if number_of(name) >= situation.valid_from]
     look = Look(phases, criteria, situation, now_s, previous, evidence.covariates())
     shares = assignment(look)
@@ -43,7 +43,7 @@ def judge(
         _finding(look, each, name)
         for name in situation.candidates
         for each in criteria.all
-        # No user sees a candidate while it is shadowed, so nothing can be recorded for one.
+        # Users see no candidate while it is shadowed, so nothing can be recorded for one.
         if not (situation.shadowing and each.metric not in MEASURED)
     ]
     deciding = [finding for finding in findings if finding.decides]
@@ -56,7 +56,7 @@ def judge(
     passed = tuple(
         name
         for name in situation.candidates
-        # Where all are dry runs, nothing says that it may go on.
+        # If all are dry runs, nothing supports a pass.
         if deciding
         and shares.outcome != "ERROR"
         and not waits
@@ -88,7 +88,7 @@ def judge(
 
 
 def _finding(look: Look, criterion: Criterion, candidate: str) -> Finding:
-    """What one criterion says about one candidate; what cannot be judged is an ERROR, and holds."""
+    """Judge one candidate by one criterion; if that raises, the finding is an ERROR, which holds the rollout."""
     kind = "gate" if isinstance(criterion, Gate) else "guardrail"
     on_fail = criterion.on_fail if isinstance(criterion, Guardrail) else "rollback"
     metric = metric_of(criterion)
@@ -134,18 +134,18 @@ def _finding(look: Look, criterion: Criterion, candidate: str) -> Finding:
 
 
 def _is_later(criteria: Criteria, finding: Finding) -> bool:
-    """Whether it is only asked for before everybody gets the candidate."""
+    """Whether the finding is required only for the promotion."""
     return finding.kind == "gate" and any(gate.label == finding.name and gate.before == "promotion" for gate in criteria.gates)
 
 
 def _is_idle(look: Look) -> bool:
-    """Whether the phase has had no traffic for longer than any check allows."""
+    """Whether the phase has had no traffic for longer than any criterion's grace period."""
     grace_s = max((each.grace for each in look.criteria.all), default=0.0)
     return look.now_s - max(look.current.last_s, look.situation.entered_s) > grace_s
 
 
 def _waits(look: Look, units: Mapping[str, int]) -> str | None:
-    """Why it is too early to go on, whatever the numbers say; None when it is not."""
+    """Explain why it is too early for the next step, whatever the numbers; None if it is not."""
     situation, step = look.situation, look.situation.step
     if step is None:
         return "the shares were set by hand, outside the plan: call promote() to go on"
@@ -167,7 +167,7 @@ def _summary(
     waits: str | None,
     unusual: str | None,
 ) -> tuple[Outcome, str]:
-    """The outcome of the whole, and why: what decides first."""
+    """Return the overall outcome and its reason, the most decisive one first."""
     if verdict.failed:
         found = next(each for each in counted if each.outcome == "FAIL" and each.on_fail == "rollback")
         return "FAIL", f"{found.candidate}: {found.name}: {found.reason}"
@@ -180,11 +180,11 @@ def _summary(
     if paused is not None:
         return "INCONCLUSIVE", f"paused until it has recovered: {paused.candidate}: {paused.name}: {paused.reason}"
     if unusual is not None:
-        return "INCONCLUSIVE", f"{unusual}: nothing can be learnt from an outage."
+        return "INCONCLUSIVE", f"{unusual}: an outage says nothing about the candidate."
     if waits is not None:
         return "INSUFFICIENT_DATA", f"{waits}."
     if verdict.passed and len(verdict.passed) == len(situation.candidates):
-        return "PASS", "every guardrail holds, and every gate that is asked for now has passed."
+        return "PASS", "every guardrail holds, and every gate required at this step has passed."
     open_ = sorted((each for each in counted if each.outcome != "PASS"), key=lambda each: _RANK.get(each.outcome, 2))
     if not open_:
         return "INCONCLUSIVE", "nothing is judged: call promote() to go on."

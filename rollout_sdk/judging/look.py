@@ -1,4 +1,4 @@
-"""One look at a rollout: what a metric needs to say what it has found."""
+"""One look at a rollout: everything a metric needs to compute a finding."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Situation:
         phase: Name of the current phase.
         revision: Its revision.
         control: Name of the control.
-        candidates: Candidates that are still in.
-        step: What the current step asks for; None outside the plan.
-        entered_s: When the phase began, in seconds since 1970.
-        is_last: Whether everybody gets the candidate next.
+        candidates: Candidates that have not been rolled back.
+        step: Requirements of the current step; None outside the plan.
+        entered_s: Start of the phase, in seconds since 1970.
+        is_last: Whether the next step is the promotion.
         shadowing: Whether no candidate serves yet.
-        invalid: Why the rollout was found invalid and not cleared since; empty when it was not.
-        valid_from: Number of the first phase that is evidence: the one that began when an alarm was cleared.
-        elapsed_s: How long the phase has lasted; None: as the clock says.
+        invalid: Why the rollout was found invalid, unless cleared; else empty.
+        valid_from: Number of the first phase that counts: the one that started when an alarm was cleared.
+        elapsed_s: Duration of the phase in seconds; None: computed from the clock.
     """
 
     rollout: str
@@ -59,15 +59,15 @@ class Situation:
 
 @frozen
 class Look:
-    """One look.
+    """One look at the evidence.
 
     Attributes:
-        phases: What was seen, by phase, in the order of the phases.
-        criteria: What it is judged by.
+        phases: Evidence by phase, in order.
+        criteria: The guardrails and gates.
         situation: The state of the rollout.
-        now_s: The time, in seconds since 1970.
-        previous: The verdict of the look before; None for the first.
-        covariates: Sums of the covariate; None without one.
+        now_s: Current time, in seconds since 1970.
+        previous: The previous verdict; None at the first look.
+        covariates: Sums of the covariate, or None.
     """
 
     phases: Sequence[tuple[str, PhaseEvidence]]
@@ -82,50 +82,50 @@ class Look:
 
     @property
     def current(self) -> PhaseEvidence:
-        """What was seen in the current phase."""
+        """Evidence of the current phase."""
         return dict(self.phases).get(self.situation.phase, PhaseEvidence())
 
     @property
     def elapsed_s(self) -> float:
-        """How long the phase has lasted, in seconds."""
+        """Duration of the phase in seconds."""
         elapsed_s = self.situation.elapsed_s
         return max(0.0, self.now_s - self.situation.entered_s if elapsed_s is None else elapsed_s)
 
     @property
     def alpha(self) -> float:
-        """The error probability of an interval: alpha, shared by the candidates."""
+        """Error probability of an interval: alpha, shared by the candidates."""
         return self.criteria.alpha / max(1, len(self.situation.candidates))
 
     def shared(self, criterion: Criterion) -> dict[str, Any]:
-        """What every test is given: how sure it must be, given how many there are."""
+        """Return the numbers common to all tests: the error probability and the number of tests."""
         deciding = sum(each.decides for each in self.criteria.guardrails)
         candidates = len(self.situation.candidates)
-        # One that decides nothing takes nothing from those that do.
+        # A guardrail that does not decide takes no share of alpha from those that do.
         alone = isinstance(criterion, Guardrail) and not criterion.decides
         return {"alpha": self.criteria.alpha, "tests": max(1, candidates * (deciding + alone)), "candidates": candidates}
 
     def share(self, phase: PhaseEvidence, candidate: str) -> float | None:
-        """The candidate's part of the exposure of candidate and control in a phase; None where only one of them is."""
+        """Return the candidate's share of the exposure of candidate and control in a phase; None if one has none."""
         ours, theirs = phase.shares.get(candidate, 0.0), phase.shares.get(self.situation.control, 0.0)
         if not (ours > 0 and theirs > 0):
             return None
-        # A pair is a call of both arms.
+        # A pair is one call of each arm.
         return 0.5 if phase.is_shadow else ours / (ours + theirs)
 
     @property
     def is_paired(self) -> bool:
-        """Whether all that was seen is pairs: both arms have the same calls, and neither can lack what the other has."""
+        """Whether all evidence is paired: both arms have the same calls, so neither can lack calls that the other has."""
         return all(phase.is_shadow for _, phase in self.phases)
 
     def firsts(self, label: str) -> list[dict[str, FirstUnits]]:
-        """For every phase, the units of each arm that had an event of this label for the first time in the rollout."""
+        """Return for each phase the units of each arm whose first event with this label in the rollout falls into it."""
         known = self._firsts.get(label)
         if known is None:
             known = self._firsts[label] = first_units(_of(phase.events, label) for _, phase in self.phases)
         return known
 
     def units_of(self, arm: str, label: str = "") -> UnitSample:
-        """The units of an arm over all phases, each once; or those that had an event of this label."""
+        """Return the distinct units of an arm over all phases, or those that had an event with this label."""
         known = self._units.get((arm, label))
         if known is None:
             known = self._units[arm, label] = UnitSample()
@@ -136,11 +136,11 @@ class Look:
         return known
 
     def fewest_units(self, candidate: str) -> int:
-        """Units of the control or of the candidate, whichever has fewer."""
+        """Return the smaller number of units of control and candidate."""
         return min(self.units_of(arm).estimate for arm in (self.situation.control, candidate))
 
     def served_units(self, arm: str) -> int:
-        """Units of an arm in the phases in which candidates serve."""
+        """Return the number of units of an arm in phases that serve candidates."""
         served = UnitSample()
         for _, phase in self.phases:
             if not phase.is_shadow and arm in phase.units:
@@ -148,9 +148,9 @@ class Look:
         return served.estimate
 
     def unusual_control(self) -> str | None:
-        """What is unusual about the control right now; None when nothing is.
+        """Describe what is currently unusual about the control; None if nothing is.
 
-        Ratios of rates are known best while everything fails, and an outage says nothing about the candidate.
+        Ratios of rates are most precise while everything fails, but an outage says nothing about the candidate.
         """
         for label, ceiling in ceilings_of(self.criteria.guardrails).items():
             what = "of the control's calls fail" if label == ERROR_RATE else f"of the control's calls are slow ({label})"
@@ -165,7 +165,7 @@ class Look:
         return None
 
     def _recent_rate(self, label: str) -> tuple[float, float | None] | None:
-        """The control's rate in the last minutes, and its usual rate where the former is a multiple of it."""
+        """Return the control's recent rate, and its usual rate if the recent one is a multiple of it."""
         minutes = self.current.minutes.get(self.situation.control)
         recent = {} if minutes is None else minutes.since(int(self.now_s // MINUTE_S) - _RECENT_MINUTES)
         if minutes is None or recent.get(CALLS, 0) < _LEAST_RECENT:
@@ -178,7 +178,7 @@ class Look:
         return rate, usual if is_multiple else None
 
     def _rate_in_phase(self, label: str) -> float:
-        """The control's rate in the current phase, without the minutes of outages."""
+        """Return the control's rate in the current phase, excluding minutes of outages."""
         control, current = self.situation.control, self.current
         calls, sums = sum(current.calls.get(control, ())), current.sums.get(label)
         if calls < _LEAST_RECENT or sums is None:
@@ -190,7 +190,7 @@ class Look:
         return math.fsum(each.totals(self.situation.phase, control)[0] for each in slices) / max(1, calls)
 
     def outages(self, phase: PhaseEvidence) -> frozenset[int]:
-        """The minutes of a phase that are part of an outage of any kind: nothing of them is evidence."""
+        """Return the minutes of a phase that belong to an outage of any kind; they are excluded from the evidence."""
         known = self._outages.get(id(phase))
         if known is None:
             known = frozenset().union(
@@ -200,7 +200,7 @@ class Look:
         return known
 
     def calls_left(self, phase: PhaseEvidence, arm: str) -> float:
-        """The part of an arm's calls in a phase that are not an outage's."""
+        """Return the fraction of an arm's calls in a phase outside outages."""
         left_out, minutes = self.outages(phase), phase.minutes.get(arm)
         calls = sum(phase.calls.get(arm, ()))
         if not left_out or minutes is None or not calls:
@@ -208,7 +208,7 @@ class Look:
         return max(0.0, 1 - minutes.calls_in(left_out) / calls)
 
     def last_looks(self, gate: Gate, candidate: str) -> list[list[float]]:
-        """The planned looks that were taken at a gate so far: fraction, z, boundary and information of each."""
+        """Return the planned looks taken at a gate so far: fraction, z, boundary and information of each."""
         if self.previous is None:
             return []
         for finding in self.previous.findings:
@@ -218,12 +218,12 @@ class Look:
 
 
 def ceilings_of(criteria: Iterable[Criterion]) -> dict[str, float]:
-    """The ceiling of every rate that the SDK measures; errors are looked at even where no guardrail is about them."""
+    """Return the ceiling of every measured rate; errors are watched even without a guardrail on them."""
     guardrails = [each for each in criteria if isinstance(each, Guardrail)]
     watched = [each for each in guardrails if each.metric == ERROR_RATE or each.threshold_s is not None]
     return {ERROR_RATE: _CEILING, **{each.label: each.ceiling for each in watched}}
 
 
 def _of(events: Mapping[tuple[str, str], UnitSample], label: str) -> dict[str, UnitSample]:
-    """By arm, the units that had the event of this label."""
+    """Return the units that had an event with this label, by arm."""
     return {arm: sample for (name, arm), sample in events.items() if name == label}

@@ -1,7 +1,7 @@
-"""The pace of one arm, minute by minute: what says that the control is failing right now, and when it was.
+"""Calls and events of one arm, minute by minute, to detect outages of the control.
 
-An outage hits both arms, and the ratio of two error rates is known best while everything fails. Nothing can be learnt from it,
-so the judge must know when it was.
+An outage affects both arms, and the ratio of two error rates is most precise while everything fails. It says nothing about the
+candidate, so the judge excludes it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = ["CALLS", "MINUTE_S", "MULTIPLE", "Minute", "Minutes", "bit_of"]
 
 MINUTE_S = 60
 CALLS = ""
-"""Label under which the calls themselves are counted."""
+"""Label for the number of calls."""
 
 _KEPT_MINUTES = 60
 MULTIPLE = 5.0
-"""How many times as often as usual an event must be to be an outage."""
+"""Factor over the usual rate from which a rate counts as an outage."""
 
 _LEAST_CALLS, _LEAST_UNITS, _LEAST_BEFORE, _LEAST_RATE = 10, 8.0, 20, 0.01
 _SURE = 5.0
@@ -35,9 +35,9 @@ class Minute:
 
     Attributes:
         calls: Number of calls.
-        units: About which units they were: a bit for each of 64 groups of buckets.
-        events: Events by label.
-        hit: About which units had one, by label.
+        units: Approximate set of the units: a bit for each of 64 groups of buckets.
+        events: Number of events by label.
+        hit: Approximate set of units with an event, by label.
     """
 
     calls: int = 0
@@ -51,7 +51,7 @@ class Minute:
         self.hit[label] = self.hit.get(label, 0) | bit_of(bucket)
 
     def merge(self, other: Minute) -> None:
-        """Add another process's."""
+        """Add another process's counts."""
         self.calls += other.calls
         self.units |= other.units
         self.events.update(other.events)
@@ -60,17 +60,17 @@ class Minute:
 
     @property
     def counts(self) -> Counter[str]:
-        """Calls and events together."""
+        """Calls and events in one counter."""
         return Counter({CALLS: self.calls, **self.events})
 
 
 def bit_of(bucket: int) -> int:
-    """The bit of a bucket's units."""
+    """Return the bit for a bucket."""
     return 1 << (bucket & _BITS - 1)
 
 
 def _units_behind(bits: int) -> float:
-    """About how many units set these bits; at most some 300, which is as many as matter."""
+    """Estimate the number of units from their bits, up to about 300; larger numbers are not needed."""
     return -_BITS * math.log1p(-min(bits.bit_count(), _BITS - 0.5) / _BITS)
 
 
@@ -79,28 +79,28 @@ class Minutes:
     """Calls and events of one arm in one phase.
 
     Attributes:
-        kept: By minute since 1970. The last hour is here, and of the control every minute that is, or may be, part of an
+        kept: Counts by minute since 1970: the last hour, and for the control also every minute that is, or may be, part of an
             outage.
-        before: The sum of all other minutes.
+        before: Sum of all other minutes.
     """
 
     kept: dict[int, Minute] = field(factory=dict)
     before: Counter[str] = field(factory=Counter)
 
     def merge(self, other: Minutes) -> None:
-        """Add another process's."""
+        """Add another process's counts."""
         self.before.update(other.before)
         for minute, theirs in other.kept.items():
             self.kept.setdefault(minute, Minute()).merge(theirs)
 
     def fold(self, minute: int, *, keep: frozenset[int] = frozenset()) -> None:
-        """Add up what is older than an hour at this minute, but for those to `keep`, and the newest."""
+        """Merge minutes older than an hour before `minute`, except those in `keep` and the newest."""
         newest = max(self.kept, default=minute)
         for each in [each for each in self.kept if each < min(newest, minute - _KEPT_MINUTES) and each not in keep]:
             self.before.update(self.kept.pop(each).counts)
 
     def since(self, minute: int) -> Counter[str]:
-        """Calls and events from this minute on."""
+        """Return calls and events from this minute on."""
         found: Counter[str] = Counter()
         for each, seen in self.kept.items():
             if each >= minute:
@@ -108,10 +108,10 @@ class Minutes:
         return found
 
     def usual(self, label: str) -> float | None:
-        """The share of the calls that usually have this event; None where too little was seen.
+        """Return the usual share of calls with this event; None if there is too little data.
 
-        Over the half of the calls in whose minutes it was rarest, so that an outage of less than half of the time does not pass
-        for what is usual.
+        It is computed over the half of the calls in the minutes with the lowest rates, so that an outage of less than half of
+        the time does not count as usual.
         """
         rates = [(seen.events[label] / seen.calls, seen.calls) for seen in self.kept.values() if seen.calls]
         if self.before[CALLS]:
@@ -126,10 +126,11 @@ class Minutes:
         return events / half
 
     def outages(self, label: str, ceiling: float) -> frozenset[int]:
-        """The minutes in which more of the calls had this event than is usual, surely and by a multiple, or above `ceiling`.
+        """Return the minutes in which the event's rate was above `ceiling`, or significantly above a multiple of the usual.
 
-        By five standard errors, with units for observations, and for about as many units as calls. A minute that is merely
-        unlucky, or one user's, stays: leaving out the control's unlucky minutes would make every candidate look worse.
+        Significant means five standard errors, counting units as observations, with about as many units affected. A minute that
+        is merely unlucky, or due to one user, is not excluded: excluding the control's unlucky minutes would bias against
+        every candidate.
         """
         known = self.usual(label)
         usual = ceiling if known is None else max(known, _LEAST_RATE)
@@ -145,11 +146,11 @@ class Minutes:
         return frozenset(found)
 
     def calls_in(self, minutes: frozenset[int]) -> int:
-        """Calls in these minutes."""
+        """Return the number of calls in these minutes."""
         return sum(seen.calls for minute, seen in self.kept.items() if minute in minutes)
 
     def doubtful(self, label: str) -> frozenset[int]:
-        """The minutes that may be part of an outage, as more processes would know: many of the calls here had this event."""
+        """Return minutes that may be part of an outage, as data of other processes may show: many calls had this event."""
         suspects = [
             minute
             for minute, seen in self.kept.items()
@@ -158,13 +159,13 @@ class Minutes:
         return frozenset(sorted(suspects)[-_MOST_DOUBTFUL:])
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-plain."""
+        """Return JSON-compatible values."""
         kept = [[minute, seen.calls, seen.units, dict(seen.events), seen.hit] for minute, seen in self.kept.items()]
         return {"kept": kept, "before": dict(self.before)}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Minutes:
-        """The minutes that `as_dict` wrote."""
+        """Rebuild the counts from `as_dict`."""
         kept = {
             int(minute): Minute(int(calls), int(units), Counter(_whole(events)), _whole(hit))
             for minute, calls, units, events, hit in table["kept"]

@@ -1,4 +1,4 @@
-"""Whether what was planned is there: the pairs of a shadow phase, and measurements of every call that was served."""
+"""Completeness checks: the pairs of a shadow phase, and measurements of every served call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rollout_sdk.records import UNMEASURED
 __all__ = ["LEAST_COMPLETE", "completeness", "incomplete", "unmeasured", "unmeasured_calls"]
 
 LEAST_COMPLETE = 0.95
-"""Share of the planned pairs below which a shadow step does not end: those that are missing are not missing at random."""
+"""Minimum share of planned pairs at the end of a shadow step: the missing ones are not missing at random."""
 
 _COMPLETE = frozenset({"ok", "error", "timeout"})
 _NOT_PLANNED = frozenset({"cancelled", "dropped_aborted", "dropped_closed"})
@@ -21,21 +21,21 @@ _CURES: Mapping[str, str] = {
     "dropped_too_large": "raise ShadowLimits.max_bytes",
     "dropped_snapshot": "make the arguments copyable, or pass isolate=",
     "dropped_open": "the candidate's circuit breaker is open: it keeps failing",
-    "dropped_start": "look at the faults in status()",
+    "dropped_start": "see the faults in status()",
     "abandoned": "the candidate hangs: give it a timeout of its own",
     UNMEASURED: "its answers cannot be measured: return the answer itself, a coroutine, or a stream",
 }
 
 
 def completeness(phase: PhaseEvidence, candidate: str) -> float | None:
-    """Share of the planned shadow runs of a candidate that came to an end; None before the first."""
+    """Return the share of a candidate's planned shadow runs that ended; None before the first."""
     ends = {end: number for (name, end), number in phase.ends.items() if name == candidate and end not in _NOT_PLANNED}
     planned = sum(ends.values())
     return sum(number for end, number in ends.items() if end in _COMPLETE) / planned if planned else None
 
 
 def incomplete(look: Look) -> str | None:
-    """Why the pairs of the current phase are too few to go by, and what to raise; None when they are not."""
+    """Explain why the current phase has too few pairs, and how to get more; None if it has enough."""
     phase = look.current
     for candidate in look.situation.candidates:
         share = completeness(phase, candidate)
@@ -46,27 +46,27 @@ def incomplete(look: Look) -> str | None:
                 if name == candidate and end not in _COMPLETE | _NOT_PLANNED
             }
             end = max(missing, key=lambda each: missing[each])
-            cure = _CURES.get(end, "look at status().shadows")
+            cure = _CURES.get(end, "see status().shadows")
             return (
                 f"{share:.1%} of the planned shadow runs of {candidate} are there, of at least {LEAST_COMPLETE:.0%}: "
-                f"{missing[end]:,} ended as {end!r}, and what is missing under load is not missing by chance: {cure}"
+                f"{missing[end]:,} ended as {end!r}, and runs missing under load are not missing at random: {cure}"
             )
     return None
 
 
 def unmeasured_calls(phase: PhaseEvidence) -> dict[str, int]:
-    """Calls of a phase that were served and not measured, by variant."""
+    """Return the number of served calls of a phase that could not be measured, by variant."""
     return {name: number for (name, end), number in phase.ends.items() if end == UNMEASURED and number}
 
 
 def unmeasured(look: Look) -> str | None:
-    """Why the current phase rests on calls that were not measured, and what to do; None when it does not."""
+    """Explain which calls of the current phase could not be measured, and what to do; None if all were."""
     situation = look.situation
     found = {} if situation.shadowing else unmeasured_calls(look.current)
     for arm in (situation.control, *situation.candidates):
         if found.get(arm):
             return (
-                f"{found[arm]:,} calls of {arm} returned what cannot be measured, so nothing is known of their errors and "
-                "latency: return the answer itself, a coroutine, or a stream"
+                f"{found[arm]:,} calls of {arm} returned an answer that cannot be measured, so their errors and latency are "
+                "unknown: return the answer itself, a coroutine, or a stream"
             )
     return None

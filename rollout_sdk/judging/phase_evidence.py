@@ -1,6 +1,6 @@
-"""What was seen in one phase, as sums by (arm, bucket): they add up across processes and hold no unit ids.
+"""Evidence of one phase as sums by (arm, bucket), which add up across processes and contain no unit ids.
 
-Seeing the facts in another order, in other processes, or reading a copy twice gives the same sums.
+The sums do not depend on the order of the facts, on the process that saw them, or on how often a copy is read.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from rollout_sdk.stats import StratifiedBuckets
 __all__ = ["BASE", "PhaseEvidence", "Sums", "number_of"]
 
 BASE = -1
-"""The slice of what need not be told apart by time any more."""
+"""Slice number for sums that no longer need to be separated by time."""
 
 
 @define
 class Sums:
-    """One metric in one phase: sums by arm and bucket, in slices of decision time for as long as time matters.
+    """Sums of one metric in one phase by arm and bucket, in slices of decision time while time matters.
 
     Attributes:
-        slice_s: Length of a slice in seconds; 0 keeps none, for a metric without a window.
-        slices: Sums by number of the slice; those that need not be told apart any more are in slice `BASE`.
-        others: Values other than 0 and 1: without any, the metric is a yes or no.
+        slice_s: Length of a slice in seconds; 0 for a metric without a window, which has a single slice.
+        slices: Sums by slice number; merged slices are in `BASE`.
+        others: Number of values other than 0 and 1; if it is 0, the metric is binary.
     """
 
     slice_s: float = 0.0
@@ -40,7 +40,7 @@ class Sums:
     others: int = 0
 
     def add(self, phase: str, arm: str, bucket: int, value: float, weight: float, time_s: float) -> None:
-        """Add a value of a decision that was taken at this time."""
+        """Add a value of a decision made at this time."""
         number = int(time_s // self.slice_s) if self.slice_s else BASE
         sums = self.slices.get(number)
         if sums is None:
@@ -50,7 +50,7 @@ class Sums:
             self.others += 1
 
     def merge(self, other: Sums) -> None:
-        """Add another process's."""
+        """Add another process's sums."""
         self.others += other.others
         for number, sums in other.slices.items():
             mine = self.slices.get(number)
@@ -59,17 +59,17 @@ class Sums:
             mine.merge(sums)
 
     def until(self, time_s: float | None) -> Iterable[StratifiedBuckets]:
-        """The sums of decisions taken before this time, as far as whole slices are; of all of them for None."""
+        """Return the sums of whole slices of decisions before this time; None: of all decisions."""
         if time_s is None or not self.slice_s:
             return list(self.slices.values())
         return [sums for number, sums in self.slices.items() if number == BASE or (number + 1) * self.slice_s <= time_s]
 
     def without(self, numbers: frozenset[int]) -> Iterable[StratifiedBuckets]:
-        """The sums of all slices but these."""
+        """Return the sums of all slices except these."""
         return [sums for number, sums in self.slices.items() if number not in numbers]
 
     def fold(self, time_s: float, drop: frozenset[int] = frozenset(), keep: frozenset[int] = frozenset()) -> None:
-        """Put the slices that end before this time together, but for those to `keep`; let go of those to `drop`."""
+        """Merge slices that end before this time, except those in `keep`; drop those in `drop`."""
         for number in list(self.slices):
             if number == BASE or number in keep or (number + 1) * self.slice_s > time_s:
                 continue
@@ -83,33 +83,32 @@ class Sums:
                 base.merge(sums)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-plain."""
+        """Return JSON-compatible values."""
         slices = {str(number): sums.as_dict() for number, sums in self.slices.items()}
         return {"slice_s": self.slice_s, "slices": slices, "others": self.others}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Sums:
-        """The sums that `as_dict` wrote."""
+        """Rebuild the sums from `as_dict`."""
         slices = {int(number): StratifiedBuckets.from_dict(sums) for number, sums in table["slices"].items()}
         return cls(float(table["slice_s"]), slices, int(table.get("others", 0)))
 
 
 @define
 class PhaseEvidence:
-    """What was seen in one phase.
+    """The evidence of one phase.
 
     Attributes:
-        shares: Share of the calls in which each arm is seen, the control's first; of a shadow phase, they add up to more
+        shares: Share of the calls in which each arm is exposed, the control first; in a shadow phase, they add up to more
             than 1.
-        units: The units of each arm.
-        calls: Calls of each arm by bucket: what every mean over calls is taken over, stored once.
-        untimed: Calls without a known latency, by arm and bucket: streams that were closed early.
+        units: Units of each arm.
+        calls: Calls of each arm by bucket: the denominator of every mean over calls, stored once.
+        untimed: Calls with unknown latency, by arm and bucket: streams that were closed early.
         waitless: Calls without a first item, by arm and bucket.
-        events: The units that had an event (an error, a slow call), by (label, arm).
-        sums: Sums by label of the criterion.
-        minutes: The pace of each arm: calls and events of the last minutes, and the minutes in which most calls failed.
-        ends: How the shadow runs of each candidate ended, by (candidate, end); and the calls of each variant that were not
-            measured, under the end "unmeasured".
+        events: Units that had an event (an error, a slow call), by (label, arm).
+        sums: Sums by the criterion's label.
+        minutes: Calls and events of each arm by minute: recent minutes, and those of outages.
+        ends: Number of shadow runs by (candidate, end), and of calls that could not be measured by (variant, "unmeasured").
     """
 
     shares: dict[str, float] = field(factory=dict)
@@ -128,27 +127,27 @@ class PhaseEvidence:
         return next(iter(self.shares), "")
 
     def outages(self, label: str, ceiling: float) -> frozenset[int]:
-        """The minutes in which surely more than a share `ceiling` of the control's calls had this event."""
+        """Return the minutes of an outage of the control, by the rate of this event."""
         minutes = self.minutes.get(self.control)
         return frozenset() if minutes is None else minutes.outages(label, ceiling)
 
     def doubtful(self, label: str) -> frozenset[int]:
-        """The minutes that may be part of an outage of the control."""
+        """Return the minutes that may be part of an outage of the control."""
         minutes = self.minutes.get(self.control)
         return frozenset() if minutes is None else minutes.doubtful(label)
 
     @property
     def last_s(self) -> float:
-        """End of the last minute with a call, in seconds since 1970; 0 without any."""
+        """End of the last minute with a call, in seconds since 1970; 0 if there is none."""
         return MINUTE_S * (1 + max((minute for minutes in self.minutes.values() for minute in minutes.kept), default=-1))
 
     @property
     def is_shadow(self) -> bool:
-        """Whether no candidate served in it: arms are compared in pairs, and no user saw a candidate."""
+        """Whether the phase serves no candidate: arms are compared in pairs, and users see no candidate."""
         return sum(self.shares.values()) > 1 + 1e-9
 
     def merge(self, other: PhaseEvidence) -> None:
-        """Add another process's."""
+        """Add another process's evidence."""
         self.shares.update(other.shares)
         self.ends.update(other.ends)
         for mine, theirs in (
@@ -168,7 +167,7 @@ class PhaseEvidence:
             self.minutes.setdefault(arm, Minutes()).merge(minutes)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-plain."""
+        """Return JSON-compatible values."""
         return {
             "shares": self.shares,
             "units": {arm: sample.as_dict() for arm, sample in self.units.items()},
@@ -183,10 +182,10 @@ class PhaseEvidence:
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> PhaseEvidence:
-        """The evidence that `as_dict` wrote; what an earlier version of the SDK did not write is empty.
+        """Rebuild the evidence from `as_dict`; fields that an earlier SDK version did not write are empty.
 
         Raises:
-            KeyError, TypeError, ValueError, AttributeError, OverflowError: It is not what `as_dict` wrote.
+            KeyError, TypeError, ValueError, AttributeError, OverflowError: The table was not written by `as_dict`.
         """
         return cls(
             shares={str(arm): float(share) for arm, share in table["shares"].items()},
@@ -204,12 +203,12 @@ class PhaseEvidence:
 def _by_bucket(calls: Iterable[int]) -> array[int]:
     counted = array("q", calls)
     if len(counted) != BUCKETS or min(counted) < 0:
-        message = f"Calls are counted in {BUCKETS} buckets, from 0 on."
+        message = f"Calls are counted in {BUCKETS} buckets, and counts are not negative."
         raise ValueError(message)
     return counted
 
 
 def number_of(phase_name: str) -> int:
-    """The number that the name of a phase begins with ("3:25%"); for a name without one, a number after all others."""
+    """Return the number at the start of a phase's name ("3:25%"); a name without one sorts after all others."""
     number = phase_name.partition(":")[0]
     return int(number) if number.isdecimal() else sys.maxsize

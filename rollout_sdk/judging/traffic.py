@@ -1,4 +1,4 @@
-"""The traffic that a plan is asked about."""
+"""The traffic assumed in a forecast."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["Traffic"]
 
 @frozen(kw_only=True)
 class Traffic:
-    """What comes in.
+    """Expected traffic.
 
     Attributes:
-        units_per_day: Different units (users) in a day, all of them new to the step.
-        calls_per_unit: Calls of a unit in a day.
+        units_per_day: Distinct units (users) per day, all new to the step.
+        calls_per_unit: Calls per unit and day.
         error_rate: Share of the control's units that see an error.
         slow_rate: Share of the control's calls that are slow.
-        slow_rates: The same by label of the guardrail ("latency>0.25s"), where they are known apart.
+        slow_rates: Slow rates by guardrail label ("latency>0.25s"), where they differ from `slow_rate`.
         latency_spread: Standard deviation of the logarithm of a call's latency.
-        means: Mean and standard deviation of recorded metrics, per unit, by metric.
+        means: Mean and standard deviation per unit, by recorded metric.
     """
 
     units_per_day: float
@@ -34,7 +34,7 @@ class Traffic:
     means: Mapping[str, tuple[float, float]] = {}
 
     def __attrs_post_init__(self) -> None:
-        """Refuse traffic that cannot be."""
+        """Reject impossible traffic."""
         if not (
             self.units_per_day > 0
             and self.calls_per_unit > 0
@@ -43,5 +43,5 @@ class Traffic:
             and self.latency_spread > 0
         ):
             raise ConfigurationError(
-                f"The traffic {self!r:.200} cannot be. Units, calls and the spread are above 0, and rates lie between 0 and 1."
+                f"The traffic {self!r:.200} is impossible. Units, calls and the spread are above 0, rates between 0 and 1."
             )

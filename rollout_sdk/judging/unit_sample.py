@@ -1,8 +1,8 @@
-"""Distinct units counted without storing who they are: exact for a few thousand, a uniform sample beyond that.
+"""Counts distinct units without storing their ids: exact up to a few thousand, a uniform sample beyond that.
 
-A unit is kept when a second hash of it falls below a limit, and the limit is halved whenever the sample is full (distinct
-sampling: Gibbons, VLDB 2001). The sample is an exact count of a random part of all units, independent of how often they come,
-so tests that need independent units stay exact. Samples of several processes add up without counting a unit twice.
+A unit is kept if a second hash of it falls below a limit, which is halved whenever the sample is full (distinct sampling:
+Gibbons, VLDB 2001). The sample is an exact count of a random subset of all units, independent of how often they call, so tests
+that need independent units stay exact. Samples of several processes can be merged without counting a unit twice.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from attrs import frozen
 __all__ = ["MOST_KEPT", "UNTIMED_MINUTE", "FirstUnits", "UnitSample", "cell_of", "first_units"]
 
 MOST_KEPT = 8_192
-"""Units kept at most: enough to see 48 % where 50 % was wanted."""
+"""Maximum number of units kept: enough to detect 48 % instead of 50 %."""
 
 UNTIMED_MINUTE = 0
-"""The minute of a unit whose time is not known."""
+"""Minute of a unit whose time is unknown."""
 
 _CELL_BITS = 32
 _MIX = 0x9E3779B97F4A7C15
@@ -29,7 +29,7 @@ _WORD = (1 << 64) - 1
 
 
 def cell_of(digest: int) -> int:
-    """The 32 bits that tell a unit from others: independent of its point and of its bucket, and not reversible."""
+    """Return 32 bits that identify a unit: independent of its point and its bucket, and not reversible."""
     mixed = (digest ^ digest >> 32) * _MIX & _WORD
     return mixed >> 32
 
@@ -38,14 +38,14 @@ class UnitSample:
     """The units of one arm, each with the minute in which it was first seen.
 
     Attributes:
-        first: The minute (since 1970) by cell; `UNTIMED_MINUTE` where it is not known.
+        first: First minute (since 1970) by cell; `UNTIMED_MINUTE` if unknown.
         level: One in 2**level of all units is kept.
     """
 
     __slots__ = ("first", "level")
 
     def __init__(self, cells: Iterable[int] = (), level: int = 0) -> None:
-        """A sample of these units, without times."""
+        """Create a sample of these units, without times."""
         self.first: dict[int, int] = dict.fromkeys(cells, UNTIMED_MINUTE)
         self.level = level
 
@@ -55,22 +55,22 @@ class UnitSample:
         return set(self.first)
 
     def add(self, cell: int, minute: int = UNTIMED_MINUTE) -> None:
-        """See a unit, perhaps again."""
+        """Add a unit, which may already be known."""
         if cell & (1 << self.level) - 1:
             return
         first = self.first
         known = first.get(cell)
-        # Facts come in any order, from any process: the earliest minute is the same whatever the order.
+        # Facts arrive in any order, from any process; the minimum does not depend on it.
         if known is None or minute < known:
             first[cell] = minute
             if known is None and len(first) > MOST_KEPT:
                 self._thin(self.level + 1)
 
     def merge(self, other: UnitSample) -> None:
-        """Add what another process has seen."""
+        """Add another process's units."""
         self._thin(max(self.level, other.level))
         first, theirs = self.first, other.at(self.level)
-        # Of the units that both have seen, the earlier minute; without a loop over all of them, which a look cannot afford.
+        # Only the units known to both need a comparison; looping over all of them would make a look too slow.
         earlier = {cell: min(first[cell], theirs[cell]) for cell in first.keys() & theirs.keys()}
         first.update(theirs)
         first.update(earlier)
@@ -84,7 +84,7 @@ class UnitSample:
             self.level = level
 
     def at(self, level: int) -> dict[int, int]:
-        """The units that a sample of this level would have kept, with their minutes."""
+        """Return the units that a sample of this level would have kept, with their minutes."""
         if level <= self.level:
             return self.first.copy()
         mask = (1 << level) - 1
@@ -92,23 +92,23 @@ class UnitSample:
 
     @property
     def estimate(self) -> int:
-        """Number of units: exact up to MOST_KEPT, and within a few parts in a hundred beyond."""
+        """Number of units: exact up to MOST_KEPT, within a few percent beyond."""
         return len(self.first) << self.level
 
     def as_dict(self) -> dict[str, Any]:
-        """The sample as JSON-plain values."""
+        """Return JSON-compatible values."""
         cells = sorted(self.first)
         return {"level": self.level, "cells": _packed(cells), "minutes": _packed([self.first[cell] for cell in cells])}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> UnitSample:
-        """The sample that `as_dict` wrote."""
+        """Rebuild the sample from `as_dict`."""
         level = int(table["level"])
         if not 0 <= level <= _CELL_BITS:
             message = f"The level of a sample is {level}. It is at most {_CELL_BITS}, the bits of a unit."
             raise ValueError(message)
         sample = cls(_unpacked(table["cells"]), level)
-        # Processes of an earlier version of the SDK do not write minutes.
+        # Earlier versions of the SDK do not write minutes.
         if "minutes" in table:
             sample.first = dict(zip(sample.first, _unpacked(table["minutes"]), strict=True))
         return sample
@@ -131,11 +131,11 @@ def _unpacked(text: str) -> array[int]:
 
 @frozen
 class FirstUnits:
-    """The units of one arm in one phase that no earlier phase of the rollout has seen.
+    """The units of one arm in one phase that did not occur in an earlier phase.
 
     Attributes:
-        minutes: The minute by cell.
-        level: One in 2**level of all such units is here.
+        minutes: First minute by cell.
+        level: One in 2**level of all such units is included.
     """
 
     minutes: Mapping[int, int]
@@ -148,11 +148,11 @@ class FirstUnits:
 
 
 def first_units(phases: Iterable[Mapping[str, UnitSample]]) -> list[dict[str, FirstUnits]]:
-    """For every phase in turn, the units of each arm that are seen for the first time in the rollout.
+    """Return for each phase in turn the units of each arm that first occur in it.
 
-    Evidence multiplies over phases only if no unit is counted twice: a user who fails in every step of a fine ramp would
-    otherwise be ten independent errors. Each arm is counted at its own sampling level. From the second phase on, that level is
-    at least the one of all earlier phases, because a unit that they did not keep may be one that they saw.
+    Evidence can be multiplied over phases only if no unit counts twice: a user who fails in every step of a fine ramp would
+    otherwise count as ten independent errors. Each arm has its own sampling level. From the second phase on, that level is at
+    least the highest of all earlier phases, because a unit that they did not keep may still have occurred in them.
     """
     seen: dict[int, None] = {}
     seen_level = 0

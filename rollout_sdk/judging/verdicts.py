@@ -1,4 +1,4 @@
-"""Verdicts and findings: what was decided, and the arithmetic behind it, so that it can be done again."""
+"""Verdicts and findings: the decision, and the numbers needed to recompute it."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ _ORDER: Mapping[str, int] = {"FAIL": 0, "ERROR": 1, "FUTILE": 2, "INCONCLUSIVE":
 
 @frozen(kw_only=True)
 class Finding:
-    """What was found about one candidate by one guardrail or gate, or about the assignment.
+    """What one guardrail or gate found about one candidate, or the check of the assignment.
 
     Attributes:
         name: The guardrail's or gate's metric; "assignment" for the check of the realised shares.
         kind: "guardrail", "gate" or "assignment".
         candidate: Name of the candidate; None for the assignment.
-        outcome: What was found.
-        reason: Why, in a sentence.
-        estimate: Candidate minus control, in the metric's unit; None where it cannot be told.
-        low: Lower end of an interval for it that holds at every look, at level 1 - alpha; None where it cannot be told.
+        outcome: The outcome.
+        reason: The reason, in one sentence.
+        estimate: Candidate minus control, in the metric's unit; None if unknown.
+        low: Lower end of its confidence interval at level 1 - alpha, which holds at every look; None if unknown.
         high: Upper end.
-        relative: The relative lift, candidate / control - 1; None where unknown.
-        relative_low: Lower end of an interval for it that holds at every look; None where unknown.
+        relative: Relative lift, candidate / control - 1; None if unknown.
+        relative_low: Lower end of the lift's interval, which holds at every look; None if unknown.
         relative_high: Upper end.
         control: The control's value.
         value: The candidate's value.
-        harm_log_e: Logarithm of the evidence that the candidate is too much worse; a rollback takes `harm_needed`.
-        harm_needed: Logarithm of the evidence that a rollback takes.
-        safe_log_e: Logarithm of the evidence that the candidate is good enough; a pass takes `safe_needed`.
-        safe_needed: Logarithm of the evidence that a pass takes.
-        futile_log_e: Logarithm of the evidence that a gate's effect is less than what is worth having.
-        numbers: The sums that all of the above is computed from, by name.
+        harm_log_e: Logarithm of the evidence that the candidate is too much worse.
+        harm_needed: Threshold of `harm_log_e` for a rollback.
+        safe_log_e: Logarithm of the evidence that the candidate is good enough.
+        safe_needed: Threshold of `safe_log_e` for a pass.
+        futile_log_e: Logarithm of the evidence that a gate's effect is smaller than the one worth having.
+        numbers: The numbers from which everything above is computed, by name.
         matured: Share of the decisions that are old enough to count for a pass.
-        dry_run: Whether it decides nothing.
-        on_fail: What its failure does: "rollback", "pause" or "warn".
+        dry_run: Whether the finding is reported only, without effect.
+        on_fail: Effect of a failure: "rollback", "pause" or "warn".
     """
 
     name: str
@@ -71,16 +71,16 @@ class Finding:
 
     @property
     def decides(self) -> bool:
-        """Whether the verdict depends on it."""
+        """Whether the verdict depends on this finding."""
         return not self.dry_run and self.on_fail != "warn"
 
     def _over(self, arm: str) -> str:
-        """What the mean of an arm is taken over."""
+        """Format the denominator of an arm's mean."""
         count = self.numbers.get(f"{arm}_count")
         return "" if count is None else f" over {count:,.0f}"
 
     def __str__(self) -> str:
-        """A few lines for a person."""
+        """Format the finding in a few lines."""
         about = self.name if self.candidate is None else f"{self.kind} {self.name} of {self.candidate}"
         aside = " (dry run)" if self.dry_run else " (warning only)" if self.on_fail == "warn" else ""
         lines = [f"{self.outcome:<17} {about}{aside}: {self.reason}", *self._measured()]
@@ -99,7 +99,7 @@ class Finding:
         return "\n                  ".join(lines)
 
     def _measured(self) -> list[str]:
-        """Both arms and their difference."""
+        """Format both arms and their difference."""
         if self.control is None or self.value is None:
             return []
         between = "" if self.low is None or self.high is None else f" [{self.low:+.4g}, {self.high:+.4g}]"
@@ -115,24 +115,24 @@ class Finding:
 
 @frozen(kw_only=True)
 class Verdict:
-    """What a look at a rollout came to.
+    """The result of one look at a rollout.
 
     Attributes:
         rollout: Key of the rollout.
         outcome: PASS, FAIL, FUTILE, INCONCLUSIVE, INSUFFICIENT_DATA or ERROR.
-        reason: Why, in a sentence.
+        reason: The reason, in one sentence.
         phase: The current phase.
-        revision: The revision that was looked at.
-        time_s: When, in seconds since 1970.
-        failed: Candidates that are to be rolled back.
-        passed: Candidates that may go on.
-        pauses: Guardrails with on_fail="pause" that fail now.
-        futile: Gates whose effect is surely less than what is worth having.
-        idle: Whether there has been no traffic lately: the time to wait for a verdict does not run out then.
-        valid: Whether the numbers can be trusted: False when the realised shares are not the configured ones.
-        findings: What was found, the check of the shares first.
-        units: Units of every arm in the current phase.
-        outcomes: Recorded outcomes of judged metrics: counted, late, duplicate, unknown; and calls that are capped.
+        revision: The judged revision.
+        time_s: Time of the look, in seconds since 1970.
+        failed: Candidates to roll back.
+        passed: Candidates that may take the next step.
+        pauses: Guardrails with on_fail="pause" that currently fail.
+        futile: Gates whose effect is significantly below the one worth having.
+        idle: Whether there is no recent traffic; the time limit for a verdict then stops running.
+        valid: Whether the numbers can be trusted; False if the realised shares differ from the configured ones.
+        findings: All findings, the assignment check first.
+        units: Units of each arm in the current phase.
+        outcomes: Number of recorded outcomes of judged metrics: counted, late, duplicate, unknown; and of capped calls.
     """
 
     rollout: str
@@ -152,18 +152,18 @@ class Verdict:
     outcomes: Mapping[str, int]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-plain."""
+        """Return JSON-compatible values."""
         table = asdict(self)
         return {**table, **{name: list(table[name]) for name in (*_NAMES, "findings")}}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Verdict:
-        """The verdict that `as_dict` wrote, also by an earlier version of the SDK."""
+        """Rebuild the verdict from `as_dict`, also from an earlier version of the SDK."""
         listed = {name: tuple(table.get(name, ())) for name in _NAMES}
         return cls(**{**table, **listed, "findings": tuple(Finding(**each) for each in table["findings"])})
 
     def __str__(self) -> str:
-        """The verdict and its arithmetic, for a person: what decides first."""
+        """Format the verdict and its arithmetic, the most decisive finding first."""
         units = "  ".join(f"{arm} {number:,}" for arm, number in self.units.items())
         invalid = "" if self.valid else " (INVALID)"
         lines = [f"{self.outcome}{invalid} in phase {self.phase}: {self.reason}", f"  units: {units or 'none'}"]
@@ -178,5 +178,5 @@ _NAMES = ("failed", "passed", "pauses", "futile")
 
 
 def _by_weight(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The findings with the one that decides first."""
+    """Sort the findings, the most decisive first."""
     return tuple(sorted(findings, key=lambda each: (not each.decides, _ORDER[each.outcome])))

@@ -1,4 +1,4 @@
-"""Numbers in sentences, as one reads them at night."""
+"""Formats numbers for the sentences of findings."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _LARGE_LIFT = 9.0
 
 
 def percent(value: float) -> str:
-    """A share, with as many digits as it needs: 1 %, 0.25 %, 12 %."""
+    """Format a share with as many digits as it needs: 1 %, 0.25 %, 12 %."""
     return f"{value * 100:.3g} %"
 
 
 def about(count: float) -> str:
-    """A count that is an expectation."""
+    """Format an expected count."""
     return f"{count:.2g}" if count < 10 else f"{count:,.0f}"
 
 
 def signed(value: float) -> str:
-    """A difference."""
+    """Format a difference."""
     return f"{value:+.4g}"
 
 
 def lift(value: float) -> str:
-    """A relative difference: +6.2 %, or how many times as much where it is large."""
+    """Format a relative difference: +6.2 %, or as a multiple if it is large."""
     return f"{value * 100:+.1f} %" if value < _LARGE_LIFT else f"{1 + value:.3g} times"
 
 
 def chance(log_e: float) -> str:
-    """Evidence as the chance that it would ever come about if there were nothing to it: "1 in 132"."""
+    """Format evidence as the probability of ever reaching it under the null hypothesis: "1 in 132"."""
     if log_e > _MILLION:
         return "less than 1 in a million"
     if log_e < _EVEN:
@@ -45,10 +45,10 @@ def chance(log_e: float) -> str:
 
 
 def missing(numbers: Mapping[str, Any]) -> str | None:
-    """What a comparison of means still needs; None when it has all."""
+    """Explain what a comparison of means still lacks; None if nothing."""
     events, needed = numbers.get("seen_events"), numbers.get("units_needed")
     if numbers["seen_units"] < MIN_UNITS:
-        return f"an arm has {numbers['seen_units']:,} of at least {MIN_UNITS} units that a comparison of means needs."
+        return f"an arm has {numbers['seen_units']:,} units; a comparison of means needs at least {MIN_UNITS}."
     if not numbers["enough_effective"] and events != 0:
         heavy = ""
         if "heaviest" in numbers:
@@ -64,5 +64,5 @@ def missing(numbers: Mapping[str, Any]) -> str | None:
         return f"values are very unequal: an arm has {seen} of about {wanted} units that their mean needs.{clip}"
     if events is not None and events < MIN_EVENTS:
         old = "" if numbers["matured"] >= 1 else f"; {numbers['matured']:.0%} of the decisions are old enough"
-        return f"an arm has {events:,} of at least {MIN_EVENTS} values other than 0 that a comparison of means needs{old}."
+        return f"an arm has {events:,} values other than 0; a comparison of means needs at least {MIN_EVENTS}{old}."
     return None

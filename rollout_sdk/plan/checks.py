@@ -1,4 +1,4 @@
-"""Validators and converters of the plan's options, and their messages."""
+"""Validators and converters of the plan's options, with their error messages."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ __all__ = [
 ]
 
 Duration: TypeAlias = float | str
-"""A number of seconds, or a text such as "90s", "30m", "1h 30m", "2d", "1w"."""
+"""A number of seconds, or text such as "90s", "30m", "1h 30m", "2d", "1w"."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])\s*")
 
 
 def parse_duration(value: object, subject: str = "duration") -> float:
-    """A duration in seconds.
+    """Parse a duration as seconds.
 
     Raises:
-        ConfigurationError: It is neither a number of seconds from 0 on nor such a text.
+        ConfigurationError: The value is neither a number of seconds of at least 0 nor such text.
     """
     seconds = None
     if isinstance(value, str):
@@ -56,7 +56,7 @@ def parse_duration(value: object, subject: str = "duration") -> float:
 
 
 def as_duration(seconds: float) -> str:
-    """Seconds as a text: 5400 is "1h 30m"."""
+    """Format seconds: 5400 is "1h 30m"."""
     if seconds < 1:
         return f"{seconds:.3g}s"
     left, parts = round(seconds), []
@@ -64,7 +64,7 @@ def as_duration(seconds: float) -> str:
         number, left = divmod(left, _SECONDS[unit])
         if number:
             parts.append(f"{number}{unit}")
-    # Two units say enough to a person.
+    # Two units are precise enough for people.
     return " ".join(parts[:2]) or "0s"
 
 
@@ -72,7 +72,7 @@ _LONGEST_METRIC = 128
 
 
 def check_metric(owner: Any, _: Attribute[str], metric: object) -> None:
-    """Refuse a metric without a usable name."""
+    """Reject a metric without a usable name."""
     if not (isinstance(metric, str) and 0 < len(metric) <= _LONGEST_METRIC and metric.isprintable()):
         raise ConfigurationError(
             f"{type(owner).__name__} has the metric {metric!r:.60}. A metric is a printable text of 1 to {_LONGEST_METRIC} "
@@ -81,7 +81,7 @@ def check_metric(owner: Any, _: Attribute[str], metric: object) -> None:
 
 
 def check_number(owner: Any, attribute: Attribute[Any], value: object) -> None:
-    """Refuse what is not a finite number; None is left to the metric."""
+    """Reject values other than finite numbers; None means the metric's default."""
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
@@ -92,7 +92,7 @@ def check_number(owner: Any, attribute: Attribute[Any], value: object) -> None:
 
 
 def check_choice(*choices: str) -> Any:
-    """A validator that refuses every other value."""
+    """Return a validator that rejects all other values."""
 
     def check(owner: Any, attribute: Attribute[Any], value: object) -> None:
         if value not in choices:
@@ -105,7 +105,7 @@ def check_choice(*choices: str) -> Any:
 
 
 def check_flag(owner: Any, attribute: Attribute[Any], value: object) -> None:
-    """Refuse what is neither True nor False."""
+    """Reject values other than True and False."""
     if not isinstance(value, bool):
         raise ConfigurationError(
             f"{attribute.name}={value!r:.40} of {type(owner).__name__}({owner.metric!r:.40}) is neither True nor False."
@@ -113,35 +113,35 @@ def check_flag(owner: Any, attribute: Attribute[Any], value: object) -> None:
 
 
 def as_clip(value: Any) -> tuple[float, float] | None:
-    """Bounds for values, or None."""
+    """Validate bounds for values, or None."""
     if value is None:
         return None
     low, high = value if isinstance(value, Sequence) and len(value) == 2 and not isinstance(value, str) else (1, 0)
     if not all(isinstance(end, Real) and not isinstance(end, bool) for end in (low, high)) or not low < high:
         raise ConfigurationError(
-            f"clip={value!r:.60} is not a range. Values are moved into it before they are summed, so that one outlier decides "
-            "nothing. Write clip=(0, 100)."
+            f"clip={value!r:.60} is not a range. Values are moved into it before they are summed, so that no single outlier "
+            "decides. Write clip=(0, 100)."
         )
     return float(low), float(high)
 
 
 def as_window(value: Duration) -> float:
-    """Seconds of an attribution window."""
+    """Parse an attribution window as seconds."""
     return parse_duration(value, "window")
 
 
 def as_grace(value: Duration) -> float:
-    """Seconds without data that are nothing to report."""
+    """Parse a grace period without data as seconds."""
     return parse_duration(value, "grace")
 
 
 def as_burst(value: Duration | None) -> float | None:
-    """Seconds in which the errors of one arm count once; None leaves it to the share."""
+    """Parse the time in which errors of one arm count once, as seconds; None leaves it to the share."""
     return None if value is None else parse_duration(value, "burst")
 
 
 def as_horizon(value: Any) -> int | float | None:
-    """A planned end: a number of units (int), or seconds (float) of a duration; None plans none."""
+    """Parse a planned end: a number of units (int), or a duration in seconds (float); None for no planned end."""
     if value is None:
         return None
     if isinstance(value, str):

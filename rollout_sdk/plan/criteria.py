@@ -1,4 +1,4 @@
-"""What a rollout is judged by: guardrails, which roll it back when they fail, and gates, which must pass before it goes on."""
+"""Criteria of a rollout: guardrails, which roll it back if they fail, and gates, which must pass before the next step."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ __all__ = [
 ERROR_RATE, LATENCY, LATENCY_MEAN, FIRST_ITEM = "error_rate", "latency", "latency_mean", "first_item"
 
 Better = Literal["higher", "lower"]
-"""Which direction of a metric is the good one."""
+"""The direction in which a metric improves."""
 
 Per = Literal["call", "outcome"]
-"""What a metric's mean is taken over: all calls (a click that is recorded when it happens), or the outcomes that were
-recorded (a label that comes for some calls only)."""
+"""What a metric's mean is over: all calls (a click that is recorded when it happens), or the recorded outcomes (a label that
+arrives for some calls only)."""
 
 OnFail = Literal["rollback", "pause", "warn"]
-"""What a failed guardrail does: roll the candidate back, pause until it has recovered, or only report."""
+"""Effect of a failed guardrail: roll the candidate back, pause until it has recovered, or only report."""
 
 MEASURED = {ERROR_RATE: 1.0, LATENCY: 0.01, LATENCY_MEAN: 0.1, FIRST_ITEM: 0.01}
-"""Metrics that the SDK measures itself, each with its default margin. Their classes are in `rollout_sdk.judging.metrics`."""
+"""Metrics measured by the SDK, with their default margins. Their classes are in `rollout_sdk.judging.metrics`."""
 
 _THRESHOLDED = (LATENCY, FIRST_ITEM)
 _RATIO_HARM = 0.25
@@ -54,37 +54,37 @@ _RATIO_HARM = 0.25
 
 @frozen
 class Guardrail:
-    """What must not get worse: the candidate is rolled back when it surely has, and goes on only when it surely has not.
+    """A metric that must not get worse: a significant loss rolls back; only significant evidence against a loss passes.
 
-    The SDK measures `error_rate` (calls that raised, fell back or answered a failure), `latency` (calls slower than
+    The SDK measures `error_rate` (calls that raised, fell back or gave a failing answer), `latency` (calls slower than
     `threshold_s`), `latency_mean` (mean of log latency) and `first_item` (streams whose first item came later than
-    `threshold_s`); any other metric is what `record` was given.
+    `threshold_s`); any other metric consists of values passed to `record`.
 
     Attributes:
         metric: "error_rate", "latency", "latency_mean", "first_item", or the name of a recorded metric.
-        margin: How much worse is acceptable. For error_rate and latency_mean it is a part of the control's value: 1.0
-            accepts up to twice as many errors (the default), 0.1 up to 10 % more latency (the default); for latency and
-            first_item it is a share of the calls (0.01 by default); for others it is in the metric's unit, and must be given.
-        harm: Rollback threshold: roll back once the candidate is surely worse by more than this. By default 0.25 for
+        margin: Acceptable loss. For error_rate and latency_mean, relative to the control's value: 1.0 accepts up to twice as
+            many errors (the default), 0.1 up to 10 % more latency (the default); for latency and first_item, a share of the
+            calls (0.01 by default); for other metrics in the metric's unit, and required.
+        harm: Rollback threshold: roll back once the candidate is significantly worse by more than this. By default 0.25 for
             error_rate (at most `margin`), and `margin` for all others.
         threshold_s: For latency and first_item: a call that takes longer than this, in seconds, is slow. Take it from your
             service level objective.
-        better: Which direction is good; "lower" for the SDK's own metrics, "higher" by default for others.
-        per: What the mean is taken over: every call, or every recorded outcome.
-        window: How long after a decision outcomes count; only decisions that are older are evidence.
-        clip: Bounds that values are moved into (winsorising); fix them before you look.
-        floor: For error_rate: share of the units that may see an error whatever the control's rate is, so that a model that
-            never fails can pass.
-        ceiling: For the SDK's rates: share of the control's own calls above which nothing is concluded, because nothing can
-            be learnt from an outage.
+        better: The good direction; "lower" for the SDK's own metrics, "higher" by default for others.
+        per: What the mean is over: every call, or every recorded outcome.
+        window: Time after a decision during which its outcomes count; only older decisions are evidence.
+        clip: Bounds to which values are clipped (winsorising); fix them before you look.
+        floor: For error_rate: share of the units that may see an error whatever the control's rate is, so that a model
+            without errors can pass.
+        ceiling: For the SDK's rates: share of the control's own calls above which no conclusion is drawn, because an outage
+            says nothing about the candidate.
         burst: For the SDK's rates: errors (or slow calls) within this time count at most once, because an incident (a bad
             host) hits many units at once. By default a minute in steps in which the candidate has less than 10 %, and 0 (off)
-            above.
-        early_harm: Take outcomes of decisions younger than `window` as evidence of harm, too. Only valid where labels of
-            both arms come equally fast.
+            otherwise.
+        early_harm: Also use outcomes of decisions younger than `window` as evidence of harm. Only valid if labels of both
+            arms arrive equally fast.
         on_fail: "rollback" (the default), "pause" (until it has recovered), or "warn".
-        grace: How long there may be no data before the finding says so.
-        dry_run: Judge and report it, but let it decide nothing.
+        grace: Time without data after which the finding reports it.
+        dry_run: Judge and report it, without effect.
     """
 
     metric: str = field(validator=check_metric)
@@ -104,7 +104,7 @@ class Guardrail:
     dry_run: bool = field(default=False, kw_only=True, validator=check_flag)
 
     def __attrs_post_init__(self) -> None:
-        """Fill in what the metric implies, and refuse what cannot be judged."""
+        """Apply the metric's defaults, and reject options that cannot be judged."""
         ours = self.metric in MEASURED
         better = self.better or ("lower" if ours else "higher")
         check_choice("higher", "lower")(self, _Named("better"), better)
@@ -119,12 +119,14 @@ class Guardrail:
             object.__setattr__(self, name, value)
 
     def _refusal(self, margin: float | None, better: Better) -> str | None:
-        """Why it cannot be judged, if so."""
+        """Return why it cannot be judged, or None."""
         ours = self.metric in MEASURED
         if margin is None:
             return "does not say how much worse is acceptable. Only you know. Write margin=0.01"
         if margin < 0 or (margin == 0 and self.metric != ERROR_RATE):
-            return f"has the margin {margin!r}, and nothing can be proven to be not at all worse. Give it a margin above 0"
+            return (
+                f"has the margin {margin!r}, but no test can prove that something is not worse at all. Give it a margin above 0"
+            )
         if self.metric in _THRESHOLDED and self.threshold_s is None:
             return "has no threshold_s. A call is slow from some number of seconds on. Write threshold_s=0.25"
         if self.metric not in _THRESHOLDED and self.threshold_s is not None:
@@ -145,38 +147,38 @@ class Guardrail:
 
     @property
     def label(self) -> str:
-        """Its name in records: its metric, with the threshold where there is one."""
+        """Name in records: the metric, with the threshold if there is one."""
         return self.metric if self.threshold_s is None else f"{self.metric}>{self.threshold_s:g}s"
 
     @property
     def decides(self) -> bool:
-        """Whether its failure rolls back or pauses."""
+        """Whether a failure rolls back or pauses."""
         return not self.dry_run and self.on_fail != "warn"
 
     @property
     def mde(self) -> float:
-        """The difference at which the test is most sensitive: the margin."""
+        """Difference at which the test is most sensitive: the margin."""
         assert self.margin is not None
         return self.margin
 
 
 @frozen
 class Gate:
-    """What must be surely better before the candidate goes on: the mean of a recorded metric.
+    """A recorded metric whose mean must be significantly better before the candidate takes the next step.
 
     Attributes:
         metric: Name of the recorded metric.
-        min_effect: By how much the candidate must be better, at least; a negative number accepts that much worse.
-        mde: The smallest difference worth having. The test is most sensitive there (being wrong by a factor of two costs
-            little), and once the candidate is surely better by less, the gate is futile and the rollout is paused.
-        better: Which direction is good.
-        before: "step": it must pass before every further step; "promotion": only before everybody gets the candidate.
+        min_effect: Minimum improvement; a negative number accepts that much loss.
+        mde: The smallest improvement worth having. The test is most sensitive there (being off by a factor of two costs
+            little), and once the improvement is significantly smaller, the gate is futile and the rollout is paused.
+        better: The good direction.
+        before: "step": must pass before every further step; "promotion": only before the promotion to all units.
         per: As in `Guardrail`.
         window: As in `Guardrail`.
         clip: As in `Guardrail`.
-        horizon: A planned end: units of both arms together (an int), or time since the rollout began ("14d"). The gate is
+        horizon: A planned end: units of both arms together (an int), or time since the rollout started ("14d"). The gate is
             then tested at five looks up to it (O'Brien-Fleming), which takes little more data than one test at the end;
-            without it, at any time.
+            without a horizon, it is tested at any time.
         grace: As in `Guardrail`.
         dry_run: Judge and report it, but do not wait for it.
     """
@@ -194,7 +196,7 @@ class Gate:
     dry_run: bool = field(default=False, kw_only=True, validator=check_flag)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what cannot be judged."""
+        """Reject options that cannot be judged."""
         if self.metric in MEASURED:
             raise ConfigurationError(
                 f"Gate({self.metric!r}) asks for fewer errors or less latency. The SDK's own metrics are guardrails. "
@@ -208,16 +210,16 @@ class Gate:
 
     @property
     def label(self) -> str:
-        """Its name in records: its metric."""
+        """Name in records: the metric."""
         return self.metric
 
 
 Criterion: TypeAlias = Guardrail | Gate
-"""What a candidate is judged by."""
+"""A guardrail or a gate."""
 
 
 @frozen
 class _Named:
-    """Stands for an attribute in an error."""
+    """A minimal attribute, for error messages."""
 
     name: str

@@ -1,4 +1,4 @@
-"""Freeze windows: times in which a rollout does not go forward by itself. Going back is always possible."""
+"""Freeze windows: times in which a rollout takes no step by itself. Rollbacks are always possible."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rollout_sdk.exceptions import ConfigurationError
 __all__ = ["Freeze"]
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-# A window lasts a day at most, and a clock change moves its ends by hours: these days, counted from today, may have it open.
+# A window lasts at most a day, and clock changes move its ends by hours: only windows of these days can be open now.
 _NEAR = (1, 0, -1, -2)
 _PRECISION_S = 1e-3
 
@@ -26,20 +26,20 @@ def _refused(start: object, end: object, why: str) -> ConfigurationError:
 
 @frozen
 class Freeze:
-    """No step is taken in this window; a rollback is.
+    """A window in which no step is taken; rollbacks are.
 
     Either once, from one date (and hour) to another, or every week on certain days: `Freeze("16:00", "08:00",
     days=("fri",), zone="Europe/Berlin")` holds from Friday afternoon to Saturday morning.
 
     A window lasts from the first moment at which the clocks of its zone show `start` to the last at which they show `end`. So
-    where clocks are set back, and an hour exists twice, a window that starts in this hour starts in the first one, and a window
-    that ends in it ends in the second one. Where clocks are set forward, and an hour does not exist, a window that starts or
-    ends in it does so when the clocks change; a window that lies in this hour altogether does not hold on that day.
+    if clocks are set back and an hour occurs twice, a window that starts in this hour starts in the first one, and a window
+    that ends in it ends in the second one. If clocks are set forward and an hour is skipped, a window that starts or ends in it
+    does so when the clocks change; a window entirely within this hour does not hold on that day.
 
     Attributes:
-        start: Date (and hour) in ISO 8601, or an hour "HH:MM" when there are `days`.
-        end: The same; an hour that is not after `start` is the next day's.
-        days: Days on which a weekly window begins: "mon" to "sun".
+        start: Date (and hour) in ISO 8601, or an hour "HH:MM" if there are `days`.
+        end: As `start`; an hour that is not after `start` is on the next day.
+        days: Days on which a weekly window starts: "mon" to "sun".
         zone: Time zone (IANA) of hours, and of dates without an offset.
     """
 
@@ -49,7 +49,7 @@ class Freeze:
     zone: str = field(default="UTC", kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse a window that cannot hold."""
+        """Reject a window that can never hold."""
         try:
             zone = _zone(self.zone)
             if self.days:
@@ -79,7 +79,7 @@ class Freeze:
         return any(self._holds_from(today + timedelta(days=near), zone, now_s) for near in _NEAR)
 
     def _holds_from(self, day: date, zone: tzinfo, now_s: float) -> bool:
-        """Whether the weekly window that begins on this day is open."""
+        """Whether the weekly window that starts on this day is open."""
         if _DAYS[day.weekday()] not in self.days:
             return False
         start, end = time.fromisoformat(self.start), time.fromisoformat(self.end)
@@ -87,12 +87,12 @@ class Freeze:
         return _first(datetime.combine(day, start, zone)) <= now_s < _last(datetime.combine(last, end, zone))
 
     def __str__(self) -> str:
-        """As a person would say it."""
+        """Format the window for people."""
         return f"{', '.join(self.days)} {self.start}-{self.end} {self.zone}" if self.days else f"{self.start} to {self.end}"
 
 
 def _zone(name: str) -> tzinfo:
-    # The default works on a system without a database of time zones, too.
+    # UTC also works on a system without a time zone database.
     return UTC if name == "UTC" else ZoneInfo(name)
 
 
@@ -102,21 +102,21 @@ def _moment(text: str, zone: tzinfo) -> datetime:
 
 
 def _first(moment: datetime) -> float:
-    """The first time at which clocks show this moment or a later one, in seconds since 1970."""
+    """Return the first time at which clocks show this moment or a later one, in seconds since 1970."""
     return _instant(moment, fold=0)
 
 
 def _last(moment: datetime) -> float:
-    """The last time at which clocks show this moment; the change of the clocks that leaves it out."""
+    """Return the last time at which clocks show this moment, or the clock change that skips it."""
     return _instant(moment, fold=1)
 
 
 def _instant(moment: datetime, *, fold: int) -> float:
-    # Aware datetimes of one zone are compared by what the clock shows, so only seconds since 1970 tell which is first.
+    # Aware datetimes of one zone compare by wall clock, so only seconds since 1970 tell which is first.
     first, second = moment.replace(fold=0).timestamp(), moment.replace(fold=1).timestamp()
     if first <= second:
         return second if fold else first
-    # The clocks never show it: by the offset before the change, it comes after the change, and the other way round.
+    # The moment is skipped: with the offset from before the change, it falls after the change, and vice versa.
     assert moment.tzinfo is not None
     before, low, high = datetime.fromtimestamp(second, moment.tzinfo).utcoffset(), second, first
     while high - low > _PRECISION_S:

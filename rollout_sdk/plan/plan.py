@@ -1,4 +1,4 @@
-"""The plan of a canary: its steps, what it is judged by, and when it stands still."""
+"""The plan of a canary: its steps, criteria, and freeze windows."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def _as_share(value: Any) -> Any:
 
 @frozen
 class Step:
-    """A period of constant shares, and what must have been seen before it may end.
+    """A period of constant shares, and the minimum it must have seen before the next step.
 
     Attributes:
-        share: Share of the candidate; for several, a share for each by name.
-        min_units: Units that every arm must have had in this step, at least.
-        min_time: How long it lasts at least: "30m", or seconds.
-        max_time: How long to wait for a verdict; then the rollout is paused, and a person decides. Never a success.
-        shadow: Share of the control's calls on which the candidates also run in the background; with share 0, nobody is
-            served by a candidate yet.
+        share: Share of the candidate; for several, a share per name.
+        min_units: Minimum number of units in every arm in this step.
+        min_time: Minimum duration: "30m", or seconds.
+        max_time: Maximum wait for a verdict; after that the rollout is paused for a person to decide. Never counts as success.
+        shadow: Share of the control's calls on which the candidates also run in the background; with share 0, no candidate
+            serves yet.
     """
 
     share: float | Mapping[str, float] = field(converter=_as_share)
@@ -60,7 +60,7 @@ class Step:
     shadow: float = field(default=0.0, kw_only=True, converter=_as_shadow)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse a step that cannot end."""
+        """Reject a step that can never end."""
         if isinstance(self.min_units, bool) or not isinstance(self.min_units, int) or self.min_units < 0:
             raise ConfigurationError(
                 f"min_units={self.min_units!r:.40} of Step({self.label}) is not a whole number from 0 on. Write min_units=1000."
@@ -73,22 +73,22 @@ class Step:
 
     @property
     def serves_everybody(self) -> bool:
-        """Whether a candidate is served to everybody."""
+        """Whether a candidate serves all units."""
         return max(self.share.values(), default=0.0) >= 1 if isinstance(self.share, Mapping) else self.share >= 1
 
     @property
     def label(self) -> str:
-        """Its share as a text."""
+        """The share as text."""
         if isinstance(self.share, Mapping):
             return ",".join(f"{name}={percent(share)}" for name, share in self.share.items())
         return percent(self.share)
 
 
 def as_steps(steps: Any) -> tuple[Step, ...]:
-    """Steps, of steps and plain shares.
+    """Convert steps and plain shares to steps.
 
     Raises:
-        ConfigurationError: They are not a list, or one is neither.
+        ConfigurationError: The value is not a list, or one element is neither.
     """
     if isinstance(steps, str | Mapping | Step) or not isinstance(steps, Iterable):
         raise ConfigurationError(
@@ -121,18 +121,18 @@ def _freeze(values: Any) -> tuple[Freeze, ...]:
 
 @frozen(kw_only=True)
 class Criteria:
-    """What a rollout is judged by.
+    """The criteria of a rollout.
 
     Attributes:
-        steps: What each step asks for, by the index of the step.
-        guardrails: What must not get worse.
-        gates: What must be better.
-        alpha: Probability of rolling back a candidate that is not worse, or of passing one that is, at most: over the whole
+        steps: Requirements of each step, by index.
+        guardrails: Metrics that must not get worse.
+        gates: Metrics that must get better.
+        alpha: Maximum probability of rolling back a candidate that is not worse, or of passing one that is: over the whole
             rollout, however often it is looked at.
         freeze: Windows in which no step is taken.
-        approve: Asked before every further step, with the verdict; the step waits until it returns True.
-        max_calls_per_unit: Calls of one unit that count in a phase; further ones are served and not judged. None: all count.
-        horizon: The planned end of every gate that has none of its own; see `Gate`.
+        approve: Called before every further step with the verdict; the step waits until it returns True.
+        max_calls_per_unit: Calls per unit that count in a phase; further ones are served but not judged. None: all count.
+        horizon: Planned end of every gate without one of its own; see `Gate`.
     """
 
     steps: tuple[Step, ...] = field(default=(), converter=as_steps)
@@ -146,10 +146,10 @@ class Criteria:
     decides: bool = field(init=False, default=Factory(lambda self: bool(self.guardrails or self.gates), takes_self=True))
 
     def __attrs_post_init__(self) -> None:
-        """Refuse criteria that contradict each other."""
+        """Reject contradictory criteria."""
         *before, last = self.steps or (None,)
         if before and last is not None and last.serves_everybody:
-            # There is no control then to judge by: it is the promotion, not a step.
+            # It leaves no control to compare with: it is the promotion, not a step.
             object.__setattr__(self, "steps", tuple(before))
         if self.horizon is not None:
             gates = (evolve(gate, horizon=self.horizon) if gate.horizon is None else gate for gate in self.gates)
@@ -186,7 +186,7 @@ class Criteria:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the options say about each other that is hardly meant."""
+        """Warnings about combinations of options that are probably unintended."""
         return tuple(
             f"{each.label}: harm={each.harm:g} is less than a tenth of margin={each.margin:g}: a candidate that you would "
             "accept is rolled back once there is enough data."
@@ -195,9 +195,9 @@ class Criteria:
         )
 
     def step(self, index: int) -> Step | None:
-        """What the step of this index asks for; None before the first."""
+        """Return the step of this index; None before the first."""
         return self.steps[index] if 0 <= index < len(self.steps) else None
 
     def frozen_by(self, now_s: float) -> Freeze | None:
-        """The freeze window that is open now, if any."""
+        """Return the freeze window that is open at this time, if any."""
         return next((freeze for freeze in self.freeze if freeze.holds(now_s)), None)

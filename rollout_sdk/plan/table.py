@@ -1,4 +1,4 @@
-"""A plan as a table of TOML, taken as a whole or not at all.
+"""A plan as a TOML table, accepted as a whole or not at all.
 
 alpha = 0.05
 max_calls_per_unit = 100
@@ -41,17 +41,17 @@ from rollout_sdk.plan.plan import Criteria, Step
 __all__ = ["as_criteria", "load_criteria"]
 
 _OPTIONS = ("alpha", "max_calls_per_unit", "horizon")
-"""Options of `Criteria` that are a value, not a list of tables."""
+"""Options of `Criteria` that are values, not lists of tables."""
 
 _KNOWN = ("steps", "shadow", *_OPTIONS, "guardrails", "gates", "freeze")
 _MOST_BYTES = 1 << 20
 
 
 def load_criteria(path: str | os.PathLike[str]) -> Criteria:
-    """The plan in a TOML file.
+    """Read the plan from a TOML file.
 
     Raises:
-        ConfigurationError: It cannot be read, or says something that cannot work.
+        ConfigurationError: The file cannot be read, or contains an invalid setting.
     """
     try:
         raw = Path(path).read_bytes()[: _MOST_BYTES + 1]
@@ -64,14 +64,14 @@ def load_criteria(path: str | os.PathLike[str]) -> Criteria:
 
 
 def as_criteria(table: Mapping[str, Any], subject: str) -> Criteria:
-    """The plan that a table says.
+    """Build the plan from a table.
 
     Args:
         table: The table.
-        subject: What is named in errors.
+        subject: Subject of error messages.
 
     Raises:
-        ConfigurationError: It says something unknown, or something that cannot work.
+        ConfigurationError: The table contains an unknown or invalid setting.
     """
     _check_known(table, _KNOWN, subject)
     steps = table.get("steps")

@@ -1,10 +1,10 @@
-"""Plugins: registering them, and calling them so that one bad plugin harms nobody.
+"""Plugins: registers them and isolates their faults.
 
-pluggy is the registry: it validates hooks, orders implementations and blocks names. Calling is ours, because pluggy stops
-at the first exception and costs 2 us a call: implementations are resolved to direct calls when a rollout is built, and
-each is called behind its own guard.
+pluggy is the registry: it validates hooks, orders implementations and blocks names. The SDK calls the hooks itself, because
+pluggy stops at the first exception and costs 2 us per call: implementations are resolved to direct calls when a rollout is
+built, and each is called behind its own guard.
 
-Installed is not active: a plugin acts on a rollout only when that rollout (or its runtime) names it.
+Installed plugins are not active: a plugin acts on a rollout only if that rollout (or its runtime) names it.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from rollout_sdk.resilience.queue_thread import QueueThread
 __all__ = ["Failed", "Observer", "PluginSet"]
 
 Failed = Callable[[str, BaseException], None]
-"""Called with (what failed, the exception) wherever a collaborator raised; must not raise itself."""
+"""Called as `failed(name, exception)` whenever a collaborator raised; must not raise itself."""
 
 _PREFIX = "rollout_"
 _LONGEST_ON_PATH_S = 5e-3
 _THREE_STRIKES = Breaker(window=3, min_runs=3, failure_share=1.0)
 _SPECS = frozenset(name for name in vars(hookspecs) if name.startswith(_PREFIX))
 _PARSED: dict[str, Any] = {}
-"""The specifications as pluggy reads them, by hook; empty until the first plugin set."""
+"""The specifications as parsed by pluggy, by hook; empty until the first plugin set."""
 
 
 class _Registry(pluggy.PluginManager):
-    """pluggy's manager, with hooks recognised by their name: a strategy is a plain class without decorators."""
+    """pluggy's manager, with hooks recognised by name: a strategy is a plain class without decorators."""
 
     def specify(self) -> None:
-        """Know the hooks. All rollouts have the same, and reading their specifications takes half a millisecond: once."""
+        """Add the hook specifications. Parsing them takes half a millisecond, so it is done once for all rollouts."""
         if not _PARSED:
             self.add_hookspecs(hookspecs)
             _PARSED.update({name: getattr(self.hook, name).spec for name in sorted(_SPECS)})
@@ -56,7 +56,7 @@ class _Registry(pluggy.PluginManager):
             setattr(self.hook, name, caller)
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
-        # Most names of an object are Python's own, or no hooks of a class of ours; looking at each takes microseconds.
+        # Skips names of Python's own, and names in the SDK's classes that are not hooks; checking each takes microseconds.
         if name.startswith("__") or (name not in _SPECS and _is_ours(type(plugin))):
             return None
         options = super().parse_hookimpl_opts(plugin, name)
@@ -73,17 +73,17 @@ class _Registry(pluggy.PluginManager):
 
 
 class SuspendedError(RuntimeError):
-    """A plugin's hook failed three times running, or was too slow on the caller's path, and is not called for a while."""
+    """A plugin's hook failed three times in a row, or was too slow on the caller's path, and is suspended for a while."""
 
 
 @frozen(eq=False)
 class Observer:
-    """A plugin's hook that is told of events.
+    """A plugin's hook that observes events.
 
     Attributes:
-        name: Plugin and hook, as faults name them.
-        observe: Takes an event; never raises.
-        thread: Where it is called.
+        name: Plugin and hook, as named in faults.
+        observe: Processes an event; never raises.
+        thread: The thread that calls it.
     """
 
     name: str
@@ -92,7 +92,7 @@ class Observer:
 
 
 def _guarded(name: str, function: Callable[..., Any], failed: Failed) -> Callable[..., Any]:
-    """A hook that raises nothing: its faults are counted, and it then gives None."""
+    """Wrap a hook so that its exceptions are counted as faults, and it returns None."""
 
     def guarded(*arguments: Any) -> Any:
         try:
@@ -109,8 +109,8 @@ def _guarded(name: str, function: Callable[..., Any], failed: Failed) -> Callabl
 
 
 def _suspended(name: str, function: Callable[..., Any], failed: Failed, *, longest_s: float) -> Callable[..., Any]:
-    """The same for a hook that is not ours: after three strikes running (it raised, or took too long) it is benched, which is
-    not to be called for half a minute, and longer each time that it fails again.
+    """As `_guarded`, for third-party hooks: three strikes in a row (it raised, or took too long) suspend the hook for half a
+    minute, and longer after each further failure.
     """
 
     def told(opened: bool, failures: int, runs: int, cooldown_s: float) -> None:  # noqa: FBT001 - see CircuitBreaker
@@ -144,15 +144,15 @@ class PluginSet:
     """The plugins of one rollout, resolved to plain callables."""
 
     def __init__(self, plugins: Sequence[object], *, failed: Failed) -> None:
-        """Register the plugins; of two that implement one hook, the earlier in `plugins` comes first.
+        """Register the plugins; if two implement the same hook, the earlier one in `plugins` is called first.
 
         Args:
-            plugins: Objects or modules with hook functions; one that is there twice counts once, at its first place.
-            failed: Told of every exception a plugin raises.
+            plugins: Objects or modules with hook functions; duplicates count once, at their first position.
+            failed: Called with every exception that a plugin raises.
 
         Raises:
-            PluginError: One has a misspelt hook, a hook with unknown arguments, an asynchronous one, a hook wrapper, or no
-                hook at all.
+            PluginError: A plugin has a misspelt hook, a hook with unknown arguments, an asynchronous hook, a hook wrapper, or
+                no hook at all.
         """
         self._failed = failed
         self._registry = _Registry(PROJECT)
@@ -160,7 +160,7 @@ class PluginSet:
         blocked = blocked_names()
         for name in blocked:
             self._registry.set_blocked(name)
-        # pluggy calls the last registered first.
+        # pluggy calls the last registered plugin first.
         for plugin in reversed(list({id(plugin): plugin for plugin in plugins}.values())):
             self._register(plugin)
 
@@ -186,33 +186,33 @@ class PluginSet:
             self._check(plugin, name)
 
     def _check(self, plugin: object, name: str) -> None:
-        """Refuse what pluggy allows and we do not."""
+        """Reject what pluggy allows but the SDK does not."""
         callers = [getattr(self._registry.hook, hook) for hook in sorted(_SPECS)]
-        # By identity, where pluggy asks for equality: a strategy with a NaN is not even equal to itself.
+        # Compared by identity, since pluggy compares by equality: a strategy with a NaN does not even equal itself.
         found = [(caller.name, impl) for caller in callers for impl in caller.get_hookimpls() if impl.plugin is plugin]
         if not found:
             raise _misfit(name, "has no hook", _KNOWN)
         for hook, impl in found:
             if _is_ours(impl.function) and not isinstance(plugin, type):
-                # Tested here, and not anew in every rollout.
+                # Covered by the SDK's own tests, so not checked again for every rollout.
                 continue
             if (why := _fault(impl, hook)) is not None:
                 raise _misfit(name, *why)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the registered plugins, first called first; without the blocked ones."""
+        """Names of the registered plugins in the order of calling, without the blocked ones."""
         return tuple(name for name, plugin in reversed(self._registry.list_name_plugin()) if plugin is not None)
 
     def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
-        """Name and direct callable of every implementation of a hook, first called first.
+        """Return name and direct callable of every implementation of a hook, in the order of calling.
 
-        Each callable takes the arguments of the specification by position.
+        Each callable takes the specification's arguments by position.
         """
         return [(name, direct) for _, name, direct in self._implementations(hook)]
 
     def _implementations(self, hook: str) -> Iterator[tuple[object, str, Callable[..., Any]]]:
-        """The same, each with its plugin."""
+        """As `implementations`, each with its plugin."""
         caller = getattr(self._registry.hook, hook)
         spec_arguments = caller.spec.argnames
         for impl in reversed(caller.get_hookimpls()):
@@ -222,8 +222,8 @@ class PluginSet:
             yield impl.plugin, f"{impl.plugin_name}.{hook}", direct
 
     def first(self, hook: str) -> Callable[..., Any]:
-        """One callable for a firstresult hook: the first result that is not None; those that raise are passed over."""
-        # Comparisons run in the background, and may take their time.
+        """Return one callable for a firstresult hook: it returns the first result that is not None, skipping exceptions."""
+        # Comparisons run in the background, and may take longer.
         longest_s = math.inf if hook == "rollout_compare" else _LONGEST_ON_PATH_S
         guarded = [
             _guarded(name, each, self._failed) if _is_ours(each) else _suspended(name, each, self._failed, longest_s=longest_s)
@@ -242,17 +242,17 @@ class PluginSet:
         return first
 
     def guard(self, name: str, function: Callable[..., Any], *, longest_s: float = _LONGEST_ON_PATH_S) -> Callable[..., Any]:
-        """A plugin's function behind a guard of its own: what it raises is counted, and three strikes suspend it."""
+        """Put a plugin's function behind a guard of its own: its exceptions are counted, and three strikes suspend it."""
         return _suspended(name, function, self._failed, longest_s=longest_s)
 
     def observers(self, hook: str, thread_of: Callable[[object], QueueThread]) -> tuple[Observer, ...]:
-        """Those who observe a hook, first told first, each in the thread of its plugin."""
+        """Return the observers of a hook in the order of calling, each with the thread of its plugin."""
 
         def behind_guard(name: str, implementation: Callable[..., Any]) -> Callable[[Any], None]:
             def observe(event: Any) -> None:
                 try:
                     answered(name, implementation(event))
-                # Of any kind: nobody cancels or interrupts a thread of ours.
+                # Catches everything: the SDK's threads are never cancelled or interrupted.
                 except BaseException as error:
                     self._failed(name, error)
 
@@ -269,7 +269,7 @@ class PluginSet:
 
 
 def _is_ours(function: Callable[..., Any]) -> bool:
-    """Whether a hook is one of this package's own: it raises only what the user's callbacks raise, and takes microseconds."""
+    """Whether a hook belongs to this package: it raises only what the user's callbacks raise, and takes microseconds."""
     return (getattr(function, "__module__", None) or "").startswith("rollout_sdk.")
 
 
@@ -277,7 +277,7 @@ _KNOWN = f"Functions whose names start with {_PREFIX!r} are hooks. The hooks are
 
 
 def _hooks_of(plugin: object) -> list[str]:
-    """Names of the functions of a plugin that look like hooks; a module's imports, such as `rollout_sdk`, do not."""
+    """Return the names of a plugin's functions that look like hooks, excluding imports such as `rollout_sdk`."""
     named = {name: getattr(plugin, name, None) for name in dir(plugin) if name.startswith(_PREFIX)}
     return [name for name, value in named.items() if callable(value) and not isinstance(value, type)]
 
@@ -287,16 +287,16 @@ def _misfit(name: str, what: str, rule: str) -> PluginError:
 
 
 def _fault(impl: pluggy.HookImpl, hook: str) -> tuple[str, str] | None:
-    """What is wrong with an implementation, and the rule that it breaks; None when it can be called."""
+    """Return what is wrong with an implementation, and the violated rule; None if it can be called."""
     if impl.wrapper or impl.hookwrapper:
         return f"wraps hook {hook!r}", (
             "Hooks are called directly, so that no plugin can stop another. "
-            "Implement the hook itself, with tryfirst=True where it must come first."
+            "Implement the hook itself, with tryfirst=True if it must come first."
         )
     function = impl.function
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         return f"has a hook {hook!r} that is asynchronous or a generator", (
-            "Hooks are called and return; nobody awaits them. Make it a plain function."
+            "Hooks are called and return directly; nothing awaits them. Make it a plain function."
         )
     try:
         inspect.signature(function).bind(*impl.argnames)
@@ -314,6 +314,6 @@ def _with_fewer(function: Callable[..., Any], positions: list[int]) -> Callable[
     def call(*arguments: Any) -> Any:
         return function(*[arguments[position] for position in positions])
 
-    # Whose it is: see _is_ours.
+    # Keeps the owner recognisable: see _is_ours.
     call.__module__ = getattr(function, "__module__", None) or ""
     return call

@@ -1,6 +1,6 @@
-"""The facts of a rollout as frozen values: what was decided, run, compared, observed and changed.
+"""Frozen values that describe a rollout's facts: decisions, runs, comparisons, outcomes and transitions.
 
-Hooks receive these and nothing else. Each hook takes one object, so that a new field breaks nobody.
+Hooks receive only these. Each hook takes one object, so that adding a field is backwards compatible.
 """
 
 from rollout_sdk.records.events import (

@@ -1,4 +1,4 @@
-"""What happened, as frozen events: a call, a shadow, an outcome, a circuit breaker, a transition."""
+"""Frozen events: a call, a shadow, an outcome, a circuit breaker, a transition."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ ShadowEnd = Literal[
     "dropped_open",
     "dropped_aborted",
 ]
-"""How a submitted shadow run ended: every one ends in exactly one of these."""
+"""Ends of a submitted shadow run; each run has exactly one."""
 
 Withheld = Literal["breaker_open", "aborted", "disabled"]
-"""Why an assigned variant was not run: its circuit breaker was open, or the operator was faster than the call."""
+"""Why an assigned variant was not run: its circuit breaker was open, or the operator stopped it first."""
 
 TransitionAction = Literal[
     "start",
@@ -60,29 +60,29 @@ TransitionAction = Literal[
 
 @frozen
 class RoutedEvent:
-    """A call was decided and answered: what was decided, and how it went.
+    """A call was decided and answered.
 
     Attributes:
         decision: The decision, with its id.
         served: Name of the variant whose answer the caller got; differs from `decision.variant` after a fallback.
         runs: The runs on the caller's path, in order.
         error: Class name of the exception that the caller got, or None.
-        unit: Pseudonym of the unit, 16 hexadecimal digits of a keyed hash; None when the call is its own unit.
+        unit: Pseudonym of the unit, 16 hexadecimal digits of a keyed hash; None if the call is its own unit.
         items: Pseudonyms of the shown items of a blended answer, in order.
         teams: Team of each shown item; None is neutral.
-        rule: How clicks on them are credited where it is not by team.
-        closed_early: The caller closed the stream, or was cancelled, before the end.
+        rule: Rule that credits clicks on them, if they are not credited by team.
+        closed_early: Whether the caller closed the stream, or was cancelled, before the end.
         control: Name of the control.
         excluded: Whether the call must not be analysed: its reason is not the strategy's own, or a blend failed.
-        withheld: Why the assigned variant was not run at all; None when it was.
-        answered: Whether an exception of the assigned variant was an answer (`passthrough=`), and no failure.
-        no_evidence: Whether the call says nothing about candidate or control, although it is analysed otherwise: the control
-            failed while circuit breakers were open, either in the place of a withheld candidate, or on a call of its own
+        withheld: Why the assigned variant was not run at all; None if it was.
+        answered: Whether an exception of the assigned variant counts as an answer (`passthrough=`), not as a failure.
+        no_evidence: Whether the call is evidence about neither candidate nor control, although it is otherwise analysed: the
+            control failed while circuit breakers were open, either in place of a withheld candidate, or on a call of its own
             while no candidate ran that could have failed as well.
         unmeasured: Class name of an answer whose work was still to come and cannot be measured (a handle of another library, a
             streaming HTTP response); None for every other answer. Its call is not evidence, and no step passes on it.
-        covariate: What `covariate=` gave for the call; None where there is none.
-        context: Runs a function in the context variables of the caller, when something that reads them listens.
+        covariate: Value of `covariate=` for the call, or None.
+        context: Runs a function in the caller's context variables, if an active listener reads them.
     """
 
     decision: Decision
@@ -106,15 +106,15 @@ class RoutedEvent:
 
 @frozen
 class RoutedRows:
-    """The rows of a batch that was answered, for the journal; observers get a `RoutedEvent` for each.
+    """The rows of an answered batch, for the journal; observers get a `RoutedEvent` for each.
 
     Attributes:
-        like: One row of each kind: rows of a kind differ in nothing but the columns below.
+        like: One row of each kind: rows of a kind differ only in the columns below.
         kind: For each row, the position of its kind in `like`.
         ids: For each row, the id of its decision.
         buckets: For each row, its unit's bucket.
-        units: For each row, its unit's pseudonym; None where the row is its own unit.
-        covariates: For each row, its covariate; empty where no row has one.
+        units: For each row, its unit's pseudonym; None if the row is its own unit.
+        covariates: For each row, its covariate; empty if no row has one.
     """
 
     like: tuple[RoutedEvent, ...]
@@ -126,7 +126,7 @@ class RoutedRows:
 
     @property
     def weight(self) -> int:
-        """How many facts it stands for."""
+        """Number of facts it stands for."""
         return len(self.kind)
 
 
@@ -135,21 +135,21 @@ class ShadowedEvent:
     """A shadow run ended.
 
     Attributes:
-        decision: The decision of the call that it shadowed.
+        decision: The decision of the shadowed call.
         variant: Name of the variant that ran in the background.
         end: How it ended.
-        duration_s: Seconds it ran; None when it never started.
+        duration_s: Seconds it ran; None if it never started.
         wait_s: Seconds it waited in the queue.
         error: Class name of the exception, or None.
-        comparison: How its output compares with the control's; None when there was nothing to compare.
+        comparison: Comparison of its output with the control's; None if there was nothing to compare.
         unit: As in `RoutedEvent`.
         excluded: As in `RoutedEvent`.
-        first_item_s: For a stream, seconds until its first item; None where none came.
-        control_error: How the control's run of the same call failed, as in `Run`; None when it did well, or it is unknown.
-        control_duration_s: Seconds that the control's run took (of a batch: for all its rows); None when it is unknown how
-            that run went, because it was interrupted or had not ended yet. Then nothing is known of the other two.
-        control_first_item_s: Of a stream, seconds until the control's first item.
-        exception: The exception, with `Telemetry(exception_messages=True)` and where no span has it; else None.
+        first_item_s: For a stream, seconds until its first item; None if there was none.
+        control_error: Error of the control's run on the same call, as in `Run`; None if it succeeded, or is unknown.
+        control_duration_s: Seconds of the control's run (for a batch: on all its rows); None if the run's outcome is unknown,
+            because it was interrupted or had not ended. The other two are then unknown as well.
+        control_first_item_s: For a stream, seconds until the control's first item.
+        exception: The exception, with `Telemetry(exception_messages=True)` and if no span records it; else None.
     """
 
     decision: Decision
@@ -176,18 +176,18 @@ class RecordedEvent:
         rollout: Key of the rollout.
         metric: Name of the metric.
         value: The measured value.
-        time_s: When it was measured, in seconds since 1970.
-        decision_id: The decision it belongs to, or None when it was recorded for a unit.
-        phase: Phase at decision time, read from the id.
-        variant: Variant at decision time, read from the id.
-        bucket: Bucket of the unit, read from the id or hashed from the unit.
-        unit: Pseudonym of the unit, when it was recorded for one.
+        time_s: Time of the measurement, in seconds since 1970.
+        decision_id: The decision it belongs to, or None if it was recorded for a unit.
+        phase: Phase at decision time, from the id.
+        variant: Variant at decision time, from the id.
+        bucket: Bucket of the unit, from the id or hashed from the unit.
+        unit: Pseudonym of the unit, if it was recorded for one.
         item: Pseudonym of the item, for credit in a blended answer; or
         position: its position in it, from 0.
-        decided_s: Time of the decision, read from the id.
-        excluded: Whether the decision was not the strategy's own, read from the id.
-        fingerprint: That of the decision, read from the id; empty in ids of earlier SDKs, and for a unit.
-        event_id: Pseudonym of the event that the outcome came from, where the application named one.
+        decided_s: Time of the decision, from the id.
+        excluded: Whether the decision was not the strategy's own, from the id.
+        fingerprint: Fingerprint of the decision, from the id; empty in ids of earlier SDKs, and for a unit.
+        event_id: Pseudonym of the event that the outcome came from, if the application named one.
     """
 
     rollout: str
@@ -208,16 +208,16 @@ class RecordedEvent:
 
     @property
     def identity(self) -> int:
-        """The same for an outcome that is sent, journalled or read again; 64 bits, the same in one process only.
+        """A 64-bit value that is equal if an outcome is sent, journalled or read again; valid within one process only.
 
-        It is the event that the outcome came from, also where the unit has had another decision since. Without one it is whom
-        the outcome is about, its value, and its time to the millisecond.
+        It identifies the event that the outcome came from, even if the unit has had another decision since. Without an event,
+        it identifies the subject of the outcome, its value, and its time to the millisecond.
         """
         what = self.position if self.item is None else self.item
         if self.event_id is not None:
             return hash((self.rollout, self.metric, self.event_id, what))
         whom = self.unit if self.decision_id is None else self.decision_id
-        # The time as a journal rounds it.
+        # Rounded as in a journal.
         return hash((self.rollout, self.metric, float(self.value), int(round(self.time_s, 6) * 1000), whom, what))
 
 
@@ -229,10 +229,10 @@ class BreakerEvent:
         rollout: Key of the rollout.
         variant: Name of the candidate.
         action: "open" (it is not run for a while), or "close" (its probe succeeded: it runs again).
-        failures: Failed runs among the last ones.
-        runs: How many runs those were.
-        cooldown_s: Seconds until one run may probe whether it works again; 0 when it closed.
-        time_s: When, in seconds since 1970.
+        failures: Number of failed runs among the recent ones.
+        runs: Number of recent runs.
+        cooldown_s: Seconds until one run may probe whether it works again; 0 if it closed.
+        time_s: Time of the change, in seconds since 1970.
     """
 
     rollout: str
@@ -251,21 +251,21 @@ class TransitionedEvent:
     Attributes:
         rollout: Key of the rollout.
         strategy: Name of the strategy.
-        action: What was done.
-        status: Status after it.
+        action: The action.
+        status: Status after the transition.
         revision: Number of transitions so far; 0 is the start.
-        from_phase: Name of the phase before, or None at the start.
-        to_phase: Name of the phase after.
-        shares: Configured share of every variant after it, the control included.
+        from_phase: Name of the previous phase, or None at the start.
+        to_phase: Name of the new phase.
+        shares: Configured share of every variant after the transition, the control included.
         actor: Who did it.
         reason: Why.
-        time_s: When, in seconds since 1970.
-        shadow: Share of the control's calls on which candidates are shadowed by plan after it.
-        evidence: The verdict that it was made on, with every number behind it; None when a person made it.
-        invalid: Why the comparison cannot be trusted after it; empty when it can.
-        version: Version of the candidates after it; empty when none was given.
-        fingerprint: What makes calls comparable after it.
-        replaced: The fingerprint in whose place it has begun; empty where it is the same, or unknown.
+        time_s: Time of the transition, in seconds since 1970.
+        shadow: Planned share of the control's calls on which candidates are shadowed after the transition.
+        evidence: The verdict that caused it, with all its numbers; None if a person made the transition.
+        invalid: Why the comparison cannot be trusted after the transition; empty if it can.
+        version: Version of the candidates after the transition; empty if none was given.
+        fingerprint: Fingerprint of comparable calls after the transition.
+        replaced: The fingerprint that it replaces; empty if it is unchanged, or unknown.
     """
 
     rollout: str

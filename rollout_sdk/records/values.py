@@ -1,4 +1,4 @@
-"""What a call was decided, and what its models gave: the values that hooks give back, and that events are made of."""
+"""Decisions and results: the values that hooks return, and that events consist of."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ R = TypeVar("R")
 EXCLUDED_REASONS = frozenset(
     {"override", "holdout", "layer", "no_unit", "one_shot", "disabled", "aborted", "nested", "ineligible", "error"}
 )
-"""Reasons that are not the strategy's own randomisation; such calls are recorded and never analysed."""
+"""Reasons other than the strategy's own randomisation; such calls are recorded but never analysed."""
 
 FAILED_IF = "failed_if"
-"""In the place of an exception's class name: the run gave an answer, and `failed_if=` calls that a failure."""
+"""Replaces an exception's class name if the run gave an answer that `failed_if=` classifies as a failure."""
 
 UNMEASURED: Final = "unmeasured"
-"""How a run ended whose answer has work to come that cannot be measured."""
+"""The end of a run whose answer has work to come that cannot be measured."""
 
 
 @frozen
 class Decision:
-    """Which variant answers a call, which are shadowed, which are blended; why; with what probability.
+    """Which variant answers a call, which are shadowed or blended, the reason, and the probability.
 
-    A strategy fills `variant`, `reason`, `propensity`, `shadows` and `blend`; the controller adds the rest. Strategies
-    should build their few possible decisions once and return the same objects again.
+    A strategy sets `variant`, `reason`, `propensity`, `shadows` and `blend`; the controller adds the rest. Strategies
+    should build their few possible decisions once and return the same objects each time.
 
     Attributes:
         variant: Name of the variant that answers; with `blend`, the name under which the blended answer is recorded.
-        reason: Why, as a short constant: "split" (randomised), "static" (the only possibility), or one of
+        reason: The reason, as a short constant: "split" (randomised), "static" (the only possibility), or one of
             `EXCLUDED_REASONS`. A strategy may use a word of its own for a rule of its own.
         propensity: Probability, between 0 and 1, that this unit got this variant, before it was drawn.
         shadows: Variants to run on the same input in the background; their output is never served.
-        blend: Variants that all run and whose outputs `rollout_merge` makes one answer of.
+        blend: Variants that all run and whose outputs `rollout_merge` combines into one answer.
         id: Self-describing id for outcomes; empty until the controller has made the call's own decision.
         rollout: Key of the rollout.
         strategy: Name of the strategy.
         phase: Name of the period of constant shares.
-        share: Configured share of the variant in this phase, between 0 and 1; None where the strategy states none.
+        share: Configured share of the variant in this phase, between 0 and 1; None if the strategy defines none.
         bucket: Statistics bucket of the unit, from 0 to 511.
         time_s: Time of the call, in seconds since 1970.
-        fingerprint: What makes the call comparable: version, hash key, unit, layer, holdout, variants, strategy, shares. Arms
-            of two fingerprints are never pooled, whatever their phases are called.
+        fingerprint: Fingerprint of comparable calls: version, hash key, unit, layer, holdout, variants, strategy, shares. Arms
+            with different fingerprints are never pooled, whatever their phases are called.
     """
 
     variant: str
@@ -65,11 +65,11 @@ class Decision:
 
 @frozen
 class Routed(Generic[R]):
-    """What `controller.route(...)` returns: the value the caller would have had, and the decision behind it.
+    """The result of `controller.route(...)`: the value that the caller would have received, and the decision behind it.
 
     Attributes:
         value: The model's answer (for generators, the stream).
-        decisions: The decisions taken: one, or with `batch=` one for each row in the rows' order.
+        decisions: The decisions: one, or with `batch=` one for each row, in the order of the rows.
     """
 
     value: R
@@ -77,23 +77,23 @@ class Routed(Generic[R]):
 
     @property
     def decision(self) -> Decision:
-        """The decision, where there is exactly one; ValueError for a batch of several rows."""
+        """The only decision; ValueError for a batch of several rows."""
         (decision,) = self.decisions
         return decision
 
 
 @frozen
 class Comparison:
-    """What a comparison of two outputs for one input found.
+    """The result of comparing two outputs for one input.
 
     Attributes:
         match: Whether the two are the same for this comparator.
-        difference: How far apart they are, where that has a meaning; 0 is equal, and the unit is the comparator's.
+        difference: Distance between them, if that is meaningful; 0 is equal, and the unit is the comparator's.
         reason: Why they differ, as a short constant such as "type", "length" or "value".
         name: Name of the comparator.
     """
 
-    # Comparators of arrays give their library's own truth, which is no attribute of a span.
+    # Comparators of arrays return their library's own booleans, which span attributes do not accept.
     match: bool = field(converter=bool)
     difference: float | None = None
     reason: str | None = None
@@ -102,14 +102,14 @@ class Comparison:
 
 @frozen
 class Merged:
-    """One answer made of several variants' outputs.
+    """One answer combined from several variants' outputs.
 
     Attributes:
-        value: What the caller is given.
+        value: The value to serve.
         items: Key of each shown item, in order of position.
-        teams: Who gets the credit for each item: a variant's name, or None where both agree (neutral).
-        rule: How clicks are credited where it is not by team: `Interleaved.rule()`.
-        is_blend: False: the value is the control's alone, made fit to be served; it is not analysed.
+        teams: The variant credited for each item, or None if it is neutral.
+        rule: Rule that credits clicks, if they are not credited by team: `Interleaved.rule()`.
+        is_blend: False if the value is the control's alone, prepared for serving; it is not analysed.
     """
 
     value: Any
@@ -125,9 +125,9 @@ class Run:
 
     Attributes:
         variant: Name of the variant.
-        duration_s: Wall time in seconds; for a stream until its last item.
+        duration_s: Wall time in seconds; for a stream, until its last item.
         error: Class name of the exception, `FAILED_IF` for an answer that is a failure, or None.
-        first_item_s: For a stream, seconds until its first item; None where none came.
+        first_item_s: For a stream, seconds until its first item; None if there was none.
     """
 
     variant: str

@@ -1,1 +1,1 @@
-"""What keeps a fault from spreading: circuit breakers, counted faults, the kill switch, threads for what may hang."""
+"""Fault isolation: circuit breakers, fault counts, the kill switch, and threads for code that may hang."""

@@ -1,13 +1,13 @@
-"""Circuit breakers: what keeps failing is left alone for a while, and then tried by exactly one call.
+"""Circuit breakers: stop running a candidate that keeps failing, and later try it with a single probe.
 
     closed --too many failures--> open --after the cooldown, one probe--> closed, or open again for twice as long
 
-A candidate is left alone for what it does worse than the control: in an outage that hits both, its breaker stays closed. So
-each of its last runs is kept with how the control did: in the same call where it ran there, too (as its fallback, or beside
-its shadow), and else recently.
+Only failures in excess of the control's count: in an outage that affects both, the candidate's breaker stays closed. So each
+recent run is stored with the control's failure rate: in the same call if it ran there, too (as the fallback, or beside a
+shadow), and otherwise in recent calls.
 
-No lock is taken, and no exception is kept. A state is replaced as a whole by whoever takes its only token; a run carries the
-number of the state that admitted it, so that what started before a breaker opened says nothing about what came after.
+No lock is taken, and no exception is kept. A state is replaced as a whole by the thread that takes its single token. A run
+carries the number of the state that admitted it, so runs started before a breaker opened do not affect the states after.
 """
 
 from __future__ import annotations
@@ -35,24 +35,25 @@ _WELL = (False, 0.0)
 
 @frozen(kw_only=True)
 class Breaker:
-    """When a candidate is no longer run, and when it is tried again.
+    """When a candidate stops being run, and when it is tried again.
 
-    A run fails when it raises (unless `passthrough` names the exception), gives an answer that `failed_if` calls a failure,
-    misses its deadline, or times out as a shadow. While the breaker is open, the control answers in the candidate's place and
-    it is not shadowed; units stay assigned, so that the failure stays the candidate's in every analysis.
+    A run fails if it raises (unless `passthrough` names the exception), gives an answer that `failed_if` classifies as a
+    failure, misses its deadline, or times out as a shadow. While the breaker is open, the control answers in the candidate's
+    place and the candidate is not shadowed; units stay assigned, so that every analysis attributes the failure to the
+    candidate.
 
-    It opens when both hold for the candidate's last runs: the share of failed ones is at least `failure_share`, and exceeds the
-    control's share by at least half of `failure_share` and by four standard errors. The control's share is that of the same
-    calls where the control ran in them, too (as the fallback, beside a shadow, or in a blend), and else that of its recent
-    calls in this process. Where a control hardly runs (a share of 100 % with on_error="raise"), there is nothing to compare
-    with, and the first condition decides alone.
+    It opens if both conditions hold for the candidate's recent runs: the share of failures is at least `failure_share`, and
+    exceeds the control's share by at least half of `failure_share` and by four standard errors. The control's share is that of
+    the same calls if the control ran in them, too (as the fallback, beside a shadow, or in a blend), and otherwise that of its
+    recent calls in this process. If the control hardly runs (a share of 100 % with on_error="raise"), there is nothing to
+    compare with, and the first condition decides alone.
 
     Attributes:
-        window: Last runs that count.
-        min_runs: Runs before anything is concluded, at most `window`.
-        failure_share: Share of failed runs, above 0 and up to 1, that opens the breaker while the control does well.
-        cooldown_s: Seconds until one run may probe whether the candidate works again; doubled each time it does not.
-        max_cooldown_s: The longest cooldown, in seconds.
+        window: Number of recent runs that count.
+        min_runs: Runs before the breaker may open, at most `window`.
+        failure_share: Share of failures, above 0 and up to 1, that opens the breaker while the control is healthy.
+        cooldown_s: Seconds until one run may probe whether the candidate works again; doubled after each failed probe.
+        max_cooldown_s: Maximum cooldown, in seconds.
     """
 
     window: int = 100
@@ -62,7 +63,7 @@ class Breaker:
     max_cooldown_s: float = 600.0
 
     def __attrs_post_init__(self) -> None:
-        """Refuse a breaker that could never open, or never close."""
+        """Reject a breaker that could never open, or never close."""
         if not (
             0 < self.min_runs <= self.window and 0 < self.failure_share <= 1 and 0 < self.cooldown_s <= self.max_cooldown_s
         ):
@@ -77,12 +78,12 @@ class _State:
     """One period of a breaker, closed or open.
 
     Attributes:
-        number: Which period; the ticket of every run that it admits.
+        number: Number of the period; the ticket of every run that it admits.
         until: Monotonic time from which a probe may run; None while closed.
-        cooldown_s: How long it was opened for; while closed, how long it would be.
-        recent: Of each of the last runs, whether it failed, and the control's share of failures then (of one call: 0 or 1).
-        probes: The one permit to probe.
-        ends: The one permit to end the period.
+        cooldown_s: Its cooldown; while closed, the next one.
+        recent: For each recent run, whether it failed, and the control's failure share then (for a single call: 0 or 1).
+        probes: The single permit to probe.
+        ends: The single permit to end the period.
     """
 
     number: int
@@ -94,7 +95,7 @@ class _State:
 
 
 def _take(permits: deque[None]) -> bool:
-    """Whether the caller is the one who gets the permit."""
+    """Return True to the one caller that gets the permit."""
     try:
         permits.pop()
     except IndexError:
@@ -103,21 +104,21 @@ def _take(permits: deque[None]) -> bool:
 
 
 class ControlHealth:
-    """How the control of a rollout did recently in this process: what failures of its candidates are compared with.
+    """Recent health of a rollout's control in this process, with which failures of its candidates are compared.
 
     Attributes:
-        share: Moving average of its share of failed runs; exactly 0 while all is well, which is all that a call looks at.
+        share: Moving average of its failure share; exactly 0 while it is healthy, so that a call needs a single check.
     """
 
     __slots__ = ("_failed_s", "share")
 
     def __init__(self) -> None:
-        """All is well."""
+        """Start healthy."""
         self.share = 0.0
         self._failed_s = 0.0
 
     def note(self, *, failed: bool) -> None:
-        """Note how a run of the control went. A run that did well need not be noted while `share` is 0."""
+        """Record the outcome of a run of the control. Successes need not be recorded while `share` is 0."""
         share = self.share + _NEWEST * (failed - self.share)
         self.share = share if share > _HEALTHY else 0.0
         if failed:
@@ -125,7 +126,7 @@ class ControlHealth:
 
     @property
     def now(self) -> float:
-        """The share, as far as it says something about now: a control that rarely runs does not stay ill forever."""
+        """The share, reset to 0 after a minute without failures: a control that rarely runs does not stay unhealthy."""
         if self.share and monotonic() - self._failed_s > _STALE_S:
             self.share = 0.0
         return self.share
@@ -139,13 +140,13 @@ class CircuitBreaker:
     def __init__(
         self, settings: Breaker, changed: Callable[[bool, int, int, float], None], control: ControlHealth | None = None
     ) -> None:
-        """Begin closed.
+        """Create a closed breaker.
 
         Args:
             settings: When it opens and closes.
-            changed: Called when it opened (True) or closed, with failures and runs that were counted, and the cooldown in
-                seconds; must not raise.
-            control: How the control does; None where there is nothing to compare with, as for a plugin's hook.
+            changed: Called when it has opened (True) or closed, with the failures and runs that were counted, and the cooldown
+                in seconds; must not raise.
+            control: Health of the control; None if there is none to compare with, as for a plugin's hook.
         """
         self.settings = settings
         self.control = ControlHealth() if control is None else control
@@ -157,11 +158,11 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether runs are refused now, or all but a probe."""
+        """Whether runs are refused, except for a probe."""
         return self._state.until is not None
 
     def admit(self) -> int | None:
-        """A ticket for a run, which `note` asks back; None when it must not start."""
+        """Return a ticket for a run, to be passed to `note`; None if it must not start."""
         state = self._state
         if state.until is None:
             return state.number
@@ -178,18 +179,18 @@ class CircuitBreaker:
             return None
         if _take(state.probes):
             return state.number
-        # A probe that never came back (a stream that nobody reads) must not keep it open for ever.
+        # A probe that never ends (a stream that is not read) must not keep the breaker open forever.
         if now >= until + state.cooldown_s and _take(state.ends):
             self._state = _State(state.number + 1, now, state.cooldown_s, state.recent)
         return None
 
     def note(self, ticket: int, *, failed: bool, control_failed: bool | None = None) -> None:
-        """Note how a run went that was admitted.
+        """Record the outcome of an admitted run.
 
         Args:
-            ticket: What `admit` gave.
+            ticket: The ticket from `admit`.
             failed: Whether the run failed.
-            control_failed: Whether the control failed in the same call; None where it did not run, or was interrupted.
+            control_failed: Whether the control failed in the same call; None if it did not run or was interrupted.
         """
         state = self._state
         if ticket != state.number:
@@ -207,26 +208,26 @@ class CircuitBreaker:
             self._end(state, opens=True, cooldown_s=state.cooldown_s)
 
     def _is_worse(self, runs: deque[tuple[bool, float]]) -> bool:
-        """Whether so many of these runs failed, and so many more than of the control's, that it is not chance."""
+        """Whether enough of these runs failed, and significantly more than the control's."""
         number = len(runs)
         if number < self.settings.min_runs:
             return False
         failed = sum([failed for failed, _ in runs]) / number
-        # What the control does now, too: at the beginning of an outage, its own calls show it later than the candidate's.
+        # Includes the control's current health: at the start of an outage, its own calls show it later than the candidate's.
         control = max(sum([share for _, share in runs]) / number, self.control.now)
-        # Both shares are measured. Where the control does well, the first condition decides alone.
+        # Both shares are estimates. If the control is healthy, the first condition decides alone.
         least = self.settings.failure_share
         margin = max(_EXCESS * least, _STANDARD_ERRORS * sqrt(2 * control * (1 - control) / number))
         return failed >= least and failed - control >= margin
 
     def trip(self) -> None:
-        """Open at once, whatever the share of failures: something worse has happened than a failed run."""
+        """Open at once, whatever the failure share: for events worse than a failed run."""
         state = self._state
         if state.until is None:
             self._end(state, opens=True, cooldown_s=state.cooldown_s)
 
     def _end(self, state: _State, *, opens: bool, cooldown_s: float) -> None:
-        """End a period, unless somebody else was faster."""
+        """End a period, unless another thread has."""
         if not _take(state.ends):
             return
         number, runs = state.number + 1, state.recent.copy()

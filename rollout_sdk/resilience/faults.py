@@ -1,4 +1,4 @@
-"""Faults of collaborators: counted one by one, told now and then, and never raised."""
+"""Faults of collaborators: each is counted, some are reported, and none is raised."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ CONTROL_FILE = "control file"
 JOURNAL = "journal"
 STORE = "store"
 THREADS = "threads"
-"""What their faults are called; they say why, because they hold paths and settings, and no data of users."""
+"""Names of collaborators whose faults include a reason: it contains paths and settings, but no user data."""
 
 BATCH = "engine.batch"
-"""What is wrong with the answers for a batch; said with why, because it names types and never a value."""
+"""Name for wrong answers of a batch; reported with a reason, which contains types but no values."""
 
 _EXPLAINED = frozenset({BATCH, CONTROL_FILE, JOURNAL, STORE, THREADS})
 _LOGIN = re.compile(r"//[^/@\s]*@")
@@ -45,7 +45,7 @@ _MOST_KINDS = 1_000
 
 @frozen
 class Fault:
-    """A collaborator failed: what, with which class of exception, how often so far, and why where that tells nobody's data."""
+    """A collaborator failed: which one, its exception class, the count so far, and a reason if it contains no user data."""
 
     what: str
     error: str
@@ -55,68 +55,68 @@ class Fault:
 
 @frozen
 class Notice:
-    """Something that people should know of the calls of a rollout: what, by which rule, and the cure."""
+    """A note about the calls of a rollout for its operators: subject, rule, and cure."""
 
     rollout: str
     text: str
 
 
 class HangError(RuntimeError):
-    """Something that is called in the background has not returned for a long time."""
+    """A background callback has not returned for a long time."""
 
 
 class DroppedError(RuntimeError):
-    """What was to be handed over was not, because too much waited already; counted once for each that is lost."""
+    """An item was dropped because too many were waiting; counted once per lost item."""
 
 
 def _explained(error: BaseException) -> str:
-    """What went wrong and what cures it, without the login that an address may hold."""
+    """Return the message with its cure, without credentials that a URL may contain."""
     return _LOGIN.sub("//", str(error))[:_LONGEST_WHY]
 
 
 class Count:
-    """A count that is exact from every thread and in signal handlers, and takes no lock."""
+    """A counter that is exact across threads and signal handlers, without a lock."""
 
     __slots__ = ("_numbers",)
 
     def __init__(self) -> None:
-        """Nothing is counted yet."""
+        """Start at 0."""
         self._numbers = itertools.count()
 
     def add(self, number: int = 1) -> None:
-        """Count one, or so many."""
+        """Add `number` to the count."""
         for _ in range(number):
             next(self._numbers)
 
     def __int__(self) -> int:
-        """How many so far."""
-        # `next` would count the look itself, and from Python 3.14 on a count cannot be pickled: its repr is what is left.
+        """Return the count."""
+        # `next` would change the count, and from Python 3.14 on counts cannot be pickled, so read it from the repr.
         return int(repr(self._numbers)[len("count(") : -1])
 
 
 @define
-class _Told:
-    """How often something failed in one way, and when that was last told."""
+class _Reported:
+    """Count of one kind of fault, and the time of its last report."""
 
     count: Count = field(factory=Count)
-    told_s: float = float("-inf")
+    reported_s: float = float("-inf")
 
 
 class Faults:
-    """What failed so far, and how often."""
+    """Counts faults by kind."""
 
     def __init__(self, tell: Callable[[Fault], None]) -> None:
-        """Nothing has failed yet.
+        """Start without faults.
 
         Args:
-            tell: Takes what people should hear of; must not block.
+            tell: Reports a fault; must not block.
         """
         self._tell = tell
-        self._kinds: dict[tuple[str, str], _Told] = {}
+        self._kinds: dict[tuple[str, str], _Reported] = {}
 
     def note(self, what: str, error: BaseException, number: int = 1) -> None:
-        """Count a fault, or so many of it, and have it told at most once a minute; never raises."""
-        # Whoever calls this is handling a fault: there is nobody left to tell of another.
+        """Count faults, and report them at most once a minute; never raises."""
+        # The caller is already handling a fault; another one cannot be reported.
         with suppress(Exception, SystemExit):
             self._note(what, error, number)
 
@@ -124,24 +124,24 @@ class Faults:
         kind = class_name(error)
         known = self._kinds.get((what, kind))
         if known is None:
-            # Classes can be made at run time: what is remembered of them stays bounded.
+            # Classes can be created at run time; this bounds the table.
             kind = kind if len(self._kinds) < _MOST_KINDS else "_OTHER"
-            known = self._kinds.setdefault((what, kind), _Told())
+            known = self._kinds.setdefault((what, kind), _Reported())
         known.count.add(number)
         now = monotonic()
-        # Told now and then only, because what fails on every call would crowd out the calls themselves. And the logger may
-        # be what fails: its faults are counted only.
-        if now - known.told_s >= _TELL_EVERY_S and what != "telemetry.logs":
-            known.told_s = now
+        # Reports are rate-limited, because a fault on every call would crowd out the calls themselves. Faults of the logger
+        # are only counted, since reporting needs it.
+        if now - known.reported_s >= _TELL_EVERY_S and what != "telemetry.logs":
+            known.reported_s = now
             is_ours = isinstance(error, HangError | DroppedError) or (what in _EXPLAINED and isinstance(error, RolloutError))
             why = _explained(error) if is_ours else None
             self._tell(Fault(what, kind, int(known.count), why))
 
     @property
     def counts(self) -> dict[tuple[str, str], int]:
-        """Faults so far, by (what failed, class of exception)."""
+        """Number of faults by (name, class of exception)."""
         return {fault: int(known.count) for fault, known in list(self._kinds.items())}
 
     def clear(self) -> None:
-        """Forget all: in a forked child, nothing has failed yet."""
+        """Forget all faults, in a forked child."""
         self._kinds.clear()

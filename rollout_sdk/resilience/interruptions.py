@@ -1,8 +1,8 @@
-"""Which exceptions of a run are the caller's will, and not a failure of the model.
+"""Tells interruptions, which the caller wants, from failures of the model.
 
 The list is short and fixed: Ctrl-C, the end of the process, the closing of a stream, a real cancellation, and a time limit that
-interrupts the call from outside (a signal handler, a worker's timer). Everything else is a failure, whatever it derives from: a
-panic of a Rust extension (`pyo3_runtime.PanicException`) and the limit of `func_timeout` are no `Exception`.
+interrupts the call from outside (a signal handler, a worker's timer). Everything else is a failure, whatever its base class: a
+panic of a Rust extension (`pyo3_runtime.PanicException`) and the limit of `func_timeout` are not an `Exception`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ __all__ = ["handler_of", "is_fault", "is_interrupted_by_signal", "is_interruptio
 
 _ALWAYS = (KeyboardInterrupt, SystemExit)
 
-# By the module that has the class: a library whose exception is raised has been imported, and none is imported for our sake.
+# Modules and their classes: a library that raised an exception has been imported, so none needs to be.
 _ELSEWHERE = (
     ("trio", "Cancelled"),
     ("greenlet", "GreenletExit"),
     ("gevent", "Timeout"),
     ("eventlet", "Timeout"),
-    # The time limits of workers. Some are an `Exception`.
+    # Time limits of task queues. Some are subclasses of `Exception`.
     ("billiard.exceptions", "SoftTimeLimitExceeded"),
     ("celery.exceptions", "SoftTimeLimitExceeded"),
     ("rq.timeouts", "BaseTimeoutException"),
@@ -36,7 +36,7 @@ _ELSEWHERE = (
 )
 
 _NAME = type.__dict__["__name__"]
-"""As type itself has it: a class of exception classes may have its own idea of a name, and raise."""
+"""The descriptor of `type`: a metaclass may override `__name__`, and raise."""
 _NAMES = frozenset(name for _, name in _ELSEWHERE)
 
 _INTERRUPTING = tuple(
@@ -44,24 +44,24 @@ _INTERRUPTING = tuple(
     for name in ("SIGALRM", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGUSR1", "SIGUSR2", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
     if hasattr(signal, name)
 )
-"""The signals whose handlers raise exceptions to interrupt what runs; Windows has few of them."""
+"""Signals whose handlers raise exceptions to interrupt code; Windows has few of them."""
 
 _NEVER_BEGUN = object()
 
-# Past the exception's class, which can hide its own.
+# Read through the base class: a subclass can hide its own attribute.
 _TRACEBACK = vars(BaseException)["__traceback__"]
 
 
 def is_interruption(error: BaseException, *, awaited: bool) -> bool:
-    """Whether a run ended because its caller wanted it to: cancelled, out of time, or the process is to end.
+    """Whether a run ended because its caller wanted it to: cancelled, out of time, or at the end of the process.
 
-    The GeneratorExit of a stream or coroutine that is closed is not known here: its driver knows what was thrown into it.
+    The GeneratorExit of a closed stream or coroutine is not covered: its driver knows what was thrown into it.
 
     Args:
-        error: What the run raised.
-        awaited: Whether the run was awaited, so that an event loop can have cancelled it.
+        error: The run's exception.
+        awaited: Whether the run was awaited, so that an event loop may have cancelled it.
     """
-    # Nearly every exception is an ordinary one.
+    # Fast path: most exceptions are ordinary ones.
     is_named = _is_named(type(error))  # type: ignore[arg-type] # a class is hashable
     if isinstance(error, Exception) and not is_named:
         return is_interrupted_by_signal(error)
@@ -70,7 +70,7 @@ def is_interruption(error: BaseException, *, awaited: bool) -> bool:
     if isinstance(error, asyncio.CancelledError):
         return _was_asked_for(awaited=awaited)
     if isinstance(error, BaseExceptionGroup):
-        # A cancellation must reach its scope, whatever failed beside it.
+        # A cancellation must reach its scope, whatever else failed.
         return any(is_interruption(each, awaited=awaited) for each in error.exceptions)
     if is_named and any(_is_of(error, *each) for each in _ELSEWHERE):
         return not _is_own_timeout(error)
@@ -78,10 +78,10 @@ def is_interruption(error: BaseException, *, awaited: bool) -> bool:
 
 
 def is_fault(error: BaseException) -> bool:
-    """Whether an exception of a function that we ask something (never of a model) is that function's fault.
+    """Whether an exception of a collaborator (never of a model) is that collaborator's fault.
 
-    SystemExit is one, too: such a function must not end the process, but a signal that comes meanwhile may. What is not a fault
-    has to be raised again.
+    SystemExit is a fault, too: a collaborator must not end the process, although a signal that arrives meanwhile may.
+    Exceptions that are not faults must be raised again.
     """
     if isinstance(error, SystemExit):
         return not is_interrupted_by_signal(error)
@@ -89,9 +89,9 @@ def is_fault(error: BaseException) -> bool:
 
 
 def is_interrupted_by_signal(error: BaseException) -> bool:
-    """Whether a signal handler raised this that is installed now, as a worker's is; a model takes its own away at its end.
+    """Whether a currently installed signal handler raised this, as a worker's does; a model removes its own at its end.
 
-    Python runs such a handler in the midst of what the main thread does, so that its frame is in the traceback.
+    Python runs such a handler in the main thread, between instructions, so its frame is in the traceback.
     """
     if get_ident() != main_thread().ident:
         return False
@@ -99,7 +99,7 @@ def is_interrupted_by_signal(error: BaseException) -> bool:
     found = _TRACEBACK.__get__(error)
     while found is not None:
         code = found.tb_frame.f_code
-        # A handler is called with a number and a frame, and perhaps with the object whose method it is.
+        # A handler takes a number and a frame, and as a method also `self`.
         if 2 <= code.co_argcount <= 3 or code.co_flags & CO_VARARGS:
             handlers = _handlers() if handlers is None else handlers
             if code in handlers:
@@ -109,17 +109,17 @@ def is_interrupted_by_signal(error: BaseException) -> bool:
 
 
 def _handlers() -> set[CodeType]:
-    """The code of the signal handlers that are written in Python."""
+    """Return the code of signal handlers written in Python."""
     return {code for number in _INTERRUPTING if (code := _code_of(handler_of(number))) is not None}
 
 
 def handler_of(number: int) -> Any:
-    """The handler of a signal. `signal.getsignal` makes text of it on the way, and so of what it holds."""
+    """Return the handler of a signal. `signal.getsignal` would convert it to text on the way, and with it what it holds."""
     return _signal.getsignal(number)
 
 
 def _code_of(handler: Any) -> CodeType | None:
-    # SIG_DFL and SIG_IGN are numbers here.
+    # In `_signal`, SIG_DFL and SIG_IGN are numbers.
     if handler is None or handler.__class__ is int:
         return None
     while isinstance(handler, functools.partial | MethodType):
@@ -130,15 +130,15 @@ def _code_of(handler: Any) -> CodeType | None:
 
 
 def _was_asked_for(*, awaited: bool) -> bool:
-    """Whether the current task was cancelled from outside: the model may have made up its CancelledError."""
+    """Whether the current task was cancelled from outside: the model may have raised CancelledError itself."""
     try:
         task = asyncio.current_task()
     except RuntimeError:
         task = None
     if task is None:
-        # Without a task, a plain function cannot have been cancelled; what drives a coroutine by other means, can cancel it.
+        # Without a task, a plain function cannot have been cancelled; other drivers of coroutines can cancel them.
         return awaited
-    # A task cancels what it awaits. A plain function is not awaited, but where a greenlet awaits for it.
+    # A task cancels what it awaits. A plain function is not awaited, unless a greenlet awaits on its behalf.
     return (awaited or _is_in_greenlet()) and getattr(task, "cancelling", lambda: 1)() > 0
 
 
@@ -149,7 +149,7 @@ def _is_in_greenlet() -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _is_named(kind: type[BaseException]) -> bool:
-    """Whether a class or a base of it has a name that makes it worth a look."""
+    """Whether the name of a class or of one of its bases calls for a closer look."""
     return not _NAMES.isdisjoint([_NAME.__get__(each) for each in kind.__mro__])
 
 
@@ -159,9 +159,9 @@ def _is_of(error: BaseException, module: str, name: str) -> bool:
 
 
 def _is_own_timeout(error: BaseException) -> bool:
-    """Whether a timeout of gevent or eventlet is the model's own: its timer has been closed, as at the end of its `with`.
+    """Whether a timeout of gevent or eventlet is the model's own: its timer is closed, as at the end of its `with`.
 
-    The caller's timer is still open while its exception passes here.
+    The caller's timer is still open while its exception passes through here.
     """
     timer = getattr(error, "timer", _NEVER_BEGUN)
     return timer is None or type(timer).__name__ == "_FakeTimer"

@@ -1,4 +1,4 @@
-"""The kill switch: while it is off, every decorated function is its control and nothing else."""
+"""The kill switch: while it is off, every decorated function runs its control and nothing else."""
 
 from __future__ import annotations
 

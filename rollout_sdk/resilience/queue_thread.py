@@ -1,6 +1,6 @@
-"""A thread with a bounded queue of its own, for what may hang: an observer, a log handler, a disk, a store.
+"""A thread with a bounded queue of its own, for code that may hang: an observer, a log handler, a disk, a store.
 
-What hangs there holds up nothing else. When the queue is full, the newest is refused, and nobody waits.
+A hang there does not delay anything else. When the queue is full, the newest item is refused; callers never wait.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _ROOM_POLL_S = 0.001
 
 
 class QueueThread:
-    """Does one thing after another, in order, in a daemon thread.
+    """Processes items one at a time, in order, in a daemon thread.
 
-    The thread starts with the first item of a process and again after a fork. It holds this object only while there is
-    something to do, and ends when nothing else refers to it.
+    The thread starts with the first item in each process, and again after a fork. It references this object only while there
+    are items, and ends when nothing else does.
     """
 
     def __init__(
@@ -40,15 +40,15 @@ class QueueThread:
         most_waiting: float = _MOST_WAITING,
         hangs_after_s: float = _HANGS_AFTER_S,
     ) -> None:
-        """Start nothing yet.
+        """Create the queue without starting the thread.
 
         Args:
             name: Name of the thread.
-            take: Deals with an item, in the thread.
-            failed: Notified of what `take` raises, and of an item that hangs.
-            called: What faults call an item.
-            most_waiting: The sizes of all items that wait, at most.
-            hangs_after_s: Seconds after which an item is said to hang.
+            take: Processes an item, in the thread.
+            failed: Called with exceptions of `take`, and when an item hangs.
+            called: Returns the name of an item in faults.
+            most_waiting: Maximum total size of waiting items.
+            hangs_after_s: Seconds after which an item counts as hanging.
         """
         self._name = name
         self._take = take
@@ -60,7 +60,7 @@ class QueueThread:
         renew_after_fork(self)
 
     def renew(self) -> None:
-        """Start afresh in a forked child: no thread, and an empty queue."""
+        """Reset in a forked child: no thread, and an empty queue."""
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._thread: Thread | None = None
         self._starting = Lock()
@@ -68,39 +68,39 @@ class QueueThread:
         self._taken = self._done = 0
         self._item: Any = None
         self._since: float | None = None
-        self._said: float | None = None
+        self._reported: float | None = None
 
     @property
     def waiting(self) -> int:
-        """The sizes of all items that are not dealt with yet."""
+        """Total size of items not yet processed."""
         return self._taken - self._done
 
     @property
     def busy_s(self) -> float:
-        """For how many seconds it has been busy with one thing; 0 when it is not."""
+        """Seconds spent on the current item; 0 if there is none."""
         since = self._since
         return 0.0 if since is None else monotonic() - since
 
     @property
     def hangs(self) -> bool:
-        """Whether it has been busy with one thing for too long."""
+        """Whether the current item takes too long."""
         return self.busy_s > self._hangs_after_s
 
     @property
     def is_current(self) -> bool:
-        """Whether this code runs in the thread."""
+        """Whether the calling code runs in this thread."""
         return self._thread is not None and self._thread.is_current
 
     def put(self, item: Any, size: int = 1) -> bool:
-        """Take an item; False when there is no room for it. Used by one thread at a time where there is a bound.
+        """Queue an item; return False if there is no room. With a bound, use it from one thread at a time.
 
-        Never waits and never raises. Where no thread is to be had, as at the end of the interpreter, it is dealt with here.
+        Never waits and never raises. If no thread can be started, as during interpreter shutdown, the item is processed here.
         """
         self._notice_fork()
         if self._closed or self.waiting >= self._most_waiting:
             return False
         self._taken += size
-        # With this object, so that it lives until it is dealt with.
+        # Queued together with this object, to keep it alive until the item is processed.
         self._queue.put((self, item, size))
         if not self._has_thread():
             with suppress(Empty):
@@ -110,22 +110,22 @@ class QueueThread:
         return True
 
     def wait_for_room(self) -> bool:
-        """Wait until it takes more, as long as it does not hang; whether it does. For the thread that puts."""
+        """Wait for room while the thread does not hang; return whether there is any. For the thread that calls `put`."""
         while self.waiting >= self._most_waiting and not self._closed and not self.hangs and self._thread is not None:
             native_sleep(_ROOM_POLL_S)
         return self.waiting < self._most_waiting
 
     def can_start(self) -> bool:
-        """Whether the thread runs, or could be started now."""
+        """Whether the thread is running or can be started now."""
         self._notice_fork()
         return self._has_thread()
 
     def beat(self) -> None:
-        """Say that it goes on, in the midst of an item of many parts: what hangs is one of them."""
+        """Restart the hang timer within an item of many parts, each of which may hang."""
         self._since = monotonic()
 
     def mark(self, flag: Flag | None = None) -> Flag:
-        """A flag, or the one given, that is set when everything put so far is dealt with."""
+        """Return a flag, or the given one, that is set once everything queued so far has been processed."""
         self._notice_fork()
         flag = Flag() if flag is None else flag
         if not self.waiting:
@@ -136,26 +136,26 @@ class QueueThread:
         return flag
 
     def wait(self, flag: Flag, timeout_s: float) -> bool:
-        """Wait for such a flag; not in the thread itself, nor where none is to be had."""
+        """Wait for a flag from `mark`; returns at once in the thread itself, or if there is no thread."""
         is_in_vain = self.is_current or self._closed or self._thread is None
         return flag.wait(0.0 if is_in_vain else max(0.0, timeout_s))
 
     def watch(self) -> None:
-        """Notify of an item that hangs, once; called now and then from another thread."""
+        """Report an item that hangs, once; called periodically from another thread."""
         since, item = self._since, self._item
-        if since is not None and since != self._said and monotonic() - since > self._hangs_after_s:
-            self._said = since
+        if since is not None and since != self._reported and monotonic() - since > self._hangs_after_s:
+            self._reported = since
             name = self._called(item)
             self._failed(
                 name,
                 HangError(
-                    f"{name} has not returned for {self._hangs_after_s:g} s. Nothing else waits for it: what comes for it is "
-                    "kept, and dropped and counted when it is too much. Give it a time-out, or see what it waits for."
+                    f"{name} has not returned for {self._hangs_after_s:g} s. Nothing else waits for it: further items are "
+                    "kept, and dropped and counted when there are too many. Give it a time-out, or see what it waits for."
                 ),
             )
 
     def close(self) -> list[tuple[Any, int]]:
-        """Take nothing more, and have the thread end after what it is busy with; the items that waited, with their sizes."""
+        """Refuse new items, and end the thread after the current one; return the waiting items with their sizes."""
         self._closed = True
         left: list[tuple[Any, int]] = []
         with suppress(Empty):
@@ -168,16 +168,16 @@ class QueueThread:
         return left
 
     def end(self) -> None:
-        """Have the thread end when it has done what waits; the next item starts another.
+        """End the thread once it has processed all waiting items; the next item starts another.
 
-        Also after this was finalized: the recorder of a runtime that is gone delivers what waits all the same.
+        Works even after finalization: the recorder of a runtime that no longer exists still delivers waiting items.
         """
         queue, self._queue, self._thread = self._queue, SimpleQueue(), None
         queue.put(None)
 
     def __del__(self) -> None:
-        """End the thread: nothing waits, because what waits refers to this."""
-        with suppress(Exception, SystemExit):  # not even begun; the interpreter is ending; or a part of it is broken
+        """End the thread; no items are waiting, because they would reference this object."""
+        with suppress(Exception, SystemExit):  # __init__ failed, or the interpreter is shutting down or half gone
             if same_process[0]:
                 self.end()
 
@@ -187,15 +187,15 @@ class QueueThread:
             notice_fork()
 
     def _has_thread(self) -> bool:
-        # Only tried, never waited for: a signal handler may call us while this very thread holds it.
+        # Only tried, never waited for: a signal handler may interrupt this thread while it holds the lock.
         if self._thread is not None or not self._starting.acquire(blocking=False):
             return True
         try:
             if self._thread is None:
-                # In this order: what it does first may ask whether this is its thread.
+                # Set before the start: the thread may immediately ask whether it is the current one.
                 self._thread = Thread(partial(_run, weakref.ref(self), self._queue), self._name)
                 self._thread.start()
-        # No thread to be had now, or the interpreter is ending.
+        # No thread available now, or the interpreter is shutting down.
         except RuntimeError:
             self._thread = None
             return False
@@ -211,7 +211,7 @@ class QueueThread:
         try:
             self._since = monotonic()
             self._take(item)
-        # Of any kind: nobody cancels or interrupts this thread, and it must not end for what somebody else raised.
+        # Catches everything: this thread is never cancelled or interrupted, and must survive any exception.
         except BaseException as error:
             self._failed(self._called(item), error)
         finally:
@@ -220,13 +220,13 @@ class QueueThread:
             self._done += size
 
     def _broke(self, queue: SimpleQueue[Any]) -> None:
-        # Whatever ended the thread too early: the next item starts another.
+        # If the thread ended too early, the next item starts another.
         if self._queue is queue and not self._closed:
             self._thread = None
 
 
 def _run(reference: weakref.ref[QueueThread], queue: SimpleQueue[Any]) -> None:
-    """The thread: it holds its object while it has something to do, and only the queue while it waits."""
+    """Main function of the thread; it references its object while there are items, and only the queue while it waits."""
     found: Any = None
     owner: QueueThread | None = None
     item: Any = None
@@ -235,7 +235,7 @@ def _run(reference: weakref.ref[QueueThread], queue: SimpleQueue[Any]) -> None:
             owner, item, size = found
             owner._serve(item, size)  # noqa: SLF001 - its own module
             found = owner = item = None
-    # The queue broke, or a part of the interpreter: nobody is there to be told.
+    # The queue or a part of the interpreter failed, and there is no way to report it.
     except BaseException:
         if (owner := owner or reference()) is not None:
             owner._broke(queue)  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""The options of a rollout, and everything that is refused when decorating."""
+"""The options of a rollout, and their validation when the function is decorated."""
 
 from rollout_sdk.settings.options import Effects, MissingUnit, OnError, Settings
 

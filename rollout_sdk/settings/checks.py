@@ -1,7 +1,7 @@
-"""What is refused when decorating: options whose values are wrong by themselves, or beside one another.
+"""Validation of options whose values are wrong in themselves or in combination, when the function is decorated.
 
-Everything that could only fail later is refused at once, with its cure. `settings.signatures` has what is refused because of a
-function's kind or parameters.
+Everything that could only fail later is refused at once, with its cure. `settings.signatures` refuses wrong kinds and
+parameters of functions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 
 def check_names(key: str, control: str, candidates: Mapping[str, object]) -> None:
-    """Key, control and candidates have names that can stand in records, and no two are alike."""
+    """Check that key, control and candidates have distinct names that are valid in records."""
     check_name(key, "key")
     check_name(control, f"control's name in {key!r}")
     if not candidates:
@@ -58,7 +58,7 @@ def check_names(key: str, control: str, candidates: Mapping[str, object]) -> Non
 
 
 def check_choice(key: str, option: str, value: object, choices: Any) -> None:
-    """An option is one of a Literal's values."""
+    """Check that an option has one of a Literal's values."""
     if value not in get_args(choices):
         raise ConfigurationError(
             f"{option}={value!r:.60} of {key!r} is unknown. It must be one of: {', '.join(get_args(choices))}."
@@ -66,7 +66,7 @@ def check_choice(key: str, option: str, value: object, choices: Any) -> None:
 
 
 def check_isolate(key: str, isolate: object) -> None:
-    """How arguments are copied is a known word or a function."""
+    """Check that `isolate` is a known word or a function."""
     if not callable(isolate) and isolate not in ("auto", "none", "deepcopy"):
         raise ConfigurationError(
             f"isolate={isolate!r:.60} of {key!r} is unknown. It must be 'auto', 'none', 'deepcopy' or a copying function."
@@ -75,40 +75,41 @@ def check_isolate(key: str, isolate: object) -> None:
 
 
 def check_passthrough(key: str, passthrough: object) -> None:
-    """The exceptions that are an answer are a tuple of exception classes."""
+    """Check that `passthrough` is a tuple of exception classes."""
     if isinstance(passthrough, tuple) and all(
         isinstance(each, type) and issubclass(each, BaseException) for each in passthrough
     ):
         return
     raise ConfigurationError(
-        f"passthrough={passthrough!r:.60} of {key!r} is no tuple of exception classes. "
+        f"passthrough={passthrough!r:.60} of {key!r} is not a tuple of exception classes. "
         "It names the exceptions of a candidate that the caller gets. Write passthrough=(KeyError,)."
     )
 
 
 def check_failed_if(key: str, failed_if: object, kind: FunctionKind) -> None:
-    """What says that an answer is a failure is a plain function, of answers that are there as a whole."""
+    """Check that `failed_if` is a plain function, and that answers are complete when it is called."""
     if failed_if is None:
         return
     if not callable(failed_if):
         raise ConfigurationError(
-            f"failed_if={failed_if!r:.60} of {key!r} is not callable. It is a function of an answer, and says "
+            f"failed_if={failed_if!r:.60} of {key!r} is not callable. It is a function of an answer, and returns "
             "whether that is a failure. Write failed_if=lambda answer: answer.status_code >= 500."
         )
     must_answer_at_once(f"failed_if= of {key!r}", failed_if, "Make it a plain function of the answer.")
     if kind in ("generator", "async generator"):
         raise ConfigurationError(
-            f"failed_if= of {key!r} cannot be asked: {key!r} is {KINDS[kind]}, and its first items are served before the "
+            f"failed_if= of {key!r} cannot be applied: {key!r} is {KINDS[kind]}, and its first items are served before the "
             "answer is whole. Leave it out, and raise an exception in the stream."
         )
 
 
 def check_effects(key: str, effects: str, on_error: str, *, shadows: bool, blends: bool) -> None:
-    """What a strategy runs beside the answer has no effects, and what has effects runs once."""
+    """Check that shadowed or blended variants have no side effects, and that variants with side effects run only once."""
     if shadows and effects != "read":
         raise ConfigurationError(
-            f"{key!r} would be shadowed, and its effects are {effects!r}. A shadow runs for nobody: what it writes, sends or "
-            "charges happens twice. If no variant changes anything, say effects='read', and guard writes with shadow_guard."
+            f"{key!r} would be shadowed, and its effects are {effects!r}. A shadow's output is discarded, but what it writes, "
+            "sends or charges happens twice. If no variant changes anything, set effects='read', and guard writes with "
+            "shadow_guard."
         )
     if effects == "write" and blends:
         raise ConfigurationError(
@@ -117,53 +118,54 @@ def check_effects(key: str, effects: str, on_error: str, *, shadows: bool, blend
         )
     if effects == "write" and on_error == "control":
         raise ConfigurationError(
-            f"{key!r} has effects='write' and on_error='control'. When a candidate fails, the control would run after it, and "
-            "write again. Say on_error='raise'."
+            f"{key!r} has effects='write' and on_error='control'. If a candidate failed, the control would run after it and "
+            "write again. Set on_error='raise'."
         )
 
 
 def check_deadline(key: str, deadline_s: object, kind: FunctionKind) -> None:
-    """A deadline is a time, and of candidates that can be left."""
+    """Check that `deadline_s` is a time, and that candidates can be abandoned."""
     if deadline_s is None:
         return
     if isinstance(deadline_s, bool) or not isinstance(deadline_s, int | float) or not 0 < deadline_s < math.inf:
         raise ConfigurationError(
-            f"deadline_s={deadline_s!r:.60} of {key!r} is no time. It is a number of seconds above 0. Write deadline_s=0.5."
+            f"deadline_s={deadline_s!r:.60} of {key!r} is not a time. It is a number of seconds above 0. Write deadline_s=0.5."
         )
     if kind not in ("coroutine", "async generator"):
         raise ConfigurationError(
-            f"deadline_s={deadline_s} of {key!r} cannot be kept: {key!r} is {KINDS[kind]}. Python cannot leave a thread: only "
-            "asynchronous candidates can be late and harmless. Leave it out, and give the model's own client a timeout."
+            f"deadline_s={deadline_s} of {key!r} cannot be kept: {key!r} is {KINDS[kind]}. Python cannot stop a thread: only "
+            "asynchronous candidates can be abandoned safely. Leave it out, and give the model's own client a timeout."
         )
 
 
 def check_breaker(key: str, breaker: object) -> None:
-    """A breaker is settings, or none."""
+    """Check that `breaker` is a Breaker, or None."""
     if breaker is not None and not isinstance(breaker, Breaker):
         raise ConfigurationError(
-            f"breaker={breaker!r:.60} of {key!r} is no Breaker. It says when a failing candidate is left alone. "
+            f"breaker={breaker!r:.60} of {key!r} is not a Breaker. It sets when a failing candidate is no longer run. "
             "Write breaker=Breaker(...), or None for none."
         )
 
 
 def check_holdout(key: str, holdout: Share, unit: UnitSpec) -> float:
-    """The held-out share as a number; there is somebody to hold out."""
+    """Check and parse the share of the holdout; it needs units."""
     share = parse_share(holdout, f"holdout of {key!r}")
     if share and unit is None:
         raise ConfigurationError(
-            f"holdout= of {key!r} holds units out, and calls of {key!r} have none. Without unit=, nobody could be meant. "
+            f"holdout= of {key!r} holds units out, and calls of {key!r} have none. Without unit=, no unit could be held out. "
             "Set unit=."
         )
     return share
 
 
 def check_layer(key: str, layer: object, others: Iterable[tuple[str, Layer | None]]) -> None:
-    """No other rollout of the layer has any of the slot."""
+    """Check that the slot does not overlap with another rollout's in the layer."""
     if layer is None:
         return
     if not isinstance(layer, Layer):
         raise ConfigurationError(
-            f"layer={layer!r:.60} of {key!r} is no Layer. A layer has a name and a slot. Write layer=Layer('checkout', 0, 0.5)."
+            f"layer={layer!r:.60} of {key!r} is not a Layer. A layer has a name and a slot. "
+            "Write layer=Layer('checkout', 0, 0.5)."
         )
     check_name(layer.name, f"name of the layer of {key!r}")
     for other, theirs in others:

@@ -1,11 +1,11 @@
-"""The fingerprint of a rollout: what makes two of its calls comparable. Evidence of two fingerprints is never pooled.
+"""The fingerprint of a rollout: which of its calls are comparable. Evidence with different fingerprints is never pooled.
 
-In it is what stays for the whole rollout and decides who is compared with whom: version, hash key, unit, layer, holdout, names
-of the variants, and the strategy with its arguments and, unless it has steps, its shares. Not in it is what a rollout may
-change while it runs, because phases tell that apart: a canary's steps and the share that it has now. Nor is what the calls are
-judged by (guardrails, gates), nor the code of functions: `version=` names that.
+It covers what is fixed for the whole rollout and determines who is compared with whom: version, hash key, unit, layer, holdout,
+names of the variants, and the strategy with its arguments and, unless it has steps, its shares. It does not cover what may
+change while the rollout runs, because phases separate that: a canary's steps and its current share. Nor does it cover the
+criteria (guardrails, gates), nor the code of functions, which `version=` identifies.
 
-It is made of names and plain values only, so that every process of a deployment has the same one.
+It is computed from names and plain values only, so that every process of a deployment gets the same one.
 """
 
 from __future__ import annotations
@@ -40,17 +40,16 @@ _BYTES = 4
 _DEEPEST = 6
 _EXACT = 1 << 53
 _SCALARS = (str, bytes, Real, Enum, date, time, timedelta, Decimal, UUID, range, complex)
-"""Classes with one plain text for each value."""
+"""Classes whose values each have one plain text form."""
 
 
 @attrs.frozen
 class Fingerprint:
-    """A fingerprint, and what it is made of.
+    """A fingerprint and its parts.
 
     Attributes:
         value: Eight hexadecimal digits.
-        parts: What it is made of, by name, as the journal has it: arguments of the strategy as a hash, because they may be
-            anything.
+        parts: Its parts by name, as in the journal: arguments of the strategy as a hash, because they may contain anything.
     """
 
     value: str
@@ -70,7 +69,7 @@ def fingerprint_of(
     strategy: object,
     shares: Mapping[str, float] | None,
 ) -> Fingerprint:
-    """The fingerprint of a rollout with these settings; `shares` is None where the strategy changes them step by step."""
+    """Return the fingerprint of a rollout with these settings; `shares` is None if the strategy changes them step by step."""
     left_out = getattr(strategy, "not_fingerprinted", ())
     parts: dict[str, Any] = {
         "version": version,
@@ -97,7 +96,7 @@ def _text(plain: Any) -> str:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """A value as JSON-plain values: equal for equal values in every process, and without what only this process knows."""
+    """Convert a value to JSON-compatible values: equal for equal values in every process, without process-specific parts."""
     if value is None or isinstance(value, _SCALARS):
         return _scalar(value)
     if depth >= _DEEPEST:
@@ -132,16 +131,16 @@ def _scalar(value: Any) -> Any:
 
 
 def _number(value: float) -> Any:
-    # 1 and 1.0 are one share; what is no number in JSON is a text.
+    # 1 and 1.0 are the same share; a number that JSON does not have becomes text.
     if value.is_integer() and abs(value) < _EXACT:
         return int(value)
     return value if value - value == 0 else repr(value)
 
 
 def _arguments(built: object, depth: int = 0, left_out: Collection[str] = ()) -> dict[str, Any]:
-    """What an object was built with, by parameter: as far as it keeps it under the parameter's name.
+    """Return an object's constructor arguments, as far as it stores them under the parameters' names.
 
-    What else it holds (counts, caches, a client) is not asked for: it may differ between processes.
+    Everything else it holds (counts, caches, a client) is ignored: it may differ between processes.
     """
     kind = type(built)
     if attrs.has(kind):
@@ -149,14 +148,14 @@ def _arguments(built: object, depth: int = 0, left_out: Collection[str] = ()) ->
     elif is_dataclass(kind):
         held = {each.name: getattr(built, each.name) for each in dataclass_fields(kind) if each.init and each.compare}
     else:
-        # What it holds itself: a property could do anything.
+        # Instance attributes only: a property could run any code.
         own = getattr(built, "__dict__", {})
         held = {name: own[name] for name in _parameters(kind) if name in own}
     return {name: _plain(value, depth) for name, value in held.items() if name not in left_out}
 
 
 def _parameters(kind: type) -> tuple[str, ...]:
-    """Names of the parameters by which a class is built; none where they are not known."""
+    """Return the names of a class's constructor parameters; empty if they are unknown."""
     try:
         return tuple(inspect.signature(kind.__init__).parameters)  # type: ignore[misc] # of this class, and no other
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""The options of a rollout: checked at once, and compared when a key is used twice."""
+"""The options of a rollout: validated at once, and compared if a key is used twice."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 @define(kw_only=True, eq=False)
 class Settings:
-    """Everything about one rollout, checked.
+    """All validated options of one rollout.
 
-    Attributes are the options of `rollout(...)`, with `function` the control itself, `candidates` by name, and `strategy`
-    and `plugins` built.
+    Attributes are the options of `rollout(...)`, where `function` is the control, `candidates` are by name, and `strategy`
+    and `plugins` are instances.
     """
 
     key: str
@@ -99,7 +99,7 @@ class Settings:
     described: Mapping[str, str] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what cannot work.
+        """Validate the options, and derive the rest.
 
         Raises:
             ConfigurationError: See the leaves of `rollout_sdk.exceptions`.
@@ -128,7 +128,7 @@ class Settings:
         self.plugins = load_plugins(self.key, self.plugins)
         self.strategy = make_strategy(self.strategy)
         check_name(strategy_name(self.strategy), f"name of the strategy of {self.key!r}")
-        # The strategy, this rollout's plugins and the runtime's, in that order, and the default comparison at the end.
+        # In this order: the strategy, this rollout's plugins, the runtime's, and finally the default comparison.
         plugins = [self.strategy, *self.plugins, *self.runtime.plugins, DefaultComparator()]
         self.hooks = PluginSet(plugins, failed=self.runtime.failed)
         self.phases = planned_phases(
@@ -162,12 +162,12 @@ class Settings:
 
     @property
     def said(self) -> dict[str, Any]:
-        """The settings as they were said, by name."""
+        """The options as they were passed, by name."""
         return {each.name: getattr(self, each.name) for each in fields(type(self)) if each.init}
 
     @property
     def ramps(self) -> bool:
-        """Whether the strategy has steps to go; one that says so has them with a single one, too."""
+        """Whether the strategy has steps; a strategy with a `steps` attribute does, even with a single one."""
         return len(self.phases) > 1 or hasattr(self.strategy, "steps")
 
     @property
@@ -183,14 +183,14 @@ class Settings:
         return {self.control_name: self.function, **candidates}
 
     def clash(self, other: Settings) -> str | None:
-        """Why a rollout with these settings may not take the key of one with the others, or None when it may.
+        """Explain why a rollout with these settings may not use the key of another, or return None if it may.
 
-        A function may be decorated again with the same settings (once for each model object, say), and a module that is
-        imported anew (a reload, a notebook's cell) may change them; another function may not take the key.
+        A function may be decorated again with the same settings (once per model object, say), and a module that is imported
+        again (a reload, a notebook's cell) may change them; another function may not use the key.
         """
         differing = [option for option, text in self.described.items() if other.described[option] != text]
         if len(differing) > 1 and "fingerprint" in differing:
-            # It is made of the others.
+            # It is derived from the others.
             differing.remove("fingerprint")
         mine, theirs = (getattr(each.function, "__func__", each.function) for each in (self, other))
         imported_anew = "<" not in self.described["function"] and mine is not theirs
@@ -202,7 +202,7 @@ class Settings:
         )
 
     def _described(self) -> dict[str, str]:
-        """The settings as text, by option: equal for the same settings, also when a module is imported anew."""
+        """Describe the settings as text, by option: equal for the same settings, even if a module is imported again."""
         options = {option: _shortly(_ADDRESS.sub("", repr(getattr(self, option)))) for option in _DESCRIBED}
         candidates = ", ".join(f"{name}={_place(function)}" for name, function in self.candidates.items())
         own = {"function": _place(self.function), "candidates": candidates}
@@ -210,17 +210,17 @@ class Settings:
 
 
 def _shortly(text: str) -> str:
-    """A text that is equal for equal texts; overrides can name a million units."""
+    """Hash long texts, which stay equal for equal texts: overrides can name a million units."""
     return text if len(text) <= _LONGEST_TEXT else blake2b(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _place(function: Callable[..., Any]) -> str:
-    """Where a function is defined; with its line, where its name does not say it."""
+    """Return where a function is defined, with its line if its name is not unique."""
     module, name = (getattr(function, attribute, None) for attribute in ("__module__", "__qualname__"))
     if not module or not name:
         return _ADDRESS.sub("", repr(function))
     line = getattr(getattr(function, "__code__", None), "co_firstlineno", "")
-    # A file can be two modules: run as a script, and imported by the server that the script starts. Both have its functions.
+    # A file can be two modules: run as a script, and imported by the server that the script starts. Both define its functions.
     file = getattr(sys.modules.get(module), "__file__", None)
     place = f"{file or module}.{name}"
     return f"{place}:{line}" if "<" in name else place

@@ -1,6 +1,7 @@
-"""What is refused when decorating because of the kinds and parameters of functions.
+"""Validation of the kinds and parameters of functions, when the function is decorated.
 
-A candidate takes what the control takes; a unit, a covariate, a row-wise argument and an override are found in every call.
+A candidate must accept what the control accepts; a unit, a covariate, a row-wise argument and an override must exist in every
+call.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ KINDS = {
     "generator": "a generator function",
     "async generator": "an async generator function",
 }
-"""The kinds of functions, as errors name them."""
+"""The kinds of functions, as named in errors."""
 
 _ASK_BEFORE = (
-    "Make it a plain function with the control's parameters; what must be awaited, await before the call, and pass it as an "
-    "argument."
+    "Make it a plain function with the control's parameters; if something must be awaited, await it before the call and "
+    "pass it as an argument."
 )
 
 
 def check_candidate(key: str, kind: FunctionKind, signature: Signature | None, name: str, candidate: object) -> None:
-    """A candidate is of the control's kind, and can be called in every way in which the control can."""
+    """Check that a candidate is of the control's kind, and accepts every call that the control accepts."""
     if not callable(candidate):
         raise SignatureError(
             f"Candidate {name!r} of {key!r} is {candidate!r:.60}, which cannot be called. "
@@ -57,7 +58,7 @@ def _check_takes_the_same(subject: str, signature: Signature | None, function: C
 
 
 def check_unit(key: str, unit: UnitSpec, signature: Signature | None) -> None:
-    """The unit can be found in every call."""
+    """Check that the unit can be found in every call."""
     if not isinstance(unit, tuple):
         if isinstance(unit, list):
             raise ConfigurationError(
@@ -76,12 +77,12 @@ def check_unit(key: str, unit: UnitSpec, signature: Signature | None) -> None:
 
 
 def check_covariate(key: str, covariate: Spec, signature: Signature | None) -> None:
-    """The covariate can be found in every call."""
+    """Check that the covariate can be found in every call."""
     _check_path(key, "covariate", covariate, signature)
 
 
 def _check_path(key: str, option: str, spec: Spec, signature: Signature | None) -> None:
-    """What is read out of the arguments is a parameter, a path into one, or a callable that takes them."""
+    """Check that a specification is a parameter, a path into one, or a callable that takes the arguments."""
     if isinstance(spec, str):
         if not all(spec.split(".")):
             raise ConfigurationError(
@@ -96,7 +97,7 @@ def _check_path(key: str, option: str, spec: Spec, signature: Signature | None) 
 
 
 def _check_one_argument(key: str, option: str, name: str, signature: Signature | None) -> None:
-    """A parameter that is looked at stands for one argument."""
+    """Check that a parameter holds a single argument."""
     found = None if signature is None else signature.parameters.get(name)
     if found is not None and found.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
         raise ConfigurationError(
@@ -106,7 +107,7 @@ def _check_one_argument(key: str, option: str, name: str, signature: Signature |
 
 
 def check_batch(key: str, batch: object, kind: FunctionKind, signature: Signature | None, override: Override) -> None:
-    """The row-wise parameters exist, and what is decided can be decided by row."""
+    """Check that the row-wise parameters exist, and that decisions can be made by row."""
     if batch is None:
         return
     if not isinstance(batch, tuple) or not batch or not all(isinstance(name, str) for name in batch):
@@ -130,7 +131,7 @@ def check_batch(key: str, batch: object, kind: FunctionKind, signature: Signatur
 
 
 def check_override(key: str, override: object, variants: Sequence[str], unit: UnitSpec, signature: Signature | None) -> None:
-    """Overrides name variants that exist, for units that a call can have."""
+    """Check that overrides name existing variants, for units that a call can have."""
     if override is None:
         return
     if not isinstance(override, Mapping):
@@ -144,7 +145,7 @@ def check_override(key: str, override: object, variants: Sequence[str], unit: Un
         return
     if unit is None:
         raise ConfigurationError(
-            f"override= of {key!r} names units, and calls of {key!r} have none. Without unit=, nobody could be meant. "
+            f"override= of {key!r} names units, and calls of {key!r} have none. Without unit=, no override could match. "
             "Set unit=, or pass override= as a callable."
         )
     named: dict[bytes, tuple[object, str]] = {}

@@ -1,9 +1,8 @@
-"""Running sums by phase, arm and bucket, and the difference between two arms that they give.
+"""Running sums by phase, arm and bucket, and the difference between two arms computed from them.
 
 The bucket is a hash of the randomisation unit, so all calls of a user fall into one bucket, in every phase and whichever arm
-answers them. That makes the sums constant in memory, mergeable by addition across processes and machines, free of user ids, and
-robust to the fact that the calls of one user belong together. Cf. Chamandy, Muralidharan, Najmi and Naidu, "Estimating
-Uncertainty for Massive Data Streams" (Google, 2012).
+answers them. The sums therefore take constant memory, merge by addition across processes and machines, contain no user ids, and
+account for the correlation of one user's calls. Cf. Chamandy, Muralidharan, Najmi and Naidu, "Estimating
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ _LARGEST, _SMALLEST = 1e50, 1e-50
 
 
 def _are_sums(cell: Cell) -> bool:
-    """Whether `StratifiedBuckets.add` would take all of them."""
-    # NaN and inf spoil a sum, and only without them do least and greatest mean anything.
+    """Whether `StratifiedBuckets.add` would accept all of them."""
+    # NaN and inf would make both the sum and the extremes below meaningless.
     if not (math.isfinite(sum(cell.values)) and math.isfinite(sum(cell.weights))):
         return False
     weights = [weight for weight in cell.weights if weight]
@@ -39,12 +38,11 @@ def _are_sums(cell: Cell) -> bool:
 
 @define(eq=False)
 class StratifiedBuckets:
-    """Sums of one metric by (phase, arm, bucket); one instance for each metric.
+    """Sums of one metric by (phase, arm, bucket); use one instance per metric.
 
     A phase is a period of constant shares: evidence is compared within phases and then combined, never pooled across them. The
-    sums are plain doubles (their relative error stays near 1e-13 after millions of additions); what is computed from them is
-    summed exactly (`math.fsum`). Takes 16 bytes for each bucket of each (phase, arm). Not thread-safe: one writer, or a lock
-    around it.
+    sums are plain doubles (their relative error stays near 1e-13 after millions of additions); statistics computed from them
+    are summed exactly (`math.fsum`). Takes 16 bytes per bucket of each (phase, arm). Not thread-safe: use one writer or a lock.
 
     Attributes:
         buckets: Number of buckets B: 256 to 1024. The standard error has a relative error of 1 / sqrt(2 (B - 1)).
@@ -59,7 +57,7 @@ class StratifiedBuckets:
     @buckets.validator
     def _at_least_one(self, _attribute: object, buckets: int) -> None:
         if buckets < 1:
-            raise ValueError(f"StratifiedBuckets(buckets={buckets!r}): 1 bucket at least, and 256 to 1024 in earnest.")
+            raise ValueError(f"StratifiedBuckets(buckets={buckets!r}): at least 1 bucket, and 256 to 1024 in practice.")
 
     def add(self, phase: str, arm: str, bucket: int, value: float, weight: float = 1.0) -> None:
         """Add `value` to the numerator and `weight` to the denominator of the metric, a ratio of sums.
@@ -83,12 +81,11 @@ class StratifiedBuckets:
         cell.weights[bucket] += weight
 
     def add_sums(self, phase: str, arm: str, values: Sequence[float], weights: Sequence[float]) -> None:
-        """Add the sums of all buckets at once, such as a GROUP BY has made them: one value and one weight for every bucket.
+        """Add the sums of all buckets at once, for instance from a GROUP BY: one value and one weight per bucket.
 
         Raises:
-            ValueError: There is not one value and one weight for every bucket, or one of them is refused as by `add`; nothing
-            is
-                added then.
+            ValueError: There is not exactly one value and one weight per bucket, or one of them is rejected as by `add`;
+                nothing is added then.
         """
         if not len(values) == len(weights) == self.buckets:
             raise ValueError(
@@ -97,7 +94,7 @@ class StratifiedBuckets:
             )
         added = Cell(array("d", values), array("d", weights))
         if not _are_sums(added):
-            # One by one, which says what is wrong with which.
+            # Add them one by one, so that the error names the bad value.
             apart = StratifiedBuckets(self.buckets)
             for bucket, (value, weight) in enumerate(zip(added.values, added.weights, strict=True)):
                 apart.add(phase, arm, bucket, value, weight)
@@ -126,7 +123,7 @@ class StratifiedBuckets:
         return tuple(sorted({phase for phase, _ in self._cells}))
 
     def totals(self, phase: str, arm: str) -> tuple[float, float]:
-        """The sums of values and of weights of one arm in one phase; (0.0, 0.0) where there is nothing."""
+        """The sums of values and of weights of one arm in one phase; (0.0, 0.0) if there are none."""
         cell = self._cells.get((phase, arm))
         return cell.totals if cell else (0.0, 0.0)
 
@@ -150,19 +147,19 @@ class StratifiedBuckets:
         psi is scaled with its own occupied buckets G, and the degrees of freedom are Welch's from the two arms, at most those
         of all occupied buckets less one. With no bucket empty that is the formula above.
 
-        **Floor.** A small arm that has not met the tail of a metric, or none of its rare events, has a low mean and a low
-        variance together, and looks surely different. So neither arm's variance per unit of weight is taken below the
+        **Floor.** A small arm that has not met the tail of a metric, or none of its rare events, has both a low mean and a low
+        variance, and looks significantly different. So neither arm's variance per unit of weight is taken below the
         other's: with V_a = sum_b psi_ab^2 and F_a = sum_b (sum_h sqrt(D_oh / D_ah) psi_ohb)^2 from the other arm o (its
         influences with arm a's factor in place of its own), s^2 grows by max(0, F_T - V_T) + max(0, F_C - V_C). Where the
         arms have the same variance that costs about 2 % of the standard error with 512 buckets.
 
-        Where that leaves nothing, because all units of an arm are alike (always slow beside never), each occupied bucket is
-        given half an event to either side, of the size of d: s^2 = d^2/12 sum_a sum_b share_ab^2, with the bucket's share of
+        If that leaves nothing, because all units of an arm are alike (one always slow, the other never), each occupied bucket
+        is given half an event to either side, of the size of d: s^2 = d^2/12 sum_a sum_b share_ab^2, with the bucket's share of
         the arm's weight. With n units in either arm that is z^2 = 6 n, and the t-form comes to n log(1 + 6 n / 2 n) =
         log(4^n), about that of the permutation test, C(2 n, n); it stops growing where all buckets are occupied. Arms that
         are constant and equal have the standard error 0.0.
 
-        **Covariate.** Given the sums of what was known of each call before (CUPED: Deng, Xu, Kohavi and Walker, WSDM 2013),
+        **Covariate.** Given the sums of a covariate known before each call (CUPED: Deng, Xu, Kohavi and Walker, WSDM 2013),
         theta = sum_b psi_b chi_b / sum_b chi_b^2 with chi the influences on the difference of the covariate's means, both
         arms together; d - theta (C_T - C_C), with influences psi - theta chi and one degree of freedom less. The variance
         falls by about the squared correlation. `times` does not apply to the covariate, whose means randomisation makes
@@ -173,10 +170,10 @@ class StratifiedBuckets:
         Args:
             arm: The candidate's name.
             control: The control's.
-            times: What the control's metric is multiplied with: 1.25 asks for the excess over a rise by a quarter.
+            times: Factor on the control's metric: 1.25 tests for an excess over a rise by a quarter.
             covariate: The covariate's sums by the same phases, arms and buckets, with the number of calls as weights.
             paired: Both arms are measured on the same calls, as in a shadow or an interleaved list: neither can lack what the
-                other has, and the floor by the other arm is left out.
+                other has, so the floor is left out.
 
         Raises:
             ValueError: `arm` and `control` are the same, or the covariate has a different number of buckets.
@@ -185,7 +182,7 @@ class StratifiedBuckets:
         return difference_of(self._meetings(arm, control, covariate or empty), times=times, paired=paired)
 
     def relative(self, arm: str, control: str, *, paired: bool = False) -> Estimate | None:
-        """The logarithm of the ratio of the metric of `arm` to that of `control`, within phases; None where there is none.
+        """The logarithm of the ratio of the metric of `arm` to that of `control`, within phases; None if it is undefined.
 
         log M_T - log M_C with M_a = sum_h w_h R_ah / sum w_h and the influences psi_ab / M_a (the delta method); the rest is as
         in `difference`. `math.expm1` makes relative lifts of the estimate and of the ends of its `confidence_sequence`, whose
@@ -198,11 +195,11 @@ class StratifiedBuckets:
         return relative_of(self._meetings(arm, control, StratifiedBuckets(self.buckets)), paired=paired)
 
     def concentration(self, arm: str) -> Concentration:
-        """How much of an arm's weight, over all phases, is that of a few units, such as a bot.
+        """How much of an arm's weight, over all phases, belongs to a few units, such as a bot.
 
         With the share p_b of bucket b in the arm's weight, sum p_b^2 is on average sum q^2 + (1 - sum q^2) / B, q being the
         shares of the units: 1 / n_eff = (sum p_b^2 - 1/B) / (1 - 1/B) estimates 1 / [(sum d)^2 / sum d^2]. It is nearly exact
-        for few or uneven units; many even ones give some large number, or inf. `heaviest` is
+        for few or uneven units; for many even ones, it is some large number or inf. `heaviest` is
         (max p_b - 1/B) / (1 - 1/B), at least 0.
         """
         cells = [cell.weights for cell in self._of(arm)]
@@ -211,23 +208,23 @@ class StratifiedBuckets:
     def nonzero(self, arm: str) -> int:
         """The number of buckets in which the arm's sum of values differs from 0 in some phase.
 
-        At most that of the units with such a value, however often one of them comes (values that cancel aside).
+        At most the number of units with such a value, however often one of them calls (unless values cancel).
         """
         cells = [cell.values for cell in self._of(arm)]
         return sum(any(column) for column in zip(*cells, strict=True))
 
     def skewness_squared(self, arm: str, *, units: float) -> float:
-        """A cautious (low) estimate of the squared skewness of one unit's contribution to the arm's metric.
+        """A conservative (low) estimate of the squared skewness of one unit's contribution to the arm's metric.
 
-        Means of skewed units are normal late: a test of means asks for about 355 times this many units in each arm (Kohavi,
-        Deng, Longbotham and Xu, KDD 2014). A bucket with m units has 1 / sqrt(m) of their skewness: with the skewness g of
-        the influences X_b - R D_b of the G occupied buckets, it is (max(0, |g| - 2 sqrt(6 / G)))^2 units / G, two standard
-        errors of a normal sample's skewness taken off, so that chance does not ask for more units. g cannot exceed about
-        sqrt(G): of the wildest tails the estimate is too low. From fewer than 30 non-zero values it is a guess.
+        Means of skewed units converge slowly to normality: a test of means needs about 355 times this many units in each arm
+        (Kohavi, Deng, Longbotham and Xu, KDD 2014). A bucket with m units has 1 / sqrt(m) of their skewness: with the skewness
+        g of the influences X_b - R D_b of the G occupied buckets, it is (max(0, |g| - 2 sqrt(6 / G)))^2 units / G, less two
+        standard errors of a normal sample's skewness, so that chance does not demand more units. g cannot exceed about
+        sqrt(G): for extreme tails the estimate is too low. With fewer than 30 non-zero values it is a guess.
 
         Args:
-            arm: The arm, in earnest the control: it has more units.
-            units: The number of its units, counted elsewhere: full buckets do not tell.
+            arm: The arm, usually the control: it has more units.
+            units: The number of its units, counted elsewhere, since full buckets do not reveal it.
 
         Raises:
             ValueError: `units` is negative, NaN or infinite.
@@ -252,7 +249,7 @@ class StratifiedBuckets:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The sums as plain JSON values, empty buckets left out: what `from_dict` reads."""
+        """The sums as plain JSON values, without empty buckets; `from_dict` reads them."""
         cells = []
         for (phase, arm), cell in sorted(self._cells.items(), key=lambda item: item[0]):
             used = [b for b in range(self.buckets) if cell.values[b] or cell.weights[b]]
@@ -272,7 +269,7 @@ class StratifiedBuckets:
         """The sums that `as_dict` wrote.
 
         Raises:
-            ValueError: The three lists of a cell differ in length, or a number is refused as by `add`.
+            ValueError: The three lists of a cell differ in length, or a number is rejected as by `add`.
             KeyError: A part is missing.
         """
         made = cls(plain["buckets"])
@@ -288,7 +285,7 @@ class StratifiedBuckets:
             return NotImplemented
         return self.buckets == other.buckets and self._cells == other._cells
 
-    __hash__ = None  # type: ignore[assignment]  # it changes
+    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def _put(self, phase: str, arm: str, added: Cell) -> None:
         cell = self._cells.get((phase, arm))

@@ -1,4 +1,4 @@
-"""Evidence about a ratio of event rates that no clustering of the events can fool."""
+"""Evidence about a ratio of event rates that stays valid however events are clustered."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _ALTERNATIVES = (
     *(10 * 10 ** ((k + 1) / _COARSE) for k in range(_COARSE)),
 )
 _WEIGHTS = (*(0.95 / _FINE,) * _FINE, *(0.05 / _COARSE,) * _COARSE)
-"""Most is on ratios that need many events; what is on large ones saves an error where nearly all fail."""
+"""Most of the weight is on ratios that need many events; the rest saves one error if nearly all calls fail."""
 
 _CHUNK = 100
-"""A factor lies within 1/100..100, so that the product of a hundred fits into a float."""
+"""A factor lies within 1/100..100, so the product of a hundred fits into a float."""
 
 
 def cluster_bets_log_e(
@@ -31,24 +31,24 @@ def cluster_bets_log_e(
 ) -> float:
     """The evidence that the rate ratio of candidate to control is above (or below) `ratio`, one bet for each cluster.
 
-    A cluster is what belongs together: a bucket of units with all their phases, or a minute. Of its events in phase h the part
-    x_h is the candidate's, and the phase has the part w_h of the cluster's events. With the candidate's share s of the exposure
-    and q(r) = s r / (s r + 1 - s), the cluster's factor for an alternative ratio r_k is
+    A cluster is a set of events that belong together: a bucket of units with all their phases, or a minute. Of its events in
+    phase h the fraction x_h is the candidate's, and the phase has the fraction w_h of the cluster's events. With the
+    candidate's share s of the exposure and q(r) = s r / (s r + 1 - s), the cluster's factor for an alternative ratio r_k is
     f_k = sum_h w_h (1 + lambda_hk (x_h - q_h0)), lambda_hk = (q_hk - q_h0) / (q_h0 (1 - q_h0)), q_h0 at r = `ratio`:
     q_hk / q_h0 where all events are the candidate's, (1 - q_hk) / (1 - q_h0) where none is.
     e = sum_k weight_k prod over clusters f_k over 30 alternatives: 24 log-spaced in (1.1..10) `ratio` with .95 of the weight, 6
     more up to 100 `ratio` with .05; for "below" their mirror image. With one event in a cluster f_k is the factor of
     `rare_event_log_e`.
 
-    **Why no clustering fools it.** f_k is linear in x. Where units are assigned by chance and the arms are alike, the
-    totals of a cluster do not depend on the assignment, and E x_h = s_h whether its events are those of one unit that always
-    fails or of a hundred; so E f_k = 1, whatever the phases of a cluster have to do with each other. Different clusters
-    must be independent: a unit belongs to one of them, for the whole rollout. Looked at while clusters grow it is an e-value at
-    each look and not a martingale over looks: a cluster that has been bet on gets new events. Simulated at alpha = .05 with 40
-    to 160 looks, units that always fail gave false alarms in at most .01 of the runs, and 3,000 units that fail seldom, the
-    hardest case, in .02 to .05 ("above") and .00 to .06 ("below", 300 runs each).
+    **Why clustering does not matter.** f_k is linear in x. If units are assigned at random and the arms are alike, the totals
+    of a cluster do not depend on the assignment, and E x_h = s_h whether its events come from one unit that always fails or
+    from a hundred; so E f_k = 1, however the phases of a cluster depend on each other. Different clusters must be independent:
+    a unit belongs to one of them, for the whole rollout. Evaluated while clusters grow, it is an e-value at each look but not a
+    martingale over looks: a cluster that has been bet on gets new events. Simulated at alpha = .05 with 40 to 160 looks, units
+    that always fail gave false alarms in at most .01 of the runs, and 3,000 units that rarely fail, the hardest case, in .02
+    to .05 ("above") and .00 to .06 ("below", 300 runs each).
 
-    **Where it holds.** Where rates differ, a unit that fails ten times in the control and twelve times in the candidate moves
+    **Where it applies.** Where rates differ, a unit that fails ten times in the control and twelve times in the candidate moves
     x less than twelve units with one failure each: with `ratio` r_0, E x lies between s and q(r_0). Hence "above" needs
     `ratio` >= 1 and "below" `ratio` <= 1. "Below" a ratio above 1 (no more than twice the errors) holds only if a cluster
     has one event, such as the first of a unit: `rare_event_safe_log_e`. Others are refused.
@@ -61,7 +61,7 @@ def cluster_bets_log_e(
             1, contribute nothing.
         ratio: The rate ratio of the null hypothesis.
         direction: "above" against "ratio or less", "below" against "ratio or more".
-        counts: How many clusters there are of each; None: one.
+        counts: Number of clusters of each kind; None: one.
 
     Raises:
         ValueError: `counts` has another length than `clusters`, a count is negative or not finite, a share not between 0 and 1,
@@ -82,7 +82,7 @@ def cluster_bets_log_e(
         other = alternative if direction == "above" else 1 / alternative
         factors = [1.0] * len(next(iter(columns.values())))
         for share, column in columns.items():
-            # lambda without a difference of two nearly equal probabilities.
+            # lambda, without subtracting two nearly equal probabilities.
             slope = (other - 1) * (share * ratio + 1 - share) / (share * ratio * other + 1 - share)
             factors = [f + slope * c for f, c in zip(factors, column, strict=True)]
         log_es.append(_log_product(factors, numbers))
@@ -92,7 +92,7 @@ def cluster_bets_log_e(
 def _columns(
     clusters: Iterable[Iterable[tuple[float, float, float]]], counts: Sequence[float] | None, ratio: float
 ) -> tuple[dict[float, list[float]], list[float] | None]:
-    """For every share, w (x - q_0) of all clusters that have events; and how many there are of each, None for one."""
+    """Return w (x - q_0) of all clusters with events by share, and the number of each; None for one of each."""
     rows: list[list[tuple[float, float, float]]] = []
     numbers: list[float] = []
     pairs = ((cluster, 1.0) for cluster in clusters) if counts is None else zip(clusters, counts, strict=True)
@@ -105,7 +105,7 @@ def _columns(
             numbers.append(number)
     columns: dict[float, list[float]] = {}
     for i, row in enumerate(rows):
-        # By the largest, so that no sum of counts overflows.
+        # Scaled by the largest count, so that no sum overflows.
         top = max(max(candidate, control) for candidate, control, _ in row)
         whole = math.fsum(candidate / top + control / top for candidate, control, _ in row)
         for candidate, control, share in row:

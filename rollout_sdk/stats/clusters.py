@@ -1,4 +1,4 @@
-"""Means whose uncertainty respects that the calls of one unit belong together."""
+"""Means with cluster-robust uncertainty: the calls of one unit are correlated."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from rollout_sdk.stats.student import student_t_quantile
 __all__ = ["MIN_EFFECTIVE_UNITS", "MIN_VALUES", "MOST_OF_ONE_UNIT", "MeanInterval", "effective_units", "ratio_of_sums"]
 
 MIN_EFFECTIVE_UNITS = 100
-"""Effective units below which an interval comes with a caution."""
+"""Minimum of effective units for an interval without a caution."""
 
 MOST_OF_ONE_UNIT = 0.1
-"""Share of the counts of a single unit above which an interval comes with a caution."""
+"""Maximum share of the counts of a single unit for an interval without a caution."""
 
 MIN_VALUES = 30
-"""Units with a value other than 0 below which an interval comes with a caution."""
+"""Minimum of units with a value other than 0 for an interval without a caution."""
 
 _FEWEST_EFFECTIVE = 5
-"""Effective units of unequal weight below which there is no interval at all: it would describe one unit."""
+"""Minimum of effective units of unequal weight for any interval: below it, the interval would describe one unit."""
 
 _ROUNDING = 1e-12
-"""Residuals smaller than this part of the values are rounding errors, not variance."""
+"""Residuals smaller than this fraction of the values are rounding errors, not variance."""
 
 
 @frozen
@@ -32,13 +32,13 @@ class MeanInterval:
     """A mean and its interval.
 
     Attributes:
-        mean: The estimate; None where nothing was measured.
-        low: Lower end of the interval; None where the data do not support one, and `caution` says why.
+        mean: The estimate; None if nothing was measured.
+        low: Lower end of the interval; None if the data do not support one, as `caution` explains.
         high: Upper end.
-        units: Number of units (clusters) behind it.
-        effective_units: Number of equally active units that would say as much: (sum d)^2 / sum d^2.
-        heaviest: Share of the most active unit in sum d; None where nothing was measured.
-        caution: Why there is no interval, or why it must not be trusted; None for an interval that can be.
+        units: Number of units (clusters).
+        effective_units: Number of equally active units with the same information: (sum d)^2 / sum d^2.
+        heaviest: Share of the most active unit in sum d; None if nothing was measured.
+        caution: Why there is no interval, or why it should not be trusted; None for a reliable interval.
     """
 
     mean: float | None
@@ -51,9 +51,9 @@ class MeanInterval:
 
 
 def effective_units(counts: Iterable[float]) -> tuple[float, float | None]:
-    """The number of equally active units that say as much as these, (sum d)^2 / sum d^2, and the share of the most active one.
+    """The number of equally active units with as much information, (sum d)^2 / sum d^2, and the share of the most active one.
 
-    400 users with one call each and one with 4,000 count for 1.2 units. Without any count: (0.0, None).
+    400 users with one call each and one with 4,000 count as 1.2 units. Without any count: (0.0, None).
 
     Args:
         counts: The count of every unit, such as its calls; not negative.
@@ -72,19 +72,19 @@ def ratio_of_sums(
     """The ratio sum(x) / sum(d) over clusters (x, d), with a cluster-robust interval for one look at the data.
 
     The variance is the jackknife's, from leaving out one unit at a time (CR3): with R the ratio, D = sum(d) and h_u = d_u / D,
-    (n - 1) / n sum ((x_u - R d_u) / (1 - h_u))^2 / D^2. Student's t has the degrees of freedom of Bell and McCaffrey:
-    Satterthwaite's for this variance where the calls of a unit are correlated as much as the data say (the working model of
+    (n - 1) / n sum ((x_u - R d_u) / (1 - h_u))^2 / D^2. Student's t uses the degrees of freedom of Bell and McCaffrey:
+    Satterthwaite's for this variance if the calls of a unit are correlated as much as the data suggest (the working model of
     Imbens and Kolesár, Review of Economics and Statistics 98 (2016)): var(x_u - R d_u) = A d_u + B d_u^2, with A and B fitted
     to the residuals by least squares. With equal counts it is the t interval with n - 1 degrees of freedom.
 
-    With d the number of calls this is the mean per call; with d = 1 the mean per unit. The interval is for a report: a rule
-    that looks again and again needs an anytime-valid one.
+    With d the number of calls this is the mean per call; with d = 1 the mean per unit. The interval is meant for reports: a
+    rule that looks repeatedly needs an anytime-valid one.
 
     Args:
         clusters: For every unit, its sum of values and its count. Counts are not negative.
         confidence: Coverage of the interval, between 0 and 1.
-        within: The least and the greatest value that one count can have, such as (0, 1) for clicked or not. The interval is
-            cut to it, and where all units are alike, it is exact for the share of units that may yet differ: 0 of n
+        within: The smallest and largest possible value of one count, such as (0, 1) for clicked or not. The interval is
+            clipped to it, and if all units are alike, it is exact for the share of units that may still differ: 0 of n
             (Clopper and Pearson), with the effective number of units for n.
     """
     pairs = list(clusters)
@@ -103,7 +103,7 @@ def ratio_of_sums(
 
     if n < 2:
         return interval(None, "a single unit")
-    # Equal units are as many as they are, however few.
+    # Equal units are not dominated by one of them, even if there are few.
     if effective < min(_FEWEST_EFFECTIVE, n / 2):
         return interval(None, f"one unit has {heaviest:.1%} of the counts")
     residuals = [x - ratio * d for x, d in pairs]
@@ -124,14 +124,14 @@ def _few(effective: float, heaviest: float) -> str | None:
 def _rare(pairs: Sequence[tuple[float, float]], within: tuple[float, float] | None) -> str | None:
     if sum(x != 0 for x, _ in pairs) < MIN_VALUES:
         return f"fewer than {MIN_VALUES} units with a value other than 0"
-    # Of yes and no, either may be the rare one.
+    # Of two outcomes, either may be the rare one.
     if within is not None and sum(x != within[1] * d for x, d in pairs) < MIN_VALUES:
         return f"fewer than {MIN_VALUES} units with a value other than {within[1]:g}"
     return None
 
 
 def _alike(ratio: float, effective: float, tail: float, within: tuple[float, float]) -> tuple[float, float]:
-    """The interval where all units are alike: so large a share of them may differ as much as can be."""
+    """Return the interval if all units are alike: at most this share of units may differ, as much as `within` allows."""
     differ = -math.expm1(math.log(tail) / effective)
     least, greatest = within
     return ratio - differ * max(0.0, ratio - least), ratio + differ * max(0.0, greatest - ratio)
@@ -169,7 +169,7 @@ def _jackknife(residuals: Sequence[float], h: Sequence[float]) -> tuple[float, f
 
 
 def _working_variances(residuals: Sequence[float], h: Sequence[float]) -> list[float]:
-    """A d + B d^2 for every unit, relative to their sum: independent calls, and what the calls of a unit have in common.
+    """Return A d + B d^2 for every unit, relative to their sum: independent calls, plus what the calls of a unit share.
 
     A and B are the least-squares line of e^2 / d on d, neither of them below 0.
     """

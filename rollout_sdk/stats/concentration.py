@@ -1,4 +1,4 @@
-"""How much of an arm hangs on few units, and how skewed they are, from sums by bucket."""
+"""How much of an arm depends on few units, and how skewed they are, from sums by bucket."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["Concentration", "concentration_of", "skewness_squared_of"]
 
 @frozen
 class Concentration:
-    """How unevenly the weight of an arm is spread over its units.
+    """How unevenly an arm's weight is spread over its units.
 
     Attributes:
-        effective_units: The effective number of units, (sum d)^2 / sum d^2 over the units' weights d; inf where the buckets
-            are as even as chance or more, and 0.0 without any weight.
-        heaviest: About the share of the weight that is the heaviest unit's: what the heaviest bucket has beyond its even
-            share. 0.0 where buckets are even, or without any weight.
+        effective_units: Effective number of units, (sum d)^2 / sum d^2 over the units' weights d; inf if the buckets are at
+            least as even as chance would make them, and 0.0 without any weight.
+        heaviest: Approximate share of the heaviest unit: the excess of the heaviest bucket over its even share. 0.0 if
+            buckets are even, or without any weight.
     """
 
     effective_units: float
@@ -35,7 +35,7 @@ def concentration_of(weights: Sequence[float]) -> Concentration:
     shares = [weight / total for weight in weights]
     buckets, largest = len(weights), max(shares)
     if buckets == 1:
-        return Concentration(1.0, 1.0)  # nothing tells its units apart
+        return Concentration(1.0, 1.0)  # a single bucket cannot separate units
     even = 1 / buckets
     # A unit with share q falls into one of B buckets: E sum p_b^2 = sum q^2 + (1 - sum q^2) / B.
     inverse = (math.fsum(share * share for share in shares) - even) / (1 - even)
@@ -57,8 +57,8 @@ def skewness_squared_of(cells: Sequence[Cell], *, units: float) -> float:
     occupied, second = len(influences), math.fsum(each * each for each in influences)
     size = math.fsum(x * x for cell in cells for x in cell.values)
     if occupied < 2 or second <= 1e-24 * size:
-        return 0.0  # constant: what is left is rounding
-    # Standardised first: no power of a large influence overflows.
+        return 0.0  # constant up to rounding
+    # Standardised first, so that no power of a large influence overflows.
     root = math.sqrt(second / occupied)
     skewness = math.fsum((each / root) ** 3 for each in influences) / occupied
     surely = max(0.0, abs(skewness) - 2 * math.sqrt(6 / occupied))

@@ -1,4 +1,4 @@
-"""The comparison of two arms by their sums in buckets, phase by phase."""
+"""Comparison of two arms by their bucket sums, phase by phase."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["Cell", "Estimate", "Pair", "difference_of", "meetings", "relative_of
 
 @frozen
 class Estimate:
-    """An estimated effect and how sure the data are of it.
+    """An estimated effect and its precision.
 
     Attributes:
-        estimate: The effect, in the unit of the metric; 0.0 where nothing was measured.
-        std_error: Its standard error; inf where the data do not tell (an empty arm, or one with a single occupied bucket), 0.0
-            where all units of both arms are alike. Neither counts as evidence in `rollout_sdk.stats.sequential`.
-        df: Degrees of freedom of the standard error; 0 where it is inf.
-        n_units_hint: About how many units the smaller arm has, from its occupied buckets: -B log(1 - occupied / B). It
-            saturates: with every bucket occupied it says B log(2 B) (3,549 for 512), and there may be any number more.
-        weight: What the phases count together, the sum of D_T D_C / (D_T + D_C) over them: up to a constant, the information
-            that the estimate has about the effect.
+        estimate: The effect, in the unit of the metric; 0.0 if nothing was measured.
+        std_error: Its standard error; inf if it cannot be estimated (an empty arm, or one with a single occupied bucket), 0.0
+            if all units of both arms are alike. Neither counts as evidence in `rollout_sdk.stats.sequential`.
+        df: Degrees of freedom of the standard error; 0 if it is inf.
+        n_units_hint: Approximate number of units of the smaller arm, from its occupied buckets: -B log(1 - occupied / B). It
+            saturates: with every bucket occupied it is B log(2 B) (3,549 for 512), and the true number may be any larger one.
+        weight: Total weight of the phases, the sum of D_T D_C / (D_T + D_C): up to a constant, the information of the estimate
+            about the effect.
     """
 
     estimate: float
@@ -59,7 +59,7 @@ class Pair:
         cells: The sums of the candidate and of the control.
         ratios: R = sum X / sum D of both.
         weights: Sum D of both.
-        weight: What the phase counts, D_T D_C / (D_T + D_C).
+        weight: Weight of the phase, D_T D_C / (D_T + D_C).
         covariates: The sums of a covariate in the same phase, or None.
     """
 
@@ -107,7 +107,7 @@ def difference_of(pairs: Sequence[Pair], *, times: float, paired: bool) -> Estim
     fitted = 0
     covered = [pair for pair in pairs if pair.covariates is not None]
     if covered:
-        # The weights are the metric's: what is taken off is the difference of the covariate between the same calls.
+        # Uses the metric's weights, so that the covariate's difference concerns the same calls.
         covariates = [(pair.weight / whole, pair.covariates) for pair in covered if pair.covariates is not None]
         others = _sides([each for _, each in covariates], 1.0, (1.0, 1.0), [part for part, _ in covariates])
         theta = regression(sides, others)
@@ -135,7 +135,7 @@ def relative_of(pairs: Sequence[Pair], *, paired: bool) -> Estimate | None:
 def _sides(
     pairs: Sequence[Pair], whole: float, factors: tuple[float, float], parts: Sequence[float] | None = None
 ) -> tuple[Side, Side]:
-    """The influences of both arms; `factors` are what their means are multiplied with."""
+    """Return the influences of both arms; `factors` multiply their means."""
     buckets = len(pairs[0].cells[0].values)
     sides = Side(buckets), Side(buckets)
     for pair, part in zip(pairs, parts or [pair.weight / whole for pair in pairs], strict=True):
@@ -148,7 +148,7 @@ def _sides(
                 ratio=pair.ratios[i],
                 weight=base,
                 total=factors[i] * base,
-                # In the other arm a unit of weight counts 1 / D of that arm, and there are D units of weight.
+                # In the other arm, a unit of weight counts 1 / D of that arm, and there are D units of weight.
                 lent=factors[1 - i] * part / math.sqrt(weight) / math.sqrt(pair.weights[1 - i]),
             )
     return sides

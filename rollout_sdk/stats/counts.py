@@ -1,9 +1,8 @@
 """Exact anytime-valid evidence from counts: the sizes of arms, wins and losses.
 
-Every function here is a function of counts alone, so what machines counted apart is merged by adding, and may be evaluated
-after every event. `..._log_e` is the natural logarithm of an e-value; an e-value of 1/alpha or more, ever, happens under the
-null hypothesis with a probability of alpha at most. Nothing here is an approximation: there is no smallest sample. What is
-assumed is independence: count every unit once.
+All functions depend on counts alone, so counts of several machines can be added, and evaluation after every event is allowed.
+`..._log_e` is the natural logarithm of an e-value; under the null hypothesis, an e-value ever reaches 1/alpha with
+probability at most alpha. The functions are exact, with no minimum sample. They assume independence: count every unit once.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ __all__ = ["MISMATCH", "arrivals_log_e", "labels_log_e", "sign_log_e", "srm_log_
 
 
 def srm_log_e(counts: Sequence[float], shares: Sequence[float], *, concentration: float = 1000.0) -> float:
-    """The evidence that units do not arrive in the configured shares (sample ratio mismatch): against "shares are as given".
+    """The evidence that units do not arrive in the configured shares (sample ratio mismatch); null: the shares are as given.
 
     log e = lgamma(c) - lgamma(c + n) + sum [lgamma(c theta_i + n_i) - lgamma(c theta_i)] - sum n_i log theta_i, the multinomial
-    likelihood ratio mixed over a Dirichlet prior around the shares. Raise the alarm at e >= 1000; block a promotion with it,
-    never a rollback. Add the log e of phases: their product is an e-value again.
+    likelihood ratio mixed over a Dirichlet prior around the shares. Raise the alarm at e >= 1000; let it block a promotion,
+    never a rollback. The log e of phases can be added: their product is again an e-value.
 
     Source: Lindon and Malek, NeurIPS 2022, arXiv:2011.03567.
 
     Args:
-        counts: First exposures of units, for every arm.
+        counts: First exposures of units, per arm.
         shares: Configured shares in the same order, positive; they are divided by their sum.
-        concentration: c: 100 finds big faults early, 10,000 small ones.
+        concentration: c: 100 detects large faults early, 10,000 small ones.
 
     Raises:
         ValueError: The lengths differ, a count is negative or not finite, or a share or the concentration not positive.
@@ -40,7 +39,7 @@ def srm_log_e(counts: Sequence[float], shares: Sequence[float], *, concentration
     if not all(0 <= count < math.inf for count in counts):
         raise ValueError(f"srm_log_e(counts={list(counts)!r}): counts are 0 or more and finite.")
     if not all(0 < share < math.inf for share in shares):
-        raise ValueError(f"srm_log_e(shares={list(shares)!r}): shares are positive. Leave out arms that nobody is assigned to.")
+        raise ValueError(f"srm_log_e(shares={list(shares)!r}): shares are positive. Leave out arms without a share.")
     _positive("srm_log_e", "concentration", concentration)
     n, whole = math.fsum(counts), math.fsum(shares)
     if n == 0:
@@ -54,10 +53,10 @@ def srm_log_e(counts: Sequence[float], shares: Sequence[float], *, concentration
 
 
 def sign_log_e(wins: float, losses: float, *, prior: float = 1.0) -> float:
-    """The evidence that wins and losses are not equally likely, as in an interleaved test; ties are left out beforehand.
+    """The evidence that wins and losses are not equally likely, as in an interleaved test; leave out ties.
 
     log e = log B(a + w, a + l) - log B(a, a) + (w + l) log 2: exact for units that win or lose independently (count the net
-    sign of every user). It is two-sided; the side is that of the larger count.
+    sign of every user). The test is two-sided; the larger count gives the direction.
 
     Source: the beta-binomial mixture of Robbins (1970) at p = 1/2.
 
@@ -81,21 +80,21 @@ def _positive(function: str, name: str, value: float) -> None:
 
 
 MISMATCH = math.log(1000)
-"""Logarithm of the evidence from which on shares, or rates of labels, surely differ."""
+"""Logarithm of the evidence from which shares, or rates of labels, count as different."""
 
 
 _BIG_FAULTS = 100.0
 
 
 def arrivals_log_e(phases: Iterable[tuple[Mapping[str, int], Mapping[str, float]]]) -> float | None:
-    """The evidence for a sample ratio mismatch over several phases, `srm_log_e` of each added up; None where nothing is random.
+    """The evidence for a sample ratio mismatch over several phases: the sum of `srm_log_e`; None if no phase is random.
 
     Each unit counts once, in the phase in which it is first seen: units that stay in their arm from phase to phase are not
-    assigned anew, and the product of the phases' e-values would not be an e-value.
+    assigned again, so the product of the phases' e-values would not be an e-value.
 
     Args:
         phases: For every phase, the units first seen in it by arm, and the configured share by arm. Arms without a share are
-            left out, and phases with fewer than two arms (a shadow's, for one).
+            left out, and phases with fewer than two arms (such as a shadow's).
     """
     log_es = []
     for units, shares in phases:
@@ -108,8 +107,8 @@ def arrivals_log_e(phases: Iterable[tuple[Mapping[str, int], Mapping[str, float]
 def labels_log_e(labelled: Mapping[str, int], units: Mapping[str, int]) -> float:
     """The evidence that labels are missing more often in one arm than in another, for one look.
 
-    Where they are missing alike, the units with a label are spread over the arms as all units are, and so are the others. Each
-    is checked as shares are (`srm_log_e`), and the two e-values are averaged. Units are drawn without replacement, which
+    If they are missing equally often, the units with a label have the same shares as all units, and so have the others. Each
+    group is checked like shares (`srm_log_e`), and the two e-values are averaged. Units are drawn without replacement, which
     spreads them less than the multinomial distribution of `srm_log_e` (Hoeffding 1963): the evidence is never too large on
     average.
 

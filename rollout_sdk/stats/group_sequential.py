@@ -1,4 +1,4 @@
-"""Boundaries for a test with a planned end: a few looks share the error probability, and the last has most of it."""
+"""Boundaries for a test with a planned end: a few looks share the error probability, most of it at the last."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["spending_boundaries"]
 _NODES = 10
 _STEPS = 80
 _FAR, _FARTHEST = 9.0, 38.0
-"""Standard errors beyond which no path counts (1e-19), and beyond which a boundary is not looked for (1e-300)."""
+"""Standard errors beyond which paths are ignored (1e-19), and beyond which no boundary is searched (1e-300)."""
 
 _LEAST = 1e-300
 _CLOSEST = 1e-3
@@ -28,15 +28,15 @@ def spending_boundaries(
 ) -> list[float]:
     """Critical values of z = estimate / std_error at each look, by error spending of the O'Brien-Fleming type.
 
-    Until the fraction t the test spends alpha(t) = 2 - 2 Phi(z_(alpha/2) / sqrt t) of its error probability,
-    all at t = 1 (two-sided: half of alpha at either end, each by this rule). The boundary at look k solves
+    Up to the fraction t the test spends alpha(t) = 2 - 2 Phi(z_(alpha/2) / sqrt t) of its error probability, and all of it by
+    t = 1 (two-sided: half of alpha at either end, each by this rule). The boundary at look k solves
     P(cross first at k) = alpha(t_k) - alpha(t_(k-1)) for the score, a Brownian motion in the information, by recursive
-    integration over the paths that have not crossed. It depends on the looks so far alone: neither their number nor their
-    times need be planned, only what t = 1 is, and times must not depend on the estimates.
+    integration over the paths that have not crossed. It depends on past looks only: neither their number nor their times need
+    to be planned, only the meaning of t = 1; but times must not depend on the estimates.
 
-    Looks may be timed by something else than information, such as days or users. On a ramp these grow at another pace: 1,000
-    users at a share of 1 % tell less than 1,000 at 50 %. Then give the information, too: the fractions say what may be spent,
-    and the information how closely the looks are related.
+    Looks may be timed by something other than information, such as days or users, which grow at another pace on a ramp: 1,000
+    users at a share of 1 % give less information than 1,000 at 50 %. In that case pass the information as well: the fractions
+    determine the spending, and the information the correlation of the looks.
 
     With five equal steps, alpha = .025 one-sided: 4.877, 3.357, 2.680, 2.290 and 2.031. The sample grows by 3 % over that of a
     fixed test.
@@ -45,14 +45,14 @@ def spending_boundaries(
     Statistical Society A 132 (1969), for the integration.
 
     Args:
-        fractions: Information (or time) at each look, as a part of the planned: positive and ascending. Beyond 1 nothing is
+        fractions: Information (or time) at each look, as a fraction of the plan: positive and ascending. Beyond 1 nothing is
             left to spend. A look with less than .1 % more information than the last spends nothing.
         alpha: Error probability of the whole test.
         one_sided: Whether only large z reject; otherwise large |z| do.
-        information: Information at each look where `fractions` are not its fractions; in any unit, positive and ascending.
+        information: Information at each look if `fractions` are not its fractions; in any unit, positive and ascending.
 
     Returns:
-        One critical value for each look: inf where nothing (or less than 1e-300) is to be spent.
+        One critical value per look: inf if nothing (or less than 1e-300) is left to spend.
 
     Raises:
         ValueError: `alpha` is not strictly between 0 and 1, or fractions or information are not positive, finite and
@@ -79,7 +79,7 @@ def spending_boundaries(
 
 
 def _to_spend(t: float, alpha: float, *, one_sided: bool) -> float:
-    """What may be spent until the fraction t."""
+    """Return the error probability spent up to the fraction t."""
     if t >= 1:
         return alpha
     ends = 1 if one_sided else 2
@@ -88,16 +88,16 @@ def _to_spend(t: float, alpha: float, *, one_sided: bool) -> float:
 
 @define
 class _Paths:
-    """The paths of a Brownian motion that have crossed no boundary yet, by their probability at nodes of the score.
+    """Paths of a Brownian motion that have not crossed a boundary, as probabilities at nodes of the score.
 
     Attributes:
         one_sided: Whether only an upper boundary ends them.
-        spent: The probability of having crossed.
-        time: The last look.
+        spent: Probability of having crossed.
+        time: Information at the last look.
         boundary: Its critical value, on the scale of z.
-        gap: Standard deviation of the step that led to it.
-        scores: The nodes at the look before, ascending.
-        masses: How much probability each of them stands for.
+        gap: Standard deviation of the step before it.
+        scores: Nodes at the look before, ascending.
+        masses: Probability mass of each node.
     """
 
     one_sided: bool
@@ -109,7 +109,7 @@ class _Paths:
     masses: list[float] = field(factory=lambda: [1.0])
 
     def look(self, time: float, to_spend: float) -> float:
-        """The critical value with this probability to cross first at this look."""
+        """Return the critical value with this probability of crossing first at this look."""
         gap = math.sqrt(time - self.time)
         if self.time:
             self._advance(gap)
@@ -132,7 +132,7 @@ class _Paths:
         return high
 
     def _advance(self, following: float) -> None:
-        """Move the nodes to the last look, close enough for the step that follows."""
+        """Move the nodes to the last look, spaced closely enough for the following step."""
         root = math.sqrt(self.time)
         high = root * min(self.boundary, _FAR)
         low = -root * _FAR if self.one_sided else -high

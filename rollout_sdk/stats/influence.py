@@ -1,4 +1,4 @@
-"""How sure sums by bucket are of a comparison: the influence of every bucket on it, arm by arm."""
+"""Variance of a comparison from bucket sums: the influence of every bucket, arm by arm."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attrs import define, field
 __all__ = ["Side", "regression", "squares", "units_behind", "variance_of"]
 
 _ROUNDING = 1e-12
-"""Scores smaller than this part of what they are the difference of are rounding errors, not variance."""
+"""Scores smaller than this fraction of the minuend are rounding errors, not variance."""
 
 
 @define
@@ -22,10 +22,10 @@ class Side:
     Attributes:
         buckets: Number of buckets.
         scores: By bucket.
-        lent: By bucket, the scores that this arm's units would have in the other arm: what that arm's variance is at least.
-        shares: By bucket, its share of the arm's weight, as the phases are weighed.
+        lent: By bucket, the scores that this arm's units would have in the other arm: a lower bound for that arm's variance.
+        shares: By bucket, its share of the arm's weight, with the phases weighted.
         occupied: 1 for every bucket in which the arm has weight.
-        size: Sum of squares of what the scores are the differences of: the scale of their rounding errors.
+        size: Sum of squares of the terms that the scores are differences of: the scale of their rounding errors.
         lent_size: The same for the lent scores.
     """
 
@@ -45,15 +45,15 @@ class Side:
     def add(
         self, values: array[float], weights: array[float], *, ratio: float, weight: float, total: float, lent: float
     ) -> None:
-        """Add a phase: its sums by bucket.
+        """Add a phase by its sums.
 
         Args:
             values: X by bucket.
             weights: D by bucket.
             ratio: The ratio of their totals.
-            weight: What the phase counts for the shares.
-            total: The factor of its scores.
-            lent: The factor of its lent scores.
+            weight: Factor of its shares.
+            total: Factor of its scores.
+            lent: Factor of its lent scores.
         """
         residuals = [x - ratio * d for x, d in zip(values, weights, strict=True)]
         self.scores = [s + total * r for s, r in zip(self.scores, residuals, strict=True)]
@@ -65,7 +65,7 @@ class Side:
         self.lent_size += lent * lent * size
 
     def less(self, theta: float, covariate: Side) -> None:
-        """Take off `theta` times the covariate's scores."""
+        """Subtract `theta` times the covariate's scores."""
         self.scores = [s - theta * x for s, x in zip(self.scores, covariate.scores, strict=True)]
         self.lent = [s - theta * x for s, x in zip(self.lent, covariate.lent, strict=True)]
         self.size += theta * theta * covariate.size
@@ -77,7 +77,7 @@ class Side:
         return self.occupied.count(1)
 
     def scaled(self) -> tuple[list[float], float, float]:
-        """Scores as an unbiased variance needs them, the sum of their squares, and that of the lent ones."""
+        """Return the scores scaled for an unbiased variance, the sum of their squares, and that of the lent ones."""
         unbiased = self.units / (self.units - 1)
         factor = math.sqrt(unbiased)
         scores = [factor * s for s in self.scores]
@@ -100,10 +100,10 @@ def variance_of(
     Args:
         candidate: The influences of one arm.
         control: Those of the other.
-        effect: The estimate; where nothing varies, it is the scale of what has not been seen.
-        scale: What the estimate is the difference of: the scale of its rounding error.
+        effect: The estimate; if nothing varies, it sets the scale of unseen variation.
+        scale: Size of the terms that the estimate is a difference of: the scale of its rounding error.
         paired: Whether both arms have the same units, so that neither can lack what the other has.
-        fitted: Number of coefficients that were estimated from the same influences.
+        fitted: Number of coefficients estimated from the same influences.
     """
     scores, own, lent = candidate.scaled()
     control_scores, control_own, control_lent = control.scaled()
@@ -122,14 +122,14 @@ def variance_of(
         variance = own + control_own
     occupied = bytearray(map(or_, candidate.occupied, control.occupied)).count(1)
     df, control_df = candidate.units - 1, control.units - 1
-    # Welch's, in parts of the whole so that no square can vanish.
+    # Welch's degrees of freedom, in fractions of the total so that no square underflows.
     part = own / (own + control_own) if own + control_own else 0.5
     welch = 1 / (part * part / df + (1 - part) * (1 - part) / control_df)
     return variance, max(0.0, min(float(occupied - 1), welch) - fitted)
 
 
 def _missing(own: float, least: float) -> float:
-    """What a sum of squares lacks of what it is at least; nothing where they differ by rounding errors."""
+    """Return the shortfall of a sum of squares from its lower bound, ignoring rounding errors."""
     return least - own if least - own > _ROUNDING * least else 0.0
 
 
@@ -144,5 +144,5 @@ def regression(outcome: tuple[Side, Side], covariate: tuple[Side, Side]) -> floa
 
 
 def units_behind(occupied: int, buckets: int) -> int:
-    """The number of units that leave this many buckets occupied on average; half a bucket is taken to be free when none is."""
+    """Estimate the number of units from occupied buckets; if all are occupied, half a bucket counts as free."""
     return round(-buckets * math.log1p(-min(occupied, buckets - 0.5) / buckets))

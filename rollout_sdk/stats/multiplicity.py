@@ -1,4 +1,4 @@
-"""Many metrics at once, from their e-values."""
+"""Combining the e-values of many metrics."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["e_bh", "log_sum_exp", "mix_log_e"]
 
 
 def mix_log_e(log_es: Sequence[float], weights: Sequence[float] | None = None) -> float:
-    """The logarithm of the weighted mean of e-values, which is an e-value again whatever their dependence.
+    """The logarithm of the weighted mean of e-values, which is again an e-value, whatever their dependence.
 
-    log sum_i w_i exp(log e_i). It is large when any of them is: one with the weight w needs log(1/w) more than alone. Fix the
-    weights before the data.
+    log sum_i w_i exp(log e_i). It is large if any of them is: one with weight w needs log(1/w) more than on its own. Fix the
+    weights before seeing the data.
 
     Args:
         log_es: Logarithms of e-values; -inf stands for the e-value 0.

@@ -1,4 +1,4 @@
-"""Logarithms of the normal distribution that stay finite however far out they are asked for."""
+"""Logarithms of the normal distribution that stay finite far out in the tails."""
 
 from __future__ import annotations
 
@@ -54,5 +54,5 @@ def log_mills(x: float) -> float:
 
 
 def log_normal_cdf(x: float) -> float:
-    """Log P(N <= x): about -x^2/2 in the lower tail, where the probability itself has long been zero."""
+    """Log P(N <= x): about -x^2/2 in the lower tail, where the probability itself underflows."""
     return log_mills(x) - x * x / 2 - _LOG_SQRT_2PI if x <= _FAR else math.log(normal_cdf(x))

@@ -1,14 +1,14 @@
-"""How many units a comparison takes, what it can detect, and how long that lasts.
+"""Planning: how many units a comparison needs, what it can detect, and how long it takes.
 
-All functions describe a comparison of two arms by the same words:
+All functions describe a comparison of two arms with the same arguments:
 
-`sigma` or `rate`: the standard deviation of one unit's value, or the control's rate of a yes-or-no metric (then sigma is
+`sigma` or `rate`: the standard deviation of one unit's value, or the control's rate of a binary metric (then sigma is
     sqrt(rate (1 - rate)) in both arms).
-`effect`: the difference that shall be found, in the metric's unit; with `relative=True` as a part of the control's `mean` (or
-`rate`). `share`: the candidate's part of the units, k; the control has 1 - k. `alpha`, `power`, `one_sided`: error
+`effect`: the difference to detect, in the metric's unit; with `relative=True` as a fraction of the control's `mean` (or
+`rate`). `share`: the candidate's fraction of the units, k; the control has 1 - k. `alpha`, `power`, `one_sided`: error
 probabilities of the test. With guardrails, plan with power 1 - (1 - power) / (G + 1). `sequential`: planned for the
 anytime-valid sequences of `rollout_sdk.stats.sequential` instead of one final look. `design_effect`: factor on the variance
-where observations come in clusters: `design_effect()`.
+if observations come in clusters: `design_effect()`.
 
 With information I = n k (1 - k) / (sigma^2 design_effect), a test with one look needs I delta^2 = (z_{1 - alpha/2} +
 z_power)^2, and a sequence with rho = plan_rho(I) needs I delta^2 = (3.035 + z_power)^2 at alpha = .05 (2.769 one-sided): the
@@ -29,9 +29,9 @@ __all__ = ["design_effect", "mde", "planned_duration", "planned_information", "s
 
 
 def design_effect(*, cluster_size: float, cv: float = 0.0, icc: float) -> float:
-    """The factor on the variance when observations come in clusters: 1 + ((1 + cv^2) m - 1) icc.
+    """The factor on the variance if observations come in clusters: 1 + ((1 + cv^2) m - 1) icc.
 
-    Better than this formula is a factor from history: the delta-method variance of the metric over that of independent
+    A factor from historical data is better than this formula: the delta-method variance of the metric over that of independent
     observations.
 
     Source: Eldridge, Ashby and Kerry, International Journal of Epidemiology 35 (2006).
@@ -61,14 +61,14 @@ def planned_information(
     share: float = 0.5,
     design_effect: float = 1.0,
 ) -> float:
-    """The information 1 / std_error^2 that `total` units will give: total k (1 - k) / (sigma^2 design_effect). Feed it to
+    """The information 1 / std_error^2 that `total` units will give: total k (1 - k) / (sigma^2 design_effect). Pass it to
     `plan_rho`.
 
     Args:
         total: Units in both arms together.
         sigma: Standard deviation of one unit's value; or give `rate`.
-        rate: The control's rate, for a yes-or-no metric.
-        share: The candidate's part of the units.
+        rate: The control's rate, for a binary metric.
+        share: The candidate's fraction of the units.
         design_effect: Factor on the variance for clusters.
 
     Raises:
@@ -92,21 +92,21 @@ def sample_size(
     sequential: bool = False,
     design_effect: float = 1.0,
 ) -> int:
-    """The units in both arms together that find `effect` with probability `power`, rounded up.
+    """The number of units in both arms together that detects `effect` with probability `power`, rounded up.
 
     Fixed: n = (z_{1 - alpha/2} + z_power)^2 sigma^2 design_effect / (k (1 - k) delta^2), with z_{1 - alpha} when one-sided;
     for equal shares that is 2 (..)^2 sigma^2 / delta^2 per arm. Sequential: the same with the boundary of the sequence in
     place of the quantile.
 
     Args:
-        effect: The difference to find; its sign does not matter.
+        effect: The difference to detect; its sign does not matter.
         sigma: Standard deviation of one unit's value; or give `rate`.
-        rate: The control's rate, for a yes-or-no metric.
+        rate: The control's rate, for a binary metric.
         mean: The control's mean, for a relative effect on a metric with `sigma`.
-        relative: Whether `effect` is a part of the control's mean or rate.
-        share: The candidate's part of the units.
+        relative: Whether `effect` is a fraction of the control's mean or rate.
+        share: The candidate's fraction of the units.
         alpha: Probability of a false rejection.
-        power: Probability of finding the effect, between 0 and 1.
+        power: Probability of detecting the effect, between 0 and 1.
         one_sided: Whether only one direction counts.
         sequential: Whether the comparison may be stopped at any look.
         design_effect: Factor on the variance for clusters.
@@ -134,7 +134,7 @@ def mde(
     sequential: bool = False,
     design_effect: float = 1.0,
 ) -> float:
-    """The smallest effect that `total` units find with probability `power`: the inverse of `sample_size`.
+    """The smallest effect that `total` units detect with probability `power`: the inverse of `sample_size`.
 
     (boundary + z_power) s with s = 1 / sqrt(I). For the sequence, tuned at this total, the boundary is that of
     sqrt( (1 + rho/I) log((I + rho) / (rho alpha^2)) ).
@@ -142,12 +142,12 @@ def mde(
     Args:
         total: Units in both arms together.
         sigma: Standard deviation of one unit's value; or give `rate`.
-        rate: The control's rate, for a yes-or-no metric.
+        rate: The control's rate, for a binary metric.
         mean: The control's mean, for a relative effect on a metric with `sigma`.
-        relative: Whether the result is a part of the control's mean or rate.
-        share: The candidate's part of the units.
+        relative: Whether the result is a fraction of the control's mean or rate.
+        share: The candidate's fraction of the units.
         alpha: Probability of a false rejection.
-        power: Probability of finding the effect, between 0 and 1.
+        power: Probability of detecting the effect, between 0 and 1.
         one_sided: Whether only one direction counts.
         sequential: Whether the comparison may be stopped at any look.
         design_effect: Factor on the variance for clusters.
@@ -177,23 +177,23 @@ def planned_duration(
     sequential: bool = False,
     design_effect: float = 1.0,
 ) -> float:
-    """The days until `effect` is found with probability `power`, when `traffic_per_day` new units arrive every day.
+    """The days until `effect` is detected with probability `power`, if `traffic_per_day` new units arrive every day.
 
-    A ramp's phases are compared one by one and their information adds up: a day at share k is worth k (1 - k) of its units, so
-    that a day at 1 % gives a 25th of the information of a day at 50 %. What the ramp does not give by its end, days at
-    `share` do.
+    A ramp's phases are compared separately and their information adds up: a day at share k contributes k (1 - k) of its units,
+    so a day at 1 % gives a 25th of the information of a day at 50 %. The information still missing at the end of the ramp is
+    collected at `share`.
 
     Args:
-        traffic_per_day: New units a day, both arms together. Units that come back are counted once.
-        effect: The difference to find; its sign does not matter.
+        traffic_per_day: New units per day, both arms together. Returning units count once.
+        effect: The difference to detect; its sign does not matter.
         sigma: Standard deviation of one unit's value; or give `rate`.
-        rate: The control's rate, for a yes-or-no metric.
+        rate: The control's rate, for a binary metric.
         mean: The control's mean, for a relative effect on a metric with `sigma`.
-        relative: Whether `effect` is a part of the control's mean or rate.
-        share: The candidate's part of the units once the ramp is over; the only one without a ramp.
-        ramp: (share, days) of every step, in their order.
+        relative: Whether `effect` is a fraction of the control's mean or rate.
+        share: The candidate's fraction of the units after the ramp; the only share without a ramp.
+        ramp: (share, days) of every step, in order.
         alpha: Probability of a false rejection.
-        power: Probability of finding the effect, between 0 and 1.
+        power: Probability of detecting the effect, between 0 and 1.
         one_sided: Whether only one direction counts.
         sequential: Whether the comparison may be stopped at any look.
         design_effect: Factor on the variance for clusters.
@@ -217,7 +217,7 @@ def planned_duration(
 
 
 def _needed(function: str, alpha: float, power: float, *, one_sided: bool, sequential: bool) -> float:
-    """The effect in standard errors: the boundary and the quantile of the power."""
+    """Return the effect to detect in standard errors: the boundary plus the quantile of the power."""
     if not 0 < alpha < 1:
         raise ValueError(f"{function}(alpha={alpha!r}): alpha is the error probability, strictly between 0 and 1.")
     if not alpha < power < 1:
@@ -231,7 +231,7 @@ def _needed(function: str, alpha: float, power: float, *, one_sided: bool, seque
 
 
 def _per_unit(function: str, sigma: float | None, rate: float | None, share: float, factor: float) -> float:
-    """Information that one unit gives."""
+    """Return the information of one unit."""
     if (sigma is None) == (rate is None):
         raise ValueError(
             f"{function}(sigma={sigma!r}, rate={rate!r}): a metric has a sigma or a rate. Give exactly one of them."
@@ -251,17 +251,15 @@ def _per_unit(function: str, sigma: float | None, rate: float | None, share: flo
 
 
 def _absolute(function: str, effect: float, rate: float | None, mean: float | None, *, relative: bool) -> float:
-    """The effect's size in the metric's unit."""
+    """Return the size of the effect in the metric's unit."""
     if not 0 < abs(effect) < math.inf:
-        raise ValueError(
-            f"{function}(effect={effect!r}): no number of units finds an effect of nothing. Give one that matters."
-        )
+        raise ValueError(f"{function}(effect={effect!r}): no number of units detects an effect of 0. Give one that matters.")
     if not relative:
         return abs(effect)
     base = rate if rate is not None else mean
     if base is None or not 0 < abs(base) < math.inf:
         raise ValueError(
-            f"{function}(relative=True, mean={mean!r}): a relative effect is a part of the mean. Give one that is not 0."
+            f"{function}(relative=True, mean={mean!r}): a relative effect is a fraction of the mean. Give one that is not 0."
         )
     return abs(effect * base)
 

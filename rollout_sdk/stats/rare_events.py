@@ -1,9 +1,8 @@
 """Exact anytime-valid evidence about the ratio of two rates of rare events, from counts by phase.
 
-Every function here is a function of counts alone, so what machines counted apart is merged by adding, and may be evaluated
-after every event. Nothing here is an approximation: there is no smallest sample. What is assumed is independence: where units
-are assigned and their events come in runs, count the first event of a unit in a rollout, or take
-`rollout_sdk.stats.cluster_bets`.
+All functions depend on counts alone, so counts of several machines can be added, and evaluation after every event is allowed.
+They are exact, with no minimum sample. They assume independence: if units are assigned and their events come in runs, count the
+first event of each unit in a rollout, or use `rollout_sdk.stats.cluster_bets`.
 """
 
 from __future__ import annotations
@@ -17,29 +16,29 @@ __all__ = ["rare_event_interval", "rare_event_log_e", "rare_event_safe_log_e"]
 
 _RATIOS = tuple(1.1 * (10 / 1.1) ** (k / 39) for k in range(40))
 _WIDEST, _STEPS = 230.0, 48
-"""Ratios are looked for in e^-230..e^230, to a relative error of 1e-12."""
+"""Ratios are searched in e^-230..e^230, to a relative error of 1e-12."""
 
 
 def rare_event_log_e(strata: Iterable[tuple[float, float, float]], *, margin: float = 0.0) -> float:
-    """The evidence that events are more frequent in the candidate: against "rate ratio <= 1 + margin".
+    """The evidence that events are more frequent in the candidate; null: "rate ratio <= 1 + margin".
 
     Given an event while the candidate's share of the exposure is s, it is the candidate's with probability
-    q(r) = s r / (s r + 1 - s), r being the rate ratio: the base rate has gone, so it may drift freely.
+    q(r) = s r / (s r + 1 - s), r being the rate ratio: the base rate cancels, so it may drift freely.
     e = mean over k of prod over strata of (q(r_k)/q(r_0))^a ((1 - q(r_k))/(1 - q(r_0)))^b with r_0 = 1 + margin and 40
-    alternatives r_k, log-spaced in (1.1..10) r_0. At a share of one half, 7 events that are all the candidate's reach e = 20:
-    a low-traffic canary cannot be decided with fewer.
+    alternatives r_k, log-spaced in (1.1..10) r_0. At a share of one half, e = 20 takes 7 events, all of the candidate: a
+    low-traffic canary cannot be decided with fewer.
 
-    The alternatives weigh alike. At a share of 1 % the candidate's errors until e = 60 are 4, 11 and 25 in the median where the
-    ratio is 10, 3 and 2 (5, 13 and 30 until 120). A twentieth of the weight on ratios of 10 to 100 saves a third of an error
-    where it is 100, a tenth of the weight half of one, at half an error more where it is 2; no mixture tried was better at
-    all three (1,500 runs each).
+    The alternatives have equal weights. At a share of 1 %, the candidate's errors until e = 60 are 4, 11 and 25 in the median
+    at ratios of 10, 3 and 2 (5, 13 and 30 until 120). A twentieth of the weight on ratios of 10 to 100 would save a third of an
+    error at a ratio of 100, a tenth of the weight half an error, at a cost of half an error at a ratio of 2; no mixture tried
+    was better at all three (1,500 runs each).
 
     Source: Lindon and Malek, NeurIPS 2022, arXiv:2011.03567; Lindon, Sanden and Shirikian, KDD 2022, arXiv:2205.14762.
 
     Args:
         strata: For every period of constant shares: the events of the candidate, the events of the control, and the
             candidate's share of the exposure of the two. Never pool periods with different shares. A period with a share of 0
-            or 1, or without events, says nothing and contributes nothing.
+            or 1, or without events, contributes nothing.
         margin: Tolerated relative increase: .1 for "up to ten per cent more is acceptable".
 
     Raises:
@@ -49,11 +48,11 @@ def rare_event_log_e(strata: Iterable[tuple[float, float, float]], *, margin: fl
 
 
 def rare_event_safe_log_e(strata: Iterable[tuple[float, float, float]], *, margin: float) -> float:
-    """The evidence that events are not much more frequent in the candidate: against "rate ratio >= 1 + margin".
+    """The evidence that events are not much more frequent in the candidate; null: "rate ratio >= 1 + margin".
 
-    The mirror image of `rare_event_log_e`, with 40 alternatives log-spaced in (1/10..1/1.1) (1 + margin): where its e reaches
-    1/alpha, the increase is below the margin. A margin of 0 asks for proof of an improvement, and a small margin for many
-    events: with equal rates and shares e = 20 takes about 74 events in both arms together for a margin of 1, 244 for .5, 904
+    The mirror image of `rare_event_log_e`, with 40 alternatives log-spaced in (1/10..1/1.1) (1 + margin): once e reaches
+    1/alpha, the increase is below the margin. A margin of 0 requires proof of an improvement, and a small margin many events:
+    with equal rates and shares, e = 20 takes about 74 events in both arms together for a margin of 1, 244 for .5, 904
     for .25 and 5,808 for .1.
 
     Raises:
@@ -63,12 +62,11 @@ def rare_event_safe_log_e(strata: Iterable[tuple[float, float, float]], *, margi
 
 
 def rare_event_interval(strata: Iterable[tuple[float, float, float]], *, alpha: float = 0.05) -> tuple[float, float]:
-    """An interval for the ratio of the candidate's rate to the control's that holds at all looks at once; (0, inf) at first.
+    """A confidence interval for the ratio of the candidate's rate to the control's that holds at all looks; (0, inf) at first.
 
-    All ratios that neither `rare_event_log_e` nor `rare_event_safe_log_e` refutes with e = 2/alpha, found by bisection: the
-    logarithm of the likelihood is concave in log r, so both e-values are monotone in the ratio that they refute. It holds the
-    ratio that the data make likeliest. Without events of the candidate it starts at 0, without any of the control it has no
-    end.
+    It contains all ratios that neither `rare_event_log_e` nor `rare_event_safe_log_e` refutes with e = 2/alpha, found by
+    bisection: the log-likelihood is concave in log r, so both e-values are monotone in the ratio that they refute. It contains
+    the maximum-likelihood ratio. Without events of the candidate it starts at 0, without events of the control it is unbounded.
 
     Args:
         strata: As for `rare_event_log_e`.
@@ -87,7 +85,7 @@ def rare_event_interval(strata: Iterable[tuple[float, float, float]], *, alpha: 
 
 
 def _bisect(function: Callable[[float], float]) -> float:
-    """The zero of a growing function of log r, or the end of the range where it has none."""
+    """Return the zero of an increasing function of log r, or the end of the range if it has none."""
     low, high = -_WIDEST, _WIDEST
     if function(low) >= 0:
         return low
@@ -108,7 +106,7 @@ def _rate_ratio_log_e(
 
 
 def _checked(function: str, strata: Iterable[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
-    """The strata that compare anything."""
+    """Return the strata that compare both arms."""
     kept = []
     for candidate, control, share in strata:
         if not (0 <= candidate < math.inf and 0 <= control < math.inf):

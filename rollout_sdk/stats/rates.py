@@ -1,7 +1,7 @@
-"""Exact anytime-valid evidence about one rate: an interval that holds it, and whether it lies below a limit.
+"""Exact anytime-valid evidence about one rate: a confidence interval, and whether the rate lies below a limit.
 
-Functions of counts alone: what machines counted apart is merged by adding, and may be evaluated after every trial. The trials
-are taken to be independent.
+All functions depend on counts alone, so counts of several machines can be added, and evaluation after every trial is allowed.
+Trials are assumed to be independent.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ __all__ = ["bernoulli_interval", "rate_below_log_e"]
 _EDGE, _EDGE_BELOW_ONE = 1e-300, 2.0**-53
 _STEPS = 200
 _BETS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
-"""The rates that are bet on, as parts of the limit."""
+"""Rates to bet on, as fractions of the limit."""
 
 
 def bernoulli_interval(successes: float, trials: float, *, alpha: float = 0.05, t_opt: float = 100.0) -> tuple[float, float]:
-    """An interval for a rate that may be looked at after every trial, inside [0, 1]; (0, 1) without trials.
+    """A confidence interval for a rate that may be evaluated after every trial, inside [0, 1]; (0, 1) without trials.
 
     All p with e(p) < 1/alpha, e(p) = B(c p + s, c (1 - p) + f) / (B(c p, c (1 - p)) p^s (1 - p)^f) for s successes and f
     failures: the likelihood ratio against p, mixed over a beta prior with mean p. Its strength c = plan_rho(t_opt) makes the
@@ -33,13 +33,13 @@ def bernoulli_interval(successes: float, trials: float, *, alpha: float = 0.05, 
     Source: the beta-binomial mixture of Howard and Ramdas, Bernoulli 2022, arXiv:1906.09712.
 
     Args:
-        successes: Number of trials that count.
+        successes: Number of successful trials.
         trials: Number of all trials.
         alpha: Error probability of both ends together, over all looks.
-        t_opt: Number of trials at which the interval is meant to be used.
+        t_opt: Number of trials at which the interval is to be narrowest.
 
     Raises:
-        ValueError: The counts are negative, not finite or at odds; `alpha` is not strictly between 0 and 1; `t_opt` below 1.
+        ValueError: The counts are negative, not finite or inconsistent; `alpha` is not strictly between 0 and 1; `t_opt` < 1.
     """
     failures = _failures("bernoulli_interval", successes, trials)
     if not 1 <= t_opt < math.inf:
@@ -57,7 +57,7 @@ def bernoulli_interval(successes: float, trials: float, *, alpha: float = 0.05, 
 
     if trials == 0:
         return 0.0, 1.0
-    # At the observed rate the mixture is no more likely than the best single rate: log e <= 0 there, and it grows to both
+    # At the observed rate the mixture is no more likely than the best single rate: log e <= 0 there, and it increases on both
     # sides.
     observed = successes / trials
     low = _boundary(excess, _EDGE, observed) if successes and excess(_EDGE) > 0 else 0.0
@@ -66,9 +66,9 @@ def bernoulli_interval(successes: float, trials: float, *, alpha: float = 0.05, 
 
 
 def _boundary(excess: Callable[[float], float], outside: float, inside: float) -> float:
-    """The last point towards `inside` at which `excess` is still positive."""
+    """Return the last point towards `inside` at which `excess` is still positive."""
     for _ in range(_STEPS):
-        # A rate near 0 is looked for on the logarithmic scale.
+        # Rates near 0 are searched on a logarithmic scale.
         middle = math.sqrt(outside * inside) if outside < inside / 4 else (outside + inside) / 2
         if not min(outside, inside) < middle < max(outside, inside):
             break
@@ -77,12 +77,12 @@ def _boundary(excess: Callable[[float], float], outside: float, inside: float) -
 
 
 def rate_below_log_e(successes: float, trials: float, *, limit: float) -> float:
-    """The evidence that a rate lies below `limit`: against "rate >= limit". It certifies a shadow's mismatches.
+    """The evidence that a rate lies below `limit`; null: "rate >= limit". It certifies a shadow's mismatches.
 
     e = mean over r of (r/p)^s ((1 - r)/(1 - p))^f for s successes and f failures, with p = `limit` and bets on the rates
     r = 0, p/16, p/8, p/4 and p/2. The first success ends the bet on 0. With a true rate t each trial multiplies a bet by
-    t r/p + (1 - t)(1 - r)/(1 - p) on average, which falls in t (as r < p) and is 1 at t = p: the bets win nothing on average
-    at any rate from the limit up, even when it changes from trial to trial.
+    t r/p + (1 - t)(1 - r)/(1 - p) on average, which decreases in t (as r < p) and is 1 at t = p: at any rate from the limit up,
+    the bets win nothing on average, even if the rate changes from trial to trial.
 
     Without a success e = 20 is reached after 348 trials for a limit of 1 % and after 3,491 for .1 % (a single look at a fixed
     number would take 299 and 2,995; a beta-binomial mixture takes 680 and 8,062).
@@ -92,10 +92,10 @@ def rate_below_log_e(successes: float, trials: float, *, limit: float) -> float:
     Args:
         successes: Number of trials that count against the limit, such as mismatches.
         trials: Number of all trials.
-        limit: The rate that shall be undercut, strictly between 0 and 1.
+        limit: The limit to stay below, strictly between 0 and 1.
 
     Raises:
-        ValueError: The counts are negative, not finite or at odds; `limit` is not strictly between 0 and 1.
+        ValueError: The counts are negative, not finite or inconsistent; `limit` is not strictly between 0 and 1.
     """
     failures = _failures("rate_below_log_e", successes, trials)
     if not 0 < limit < 1:

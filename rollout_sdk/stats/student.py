@@ -51,16 +51,16 @@ def _upper_tail(t: float, df: float) -> float:
 
 
 def log_student_t_cdf(t: float, df: float) -> float:
-    """Log P(T <= t), finite where the probability itself has long been zero, for `df` > 0 degrees of freedom.
+    """Log P(T <= t), finite even where the probability itself underflows, for `df` > 0 degrees of freedom.
 
-    The incomplete beta function in logarithms (DLMF 8.17); the normal one from 1e7 degrees of freedom on.
+    The incomplete beta function in logarithms (DLMF 8.17); the normal distribution from 1e7 degrees of freedom on.
     """
     if df >= _NORMAL_FROM:
         return log_normal_cdf(t)
     if t > 0:
         return math.log1p(-math.exp(log_student_t_cdf(-t, df)))
     q = t / df * t
-    if math.isinf(q):  # the tail is a power: with q = t^2 / df, q^(-df/2) / (df/2 B(df/2, 1/2)) / 2
+    if math.isinf(q):  # the tail is a power law: with q = t^2 / df, q^(-df/2) / (df/2 B(df/2, 1/2)) / 2
         log_q = 2 * math.log(-t) - math.log(df)
         return -df / 2 * log_q - math.log(df) + math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - math.log(math.pi) / 2
     if q == 0:
@@ -75,7 +75,7 @@ def log_student_t_cdf(t: float, df: float) -> float:
 def student_t_quantile(p: float, df: float) -> float:
     """The t with P(T <= t) = p, for `df` > 0 degrees of freedom, to about 1e-10 relative.
 
-    Bisection on the exact tail, which is the incomplete beta function (DLMF 8.17), with Newton steps where they stay inside.
+    Bisection on the exact tail, which is the incomplete beta function (DLMF 8.17), with Newton steps while they stay inside.
 
     Raises:
         ValueError: `p` is not strictly between 0 and 1, or `df` is not positive.

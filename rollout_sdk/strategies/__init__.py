@@ -1,4 +1,4 @@
-"""The built-in strategies: decisions only. They enter by the same entry-point group as anybody else's."""
+"""The built-in strategies, which only decide. They are registered through the same entry-point group as third-party ones."""
 
 from rollout_sdk.strategies.ab import ABTest
 from rollout_sdk.strategies.canary import Canary

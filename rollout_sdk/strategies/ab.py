@@ -1,4 +1,4 @@
-"""A/B test: a randomised split that stays as it is."""
+"""A/B test: a randomised split with constant shares."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def _shadow_share(share: Share) -> float:
 
 @frozen
 class ABTest:
-    """Each unit gets one variant, at random and for good: `ABTest(0.1)`, `ABTest("10%")`, `ABTest({"v2": 0.1, "v3": 0.1})`.
+    """Assigns each unit one variant, at random and for good: `ABTest(0.1)`, `ABTest("10%")`, `ABTest({"v2": 0.1, "v3": 0.1})`.
 
-    Without a unit, each call is drawn anew.
+    Without a unit, each call is drawn separately.
 
     Attributes:
         shares: Share of the candidate, or of each candidate by name; the control gets the rest.
@@ -29,27 +29,27 @@ class ABTest:
     """
 
     name = "ab"
-    not_fingerprinted = ("shares",)  # the phase has them, as numbers
+    not_fingerprinted = ("shares",)  # included as the phase's numeric shares
 
     shares: Share | Mapping[str, Share] = 0.5
     shadow: float = field(default=0.0, kw_only=True, converter=_shadow_share)
 
     @property
     def shadows(self) -> bool:
-        """Whether it may shadow, which asks for a function declared with effects="read"."""
+        """Whether it may shadow, which requires effects="read"."""
         return self.shadow > 0
 
     def rollout_phases(self, control: str, candidates: tuple[str, ...]) -> Sequence[Phase]:
-        """One phase, for ever."""
+        """Return a single, permanent phase."""
         return [make_phase(self.shares, control, candidates, "ABTest")]
 
     def rollout_route(self, request: RouteRequest) -> Decision:
-        """The variant in whose lane the unit lies."""
+        """Return the variant whose lane contains the unit."""
         if self.shadow and request.draw < self.shadow:
             return request.phase.split.decide_shadowed(request.point)
         return request.phase.split.decide(request.point)
 
 
 def rollout_strategies() -> Mapping[str, type]:
-    """The strategy of this module, by its name."""
+    """Return the strategy of this module, by name."""
     return {"ab": ABTest}

@@ -1,4 +1,4 @@
-"""Canary: a few users, then more, and back at once when it hurts."""
+"""Canary: increase the candidate's share step by step, and roll back at once if it is worse."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ def _shadow_share(share: Share) -> float:
 
 @frozen
 class Canary:
-    """The candidate's share grows step by step, and goes back to nothing when it hurts: `Canary(["1%", "5%", "25%", "50%"])`.
+    """Increases the candidate's share step by step, and rolls it back if it is worse: `Canary(["1%", "5%", "25%", "50%"])`.
 
-    A unit that has the candidate keeps it while the share grows. A step ends by itself when every guardrail is surely good
-    enough and every gate has passed; one that surely fails rolls back. After the last step everybody gets the candidate.
-    `promote()`, `pause()`, `abort()` and `set_share()` of the controller do it by hand; with `guardrails=[]` and no gates,
-    nothing else does.
+    A unit that has the candidate keeps it while the share grows. A step ends by itself when every guardrail is significantly
+    good enough and every gate has passed; a guardrail that significantly fails rolls back. After the last step, all units get
+    the candidate. `promote()`, `pause()`, `abort()` and `set_share()` of the controller do so by hand; with `guardrails=[]` and
+    no gates, only they do.
 
     Attributes:
-        steps: Steps, or plain shares, none smaller than the one before and no two alike; for several candidates, a share for
+        steps: Steps, or plain shares, none smaller than the previous one and no two equal; for several candidates, a share
             each by name. A last "100%" may be written or left out.
-        guardrails: What must not get worse; by default, the error rate.
-        gates: What must be better before it goes on.
-        shadow: Share of the control's calls on which the candidates also run in the background, in every step that says
-            nothing else.
-        alpha: How likely it may be, over the whole rollout and however often it is looked at, that a candidate which is not
-            worse is rolled back; and the same for one being passed that is worse than its margins.
+        guardrails: Metrics that must not get worse; by default, the error rate.
+        gates: Metrics that must get better before the next step.
+        shadow: Share of the control's calls on which the candidates also run in the background, in every step without a value
+            of its own.
+        alpha: Maximum probability, over the whole rollout and however often it is looked at, that a candidate which is not
+            worse is rolled back; and likewise that one which is worse than its margins passes.
         freeze: Windows in which no step is taken.
-        approve: Asked before every further step, with the verdict; the step waits until it returns True.
-        max_calls_per_unit: Calls of one unit that count in a step, so that a bot does not decide; None: all count.
-        horizon: A planned end for every gate that has none of its own: units of both arms together (an int), or time since
-            the rollout began ("14d"). See `Gate`.
+        approve: Called before every further step with the verdict; the step waits until it returns True.
+        max_calls_per_unit: Calls per unit that count in a step, so that a bot cannot decide; None: all count.
+        horizon: Planned end of every gate without one of its own: units of both arms together (an int), or time since
+            the rollout started ("14d"). See `Gate`.
     """
 
     name = "canary"
-    # The plan may change while the rollout runs: what it changes for a call, its phase tells.
+    # The plan may change while the rollout runs; its effect on a call is recorded as the call's phase.
     not_fingerprinted = (*_IN_A_FILE, "shadow", "approve")
 
     steps: tuple[Step, ...] = field(default=("1%", "5%", "25%", "50%"), converter=as_steps)
@@ -66,7 +66,7 @@ class Canary:
     criteria: Criteria = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        """Put the criteria together, which refuses what cannot be judged."""
+        """Build the criteria, which validates them."""
         criteria = Criteria(
             steps=[step if step.shadow else evolve(step, shadow=self.shadow) for step in self.steps],
             guardrails=self.guardrails,
@@ -81,14 +81,14 @@ class Canary:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], **options: Any) -> Canary:
-        """A canary whose plan is in a TOML file; see `rollout_sdk.plan.table` and docs/canary.md.
+        """Create a canary from a plan in a TOML file; see `rollout_sdk.plan.table` and docs/canary.md.
 
         Args:
             path: The file.
-            options: What a file cannot say: `approve`.
+            options: Options that a file cannot contain: `approve`.
 
         Raises:
-            ConfigurationError: It cannot be read, or says something that cannot work.
+            ConfigurationError: The file cannot be read, or contains an invalid setting.
         """
         read = load_criteria(path)
         options_read = {name: getattr(read, name) for name in _IN_A_FILE}
@@ -96,19 +96,19 @@ class Canary:
 
     @property
     def shadows(self) -> bool:
-        """Whether it may shadow, which asks for a function declared with effects="read"."""
+        """Whether it may shadow, which requires effects="read"."""
         return any(step.shadow for step in self.criteria.steps)
 
     def rollout_phases(self, control: str, candidates: tuple[str, ...]) -> Sequence[Phase]:
-        """A phase for every step.
+        """Return a phase for every step.
 
         Raises:
-            ConfigurationError: There is no step, or one is smaller than the one before or the same.
+            ConfigurationError: There is no step, or one is smaller than the previous one or equal to it.
         """
         return planned_phases(self.criteria, control, candidates)
 
     def rollout_route(self, request: RouteRequest) -> Decision:
-        """The variant in whose lane the unit lies."""
+        """Return the variant whose lane contains the unit."""
         phase = request.phase
         if phase.shadow and request.draw < phase.shadow:
             return phase.split.decide_shadowed(request.point)
@@ -116,10 +116,10 @@ class Canary:
 
 
 def planned_phases(criteria: Criteria, control: str, candidates: tuple[str, ...]) -> Sequence[Phase]:
-    """A phase for every step.
+    """Return a phase for every step.
 
     Raises:
-        ConfigurationError: There is no step, or one is smaller than the one before or the same.
+        ConfigurationError: There is no step, or one is smaller than the previous one or equal to it.
     """
     phases = [
         evolve(make_phase(step.share, control, candidates, f"step {number} of Canary"), shadow=step.shadow)
@@ -142,5 +142,5 @@ def planned_phases(criteria: Criteria, control: str, candidates: tuple[str, ...]
 
 
 def rollout_strategies() -> Mapping[str, type]:
-    """The strategy of this module, by its name."""
+    """Return the strategy of this module, by name."""
     return {"canary": Canary}

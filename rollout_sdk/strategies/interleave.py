@@ -1,4 +1,4 @@
-"""Interleaved test: both rankers' items in one list; clicks decide."""
+"""Interleaved test: one list with the items of all rankers, decided by clicks."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _MOST = 100
 
 
 class Design(Protocol):
-    """A way to make one list of several: one of `rollout_sdk.interleaving`, or your own.
+    """A way to merge several lists into one: from `rollout_sdk.interleaving`, or your own.
 
-    Your own gives an `Interleaved` with the name of the design whose rule credits it: "team_draft" with `teams`.
+    Your own returns an `Interleaved` with the name of the design whose rule credits it: "team_draft" with `teams`.
     """
 
     def merge(
@@ -38,7 +38,7 @@ class Design(Protocol):
         key: Callable[[Any], Hashable] | None = None,
         seed: int | str | bytes,
     ) -> Interleaved[Any]:
-        """One list of the rankings' items."""
+        """Merge the rankings' items into one list."""
         ...
 
 
@@ -56,8 +56,8 @@ def _oversample(factor: Any) -> float:
 
 
 def _as_list(output: Any) -> list[Any]:
-    """The default of `items`: only lists and tuples, because only these can be given back as what they were."""
-    # Not their subclasses: a named tuple is no list of items.
+    """The default of `items`: only lists and tuples, because only these can be rebuilt in the same type."""
+    # Not their subclasses: a named tuple is not a list of items.
     if type(output) in (list, tuple):
         return list(output)
     raise TypeError(
@@ -68,28 +68,28 @@ def _as_list(output: Any) -> list[Any]:
 
 @frozen
 class Interleave:
-    """All variants rank, the user sees one list of both rankers' items, and a click is a vote for who put the item there.
+    """Runs all variants, shows one list with both rankers' items, and counts a click as a vote for the ranker of the item.
 
-    The same unit with the same rankings sees the same list. When a candidate fails or is empty, the control's list is
-    served as it is and the call is not analysed.
+    The same unit with the same rankings sees the same list. If a candidate fails or returns nothing, the control's list is
+    served unchanged and the call is not analysed.
 
     Attributes:
-        design: How the lists become one.
+        design: Merges the lists.
         k: Length of the list, at least 1; by default the control's.
-        key: Gives an item's key (`lambda item: item["id"]`); by default the item itself.
-        items: Takes the list out of a variant's output; by default the output is a list or tuple (any other is not
+        key: Returns an item's key (`lambda item: item["id"]`); by default the item itself.
+        items: Extracts the list from a variant's output; by default the output must be a list or tuple (other types are not
             interleaved: the control answers).
-        rebuild: Puts a list back into the control's output: `rebuild(output, items)`; by default a list, or a tuple
-            where the control gave one.
+        rebuild: Puts a list back into the control's output: `rebuild(output, items)`; by default returns a list, or a tuple
+            if the control did.
         share: Share of the units that are interleaved; the others get the control.
-        limit: Name of the parameter that says how many items are asked for; it is then the length of the list.
-        oversample: Each ranker is asked for this many times `limit` items, for designs that look deeper than the page
-            (`Probabilistic`), and where items are dropped as duplicates. A list that is not interleaved is as long as asked.
-        first_page: Tells by the call's arguments whether it asks for the first page: `lambda call: call["page"] == 1`. Further
-            pages are the control's, and are not analysed.
-        stamp: Writes an item's token into it: `stamp(item, token)` gives the item to serve. A click that brings the token back
-            is recorded with `record(metric, value, token=token)`, in any process. It makes a new item: the model's own may be
-            served to others.
+        limit: Name of the parameter with the number of requested items, which then is the length of the list.
+        oversample: Factor on `limit` for each ranker, for designs that look deeper than the page (`Probabilistic`), and for
+            dropped duplicates. A list that is not interleaved has the requested length.
+        first_page: Decides from the call's arguments whether it requests the first page: `lambda call: call["page"] == 1`.
+            Further pages come from the control, and are not analysed.
+        stamp: Writes an item's token into it: `stamp(item, token)` returns the item to serve. A click that sends the token
+            back is recorded with `record(metric, value, token=token)`, in any process. It must create a new item: the model's
+            own may be served to others.
     """
 
     name = "interleave"
@@ -106,10 +106,10 @@ class Interleave:
     stamp: Callable[[Any, str], Any] | None = field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse settings that could only fail later."""
+        """Reject settings that could only fail later."""
         if not callable(getattr(self.design, "merge", None)):
             raise ConfigurationError(
-                f"{self.design!r:.80} is no interleaving design: it has no merge(). A design makes one list of several. "
+                f"{self.design!r:.80} is not an interleaving design: it has no merge(). A design makes one list of several. "
                 "Pass TeamDraft()."
             )
         if not (self.k is None or (isinstance(self.k, int) and not isinstance(self.k, bool) and self.k > 0)):
@@ -130,16 +130,16 @@ class Interleave:
             )
         if self.items is not None and self.rebuild is None:
             raise ConfigurationError(
-                "Interleave has items= without rebuild=. What takes the list out of an output needs its way back. "
+                "Interleave has items= without rebuild=. A list taken out of an output must be put back into it. "
                 "Pass rebuild=lambda output, items: ..., too."
             )
 
     def rollout_phases(self, control: str, candidates: tuple[str, ...]) -> Sequence[Phase]:
-        """One phase, in which a share of the units is interleaved."""
+        """Return one phase, in which a share of the units is interleaved."""
         return [Phase(f"interleaved {percent(self.share)}", {INTERLEAVED: self.share}, control)]
 
     def rollout_route(self, request: RouteRequest) -> Decision:
-        """All variants, blended, or the control for units outside the share."""
+        """Blend all variants, or return the control for units outside the share."""
         if self.first_page is not None and not answered("first_page=", self.first_page(request.arguments)):
             return _ineligible(request.control)
         decision = request.phase.split.decide(request.point)
@@ -154,19 +154,19 @@ class Interleave:
         )
 
     def rollout_arguments(self, request: RouteRequest) -> Mapping[str, Any] | None:
-        """More items than the caller asked for."""
+        """Request more items than the caller did."""
         asked = self._asked(request) if self.oversample > 1 else None
         return None if asked is None else {str(self.limit): math.ceil(asked * self.oversample)}
 
     def _asked(self, request: RouteRequest) -> int | None:
-        """How many items the caller asks for; None when the call does not say."""
+        """Return the number of items that the caller requests; None if the call does not contain it."""
         asked = None if self.limit is None else request.arguments.get(self.limit)
         return asked if isinstance(asked, int) and not isinstance(asked, bool) and asked > 0 else None
 
     def rollout_merge(self, request: RouteRequest, outputs: Mapping[str, Any]) -> Merged | None:
-        """One list; when any candidate has nothing to show the control's, as long as the caller asked."""
+        """Merge the outputs into one list; if a candidate is empty, return the control's list at the requested length."""
         take: Callable[[Any], Sequence[Any]] = answering("items=", self.items) if self.items else _as_list
-        # What `items` gives may be an array, which is neither true nor false.
+        # The result of `items` may be an array, whose truth value is ambiguous, so convert it to a list.
         rankings = {name: list(take(output)) for name, output in outputs.items()}
         original, asked = outputs[request.control], self._asked(request)
         if len(rankings) < 1 + len(request.candidates) or not all(rankings.values()):
@@ -190,18 +190,18 @@ class Interleave:
         items = self._rebuilt(original, listed)
         if merged.design == "team_draft":
             teams = tuple(None if team < 0 else merged.rankers[team] for team in merged.teams)
-            # Teams say all that credits a click; that it is not the design asked for, the rule says.
+            # Teams are enough to credit clicks; the rule is needed only to record a fallback design.
             return Merged(items, merged.keys, teams, rule=merged.rule() if merged.fallback else None)
         return Merged(items, merged.keys, rule=merged.rule())
 
     def _rebuilt(self, original: Any, items: list[Any]) -> Any:
-        """A list in the caller's own type."""
+        """Return a list in the control's own type."""
         if self.rebuild is not None:
             return answered("rebuild=", self.rebuild(original, items), (original,))
         return tuple(items) if isinstance(original, tuple) else items
 
     def _seed(self, request: RouteRequest, ranking: Sequence[Any]) -> bytes:
-        """A seed of unit and ranking: a page that is loaded again looks the same, another query is a new toss."""
+        """Return a seed from unit and ranking: reloading a page gives the same list, another query a new toss."""
         seed = blake2b(b"%016x" % request.digest, digest_size=16)
         for item in ranking:
             item_key = item if self.key is None else answered("key=", self.key(item))
@@ -215,5 +215,5 @@ def _ineligible(control: str) -> Decision:
 
 
 def rollout_strategies() -> Mapping[str, type]:
-    """The strategy of this module, by its name."""
+    """Return the strategy of this module, by name."""
     return {"interleave": Interleave}

@@ -1,4 +1,4 @@
-"""The phases that a strategy plans: asked for when decorating, and checked."""
+"""Requests the phases that a strategy plans when the function is decorated, and validates them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ __all__ = ["planned_phases"]
 def planned_phases(
     key: str, hooks: PluginSet, strategy: str, control: str, candidates: tuple[str, ...], *, batch: bool
 ) -> tuple[Phase, ...]:
-    """The phases that the strategy plans, checked; without a plan one phase without shares.
+    """Return the validated phases of the strategy; without a plan, one phase without shares.
 
     Args:
         key: Key of the rollout, for errors.
-        hooks: The plugins; the first that plans phases is the one that is asked.
+        hooks: The plugins; the first that plans phases is used.
         strategy: Name of the strategy, for errors.
         control: Name of the control.
         candidates: Names of the candidates.
         batch: Whether calls are split by row.
 
     Raises:
-        ConfigurationError: The strategy refuses the candidates, or it blends and calls are split by row.
-        PluginError: What it plans cannot be carried out.
+        ConfigurationError: The strategy rejects the candidates, or it blends and calls are split by row.
+        PluginError: Its plan cannot be carried out.
     """
     phases: tuple[Any, ...] | None = None
     for _, plan in hooks.implementations("rollout_phases"):
@@ -61,5 +61,5 @@ def planned_phases(
 def _bad_plan(key: str, strategy: str, what: str) -> PluginError:
     return PluginError(
         f"Strategy {strategy!r} of {key!r} {what}. rollout_phases gives at least one Phase (or None): "
-        "each with the control's name, and all with shares of the same candidates. Mend the strategy."
+        "each with the control's name, and all with shares of the same candidates. Fix the strategy."
     )

@@ -1,4 +1,4 @@
-"""Shadow test: the candidate sees live traffic, and nobody sees the candidate."""
+"""Shadow test: the candidate runs on live traffic, and its output is never served."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def _rate(share: Share) -> float:
 
 @frozen
 class Shadow:
-    """The control answers every call; on a share of the calls every candidate runs as well, in the background.
+    """The control answers every call; on a share of the calls, every candidate also runs in the background.
 
     Attributes:
-        rate: Share of the calls that are shadowed, drawn for each call.
+        rate: Share of the calls that are shadowed, drawn per call.
     """
 
     name = "shadow"
@@ -30,20 +30,20 @@ class Shadow:
 
     @property
     def shadows(self) -> bool:
-        """Whether it may shadow, which asks for a function declared with effects="read"."""
+        """Whether it may shadow, which requires effects="read"."""
         return self.rate > 0
 
     def rollout_phases(self, control: str, candidates: tuple[str, ...]) -> Sequence[Phase]:
-        """One phase in which no candidate serves anybody."""
+        """Return one phase in which no candidate serves."""
         return [Phase("shadow", dict.fromkeys(candidates, 0.0), control)]
 
     def rollout_route(self, request: RouteRequest) -> Decision:
-        """The control, and sometimes shadows."""
+        """Return the control, with shadows on a share of the calls."""
         if request.draw < self.rate:
             return request.phase.split.decide_shadowed(request.point)
         return request.phase.split.decide(request.point)
 
 
 def rollout_strategies() -> Mapping[str, type]:
-    """The strategy of this module, by its name."""
+    """Return the strategy of this module, by name."""
     return {"shadow": Shadow}

@@ -1,4 +1,4 @@
-"""What strategies with shares have in common: reading the shares and naming the phase."""
+"""Common to strategies with shares: parsing the shares and naming the phase."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["make_phase"]
 
 
 def make_phase(shares: Share | Mapping[str, Share], control: str, candidates: tuple[str, ...], owner: str) -> Phase:
-    """A phase with a share for every candidate.
+    """Build a phase with a share for every candidate.
 
     Args:
-        shares: One share, where there is one candidate, or a share for each by name.
+        shares: One share for a single candidate, or a share for each by name.
         control: Name of the control.
         candidates: Names of the candidates.
-        owner: What the shares belong to, for the error: "ABTest".
+        owner: Owner of the shares, for errors: "ABTest".
 
     Raises:
         ConfigurationError: A candidate has no share, a share has no candidate, or they add up to more than 100 %.
@@ -32,7 +32,7 @@ def make_phase(shares: Share | Mapping[str, Share], control: str, candidates: tu
     unknown = [name for name in shares if name not in candidates]
     missing = [name for name in candidates if name not in shares]
     if unknown or missing:
-        found = f"gives a share to {unknown[0]!r}, which is no candidate" if unknown else f"gives no share to {missing[0]!r}"
+        found = f"gives a share to {unknown[0]!r}, which is not a candidate" if unknown else f"gives no share to {missing[0]!r}"
         raise ConfigurationError(
             f"{owner} {found}. Every candidate has one share, and the control ({control!r}) gets the rest. "
             f"The candidates are: {', '.join(candidates)}."

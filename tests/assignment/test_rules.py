@@ -300,7 +300,7 @@ def test_an_aborted_rollout_gives_overridden_units_the_control_too(decorate):
             "Give it the control's parameters",
         ),
         ({"holdout": 0.1, "unit": None}, "holdout= of 'model' holds units out, and calls of 'model' have none", "Set unit=."),
-        ({"holdout": 1.1}, "The holdout of 'model' is 1.1", "A share lies between 0 (nobody) and 1 (everybody)"),
+        ({"holdout": 1.1}, "The holdout of 'model' is 1.1", "A share lies between 0 (no units) and 1 (all units)"),
         ({"holdout": "ten"}, "The holdout of 'model' is 'ten'", "Write 0.05 or '5%'."),
         ({"missing_unit": "none"}, "missing_unit='none' of 'model' is unknown", "It must be one of: control, random, raise."),
         ({"unit": "person"}, "unit='person' names no parameter of 'model'", "Its parameters are: user, query."),

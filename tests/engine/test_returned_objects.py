@@ -660,7 +660,7 @@ def test_no_step_passes_on_what_was_not_measured(runtime, share, whose):
     assert "PASS" == measured.rollout.judge().outcome
     verdict = model.rollout.judge()
     assert ("INSUFFICIENT_DATA", True) == (verdict.outcome, verdict.valid)
-    assert f"calls of {whose} returned what cannot be measured" in verdict.reason
+    assert f"calls of {whose} returned an answer that cannot be measured" in verdict.reason
 
 
 def test_a_candidate_that_failed_is_evidence_whatever_the_control_returns(runtime):

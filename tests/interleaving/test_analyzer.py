@@ -446,7 +446,7 @@ def test_other_rankers_are_refused():
         analyzer.add("u", TeamDraft().merge({"a": A, "b": B, "c": B}, seed=0), {})
     with pytest.raises(ConfigurationError, match="cannot be added"):
         analyzer.merge(InterleavingAnalyzer("impression"))
-    with pytest.raises(ConfigurationError, match="is no user's id"):
+    with pytest.raises(ConfigurationError, match="cannot be a user's id"):
         analyzer.add(object(), TeamDraft().merge({"control": A, "v2": B}, seed=0), {})
 
 
@@ -472,8 +472,8 @@ def test_the_share_of_ties_says_how_much_lists_differ(won, lost, tied):
     [
         ({}, "Pass one of them"),
         ({"deviation": 1.0, "ties": 0.5}, "Pass one of them"),
-        ({"ties": 0.9}, "not to be had"),
-        ({"ties": -0.1}, "not to be had"),
+        ({"ties": 0.9}, "impossible with ties"),
+        ({"ties": -0.1}, "impossible with ties"),
     ],
 )
 def test_a_sample_size_that_does_not_follow_is_refused(arguments, why):

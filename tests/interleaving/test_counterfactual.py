@@ -97,7 +97,7 @@ def test_what_cannot_be_estimated_is_refused():
     rankings = {"A": list("abcdef"), "B": list("uvwxyz")}
     design = TeamDraft(coin="list")
     page = design.merge(rankings, k=6, seed=1)
-    with pytest.raises(ConfigurationError, match="cannot all be gone through"):
+    with pytest.raises(ConfigurationError, match="cannot all be enumerated"):
         counterfactual_clicks(page, {}, design=Probabilistic(), examination=THETA)
     for length, made_by in product((26, 3000), (TeamDraft(), Optimized())):
         long = made_by.merge({"A": range(length), "B": range(length, 2 * length)}, k=length, seed=1)
@@ -108,11 +108,11 @@ def test_what_cannot_be_estimated_is_refused():
     with pytest.raises(ConfigurationError, match="deeper than the 3 positions"):
         counterfactual_clicks(page, {}, design=design, examination=THETA, depth=4)
     for examination in ([], [1.0, 0.0], [1.0, math.nan], [math.inf]):
-        with pytest.raises(ConfigurationError, match="no chance above 0"):
+        with pytest.raises(ConfigurationError, match="not a probability above 0"):
             counterfactual_clicks(page, {}, design=design, examination=examination)
     with pytest.raises(ConfigurationError, match="was read back"):
         counterfactual_clicks(Interleaved.from_dict(page.as_dict()), {}, design=design, examination=THETA)
     three = design.merge({**rankings, "C": list("mnopqr")}, k=6, seed=1)
     for of_three in (three, three.between("A", "B")):
-        with pytest.raises(ConfigurationError, match="more rankers than two"):
+        with pytest.raises(ConfigurationError, match="more than two rankers"):
             counterfactual_clicks(of_three, {}, design=design, examination=THETA)

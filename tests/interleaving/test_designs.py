@@ -159,7 +159,7 @@ def test_a_page_stays_the_same_from_process_to_process_and_from_version_to_versi
 
 def test_keys_that_json_would_change_are_refused(design):
     merged = design.merge({"A": [(1, 2)], "B": [(3, 4)]}, seed=0)
-    with pytest.raises(TypeError, match="JSON gives back only"):
+    with pytest.raises(TypeError, match="JSON preserves only"):
         merged.as_dict()
 
 

@@ -112,7 +112,7 @@ def test_the_distribution_has_every_list_of_two_rankers(orders, design, k):
 
 def test_there_is_no_distribution_of_three_rankers():
     for design in (TeamDraft(), Balanced(), Optimized()):
-        with pytest.raises(ConfigurationError, match=r"got 3 rankings: A, B, C\. Of more than two, there are too many"):
+        with pytest.raises(ConfigurationError, match=r"got 3 rankings: A, B, C\. More than two have too many"):
             design.distribution({"A": "a", "B": "b", "C": "c"})
 
 

@@ -73,7 +73,7 @@ def test_a_candidate_that_fails_much_more_often_is_rolled_back_after_a_handful_o
     plan = criteria(ERRORS)
     verdict = verdict_of(plan, lived(plan, 400, {"control": 0.005, "v2": 0.2}))
     assert ("FAIL", ("v2",)) == (verdict.outcome, verdict.failed)
-    assert "units with an error had v2, where its shares give" in verdict.reason
+    assert "units with an error had v2, where its shares predict" in verdict.reason
 
 
 def test_a_rollback_waits_for_no_minimum_of_units_or_time():
@@ -99,7 +99,7 @@ def test_a_model_that_never_fails_can_pass():
     plan = criteria(ERRORS)
     verdict = verdict_of(plan, lived(plan, 2500, {"control": 0.0, "v2": 0.0}))
     assert "PASS" == verdict.outcome
-    assert "surely fewer than 1 %" in found(verdict, "error_rate").reason
+    assert "significantly fewer than 1 %" in found(verdict, "error_rate").reason
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_units_in_the_wrong_shares_make_the_rollout_invalid_and_hold_it():
         phase.shares = {"control": 0.5, "v2": 0.5}
     verdict = verdict_of(plan, evidence)
     assert ("ERROR", False, ()) == (verdict.outcome, verdict.valid, verdict.passed)
-    assert str(verdict).startswith("ERROR (INVALID) in phase 0:50%: units are not in the arms")
+    assert str(verdict).startswith("ERROR (INVALID) in phase 0:50%: the arms do not have")
     assert found(verdict, "assignment").harm_log_e > math.log(1000)
 
 

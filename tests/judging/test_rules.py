@@ -324,7 +324,7 @@ def test_nothing_goes_on_while_the_control_itself_is_abnormal(rate, what):
         seen.call("v2" if number % 2 else "control", time_s=NOW_S - 300, **about)
     verdict = seen.verdict()
     assert ("INCONCLUSIVE", (), ()) == (verdict.outcome, verdict.passed, verdict.failed)
-    assert "nothing can be learnt from an outage" in verdict.reason
+    assert "an outage says nothing about the candidate" in verdict.reason
 
 
 def outage_between(ceiling=0.5, ratio=2.0, base=0.02):
@@ -356,7 +356,7 @@ def test_a_control_that_fails_many_times_as_often_as_before_holds_the_step():
             seen.call("v2" if number % 2 else "control", failed=seen.rng.random() < rate, time_s=60.0 * minute)
     verdict = seen.verdict(now_s=60.0 * 301)
     assert "INCONCLUSIVE" == verdict.outcome
-    assert "usually do: nothing can be learnt" in verdict.reason
+    assert "usually do: an outage says nothing" in verdict.reason
 
 
 # Shadow phases
@@ -460,7 +460,7 @@ def test_labels_that_are_missing_in_one_arm_are_an_error_and_no_gain(lost, outco
 def test_a_metric_without_any_record_is_named_after_a_while():
     plan = criteria(Guardrail("clik", margin=0.01, grace="10m"))
     seen = spread(plan, 500)
-    assert "is 'clik' the name that record() is given" in found(seen.verdict(elapsed_s=601.0), "clik").reason
+    assert "is 'clik' the name passed to record()" in found(seen.verdict(elapsed_s=601.0), "clik").reason
     assert "is 'clik' the name" not in found(seen.verdict(elapsed_s=599.0), "clik").reason
 
 
@@ -497,7 +497,7 @@ def test_a_gate_that_surely_has_less_than_the_effect_worth_having_is_futile():
             seen.call(arm, values={"click": float(seen.rng.random() < 0.2)})
     verdict = seen.verdict()
     assert ("FUTILE", ("click",)) == (verdict.outcome, verdict.futile)
-    assert "surely has less than the effect worth having (0.1)" in verdict.reason
+    assert "has significantly less than the effect worth having (0.1)" in verdict.reason
 
 
 def test_a_planned_end_is_reached_also_where_both_arms_are_alike_in_every_call():

@@ -92,7 +92,7 @@ def test_a_strategy_class_that_needs_arguments_is_refused():
         (None, "The share of 'candidate' in ABTest is None"),
         (
             50,
-            "The share of 'candidate' in ABTest is 50. A share lies between 0 (nobody) and 1 (everybody). Did you mean '50%'?",
+            "The share of 'candidate' in ABTest is 50. A share lies between 0 (no units) and 1 (all units). Did you mean '50%'",
         ),
     ],
 )
@@ -115,7 +115,7 @@ def test_shares_over_everybody_are_refused():
             "ABTest has one share, 0.5, for 2 candidates: v2, v3. Each candidate needs its own. Write {'v2': ..., 'v3': ...}.",
         ),
         ({"v2": 0.5}, "ABTest gives no share to 'v3'."),
-        ({"v2": 0.5, "v3": 0.1, "v4": 0.1}, "ABTest gives a share to 'v4', which is no candidate."),
+        ({"v2": 0.5, "v3": 0.1, "v4": 0.1}, "ABTest gives a share to 'v4', which is not a candidate."),
         ({"v2": 0.5, "v3": -0.1}, "The share of 'v3' in ABTest is -0.1."),
     ],
 )
@@ -131,7 +131,7 @@ def test_every_candidate_needs_one_share(shares, problem):
         (["10%", "10%"], "Canary has the step 10% twice in a row."),
         (["5%", "110%"], "The share of a Step is '110%'."),
         (["5%", None], "The share of a Step is None."),
-        ([{"v2": 0.1}], "step 1 of Canary gives a share to 'v2', which is no candidate."),
+        ([{"v2": 0.1}], "step 1 of Canary gives a share to 'v2', which is not a candidate."),
     ],
 )
 def test_the_steps_of_a_canary_must_grow(steps, problem):
@@ -162,7 +162,7 @@ def test_the_steps_of_a_canary_are_a_list(steps):
         (lambda: Interleave(key="id"), "key of Interleave is 'id'. It is a function."),
         (lambda: Interleave(rebuild=7), "rebuild of Interleave is 7. It is a function."),
         (lambda: Interleave(items=len), "Interleave has items= without rebuild=."),
-        (lambda: Interleave("team draft"), "'team draft' is no interleaving design: it has no merge()."),
+        (lambda: Interleave("team draft"), "'team draft' is not an interleaving design: it has no merge()."),
     ],
 )
 def test_a_strategys_own_settings_are_checked_when_it_is_made(build, problem):
@@ -363,9 +363,9 @@ def test_names_are_printable_text(option, name):
             "isolate='copy' of 'score' is unknown",
             "It must be 'auto', 'none', 'deepcopy' or a copying function.",
         ),
-        ({"passthrough": [KeyError]}, "of 'score' is no tuple of exception classes", "Write passthrough=(KeyError,)."),
-        ({"passthrough": KeyError}, "of 'score' is no tuple of exception classes", "Write passthrough=(KeyError,)."),
-        ({"passthrough": (KeyError("x"),)}, "of 'score' is no tuple of exception classes", "Write passthrough=(KeyError,)."),
+        ({"passthrough": [KeyError]}, "of 'score' is not a tuple of exception classes", "Write passthrough=(KeyError,)."),
+        ({"passthrough": KeyError}, "of 'score' is not a tuple of exception classes", "Write passthrough=(KeyError,)."),
+        ({"passthrough": (KeyError("x"),)}, "of 'score' is not a tuple of exception classes", "Write passthrough=(KeyError,)."),
         ({"plugins": "audit"}, "plugins='audit' of 'score' is not a list", "Write plugins=[...]."),
         ({"plugins": 7}, "plugins=7 of 'score' is not a list", "Write plugins=[...]."),
         ({"plugins": ["nobody"]}, "Plugin 'nobody' is not installed.", "Installed and not blocked: "),
@@ -474,7 +474,7 @@ def test_a_plan_that_cannot_be_carried_out_is_refused(plan, problem):
     message = refusal(PluginError, strategy=Planned(plan))
     assert message.startswith("Strategy 'planned' of 'score' ")
     assert problem in message
-    assert message.endswith("Mend the strategy.")
+    assert message.endswith("Fix the strategy.")
 
 
 def test_a_plan_whose_phase_has_no_printable_name_is_refused():

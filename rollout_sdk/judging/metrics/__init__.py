@@ -1,4 +1,4 @@
-"""One class for each metric that is judged; a new one is one new file, and its name in `rollout_sdk.plan.MEASURED`."""
+"""One class per judged metric; a new metric is one new file, and its name in `rollout_sdk.plan.MEASURED`."""
 
 from importlib import import_module
 from pkgutil import iter_modules
@@ -10,10 +10,10 @@ from rollout_sdk.plan import Criterion
 __all__ = ["METRICS", "Metric", "Numbers", "metric_of"]
 
 for _module in iter_modules(__path__):
-    # Every class makes itself known.
+    # Importing a module registers its metrics.
     import_module(f"{__name__}.{_module.name}")
 
 
 def metric_of(criterion: Criterion) -> Metric:
-    """The metric that a guardrail or gate is about."""
+    """Return the metric of a guardrail or gate."""
     return METRICS.get(criterion.metric, Recorded)(criterion)

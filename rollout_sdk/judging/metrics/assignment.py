@@ -1,4 +1,4 @@
-"""Whether units are in the arms in the configured shares: sample ratio mismatch."""
+"""Sample ratio mismatch: whether the arms have the configured shares of the units."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ __all__ = ["assignment", "weigh_assignment"]
 
 
 def weigh_assignment(numbers: Mapping[str, Any]) -> Weight:
-    """Dirichlet-multinomial e-values: of all phases multiplied, and of each phase by itself.
+    """Weigh Dirichlet-multinomial e-values: the product over all phases, and each phase alone.
 
-    Phases multiply only where each unit counts once, and to know that, a later phase is thinned to the sample of the earlier
-    ones: a small arm may be down to some dozens of units. Each phase by itself counts all its units at each arm's own level.
-    These e-values depend on each other, and are averaged, with the weights 1/2, 1/6, 1/12, ... by phase.
+    A product over phases requires that each unit counts once. To ensure that, later phases are thinned to the sampling level of
+    earlier ones, which may leave a small arm with a few dozen units. Each phase alone counts all its units at each arm's own
+    level. These e-values are dependent, so they are averaged, with weights 1/2, 1/6, 1/12, ... by phase.
 
     Args:
-        numbers: "strata": for every phase, the units of every arm that were never seen before, and the shares in which they
-            should be there, each arm at its own sampling level. "phases": the same with all units of the phase.
+        numbers: "strata": for each phase, the new units of each arm and their expected shares, each arm at its own sampling
+            level. "phases": the same with all units of the phase.
     """
     product = math.fsum(srm_log_e(counts, shares) for counts, shares in numbers["strata"])
     alone = [srm_log_e(counts, shares) for counts, shares in numbers["phases"]]
     weights = [1 / (number * (number + 1)) for number in range(1, len(alone) + 1)]
-    # What is left of the weights is on phases to come, whose e-value is still 1.
+    # The remaining weight is on future phases, whose e-value is still 1.
     by_phase = mix_log_e([*alone, 0.0], [*weights, 1 - math.fsum(weights)])
     return Weight(harm_log_e=mix_log_e([product, by_phase], [0.5, 0.5]), harm_needed=MISMATCH)
 
 
 def assignment(look: Look) -> Finding:
-    """Whether the realised shares are the configured ones.
+    """Check the realised shares against the configured ones.
 
-    An alarm stays until a person clears it: the first crossing is the rejection, and later evidence cannot take it back. Then
-    it is checked anew, from the phase on that begins with the clearing.
+    An alarm stays until a person clears it: the first crossing is the rejection, and later evidence cannot undo it. After that,
+    the check restarts from the phase that begins with the clearing.
     """
     situation = look.situation
     strata: list[list[list[float]]] = []
     phases: list[list[list[float]]] = []
-    # Units whose calls were not measured are not counted, so that the others cannot be in the configured shares.
+    # Units whose calls could not be measured are not counted, so the others cannot have the configured shares.
     checked = [phase for _, phase in look.phases if not phase.is_shadow and not unmeasured_calls(phase)]
     for phase, first in zip(checked, first_units(phase.units for phase in checked), strict=True):
         arms = [arm for arm in (situation.control, *situation.candidates) if phase.shares.get(arm, 0.0) > 0]
@@ -60,12 +60,12 @@ def assignment(look: Look) -> Finding:
     numbers = {"strata": strata, "phases": phases}
     weight = weigh_assignment(numbers)
     outcome: Outcome = "PASS"
-    reason = "units are in the arms in the configured shares, as far as can be told."
+    reason = "the arms have the configured shares of the units, as far as the data show."
     if weight.is_harm or situation.invalid:
         outcome = "ERROR"
         reason = (
-            "units are not in the arms in the configured shares. The comparison cannot be trusted until it is known why: the "
-            "rollout is held, and can still be rolled back. Once the cause is fixed: "
+            "the arms do not have the configured shares of the units. The comparison cannot be trusted until the cause is "
+            "known: the rollout is held, and can still be rolled back. Once the cause is fixed: "
             "resume(clear_invalid=True, actor=..., reason=...)."
         )
     return Finding(

@@ -1,4 +1,4 @@
-"""What every metric can do: observe calls, give its numbers, weigh them, explain the result, and forecast.
+"""The base class of metrics: observe calls, compute numbers, weigh them, explain the result, and forecast.
 
 A new measured metric is a new file here with one class, and its name and default margin in `MEASURED` of
 `rollout_sdk.plan.criteria`.
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 Numbers = dict[str, Any]
-"""JSON-plain: a finding can be computed again from the numbers in its record."""
+"""JSON-compatible; a finding can be recomputed from the numbers in its record."""
 
 _NAMED = 0.1
 _CLUSTERED, _ROUNDING = 1.5, 1e-9
@@ -44,29 +44,29 @@ _LARGEST_LOG = 50.0
 
 
 METRICS: dict[str, type[Metric]] = {}
-"""The class of every metric that the SDK measures itself, by name; any other name is a recorded one."""
+"""The classes of metrics that the SDK measures itself, by name; any other name is a recorded metric."""
 
 
 @define(eq=False)
 class Metric(ABC):
-    """A criterion's metric.
+    """The metric of a criterion.
 
     Attributes:
         criterion: The guardrail or gate.
-        rate: For a metric that counts events, the field of `Traffic` that has their rate; None for a mean. By it, `expected`
-            can be asked about the counts that may come instead of those that are expected.
+        rate: For a metric that counts events, the field of `Traffic` with their rate; None for a mean. Forecasts use it to
+            evaluate `expected` at other counts than the expected ones.
     """
 
     criterion: Criterion
     measures: ClassVar[tuple[str, ...]] = ()
-    """The names that it goes by in a guardrail."""
+    """Its names in a guardrail."""
     only_failures: ClassVar[bool] = False
-    """Whether it observes nothing but calls that failed."""
+    """Whether it observes failed calls only."""
     rate: ClassVar[Literal["error_rate", "slow_rate"] | None] = None
 
     @classmethod
     def __init_subclass__(cls) -> None:
-        """Make the class known by its names."""
+        """Register the class under its names."""
         METRICS.update(dict.fromkeys(cls.measures, cls))
 
     def observe(
@@ -80,52 +80,52 @@ class Metric(ABC):
         duration_s: float | None,
         first_item_s: float | None,
     ) -> str | None:
-        """Add what a call says; the label of its event, if it had one. Recorded metrics are not observed.
+        """Add a call to the sums; return the label of its event, if it had one. Not called for recorded metrics.
 
         Args:
-            phase: What was seen in the call's phase.
+            phase: Evidence of the call's phase.
             phase_name: Name of the phase.
-            arm: The variant that the call was assigned to.
+            arm: The assigned variant.
             cell: The unit's cell.
             bucket: The unit's bucket.
             time_s: Time of the decision, in seconds since 1970.
-            duration_s: How long the caller waited; None when that is not known.
-            first_item_s: Seconds to the first item of a stream; None where there is none.
+            duration_s: Seconds the caller waited; None if unknown.
+            first_item_s: Seconds to the first item of a stream; None if there was none.
         """
         raise NotImplementedError
 
     @abstractmethod
     def add_sums(self, whole: StratifiedBuckets, name: str, phase: PhaseEvidence, until_s: float | None) -> None:
-        """Add the sums of one phase, of decisions before `until_s` (of all of them for None), to `whole`."""
+        """Add one phase's sums of decisions before `until_s` (None: of all decisions) to `whole`."""
 
     @abstractmethod
     def numbers(self, look: Look, candidate: str) -> Numbers:
-        """What was measured, as far as a decision needs it."""
+        """Return the measured numbers that a decision needs."""
 
     @staticmethod
     @abstractmethod
     def weigh(numbers: Mapping[str, Any]) -> Weight:
-        """What the numbers come to. Pure: a finding's record gives the same again."""
+        """Compute the evidence from the numbers. Pure: the numbers in a finding's record give the same result."""
 
     @abstractmethod
     def explain(self, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:
-        """The outcome, and why in a sentence."""
+        """Return the outcome, and the reason in one sentence."""
 
     @abstractmethod
     def expected(self, traffic: Traffic, arms: tuple[float, float], days: float, worse: float | None) -> Numbers:
-        """The numbers that so many days are expected to give.
+        """Return the numbers expected after some days.
 
         Args:
-            traffic: What comes in.
+            traffic: Expected traffic.
             arms: Share of the control and of the candidate.
-            days: Days since the beginning.
+            days: Days since the start.
             worse: How much worse the candidate is, in the criterion's own terms (a ratio of error rates, else a difference);
                 None: as good as the criterion hopes for.
         """
 
 
 def compared(found: Estimate) -> dict[str, float | None]:
-    """An estimate as JSON-plain numbers."""
+    """Return an estimate as JSON-compatible numbers."""
     return {
         "estimate": found.estimate,
         "std_error": found.std_error if math.isfinite(found.std_error) else None,
@@ -135,7 +135,7 @@ def compared(found: Estimate) -> dict[str, float | None]:
 
 
 def values(sums: StratifiedBuckets, control: str, candidate: str) -> Numbers:
-    """The mean of both arms: for people, while the tests take the difference phase by phase."""
+    """Return the mean of each arm, for display; tests use the difference phase by phase."""
     found: Numbers = {}
     for name, arm in (("control", control), ("value", candidate)):
         totals = [sums.totals(phase, arm) for phase in sums.phases()]
@@ -146,20 +146,20 @@ def values(sums: StratifiedBuckets, control: str, candidate: str) -> Numbers:
 
 
 def heavy_unit(sums: StratifiedBuckets, control: str, candidate: str) -> Numbers:
-    """Effective units of the arm that has fewer, and the share of the heaviest unit's weight in its arm."""
+    """Return the smaller number of effective units of the two arms, and the largest share of a single unit in its arm."""
     found = [(sums.concentration(arm), arm) for arm in (control, candidate)]
     effective = min(each.effective_units for each, _ in found)
     heaviest, arm = max((each.heaviest, arm) for each, arm in found)
-    # A unit below a tenth is not named: the heaviest of many buckets is above its even share by chance alone.
+    # Shares below a tenth are not reported: the heaviest of many buckets exceeds its even share by chance alone.
     named = {"heaviest": heaviest, "heaviest_arm": arm} if heaviest >= _NAMED else {}
     return {"effective_units": min(effective, 1e12), "enough_effective": effective >= MIN_UNITS, **named}
 
 
 def least_mean(sums: StratifiedBuckets, control: str, candidate: str) -> float:
-    """A cautious estimate of the control's mean: a standard error below the measured one, and half an event at the least.
+    """Return a conservative estimate of the control's mean: one standard error below the measured one, at least half an event.
 
-    An event is what a bucket with one contributes: sum x^2 / sum x over the buckets of both arms. It has the metric's own unit,
-    and is 1 for rare yes-or-no values. 0 where nothing has a value.
+    The size of an event is the contribution of a bucket with one: sum x^2 / sum x over the buckets of both arms. It has the
+    metric's own unit, and is 1 for rare binary values. Returns 0 if there are no values.
     """
     totals, squares = [0.0, 0.0], [0.0, 0.0]
     weight = 0.0
@@ -176,10 +176,10 @@ def least_mean(sums: StratifiedBuckets, control: str, candidate: str) -> float:
 
 
 def is_clustered(sums: StratifiedBuckets, arm: str) -> bool:
-    """Whether the events of an arm come in clusters: a few units have many each.
+    """Whether an arm's events come in clusters, with many events on a few units.
 
-    Where each call is its own draw, the sums of yes-or-no values vary by sum p (1 - p) d over the buckets. By half as much
-    again, they are not.
+    If each call is an independent draw, the sums of binary values have variance sum p (1 - p) d over the buckets. A variance
+    more than 1.5 times that indicates clusters.
     """
     varies = expected = 0.0
     for phase in sums.phases():
@@ -194,13 +194,13 @@ def is_clustered(sums: StratifiedBuckets, arm: str) -> bool:
 
 
 def relative(sums: StratifiedBuckets, candidate: str, control: str) -> Numbers:
-    """The logarithm of the ratio of both means, with its error; nothing where it has none."""
+    """Return the logarithm of the ratio of the means, with its standard error; empty if it is undefined."""
     found = sums.relative(candidate, control)
     return {} if found is None else {f"lift_{name}": value for name, value in compared(found).items()}
 
 
 def interval(numbers: Mapping[str, Any], *, mde: float, enough: bool) -> Ends:
-    """Intervals for the difference and the relative lift that hold at every look."""
+    """Return intervals for the difference and the relative lift that hold at every look."""
     alpha = numbers["alpha"] / numbers["candidates"]
     if not enough:
         return Ends()
@@ -218,7 +218,7 @@ def interval(numbers: Mapping[str, Any], *, mde: float, enough: bool) -> Ends:
 
 
 def _sequence(numbers: Mapping[str, Any], prefix: str, mde: float, alpha: float) -> tuple[float | None, float | None]:
-    """The ends of a confidence sequence; None where it has none."""
+    """Return the ends of a confidence sequence; None if it is unbounded."""
     error = math.inf if numbers[f"{prefix}std_error"] is None else numbers[f"{prefix}std_error"]
     rho = min(max(mde**-2, _LEAST_RHO), _MOST_RHO) if mde > math.sqrt(1 / _MOST_RHO) else _MOST_RHO
     ends = confidence_sequence(numbers[f"{prefix}estimate"], error, rho=rho, alpha=alpha, df=numbers[f"{prefix}df"])

@@ -1,4 +1,4 @@
-"""Exact bets on recorded yes-or-no metrics: which arm has how much of a bucket's sum."""
+"""Exact bets on recorded binary metrics: how each bucket's sum is divided between the arms."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Cluster = list[tuple[float, float, float]]
 def harm_log_e(
     criterion: Criterion, sums: StratifiedBuckets, shares: Mapping[str, float], candidate: str, control: str
 ) -> float | None:
-    """Evidence that a guardrail's yes-or-no metric is worse by more than `harm`; None where there is no such bet.
+    """Return the evidence that a guardrail's binary metric is worse by more than `harm`; None if no bet applies.
 
-    The bet is on the ratio of both arms, so `harm` is taken relative to a cautious estimate of the control's mean. It counts
-    who has an event rather than how many, so it is made only while events do not come in clusters: fewer users with more events
-    each would look worse, and more users with fewer better.
+    The bet is on the ratio of the arms, so `harm` is taken relative to a conservative estimate of the control's mean. It counts
+    units with an event rather than events, so it applies only if events do not come in clusters: fewer users with more events
+    each would otherwise look worse, and more users with fewer events better.
     """
     if not isinstance(criterion, Guardrail):
         return None
@@ -34,7 +34,7 @@ def harm_log_e(
 def gain_log_e(
     criterion: Criterion, sums: StratifiedBuckets, shares: Mapping[str, float], candidate: str, control: str
 ) -> float | None:
-    """Evidence that a gate's yes-or-no metric is better by more than `min_effect`; None for what accepts a loss.
+    """Return the evidence that a gate's binary metric is better by more than `min_effect`; None if the gate accepts a loss.
 
     A bet on "not much worse" would not be exact: see `cluster_bets_log_e`.
     """
@@ -54,12 +54,12 @@ def _ratio_log_e(
     by: float,
     rises: bool,
 ) -> float | None:
-    """Evidence that the candidate's mean is more than `by` above the control's, or below it; None without such a bet."""
+    """Return the evidence that the candidate's mean is more than `by` above, or below, the control's; None without a bet."""
     least = least_mean(sums, control, candidate)
     if least <= 0 or any(is_clustered(sums, arm) for arm in (control, candidate)):
         return None
     if criterion.per == "outcome":
-        # Events among outcomes: what is equally likely is an outcome's arm, however many outcomes each arm has.
+        # For events among outcomes, the null hypothesis concerns an outcome's arm, whatever the number of outcomes per arm.
         shares = {phase: _share_of_outcomes(sums, phase, candidate, control) for phase in shares}
     clusters = _by_bucket(sums, shares, candidate, control)
     if rises:
@@ -68,7 +68,7 @@ def _ratio_log_e(
 
 
 def label_rate_log_e(sums: StratifiedBuckets, shares: Mapping[str, float], candidate: str, control: str) -> float:
-    """Evidence that outcomes of the two arms do not arrive in the configured shares: labels that are missing not at random."""
+    """Return the evidence that outcomes of the arms do not arrive in the configured shares: labels not missing at random."""
     clusters = _by_bucket(sums, shares, candidate, control, weights=True)
     directions: tuple[Literal["above", "below"], ...] = ("above", "below")
     return mix_log_e([cluster_bets_log_e(clusters, ratio=1.0, direction=each) for each in directions], [0.5, 0.5])
@@ -82,7 +82,7 @@ def _share_of_outcomes(sums: StratifiedBuckets, phase: str, candidate: str, cont
 def _by_bucket(
     sums: StratifiedBuckets, shares: Mapping[str, float], candidate: str, control: str, *, weights: bool = False
 ) -> list[Cluster]:
-    """For every bucket with any, the totals of both arms by phase."""
+    """Return the totals of both arms by phase, for every bucket that has any."""
     clusters: list[Cluster] = [[] for _ in range(sums.buckets)]
     for phase, share in shares.items():
         mine, other = (sums.cell(phase, arm)[weights] for arm in (candidate, control))

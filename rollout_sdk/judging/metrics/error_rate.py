@@ -1,4 +1,4 @@
-"""`error_rate`: calls that raised, fell back, answered a failure, or were withheld by an open circuit breaker."""
+"""`error_rate`: calls that raised, fell back, gave a failing answer, or were withheld by an open circuit breaker."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ _USUAL_RATE = 0.01
 
 @define(eq=False)
 class ErrorRate(Metric):
-    """Which arm the next erring unit is in, given the shares, and how the rates of all errors compare.
+    """Two bets: on the arm of the next unit with an error, given the shares, and on the rates of all errors.
 
-    The first is exact from the first error on; base rates may drift as they like. A unit counts once in the rollout, in the
-    phase in which it first errs. That hides repeated errors: among units that come often, a candidate twice as bad looks less
-    bad. For "good enough", the candidate's erring units are therefore held against a share that is smaller by `firsts`: every
-    error is charged, and none of the control's. The second sees all errors, and takes some dozens of them.
+    The first is exact from the first error on, even if base rates drift. A unit counts once in the rollout, in the phase of its
+    first error. That hides repeated errors: among units that call often, a candidate twice as bad looks less bad. For "good
+    enough", the candidate's units are therefore compared with a share reduced by `firsts`, which charges every error to the
+    candidate and none to the control. The second bet uses all errors, and needs a few dozen of them.
     """
 
     criterion: Guardrail
@@ -81,7 +81,7 @@ class ErrorRate(Metric):
         add_calls(whole, name, phase)
 
     def _sums(self, look: Look, candidate: str | None = None) -> StratifiedBuckets:
-        """The sums over all phases, without outages; for a candidate, over those in which every error counts for itself."""
+        """Return the sums over all phases without outages; for a candidate, over phases in which every error counts."""
         whole = StratifiedBuckets()
         for name, phase in look.phases:
             share = None if candidate is None else look.share(phase, candidate)
@@ -101,9 +101,9 @@ class ErrorRate(Metric):
         sums = self._sums(look)
         strata = strata_of(look, criterion, sums, candidate)
         erring = [look.units_of(arm, ERROR_RATE).estimate for arm in (control, candidate)]
-        # A burst of errors is one event, however many units it hits.
+        # A burst of errors counts as one event, however many units it affects.
         events = min(erring[1], strata.candidate_groups)
-        # A bet on all errors is fooled by the burst of a bad host: it is made where the share is large.
+        # A bet on all errors would be misled by a burst on a bad host, so it uses only phases with a large share.
         apart = self._sums(look, candidate)
         heavy = heavy_unit(sums, control, candidate)
         enough = look.fewest_units(candidate) >= MIN_UNITS and heavy["enough_effective"]
@@ -132,26 +132,26 @@ class ErrorRate(Metric):
         }
 
     def _floor(self, look: Look, candidate: str) -> tuple[int, int]:
-        """Units of the candidate that have seen an error so far, and of how many: each unit once in the rollout."""
+        """Return the candidate's units with an error, and all its units: each unit once in the rollout."""
         erring, units = look.units_of(candidate, ERROR_RATE), look.units_of(candidate)
         level = max(erring.level, units.level)
         return len(erring.at(level)), len(units.at(level))
 
     @staticmethod
     def weigh(numbers: Mapping[str, Any]) -> Weight:
-        """Harm: a ratio surely above 1 + harm. Good enough: surely below 1 + margin, or erring units surely below `floor`.
+        """Weigh harm, a ratio above 1 + harm, and "good enough", a ratio below 1 + margin or a unit error rate below `floor`.
 
         Args:
             numbers: "exact_harm" and "exact_safe" (logarithms of the exact e-values), "harm" and "margin" (relative),
                 "over_harm" and "over_margin" (estimate, std_error and df of the candidate's rate minus 1 + harm, or
-                1 + margin, times the control's), "enough_harm", "enough_safe" (whether there are units and errors enough for
+                1 + margin, times the control's), "enough_harm", "enough_safe" (whether there are enough units and errors for
                 these), "floor", "floor_events" and "floor_units" of the candidate, "alpha", "tests" and "candidates".
         """
         over = ratio_bets_log_e(numbers["over_harm"], sign=1, effect=_DOUBLED) if numbers["enough_harm"] else None
         effect = max(numbers["margin"], _LEAST_MARGIN)
         below = ratio_bets_log_e(numbers["over_margin"], sign=-1, effect=effect) if numbers["enough_safe"] else None
         rarity = 0.0
-        # A few units may make most calls.
+        # Compared with calls as well, because a few units may make most of them.
         if numbers["floor"] and (numbers["value"] or 0.0) <= numbers["floor"]:
             rarity = rate_below_log_e(numbers["floor_events"], numbers["floor_units"], limit=numbers["floor"])
         low, high = confidence_sequence(
@@ -184,19 +184,15 @@ class ErrorRate(Metric):
         if weight.is_harm:
             expected = math.fsum((each[0] + each[1]) * each[2] for each in numbers["strata"])
             more = "" if not numbers["harm"] else f" than {1 + numbers['harm']:g} times the control's rate"
-            return "FAIL", f"{among}, where its shares give {about(expected)}: surely more{more}."
+            return "FAIL", f"{among}, where its shares predict {about(expected)}: significantly more{more}."
         events, units = numbers["floor_events"], numbers["floor_units"]
         if weight.is_safe and weight.by_rarity:
-            return (
-                "PASS",
-                f"{events:,} of {units:,} units of {candidate} saw an error: surely fewer than {percent(numbers['floor'])}.",
-            )
+            seen = f"{events:,} of {units:,} units of {candidate} saw an error"
+            return "PASS", f"{seen}: significantly fewer than {percent(numbers['floor'])}."
         if weight.is_safe:
-            return "PASS", f"{candidate} surely makes fewer than {1 + numbers['margin']:g} times the control's errors."
-        floor = (
-            f"; {events:,} of its {units:,} units saw one, too few units to be sure of less than {percent(numbers['floor'])}"
-        )
-        return "INCONCLUSIVE", f"{among}, neither surely too many nor surely few{floor if numbers['floor'] else ''}."
+            return "PASS", f"{candidate} makes significantly fewer than {1 + numbers['margin']:g} times the control's errors."
+        floor = f"; {events:,} of its {units:,} units saw one, too few units to show less than {percent(numbers['floor'])}"
+        return "INCONCLUSIVE", f"{among}, not significantly too many, nor few enough{floor if numbers['floor'] else ''}."
 
     def expected(self, traffic: Traffic, arms: tuple[float, float], days: float, worse: float | None) -> Numbers:  # noqa: D102
         criterion = self.criterion
@@ -213,7 +209,7 @@ class ErrorRate(Metric):
             return {"estimate": rates[1] - times * rates[0], "std_error": error, "df": 511}
 
         share = arms[1] / sum(arms)
-        # As if a unit had one error at most, and every error its own minute: that is what the rate says.
+        # Assumes at most one error per unit, each in a minute of its own, as the rate does.
         groups: Counter[Group] = Counter()
         groups.update({(1.0, 0.0, 0): mine, (0.0, 1.0, 0): other})
         return {

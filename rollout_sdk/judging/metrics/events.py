@@ -1,4 +1,4 @@
-"""Events of calls (errors, slow calls): which units had one first, in which phase, and the exact bets on them."""
+"""Events of calls (errors, slow calls): the units with a first event in each phase, and the exact bets on them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _ZEROS = array("d", bytes(8 * BUCKETS))
 _SMALL_SHARE, _BURST_S = 0.1, 60.0
 
 Group: TypeAlias = tuple[float, float, int]
-"""Units of the candidate and of the control that count at most as one event, and the index of their phase."""
+"""Units of the candidate and of the control that together count as at most one event, and the index of their phase."""
 
 
 def add_event(phase: PhaseEvidence, label: str, name: str, arm: str, cell: int, bucket: int, time_s: float) -> None:
-    """Add an event of one call: to the sums, and the unit to those that had one."""
+    """Add one call's event to the sums, and its unit to the units with an event."""
     sums = phase.sums.get(label)
     if sums is None:
-        # By the minute, so that an outage can be told from the rest.
+        # Sliced by minute, so that outages can be excluded.
         sums = phase.sums[label] = Sums(MINUTE_S)
     sums.add(name, arm, bucket, 1.0, 0.0, time_s)
     units = phase.events.get((label, arm))
@@ -47,9 +47,9 @@ def add_calls(
     unknown: Mapping[str, Sequence[int]] | None = None,
     look: Look | None = None,
 ) -> None:
-    """Add the calls of a phase as weights, but for those of which the metric is not known, and those of outages.
+    """Add a phase's calls as weights, except those with an unknown value and those of outages.
 
-    How an outage's calls are spread over the buckets is not known: every bucket has its part of them.
+    The buckets of an outage's calls are not stored, so every bucket is reduced by the same fraction.
     """
     for arm, calls in phase.calls.items():
         left_out = None if unknown is None else unknown.get(arm)
@@ -61,13 +61,13 @@ def add_calls(
 
 @frozen
 class Strata:
-    """The units with an event, each once in the rollout: in the phase in which it had its first.
+    """Units with an event, each once in the rollout, in the phase of its first event.
 
     Attributes:
-        counts: For each phase with both arms: the candidate's units, the control's, and the candidate's share of both, each
-            arm at its own sampling level.
-        firsts: For each of these phases, the part of the candidate's events that are the first of their unit.
-        groups: How many groups there are of so many units that count at most as one event.
+        counts: For each phase with both arms: the candidate's units, the control's, and the candidate's share, each arm at its
+            own sampling level.
+        firsts: For each of these phases, the fraction of the candidate's events that are the first of their unit.
+        groups: Number of groups of each composition; a group counts as at most one event.
     """
 
     counts: list[list[float]]
@@ -81,13 +81,13 @@ class Strata:
 
     @property
     def charged(self) -> list[float]:
-        """The same, smaller by `firsts`: every event of the candidate is charged, and none of the control's."""
+        """Shares reduced by `firsts`, which charges every event to the candidate and none to the control."""
         return [share * first / (share * first + 1 - share) for share, first in zip(self.shares, self.firsts, strict=True)]
 
     def at_shares(self, shares: Sequence[float]) -> list[tuple[float, float, float]]:
-        """The events of each phase, a group counting as one, with other shares.
+        """Return each phase's events at other shares, each group counting as one.
 
-        Parts of a group's one event multiply to no more than the bet on the group, so that what they prove is no less sure.
+        The product over fractions of a group's single event never exceeds the bet on the group, so the evidence stays valid.
         """
         counts = [[0.0, 0.0] for _ in shares]
         for (mine, other, index), number in self.groups.items():
@@ -102,11 +102,11 @@ class Strata:
 
 
 def strata_of(look: Look, criterion: Guardrail, sums: StratifiedBuckets, candidate: str) -> Strata:
-    """The units that had their first event, by phase, without those of an outage.
+    """Return the units by the phase of their first event, without outages.
 
     Args:
         look: The look.
-        criterion: The guardrail about these events.
+        criterion: The guardrail on these events.
         sums: All events and calls.
         candidate: The candidate.
     """
@@ -126,15 +126,15 @@ def strata_of(look: Look, criterion: Guardrail, sums: StratifiedBuckets, candida
 
 
 def burst_s(criterion: Guardrail, share: float) -> float:
-    """Seconds within which the events of a phase count once, given the candidate's share."""
+    """Return the seconds within which a phase's events count once, given the candidate's share."""
     if criterion.burst is not None:
         return criterion.burst
-    # Not in shadow phases: of a pair, the share is a half.
+    # Never in shadow phases, where the share is 0.5.
     return _BURST_S if share < _SMALL_SHARE else 0.0
 
 
 def _outside(units: FirstUnits | None, left_out: frozenset[int]) -> FirstUnits:
-    """The units whose first event was in none of these minutes."""
+    """Return the units whose first event was in none of these minutes."""
     if units is None:
         return FirstUnits({}, 0)
     if not left_out:
@@ -143,7 +143,7 @@ def _outside(units: FirstUnits | None, left_out: frozenset[int]) -> FirstUnits:
 
 
 def _grouped(mine: FirstUnits, other: FirstUnits, index: int, within_s: float) -> Counter[Group]:
-    """The units of both arms in groups that count at most as one event: those of one burst, else each alone."""
+    """Group the units of both arms: units of one burst together, others alone; a group counts as at most one event."""
     groups: Counter[Group] = Counter()
     bursts: dict[int, list[int]] = {}
     length = max(1, round(within_s / MINUTE_S))
@@ -160,6 +160,6 @@ def _grouped(mine: FirstUnits, other: FirstUnits, index: int, within_s: float) -
 def bets(
     groups: Mapping[Group, float], shares: Sequence[float], *, ratio: float, direction: Literal["above", "below"]
 ) -> float:
-    """The exact evidence that the ratio of rates is above, or below, `ratio`."""
+    """Return the exact evidence that the ratio of rates is above, or below, `ratio`."""
     clusters = [[(mine, other, shares[index])] for mine, other, index in groups]
     return cluster_bets_log_e(clusters, counts=list(groups.values()), ratio=ratio, direction=direction)

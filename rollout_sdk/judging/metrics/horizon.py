@@ -1,4 +1,4 @@
-"""A planned end: five looks at a gate on the way to it, with the boundaries of O'Brien and Fleming."""
+"""Gates with a planned end: five looks on the way to it, with O'Brien-Fleming boundaries."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _NO_NEWS = 1 + 1e-9
 def planned_looks(
     look: Look, criterion: Criterion, candidate: str, found: Mapping[str, Any], *, matured: float, enough: bool
 ) -> dict[str, Any]:
-    """The looks that were taken at a gate with a horizon, this one included if it is due; nothing for one without.
+    """Return the looks taken at a gate with a horizon, including this one if it is due; empty for other gates.
 
-    A look is taken once, when its part of the horizon has passed, and never again: that is what its boundary is for. It goes
-    on from the looks in the verdict before. One that is due while there is too little to go by waits until there is enough;
-    one that was missed, because no process judged, is not made up for.
+    A look is taken once, when its fraction of the horizon has passed, as its boundary requires. It continues from the looks in
+    the previous verdict. A look that is due while there are too few data waits for more; a look that was missed because no
+    process was judging is skipped.
 
-    The part of the horizon says when a look is due and how much of the error probability may be spent by then. How closely
-    looks are related is a question of information, which grows slower than users where the candidate's share is small.
+    The fraction of the horizon determines when a look is due and how much of the error probability it may spend. The
+    correlation of looks depends on information, which grows more slowly than users if the candidate's share is small.
 
     Source: Lan and DeMets, Biometrika 70 (1983), and Controlled Clinical Trials 10 (1989) for the two scales.
 
@@ -38,10 +38,10 @@ def planned_looks(
         found: "estimate", "std_error", "df" and "weight" (the information, up to a constant) of the difference between mature
             decisions.
         matured: Share of the decisions that are old enough to count.
-        enough: Whether there are units and events enough for a test of means.
+        enough: Whether there are enough units and events for a test of means.
 
     Returns:
-        "looks": for each, the part of the horizon, z, the boundary that z had to reach, and the information; and "is_over".
+        "looks": for each, the fraction of the horizon, z, its boundary, and the information; and "is_over".
     """
     if not isinstance(criterion, Gate) or criterion.horizon is None:
         return {}
@@ -52,24 +52,24 @@ def planned_looks(
     error = found["std_error"]
     if due > taken and enough and error is not None:
         fractions = [*(each[0] for each in looks), fraction]
-        # Where the time has gone on and no unit has come, there is no news, and nothing is spent.
+        # Time without new units adds no information and spends no error probability.
         information = [*(each[3] for each in looks), max(found["weight"], looks[-1][3] * _NO_NEWS if looks else 0.0)]
         boundary = spending_boundaries(fractions, alpha=look.alpha, information=information)[-1]
         better = 1 if criterion.better == "higher" else -1
-        # No error: the arms are alike in every call, and no effect is found.
+        # A standard error of 0 means that the arms agree in every call, so there is no effect.
         z = (better * found["estimate"] - criterion.min_effect) / error if error else 0.0
         looks.append([fraction, z, _of_student(boundary, found["df"]), information[-1]])
     return {"looks": looks, "is_over": bool(looks) and looks[-1][0] >= 1.0}
 
 
 def _of_student(boundary: float, df: float) -> float:
-    """The boundary for a standard error with so many degrees of freedom."""
+    """Convert a boundary to one for a standard error with `df` degrees of freedom."""
     tail = math.erfc(boundary / math.sqrt(2)) / 2
     return -student_t_quantile(tail, df) if tail > 0 else math.inf
 
 
 def _fraction(look: Look, gate: Gate, candidate: str, matured: float) -> float:
-    """The part of the horizon that has passed, as far as decisions are old enough to count."""
+    """Return the fraction of the horizon that has passed, counting decisions that are old enough."""
     assert gate.horizon is not None
     if isinstance(gate.horizon, int):
         return matured * sum(look.served_units(arm) for arm in (look.situation.control, candidate)) / gate.horizon

@@ -1,4 +1,4 @@
-"""`latency_mean`: the mean of the logarithm of latency, which a general slow-down moves much sooner than any threshold."""
+"""`latency_mean`: the mean of log latency, which detects a general slow-down much earlier than any threshold."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LEAST_S = 1e-9
 
 @define(eq=False)
 class LatencyMean(Metric):
-    """The geometric mean of latency: `margin` and `harm` are relative, 0.1 for ten per cent more."""
+    """Geometric mean of latency; `margin` and `harm` are relative: 0.1 for 10 % more."""
 
     criterion: Guardrail
     measures = (LATENCY_MEAN,)
@@ -83,7 +83,7 @@ class LatencyMean(Metric):
 
     @staticmethod
     def weigh(numbers: Mapping[str, Any]) -> Weight:
-        """A difference of mean logarithms, by the normal mixture on bucket sums.
+        """Weigh a difference of mean logarithms with the normal mixture on bucket sums.
 
         Args:
             numbers: "estimate", "std_error", "df", "harm" and "margin" of the logarithm, "enough", "alpha", "tests",
@@ -96,7 +96,7 @@ class LatencyMean(Metric):
             harm_needed=harm_needed(numbers),
             safe_log_e=mean_log_e(numbers, sign=-1, null=-margin, mde=margin) if enough else None,
             safe_needed=safe_needed(numbers),
-            # Of a logarithm: as a lift it can be read.
+            # Readable only as a lift: the difference is one of logarithms.
             ends=Ends(
                 relative=math.expm1(numbers["estimate"]) if enough else None,
                 relative_low=None if ends.low is None else math.expm1(ends.low),
@@ -107,24 +107,20 @@ class LatencyMean(Metric):
     def explain(self, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:  # noqa: D102
         more = "" if weight.ends.relative is None else f" ({lift(weight.ends.relative)})"
         if weight.is_harm:
-            return (
-                "FAIL",
-                f"{candidate} is surely slower than the control by more than {percent(math.expm1(numbers['harm']))}{more}.",
-            )
+            least = percent(math.expm1(numbers["harm"]))
+            return "FAIL", f"{candidate} is significantly slower than the control, by more than {least}{more}."
         if weight.is_safe:
-            return (
-                "PASS",
-                f"{candidate} is surely less than {percent(math.expm1(numbers['margin']))} slower than the control{more}.",
-            )
+            most = percent(math.expm1(numbers["margin"]))
+            return "PASS", f"{candidate} is significantly less than {most} slower than the control{more}."
         if why := missing(numbers):
             return "INSUFFICIENT_DATA", why
-        return "INCONCLUSIVE", f"{candidate} is neither surely too slow nor surely fast enough, so far{more}."
+        return "INCONCLUSIVE", f"{candidate} is not significantly too slow, nor fast enough, so far{more}."
 
     def expected(self, traffic: Traffic, arms: tuple[float, float], days: float, worse: float | None) -> Numbers:  # noqa: D102
         assert self.criterion.harm is not None
         assert self.criterion.margin is not None
         units = [traffic.units_per_day * arm * days for arm in arms]
-        # As if the calls of a unit were alike: it is not more than that.
+        # Assumes that the calls of a unit are alike, which is the worst case.
         error = traffic.latency_spread * math.sqrt(sum(1 / max(each, 1e-9) for each in units))
         return {
             "estimate": math.log1p(worse or 0.0),

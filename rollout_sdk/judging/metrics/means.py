@@ -1,4 +1,4 @@
-"""Recorded metrics: the mean over calls, or over outcomes, of what `record` was given."""
+"""Recorded metrics: the mean over calls, or over outcomes, of the values given to `record`."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ _NONE_AT_ALL = 20.0
 
 @define(eq=False)
 class Recorded(Metric):
-    """The difference of two means, by the normal mixture on bucket sums, and an exact bet beside it.
+    """The difference of two means, tested by the normal mixture on bucket sums, and by an exact bet.
 
-    The mean speaks once each arm has 100 units that count alike, 30 with a value other than 0, and as many as its skewness
-    asks for (355 skewness^2: Kohavi et al., KDD 2014). Of a yes-or-no metric, an exact bet speaks from the first event on.
+    The test of means applies once each arm has 100 effective units, 30 units with a value other than 0, and as many as its
+    skewness requires (355 skewness^2: Kohavi et al., KDD 2014). For binary metrics, the exact bet applies from the first event.
     """
 
     def add_sums(self, whole: StratifiedBuckets, name: str, phase: PhaseEvidence, until_s: float | None) -> None:  # noqa: D102
@@ -62,7 +62,7 @@ class Recorded(Metric):
     def _sums(self, look: Look, until_s: float | None) -> StratifiedBuckets:
         whole = StratifiedBuckets()
         for name, phase in look.phases:
-            # No user sees a candidate in a shadow phase, so nothing can be recorded for one.
+            # Users see no candidate in a shadow phase, so nothing can be recorded for one.
             if not phase.is_shadow:
                 self._add(whole, name, phase, until_s, look)
         return whole
@@ -111,7 +111,7 @@ class Recorded(Metric):
         }
 
     def _labels(self, look: Look, mature: StratifiedBuckets, shares: Mapping[str, float], candidate: str) -> Numbers:
-        """Evidence that outcomes are missing in one arm, and how often they come in each, per call."""
+        """Return the evidence that outcomes are missing in one arm, and the lift of outcomes per call."""
         if self.criterion.per == "call":
             return {"labels": 0.0, "label_lift": 0.0}
         control, rates = look.situation.control, StratifiedBuckets()
@@ -125,24 +125,24 @@ class Recorded(Metric):
         have = [_weight(mature, (arm,)) for arm in (control, candidate)]
         return {
             "labels": label_rate_log_e(mature, shares, candidate, control),
-            # Where one arm has none at all, nothing can be compared.
+            # If only one arm has outcomes, the ratio is undefined.
             "label_lift": lift.estimate if lift is not None else _NONE_AT_ALL if any(have) else 0.0,
         }
 
     def _shares(self, look: Look, candidate: str) -> dict[str, float]:
-        """The candidate's share of both arms by phase."""
+        """Return the candidate's share of both arms, by phase."""
         shares = {name: look.share(phase, candidate) for name, phase in look.phases if not phase.is_shadow}
         return {name: share for name, share in shares.items() if share is not None}
 
     @staticmethod
     def weigh(numbers: Mapping[str, Any]) -> Weight:
-        """Evidence of harm, of "good enough", and of futility.
+        """Compute the evidence of harm, of "good enough", and of futility.
 
         Args:
             numbers: "worse" (1 when a positive difference is worse, else -1); "estimate", "std_error", "df" of the mature
                 decisions, and "for_harm" with those that count for harm; "exact_harm" and "exact_safe" (logarithms of exact
-                e-values, None where there is none), "harm" (None for a gate), "margin" (a gate's is -min_effect), "mde",
-                "alpha", "tests", "candidates", "enough_harm", "enough_safe", and of a planned horizon "looks" and "is_over".
+                e-values, or None), "harm" (None for a gate), "margin" (for a gate, -min_effect), "mde", "alpha", "tests",
+                "candidates", "enough_harm", "enough_safe"; with a planned horizon also "looks" and "is_over".
         """
         worse, mde, margin = numbers["worse"], numbers["mde"], numbers["margin"]
         is_gate = numbers["harm"] is None
@@ -165,7 +165,7 @@ class Recorded(Metric):
             futile_log_e=futile,
             passed=None if looks is None else any(z >= boundary for _, z, boundary, _ in looks),
             is_over=bool(numbers.get("is_over")),
-            # Outcomes that are missing may be the bad ones: the mean of the others looks better than it is.
+            # Missing outcomes may be the bad ones, which would make the mean of the others look too good.
             is_held=abs(numbers["label_lift"]) > _LABEL_TOLERANCE,
             ends=interval(numbers, mde=mde, enough=numbers["enough_safe"]),
         )
@@ -176,25 +176,25 @@ class Recorded(Metric):
             return "ERROR", _unequal_labels(numbers, candidate)
         if weight.is_harm:
             beyond = f" by more than {numbers['harm']:g}" if numbers["harm"] else ""
-            return "FAIL", f"{candidate} is surely worse than the control{beyond}: {found}."
+            return "FAIL", f"{candidate} is significantly worse than the control{beyond}: {found}."
         if weight.is_safe:
             return "PASS", self._good(candidate, numbers)
         if weight.is_futile:
             if weight.is_over:
                 return (
                     "FUTILE",
-                    f"the planned horizon has been reached, and {candidate} is not surely {self._asked(numbers)}: {found}.",
+                    f"the planned horizon is over, and {candidate} is not significantly {self._asked(numbers)}: {found}.",
                 )
-            return "FUTILE", f"{candidate} surely has less than the effect worth having ({numbers['mde']:g}): {found}."
+            return "FUTILE", f"{candidate} has significantly less than the effect worth having ({numbers['mde']:g}): {found}."
         if not numbers["enough_safe"] and (why := self._lacking(numbers)):
             return "INSUFFICIENT_DATA", why
         if weight.is_held:
             more = lift(math.expm1(numbers["label_lift"]))
             return "INCONCLUSIVE", (
-                f"{candidate} has {more} outcomes per call, beside the control, and those that are missing may be the bad "
+                f"{candidate} has {more} outcomes per call relative to the control, and the missing ones may be the bad "
                 f"ones: a pass waits until both arms have equally many, within {percent(_LABEL_TOLERANCE)}."
             )
-        return "INCONCLUSIVE", f"{candidate} is neither surely {self._asked(numbers)} nor surely not, so far: {found}."
+        return "INCONCLUSIVE", f"{candidate} is not yet significantly {self._asked(numbers)}: {found}."
 
     def _asked(self, numbers: Mapping[str, Any]) -> str:
         if isinstance(self.criterion, Gate):
@@ -206,16 +206,16 @@ class Recorded(Metric):
         if isinstance(self.criterion, Gate):
             by = f" by more than {-margin:g}" if margin < 0 else ""
             less = f", or less than {margin:g} worse" if margin > 0 else ""
-            return f"{candidate} is surely better than the control{by}{less}: {found}."
-        return f"{candidate} is surely less than {margin:g} worse than the control: {found}."
+            return f"{candidate} is significantly better than the control{by}{less}: {found}."
+        return f"{candidate} is significantly less than {margin:g} worse than the control: {found}."
 
     def _lacking(self, numbers: Mapping[str, Any]) -> str | None:
-        """What is missing; after a while without any value, that there is none."""
+        """Explain what is missing; after the grace period without any value, that there is none."""
         nothing = not numbers["value_total"] and not numbers["control_total"]
         if nothing and numbers["matured"] and numbers["elapsed_s"] > self.criterion.grace:
             return (
                 f"no value other than 0 has been recorded in {as_duration(numbers['elapsed_s'])}: "
-                f"is {self.criterion.metric!r} the name that record() is given, and does the job run?"
+                f"is {self.criterion.metric!r} the name passed to record(), and does the job run?"
             )
         return missing(numbers)
 
@@ -232,10 +232,10 @@ class Recorded(Metric):
         sign = 1 if criterion.better == "lower" else -1
         hoped = -sign * criterion.mde if isinstance(criterion, Gate) else 0.0
         found = {"estimate": hoped if worse is None else sign * worse, "std_error": error, "df": 511}
-        # Of a share, so many units have a value other than 0.
+        # For a binary metric, this many units have a value other than 0.
         nonzero = min(units) * min(1.0, mean if 0 < mean < 1 else 1.0)
         enough = min(units) >= MIN_UNITS and nonzero >= MIN_EVENTS
-        # What the exact bets will win is not known: nothing, to be cautious.
+        # The gain of the exact bets is unknown; assume none, to be conservative.
         betting = isinstance(criterion, Gate) and criterion.min_effect >= 0
         return {
             **found,
@@ -254,16 +254,16 @@ class Recorded(Metric):
 
 
 def _either(mean: float | None, exact: float | None) -> float | None:
-    """The evidence of a test of means and of an exact one; None where neither speaks."""
+    """Combine the evidence of a test of means and of an exact test; None if neither applies."""
     if exact is None:
         return mean
     return mixed((_MEANS, mean), (_BETS, exact))
 
 
 def _due_events(sums: StratifiedBuckets, control: str, candidate: str) -> float:
-    """Units with a value other than 0 of the arm with fewer; as many at least as the other arm's rate would give it.
+    """Return the smaller number of units with a value other than 0, at least the number the other arm's rate predicts.
 
-    An arm that should have had thirty and has none is the surest harm. Its variance is not taken below the other arm's.
+    An arm that should have thirty and has none is the clearest harm. Its variance is bounded below by the other arm's.
     """
     found = {arm: _units_behind(sums.nonzero(arm), sums.buckets) for arm in (control, candidate)}
     weights = {arm: _weight(sums, (arm,)) for arm in (control, candidate)}
@@ -274,7 +274,7 @@ def _due_events(sums: StratifiedBuckets, control: str, candidate: str) -> float:
 
 
 def _units_behind(occupied: int, buckets: int) -> float:
-    """The number of units that leave so many buckets occupied on average."""
+    """Estimate the number of units from the number of buckets that they occupy."""
     return -buckets * math.log1p(-min(occupied, buckets - 0.5) / buckets)
 
 
@@ -284,7 +284,7 @@ def _weight(sums: StratifiedBuckets, arms: tuple[str, ...]) -> float:
 
 def _unequal_labels(numbers: Mapping[str, Any], candidate: str) -> str:
     return (
-        f"outcomes do not arrive in the configured shares: {numbers['value_count']:,.0f} of {candidate} beside "
-        f"{numbers['control_count']:,.0f} of the control. Those that are missing may be the bad ones: find out why before you "
+        f"outcomes do not arrive in the configured shares: {numbers['value_count']:,.0f} for {candidate} and "
+        f"{numbers['control_count']:,.0f} for the control. The missing ones may be the bad ones: find the cause before you "
         f"trust this metric."
     )

@@ -1,4 +1,4 @@
-"""`latency` and `first_item`: the share of calls that are slower than a threshold."""
+"""`latency` and `first_item`: the share of calls slower than a threshold."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ _UNTIMED = "untimed "
 class SlowCalls(Metric):
     """The share of calls slower than `threshold_s`, and the units that had one.
 
-    The mean is taken over calls, by bucket. From the first slow call on, an exact bet compares the units that had one; it can
-    only show harm. "Good enough" is also a share of units with a slow call below the margin, because the difference to any
-    control is then below it, but only while the calls themselves do not exceed the margin: a few heavy units make most calls.
+    The mean is over calls, by bucket. From the first slow call on, an exact bet compares the units with a slow call; it can
+    only show harm. "Good enough" also follows if the share of units with a slow call is below the margin, because the
+    difference to any control is then below it; but only while the share of slow calls is, too, since a few heavy units make
+    most calls.
     """
 
     criterion: Guardrail
@@ -73,7 +74,7 @@ class SlowCalls(Metric):
         waited_s = first_item_s if criterion.metric == FIRST_ITEM else duration_s
         assert criterion.threshold_s is not None
         if waited_s is None:
-            # Of a unit that left early it is not known whether it would have had to wait: it is not one that had not.
+            # Whether a unit that left early would have waited is unknown, so it does not count as fast.
             untimed = phase.untimed if criterion.metric == LATENCY else phase.waitless
             calls = untimed.get(arm)
             if calls is None:
@@ -110,7 +111,7 @@ class SlowCalls(Metric):
         enough = units >= MIN_UNITS and heavy["enough_effective"]
         events, of = self._slow_units(look, candidate)
         strata = strata_of(look, criterion, sums, candidate)
-        # A burst of slow calls is one event, however many units it hits.
+        # A burst of slow calls counts as one event, however many units it affects.
         seen = min(slow[1], strata.candidate_groups)
         return {
             **look.shared(criterion),
@@ -121,7 +122,7 @@ class SlowCalls(Metric):
             "harm": criterion.harm,
             "margin": criterion.margin,
             "exact_harm": self._exact_harm(strata, sums, control, candidate),
-            # The control's slow calls may be few or none: for harm, what matters is how well the candidate's are known.
+            # The control may have few slow calls or none: for harm, only the precision of the candidate's rate matters.
             "enough_harm": enough and seen >= MIN_EVENTS,
             "enough_safe": enough and min(slow[0], seen) >= MIN_EVENTS,
             "seen_units": units,
@@ -130,10 +131,10 @@ class SlowCalls(Metric):
         }
 
     def _exact_harm(self, strata: Strata, sums: StratifiedBuckets, control: str, candidate: str) -> float:
-        """Evidence that the candidate has more units with a slow call than `harm` allows, given the control's share of calls.
+        """Return the evidence that more units of the candidate have a slow call than `harm` allows, given the control's calls.
 
-        Units that come often have a slow call anyway, so their ratio is at most that of the calls: the bet is cautious. Not so
-        where slow calls come in clusters: as many, spread over more units, are not worse.
+        Units that call often have a slow call anyway, so their ratio is at most that of calls, and the bet is conservative. It
+        does not apply if slow calls come in clusters: the same number spread over more units is not worse.
         """
         least = least_mean(sums, control, candidate)
         if not least or any(is_clustered(sums, arm) for arm in (control, candidate)):
@@ -142,7 +143,7 @@ class SlowCalls(Metric):
         return bets(strata.groups, strata.shares, ratio=1 + self.criterion.harm / least, direction="above")
 
     def _slow_units(self, look: Look, candidate: str) -> tuple[int, int]:
-        """Units of the candidate with a slow call, and of how many; each once in the rollout."""
+        """Return the candidate's units with a slow call, and its units; each unit once in the rollout."""
         label = self.criterion.label
         samples = look.units_of(candidate, label), look.units_of(candidate), look.units_of(candidate, _UNTIMED + label)
         level = max(each.level for each in samples)
@@ -151,7 +152,7 @@ class SlowCalls(Metric):
 
     @staticmethod
     def weigh(numbers: Mapping[str, Any]) -> Weight:
-        """The difference of the shares of slow calls, by the normal mixture on bucket sums, and the exact bets beside it.
+        """Weigh the difference of the shares of slow calls with the normal mixture on bucket sums, and the exact bets.
 
         Args:
             numbers: "estimate", "std_error", "df", "harm", "margin", "exact_harm", "enough_harm", "enough_safe", "events" and
@@ -179,23 +180,24 @@ class SlowCalls(Metric):
             "" if control is None or value is None else f" ({percent(value)} of its calls, the control's {percent(control)})"
         )
         if weight.is_harm:
-            return (
-                "FAIL",
-                f"{candidate} surely has more {what} than the control, by more than {percent(numbers['harm'])}{between}.",
-            )
+            by = percent(numbers["harm"])
+            return "FAIL", f"{candidate} has significantly more {what} than the control, by more than {by}{between}."
         events, units = numbers["events"], numbers["units"]
         if weight.is_safe and weight.by_rarity:
-            return "PASS", f"{events:,} of {units:,} units of {candidate} had {what}: surely fewer than {percent(margin)}."
+            return (
+                "PASS",
+                f"{events:,} of {units:,} units of {candidate} had {what}: significantly fewer than {percent(margin)}.",
+            )
         if weight.is_safe:
-            return "PASS", f"{candidate} surely has at most {percent(margin)} more {what} than the control{between}."
+            return "PASS", f"{candidate} has significantly less than {percent(margin)} more {what} than the control{between}."
         if not numbers["enough_harm"] and (why := missing(numbers)):
             return "INSUFFICIENT_DATA", why
         if not numbers["enough_safe"]:
             return (
                 "INCONCLUSIVE",
-                f"{events:,} of {units:,} units had {what}, too few units to be sure of less than {percent(margin)}.",
+                f"{events:,} of {units:,} units had {what}, too few units to show less than {percent(margin)}.",
             )
-        return "INCONCLUSIVE", f"{candidate} has neither surely too many {what} nor surely few enough{between}."
+        return "INCONCLUSIVE", f"{candidate} does not have significantly too many {what}, nor few enough{between}."
 
     def expected(self, traffic: Traffic, arms: tuple[float, float], days: float, worse: float | None) -> Numbers:  # noqa: D102
         criterion = self.criterion
@@ -203,7 +205,7 @@ class SlowCalls(Metric):
         calls = [each * traffic.calls_per_unit for each in units]
         rates = [traffic.slow_rate, min(1.0, traffic.slow_rate + (worse or 0.0))]
         slow = [count * rate for count, rate in zip(calls, rates, strict=True)]
-        # As if the calls of a unit were alike: it is not more than that.
+        # Assumes that the calls of a unit are alike, which is the worst case.
         variance = sum(rate * (1 - rate) / max(count, 1e-9) for rate, count in zip(rates, units, strict=True))
         enough = min(units) >= MIN_UNITS
         return {
@@ -223,9 +225,9 @@ class SlowCalls(Metric):
 
 
 def _with_error(found: Numbers, rate: float | None, units: int) -> Numbers:
-    """The difference; where the arms are slow in the very same calls, with the error of two arms that are apart.
+    """Return the difference; if both arms are slow in exactly the same calls, with the standard error of unpaired arms.
 
-    Pairs that agree in every call have no error, and no error counts as not knowing.
+    Pairs that agree in every call have a standard error of 0, which tests treat as unknown.
     """
     if found["std_error"] == 0 and rate and units:
         return {**found, "std_error": math.sqrt(2 * max(rate * (1 - rate), 0.25 / units) / units)}
