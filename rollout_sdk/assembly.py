@@ -1,4 +1,4 @@
-"""The parts of the engine that one rollout is made of, by its settings."""
+"""Builds the parts of the engine for one rollout from its settings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OBSERVING = ("rollout_routed", "rollout_shadowed", "rollout_recorded", "rollout
 
 
 def make_router(settings: Settings) -> Router:
-    """What describes and decides calls."""
+    """Build the router, which describes and decides calls."""
     return Router(
         key=settings.key,
         control=settings.control_name,
@@ -53,7 +53,7 @@ def make_router(settings: Settings) -> Router:
 
 
 def _unit(settings: Settings) -> Getter | None:
-    """What takes the unit out of a call's arguments; None when each call is its own."""
+    """Build the getter of the unit; None if each call is its own unit."""
     signature, key = settings.signature, settings.key
     if not isinstance(settings.unit, tuple):
         return getter(settings.unit, signature, key)
@@ -62,7 +62,7 @@ def _unit(settings: Settings) -> Getter | None:
 
 
 def _isolate(settings: Settings) -> Isolate:
-    """How arguments are copied; that a copying function gave what must be awaited, is a fault of its."""
+    """Return how arguments are copied; a copying function that returns an awaitable is reported as a fault."""
     isolate, failed = settings.isolate, settings.runtime.failed
     if isinstance(isolate, str):
         return isolate
@@ -86,7 +86,7 @@ def _covariate(settings: Settings) -> Covariate | None:
 
 
 def make_rollout(settings: Settings) -> Rollout:
-    """What runs calls."""
+    """Build the rollout, which runs calls."""
     runtime, hooks, signature = settings.runtime, settings.hooks, settings.signature
     return Rollout(
         key=settings.key,
@@ -141,7 +141,7 @@ def make_rollout(settings: Settings) -> Rollout:
 
 
 def _breakers(settings: Settings) -> dict[str, CircuitBreaker]:
-    """A circuit breaker for each candidate."""
+    """Build a circuit breaker for each candidate."""
     breaker, runtime = settings.breaker, settings.runtime
     if breaker is None:
         return {}
@@ -154,13 +154,13 @@ def _breakers(settings: Settings) -> dict[str, CircuitBreaker]:
 
         return tell
 
-    # One for all, because there is one control.
+    # Shared by all candidates, because there is one control.
     health = ControlHealth()
     return {variant: CircuitBreaker(breaker, teller(variant), health) for variant in settings.candidates}
 
 
 def make_row_arguments(settings: Settings) -> RowArguments | None:
-    """What finds the rows of a batch; None where calls are not split by row."""
+    """Build the locator of a batch's rows; None if calls are not split by row."""
     if settings.batch is None:
         return None
     return RowArguments(

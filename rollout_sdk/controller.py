@@ -1,4 +1,4 @@
-"""The controller of one rollout: it decides calls, takes outcomes, says how things stand, and obeys the operator."""
+"""The controller of one rollout: decides calls, records outcomes, reports the status, and executes operators' commands."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ T = TypeVar("T")
 
 
 class RolloutController(Operated, Generic[P, R_co]):
-    """One rollout. `function.rollout` of a decorated function is its controller."""
+    """One rollout. A decorated function's `function.rollout` is its controller."""
 
     def __init__(self, settings: Settings) -> None:
         """Build the rollout and register it with its runtime.
 
         Args:
-            settings: Everything that was said when decorating, checked.
+            settings: The validated options of the decorator.
 
         Raises:
-            ConfigurationError: The settings cannot work; see the leaf.
+            ConfigurationError: The settings are invalid; see its subclasses.
         """
         self._settings = settings
         self._runtime = settings.runtime
@@ -58,7 +58,7 @@ class RolloutController(Operated, Generic[P, R_co]):
                 raise DuplicateKeyError(clash)
         known = self._runtime.local_state(self.key)
         if known is not None and known.described == self._settings.described:
-            # The same again goes on where it is, and what happens to one happens to all.
+            # Another decoration with the same settings continues the rollout, and shares its state.
             self._rollout.stand_with(known)
         self._runtime.register(self, self._rollout)
         self._rollout.local_state.controllers.add(self)
@@ -67,15 +67,15 @@ class RolloutController(Operated, Generic[P, R_co]):
         self._runtime.steer(self)
 
     def _clash(self) -> str | None:
-        """Why this rollout may not have its key; None when it may."""
+        """Explain why this rollout may not use its key; None if it may."""
         known = self._runtime.local_state(self.key)
         others = [] if known is None else list(known.controllers)
         return next(filter(None, (self._settings.clash(other._settings) for other in others)), None)  # noqa: SLF001
 
     def _clash_of_survivors(self) -> str | None:
-        """The clash without what only waits for the garbage collector, as a class does: it has no function any more.
+        """Return the clash without rollouts that only wait for garbage collection, such as those of a class that is gone.
 
-        The young are collected first: a handler that decorates in every request would have the whole heap searched each time.
+        Young objects are collected first: a handler that decorates in every request would otherwise search the whole heap.
         """
         clash = None
         for generation in range(3):
@@ -85,7 +85,7 @@ class RolloutController(Operated, Generic[P, R_co]):
         return clash
 
     def _keep(self, known: LocalState | None) -> None:
-        """Have the reconciler keep it: where its store says it stands, or in place of an earlier one with other settings."""
+        """Hand the rollout to the reconciler: with its state from the store, or replacing one with other settings."""
         local_state, reconciler = self._rollout.local_state, self._runtime.reconciler
         managed = ManagedRollout(
             self.key, local_state, self.strategy_name, criteria=getattr(self._settings.strategy, "criteria", None)
@@ -93,7 +93,7 @@ class RolloutController(Operated, Generic[P, R_co]):
         if known is None or not known.controllers:
             reconciler.take(managed)
             return
-        # Its functions answer with their control now.
+        # Functions of the replaced rollout answer with their control from now on.
         with known.changing:
             before = known.state
             known.enter(before.abort())
@@ -102,20 +102,20 @@ class RolloutController(Operated, Generic[P, R_co]):
         self._runtime.tell_transition(managed, "start", before, local_state.state, "", "decorated anew with other settings")
 
     def __repr__(self) -> str:
-        """Key, strategy and phase."""
+        """Show key, strategy and phase."""
         return f"<RolloutController {self.key!r} {self.strategy_name} {self.phase.name!r}>"
 
     def __copy__(self) -> RolloutController[P, R_co]:
-        """The same controller."""
+        """Return the same controller."""
         return self
 
     def __deepcopy__(self, _: dict[int, Any]) -> RolloutController[P, R_co]:
-        """The same controller: a copied model is still the same rollout."""
+        """Return the same controller: a copied model still belongs to the same rollout."""
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as what was said when decorating: locks, threads and counts belong to a process."""
-        return _restored, (self._settings.said,)
+        """Pickle the decorator's options only: locks, threads and counts belong to a process."""
+        return _restored, (self._settings.options,)
 
     @property
     def strategy(self) -> object:
@@ -138,19 +138,19 @@ class RolloutController(Operated, Generic[P, R_co]):
         return self._rollout.state.phase
 
     def is_of(self, function: object) -> bool:
-        """Whether this is the controller of a function itself, and not of one that the function wraps."""
+        """Whether this is the controller of the function itself, not of a function that it wraps."""
         return getattr(function, "__wrapped__", None) is self._settings.function
 
     # Serving -----------------------------------------------------------------------------------------------------------
 
     def serving_function(self) -> Callable[..., Any]:
-        """The function that serves calls: of the control's kind, without its name."""
+        """Return the function that serves calls: of the control's kind, but without its name."""
         serving = self._serving
         begin = serving.begin if self._settings.batch is None else serving.begin_batch
         return DRIVERS[self._rollout.kind](begin, self._settings.function)
 
     @overload
-    def route(  # type: ignore[overload-overlap] # a coroutine function's R is a coroutine: the first fits better
+    def route(  # type: ignore[overload-overlap] # for a coroutine function, R is a coroutine, and the first overload fits better
         self: RolloutController[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, Routed[T]]: ...
 
@@ -158,12 +158,12 @@ class RolloutController(Operated, Generic[P, R_co]):
     def route(self, *args: P.args, **kwargs: P.kwargs) -> Routed[R_co]: ...
 
     def route(self, *args: Any, **kwargs: Any) -> Any:
-        """The same call as the decorated function's, with the decision beside the value.
+        """Make the same call as the decorated function, and return the decision with the value.
 
         For a coroutine function, await it. For a generator, the decision is taken now and `value` is the stream.
 
         Raises:
-            Exception: Whatever the decorated function would have raised.
+            Exception: Any exception that the decorated function would have raised.
         """
         calls: Sequence[Call]
         if kill_switch.off:
@@ -178,7 +178,7 @@ class RolloutController(Operated, Generic[P, R_co]):
             call = self._serving.call(args, kwargs, self._router.unit_of(args, kwargs))
             calls, flow = [call], route(call)
         decisions = tuple(one.full_decision() for one in calls)
-        # The decision is taken already; the driver only executes it.
+        # The decision has been made; the driver only executes it.
         value = DRIVERS[self._rollout.kind](lambda _args, _kwargs: (call, flow), self._settings.function)(*args, **kwargs)
         if self._rollout.kind != "coroutine":
             return Routed(value, decisions)
@@ -189,7 +189,7 @@ class RolloutController(Operated, Generic[P, R_co]):
         return routed()
 
     def assign(self, unit: Hashable) -> Decision:
-        """What a unit would get now, without a call: no model runs and nothing is recorded."""
+        """Return the decision that a unit would get now, without a call: no model runs and nothing is recorded."""
         call = Call(self._rollout, (), {})
         self._router(call, unit, self._rollout.state)
         return call.full_decision()
@@ -198,12 +198,12 @@ class RolloutController(Operated, Generic[P, R_co]):
 
     @property
     def layer(self) -> Layer | None:
-        """The layer whose units it shares with other rollouts, or None."""
+        """The layer whose units the rollout shares with others, or None."""
         return self._settings.layer
 
     @property
     def unit_hash(self) -> UnitHash:
-        """The hash of its units: its own, or the one of its layer."""
+        """The hash of the units: the rollout's own, or its layer's."""
         return self._router.hash
 
     def record(
@@ -219,27 +219,27 @@ class RolloutController(Operated, Generic[P, R_co]):
         event_id: Hashable = None,
         time_s: float | None = None,
     ) -> None:
-        """Record an outcome, for a decision, a unit or a shown item; in any process, days later.
+        """Record an outcome for a decision, a unit or a shown item, in any process and even days later.
 
         Args:
             metric: Name of the metric: "click", "purchase", "correct".
             value: The measured value, a finite number.
-            decision_id: The decision's id; or else
-            unit: the unit, whose last decision before the outcome it is credited to; or else
-            token: the token of an item in an interleaved answer (`Interleave(stamp=)`), which names decision and item.
-            item: Key of the item, in an interleaved answer. With `unit`, all lists that showed it to the unit are credited by
-                `analyze_interleaving`: for a purchase days after the click.
-            position: With `decision_id`, the item's position in the answer, from 0, in place of `item`.
-            event_id: What names the event that the outcome came from: the number of an order, the id of a message. An event
-                that is recorded again counts once. Without it, outcomes of the same metric, value and millisecond for the
-                same decision or unit are one.
-            time_s: When it was measured, in seconds since 1970; now by default.
+            decision_id: The decision's id; or
+            unit: the unit, in which case its last decision before the outcome is credited; or
+            token: the token of an item in an interleaved answer (`Interleave(stamp=)`), which identifies decision and item.
+            item: Key of the item, in an interleaved answer. With `unit`, `analyze_interleaving` credits all lists that showed
+                it to the unit: for instance for a purchase days after the click.
+            position: With `decision_id`, the item's position in the answer, from 0, instead of `item`.
+            event_id: Identifies the event that the outcome came from: an order number, the id of a message. An event that is
+                recorded again counts once. Without it, outcomes with the same metric, value and millisecond for the same
+                decision or unit count once.
+            time_s: Time of the measurement, in seconds since 1970; now by default.
 
         Raises:
-            OutcomeError: Metric, value or unit are not valid, or not exactly one of `decision_id`, `unit`, `token` is given.
+            OutcomeError: Metric, value or unit are invalid, or not exactly one of `decision_id`, `unit`, `token` is given.
             DecisionIdError: The id or token is damaged, forged or another rollout's.
             UnknownItemError: The item was not shown.
-            ConfigurationError: There is no journal, and nothing else that takes the outcome.
+            ConfigurationError: There is no journal, and nothing else that uses the outcome.
         """
         if not self._runtime.takes_outcomes(self.key):
             raise ConfigurationError(
@@ -283,12 +283,12 @@ class RolloutController(Operated, Generic[P, R_co]):
         self._runtime.conclude_outcome(event)
 
 
-def _restored(said: Mapping[str, Any]) -> RolloutController[..., Any]:
-    """The controller of a decorated function that came from another process (or from this one): one for each key."""
-    known = said["runtime"].rollouts.get(said["key"])
-    return RolloutController(Settings(**said)) if known is None else known
+def _restored(options: Mapping[str, Any]) -> RolloutController[..., Any]:
+    """Return the controller of a decorated function that was unpickled: one per key and process."""
+    known = options["runtime"].rollouts.get(options["key"])
+    return RolloutController(Settings(**options)) if known is None else known
 
 
-def _restored_serving(said: Mapping[str, Any]) -> Serving:
-    """What begins the calls of a decorated function that came from another process."""
-    return _restored(said)._serving  # noqa: SLF001 - its own module
+def _restored_serving(options: Mapping[str, Any]) -> Serving:
+    """Return the `Serving` of a decorated function that was unpickled."""
+    return _restored(options)._serving  # noqa: SLF001 - its own module

@@ -1,4 +1,4 @@
-"""`@rollout`: a decorated model function is called as before, and its rollout is `function.rollout`."""
+"""`@rollout`: decorates a model function, which is called as before; its rollout is `function.rollout`."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ S_contra = TypeVar("S_contra", contravariant=True)
 
 
 class _Taking(Protocol[S_contra, Q, R_co]):
-    """What can be called with an object (or a class) first: a method."""
+    """A callable that takes an object (or a class) first: a method."""
 
     def __call__(self, first: S_contra, /, *args: Q.args, **kwargs: Q.kwargs) -> R_co: ...
 
 
 class Decorated(Protocol[P, R_co]):
-    """A decorated function: it has the signature and the kind that it had, and its controller in `rollout`."""
+    """A decorated function, with its original signature and kind, and its controller in `rollout`."""
 
     __name__: str
     __qualname__: str
@@ -52,8 +52,8 @@ class Decorated(Protocol[P, R_co]):
         """Call it as before."""
         ...
 
-    # Type checkers bind only what they know to be a function, so that binding is spelled out: what takes the class is a class
-    # method, what takes an instance of it a method, and anything else a function or a static method.
+    # Type checkers bind only what they know to be a function, so binding is spelled out: a function that takes the class is a
+    # class method, one that takes an instance is a method, and any other a function or a static method.
     @overload
     def __get__(self: _Taking[type[S], Q, R], instance: object, owner: type[S], /) -> DecoratedMethod[type[S], Q, R]: ...
 
@@ -65,7 +65,7 @@ class Decorated(Protocol[P, R_co]):
 
 
 class DecoratedMethod(Protocol[S_co, Q, R_co]):
-    """A decorated method, bound. Its controller is that of the function: `method.rollout.route(object, ...)`."""
+    """A decorated method, bound. Its controller belongs to the function: `method.rollout.route(object, ...)`."""
 
     __name__: str
     __qualname__: str
@@ -106,62 +106,63 @@ def rollout(
     plugins: Sequence[object] = (),
     runtime: Runtime | None = None,
 ) -> Callable[[Callable[P, R]], Decorated[P, R]]:
-    """Put one or more candidates beside the decorated function, which stays in control.
+    """Put one or more candidates beside the decorated function, which stays the control.
 
     Works on functions, coroutine functions, generators and async generators; on methods, static and class methods, partials
     and callable objects.
 
     Args:
         candidate: The function that may replace it; recorded as "candidate".
-        candidates: Or several, by name. All take what the control takes, and are of its kind.
-        strategy: Who gets what: `ABTest`, `Canary`, `Interleave`, `Shadow`, an object with `rollout_route`, or the name of
-            an installed strategy.
+        candidates: Several candidates, by name. All accept what the control accepts, and are of the same kind.
+        strategy: Decides which variant answers: `ABTest`, `Canary`, `Interleave`, `Shadow`, an object with `rollout_route`, or
+            the name of an installed strategy.
         unit: What is assigned and analysed, usually the user: a parameter's name, a dotted path into a parameter
-            ("request.user.id"), or a callable with the function's own parameters. Of a tuple, ("user_id", "device_id"), the
-            first that a call has is its unit: at login, a user is another unit and may change variants (docs/assignment.md).
-            None: each call is its own unit.
+            ("request.user.id"), or a callable with the function's own parameters. With a tuple, ("user_id", "device_id"), the
+            first that a call has is its unit: at login, a user becomes another unit and may change variants
+            (docs/assignment.md). None: each call is its own unit.
         key: Name of the rollout; by default the function's module and name. Assignment depends on it.
         control_name: Name of the decorated function in every record.
-        version: Version of the candidates: a model's version or run id. A new one starts the rollout anew, with no evidence,
-            and an old one never comes back.
-        missing_unit: What a call without its unit gets: the "control" (not analysed), a "random" variant, or an error
+        version: Version of the candidates: a model's version or run id. A new version restarts the rollout without evidence,
+            and an old one never returns.
+        missing_unit: Treatment of a call without its unit: the "control" (not analysed), a "random" variant, or an error
             ("raise").
-        covariate: A number that is known of the unit before the call and goes with what is measured (what a user spent last
+        covariate: A number known about the unit before the call and correlated with the metrics (a user's spending last
             month): a parameter's name, a dotted path or a callable, as for `unit`; with `batch=`, a list gives each row its
-            own. An analysis takes out of a metric what it explains (CUPED). It must not depend on the variant. What is not a
-            finite number counts as unknown, and as a fault: give a constant, such as 0, for units without one.
-        batch: Parameter that holds a list of rows (or several, split alike): each row is decided for itself, each variant is
-            called once with its rows, and results come back in the input's order. A `unit` that names a list or
-            tuple gives each row its unit.
-        override: Variants that are fixed and not analysed: by unit, or by a callable with the function's own parameters.
-            The type is part of a unit's name: a request that brings "42" is not the unit 42.
+            own. Analyses remove the variance that it explains (CUPED). It must not depend on the variant. Anything but a
+            finite number counts as unknown, and as a fault: pass a constant, such as 0, for units without one.
+        batch: Parameter that holds a list of rows (or several, split alike): each row is decided separately, each variant is
+            called once with its rows, and results are returned in the input's order. A `unit` that names a list or tuple
+            gives each row its unit.
+        override: Fixed variants, which are not analysed: by unit, or by a callable with the function's own parameters. A unit
+            is its text: 42 and "42" are the same unit.
         holdout: Share of the units that always get the control and are not analysed.
-        layer: Slot of a layer: rollouts of one layer never meet the same unit.
-        on_error: When a candidate fails, the "control" answers (the failure stays the candidate's), or the caller gets the
-            exception ("raise": for functions that must not run twice).
-        failed_if: Whether an answer is a failure: `lambda answer: answer.status_code >= 500`. Such an answer of a
-            candidate counts as if it had raised: the control answers (or, with on_error="raise", the caller gets it as it is).
-            Asked of the control, too, whose answers always reach the caller; with `batch=`, of the answer of each row; not of
-            streams. Where it raises itself, the answer counts as good.
+        layer: Slot of a layer: rollouts of one layer never use the same unit.
+        on_error: When a candidate fails, the "control" answers (the failure still counts against the candidate), or the
+            caller gets the exception ("raise": for functions that must not run twice).
+        failed_if: Classifies answers as failures: `lambda answer: answer.status_code >= 500`. Such an answer of a candidate
+            counts as if it had raised: the control answers (or, with on_error="raise", the caller gets the answer unchanged).
+            Also applied to the control, whose answers always reach the caller; with `batch=`, to the answer of each row; not
+            to streams. If it raises, the answer counts as good.
         passthrough: Exceptions of a candidate that are an answer, or a time limit that the SDK does not know: the caller gets
-            them, and no control runs.
-        effects: What running a variant does to the world: "read" (nothing: only then may a candidate be shadowed), "write", or
-            "unknown". What writes must not run twice for one call: it needs on_error="raise", and is not blended.
-        deadline_s: Seconds that a candidate has for its answer (a stream: for its first item); then the control answers.
-            Only for coroutine functions and async generators: Python cannot leave a thread.
-        breaker: When a failing candidate is left alone for a while; None: never.
-        isolate: How what a candidate does to its arguments is kept from the control: "auto" (what it changed is put back when
-            it fails; where two run on them, it works on copies), "none", or on copies by "deepcopy" or a copying function.
-        detect_mutation: In tests: raise `MutationError` when a candidate has changed an argument; it reaches the caller,
-            whatever `on_error` says.
+            them, and the control does not run.
+        effects: Side effects of running a variant: "read" (none: required for shadowing), "write", or "unknown". A function
+            that writes must not run twice for one call: it needs on_error="raise", and cannot be blended.
+        deadline_s: Seconds that a candidate has for its answer (a stream: for its first item); after that the control
+            answers. Only for coroutine functions and async generators: Python cannot stop a thread.
+        breaker: When a failing candidate is not run for a while; None: never.
+        isolate: How the control is shielded from a candidate's changes to its arguments: "auto" (changes are undone if the
+            candidate fails; if two variants run on them, the candidate gets copies), "none", or copies by "deepcopy" or a
+            copying function.
+        detect_mutation: In tests: raise `MutationError` if a candidate has changed an argument; it reaches the caller,
+            whatever `on_error` is.
         plugins: Observers and comparators for this rollout: instances, or names of installed plugins.
-        runtime: What it shares with other rollouts; by default one built from the environment.
+        runtime: Resources shared with other rollouts; by default one built from the environment.
 
     Returns:
-        A decorator. What it returns is called as the function was.
+        A decorator. The function that it returns is called as before.
 
     Raises:
-        ConfigurationError: Anything that cannot work is refused here, when decorating.
+        ConfigurationError: Any invalid option is rejected here, when decorating.
     """
     if (candidate is None) == (candidates is None):
         raise ConfigurationError(
@@ -170,12 +171,12 @@ def rollout(
         )
     if candidates is not None and not isinstance(candidates, Mapping):
         raise ConfigurationError(
-            f"candidates={candidates!r:.60} is no mapping. Several candidates have names, by which every record tells them "
-            "apart. Write candidates={'v2': f}."
+            f"candidates={candidates!r:.60} is not a mapping. Several candidates have names, which identify them in every "
+            "record. Write candidates={'v2': f}."
         )
     if runtime is not None and not isinstance(runtime, Runtime):
         raise ConfigurationError(
-            f"runtime={runtime!r:.60} is no Runtime. A runtime is what rollouts share. Pass Runtime(...), or leave it out."
+            f"runtime={runtime!r:.60} is not a Runtime. A runtime is what rollouts share. Pass Runtime(...), or leave it out."
         )
     named = {"candidate": candidate} if candidates is None else dict(candidates)
 
@@ -222,18 +223,18 @@ def rollout(
 
 
 def _is_decorated(function: Any) -> bool:
-    """Whether a function is what `@rollout` returned. One round it that `functools.wraps` made has its controller, too."""
+    """Whether `@rollout` returned this function. A function that wraps it with `functools.wraps` has its controller, too."""
     controller = getattr(function, "rollout", None)
     return isinstance(controller, RolloutController) and controller.is_of(function)
 
 
 def _bare(function: Any) -> Any:
-    """The function inside a static or class method."""
+    """Return the function inside a static or class method."""
     return function.__func__ if isinstance(function, staticmethod | classmethod) else function
 
 
 def _unwrapped(function: Any) -> Any:
-    """What a partial or a callable object is called by: something with a name."""
+    """Return the function or class behind a partial or a callable object, which has a name."""
     while isinstance(function, functools.partial):
         function = function.func
     return function if hasattr(function, "__qualname__") else type(function)
@@ -242,13 +243,13 @@ def _unwrapped(function: Any) -> Any:
 def _default_key(function: Callable[..., Any]) -> str:
     named = _unwrapped(function)
     module = getattr(named, "__module__", None) or "builtins"
-    # A process that multiprocessing spawned calls the main module by another name: the rollout is the same.
+    # A process spawned by multiprocessing gives the main module another name, but the rollout is the same.
     module = "__main__" if module == "__mp_main__" else module
     return f"{module}.{named.__qualname__}".replace(".<locals>", "")
 
 
 def _like(function: Callable[..., Any], wrapper: Any, signature: Signature | None) -> Any:
-    """The wrapper under the function's name, documentation, annotations, signature and attributes."""
+    """Give the wrapper the function's name, documentation, annotations, signature and attributes."""
     functools.update_wrapper(wrapper, function)
     if not hasattr(function, "__qualname__"):
         named = _unwrapped(function)

@@ -1,6 +1,6 @@
-"""Every error that the SDK raises itself: one tree, each leaf with the built-in parent people already catch.
+"""Every error raised by the SDK itself: one tree, each leaf with a built-in parent that people already catch.
 
-A model's own exception is never wrapped: it reaches the caller untouched.
+A model's own exception is never wrapped: it reaches the caller unchanged.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = [
 
 
 class RolloutError(Exception):
-    """The root of every error that `rollout_sdk` raises."""
+    """The base class of every error that `rollout_sdk` raises."""
 
 
 class ConfigurationError(RolloutError, ValueError):
-    """A rollout was described in a way that cannot work; raised when decorating, never when serving."""
+    """A rollout has invalid options; raised when decorating, never when serving."""
 
 
 class SignatureError(ConfigurationError, TypeError):
@@ -40,23 +40,23 @@ class SignatureError(ConfigurationError, TypeError):
 
 
 class DuplicateKeyError(ConfigurationError):
-    """Two different rollouts of one runtime want the same key."""
+    """Two different rollouts of one runtime have the same key."""
 
 
 class UnknownStrategyError(ConfigurationError, LookupError):
-    """No installed plugin offers a strategy of this name."""
+    """No installed plugin provides a strategy of this name."""
 
 
 class PluginError(ConfigurationError):
-    """A plugin could not be loaded or does not fit the hook specifications."""
+    """A plugin cannot be loaded or does not fit the hook specifications."""
 
 
 class MissingUnitError(RolloutError, ValueError):
-    """A call has no unit, and the rollout was told to refuse such calls (`missing_unit="raise"`)."""
+    """A call has no unit, and the rollout rejects such calls (`missing_unit="raise"`)."""
 
 
 class BatchError(RolloutError, ValueError):
-    """A variant's answer for a batch has not one result for each row, or results of several variants make no whole."""
+    """A variant's answer does not have one result per row of the batch, or the variants' results cannot be joined."""
 
 
 class DeadlineError(RolloutError, TimeoutError):
@@ -64,15 +64,15 @@ class DeadlineError(RolloutError, TimeoutError):
 
 
 class MutationError(RolloutError, RuntimeError):
-    """A candidate changed its arguments, and the rollout was told to watch for that (`detect_mutation=True`)."""
+    """A candidate changed its arguments, which `detect_mutation=True` forbids."""
 
 
 class ShadowEffectError(RolloutError, RuntimeError):
-    """A shadow called a function that is guarded by `shadow_guard`."""
+    """A shadow called a function guarded by `shadow_guard`."""
 
 
 class OutcomeError(RolloutError, ValueError):
-    """An outcome cannot be recorded: its metric, value or address is not valid."""
+    """An outcome cannot be recorded: its metric, value or subject is invalid."""
 
 
 class DecisionIdError(OutcomeError):
@@ -84,16 +84,16 @@ class UnknownItemError(OutcomeError, LookupError):
 
 
 class StateError(RolloutError, RuntimeError):
-    """A transition is not possible from the state in which the rollout is."""
+    """A transition is not possible from the rollout's current state."""
 
 
 class ConflictError(StateError):
-    """Somebody else changed the rollout first: the expected revision is not the current one."""
+    """The rollout has been changed meanwhile: the expected revision is not the current one."""
 
 
 class JournalError(RolloutError, OSError):
-    """The journal's folder cannot be used now: facts are counted as lost, and every write tries it again."""
+    """The journal's folder cannot be used at present: facts are counted as lost, and every write retries."""
 
 
 class StoreError(RolloutError, OSError):
-    """The store could not be read or written; what was asked of it may or may not have been done: load, and ask again."""
+    """The store could not be read or written; a write may or may not have been done: load, and try again."""

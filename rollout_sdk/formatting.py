@@ -1,4 +1,4 @@
-"""Words and numbers as people read them; nothing that a hostile journal holds reaches a terminal raw, or fills the page."""
+"""Human-readable formatting; escapes and truncates untrusted text."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ _LONGEST_EXACT = 10**15
 
 
 def plain(text: object, longest: int = 200) -> str:
-    """A text in which every character is printable, cut to so many characters; what is not printable is escaped."""
-    said = str(text)
-    # Before it is looked at letter by letter: it may have millions.
-    said = said if len(said) <= longest else said[: longest - 2] + ".."
-    if said.isprintable():
-        return said
-    said = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in said)
-    return said if len(said) <= longest else said[: longest - 2] + ".."
+    """Escape non-printable characters of a text, and truncate it."""
+    shown = str(text)
+    # Truncated before it is scanned: it may have millions of characters.
+    shown = shown if len(shown) <= longest else shown[: longest - 2] + ".."
+    if shown.isprintable():
+        return shown
+    shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in shown)
+    return shown if len(shown) <= longest else shown[: longest - 2] + ".."
 
 
 def escaped(text: str) -> str:
-    """A text of any length in which every character is printable; what is not is escaped, newlines, too."""
+    """Escape non-printable characters, including newlines, of a text of any length."""
     return text if text.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def brief(value: object, longest: int = 60) -> str:
-    """A value for an error message, cut before it is written out: a text may have millions of letters.
+    """Format a value for an error message, truncated before it is formatted: a text may have millions of characters.
 
-    Of anything but texts, bytes and numbers, only the class is named: its own `repr` may take as long as it likes, raise, or
-    say what is nobody's business.
+    For values other than text, bytes and numbers, only the class is named: a `repr` of their own may take arbitrarily long,
+    raise, or reveal private data.
     """
     if isinstance(value, int) and value.__class__ in (int, bool):
         return repr(value) if value.bit_length() <= 4 * longest else "an integer of very many digits"
@@ -57,43 +57,43 @@ def brief(value: object, longest: int = 60) -> str:
 
 
 def class_name(value: object, longest: int = 200) -> str:
-    """The name of a value's class, printable and of a bounded length: classes can be made, and named, at run time."""
-    # As type itself has it: a class of classes may have its own idea of a name, and raise.
+    """Return the name of a value's class, printable and of bounded length: classes can be created and named at run time."""
+    # The descriptor of `type`: a metaclass may override `__qualname__`, and raise.
     return plain(_QUALNAME.__get__(type(value)), longest)
 
 
 def quoted(name: object) -> str:
-    """A name in quotes, for a sentence."""
+    """Quote a name for a sentence."""
     return f"'{plain(name, 60)}'"
 
 
 def number(value: float | None) -> str:
-    """A number of things."""
+    """Format a number of things."""
     if value is None:
         return _NONE
     if abs(value) < _LONGEST_EXACT:
         return f"{value:,}"
     try:
         return f"{value:.3g}"
-    # An integer beyond the largest float.
+    # An integer larger than the largest float.
     except OverflowError:
         return f"{'-' if value < 0 else ''}over 1e308"
 
 
 def several(count: int, one: str, many: str | None = None) -> str:
-    """So many of something: "1 file", "2 files"."""
+    """Format a count with its noun: "1 file", "2 files"."""
     return f"{number(count)} {one if count == 1 else many or one + 's'}"
 
 
 def percent(share: float | None) -> str:
-    """A share between 0 and 1."""
+    """Format a share between 0 and 1."""
     if share is None:
         return _NONE
     return f"{share * 100:.1f} %" if abs(share) <= 100 else f"{share * 100:.3g} %"
 
 
 def duration(seconds: float | None) -> str:
-    """So many seconds, in the largest unit of which there are two."""
+    """Format seconds in the largest unit of which there are at least two."""
     if seconds is None:
         return _NONE
     for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
@@ -103,7 +103,7 @@ def duration(seconds: float | None) -> str:
 
 
 def size(count: float | None) -> str:
-    """So many bytes."""
+    """Format a number of bytes."""
     if count is None:
         return _NONE
     for unit, length in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
@@ -113,17 +113,17 @@ def size(count: float | None) -> str:
 
 
 def when(seconds: float | None) -> str:
-    """A time in UTC."""
+    """Format a time in UTC."""
     if seconds is None:
         return _NONE
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    # A year that the calendar does not have.
+    # A year outside the calendar.
     except (OverflowError, ValueError, OSError):
         return f"{seconds:.3g} s after 1970"
 
 
 def counts(numbers: Mapping[str, int]) -> str:
-    """Numbers by name, the largest first."""
+    """Format numbers by name, the largest first."""
     ordered = sorted(numbers.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{plain(name, 40)} {number(count)}" for name, count in ordered[:8]) or _NONE

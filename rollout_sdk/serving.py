@@ -1,4 +1,4 @@
-"""The beginning of a call: described, decided, and given its flow; a fault of ours sends it to the control."""
+"""The start of a call: describes and decides it, and returns its flow; a fault of the SDK routes it to the control."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ __all__ = ["Serving"]
 
 @frozen(eq=False)
 class Serving:
-    """Begins the calls of one rollout.
+    """Starts the calls of one rollout.
 
     Attributes:
-        settings: What was said when decorating.
+        settings: The validated options of the decorator.
         router: Describes and decides calls.
         rollout: The rollout as the engine sees it.
-        rows: Where the rows of a batch are; None where calls are not split by row.
-        restored: Gives this, in another process, for what was said there.
+        rows: Locates the rows of a batch; None if calls are not split by row.
+        restored: Returns this object in another process, from the options.
     """
 
     settings: Settings
@@ -43,18 +43,18 @@ class Serving:
     restored: Callable[[Mapping[str, Any]], Serving]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as what was said when decorating."""
-        return self.restored, (self.settings.said,)
+        """Pickle the decorator's options only."""
+        return self.restored, (self.settings.options,)
 
     def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], unit: Any) -> Call:
-        """A call, described and decided; a fault of ours sends it to the control."""
+        """Describe and decide a call; a fault of the SDK routes it to the control."""
         call = self._decided(Call(self.rollout, args, kwargs), unit, self.rollout.state)
         if self.router.covariate is not None:
             call.covariate = self.router.covariate.of_call(args, kwargs)
         return call
 
     def _decided(self, call: Call, unit: Any, state: RolloutState) -> Call:
-        """The call (or row) with its description and its decision."""
+        """Describe and decide a call (or row)."""
         began = perf_counter() if self.rollout.clocked else None
         try:
             self.router(call, unit, state)
@@ -70,7 +70,7 @@ class Serving:
         return call
 
     def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call | None, Flow]:
-        """Describe and decide a call, and give the flow to execute; the bare control when that breaks."""
+        """Describe and decide a call, and return the flow to execute; the bare control if that fails."""
         router, rollout = self.router, self.rollout
         began = perf_counter() if rollout.clocked else None
         try:
@@ -89,7 +89,7 @@ class Serving:
         return call, route(call)
 
     def _give_up(self, error: BaseException, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call | None, Flow]:
-        """Send a call whose beginning broke to the control: recorded if that is possible, else past us."""
+        """Route a call that could not be started to the control: recorded if possible, else without the SDK."""
         self.rollout.failed("engine.begin", error)
         try:
             call = Call(self.rollout, args, kwargs)
@@ -101,7 +101,7 @@ class Serving:
         return call, route(call)
 
     def begin_batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call | None, Flow]:
-        """Describe and decide every row of a batch, and give the flow to execute; the bare control when that breaks."""
+        """Describe and decide every row of a batch, and return the flow to execute; the bare control if that fails."""
         try:
             batch = self.batch(args, kwargs)
         except MissingUnitError:
@@ -113,7 +113,7 @@ class Serving:
         return batch.call, route_batch(batch) if batch.rows else route(batch.call)
 
     def batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Batch:
-        """A call whose rows are described and decided one by one."""
+        """Build a call whose rows are described and decided one by one."""
         assert self.rows is not None
         units = self.rows.units(self.router.unit_of(args, kwargs), args, kwargs)
         replace = self.rows.replace
@@ -121,13 +121,13 @@ class Serving:
         def row_at(whole: tuple[Any, ...], named: Mapping[str, Any], index: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
             return replace(whole, named, lambda rows: one(rows, index))
 
-        # Read once: all rows of a batch see one phase, and one time.
+        # Read once, so that all rows of a batch see the same phase and time.
         state, time_ns = self.rollout.state, self.rollout.time_ns()
         rows, survey = [], None
         for index, unit in enumerate(units):
             row = Call(self.rollout, args, kwargs, time_ns)
             row.row, row.index = row_at, index
-            # They have the same arguments, which are looked at once.
+            # All rows have the same arguments, so one survey is enough.
             row.survey = survey
             rows.append(self._decided(row, unit, state))
             survey, row.survey = row.survey, None

@@ -1,4 +1,4 @@
-"""How a rollout stands, for a person or a program that asks."""
+"""The status of a rollout, for people and programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["RolloutStatus"]
 
 @frozen
 class RolloutStatus:
-    """How a rollout stands, in this process.
+    """The status of a rollout in this process.
 
     Attributes:
         key: Key of the rollout.
@@ -24,28 +24,29 @@ class RolloutStatus:
         revision: Number of transitions so far.
         shares: Configured share of every variant.
         realised: Share of every variant among the analysed calls of this phase.
-        calls: Calls of every variant in this phase, the excluded included.
+        calls: Calls of every variant in this phase, including excluded ones.
         excluded: Calls not analysed, by reason, over all phases.
         errors: Failed runs by variant and error type.
-        fallbacks: Calls that the control answered in place of a candidate, by variant and error type (or why it was not run).
+        fallbacks: Calls that the control answered instead of a candidate, by variant and error type (or why it was not run).
         unmeasured: Calls whose answers have work to come that cannot be measured, by variant and class of the answer. No step
             of a canary passes on them.
-        open_breakers: Candidates that are not run at the moment, because they kept failing.
+        open_breakers: Candidates that are currently not run, because they kept failing.
         shadows: Ends of shadow runs by variant and end.
         faults: Faults of plugins, telemetry and journal by what failed and error type.
         lost: Facts that are missing from the journal because a queue was full.
-        held_by: Who lets no candidate run here for now: "control file", a flag, or whoever called `disable`.
-        invalid: Why the comparison cannot be trusted: from the judge's alarm until `resume(clear_invalid=True)`. Empty when it
+        held_by: Holders that currently stop candidates here: "control file", a flag, or the caller of `disable`.
+        invalid: Why the comparison cannot be trusted: from the judge's alarm until `resume(clear_invalid=True)`. Empty if it
             can.
-        paused_by: Checks that the judge has paused it for; it goes on by itself when they have recovered. Empty for every
+        paused_by: Checks for which the judge has paused it; it resumes by itself when they have recovered. Empty for every
             other pause.
-        units_from: How many calls of this function had their unit from each of `unit=("user_id", "device_id")`; empty with one.
-        version: Version of the candidates; empty when none was given.
-        fingerprint: What makes its calls comparable: version, hash key, unit, layer, holdout, variants, strategy, shares.
-        versions: How many versions, or other fingerprints, this rollout has had. Each starts with an alpha of its own, so each
-            is one more chance of a wrong verdict.
+        units_from: Number of calls of this function that took their unit from each of `unit=("user_id", "device_id")`; empty
+            with a single one.
+        version: Version of the candidates; empty if none was given.
+        fingerprint: Fingerprint of comparable calls: version, hash key, unit, layer, holdout, variants, strategy, shares.
+        versions: Number of versions, or other fingerprints, of this rollout so far. Each starts with an alpha of its own, so
+            each is one more chance of a wrong verdict.
         verdict: The last verdict, of this process or another's; None before the first.
-        notes: What is to be known of its calls in this process, with the cure: arguments that can be read only once, or that
+        notes: Notes about its calls in this process, with the cure: arguments that can be read only once, or that
             candidates share with the control; a server whose threads do not run.
     """
 
@@ -76,7 +77,7 @@ class RolloutStatus:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """A few lines for a person."""
+        """Format the status in a few lines."""
         lines = [f"{self.key}: {self.strategy}, {self.status}, phase {self.phase}"]
         named = f"version {self.version}" if self.version else f"fingerprint {self.fingerprint}"
         if self.versions > 1:

@@ -1,4 +1,4 @@
-"""Running counts of a rollout, kept by the one recorder thread: exact without a lock, constant in memory."""
+"""Running counts of a rollout, kept by the single recorder thread: exact without a lock, in constant memory."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ _MOST_WORDS = 1_000
 
 
 def _add(counter: Counter[Any], *key: Any) -> None:
-    """Count one; under "_OTHER" when there are too many different ones, because classes and names can be made for each call."""
+    """Add one; under "_OTHER" if there are too many distinct keys, because classes and names can be created per call."""
     if len(counter) >= _MOST_WORDS and key not in counter:
         key = (*key[:-1], "_OTHER")
     counter[key] += 1
 
 
 def failed_in_blend(served: str, ends: Iterable[tuple[str, str | None]]) -> tuple[str, str] | None:
-    """The candidate, and its error, for whose failure a call that was to be blended got the control's own answer.
+    """Return the candidate, with its error, whose failure made a blended call fall back to the control's own answer.
 
     Args:
-        served: Who answered.
+        served: The variant that answered.
         ends: Variant, and error type or None, of each run.
     """
     failed = {variant: error for variant, error in ends if error is not None}
-    # When the control itself failed, nothing was answered.
+    # If the control itself failed, there was no answer.
     return None if served in failed else next(iter(failed.items()), None)
 
 
 @define
 class Tally:
-    """What happened to one rollout in this process.
+    """Counts of one rollout in this process.
 
     Attributes:
         decisions: Calls by (phase, variant, reason, excluded).
         errors: Failed runs by (variant, error type).
-        fallbacks: Calls that the control answered in place of the variant, by (variant, error type or why it was withheld).
+        fallbacks: Calls that the control answered instead of the variant, by (variant, error type or why it was withheld).
         shadows: Ends of shadow runs by (variant, end).
         comparisons: Shadow comparisons by (variant, comparator, match).
         outcomes: Recorded outcomes by metric.
-        transitions: Changes by (action, status after it, whether a verdict made it).
+        transitions: Transitions by (action, status after it, whether a verdict caused it).
         unmeasured: Calls whose answers could not be measured, by (variant, class of the answer).
         trips: Openings and closings of circuit breakers by (variant, action).
     """
@@ -87,7 +87,7 @@ class Tally:
         _add(self.unmeasured, variant, answer)
 
     def add(self, event: object) -> None:
-        """Count an event that is no call."""
+        """Count an event other than a call."""
         if isinstance(event, ShadowedEvent):
             self.shadows[event.variant, event.end] += 1
             if event.comparison is not None:
@@ -102,7 +102,7 @@ class Tally:
             self.trips[event.variant, event.action] += 1
 
     def realised(self, phase: str) -> dict[str, float]:
-        """Share of every variant among the analysed calls of a phase."""
+        """Return the share of every variant among the analysed calls of a phase."""
         counts: Counter[str] = Counter()
         for (name, variant, _, excluded), number in list(self.decisions.items()):
             if name == phase and not excluded:
@@ -112,7 +112,7 @@ class Tally:
 
 
 def rollout_of(event: object) -> str | None:
-    """Key of the rollout that an event is about; None for what is no event of a rollout."""
+    """Return the key of an event's rollout; None for other objects."""
     if isinstance(event, RoutedEvent | ShadowedEvent):
         return event.decision.rollout
     if isinstance(event, RecordedEvent | TransitionedEvent | BreakerEvent):

@@ -44,7 +44,7 @@ class Balanced:
     ) -> Iterator[tuple[Interleaved[T], float]]:
         """Yield the list for each side of the coin, with its probability; errors as for `merge`."""
         read = of_two(rankings, k, key)
-        return ((self.drafted(read, Coins.foretold(side)), 0.5) for side in (0, 1))
+        return ((self.drafted(read, Coins.from_bits(side)), 0.5) for side in (0, 1))
 
     def drafted(self, read: Rankings[T], coins: Coins) -> Interleaved[T]:
         """Return the list for the first of these coins."""

@@ -153,7 +153,7 @@ class Preference:
             wins += f" [{self.low:+.2%}, {self.high:+.2%}] at any look"
             credit += f" [{self.credit_low:+.3f}, {self.credit_high:+.3f}] at any look"
         first, second, log_e = (wins, credit, self.log_e) if self.decided_by == "wins" else (credit, "", self.credit_log_e)
-        lines = [f"{self._said()} {first}."]
+        lines = [f"{self._headline()} {first}."]
         if self.caution is not None:
             lines.append(f"  Nothing is concluded: {self.caution}.")
         lines.append(
@@ -172,7 +172,7 @@ class Preference:
         ]
         return "\n".join(lines)
 
-    def _said(self) -> str:
+    def _headline(self) -> str:
         if not self.is_valid:
             return "The experiment is void: it is broken between the merge and the click."
         if self.winner is None:

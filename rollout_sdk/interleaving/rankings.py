@@ -66,7 +66,7 @@ class Rankings(Generic[T]):
                 different = len(set(order))
             except TypeError as error:
                 raise ConfigurationError(
-                    f"An item of {name!r:.60} cannot be told from the others: {error}. Items are the same when their keys are, "
+                    f"An item of {name!r:.60} cannot be distinguished from the others: {error}. Items are the same when their keys are, "
                     'and keys must be hashable. Pass key=lambda item: item["id"], or whatever identifies your items.'
                 ) from error
             if different != len(order):
@@ -177,7 +177,7 @@ class Coins:
         return [((bits >> 12) + 0.5) / 4503599627370496.0 for bits in unpack(f"<{count}Q", block)]
 
     @classmethod
-    def foretold(cls, bits: int) -> Coins:
+    def from_bits(cls, bits: int) -> Coins:
         """Return coins whose first 512 bits are given, the lowest first."""
         coins = cls(b"")
         coins._bits, coins._left = bits, 512

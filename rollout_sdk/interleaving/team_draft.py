@@ -81,10 +81,10 @@ class TeamDraft:
     def all_drafted(self, read: Rankings[T]) -> Iterator[tuple[Interleaved[T], float]]:
         """As `distribution`, for rankings already read."""
         # Two rankers that disagree leave the same items whoever is first, so every list has the same number of rounds.
-        rounds = (sum(team >= 0 for team in self.drafted(read, Coins.foretold(0)).teams) + 1) // 2
+        rounds = (sum(team >= 0 for team in self.drafted(read, Coins.from_bits(0)).teams) + 1) // 2
         coins = min(rounds, 1) if self.coin == "list" else rounds
         for bits in range(1 << coins):
-            yield self.drafted(read, Coins.foretold(bits)), 0.5**coins
+            yield self.drafted(read, Coins.from_bits(bits)), 0.5**coins
 
     def drafted(self, read: Rankings[T], coins: Coins) -> Interleaved[T]:
         """Return the list for these coins."""

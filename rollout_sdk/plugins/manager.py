@@ -113,11 +113,11 @@ def _suspended(name: str, function: Callable[..., Any], failed: Failed, *, longe
     minute, and longer after each further failure.
     """
 
-    def told(opened: bool, failures: int, runs: int, cooldown_s: float) -> None:  # noqa: FBT001 - see CircuitBreaker
+    def on_change(opened: bool, failures: int, runs: int, cooldown_s: float) -> None:  # noqa: FBT001 - see CircuitBreaker
         if opened:
             failed(name, SuspendedError(f"{failures} of {runs} failed; not called for {cooldown_s} s"))
 
-    breaker = CircuitBreaker(_THREE_STRIKES, told)
+    breaker = CircuitBreaker(_THREE_STRIKES, on_change)
 
     def guarded(*arguments: Any) -> Any:
         ticket = breaker.admit()

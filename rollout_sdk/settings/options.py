@@ -161,7 +161,7 @@ class Settings:
         self.described = self._described()
 
     @property
-    def said(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
         """The options as they were passed, by name."""
         return {each.name: getattr(self, each.name) for each in fields(type(self)) if each.init}
 

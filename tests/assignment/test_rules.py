@@ -308,7 +308,7 @@ def test_an_aborted_rollout_gives_overridden_units_the_control_too(decorate):
         ({"unit": "user."}, "unit='user.' of 'model' has an empty part", "Write 'user_id' or 'request.user.id'."),
         ({"unit": ""}, "unit='' of 'model' has an empty part", "Write 'user_id' or 'request.user.id'."),
         ({"unit": 7}, "unit=7 of 'model' is neither a name nor a callable", "Write unit='user_id'."),
-        ({"layer": "checkout"}, "layer='checkout' of 'model' is no Layer", "Write layer=Layer("),
+        ({"layer": "checkout"}, "layer='checkout' of 'model' is not a Layer", "Write layer=Layer("),
     ],
 )
 def test_a_rule_that_cannot_work_is_refused_when_decorating(decorate, options, problem, cure):

@@ -31,7 +31,7 @@ def both(control, candidate, runtime, *, strategy=ABTest(1.0), **options):
 @pytest.mark.parametrize("strategy", [Shadow(0.1), ABTest(0.5, shadow=0.1), Canary(["5%"], shadow=1.0)], ids=repr)
 @pytest.mark.parametrize("effects", ["unknown", "write"])
 def test_what_is_not_declared_to_change_nothing_is_not_shadowed(strategy, effects, runtime):
-    with pytest.raises(ConfigurationError, match="say effects='read'"):
+    with pytest.raises(ConfigurationError, match="set effects='read'"):
         both(lambda x: x, lambda x: x, runtime, strategy=strategy, effects=effects, on_error="raise")
 
 
@@ -43,7 +43,7 @@ def test_what_shadows_nothing_needs_no_declaration(strategy, runtime):
 @pytest.mark.parametrize(
     ("options", "cure"),
     [
-        ({"effects": "write"}, "Say on_error='raise'"),
+        ({"effects": "write"}, "Set on_error='raise'"),
         ({"effects": "write", "on_error": "raise", "strategy": Interleave()}, "Use another strategy"),
         ({"effects": "none"}, "must be one of: unknown, read, write"),
     ],

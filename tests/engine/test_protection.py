@@ -570,7 +570,7 @@ def test_a_late_ranker_leaves_the_controls_list_in_time(runtime):
 
 @pytest.mark.parametrize("deadline_s", [0, -1, float("nan"), float("inf"), True, "1"])
 def test_a_deadline_that_is_no_time_is_refused(deadline_s, runtime):
-    with pytest.raises(ConfigurationError, match="is no time"):
+    with pytest.raises(ConfigurationError, match="is not a time"):
         both(old, old, runtime, deadline_s=deadline_s)
 
 

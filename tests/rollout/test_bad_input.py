@@ -319,7 +319,7 @@ def test_an_empty_mapping_of_candidates_is_refused():
 
 @pytest.mark.parametrize("given", [[better], better, "v2", 7], ids=["list", "function", "text", "number"])
 def test_candidates_that_have_no_names_are_refused(given):
-    with pytest.raises(ConfigurationError, match=r"candidates=.* is no mapping. .* Write candidates=\{'v2': f\}"):
+    with pytest.raises(ConfigurationError, match=r"candidates=.* is not a mapping. .* Write candidates=\{'v2': f\}"):
         rollout(candidates=given, strategy=ABTest(0.5))
 
 
@@ -370,7 +370,7 @@ def test_names_are_printable_text(option, name):
         ({"plugins": 7}, "plugins=7 of 'score' is not a list", "Write plugins=[...]."),
         ({"plugins": ["nobody"]}, "Plugin 'nobody' is not installed.", "Installed and not blocked: "),
         ({"plugins": [object()]}, "Plugin 'object' has no hook.", "The hooks are: rollout_arguments"),
-        ({"runtime": "mine"}, "runtime='mine' is no Runtime", "Pass Runtime(...)"),
+        ({"runtime": "mine"}, "runtime='mine' is not a Runtime", "Pass Runtime(...)"),
         ({"layer": Layer("")}, "The name of the layer of 'score' is ''", "Choose another."),
         ({"batch": "rows"}, "batch='rows' names no parameter of 'score'", "Its parameters are: user, query."),
         ({"batch": ()}, "batch=() of 'score' names no parameters", "Write batch='texts'."),
