@@ -66,8 +66,8 @@ class Rankings(Generic[T]):
                 different = len(set(order))
             except TypeError as error:
                 raise ConfigurationError(
-                    f"An item of {name!r:.60} cannot be distinguished from the others: {error}. Items are the same when their keys are, "
-                    'and keys must be hashable. Pass key=lambda item: item["id"], or whatever identifies your items.'
+                    f"An item of {name!r:.60} cannot be distinguished from the others: {error}. Items are the same when their "
+                    'keys are, and keys must be hashable. Pass key=lambda item: item["id"], or whatever identifies your items.'
                 ) from error
             if different != len(order):
                 # Of several items with one key, keep the first.

@@ -192,7 +192,7 @@ def test_any_whole_number_is_a_length():
 
 def test_an_item_without_a_hash_needs_a_key():
     rankings_ = {"A": [{"id": 1}], "B": [{"id": 2}]}
-    with pytest.raises(ConfigurationError, match=r"item of 'A' cannot be told .* unhashable type: 'dict'.* Pass key="):
+    with pytest.raises(ConfigurationError, match=r"item of 'A' cannot be distinguished .* unhashable type: 'dict'.* Pass key="):
         TeamDraft().merge(rankings_, seed=0)
     assert 1 == len(TeamDraft().merge(rankings_, key=lambda item: item["id"], seed=0))
 
