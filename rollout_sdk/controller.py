@@ -99,7 +99,7 @@ class RolloutController(Operated, Generic[P, R_co]):
             known.enter(before.abort())
         local_state.enter(before.begun_again(local_state.state))
         reconciler.replace(managed, local_state.state)
-        self._runtime.tell_transition(managed, "start", before, local_state.state, "", "decorated anew with other settings")
+        self._runtime.tell_transition(managed, "start", before, local_state.state, "", "decorated again with other settings")
 
     def __repr__(self) -> str:
         """Show key, strategy and phase."""

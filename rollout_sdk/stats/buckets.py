@@ -163,7 +163,7 @@ class StratifiedBuckets:
         theta = sum_b psi_b chi_b / sum_b chi_b^2 with chi the influences on the difference of the covariate's means, both
         arms together; d - theta (C_T - C_C), with influences psi - theta chi and one degree of freedom less. The variance
         falls by about the squared correlation. `times` does not apply to the covariate, whose means randomisation makes
-        equal. Phases without a covariate in both arms stay as they are, and so does all where it does not vary.
+        equal. Phases without a covariate in both arms are unchanged, and so is everything if the covariate does not vary.
 
         Only phases in which both arms have weight count. Without any, the estimate is 0.0 with an infinite standard error.
 
