@@ -247,7 +247,7 @@ def test_what_cannot_be_compared_is_refused(queries):
 
 @pytest.mark.parametrize("numbers", [(), (0.5, 1.5), (-0.1,), (math.nan,)])
 def test_what_is_no_probability_is_refused(numbers):
-    with pytest.raises(ConfigurationError, match="no probabilities"):
+    with pytest.raises(ConfigurationError, match="not probabilities"):
         CascadeClicks(numbers, (0.1,))
 
 

@@ -57,7 +57,7 @@ def test_looks_at_a_ramp_are_related_by_their_information_and_spend_by_their_use
 def test_a_planned_end_that_nothing_has_passed_is_the_end():
     findings = looked(Gate("click", mde=0.2, horizon=1000))
     assert [False] * 19 + [True] == [finding.numbers["is_over"] for finding in findings]
-    assert "the planned horizon has been reached" in findings[-1].reason
+    assert "the planned horizon is over" in findings[-1].reason
 
 
 def test_a_planned_look_waits_for_thirty_values_in_each_arm():
