@@ -101,9 +101,9 @@ class _Moments:
     def __init__(self) -> None:
         self._known: list[tuple[float, float, float]] = []
 
-    def add(self, says: Mapping[int, float] | Mapping[float, float], weight: float) -> None:
+    def add(self, chances: Mapping[int, float] | Mapping[float, float], weight: float) -> None:
         """Add a list by the probabilities of its possible results."""
-        mean, square = (math.fsum(chance * value**power for value, chance in says.items()) for power in (1, 2))
+        mean, square = (math.fsum(chance * value**power for value, chance in chances.items()) for power in (1, 2))
         self._known.append((weight, mean, square))
 
     def sensitivity(self, *, is_exact: bool) -> Sensitivity:
@@ -156,9 +156,9 @@ def simulate_interleaving(
     for number, (query, page, weight) in enumerate(lists, 1):
         grades, fairly = query.grades_of(page.keys), fairly and page.is_won_fairly
         if type(design) is TeamDraft:
-            says = users.totals(grades, [(-1, 1)[team] if team >= 0 else 0 for team in page.teams])
-            credits_.add(says, weight)
-            signs.add(_signs(says), weight)
+            chances = users.totals(grades, [(-1, 1)[team] if team >= 0 else 0 for team in page.teams])
+            credits_.add(chances, weight)
+            signs.add(_signs(chances), weight)
         else:
             clicked = dict.fromkeys([page.keys[at] for at in users.clicks(grades, rng)], 1.0)
             credit = page.credit(clicked)
@@ -187,10 +187,10 @@ def _drawn(queries: Sequence[Query], design: _Design, k: int, number: int, rng: 
         yield query, design.merge(query.rankings, k=k, seed=rng.getrandbits(60)), 1.0
 
 
-def _signs(says: Mapping[int, float]) -> dict[float, float]:
+def _signs(chances: Mapping[int, float]) -> dict[float, float]:
     """Return the probability of every sign."""
     return {
-        sign: math.fsum(chance for value, chance in says.items() if (value > 0) - (value < 0) == sign) for sign in (-1, 0, 1)
+        sign: math.fsum(chance for value, chance in chances.items() if (value > 0) - (value < 0) == sign) for sign in (-1, 0, 1)
     }
 
 

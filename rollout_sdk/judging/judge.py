@@ -47,8 +47,8 @@ def judge(
         if not (situation.shadowing and each.metric not in MEASURED)
     ]
     deciding = [finding for finding in findings if finding.decides]
-    surely_worse = {finding.candidate for finding in deciding if finding.outcome == "FAIL" and finding.on_fail == "rollback"}
-    failed = tuple(name for name in situation.candidates if name in surely_worse)
+    to_roll_back = {finding.candidate for finding in deciding if finding.outcome == "FAIL" and finding.on_fail == "rollback"}
+    failed = tuple(name for name in situation.candidates if name in to_roll_back)
     counted = [each for each in deciding if situation.is_last or not _is_later(criteria, each)]
     units = {arm: sample.estimate for arm, sample in look.current.units.items()}
     waits = _waits(look, units)

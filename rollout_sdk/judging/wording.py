@@ -54,14 +54,14 @@ def missing(numbers: Mapping[str, Any]) -> str | None:
         if "heaviest" in numbers:
             heavy = f": one unit makes about {percent(numbers['heaviest'])} of the calls of {numbers['heaviest_arm']}"
         return (
-            f"an arm has {numbers['effective_units']:,.0f} of at least {MIN_UNITS} effective units{heavy}. "
+            f"an arm has {numbers['effective_units']:,.0f} effective units, and needs at least {MIN_UNITS}{heavy}. "
             "Leave such units out, or set max_calls_per_unit."
         )
     if needed is not None and numbers["seen_units"] < needed:
         clip = "" if numbers["clipped"] else " Set clip=(low, high), so that no single value decides."
         wanted = about(float(f"{needed:.2g}"))
         seen = f"{numbers['seen_units']:,}"
-        return f"values are very unequal: an arm has {seen} of about {wanted} units that their mean needs.{clip}"
+        return f"values are very unequal: an arm has {seen} units, and their mean needs about {wanted}.{clip}"
     if events is not None and events < MIN_EVENTS:
         old = "" if numbers["matured"] >= 1 else f"; {numbers['matured']:.0%} of the decisions are old enough"
         return f"an arm has {events:,} values other than 0; a comparison of means needs at least {MIN_EVENTS}{old}."

@@ -177,7 +177,7 @@ class QueueThread:
 
     def __del__(self) -> None:
         """End the thread; no items are waiting, because they would reference this object."""
-        with suppress(Exception, SystemExit):  # __init__ failed, or the interpreter is shutting down or half gone
+        with suppress(Exception, SystemExit):  # __init__ failed, or the interpreter is shutting down
             if same_process[0]:
                 self.end()
 

@@ -141,23 +141,23 @@ class StratifiedBuckets:
         d = sum_h w_h (R_Th - times R_Ch) / W, and bucket b of arm a has the influence
         psi_ab = sum_h w_h (X_ahb - R_ah D_ahb) / (D_ah W), times `times` for the control;
         s^2 = B/(B - 1) sum_b (psi_Tb - psi_Cb)^2 with B - 1 degrees of freedom. A user who moves from the control to the
-        candidate stays in one bucket, so that the covariance across phases is inside.
+        candidate stays in one bucket, so the variance includes the covariance across phases.
 
-        An arm with few units leaves buckets empty, and those say nothing about the variance: in place of B each arm's part of
-        psi is scaled with its own occupied buckets G, and the degrees of freedom are Welch's from the two arms, at most those
-        of all occupied buckets less one. With no bucket empty that is the formula above.
+        An arm with few units leaves buckets empty, and those say nothing about the variance: instead of by B, each arm's part
+        of psi is scaled with its own occupied buckets G, and the degrees of freedom are Welch's from the two arms, at most
+        the number of all occupied buckets less one. If no bucket is empty, this is the formula above.
 
-        **Floor.** A small arm that has not met the tail of a metric, or none of its rare events, has both a low mean and a low
-        variance, and looks significantly different. So neither arm's variance per unit of weight is taken below the
+        **Floor.** A small arm that has not seen the tail of a metric, or any of its rare events, has both a low mean and a low
+        variance, and looks significantly different. So neither arm's variance per unit of weight is taken to be below the
         other's: with V_a = sum_b psi_ab^2 and F_a = sum_b (sum_h sqrt(D_oh / D_ah) psi_ohb)^2 from the other arm o (its
-        influences with arm a's factor in place of its own), s^2 grows by max(0, F_T - V_T) + max(0, F_C - V_C). Where the
-        arms have the same variance that costs about 2 % of the standard error with 512 buckets.
+        influences with arm a's factor in place of its own), s^2 grows by max(0, F_T - V_T) + max(0, F_C - V_C). If the
+        arms have the same variance, this costs about 2 % of the standard error with 512 buckets.
 
-        If that leaves nothing, because all units of an arm are alike (one always slow, the other never), each occupied bucket
-        is given half an event to either side, of the size of d: s^2 = d^2/12 sum_a sum_b share_ab^2, with the bucket's share of
-        the arm's weight. With n units in either arm that is z^2 = 6 n, and the t-form comes to n log(1 + 6 n / 2 n) =
-        log(4^n), about that of the permutation test, C(2 n, n); it stops growing where all buckets are occupied. Arms that
-        are constant and equal have the standard error 0.0.
+        If the variance is still 0, because all units of an arm are alike (one always slow, the other never), each occupied
+        bucket gets half an event to either side, of the size of d: s^2 = d^2/12 sum_a sum_b share_ab^2, with the bucket's
+        share of the arm's weight. With n units in either arm, z^2 = 6 n, and the t-form is n log(1 + 6 n / 2 n) = log(4^n),
+        about that of the permutation test, C(2 n, n); it stops growing once all buckets are occupied. Arms that are constant
+        and equal have the standard error 0.0.
 
         **Covariate.** Given the sums of a covariate known before each call (CUPED: Deng, Xu, Kohavi and Walker, WSDM 2013),
         theta = sum_b psi_b chi_b / sum_b chi_b^2 with chi the influences on the difference of the covariate's means, both
@@ -185,9 +185,9 @@ class StratifiedBuckets:
         """The logarithm of the ratio of the metric of `arm` to that of `control`, within phases; None if it is undefined.
 
         log M_T - log M_C with M_a = sum_h w_h R_ah / sum w_h and the influences psi_ab / M_a (the delta method); the rest is as
-        in `difference`. `math.expm1` makes relative lifts of the estimate and of the ends of its `confidence_sequence`, whose
-        `rho` is here a precision of the logarithm, 1 / log(1 + lift)^2. None where no phase has both arms, or the mean of an
-        arm is not positive.
+        in `difference`. `math.expm1` converts the estimate and the ends of its `confidence_sequence` to relative lifts; `rho`
+        is then a precision of the logarithm, 1 / log(1 + lift)^2. None if no phase has both arms, or the mean of an arm is
+        not positive.
 
         Raises:
             ValueError: `arm` and `control` are the same.

@@ -61,5 +61,5 @@ def skewness_squared_of(cells: Sequence[Cell], *, units: float) -> float:
     # Standardised first, so that no power of a large influence overflows.
     root = math.sqrt(second / occupied)
     skewness = math.fsum((each / root) ** 3 for each in influences) / occupied
-    surely = max(0.0, abs(skewness) - 2 * math.sqrt(6 / occupied))
-    return surely * surely * max(1.0, units / occupied)
+    at_least = max(0.0, abs(skewness) - 2 * math.sqrt(6 / occupied))
+    return at_least * at_least * max(1.0, units / occupied)

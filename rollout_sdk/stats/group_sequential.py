@@ -136,7 +136,7 @@ class _Paths:
         root = math.sqrt(self.time)
         high = root * min(self.boundary, _FAR)
         low = -root * _FAR if self.one_sided else -high
-        # Densities vary over standard deviations of a step: ten nodes of Gauss for every one and a half of them.
+        # Densities vary on the scale of a step's standard deviation: ten Gauss nodes for every 1.5 of them.
         panels = math.ceil((high - low) / (1.5 * min(self.gap, following)))
         half = (high - low) / panels / 2
         scores, masses = [], []

@@ -41,7 +41,7 @@ def log_sum_exp(terms: Sequence[float]) -> float:
 
 
 def e_bh(e_values: Sequence[float], *, alpha: float = 0.05) -> list[int]:
-    """The hypotheses to reject when at most a part `alpha` of the rejections may be false on average; indices, ascending.
+    """The hypotheses to reject when at most a share `alpha` of rejections may be false on average; indices, ascending.
 
     Rejects the k with the largest e-values, for the largest k whose k-th largest e-value is K / (k alpha) or more. The false
     discovery rate is at most `alpha` under any dependence between the metrics.

@@ -18,7 +18,7 @@ def log_beta_ratio(a: float, b: float, s: float, f: float) -> float:
 
 
 def times_log(count: float, p: float) -> float:
-    """The product count log p, with 0 log 0 = 0."""
+    """Return count log p, with 0 log 0 = 0."""
     return count * math.log(p) if count else 0.0
 
 

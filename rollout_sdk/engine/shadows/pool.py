@@ -175,7 +175,7 @@ class _Threads:
 
     def __del__(self) -> None:
         """End the threads, since nothing can be submitted any more. Each finishes its current run."""
-        with contextlib.suppress(Exception, SystemExit):  # __init__ failed, or the interpreter is shutting down or half gone
+        with contextlib.suppress(Exception, SystemExit):  # __init__ failed, or the interpreter is shutting down
             for _ in self._workers:
                 self._queue.put(None)
 
