@@ -42,7 +42,7 @@ def must_answer_at_once(subject: str, function: object, cure: str) -> None:
         ConfigurationError: It is asynchronous, a generator function, or annotated to return an awaitable.
     """
     if callable(function) and (kind := _asynchrony(function)) is not None:
-        raise ConfigurationError(f"{subject} is {kind}. It is called, and must answer at once: nothing awaits it. {cure}")
+        raise ConfigurationError(f"{subject} is {kind}. It must return its result directly: nothing awaits it. {cure}")
 
 
 def _asynchrony(function: Any) -> str | None:

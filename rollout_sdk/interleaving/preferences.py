@@ -155,7 +155,7 @@ class Preference:
         first, second, log_e = (wins, credit, self.log_e) if self.decided_by == "wins" else (credit, "", self.credit_log_e)
         lines = [f"{self._headline()} {first}."]
         if self.caution is not None:
-            lines.append(f"  Nothing is concluded: {self.caution}.")
+            lines.append(f"  No conclusion: {self.caution}.")
         lines.append(
             f"  {self.impressions:,} lists, {self.units:,} users: {self.wins:,.0f} won, {self.losses:,.0f} lost; "
             f"{self.units_for:,} users for, {self.units_against:,} against; "
@@ -203,8 +203,8 @@ def impressions_needed(
 
     if (deviation is None) == (ties is None):
         raise ConfigurationError(
-            f"impressions_needed got deviation={deviation!r:.30} and ties={ties!r:.30}. How much lists differ follows "
-            "from either. Pass one of them."
+            f"impressions_needed got deviation={deviation!r:.30} and ties={ties!r:.30}. Either one determines how "
+            "much lists differ. Pass one of them."
         )
     if deviation is None:
         # 1 - .8 is a little less than .2.

@@ -48,7 +48,7 @@ def incomplete(look: Look) -> str | None:
             end = max(missing, key=lambda each: missing[each])
             cure = _CURES.get(end, "see status().shadows")
             return (
-                f"{share:.1%} of the planned shadow runs of {candidate} are there, of at least {LEAST_COMPLETE:.0%}: "
+                f"{share:.1%} of the planned shadow runs of {candidate} ended, and at least {LEAST_COMPLETE:.0%} must: "
                 f"{missing[end]:,} ended as {end!r}, and runs missing under load are not missing at random: {cure}"
             )
     return None

@@ -122,13 +122,13 @@ class Guardrail:
         """Return why it cannot be judged, or None."""
         ours = self.metric in MEASURED
         if margin is None:
-            return "does not say how much worse is acceptable. Only you know. Write margin=0.01"
+            return "has no margin. Only you know how much worse is acceptable. Write margin=0.01"
         if margin < 0 or (margin == 0 and self.metric != ERROR_RATE):
             return (
                 f"has the margin {margin!r}, but no test can prove that something is not worse at all. Give it a margin above 0"
             )
         if self.metric in _THRESHOLDED and self.threshold_s is None:
-            return "has no threshold_s. A call is slow from some number of seconds on. Write threshold_s=0.25"
+            return "has no threshold_s. It sets from how many seconds on a call is slow. Write threshold_s=0.25"
         if self.metric not in _THRESHOLDED and self.threshold_s is not None:
             return "has a threshold_s, which belongs to 'latency' and 'first_item'. Leave it out"
         if ours and (better != "lower" or self.window or self.clip or self.per != "call" or self.early_harm):

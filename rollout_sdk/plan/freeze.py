@@ -54,7 +54,7 @@ class Freeze:
             zone = _zone(self.zone)
             if self.days:
                 if any(time.fromisoformat(each).tzinfo is not None for each in (self.start, self.end)):
-                    raise _refused(self.start, self.end, "has an hour with an offset, which zone= gives")
+                    raise _refused(self.start, self.end, "has an hour with an offset, which zone= determines")
                 unknown = [day for day in self.days if day not in _DAYS]
                 if unknown:
                     raise _refused(self.start, self.end, f"has the day {unknown[0]!r:.20}, which is none of {', '.join(_DAYS)}")

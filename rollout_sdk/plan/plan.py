@@ -176,7 +176,7 @@ class Criteria:
         must_answer_at_once(
             "approve= of Canary",
             self.approve,
-            "Pass a plain function of a verdict. It runs in a thread of its own, and may wait there, by asyncio.run() for one.",
+            "Pass a plain function of a verdict. It runs in its own thread, and may wait there, such as by asyncio.run().",
         )
 
     @property

@@ -119,5 +119,5 @@ def _check_known(table: Mapping[str, Any], known: Any, subject: str) -> None:
     if unknown:
         raise ConfigurationError(
             f"{subject} has {unknown[0]!r:.60}, which is not one of {', '.join(known)}. A misspelt setting would be "
-            "ignored in silence. Correct its name."
+            "silently ignored. Correct its name."
         )

@@ -150,7 +150,7 @@ class QueueThread:
                 name,
                 HangError(
                     f"{name} has not returned for {self._hangs_after_s:g} s. Nothing else waits for it: further items are "
-                    "kept, and dropped and counted when there are too many. Give it a time-out, or see what it waits for."
+                    "kept, and dropped and counted when there are too many. Give it a timeout, or find out what it waits for."
                 ),
             )
 

@@ -82,7 +82,7 @@ def check_passthrough(key: str, passthrough: object) -> None:
         return
     raise ConfigurationError(
         f"passthrough={passthrough!r:.60} of {key!r} is not a tuple of exception classes. "
-        "It names the exceptions of a candidate that the caller gets. Write passthrough=(KeyError,)."
+        "It names the exceptions of a candidate that reach the caller. Write passthrough=(KeyError,)."
     )
 
 
@@ -99,7 +99,7 @@ def check_failed_if(key: str, failed_if: object, kind: FunctionKind) -> None:
     if kind in ("generator", "async generator"):
         raise ConfigurationError(
             f"failed_if= of {key!r} cannot be applied: {key!r} is {KINDS[kind]}, and its first items are served before the "
-            "answer is whole. Leave it out, and raise an exception in the stream."
+            "answer is complete. Leave it out, and raise an exception in the stream."
         )
 
 

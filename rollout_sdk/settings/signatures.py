@@ -62,7 +62,7 @@ def check_unit(key: str, unit: UnitSpec, signature: Signature | None) -> None:
     if not isinstance(unit, tuple):
         if isinstance(unit, list):
             raise ConfigurationError(
-                f"unit={unit!r:.60} of {key!r} is a list. Several units are a tuple: a call has the first that is there. "
+                f"unit={unit!r:.60} of {key!r} is a list. Several units are a tuple: a call uses the first that is present. "
                 "Write unit=('user_id', 'device_id')."
             )
         _check_path(key, "unit", unit, signature)
@@ -86,7 +86,7 @@ def _check_path(key: str, option: str, spec: Spec, signature: Signature | None) 
     if isinstance(spec, str):
         if not all(spec.split(".")):
             raise ConfigurationError(
-                f"{option}={spec!r:.60} of {key!r} has an empty part. A path is names with dots between. "
+                f"{option}={spec!r:.60} of {key!r} has an empty part. A path is a series of names, separated by dots. "
                 "Write 'user_id' or 'request.user.id'."
             )
         _check_one_argument(key, option, spec.partition(".")[0], signature)

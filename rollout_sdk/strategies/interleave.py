@@ -49,8 +49,8 @@ def _share(share: Share) -> float:
 def _oversample(factor: Any) -> float:
     if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor <= _MOST:
         raise ConfigurationError(
-            f"oversample of Interleave is {factor!r:.60}. It is how many times more items each ranker is asked for, "
-            f"1 to {_MOST}. Write oversample=2."
+            f"oversample of Interleave is {factor!r:.60}. It multiplies the number of items that rankers are asked for, "
+            f"by 1 to {_MOST}. Write oversample=2."
         )
     return float(factor)
 

@@ -217,5 +217,5 @@ def test_what_is_refused_is_logged_once_with_the_cure(runtime):
             model(list(range(COUNT)), USERS)
         assert runtime.flush(10.0)
     (event,) = [event for event in logs if event["event"] == "rollout.batch.refused"]
-    assert "cannot be put together" in event["why"]
+    assert "cannot be joined" in event["why"]
     assert "Have every variant return the control's type" in event["why"]

@@ -91,7 +91,7 @@ async def looks_it_up(user, spent=0.0):
         ("user..age", "covariate='user..age' of 'model' has an empty part"),
         (7, "covariate=7 of 'model' is neither a name nor a callable"),
         (lambda user: 1, "covariate= of 'model' cannot be called as the control is"),
-        (looks_it_up, "covariate= of 'model' is a coroutine function. It is called, and must answer at once"),
+        (looks_it_up, "covariate= of 'model' is a coroutine function. It must return its result directly"),
     ],
 )
 def test_what_cannot_be_read_in_every_call_is_refused(covariate, message, runtime):

@@ -199,7 +199,7 @@ def test_ctrl_c_in_the_midst_of_it_is_the_callers(runtime):
     ("options", "message"),
     [
         ({"failed_if": "status >= 500"}, "is not callable"),
-        ({"failed_if": awaits}, "is a coroutine function. It is called, and must answer at once"),
+        ({"failed_if": awaits}, "is a coroutine function. It must return its result directly"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(options, message, runtime):
@@ -209,7 +209,7 @@ def test_what_cannot_be_asked_is_refused(options, message, runtime):
 
 @pytest.mark.parametrize("kind", ["generator", "async generator"])
 def test_streams_are_refused_because_items_are_served_before_the_answer_is_whole(kind, runtime):
-    with pytest.raises(ConfigurationError, match="first items are served before the answer is whole"):
+    with pytest.raises(ConfigurationError, match="first items are served before the answer is complete"):
         made(of_kind(kind, lambda x: [x]), of_kind(kind, lambda x: [x]), runtime)
 
 

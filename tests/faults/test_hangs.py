@@ -270,7 +270,7 @@ def test_f98_what_hangs_is_named_and_logged_with_the_cure(watch, release):
     until(lambda: [event for event in logged if event["event"] == "rollout.plugin.failed"])
     (told,) = [event for event in logged if event["event"] == "rollout.plugin.failed"]
     assert ("hanging", "rollout_routed", "HangError") == (told["plugin"], told["hook"], told["error_type"])
-    assert "Give it a time-out" in told["why"]
+    assert "Give it a timeout" in told["why"]
     assert 1 == model.rollout.status().faults["hanging.rollout_routed", "HangError"]
     time.sleep(1.2)
     assert 1 == runtime.faults["hanging.rollout_routed", "HangError"]

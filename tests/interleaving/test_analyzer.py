@@ -267,7 +267,7 @@ def test_one_unit_with_most_visits_neither_decides_nor_voids_a_test(loves):
     assert together.effective_units < 2
     assert together.heaviest == pytest.approx(1500 / (1500 + alone.wins + alone.losses))
     assert f"the heaviest has {together.heaviest:.1%}" in together.caution
-    assert f"Nothing is concluded: {together.caution}." in str(together)
+    assert f"No conclusion: {together.caution}." in str(together)
     assert "at any look" not in str(together)
     assert (-0.5, 0.5, 0.0, 0.0) == (together.low, together.high, together.log_e, together.credit_log_e)
 

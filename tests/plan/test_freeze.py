@@ -67,7 +67,7 @@ def test_a_dated_window_of_an_hour_that_does_not_exist_is_refused():
 
 
 def test_an_hour_of_a_weekly_window_has_no_offset_of_its_own():
-    with pytest.raises(ConfigurationError, match="has an hour with an offset, which zone= gives"):
+    with pytest.raises(ConfigurationError, match="has an hour with an offset, which zone= determines"):
         Freeze("16:00+02:00", "18:00", days=("fri",), zone=BERLIN)
 
 

@@ -51,7 +51,7 @@ def test_a_freeze_holds_inside_its_window_and_nowhere_else(freeze, inside, outsi
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
-        (lambda: Guardrail("click"), "does not say how much worse is acceptable"),
+        (lambda: Guardrail("click"), "has no margin. Only you know how much worse is acceptable"),
         (lambda: Guardrail("latency"), "has no threshold_s"),
         (lambda: Guardrail("error_rate", threshold_s=1.0), "has a threshold_s, which belongs to 'latency'"),
         (lambda: Guardrail("error_rate", better="higher"), "is measured by the SDK itself"),
@@ -271,7 +271,7 @@ def test_the_example_in_the_documentation_of_a_plan_is_one():
         ('steps = ["5%"]\nstep = 1', "has 'step', which is not one of steps, shadow, alpha"),
         ('steps = [{share = "5%", min_unit = 5}]', "has 'min_unit', which is not one of share, min_units"),
         ('steps = ["5%"]\n[[guardrails]]\nmargin = 0.1', "has a Guardrail without metric"),
-        ('steps = ["5%"]\n[[guardrails]]\nmetric = "click"', "does not say how much worse"),
+        ('steps = ["5%"]\n[[guardrails]]\nmetric = "click"', "has no margin"),
         ('steps = ["5%"]\nguardrails = 5', "has guardrails that are not a list of tables"),
         ('steps = ["500%"]', "The share of a Step is '500%'"),
         ("steps = [", "cannot be read"),

@@ -41,7 +41,9 @@ def assemble(parts: Sequence[tuple[Sequence[int], Any]], size: int, *, given: An
         raise _refusal(f"results of type {kind.__qualname__}", "their library is not known")
     for result in results:
         if type(result) is not kind:
-            raise _refusal(f"results of types {kind.__qualname__} and {type(result).__qualname__}", "a whole has one type")
+            raise _refusal(
+                f"results of types {kind.__qualname__} and {type(result).__qualname__}", "joined results have one type"
+            )
     # The library of an existing object is already imported; the SDK imports none.
     library = sys.modules[package(results[0])]
     whole = take(join(library, results), inverse)
@@ -54,7 +56,7 @@ def assemble(parts: Sequence[tuple[Sequence[int], Any]], size: int, *, given: An
 
 def _refusal(subject: str, why: str) -> BatchError:
     return BatchError(
-        f"The {subject} cannot be put together: {why}. The control's rows must stay unchanged, so the control has answered the "
+        f"The {subject} cannot be joined: {why}. The control's rows must stay unchanged, so the control has answered the "
         "whole batch. Have every variant return the control's type: list, array or frame, with the same dtypes and columns."
     )
 
@@ -72,7 +74,7 @@ def _numpy(numpy: Any, results: Sequence[Any]) -> Any:
     ours = results[0].dtype
     for each in results:
         if not _fits(each.dtype, ours, numpy):
-            raise _refusal(f"arrays of {ours} and {each.dtype}", "a whole has one type of numbers")
+            raise _refusal(f"arrays of {ours} and {each.dtype}", "joined results have one dtype")
     masked = isinstance(results[0], numpy.ma.MaskedArray)
     return (numpy.ma if masked else numpy).concatenate(results)
 
@@ -83,7 +85,7 @@ def _same(results: Sequence[Any], *names: str) -> None:
         ours = getattr(results[0], name)
         for each in results:
             if getattr(each, name) != ours:
-                raise _refusal(f"results of {name} {ours} and {getattr(each, name)}", f"a whole has one {name}")
+                raise _refusal(f"results of {name} {ours} and {getattr(each, name)}", f"joined results have one {name}")
 
 
 def _torch(torch: Any, results: Sequence[Any]) -> Any:
@@ -99,7 +101,7 @@ def _polars(polars: Any, results: Sequence[Any]) -> Any:
 def _scipy(scipy: Any, results: Sequence[Any]) -> Any:
     for each in results:
         if not _fits(each.dtype, results[0].dtype, sys.modules["numpy"]):
-            raise _refusal(f"matrices of {results[0].dtype} and {each.dtype}", "a whole has one type of numbers")
+            raise _refusal(f"matrices of {results[0].dtype} and {each.dtype}", "joined results have one dtype")
     return scipy.sparse.vstack(results, format=results[0].format)
 
 
@@ -122,7 +124,7 @@ def _pandas(pandas: Any, results: Sequence[Any]) -> Any:
     first = results[0]
     if hasattr(first, "columns"):
         if any(len(each.columns) != len(first.columns) or not each.columns.equals(first.columns) for each in results):
-            raise _refusal("frames of different columns", "a whole has the columns of the control")
+            raise _refusal("frames of different columns", "joined frames have the control's columns")
         pairs = [(ours, theirs) for each in results for ours, theirs in zip(first.dtypes, each.dtypes, strict=True)]
     else:
         _same(results, "name")
@@ -151,12 +153,12 @@ def _index(pandas: Any, parts: Sequence[tuple[Sequence[int], Any]], given: Any) 
     plain = pandas.RangeIndex(size, name=results[0].index.name)
     if labels is not None and all(kept):
         if all(counted) and not labels.equals(plain):
-            raise _refusal("indexes", "they may be counted or the input's")
+            raise _refusal("indexes", "it is ambiguous whether they count the rows or are the input's")
         return labels.rename(results[0].index.names if labels.nlevels > 1 else results[0].index.name)
     if all(counted):
         return plain
     if any(counted) or any(kept):
-        raise _refusal("indexes", "some are the input's, or counted, and others are not")
+        raise _refusal("indexes", "only some of them count the rows or are the input's")
     if len({(each.index.nlevels, str(each.index.dtype), tuple(each.index.names)) for each in results}) > 1:
         raise _refusal("indexes", "they are of several types")
     return None

@@ -192,7 +192,7 @@ class ErrorRate(Metric):
         if weight.is_safe:
             return "PASS", f"{candidate} makes significantly fewer than {1 + numbers['margin']:g} times the control's errors."
         floor = f"; {events:,} of its {units:,} units saw one, too few units to show less than {percent(numbers['floor'])}"
-        return "INCONCLUSIVE", f"{among}, not significantly too many, nor few enough{floor if numbers['floor'] else ''}."
+        return "INCONCLUSIVE", f"{among}: neither significantly too many nor few enough{floor if numbers['floor'] else ''}."
 
     def expected(self, traffic: Traffic, arms: tuple[float, float], days: float, worse: float | None) -> Numbers:  # noqa: D102
         criterion = self.criterion

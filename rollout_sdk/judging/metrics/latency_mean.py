@@ -114,7 +114,7 @@ class LatencyMean(Metric):
             return "PASS", f"{candidate} is significantly less than {most} slower than the control{more}."
         if why := missing(numbers):
             return "INSUFFICIENT_DATA", why
-        return "INCONCLUSIVE", f"{candidate} is not significantly too slow, nor fast enough, so far{more}."
+        return "INCONCLUSIVE", f"{candidate} is neither significantly too slow nor fast enough so far{more}."
 
     def expected(self, traffic: Traffic, arms: tuple[float, float], days: float, worse: float | None) -> Numbers:  # noqa: D102
         assert self.criterion.harm is not None

@@ -197,7 +197,7 @@ class SlowCalls(Metric):
                 "INCONCLUSIVE",
                 f"{events:,} of {units:,} units had {what}, too few units to show less than {percent(margin)}.",
             )
-        return "INCONCLUSIVE", f"{candidate} does not have significantly too many {what}, nor few enough{between}."
+        return "INCONCLUSIVE", f"{candidate} has neither significantly too many {what} nor few enough{between}."
 
     def expected(self, traffic: Traffic, arms: tuple[float, float], days: float, worse: float | None) -> Numbers:  # noqa: D102
         criterion = self.criterion
