@@ -84,8 +84,8 @@ types: $(VENV)/.dev
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-# Two at a time, the tests of one file together; but faults and servers alone, because they look at time and at processors.
-ALONE := tests/faults tests/integration
+# Two at a time, the tests of one file together; but servers alone, because their tests look at processors.
+ALONE := tests/integration
 tests: $(VENV)/.dev
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not backends" $(ALONE:%=--ignore=%)
 	$(BIN)/pytest -m "not slow" $(ALONE)
