@@ -179,6 +179,7 @@ values = st.recursive(
 
 @settings(deadline=None, max_examples=200)
 @example([("decision", {"blend": None, "excluded": None})])
+@example([("outcome", {"bucket": None, "t": None})])
 @given(st.lists(st.sampled_from(sorted(GOOD)).flatmap(
     lambda event: st.tuples(st.just(event), st.dictionaries(st.sampled_from(sorted(FIELDS[event])), values, max_size=3))
 ), max_size=5))  # fmt: skip
