@@ -72,7 +72,7 @@ _order = itertools.count()
 _survivors: weakref.WeakValueDictionary[int, Renewable] = weakref.WeakValueDictionary()
 _locks: dict[int, Any] = {}
 _handles_of_parents: list[Any] = []
-"""Threads that are not there, also ones that had ended: since Python 3.13, freeing one detaches it, which crashes the process."""
+"""Threads that are not in this child, also ones that had ended: since Python 3.13, freeing one detaches it, which crashes."""
 _renewing_in = 0
 _is_announced = True
 

@@ -448,5 +448,5 @@ print(ends([in_child(child) for _ in range(3)]))
     )
     assert (0, "[0, 0, 0]\n") == (result.returncode, result.stdout), result.stderr
     crashed = json.loads(result.stdout)
-    figure("F95", "{crashed} of {children} children crash in which threads of the parent are freed", crashed=sum(map(bool, crashed)),
-           children=len(crashed))  # fmt: skip
+    figure("F95", "{crashed} of {children} children crash in which threads of the parent are freed",
+           crashed=sum(map(bool, crashed)), children=len(crashed))  # fmt: skip
