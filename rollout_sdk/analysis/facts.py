@@ -49,7 +49,8 @@ def _decided(record: Mapping[str, Any]) -> Decision:
         rollout=record["rollout"],
         phase=record["phase"],
         bucket=record.get("bucket", 0),
-        time_s=record["t"],
+        # Only a shadow may have none.
+        time_s=record.get("t", record.get("seen_s", 0.0)),
         fingerprint=record.get("fingerprint", ""),
     )
 
