@@ -28,20 +28,34 @@ def blocks(document, language):
     return [(text[: match.start()].count("\n") + 1, match[2]) for match in BLOCK.finditer(text) if match[1] == language]
 
 
+def commands():
+    """The commands that stand alone: those whose output is shown need what the page has done before, and run there."""
+    for document in DOCUMENTS:
+        text = document.read_text()
+        for block in BLOCK.finditer(text):
+            if block[1] == "console" and not PRINTED.match(text, block.end() + 1):
+                yield from ((document, line) for line in block[2].splitlines())
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_python_of_a_document_runs_from_top_to_bottom(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # Pages may use one key for different rollouts: each page is a process of its own.
     monkeypatch.setattr("rollout_sdk.runtime._default", None)
     namespace = {"__name__": f"document_{document.parent.name}"}
-    text = document.read_text()
+    text, checked = document.read_text(), 0
     for block in BLOCK.finditer(text):
-        if block[1] != "python":
-            continue
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            exec(compile("\n" * (text[: block.start()].count("\n") + 1) + block[2], str(document), "exec"), namespace)
-        if said := PRINTED.match(text, block.end() + 1):
-            check_printed(said[2], printed.getvalue(), exact=said[1] is None)
+        said, printed = PRINTED.match(text, block.end() + 1), ""
+        if block[1] == "python":
+            with contextlib.redirect_stdout(io.StringIO()) as stream:
+                exec(compile("\n" * (text[: block.start()].count("\n") + 1) + block[2], str(document), "exec"), namespace)
+            printed = stream.getvalue()
+        elif block[1] == "console" and said:
+            printed = CliRunner().invoke(main, block[2].split()[1:], catch_exceptions=False).output
+        if said:
+            check_printed(said[2], printed, exact=said[1] is None)
+            checked += 1
+    assert checked == text.count("\nIt prints")
 
 
 def check_printed(said, printed, *, exact):
@@ -79,11 +93,9 @@ def test_the_readme_is_short_and_has_no_microseconds():
     assert re.search(r"\bus\b|microsecond", text) is None
 
 
-def commands():
-    return [(document, line) for document in DOCUMENTS for _, text in blocks(document, "console") for line in text.splitlines()]
-
-
-@pytest.mark.parametrize(("document", "command"), commands(), ids=lambda value: value if isinstance(value, str) else value.name)
+@pytest.mark.parametrize(
+    ("document", "command"), list(commands()), ids=lambda value: value if isinstance(value, str) else value.name
+)
 def test_the_commands_of_a_document_exist(document, command, tmp_path):
     program, *words = command.replace("'", "").split()
     if program == "make":
