@@ -84,9 +84,10 @@ $(DOCS_VENV)/.done: Makefile
 	$(DOCS_VENV)/bin/pip --disable-pip-version-check install --quiet mkdocs==1.6.1 mkdocs-material==9.8.2 'mkdocstrings[python]==1.0.8' mkdocstrings-python==2.0.11 ruff==0.17.6
 	@touch $@
 
+# Warnings are errors, so they must be said: --quiet would keep them from being counted.
 docs: $(DOCS_VENV)/.done
 	$(DOCS_VENV)/bin/python -m tools.site .site/pages
-	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build
 	@echo "The site is .site/html/index.html"
 
 lint: $(VENV)/.dev

@@ -86,3 +86,6 @@ def test_the_site_is_written_anew(tmp_path):
 def test_the_site_fetches_nothing_and_is_strict():
     assert (SETTINGS["strict"], SETTINGS["theme"]["font"], SETTINGS["extra"]["generator"]) == (True, False, False)
     assert all("//" not in path for path in SETTINGS["extra_css"])
+    # What is not said is not counted, and strict counts warnings.
+    (build,) = re.findall(r"mkdocs build.*", (ROOT / "Makefile").read_text())
+    assert build == "mkdocs build"
