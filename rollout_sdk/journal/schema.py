@@ -127,7 +127,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "made_of": _TABLE,
     },
     "decision": {
-        "t": _NUMBER,
+        "t": _A_NUMBER,
         "rollout": _A_TEXT,
         "id": _A_TEXT,
         "strategy": _A_TEXT,
@@ -189,7 +189,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "control_first_item_s": _NUMBER,
     },
     "outcome": {
-        "t": _NUMBER,
+        "t": _A_NUMBER,
         "rollout": _A_TEXT,
         "metric": _A_TEXT,
         "value": _A_NUMBER,

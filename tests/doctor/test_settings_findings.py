@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import rollout_sdk
 from rollout_sdk.doctor import as_text, examine, installed
 from rollout_sdk.doctor.environment import KNOWN
 from rollout_sdk.resilience import kill_switch
@@ -235,7 +236,7 @@ def test_the_environment_of_the_process_is_the_default(monkeypatch):
 
 
 def test_the_known_variables_are_those_that_the_sdk_reads():
-    root = Path(kill_switch.__file__).parent
+    root = Path(rollout_sdk.__file__).parent
     sources = [path.read_text() for path in root.rglob("*.py") if path.parent.name != "doctor"]
     read = {name for source in sources for name in re.findall(r'environ(?:ment)?\.get\(\s*"(ROLLOUT_\w+)"', source)}
     assert set(KNOWN) == read
