@@ -143,10 +143,15 @@ class Sinks:
         self.failed(observer.name, DroppedError(f"{observer.name} does not hear of everything: {_DROPPED}"), _weight(fact))
 
     def watch(self) -> None:
-        """Notify of those that hang, and have the journal say what is missing as soon as it can be written again."""
+        """Notify of those that hang, have the journal say what is missing as soon as it can be written again, and go on in
+        another file when its own was moved.
+        """
         for thread in self._threads():
             thread.watch()
-        if self.journal is not None and not self._journal.waiting and self.journal.is_owed(self._missing()):
+        if self.journal is None or self._journal.waiting:
+            return
+        if self.journal.has_file or self.journal.is_owed(self._missing()):
+            # Whether the file is in its place is asked in the journal's thread: a disk may hang.
             self._journal.put(())
 
     # In their own threads --------------------------------------------------------------------------------------------

@@ -29,14 +29,15 @@ def in_order(journal: Journal, key: str, progress: Callable[[int, int], None] | 
         latest, count = 0.0, 0
         for record in (record for path in paths for record in journal.records_of(path)):
             if record.get("rollout") == key:
-                latest = max(latest, record["t"]) if record["event"] in _TIMED else latest
+                latest = max(latest, record.get("t", 0.0)) if record["event"] in _TIMED else latest
                 count += 1
-                yield latest, number, count, {**record, "seen_s": latest}
+                yield latest, number, count, {"t": latest, **record, "seen_s": latest}
 
     streams = [lines(number, paths) for number, paths in enumerate(processes.values())]
     for count, (_, _, _, record) in enumerate(heapq.merge(*streams)):
         if progress is not None and count % _TELL_EVERY == 0:
-            progress(journal.bytes, total)
+            # Of compressed files, more is read than there is.
+            progress(min(journal.bytes, total), total)
         yield record
     if progress is not None:
         progress(total, total)
@@ -49,7 +50,7 @@ def _decided(record: Mapping[str, Any]) -> Decision:
         rollout=record["rollout"],
         phase=record["phase"],
         bucket=record.get("bucket", 0),
-        time_s=record["t"],
+        time_s=record.get("t", 0.0),
         fingerprint=record.get("fingerprint", ""),
     )
 
@@ -96,7 +97,7 @@ def recorded(record: Mapping[str, Any]) -> RecordedEvent:
         rollout=record["rollout"],
         metric=record["metric"],
         value=record["value"],
-        time_s=record["t"],
+        time_s=record.get("t", 0.0),
         decision_id=record.get("id"),
         phase=record.get("phase"),
         variant=record.get("variant"),

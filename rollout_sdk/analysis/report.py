@@ -296,6 +296,8 @@ class Report:
         files: How many files were read.
         lines: How many lines.
         skipped: Lines that could not be read, by why.
+        missing: Names of files that were there and are not any more, as far as the numbers of the others tell.
+        repeated: Lines that are there twice, and count once.
         lost: Facts that writers had to drop.
         rollouts: The rollouts, in order of their first calls.
     """
@@ -304,6 +306,8 @@ class Report:
     files: int
     lines: int
     skipped: Mapping[str, int]
+    missing: tuple[str, ...]
+    repeated: int
     lost: int
     rollouts: tuple[RolloutReport, ...]
 

@@ -202,6 +202,8 @@ def summarise(folder: str | os.PathLike[str]) -> Report:
         files=len(journal.files),
         lines=journal.lines,
         skipped=dict(journal.skipped),
+        missing=journal.missing,
+        repeated=journal.repeated,
         lost=lost,
         rollouts=tuple(_in_order(rollouts)),
     )

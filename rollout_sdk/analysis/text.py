@@ -8,7 +8,9 @@ from rollout_sdk.analysis.cautions import (
     about_completeness,
     about_crossed,
     about_labels,
+    about_missing,
     about_others,
+    about_repeated,
     about_shares,
     about_units,
 )
@@ -204,6 +206,8 @@ def _head(report: Report) -> Iterator[str]:
     yield f"Journal {report.folder}: {files}, {report.lines:,} lines"
     if report.skipped:
         yield f"  Lines skipped: {_counts(report.skipped)}"
+    yield from about_missing(report.missing)
+    yield from about_repeated(report.repeated)
     if report.lost:
         yield f"  Facts lost by writers with a full queue: {report.lost:,}"
     if not report.rollouts:

@@ -119,6 +119,8 @@ def _journal(journal: Survey, now: float) -> dict[str, Any]:
         "lines": journal.lines,
         "bytes": journal.bytes,
         "skipped": dict(journal.skipped),
+        "missing": list(journal.missing),
+        "repeated": journal.repeated,
         "cut": journal.cut,
         "lost": journal.lost,
         "lost_in_files": journal.lost_in,

@@ -30,7 +30,9 @@ class Survey:
         lines: Lines read.
         bytes: Bytes read.
         skipped: Lines passed over, by why.
-        cut: Of these, lines without an end that nobody will go on with.
+        missing: Names of parts that were there and are not any more, as far as the numbers of the others tell.
+        repeated: Lines that are there twice, and count once.
+        cut: Of those passed over, lines without an end that nobody will go on with.
         lost: Facts that writers say are not here.
         lost_in: Files of which writers say so.
         last_lost_s: When that was last said.
@@ -48,6 +50,8 @@ class Survey:
     lines: int = 0
     bytes: int = 0
     skipped: dict[str, int] = Factory(dict)
+    missing: tuple[str, ...] = ()
+    repeated: int = 0
     cut: int = 0
     lost: int = 0
     lost_in: int = 0
@@ -229,7 +233,7 @@ def survey(folder: str, *, now: float, progress: Callable[[int, int], None] | No
         for number, record in enumerate(journal.records_of(source.path)):
             surveyor.take(record)
             if progress is not None and not number % _TELL_EVERY:
-                progress(journal.bytes, total)
+                progress(min(journal.bytes, total), total)
         source.lines = journal.lines - lines
         is_cut = journal.cut > cut
         source.damaged = journal.skipped["damaged"] - damaged - is_cut
@@ -241,6 +245,7 @@ def survey(folder: str, *, now: float, progress: Callable[[int, int], None] | No
             found.cut += 1
     surveyor.end()
     found.lines, found.bytes = journal.lines, journal.bytes
+    found.missing, found.repeated = journal.missing, journal.repeated
     found.skipped = {why: count for why, count in sorted(journal.skipped.items()) if count}
     found.rollouts = dict(sorted(found.rollouts.items()))
     if progress is not None:

@@ -2,7 +2,7 @@
 
 | event        | one for                                | fields besides `t` (seconds since 1970)                                   |
 |--------------|----------------------------------------|---------------------------------------------------------------------------|
-| `journal`    | file                                   | `sdk`, `pid`, `host`                                                      |
+| `journal`    | file                                   | `sdk`, `pid`, `host`, `began` (when its process began to record: nanoseconds, hexadecimal), `part` (its number, from 0) |
 | `rollout`    | rollout and file                       | `rollout`, `strategy`, `control`, `variants`, `phase`, `status`, `revision`, `shares`, `shadow` (share of the calls that are shadowed by plan), `version` (of the candidates), `fingerprint` (of what makes calls comparable), `made_of` (what that is made of) |
 | `decision`   | call (or batch of one row)             | `rollout`, `id`, `strategy`, `phase`, `fingerprint`, `variant`, `served`, `reason`, `propensity`, `share`, `bucket`, `unit`, `runs` (each [variant, seconds, error type, seconds to first item]), `error`, `shadows`, `blend`, `items`, `teams`, `rule` (how clicks are credited where it is not by team), `closed_early`, `excluded`, `withheld`, `answered`, `no_evidence`, `unmeasured` (class of an answer that cannot be measured), `cov` (the covariate) |
 | `rows`       | thousand rows of a batch, or fewer     | `rollout`, `like` (a line as of a decision for each kind of row), `kind` (for each row, the position of its kind), and each row's own in place of its kind's: `ids`, `buckets`, `units`, `covs` |
@@ -110,7 +110,7 @@ _SHARES = Field(_is_shares)
 _TABLE = Field(_is_table)
 
 FIELDS: Mapping[str, Mapping[str, Field]] = {
-    "journal": {"t": _NUMBER, "sdk": _TEXT, "pid": _COUNT, "host": _TEXT},
+    "journal": {"t": _NUMBER, "sdk": _TEXT, "pid": _COUNT, "host": _TEXT, "began": _TEXT, "part": _COUNT},
     "rollout": {
         "t": _NUMBER,
         "rollout": _A_TEXT,

@@ -43,7 +43,7 @@ class JournalSink:
             for event in events
             if (key := rollout_of(event)) is not None and (text := self._line(event))
         ]
-        if not lines and not self.is_owed(dropped):
+        if not lines and not self.is_owed(dropped) and not self._writer.was_moved:
             return
         data: list[bytes] = []
         weights: list[int] = []
@@ -71,6 +71,11 @@ class JournalSink:
     def unwritten(self) -> int:
         """Facts that came here and could not be written, so far."""
         return self._unwritten
+
+    @property
+    def has_file(self) -> bool:
+        """Whether a file is open, which somebody may move away."""
+        return self._writer.has_file
 
     def is_owed(self, dropped: int) -> bool:
         """Whether facts are missing that the journal does not say are missing."""
