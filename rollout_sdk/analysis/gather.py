@@ -80,7 +80,7 @@ class _Gatherer:
             self._problems[rollout]["no address"] += 1
 
     def _lost(self, record: dict[str, Any]) -> None:
-        self.lost += record["count"]
+        self.lost += max(0, record["count"])
 
     def _rollout(self, record: dict[str, Any]) -> None:
         gathered = self.sets[_set_of(record)]

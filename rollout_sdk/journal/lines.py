@@ -8,20 +8,22 @@ from json.encoder import encode_basestring_ascii as _text
 from math import isfinite
 from typing import Any, SupportsFloat
 
-from rollout_sdk.journal.schema import SCHEMA
+from rollout_sdk.journal.schema import FIELDS, SCHEMA
 from rollout_sdk.plain import brief
 from rollout_sdk.records import BreakerEvent, RecordedEvent, RoutedEvent, RoutedRows, Run, ShadowedEvent, TransitionedEvent
 
 __all__ = ["as_line", "line"]
 
 _NUMBERS = (int, float)
+_REQUIRED = {event: frozenset(name for name, field in fields.items() if field.required) for event, fields in FIELDS.items()}
 _encoder = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
 def line(event: str, time_s: float, **fields: Any) -> bytes:
-    """One line, without its newline; empty fields are left out."""
+    """One line, without its newline; empty fields are left out, but for those without which a line is damaged."""
+    required = _REQUIRED[event]
     # Numbers are kept, zero included; False, None and empty texts and lists are not.
-    kept = {name: value for name, value in fields.items() if value or value.__class__ in _NUMBERS}
+    kept = {name: value for name, value in fields.items() if value or value.__class__ in _NUMBERS or name in required}
     return _encoder.encode({"event": event, "v": SCHEMA, "t": round(time_s, 6), **kept}).encode("ascii")
 
 
