@@ -213,7 +213,7 @@ def test_lost_facts_of_several_files_add_up_and_no_line_takes_any_away(tmp_path)
 
 def test_where_nothing_was_lost_nothing_is_said(tmp_path):
     report = journal(tmp_path, decision(0))
-    assert (0, False) == (report.lost, "lost" in as_text(report))
+    assert (0, False) == (report.lost, "Facts lost" in as_text(report))
 
 
 @pytest.mark.parametrize("run", [["v2", 0.1, [], None], ["v2", 0.1, {}, None], ["v2", 0.1, None, "x"], [None, 0.1, None, None]])
