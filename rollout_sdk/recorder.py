@@ -1,7 +1,8 @@
 """The recorder: one background thread that takes facts from callers and hands them on in batches.
 
 A caller pays one `SimpleQueue.put`. The queue is bounded: when it is full, facts are dropped and counted; nobody waits.
-The thread starts with the first fact of a process and again after a fork.
+The thread starts with the first fact of a process and again after a fork; that fact is delivered at once, those that follow in
+batches.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Recorder:
             failed: Told of every fault; must not come back here from this thread for ever.
             tick: Called about twice a second while the thread runs, and once at its end.
             exit_deadline_s: Seconds that closing may take.
-            gather_s: Seconds to wait for more facts after the first; 0 where callers wait for theirs.
+            gather_s: Seconds to wait for more facts after one has come; 0 where callers wait for theirs.
         """
         self._hand_over = deliver
         self._failed = failed
@@ -104,6 +105,7 @@ class Recorder:
         self._starting = Lock()
         self._dropped = Count()
         self._rows_waiting: dict[int, int] = {}
+        self._has_worked = False
         self._closed = False
 
     @property
@@ -198,9 +200,12 @@ class Recorder:
             return None
         batch = [] if first is _NOTHING else [first]
         if batch:
-            # One wake-up for many facts: waking for each would cost the callers the interpreter lock.
-            if self._gather_s and not self._closed and not isinstance(first, _Flush) and queue.qsize() < _MOST_AT_ONCE:
+            # One wake-up for many facts: waking for each would cost the callers the interpreter lock. But not for the first of
+            # a process, which may have no more: a worker that ends by os._exit after its one job.
+            waits = self._gather_s and self._has_worked and not self._closed and not isinstance(first, _Flush)
+            if waits and queue.qsize() < _MOST_AT_ONCE:
                 native_sleep(self._gather_s)
+            self._has_worked = True
             with suppress(Empty):
                 while len(batch) < _MOST_AT_ONCE:
                     batch.append(queue.get_nowait())
