@@ -21,6 +21,7 @@ from attrs import frozen
 
 from rollout_sdk.exceptions import ConfigurationError, DecisionIdError
 from rollout_sdk.plain import brief
+from rollout_sdk.sampling import HIGHEST_LEVEL, rate_of
 
 __all__ = ["DecodedId", "ItemToken", "check_name", "decode_id", "encode_id", "encode_token", "read_token"]
 
@@ -32,6 +33,7 @@ _LONGEST_NAME = 200
 # Three names of four bytes a character, the small fields, and base64 around it all; a token holds all that once more.
 _LONGEST_ID = 16384
 _NUMBER = re.compile(r"[0-9a-f]{1,15}")
+_LEVEL = re.compile(r"~(\d{1,2})-?\Z")
 _FINGERPRINT = re.compile(r"[0-9a-f]{0,64}")
 
 
@@ -56,6 +58,12 @@ class DecodedId:
     time_s: float
     nonce: str
     fingerprint: str = ""
+
+    @property
+    def rate(self) -> float:
+        """The share of the calls that was kept when this one began: below 1 under overload."""
+        level = _LEVEL.search(self.nonce)
+        return 1.0 if level is None else rate_of(min(int(level[1]), HIGHEST_LEVEL))
 
     @property
     def excluded(self) -> bool:

@@ -1,6 +1,7 @@
 """The recorder: one background thread that takes facts from callers and hands them on in batches.
 
-A caller pays one `SimpleQueue.put`. The queue is bounded: when it is full, facts are dropped and counted; nobody waits.
+A caller pays one `SimpleQueue.put`, and nobody waits. The queue is bounded: from 10,000 facts on, fewer and fewer calls are
+kept, drawn by a hash of their ids (see `sampling`), and at 15,000 none. What is not kept is counted.
 The thread starts with the first fact of a process and again after a fork; that fact is delivered at once, those that follow in
 batches.
 """
@@ -20,6 +21,7 @@ from rollout_sdk.faults import Count, Fault, Notice
 from rollout_sdk.forking import notice_fork, renew_after_fork, same_process
 from rollout_sdk.interruptions import is_fault
 from rollout_sdk.plugins import Failed
+from rollout_sdk.sampling import HIGHEST_LEVEL, Load, level_of, rate_of
 from rollout_sdk.threads import Empty, Flag, Lock, SimpleQueue, Thread, native_sleep
 
 __all__ = ["Recorder"]
@@ -79,6 +81,7 @@ class Recorder:
         tick: Callable[[], None],
         exit_deadline_s: float = 1.0,
         gather_s: float = _GATHER_S,
+        load: Load | None = None,
     ) -> None:
         """Start nothing yet.
 
@@ -88,7 +91,9 @@ class Recorder:
             tick: Called about twice a second while the thread runs, and once at its end.
             exit_deadline_s: Seconds that closing may take.
             gather_s: Seconds to wait for more facts after one has come; 0 where callers wait for theirs.
+            load: Where calls that begin read how full the queue is.
         """
+        self._load = Load() if load is None else load
         self._hand_over = deliver
         self._failed = failed
         self._tick = tick
@@ -104,6 +109,8 @@ class Recorder:
         self._thread: Thread | None = None
         self._starting = Lock()
         self._dropped = Count()
+        self._drawn_out = Count()
+        self._load.level = 0
         self._rows_waiting: dict[int, int] = {}
         self._has_worked = False
         self._closed = False
@@ -112,6 +119,16 @@ class Recorder:
     def dropped(self) -> int:
         """Facts that were lost because the queue was full or the recorder closed."""
         return int(self._dropped)
+
+    @property
+    def drawn_out(self) -> int:
+        """How many of these were of calls that were not drawn: what is kept of other calls stands for them."""
+        return int(self._drawn_out)
+
+    def draw_out(self, number: int = 1) -> None:
+        """Count facts of calls that were not drawn."""
+        self._dropped.add(number)
+        self._drawn_out.add(number)
 
     @property
     def waiting(self) -> int:
@@ -127,28 +144,45 @@ class Recorder:
         """Take a fact; never blocks and never raises.
 
         A fact of many rows says how many it stands for by its `weight`, and gives some of them as `part(start, stop)`. It is
-        delivered in parts.
+        delivered in parts. A fact of a call has the `level` at which the call began, and `drawn(rate)` gives what is kept of
+        it; other facts are dropped as soon as the queue is full.
         """
         if not same_process[0]:
             notice_fork()
         weight = getattr(fact, "weight", 1)
-        if self._closed or self._queue.qsize() >= _MOST_WAITING:
+        level = level_of(self._queue.qsize(), _MOST_WAITING)
+        if weight > 1:
+            level = max(level, self._level_of_rows(weight))
+        if level != self._load.level:
+            self._load.level = min(level, HIGHEST_LEVEL)
+        if self._closed or level > HIGHEST_LEVEL:
             self._dropped.add(weight)
             return
-        if weight > 1 and not self._has_room(fact, weight):
-            self._dropped.add(weight)
-            return
+        if level or getattr(fact, "level", 0):
+            fact = self._drawn(fact, level, weight)
+            if fact is None:
+                return
+        if weight > 1:
+            self._rows_waiting[id(fact)] = weight
         self._queue.put(fact)
         if self._thread is None:
             self._start()
 
-    def _has_room(self, fact: Any, weight: int) -> bool:
-        """Whether a fact of so many rows may wait; one alone always may."""
+    def _level_of_rows(self, weight: int) -> int:
+        """The level of so many more rows; one fact alone always has room."""
         waiting = list(self._rows_waiting.values())
-        if waiting and sum(waiting) + weight > _MOST_ROWS_WAITING:
-            return False
-        self._rows_waiting[id(fact)] = weight
-        return True
+        return level_of(sum(waiting) + weight - 1, _MOST_ROWS_WAITING) if waiting else 0
+
+    def _drawn(self, fact: Any, level: int, weight: int) -> Any:
+        """What is kept of a fact at a level; None for nothing, which is then counted."""
+        draw = getattr(fact, "drawn", None)
+        if draw is None:
+            self._dropped.add(weight)
+            return None
+        kept = draw(rate_of(level))
+        if kept is None:
+            self.draw_out(weight)
+        return kept
 
     def tell(self, fault: Fault | Notice) -> None:
         """Take what is only told to people: where there is no room for it, nothing is lost. Never blocks and never raises."""
@@ -211,6 +245,9 @@ class Recorder:
                     batch.append(queue.get_nowait())
         # While this runs, something refers to the recorder: it cannot be in its own queue.
         self._deliver(batch)
+        if self._load.level:
+            # So that no call begins as if it were still full.
+            self._load.level = min(level_of(queue.qsize(), _MOST_WAITING), HIGHEST_LEVEL)
         if monotonic() - last_tick >= _IDLE_S:
             last_tick = monotonic()
             self._guarded("tick", self._tick)

@@ -13,10 +13,12 @@ from rollout_sdk.stats import MIN_EFFECTIVE_UNITS, MOST_OF_ONE_UNIT
 __all__ = [
     "about_completeness",
     "about_crossed",
+    "about_kept",
     "about_labels",
     "about_missing",
     "about_others",
     "about_repeated",
+    "about_sampled",
     "about_shares",
     "about_units",
 ]
@@ -50,6 +52,25 @@ def about_repeated(repeated: int) -> Iterator[str]:
     """Lines that are there twice."""
     if repeated:
         yield from _lines(f"there twice, and counted once: {several(repeated, 'line')}, of files that were copied", 2)
+
+
+def about_sampled(lost: int, sampled: int) -> Iterator[str]:
+    """Facts that were not kept, but have others that stand for them."""
+    if sampled:
+        text = (
+            f"{number(sampled)} of them were of calls that were not drawn under overload: whole calls, by a hash of their ids, "
+            f"in every arm alike. Those that were drawn stand for them; nothing stands for the other {number(lost - sampled)}."
+        )
+        yield from _lines(text, 4)
+
+
+def about_kept(phase: PhaseReport) -> Iterator[str]:
+    """Arms some of whose calls stand for others."""
+    some = [variant for variant in phase.variants if variant.kept != variant.calls]
+    if some:
+        kept = ", ".join(f"{plain(each.variant, _NAME)} {number(each.kept)} for {number(each.calls)}" for each in some)
+        text = f"calls drawn under overload: {kept}; counts of calls, runs and outcomes are estimates, units are those seen"
+        yield from _lines(text, 4)
 
 
 def about_shares(shares: SharesReport) -> Iterator[str]:

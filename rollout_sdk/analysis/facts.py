@@ -70,6 +70,7 @@ def routed(record: Mapping[str, Any]) -> RoutedEvent:
         no_evidence=record.get("no_evidence", False),
         unmeasured=record.get("unmeasured"),
         covariate=record.get("cov"),
+        rate=record.get("rate", 1.0),
     )
 
 
@@ -88,6 +89,7 @@ def shadowed(record: Mapping[str, Any], control: str = "control") -> ShadowedEve
         control_error=record.get("control_error"),
         control_duration_s=record.get("control_duration_s"),
         control_first_item_s=record.get("control_first_item_s"),
+        rate=record.get("rate", 1.0),
     )
 
 
@@ -109,4 +111,6 @@ def recorded(record: Mapping[str, Any]) -> RecordedEvent:
         excluded=record.get("excluded", False),
         fingerprint=record.get("fingerprint", ""),
         event_id=record.get("event_id"),
+        rate=record.get("rate", 1.0),
+        call_rate=record.get("call_rate", 1.0),
     )

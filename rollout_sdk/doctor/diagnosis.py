@@ -123,6 +123,7 @@ def _journal(journal: Survey, now: float) -> dict[str, Any]:
         "repeated": journal.repeated,
         "cut": journal.cut,
         "lost": journal.lost,
+        "sampled": journal.sampled,
         "lost_in_files": journal.lost_in,
         "last_lost_s": journal.last_lost_s,
         "first_s": journal.first_s,

@@ -34,6 +34,7 @@ class Survey:
         repeated: Lines that are there twice, and count once.
         cut: Of those passed over, lines without an end that nobody will go on with.
         lost: Facts that writers say are not here.
+        sampled: How many of these were of calls that were not drawn under overload.
         lost_in: Files of which writers say so.
         last_lost_s: When that was last said.
         first_s: Time of the oldest record, of those with a time that can be.
@@ -54,6 +55,7 @@ class Survey:
     repeated: int = 0
     cut: int = 0
     lost: int = 0
+    sampled: int = 0
     lost_in: int = 0
     last_lost_s: float | None = None
     first_s: float | None = None
@@ -180,6 +182,7 @@ class _Surveyor:
         if count <= 0:
             return
         self.found.lost += count
+        self.found.sampled += min(max(0, int(clamped(record.get("sampled", 0)) or 0)), count)
         self.found.lost_in += not self._says_lost
         self._says_lost = True
         if time_s is not None:

@@ -16,6 +16,7 @@ from rollout_sdk.forking import notice_fork, same_process
 from rollout_sdk.identity import encode_id, encode_token
 from rollout_sdk.judging import cell_of
 from rollout_sdk.records import EXCLUDED_REASONS, FAILED_IF, UNMEASURED, Decision, Merged, RoutedEvent, Run, Withheld
+from rollout_sdk.sampling import is_drawn, rate_of
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context as SpanContext
@@ -84,6 +85,10 @@ class Call(RouteRequest):
     """Position of a row in its batch."""
     weight = 1
     """How many facts it stands for."""
+    level = 0
+    """The level of the recorder's queue when it began (see `sampling`); its id says so, for its outcomes."""
+    rate = 1.0
+    """The share of such calls that is kept."""
     measured: Runs = ()
     """Of a row: the runs whose durations it tells; a run of many rows is measured once."""
     said_unit: Any = None
@@ -102,6 +107,9 @@ class Call(RouteRequest):
         nonces = rollout.nonces
         self.origin = nonces.origin
         self.sequence = next(nonces.sequence)
+        if nonces.load.level:
+            self.level = nonces.load.level
+            self.rate = rate_of(self.level)
         self.time_ns = rollout.time_ns() if time_ns is None else time_ns
         self.served = rollout.control
 
@@ -267,8 +275,17 @@ class Call(RouteRequest):
 
     @property
     def nonce(self) -> str:
-        """What makes this call's id unique; of a call that the strategy did not decide, it ends with a dash."""
-        return f"{self.origin}{self.sequence:x}{'-' if self.decision.reason in EXCLUDED_REASONS else ''}"
+        """What makes this call's id unique; of a call that the strategy did not decide, it ends with a dash.
+
+        Of one that began under overload, it says at which level.
+        """
+        level = f"~{self.level}" if self.level else ""
+        return f"{self.origin}{self.sequence:x}{level}{'-' if self.decision.reason in EXCLUDED_REASONS else ''}"
+
+    def drawn(self, rate: float) -> Call | None:
+        """The call, if it is one of those that are kept at this rate, or at that at which it began if that is lower."""
+        self.rate = min(rate, self.rate)
+        return self if is_drawn(self.decision_id, self.rate) else None
 
     @property
     def unit(self) -> str | None:
@@ -337,5 +354,6 @@ class Call(RouteRequest):
             no_evidence=self.no_evidence,
             unmeasured=self.unmeasured,
             covariate=self.covariate,
+            rate=self.rate,
             context=None if self.context is None else CallerContext(self.context),
         )

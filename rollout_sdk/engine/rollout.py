@@ -14,6 +14,7 @@ from attrs import asdict, define, field, frozen
 
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.faults import Notice
+from rollout_sdk.sampling import Load
 
 if TYPE_CHECKING:
     from rollout_sdk.assignment import Outline, RouteRequest, UnitHash
@@ -101,10 +102,11 @@ class ShadowLimits:
 
 @define(slots=True)
 class Nonces:
-    """What makes decision ids unique: a random text for each process, and a count."""
+    """What makes decision ids unique, a random text for each process and a count; and how full the recorder is."""
 
     origin: str = field(factory=lambda: os.urandom(5).hex())
     sequence: itertools.count[int] = field(factory=itertools.count)
+    load: Load = field(factory=Load)
 
     def renew(self) -> None:
         """Take another text, in a forked child."""

@@ -45,6 +45,11 @@ def _finite(value: SupportsFloat | None) -> float | None:
     return number if number is not None and isfinite(number) else None
 
 
+def _rate(rate: float) -> float | None:
+    # Nearly all of them are 1, which is left out.
+    return rate if rate < 1.0 else None
+
+
 def _number(value: SupportsFloat) -> str:
     number = float(value)
     return repr(number) if isfinite(number) else "null"
@@ -125,6 +130,8 @@ def _rare(event: RoutedEvent) -> list[str]:
         parts.append(f'"unmeasured":{_text(event.unmeasured)}')
     if event.covariate is not None:
         parts.append(f'"cov":{_number(event.covariate)}')
+    if event.rate < 1.0:
+        parts.append(f'"rate":{event.rate!r}')
     return parts
 
 
@@ -154,6 +161,7 @@ def _shadow(event: ShadowedEvent) -> bytes:
         control_error=event.control_error,
         control_duration_s=_finite(event.control_duration_s),
         control_first_item_s=_finite(event.control_first_item_s),
+        rate=_rate(event.rate),
     )
 
 
@@ -175,6 +183,8 @@ def _outcome(event: RecordedEvent) -> bytes:
         event_id=event.event_id,
         decided=event.decided_s,
         excluded=event.excluded,
+        rate=_rate(event.rate),
+        call_rate=_rate(event.call_rate),
     )
 
 

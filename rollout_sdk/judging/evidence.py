@@ -209,6 +209,7 @@ class Evidence:
         time_s: float,
         fingerprint: str = "",
         identity: int | None = None,
+        factor: float = 1.0,
     ) -> None:
         """Add a recorded outcome; one of a metric that is not judged is passed over.
 
@@ -223,6 +224,7 @@ class Evidence:
             time_s: Time of the outcome.
             fingerprint: What the decision's id says of it; empty in ids of earlier SDKs.
             identity: The same for the same outcome: `RecordedEvent.identity`; None where a decision has one of this metric.
+            factor: How many outcomes it stands for, where outcomes were kept at a lower rate than their calls.
         """
         criterion = self._recorded.get(metric)
         if criterion is None:
@@ -255,7 +257,7 @@ class Evidence:
         phase = self.phase(phase_name)
         # First, because it refuses a value that would spoil all sums.
         sums = self._sums(phase, criterion.label, criterion.window)
-        sums.add(phase_name, arm, bucket, value, weight, decided_s)
+        sums.add(phase_name, arm, bucket, value * factor, weight * factor, decided_s)
         # The call's value is a sum now, and no yes or no.
         sums.others += is_second
         self.outcomes["counted"] += 1

@@ -115,4 +115,5 @@ def add_outcome(evidence: Evidence, event: RecordedEvent) -> None:
         time_s=event.time_s,
         fingerprint=event.fingerprint,
         identity=event.identity,
+        factor=event.factor,
     )

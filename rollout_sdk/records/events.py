@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from rollout_sdk.contexts import CallerContext
 from rollout_sdk.records.values import Comparison, Decision, Run
+from rollout_sdk.sampling import is_drawn
 
 __all__ = [
     "BreakerEvent",
@@ -82,6 +83,7 @@ class RoutedEvent:
         unmeasured: Class name of an answer whose work was still to come and cannot be measured (a handle of another library, a
             streaming HTTP response); None for every other answer. Its call is not evidence, and no step passes on it.
         covariate: What `covariate=` gave for the call; None where there is none.
+        rate: The share of the calls that was kept when this one was: below 1 under overload (see `rollout_sdk.sampling`).
         context: Runs a function in the context variables of the caller, when something that reads them listens.
     """
 
@@ -101,7 +103,13 @@ class RoutedEvent:
     no_evidence: bool = False
     unmeasured: str | None = None
     covariate: float | None = None
+    rate: float = 1.0
     context: CallerContext | None = field(default=None, eq=False, repr=False)
+
+    def drawn(self, rate: float) -> RoutedEvent | None:
+        """The call, if it is one of those that are kept at this rate or its own."""
+        rate = min(rate, self.rate)
+        return evolve(self, rate=rate) if is_drawn(self.decision.id, rate) else None
 
 
 @frozen
@@ -129,6 +137,23 @@ class RoutedRows:
         """How many facts it stands for."""
         return len(self.kind)
 
+    def drawn(self, rate: float) -> RoutedRows | None:
+        """Those of the rows that are kept at this rate or their own; None when there is none."""
+        like = tuple(evolve(each, rate=min(rate, each.rate)) for each in self.like)
+        kept = [
+            place for place, (kind, id_) in enumerate(zip(self.kind, self.ids, strict=True)) if is_drawn(id_, like[kind].rate)
+        ]
+        if not kept:
+            return None
+        return RoutedRows(
+            like=like,
+            kind=tuple(self.kind[place] for place in kept),
+            ids=tuple(self.ids[place] for place in kept),
+            buckets=tuple(self.buckets[place] for place in kept),
+            units=tuple(self.units[place] for place in kept),
+            covariates=tuple(self.covariates[place] for place in kept) if self.covariates else (),
+        )
+
 
 @frozen
 class ShadowedEvent:
@@ -149,6 +174,7 @@ class ShadowedEvent:
         control_duration_s: Seconds that the control's run took (of a batch: for all its rows); None when it is unknown how
             that run went, because it was interrupted or had not ended yet. Then nothing is known of the other two.
         control_first_item_s: Of a stream, seconds until the control's first item.
+        rate: As in `RoutedEvent`.
         exception: The exception, with `Telemetry(exception_messages=True)` and where no span has it; else None.
     """
 
@@ -165,7 +191,13 @@ class ShadowedEvent:
     control_error: str | None = None
     control_duration_s: float | None = None
     control_first_item_s: float | None = None
+    rate: float = 1.0
     exception: BaseException | None = field(default=None, eq=False, repr=False)
+
+    def drawn(self, rate: float) -> ShadowedEvent | None:
+        """The end, if its call is one of those that are kept at this rate or its own."""
+        rate = min(rate, self.rate)
+        return evolve(self, rate=rate) if is_drawn(self.decision.id, rate) else None
 
 
 @frozen
@@ -188,6 +220,8 @@ class RecordedEvent:
         excluded: Whether the decision was not the strategy's own, read from the id.
         fingerprint: That of the decision, read from the id; empty in ids of earlier SDKs, and for a unit.
         event_id: Pseudonym of the event that the outcome came from, where the application named one.
+        rate: The share of the outcomes that was kept when this one was: below 1 under overload (see `rollout_sdk.sampling`).
+        call_rate: That of its call, as far as its id says.
     """
 
     rollout: str
@@ -205,6 +239,20 @@ class RecordedEvent:
     excluded: bool = False
     fingerprint: str = ""
     event_id: str | None = None
+    rate: float = 1.0
+    call_rate: float = 1.0
+
+    @property
+    def factor(self) -> float:
+        """How many outcomes of kept calls it stands for: 1, but where outcomes were kept at a lower rate than their calls."""
+        return self.call_rate / self.rate
+
+    def drawn(self, rate: float) -> RecordedEvent | None:
+        """The outcome, if it is one of those that are kept at this rate or its own: by its call, or else by its unit."""
+        rate = min(rate, self.rate)
+        if not is_drawn(self.decision_id or self.unit or "", rate):
+            return None
+        return self if rate == self.rate else evolve(self, rate=rate)
 
     @property
     def identity(self) -> int:
@@ -242,6 +290,10 @@ class BreakerEvent:
     runs: int
     cooldown_s: float
     time_s: float
+
+    def drawn(self, rate: float) -> BreakerEvent:  # noqa: ARG002 - as the others
+        """It is rare, and always kept while there is room."""
+        return self
 
 
 @frozen
@@ -285,3 +337,7 @@ class TransitionedEvent:
     version: str = ""
     fingerprint: str = ""
     replaced: str = ""
+
+    def drawn(self, rate: float) -> TransitionedEvent:  # noqa: ARG002 - as the others
+        """It is rare, and always kept while there is room."""
+        return self

@@ -31,6 +31,7 @@ numbers = st.sampled_from([0.0, -1.0, 0.5, 1e300])
 some = st.none() | numbers
 seconds = st.sampled_from([0.0, 0.25, 1e3])
 flags = st.booleans()
+rates = st.sampled_from([1.0, 0.5, 2.0**-12])
 tables = st.sampled_from([{}, {"": 0.0}, {"a": 1.0, "b": 0.0}])
 tuples = st.lists(texts, max_size=2).map(tuple)
 
@@ -42,19 +43,19 @@ calls = st.builds(
     RoutedEvent,
     decision=decisions, served=texts, runs=st.lists(runs, max_size=2).map(tuple), error=maybe, unit=maybe, items=tuples,
     teams=st.lists(maybe, max_size=2).map(tuple), rule=st.none() | tables, closed_early=flags, excluded=flags, withheld=maybe,
-    answered=flags, no_evidence=flags, unmeasured=maybe, covariate=some,
+    answered=flags, no_evidence=flags, unmeasured=maybe, covariate=some, rate=rates,
 )  # fmt: skip
 shadows = st.builds(
     ShadowedEvent,
     decision=decisions, variant=texts, end=texts, duration_s=st.none() | seconds, wait_s=st.none() | seconds, error=maybe,
     comparison=st.none() | st.builds(Comparison, flags, some, maybe, texts), unit=maybe, excluded=flags,
     first_item_s=st.none() | seconds, control_error=maybe, control_duration_s=st.none() | seconds,
-    control_first_item_s=st.none() | seconds,
+    control_first_item_s=st.none() | seconds, rate=rates,
 )  # fmt: skip
 outcomes = st.builds(
     RecordedEvent,
     texts, texts, numbers, times, maybe, maybe, maybe, st.none() | st.integers(0, 511), maybe, maybe,
-    st.none() | st.integers(0, 3), st.none() | times, flags, texts, maybe,
+    st.none() | st.integers(0, 3), st.none() | times, flags, texts, maybe, rates, rates,
 )  # fmt: skip
 breakers = st.builds(BreakerEvent, texts, texts, texts, st.integers(0, 3), st.integers(0, 3), seconds, times)
 transitions = st.builds(
