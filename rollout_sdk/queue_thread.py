@@ -14,12 +14,13 @@ from typing import Any
 from rollout_sdk.clocks import monotonic
 from rollout_sdk.faults import HangError
 from rollout_sdk.forking import notice_fork, renew_after_fork, same_process
-from rollout_sdk.threads import Empty, Flag, Lock, SimpleQueue, Thread
+from rollout_sdk.threads import Empty, Flag, Lock, SimpleQueue, Thread, native_sleep
 
 __all__ = ["QueueThread"]
 
 _MOST_WAITING = 10_000
 _HANGS_AFTER_S = 5.0
+_ROOM_POLL_S = 0.001
 
 
 class QueueThread:
@@ -107,6 +108,12 @@ class QueueThread:
                     _, waited, its_size = self._queue.get_nowait()
                     self._serve(waited, its_size)
         return True
+
+    def wait_for_room(self, most: int) -> bool:
+        """Wait until less than this waits, as long as it does not hang; whether it does. For the thread that puts."""
+        while self.waiting >= most and not self._closed and not self.hangs and self._thread is not None:
+            native_sleep(_ROOM_POLL_S)
+        return self.waiting < most
 
     def can_start(self) -> bool:
         """Whether the thread runs, or could be started now."""

@@ -128,8 +128,10 @@ class Sinks:
         if not events:
             return
         came = sum(map(_weight, events))
-        if level := level_of(self._journal.waiting, _MOST_FOR_JOURNAL):
-            rate = rate_of(level)
+        # What comes faster than the disk takes it waits in the recorder's queue, where calls are drawn. From a disk that hangs,
+        # nothing is to be expected: then they are drawn here.
+        if not self._journal.wait_for_room(_MOST_FOR_JOURNAL):
+            rate = rate_of(level_of(self._journal.waiting, _MOST_FOR_JOURNAL))
             events = [kept for event in events if (kept := event.drawn(rate)) is not None]
         kept = sum(map(_weight, events))
         is_full = bool(events) and not self._journal.put(events, sum(map(_size, map(_weight, events))))

@@ -130,14 +130,19 @@ def test_f4_large_inputs_behind_a_slow_shadow_stay_within_their_bytes(watch, fig
         large(os.urandom(size))
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     gate.set()
-    found = ends(runtime)
+    found = Counter((event.decision.rollout, event.end) for event in runtime.shadowed())
     assert 0 < held <= 32 << 20
     assert grown < 32
-    assert 64 == found["dropped_snapshot"]
-    assert found["dropped_too_large"] == 64 - found["ok"] > 0
+    assert 64 == found["large", "dropped_snapshot"]
+    # On a busy machine, the copy of a small input can take too long as well.
+    small = {end: count for (key, end), count in found.items() if key == model.rollout.key}
+    assert 64 == sum(small.values())
+    assert set(small) <= {"ok", "dropped_too_large", "dropped_snapshot"}
+    assert small["ok"]
+    assert small["dropped_too_large"]
     figure("F4", "{held:.1f} MiB of a budget of {budget:.0f} MiB held; {large} inputs of {size:.0f} MB pinned {grown:.0f} MiB",
-           held=held / 2**20, budget=runtime.shadows.max_bytes / 2**20, large=found["dropped_snapshot"], size=size / 1e6,
-           grown=grown)  # fmt: skip
+           held=held / 2**20, budget=runtime.shadows.max_bytes / 2**20, large=found["large", "dropped_snapshot"],
+           size=size / 1e6, grown=grown)  # fmt: skip
 
 
 def test_f5_a_shadow_that_changes_its_input_changes_nothing_that_was_served(watch, figure):

@@ -10,6 +10,8 @@ import time
 
 from rollout_sdk import ABTest, Runtime, Shadow, default_runtime, rollout
 
+BURN_S = 1.0
+
 runtime = None
 if durability := os.environ.get("DURABILITY"):
     store = os.environ.get("ROLLOUT_STORE")
@@ -20,7 +22,7 @@ def candidate(what):
     if what == "hang":
         threading.Event().wait(60)
     elif what.startswith("burn"):
-        end = time.thread_time() + 0.3
+        end = time.thread_time() + BURN_S
         while time.thread_time() < end:
             pass
     elif what == "block":

@@ -82,8 +82,9 @@ def test_f12_shadows_run_in_uvicorns_workers(serve, figure):
            asked=pids.total(), took_s=took_s)  # fmt: skip
 
 
-@pytest.mark.parametrize("what", ["burn", "block"])
-def test_f12_a_shadow_does_not_stall_gevents_loop(what, serve, figure):
+# In the loop, a request would wait for all of it. One that burns takes turns at the interpreter's lock with whoever serves.
+@pytest.mark.parametrize(("what", "took_s"), [("burn", 1.0), ("block", 0.3)])
+def test_f12_a_shadow_does_not_stall_gevents_loop(what, took_s, serve, figure):
     installed("gunicorn", "gevent")
     command = [*GUNICORN, *WORKERS["gevent"], "--workers", "1"]
     server = serve(*command)
@@ -94,7 +95,7 @@ def test_f12_a_shadow_does_not_stall_gevents_loop(what, serve, figure):
     trouble.start()
     stalled = [server.get(f"n{number}")[1] for number in range(100)]
     trouble.join()
-    assert max(stalled) < 0.25
+    assert max(stalled) < took_s / 2
     figure("F12", "gevent: a request while a shadow burns or blocks ({what} kinds) takes {worst:.0f} ms at most, {usual:.1f} "
            "without", what=what, worst=max(stalled) * 1e3, usual=quiet[10] * 1e3)  # fmt: skip
 

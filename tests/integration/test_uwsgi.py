@@ -228,7 +228,7 @@ def test_f96_threads_of_one_worker_notice_the_fork_once(uwsgi):
         thread.start()
     for thread in threads:
         thread.join()
-    # Now and then, uWSGI ends a worker that has threads without Python's atexit: what is asked here is who noticed the fork.
+    # uWSGI runs no exit handlers in a worker that is still in a request: what is asked here is who noticed the fork.
     deadline = time.monotonic() + 10.0
     while len(journalled(server)) < 81 and time.monotonic() < deadline:
         time.sleep(0.05)
