@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 from rollout_sdk.engine.answered_rows import AnsweredRows
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.ended import EndedRows, EndedShadow
-from rollout_sdk.judging import Evidence, add_outcome, add_shadowed
+from rollout_sdk.judging import AddOutcome, Evidence, add_shadowed
 from rollout_sdk.records import BreakerEvent, RecordedEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
 from rollout_sdk.sinks import Sinks
 from rollout_sdk.tally import Tally, rollout_of
@@ -320,7 +320,7 @@ class Delivery:
             if fact.__class__ is Call:
                 said.setdefault(fact.rollout.key, []).append(fact.testify)
             elif fact.__class__ is RecordedEvent:
-                said.setdefault(fact.rollout, []).append(partial(add_outcome, event=fact))
+                said.setdefault(fact.rollout, []).append(AddOutcome(fact))
             elif fact.__class__ is ShadowedEvent and (rollout := self.parts.get(fact.decision.rollout)) is not None:
                 exposure = rollout.exposure(fact.decision.phase)
                 said.setdefault(rollout.key, []).append(partial(add_shadowed, event=fact, exposure=exposure))

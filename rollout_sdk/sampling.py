@@ -42,7 +42,7 @@ def level_of(waiting: int, most: int) -> int:
 
 def rate_of(level: int) -> float:
     """The share of the calls that is kept at a level."""
-    return 0.5**level
+    return 0.5 ** min(level, HIGHEST_LEVEL)
 
 
 def is_drawn(name: str, rate: float) -> bool:

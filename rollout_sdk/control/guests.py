@@ -105,7 +105,7 @@ class Guests:
         kept = self._kept.get(key)
         if kept is None:
             # Epochs begin at 0: what follows makes the evidence that of the stored one.
-            kept = self._kept[key] = Kept(key, Standing(state, {}), "", criteria=criteria, epoch=-1)
+            kept = self._kept[key] = Kept(key, Standing(state, {}), "", criteria=criteria, claims=True, epoch=-1)
         kept.judge_by(criteria)
         kept.standing.enter(state)
         kept.follow()

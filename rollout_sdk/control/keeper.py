@@ -140,6 +140,7 @@ class Keeper:
             # Or its thread would be taken for running.
             notice_fork()
         self.rollouts[kept.key] = kept
+        kept.claims = self._is_shared
         kept.standing.enter(evolve(kept.state, entered_s=kept.state.entered_s or self.now_s))
         kept.forget()
         try:
@@ -172,6 +173,7 @@ class Keeper:
     def replace(self, kept: Kept, after: RolloutState) -> None:
         """Begin a rollout again that was decorated anew with other settings."""
         self.rollouts[kept.key] = kept
+        kept.claims = self._is_shared
         self._sync.restart(kept, after, self.store.within(_DECORATING_S))
         kept.forget()
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
+from attrs import frozen
+
 from rollout_sdk.judging.evidence import Evidence
 from rollout_sdk.judging.unit_sample import cell_of
 from rollout_sdk.records import UNMEASURED, RecordedEvent, RoutedEvent, Run, ShadowedEvent
 
-__all__ = ["add_outcome", "add_routed", "add_shadowed", "first_item_of"]
+__all__ = ["AddOutcome", "add_outcome", "add_routed", "add_shadowed", "first_item_of"]
 
 _SHADOW_ENDS = {"ok": False, "error": True, "timeout": True}
 
@@ -98,6 +100,17 @@ def add_shadowed(evidence: Evidence, event: ShadowedEvent, exposure: Mapping[str
             time_s=decision.time_s,
             first_item_s=first_item_s,
         )
+
+
+@frozen
+class AddOutcome:
+    """Adds an outcome when it is called; and says which it is, for those who must know first whether another process has it."""
+
+    event: RecordedEvent
+
+    def __call__(self, evidence: Evidence) -> None:
+        """Add it."""
+        add_outcome(evidence, self.event)
 
 
 def add_outcome(evidence: Evidence, event: RecordedEvent) -> None:

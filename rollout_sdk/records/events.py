@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any, Literal
 
 from attrs import evolve, field, frozen
@@ -255,6 +256,20 @@ class RecordedEvent:
         return self if rate == self.rate else evolve(self, rate=rate)
 
     @property
+    def name(self) -> str:
+        """The identity, as text that is the same in every process."""
+        what = self.position if self.item is None else self.item
+        if self.event_id is not None:
+            return _named(self.rollout, self.metric, self.event_id, what)
+        whom = self.unit if self.decision_id is None else self.decision_id
+        return _named(self.rollout, self.metric, float(self.value), int(round(self.time_s, 6) * 1000), whom, what)
+
+    @property
+    def label(self) -> str:
+        """The identity of an outcome of which a decision has one, whatever its value and time are."""
+        return _named(self.rollout, self.metric, self.decision_id)
+
+    @property
     def identity(self) -> int:
         """The same for an outcome that is sent, journalled or read again; 64 bits, the same in one process only.
 
@@ -267,6 +282,10 @@ class RecordedEvent:
         whom = self.unit if self.decision_id is None else self.decision_id
         # The time as a journal rounds it.
         return hash((self.rollout, self.metric, float(self.value), int(round(self.time_s, 6) * 1000), whom, what))
+
+
+def _named(*parts: str | float | None) -> str:
+    return blake2b(repr(parts).encode(errors="surrogatepass"), digest_size=8).hexdigest()
 
 
 @frozen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import partial
 from typing import Any
@@ -70,6 +70,11 @@ class AnsweringStore:
         """See `StateStore`."""
         found: Gathered = self._asked(Gathered, "gather", key, epoch, after)
         return found
+
+    def claim(self, key: str, epoch: int, claimant: str, names: Sequence[str]) -> frozenset[str]:
+        """See `StateStore`."""
+        own: frozenset[str] = self._asked(frozenset, "claim", key, epoch, claimant, names)
+        return own
 
     def note(self, key: str, name: str, text: str) -> None:
         """See `StateStore`."""

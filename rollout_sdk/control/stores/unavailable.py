@@ -23,7 +23,7 @@ class UnavailableStore:
     def _fail(self, *_: Any, **__: Any) -> NoReturn:
         raise StoreError(self._why)
 
-    load = swap = publish = gather = note = noted = history = keys = _fail
+    load = swap = publish = gather = claim = note = noted = history = keys = _fail
 
     def close(self) -> None:
         """Nothing is open."""
