@@ -2,8 +2,8 @@
 
 A caller pays one `SimpleQueue.put`, and nobody waits. The queue is bounded: from 10,000 facts on, fewer and fewer calls are
 kept, drawn by a hash of their ids (see `sampling`), and at 15,000 none. What is not kept is counted.
-The thread starts with the first fact of a process and again after a fork; that fact is delivered at once, those that follow in
-batches.
+The thread starts with the first fact of a process and again after a fork; that fact is delivered at once (after 5 ms), those that
+follow in batches.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _MOST_WAITING = 10_000
 _MOST_ROWS_WAITING = 2_000_000
 _MOST_AT_ONCE = 1_000
 _GATHER_S = 0.02
+_FIRST_S = 0.005
 _IDLE_S = 0.5
 _LONGEST_WAIT_S = 1.0
 
@@ -150,7 +151,8 @@ class Recorder:
         if not same_process[0]:
             notice_fork()
         weight = getattr(fact, "weight", 1)
-        level = level_of(self._queue.qsize(), _MOST_WAITING)
+        waiting = self._queue.qsize()
+        level = 0 if waiting < _MOST_WAITING else level_of(waiting, _MOST_WAITING)
         if weight > 1:
             level = max(level, self._level_of_rows(weight))
         if level != self._load.level:
@@ -234,12 +236,12 @@ class Recorder:
             return None
         batch = [] if first is _NOTHING else [first]
         if batch:
-            # One wake-up for many facts: waking for each would cost the callers the interpreter lock. But not for the first of
+            # One wake-up for many facts: waking for each would cost the callers the interpreter lock. Hardly for the first of
             # a process, which may have no more: a worker that ends by os._exit after its one job.
-            waits = self._gather_s and self._has_worked and not self._closed and not isinstance(first, _Flush)
-            if waits and queue.qsize() < _MOST_AT_ONCE:
-                native_sleep(self._gather_s)
-            self._has_worked = True
+            is_first = not self._has_worked and not isinstance(first, _Flush | Fault | Notice)
+            if self._gather_s and not self._closed and not isinstance(first, _Flush) and queue.qsize() < _MOST_AT_ONCE:
+                native_sleep(min(self._gather_s, _FIRST_S) if is_first else self._gather_s)
+            self._has_worked = self._has_worked or is_first
             with suppress(Empty):
                 while len(batch) < _MOST_AT_ONCE:
                     batch.append(queue.get_nowait())
@@ -400,7 +402,8 @@ def _run(reference: weakref.ref[Recorder], queue: SimpleQueue[Any]) -> None:
     """The thread: it holds the recorder while it has something to do, and only the queue while it waits."""
     recorder: Recorder | None = None
     early: list[Any] = []
-    last_tick, rounds_alone = 0.0, 0
+    # The first call has just looked at what a tick looks at.
+    last_tick, rounds_alone = monotonic(), 0
     try:
         while True:
             try:

@@ -363,7 +363,7 @@ class Runtime:
 
     @property
     def lost(self) -> int:
-        """Facts that are missing from the journal because a queue was full."""
+        """Facts that are missing from the journal because a queue was full, also those of calls that were not drawn."""
         return self.recorder.dropped + self._delivery.sinks.dropped
 
     def _look_at_file(self) -> None:

@@ -178,7 +178,9 @@ class Sinks:
         if events is None:
             self.journal.close()
         else:
-            self.journal(events, self._missing(), self.never_came()[1] + int(self._drawn_out))
+            # In this order: what is counted in between is then in the second number alone, and told with the next line.
+            drawn_out = self.never_came()[1] + int(self._drawn_out)
+            self.journal(events, self._missing(), drawn_out)
 
     def _log(self, fact: Any) -> None:
         with aside(OBSERVING):

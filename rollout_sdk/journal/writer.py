@@ -178,7 +178,7 @@ class JournalWriter:
         """
         if self._file is None or self._path is None or not self._is_mine():
             return False
-        return fstat(self._file).st_nlink > 0 and not self._is_in_place() and self._path.parent.is_dir()
+        return fstat(self._file).st_nlink > 0 and not self._is_in_place() and _is_folder(self._path.parent)
 
     def _header(self) -> bytes:
         return line(
@@ -196,6 +196,13 @@ class JournalWriter:
         if self._file is not None and self._is_mine():
             close(self._file)
         self._file = None
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(status_of(path).st_mode)  # noqa: PTH116 - as in _mode
+    except OSError:
+        return False
 
 
 def _mode(folder: Path) -> int:

@@ -139,7 +139,7 @@ def work(number):
     try:
         return model(number)
     finally:
-        if sys.argv[1:] == ["flush"]:
+        if "flush" in sys.argv:
             default_runtime().flush()
 
 if __name__ == "__main__":
