@@ -2,8 +2,8 @@
 
 A caller pays one `SimpleQueue.put`, and nobody waits. The queue is bounded: from 10,000 facts on, fewer and fewer calls are
 kept, drawn by a hash of their ids (see `sampling`), and at 15,000 none. What is not kept is counted.
-The thread starts with the first fact of a process and again after a fork; that fact is delivered at once (after 5 ms), those that
-follow in batches.
+The thread starts with the first fact of a process and again after a fork; that fact is delivered at once (after 5 ms), those
+that follow in batches.
 """
 
 from __future__ import annotations

@@ -213,10 +213,9 @@ def _lines(journal: Survey) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "journal.lost",
-            f"{several(journal.lost, 'fact')} went missing, say {several(journal.lost_in, 'file')}: a full queue or disk. "
-            f"{number(journal.sampled)} of them were of calls that were not drawn under overload.",
-            "Make room or take a faster disk. Calls that were drawn stand for those that were not, in every arm alike; of the "
-            "others, nothing is known.",
+            f"{several(journal.lost, 'fact')} went missing, say {several(journal.lost_in, 'file')}: a full queue or disk."
+            + (f" {number(journal.sampled)} of them were of calls not drawn under overload." if journal.sampled else ""),
+            "Make room or take a faster disk; results of that time speak of the calls that were written only.",
         )
 
 

@@ -221,6 +221,13 @@ def test_the_age_and_the_span_of_the_records_are_told(look, write):
     assert (NOW - 100, NOW - 7, 7.0) == (told["first_s"], told["newest_s"], pytest.approx(told["lag_s"]))
 
 
+def test_of_lost_facts_it_is_said_how_many_were_of_calls_that_were_not_drawn(write, look):
+    write(record("lost", count=5, sampled=4), record("lost", count=1, sampled=9))
+    seen = look()
+    assert (6, 5) == (seen.journal.lost, seen.journal.sampled)
+    assert only(seen, "journal.lost").what.endswith(" 5 of them were of calls not drawn under overload.")
+
+
 def test_a_part_that_is_missing_is_a_warning(write, look):
     write(about(), decision(), name=mine(0))
     write(about(), decision(), name=mine(3))
