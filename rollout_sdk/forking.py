@@ -7,6 +7,7 @@ the store is taken. That look costs as much as reading an attribute.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import mmap
 import os
@@ -70,6 +71,8 @@ same_process[0] = 1
 _order = itertools.count()
 _survivors: weakref.WeakValueDictionary[int, Renewable] = weakref.WeakValueDictionary()
 _locks: dict[int, Any] = {}
+_handles_of_parents: list[Any] = []
+"""Threads that are not in this child, also ones that had ended: since Python 3.13, freeing one detaches it, which crashes."""
 _renewing_in = 0
 _is_announced = True
 
@@ -101,6 +104,9 @@ def _renew(*, announced: bool) -> None:
         if same_process[0] or _renewing_in == pid:
             return
         _renewing_in, _is_announced = pid, announced
+        if not announced and sys.version_info >= (3, 13):
+            threads = (each for each in gc.get_objects() if issubclass(type(each), threading.Thread))
+            _handles_of_parents.extend(getattr(thread, "_handle", None) for thread in threads)
         try:
             for _, target in sorted(_survivors.items()):
                 # One that fails must not leave the others in their parent's state.

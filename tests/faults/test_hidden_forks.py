@@ -425,3 +425,28 @@ def test_f96_threads_that_do_not_run_are_a_fault_with_its_cure(watch, monkeypatc
     assert ["Start uWSGI with --enable-threads." in record.why for record in logged] == [True]
     monkeypatch.delitem(sys.modules, "uwsgi")
     assert () == model.rollout.status().notes
+
+
+def test_f95_threads_that_are_not_in_the_child_are_not_freed_there(run_python, figure):
+    result = run_python(
+        program("""
+import gc
+model = decorate(Runtime(journal="journal"))
+model("u")
+threads = [threading.Thread(target=lambda: None) for _ in range(20)]
+for thread in threads:
+    # Ended, and never joined.
+    thread.start()
+def child():
+    global threads
+    model("u")
+    del threads
+    gc.collect()
+    return True
+print(ends([in_child(child) for _ in range(3)]))
+""")
+    )
+    assert (0, "[0, 0, 0]\n") == (result.returncode, result.stdout), result.stderr
+    crashed = json.loads(result.stdout)
+    figure("F95", "{crashed} of {children} children crash in which threads of the parent are freed",
+           crashed=sum(map(bool, crashed)), children=len(crashed))  # fmt: skip

@@ -96,7 +96,11 @@ def journalled(server):
     ]
 
 
-@pytest.mark.parametrize("mode", MODES)
+# It calls what comes after a fork and not what comes before, which ends every worker of Python 3.13, with any application.
+BROKEN = pytest.mark.skipif(sys.version_info >= (3, 13), reason="--py-call-osafterfork of uWSGI 2.0 crashes Python 3.13")
+
+
+@pytest.mark.parametrize("mode", [pytest.param(mode, marks=BROKEN if mode == "after fork" else ()) for mode in MODES])
 def test_f96_workers_of_uwsgi_lose_nothing_repeat_nothing_and_hear_of_stops(mode, uwsgi, tmp_path, figure):
     server = uwsgi(*MODES[mode], USED_IN_MASTER="1")
     # Idle workers know no less.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -57,6 +58,7 @@ class SQLiteFile:
         self._pid = os.getpid()
         self._opened: tuple[int, int] | None = None
         self._closed = False
+        self._closing: weakref.finalize[..., Any] | None = None
 
     def check(self) -> None:
         """Refuse what cannot be the path of a file on any disk; the disk itself is looked at by the first use.
@@ -118,12 +120,6 @@ class SQLiteFile:
             self._closed = True
             self._disconnect()
 
-    def __del__(self) -> None:
-        """Close the connection, if it is this process's."""
-        with suppress(AttributeError):  # not even begun
-            if self._pid == os.getpid():
-                self._disconnect()
-
     # Inside -----------------------------------------------------------------------------------------------------------
 
     def _connected(self, deadline: float) -> sqlite3.Connection:
@@ -142,6 +138,9 @@ class SQLiteFile:
             is_new = status.st_size == 0 and (self._opened is None or self.log.path.exists())
             self._connection = self._connect(deadline, is_new=is_new)
             self._opened = there
+            # It keeps the connection, so that the collector of garbage never comes to the connection first.
+            self._closing = weakref.finalize(self, _close_here, self._connection, self._pid)
+            self._closing.atexit = False
         if self._connection.in_transaction:  # an interrupt came in between
             self._connection.execute("ROLLBACK")
         return self._connection
@@ -232,21 +231,14 @@ class SQLiteFile:
                     connection.execute("ROLLBACK")
 
     def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(sqlite3.Error):
-                connection.close()
+        self._connection = None
+        if self._closing is not None:
+            self._closing()
 
     def _renew(self) -> None:
         """In a forked child: leave the parent's connection alone, for ever."""
-        connection, self._connection = self._connection, None
+        self._disconnect()
         self._pid = os.getpid()
-        if connection is not None:
-            # Closing it, as its finalizer would, can roll back what the parent is about to commit. So it must never be
-            # finalized, not even at the exit, when every module is emptied: it gets a reference that nobody holds.
-            import ctypes
-
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
     def _failed(self, action: str, error: Exception) -> StoreError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -261,6 +253,19 @@ class SQLiteFile:
 
     def _no_file(self) -> str:
         return f"The store {str(self.path)!r} is no ordinary file. A store is a file of SQLite. Give another path."
+
+
+def _close_here(connection: sqlite3.Connection, pid: int) -> None:
+    """Close a connection in the process that opened it."""
+    if pid == os.getpid():
+        with suppress(sqlite3.Error):
+            connection.close()
+        return
+    # In a forked child, closing it, as its finalizer would, can roll back what the parent is about to commit. So it must never
+    # be finalized, not even at the exit, when every module is emptied: it gets a reference that is never dropped.
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 def _tables(connection: sqlite3.Connection) -> set[str]:
