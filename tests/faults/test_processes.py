@@ -231,7 +231,7 @@ def test_f13_a_child_can_do_everything_whatever_lock_was_held_at_the_fork(how, t
     runtime.close(5.0)
     assert dict.fromkeys(locks, 0) == ends
     hung = [name for name, code in ends.items() if code != 0]
-    figure("F13", "{hung} of {children} children hung, each forked {how} while another of our locks was held", hung=len(hung),
+    figure("F13", "{hung} of {children} children hung, forked in {how} ways while each of our locks was held", hung=len(hung),
            children=len(ends), how=how)  # fmt: skip
 
 

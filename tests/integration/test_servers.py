@@ -41,7 +41,8 @@ def test_f12_shadows_run_in_gunicorns_workers_and_a_hung_one_does_not_hold_the_s
     assert {"ok", "abandoned"} >= {end for _, end in ends}
     hung = sum(count for (_, end), count in ends.items() if end == "abandoned")
     assert 1 == hung
-    assert took_s < 2.0
+    # A stop that waits for the shadow takes gunicorn's 30 s.
+    assert took_s < 4.0
     figure("F12", "gunicorn with {worker} kinds of workers, with and without --preload: {ran} of {asked} shadows in the "
            "workers; stop with a hung one after {took_s:.2f} s at most", worker=worker, ran=ran, asked=asked,
            took_s=took_s)  # fmt: skip
