@@ -151,6 +151,20 @@ def test_what_was_drawn_says_of_all_calls_what_all_calls_would_have_said(tmp_pat
         assert ratio_of_sums(((value / rate, 1 / rate) for value, rate in there), within=(0.0, 1.0)) == per_call
 
 
+def test_intervals_of_journals_of_which_half_was_drawn_cover_the_truth_as_often_as_they_say():
+    rng, covered, journals = random.Random(1), 0, 400
+    for _ in range(journals):
+        calls = []
+        for number in range(3_000):
+            is_busy = number >= 1_500
+            value, rate = float(rng.random() < (0.1 if is_busy else 0.5)), 0.125 if is_busy else 1.0
+            if rng.random() < rate:
+                calls.append((value / rate, 1 / rate))
+        interval = ratio_of_sums(calls, within=(0.0, 1.0))
+        covered += interval.low <= 0.3 <= interval.high
+    assert abs(covered / journals - 0.95) <= 3 * math.sqrt(0.95 * 0.05 / journals)
+
+
 def test_whether_shares_are_as_configured_is_asked_of_the_units_that_are_there(tmp_path):
     """Each of them is one unit, however many calls its own stand for: or a rate would look like a mismatch."""
     rng = random.Random(5)
