@@ -113,16 +113,18 @@ class Journal:
         """The records of one file; adds to the counts."""
         try:
             with path.open("rb") as raw:
+                is_named = part_of(path.name) is not None
                 if path.suffix != ".gz":
-                    yield from self._records(raw)
+                    yield from self._records(raw, is_named=is_named)
                     return
                 with gzip.GzipFile(fileobj=raw) as packed, BufferedReader(packed, _GZIP_BUFFER) as file:
-                    yield from self._records(file)
+                    yield from self._records(file, is_named=is_named)
         # The last two: it is no compressed file, or the end of one is missing.
         except (OSError, EOFError, zlib.error):
             self.skipped["unreadable file"] += 1
 
-    def _records(self, file: BufferedReader[Any]) -> Iterator[dict[str, Any]]:
+    def _records(self, file: BufferedReader[Any], *, is_named: bool) -> Iterator[dict[str, Any]]:
+        """The records of a file, whose name says which part it is, or not."""
         process: str | None = None
         while line := file.readline(_LONGEST_LINE):
             self.bytes += len(line)
@@ -133,7 +135,9 @@ class Journal:
             why, records = _fault(record), None
             if why is None:
                 if record["event"] == "journal" and (part := _part(record)) is not None:
-                    self._parts.add(part)
+                    # Where the name says which part it is, the first line cannot speak for another.
+                    if not is_named or process is not None:
+                        self._parts.add(part)
                     process = f"{part.host}-{part.pid}-{part.began}"
                 records = [record] if record["event"] != "rows" else _rows(record)
                 why = "damaged" if records is None else None
