@@ -14,22 +14,27 @@ FIGURES := $(CURDIR)/$(VENV)/figures.jsonl
 # Servers for the demo's traces and the tests of real backends: 1.3 GB, in an environment of its own.
 BACKENDS := .venv-backends
 
+# What makes the documentation site, in an environment of its own.
+DOCS_VENV := .venv-docs
+
 # Other libraries and what their tests need, in an environment of its own. FOREIGN: names of suites, or --short.
 FOREIGN_VENV := .venv-foreign
 FOREIGN ?=
 
-.PHONY: help demo canary interleaving demo-traces test test-all test-backends test-foreign lint types contracts tests faults bench clean
+.PHONY: help demo canary interleaving demo-traces docs test test-all test-backends test-foreign lint types contracts tests faults mutants bench clean
 
 help:
 	@echo "make demo           reviews and films through all four strategies, and the report (about 2 minutes)"
 	@echo "make canary         a canary on real models that decides by itself: one goes to everybody, one goes back (a minute)"
 	@echo "make interleaving   two recommenders told apart by interleaving and by an A/B test (two minutes)"
 	@echo "make demo-traces    the demo through a local Phoenix, with links to open (the first time, it installs Phoenix)"
+	@echo "make docs           the documentation as a site, in .site/html (a minute; the first time, it installs mkdocs)"
 	@echo "make test           lint, types, import contracts and tests"
 	@echo "make test-all       the same with the long simulations, every other supported Python that is installed, and test-foreign"
 	@echo "make test-backends  Phoenix, MLflow and Prometheus, started for real and asked what they got"
 	@echo "make test-foreign   other libraries' own tests with rollouts around their functions (FOREIGN='toolz funcy': some)"
 	@echo "make faults         breaks everything on purpose, and writes the table of docs/reliability.md"
+	@echo "make mutants        puts faults into the code, one at a time, and says which the tests do not notice (hours; ROOMS='engine stats': some)"
 	@echo "make bench          the cost of a call beside its peers, and of each signal"
 
 $(VENV)/bin/python:
@@ -73,6 +78,18 @@ demo-traces: $(VENV)/.demo $(BACKENDS)/.done
 	$(PIP) 'opentelemetry-sdk>=1.30,<2' 'opentelemetry-exporter-otlp-proto-http>=1.30,<2'
 	$(BIN)/python examples/traces.py --phoenix $(BACKENDS)/bin/phoenix
 
+# Ruff formats the signatures of the reference.
+$(DOCS_VENV)/.done: Makefile
+	[ -x $(DOCS_VENV)/bin/python ] || $(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/pip --disable-pip-version-check install --quiet mkdocs==1.6.1 mkdocs-material==9.8.2 'mkdocstrings[python]==1.0.8' mkdocstrings-python==2.0.11 ruff==0.17.6
+	@touch $@
+
+# Warnings are errors, so they must be said: --quiet would keep them from being counted.
+docs: $(DOCS_VENV)/.done
+	$(DOCS_VENV)/bin/python -m tools.site .site/pages
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build
+	@echo "The site is .site/html/index.html"
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -83,8 +100,8 @@ types: $(VENV)/.dev
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-# Two at a time, the tests of one file together; but faults and servers alone, because they look at time and at processors.
-ALONE := tests/faults tests/integration
+# Two at a time, the tests of one file together; but servers alone, because their tests look at processors.
+ALONE := tests/integration
 tests: $(VENV)/.dev
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not backends" $(ALONE:%=--ignore=%)
 	$(BIN)/pytest -m "not slow" $(ALONE)
@@ -118,6 +135,12 @@ faults: $(VENV)/.dev
 		DATA=$(DATA) ROLLOUT_FIGURES=$(FIGURES) tests/on_python $$version tests/faults tests/integration || exit 1; done
 	$(BIN)/python tests/faults/table.py $(FIGURES)
 
+# Faults for each room, drawn by a seed; the first run records which test reaches which line.
+ROOMS ?=
+MUTANTS ?= --number 20 --seed 1
+mutants: $(VENV)/.dev
+	$(BIN)/python -m tools.mutants $(MUTANTS) $(ROOMS)
+
 bench: $(VENV)/.dev
 	$(PIP) openfeature-sdk laboratory
 	$(BIN)/python benchmarks/overhead.py
@@ -126,4 +149,4 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/budget.py
 
 clean:
-	rm -rf $(VENV) .venv-* demo-journal .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) .venv-* .site .mutants demo-journal .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -10,9 +10,14 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from rollout_sdk import RoutedEvent, Runtime, ShadowedEvent, ShadowLimits
 from tests.faults.table import figure_of, refusal
+
+# How long an example takes says more about the machine than about the code: speed is measured in benchmarks/.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 class Watched(Runtime):

@@ -71,6 +71,16 @@ def test_the_demo_runs_all_four_strategies_on_real_data(tmp_path):
     names = ["reviews.shadow: shadow", "reviews.canary: canary", "reviews.ab: ab", "films.interleave: interleave"]
     assert sorted(names, key=printed.index) == names
     assert "Facts lost" not in printed
+    # The README shows a part of it, of all reviews: other numbers, the same lines.
+    readme = (EXAMPLES.parent / "README.md").read_text()
+    (shown,) = re.findall(r"^```text\n(reviews\.ab.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    missing = [line for line in shown.splitlines() if shape_of(line) not in shape_of(printed)]
+    assert missing == []
+
+
+def shape_of(text):
+    """What stays of a report when its numbers are others: too few units have an asterisk, and columns other widths."""
+    return re.sub(r"\s+", " ", re.sub(r"-{3,}|\d[\d,.]*", "0", text.replace("*", ""))).strip()
 
 
 def _has(name):

@@ -29,7 +29,7 @@ def in_order(journal: Journal, key: str, progress: Callable[[int, int], None] | 
         latest, count = 0.0, 0
         for record in (record for path in paths for record in journal.records_of(path)):
             if record.get("rollout") == key:
-                latest = max(latest, record.get("t", 0.0)) if record["event"] in _TIMED else latest
+                latest = max(latest, record.get("t", latest)) if record["event"] in _TIMED else latest
                 count += 1
                 yield latest, number, count, {"t": latest, **record, "seen_s": latest}
 
@@ -50,7 +50,8 @@ def _decided(record: Mapping[str, Any]) -> Decision:
         rollout=record["rollout"],
         phase=record["phase"],
         bucket=record.get("bucket", 0),
-        time_s=record.get("t", 0.0),
+        # Only a shadow may have none.
+        time_s=record.get("t", record.get("seen_s", 0.0)),
         fingerprint=record.get("fingerprint", ""),
     )
 

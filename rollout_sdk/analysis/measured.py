@@ -13,8 +13,8 @@ from rollout_sdk.analysis.facts import in_order, recorded, routed
 from rollout_sdk.analysis.replay import only_rollout
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.journal import read_journal
-from rollout_sdk.judging import Evidence, Traffic, UnitSample, cell_of
-from rollout_sdk.judging.ingest import add_routed, hash_of
+from rollout_sdk.judging import Evidence, Traffic, UnitSample
+from rollout_sdk.judging.ingest import add_routed, unit_cell
 from rollout_sdk.plan import ERROR_RATE, LATENCY_MEAN, MEASURED, Criteria
 from rollout_sdk.stats import StratifiedBuckets
 
@@ -67,7 +67,7 @@ class _Control:
         if event.excluded:
             return
         self.calls += round(1 / event.rate)
-        self.units.add(cell_of(hash_of(event.decision.id) if event.unit is None else int(event.unit, 16)))
+        self.units.add(unit_cell(event.unit, event.decision.id))
         self.first_s, self.last_s = min(self.first_s, record["t"]), max(self.last_s, record["t"])
         if record["variant"] == control:
             one_phase = routed({**record, "phase": _PHASE, "variant": _CONTROL})

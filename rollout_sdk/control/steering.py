@@ -5,20 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from rollout_sdk.control.file import ControlFile, WantedRollout
-from rollout_sdk.faults import CONTROL_FILE
-from rollout_sdk.interruptions import is_fault
-from rollout_sdk.plugins import Failed
+from rollout_sdk.assignment import Layer, UnitHash
+from rollout_sdk.control.control_file import ControlFile, WantedRollout
+from rollout_sdk.plugins.manager import Failed
+from rollout_sdk.resilience.faults import CONTROL_FILE
+from rollout_sdk.resilience.interruptions import is_fault
 
 __all__ = ["Steered", "Steering"]
 
 
 class Steered(Protocol):
-    """A rollout that an operator steers."""
+    """A rollout of this process, as its runtime knows it."""
 
     @property
     def key(self) -> str:
         """Key of the rollout."""
+
+    @property
+    def control(self) -> str:
+        """Name of its control."""
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Names of its candidates."""
+
+    @property
+    def layer(self) -> Layer | None:
+        """Its layer, if any."""
+
+    @property
+    def unit_hash(self) -> UnitHash:
+        """The hash of its units."""
 
     def follow(self, *, disabled: bool, wanted: WantedRollout, version: int) -> Any:
         """Do what the control file wants.

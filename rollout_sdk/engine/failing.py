@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rollout_sdk.engine.rows import each_row, has_rows
-from rollout_sdk.interruptions import is_fault
-from rollout_sdk.synchronous import answered
+from rollout_sdk.concurrency.synchronous import answered
+from rollout_sdk.engine.batches.rows import each_row, has_rows
+from rollout_sdk.resilience.interruptions import is_fault
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.rollout import Rollout
 
-__all__ = ["FailedIf", "failing_rows", "failing_share", "is_failing"]
+__all__ = ["failing_rows", "failing_share", "is_failing"]
 
 _HALF = 0.5
-
-FailedIf = Callable[[Any], Any] | None
-"""Whether an answer (of a row, with `batch=`) is a failure."""
 
 
 def is_failing(rollout: Rollout, answer: Any) -> bool:
@@ -41,5 +38,5 @@ def failing_rows(rollout: Rollout, answers: Any, indices: Sequence[int]) -> list
 
 def failing_share(rollout: Rollout) -> float:
     """The share of a batch's rows from which on the batch is a failed run to the circuit breakers."""
-    breaker = next(iter(rollout.standing.breakers.values()), None)
+    breaker = next(iter(rollout.local_state.breakers.values()), None)
     return _HALF if breaker is None else breaker.settings.failure_share

@@ -13,12 +13,37 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter, Signature
 from types import FunctionType
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-__all__ = ["Fits", "bare_code", "fits_of", "keep_attributes", "look_alike", "says_it_is"]
+__all__ = ["Fits", "FunctionKind", "bare_code", "fits_of", "keep_attributes", "kind_of", "look_alike", "says_it_is"]
 
 Fits: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], bool]
 """Whether arguments can be given to a function."""
+
+FunctionKind: TypeAlias = Literal["function", "coroutine", "generator", "async generator"]
+"""The four kinds of functions; all variants of a rollout are of one."""
+
+
+def kind_of(function: Callable[..., Any]) -> FunctionKind:
+    """The kind of a callable, looking through partials, methods and callable objects."""
+    # Not whatever has a `func`: an object may have any attribute, and a mock has every one, for ever.
+    while isinstance(function, functools.partial):
+        function = function.func
+    looked_at = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
+    if inspect.iscoroutinefunction(looked_at) or inspect.iscoroutinefunction(function) or _is_awaited(looked_at):
+        return "coroutine"
+    if inspect.isasyncgenfunction(looked_at):
+        return "async generator"
+    if inspect.isgeneratorfunction(looked_at):
+        return "generator"
+    return "function"
+
+
+def _is_awaited(function: Any) -> bool:
+    """Whether a function gives generators that are awaited: `types.coroutine`."""
+    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+    return isinstance(flags, int) and bool(flags & inspect.CO_ITERABLE_COROUTINE)
+
 
 _KINDS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 _MOST_NAMED = 5

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from rollout_sdk.engine.copying import Copies
-from rollout_sdk.engine.survey import Survey, changeable
-from rollout_sdk.engine.undo import Undo
-from rollout_sdk.interruptions import is_fault
+from rollout_sdk.engine.copies.copying import Copies
+from rollout_sdk.engine.copies.survey import Survey, changeable
+from rollout_sdk.engine.copies.undo import Undo
+from rollout_sdk.resilience.interruptions import is_fault
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.rollout import Rollout
     from rollout_sdk.engine.steps import Invoke
 
-__all__ = ["Protection", "copied", "protect", "put_back", "stands"]
-
-Protection: TypeAlias = Undo | Copies
+__all__ = ["copied", "protect", "put_back", "stands"]
 
 
 def protect(rollout: Rollout, step: Invoke, survey: Survey | None = None, *, is_alone: bool = True) -> None:

@@ -2,65 +2,62 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from attrs import asdict, define, field, frozen
 
 from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.faults import Notice
+from rollout_sdk.resilience.faults import Notice
 from rollout_sdk.sampling import Load
 
 if TYPE_CHECKING:
     from rollout_sdk.assignment import Outline, RouteRequest, UnitHash
-    from rollout_sdk.breaker import ControlHealth
-    from rollout_sdk.control.standing import Standing
+    from rollout_sdk.control.local_state import LocalState
     from rollout_sdk.control.state import RolloutState
     from rollout_sdk.engine.arguments import Rebinder
-    from rollout_sdk.engine.background import Background
-    from rollout_sdk.engine.caller_state import Surround
-    from rollout_sdk.engine.failing import FailedIf
-    from rollout_sdk.engine.hidden import Hidden
-    from rollout_sdk.engine.shadow import ShadowRun
-    from rollout_sdk.engine.snapshot import Isolate
-    from rollout_sdk.plugins import Failed, Observer
+    from rollout_sdk.engine.copies.snapshot import Isolate
+    from rollout_sdk.engine.likeness import FunctionKind
+    from rollout_sdk.engine.shadows.caller_state import Surround
+    from rollout_sdk.engine.shadows.hidden import Hidden
+    from rollout_sdk.plugins.manager import Failed, Observer
     from rollout_sdk.records import Comparison, Merged
+    from rollout_sdk.resilience.breaker import ControlHealth
     from rollout_sdk.telemetry.audience import Audience
     from rollout_sdk.telemetry.spans import Spans
 
-__all__ = ["Kind", "Nonces", "Rollout", "ShadowLimits", "kind_of"]
+__all__ = ["FailedIf", "Nonces", "Pool", "Rollout", "Shadow", "ShadowLimits"]
 
 _SHOWN = 1_000
 _MOST_NOTES = 20
 
-Kind = Literal["function", "coroutine", "generator", "async generator"]
-"""The four kinds of functions; all variants of a rollout are of one."""
+FailedIf: TypeAlias = Callable[[Any], Any] | None
+"""Whether an answer (of a row, with `batch=`) is a failure."""
 
 
-def kind_of(function: Callable[..., Any]) -> Kind:
-    """The kind of a callable, looking through partials, methods and callable objects."""
-    # Not whatever has a `func`: an object may have any attribute, and a mock has every one, for ever.
-    while isinstance(function, functools.partial):
-        function = function.func
-    looked_at = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
-    if inspect.iscoroutinefunction(looked_at) or inspect.iscoroutinefunction(function) or _is_awaited(looked_at):
-        return "coroutine"
-    if inspect.isasyncgenfunction(looked_at):
-        return "async generator"
-    if inspect.isgeneratorfunction(looked_at):
-        return "generator"
-    return "function"
+class Shadow(Protocol):
+    """What a call needs of its shadow runs."""
+
+    variant: str
+
+    def submit(self, control: Any) -> None:
+        """Hand the run over, now that the control is done; `control` is its result."""
+
+    def end(self, end: Any, *, error: str | None = None) -> bool:
+        """End the run; False where it has ended already."""
 
 
-def _is_awaited(function: Any) -> bool:
-    """Whether a function gives generators that are awaited: `types.coroutine`."""
-    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
-    return isinstance(flags, int) and bool(flags & inspect.CO_ITERABLE_COROUTINE)
+class Pool(Protocol):
+    """What a call needs of what runs shadows."""
+
+    def is_full(self, run: Any) -> bool:
+        """Whether a run would be dropped."""
+
+    def submit(self, run: Any) -> None:
+        """Run it, off the caller's path."""
 
 
 @frozen(kw_only=True)
@@ -150,7 +147,7 @@ class Rollout:
         audience: Who listens to spans and to log events about single calls.
         time_ns: Wall clock, in nanoseconds since 1970.
         nonces: What makes decision ids unique.
-        standing: Where it stands, shared with every rollout of the same key and settings.
+        local_state: Where it stands, shared with every rollout of the same key and settings.
         made_of: What its fingerprint is made of.
         observers: Who observes its events, by hook.
         plugins: Names of its plugins.
@@ -167,7 +164,7 @@ class Rollout:
     strategy_name: str
     control: str
     functions: Mapping[str, Callable[..., Any]]
-    kind: Kind
+    kind: FunctionKind
     arguments: Callable[[RouteRequest], Mapping[str, Any] | None] | None
     rebind: Rebinder
     merge: Callable[[RouteRequest, Mapping[str, Any]], Merged | None]
@@ -181,7 +178,7 @@ class Rollout:
     item_hash: UnitHash
     secret: bytes | None
     limits: ShadowLimits
-    background: Background
+    background: Pool
     spans: Spans
     record: Callable[[Any], None]
     conclude: Callable[[Any], None]
@@ -193,7 +190,7 @@ class Rollout:
     audience: Audience
     time_ns: Callable[[], int]
     nonces: Nonces
-    standing: Standing
+    local_state: LocalState
     observers: Mapping[str, Sequence[Observer]]
     plugins: tuple[str, ...]
     hidden: Hidden
@@ -201,7 +198,7 @@ class Rollout:
     by_row: bool = False
     surround: Sequence[Surround] = ()
     made_of: Mapping[str, Any] = field(factory=dict)
-    active: set[ShadowRun] = field(factory=set)
+    active: set[Shadow] = field(factory=set)
     runs_told: dict[str, tuple[str, Mapping[str, Any]]] = field(factory=dict)
     shown: deque[tuple[str, tuple[Any, ...]]] = field(factory=lambda: deque(maxlen=_SHOWN))
     notes: dict[str, None] = field(factory=dict)
@@ -209,12 +206,12 @@ class Rollout:
 
     def __attrs_post_init__(self) -> None:
         """Find out whose breakers hold candidates against the control."""
-        self.stand_with(self.standing)
+        self.stand_with(self.local_state)
 
-    def stand_with(self, standing: Standing) -> None:
+    def stand_with(self, local_state: LocalState) -> None:
         """Share this: phase, status and circuit breakers."""
-        self.standing = standing
-        self.health = next((breaker.control for breaker in standing.breakers.values()), None)
+        self.local_state = local_state
+        self.health = next((breaker.control for breaker in local_state.breakers.values()), None)
 
     def note(self, text: str) -> None:
         """Note something that people should know of its calls, once: in the log and in `status()`."""
@@ -225,7 +222,7 @@ class Rollout:
     @property
     def state(self) -> RolloutState:
         """Where it stands; replaced as a whole, so that whoever reads it once sees one state."""
-        return self.standing.state
+        return self.local_state.state
 
     def exposure(self, phase: str) -> Mapping[str, float]:
         """Share of the calls in which every variant is seen, in the current phase; nothing is known of any other."""

@@ -6,16 +6,20 @@ these attributes without asking the class, and so do we.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import TracebackType
 from typing import Any
 
-__all__ = ["cause_of", "context_of", "frames_of", "is_ours", "set_context", "shorten"]
+__all__ = ["cause_of", "context_of", "frames_of", "has_come_out", "is_ours", "set_context", "shorten"]
 
 _CAUSE, _CONTEXT, _TRACEBACK = (vars(BaseException)[f"__{name}__"] for name in ("cause", "context", "traceback"))
 
-_RUNNING = frozenset(f"rollout_sdk.engine.{name}" for name in ("running", "streams", "deadline", "attended", "blend", "lazy"))
+_RUNNING = frozenset(
+    f"rollout_sdk.engine.{name}" for name in ("execute", "returned.streams", "deadline", "attended", "blend", "returned.forms")
+)
 """The modules between a driver and the model that it runs."""
+
+_MOST_CAUSES = 16
 
 
 def cause_of(error: BaseException) -> BaseException | None:
@@ -53,3 +57,18 @@ def shorten(error: BaseException) -> bool:
         found = found.tb_next
     _TRACEBACK.__set__(error, found)
     return found is not None
+
+
+def has_come_out(noted: Collection[int], error: BaseException) -> bool:
+    """Whether an exception, or what it was raised from, is among those noted by id in a driver; of a group, each one."""
+    found: BaseException | None = error
+    for _ in range(_MOST_CAUSES):
+        if found is None:
+            return False
+        # Another exception may have got the address of one that is gone: it has not passed a driver.
+        if id(found) in noted and any(map(is_ours, frames_of(found))):
+            return True
+        if isinstance(found, BaseExceptionGroup):
+            return all(has_come_out(noted, each) for each in found.exceptions)
+        found = cause_of(found)
+    return False

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
 from rollout_sdk.exceptions import UnknownItemError
-
-if TYPE_CHECKING:
-    from rollout_sdk.interleaving.slots import Interleaved
 
 __all__ = ["RULES", "preference"]
 
@@ -23,7 +20,20 @@ _NOTHING = 1e-9
 """A probability, or a sum of weights, that is 0 but for rounding."""
 
 
-def _clicked(page: Interleaved[Any], clicks: Mapping[Any, float]) -> list[tuple[int, float]]:
+class Page(Protocol):
+    """What a rule needs of an interleaved list; see `Interleaved`."""
+
+    keys: tuple[Hashable, ...]
+    rankers: tuple[str, ...]
+    design: str
+    orders: Sequence[Sequence[Hashable]]
+    teams: Sequence[int]
+    shares: Sequence[Sequence[float]]
+    choices: Sequence[int]
+    counted: int
+
+
+def _clicked(page: Page, clicks: Mapping[Hashable, float]) -> list[tuple[int, float]]:
     """Position and weight of every click that counts."""
     found = []
     for key, weight in clicks.items():
@@ -39,7 +49,7 @@ def _clicked(page: Interleaved[Any], clicks: Mapping[Any, float]) -> list[tuple[
     return found
 
 
-def by_team(page: Interleaved[Any], clicks: Mapping[Any, float]) -> list[float]:
+def by_team(page: Page, clicks: Mapping[Hashable, float]) -> list[float]:
     """A click credits the ranker that put the item there (Radlinski, Kurup and Joachims, CIKM 2008)."""
     credit = [0.0] * len(page.rankers)
     for position, weight in _clicked(page, clicks):
@@ -49,13 +59,13 @@ def by_team(page: Interleaved[Any], clicks: Mapping[Any, float]) -> list[float]:
     return credit
 
 
-def by_share(page: Interleaved[Any], clicks: Mapping[Any, float]) -> list[float]:
+def by_share(page: Page, clicks: Mapping[Hashable, float]) -> list[float]:
     """A click credits every ranker with its share in the position."""
     clicked = _clicked(page, clicks)
     return [math.fsum(weight * page.shares[at][index] for at, weight in clicked) for index in range(len(page.rankers))]
 
 
-def by_depth(page: Interleaved[Any], clicks: Mapping[Any, float]) -> list[float]:
+def by_depth(page: Page, clicks: Mapping[Hashable, float]) -> list[float]:
     """Clicks within the top of each ranking that must be read to find the lowest clicked item (Chapelle et al., TOIS 2012)."""
     clicked = _clicked(page, clicks)
     if not clicked:
@@ -65,7 +75,7 @@ def by_depth(page: Interleaved[Any], clicks: Mapping[Any, float]) -> list[float]
     return [math.fsum(weight for at, weight in clicked if _rank(order, page.keys[at]) <= depth) for order in page.orders]
 
 
-def by_pairs(page: Interleaved[Any], clicks: Mapping[Any, float]) -> list[float]:
+def by_pairs(page: Page, clicks: Mapping[Hashable, float]) -> list[float]:
     """Each preference inferred from the clicks credits the rankers that share it (Oosterhuis and de Rijke, CIKM 2017).
 
     A clicked item is preferred to every item above it that was not clicked, and to the next below. The pair counts where both
@@ -99,7 +109,7 @@ def _rank(order: Sequence[Hashable], key: Hashable) -> float:
         return math.inf
 
 
-RULES: Mapping[str, Callable[[Interleaved[Any], Mapping[Any, float]], list[float]]] = {
+RULES: Mapping[str, Callable[[Page, Mapping[Hashable, float]], list[float]]] = {
     "team_draft": by_team,
     "balanced": by_depth,
     "probabilistic": by_share,
@@ -108,7 +118,7 @@ RULES: Mapping[str, Callable[[Interleaved[Any], Mapping[Any, float]], list[float
 }
 
 
-def preference(page: Interleaved[Any], clicks: Mapping[Any, float]) -> float:
+def preference(page: Page, clicks: Mapping[Hashable, float]) -> float:
     """Sign of the candidate's credit less the control's; its expectation where chance decides who contributed an item."""
     if page.design == "probabilistic":
         return _expected_sign([(page.shares[at][0], page.shares[at][1], weight) for at, weight in _clicked(page, clicks)])

@@ -137,7 +137,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "made_of": _TABLE,
     },
     "decision": {
-        "t": _NUMBER,
+        "t": _A_NUMBER,
         "rollout": _A_TEXT,
         "id": _A_TEXT,
         "strategy": _A_TEXT,
@@ -201,7 +201,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "rate": _RATE,
     },
     "outcome": {
-        "t": _NUMBER,
+        "t": _A_NUMBER,
         "rollout": _A_TEXT,
         "metric": _A_TEXT,
         "value": _A_NUMBER,

@@ -11,21 +11,25 @@ from rollout_sdk.judging.evidence import Evidence
 from rollout_sdk.judging.unit_sample import cell_of
 from rollout_sdk.records import UNMEASURED, RecordedEvent, RoutedEvent, Run, ShadowedEvent
 
-__all__ = ["AddOutcome", "add_outcome", "add_routed", "add_shadowed", "first_item_of"]
+__all__ = ["AddOutcome", "add_outcome", "add_routed", "add_shadowed", "first_item_of", "unit_cell"]
 
 _SHADOW_ENDS = {"ok": False, "error": True, "timeout": True}
 
 
-def _cell(unit: str | None, decision_id: str) -> int:
-    """The unit's cell; of a call that is its own unit, one made of its id."""
-    if unit is not None:
+def unit_cell(unit: str | None, decision_id: str) -> int:
+    """The cell of a unit's pseudonym; of a call that is its own unit, one made of its id."""
+    if unit is None:
+        return cell_of(hash_of(decision_id))
+    try:
         return cell_of(int(unit, 16))
-    return cell_of(hash_of(decision_id))
+    # Another program's line: a unit of its own making, and still the same one wherever it occurs.
+    except ValueError:
+        return cell_of(hash_of(unit))
 
 
 def hash_of(decision_id: str) -> int:
     """64 bits of an id, the same in every process."""
-    return int.from_bytes(blake2b(decision_id.encode(), digest_size=8).digest(), "big")
+    return int.from_bytes(blake2b(decision_id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
 def first_item_of(runs: Sequence[Run]) -> float | None:
@@ -56,7 +60,7 @@ def add_routed(evidence: Evidence, event: RoutedEvent, exposure: Mapping[str, fl
         decision.phase,
         decision.variant,
         exposure,
-        _cell(event.unit, decision.id),
+        unit_cell(event.unit, decision.id),
         decision.bucket,
         failed=failed,
         duration_s=None if event.closed_early or event.unmeasured is not None else sum(run.duration_s for run in event.runs),
@@ -84,7 +88,7 @@ def add_shadowed(evidence: Evidence, event: ShadowedEvent, exposure: Mapping[str
     failed = _SHADOW_ENDS.get(event.end)
     if failed is None or event.control_duration_s is None:
         return
-    cell = _cell(event.unit, decision.id)
+    cell = unit_cell(event.unit, decision.id)
     for arm, arm_failed, duration_s, first_item_s in (
         (decision.variant, event.control_error is not None, event.control_duration_s, event.control_first_item_s),
         (event.variant, failed, event.duration_s, event.first_item_s),

@@ -33,7 +33,10 @@ __all__ = [
     "Per",
 ]
 
-ERROR_RATE, LATENCY, LATENCY_MEAN, FIRST_ITEM = "error_rate", "latency", "latency_mean", "first_item"
+ERROR_RATE = "error_rate"
+LATENCY = "latency"
+LATENCY_MEAN = "latency_mean"
+FIRST_ITEM = "first_item"
 
 Better = Literal["higher", "lower"]
 """Which direction of a metric is the good one."""

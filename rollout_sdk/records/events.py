@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from attrs import evolve, field, frozen
 
-from rollout_sdk.contexts import CallerContext
+from rollout_sdk.concurrency.context_vars import CallerContext
 from rollout_sdk.records.values import Comparison, Decision, Run
 from rollout_sdk.sampling import is_drawn
 

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
 from rollout_sdk.assignment import Layer, Share, parse_share
-from rollout_sdk.breaker import Breaker
+from rollout_sdk.assignment.ids import check_name
+from rollout_sdk.concurrency.synchronous import must_answer_at_once
 from rollout_sdk.engine.arguments import UnitSpec
-from rollout_sdk.engine.rollout import Kind
+from rollout_sdk.engine.likeness import FunctionKind
 from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.identity import check_name
+from rollout_sdk.resilience.breaker import Breaker
 from rollout_sdk.settings.signatures import KINDS
 from rollout_sdk.strategies.interleave import INTERLEAVED
-from rollout_sdk.synchronous import must_answer_at_once
 
 __all__ = [
     "check_breaker",
@@ -86,7 +86,7 @@ def check_passthrough(key: str, passthrough: object) -> None:
     )
 
 
-def check_failed_if(key: str, failed_if: object, kind: Kind) -> None:
+def check_failed_if(key: str, failed_if: object, kind: FunctionKind) -> None:
     """What says that an answer is a failure is a plain function, of answers that are there as a whole."""
     if failed_if is None:
         return
@@ -122,7 +122,7 @@ def check_effects(key: str, effects: str, on_error: str, *, shadows: bool, blend
         )
 
 
-def check_deadline(key: str, deadline_s: object, kind: Kind) -> None:
+def check_deadline(key: str, deadline_s: object, kind: FunctionKind) -> None:
     """A deadline is a time, and of candidates that can be left."""
     if deadline_s is None:
         return

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
@@ -29,10 +29,10 @@ from uuid import UUID
 import attrs
 
 from rollout_sdk.assignment import key_id
-from rollout_sdk.installed import strategy_name
+from rollout_sdk.plugins.discovery import strategy_name
 
 if TYPE_CHECKING:
-    from rollout_sdk.settings.options import Settings
+    from rollout_sdk.assignment import Layer
 
 __all__ = ["Fingerprint", "fingerprint_of"]
 
@@ -57,22 +57,33 @@ class Fingerprint:
     parts: Mapping[str, Any]
 
 
-def fingerprint_of(settings: Settings) -> Fingerprint:
-    """The fingerprint of a rollout with these settings."""
-    layer, strategy = settings.layer, settings.strategy
+def fingerprint_of(
+    *,
+    version: str | None,
+    key: bytes | None,
+    unit: Any,
+    missing_unit: str,
+    layer: Layer | None,
+    holdout: float,
+    control: str,
+    candidates: Iterable[str],
+    strategy: object,
+    shares: Mapping[str, float] | None,
+) -> Fingerprint:
+    """The fingerprint of a rollout with these settings; `shares` is None where the strategy changes them step by step."""
     left_out = getattr(strategy, "not_fingerprinted", ())
     parts: dict[str, Any] = {
-        "version": settings.version,
-        "hash_key": key_id(settings.runtime.key),
-        "unit": _plain(settings.unit),
-        "missing_unit": settings.missing_unit,
+        "version": version,
+        "hash_key": key_id(key),
+        "unit": _plain(unit),
+        "missing_unit": missing_unit,
         "layer": None if layer is None else [layer.name, layer.start, layer.end],
-        "holdout": settings.holdout,
-        "control": settings.control_name,
-        "candidates": sorted(settings.candidates),
+        "holdout": holdout,
+        "control": control,
+        "candidates": sorted(candidates),
         "strategy": strategy_name(strategy),
         "arguments": _digest(_arguments(strategy, left_out=left_out if isinstance(left_out, tuple) else ())),
-        "shares": None if settings.ramps else dict(settings.phases[0].shares),
+        "shares": None if shares is None else dict(shares),
     }
     return Fingerprint(_digest(parts), parts)
 

@@ -12,17 +12,17 @@ from typing import Any, Literal
 from attrs import define, field, fields
 
 from rollout_sdk.assignment import Layer, Phase, Share
-from rollout_sdk.breaker import Breaker
-from rollout_sdk.comparison import DefaultComparator
+from rollout_sdk.assignment.ids import check_name
 from rollout_sdk.engine.arguments import Spec, UnitSpec, is_method, signature_of
-from rollout_sdk.engine.describe import Override
-from rollout_sdk.engine.failing import FailedIf
+from rollout_sdk.engine.comparison import DefaultComparator
+from rollout_sdk.engine.copies.snapshot import Isolate
+from rollout_sdk.engine.likeness import FunctionKind, kind_of
 from rollout_sdk.engine.mutation import watched
-from rollout_sdk.engine.rollout import Kind, kind_of
-from rollout_sdk.engine.snapshot import Isolate
-from rollout_sdk.identity import check_name
-from rollout_sdk.installed import load_plugins, make_strategy, strategy_name
-from rollout_sdk.plugins import PluginSet
+from rollout_sdk.engine.rollout import FailedIf
+from rollout_sdk.engine.routing import Override
+from rollout_sdk.plugins.discovery import load_plugins, make_strategy, strategy_name
+from rollout_sdk.plugins.manager import PluginSet
+from rollout_sdk.resilience.breaker import Breaker
 from rollout_sdk.runtime import Runtime
 from rollout_sdk.settings import checks, signatures
 from rollout_sdk.settings.fingerprint import Fingerprint, fingerprint_of
@@ -91,7 +91,7 @@ class Settings:
     isolate: Isolate
     plugins: Sequence[object]
     runtime: Runtime
-    kind: Kind = field(init=False)
+    kind: FunctionKind = field(init=False)
     signature: Signature | None = field(init=False)
     hooks: PluginSet = field(init=False)
     phases: tuple[Phase, ...] = field(init=False)
@@ -124,8 +124,7 @@ class Settings:
         signatures.check_batch(self.key, self.batch, self.kind, self.signature, self.override)
         signatures.check_override(self.key, self.override, tuple(self.functions), self.unit, self.signature)
         self.holdout = checks.check_holdout(self.key, self.holdout, self.unit)
-        rollouts = list(self.runtime.rollouts.values())
-        checks.check_layer(self.key, self.layer, [(other.key, other._settings.layer) for other in rollouts])  # noqa: SLF001
+        checks.check_layer(self.key, self.layer, [(other.key, other.layer) for other in list(self.runtime.rollouts.values())])
         self.plugins = load_plugins(self.key, self.plugins)
         self.strategy = make_strategy(self.strategy)
         check_name(strategy_name(self.strategy), f"name of the strategy of {self.key!r}")
@@ -147,7 +146,18 @@ class Settings:
             shadows=bool(getattr(self.strategy, "shadows", False)),
             blends=INTERLEAVED in self.phases[0].shares,
         )
-        self.fingerprint = fingerprint_of(self)
+        self.fingerprint = fingerprint_of(
+            version=self.version,
+            key=self.runtime.key,
+            unit=self.unit,
+            missing_unit=self.missing_unit,
+            layer=self.layer,
+            holdout=self.holdout,
+            control=self.control_name,
+            candidates=self.candidates,
+            strategy=self.strategy,
+            shares=None if self.ramps else self.phases[0].shares,
+        )
         self.described = self._described()
 
     @property

@@ -10,11 +10,11 @@ from inspect import Parameter, Signature
 from typing import Any
 
 from rollout_sdk.assignment import canonical
+from rollout_sdk.concurrency.synchronous import must_answer_at_once
 from rollout_sdk.engine.arguments import Spec, UnitSpec, getter, incompatibility, parameter, signature_of
-from rollout_sdk.engine.describe import Override
-from rollout_sdk.engine.rollout import Kind, kind_of
+from rollout_sdk.engine.likeness import FunctionKind, kind_of
+from rollout_sdk.engine.routing import Override
 from rollout_sdk.exceptions import ConfigurationError, SignatureError
-from rollout_sdk.synchronous import must_answer_at_once
 
 __all__ = ["KINDS", "check_batch", "check_candidate", "check_covariate", "check_override", "check_unit"]
 
@@ -32,7 +32,7 @@ _ASK_BEFORE = (
 )
 
 
-def check_candidate(key: str, kind: Kind, signature: Signature | None, name: str, candidate: object) -> None:
+def check_candidate(key: str, kind: FunctionKind, signature: Signature | None, name: str, candidate: object) -> None:
     """A candidate is of the control's kind, and can be called in every way in which the control can."""
     if not callable(candidate):
         raise SignatureError(
@@ -105,7 +105,7 @@ def _check_one_argument(key: str, option: str, name: str, signature: Signature |
         )
 
 
-def check_batch(key: str, batch: object, kind: Kind, signature: Signature | None, override: Override) -> None:
+def check_batch(key: str, batch: object, kind: FunctionKind, signature: Signature | None, override: Override) -> None:
     """The row-wise parameters exist, and what is decided can be decided by row."""
     if batch is None:
         return

@@ -87,8 +87,7 @@ class StratifiedBuckets:
 
         Raises:
             ValueError: There is not one value and one weight for every bucket, or one of them is refused as by `add`; nothing
-            is
-                added then.
+                is added then.
         """
         if not len(values) == len(weights) == self.buckets:
             raise ValueError(

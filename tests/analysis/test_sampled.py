@@ -7,7 +7,7 @@ import random
 import pytest
 
 from rollout_sdk.analysis import as_text, summarise
-from rollout_sdk.identity import encode_id
+from rollout_sdk.assignment.ids import encode_id
 from rollout_sdk.judging import Evidence, add_outcome
 from rollout_sdk.plan import Gate
 from rollout_sdk.records import RecordedEvent

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from rollout_sdk import Canary, Gate, Runtime, StoreError, rollout
-from rollout_sdk.control import kept as kept_module
+from rollout_sdk.control import managed as managed_module
 from rollout_sdk.control.stores import MemoryStore, SQLiteStore
 from rollout_sdk.control.stores import memory as memory_module
 from rollout_sdk.control.stores import sqlite as sqlite_module
@@ -48,7 +48,7 @@ def processes(store):
 
     def make(**options):
         runtime = Runtime(store=store, key=KEY, **options)
-        runtime.keeper.start = lambda: None
+        runtime.reconciler.start = lambda: None
         made.append(runtime)
         return runtime
 
@@ -70,9 +70,9 @@ def judged(model):
     """What became of outcomes, and their sum, over all processes."""
     runtime = model.rollout._runtime
     runtime.recorder.flush(5.0)
-    kept = runtime.keeper.rollouts["m"]
-    kept.publish(runtime.keeper.store, runtime.keeper.writer, runtime.keeper.now_s)
-    whole = kept.gather(runtime.keeper.store, runtime.failed)
+    kept = runtime.reconciler.rollouts["m"]
+    kept.publish(runtime.reconciler.store, runtime.reconciler.writer, runtime.reconciler.now_s)
+    whole = kept.gather(runtime.reconciler.store, runtime.failed)
     (metric,) = whole.metrics
     sums = whole.sums(metric.criterion)
     total = sum(sums.totals("0:50%", arm)[0] for arm in ("control", "candidate"))
@@ -118,7 +118,7 @@ def test_the_process_itself_remembers_what_it_claimed(processes):
         model.rollout.record("buy", 1.0, decision_id=decision_id, event_id="e")
         _, total = judged(model)
         assert 1.0 == total
-    assert {"counted": 1, "duplicate": 3} == dict(model.rollout._runtime.keeper.rollouts["m"].evidence.outcomes)
+    assert {"counted": 1, "duplicate": 3} == dict(model.rollout._runtime.reconciler.rollouts["m"].evidence.outcomes)
 
 
 def test_outcomes_wait_while_the_store_is_dead_and_none_is_lost_or_doubled(processes, store):
@@ -149,7 +149,7 @@ def test_a_claim_whose_answer_was_lost_is_claimed_again_and_counts(processes, st
 
 
 def test_when_too_many_wait_they_count_at_once(processes, store, monkeypatch):
-    monkeypatch.setattr(kept_module, "_MOST_UNCLAIMED", 5)
+    monkeypatch.setattr(managed_module, "_MOST_UNCLAIMED", 5)
     model = serve(processes())
     ids = ids_of(model)
     store.dead = True
@@ -162,7 +162,7 @@ def test_when_too_many_wait_they_count_at_once(processes, store, monkeypatch):
 
 
 def test_more_than_are_claimed_at_once_are_claimed_in_turns(processes, monkeypatch):
-    monkeypatch.setattr(kept_module, "_MOST_AT_ONCE", 3)
+    monkeypatch.setattr(managed_module, "_MOST_AT_ONCE", 3)
     model = serve(processes())
     for decision_id in ids_of(model):
         model.rollout.record("buy", 1.0, decision_id=decision_id)
@@ -178,7 +178,7 @@ def test_threads_that_claim_at_the_same_time_count_each_outcome_once(processes):
 
     def publish():
         gate.wait(30)
-        runtime.keeper.rollouts["m"].publish(runtime.keeper.store, runtime.keeper.writer, runtime.keeper.now_s)
+        runtime.reconciler.rollouts["m"].publish(runtime.reconciler.store, runtime.reconciler.writer, runtime.reconciler.now_s)
 
     threads = [threading.Thread(target=publish) for _ in range(4)]
     for thread in threads:
@@ -195,7 +195,7 @@ def test_a_process_alone_claims_nothing(monkeypatch):
     model.rollout.record("buy", 1.0, decision_id=decision_id)
     runtime = model.rollout._runtime
     runtime.recorder.flush(5.0)
-    assert {"counted": 1} == dict(runtime.keeper.rollouts["m"].evidence.outcomes)
+    assert {"counted": 1} == dict(runtime.reconciler.rollouts["m"].evidence.outcomes)
 
 
 def test_metrics_that_are_not_judged_are_not_claimed(processes, store):
@@ -225,7 +225,7 @@ def test_two_real_processes_count_a_redelivered_outcome_once(tmp_path):
     runtime = Runtime(store=address, key=KEY)
     model = serve(runtime)
     ids = ids_of(model)
-    runtime.keeper.judge("m")
+    runtime.reconciler.judge("m")
     worker = textwrap.dedent("""
         import sys
         import rollout_sdk

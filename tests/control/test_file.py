@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from rollout_sdk import ABTest, Canary, Runtime, Shadow, rollout
-from rollout_sdk.control.file import ControlFile, Wanted, WantedRollout
+from rollout_sdk.control.control_file import ControlFile, Wanted, WantedRollout
 
 
 @pytest.fixture
@@ -78,6 +78,7 @@ def test_candidates_are_switched_off_and_on_again_for_every_strategy(path, watch
     split = canary(runtime, strategy=ABTest(1.0))
     shadowed = canary(runtime, strategy=Shadow(1.0), effects="read", key="shadowed")
     assert ("new", "old") == (split("u"), shadowed("u"))
+    assert ["ok"] == [event.end for event in runtime.shadowed()]
     put(path, "version = 2\ndisabled = true")
     look(runtime)
     later = canary(runtime, strategy=ABTest(1.0), key="later")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rollout_sdk import ConfigurationError
 from rollout_sdk.engine.arguments import binder, getter, incompatibility, signature_of
-from rollout_sdk.engine.rollout import kind_of
+from rollout_sdk.engine.likeness import kind_of
 
 
 def rank(user, query="shoes", *, request=None, **more): ...

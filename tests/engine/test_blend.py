@@ -249,7 +249,7 @@ def test_a_stream_whose_candidate_fails_is_the_controls(kind, runtime):
 def test_a_blended_answer_is_not_kept(runtime):
     model = blended(lambda x: [1, 2], lambda x: [2, 1], runtime)
     model(0)
-    from rollout_sdk.engine.context import current_call
+    from rollout_sdk.engine.current import current_call
 
     assert None is current_call.get().merged.value
 

@@ -482,7 +482,8 @@ class Molecule:
 
 @pytest.fixture
 def copiers():
-    from rollout_sdk.engine import copiers, known_types
+    from rollout_sdk.engine.copies import copiers
+    from rollout_sdk.engine.copies import types as known_types
 
     yield
     copiers._copiers.clear()

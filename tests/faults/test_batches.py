@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from rollout_sdk import ABTest, Interleave, rollout
 from rollout_sdk.analysis import summarise
 from rollout_sdk.analysis.replay import replay
-from rollout_sdk.engine.context import current_call
+from rollout_sdk.engine.current import current_call
 from rollout_sdk.engine.flow import NO_KWARGS
 from rollout_sdk.journal import read_journal
 from rollout_sdk.plan import Criteria

@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 
 from rollout_sdk import ConfigurationError
 from rollout_sdk.analysis import summarise
+from rollout_sdk.analysis.replay import replay
+from rollout_sdk.doctor import examine
 from rollout_sdk.journal import SCHEMA, read_journal
 from rollout_sdk.journal.schema import FIELDS
+from rollout_sdk.plan import Criteria
 
 DECISION = {
     "event": "decision", "v": 1, "t": 1.5, "rollout": "r", "id": "d", "strategy": "ab", "phase": "0:50%", "variant": "control",
@@ -179,6 +182,9 @@ values = st.recursive(
 
 @settings(deadline=None, max_examples=200)
 @example([("decision", {"blend": None, "excluded": None})])
+@example([("outcome", {"bucket": None, "t": None})])
+@example([("transition", {"t": None})])
+@example([("shadow", {"t": None})])
 @given(st.lists(st.sampled_from(sorted(GOOD)).flatmap(
     lambda event: st.tuples(st.just(event), st.dictionaries(st.sampled_from(sorted(FIELDS[event])), values, max_size=3))
 ), max_size=5))  # fmt: skip
@@ -186,6 +192,8 @@ def test_no_line_however_wrong_stops_a_report(tmp_path_factory, wrong):
     folder = tmp_path_factory.mktemp("journal")
     journal(folder, *[{**GOOD[event], **fields} for event, fields in wrong], *GOOD.values())
     assert "r" in {rollout.rollout for rollout in summarise(folder).rollouts}
+    assert "r" in examine(str(folder), environment={}).journal.rollouts
+    assert replay(folder, Criteria(), rollout="r").phases
 
 
 def test_what_is_no_file_or_cannot_be_read_is_passed_over(tmp_path):

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout_sdk import ABTest, Runtime, Shadow, rollout
-from rollout_sdk import recorder as recorder_module
 from rollout_sdk.assignment import BUCKETS
-from rollout_sdk.identity import decode_id, encode_id
+from rollout_sdk.assignment.ids import decode_id, encode_id
 from rollout_sdk.journal import JournalWriter, read_journal
-from rollout_sdk.recorder import Recorder
+from rollout_sdk.recording import recorder as recorder_module
+from rollout_sdk.recording.recorder import Recorder
 from rollout_sdk.sampling import HIGHEST_LEVEL, is_drawn, level_of, rate_of
 
 KEY = b"k" * 16
@@ -341,7 +341,7 @@ def test_rows_that_a_slow_disk_cannot_take_are_drawn_one_by_one(watch, monkeypat
         write(self, data)
 
     monkeypatch.setattr(JournalWriter, "write", held)
-    monkeypatch.setattr("rollout_sdk.sinks._MOST_FOR_JOURNAL", 20)
+    monkeypatch.setattr("rollout_sdk.recording.sinks._MOST_FOR_JOURNAL", 20)
     runtime = watch(key=KEY, journal=tmp_path)
     model = rollout(candidate=same, strategy=ABTest(0.5), batch="rows", key="m", runtime=runtime)(same)
     for _ in range(8):

@@ -17,9 +17,8 @@ from openfeature.event import EventDetails, ProviderEvent
 from openfeature.provider import FeatureProvider
 
 from rollout_sdk import ConfigurationError
-from rollout_sdk.forking import renew_after_fork
+from rollout_sdk.extending import newest, renew_after_fork
 from rollout_sdk_openfeature.flags import Believed, ShareFlag, Source, SwitchFlag
-from rollout_sdk_openfeature.rollouts import current
 from rollout_sdk_openfeature.switching import switch_off, switch_on
 from rollout_sdk_openfeature.telling import tell
 
@@ -220,7 +219,7 @@ class FlagDriver:
             about = {"disabled": not believed.value, "actor": actor, "reason": believed.said}
             tell("warning", "rollout.flag.switched", flag.rollout.key, flag=flag.flag, **about)
         else:
-            controller = current(flag.rollout)
+            controller = newest(flag.rollout)
             if controller.phase.shares.get(flag.candidate or "") != believed.value:
                 controller.set_share(believed.value, flag.candidate, actor=actor, reason=believed.said)
         driven.done = believed.value

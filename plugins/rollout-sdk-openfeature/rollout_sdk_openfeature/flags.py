@@ -12,8 +12,7 @@ from openfeature.exception import ErrorCode, OpenFeatureError
 from openfeature.provider import FeatureProvider
 
 from rollout_sdk import ConfigurationError
-from rollout_sdk.assignment import parse_share
-from rollout_sdk_openfeature.rollouts import Controller, controller_of, standing_of
+from rollout_sdk.extending import Controller, controller_of, parse_share, state_of
 
 __all__ = ["Believed", "NotBelievedError", "ShareFlag", "Source", "SwitchFlag"]
 
@@ -47,7 +46,7 @@ class ShareFlag:
     def __attrs_post_init__(self) -> None:
         """Refuse what could never be done."""
         key, candidates = self.rollout.key, self.rollout.candidates
-        if not standing_of(self.rollout).state.ramps:
+        if not state_of(self.rollout).ramps:
             raise ConfigurationError(
                 f"ShareFlag({self.flag!r}) cannot set the share of {key!r}: its strategy has no steps. Steps belong to a "
                 "canary. Use Canary([...]), or a SwitchFlag."

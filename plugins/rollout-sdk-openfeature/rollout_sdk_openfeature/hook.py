@@ -9,9 +9,7 @@ from openfeature.flag_evaluation import FlagEvaluationDetails, FlagValueType
 from openfeature.hook import Hook, HookContext, HookHints
 from opentelemetry import trace
 
-from rollout_sdk.engine.call import Call
-from rollout_sdk.telemetry import names
-from rollout_sdk_openfeature.rollouts import call_under_way
+from rollout_sdk.extending import CallUnderWay, call_under_way, names
 
 __all__ = ["RolloutHook"]
 
@@ -59,7 +57,7 @@ class RolloutHook(Hook):
                 return
             attributes = self._attributes(hook_context, details)
             if call is not None:
-                attributes[names.DECISION_ID] = call.full_decision().id
+                attributes[names.DECISION_ID] = call.decision.id
             span.add_event(names.EVALUATION_EVENT, attributes)
         except (Exception, SystemExit):
             self.faults += 1
@@ -88,14 +86,14 @@ class RolloutHook(Hook):
         return said
 
 
-def _is_told(call: Call, context: HookContext, details: FlagEvaluationDetails[FlagValueType]) -> bool:
+def _is_told(call: CallUnderWay, context: HookContext, details: FlagEvaluationDetails[FlagValueType]) -> bool:
     """Whether the call's own span has the event of this evaluation."""
     provider = context.provider_metadata
     return (
-        call.span is not None
+        call.is_traced
         and provider is not None
         and provider.name == names.PROVIDER
-        and (call.rollout.key, call.decision.variant) == (details.flag_key, details.variant)
+        and (call.decision.rollout, call.decision.variant) == (details.flag_key, details.variant)
     )
 
 

@@ -13,9 +13,7 @@ from openfeature.flag_evaluation import FlagResolutionDetails, FlagValueType, Re
 from openfeature.provider import AbstractProvider, Metadata
 
 from rollout_sdk import ConfigurationError, Decision, MissingUnitError, Phase, Runtime, TransitionedEvent, is_disabled
-from rollout_sdk.telemetry import names
-from rollout_sdk.telemetry.versions import Versions
-from rollout_sdk_openfeature.rollouts import Controller, controller_of, current
+from rollout_sdk.extending import Controller, Versions, controller_of, find_rollout, names, newest
 
 __all__ = ["RolloutProvider"]
 
@@ -108,7 +106,7 @@ class RolloutProvider(AbstractProvider):
         """
         for controller in map(controller_of, rollouts):
             known = self._rollouts.setdefault(controller.key, controller)
-            if current(known) is not current(controller):
+            if newest(known) is not newest(controller):
                 raise ConfigurationError(
                     f"RolloutProvider got two rollouts with the key {controller.key!r}. A flag's key is its rollout's, and "
                     "there is one of each. Make another provider for the other one, in a domain of its own."
@@ -162,8 +160,8 @@ class RolloutProvider(AbstractProvider):
     def _controller(self, key: str) -> Controller | None:
         known = self._rollouts.get(key)
         if known is not None:
-            return current(known)
-        return None if self._runtime is None else self._runtime.rollouts.get(key)
+            return newest(known)
+        return None if self._runtime is None else find_rollout(self._runtime, key)
 
     # Errors are given and not raised: the asynchronous client has no other way to the caller's default.
     def _resolve(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Literal
 
-from rollout_sdk.telemetry.logs import get_logger
+from rollout_sdk.extending import get_logger
 
 __all__ = ["tell"]
 

@@ -10,7 +10,7 @@ from openfeature.flag_evaluation import Reason
 
 import rollout_sdk
 from rollout_sdk import ABTest, Canary, ConfigurationError, Decision, Interleave, Layer, Runtime, Shadow
-from rollout_sdk.telemetry.versions import Versions
+from rollout_sdk.extending import Versions
 from rollout_sdk.testing import ObserverContract
 from rollout_sdk_openfeature import RolloutProvider
 
@@ -279,7 +279,7 @@ def test_two_rollouts_of_one_key_cannot_be_one_flag(ranked):
 
 @pytest.mark.parametrize("thing", [None, "shop.rank", lambda user: user])
 def test_what_is_no_rollout_cannot_be_a_flag(thing):
-    with pytest.raises(ConfigurationError, match="is no rollout"):
+    with pytest.raises(ConfigurationError, match="is not a rollout"):
         RolloutProvider(thing)
 
 

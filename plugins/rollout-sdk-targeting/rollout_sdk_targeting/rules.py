@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from attrs import field, frozen
 
 from rollout_sdk import ConfigurationError
-from rollout_sdk.assignment import Share, parse_share
+from rollout_sdk.extending import Share, parse_share
 
 __all__ = ["Operator", "Rule", "Shares", "Where", "parse_shares"]
 

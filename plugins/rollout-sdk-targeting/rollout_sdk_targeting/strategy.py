@@ -13,7 +13,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from rollout_sdk import ConfigurationError, Decision, Phase, RouteRequest
-from rollout_sdk.records import EXCLUDED_REASONS
+from rollout_sdk.extending import EXCLUDED_REASONS
 from rollout_sdk_targeting.rules import Rule, Shares, parse_shares
 
 __all__ = ["DEFAULT", "Targeting", "rollout_strategies"]

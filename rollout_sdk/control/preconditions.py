@@ -1,0 +1,115 @@
+"""Transition preconditions and their error messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from rollout_sdk.exceptions import ConfigurationError, StateError
+
+__all__ = ["must_be", "must_be_explained", "must_be_valid", "must_have_steps", "one_candidate"]
+
+_CLEAR = (
+    "Find out why, then call resume(clear_invalid=True, actor=..., reason=...), or: rollout resume KEY --clear-invalid "
+    "--reason ..."
+)
+
+
+class State(Protocol):
+    """What is asked of a rollout's state."""
+
+    @property
+    def key(self) -> str:
+        """Key of the rollout."""
+
+    @property
+    def status(self) -> str:
+        """Its status."""
+
+    @property
+    def invalid(self) -> str:
+        """Why its comparison cannot be trusted, or ""."""
+
+    @property
+    def ramps(self) -> bool:
+        """Whether its strategy has steps."""
+
+    @property
+    def candidates(self) -> Sequence[str]:
+        """Names of its candidates."""
+
+
+def must_be(state: State, *allowed: str, action: str) -> None:
+    """Refuse an action in any other status.
+
+    Raises:
+        StateError: The rollout is none of `allowed`.
+    """
+    if state.status not in allowed:
+        cure = {
+            "paused": "It is paused already." if action == "pause" else "Resume it first.",
+            "promoted": "It is over: the candidate serves everybody. Abort it to go back.",
+            "rolled_back": "A rollback is final. Start again with another version.",
+            "aborted": "An abort is final. Start again with another version, or under a new key.",
+        }.get(state.status, "It is running already.")
+        if action == "resume" and state.invalid:
+            cure = f"It is running, and invalid. {_CLEAR}"
+        # Shadowing is a way of running.
+        possible = " or ".join(status for status in allowed if status != "shadowing")
+        raise StateError(f"Cannot {action} {state.key!r}: it is {state.status}. This is possible while {possible}. {cure}")
+
+
+def must_be_valid(state: State, action: str) -> None:
+    """Refuse to give a candidate more users while the comparison cannot be trusted.
+
+    Raises:
+        StateError: The rollout is invalid.
+    """
+    if state.invalid:
+        raise StateError(
+            f"Cannot {action} {state.key!r}: it is invalid: {state.invalid.rstrip('.')}. The data so far are not a reason to "
+            f"give a candidate more users; a smaller share and abort are possible. {_CLEAR}"
+        )
+
+
+def must_be_explained(key: str, actor: str, reason: str) -> None:
+    """Refuse to clear an alarm without a name and an explanation.
+
+    Raises:
+        ConfigurationError: One is empty.
+    """
+    for option, text in (("actor", actor), ("reason", reason)):
+        if not text.strip():
+            raise ConfigurationError(
+                f"The alarm of {key!r} is cleared with an empty {option}. Clearing it says that the comparison can be trusted "
+                f"again, and the history must say who found that out, and how. Pass {option}='...'."
+            )
+
+
+def must_have_steps(state: State, action: str) -> None:
+    """Refuse an action that moves along steps where there are none.
+
+    Raises:
+        StateError: The rollout is no canary.
+    """
+    if not state.ramps:
+        raise StateError(
+            f"Cannot {action} {state.key!r}: its strategy has no steps. Steps belong to a canary. Use Canary([...])."
+        )
+
+
+def one_candidate(state: State, candidate: str | None) -> str:
+    """The candidate that is meant: the only one, where none is named.
+
+    Raises:
+        StateError: There is no such candidate, or several could be meant.
+    """
+    names = state.candidates
+    if candidate is None and len(names) == 1:
+        return names[0]
+    if candidate is None or candidate not in names:
+        raise StateError(
+            f"Cannot tell which candidate of {state.key!r} is meant by {candidate!r}. "
+            f"With several candidates, one must be named. Pass candidate= one of: {', '.join(names)}."
+        )
+    return candidate

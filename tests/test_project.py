@@ -1,0 +1,50 @@
+"""The files around the code say what is true."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rollout_sdk._version import __version__
+from tools import layers
+
+ROOT = Path(__file__).resolve().parents[1]
+YAML = [*ROOT.glob(".github/**/*.yml"), ROOT / ".pre-commit-config.yaml", ROOT / "CITATION.cff"]
+
+
+def test_the_citation_has_the_version():
+    assert __version__ == yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]
+
+
+@pytest.mark.parametrize("path", YAML, ids=lambda path: path.name)
+def test_what_is_written_in_yaml_can_be_read(path):
+    assert yaml.safe_load(path.read_text())
+
+
+PAGES = ["CONTRIBUTING.md", "SECURITY.md", "docs/glossary.md", "docs/architecture.md", "docs/public.md"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_files_that_are_named_are_there(name):
+    text = (ROOT / name).read_text()
+    named = re.findall(r"`((?:rollout_sdk|docs|plugins|benchmarks|tools|tests)/[\w/.-]*\w/?)`", text)
+    linked = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    missing = [path for path in named if not (ROOT / path).exists()]
+    missing += [link for link in linked if not ((ROOT / name).parent / link).exists()]
+    assert missing == []
+
+
+def test_the_glossary_defines_each_word_once():
+    words = re.findall(r"^\| \*\*(.+?)\*\*", (ROOT / "docs/glossary.md").read_text(), flags=re.MULTILINE)
+    assert len(words) > 30
+    assert sorted(words, key=str.lower) == words == list(dict.fromkeys(words))
+
+
+def test_the_picture_of_the_layers_is_made_from_the_contract():
+    assert f"{layers.BEGIN}\n{layers.picture()}\n{layers.END}" in (ROOT / "docs/architecture.md").read_text()
+
+
+def test_every_room_is_on_a_floor():
+    rooms = {path.stem for path in (ROOT / "rollout_sdk").iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert rooms - {"__init__", "__pycache__", "_version"} == {room for floor in layers.layers() for room in floor}

@@ -1,0 +1,65 @@
+"""The faults that `make mutants` puts into the code."""
+
+from pathlib import Path
+
+import pytest
+
+from tools.mutants.faults import mutants_of
+
+PATH = Path("rollout_sdk/room/file.py")
+
+
+def changed(source):
+    return {mutant.applied(source.encode()).decode() for mutant in mutants_of(PATH, source.encode())}
+
+
+@pytest.mark.parametrize(
+    ("body", "faults"),
+    [
+        ("return a < b", ["return a <= b", "return None"]),
+        ("return a is not b", ["return a is b", "return None"]),
+        ("return a and b", ["return a or b", "return None"]),
+        ("return a // b", ["return a / b", "return None"]),
+        ("self.x = a", ["pass"]),
+        ("a.close()", ["pass"]),
+        ("raise ValueError(f'{1 + 1} of them')", ["pass"]),
+        ("x = True", ["x = False"]),
+        ("x = 20", ["x = (20 + 1)"]),
+        ("return a if b else 0", ["return a if (not (b)) else 0", "return a if b else (0 + 1)", "return None"]),
+        ("x += 1", ["pass", "x += (1 + 1)"]),
+    ],
+)
+def test_each_kind_of_fault(body, faults):
+    source = f"def f(a, b):\n    {body}\n"
+    assert {source.replace(body, fault) for fault in faults} == changed(source)
+
+
+def test_what_people_read_and_what_types_say_is_no_fault():
+    source = '''"""A module."""
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import decimal
+
+__all__ = ["f"]
+
+def f(a: Literal[1]) -> Literal[2]:
+    """Text."""
+    '''
+    assert set() == changed(source)
+
+
+def test_columns_are_bytes():
+    source = "def f(a, b):\n    return g('\u00e4\u00f6') + (a <= b)\n"
+    assert source.replace("<=", "<") in changed(source)
+
+
+def test_every_fault_of_the_package_is_another_file_that_compiles():
+    root = Path(__file__).resolve().parents[2]
+    path = Path("rollout_sdk/resilience/breaker.py")
+    source = (root / path).read_bytes()
+    mutants = mutants_of(path, source)
+    assert len(mutants) > 50
+    for mutant in mutants:
+        assert source != mutant.applied(source)
+        compile(mutant.applied(source), str(path), "exec")

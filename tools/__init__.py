@@ -1,0 +1,1 @@
+"""Tools for those who develop rollout_sdk; not in the wheel."""

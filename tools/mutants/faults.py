@@ -1,0 +1,207 @@
+"""The faults that a file has room for."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from attrs import frozen
+
+__all__ = ["Mutant", "mutants_of"]
+
+OPERATORS: dict[type[ast.AST], tuple[str, str]] = {
+    ast.Eq: ("==", "!="),
+    ast.NotEq: ("!=", "=="),
+    ast.Lt: ("<", "<="),
+    ast.LtE: ("<=", "<"),
+    ast.Gt: (">", ">="),
+    ast.GtE: (">=", ">"),
+    ast.Is: ("is", "is not"),
+    ast.IsNot: ("is not", "is"),
+    ast.In: ("in", "not in"),
+    ast.NotIn: ("not in", "in"),
+    ast.Add: ("+", "-"),
+    ast.Sub: ("-", "+"),
+    ast.Mult: ("*", "/"),
+    ast.Div: ("/", "*"),
+    ast.FloorDiv: ("//", "/"),
+    ast.Mod: ("%", "*"),
+    ast.And: ("and", "or"),
+    ast.Or: ("or", "and"),
+}
+"""How an operator is spelled, and what stands in its place."""
+
+
+@frozen
+class Mutant:
+    """One fault: a piece of a file, and what stands there instead."""
+
+    path: Path
+    line: int
+    start: int
+    end: int
+    new: str
+
+    def applied(self, source: bytes) -> bytes:
+        """The file with the fault."""
+        return source[: self.start] + self.new.encode() + source[self.end :]
+
+    def shown(self, source: bytes) -> str:
+        """For people: where, and what became what."""
+        old = source[self.start : self.end].decode()
+        short = [" ".join(text.split())[:60] for text in (old, self.new)]
+        return f"{self.path}:{self.line}: {short[0]}  ->  {short[1]}"
+
+
+class Finder(ast.NodeVisitor):
+    """All faults that a file has room for."""
+
+    def __init__(self, path: Path, source: bytes) -> None:
+        """Read nothing yet."""
+        self.path = path
+        self.source = source
+        self.starts = [0]
+        for line in source.splitlines(keepends=True):
+            self.starts.append(self.starts[-1] + len(line))
+        self.found: list[Mutant] = []
+        self._in_function = False
+
+    def at(self, line: int, column: int) -> int:
+        """Position in the file; columns of `ast` count bytes."""
+        return self.starts[line - 1] + column
+
+    def add(self, node: ast.stmt | ast.expr, new: str, start: int | None = None, end: int | None = None) -> None:
+        """Note a fault in the place of a node, or of a part of it."""
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
+        begin = self.at(node.lineno, node.col_offset) if start is None else start
+        stop = self.at(node.end_lineno, node.end_col_offset) if end is None else end
+        self.found.append(Mutant(self.path, node.lineno, begin, stop, new))
+
+    def text(self, node: ast.expr) -> str:
+        """The source of an expression."""
+        return ast.get_source_segment(self.source.decode(), node) or ""
+
+    def between(self, left: ast.expr, right: ast.expr, operator: ast.AST) -> None:
+        """Swap the operator between two expressions."""
+        if type(operator) not in OPERATORS:
+            return
+        spelled, swapped = (text.encode() for text in OPERATORS[type(operator)])
+        assert left.end_lineno is not None
+        assert left.end_col_offset is not None
+        begin, stop = self.at(left.end_lineno, left.end_col_offset), self.at(right.lineno, right.col_offset)
+        found = self.source.find(spelled, begin, stop)
+        if found >= 0:
+            self.add(left, swapped.decode(), found, found + len(spelled))
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        """Faults belong into functions: what is not in one runs at import."""
+        before, self._in_function = self._in_function, True
+        # Neither annotations nor decorators.
+        for default in (*node.args.defaults, *filter(None, node.args.kw_defaults)):
+            self.visit(default)
+        for statement in node.body:
+            self.visit(statement)
+        self._in_function = before
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_If(self, node: ast.If) -> None:
+        """An `if TYPE_CHECKING:` does nothing at run time."""
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return
+        self._negate(node.test)
+        self.generic_visit(node)
+
+    def visit_While(self, node: ast.While) -> None:
+        """As an `if`, unless it goes on forever anyway."""
+        if not isinstance(node.test, ast.Constant):
+            self._negate(node.test)
+        self.generic_visit(node)
+
+    def visit_IfExp(self, node: ast.IfExp) -> None:
+        """As an `if`."""
+        self._negate(node.test)
+        self.generic_visit(node)
+
+    def _negate(self, test: ast.expr) -> None:
+        if self._in_function:
+            self.add(test, f"(not ({self.text(test)}))")
+
+    def visit_Compare(self, node: ast.Compare) -> None:
+        """Another comparison."""
+        if self._in_function:
+            for left, operator, right in zip((node.left, *node.comparators), node.ops, node.comparators, strict=False):
+                self.between(left, right, operator)
+        self.generic_visit(node)
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> None:
+        """`and` for `or`."""
+        if self._in_function:
+            self.between(node.values[0], node.values[1], node.op)
+        self.generic_visit(node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> None:
+        """Another operation, unless texts are put together."""
+        if self._in_function and not any(isinstance(side, ast.JoinedStr) for side in (node.left, node.right)):
+            self.between(node.left, node.right, node.op)
+        self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        """Another number or truth value, also of a module's constants; texts are for people."""
+        if isinstance(node.value, bool):
+            self.add(node, str(not node.value))
+        elif isinstance(node.value, int | float):
+            self.add(node, f"({self.text(node)} + 1)")
+
+    def visit_Return(self, node: ast.Return) -> None:
+        """Nothing is returned."""
+        if self._in_function and node.value is not None and not isinstance(node.value, ast.Constant):
+            self.add(node, "return None")
+        self.generic_visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        """A call that is left out; docstrings are no faults."""
+        if isinstance(node.value, ast.Constant):
+            return
+        if self._in_function and isinstance(node.value, ast.Call):
+            self.add(node, "pass")
+        self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        """The value, and not the type."""
+        if node.value is not None:
+            self.visit(node.value)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        """An attribute that keeps what it was."""
+        if self._in_function and isinstance(node.targets[0], ast.Attribute | ast.Subscript):
+            self.add(node, "pass")
+        if not (isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__"):
+            self.visit(node.value)
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        """An error that is not raised; its message is for people."""
+        if self._in_function:
+            self.add(node, "pass")
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        """A sum that does not grow."""
+        if self._in_function:
+            self.add(node, "pass")
+        self.visit(node.value)
+
+
+def mutants_of(path: Path, source: bytes) -> list[Mutant]:
+    """All faults that a file has room for, and with which it is still Python."""
+    finder = Finder(path, source)
+    finder.visit(ast.parse(source))
+    return [mutant for mutant in finder.found if _compiles(mutant.applied(source))]
+
+
+def _compiles(source: bytes) -> bool:
+    try:
+        compile(source, "mutant", "exec")
+    except SyntaxError:
+        return False
+    return True
