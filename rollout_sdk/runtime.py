@@ -156,6 +156,7 @@ class Runtime:
             failed=lambda what, error: self.failed(what, error),  # noqa: PLW0108 - not there yet
             tick=self._tick,
             exit_deadline_s=self.exit_deadline_s,
+            load=self.nonces.load,
             **waits,
         )
         self._faults = Faults(self.recorder.tell)
@@ -181,7 +182,8 @@ class Runtime:
             failed=self.failed,
             time_ns=self.time_ns,
             add_to_evidence=self.reconciler.add_to_evidence,
-            never_came=lambda: self.recorder.dropped,
+            never_came=lambda: (self.recorder.dropped, self.recorder.drawn_out),
+            draw_out=self.recorder.draw_out,
         )
         sinks = self._delivery.sinks
         self.thread_of = sinks.thread_of
@@ -345,8 +347,11 @@ class Runtime:
         return judged or (rollout is not None and "rollout_recorded" in rollout.observers)
 
     def conclude_outcome(self, event: RecordedEvent) -> None:
-        """Take an outcome; of one that an observer records, no observer hears."""
-        self.conclude(Unobserved(event) if in_shadow.get() is OBSERVING else event)
+        """Take an outcome, unless its call was not drawn under overload; of one that an observer records, no observer hears."""
+        if event.drawn(event.rate) is None:
+            self.recorder.draw_out()
+        else:
+            self.conclude(Unobserved(event) if in_shadow.get() is OBSERVING else event)
 
     def _lost(self) -> dict[str, int]:
         """Facts that are missing from the journal, by why; the first are missing from every count, too."""
@@ -357,7 +362,7 @@ class Runtime:
 
     @property
     def lost(self) -> int:
-        """Facts that are missing from the journal because a queue was full."""
+        """Facts that are missing from the journal because a queue was full, also those of calls that were not drawn."""
         return self.recorder.dropped + self._delivery.sinks.dropped
 
     def _look_at_file(self) -> None:

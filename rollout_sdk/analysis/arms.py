@@ -24,11 +24,11 @@ def _sums() -> Sums:
     return defaultdict(lambda: [0.0, 0.0])
 
 
-def add_to(sums: Sums, unit: str, value: float) -> None:
-    """Add a value of a unit."""
+def add_to(sums: Sums, unit: str, value: float, stands_for: int = 1) -> None:
+    """Add a value of a unit, as that of so many."""
     pair = sums[unit]
-    pair[0] += value
-    pair[1] += 1
+    pair[0] += value * stands_for
+    pair[1] += stands_for
 
 
 @define
@@ -45,24 +45,23 @@ class Credit:
     by_unit: Sums = Factory(_sums)
     is_fair: bool = True
 
-    def add(self, unit: str, preferred: float) -> None:
-        """Count one list that prefers the candidate (1), the control (-1) or neither, or, where chance has a part, something
-        between.
+    def add(self, unit: str, preferred: float, stands_for: int = 1) -> None:
+        """Count a list that prefers the candidate (1), the control (-1) or neither, or, where chance has a part, something
+        between; as so many.
         """
-        self.wins += preferred > 0
-        self.losses += preferred < 0
-        self.ties += preferred == 0
-        sums = self.by_unit[unit]
-        sums[0] += preferred
-        sums[1] += 1
+        self.wins += stands_for * (preferred > 0)
+        self.losses += stands_for * (preferred < 0)
+        self.ties += stands_for * (preferred == 0)
+        add_to(self.by_unit, unit, preferred, stands_for)
 
 
 @define
 class Arm:
-    """The analysed calls of one variant in one phase.
+    """The analysed calls of one variant in one phase; of calls that were drawn under overload, each stands for many.
 
     Attributes:
         share: Configured share.
+        kept: Calls that are in the journal.
         units: Calls of every unit; a call that is its own unit counts as one.
         latency_s: Durations of runs, by the variant that ran.
         errors: Failed calls, by type of the assigned variant's exception.
@@ -75,6 +74,7 @@ class Arm:
     """
 
     share: float | None = None
+    kept: int = 0
     units: Counter[str] = Factory(Counter)
     latency_s: dict[str, array[float]] = Factory(lambda: defaultdict(lambda: array("d")))
     errors: Counter[str] = Factory(Counter)
@@ -85,9 +85,9 @@ class Arm:
     ranges: dict[str, tuple[float, float]] = Factory(dict)
     credit: dict[tuple[str, str], Credit] = Factory(lambda: defaultdict(Credit))
 
-    def add_outcome(self, metric: str, unit: str, value: float) -> None:
-        """Add a recorded value of a unit."""
-        add_to(self.outcomes[metric], unit, value)
+    def add_outcome(self, metric: str, unit: str, value: float, stands_for: int = 1) -> None:
+        """Add a recorded value of a unit, as that of so many outcomes."""
+        add_to(self.outcomes[metric], unit, value, stands_for)
         low, high = self.ranges.get(metric, (value, value))
         self.ranges[metric] = (min(low, value), max(high, value))
 

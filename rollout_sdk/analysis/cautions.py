@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
 
 from rollout_sdk.analysis.report import CrossedReport, OtherSet, PhaseReport, ShadowReport, SharesReport, VariantReport
 from rollout_sdk.formatting import number, percent, plain, several
 from rollout_sdk.stats import MIN_EFFECTIVE_UNITS, MOST_OF_ONE_UNIT
 
-__all__ = ["about_completeness", "about_crossed", "about_labels", "about_others", "about_shares", "about_units"]
+__all__ = [
+    "about_completeness",
+    "about_crossed",
+    "about_kept",
+    "about_labels",
+    "about_missing",
+    "about_others",
+    "about_repeated",
+    "about_sampled",
+    "about_shares",
+    "about_units",
+]
 
 _WIDTH = 80
 _LARGEST_EXPONENT = 200.0
 _NAME = 30
+_MOST_NAMED = 3
 _COMPLETE = 0.95
 
 
@@ -22,6 +34,43 @@ def _lines(text: str, indent: int) -> list[str]:
     return wrap(
         text, _WIDTH, initial_indent=" " * indent, subsequent_indent=" " * (indent + 2), break_on_hyphens=False
     )  # fmt: skip
+
+
+def about_missing(missing: Sequence[str]) -> Iterator[str]:
+    """Numbered parts of a process that are missing."""
+    if missing:
+        some = ", ".join(plain(name, _WIDTH) for name in missing[:_MOST_NAMED])
+        more = f" and {number(len(missing) - _MOST_NAMED)} more" if len(missing) > _MOST_NAMED else ""
+        text = (
+            f"missing: {several(len(missing), 'part')} of the journal, moved away or deleted: {some}{more}. Results are of the "
+            "other parts only. Put them back, as they were or compressed (.jsonl.gz)."
+        )
+        yield from _lines(text, 2)
+
+
+def about_repeated(repeated: int) -> Iterator[str]:
+    """Lines that are there twice."""
+    if repeated:
+        yield from _lines(f"there twice, and counted once: {several(repeated, 'line')}, of files that were copied", 2)
+
+
+def about_sampled(lost: int, sampled: int) -> Iterator[str]:
+    """Facts that were not kept, but have others that stand for them."""
+    if sampled:
+        text = (
+            f"{number(sampled)} of them were of calls that were not drawn under overload: whole calls, by a hash of their ids, "
+            f"in every arm alike. Those that were drawn stand for them; nothing stands for the other {number(lost - sampled)}."
+        )
+        yield from _lines(text, 4)
+
+
+def about_kept(phase: PhaseReport) -> Iterator[str]:
+    """Arms some of whose calls stand for others."""
+    some = [variant for variant in phase.variants if variant.kept != variant.calls]
+    if some:
+        kept = ", ".join(f"{plain(each.variant, _NAME)} {number(each.kept)} for {number(each.calls)}" for each in some)
+        text = f"calls drawn under overload: {kept}; counts of calls, runs and outcomes are estimates, units are those seen"
+        yield from _lines(text, 4)
 
 
 def about_shares(shares: SharesReport) -> Iterator[str]:

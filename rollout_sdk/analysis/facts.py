@@ -31,12 +31,13 @@ def in_order(journal: Journal, key: str, progress: Callable[[int, int], None] | 
             if record.get("rollout") == key:
                 latest = max(latest, record.get("t", latest)) if record["event"] in _TIMED else latest
                 count += 1
-                yield latest, number, count, {**record, "seen_s": latest}
+                yield latest, number, count, {"t": latest, **record, "seen_s": latest}
 
     streams = [lines(number, paths) for number, paths in enumerate(processes.values())]
     for count, (_, _, _, record) in enumerate(heapq.merge(*streams)):
         if progress is not None and count % _TELL_EVERY == 0:
-            progress(journal.bytes, total)
+            # Of compressed files, more is read than there is.
+            progress(min(journal.bytes, total), total)
         yield record
     if progress is not None:
         progress(total, total)
@@ -70,6 +71,7 @@ def routed(record: Mapping[str, Any]) -> RoutedEvent:
         no_evidence=record.get("no_evidence", False),
         unmeasured=record.get("unmeasured"),
         covariate=record.get("cov"),
+        rate=record.get("rate", 1.0),
     )
 
 
@@ -88,6 +90,7 @@ def shadowed(record: Mapping[str, Any], control: str = "control") -> ShadowedEve
         control_error=record.get("control_error"),
         control_duration_s=record.get("control_duration_s"),
         control_first_item_s=record.get("control_first_item_s"),
+        rate=record.get("rate", 1.0),
     )
 
 
@@ -97,7 +100,7 @@ def recorded(record: Mapping[str, Any]) -> RecordedEvent:
         rollout=record["rollout"],
         metric=record["metric"],
         value=record["value"],
-        time_s=record["t"],
+        time_s=record.get("t", 0.0),
         decision_id=record.get("id"),
         phase=record.get("phase"),
         variant=record.get("variant"),
@@ -109,4 +112,6 @@ def recorded(record: Mapping[str, Any]) -> RecordedEvent:
         excluded=record.get("excluded", False),
         fingerprint=record.get("fingerprint", ""),
         event_id=record.get("event_id"),
+        rate=record.get("rate", 1.0),
+        call_rate=record.get("call_rate", 1.0),
     )

@@ -15,8 +15,8 @@ from rollout_sdk.journal import Journal
 
 __all__ = ["gather"]
 
-Outcome: TypeAlias = tuple[str, float, str | int | None]
-"""Metric, value, and the item or its position."""
+Outcome: TypeAlias = tuple[str, float, str | int | None, int]
+"""Metric, value, the item or its position, and how many outcomes it stands for."""
 Visit: TypeAlias = tuple[float, str, str, str, bool]
 """Time, fingerprint, phase, variant, and whether it is excluded."""
 Set: TypeAlias = tuple[str, str]
@@ -28,11 +28,11 @@ class _Gatherer:
 
     def __init__(self) -> None:
         self.sets: dict[Set, Gathered] = defaultdict(Gathered)
-        self.lost = 0
+        self.lost = self.sampled = 0
         self._problems: dict[str, Counter[str]] = defaultdict(Counter)
         self._replaced: set[Set] = set()
         self._by_decision: dict[str, list[Outcome]] = defaultdict(list)
-        self._by_unit: dict[tuple[str, str], list[tuple[float, str, float]]] = defaultdict(list)
+        self._by_unit: dict[tuple[str, str], list[tuple[float, str, float, int]]] = defaultdict(list)
         self._visits: dict[tuple[str, str], list[Visit]] = defaultdict(list)
         self._set_of: dict[str, Set] = {}
         self._seen: set[int] = set()
@@ -71,16 +71,19 @@ class _Gatherer:
             problems["duplicate"] += 1
             return
         self._seen.add(identity)
+        many = _stands_for(record)
         if isinstance(record.get("id"), str):
-            self._by_decision[record["id"]].append((record["metric"], value, item_of(record)))
+            self._by_decision[record["id"]].append((record["metric"], value, item_of(record), many))
             self._set_of[record["id"]] = _set_of(record)
         elif isinstance(record.get("unit"), str):
-            self._by_unit[rollout, record["unit"]].append((record.get("t", 0.0), record["metric"], value))
+            self._by_unit[rollout, record["unit"]].append((record.get("t", 0.0), record["metric"], value, many))
         else:
             self._problems[rollout]["no address"] += 1
 
     def _lost(self, record: dict[str, Any]) -> None:
-        self.lost += record["count"]
+        lost = max(0, record["count"])
+        self.lost += lost
+        self.sampled += min(max(0, record.get("sampled", 0)), lost)
 
     def _rollout(self, record: dict[str, Any]) -> None:
         gathered = self.sets[_set_of(record)]
@@ -103,73 +106,76 @@ class _Gatherer:
         gathered = self.sets[record["rollout"], fingerprint]
         gathered.strategy = record["strategy"]
         phase, variant, unit = record["phase"], record["variant"], record.get("unit")
+        many = _stands_for(record)
         outcomes = self._by_decision.pop(record["id"], [])
         for shadowed in record.get("shadows", ()):
             if not record.get("excluded"):
-                gathered.shadows[phase, shadowed].planned += 1
+                gathered.shadows[phase, shadowed].planned += many
         if unit is not None and (record["rollout"], unit) in self._by_unit:
             visit = (record.get("t", 0.0), fingerprint, phase, variant, bool(record.get("excluded")))
             self._visits[record["rollout"], unit].append(visit)
         if record.get("excluded"):
-            gathered.excluded[record["reason"] if not record.get("blend") else "not interleaved"] += 1
+            gathered.excluded[record["reason"] if not record.get("blend") else "not interleaved"] += many
             gathered.problems["of excluded calls"] += len(outcomes)
             return
         cluster = unit or record["id"]
         arm = gathered.arms[phase, variant]
         arm.share = record.get("share", arm.share)
-        arm.units[cluster] += 1
-        self._runs(arm, record)
+        arm.kept += 1
+        arm.units[cluster] += many
+        self._runs(arm, record, many)
         time_s = record.get("t", 0.0)
         gathered.arrivals.add(cluster, time_s, phase, variant)
         span = gathered.spans.setdefault(phase, [time_s, time_s])
         span[0], span[1] = min(span[0], time_s), max(span[1], time_s)
         if record.get("teams") or record.get("rule"):
             gathered.problems["unknown item"] += _credit(arm, record, cluster, outcomes, gathered.control)
-        for metric, value, _ in outcomes:
-            arm.add_outcome(metric, cluster, value)
+        for metric, value, _, of_outcome in outcomes:
+            # Both are there: where outcomes were kept at a lower rate than their calls, at that.
+            arm.add_outcome(metric, cluster, value, max(many, of_outcome))
 
     @staticmethod
-    def _runs(arm: Arm, record: dict[str, Any]) -> None:
+    def _runs(arm: Arm, record: dict[str, Any], many: int) -> None:
         blend = record.get("blend", ())
         closed = bool(record.get("closed_early"))
-        arm.closed_early += closed
+        arm.closed_early += many * closed
         if record.get("withheld"):
-            arm.withheld[record["withheld"]] += 1
-        arm.fallbacks += record["served"] != record["variant"] and not blend
+            arm.withheld[record["withheld"]] += many
+        arm.fallbacks += many * (record["served"] != record["variant"] and not blend)
         for run in record.get("runs", ()):
             ran, duration_s, error = run[0], run[1], run[2]
             # A control that ran after a failure is no sample of the control's latency.
             if ran != record["variant"] and ran not in blend:
                 continue
             if error is not None:
-                arm.errors[error] += 1
+                arm.errors[error] += many
             # Of an answer that was not measured, it is the time until it was returned.
             if not closed and not record.get("unmeasured"):
-                arm.latency_s[ran].append(duration_s)
+                arm.latency_s[ran].extend([duration_s] * many)
 
     def _shadow(self, record: dict[str, Any]) -> None:
         if record.get("excluded"):
             return
-        arm = self.sets[_set_of(record)].shadows[record["phase"], record["variant"]]
-        arm.ends[record["end"]] += 1
+        arm, many = self.sets[_set_of(record)].shadows[record["phase"], record["variant"]], _stands_for(record)
+        arm.ends[record["end"]] += many
         if record.get("error") and record["end"] == "error":
-            arm.errors[record["error"]] += 1
+            arm.errors[record["error"]] += many
         if record["end"] in ("ok", "error") and record.get("duration_s") is not None:
-            arm.latency_s.append(record["duration_s"])
+            arm.latency_s.extend([record["duration_s"]] * many)
         if record.get("match") is not None:
             cluster = record.get("unit") or record["id"]
-            add_to(arm.matches, cluster, float(record["match"]))
+            add_to(arm.matches, cluster, float(record["match"]), many)
             if record.get("difference_reason"):
-                arm.reasons[record["difference_reason"]] += 1
+                arm.reasons[record["difference_reason"]] += many
             if record.get("difference") is not None:
-                add_to(arm.differences, cluster, float(record["difference"]))
+                add_to(arm.differences, cluster, float(record["difference"]), many)
 
     def _join_units(self) -> None:
         """Outcomes of units go to the unit's last call before them."""
         for (rollout, unit), outcomes in self._by_unit.items():
             visits = sorted(self._visits.get((rollout, unit), ()))
             times = [visit[0] for visit in visits]
-            for time_s, metric, value in outcomes:
+            for time_s, metric, value, many in outcomes:
                 index = bisect_right(times, time_s) - 1
                 if index < 0:
                     self._problems[rollout]["unit without an earlier call"] += 1
@@ -179,17 +185,17 @@ class _Gatherer:
                 if excluded:
                     gathered.problems["of excluded calls"] += 1
                 else:
-                    gathered.arms[phase, variant].add_outcome(metric, unit, value)
+                    gathered.arms[phase, variant].add_outcome(metric, unit, value, many)
                     gathered.joined += 1
 
 
 def _credit(arm: Arm, record: dict[str, Any], cluster: str, outcomes: list[Outcome], control: str) -> int:
     """Credit every candidate against the control for one list; returns how many outcomes named an item not in it."""
-    page, unknown = page_of(record), 0
+    page, unknown, many = page_of(record), 0, _stands_for(record)
     if page is None:
-        return sum(item is not None for _, _, item in outcomes)
+        return sum(item is not None for _, _, item, _ in outcomes)
     clicks: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for metric, value, named in outcomes:
+    for metric, value, named, _ in outcomes:
         item = shown_item(page.keys, named)
         if item is not None and item in page.keys:
             clicks[metric][item] += value
@@ -200,22 +206,30 @@ def _credit(arm: Arm, record: dict[str, Any], cluster: str, outcomes: list[Outco
             continue
         # A list without a click is a tie: it is counted under "", and given to every metric that some list has.
         two, shown = page.between(control, candidate), arm.credit[candidate, ""]
-        shown.add(cluster, 0.0)
+        shown.add(cluster, 0.0, many)
         shown.is_fair &= two.is_won_fairly
         for metric, clicked in clicks.items():
-            arm.credit[candidate, metric].add(cluster, two.preference(clicked))
+            arm.credit[candidate, metric].add(cluster, two.preference(clicked), many)
     return unknown
+
+
+def _stands_for(record: dict[str, Any]) -> int:
+    """How many such lines there would be, had all been kept: rates are halves of halves, so that counts stay whole."""
+    rate = record.get("rate")
+    return 1 if rate is None else round(1 / rate)
 
 
 def _set_of(record: dict[str, Any]) -> Set:
     return record["rollout"], record.get("fingerprint", "")
 
 
-def gather(journal: Journal) -> tuple[dict[str, dict[str, Gathered]], int]:
-    """The sums of every rollout in a journal, by key and fingerprint, and how many facts its writers say were lost."""
+def gather(journal: Journal) -> tuple[dict[str, dict[str, Gathered]], int, int]:
+    """The sums of every rollout in a journal, by key and fingerprint; how many facts its writers say were lost, and how many of
+    these were of calls that were not drawn under overload.
+    """
     gatherer = _Gatherer()
     gatherer.read(journal)
     found: dict[str, dict[str, Gathered]] = {}
     for (rollout, fingerprint), gathered in sorted(gatherer.sets.items()):
         found.setdefault(rollout, {})[fingerprint] = gathered
-    return found, gatherer.lost
+    return found, gatherer.lost, gatherer.sampled

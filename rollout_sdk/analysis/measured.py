@@ -66,7 +66,7 @@ class _Control:
         event = routed(record)
         if event.excluded:
             return
-        self.calls += 1
+        self.calls += round(1 / event.rate)
         self.units.add(unit_cell(event.unit, event.decision.id))
         self.first_s, self.last_s = min(self.first_s, record["t"]), max(self.last_s, record["t"])
         if record["variant"] == control:

@@ -63,12 +63,14 @@ class Replay:
         looks: How often it was judged.
         phases: The phases, in the order in which they began.
         damaged: Lines of the journal that could not be read.
+        missing: Names of files that were there and are not any more, as far as the numbers of the others tell.
     """
 
     rollout: str
     looks: int
     phases: tuple[ReplayedPhase, ...]
     damaged: int
+    missing: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> str:
@@ -94,6 +96,7 @@ class Replay:
             "outcome": self.outcome,
             "looks": self.looks,
             "damaged": self.damaged,
+            "missing": list(self.missing),
             "phases": phases,
         }
 
@@ -145,7 +148,8 @@ def replay(
             f"The journal has no calls of {key!r}. A plan is replayed on the calls of a rollout. Look at: rollout report."
         )
     phases.sort(key=lambda phase: phase.began_s)
-    return Replay(key, courses.looks, tuple(phase for phase in phases if phase.last is not None), sum(journal.skipped.values()))
+    judged = tuple(phase for phase in phases if phase.last is not None)
+    return Replay(key, courses.looks, judged, sum(journal.skipped.values()), journal.missing)
 
 
 def only_rollout(journal: Journal) -> str:

@@ -59,7 +59,9 @@ class VariantReport:
 
     Attributes:
         variant: Its name.
-        calls: Analysed calls.
+        calls: Analysed calls. Where some were drawn under overload, an unbiased estimate, and so are the other counts of calls,
+            runs and outcomes.
+        kept: Those that are in the journal.
         units: Units that made them.
         effective_units: Number of equally active units that would say as much: (sum of calls)^2 / sum of squared calls.
         heaviest: Share of the most active unit in the calls.
@@ -77,6 +79,7 @@ class VariantReport:
 
     variant: str
     calls: int
+    kept: int
     units: int
     effective_units: float
     heaviest: float
@@ -296,7 +299,10 @@ class Report:
         files: How many files were read.
         lines: How many lines.
         skipped: Lines that could not be read, by why.
+        missing: Names of files that were there and are not any more, as far as the numbers of the others tell.
+        repeated: Lines that are there twice, and count once.
         lost: Facts that writers had to drop.
+        sampled: How many of these were of calls that were not drawn under overload: those that were kept stand for them.
         rollouts: The rollouts, in order of their first calls.
     """
 
@@ -304,7 +310,10 @@ class Report:
     files: int
     lines: int
     skipped: Mapping[str, int]
+    missing: tuple[str, ...]
+    repeated: int
     lost: int
+    sampled: int
     rollouts: tuple[RolloutReport, ...]
 
     def as_dict(self) -> dict[str, Any]:

@@ -56,6 +56,7 @@ def _variant(
     return VariantReport(
         variant=variant,
         calls=own,
+        kept=arm.kept,
         units=len(arm.units),
         effective_units=effective,
         heaviest=heaviest or 0.0,
@@ -196,12 +197,15 @@ def summarise(folder: str | os.PathLike[str]) -> Report:
         ConfigurationError: There is no such folder.
     """
     journal = read_journal(folder)
-    rollouts, lost = gather(journal)
+    rollouts, lost, sampled = gather(journal)
     return Report(
         folder=str(folder),
         files=len(journal.files),
         lines=journal.lines,
         skipped=dict(journal.skipped),
+        missing=journal.missing,
+        repeated=journal.repeated,
         lost=lost,
+        sampled=sampled,
         rollouts=tuple(_in_order(rollouts)),
     )

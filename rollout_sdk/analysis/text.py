@@ -7,8 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from rollout_sdk.analysis.cautions import (
     about_completeness,
     about_crossed,
+    about_kept,
     about_labels,
+    about_missing,
     about_others,
+    about_repeated,
+    about_sampled,
     about_shares,
     about_units,
 )
@@ -167,6 +171,7 @@ def _phase(phase: PhaseReport) -> Iterator[str]:
     yield f"  Phase {phase.phase}   {when(phase.first_s)} to {when(phase.last_s)}"
     if phase.variants:
         yield from _variants(phase.variants)
+        yield from about_kept(phase)
         yield from about_units(phase)
         yield from _metrics(phase.variants)
         yield from about_labels(phase)
@@ -204,8 +209,11 @@ def _head(report: Report) -> Iterator[str]:
     yield f"Journal {report.folder}: {files}, {report.lines:,} lines"
     if report.skipped:
         yield f"  Lines skipped: {_counts(report.skipped)}"
+    yield from about_missing(report.missing)
+    yield from about_repeated(report.repeated)
     if report.lost:
         yield f"  Facts lost by writers with a full queue: {report.lost:,}"
+        yield from about_sampled(report.lost, report.sampled)
     if not report.rollouts:
         yield "  No rollout has written here yet."
 

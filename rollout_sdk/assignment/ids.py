@@ -20,6 +20,7 @@ from attrs import frozen
 
 from rollout_sdk.exceptions import ConfigurationError, DecisionIdError
 from rollout_sdk.formatting import brief
+from rollout_sdk.sampling import HIGHEST_LEVEL, rate_of
 
 __all__ = ["DecodedId", "ItemToken", "check_name", "decode_id", "encode_id", "encode_token", "read_token"]
 
@@ -31,6 +32,7 @@ _LONGEST_NAME = 200
 # Three names of up to four bytes per character, the small fields, and base64 around them; a token contains a whole id.
 _LONGEST_ID = 16384
 _NUMBER = re.compile(r"[0-9a-f]{1,15}")
+_LEVEL = re.compile(r"~(\d{1,2})-?\Z")
 _FINGERPRINT = re.compile(r"[0-9a-f]{0,64}")
 
 
@@ -55,6 +57,12 @@ class DecodedId:
     time_s: float
     nonce: str
     fingerprint: str = ""
+
+    @property
+    def rate(self) -> float:
+        """The share of the calls that was kept when this one began: below 1 under overload."""
+        level = _LEVEL.search(self.nonce)
+        return 1.0 if level is None else rate_of(min(int(level[1]), HIGHEST_LEVEL))
 
     @property
     def excluded(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from hashlib import blake2b
 from numbers import Real
 from typing import TypeAlias
 
@@ -56,11 +57,20 @@ def percent(share: float) -> str:
 
 
 def phase_label(shares: Mapping[str, float]) -> str:
-    """Return the label of a phase: "5%" for one candidate, "v2=5%,v3=10%" for several, "12 candidates 60%" for many."""
+    """Return the label of a phase: "5%" for one candidate, "v2=5%,v3=10%" for several, "12 candidates 60%" for many.
+
+    If many have different shares, a hash of the shares follows, so that another split has another name.
+    """
     if len(shares) == 1:
         return percent(next(iter(shares.values())))
     label = ",".join(f"{name}={percent(share)}" for name, share in shares.items())
-    return label if len(label) <= _LONGEST_LABEL else f"{len(shares)} candidates {percent(math.fsum(shares.values()))}"
+    if len(label) <= _LONGEST_LABEL:
+        return label
+    short = f"{len(shares)} candidates {percent(math.fsum(shares.values()))}"
+    if len(set(shares.values())) == 1:
+        return short
+    split = ",".join(f"{name}={share!r}" for name, share in sorted(shares.items()))
+    return f"{short} {blake2b(split.encode('utf-8', 'surrogatepass'), digest_size=4).hexdigest()}"
 
 
 def _slot_edge(share: Share) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from attrs import evolve
 
+from rollout_sdk.analysis.cautions import about_missing
 from rollout_sdk.analysis.forecast import Traffic, forecast
 from rollout_sdk.analysis.measured import Measured, measure
 from rollout_sdk.analysis.replay import Replay, ReplayedPhase, replay
@@ -172,6 +173,8 @@ def _replayed(found: Replay) -> str:
             failed.add(phase.fingerprint)
     if found.damaged:
         lines += ["", f"{found.damaged:,} lines of the journal were passed over; see rollout doctor."]
+    if found.missing:
+        lines += ["", *about_missing(found.missing)]
     return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
 from attrs import define, evolve, field
@@ -17,14 +18,17 @@ from rollout_sdk.control.step_clock import StepClock
 from rollout_sdk.control.stored_state import change_stored
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import StoreError
-from rollout_sdk.judging import Evidence, PhaseEvidence, Situation, Verdict
+from rollout_sdk.judging import AddOutcome, Evidence, PhaseEvidence, Situation, Verdict, add_outcome
 from rollout_sdk.plan import Criteria
 from rollout_sdk.plugins.manager import Failed
+from rollout_sdk.records import RecordedEvent
 from rollout_sdk.resilience.faults import STORE
 
 __all__ = ["ManagedRollout"]
 
 _OUTCOMES = "outcomes"
+_MOST_UNCLAIMED = 100_000
+_MOST_AT_ONCE = 10_000
 _PHASE = "phase:"
 
 
@@ -39,6 +43,7 @@ class ManagedRollout:
         criteria: What it is judged by; None when nobody judges it.
         evidence: What was seen of it in this process; None when nobody judges it.
         verdict: The last verdict, of this process or another's.
+        claims: Whether other processes may have the same outcomes, so that each is claimed in the store before it counts.
         pending_abort: Actor and reason of a stop that the store has not taken yet.
         adding: Held while evidence is added or read; no call takes it.
         clock: How long the current step has lasted, by this process's clocks.
@@ -50,6 +55,7 @@ class ManagedRollout:
     criteria: Criteria | None = None
     evidence: Evidence | None = None
     verdict: Verdict | None = None
+    claims: bool = False
     pending_abort: tuple[str, str] | None = None
     adding: threading.Lock = field(factory=Lock)
     _sent: int = 0
@@ -58,6 +64,9 @@ class ManagedRollout:
     _epoch: int = 0
     _cursor: int = 0
     _gathered: dict[tuple[str, str], Any] = field(factory=dict)
+    _unclaimed: dict[str, RecordedEvent] = field(factory=dict)
+    _claimed: int = 0
+    _outcomes: dict[str, int] = field(factory=dict)
 
     @property
     def state(self) -> RolloutState:
@@ -69,6 +78,8 @@ class ManagedRollout:
         if self.criteria is not None and self.criteria.decides:
             with self.adding:
                 self.evidence = self._nothing(self.criteria)
+                self._unclaimed.clear()
+                self._outcomes = {}
         self._cursor, self._gathered, self.verdict = 0, {}, None
 
     def _nothing(self, criteria: Criteria) -> Evidence:
@@ -120,15 +131,56 @@ class ManagedRollout:
             for add_to_evidence in testimonies:
                 # One that cannot be counted must not take those after it along.
                 try:
-                    add_to_evidence(self.evidence)
+                    if not (
+                        self.claims
+                        and isinstance(add_to_evidence, AddOutcome)
+                        and self._waits(add_to_evidence.event, self.evidence)
+                    ):
+                        add_to_evidence(self.evidence)
                 except Exception as error:
                     refused.append(error)
         return refused
+
+    def _waits(self, event: RecordedEvent, evidence: Evidence) -> bool:
+        """Whether an outcome counts only once it is claimed; when too many wait, because the store is gone, it does at once."""
+        name = evidence.name_of(event)
+        if name is None or len(self._unclaimed) >= _MOST_UNCLAIMED:
+            return False
+        if name in self._unclaimed:
+            evidence.outcomes["duplicate"] += 1
+        self._unclaimed.setdefault(name, event)
+        return True
+
+    def _claim(self, store: StateStore, writer: str) -> None:
+        """Count the outcomes that wait, but for those that another process has claimed.
+
+        Raises:
+            StoreError: The store did not answer; what waits is claimed again in the same name, because it may be ours already.
+        """
+        while True:
+            with self.adding:
+                names = list(islice(self._unclaimed, _MOST_AT_ONCE))
+                claimant = f"{writer}-{self._claimed}"
+            if not names:
+                return
+            own = store.claim(self.key, self._epoch, claimant, names)
+            with self.adding:
+                self._claimed += 1
+                for name in names:
+                    # Another thread may have been here at the same time.
+                    event = self._unclaimed.pop(name, None)
+                    if event is None or self.evidence is None:
+                        continue
+                    if name in own:
+                        add_outcome(self.evidence, event)
+                    else:
+                        self.evidence.outcomes["duplicate"] += 1
 
     def publish(self, store: StateStore, writer: str, now_s: float) -> bool:
         """Put what was seen here, whole phases at a time, where others see it; False when it is out of date."""
         if self.evidence is None:
             return True
+        self._claim(store, writer)
         with self.adding:
             self.evidence.fold(now_s)
             changed = set(self.evidence.changed)
@@ -137,7 +189,7 @@ class ManagedRollout:
             self.evidence.changed.clear()
             self._sent += 1
             number = self._sent
-        if not changed:
+        if not changed and outcomes == self._outcomes:
             return True
         parts = {name: json.dumps(table, separators=(",", ":")) for name, table in tables.items()}
         try:
@@ -148,6 +200,7 @@ class ManagedRollout:
                 self.evidence.changed |= changed
             raise
         with self.adding:
+            self._outcomes = outcomes
             if number < self._arrived:
                 # A slow publication has taken the place of a later one: what is here is sent again.
                 self.evidence.changed |= changed

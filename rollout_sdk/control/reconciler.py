@@ -140,6 +140,7 @@ class Reconciler:
             # Or its thread would be taken for running.
             notice_fork()
         self.rollouts[managed.key] = managed
+        managed.claims = self._is_shared
         managed.local_state.enter(evolve(managed.state, entered_s=managed.state.entered_s or self.now_s))
         managed.forget()
         try:
@@ -172,6 +173,7 @@ class Reconciler:
     def replace(self, managed: ManagedRollout, after: RolloutState) -> None:
         """Begin a rollout again that was decorated anew with other settings."""
         self.rollouts[managed.key] = managed
+        managed.claims = self._is_shared
         self._sync.restart(managed, after, self.store.within(_DECORATING_S))
         managed.forget()
 

@@ -105,7 +105,8 @@ class RemoteOutcomes:
         managed = self._kept.get(key)
         if managed is None:
             # Epochs begin at 0: what follows makes the evidence that of the stored one.
-            managed = self._kept[key] = ManagedRollout(key, LocalState(state, {}), "", criteria=criteria, epoch=-1)
+            local = LocalState(state, {})
+            managed = self._kept[key] = ManagedRollout(key, local, "", criteria=criteria, claims=True, epoch=-1)
         managed.judge_by(criteria)
         managed.local_state.enter(state)
         managed.follow()

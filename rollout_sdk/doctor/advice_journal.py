@@ -141,8 +141,24 @@ def _files(journal: Survey) -> Iterator[Finding]:
         yield Finding(
             "error",
             "journal.unreadable",
-            f"This user may not read {several(unreadable, 'file')} of the journal.",
-            "Ask as the user of the service: without them, every result is of a part only.",
+            f"This user may not read {several(unreadable, 'file')} of the journal, or a compressed one has no end.",
+            "Ask as the user of the service, and compress anew: without them, every result is of a part only.",
+        )
+    if journal.missing:
+        first = plain(journal.missing[0], 120)
+        yield Finding(
+            "warning",
+            "journal.missing_parts",
+            f"Missing: {several(len(journal.missing), 'numbered part')} of the journal, moved away or deleted, "
+            f"{'the first of them ' if len(journal.missing) > 1 else ''}{first}.",
+            "Put them back, as they were or compressed (.jsonl.gz): until then, results are of the other parts only.",
+        )
+    if journal.repeated:
+        yield Finding(
+            "note",
+            "journal.repeated",
+            f"There twice, and counted once: {several(journal.repeated, 'line')} of the journal, of files that were copied.",
+            "Remove the copies when it suits.",
         )
     ended = [source for source in journal.files if source.writing is False]
     if ended:
@@ -197,7 +213,8 @@ def _lines(journal: Survey) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "journal.lost",
-            f"{several(journal.lost, 'fact')} went missing, say {several(journal.lost_in, 'file')}: a full queue or disk.",
+            f"{several(journal.lost, 'fact')} went missing, say {several(journal.lost_in, 'file')}: a full queue or disk."
+            + (f" {number(journal.sampled)} of them were of calls not drawn under overload." if journal.sampled else ""),
             "Make room or take a faster disk; results of that time speak of the calls that were written only.",
         )
 

@@ -14,6 +14,7 @@ from attrs import frozen
 
 from rollout_sdk.control.control_file import ControlFile, Wanted
 from rollout_sdk.journal.folders import HAS_OWNERS
+from rollout_sdk.journal.parts import files_of
 
 __all__ = ["KNOWN", "Folder", "Key", "Variable", "control_file", "folder_at", "key_of", "variables"]
 
@@ -155,7 +156,7 @@ def folder_at(path: str) -> Folder:
         is_folder=stat.S_ISDIR(status.st_mode),
         is_link=is_link,
         mode=stat.S_IMODE(status.st_mode) if HAS_OWNERS else 0o700,
-        is_exposed=HAS_OWNERS and bool(status.st_mode & stat.S_IWOTH) and any(Path(path).glob("events-*.jsonl")),
+        is_exposed=HAS_OWNERS and bool(status.st_mode & stat.S_IWOTH) and any(files_of(Path(path))),
         owner=status.st_uid,
         is_mine=not HAS_OWNERS or status.st_uid == os.geteuid(),
         readable=os.access(path, os.R_OK | os.X_OK),

@@ -30,8 +30,11 @@ class Survey:
         lines: Lines read.
         bytes: Bytes read.
         skipped: Lines passed over, by why.
-        cut: Of these, lines without an end that nobody will go on with.
+        missing: Names of parts that were there and are not any more, as far as the numbers of the others tell.
+        repeated: Lines that are there twice, and count once.
+        cut: Of those passed over, lines without an end that nobody will go on with.
         lost: Facts that writers say are not here.
+        sampled: How many of these were of calls that were not drawn under overload.
         lost_in: Files of which writers say so.
         last_lost_s: When that was last said.
         first_s: Time of the oldest record, of those with a time that can be.
@@ -48,8 +51,11 @@ class Survey:
     lines: int = 0
     bytes: int = 0
     skipped: dict[str, int] = Factory(dict)
+    missing: tuple[str, ...] = ()
+    repeated: int = 0
     cut: int = 0
     lost: int = 0
+    sampled: int = 0
     lost_in: int = 0
     last_lost_s: float | None = None
     first_s: float | None = None
@@ -176,6 +182,7 @@ class _Surveyor:
         if count <= 0:
             return
         self.found.lost += count
+        self.found.sampled += min(max(0, int(clamped(record.get("sampled", 0)) or 0)), count)
         self.found.lost_in += not self._says_lost
         self._says_lost = True
         if time_s is not None:
@@ -229,7 +236,7 @@ def survey(folder: str, *, now: float, progress: Callable[[int, int], None] | No
         for number, record in enumerate(journal.records_of(source.path)):
             surveyor.take(record)
             if progress is not None and not number % _TELL_EVERY:
-                progress(journal.bytes, total)
+                progress(min(journal.bytes, total), total)
         source.lines = journal.lines - lines
         is_cut = journal.cut > cut
         source.damaged = journal.skipped["damaged"] - damaged - is_cut
@@ -241,6 +248,7 @@ def survey(folder: str, *, now: float, progress: Callable[[int, int], None] | No
             found.cut += 1
     surveyor.end()
     found.lines, found.bytes = journal.lines, journal.bytes
+    found.missing, found.repeated = journal.missing, journal.repeated
     found.skipped = {why: count for why, count in sorted(journal.skipped.items()) if count}
     found.rollouts = dict(sorted(found.rollouts.items()))
     if progress is not None:

@@ -120,7 +120,8 @@ def _journal(journal: Survey, now: float) -> Iterator[str]:
         return
     lag = None if journal.newest_s is None else max(0.0, now - journal.newest_s)
     yield f"  from {when(journal.first_s)} to {when(journal.newest_s)}; newest record {duration(lag)} old"
-    yield f"  lines passed over: {counts(journal.skipped) if journal.skipped else 'none'}; facts lost: {number(journal.lost)}"
+    yield f"  lines passed over: {counts(journal.skipped) if journal.skipped else 'none'}"
+    yield f"  parts missing: {number(len(journal.missing))}; facts lost: {number(journal.lost)}"
     if journal.future or journal.past:
         yield f"  records from the future: {number(journal.future)}; older than their process: {number(journal.past)}"
     yield ""

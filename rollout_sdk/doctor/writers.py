@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,11 +10,11 @@ from pathlib import Path
 from attrs import define, frozen
 
 from rollout_sdk.journal.folders import HAS_OWNERS
+from rollout_sdk.journal.parts import part_of
 from rollout_sdk.journal.writer import host_name
 
 __all__ = ["Process", "Source", "sources"]
 
-_NAME = re.compile(r"events-(?P<host>.{1,64})-(?P<pid>\d{1,10})-(?P<began>[0-9a-f]{1,16})-(?P<part>\d{1,18})\.jsonl\Z")
 _FRESH_S = 600.0
 
 
@@ -87,8 +86,8 @@ def sources(files: Iterable[Path], now: float) -> list[Source]:
 
 def _source(path: Path) -> Source:
     source = Source(path)
-    if (name := _NAME.match(path.name)) is not None:
-        source.process = Process(name["host"], int(name["pid"]), int(name["began"], 16) / 1e9)
+    if (part := part_of(path.name)) is not None:
+        source.process = Process(part.host, part.pid, int(part.began, 16) / 1e9)
     try:
         source.is_link = path.is_symlink()
         status = path.stat()
@@ -105,7 +104,7 @@ def _is_written(source: Source, last: Mapping[tuple[str, int], Source], here: st
     process = source.process
     if process is None:
         return None
-    if last[process.host, process.pid] is not source:
+    if last[process.host, process.pid] is not source or source.path.suffix == ".gz":
         return False
     return _is_alive(process.pid) if process.host == here else None
 

@@ -17,6 +17,7 @@ from rollout_sdk.engine.steps import Invoke, Result, error_type
 from rollout_sdk.engine.tracebacks import has_come_out
 from rollout_sdk.judging import cell_of
 from rollout_sdk.records import EXCLUDED_REASONS, FAILED_IF, UNMEASURED, Decision, Merged, RoutedEvent, Run, Withheld
+from rollout_sdk.sampling import is_drawn, rate_of
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context as SpanContext
@@ -84,6 +85,10 @@ class Call(RouteRequest):
     """Position of a row in its batch."""
     weight = 1
     """Number of facts this call stands for."""
+    level = 0
+    """Level of the recorder's queue when the call began (see `sampling`); its id contains it, for its outcomes."""
+    rate = 1.0
+    """Share of such calls that is kept."""
     measured: Runs = ()
     """Of a row: the runs whose durations it reports; a run over many rows is measured once."""
     said_unit: Any = None
@@ -102,6 +107,9 @@ class Call(RouteRequest):
         nonces = rollout.nonces
         self.origin = nonces.origin
         self.sequence = next(nonces.sequence)
+        if nonces.load.level:
+            self.level = nonces.load.level
+            self.rate = rate_of(self.level)
         self.time_ns = rollout.time_ns() if time_ns is None else time_ns
         self.served = rollout.control
 
@@ -267,8 +275,17 @@ class Call(RouteRequest):
 
     @property
     def nonce(self) -> str:
-        """The part that makes this call's id unique; it ends with a dash if the strategy did not make the decision."""
-        return f"{self.origin}{self.sequence:x}{'-' if self.decision.reason in EXCLUDED_REASONS else ''}"
+        """The part that makes this call's id unique; it ends with a dash if the strategy did not make the decision.
+
+        If the call began under overload, it contains the level.
+        """
+        level = f"~{self.level}" if self.level else ""
+        return f"{self.origin}{self.sequence:x}{level}{'-' if self.decision.reason in EXCLUDED_REASONS else ''}"
+
+    def drawn(self, rate: float) -> Call | None:
+        """The call, if it is kept at this rate, or at the rate at which it began if that is lower; else None."""
+        self.rate = min(rate, self.rate)
+        return self if is_drawn(self.decision_id, self.rate) else None
 
     @property
     def unit(self) -> str | None:
@@ -337,5 +354,6 @@ class Call(RouteRequest):
             no_evidence=self.no_evidence,
             unmeasured=self.unmeasured,
             covariate=self.covariate,
+            rate=self.rate,
             context=None if self.context is None else CallerContext(self.context),
         )

@@ -12,6 +12,7 @@ from attrs import asdict, define, field, frozen
 
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.resilience.faults import Notice
+from rollout_sdk.sampling import Load
 
 if TYPE_CHECKING:
     from rollout_sdk.assignment import Outline, RouteRequest, UnitHash
@@ -98,10 +99,11 @@ class ShadowLimits:
 
 @define(slots=True)
 class Nonces:
-    """Makes decision ids unique: a random string per process, and a counter."""
+    """Makes decision ids unique: a random string per process, and a counter; and knows how full the recorder is."""
 
     origin: str = field(factory=lambda: os.urandom(5).hex())
     sequence: itertools.count[int] = field(factory=itertools.count)
+    load: Load = field(factory=Load)
 
     def renew(self) -> None:
         """Draw a new random string, in a forked child."""

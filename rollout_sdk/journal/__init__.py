@@ -1,4 +1,4 @@
-"""The journal: the append-only, unsampled record from which every result is computed."""
+"""The journal: the append-only record from which every result is computed; unsampled unless a process is overloaded."""
 
 from rollout_sdk.journal.reader import Journal, read_journal
 from rollout_sdk.journal.schema import SCHEMA

@@ -9,19 +9,21 @@ from math import isfinite
 from typing import Any, SupportsFloat
 
 from rollout_sdk.formatting import brief
-from rollout_sdk.journal.schema import SCHEMA
+from rollout_sdk.journal.schema import FIELDS, SCHEMA
 from rollout_sdk.records import BreakerEvent, RecordedEvent, RoutedEvent, RoutedRows, Run, ShadowedEvent, TransitionedEvent
 
 __all__ = ["as_line", "line"]
 
 _NUMBERS = (int, float)
+_REQUIRED = {event: frozenset(name for name, field in fields.items() if field.required) for event, fields in FIELDS.items()}
 _encoder = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
 def line(event: str, time_s: float, **fields: Any) -> bytes:
-    """One line, without its newline; empty fields are left out."""
+    """One line, without its newline; empty fields are left out, but for those without which a line is damaged."""
+    required = _REQUIRED[event]
     # Numbers are kept, zero included; False, None and empty texts and lists are not.
-    kept = {name: value for name, value in fields.items() if value or value.__class__ in _NUMBERS}
+    kept = {name: value for name, value in fields.items() if value or value.__class__ in _NUMBERS or name in required}
     return _encoder.encode({"event": event, "v": SCHEMA, "t": round(time_s, 6), **kept}).encode("ascii")
 
 
@@ -41,6 +43,11 @@ def _finite(value: SupportsFloat | None) -> float | None:
     # A comparator or a strategy may give numpy's numbers.
     number = None if value is None else float(value)
     return number if number is not None and isfinite(number) else None
+
+
+def _rate(rate: float) -> float | None:
+    # Nearly all of them are 1, which is left out.
+    return rate if rate < 1.0 else None
 
 
 def _number(value: SupportsFloat) -> str:
@@ -123,6 +130,8 @@ def _rare(event: RoutedEvent) -> list[str]:
         parts.append(f'"unmeasured":{_text(event.unmeasured)}')
     if event.covariate is not None:
         parts.append(f'"cov":{_number(event.covariate)}')
+    if event.rate < 1.0:
+        parts.append(f'"rate":{event.rate!r}')
     return parts
 
 
@@ -152,6 +161,7 @@ def _shadow(event: ShadowedEvent) -> bytes:
         control_error=event.control_error,
         control_duration_s=_finite(event.control_duration_s),
         control_first_item_s=_finite(event.control_first_item_s),
+        rate=_rate(event.rate),
     )
 
 
@@ -173,6 +183,8 @@ def _outcome(event: RecordedEvent) -> bytes:
         event_id=event.event_id,
         decided=event.decided_s,
         excluded=event.excluded,
+        rate=_rate(event.rate),
+        call_rate=_rate(event.call_rate),
     )
 
 

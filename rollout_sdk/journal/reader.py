@@ -1,10 +1,14 @@
-"""Reading a journal: every file of a folder, line by line; what cannot be read is skipped, counted and never fatal."""
+"""Reading a journal: every file of a folder, line by line; what cannot be read is skipped, counted and never fatal.
+
+What is there twice is read once: see `repeats`.
+"""
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
-import re
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from io import BufferedReader
@@ -13,6 +17,8 @@ from typing import Any
 
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.journal.folders import private_folders
+from rollout_sdk.journal.parts import Part, files_of, in_written_order, missing_parts, part_of
+from rollout_sdk.journal.repeats import Repeats
 from rollout_sdk.journal.schema import FIELDS, SCHEMA
 
 __all__ = ["Journal", "read_journal"]
@@ -20,7 +26,7 @@ __all__ = ["Journal", "read_journal"]
 _LONGEST_LINE = 4 << 20
 """Longer ones are damage: an honest line has some hundred bytes, and a file without newlines must not fill the memory."""
 
-_PART = re.compile(r"-(\d{1,18})\.jsonl\Z")
+_GZIP_BUFFER = 1 << 16
 
 
 def _refused(constant: str) -> float:
@@ -46,6 +52,7 @@ class Journal:
         lines: Lines read in the last pass over the records.
         skipped: Lines passed over in that pass, by why: "damaged", "schema" (written by a newer version), "unknown event";
             and "unreadable file", which counts files.
+        repeated: Lines passed over in that pass because they were read before: they are there twice.
         cut: How many of the damaged lines were the last of their file and have no end: whoever wrote them was killed, the disk
             was full, or they are being written.
         bytes: Bytes read in that pass.
@@ -62,6 +69,9 @@ class Journal:
         self.skipped: Counter[str] = Counter()
         self.cut = 0
         self.bytes = 0
+        self.repeated = 0
+        self._repeats = Repeats()
+        self._parts: set[Part] = set()
         if not self.folder.is_dir():
             raise ConfigurationError(
                 f"There is no journal folder {str(self.folder)!r}. A journal is a folder with files events-*.jsonl. "
@@ -75,7 +85,16 @@ class Journal:
         Where everybody may write in the folder, they are in folders of their writers' own inside it.
         """
         folders = [self.folder, *private_folders(self.folder)]
-        return sorted((path for each in folders for path in each.glob("events-*.jsonl") if path.is_file()), key=_order)
+        return sorted((path for each in folders for path in files_of(each)), key=in_written_order)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Files that must have been there, because their process wrote a later one; known after a pass over the records.
+
+        Somebody has moved or deleted them. What cannot be told is whether the last files of a process are missing.
+        """
+        named = (part for path in self.files if (part := part_of(path.name)) is not None)
+        return missing_parts({*named, *self._parts})
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The records of all files; starts the counts anew."""
@@ -85,37 +104,61 @@ class Journal:
 
     def begin(self) -> None:
         """Start the counts anew."""
-        self.lines = self.cut = self.bytes = 0
+        self.lines = self.cut = self.bytes = self.repeated = 0
         self.skipped = Counter()
+        self._repeats = Repeats()
+        self._parts = set()
 
     def records_of(self, path: Path) -> Iterator[dict[str, Any]]:
         """The records of one file; adds to the counts."""
         try:
-            with path.open("rb") as file:
-                yield from self._records(file)
-        except OSError:
+            with path.open("rb") as raw:
+                is_named = part_of(path.name) is not None
+                if path.suffix != ".gz":
+                    yield from self._records(raw, is_named=is_named)
+                    return
+                with gzip.GzipFile(fileobj=raw) as packed, BufferedReader(packed, _GZIP_BUFFER) as file:
+                    yield from self._records(file, is_named=is_named)
+        # The last two: it is no compressed file, or the end of one is missing.
+        except (OSError, EOFError, zlib.error):
             self.skipped["unreadable file"] += 1
 
-    def _records(self, file: BufferedReader) -> Iterator[dict[str, Any]]:
+    def _records(self, file: BufferedReader[Any], *, is_named: bool) -> Iterator[dict[str, Any]]:
+        """The records of a file, whose name says which part it is, or not."""
+        process: str | None = None
         while line := file.readline(_LONGEST_LINE):
             self.bytes += len(line)
             if line.isspace():
                 continue
             self.lines += 1
-            record = None if len(line) == _LONGEST_LINE and self._passed_over(file, line) else _decoded(line)
-            why = _fault(record)
-            if why is None and record["event"] == "rows":  # type: ignore[index]  # what has no fault is an object
-                rows = _rows(record)  # type: ignore[arg-type]
-                why = "damaged" if rows is None else None
-                yield from rows or ()
-            elif why is None:
-                yield record  # type: ignore[misc]
-            if why is not None:
-                self.skipped[why] += 1
-                if why == "damaged" and not line.endswith(b"\n") and not file.peek(1):
-                    self.cut += 1
+            record: Any = None if len(line) == _LONGEST_LINE and self._passed_over(file, line) else _decoded(line)
+            why, records = _fault(record), None
+            if why is None:
+                if record["event"] == "journal" and (part := _part(record)) is not None:
+                    # Where the name says which part it is, the first line cannot speak for another.
+                    if not is_named or process is not None:
+                        self._parts.add(part)
+                    process = f"{part.host}-{part.pid}-{part.began}"
+                records = [record] if record["event"] != "rows" else _rows(record)
+                why = "damaged" if records is None else None
+            if records is not None:
+                new = [each for each in records if not self._is_repeated(each, process, line)]
+                self.repeated += not new and len(records) > 0
+                yield from new
+                continue
+            self.skipped[str(why)] += 1
+            if why == "damaged" and not line.endswith(b"\n") and not file.peek(1):
+                self.cut += 1
 
-    def _passed_over(self, file: BufferedReader, line: bytes) -> bool:
+    def _is_repeated(self, record: dict[str, Any], process: str | None, line: bytes) -> bool:
+        event = record["event"]
+        if event == "decision":
+            return self._repeats.is_call(record["id"])
+        if event == "shadow":
+            return self._repeats.is_call(record["id"], record["variant"])
+        return self._repeats.is_line(event, process, line)
+
+    def _passed_over(self, file: BufferedReader[Any], line: bytes) -> bool:
         """Whether a line was too long; reads to its end without keeping it."""
         too_long = not line.endswith(b"\n")
         while not line.endswith(b"\n") and (line := file.readline(_LONGEST_LINE)):
@@ -123,9 +166,13 @@ class Journal:
         return too_long
 
 
-def _order(path: Path) -> tuple[str, int]:
-    part = _PART.search(path.name)
-    return (path.name, 0) if part is None else (path.name[: part.start()], int(part[1]))
+def _part(record: dict[str, Any]) -> Part | None:
+    """The part that begins with this line; None where an earlier SDK wrote it."""
+    host, pid, began, number = (record.get(name) for name in ("host", "pid", "began", "part"))
+    if host is None or pid is None or began is None or number is None:
+        return None
+    part = Part(host, pid, began, number)
+    return part if part_of(part.name) == part else None
 
 
 def _decoded(line: bytes) -> Any:

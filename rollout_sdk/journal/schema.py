@@ -2,18 +2,19 @@
 
 | event        | one for                                | fields besides `t` (seconds since 1970)                                   |
 |--------------|----------------------------------------|---------------------------------------------------------------------------|
-| `journal`    | file                                   | `sdk`, `pid`, `host`                                                      |
+| `journal`    | file                                   | `sdk`, `pid`, `host`, `began` (when its process began to record: nanoseconds, hexadecimal), `part` (its number, from 0) |
 | `rollout`    | rollout and file                       | `rollout`, `strategy`, `control`, `variants`, `phase`, `status`, `revision`, `shares`, `shadow` (share of the calls that are shadowed by plan), `version` (of the candidates), `fingerprint` (of what makes calls comparable), `made_of` (what that is made of) |
-| `decision`   | call (or batch of one row)             | `rollout`, `id`, `strategy`, `phase`, `fingerprint`, `variant`, `served`, `reason`, `propensity`, `share`, `bucket`, `unit`, `runs` (each [variant, seconds, error type, seconds to first item]), `error`, `shadows`, `blend`, `items`, `teams`, `rule` (how clicks are credited where it is not by team), `closed_early`, `excluded`, `withheld`, `answered`, `no_evidence`, `unmeasured` (class of an answer that cannot be measured), `cov` (the covariate) |
+| `decision`   | call (or batch of one row)             | `rollout`, `id`, `strategy`, `phase`, `fingerprint`, `variant`, `served`, `reason`, `propensity`, `share`, `bucket`, `unit`, `runs` (each [variant, seconds, error type, seconds to first item]), `error`, `shadows`, `blend`, `items`, `teams`, `rule` (how clicks are credited where it is not by team), `closed_early`, `excluded`, `withheld`, `answered`, `no_evidence`, `unmeasured` (class of an answer that cannot be measured), `cov` (the covariate), `rate` |
 | `rows`       | thousand rows of a batch, or fewer     | `rollout`, `like` (a line as of a decision for each kind of row), `kind` (for each row, the position of its kind), and each row's own in place of its kind's: `ids`, `buckets`, `units`, `covs` |
-| `shadow`     | submitted shadow run                   | `rollout`, `id`, `phase`, `fingerprint`, `variant`, `end`, `duration_s`, `wait_s`, `error`, `match` (1 or 0), `difference`, `difference_reason`, `comparator`, `bucket`, `unit`, `excluded`, `first_item_s`, `control_error`, `control_duration_s`, `control_first_item_s` |
-| `outcome`    | recorded outcome                       | `rollout`, `metric`, `value`, `id`, `phase`, `fingerprint`, `variant`, `bucket`, `unit`, `item` or `position`, `event_id`, `decided` (time of the decision), `excluded` |
+| `shadow`     | submitted shadow run                   | `rollout`, `id`, `phase`, `fingerprint`, `variant`, `end`, `duration_s`, `wait_s`, `error`, `match` (1 or 0), `difference`, `difference_reason`, `comparator`, `bucket`, `unit`, `excluded`, `first_item_s`, `control_error`, `control_duration_s`, `control_first_item_s`, `rate` |
+| `outcome`    | recorded outcome                       | `rollout`, `metric`, `value`, `id`, `phase`, `fingerprint`, `variant`, `bucket`, `unit`, `item` or `position`, `event_id`, `decided` (time of the decision), `excluded`, `rate`, `call_rate` (that of its call) |
 | `breaker`    | opening or closing of a breaker        | `rollout`, `variant`, `action`, `failures`, `runs`, `cooldown_s`          |
-| `lost`       | facts that are not here, since the last such line | `count`                                                        |
+| `lost`       | facts that are not here, since the last such line | `count`, `sampled` (how many of them were of calls that were not drawn) |
 | `transition` | change of phase or status              | `rollout`, `strategy`, `action`, `status`, `revision`, `from_phase`, `to_phase`, `shares`, `actor`, `reason`, `shadow`, `verdict` (with every number behind it), `invalid` (why the comparison cannot be trusted after it), `version`, `fingerprint`, `replaced` (the fingerprint in whose place it has begun) |
 
 Fields that are empty (null, false, or no items) are left out. Numbers are finite. Units and items are pseudonyms; payloads
 are nowhere. A rollout's start is its `rollout` line. `read_journal` gives the rows of a `rows` line as a `decision` each.
+A `rate` below 1 is the share of the calls that was kept, under overload, when this line was; where there is none, it is 1.
 Arms are told apart by rollout, fingerprint and phase, and never pooled; lines of earlier SDKs have no fingerprint.
 """
 
@@ -25,6 +26,8 @@ from sys import float_info
 from typing import Any
 
 from attrs import frozen
+
+from rollout_sdk.sampling import HIGHEST_LEVEL, rate_of
 
 __all__ = ["FIELDS", "SCHEMA", "Field"]
 
@@ -48,6 +51,7 @@ class Field:
 
 
 _MOST = float_info.max
+_LOWEST_RATE = rate_of(HIGHEST_LEVEL)
 
 
 def _is_text(value: Any) -> bool:
@@ -62,6 +66,11 @@ def _is_number(value: Any) -> bool:
 
 def _is_count(value: Any) -> bool:
     return value.__class__ is int and _is_number(value)
+
+
+def _is_rate(value: Any) -> bool:
+    # What is kept stands for the others: a rate near 0 would make one line outweigh a journal.
+    return _is_number(value) and _LOWEST_RATE <= value <= 1
 
 
 def _is_flag(value: Any) -> bool:
@@ -106,11 +115,12 @@ _A_TEXT = Field(_is_text, required=True, plain=str)
 _A_NUMBER, _A_COUNT = (Field(kind, required=True) for kind in (_is_number, _is_count))
 _TEXTS, _TEAMS, _RUNS = (Field(partial(_is_list, kind)) for kind in (_is_text, _is_text_or_none, _is_run))
 # A strategy may have none, and what is empty is left out.
+_RATE = Field(_is_rate)
 _SHARES = Field(_is_shares)
 _TABLE = Field(_is_table)
 
 FIELDS: Mapping[str, Mapping[str, Field]] = {
-    "journal": {"t": _NUMBER, "sdk": _TEXT, "pid": _COUNT, "host": _TEXT},
+    "journal": {"t": _NUMBER, "sdk": _TEXT, "pid": _COUNT, "host": _TEXT, "began": _TEXT, "part": _COUNT},
     "rollout": {
         "t": _NUMBER,
         "rollout": _A_TEXT,
@@ -154,6 +164,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "no_evidence": _FLAG,
         "unmeasured": _TEXT,
         "cov": _NUMBER,
+        "rate": _RATE,
     },
     "rows": {
         "t": _NUMBER,
@@ -187,6 +198,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "control_error": _TEXT,
         "control_duration_s": _NUMBER,
         "control_first_item_s": _NUMBER,
+        "rate": _RATE,
     },
     "outcome": {
         "t": _A_NUMBER,
@@ -204,6 +216,8 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "event_id": _TEXT,
         "decided": _NUMBER,
         "excluded": _FLAG,
+        "rate": _RATE,
+        "call_rate": _RATE,
     },
     "breaker": {
         "t": _NUMBER,
@@ -214,7 +228,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "runs": _A_COUNT,
         "cooldown_s": _NUMBER,
     },
-    "lost": {"t": _NUMBER, "count": _A_COUNT},
+    "lost": {"t": _NUMBER, "count": _A_COUNT, "sampled": _COUNT},
     "transition": {
         "t": _NUMBER,
         "rollout": _A_TEXT,

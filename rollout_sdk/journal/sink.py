@@ -30,10 +30,15 @@ class JournalSink:
         self._failed = failed
         self._headed: set[str] = set()
         self._unwritten = 0
-        self._told = 0
+        self._told = self._told_drawn_out = 0
 
-    def __call__(self, events: Iterable[Any], dropped: int) -> None:
-        """Write what is an event of a rollout; `dropped` is how many facts never came here, so far.
+    def __call__(self, events: Iterable[Any], dropped: int, drawn_out: int = 0) -> None:
+        """Write what is an event of a rollout.
+
+        Args:
+            events: The events.
+            dropped: How many facts never came here, so far.
+            drawn_out: How many of these were of calls that were not drawn under overload.
 
         Raises:
             OSError: Not all could be written. What is missing is counted, and told as soon as writing succeeds again.
@@ -43,7 +48,7 @@ class JournalSink:
             for event in events
             if (key := rollout_of(event)) is not None and (text := self._line(event))
         ]
-        if not lines and not self.is_owed(dropped):
+        if not lines and not self.is_owed(dropped) and not self._writer.was_moved:
             return
         data: list[bytes] = []
         weights: list[int] = []
@@ -59,18 +64,25 @@ class JournalSink:
                 data.append(text)
                 weights.append(weight)
             if (missing := self._missing(dropped)) > 0:
-                data.append(line("lost", time(), count=missing))
+                sampled = drawn_out - self._told_drawn_out
+                data.append(line("lost", time(), count=missing, sampled=sampled or None))
             self._writer.write(data)
         except BaseException:
             self._unwritten += sum(weight for _, _, weight in lines) - sum(weights[: self._writer.kept])
             raise
         self._headed |= headed
-        self._told += max(0, missing)
+        if missing > 0:
+            self._told, self._told_drawn_out = self._told + missing, drawn_out
 
     @property
     def unwritten(self) -> int:
         """Facts that came here and could not be written, so far."""
         return self._unwritten
+
+    @property
+    def has_file(self) -> bool:
+        """Whether a file is open, which somebody may move away."""
+        return self._writer.has_file
 
     def is_owed(self, dropped: int) -> bool:
         """Whether facts are missing that the journal does not say are missing."""
@@ -97,7 +109,7 @@ class JournalSink:
         """In a forked child: another file, and nothing missing."""
         self._writer.renew()
         self._headed = set()
-        self._unwritten = self._told = 0
+        self._unwritten = self._told = self._told_drawn_out = 0
 
     def close(self) -> None:
         """Close the file."""

@@ -1,8 +1,9 @@
 """Writing the journal: one file for each process, whole lines, one write for each batch.
 
 Two processes never share a file, so that a line cut by a kill -9 can spoil no other's; after a short write the next line
-starts with a newline of its own. A folder that cannot be used is an error of the write, not of the start: a service serves
-also while its disk is missing.
+starts with a newline of its own. The files of a process are numbered, so that a reader can name one that is missing. A file
+that is moved, deleted or cut short, by a log shipper say, or whose folder is replaced, is continued in another. A folder that
+cannot be used is an error of the write, not of the start: a service serves also while its disk is missing.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from rollout_sdk.concurrency.clocks import time, time_ns
 from rollout_sdk.exceptions import JournalError
 from rollout_sdk.journal.folders import HAS_OWNERS, private_folder
 from rollout_sdk.journal.lines import line
+from rollout_sdk.journal.parts import Part
 
 __all__ = ["JournalWriter", "host_name"]
 
@@ -50,6 +52,7 @@ class JournalWriter:
         self.kept = 0
         self._rotate_at = rotate_at_bytes
         self._file: int | None = None
+        self._path: Path | None = None
         self._identity = (0, 0)
         self._size = 0
         self._is_new = True
@@ -81,7 +84,7 @@ class JournalWriter:
         )
 
     def begin(self) -> bool:
-        """Make ready for lines: open a file when there is none, when it is full, or when it is gone.
+        """Make ready for lines: open a file when there is none, when it is full, or when it is not in its place any more.
 
         Returns:
             Whether the file has no line yet, so that it must be told what the others know.
@@ -124,12 +127,17 @@ class JournalWriter:
 
     def _open(self) -> None:
         folder = self.prepare()
-        name = f"events-{host_name()}-{getpid()}-{self._began:x}-{self._part}.jsonl"
-        # Counted first: a name that is taken is not tried again.
+        path = folder / Part(host_name(), getpid(), f"{self._began:x}", self._part).name
+        try:
+            file = open_file(path, _FLAGS, 0o600)
+        except FileExistsError:
+            # A name that is taken is not tried again.
+            self._part += 1
+            raise
+        # Only now: a number without a file would look like a file that is missing.
         self._part += 1
-        file = open_file(folder / name, _FLAGS, 0o600)
         status = fstat(file)
-        self._file, self._identity = file, (status.st_dev, status.st_ino)
+        self._file, self._path, self._identity = file, path, (status.st_dev, status.st_ino)
         self._size, self._is_new, self._torn = 0, True, False
 
     def _is_mine(self) -> bool:
@@ -141,12 +149,41 @@ class JournalWriter:
         return (status.st_dev, status.st_ino) == self._identity
 
     def _is_there(self) -> bool:
-        """Whether it is our file, and still has a name."""
-        return self._is_mine() and fstat(self._file).st_nlink > 0  # type: ignore[arg-type]
+        """Whether it is our file, whole and in its place."""
+        if not self._is_mine():
+            return False
+        status = fstat(self._file)  # type: ignore[arg-type]
+        return status.st_nlink > 0 and status.st_size >= self._size and self._is_in_place()
 
-    @staticmethod
-    def _header() -> bytes:
-        return line("journal", time(), sdk=__version__, pid=getpid(), host=host_name())
+    def _is_in_place(self) -> bool:
+        try:
+            status = status_of(self._path)  # type: ignore[arg-type]  # noqa: PTH116 - as in _mode
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            # A disk that does not answer now: the file can be written for as long as that works.
+            return True
+        return (status.st_dev, status.st_ino) == self._identity
+
+    @property
+    def has_file(self) -> bool:
+        """Whether a file is open."""
+        return self._file is not None
+
+    @property
+    def was_moved(self) -> bool:
+        """Whether the file is somewhere else now, and its folder there: so another can be begun before there is a line for it.
+
+        Not of a file that was deleted: who clears a folder up must not find a new one in it.
+        """
+        if self._file is None or self._path is None or not self._is_mine():
+            return False
+        return fstat(self._file).st_nlink > 0 and not self._is_in_place() and _is_folder(self._path.parent)
+
+    def _header(self) -> bytes:
+        return line(
+            "journal", time(), sdk=__version__, pid=getpid(), host=host_name(), began=f"{self._began:x}", part=self._part - 1
+        )
 
     def renew(self) -> None:
         """In a forked child: leave the parent's file alone and open another with the next line."""
@@ -159,6 +196,13 @@ class JournalWriter:
         if self._file is not None and self._is_mine():
             close(self._file)
         self._file = None
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(status_of(path).st_mode)  # noqa: PTH116 - as in _mode
+    except OSError:
+        return False
 
 
 def _mode(folder: Path) -> int:

@@ -17,6 +17,7 @@ from rollout_sdk.judging.minutes import MINUTE_S, Minute, Minutes, bit_of
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums, number_of
 from rollout_sdk.judging.unit_sample import UNTIMED_MINUTE, UnitSample
 from rollout_sdk.plan import ERROR_RATE, MEASURED, Criterion
+from rollout_sdk.records import RecordedEvent
 from rollout_sdk.stats import StratifiedBuckets
 
 __all__ = ["COVARIATE", "Evidence"]
@@ -196,6 +197,30 @@ class Evidence:
             sums = phase.sums[label] = Sums(window / _SLICES)
         return sums
 
+    def name_of(self, event: RecordedEvent) -> str | None:
+        """What is the same for the same outcome in every process; None for one that does not count in any case."""
+        criterion, decision, phase, decided_s = (
+            self._recorded.get(event.metric),
+            event.decision_id,
+            event.phase,
+            event.decided_s,
+        )
+        if criterion is None or event.excluded or decision is None or phase is None or decided_s is None:
+            return None
+        if self._refusal(criterion, decision, phase, decided_s, event.time_s, event.fingerprint):
+            return None
+        return event.label if criterion.per == "outcome" else event.name
+
+    def _refusal(
+        self, criterion: Criterion, decision: str, phase_name: str, decided_s: float, time_s: float, fingerprint: str
+    ) -> str | None:
+        """What an outcome is called that does not count whether it is the first of its kind or not; None for one that may."""
+        if self._is_past(phase_name) or (fingerprint and self._fingerprint not in ("", fingerprint)):
+            return "unknown"
+        if criterion.window and time_s - decided_s > criterion.window:
+            return "late"
+        return "capped" if decision in self._capped else None
+
     def add_outcome(
         self,
         metric: str,
@@ -209,6 +234,7 @@ class Evidence:
         time_s: float,
         fingerprint: str = "",
         identity: int | None = None,
+        factor: float = 1.0,
     ) -> None:
         """Add a recorded outcome; outcomes of metrics that are not judged are ignored.
 
@@ -223,6 +249,7 @@ class Evidence:
             time_s: Time of the outcome.
             fingerprint: Fingerprint in the decision's id; empty in ids of earlier SDKs.
             identity: Equal for repeats of one outcome, `RecordedEvent.identity`; None if a decision has one outcome per metric.
+            factor: Number of outcomes it stands for, if outcomes were kept at a lower rate than their calls.
         """
         criterion = self._recorded.get(metric)
         if criterion is None:
@@ -230,14 +257,8 @@ class Evidence:
         if decision is None or phase_name is None or arm is None or bucket is None or decided_s is None:
             self.outcomes["unknown"] += 1
             return
-        if self._is_past(phase_name) or (fingerprint and self._fingerprint not in ("", fingerprint)):
-            self.outcomes["unknown"] += 1
-            return
-        if criterion.window and time_s - decided_s > criterion.window:
-            self.outcomes["late"] += 1
-            return
-        if decision in self._capped:
-            self.outcomes["capped"] += 1
+        if why := self._refusal(criterion, decision, phase_name, decided_s, time_s, fingerprint):
+            self.outcomes[why] += 1
             return
         is_second = (metric, decision) in self._met
         if identity is None:
@@ -255,7 +276,7 @@ class Evidence:
         phase = self.phase(phase_name)
         # Added first, because it refuses values that would spoil all sums.
         sums = self._sums(phase, criterion.label, criterion.window)
-        sums.add(phase_name, arm, bucket, value, weight, decided_s)
+        sums.add(phase_name, arm, bucket, value * factor, weight * factor, decided_s)
         # The call's value is now a sum, no longer 0 or 1.
         sums.others += is_second
         self.outcomes["counted"] += 1

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
+from attrs import frozen
+
 from rollout_sdk.judging.evidence import Evidence
 from rollout_sdk.judging.unit_sample import cell_of
 from rollout_sdk.records import UNMEASURED, RecordedEvent, RoutedEvent, Run, ShadowedEvent
 
-__all__ = ["add_outcome", "add_routed", "add_shadowed", "first_item_of", "unit_cell"]
+__all__ = ["AddOutcome", "add_outcome", "add_routed", "add_shadowed", "first_item_of", "unit_cell"]
 
 _SHADOW_ENDS = {"ok": False, "error": True, "timeout": True}
 
@@ -104,6 +106,17 @@ def add_shadowed(evidence: Evidence, event: ShadowedEvent, exposure: Mapping[str
         )
 
 
+@frozen
+class AddOutcome:
+    """Adds an outcome when it is called; and says which it is, for those who must know first whether another process has it."""
+
+    event: RecordedEvent
+
+    def __call__(self, evidence: Evidence) -> None:
+        """Add it."""
+        add_outcome(evidence, self.event)
+
+
 def add_outcome(evidence: Evidence, event: RecordedEvent) -> None:
     """Add an outcome; outcomes of decisions that are not analysed are ignored."""
     if event.excluded:
@@ -119,4 +132,5 @@ def add_outcome(evidence: Evidence, event: RecordedEvent) -> None:
         time_s=event.time_s,
         fingerprint=event.fingerprint,
         identity=event.identity,
+        factor=event.factor,
     )

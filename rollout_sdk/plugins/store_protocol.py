@@ -4,11 +4,14 @@ A rollout's *document* (phase, status, shares) changes by compare-and-set on its
 it on, one does. Its *parts* are running sums: each writer publishes its own absolute sums and nobody else's, so that a write
 that is repeated, because nobody knows whether it arrived, counts once. An *epoch* fences them: when the document has gone on
 to another, late sums of the last are refused, and its parts are gone.
+
+What may come to two processes and must count once (an outcome that is sent again) is *claimed*: of all who claim a name, one
+has it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -45,9 +48,9 @@ class Gathered:
 class StateStore(Protocol):
     """Shared state of rollouts. Every method is safe in many threads, and is done wholly or not at all.
 
-    Keys, writers, names of parts and names of notes are texts of 1 to 200 characters. Documents and records are plain JSON:
-    what comes back is equal to what went in, and shares nothing with it. Revisions and epochs are whole numbers from 0 to
-    2**53 - 1. A text, a document or a record has 4 MiB at the most.
+    Keys, writers, claimants, and the names of parts, claims and notes are texts of 1 to 200 characters. Documents and records
+    are plain JSON: what comes back is equal to what went in, and shares nothing with it. Revisions and epochs are whole numbers
+    from 0 to 2**53 - 1. A text, a document or a record has 4 MiB at the most.
 
     Every method raises `StoreError` when the store cannot do it, after its own bounded time, and when what it is given is not
     of this form. After an error of the first kind nobody knows whether a write was done: publishing again does no harm, and
@@ -84,6 +87,15 @@ class StateStore(Protocol):
 
     def gather(self, key: str, epoch: int, after: int = 0) -> Gathered:
         """The parts of all writers in this epoch that have changed after this cursor. 0: all."""
+        ...
+
+    def claim(self, key: str, epoch: int, claimant: str, names: Sequence[str]) -> frozenset[str]:
+        """Claim names for this claimant; those of them that are its own from now on, because nobody has claimed them before.
+
+        Claiming the same again as the same claimant gives the same answer, as long as the names are remembered: at least the
+        last 100,000 of all keys, in the document's epoch. In another epoch, or where there is no document, nothing is claimed,
+        and the answer is empty.
+        """
         ...
 
     def note(self, key: str, name: str, text: str) -> None:

@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 from rollout_sdk.engine.batches.answered_rows import AnsweredRows
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.shadows.ended import EndedRows, EndedShadow
-from rollout_sdk.judging import Evidence, add_outcome, add_shadowed
+from rollout_sdk.judging import AddOutcome, Evidence, add_shadowed
 from rollout_sdk.recording.sinks import Sinks
 from rollout_sdk.records import BreakerEvent, RecordedEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
 from rollout_sdk.tally import Tally, rollout_of
@@ -43,6 +43,11 @@ class Unobserved:
 
     event: RecordedEvent
 
+    def drawn(self, rate: float) -> Unobserved | None:
+        """See `RecordedEvent`."""
+        kept = self.event.drawn(rate)
+        return None if kept is None else Unobserved(kept)
+
 
 @define(kw_only=True, eq=False)
 class Delivery:
@@ -54,7 +59,8 @@ class Delivery:
         failed: Told of every fault.
         time_ns: Wall clock, in nanoseconds since 1970.
         add_to_evidence: Takes what the facts of a rollout add to the evidence about it.
-        never_came: How many facts never came here.
+        never_came: How many facts never came here, and how many of these were of calls that were not drawn.
+        draw_out: Counts facts of calls that are not drawn.
         sinks: Journal, log and observers.
         metrics: Keeps durations; None when metrics are off.
         rollouts: The rollouts by key, also those whose function is gone: their facts are told for as long as they come.
@@ -67,7 +73,8 @@ class Delivery:
     failed: Callable[..., None]
     time_ns: Callable[[], int]
     add_to_evidence: Callable[[str, Iterable[Callable[[Evidence], None]]], None]
-    never_came: Callable[[], int]
+    never_came: Callable[[], tuple[int, int]]
+    draw_out: Callable[[int], None]
     sinks: Sinks = field(init=False)
     metrics: Metrics | None = None
     rollouts: dict[str, Rollout] = field(init=False, factory=dict)
@@ -171,6 +178,7 @@ class Delivery:
 
     def __call__(self, facts: list[Any]) -> None:
         """Count a batch of facts and add them to the evidence; then hand them to everybody who takes them."""
+        facts = self._drawn(facts)
         unobserved = {id(fact.event) for fact in facts if fact.__class__ is Unobserved}
         facts = [fact.event if fact.__class__ is Unobserved else fact for fact in facts]
         facts = [told for fact in _ends_apart(facts) if (told := self._told(fact)) is not None]
@@ -195,6 +203,20 @@ class Delivery:
             if fact.__class__ is not AnsweredRows or any(map(self._is_for_log, fact.kinds())):
                 self.guarded("recorder", self.sinks.log, fact)
             self.guarded("observers", self._observe, fact)
+
+    def _drawn(self, facts: list[Any]) -> list[Any]:
+        """The facts, of many rows only those that are drawn: here, because on the caller's path that would take long."""
+        kept: list[Any] = []
+        for fact in facts:
+            if fact.__class__ not in (AnsweredRows, EndedRows):
+                kept.append(fact)
+                continue
+            thinned = fact.thinned()
+            if thinned is not None:
+                kept.append(thinned)
+            if thinned is not fact and (missing := fact.weight - (0 if thinned is None else thinned.weight)):
+                self.draw_out(missing)
+        return kept
 
     def _starts(self, facts: Iterable[Any]) -> list[TransitionedEvent]:
         """The start of every rollout that is heard of for the first time in this process."""
@@ -300,7 +322,7 @@ class Delivery:
             if fact.__class__ is Call:
                 said.setdefault(fact.rollout.key, []).append(fact.add_to_evidence)
             elif fact.__class__ is RecordedEvent:
-                said.setdefault(fact.rollout, []).append(partial(add_outcome, event=fact))
+                said.setdefault(fact.rollout, []).append(AddOutcome(fact))
             elif fact.__class__ is ShadowedEvent and (rollout := self.rollouts.get(fact.decision.rollout)) is not None:
                 exposure = rollout.exposure(fact.decision.phase)
                 said.setdefault(rollout.key, []).append(partial(add_shadowed, event=fact, exposure=exposure))

@@ -195,6 +195,8 @@ def by_decision(
         decided_s=decoded.time_s,
         excluded=decoded.excluded,
         fingerprint=decoded.fingerprint,
+        rate=decoded.rate,
+        call_rate=decoded.rate,
     )
 
 

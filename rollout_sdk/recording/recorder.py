@@ -1,7 +1,9 @@
 """The recorder: one background thread that takes facts from callers and hands them on in batches.
 
-A caller pays one `SimpleQueue.put`. The queue is bounded: when it is full, facts are dropped and counted; nobody waits.
-The thread starts with the first fact of a process and again after a fork.
+A caller pays one `SimpleQueue.put`, and nobody waits. The queue is bounded: from 10,000 facts on, fewer and fewer calls are
+kept, drawn by a hash of their ids (see `sampling`), and at 15,000 none. What is not kept is counted.
+The thread starts with the first fact of a process and again after a fork; that fact is delivered at once (after 5 ms), those
+that follow in batches.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from rollout_sdk.concurrency.threads import Empty, Flag, Lock, SimpleQueue, Thre
 from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.resilience.faults import Count, Fault, Notice
 from rollout_sdk.resilience.interruptions import is_fault
+from rollout_sdk.sampling import HIGHEST_LEVEL, Load, level_of, rate_of
 
 __all__ = ["Recorder"]
 
@@ -27,6 +30,7 @@ _MOST_WAITING = 10_000
 _MOST_ROWS_WAITING = 2_000_000
 _MOST_AT_ONCE = 1_000
 _GATHER_S = 0.02
+_FIRST_S = 0.005
 _IDLE_S = 0.5
 _LONGEST_WAIT_S = 1.0
 
@@ -78,6 +82,7 @@ class Recorder:
         tick: Callable[[], None],
         exit_deadline_s: float = 1.0,
         gather_s: float = _GATHER_S,
+        load: Load | None = None,
     ) -> None:
         """Start nothing yet.
 
@@ -86,8 +91,10 @@ class Recorder:
             failed: Told of every fault; must not come back here from this thread for ever.
             tick: Called about twice a second while the thread runs, and once at its end.
             exit_deadline_s: Seconds that closing may take.
-            gather_s: Seconds to wait for more facts after the first; 0 where callers wait for theirs.
+            gather_s: Seconds to wait for more facts after one has come; 0 where callers wait for theirs.
+            load: Where calls that begin read how full the queue is.
         """
+        self._load = Load() if load is None else load
         self._hand_over = deliver
         self._failed = failed
         self._tick = tick
@@ -103,13 +110,26 @@ class Recorder:
         self._thread: Thread | None = None
         self._starting = Lock()
         self._dropped = Count()
+        self._drawn_out = Count()
+        self._load.level = 0
         self._rows_waiting: dict[int, int] = {}
+        self._has_worked = False
         self._closed = False
 
     @property
     def dropped(self) -> int:
         """Facts that were lost because the queue was full or the recorder closed."""
         return int(self._dropped)
+
+    @property
+    def drawn_out(self) -> int:
+        """How many of these were of calls that were not drawn: what is kept of other calls stands for them."""
+        return int(self._drawn_out)
+
+    def draw_out(self, number: int = 1) -> None:
+        """Count facts of calls that were not drawn."""
+        self._dropped.add(number)
+        self._drawn_out.add(number)
 
     @property
     def waiting(self) -> int:
@@ -125,28 +145,46 @@ class Recorder:
         """Take a fact; never blocks and never raises.
 
         A fact of many rows says how many it stands for by its `weight`, and gives some of them as `part(start, stop)`. It is
-        delivered in parts.
+        delivered in parts. A fact of a call has the `level` at which the call began, and `drawn(rate)` gives what is kept of
+        it; other facts are dropped as soon as the queue is full.
         """
         if not same_process[0]:
             notice_fork()
         weight = getattr(fact, "weight", 1)
-        if self._closed or self._queue.qsize() >= _MOST_WAITING:
+        waiting = self._queue.qsize()
+        level = 0 if waiting < _MOST_WAITING else level_of(waiting, _MOST_WAITING)
+        if weight > 1:
+            level = max(level, self._level_of_rows(weight))
+        if level != self._load.level:
+            self._load.level = min(level, HIGHEST_LEVEL)
+        if self._closed or level > HIGHEST_LEVEL:
             self._dropped.add(weight)
             return
-        if weight > 1 and not self._has_room(fact, weight):
-            self._dropped.add(weight)
-            return
+        if level or getattr(fact, "level", 0):
+            fact = self._drawn(fact, level, weight)
+            if fact is None:
+                return
+        if weight > 1:
+            self._rows_waiting[id(fact)] = weight
         self._queue.put(fact)
         if self._thread is None:
             self._start()
 
-    def _has_room(self, fact: Any, weight: int) -> bool:
-        """Whether a fact of so many rows may wait; one alone always may."""
+    def _level_of_rows(self, weight: int) -> int:
+        """The level of so many more rows; one fact alone always has room."""
         waiting = list(self._rows_waiting.values())
-        if waiting and sum(waiting) + weight > _MOST_ROWS_WAITING:
-            return False
-        self._rows_waiting[id(fact)] = weight
-        return True
+        return level_of(sum(waiting) + weight - 1, _MOST_ROWS_WAITING) if waiting else 0
+
+    def _drawn(self, fact: Any, level: int, weight: int) -> Any:
+        """What is kept of a fact at a level; None for nothing, which is then counted."""
+        draw = getattr(fact, "drawn", None)
+        if draw is None:
+            self._dropped.add(weight)
+            return None
+        kept = draw(rate_of(level))
+        if kept is None:
+            self.draw_out(weight)
+        return kept
 
     def tell(self, fault: Fault | Notice) -> None:
         """Take what is only told to people: where there is no room for it, nothing is lost. Never blocks and never raises."""
@@ -198,14 +236,20 @@ class Recorder:
             return None
         batch = [] if first is _NOTHING else [first]
         if batch:
-            # One wake-up for many facts: waking for each would cost the callers the interpreter lock.
+            # One wake-up for many facts: waking for each would cost the callers the interpreter lock. Hardly for the first of
+            # a process, which may have no more: a worker that ends by os._exit after its one job.
+            is_first = not self._has_worked and not isinstance(first, _Flush | Fault | Notice)
             if self._gather_s and not self._closed and not isinstance(first, _Flush) and queue.qsize() < _MOST_AT_ONCE:
-                native_sleep(self._gather_s)
+                native_sleep(min(self._gather_s, _FIRST_S) if is_first else self._gather_s)
+            self._has_worked = self._has_worked or is_first
             with suppress(Empty):
                 while len(batch) < _MOST_AT_ONCE:
                     batch.append(queue.get_nowait())
         # While this runs, something refers to the recorder: it cannot be in its own queue.
         self._deliver(batch)
+        if self._load.level:
+            # So that no call begins as if it were still full.
+            self._load.level = min(level_of(queue.qsize(), _MOST_WAITING), HIGHEST_LEVEL)
         if monotonic() - last_tick >= _IDLE_S:
             last_tick = monotonic()
             self._guarded("tick", self._tick)
@@ -358,7 +402,8 @@ def _run(reference: weakref.ref[Recorder], queue: SimpleQueue[Any]) -> None:
     """The thread: it holds the recorder while it has something to do, and only the queue while it waits."""
     recorder: Recorder | None = None
     early: list[Any] = []
-    last_tick, rounds_alone = 0.0, 0
+    # The first call has just looked at what a tick looks at.
+    last_tick, rounds_alone = monotonic(), 0
     try:
         while True:
             try:

@@ -21,6 +21,7 @@ from rollout_sdk.journal.writer import JournalWriter
 from rollout_sdk.plugins.manager import Observer
 from rollout_sdk.resilience.faults import JOURNAL, Count, DroppedError, HangError
 from rollout_sdk.resilience.queue_thread import QueueThread
+from rollout_sdk.sampling import level_of, rate_of
 from rollout_sdk.tally import rollout_of
 from rollout_sdk.telemetry.events import LogEvents
 
@@ -29,6 +30,8 @@ __all__ = ["Sinks"]
 LOGS = "telemetry.logs"
 _JOURNAL_HANGS_AFTER_S = 1.0
 _LONGEST_LOOK_S = 1.0
+_MOST_FOR_JOURNAL = 10_000
+"""From here on, fewer and fewer calls are kept for it: see `sampling`."""
 _ROWS_FOR_A_FACT = 200
 """Rows of a batch share what they have in common: two million of them take the room of ten thousand calls."""
 _DROPPED = "too much waits already. It hangs, or is slower than what comes. Make it faster, or have it batch what it sends."
@@ -41,17 +44,19 @@ class Sinks:
     Attributes:
         failed: Notified of every fault, and how often it happened.
         events_of: The events of a fact that are for logs and observers.
-        never_came: How many facts never came here, because the recorder had no room for them.
+        never_came: How many facts never came here, because the recorder had no room for them; and how many of these were of
+            calls that were not drawn.
         journal: Keeps events; None without a journal.
         log_events: Emits log events; None when they are off.
     """
 
     failed: Callable[..., None]
     events_of: Callable[[Any], Iterable[Any]]
-    never_came: Callable[[], int]
+    never_came: Callable[[], tuple[int, int]]
     journal: JournalSink | None = None
     log_events: LogEvents | None = None
     _dropped: Count = field(init=False, factory=Count)
+    _drawn_out: Count = field(init=False, factory=Count)
     _journal: QueueThread = field(init=False)
     _logs: QueueThread = field(init=False)
     _observing: WeakValueDictionary[int, QueueThread] = field(init=False, factory=WeakValueDictionary)
@@ -63,6 +68,7 @@ class Sinks:
             self._write,
             failed=self.failed,
             called=lambda _: JOURNAL,
+            most_waiting=_MOST_FOR_JOURNAL + _MOST_FOR_JOURNAL // 2,
             hangs_after_s=_JOURNAL_HANGS_AFTER_S,
         )
         self._logs = QueueThread("rollout-logs", self._log, failed=self.failed, called=lambda _: LOGS)
@@ -121,13 +127,19 @@ class Sinks:
         events = [] if self.journal is None else [event for event in events if rollout_of(event) is not None]
         if not events:
             return
-        weights = [_weight(event) for event in events]
-        # A batch of many rows comes at once, faster than any disk; what comes after it waits in the recorder's queue.
-        if not (self._journal.wait_for_room() and self._journal.put(events, sum(map(_size, weights)))):
-            number = sum(weights)
-            self._dropped.add(number)
+        came = sum(map(_weight, events))
+        # What comes faster than the disk takes it waits in the recorder's queue, where calls are drawn. From a disk that hangs,
+        # nothing is to be expected: then they are drawn here.
+        if not self._journal.wait_for_room(_MOST_FOR_JOURNAL):
+            rate = rate_of(level_of(self._journal.waiting, _MOST_FOR_JOURNAL))
+            events = [kept for event in events if (kept := event.drawn(rate)) is not None]
+        kept = sum(map(_weight, events))
+        is_full = bool(events) and not self._journal.put(events, sum(map(_size, map(_weight, events))))
+        if missing := came if is_full else came - kept:
+            self._dropped.add(missing)
+            self._drawn_out.add(came - kept)
             why = "The journal cannot take what comes: its disk hangs, or is too slow. Give it a folder on a local disk."
-            self.failed(JOURNAL, DroppedError(why), number)
+            self.failed(JOURNAL, DroppedError(why), missing)
 
     def log(self, fact: Any) -> None:
         """Have a fact logged."""
@@ -144,16 +156,21 @@ class Sinks:
         self.failed(observer.name, DroppedError(f"{observer.name} does not hear of everything: {_DROPPED}"), _weight(fact))
 
     def watch(self) -> None:
-        """Notify of those that hang, and have the journal say what is missing as soon as it can be written again."""
+        """Notify of those that hang, have the journal say what is missing as soon as it can be written again, and go on in
+        another file when its own was moved.
+        """
         for thread in self._threads():
             thread.watch()
-        if self.journal is not None and not self._journal.waiting and self.journal.is_owed(self._missing()):
+        if self.journal is None or self._journal.waiting:
+            return
+        if self.journal.has_file or self.journal.is_owed(self._missing()):
+            # Whether the file is in its place is asked in the journal's thread: a disk may hang.
             self._journal.put(())
 
     # In their own threads --------------------------------------------------------------------------------------------
 
     def _missing(self) -> int:
-        return self.never_came() + self.dropped
+        return self.never_came()[0] + self.dropped
 
     def _write(self, events: Sequence[Any] | None) -> None:
         if self.journal is None:
@@ -161,7 +178,9 @@ class Sinks:
         if events is None:
             self.journal.close()
         else:
-            self.journal(events, self._missing())
+            # In this order: what is counted in between is then in the second number alone, and told with the next line.
+            drawn_out = self.never_came()[1] + int(self._drawn_out)
+            self.journal(events, self._missing(), drawn_out)
 
     def _log(self, fact: Any) -> None:
         with aside(OBSERVING):
@@ -218,6 +237,7 @@ class Sinks:
     def renew(self) -> None:
         """In a forked child: another journal file, and nothing missing. The threads see to themselves."""
         self._dropped = Count()
+        self._drawn_out = Count()
         if self.journal is not None:
             self.journal.renew()
 

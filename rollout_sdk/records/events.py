@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any, Literal
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from rollout_sdk.concurrency.context_vars import CallerContext
 from rollout_sdk.records.values import Comparison, Decision, Run
+from rollout_sdk.sampling import is_drawn
 
 __all__ = [
     "BreakerEvent",
@@ -82,6 +84,7 @@ class RoutedEvent:
         unmeasured: Class name of an answer whose work was still to come and cannot be measured (a handle of another library, a
             streaming HTTP response); None for every other answer. Its call is not evidence, and no step passes on it.
         covariate: Value of `covariate=` for the call, or None.
+        rate: Share of the calls that was kept when this one was: below 1 under overload (see `rollout_sdk.sampling`).
         context: Runs a function in the caller's context variables, if an active listener reads them.
     """
 
@@ -101,7 +104,13 @@ class RoutedEvent:
     no_evidence: bool = False
     unmeasured: str | None = None
     covariate: float | None = None
+    rate: float = 1.0
     context: CallerContext | None = field(default=None, eq=False, repr=False)
+
+    def drawn(self, rate: float) -> RoutedEvent | None:
+        """The call, if it is one of those that are kept at this rate or its own."""
+        rate = min(rate, self.rate)
+        return evolve(self, rate=rate) if is_drawn(self.decision.id, rate) else None
 
 
 @frozen
@@ -129,6 +138,23 @@ class RoutedRows:
         """Number of facts it stands for."""
         return len(self.kind)
 
+    def drawn(self, rate: float) -> RoutedRows | None:
+        """Those of the rows that are kept at this rate or their own; None when there is none."""
+        like = tuple(evolve(each, rate=min(rate, each.rate)) for each in self.like)
+        kept = [
+            place for place, (kind, id_) in enumerate(zip(self.kind, self.ids, strict=True)) if is_drawn(id_, like[kind].rate)
+        ]
+        if not kept:
+            return None
+        return RoutedRows(
+            like=like,
+            kind=tuple(self.kind[place] for place in kept),
+            ids=tuple(self.ids[place] for place in kept),
+            buckets=tuple(self.buckets[place] for place in kept),
+            units=tuple(self.units[place] for place in kept),
+            covariates=tuple(self.covariates[place] for place in kept) if self.covariates else (),
+        )
+
 
 @frozen
 class ShadowedEvent:
@@ -149,6 +175,7 @@ class ShadowedEvent:
         control_duration_s: Seconds of the control's run (for a batch: on all its rows); None if the run's outcome is unknown,
             because it was interrupted or had not ended. The other two are then unknown as well.
         control_first_item_s: For a stream, seconds until the control's first item.
+        rate: As in `RoutedEvent`.
         exception: The exception, with `Telemetry(exception_messages=True)` and if no span records it; else None.
     """
 
@@ -165,7 +192,13 @@ class ShadowedEvent:
     control_error: str | None = None
     control_duration_s: float | None = None
     control_first_item_s: float | None = None
+    rate: float = 1.0
     exception: BaseException | None = field(default=None, eq=False, repr=False)
+
+    def drawn(self, rate: float) -> ShadowedEvent | None:
+        """The end, if its call is one of those that are kept at this rate or its own."""
+        rate = min(rate, self.rate)
+        return evolve(self, rate=rate) if is_drawn(self.decision.id, rate) else None
 
 
 @frozen
@@ -188,6 +221,8 @@ class RecordedEvent:
         excluded: Whether the decision was not the strategy's own, from the id.
         fingerprint: Fingerprint of the decision, from the id; empty in ids of earlier SDKs, and for a unit.
         event_id: Pseudonym of the event that the outcome came from, if the application named one.
+        rate: Share of the outcomes that was kept when this one was: below 1 under overload (see `rollout_sdk.sampling`).
+        call_rate: The rate of its call, from the id.
     """
 
     rollout: str
@@ -205,6 +240,34 @@ class RecordedEvent:
     excluded: bool = False
     fingerprint: str = ""
     event_id: str | None = None
+    rate: float = 1.0
+    call_rate: float = 1.0
+
+    @property
+    def factor(self) -> float:
+        """How many outcomes of kept calls it stands for: 1, but where outcomes were kept at a lower rate than their calls."""
+        return self.call_rate / self.rate
+
+    def drawn(self, rate: float) -> RecordedEvent | None:
+        """The outcome, if it is one of those that are kept at this rate or its own: by its call, or else by its unit."""
+        rate = min(rate, self.rate)
+        if not is_drawn(self.decision_id or self.unit or "", rate):
+            return None
+        return self if rate == self.rate else evolve(self, rate=rate)
+
+    @property
+    def name(self) -> str:
+        """The identity, as text that is the same in every process."""
+        what = self.position if self.item is None else self.item
+        if self.event_id is not None:
+            return _named(self.rollout, self.metric, self.event_id, what)
+        whom = self.unit if self.decision_id is None else self.decision_id
+        return _named(self.rollout, self.metric, float(self.value), int(round(self.time_s, 6) * 1000), whom, what)
+
+    @property
+    def label(self) -> str:
+        """The identity of an outcome of which a decision has one, whatever its value and time are."""
+        return _named(self.rollout, self.metric, self.decision_id)
 
     @property
     def identity(self) -> int:
@@ -219,6 +282,10 @@ class RecordedEvent:
         whom = self.unit if self.decision_id is None else self.decision_id
         # Rounded as in a journal.
         return hash((self.rollout, self.metric, float(self.value), int(round(self.time_s, 6) * 1000), whom, what))
+
+
+def _named(*parts: str | float | None) -> str:
+    return blake2b(repr(parts).encode(errors="surrogatepass"), digest_size=8).hexdigest()
 
 
 @frozen
@@ -242,6 +309,10 @@ class BreakerEvent:
     runs: int
     cooldown_s: float
     time_s: float
+
+    def drawn(self, rate: float) -> BreakerEvent:  # noqa: ARG002 - as the others
+        """It is rare, and always kept while there is room."""
+        return self
 
 
 @frozen
@@ -285,3 +356,7 @@ class TransitionedEvent:
     version: str = ""
     fingerprint: str = ""
     replaced: str = ""
+
+    def drawn(self, rate: float) -> TransitionedEvent:  # noqa: ARG002 - as the others
+        """It is rare, and always kept while there is room."""
+        return self

@@ -109,11 +109,11 @@ class QueueThread:
                     self._serve(waited, its_size)
         return True
 
-    def wait_for_room(self) -> bool:
-        """Wait for room while the thread does not hang; return whether there is any. For the thread that calls `put`."""
-        while self.waiting >= self._most_waiting and not self._closed and not self.hangs and self._thread is not None:
+    def wait_for_room(self, most: int) -> bool:
+        """Wait until less than this waits, while the thread does not hang; return whether it does. For the thread that puts."""
+        while self.waiting >= most and not self._closed and not self.hangs and self._thread is not None:
             native_sleep(_ROOM_POLL_S)
-        return self.waiting < self._most_waiting
+        return self.waiting < most
 
     def can_start(self) -> bool:
         """Whether the thread is running or can be started now."""

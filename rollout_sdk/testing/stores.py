@@ -6,13 +6,14 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rollout_sdk.testing.store_claims import StoreClaims
 from rollout_sdk.testing.store_tests import KEY, OTHER, PATIENCE_S, THREADS, at_once, document_of, refuses
 from rollout_sdk.testing.store_writes import StoreWrites
 
 __all__ = ["StoreContract"]
 
 
-class StoreContract(StoreWrites):
+class StoreContract(StoreWrites, StoreClaims):
     """Subclass it in a test module, as `class TestMine(StoreContract)`, and say how the store is made.
 
     Define `make()`, and `reopen(store)` where another process can open the same state; `rounds` is how many rounds threads
@@ -89,11 +90,14 @@ class StoreContract(StoreWrites):
                     "writer": lambda name=name: store.publish(KEY, 0, name, {"a": "1"}),  # type: ignore[misc]
                     "part": lambda name=name: store.publish(KEY, 0, "w", {name: "1"}),  # type: ignore[misc]
                     "note": lambda name=name: store.note(KEY, name, "1"),  # type: ignore[misc]
+                    "claim": lambda name=name: store.claim(KEY, 0, "w", ["a", name]),  # type: ignore[misc]
+                    "claimant": lambda name=name: store.claim(KEY, 0, name, ["a"]),  # type: ignore[misc]
                 }
                 for use, call in uses.items():
                     refuses(f"{use} named {odd!r:.20}", call)
             assert store.keys() == [KEY]
             assert dict(store.gather(KEY, 0).parts) == {}, "a name that was refused was written"
+            assert store.claim(KEY, 0, "w", ["a"]) == {"a"}, "a claim that was refused was made"
 
     def test_a_second_handle_sees_everything_at_once(self) -> None:
         """What one handle did, the other finds; of their swaps one wins; the fence holds; closing one leaves the other."""
@@ -143,6 +147,7 @@ class StoreContract(StoreWrites):
                 "swap": lambda: store.swap(KEY, 1, document_of(2), {}),
                 "publish": lambda: store.publish(KEY, 0, "w", {"a": "1"}),
                 "gather": lambda: store.gather(KEY, 0),
+                "claim": lambda: store.claim(KEY, 0, "w", ["a"]),
                 "note": lambda: store.note(KEY, "verdict", "PASS"),
                 "noted": lambda: store.noted(KEY, "verdict"),
                 "history": lambda: store.history(KEY),

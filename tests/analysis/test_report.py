@@ -205,6 +205,24 @@ def test_lost_facts_are_said(tmp_path):
     assert "Facts lost by writers with a full queue: 12" in as_text(report)
 
 
+def test_lost_facts_of_several_files_add_up_and_no_line_takes_any_away(tmp_path):
+    (tmp_path / "events-b.jsonl").write_text('{"event":"lost","v":1,"count":3}\n{"event":"lost","v":1,"count":-9}\n')
+    report = journal(tmp_path, decision(0), {"event": "lost", "v": 1, "count": 7})
+    assert (10, 4) == (report.lost, report.lines)
+
+
+def test_where_nothing_was_lost_nothing_is_said(tmp_path):
+    report = journal(tmp_path, decision(0))
+    assert (0, False) == (report.lost, "Facts lost" in as_text(report))
+
+
+@pytest.mark.parametrize("run", [["v2", 0.1, [], None], ["v2", 0.1, {}, None], ["v2", 0.1, None, "x"], [None, 0.1, None, None]])
+def test_a_run_that_is_none_is_damage_and_stops_no_report(tmp_path, run):
+    report = journal(tmp_path, decision(0), decision(1, runs=[run]), decision(2, "v2", runs=[["v2", 0.1, "E", None]]))
+    variants = phases(report)["0:50%"]
+    assert ({"damaged": 1}, 1, {"E": 1}) == (report.skipped, variants["control"].calls, variants["v2"].errors)
+
+
 def test_an_empty_folder_reports_that_nothing_was_written(tmp_path):
     assert "No rollout has written here yet." in as_text(summarise(tmp_path))
 
@@ -264,6 +282,24 @@ def test_the_command_prints_the_report_and_as_json_the_same_numbers(tmp_path):
     assert (0, as_text(report) + "\n") == (text.exit_code, text.output)
     printed = CliRunner().invoke(main, ["report", str(tmp_path), "--json"], catch_exceptions=False)
     assert json.loads(json.dumps(report.as_dict())) == json.loads(printed.output)
+
+
+def test_as_json_the_report_has_every_number_of_the_journal(tmp_path):
+    """Written out here: what the report itself says as a table would be right whatever it is."""
+    journal(tmp_path, decision(0, unit="u"), decision(1, "v2", unit="w"), outcome(0.5, number=1))
+    printed = json.loads(CliRunner().invoke(main, ["report", str(tmp_path), "--json"], catch_exceptions=False).output)
+    (rollout_,) = printed["rollouts"]
+    (phase,) = rollout_["phases"]
+    control, candidate = phase["variants"]
+    assert [1, 3, {}, [], 0, 0] == [printed[name] for name in ("files", "lines", "skipped", "missing", "repeated", "lost")]
+    assert ["r", "ab", "running", "0:50%"] == [*(rollout_[name] for name in ("rollout", "strategy", "status")), phase["phase"]]
+    assert ["control", 1, 1, 0.001] == [
+        control["variant"], control["calls"], control["units"], control["latency"]["control"]["p50_s"],
+    ]  # fmt: skip
+    (metric,) = candidate["metrics"]
+    assert ["v2", 1, "click", 1, 0.5] == [
+        candidate["variant"], candidate["calls"], metric["metric"], metric["outcomes"], metric["per_call"]["mean"],
+    ]  # fmt: skip
 
 
 def test_no_p_value_is_printed(tmp_path):

@@ -102,6 +102,14 @@ def test_a_phase_of_many_candidates_has_a_short_name_all_the_same():
     assert phase_label({f"candidate-{number}": 0.01 for number in range(50)}) == "50 candidates 50%"
 
 
+def test_two_splits_of_many_candidates_have_two_names_and_the_same_split_has_one():
+    equal = {f"candidate-{number}": 0.01 for number in range(50)}
+    first, second = equal | {"candidate-0": 0.02, "candidate-1": 0.0}, equal | {"candidate-0": 0.0, "candidate-1": 0.02}
+    names = [phase_label(shares) for shares in (equal, first, second, dict(reversed(first.items())))]
+    assert (3, names[1]) == (len(set(names)), names[3])
+    assert all(name.startswith("50 candidates 50%") for name in names)
+
+
 def test_a_phase_reads_shares_as_everybody_else_does():
     assert Phase("p", {"v2": "5%", "v3": 0.1}).shares == {"v2": 0.05, "v3": 0.1}
 

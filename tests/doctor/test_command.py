@@ -93,8 +93,8 @@ KEYS = {
     "settings.control": "path refused version disabled rollouts",
     "settings.folder": "path is_folder is_link mode is_exposed owner is_mine readable free_bytes fault",
     "findings.0": "severity code what cure",
-    "journal": "folder files lines bytes skipped cut lost lost_in_files last_lost_s first_s newest_s lag_s future furthest_s "
-    "past sdk_versions rollouts",
+    "journal": "folder files lines bytes skipped missing repeated cut lost sampled lost_in_files last_lost_s first_s "
+    "newest_s lag_s future furthest_s past sdk_versions rollouts",
     "journal.files.0": "name host pid began_s writing bytes mode is_link changed_s lines damaged cut newest_s",
     "journal.rollouts.r": "strategy control status phase calls excluded failed outcomes first_s last_s fingerprints phases "
     "shares variants transitions processes",

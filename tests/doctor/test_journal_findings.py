@@ -219,3 +219,32 @@ def test_the_age_and_the_span_of_the_records_are_told(look, write):
     write(decision(t=NOW - 100), decision(t=NOW - 7), decision(t=NOW - 50))
     told = look().as_dict()["journal"]
     assert (NOW - 100, NOW - 7, 7.0) == (told["first_s"], told["newest_s"], pytest.approx(told["lag_s"]))
+
+
+def test_of_lost_facts_it_is_said_how_many_were_of_calls_that_were_not_drawn(write, look):
+    write(record("lost", count=5, sampled=4), record("lost", count=1, sampled=9))
+    seen = look()
+    assert (6, 5) == (seen.journal.lost, seen.journal.sampled)
+    assert only(seen, "journal.lost").what.endswith(" 5 of them were of calls not drawn under overload.")
+
+
+def test_a_part_that_is_missing_is_a_warning(write, look):
+    write(about(), decision(), name=mine(0))
+    write(about(), decision(), name=mine(3))
+    seen = look()
+    assert ("warning", (mine(1), mine(2))) == (only(seen, "journal.missing_parts").severity, seen.journal.missing)
+    assert mine(1) in only(seen, "journal.missing_parts").what
+
+
+def test_parts_that_follow_each_other_are_none(write, look):
+    write(about(), decision(), name=mine(0))
+    write(about(), decision(), name=mine(1))
+    assert [] == of(look(), "journal.missing_parts")
+
+
+def test_lines_that_are_there_twice_are_a_note_and_count_once(write, look):
+    head = record("journal", pid=1, host="h", began="ab", part=0)
+    write(head, record("lost", count=3), name="events-a.jsonl")
+    write(head, record("lost", count=3), name="events-b.jsonl")
+    seen = look()
+    assert ("note", 3) == (only(seen, "journal.repeated").severity, seen.journal.lost)

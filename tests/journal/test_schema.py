@@ -123,7 +123,11 @@ def test_every_field_of_every_event_is_written_by_some_run_and_no_other(tmp_path
         records = map(json.loads, file.read_text().splitlines())
         seen["rows"].update(*(record for record in records if record["event"] == "rows"))
     # Written only when the queue overflowed, see test_sink.
-    seen["lost"] |= set(json.loads(line("lost", time.time(), count=1)))
+    seen["lost"] |= set(json.loads(line("lost", time.time(), count=1, sampled=1)))
+    # Likewise, see tests/runtime/test_overload.py.
+    for event in ("decision", "shadow", "outcome"):
+        seen[event].add("rate")
+    seen["outcome"].add("call_rate")
     # A call that is not analysed has no shadows, unless its flow breaks off.
     seen["shadow"].add("excluded")
     assert {event: {"event", "v", *fields} for event, fields in FIELDS.items()} == seen

@@ -130,6 +130,89 @@ def test_the_last_call_of_a_multiprocessing_child_is_kept(method, run_python, tm
     assert [20, 20] == list(per_process(tmp_path).values())
 
 
+POOL = """
+import multiprocessing, sys
+from rollout_sdk import ABTest, default_runtime, rollout
+model = rollout(candidate=lambda x: x, strategy=ABTest(0.5), unit="x", key="m")(lambda x: x)
+
+def work(number):
+    try:
+        return model(number)
+    finally:
+        if "flush" in sys.argv:
+            default_runtime().flush()
+
+if __name__ == "__main__":
+    {pool}
+"""
+TERMINATED = """with multiprocessing.get_context("{method}").Pool(2) as pool:
+        pool.map(work, range(200))
+        # The end of the block is pool.terminate(): workers get SIGTERM."""
+JOINED = """pool = multiprocessing.get_context("{method}").Pool(2)
+    pool.map(work, range(200))
+    pool.close()
+    pool.join()"""
+FLUSHED = "import sys; sys.argv.append('flush')\n"
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("recipe", ["flush at the end of each task", "close and join"])
+def test_the_recipes_for_a_pool_lose_no_call(recipe, method, run_python, tmp_path):
+    flushes = recipe.startswith("flush")
+    pool = (TERMINATED if flushes else JOINED).format(method=method)
+    result = run_python((FLUSHED if flushes else "") + POOL.format(pool=pool), ROLLOUT_JOURNAL="journal")
+    assert (0, "") == (result.returncode, result.stderr)
+    assert 200 == len(decisions(tmp_path))
+
+
+def test_a_worker_that_ends_by_os_exit_loses_no_call_of_more_than_a_second_before(run_python, tmp_path):
+    result = run_python(
+        START
+        + """
+import time
+pid = os.fork()
+if pid == 0:
+    end = time.monotonic() + 2.0
+    number = 0
+    while time.monotonic() < end:
+        model(number)
+        number += 1
+        if time.monotonic() < end - 1.0:
+            early = number
+        time.sleep(0.002)
+    os.write(1, f"{early} {number}".encode())
+    os._exit(0)
+os.waitpid(pid, 0)
+"""
+    )
+    assert "" == result.stderr
+    early, made = map(int, result.stdout.split())
+    assert early <= len(decisions(tmp_path)) <= made
+
+
+@pytest.mark.parametrize("way", ["flush", "durability"])
+def test_a_worker_that_ends_by_os_exit_after_its_one_call_keeps_it_with_either_recipe(way, run_python, tmp_path):
+    """As RQ's processes do, one for each job."""
+    start = START.replace("Runtime(", 'Runtime(durability="call", ') if way == "durability" else START
+    result = run_python(
+        start
+        + f"""
+children = []
+for number in range(10):
+    pid = os.fork()
+    if pid == 0:
+        model(number)
+        if {way == "flush"}:
+            runtime.flush()
+        os._exit(0)
+    children.append(pid)
+for pid in children:
+    os.waitpid(pid, 0)
+"""
+    )
+    assert ("", 10) == (result.stderr, len(decisions(tmp_path)))
+
+
 def test_a_preloading_server_forks_workers_that_keep_journals_of_their_own(run_python, tmp_path):
     """gunicorn --preload: the application is imported, and has served a warm-up call, before the workers are forked."""
     result = run_python(

@@ -68,6 +68,17 @@ def test_no_thread_starts_before_the_first_fact(sink):
     assert None is sink.recorder._thread
 
 
+def test_the_first_fact_of_a_process_waits_for_no_others():
+    """Those that follow do, for half a minute here; but a worker that has one job has no more than one fact."""
+    facts = []
+    recorder = Recorder(facts.extend, failed=lambda *_: None, tick=lambda: None, gather_s=30.0)
+    for number in range(2):
+        recorder.put(number)
+        wait_for(lambda number=number: facts == list(range(number + 1)))
+        # As in a forked child.
+        recorder.renew()
+
+
 def test_what_eight_threads_put_in_comes_out_or_is_counted(make):
     facts = []
 

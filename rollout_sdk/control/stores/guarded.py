@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import partial
 from typing import Any, NoReturn
@@ -31,7 +31,7 @@ class UnavailableStore:
     def _fail(self, *_: Any, **__: Any) -> NoReturn:
         raise StoreError(self._why)
 
-    load = swap = publish = gather = note = noted = history = keys = _fail
+    load = swap = publish = gather = claim = note = noted = history = keys = _fail
 
     def close(self) -> None:
         """Nothing is open."""
@@ -90,6 +90,11 @@ class GuardedStore:
         """See `StateStore`."""
         found: Gathered = self._asked(Gathered, "gather", key, epoch, after)
         return found
+
+    def claim(self, key: str, epoch: int, claimant: str, names: Sequence[str]) -> frozenset[str]:
+        """See `StateStore`."""
+        own: frozenset[str] = self._asked(frozenset, "claim", key, epoch, claimant, names)
+        return own
 
     def note(self, key: str, name: str, text: str) -> None:
         """See `StateStore`."""

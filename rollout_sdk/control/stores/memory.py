@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from rollout_sdk.plugins.store_protocol import Gathered, Stored
 __all__ = ["MemoryStore"]
 
 _LONGEST_TURN_S = 1.0
+_MOST_CLAIMS = 100_000
 
 
 @define
@@ -28,6 +29,7 @@ class _Kept:
     history: list[str] = Factory(list)
     parts: dict[tuple[str, str], tuple[int, str]] = Factory(dict)
     notes: dict[str, str] = Factory(dict)
+    claims: dict[str, str] = Factory(dict)
 
 
 class MemoryStore:
@@ -66,6 +68,7 @@ class MemoryStore:
             checked_number("epoch", epoch, above=kept.epoch - 1)
             if kept.epoch != epoch:
                 kept.parts.clear()
+                kept.claims.clear()
             kept.revision, kept.epoch, kept.document = revision, epoch, text
             kept.history.append(told)
             return True
@@ -92,6 +95,19 @@ class MemoryStore:
             after = after if after <= self._cursor else 0
             found = kept.parts if kept.epoch == epoch else {}
             return Gathered(self._cursor, {name: text for name, (cursor, text) in found.items() if cursor > after})
+
+    def claim(self, key: str, epoch: int, claimant: str, names: Sequence[str]) -> frozenset[str]:
+        """Claim names, if the document is of this epoch; those that are this claimant's."""
+        checked_number("epoch", epoch)
+        checked_name("claimant", claimant)
+        wanted = [checked_name("claim", name) for name in names]
+        with self._turn(key) as kept:
+            if kept.revision is None or kept.epoch != epoch:
+                return frozenset()
+            own = frozenset(name for name in wanted if kept.claims.setdefault(name, claimant) == claimant)
+            for name in list(kept.claims)[: max(0, len(kept.claims) - _MOST_CLAIMS)]:
+                del kept.claims[name]
+            return own
 
     def note(self, key: str, name: str, text: str) -> None:
         """Leave the last word on something."""

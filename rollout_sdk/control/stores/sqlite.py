@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,12 @@ from rollout_sdk.control.stores.validation import checked_document, checked_name
 from rollout_sdk.plugins.store_protocol import Gathered, Stored
 
 __all__ = ["SQLiteStore"]
+
+_MOST_CLAIMS = 1_000_000
+_AT_ONCE = 500
+_CLAIMS = """CREATE TABLE IF NOT EXISTS claims (
+    number INTEGER PRIMARY KEY, key TEXT NOT NULL, epoch INTEGER NOT NULL, name TEXT NOT NULL, claimant TEXT NOT NULL,
+    UNIQUE (key, epoch, name))"""
 
 
 class SQLiteStore:
@@ -129,6 +135,36 @@ class SQLiteStore:
             )
             with closing(found):
                 return Gathered(cursor, {(writer, part): _text(text) for writer, part, text in found})
+
+    def claim(self, key: str, epoch: int, claimant: str, names: Sequence[str]) -> frozenset[str]:
+        """Claim names, if the document is of this epoch; those that are this claimant's. The last million is remembered."""
+        checked_name("key", key)
+        checked_number("epoch", epoch)
+        checked_name("claimant", claimant)
+        wanted = [checked_name("claim", name) for name in names]
+        own: set[str] = set()
+        with self._file.transaction("written", writes=True) as connection:
+            row = connection.execute("SELECT epoch FROM documents WHERE key = ?", (key,)).fetchone()
+            if row is None or row[0] != epoch:
+                return frozenset()
+            # With the first claim: most stores never have one.
+            connection.execute(_CLAIMS)
+            connection.execute("DELETE FROM claims WHERE key = ? AND epoch != ?", (key, epoch))
+            connection.executemany(
+                "INSERT OR IGNORE INTO claims (key, epoch, name, claimant) VALUES (?, ?, ?, ?)",
+                [(key, epoch, name, claimant) for name in wanted],
+            )
+            for start in range(0, len(wanted), _AT_ONCE):
+                some = wanted[start : start + _AT_ONCE]
+                marks = ",".join("?" * len(some))
+                found = connection.execute(
+                    f"SELECT name FROM claims WHERE key = ? AND epoch = ? AND claimant = ? AND name IN ({marks})",  # noqa: S608 - marks
+                    (key, epoch, claimant, *some),
+                )
+                with closing(found):
+                    own.update(_text(name) for (name,) in found)
+            connection.execute("DELETE FROM claims WHERE number <= (SELECT MAX(number) FROM claims) - ?", (_MOST_CLAIMS,))
+        return frozenset(own)
 
     def note(self, key: str, name: str, text: str) -> None:
         """Leave the last word on something."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Hashable, Iterator, Sequence
 from math import isnan, nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rollout_sdk.engine.call import Call
 from rollout_sdk.records import RoutedRows
+from rollout_sdk.sampling import is_drawn
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.rollout import Rollout
@@ -33,13 +34,14 @@ def _kind(row: Call) -> Hashable:
         row.no_evidence,
         row.answered,
         row.closed_early,
+        row.level,
     )
 
 
 class AnsweredRows:
     """Answered rows. Iteration builds a new `Call` for each row, which the consumer may change."""
 
-    __slots__ = ("_covariates", "_decided", "_digests", "_kind", "_kinds", "_sequences")
+    __slots__ = ("_covariates", "_decided", "_digests", "_kind", "_kinds", "_rate", "_sequences")
 
     _kinds: Sequence[Call]
     _kind: array[int]
@@ -47,6 +49,7 @@ class AnsweredRows:
     _sequences: array[int]
     _covariates: array[float] | None
     _decided: array[float] | None
+    _rate: float
 
     @classmethod
     def of(cls, rows: Sequence[Call]) -> AnsweredRows:
@@ -68,6 +71,7 @@ class AnsweredRows:
         covariates, decided = [row.covariate for row in rows], [row.decided_s for row in rows]
         made._covariates = _numbers(covariates)
         made._decided = _numbers(decided)
+        made._rate = 1.0
         return made
 
     @property
@@ -85,16 +89,39 @@ class AnsweredRows:
         """Number of facts it stands for."""
         return len(self._kind)
 
+    @property
+    def level(self) -> int:
+        """The highest level of the recorder's queue at which one of them began."""
+        return max(kind.level for kind in self._kinds)
+
+    def drawn(self, rate: float) -> AnsweredRows:
+        """All of them; `thinned` gives those that are kept at this rate, because on the caller's path that would take long."""
+        self._rate = rate
+        return self
+
+    def thinned(self) -> AnsweredRows | None:
+        """Those of the rows that are drawn; None when there is none."""
+        if self._rate >= 1.0 and not self.level:
+            return self
+        for kind in self._kinds:
+            kind.rate = min(kind.rate, self._rate)
+        kept = [index for index, row in enumerate(self) if is_drawn(row.decision_id, row.rate)]
+        return self._at(kept) if kept else None
+
     def part(self, start: int, stop: int) -> AnsweredRows:
         """Return the rows in this range of positions."""
+        return self._at(range(start, min(stop, len(self._kind))))
+
+    def _at(self, positions: Sequence[int]) -> AnsweredRows:
         made = AnsweredRows()
-        used = dict.fromkeys(self._kind[start:stop])
-        numbers = {old: new for new, old in enumerate(used)}
-        made._kinds = [self._kinds[old] for old in used]
-        made._kind = array("L", [numbers[old] for old in self._kind[start:stop]])
-        made._digests, made._sequences = self._digests[start:stop], self._sequences[start:stop]
-        made._covariates = None if self._covariates is None else self._covariates[start:stop]
-        made._decided = None if self._decided is None else self._decided[start:stop]
+        kind = [self._kind[position] for position in positions]
+        numbers = {old: new for new, old in enumerate(dict.fromkeys(kind))}
+        made._kinds = [self._kinds[old] for old in numbers]
+        made._kind = array("L", [numbers[old] for old in kind])
+        made._digests, made._sequences = _some(self._digests, positions), _some(self._sequences, positions)
+        made._covariates = None if self._covariates is None else _some(self._covariates, positions)
+        made._decided = None if self._decided is None else _some(self._decided, positions)
+        made._rate = self._rate
         return made
 
     def kinds(self) -> Sequence[Call]:
@@ -133,6 +160,13 @@ class AnsweredRows:
             units=tuple(units),
             covariates=() if self._covariates is None else tuple(covariates),
         )
+
+
+def _some(column: array[Any], positions: Sequence[int]) -> array[Any]:
+    """What a column has at these positions."""
+    if isinstance(positions, range):
+        return column[positions.start : positions.stop]
+    return array(column.typecode, [column[position] for position in positions])
 
 
 def _numbers(values: Sequence[float | None]) -> array[float] | None:

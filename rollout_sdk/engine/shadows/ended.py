@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rollout_sdk.records import Comparison, ShadowedEvent, ShadowEnd
+from rollout_sdk.sampling import is_drawn
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.call import Call
@@ -26,6 +27,7 @@ class EndedShadow:
         "_first_item_s",
         "_variant",
         "_wait_s",
+        "rate",
     )
 
     def __init__(
@@ -50,8 +52,19 @@ class EndedShadow:
         self._comparison = comparison
         self._exception = exception
         self._first_item_s = first_item_s
+        self.rate = call.rate
         # Read now: for a run dropped early, reading it when the event is built would depend on timing.
         self._control = call.control_run()
+
+    @property
+    def level(self) -> int:
+        """0 where all are kept; also when the call has ended before this, and was drawn or not."""
+        return int(self.rate < 1.0)
+
+    def drawn(self, rate: float) -> EndedShadow | None:
+        """The end, if the call is one of those that are kept at this rate, or at that of the call if it is lower."""
+        self.rate = min(rate, self.rate)
+        return self if is_drawn(self._call.decision_id, self.rate) else None
 
     def as_event(self) -> ShadowedEvent:
         """Build the event."""
@@ -71,6 +84,7 @@ class EndedShadow:
             control_error=control_error,
             control_duration_s=control_duration_s,
             control_first_item_s=control_first_item_s,
+            rate=self.rate,
             exception=self._exception,
         )
 
@@ -84,6 +98,21 @@ class EndedRows(tuple[EndedShadow, ...]):
     def weight(self) -> int:
         """Number of facts it stands for."""
         return len(self)
+
+    @property
+    def level(self) -> int:
+        """0 where all are kept."""
+        return max((each.level for each in self), default=0)
+
+    def drawn(self, rate: float) -> EndedRows:
+        """All of them, of which `thinned` gives those that are kept at this rate."""
+        for each in self:
+            each.rate = min(rate, each.rate)
+        return self
+
+    def thinned(self) -> EndedRows | None:
+        """Those whose calls are drawn; None when there is none."""
+        return EndedRows(kept) if (kept := [each for each in self if each.drawn(1.0) is not None]) else None
 
     def part(self, start: int, stop: int) -> EndedRows:
         """Return the ends in this range of positions."""

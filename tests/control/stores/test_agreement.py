@@ -80,6 +80,10 @@ class Both(RuleBasedStateMachine):
         assert parts[0] == parts[1]
         return after if found[0] is None else (found[0].cursor, found[1].cursor)
 
+    @rule(key=KEYS, epoch=NUMBERS, claimant=NAMES, names=st.lists(NAMES, max_size=3))
+    def claim(self, key, epoch, claimant, names):
+        self.alike("claim", key, epoch, claimant, names)
+
     @rule(key=KEYS, name=NAMES, text=TEXTS)
     def note(self, key, name, text):
         self.alike("note", key, name, text)

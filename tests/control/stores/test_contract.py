@@ -296,6 +296,81 @@ class LosesWrites(MemoryStore):
         return published
 
 
+class ClaimsAnything(MemoryStore):
+    def claim(self, key, epoch, claimant, names):
+        super().claim(key, epoch, claimant, names)
+        return frozenset(names)
+
+
+class LastClaimant(MemoryStore):
+    def claim(self, key, epoch, claimant, names):
+        for name in names:
+            self._kept.get(key, _Kept()).claims.pop(name, None)
+        return super().claim(key, epoch, claimant, names)
+
+
+class ClaimsOnce(MemoryStore):
+    """Gives what is new, also to the one who asks again because it does not know the answer."""
+
+    def claim(self, key, epoch, claimant, names):
+        known = set(self._kept.get(key, _Kept()).claims)
+        return super().claim(key, epoch, claimant, names) - known
+
+
+class ClaimsWithoutKey(MemoryStore):
+    def claim(self, key, epoch, claimant, names):
+        super().claim(key, epoch, claimant, [])
+        found = self.load(key)
+        if found is None or found.document["epoch"] != epoch:
+            return frozenset()
+        known = self.__dict__.setdefault("known", {})
+        return frozenset(name for name in names if known.setdefault((epoch, name), claimant) == claimant)
+
+
+class ClaimsBeyondTheFence(MemoryStore):
+    def claim(self, key, epoch, claimant, names):
+        super().claim(key, epoch, claimant, names)
+        claims = self._kept.setdefault(key, _Kept()).claims
+        return frozenset(name for name in names if claims.setdefault(name, claimant) == claimant)
+
+
+class KeepsOldClaims(MemoryStore):
+    def swap(self, key, *args):
+        before = dict(self._kept.get(key, _Kept()).claims)
+        swapped = super().swap(key, *args)
+        if swapped:
+            self._kept[key].claims.update(before)
+        return swapped
+
+
+class ForgetsClaims(MemoryStore):
+    def swap(self, key, *args):
+        swapped = super().swap(key, *args)
+        if swapped:
+            self._kept[key].claims.clear()
+        return swapped
+
+
+class ClaimsWithoutLock(MemoryStore):
+    def claim(self, key, epoch, claimant, names):
+        known = dict(self._kept.get(key, _Kept()).claims)
+        time.sleep(0.001)
+        super().claim(key, epoch, claimant, names)
+        return frozenset(name for name in names if known.get(name, claimant) == claimant)
+
+
+class CutsClaims(MemoryStore):
+    def claim(self, key, epoch, claimant, names):
+        short = {name: name.casefold()[:199] if isinstance(name, str) else name for name in names}
+        own = super().claim(key, epoch, claimant, list(short.values()))
+        return frozenset(name for name in names if short[name] in own)
+
+
+class ClaimsAfterClose(MemoryStore):
+    def claim(self, key, epoch, claimant, names):
+        return frozenset() if self._closed else super().claim(key, epoch, claimant, names)
+
+
 class Handle:
     """A second handle on a store in memory, as a store of many processes has it."""
 
@@ -326,6 +401,11 @@ class RemembersDocuments(Handle):
         return None
 
 
+class ClaimsForItself(Handle):
+    def claim(self, key, epoch, claimant, names):
+        return frozenset(names)
+
+
 class ClosesBoth(Handle):
     def close(self):
         self.store.close()
@@ -338,6 +418,8 @@ TWICE, EPOCH = "test_publishing_three_times_changes_nothing", "test_another_epoc
 FENCE, CURSOR = "test_the_fence_refuses_another_epoch", "test_a_cursor_gives_exactly_what_changed"
 OWN, MANY = "test_a_writer_replaces_its_own_named_parts_only", "test_threads_publish_and_a_reader_misses_nothing"
 NOTES, KEYS = "test_notes_hold_the_last_word", "test_keys_are_sorted_and_told_apart"
+CLAIM, CLAIMS = "test_a_name_is_its_first_claimants", "test_claims_of_many_names_are_told_apart"
+CLAIM_FENCE, ONE_CLAIMS = "test_the_fence_holds_for_claims", "test_of_many_who_claim_a_name_one_has_it"
 NAMES, CLOSED = "test_names_that_are_none_are_refused", "test_nothing_works_after_close"
 ZOO = {
     Increments: {TWICE, OWN, CURSOR},
@@ -374,6 +456,16 @@ ZOO = {
     WorksAfterClose: {CLOSED},
     NotesAfterClose: {CLOSED},
     LosesWrites: {MANY},
+    ClaimsAnything: {CLAIM, CLAIMS, CLAIM_FENCE, ONE_CLAIMS},
+    LastClaimant: {CLAIM, CLAIMS, ONE_CLAIMS},
+    ClaimsOnce: {CLAIM},
+    ClaimsWithoutKey: {CLAIMS},
+    ClaimsBeyondTheFence: {CLAIM_FENCE},
+    KeepsOldClaims: {CLAIM_FENCE},
+    ForgetsClaims: {CLAIM_FENCE},
+    ClaimsWithoutLock: {ONE_CLAIMS},
+    CutsClaims: {CLAIMS},
+    ClaimsAfterClose: {CLOSED},
 }
 
 
@@ -389,6 +481,7 @@ def test_a_broken_store_fails_its_contract(broken, test):
         getattr(Contract(), test)()
 
 
+SECOND_CLAIMS = "test_a_second_handle_sees_claims"
 SECOND = "test_a_second_handle_sees_everything_at_once"
 
 
@@ -407,11 +500,24 @@ def test_a_second_handle_that_is_broken_fails_the_contract(second):
         getattr(Contract(), SECOND)()
 
 
+@pytest.mark.parametrize("second", [ClaimsForItself, lambda store: MemoryStore()], ids=["itself", "other"])
+def test_a_second_handle_that_does_not_see_claims_fails_the_contract(second):
+    class Contract(StoreContract):
+        def make(self):
+            return MemoryStore()
+
+        def reopen(self, store):
+            return second(store)
+
+    with pytest.raises((AssertionError, StoreError)):
+        getattr(Contract(), SECOND_CLAIMS)()
+
+
 def test_every_test_of_the_contract_fails_on_some_broken_store():
     tests = {name for name in dir(StoreContract) if name.startswith("test_")}
     # These two are the plainest of all: what fails them fails the others, too.
     plain = {"test_it_begins_with_nothing", "test_a_swap_of_the_expected_revision_is_done"}
-    assert plain | {SECOND, "test_two_handles_have_one_winner"} == tests - set().union(*ZOO.values())
+    assert plain | {SECOND, SECOND_CLAIMS, "test_two_handles_have_one_winner"} == tests - set().union(*ZOO.values())
 
 
 def test_two_handles_that_do_not_know_of_each_other_fail_the_contract():

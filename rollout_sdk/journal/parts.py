@@ -1,0 +1,77 @@
+"""The numbered parts of a journal: the file names of a process, and which parts are missing."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import islice, pairwise
+from pathlib import Path
+
+from attrs import frozen
+
+__all__ = ["Part", "files_of", "in_written_order", "missing_parts", "part_of"]
+
+_NAME = re.compile(
+    r"(?P<writer>events-(?P<host>.{1,64})-(?P<pid>\d{1,10})-(?P<began>[0-9a-f]{1,16}))-(?P<part>\d{1,18})\.jsonl(?:\.gz)?\Z"
+)
+_NUMBERED = re.compile(r"-(\d{1,18})\.jsonl(?:\.gz)?\Z")
+_MOST_NAMED = 1_000
+
+
+@frozen(order=True)
+class Part:
+    """One file of one process, which numbers its files from 0 on.
+
+    Attributes:
+        host: Host of the process.
+        pid: Its process id there.
+        began: When its recording began: nanoseconds since 1970, in hexadecimal.
+        number: The number of the file.
+    """
+
+    host: str
+    pid: int
+    began: str
+    number: int
+
+    @property
+    def name(self) -> str:
+        """Name of the file, as it is written."""
+        return f"events-{self.host}-{self.pid}-{self.began}-{self.number}.jsonl"
+
+
+def part_of(name: str) -> Part | None:
+    """The part that a file is by its name; None where the name does not say."""
+    found = _NAME.match(name)
+    return None if found is None else Part(found["host"], int(found["pid"]), found["began"], int(found["part"]))
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of a folder that may be parts of a journal, also compressed ones: where both are there, the original."""
+    plain = [path for path in folder.glob("events-*.jsonl") if path.is_file()]
+    names = {f"{path.name}.gz" for path in plain}
+    return [*plain, *(path for path in folder.glob("events-*.jsonl.gz") if path.name not in names and path.is_file())]
+
+
+def in_written_order(path: Path) -> tuple[str, int]:
+    """What sorts files by name, and those of one process as it wrote them."""
+    part = _NUMBERED.search(path.name)
+    return (path.name, 0) if part is None else (path.name[: part.start()], int(part[1]))
+
+
+def missing_parts(seen: Iterable[Part]) -> tuple[str, ...]:
+    """Names of the parts that must have been there, because a later one of the same process is; 1,000 at the most.
+
+    What cannot be told: whether the last parts of a process are missing, or all of them.
+    """
+    numbers: dict[tuple[str, int, str], set[int]] = defaultdict(set)
+    for part in seen:
+        numbers[part.host, part.pid, part.began].add(part.number)
+    gaps = (
+        Part(*process, number).name
+        for process, there in sorted(numbers.items())
+        for before, after in pairwise([-1, *sorted(there)])
+        for number in range(before + 1, after)
+    )
+    return tuple(islice(gaps, _MOST_NAMED))
