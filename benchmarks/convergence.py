@@ -14,8 +14,8 @@ import textwrap
 import time
 from pathlib import Path
 
-from rollout_sdk.control.changing import change_stored
 from rollout_sdk.control.state import RolloutState
+from rollout_sdk.control.stored_state import change_stored
 from rollout_sdk.control.stores import SQLiteStore
 
 PROGRAM = """

@@ -7,13 +7,13 @@ Shadow it, canary it, A/B test it or interleave it, with one decorator:
 """
 
 from rollout_sdk.assignment import Layer, Phase, RouteRequest, moved_units
-from rollout_sdk.breaker import Breaker
+from rollout_sdk.assignment.ids import ItemToken, read_token
 from rollout_sdk.controller import RolloutController
 from rollout_sdk.decorator import Decorated, rollout
 from rollout_sdk.engine.context import current_decision, is_shadow
-from rollout_sdk.engine.copiers import copier
-from rollout_sdk.engine.guarding import shadow_guard
+from rollout_sdk.engine.copies.copiers import copier
 from rollout_sdk.engine.rollout import ShadowLimits
+from rollout_sdk.engine.shadows.guards import shadow_guard
 from rollout_sdk.engine.stopping import disable
 from rollout_sdk.exceptions import (
     BatchError,
@@ -36,10 +36,9 @@ from rollout_sdk.exceptions import (
     UnknownStrategyError,
 )
 from rollout_sdk.external import pseudonym, record
-from rollout_sdk.hookspecs import hookimpl
-from rollout_sdk.identity import ItemToken, read_token
 from rollout_sdk.judging import Finding, Verdict
 from rollout_sdk.plan import Freeze, Gate, Guardrail, Step
+from rollout_sdk.plugins.hookspecs import hookimpl
 from rollout_sdk.records import (
     BreakerEvent,
     Comparison,
@@ -51,10 +50,11 @@ from rollout_sdk.records import (
     ShadowedEvent,
     TransitionedEvent,
 )
+from rollout_sdk.resilience.breaker import Breaker
+from rollout_sdk.resilience.kill_switch import enable, is_disabled
 from rollout_sdk.runtime import Runtime, default_runtime
 from rollout_sdk.status import RolloutStatus
 from rollout_sdk.strategies import ABTest, Canary, Interleave, Shadow
-from rollout_sdk.switch import enable, is_disabled
 from rollout_sdk.telemetry import Telemetry
 
 __all__ = [

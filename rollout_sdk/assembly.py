@@ -6,32 +6,32 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from rollout_sdk.assignment import Outline, UnitHash, unit_hash
-from rollout_sdk.breaker import CircuitBreaker, ControlHealth
-from rollout_sdk.control.standing import Standing
+from rollout_sdk.concurrency.synchronous import answered
+from rollout_sdk.control.local_state import LocalState
 from rollout_sdk.control.state import start
 from rollout_sdk.engine.arguments import Getter, binder, getter, is_method, rebinder
-from rollout_sdk.engine.caller_state import surrounds_of
+from rollout_sdk.engine.batches.row_arguments import RowArguments
+from rollout_sdk.engine.copies.one_shot import takes_asgi
+from rollout_sdk.engine.copies.snapshot import Isolate
 from rollout_sdk.engine.covariates import Covariate
-from rollout_sdk.engine.describe import Describe, OverridesByUnit, fresh_random
 from rollout_sdk.engine.first_present import FirstPresent
-from rollout_sdk.engine.one_shot import takes_asgi
 from rollout_sdk.engine.rollout import Rollout
-from rollout_sdk.engine.row_arguments import RowArguments
-from rollout_sdk.engine.snapshot import Isolate
+from rollout_sdk.engine.routing import OverridesByUnit, Router, fresh_random
+from rollout_sdk.engine.shadows.caller_state import surrounds_of
 from rollout_sdk.exceptions import MutationError
-from rollout_sdk.installed import strategy_name
+from rollout_sdk.plugins.discovery import strategy_name
 from rollout_sdk.records import BreakerEvent
+from rollout_sdk.resilience.breaker import CircuitBreaker, ControlHealth
 from rollout_sdk.settings import Settings
-from rollout_sdk.synchronous import answered
 
-__all__ = ["make_describe", "make_rollout", "make_row_arguments"]
+__all__ = ["make_rollout", "make_router", "make_row_arguments"]
 
 _OBSERVING = ("rollout_routed", "rollout_shadowed", "rollout_recorded", "rollout_transitioned", "rollout_tripped")
 
 
-def make_describe(settings: Settings) -> Describe:
+def make_router(settings: Settings) -> Router:
     """What describes and decides calls."""
-    return Describe(
+    return Router(
         key=settings.key,
         control=settings.control_name,
         functions=settings.functions,
@@ -123,7 +123,7 @@ def make_rollout(settings: Settings) -> Rollout:
         surround=surrounds_of(hooks),
         time_ns=runtime.time_ns,
         nonces=runtime.nonces,
-        standing=Standing(
+        local_state=LocalState(
             start(
                 settings.key,
                 settings.phases,

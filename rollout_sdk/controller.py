@@ -6,19 +6,20 @@ import gc
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from rollout_sdk import outcomes, switch
-from rollout_sdk.assembly import make_describe, make_rollout, make_row_arguments
+from rollout_sdk.assembly import make_rollout, make_router, make_row_arguments
 from rollout_sdk.assignment import Phase, UnitHash
-from rollout_sdk.control.kept import Kept
-from rollout_sdk.control.standing import Standing
-from rollout_sdk.engine.batch import route_batch
+from rollout_sdk.control.local_state import LocalState
+from rollout_sdk.control.managed import ManagedRollout
+from rollout_sdk.engine.batches.batch import route_batch
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.drivers import DRIVERS
 from rollout_sdk.engine.flow import route
 from rollout_sdk.exceptions import ConfigurationError, DuplicateKeyError
+from rollout_sdk.formatting import brief
 from rollout_sdk.operating import Operated
-from rollout_sdk.plain import brief
+from rollout_sdk.recording import outcomes
 from rollout_sdk.records import Decision, Routed
+from rollout_sdk.resilience import kill_switch
 from rollout_sdk.serving import Serving
 from rollout_sdk.settings import Settings
 
@@ -45,9 +46,9 @@ class RolloutController(Operated, Generic[P, R_co]):
         """
         self._settings = settings
         self._runtime = settings.runtime
-        self._describe = make_describe(settings)
+        self._router = make_router(settings)
         self._rollout = make_rollout(settings)
-        self._serving = Serving(settings, self._describe, self._rollout, make_row_arguments(settings), _restored_serving)
+        self._serving = Serving(settings, self._router, self._rollout, make_row_arguments(settings), _restored_serving)
         self._register()
 
     def _register(self) -> None:
@@ -55,19 +56,19 @@ class RolloutController(Operated, Generic[P, R_co]):
             clash = self._clash_of_survivors()
             if clash is not None:
                 raise DuplicateKeyError(clash)
-        known = self._runtime.standing(self.key)
+        known = self._runtime.local_state(self.key)
         if known is not None and known.described == self._settings.described:
             # The same again goes on where it is, and what happens to one happens to all.
             self._rollout.stand_with(known)
         self._runtime.register(self, self._rollout)
-        self._rollout.standing.controllers.add(self)
-        if known is not self._rollout.standing:
+        self._rollout.local_state.controllers.add(self)
+        if known is not self._rollout.local_state:
             self._keep(known)
         self._runtime.steer(self)
 
     def _clash(self) -> str | None:
         """Why this rollout may not have its key; None when it may."""
-        known = self._runtime.standing(self.key)
+        known = self._runtime.local_state(self.key)
         others = [] if known is None else list(known.controllers)
         return next(filter(None, (self._settings.clash(other._settings) for other in others)), None)  # noqa: SLF001
 
@@ -83,20 +84,22 @@ class RolloutController(Operated, Generic[P, R_co]):
                 break
         return clash
 
-    def _keep(self, known: Standing | None) -> None:
-        """Have the keeper keep it: where its store says it stands, or in place of an earlier one with other settings."""
-        standing, keeper = self._rollout.standing, self._runtime.keeper
-        kept = Kept(self.key, standing, self.strategy_name, criteria=getattr(self._settings.strategy, "criteria", None))
+    def _keep(self, known: LocalState | None) -> None:
+        """Have the reconciler keep it: where its store says it stands, or in place of an earlier one with other settings."""
+        local_state, reconciler = self._rollout.local_state, self._runtime.reconciler
+        managed = ManagedRollout(
+            self.key, local_state, self.strategy_name, criteria=getattr(self._settings.strategy, "criteria", None)
+        )
         if known is None or not known.controllers:
-            keeper.take(kept)
+            reconciler.take(managed)
             return
         # Its functions answer with their control now.
         with known.changing:
             before = known.state
             known.enter(before.abort())
-        standing.enter(before.begun_again(standing.state))
-        keeper.replace(kept, standing.state)
-        self._runtime.tell_transition(kept, "start", before, standing.state, "", "decorated anew with other settings")
+        local_state.enter(before.begun_again(local_state.state))
+        reconciler.replace(managed, local_state.state)
+        self._runtime.tell_transition(managed, "start", before, local_state.state, "", "decorated anew with other settings")
 
     def __repr__(self) -> str:
         """Key, strategy and phase."""
@@ -163,16 +166,16 @@ class RolloutController(Operated, Generic[P, R_co]):
             Exception: Whatever the decorated function would have raised.
         """
         calls: Sequence[Call]
-        if switch.off:
+        if kill_switch.off:
             call = Call(self._rollout, args, kwargs)
-            self._describe.give_up(call, self._rollout.state, reason="disabled")
+            self._router.give_up(call, self._rollout.state, reason="disabled")
             calls, flow = [call], route(call)
         elif self._settings.batch is not None:
             batch = self._serving.batch(args, kwargs)
             calls, flow = batch.rows, route_batch(batch) if batch.rows else route(batch.call)
             call = batch.call
         else:
-            call = self._serving.call(args, kwargs, self._describe.unit_of(args, kwargs))
+            call = self._serving.call(args, kwargs, self._router.unit_of(args, kwargs))
             calls, flow = [call], route(call)
         decisions = tuple(one.full_decision() for one in calls)
         # The decision is taken already; the driver only executes it.
@@ -188,7 +191,7 @@ class RolloutController(Operated, Generic[P, R_co]):
     def assign(self, unit: Hashable) -> Decision:
         """What a unit would get now, without a call: no model runs and nothing is recorded."""
         call = Call(self._rollout, (), {})
-        self._describe(call, unit, self._rollout.state)
+        self._router(call, unit, self._rollout.state)
         return call.full_decision()
 
     # Outcomes ----------------------------------------------------------------------------------------------------------
@@ -196,7 +199,7 @@ class RolloutController(Operated, Generic[P, R_co]):
     @property
     def unit_hash(self) -> UnitHash:
         """The hash of its units: its own, or the one of its layer."""
-        return self._describe.hash
+        return self._router.hash
 
     def record(
         self,
@@ -253,7 +256,7 @@ class RolloutController(Operated, Generic[P, R_co]):
                 item=item,
                 item_hash=self._rollout.item_hash,
             )
-            self._describe.meet(unit, self._rollout.note)
+            self._router.meet(unit, self._rollout.note)
         elif token is not None:
             event = outcomes.by_token(metric, value, token, key=self._runtime.key, time_s=when, rollout=self.key)
         else:

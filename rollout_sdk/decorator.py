@@ -8,13 +8,13 @@ from inspect import Signature
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from rollout_sdk.assignment import Layer, Share
-from rollout_sdk.breaker import Breaker
 from rollout_sdk.controller import RolloutController
 from rollout_sdk.engine.arguments import Spec, UnitSpec
-from rollout_sdk.engine.describe import Override
+from rollout_sdk.engine.copies.snapshot import Isolate
 from rollout_sdk.engine.likeness import keep_attributes, look_alike
-from rollout_sdk.engine.snapshot import Isolate
+from rollout_sdk.engine.routing import Override
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.resilience.breaker import Breaker
 from rollout_sdk.runtime import Runtime, default_runtime
 from rollout_sdk.settings import Effects, MissingUnit, OnError, Settings
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from rollout_sdk import outcomes
 from rollout_sdk.assignment import UnitHash, canonical, unit_hash
 from rollout_sdk.assignment import pseudonym as written
 from rollout_sdk.exceptions import ConfigurationError, OutcomeError
-from rollout_sdk.plain import brief
+from rollout_sdk.formatting import brief
+from rollout_sdk.recording import outcomes
 from rollout_sdk.runtime import Runtime, default_runtime
 
 __all__ = ["pseudonym", "record"]

@@ -6,23 +6,22 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rollout_sdk.assignment import Share
-from rollout_sdk.control.file import WantedRollout
-from rollout_sdk.control.followed import followed
-from rollout_sdk.control.refusing import must_be_explained
+from rollout_sdk.concurrency.threads import missing_threads
+from rollout_sdk.control.control_file import WantedRollout, followed
+from rollout_sdk.control.preconditions import must_be_explained
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.engine.first_present import FirstPresent
 from rollout_sdk.engine.stopping import wait_for_starts
 from rollout_sdk.exceptions import ConfigurationError, StateError
+from rollout_sdk.formatting import brief
 from rollout_sdk.judging import Verdict
-from rollout_sdk.plain import brief
 from rollout_sdk.records import TransitionAction
 from rollout_sdk.status import RolloutStatus
 from rollout_sdk.strategies.canary import planned_phases
-from rollout_sdk.threads import missing_threads
 
 if TYPE_CHECKING:
-    from rollout_sdk.engine.describe import Describe
     from rollout_sdk.engine.rollout import Rollout
+    from rollout_sdk.engine.routing import Router
     from rollout_sdk.runtime import Runtime
 
 __all__ = ["Operated"]
@@ -34,7 +33,7 @@ _LONGEST_WAIT_S = 1.0
 class Operated:
     """A rollout as its operator sees it."""
 
-    _describe: Describe
+    _router: Router
     _rollout: Rollout
     _runtime: Runtime
 
@@ -139,7 +138,7 @@ class Operated:
         When it returns, no candidate starts any more, in any thread; one that is running runs to its end.
         """
         self._check_said("abort", actor, reason)
-        self._runtime.keeper.abort(self.key, actor=actor, reason=reason, revision=revision)
+        self._runtime.reconciler.abort(self.key, actor=actor, reason=reason, revision=revision)
         wait_for_starts()
         return self.status()
 
@@ -160,13 +159,13 @@ class Operated:
     @property
     def is_disabled(self) -> bool:
         """Whether no candidate runs in this process now: it is held, stopped, or nobody knows where it stands."""
-        return self._rollout.standing.closed
+        return self._rollout.local_state.closed
 
     def _hold(self, holder: str, *, disabled: bool) -> None:
-        standing = self._rollout.standing
-        if disabled != (holder in standing.held_by):
-            with standing.changing:
-                standing.disable(disabled=disabled, holder=holder)
+        local_state = self._rollout.local_state
+        if disabled != (holder in local_state.held_by):
+            with local_state.changing:
+                local_state.disable(disabled=disabled, holder=holder)
             if disabled:
                 wait_for_starts()
 
@@ -177,7 +176,7 @@ class Operated:
             StateError: It wants what is not possible; see the transitions.
             StoreError: The store did not answer.
         """
-        standing, reason = self._rollout.standing, f"version {version} of the control file"
+        local_state, reason = self._rollout.local_state, f"version {version} of the control file"
         if disabled:
             self.disable(holder=_CONTROL_FILE)
         else:
@@ -188,33 +187,33 @@ class Operated:
             return
         if wanted == WantedRollout():
             return
-        keeper, wish = self._runtime.keeper, followed(wanted, epoch=standing.state.epoch, version=version)
-        if keeper.has_followed(self.key, wish):
+        reconciler, wish = self._runtime.reconciler, followed(wanted, epoch=local_state.state.epoch, version=version)
+        if reconciler.has_followed(self.key, wish):
             return
         try:
             self._obey(wanted, reason)
         except StateError:
             # Nothing that a later process could do better.
-            keeper.note_followed(self.key, wish)
+            reconciler.note_followed(self.key, wish)
             raise
-        keeper.note_followed(self.key, wish)
+        reconciler.note_followed(self.key, wish)
 
     def _obey(self, wanted: WantedRollout, reason: str) -> None:
-        standing = self._rollout.standing
-        state = standing.state
+        local_state = self._rollout.local_state
+        state = local_state.state
         if wanted.status == "paused" and (state.status in ("shadowing", "running") or state.paused_by):
             self.pause(actor=_CONTROL_FILE, reason=reason)
         if wanted.criteria is not None:
-            state = standing.state
+            state = local_state.state
             plan = planned_phases(wanted.criteria, state.phase.control, tuple(state.phase.shares))
-            self._runtime.keeper.replan(self.key, wanted.criteria, tuple(plan), actor=_CONTROL_FILE, reason=reason)
-        now = standing.state.phase.shares
+            self._runtime.reconciler.replan(self.key, wanted.criteria, tuple(plan), actor=_CONTROL_FILE, reason=reason)
+        now = local_state.state.phase.shares
         shares = {next(iter(now)) if name is None and len(now) == 1 else name: share for name, share in wanted.shares.items()}
         # The smaller ones first: together they must never exceed 100 %.
         for name, share in sorted(shares.items(), key=lambda item: item[1] - now.get(item[0] or "", 0.0)):
             if now.get(name or "") != share:
                 self.set_share(share, name, actor=_CONTROL_FILE, reason=reason)
-        if wanted.status == "running" and standing.state.status == "paused":
+        if wanted.status == "running" and local_state.state.status == "paused":
             self.resume(actor=_CONTROL_FILE, reason=reason)
 
     def _change(
@@ -226,7 +225,7 @@ class Operated:
         revision: int | None,
     ) -> RolloutStatus:
         self._check_said(action, actor, reason)
-        self._runtime.keeper.change(self.key, action, change, actor=actor, reason=reason, revision=revision)
+        self._runtime.reconciler.change(self.key, action, change, actor=actor, reason=reason, revision=revision)
         return self.status()
 
     def _check_said(self, action: str, actor: object, reason: object) -> None:
@@ -246,7 +245,7 @@ class Operated:
             StoreError: The store did not answer: nothing was judged, and nothing changed.
         """
         self._runtime.recorder.flush(_LONGEST_WAIT_S)
-        return self._runtime.keeper.judge(self.key)
+        return self._runtime.reconciler.judge(self.key)
 
     def status(self) -> RolloutStatus:
         """How the rollout stands, in this process; waits a moment for what the recorder has not counted yet."""
@@ -272,17 +271,17 @@ class Operated:
             errors=dict(tally.errors),
             fallbacks=dict(tally.fallbacks),
             unmeasured=dict(tally.unmeasured),
-            open_breakers=tuple(name for name, breaker in self._rollout.standing.breakers.items() if breaker.is_open),
+            open_breakers=tuple(name for name, breaker in self._rollout.local_state.breakers.items() if breaker.is_open),
             shadows=dict(tally.shadows),
             faults=self._runtime.faults,
-            held_by=tuple(sorted(self._rollout.standing.held_by)),
+            held_by=tuple(sorted(self._rollout.local_state.held_by)),
             lost=self._runtime.lost,
             invalid=state.invalid,
             paused_by=state.paused_by,
-            units_from=dict(unit.seen) if isinstance(unit := self._describe.unit, FirstPresent) else {},
+            units_from=dict(unit.seen) if isinstance(unit := self._router.unit, FirstPresent) else {},
             version=state.version,
             fingerprint=state.fingerprint,
             versions=state.versions,
-            verdict=self._runtime.keeper.verdict(self.key),
+            verdict=self._runtime.reconciler.verdict(self.key),
             notes=(*self._rollout.notes, *filter(None, [missing_threads()])),
         )

@@ -9,41 +9,41 @@ from weakref import WeakValueDictionary
 
 from attrs import define, evolve, field, fields
 
-from rollout_sdk.clocks import is_wall_clock, monotonic, monotonic_ns, time_ns
-from rollout_sdk.control.addresses import store_at
-from rollout_sdk.control.file import ControlFile
-from rollout_sdk.control.keeper import Keeper
+from rollout_sdk.concurrency.clocks import is_wall_clock, monotonic, monotonic_ns, time_ns
+from rollout_sdk.concurrency.forking import ForkSafeLock, renew_after_fork, was_announced
+from rollout_sdk.concurrency.threads import missing_threads
+from rollout_sdk.control.control_file import ControlFile
+from rollout_sdk.control.reconciler import Reconciler
 from rollout_sdk.control.steering import Steering
 from rollout_sdk.control.stores import MemoryStore, StateStore, UnavailableStore
-from rollout_sdk.control.watching import WatchThread
-from rollout_sdk.delivery import Delivery, Unobserved
-from rollout_sdk.engine.background import Background
+from rollout_sdk.control.stores.opening import store_at
+from rollout_sdk.control.watch_thread import WatchThread
 from rollout_sdk.engine.context import OBSERVING, in_shadow
-from rollout_sdk.engine.hidden import Hidden
 from rollout_sdk.engine.rollout import Nonces, Rollout, ShadowLimits
+from rollout_sdk.engine.shadows.hidden import Hidden
+from rollout_sdk.engine.shadows.pool import ShadowPool
 from rollout_sdk.engine.stopping import wait_for_starts
 from rollout_sdk.exceptions import ConfigurationError, RolloutError
-from rollout_sdk.faults import CONTROL_FILE, THREADS, Faults
-from rollout_sdk.forking import ForkSafeLock, renew_after_fork, was_announced
-from rollout_sdk.installed import load_named
-from rollout_sdk.interruptions import is_fault
 from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.journal.writer import JournalWriter
-from rollout_sdk.plugins import PluginSet
-from rollout_sdk.queue_thread import QueueThread
-from rollout_sdk.recorder import Recorder
+from rollout_sdk.plugins.discovery import load_named
+from rollout_sdk.plugins.manager import PluginSet
+from rollout_sdk.recording.delivery import Delivery, Unobserved
+from rollout_sdk.recording.recorder import Recorder
 from rollout_sdk.records import RecordedEvent
+from rollout_sdk.resilience.faults import CONTROL_FILE, THREADS, Faults
+from rollout_sdk.resilience.interruptions import is_fault
+from rollout_sdk.resilience.queue_thread import QueueThread
 from rollout_sdk.tally import Tally
 from rollout_sdk.telemetry.audience import Audience
 from rollout_sdk.telemetry.events import LogEvents
 from rollout_sdk.telemetry.metrics import Metrics
 from rollout_sdk.telemetry.settings import Telemetry
 from rollout_sdk.telemetry.spans import Spans
-from rollout_sdk.threads import missing_threads
 
 if TYPE_CHECKING:
-    from rollout_sdk.control.kept import Kept
-    from rollout_sdk.control.standing import Standing
+    from rollout_sdk.control.local_state import LocalState
+    from rollout_sdk.control.managed import ManagedRollout
     from rollout_sdk.control.state import RolloutState
     from rollout_sdk.controller import RolloutController
 
@@ -93,7 +93,7 @@ class Runtime:
             every process of the service needs the same.
         telemetry: Which spans, metrics and log events are emitted.
         shadows: What shadows may cost.
-        control: A control file, by which an operator steers running processes: see `rollout_sdk.control.file`.
+        control: A control file, by which an operator steers running processes: see `rollout_sdk.control.control_file`.
         shadow_without: Context variables that shadows do not get, as "module:name": those that carry callbacks or a
             connection of the caller. Those of well-known frameworks are left out anyway (docs/reliability.md lists them).
         plugins: Observers and comparators for all rollouts: instances, or names of installed plugins.
@@ -122,14 +122,14 @@ class Runtime:
     store: StateStore | str | None = None
     rollouts: WeakValueDictionary[str, RolloutController[..., Any]] = field(init=False, repr=False)
     nonces: Nonces = field(init=False, factory=Nonces, repr=False)
-    background: Background = field(init=False, repr=False)
+    background: ShadowPool = field(init=False, repr=False)
     hidden: Hidden = field(init=False, repr=False)
     spans: Spans = field(init=False, repr=False)
     conclude: Callable[[Any], None] = field(init=False, repr=False)
     recorder: Recorder = field(init=False, repr=False)
     _origin: str = field(init=False, factory=lambda: os.urandom(8).hex(), repr=False)
     audience: Audience = field(init=False, repr=False)
-    keeper: Keeper = field(init=False, repr=False)
+    reconciler: Reconciler = field(init=False, repr=False)
     failed: Callable[..., None] = field(init=False, repr=False)
     thread_of: Callable[[object], QueueThread] = field(init=False, repr=False)
     _delivery: Delivery = field(init=False, repr=False)
@@ -162,12 +162,12 @@ class Runtime:
         self._faults = Faults(self.recorder.tell)
         self.failed = self._faults.note
         PluginSet(self.plugins, failed=self.failed)  # a plugin that does not fit is an error now, not at the first event
-        self.background = Background(self.shadows)
+        self.background = ShadowPool(self.shadows)
         self.hidden = Hidden(self.shadow_without)
         self.spans = Spans(self.telemetry, self.failed)
         self.audience = Audience(self.telemetry, self.failed)
         store = store_at(self.store) if isinstance(self.store, str) else self.store
-        self.keeper = Keeper(
+        self.reconciler = Reconciler(
             MemoryStore() if store is None else store,
             failed=self.failed,
             time_ns=self.time_ns,
@@ -181,7 +181,7 @@ class Runtime:
             audience=self.audience,
             failed=self.failed,
             time_ns=self.time_ns,
-            witness=self.keeper.witness,
+            add_to_evidence=self.reconciler.add_to_evidence,
             never_came=lambda: self.recorder.dropped,
         )
         sinks = self._delivery.sinks
@@ -189,7 +189,7 @@ class Runtime:
         file = None if self.control is None else ControlFile(self.control)
         self._steering = Steering(file, self.rollouts, self.failed)
         self._watching = WatchThread(self._look_at_control_file, "rollout-control", every_s=_CONTROL_EVERY_S)
-        about = self._delivery.abouts.get
+        about = self._delivery.descriptions.get
         writer = None if self.journal is None else JournalWriter(self.journal)
         if writer is not None:
             sinks.journal = JournalSink(writer, describe=about, failed=self.failed)
@@ -254,9 +254,9 @@ class Runtime:
         self._delivery.renew()
         if self.control is not None and not was_announced():
             # When the fork was is not known: what the file said then may be old.
-            self.keeper.hold(_UNREAD)
+            self.reconciler.hold(_UNREAD)
         # Also where the parent had no such thread: no thread of ours runs in uWSGI's master.
-        is_wanted = self._steering.file is not None and bool(self._delivery.parts) and not self._watching.has_ended
+        is_wanted = self._steering.file is not None and bool(self._delivery.rollouts) and not self._watching.has_ended
         self._watching = WatchThread(self._look_at_control_file, "rollout-control", every_s=_CONTROL_EVERY_S)
         if is_wanted:
             self._watching.start()
@@ -282,10 +282,10 @@ class Runtime:
         if self._steering.file is not None:
             self._watching.start()
 
-    def standing(self, key: str) -> Standing | None:
+    def local_state(self, key: str) -> LocalState | None:
         """Where the last rollout of this key stands, also when its function is gone; None when there was none."""
-        rollout = self._delivery.parts.get(key)
-        return None if rollout is None else rollout.standing
+        rollout = self._delivery.rollouts.get(key)
+        return None if rollout is None else rollout.local_state
 
     def tally(self, key: str) -> Tally:
         """The counts of one rollout in this process."""
@@ -309,7 +309,7 @@ class Runtime:
     def _closed(self, timeout_s: float) -> None:
         """Once everything is counted: have it written, logged and observed, and the evidence published, all at once."""
         self._watching.end()
-        self._delivery.sinks.close(timeout_s, self.keeper.close)
+        self._delivery.sinks.close(timeout_s, self.reconciler.close)
 
     def _put_and_wait(self, fact: Any) -> None:
         """Take a fact, and wait for the journal to have it; while its disk hangs, calls do not wait."""
@@ -321,12 +321,12 @@ class Runtime:
 
     def _describe_again(self, key: str) -> None:
         """Have the journal say where a rollout stands that another process has moved: it has no record of that."""
-        if (rollout := self._delivery.parts.get(key)) is not None:
+        if (rollout := self._delivery.rollouts.get(key)) is not None:
             self._delivery.register(rollout)
 
     def tell_transition(
         self,
-        kept: Kept,
+        managed: ManagedRollout,
         action: str,
         before: RolloutState,
         after: RolloutState,
@@ -335,14 +335,14 @@ class Runtime:
         evidence: Mapping[str, Any] | None = None,
     ) -> None:
         """Tell everybody who listens that a rollout has changed, and on what evidence."""
-        self.conclude(self._delivery.transition(kept, action, before, after, actor, reason, evidence))
+        self.conclude(self._delivery.transition(managed, action, before, after, actor, reason, evidence))
 
     def takes_outcomes(self, key: str) -> bool:
         """Whether an outcome of this rollout goes anywhere: to a journal, to a plan that judges, or to an observer."""
         if self.journal is not None:
             return True
-        kept, rollout = self.keeper.rollouts.get(key), self._delivery.parts.get(key)
-        judged = kept is not None and kept.evidence is not None
+        managed, rollout = self.reconciler.rollouts.get(key), self._delivery.rollouts.get(key)
+        judged = managed is not None and managed.evidence is not None
         return judged or (rollout is not None and "rollout_recorded" in rollout.observers)
 
     def conclude_outcome(self, event: RecordedEvent) -> None:
@@ -363,8 +363,8 @@ class Runtime:
 
     def _look_at_file(self) -> None:
         if self._steering.look():
-            for kept in list(self.keeper.rollouts.values()):
-                self.keeper.let_go(kept, _UNREAD)
+            for managed in list(self.reconciler.rollouts.values()):
+                self.reconciler.let_go(managed, _UNREAD)
 
     def _look_at_threads(self) -> None:
         if (why := missing_threads()) is not None:

@@ -7,18 +7,18 @@ from typing import Any
 
 from attrs import frozen
 
-from rollout_sdk.clocks import perf_counter
+from rollout_sdk.concurrency.clocks import perf_counter
 from rollout_sdk.control.state import RolloutState
-from rollout_sdk.engine.batch import Batch, route_batch
+from rollout_sdk.engine.batches.batch import Batch, route_batch
+from rollout_sdk.engine.batches.row_arguments import RowArguments
+from rollout_sdk.engine.batches.rows import one
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.describe import Describe
 from rollout_sdk.engine.flow import bare, route
 from rollout_sdk.engine.rollout import Rollout
-from rollout_sdk.engine.row_arguments import RowArguments
-from rollout_sdk.engine.rows import one
+from rollout_sdk.engine.routing import Router
 from rollout_sdk.engine.steps import Flow
 from rollout_sdk.exceptions import MissingUnitError
-from rollout_sdk.interruptions import is_fault
+from rollout_sdk.resilience.interruptions import is_fault
 from rollout_sdk.settings import Settings
 
 __all__ = ["Serving"]
@@ -30,14 +30,14 @@ class Serving:
 
     Attributes:
         settings: What was said when decorating.
-        describe: Describes and decides calls.
+        router: Describes and decides calls.
         rollout: The rollout as the engine sees it.
         rows: Where the rows of a batch are; None where calls are not split by row.
         restored: Gives this, in another process, for what was said there.
     """
 
     settings: Settings
-    describe: Describe
+    router: Router
     rollout: Rollout
     rows: RowArguments | None
     restored: Callable[[Mapping[str, Any]], Serving]
@@ -49,35 +49,35 @@ class Serving:
     def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], unit: Any) -> Call:
         """A call, described and decided; a fault of ours sends it to the control."""
         call = self._decided(Call(self.rollout, args, kwargs), unit, self.rollout.state)
-        if self.describe.covariate is not None:
-            call.covariate = self.describe.covariate.of_call(args, kwargs)
+        if self.router.covariate is not None:
+            call.covariate = self.router.covariate.of_call(args, kwargs)
         return call
 
     def _decided(self, call: Call, unit: Any, state: RolloutState) -> Call:
         """The call (or row) with its description and its decision."""
         began = perf_counter() if self.rollout.clocked else None
         try:
-            self.describe(call, unit, state)
+            self.router(call, unit, state)
         except MissingUnitError:
             raise
         except BaseException as error:
             if not is_fault(error):
                 raise
             self.rollout.failed("engine.describe", error)
-            self.describe.give_up(call, state)
+            self.router.give_up(call, state)
         if began is not None:
             call.decided_s = perf_counter() - began
         return call
 
     def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Call | None, Flow]:
         """Describe and decide a call, and give the flow to execute; the bare control when that breaks."""
-        describe, rollout = self.describe, self.rollout
+        router, rollout = self.router, self.rollout
         began = perf_counter() if rollout.clocked else None
         try:
             call = Call(rollout, args, kwargs)
-            describe(call, None if describe.unit is None else describe.unit_of(args, kwargs), rollout.standing.state)
-            if describe.covariate is not None:
-                call.covariate = describe.covariate.of_call(args, kwargs)
+            router(call, None if router.unit is None else router.unit_of(args, kwargs), rollout.local_state.state)
+            if router.covariate is not None:
+                call.covariate = router.covariate.of_call(args, kwargs)
         except MissingUnitError:
             raise
         except BaseException as error:
@@ -93,7 +93,7 @@ class Serving:
         self.rollout.failed("engine.begin", error)
         try:
             call = Call(self.rollout, args, kwargs)
-            self.describe.give_up(call, self.rollout.state)
+            self.router.give_up(call, self.rollout.state)
         except BaseException as another:
             if not is_fault(another):
                 raise
@@ -115,7 +115,7 @@ class Serving:
     def batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Batch:
         """A call whose rows are described and decided one by one."""
         assert self.rows is not None
-        units = self.rows.units(self.describe.unit_of(args, kwargs), args, kwargs)
+        units = self.rows.units(self.router.unit_of(args, kwargs), args, kwargs)
         replace = self.rows.replace
 
         def row_at(whole: tuple[Any, ...], named: Mapping[str, Any], index: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -131,8 +131,8 @@ class Serving:
             row.survey = survey
             rows.append(self._decided(row, unit, state))
             survey, row.survey = row.survey, None
-        if self.describe.covariate is not None:
-            covariates = self.describe.covariate.of_rows(args, kwargs, len(rows))
+        if self.router.covariate is not None:
+            covariates = self.router.covariate.of_rows(args, kwargs, len(rows))
             for row, covariate in zip(rows, covariates, strict=True):
                 row.covariate = covariate
         call = Call(self.rollout, args, kwargs, time_ns)
@@ -140,5 +140,5 @@ class Serving:
             call.describe_as(rows[0])
             call.decision = rows[0].decision
         else:
-            self.describe.give_up(call, state, reason="no_unit")
+            self.router.give_up(call, state, reason="no_unit")
         return Batch(call, rows, replace)

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from rollout_sdk import Canary
 from rollout_sdk.assignment import BUCKETS
-from rollout_sdk.control.acting import latch, next_step
+from rollout_sdk.control.next_step import latch, next_step
 from rollout_sdk.control.state import RolloutState, start
 from rollout_sdk.judging import Evidence, Situation, UnitSample, Verdict, judge
 from rollout_sdk.judging.evidence import COVARIATE

@@ -48,7 +48,7 @@ class Mirrored(FastCanary):
         )
         self.rank = decorate(self._model("control"))
         # Only this test looks.
-        self.runtime.keeper._last_judged_s = float("inf")
+        self.runtime.reconciler._last_judged_s = float("inf")
 
     def _model(self, arm):
         def model(user):

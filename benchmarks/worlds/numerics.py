@@ -18,7 +18,7 @@ import numpy as np
 from rollout_sdk.judging.metrics import bucket_bets, error_rate, events, means, slow_calls
 from rollout_sdk.stats import StratifiedBuckets, buckets, cluster_bets, contrast
 from rollout_sdk.stats.concentration import Concentration
-from rollout_sdk.stats.mixing import mix_log_e
+from rollout_sdk.stats.multiplicity import mix_log_e
 
 __all__ = ["fast_numerics"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from textwrap import wrap
 
 from rollout_sdk.analysis.report import CrossedReport, OtherSet, PhaseReport, ShadowReport, SharesReport, VariantReport
-from rollout_sdk.plain import number, percent, plain, several
+from rollout_sdk.formatting import number, percent, plain, several
 from rollout_sdk.stats import MIN_EFFECTIVE_UNITS, MOST_OF_ONE_UNIT
 
 __all__ = ["about_completeness", "about_crossed", "about_labels", "about_others", "about_shares", "about_units"]

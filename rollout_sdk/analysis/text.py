@@ -13,7 +13,7 @@ from rollout_sdk.analysis.cautions import (
     about_units,
 )
 from rollout_sdk.analysis.report import Latency, PhaseReport, Preference, Report, RolloutReport, ShadowReport, VariantReport
-from rollout_sdk.plain import plain, when
+from rollout_sdk.formatting import plain, when
 from rollout_sdk.stats import MeanInterval
 
 __all__ = ["as_text"]

@@ -6,11 +6,7 @@ draws, so that a 1 % arm is spread over all 512 buckets. Candidates own lanes of
 made of those before it, so that raising a share only ever moves units from the control to that candidate.
 """
 
-from rollout_sdk.assignment.lanes import Phase, Split, lanes
-from rollout_sdk.assignment.placement import Lane, moved_units, place
-from rollout_sdk.assignment.requests import Binder, Outline, RouteRequest
-from rollout_sdk.assignment.shares import Layer, Share, parse_share, percent, phase_label
-from rollout_sdk.assignment.units import (
+from rollout_sdk.assignment.hashing import (
     BUCKETS,
     DEFAULT_SALT,
     INTERVAL,
@@ -25,6 +21,10 @@ from rollout_sdk.assignment.units import (
     pseudonyms,
     unit_hash,
 )
+from rollout_sdk.assignment.phases import Phase, Split, lanes
+from rollout_sdk.assignment.placement import Lane, moved_units, place
+from rollout_sdk.assignment.request import Binder, Outline, RouteRequest
+from rollout_sdk.assignment.shares import Layer, Share, parse_share, percent, phase_label
 
 __all__ = [
     "BUCKETS",

@@ -13,8 +13,8 @@ from hashlib import blake2b
 from itertools import pairwise
 from typing import Any, TypeAlias
 
+from rollout_sdk.assignment.hashing import INTERVAL
 from rollout_sdk.assignment.shares import Share, parse_share
-from rollout_sdk.assignment.units import INTERVAL
 from rollout_sdk.exceptions import ConfigurationError
 
 __all__ = ["Lane", "check_lanes", "lanes", "moved_units", "place"]

@@ -7,7 +7,7 @@ from textwrap import wrap
 
 from rollout_sdk.analysis.forecast import Forecast, StepForecast, Times
 from rollout_sdk.analysis.measured import Measured
-from rollout_sdk.plain import plain
+from rollout_sdk.formatting import plain
 from rollout_sdk.plan import Criteria, Gate, as_duration
 
 __all__ = ["as_forecast"]

@@ -7,7 +7,7 @@ import json
 import click
 
 from rollout_sdk.analysis import as_text, summarise
-from rollout_sdk.cli.saying import fault, progress, say
+from rollout_sdk.cli.output import fault, progress, say
 from rollout_sdk.doctor import as_text as doctor_text
 from rollout_sdk.doctor import examine
 from rollout_sdk.exceptions import RolloutError

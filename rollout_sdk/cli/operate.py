@@ -11,17 +11,17 @@ from typing import Any
 import click
 
 from rollout_sdk.assignment import percent
-from rollout_sdk.cli.saying import Fault, fault, say, warn
-from rollout_sdk.clocks import time
-from rollout_sdk.control.addresses import store_at
-from rollout_sdk.control.changing import Change, change_stored
-from rollout_sdk.control.document import from_document
-from rollout_sdk.control.refusing import must_be_explained
+from rollout_sdk.cli.output import Fault, fault, say, warn
+from rollout_sdk.concurrency.clocks import time
+from rollout_sdk.control.preconditions import must_be_explained
 from rollout_sdk.control.state import RolloutState
+from rollout_sdk.control.state_document import from_document
+from rollout_sdk.control.stored_state import Change, change_stored
 from rollout_sdk.control.stores import StateStore
+from rollout_sdk.control.stores.opening import store_at
 from rollout_sdk.exceptions import RolloutError, StateError
+from rollout_sdk.formatting import number, plain, when
 from rollout_sdk.judging import Verdict
-from rollout_sdk.plain import number, plain, when
 from rollout_sdk.plan import as_duration
 
 __all__ = ["COMMANDS"]

@@ -15,9 +15,9 @@ from rollout_sdk.analysis.forecast import Traffic, forecast
 from rollout_sdk.analysis.measured import Measured, measure
 from rollout_sdk.analysis.replay import Replay, ReplayedPhase, replay
 from rollout_sdk.cli.forecasting import as_forecast
-from rollout_sdk.cli.saying import fault, progress, say
+from rollout_sdk.cli.output import fault, progress, say
 from rollout_sdk.exceptions import RolloutError
-from rollout_sdk.plain import plain
+from rollout_sdk.formatting import plain
 from rollout_sdk.plan import MEASURED, Criteria, as_duration, load_criteria, parse_duration
 from rollout_sdk.strategies.canary import planned_phases
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from rollout_sdk.cli.saying import fault, progress, say
+from rollout_sdk.cli.output import fault, progress, say
 from rollout_sdk.exceptions import ConfigurationError, RolloutError
 from rollout_sdk.interleaving import (
     Balanced,

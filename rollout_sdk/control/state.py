@@ -22,7 +22,7 @@ from attrs import evolve, field, frozen
 
 from rollout_sdk.assignment import Phase, Share, parse_share
 from rollout_sdk.control.phase_changes import candidate_only, control_only, going, step_within, with_share, without
-from rollout_sdk.control.refusing import must_be, must_be_valid, must_have_steps, one_candidate
+from rollout_sdk.control.preconditions import must_be, must_be_valid, must_have_steps, one_candidate
 from rollout_sdk.exceptions import StateError
 
 __all__ = ["RolloutState", "Status", "start"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from rollout_sdk.control.file import ControlFile, WantedRollout
-from rollout_sdk.faults import CONTROL_FILE
-from rollout_sdk.interruptions import is_fault
-from rollout_sdk.plugins import Failed
+from rollout_sdk.control.control_file import ControlFile, WantedRollout
+from rollout_sdk.plugins.manager import Failed
+from rollout_sdk.resilience.faults import CONTROL_FILE
+from rollout_sdk.resilience.interruptions import is_fault
 
 __all__ = ["Steered", "Steering"]
 

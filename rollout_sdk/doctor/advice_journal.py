@@ -9,7 +9,7 @@ from rollout_sdk.doctor.diagnosis import Diagnosis
 from rollout_sdk.doctor.environment import Folder
 from rollout_sdk.doctor.findings import Finding, worst
 from rollout_sdk.doctor.survey import Survey
-from rollout_sdk.plain import counts, duration, number, plain, quoted, several, size
+from rollout_sdk.formatting import counts, duration, number, plain, quoted, several, size
 
 __all__ = ["about"]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from rollout_sdk.doctor.diagnosis import Diagnosis, completeness
 from rollout_sdk.doctor.findings import Finding, worst
 from rollout_sdk.doctor.sums import RolloutSums, VariantSums
-from rollout_sdk.plain import counts, duration, number, percent, plain, quoted, several
+from rollout_sdk.formatting import counts, duration, number, percent, plain, quoted, several
 from rollout_sdk.stats import MOST_OF_ONE_UNIT
 
 __all__ = ["SHADOW_CURES", "about"]

@@ -11,8 +11,8 @@ from rollout_sdk.doctor.diagnosis import Control, Diagnosis
 from rollout_sdk.doctor.environment import Variable
 from rollout_sdk.doctor.findings import Finding, worst
 from rollout_sdk.doctor.installed import Plugin
-from rollout_sdk.installed import blocked_names
-from rollout_sdk.plain import plain, quoted
+from rollout_sdk.formatting import plain, quoted
+from rollout_sdk.plugins.discovery import blocked_names
 
 __all__ = ["about"]
 

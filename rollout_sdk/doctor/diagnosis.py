@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import asdict, frozen
 
-from rollout_sdk.control.file import Wanted
+from rollout_sdk.control.control_file import Wanted
 from rollout_sdk.doctor.environment import Folder, Key, Variable
 from rollout_sdk.doctor.findings import Finding, Severity, worst
 from rollout_sdk.doctor.installed import Plugin

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from rollout_sdk.control.file import ControlFile, Wanted
+from rollout_sdk.control.control_file import ControlFile, Wanted
 from rollout_sdk.journal.folders import HAS_OWNERS
 
 __all__ = ["KNOWN", "Folder", "Key", "Variable", "control_file", "folder_at", "key_of", "variables"]

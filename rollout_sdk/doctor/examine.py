@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from attrs import evolve
 
-from rollout_sdk.clocks import time
+from rollout_sdk.concurrency.clocks import time
 from rollout_sdk.doctor import advice_journal, advice_rollouts, advice_settings
 from rollout_sdk.doctor.diagnosis import Control, Diagnosis
 from rollout_sdk.doctor.environment import control_file, folder_at, key_of, variables

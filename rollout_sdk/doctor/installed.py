@@ -12,8 +12,8 @@ from pathlib import Path
 from attrs import frozen
 
 from rollout_sdk._version import __version__
-from rollout_sdk.hookspecs import PROJECT
-from rollout_sdk.installed import blocked_names
+from rollout_sdk.plugins.discovery import blocked_names
+from rollout_sdk.plugins.hookspecs import PROJECT
 
 __all__ = ["Plugin", "plugins", "versions"]
 

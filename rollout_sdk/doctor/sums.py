@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import Factory, define
 
-from rollout_sdk.doctor.few import add, at, few
+from rollout_sdk.doctor.bounded_counts import add, at, few
 from rollout_sdk.doctor.units import Arrived, UnitSums
 
 __all__ = ["BreakerSums", "FingerprintSums", "PhaseSums", "RolloutSums", "VariantSums", "clamped"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import Factory, define
 
-from rollout_sdk.doctor.few import add, at, few
+from rollout_sdk.doctor.bounded_counts import add, at, few
 from rollout_sdk.doctor.sums import FingerprintSums, RolloutSums, clamped
 from rollout_sdk.doctor.units import Room, UnitSums
 from rollout_sdk.doctor.writers import Process, Source, sources
@@ -110,9 +110,9 @@ class _Surveyor:
             until = self._now if writer.active else writer.newest_s
             breaker.open_s += max(0.0, (until or since) - since)
         if writer.active:
-            for key, standing in writer.stands.items():
+            for key, local_state in writer.stands.items():
                 standings = self.found.rollouts[key].standings
-                standings[standing] = standings.get(standing, 0) + 1
+                standings[local_state] = standings.get(local_state, 0) + 1
             for key, fingerprint in writer.fingerprints.items():
                 at(self.found.rollouts[key].fingerprints, fingerprint, FingerprintSums).processes += 1
         self._writer = _OfProcess()

@@ -11,7 +11,7 @@ from rollout_sdk.doctor.findings import SEVERITIES
 from rollout_sdk.doctor.sums import RolloutSums
 from rollout_sdk.doctor.survey import Survey
 from rollout_sdk.doctor.writers import Source
-from rollout_sdk.plain import counts, duration, number, percent, plain, several, size, when
+from rollout_sdk.formatting import counts, duration, number, percent, plain, several, size, when
 
 __all__ = ["WIDTH", "as_text"]
 

@@ -9,8 +9,8 @@ from inspect import Parameter, Signature
 from typing import Any, TypeAlias
 
 from rollout_sdk.assignment import Binder
+from rollout_sdk.concurrency.synchronous import answered
 from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.synchronous import answered
 
 __all__ = [
     "Getter",

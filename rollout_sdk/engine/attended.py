@@ -15,7 +15,7 @@ from typing import Any
 
 from rollout_sdk.engine.steps import Result
 from rollout_sdk.engine.tracebacks import context_of, shorten
-from rollout_sdk.interruptions import handler_of, is_interruption
+from rollout_sdk.resilience.interruptions import handler_of, is_interruption
 
 __all__ = ["Attended"]
 

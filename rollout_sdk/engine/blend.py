@@ -8,13 +8,13 @@ from typing import Any
 from attrs import evolve
 
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.copying import Copies
-from rollout_sdk.engine.lazy import discard
+from rollout_sdk.engine.copies.copying import Copies
 from rollout_sdk.engine.protecting import copied
+from rollout_sdk.engine.returned.forms import discard
 from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.steps import Flow, Invoke, Result, Together
-from rollout_sdk.interruptions import is_fault
 from rollout_sdk.records import Merged
+from rollout_sdk.resilience.interruptions import is_fault
 
 __all__ = ["blended", "replayed"]
 

@@ -7,13 +7,13 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rollout_sdk.assignment import RouteRequest, pseudonym, pseudonyms
-from rollout_sdk.contexts import CallerContext
+from rollout_sdk.assignment.ids import encode_id, encode_token
+from rollout_sdk.concurrency.context_vars import CallerContext
+from rollout_sdk.concurrency.forking import notice_fork, same_process
 from rollout_sdk.engine.context import OBSERVING, in_shadow
 from rollout_sdk.engine.failing import is_failing
 from rollout_sdk.engine.nesting import has_come_out
 from rollout_sdk.engine.steps import Invoke, Result, error_type
-from rollout_sdk.forking import notice_fork, same_process
-from rollout_sdk.identity import encode_id, encode_token
 from rollout_sdk.judging import cell_of
 from rollout_sdk.records import EXCLUDED_REASONS, FAILED_IF, UNMEASURED, Decision, Merged, RoutedEvent, Run, Withheld
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context as SpanContext
     from opentelemetry.trace import Span
 
+    from rollout_sdk.engine.copies.survey import Survey
     from rollout_sdk.engine.rollout import Rollout
-    from rollout_sdk.engine.shadow import ShadowRun
-    from rollout_sdk.engine.survey import Survey
+    from rollout_sdk.engine.shadows.shadow import ShadowRun
     from rollout_sdk.judging import Evidence
     from rollout_sdk.tally import Tally
 
@@ -117,7 +117,7 @@ class Call(RouteRequest):
         rollout = self.rollout
         step = Invoke(variant, rollout.functions[variant], self.args, self.kwargs)
         if variant != rollout.control:
-            step.gate, step.deadline_s = rollout.standing, rollout.deadline_s
+            step.gate, step.deadline_s = rollout.local_state, rollout.deadline_s
         if self.span is not None:
             if in_turn:
                 step.call = self
@@ -129,7 +129,7 @@ class Call(RouteRequest):
 
     def attempt(self, variant: str, *, in_turn: bool = False) -> Invoke | None:
         """The step that runs a variant, unless its circuit breaker is open."""
-        breaker = self.rollout.standing.breakers.get(variant)
+        breaker = self.rollout.local_state.breakers.get(variant)
         if breaker is None:
             return self.invoke(variant, in_turn=in_turn)
         ticket = breaker.admit()
@@ -202,7 +202,7 @@ class Call(RouteRequest):
             self.no_evidence = self.withheld == "breaker_open"
         else:
             # With another candidate that runs, and is compared with the control, its failures count in both arms.
-            self.no_evidence = all(breaker.is_open for breaker in self.rollout.standing.breakers.values())
+            self.no_evidence = all(breaker.is_open for breaker in self.rollout.local_state.breakers.values())
 
     def control_run(self) -> tuple[str, float | None, str | None, float | None]:
         """The control's own run on the call's arguments, as in `runs`; all None where it is not known how that went."""
@@ -286,7 +286,7 @@ class Call(RouteRequest):
         if self.unmeasured is not None:
             tally.add_unmeasured(self.decision.variant, self.unmeasured)
 
-    def testify(self, evidence: Evidence) -> None:
+    def add_to_evidence(self, evidence: Evidence) -> None:
         """Add this call to the evidence. Same result as `judging.add_routed(event)`, ten times faster."""
         withheld, runs, decision, phase = self.withheld, self.runs, self.decision, self.phase
         if self.excluded or self.no_evidence or decision.reason in EXCLUDED_REASONS or withheld in _OPERATED:

@@ -8,7 +8,7 @@ from contextvars import Context, ContextVar, Token, copy_context
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from rollout_sdk.contexts import alone, here
+from rollout_sdk.concurrency.context_vars import alone, here
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.call import Call

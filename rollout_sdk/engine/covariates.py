@@ -9,9 +9,9 @@ from typing import Any
 from attrs import frozen
 
 from rollout_sdk.engine.arguments import Getter
-from rollout_sdk.engine.rows import count_rows, each_row
-from rollout_sdk.interruptions import is_fault
-from rollout_sdk.plugins import Failed
+from rollout_sdk.engine.batches.rows import count_rows, each_row
+from rollout_sdk.plugins.manager import Failed
+from rollout_sdk.resilience.interruptions import is_fault
 
 __all__ = ["Covariate"]
 

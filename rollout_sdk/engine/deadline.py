@@ -8,20 +8,65 @@ task that swallows its cancellation, and `asyncio.timeout` cannot leave one; `as
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
-from rollout_sdk import switch
 from rollout_sdk.engine.ambient import own_context, take_over
-from rollout_sdk.engine.event_loops import LATE, on_asyncio, within_elsewhere
 from rollout_sdk.engine.steps import LET_GO
 from rollout_sdk.exceptions import DeadlineError
+from rollout_sdk.resilience import kill_switch
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.steps import Invoke
 
-__all__ = ["STOPPED", "PumpedStream", "in_time", "within"]
+__all__ = ["LATE", "STOPPED", "PumpedStream", "asyncio_loop", "in_time", "on_asyncio", "within", "within_elsewhere"]
+
+LATE = object()
+"""In place of a result: the time was up."""
+
+
+def on_asyncio() -> bool:
+    """Whether the running coroutine is part of an asyncio task, so that others can run beside it."""
+    try:
+        # Not the loop: trio can be a guest of asyncio's, and then its tasks are not asyncio's.
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
+
+
+def asyncio_loop() -> asyncio.AbstractEventLoop | None:
+    """The running loop of asyncio, also in a callback that belongs to no task; None where trio drives, be it as its guest."""
+    trio = sys.modules.get("trio")
+    if trio is not None and _on_trio(trio):
+        return None
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+async def within_elsewhere(deadline_s: float, awaitable: Awaitable[Any]) -> Any:
+    """What an awaitable gives within so many seconds, on a loop that is not asyncio's; `LATE` when it took longer.
+
+    Trio cancels it, and waits until it has obeyed. Anything else has no clock that is known here, and the deadline is not kept.
+    """
+    trio = sys.modules.get("trio")
+    if trio is None or not _on_trio(trio):
+        return await awaitable
+    with trio.move_on_after(deadline_s) as scope:
+        result = await awaitable
+    return LATE if scope.cancelled_caught else result
+
+
+def _on_trio(trio: Any) -> bool:
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return False
+    return True
+
 
 STOPPED: Any = object()
 """In place of an answer: the operator stopped the candidate before its task began, and it was not run."""
@@ -83,7 +128,7 @@ def in_time(result: Any, step: Invoke, deadline_s: float) -> Any:
 
 
 def _is_stopped(step: Invoke) -> bool:
-    return step.gate is not None and (step.gate.closed or switch.off)
+    return step.gate is not None and (step.gate.closed or kill_switch.off)
 
 
 def _late(variant: str, deadline_s: float) -> DeadlineError:

@@ -10,16 +10,16 @@ from contextlib import suppress
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from typing import Any, TypeAlias
 
-from rollout_sdk import switch
 from rollout_sdk.engine.call import Call
+from rollout_sdk.engine.execute import collect, collect_async, run, run_all, run_async, run_together
 from rollout_sdk.engine.flow import advance, bare
-from rollout_sdk.engine.lazy import EAGER
 from rollout_sdk.engine.likeness import fits_of, says_it_is
-from rollout_sdk.engine.returned import stand_in
+from rollout_sdk.engine.returned.forms import EAGER
+from rollout_sdk.engine.returned.stand_ins import stand_in
+from rollout_sdk.engine.returned.streams import AsyncStream, Stream
 from rollout_sdk.engine.rollout import Kind
-from rollout_sdk.engine.running import collect, collect_async, run, run_all, run_async, run_together
 from rollout_sdk.engine.steps import Flow, Invoke, Result, Together
-from rollout_sdk.engine.streams import AsyncStream, Stream
+from rollout_sdk.resilience import kill_switch
 
 __all__ = ["DRIVERS", "drive_async_generator", "drive_coroutine", "drive_function", "drive_generator"]
 
@@ -32,7 +32,7 @@ def drive_function(begin: Begin, control: Callable[..., Any]) -> Callable[..., A
     """A function that executes the flow of every call; variants are plain functions, which may return streams."""
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if switch.off:
+        if kill_switch.off:
             return control(*args, **kwargs)
         call, flow = begin(args, kwargs)
         step = advance(call, flow, None)
@@ -59,7 +59,7 @@ def drive_coroutine(begin: Begin, control: Callable[..., Any]) -> Callable[..., 
     """A coroutine function that executes the flow of every call; variants are coroutine functions."""
 
     async def driven(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if switch.off:
+        if kill_switch.off:
             return await control(*args, **kwargs)
         call, flow = begin(args, kwargs)
         step = advance(call, flow, None)
@@ -87,7 +87,7 @@ def drive_generator(begin: Begin, control: Callable[..., Any]) -> Callable[..., 
     """A generator function that executes the flow of every call: items pass through as they come, in both directions."""
 
     def driven(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generator[Any, Any, Any]:
-        if switch.off:
+        if kill_switch.off:
             bare_stream = control(*args, **kwargs)
             del args, kwargs
             return (yield from bare_stream)
@@ -121,7 +121,7 @@ def drive_async_generator(begin: Begin, control: Callable[..., Any]) -> Callable
     """An async generator function that executes the flow of every call."""
 
     async def driven(args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncGenerator[Any, Any]:
-        call, flow = (None, bare(control, args, kwargs)) if switch.off else begin(args, kwargs)
+        call, flow = (None, bare(control, args, kwargs)) if kill_switch.off else begin(args, kwargs)
         del args, kwargs
         step = advance(call, flow, None)
         while not isinstance(step, Result):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rollout_sdk.engine.rows import each_row, has_rows
-from rollout_sdk.interruptions import is_fault
-from rollout_sdk.synchronous import answered
+from rollout_sdk.concurrency.synchronous import answered
+from rollout_sdk.engine.batches.rows import each_row, has_rows
+from rollout_sdk.resilience.interruptions import is_fault
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.rollout import Rollout
@@ -41,5 +41,5 @@ def failing_rows(rollout: Rollout, answers: Any, indices: Sequence[int]) -> list
 
 def failing_share(rollout: Rollout) -> float:
     """The share of a batch's rows from which on the batch is a failed run to the circuit breakers."""
-    breaker = next(iter(rollout.standing.breakers.values()), None)
+    breaker = next(iter(rollout.local_state.breakers.values()), None)
     return _HALF if breaker is None else breaker.settings.failure_share

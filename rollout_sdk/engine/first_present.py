@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 from rollout_sdk.engine.arguments import Getter
-from rollout_sdk.engine.rows import count_rows, each_row
+from rollout_sdk.engine.batches.rows import count_rows, each_row
 
 __all__ = ["FirstPresent", "is_rowwise"]
 

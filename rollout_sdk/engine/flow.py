@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rollout_sdk.contexts import copy_context
+from rollout_sdk.concurrency.context_vars import copy_context
 from rollout_sdk.engine.ambient import apart, look, restore
-from rollout_sdk.engine.answered_rows import AnsweredRows
+from rollout_sdk.engine.batches.answered_rows import AnsweredRows
 from rollout_sdk.engine.blend import blended, replayed
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import be_current, current_call, set_call, set_call_and_copy
+from rollout_sdk.engine.copies.snapshot import StreamCopy
 from rollout_sdk.engine.nesting import enclosing, hand_up
 from rollout_sdk.engine.protecting import protect, put_back, stands
 from rollout_sdk.engine.rollout import Rollout
-from rollout_sdk.engine.shadow import ShadowRun
-from rollout_sdk.engine.snapshot import Kept
+from rollout_sdk.engine.shadows.shadow import ShadowRun
 from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together, error_type
-from rollout_sdk.interruptions import is_fault
+from rollout_sdk.resilience.interruptions import is_fault
 
-__all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "finish_rows", "instead", "route", "settle"]
+__all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "finish_rows", "instead", "route", "submit_shadows"]
 
 
 def route(call: Call) -> Flow:  # noqa: C901, PLR0912 - the way of every call, in one frame
@@ -69,7 +69,7 @@ def route(call: Call) -> Flow:  # noqa: C901, PLR0912 - the way of every call, i
     # The caller's answer stands: what breaks from here on is ours alone.
     try:
         if call.shadows:
-            settle(call.shadows, result)
+            submit_shadows(call.shadows, result)
             call.shadows = ()
         # As `be_current`, but for its price: this is on the path of every call.
         if not result.interrupted and current_call.get() is not call:
@@ -112,7 +112,7 @@ def _step(call: Call, variant: str) -> Invoke | None:
 def _control(call: Call) -> Invoke:
     step = call.invoke(call.rollout.control)
     if call.shadows:
-        step.keep = Kept(call.rollout.limits.kept_items, call.rollout.isolate)
+        step.keep = StreamCopy(call.rollout.limits.kept_items, call.rollout.isolate)
     return step
 
 
@@ -123,7 +123,7 @@ def instead(failed: Invoke, step: Invoke, rollout: Rollout) -> Invoke:
     return step
 
 
-def settle(shadows: Sequence[ShadowRun], result: Result) -> None:
+def submit_shadows(shadows: Sequence[ShadowRun], result: Result) -> None:
     """Hand the shadows over, with the answer that they are compared with."""
     for shadow in shadows:
         shadow.submit(result)

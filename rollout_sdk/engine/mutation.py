@@ -10,10 +10,10 @@ import functools
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any, TypeAlias
 
-from rollout_sdk.comparison import compare
-from rollout_sdk.engine.kinds import Kind
+from rollout_sdk.engine.comparison import compare
+from rollout_sdk.engine.copies.kinds import Kind
+from rollout_sdk.engine.copies.survey import Survey
 from rollout_sdk.engine.rollout import Kind as FunctionKind
-from rollout_sdk.engine.survey import Survey
 from rollout_sdk.exceptions import MutationError
 
 __all__ = ["watched"]

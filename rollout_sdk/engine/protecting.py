@@ -11,10 +11,10 @@ import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from rollout_sdk.engine.copying import Copies
-from rollout_sdk.engine.survey import Survey, changeable
-from rollout_sdk.engine.undo import Undo
-from rollout_sdk.interruptions import is_fault
+from rollout_sdk.engine.copies.copying import Copies
+from rollout_sdk.engine.copies.survey import Survey, changeable
+from rollout_sdk.engine.copies.undo import Undo
+from rollout_sdk.resilience.interruptions import is_fault
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.rollout import Rollout

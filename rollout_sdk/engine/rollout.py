@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any, Literal
 from attrs import asdict, define, field, frozen
 
 from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.faults import Notice
+from rollout_sdk.resilience.faults import Notice
 
 if TYPE_CHECKING:
     from rollout_sdk.assignment import Outline, RouteRequest, UnitHash
-    from rollout_sdk.breaker import ControlHealth
-    from rollout_sdk.control.standing import Standing
+    from rollout_sdk.control.local_state import LocalState
     from rollout_sdk.control.state import RolloutState
     from rollout_sdk.engine.arguments import Rebinder
-    from rollout_sdk.engine.background import Background
-    from rollout_sdk.engine.caller_state import Surround
+    from rollout_sdk.engine.copies.snapshot import Isolate
     from rollout_sdk.engine.failing import FailedIf
-    from rollout_sdk.engine.hidden import Hidden
-    from rollout_sdk.engine.shadow import ShadowRun
-    from rollout_sdk.engine.snapshot import Isolate
-    from rollout_sdk.plugins import Failed, Observer
+    from rollout_sdk.engine.shadows.caller_state import Surround
+    from rollout_sdk.engine.shadows.hidden import Hidden
+    from rollout_sdk.engine.shadows.pool import ShadowPool
+    from rollout_sdk.engine.shadows.shadow import ShadowRun
+    from rollout_sdk.plugins.manager import Failed, Observer
     from rollout_sdk.records import Comparison, Merged
+    from rollout_sdk.resilience.breaker import ControlHealth
     from rollout_sdk.telemetry.audience import Audience
     from rollout_sdk.telemetry.spans import Spans
 
@@ -148,7 +148,7 @@ class Rollout:
         audience: Who listens to spans and to log events about single calls.
         time_ns: Wall clock, in nanoseconds since 1970.
         nonces: What makes decision ids unique.
-        standing: Where it stands, shared with every rollout of the same key and settings.
+        local_state: Where it stands, shared with every rollout of the same key and settings.
         made_of: What its fingerprint is made of.
         observers: Who observes its events, by hook.
         plugins: Names of its plugins.
@@ -179,7 +179,7 @@ class Rollout:
     item_hash: UnitHash
     secret: bytes | None
     limits: ShadowLimits
-    background: Background
+    background: ShadowPool
     spans: Spans
     record: Callable[[Any], None]
     conclude: Callable[[Any], None]
@@ -191,7 +191,7 @@ class Rollout:
     audience: Audience
     time_ns: Callable[[], int]
     nonces: Nonces
-    standing: Standing
+    local_state: LocalState
     observers: Mapping[str, Sequence[Observer]]
     plugins: tuple[str, ...]
     hidden: Hidden
@@ -207,12 +207,12 @@ class Rollout:
 
     def __attrs_post_init__(self) -> None:
         """Find out whose breakers hold candidates against the control."""
-        self.stand_with(self.standing)
+        self.stand_with(self.local_state)
 
-    def stand_with(self, standing: Standing) -> None:
+    def stand_with(self, local_state: LocalState) -> None:
         """Share this: phase, status and circuit breakers."""
-        self.standing = standing
-        self.health = next((breaker.control for breaker in standing.breakers.values()), None)
+        self.local_state = local_state
+        self.health = next((breaker.control for breaker in local_state.breakers.values()), None)
 
     def note(self, text: str) -> None:
         """Note something that people should know of its calls, once: in the log and in `status()`."""
@@ -223,7 +223,7 @@ class Rollout:
     @property
     def state(self) -> RolloutState:
         """Where it stands; replaced as a whole, so that whoever reads it once sees one state."""
-        return self.standing.state
+        return self.local_state.state
 
     def exposure(self, phase: str) -> Mapping[str, float]:
         """Share of the calls in which every variant is seen, in the current phase; nothing is known of any other."""

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from rollout_sdk.engine.ambient import Around, look
 from rollout_sdk.engine.tracebacks import context_of, set_context
-from rollout_sdk.plain import class_name
+from rollout_sdk.formatting import class_name
 from rollout_sdk.records import Withheld
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context as SpanContext
     from opentelemetry.trace import Span
 
-    from rollout_sdk.breaker import CircuitBreaker
-    from rollout_sdk.control.standing import Standing
+    from rollout_sdk.control.local_state import LocalState
     from rollout_sdk.engine.call import Call
+    from rollout_sdk.engine.copies.snapshot import StreamCopy
     from rollout_sdk.engine.protecting import Protection
-    from rollout_sdk.engine.snapshot import Kept
+    from rollout_sdk.resilience.breaker import CircuitBreaker
 
 __all__ = ["LET_GO", "NO_KWARGS", "Flow", "Invoke", "Result", "Together", "error_type"]
 
@@ -52,7 +52,7 @@ class Result:
     refused = False
     """Whether `failed_if` called the answer a failure (of a batch: that of any row)."""
     first_item_s: float | None = None
-    kept: Kept | None = None
+    kept: StreamCopy | None = None
     returned: Any = None
     withheld: Withheld | None = None
     passes = False
@@ -97,8 +97,8 @@ class Invoke:
     faster, a ticket of its circuit breaker, and perhaps a deadline (of a stream: for its first item).
     """
 
-    keep: Kept | None = None
-    gate: Standing | None = None
+    keep: StreamCopy | None = None
+    gate: LocalState | None = None
     breaker: CircuitBreaker | None = None
     ticket: int = 0
     failed = False

@@ -12,14 +12,15 @@ import gc
 import sys
 from types import CodeType, FrameType
 
-from rollout_sdk import switch
-from rollout_sdk.clocks import monotonic, sleep
-from rollout_sdk.engine import deadline, returned, running, streams
-from rollout_sdk.engine.shadow import ShadowRun
+from rollout_sdk.concurrency.clocks import monotonic, sleep
+from rollout_sdk.concurrency.forking import notice_fork, same_process, was_announced
+from rollout_sdk.concurrency.threads import native_ident
+from rollout_sdk.engine import deadline, execute
+from rollout_sdk.engine.returned import stand_ins, streams
+from rollout_sdk.engine.shadows.shadow import ShadowRun
+from rollout_sdk.engine.shadows.under_way import UnderWay
 from rollout_sdk.engine.tracebacks import is_ours
-from rollout_sdk.engine.under_way import UnderWay
-from rollout_sdk.forking import notice_fork, same_process, was_announced
-from rollout_sdk.threads import native_ident
+from rollout_sdk.resilience import kill_switch
 
 __all__ = ["disable", "wait_for_starts"]
 
@@ -37,12 +38,12 @@ _STARTERS = frozenset[CodeType]().union(
     *(
         _with_inner(function.__code__)
         for function in (
-            running.run,
-            running.run_async,
+            execute.run,
+            execute.run_async,
             deadline.within,
             deadline.PumpedStream._pump,  # noqa: SLF001 - one floor
             streams.Stream.resume,
-            returned.ReturnedStream.resume,
+            stand_ins.ReturnedStream.resume,
             streams.AsyncStream.resume,
             ShadowRun._run,  # noqa: SLF001
             ShadowRun.run_async,
@@ -59,7 +60,7 @@ def disable() -> None:
 
     When it returns, no candidate starts any more, in any thread. The same as starting the process with ROLLOUT_DISABLED=1.
     """
-    switch.off = True
+    kill_switch.off = True
     wait_for_starts()
 
 

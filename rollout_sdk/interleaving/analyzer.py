@@ -13,10 +13,9 @@ from attrs import define, field, validators
 from rollout_sdk.assignment import BUCKETS, canonical
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.interleaving.activity import Activity
-from rollout_sdk.interleaving.parity import on_offer
 from rollout_sdk.interleaving.preferences import Preference, TrustCheck
 from rollout_sdk.interleaving.slots import Interleaved
-from rollout_sdk.interleaving.trust import CANDIDATE, CONTROL, WHOLE, Trust
+from rollout_sdk.interleaving.trust import CANDIDATE, CONTROL, WHOLE, Trust, on_offer
 from rollout_sdk.stats import (
     MIN_EFFECTIVE_UNITS,
     Estimate,

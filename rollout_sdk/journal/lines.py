@@ -8,8 +8,8 @@ from json.encoder import encode_basestring_ascii as _text
 from math import isfinite
 from typing import Any, SupportsFloat
 
+from rollout_sdk.formatting import brief
 from rollout_sdk.journal.schema import SCHEMA
-from rollout_sdk.plain import brief
 from rollout_sdk.records import BreakerEvent, RecordedEvent, RoutedEvent, RoutedRows, Run, ShadowedEvent, TransitionedEvent
 
 __all__ = ["as_line", "line"]

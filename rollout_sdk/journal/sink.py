@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from rollout_sdk.clocks import time
+from rollout_sdk.concurrency.clocks import time
 from rollout_sdk.journal.lines import as_line, line
 from rollout_sdk.journal.writer import JournalWriter
-from rollout_sdk.plugins import Failed
+from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.tally import rollout_of
 
 __all__ = ["JournalSink"]

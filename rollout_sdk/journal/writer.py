@@ -21,7 +21,7 @@ from pathlib import Path
 from socket import gethostname
 
 from rollout_sdk._version import __version__
-from rollout_sdk.clocks import time, time_ns
+from rollout_sdk.concurrency.clocks import time, time_ns
 from rollout_sdk.exceptions import JournalError
 from rollout_sdk.journal.folders import HAS_OWNERS, private_folder
 from rollout_sdk.journal.lines import line

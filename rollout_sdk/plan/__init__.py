@@ -1,5 +1,6 @@
 """The plan of a rollout: steps, guardrails, gates, freeze windows; values only."""
 
+from rollout_sdk.plan.checks import Duration, as_duration, parse_duration
 from rollout_sdk.plan.criteria import (
     ERROR_RATE,
     FIRST_ITEM,
@@ -11,7 +12,6 @@ from rollout_sdk.plan.criteria import (
     Guardrail,
     OnFail,
 )
-from rollout_sdk.plan.durations import Duration, as_duration, parse_duration
 from rollout_sdk.plan.freeze import Freeze
 from rollout_sdk.plan.plan import DEFAULT_GUARDRAILS, Criteria, Step, as_steps
 from rollout_sdk.plan.table import as_criteria, load_criteria

@@ -8,12 +8,11 @@ from typing import Any
 from attrs import Factory, evolve, field, frozen
 
 from rollout_sdk.assignment import Share, parse_share, percent
+from rollout_sdk.concurrency.synchronous import must_answer_at_once
 from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.plan.checks import as_horizon
+from rollout_sdk.plan.checks import Duration, as_horizon, parse_duration
 from rollout_sdk.plan.criteria import ERROR_RATE, Criterion, Gate, Guardrail
-from rollout_sdk.plan.durations import Duration, parse_duration
 from rollout_sdk.plan.freeze import Freeze
-from rollout_sdk.synchronous import must_answer_at_once
 
 __all__ = ["DEFAULT_GUARDRAILS", "Criteria", "Step", "as_steps"]
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
-from rollout_sdk.contexts import CallerContext
+from rollout_sdk.concurrency.context_vars import CallerContext
 from rollout_sdk.records.values import Comparison, Decision, Run
 
 __all__ = [

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
 from rollout_sdk.assignment import Layer, Share, parse_share
-from rollout_sdk.breaker import Breaker
+from rollout_sdk.assignment.ids import check_name
+from rollout_sdk.concurrency.synchronous import must_answer_at_once
 from rollout_sdk.engine.arguments import UnitSpec
 from rollout_sdk.engine.rollout import Kind
 from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.identity import check_name
+from rollout_sdk.resilience.breaker import Breaker
 from rollout_sdk.settings.signatures import KINDS
 from rollout_sdk.strategies.interleave import INTERLEAVED
-from rollout_sdk.synchronous import must_answer_at_once
 
 __all__ = [
     "check_breaker",

@@ -29,7 +29,7 @@ from uuid import UUID
 import attrs
 
 from rollout_sdk.assignment import key_id
-from rollout_sdk.installed import strategy_name
+from rollout_sdk.plugins.discovery import strategy_name
 
 if TYPE_CHECKING:
     from rollout_sdk.settings.options import Settings

@@ -12,17 +12,17 @@ from typing import Any, Literal
 from attrs import define, field, fields
 
 from rollout_sdk.assignment import Layer, Phase, Share
-from rollout_sdk.breaker import Breaker
-from rollout_sdk.comparison import DefaultComparator
+from rollout_sdk.assignment.ids import check_name
 from rollout_sdk.engine.arguments import Spec, UnitSpec, is_method, signature_of
-from rollout_sdk.engine.describe import Override
+from rollout_sdk.engine.comparison import DefaultComparator
+from rollout_sdk.engine.copies.snapshot import Isolate
 from rollout_sdk.engine.failing import FailedIf
 from rollout_sdk.engine.mutation import watched
 from rollout_sdk.engine.rollout import Kind, kind_of
-from rollout_sdk.engine.snapshot import Isolate
-from rollout_sdk.identity import check_name
-from rollout_sdk.installed import load_plugins, make_strategy, strategy_name
-from rollout_sdk.plugins import PluginSet
+from rollout_sdk.engine.routing import Override
+from rollout_sdk.plugins.discovery import load_plugins, make_strategy, strategy_name
+from rollout_sdk.plugins.manager import PluginSet
+from rollout_sdk.resilience.breaker import Breaker
 from rollout_sdk.runtime import Runtime
 from rollout_sdk.settings import checks, signatures
 from rollout_sdk.settings.fingerprint import Fingerprint, fingerprint_of

@@ -10,11 +10,11 @@ from inspect import Parameter, Signature
 from typing import Any
 
 from rollout_sdk.assignment import canonical
+from rollout_sdk.concurrency.synchronous import must_answer_at_once
 from rollout_sdk.engine.arguments import Spec, UnitSpec, getter, incompatibility, parameter, signature_of
-from rollout_sdk.engine.describe import Override
 from rollout_sdk.engine.rollout import Kind, kind_of
+from rollout_sdk.engine.routing import Override
 from rollout_sdk.exceptions import ConfigurationError, SignatureError
-from rollout_sdk.synchronous import must_answer_at_once
 
 __all__ = ["KINDS", "check_batch", "check_candidate", "check_covariate", "check_override", "check_unit"]
 

@@ -1,15 +1,13 @@
 """Statistics: pure functions, standard library only."""
 
-from rollout_sdk.stats.arrivals import MISMATCH, arrivals_log_e, labels_log_e
 from rollout_sdk.stats.buckets import StratifiedBuckets
 from rollout_sdk.stats.cluster_bets import cluster_bets_log_e
 from rollout_sdk.stats.clusters import MIN_EFFECTIVE_UNITS, MOST_OF_ONE_UNIT, MeanInterval, effective_units, ratio_of_sums
 from rollout_sdk.stats.concentration import Concentration
 from rollout_sdk.stats.contrast import Estimate
-from rollout_sdk.stats.counts import sign_log_e, srm_log_e
+from rollout_sdk.stats.counts import MISMATCH, arrivals_log_e, labels_log_e, sign_log_e, srm_log_e
 from rollout_sdk.stats.group_sequential import spending_boundaries
-from rollout_sdk.stats.mixing import mix_log_e
-from rollout_sdk.stats.multiplicity import e_bh
+from rollout_sdk.stats.multiplicity import e_bh, mix_log_e
 from rollout_sdk.stats.planning import design_effect, mde, planned_duration, planned_information, sample_size
 from rollout_sdk.stats.rare_events import rare_event_interval, rare_event_log_e, rare_event_safe_log_e
 from rollout_sdk.stats.rates import bernoulli_interval, rate_below_log_e

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from rollout_sdk.stats.mixing import mix_log_e
+from rollout_sdk.stats.multiplicity import mix_log_e
 
 __all__ = ["cluster_bets_log_e"]
 

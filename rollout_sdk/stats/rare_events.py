@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from rollout_sdk.stats.mixing import mix_log_e
+from rollout_sdk.stats.multiplicity import mix_log_e
 
 __all__ = ["rare_event_interval", "rare_event_log_e", "rare_event_safe_log_e"]
 

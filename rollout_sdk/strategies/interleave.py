@@ -11,10 +11,10 @@ from typing import Any, Protocol
 from attrs import field, frozen
 
 from rollout_sdk.assignment import Phase, RouteRequest, Share, canonical, parse_share, percent
+from rollout_sdk.concurrency.synchronous import answered, answering, must_answer_at_once
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.interleaving import Interleaved, TeamDraft
 from rollout_sdk.records import Decision, Merged
-from rollout_sdk.synchronous import answered, answering, must_answer_at_once
 
 __all__ = ["INTERLEAVED", "Design", "Interleave", "rollout_strategies"]
 

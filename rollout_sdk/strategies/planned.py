@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rollout_sdk.assignment import Phase
+from rollout_sdk.assignment.ids import check_name
 from rollout_sdk.exceptions import ConfigurationError, PluginError
-from rollout_sdk.identity import check_name
-from rollout_sdk.plugins import PluginSet
+from rollout_sdk.plugins.manager import PluginSet
 from rollout_sdk.strategies.interleave import INTERLEAVED
 
 __all__ = ["planned_phases"]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from rollout_sdk.plain import class_name, plain
+from rollout_sdk.formatting import class_name, plain
 from rollout_sdk.records import Merged
 from rollout_sdk.tally import failed_in_blend
 from rollout_sdk.telemetry import names

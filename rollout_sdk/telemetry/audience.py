@@ -6,8 +6,8 @@ import logging
 
 from opentelemetry import metrics, trace
 
-from rollout_sdk.interruptions import is_fault
-from rollout_sdk.plugins import Failed
+from rollout_sdk.plugins.manager import Failed
+from rollout_sdk.resilience.interruptions import is_fault
 from rollout_sdk.telemetry.logs import would_log
 from rollout_sdk.telemetry.settings import Telemetry
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rollout_sdk.interruptions import is_fault
-from rollout_sdk.synchronous import answered
+from rollout_sdk.concurrency.synchronous import answered
+from rollout_sdk.resilience.interruptions import is_fault
 from rollout_sdk.telemetry import names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rollout_sdk.plugins import Failed
+    from rollout_sdk.plugins.manager import Failed
     from rollout_sdk.telemetry.settings import Captured, Telemetry
 
 __all__ = ["Disclosure", "kept"]

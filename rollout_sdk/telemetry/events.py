@@ -8,11 +8,11 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from rollout_sdk.clocks import monotonic
-from rollout_sdk.faults import BATCH, CONTROL_FILE, STORE, THREADS, Fault, Notice
-from rollout_sdk.interruptions import is_fault
-from rollout_sdk.plugins import Failed
+from rollout_sdk.concurrency.clocks import monotonic
+from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.records import BreakerEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
+from rollout_sdk.resilience.faults import BATCH, CONTROL_FILE, STORE, THREADS, Fault, Notice
+from rollout_sdk.resilience.interruptions import is_fault
 from rollout_sdk.tally import failed_in_blend
 from rollout_sdk.telemetry import names
 from rollout_sdk.telemetry.logs import get_logger, would_log

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from rollout_sdk.interruptions import is_fault
+from rollout_sdk.resilience.interruptions import is_fault
 
 __all__ = ["guarded"]
 

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
     from rollout_sdk.telemetry.settings import Telemetry
 
-__all__ = ["Metrics", "Observed", "Standing"]
+__all__ = ["Metrics", "Observed", "RolloutMetrics"]
 
 _MOST_KNOWN = 10_000
 _OTHER = "_OTHER"
 
 
 @frozen
-class Standing:
+class RolloutMetrics:
     """How a rollout stands, as metrics say it.
 
     Attributes:
@@ -51,7 +51,7 @@ class Standing:
     active: Mapping[str, int]
 
 
-Observed = Callable[[], Iterable[Standing]]
+Observed = Callable[[], Iterable[RolloutMetrics]]
 """Gives every rollout of a runtime."""
 
 _Source: TypeAlias = "weakref.ref[Metrics]"

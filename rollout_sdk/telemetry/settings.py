@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from attrs import field, frozen, validators
 
+from rollout_sdk.concurrency.synchronous import must_answer_at_once
 from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.synchronous import must_answer_at_once
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider

@@ -10,7 +10,7 @@ from typing import Any
 
 from opentelemetry.trace import NoOpTracer, ProxyTracer, Tracer
 
-from rollout_sdk.forking import ForkSafeRandom
+from rollout_sdk.concurrency.forking import ForkSafeRandom
 
 __all__ = ["draw_ids_apart", "real_tracer"]
 

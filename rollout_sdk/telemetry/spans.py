@@ -17,10 +17,10 @@ from opentelemetry.context import Context, get_current
 from opentelemetry.trace import INVALID_SPAN, Link, Status, StatusCode, set_span_in_context
 
 from rollout_sdk._version import __version__
-from rollout_sdk.contexts import Surroundings, attach, detach
-from rollout_sdk.interruptions import is_fault
-from rollout_sdk.plain import class_name
+from rollout_sdk.concurrency.context_vars import Surroundings, attach, detach
+from rollout_sdk.formatting import class_name
 from rollout_sdk.records import FAILED_IF, Comparison, TransitionedEvent
+from rollout_sdk.resilience.interruptions import is_fault
 from rollout_sdk.telemetry import names
 from rollout_sdk.telemetry.answers import decided, decided_batch, exception_type, fallen_back_from, function_name, interleaved
 from rollout_sdk.telemetry.disclosure import Disclosure, kept
@@ -32,7 +32,7 @@ from rollout_sdk.telemetry.versions import Versions
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
-    from rollout_sdk.plugins import Failed
+    from rollout_sdk.plugins.manager import Failed
     from rollout_sdk.telemetry.settings import Telemetry
 from rollout_sdk.telemetry.span_ids import draw_ids_apart, real_tracer
 

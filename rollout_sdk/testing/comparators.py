@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rollout_sdk.decorator import rollout
-from rollout_sdk.plugins import PluginSet
+from rollout_sdk.plugins.manager import PluginSet
 from rollout_sdk.records import Comparison
 from rollout_sdk.strategies import Shadow
 from rollout_sdk.testing.doubles import RecordingPlugin, silent_runtime

@@ -140,16 +140,16 @@ def set_testing(variants: Mapping[str, str] | None = None) -> Iterator[None]:
             )
     before = []
     for controller in controllers:
-        describe = controller._describe  # noqa: SLF001 - there is no public way to take decisions from a strategy
+        router = controller._router  # noqa: SLF001 - there is no public way to take decisions from a strategy
         decision = Decision(variants.get(controller.key, controller.control), "override")
 
         def route(_: RouteRequest, decision: Decision = decision) -> Decision:
             return decision
 
-        before.append((describe, describe.route))
-        describe.route = route
+        before.append((router, router.route))
+        router.route = route
     try:
         yield
     finally:
-        for describe, kept in before:
-            describe.route = kept
+        for router, kept in before:
+            router.route = kept

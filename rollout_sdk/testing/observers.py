@@ -7,9 +7,9 @@ import gc
 import weakref
 from typing import Any
 
-from rollout_sdk.breaker import Breaker
 from rollout_sdk.decorator import rollout
-from rollout_sdk.installed import plugin_name
+from rollout_sdk.plugins.discovery import plugin_name
+from rollout_sdk.resilience.breaker import Breaker
 from rollout_sdk.runtime import Runtime
 from rollout_sdk.strategies import ABTest, Canary
 from rollout_sdk.testing.doubles import RecordingPlugin, silent_runtime

@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from rollout_sdk.clocks import sleep
+from rollout_sdk.concurrency.clocks import sleep
 from rollout_sdk.testing.store_tests import KEY, OTHER, PATIENCE_S, THREADS, StoreTests, at_once, document_of, refuses
 
 __all__ = ["StoreWrites"]

@@ -20,9 +20,9 @@ from typing import Any
 from unittest import SkipTest
 from unittest.mock import patch
 
-from rollout_sdk.clocks import perf_counter
+from rollout_sdk.concurrency.clocks import perf_counter
 from rollout_sdk.decorator import rollout
-from rollout_sdk.installed import strategy_name
+from rollout_sdk.plugins.discovery import strategy_name
 from rollout_sdk.records import EXCLUDED_REASONS, Decision
 from rollout_sdk.testing.doubles import silent_runtime
 

@@ -49,7 +49,7 @@ def journalled(folder, seed, *, plan=PLAN, calls=500, lost=0.0):
 
     runtime = Runtime(journal=folder, time_ns=clock)
     # The test looks by hand.
-    runtime.keeper.start = lambda: None
+    runtime.reconciler.start = lambda: None
     # With draws of its own: it runs as a shadow, at any time.
     candidate = failing(errors * rng.choice([1, 2]), random.Random(1_000 + seed))
     model = rollout(

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from rollout_sdk import Canary, StateError
 from rollout_sdk.assignment import INTERVAL, place
-from rollout_sdk.control.document import as_document, from_document
 from rollout_sdk.control.state import start
+from rollout_sdk.control.state_document import as_document, from_document
 
 NAMES = ["a", "b", "c", "v2", "other"]
 

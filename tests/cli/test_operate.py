@@ -47,7 +47,7 @@ def command(address):
 
 def follow(model):
     runtime = model.rollout._runtime
-    runtime.keeper.look(runtime.keeper.rollouts[model.rollout.key])
+    runtime.reconciler.look(runtime.reconciler.rollouts[model.rollout.key])
     status = model.rollout.status()
     return status.status, status.phase
 

@@ -148,7 +148,7 @@ def test_a_replay_knows_the_steps_that_were_made_by_the_command(tmp_path):
     address, folder = f"sqlite:///{tmp_path}/rollouts.db", tmp_path / "journal"
     runtime = Runtime(journal=folder, store=address, time_ns=Clock())
     # The test looks by hand.
-    runtime.keeper.start = lambda: None
+    runtime.reconciler.start = lambda: None
     plan = Canary(["20%", "50%"], guardrails=[Guardrail("error_rate", floor=0.2)])
     model = rollout(candidate=lambda user: 1, strategy=plan, unit="user", key="m", runtime=runtime)(lambda user: 0)
     for words in ("promote", "set-share 70%"):
@@ -159,7 +159,7 @@ def test_a_replay_knows_the_steps_that_were_made_by_the_command(tmp_path):
         assert 0 == result.exit_code, result.output
         # Steps are hours apart, and the journal milliseconds behind.
         assert runtime.flush(5.0)
-        runtime.keeper.look(runtime.keeper.rollouts["m"])
+        runtime.reconciler.look(runtime.reconciler.rollouts["m"])
     for user in range(300):
         model(f"user-{user}")
     runtime.close(10.0)

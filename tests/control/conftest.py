@@ -50,5 +50,5 @@ def clock():
 @pytest.fixture
 def says(monkeypatch):
     made = Says()
-    monkeypatch.setattr("rollout_sdk.control.judging.judge", made.judge)
+    monkeypatch.setattr("rollout_sdk.control.judge_loop.judge", made.judge)
     return made

@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 
 from rollout_sdk import Canary, Freeze, Guardrail, Step
-from rollout_sdk.control.acting import latch, next_step
+from rollout_sdk.control.next_step import latch, next_step
 from rollout_sdk.control.state import start
 from rollout_sdk.judging import Finding, Verdict
 from rollout_sdk.plan import Criteria

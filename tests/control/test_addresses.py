@@ -2,9 +2,10 @@
 
 import pytest
 
-from rollout_sdk import ConfigurationError, Runtime, UnknownStrategyError, installed
-from rollout_sdk.control.addresses import store_at
+from rollout_sdk import ConfigurationError, Runtime, UnknownStrategyError
 from rollout_sdk.control.stores import MemoryStore, SQLiteStore
+from rollout_sdk.control.stores.opening import store_at
+from rollout_sdk.plugins import discovery
 
 
 class Entry:
@@ -26,7 +27,7 @@ class Pigeons:
 
 @pytest.fixture(autouse=True)
 def birds(monkeypatch):
-    monkeypatch.setattr(installed, "_installed", lambda: {"pigeons": [Entry(Pigeons)], "deaf": [Entry(object)]})
+    monkeypatch.setattr(discovery, "_installed", lambda: {"pigeons": [Entry(Pigeons)], "deaf": [Entry(object)]})
 
 
 def test_ours_need_no_plugin(tmp_path):

@@ -27,7 +27,7 @@ class OtherStore:
 def process(store):
     runtime = Runtime(store=OtherStore(store))
     # The test looks and judges by hand.
-    runtime.keeper.start = lambda: None
+    runtime.reconciler.start = lambda: None
 
     def candidate(user):
         raise ValueError
@@ -52,8 +52,8 @@ def published(store):
 def publish(store, model, runtime, name="b"):
     """Ten more users of a process: what it then publishes about its phase, as ((writer, part), text)."""
     serve(model, runtime, name, users=10)
-    assert runtime.keeper.rollouts["m"].publish(store, runtime.keeper.writer, time.time())
-    [found] = [each for each in published(store).items() if each[0][0] == runtime.keeper.writer and "phase:" in each[0][1]]
+    assert runtime.reconciler.rollouts["m"].publish(store, runtime.reconciler.writer, time.time())
+    [found] = [each for each in published(store).items() if each[0][0] == runtime.reconciler.writer and "phase:" in each[0][1]]
     return found
 
 

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from rollout_sdk import ABTest, Canary, Runtime, Shadow, rollout
-from rollout_sdk.control.file import ControlFile, Wanted, WantedRollout
+from rollout_sdk.control.control_file import ControlFile, Wanted, WantedRollout
 
 
 @pytest.fixture

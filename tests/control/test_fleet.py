@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from rollout_sdk import Canary, ConfigurationError, Guardrail, Runtime, StateError, Step, StoreError, rollout
-from rollout_sdk.control.document import from_document, numbered
 from rollout_sdk.control.state import RolloutState
+from rollout_sdk.control.state_document import from_document, numbered
 from rollout_sdk.control.stores import MemoryStore
 
 PROCESSES = 3
@@ -63,7 +63,7 @@ class Process:
         self.store = FlakyStore(store)
         self.runtime = Runtime(store=self.store, time_ns=lambda: fleet.now_ns)
         # Looking and judging is done by the machine.
-        self.runtime.keeper.start = lambda: None
+        self.runtime.reconciler.start = lambda: None
         self.ran = 0
 
         def candidate(user):
@@ -89,7 +89,7 @@ class Process:
 
     @property
     def kept(self):
-        return self.runtime.keeper.rollouts["model"]
+        return self.runtime.reconciler.rollouts["model"]
 
     def serve(self):
         return {self.model(f"user-{user}") for user in range(USERS)}
@@ -102,7 +102,7 @@ class Process:
 
     def look(self):
         try:
-            self.runtime.keeper.look(self.kept)
+            self.runtime.reconciler.look(self.kept)
         except (StoreError, StateError):
             return False
         return True
@@ -131,7 +131,7 @@ class Fleet(RuleBasedStateMachine):
     @rule(index=st.integers(0, PROCESSES - 1))
     def serve(self, index):
         process = self.processes[index]
-        stopped, ran = process.kept.standing.closed, process.ran
+        stopped, ran = process.kept.local_state.closed, process.ran
         answers = process.serve()
         if stopped:
             assert {"old"} == answers
@@ -159,7 +159,7 @@ class Fleet(RuleBasedStateMachine):
         process = self.processes[index]
         process.runtime.flush(10)
         try:
-            process.kept.publish(process.runtime.keeper.store, process.runtime.keeper.writer, self.now_ns / 1e9)
+            process.kept.publish(process.runtime.reconciler.store, process.runtime.reconciler.writer, self.now_ns / 1e9)
         except StoreError:
             assert process.store.dead
 
@@ -241,10 +241,10 @@ class Fleet(RuleBasedStateMachine):
         stored = from_document(self.shared.load("model").document)
         for process in self.processes:
             if process.version == stored.version:
-                assert process.kept.standing.lost is False
+                assert process.kept.local_state.lost is False
                 assert numbered(stored, process.kept.state.plan) == process.kept.state
             else:
-                assert process.kept.standing.lost is True
+                assert process.kept.local_state.lost is True
                 assert {"old"} == process.serve()
 
     # What holds ------------------------------------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ class Fleet(RuleBasedStateMachine):
     @invariant()
     def who_has_aborted_runs_no_candidate(self):
         for process in getattr(self, "processes", []):
-            assert not process.aborted or process.kept.standing.closed
+            assert not process.aborted or process.kept.local_state.closed
 
     @invariant()
     def each_transition_follows_from_the_one_before_and_its_own_record(self):

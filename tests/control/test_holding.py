@@ -3,7 +3,7 @@
 import pytest
 
 from rollout_sdk import ABTest, Canary, Shadow, rollout
-from rollout_sdk.control.file import WantedRollout
+from rollout_sdk.control.control_file import WantedRollout
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from rollout_sdk import (
     rollout,
 )
 from rollout_sdk.cli import main
-from rollout_sdk.control.document import as_document, from_document
+from rollout_sdk.control.state_document import as_document, from_document
 from rollout_sdk.control.stores import SQLiteStore
 
 STEPS = [Step("20%", min_units=0, min_time=0, max_time="2d"), Step("50%", min_units=0, min_time=0)]
@@ -273,7 +273,7 @@ def fleet(tmp_path, clock):
 
     def process(version=""):
         runtime = Runtime(store=address, time_ns=clock)
-        runtime.keeper.start = lambda: None
+        runtime.reconciler.start = lambda: None
         runtimes.append(runtime)
         return decorate(runtime, version=version)
 
@@ -289,7 +289,7 @@ def fleet(tmp_path, clock):
 
 
 def look(controller):
-    controller.runtime.keeper.look(controller.runtime.keeper.rollouts["model"])
+    controller.runtime.reconciler.look(controller.runtime.reconciler.rollouts["model"])
     return stand(controller)
 
 

@@ -1,4 +1,4 @@
-"""The keeper: every process stands where the store says, one makes each transition, and a dead store makes nothing worse."""
+"""The reconciler: every process stands where the store says, one makes each transition, and a dead store makes nothing worse."""
 
 import random
 import threading
@@ -7,9 +7,9 @@ import time
 import pytest
 
 from rollout_sdk import Canary, ConflictError, Freeze, Gate, Guardrail, Runtime, StateError, Step, StoreError, rollout
-from rollout_sdk.control.document import as_document, from_document
+from rollout_sdk.control.state_document import as_document, from_document
 from rollout_sdk.control.stores import MemoryStore
-from rollout_sdk.control.watching import WatchThread
+from rollout_sdk.control.watch_thread import WatchThread
 
 START_NS = 1_800_000_000 * 10**9
 LOOSE = [Guardrail("error_rate", floor=0.2)]
@@ -58,7 +58,7 @@ def processes(clock):
     def make(**options):
         runtime = Runtime(store=SharedStore(store), time_ns=clock, **options)
         # The test looks and judges by hand.
-        runtime.keeper.start = lambda: None
+        runtime.reconciler.start = lambda: None
         made.append(runtime)
         return runtime
 
@@ -88,7 +88,7 @@ def serve(model, users=600):
 
 
 def look(runtime):
-    runtime.keeper.look(runtime.keeper.rollouts["model"])
+    runtime.reconciler.look(runtime.reconciler.rollouts["model"])
 
 
 def state_of(model):
@@ -293,7 +293,7 @@ def test_outcomes_are_credited_to_the_step_they_were_decided_in_even_later(clock
     verdict = model.rollout.judge()
     (gate,) = [finding for finding in verdict.findings if finding.name == "click"]
     assert 200 == gate.numbers["control_count"] + gate.numbers["value_count"]
-    evidence = model.rollout._runtime.keeper.rollouts["model"].evidence
+    evidence = model.rollout._runtime.reconciler.rollouts["model"].evidence
     assert {"0:20%"} == {phase for phase, seen in evidence.phases.items() if "click" in seen.sums}
 
 
@@ -316,7 +316,7 @@ def test_processes_judge_together_what_each_has_seen(processes, clock):
     for user in range(600):
         (first if user % 2 else second)(f"user-{user}")
     two.flush()
-    two.keeper.rollouts["model"].publish(two.keeper.store, two.keeper.writer, clock() / 1e9)
+    two.reconciler.rollouts["model"].publish(two.reconciler.store, two.reconciler.writer, clock() / 1e9)
     clock.pass_by(61)
     verdict = first.rollout.judge()
     assert ("PASS", 600) == (verdict.outcome, sum(verdict.units.values()))
@@ -341,7 +341,7 @@ def test_of_many_that_come_to_one_verdict_one_makes_the_transition(processes, cl
         serve(model)
     for runtime in runtimes:
         runtime.flush()
-        runtime.keeper.rollouts["model"].publish(runtime.keeper.store, runtime.keeper.writer, clock() / 1e9)
+        runtime.reconciler.rollouts["model"].publish(runtime.reconciler.store, runtime.reconciler.writer, clock() / 1e9)
     clock.pass_by(61)
     threads = [threading.Thread(target=model.rollout.judge) for model in models]
     for thread in threads:
@@ -413,8 +413,8 @@ def test_evidence_of_an_older_version_is_refused(processes, clock):
     serve(old, 200)
     one.flush()
     decorate(two, version="v2")
-    kept = one.keeper.rollouts["model"]
-    assert not kept.publish(one.keeper.store, one.keeper.writer, clock() / 1e9)
+    kept = one.reconciler.rollouts["model"]
+    assert not kept.publish(one.reconciler.store, one.reconciler.writer, clock() / 1e9)
 
 
 # A dead store -----------------------------------------------------------------------------------------------------------
@@ -481,7 +481,7 @@ def test_the_background_follows_publishes_and_judges(clock):
     store = MemoryStore()
     runtimes = [Runtime(store=SharedStore(store), time_ns=clock) for _ in range(2)]
     for runtime in runtimes:
-        runtime.keeper._judging.every_s = 0.2
+        runtime.reconciler._judging.every_s = 0.2
     models = [decorate(runtime) for runtime in runtimes]
     for model in models:
         serve(model)
@@ -497,17 +497,17 @@ def test_the_background_follows_publishes_and_judges(clock):
 def test_the_store_is_looked_at_every_time_and_the_evidence_as_often_as_was_said(processes):
     runtime, judged, looked = processes(), [], []
     decorate(runtime)
-    keeper = runtime.keeper
-    keeper.look, keeper._judging.judge_in_turn = looked.append, judged.append
-    keeper._judging.every_s = 3600.0
+    reconciler = runtime.reconciler
+    reconciler.look, reconciler._judging.judge_in_turn = looked.append, judged.append
+    reconciler._judging.every_s = 3600.0
     for _ in range(3):
-        keeper._watch()
+        reconciler._watch()
     assert (3, 0) == (len(looked), len(judged))
-    keeper._judging.every_s = 0.0
-    keeper._watch()
+    reconciler._judging.every_s = 0.0
+    reconciler._watch()
     assert (4, 1) == (len(looked), len(judged))
-    keeper._judging.every_s = 3600.0
-    keeper._watch()
+    reconciler._judging.every_s = 3600.0
+    reconciler._watch()
     assert (5, 1) == (len(looked), len(judged))
 
 
@@ -521,15 +521,15 @@ def test_whatever_is_raised_about_one_rollout_the_others_are_looked_at(error, pr
         looked.append(kept.key)
         raise error
 
-    runtime.keeper.look = raises
-    runtime.keeper._watch()
+    runtime.reconciler.look = raises
+    runtime.reconciler._watch()
     assert ["model", "other"] == looked
     assert {error.__name__: 2} == {name: count for (_, name), count in runtime.faults.items()}
 
 
 def seen(runtime):
     """How many calls every process together has seen, as this one finds them."""
-    evidence = runtime.keeper.rollouts["model"].gather(runtime.keeper.store, runtime.failed)
+    evidence = runtime.reconciler.rollouts["model"].gather(runtime.reconciler.store, runtime.failed)
     return sum(sum(cells) for phase in evidence.phases.values() for cells in phase.calls.values())
 
 
@@ -547,22 +547,22 @@ def test_a_forked_child_is_another_writer_that_has_seen_nothing_and_watches_at_o
     model = decorate(runtime)
     serve(model, 100)
     assert runtime.flush(10.0)
-    keeper = runtime.keeper
-    kept = keeper.rollouts["model"]
-    writer, thread = keeper.writer, keeper._thread
-    kept.publish(keeper.store, writer, keeper.now_s)
+    reconciler = runtime.reconciler
+    kept = reconciler.rollouts["model"]
+    writer, thread = reconciler.writer, reconciler._thread
+    kept.publish(reconciler.store, writer, reconciler.now_s)
     assert (100, True) == (seen(runtime), thread.is_running)
     # Another thread of the parent's, which is not in the child, may have it.
     kept.adding.acquire()
-    keeper.renew()
+    reconciler.renew()
     try:
-        assert (True, True) == (keeper.writer != writer, keeper._thread is not thread)
-        assert keeper._thread.is_running
+        assert (True, True) == (reconciler.writer != writer, reconciler._thread is not thread)
+        assert reconciler._thread.is_running
         assert {} == kept.evidence.phases
         # What the child has seen is added to what its parent has published, and counted once.
         serve(model, 10)
         assert runtime.flush(10.0)
-        kept.publish(keeper.store, keeper.writer, keeper.now_s)
+        kept.publish(reconciler.store, reconciler.writer, reconciler.now_s)
         assert 110 == seen(runtime)
     finally:
         thread.end()
@@ -572,21 +572,21 @@ def test_a_forked_child_is_another_writer_that_has_seen_nothing_and_watches_at_o
 def test_what_could_not_be_published_is_published_later(processes):
     runtime = processes()
     model = decorate(runtime)
-    keeper, kept = runtime.keeper, runtime.keeper.rollouts["model"]
+    reconciler, kept = runtime.reconciler, runtime.reconciler.rollouts["model"]
     serve(model, 100)
     assert runtime.flush(10.0)
     runtime.store.dead = True
     with pytest.raises(StoreError):
-        kept.publish(keeper.store, keeper.writer, keeper.now_s)
+        kept.publish(reconciler.store, reconciler.writer, reconciler.now_s)
     runtime.store.dead = False
-    kept.publish(keeper.store, keeper.writer, keeper.now_s)
+    kept.publish(reconciler.store, reconciler.writer, reconciler.now_s)
     assert 100 == seen(runtime)
 
 
 def test_a_verdict_of_another_process_is_taken_while_it_is_new_and_of_the_same_revision(processes, clock):
     first, second = processes(), processes()
     model, _ = decorate(first), decorate(second)
-    kept, judging, judged = second.keeper.rollouts["model"], second.keeper._judging, []
+    kept, judging, judged = second.reconciler.rollouts["model"], second.reconciler._judging, []
     judging.judge = judged.append
     assert model.rollout.judge() is not None
     judging.judge_in_turn(kept)
@@ -610,7 +610,7 @@ def test_a_slow_publication_that_has_taken_the_place_of_a_later_one_is_made_up_f
     model = decorate(runtime)
     serve(model, 100)
     assert runtime.flush(10.0)
-    keeper, kept = runtime.keeper, runtime.keeper.rollouts["model"]
+    reconciler, kept = runtime.reconciler, runtime.reconciler.rollouts["model"]
 
     class Overtaken:
         """The first publication arrives after a second one, which was made later."""
@@ -622,13 +622,13 @@ def test_a_slow_publication_that_has_taken_the_place_of_a_later_one_is_made_up_f
             if self.published == 1:
                 serve(model, 10)
                 assert runtime.flush(10.0)
-                kept.publish(self, keeper.writer, keeper.now_s)
-            return keeper.store.publish(*parts)
+                kept.publish(self, reconciler.writer, reconciler.now_s)
+            return reconciler.store.publish(*parts)
 
     store = Overtaken()
-    kept.publish(store, keeper.writer, keeper.now_s)
+    kept.publish(store, reconciler.writer, reconciler.now_s)
     assert (2, 100) == (store.published, seen(runtime))
-    kept.publish(keeper.store, keeper.writer, keeper.now_s)
+    kept.publish(reconciler.store, reconciler.writer, reconciler.now_s)
     assert 110 == seen(runtime)
 
 
@@ -659,7 +659,7 @@ def test_what_another_process_has_changed_is_described_anew(processes):
     first, second = processes(), processes()
     model, _ = decorate(first), decorate(second)
     followed = []
-    second.keeper._sync._followed = followed.append
+    second.reconciler._sync._followed = followed.append
     look(second)
     assert [] == followed
     model.rollout.promote()
@@ -671,10 +671,10 @@ def test_what_another_process_has_changed_is_described_anew(processes):
 def test_a_process_alone_begins_to_watch_with_the_first_evidence(clock):
     runtime = Runtime(time_ns=clock)
     model = decorate(runtime)
-    assert not runtime.keeper._thread.is_running
+    assert not runtime.reconciler._thread.is_running
     model("user")
     assert runtime.flush(10.0)
-    assert runtime.keeper._thread.is_running
+    assert runtime.reconciler._thread.is_running
     runtime.close(1.0)
 
 
@@ -695,7 +695,7 @@ def test_a_control_file_gives_a_canary_another_plan_while_it_runs(tmp_path, cloc
     runtimes = [Runtime(control=path, time_ns=clock, store=SharedStore(MemoryStore())) for _ in range(2)]
     model = decorate(runtimes[0])
     assert ["20%", "30%", "60%"] == [phase.name for phase in model.rollout._rollout.state.plan]
-    assert [0.3] == [each.floor for each in runtimes[0].keeper.rollouts["model"].criteria.guardrails]
+    assert [0.3] == [each.floor for each in runtimes[0].reconciler.rollouts["model"].criteria.guardrails]
     model.rollout.promote()
     assert ("running", "1:30%") == state_of(model)
     path.write_text(PLAN_FILE.format(version=2, steps='"20%", "70%"', floor=0.3))
@@ -822,7 +822,7 @@ def test_labels_recorded_by_a_job_that_serves_nothing_are_evidence(processes, cl
     # Before anybody has judged, the job cannot know how to count: it waits.
     rollout_sdk.record("label", 9.0, decision_id=ids[0])
     job.recorder.flush(1.0)
-    job.keeper._judging.hear_guests()
+    job.reconciler._judging.hear_guests()
     model.rollout.judge()
     for decision_id in (*ids[1:], ids[1]):
         rollout_sdk.record("label", 1.0, decision_id=decision_id)
@@ -830,7 +830,7 @@ def test_labels_recorded_by_a_job_that_serves_nothing_are_evidence(processes, cl
     clock.pass_by(8 * 86_400)
     rollout_sdk.record("label", 1.0, decision_id=ids[2])
     job.recorder.flush(1.0)
-    job.keeper._judging.hear_guests()
+    job.reconciler._judging.hear_guests()
     verdict = model.rollout.judge()
     (label,) = [finding for finding in verdict.findings if finding.name == "label"]
     assert {"counted": 50, "duplicate": 1, "late": 1} == verdict.outcomes

@@ -33,7 +33,7 @@ class Process:
 
     def __init__(self, store, **options):
         self.runtime = Runtime(store=store, **options)
-        self.runtime.keeper.start = lambda: None
+        self.runtime.reconciler.start = lambda: None
         split = rollout(candidate=lambda user: "new", strategy=Canary(STEPS), unit="user", key="model", runtime=self.runtime)
         self.model = split(lambda user: "old")
         self.controller = self.model.rollout
@@ -43,7 +43,7 @@ class Process:
         return self.controller._rollout.state
 
     def look(self):
-        self.runtime.keeper.look(self.runtime.keeper.rollouts["model"])
+        self.runtime.reconciler.look(self.runtime.reconciler.rollouts["model"])
 
     def served(self):
         return {self.model(f"user-{number}") for number in range(100)}
@@ -199,7 +199,7 @@ def test_an_abort_with_a_reason_of_any_length_is_stored(tmp_path, process):
     store = f"sqlite:///{tmp_path}/x.db"
     first = process(store)
     first.controller.abort(actor="\ud800" + "a" * 10_000, reason="r" * 5_000_000)
-    (_, record) = first.runtime.keeper.store.history("model")
+    (_, record) = first.runtime.reconciler.store.history("model")
     assert ("aborted", 2_000, 200) == (record["status"], len(record["reason"]), len(record["actor"]))
     assert {"old"} == process(store).served()
 

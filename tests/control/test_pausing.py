@@ -3,7 +3,7 @@
 import pytest
 
 from rollout_sdk import ABTest, Canary, Guardrail, StateError, Step, TransitionedEvent, rollout
-from rollout_sdk.control.file import WantedRollout
+from rollout_sdk.control.control_file import WantedRollout
 from rollout_sdk.plan import Criteria
 
 STEPS = [Step("20%", min_units=0, min_time=0, max_time="1h"), Step("50%", min_units=0, min_time=0)]

@@ -21,7 +21,7 @@ PROGRAM = """
 
     broken = sys.argv[2] == "broken"
     runtime = Runtime(store=sys.argv[1])
-    runtime.keeper._judging.every_s = 0.05
+    runtime.reconciler._judging.every_s = 0.05
     steps = [Step(f"{share}%", min_units=30, min_time=0) for share in (10, 20, 30, 40, 50, 60, 70)]
 
     def candidate(user):
@@ -130,7 +130,7 @@ def test_a_restarted_service_goes_on_where_it_was_with_all_it_had_seen(tmp_path)
 
         def begin():
             runtime = Runtime(store=SQLiteStore(store), time_ns=lambda: 1_800_000_000 * 10**9)
-            runtime.keeper.start = lambda: None
+            runtime.reconciler.start = lambda: None
             strategy = Canary(STEPS, guardrails=[Guardrail("error_rate", floor=0.1)])
             decorate = rollout(candidate=lambda user: 1, strategy=strategy, unit="user", key="m", runtime=runtime)
             return runtime, decorate(lambda user: 0)

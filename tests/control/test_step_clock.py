@@ -282,7 +282,7 @@ def test_a_service_that_is_restarted_after_a_jump_ends_the_step_in_its_time(tmp_
 
     def begin():
         runtime = Runtime(store=f"sqlite:///{tmp_path}/rollouts.db", time_ns=clocks.wall, monotonic_ns=clocks.mono)
-        runtime.keeper.start = lambda: None
+        runtime.reconciler.start = lambda: None
         return runtime, decorate(runtime, STEPS)
 
     runtime, model = begin()

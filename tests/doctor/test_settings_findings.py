@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rollout_sdk import switch
 from rollout_sdk.doctor import as_text, examine, installed
 from rollout_sdk.doctor.environment import KNOWN
+from rollout_sdk.resilience import kill_switch
 from tests.doctor.lines import SECRET
 
 
@@ -235,7 +235,7 @@ def test_the_environment_of_the_process_is_the_default(monkeypatch):
 
 
 def test_the_known_variables_are_those_that_the_sdk_reads():
-    root = Path(switch.__file__).parent
+    root = Path(kill_switch.__file__).parent
     sources = [path.read_text() for path in root.rglob("*.py") if path.parent.name != "doctor"]
     read = {name for source in sources for name in re.findall(r'environ(?:ment)?\.get\(\s*"(ROLLOUT_\w+)"', source)}
     assert set(KNOWN) == read
@@ -244,4 +244,4 @@ def test_the_known_variables_are_those_that_the_sdk_reads():
 @pytest.mark.parametrize("value", ["1", "true", " Yes", "ON", "0", "", "false", "2", "ja"])
 def test_the_switch_is_on_for_the_doctor_when_it_is_on_for_the_sdk(look, monkeypatch, value):
     monkeypatch.setenv("ROLLOUT_DISABLED", value)
-    assert runpy.run_path(switch.__file__)["off"] == bool(of(look(None, ROLLOUT_DISABLED=value), "settings.disabled"))
+    assert runpy.run_path(kill_switch.__file__)["off"] == bool(of(look(None, ROLLOUT_DISABLED=value), "settings.disabled"))

@@ -93,7 +93,7 @@ def test_a_thread_that_cannot_start_costs_one_shadow(runtime, monkeypatch):
 
     model = shadowed(lambda x: x, lambda x: x, runtime)
     with monkeypatch.context() as patch:
-        patch.setattr("rollout_sdk.engine.background._Worker.start", no_thread)
+        patch.setattr("rollout_sdk.engine.shadows.pool._Worker.start", no_thread)
         assert 1 == model(1)
     assert 2 == model(2)
     assert Counter(dropped_start=1, ok=1) == Counter(event.end for event in runtime.shadowed())
@@ -125,7 +125,7 @@ def test_a_comparison_that_raises_whatever_ends_no_thread(error, runtime):
 def test_a_fault_of_ours_ends_no_thread_and_the_shadow_is_counted(runtime, monkeypatch):
     model = shadowed(lambda x: x, lambda x: x, runtime)
     with monkeypatch.context() as patch:
-        patch.setattr("rollout_sdk.engine.shadow.ShadowRun.run", lambda self: 1 / 0)
+        patch.setattr("rollout_sdk.engine.shadows.shadow.ShadowRun.run", lambda self: 1 / 0)
         model(1)
         runtime.flush()
     model(2)
@@ -186,7 +186,9 @@ def test_a_run_that_is_ended_the_moment_it_begins_is_not_called_without_its_argu
     called = []
     # The thread looks before it begins, and the run itself once it has its arguments.
     looks = {"function": [False], "coroutine": []}[kind]
-    monkeypatch.setattr("rollout_sdk.engine.shadow.ShadowRun.ended", property(lambda run: looks.pop() if looks else True))
+    monkeypatch.setattr(
+        "rollout_sdk.engine.shadows.shadow.ShadowRun.ended", property(lambda run: looks.pop() if looks else True)
+    )
 
     async def candidate(*args, **kwargs):
         called.append(args)
@@ -446,7 +448,7 @@ def test_a_fault_of_ours_in_a_task_is_counted_and_the_loop_goes_on(runtime, monk
     async def broken(self):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("rollout_sdk.engine.shadow.ShadowRun.run_async", broken)
+    monkeypatch.setattr("rollout_sdk.engine.shadows.shadow.ShadowRun.run_async", broken)
 
     async def serve():
         value = await shadowed(control, control, runtime)(1)

@@ -6,8 +6,9 @@ import tracemalloc
 
 import pytest
 
-from rollout_sdk import Breaker, ConfigurationError, breaker
-from rollout_sdk.breaker import CircuitBreaker, ControlHealth
+from rollout_sdk import Breaker, ConfigurationError
+from rollout_sdk.resilience import breaker
+from rollout_sdk.resilience.breaker import CircuitBreaker, ControlHealth
 
 
 class Clock:

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from rollout_sdk.engine.caller_state import CallerState
+from rollout_sdk.engine.shadows.caller_state import CallerState
 from tests.faults.models import served, shadowed
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from rollout_sdk import ABTest, Breaker, Interleave, Shadow, rollout
-from rollout_sdk.breaker import CircuitBreaker
+from rollout_sdk.resilience.breaker import CircuitBreaker
 from tests.faults.kinds import KINDS, of_kind, read
 
 
@@ -206,8 +206,8 @@ def test_no_evidence_does_not_reach_the_judge(database, runtime, loop):
     from rollout_sdk.engine.call import Call
 
     call = Call(model.rollout._rollout, (1,), {})
-    model.rollout._describe(call, 1, model.rollout._rollout.state)
-    call.testify(Evidence())
+    model.rollout._router(call, 1, model.rollout._rollout.state)
+    call.add_to_evidence(Evidence())
     call.no_evidence = True
-    call.testify(Evidence())
+    call.add_to_evidence(Evidence())
     assert 1 == len(heard)

@@ -192,7 +192,7 @@ def test_a_part_of_ours_that_breaks_never_reaches_the_caller(part, strategy, err
 @pytest.mark.parametrize("part", ["route", "hash", "unit", "override"])
 def test_a_description_that_breaks_never_reaches_the_caller(part, runtime):
     model = both(lambda x: "control", lambda x: "control", runtime, unit="x", override={"nobody": "candidate"})
-    setattr(model.rollout._describe, part, broken)
+    setattr(model.rollout._router, part, broken)
     assert "control" == model("u")
 
 

@@ -17,7 +17,7 @@ ways = pytest.mark.parametrize(("kind", "options"), WAYS, ids=lambda value: valu
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch):
     """Bytes alone decide here: on a busy machine, a copy can take longer than its millisecond."""
-    monkeypatch.setattr("rollout_sdk.engine.snapshot._MOST_TIME_S", 60.0)
+    monkeypatch.setattr("rollout_sdk.engine.copies.snapshot._MOST_TIME_S", 60.0)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rollout_sdk import ConfigurationError, Runtime
-from rollout_sdk.engine.hidden import HIDDEN, Hidden
+from rollout_sdk.engine.shadows.hidden import HIDDEN, Hidden
 
 kept = contextvars.ContextVar("kept", default=None)
 

@@ -7,7 +7,7 @@ import types
 import pytest
 
 from rollout_sdk import ABTest, Interleave, Shadow, rollout
-from rollout_sdk.interruptions import is_interruption
+from rollout_sdk.resilience.interruptions import is_interruption
 from tests.faults.kinds import KINDS, of_kind, read
 
 

@@ -7,7 +7,7 @@ import types
 import pytest
 
 from rollout_sdk import ABTest, Interleave, Shadow, rollout
-from rollout_sdk.engine.snapshot import take_snapshot
+from rollout_sdk.engine.copies.snapshot import take_snapshot
 
 
 def served(control, candidate, runtime, strategy=ABTest(1.0), **options):

@@ -12,8 +12,9 @@ from contextlib import aclosing
 import pytest
 
 import rollout_sdk
-from rollout_sdk import ABTest, Breaker, ConfigurationError, DeadlineError, Interleave, Shadow, breaker, rollout
+from rollout_sdk import ABTest, Breaker, ConfigurationError, DeadlineError, Interleave, Shadow, rollout
 from rollout_sdk.engine import stopping
+from rollout_sdk.resilience import breaker
 
 
 def both(control, candidate, runtime, *, strategy=ABTest(1.0), effects="read", key="model", **options):

@@ -13,7 +13,8 @@ from itertools import count, islice
 
 import pytest
 
-from rollout_sdk import ABTest, Breaker, Canary, Guardrail, Interleave, Shadow, Step, current_decision, rollout, switch
+from rollout_sdk import ABTest, Breaker, Canary, Guardrail, Interleave, Shadow, Step, current_decision, rollout
+from rollout_sdk.resilience import kill_switch
 
 NEW, OLD = ABTest(1.0), ABTest(0.0)
 
@@ -279,7 +280,7 @@ def test_an_iterator_that_the_caller_gave_is_given_back_as_it_is(runtime):
 
 
 def test_the_kill_switch_returns_the_bare_stream(runtime, monkeypatch):
-    monkeypatch.setattr(switch, "off", True)
+    monkeypatch.setattr(kill_switch, "off", True)
     stream = iter([1])
     assert both(lambda n: stream, broken_before, runtime)(1) is stream
 

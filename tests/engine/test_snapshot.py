@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout_sdk.engine.snapshot import Kept, NotCopied, OneShot, Snapshot
+from rollout_sdk.engine.copies.snapshot import NotCopied, OneShot, Snapshot, StreamCopy
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -192,7 +192,7 @@ def test_what_can_be_read_only_once_has_a_refusal_of_its_own(once):
 
 def test_a_copy_that_takes_too_long_is_refused(monkeypatch):
     ticks = iter([0.0, 0.002])
-    monkeypatch.setattr("rollout_sdk.engine.snapshot.perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("rollout_sdk.engine.copies.snapshot.perf_counter", lambda: next(ticks))
     with pytest.raises(NotCopied, match="over 1 ms"):
         Snapshot().copy(list(range(300)))
 
@@ -206,14 +206,14 @@ def test_bytes_that_can_change_are_copied():
 
 @pytest.mark.parametrize("isolate", ["auto", "deepcopy", list])
 def test_items_are_kept_as_they_were_when_they_passed(isolate):
-    kept, item = Kept(3, isolate), ["a"]
+    kept, item = StreamCopy(3, isolate), ["a"]
     kept.add(item)
     item.append("b")
     assert [["a"]] == kept.items
 
 
 def test_with_no_isolation_items_are_kept_themselves():
-    kept, item = Kept(3, "none"), ["a"]
+    kept, item = StreamCopy(3, "none"), ["a"]
     kept.add(item)
     assert kept.items[0] is item
 
@@ -230,7 +230,7 @@ def test_with_no_isolation_items_are_kept_themselves():
     ids=["too many", "unknown", "too large", "too large, shared", "too large, deep"],
 )
 def test_half_a_stream_is_not_kept(isolate, added):
-    kept = Kept(3, isolate)
+    kept = StreamCopy(3, isolate)
     for item in added:
         kept.add(item)
     kept.add("one more")

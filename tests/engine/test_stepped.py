@@ -5,7 +5,7 @@ import contextvars
 
 import pytest
 
-from rollout_sdk.engine.stepped import Stepped
+from rollout_sdk.engine.ambient import Stepped
 
 inside = contextvars.ContextVar("inside", default=False)
 

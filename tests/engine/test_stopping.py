@@ -167,15 +167,15 @@ def about_to_start(looks, runtime):
 
 
 def test_a_stop_that_is_read_in_the_store_waits_as_well(about_to_start, looks, runtime):
-    kept = runtime.keeper.rollouts["model"]
-    runtime.keeper._sync.enter(kept, kept.state.abort())
+    kept = runtime.reconciler.rollouts["model"]
+    runtime.reconciler._sync.enter(kept, kept.state.abort())
     assert looks.number > 0
 
 
 def test_an_abort_waits_also_where_another_thread_has_just_aborted(about_to_start, looks, runtime):
     """The other one has closed the gate, and is still waiting itself."""
-    kept = runtime.keeper.rollouts["model"]
-    kept.standing.enter(kept.state.abort())
+    kept = runtime.reconciler.rollouts["model"]
+    kept.local_state.enter(kept.state.abort())
     about_to_start.rollout.abort()
     assert looks.number > 0
 

@@ -9,8 +9,8 @@ closed, `law.check()`. In this folder every test is.
 from collections import Counter
 from typing import get_args
 
-from rollout_sdk.engine.ended import EndedShadow
-from rollout_sdk.engine.shadow import ShadowRun
+from rollout_sdk.engine.shadows.ended import EndedShadow
+from rollout_sdk.engine.shadows.shadow import ShadowRun
 from rollout_sdk.records import ShadowEnd
 
 ENDS = frozenset(get_args(ShadowEnd))

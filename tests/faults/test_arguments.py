@@ -482,7 +482,7 @@ class Molecule:
 
 @pytest.fixture
 def copiers():
-    from rollout_sdk.engine import copiers, known_types
+    from rollout_sdk.engine.copies import copiers
 
     yield
     copiers._copiers.clear()

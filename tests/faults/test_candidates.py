@@ -11,8 +11,9 @@ from collections import Counter
 
 import pytest
 
-from rollout_sdk import ABTest, Canary, Decision, StoreError, breaker, rollout
+from rollout_sdk import ABTest, Canary, Decision, StoreError, rollout
 from rollout_sdk.control.stores import MemoryStore
+from rollout_sdk.resilience import breaker
 from tests.faults.models import quantile, served
 
 
@@ -147,7 +148,7 @@ def test_f29_no_call_waits_for_a_store_that_is_gone(fault, watch, figure):
 
     broken = Broken()
     runtime = watch(store=broken)
-    runtime.keeper._judging.every_s = 0.1
+    runtime.reconciler._judging.every_s = 0.1
     model = served(lambda x: "control", lambda x: "candidate", runtime, strategy=Canary(["30%", "60%"]), unit="x")
     expected = [model(number) for number in range(2000)]
     broken.broken = True
@@ -187,7 +188,7 @@ def test_f36_an_open_breaker_costs_no_memory_and_lets_one_probe_through(watch, m
     model = served(lambda x: "control", candidate, runtime)
     for number in range(20):
         model(number)
-    circuit = model.rollout._rollout.standing.breakers["candidate"]
+    circuit = model.rollout._rollout.local_state.breakers["candidate"]
     assert circuit.is_open
     runtime.close(5.0)
     failed, refused = len(ran), 0

@@ -19,20 +19,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Sampler
 
-from rollout_sdk import (
-    ABTest,
-    Canary,
-    Gate,
-    Interleave,
-    PluginError,
-    RolloutError,
-    Runtime,
-    Shadow,
-    Telemetry,
-    clocks,
-    rollout,
-)
+from rollout_sdk import ABTest, Canary, Gate, Interleave, PluginError, RolloutError, Runtime, Shadow, Telemetry, rollout
 from rollout_sdk.assignment import canonical
+from rollout_sdk.concurrency import clocks
 from rollout_sdk.journal import JournalWriter
 from tests.faults.models import quantile, served, shadowed
 
@@ -87,10 +76,10 @@ def test_f24_a_plugin_that_cannot_be_imported_is_that_plugins_rollouts_alone(bod
     (tmp_path / "broken_plugin.py").write_text(body)
     monkeypatch.syspath_prepend(tmp_path)
     broken = EntryPoint("broken", "broken_plugin", "rollout_sdk")
-    from rollout_sdk import installed
+    from rollout_sdk.plugins import discovery
 
-    real = installed.entry_points
-    monkeypatch.setattr(installed, "entry_points", lambda group: [*real(group=group), broken])
+    real = discovery.entry_points
+    monkeypatch.setattr(discovery, "entry_points", lambda group: [*real(group=group), broken])
     runtime = watch()
     # Installed is not active: nobody has imported it.
     model = served(lambda x: "old", lambda x: "new", runtime, strategy=ABTest(1.0))
@@ -323,7 +312,8 @@ def test_f33_a_wall_clock_that_jumps_moves_times_and_no_duration_step_or_breaker
             raise ValueError
         return "new"
 
-    from rollout_sdk import Breaker, breaker
+    from rollout_sdk import Breaker
+    from rollout_sdk.resilience import breaker
 
     # The breaker's own clock stands still until its time has come: how fast this machine is does not matter.
     uptime = [1000.0]
@@ -358,7 +348,7 @@ def test_f33_a_wall_clock_that_jumps_moves_times_and_no_duration_step_or_breaker
     for number in range(200):
         canary.rollout.record("click", 1.0, decision_id=canary.rollout.route(number).decision.id)
     assert runtime.flush(10.0)
-    kept = runtime.keeper.rollouts["canary"]
+    kept = runtime.reconciler.rollouts["canary"]
     lasted = []
     for number in range(6):
         # By other jumps each time, and for the last time on another day.

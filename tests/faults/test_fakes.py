@@ -12,7 +12,8 @@ from unittest import mock
 import pytest
 
 import rollout_sdk
-from rollout_sdk import ABTest, Runtime, Shadow, clocks, rollout
+from rollout_sdk import ABTest, Runtime, Shadow, rollout
+from rollout_sdk.concurrency import clocks
 from rollout_sdk.journal import read_journal
 
 PACKAGE = Path(rollout_sdk.__file__).parent

@@ -11,9 +11,9 @@ import pytest
 import structlog
 
 from rollout_sdk import ABTest, Canary, StoreError, rollout
-from rollout_sdk.control.approving import Approvals
-from rollout_sdk.control.changing import change_stored
+from rollout_sdk.control.approvals import Approvals
 from rollout_sdk.control.state import RolloutState
+from rollout_sdk.control.stored_state import change_stored
 from rollout_sdk.control.stores import MemoryStore, SQLiteStore
 from rollout_sdk.journal import JournalWriter, read_journal
 from rollout_sdk.judging import Verdict
@@ -109,7 +109,7 @@ class Served:
         return sum(self.runtime.tally(key).decisions.values())
 
     def evidence(self, key="m"):
-        evidence = self.runtime.keeper.rollouts[key].evidence
+        evidence = self.runtime.reconciler.rollouts[key].evidence
         return sum(sum(calls) for phase in evidence.phases.values() for calls in phase.calls.values())
 
     def journalled(self):
@@ -136,10 +136,10 @@ class Hanging:
     name = "hanging"
 
     def __init__(self, release):
-        self.release, self.standing = release, threading.Event()
+        self.release, self.local_state = release, threading.Event()
 
     def rollout_routed(self, event):
-        self.standing.set()
+        self.local_state.set()
         self.release.wait(60)
 
 
@@ -197,7 +197,7 @@ def soon(runtime, hangs_after_s=0.2):
 @pytest.mark.parametrize("what", ["observer", "logging", "structlog"])
 def test_f98_an_observer_or_log_that_hangs_takes_nothing_along(what, kind, tmp_path, watch, loop, release, hanging_log, figure):
     hanging, heard = Hanging(release), Heard()
-    standing = hanging.standing if what == "observer" else hanging_log(what)
+    standing = hanging.local_state if what == "observer" else hanging_log(what)
     name = "hanging.rollout_routed" if what == "observer" else "telemetry.logs"
     service = Served(tmp_path, watch, kind, loop)
     service.model(plugins=[hanging, heard] if what == "observer" else [heard])
@@ -265,7 +265,7 @@ def test_f98_what_hangs_is_named_and_logged_with_the_cure(watch, release):
     runtime = watch()
     model = served(lambda x: x, lambda x: x, runtime, plugins=[hanging])
     model(1)
-    assert hanging.standing.wait(30)
+    assert hanging.local_state.wait(30)
     soon(runtime)
     until(lambda: [event for event in logged if event["event"] == "rollout.plugin.failed"])
     (told,) = [event for event in logged if event["event"] == "rollout.plugin.failed"]
@@ -281,7 +281,7 @@ def test_f98_a_flush_waits_for_observers_and_not_for_one_that_hangs(watch, relea
     runtime = watch(journal=tmp_path)
     model = served(lambda x: x, lambda x: x, runtime, plugins=[hanging])
     model(1)
-    assert hanging.standing.wait(30)
+    assert hanging.local_state.wait(30)
     soon(runtime)
     time.sleep(0.3)
     began = time.monotonic()
@@ -389,14 +389,14 @@ class HangingStore:
 
     def __init__(self, release):
         self.within = MemoryStore()
-        self.hangs, self.release, self.standing = False, release, threading.Event()
+        self.hangs, self.release, self.local_state = False, release, threading.Event()
 
     def __getattr__(self, method):
         ask = getattr(self.within, method)
 
         def asked(*arguments):
             if self.hangs and not self.release.is_set():
-                self.standing.set()
+                self.local_state.set()
                 self.release.wait(60)
             return ask(*arguments)
 
@@ -411,7 +411,7 @@ def test_f100_a_store_that_hangs_keeps_no_function_from_being_decorated(kind, wa
     began = time.monotonic()
     models = [canary(kind, runtime, f"m{number}") for number in range(20)]
     took_s = time.monotonic() - began
-    assert store.standing.is_set()
+    assert store.local_state.is_set()
     assert took_s < 15
     # Where they stand is not known: the control is right.
     assert [0] * 20 == [ran(kind, model, loop, 5) for model in models]
@@ -432,7 +432,7 @@ def test_f100_a_store_that_hangs_later_takes_nothing_along(kind, tmp_path, watch
     first, second = service.model("m"), service.model("other")
     assert ran(kind, first, loop)
     store.hangs = True
-    assert store.standing.wait(30)
+    assert store.local_state.wait(30)
     service.serve()
     until(lambda: service.counted() == CALLS + 40)
     until(lambda: service.journalled() == CALLS + 40)
@@ -454,8 +454,8 @@ def test_f100_a_store_that_hangs_later_takes_nothing_along(kind, tmp_path, watch
     assert not release.is_set()
     # What could not be stored was not forgotten.
     release.set()
-    unsaid = service.runtime.keeper.rollouts["m"].unsaid
-    assert unsaid == ("ann", "test") or "aborted" == store.load("m").document["status"]
+    pending_abort = service.runtime.reconciler.rollouts["m"].pending_abort
+    assert pending_abort == ("ann", "test") or "aborted" == store.load("m").document["status"]
     figure("F100", "{kinds} kinds: a store that hangs while it is used: the control file disables after {disabled_s:.1f} "
            "s, abort() "
            "returns after {aborted_s:.1f} s and holds from its start; closed after {closed_s:.1f} s", kinds=kind,
@@ -467,7 +467,7 @@ def test_f100_an_abort_is_stored_as_soon_as_the_store_answers(watch, loop, relea
     runtime = watch(store=store)
     model = canary("function", runtime)
     store.hangs = True
-    assert store.standing.wait(30)
+    assert store.local_state.wait(30)
     model.rollout.abort(actor="ann", reason="test")
     assert store.within.load("m").revision == 0
     release.set()
@@ -484,7 +484,7 @@ def test_f100_a_thread_that_is_never_answered_is_left_and_another_asks(watch, lo
     model = canary("function", runtime)
     assert ran("function", model, loop)
     store.hangs = True
-    assert store.standing.wait(30)
+    assert store.local_state.wait(30)
     store.hangs = False
     abort(store)
     until(lambda: not ran("function", model, loop))
@@ -633,7 +633,7 @@ def test_f102_a_fork_without_pythons_hooks_is_noticed(run_python):
     """As uWSGI forks: the thread is not there, and what waited for it is the parent's."""
     result = run_python("""
         import ctypes, os, threading, time
-        from rollout_sdk.queue_thread import QueueThread
+        from rollout_sdk.resilience.queue_thread import QueueThread
 
         standing, release, done = threading.Event(), threading.Event(), []
 
@@ -691,7 +691,7 @@ def test_f102_a_forked_child_looks_at_the_control_file_before_its_first_call(run
 @pytest.mark.parametrize("refused", ["rollout-journal", "rollout-observer", "rollout-logs"])
 def test_f102_where_no_thread_is_to_be_had_nothing_is_lost(refused, tmp_path, watch, monkeypatch, figure):
     """As at the end of the interpreter, where Python 3.12 starts none: the recorder deals with it then."""
-    from rollout_sdk import threads
+    from rollout_sdk.concurrency import threads
 
     start = threads.start_thread
 
@@ -749,7 +749,7 @@ def test_f98_the_control_file_is_looked_at_before_the_first_call(tmp_path, watch
 
 def test_f98_an_approval_that_hangs_is_waited_for_once(release, monkeypatch):
     """Whoever asks looks after the store, too."""
-    monkeypatch.setattr("rollout_sdk.control.approving._PATIENCE_S", 1.0)
+    monkeypatch.setattr("rollout_sdk.control.approvals._PATIENCE_S", 1.0)
     approvals = Approvals(lambda what, error: None)
     about = {"rollout": "m", "outcome": "PASS", "reason": "", "phase": "0:50%", "revision": 1, "time_s": 0.0}
     verdict = Verdict(**about, units={}, outcomes={})

@@ -8,8 +8,8 @@ from typing import ClassVar
 import pytest
 
 from rollout_sdk import ABTest, rollout
+from rollout_sdk.concurrency.threads import Flag, Thread
 from rollout_sdk.journal import read_journal
-from rollout_sdk.threads import Flag, Thread
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
 
@@ -23,9 +23,9 @@ c_fork = ctypes.PyDLL(None).fork
 def in_child(action):
     "Have a child do it; its process id."
     # No other thread may wait for the interpreter's lock at the fork: in the child, it would for ever. The recorder's has just
-    # begun to wait for facts, and the keeper's is at its end.
+    # begun to wait for facts, and the reconciler's is at its end.
     for runtime in all_runtimes():
-        runtime.keeper._thread.end()
+        runtime.reconciler._thread.end()
     time.sleep(0.7)
     for runtime in all_runtimes():
         runtime.flush()
@@ -302,7 +302,7 @@ print(ends([in_child(work)]), file=sys.stderr)
 def test_f95_threads_that_notice_at_once_renew_once_and_lose_nothing(run_python, tmp_path):
     result = run_python(
         program("""
-from rollout_sdk.forking import renew_after_fork
+from rollout_sdk.concurrency.forking import renew_after_fork
 class Slow:
     renewed = 0
     def renew(self):
@@ -337,7 +337,7 @@ print(ends([in_child(work)]))
 def test_f95_something_that_cannot_be_renewed_leaves_nothing_else_behind(run_python, tmp_path):
     result = run_python(
         program("""
-from rollout_sdk.forking import renew_after_fork
+from rollout_sdk.concurrency.forking import renew_after_fork
 class Broken:
     def renew(self):
         raise OSError

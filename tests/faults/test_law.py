@@ -3,8 +3,8 @@
 import pytest
 
 from rollout_sdk import Shadow, rollout
-from rollout_sdk.engine.ended import EndedShadow
-from rollout_sdk.engine.shadow import ShadowRun
+from rollout_sdk.engine.shadows.ended import EndedShadow
+from rollout_sdk.engine.shadows.shadow import ShadowRun
 from tests.faults.law import ConservationLaw
 
 

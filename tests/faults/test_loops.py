@@ -8,8 +8,8 @@ import pytest
 import structlog
 
 from rollout_sdk import ABTest, Canary, Comparison, Gate, Runtime, Shadow, rollout
-from rollout_sdk.identity import encode_id
-from rollout_sdk.outcomes import by_decision
+from rollout_sdk.assignment.ids import encode_id
+from rollout_sdk.recording.outcomes import by_decision
 from tests.faults.models import served
 
 
@@ -222,7 +222,7 @@ def test_f90_forged_ids_cost_bounded_memory(tmp_path, figure, window):
     flood(range(1_500, 3_000))
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    kept = runtime.keeper.rollouts["m"].evidence
+    kept = runtime.reconciler.rollouts["m"].evidence
     before = kept.outcomes["counted"]
     for each in routed:
         model.rollout.record("click", 1.0, decision_id=each.decision.id)

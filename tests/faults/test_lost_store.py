@@ -14,8 +14,8 @@ from contextlib import closing, suppress
 import pytest
 
 from rollout_sdk import StateError, StoreError
-from rollout_sdk.control.changing import change_stored
 from rollout_sdk.control.state import RolloutState
+from rollout_sdk.control.stored_state import change_stored
 from rollout_sdk.control.stores import SQLiteStore
 
 WORKER = """

@@ -20,8 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import rollout_sdk
 from rollout_sdk import ABTest, Breaker, Canary, Interleave, Runtime, Shadow, ShadowLimits, StateError, rollout
-from rollout_sdk.recorder import Fault, Recorder
-from rollout_sdk.switch import is_disabled
+from rollout_sdk.recording.recorder import Fault, Recorder
+from rollout_sdk.resilience.kill_switch import is_disabled
 from tests.faults.kinds import KINDS, of_kind, read, turns
 from tests.faults.law import ConservationLaw
 

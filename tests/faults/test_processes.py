@@ -198,7 +198,7 @@ def test_f13_a_child_can_do_everything_whatever_lock_was_held_at_the_fork(how, t
     def in_child():
         assert {1, 2} == {model(number) for number in range(100)}
         assert runtime.flush(10.0)
-        assert {"rollout-recorder", "rollout-shadow", "rollout-keeper"} <= {thread.name for thread in threading.enumerate()}
+        assert {"rollout-recorder", "rollout-shadow", "rollout-reconciler"} <= {thread.name for thread in threading.enumerate()}
         model.rollout.judge()
         model.rollout.disable(holder="flag")
         model.rollout.enable(holder="flag")
@@ -210,7 +210,7 @@ def test_f13_a_child_can_do_everything_whatever_lock_was_held_at_the_fork(how, t
 
     if how == "by C code":
         # A thread that waits for the interpreter's lock at such a fork would wait for it in the child, too, for ever.
-        runtime.keeper._thread.end()
+        runtime.reconciler._thread.end()
         time.sleep(0.7)
     ends = {}
     for name, lock in locks.items():
@@ -523,7 +523,7 @@ def test_f40_no_thread_to_be_had_costs_shadows_and_records_only(watch, monkeypat
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
-        patch.setattr("rollout_sdk.threads.start_thread", no_thread)
+        patch.setattr("rollout_sdk.concurrency.threads.start_thread", no_thread)
         answers = [model(x) for x in range(100)]
     assert list(range(100)) == answers == [model(x) for x in range(100)]
     runtime.flush(10.0)

@@ -70,7 +70,7 @@ CALL = {
 
 def replaced(model, runtime, part, saboteur):
     """Replace one collaborator of a decorated function."""
-    engine, describe = model.rollout._rollout, model.rollout._describe
+    engine, describe = model.rollout._rollout, model.rollout._router
     holders = {
         "strategy": (describe, "route"),
         "merger": (engine, "merge"),
@@ -98,10 +98,10 @@ def replaced(model, runtime, part, saboteur):
         "unit": (describe, "unit"),
         "layer": (describe, "layer"),
         "override": (describe, "override"),
-        "breakers": (engine.standing, "breakers"),
+        "breakers": (engine.local_state, "breakers"),
         "control file": (runtime._steering, "file"),
         "shown": (engine, "shown"),
-        "store": (runtime.keeper, "store"),
+        "store": (runtime.reconciler, "store"),
         "judge": (runtime._delivery, "witness"),
     }
     if part == "tracer":
@@ -153,7 +153,7 @@ def test_a_clock_of_the_background_that_breaks_never_reaches_the_caller(clock, e
     def broken():
         raise error("sabotage")
 
-    module = {"monotonic": "rollout_sdk.engine.background", "perf_counter": "rollout_sdk.engine.snapshot"}[clock]
+    module = {"monotonic": "rollout_sdk.engine.shadows.pool", "perf_counter": "rollout_sdk.engine.copies.snapshot"}[clock]
     with monkeypatch.context() as patch:
         patch.setattr(f"{module}.{clock}", broken)
         assert [ANSWER] * 5 == [model(1) for _ in range(5)]

@@ -41,7 +41,7 @@ from rollout_sdk import (
     shadow_guard,
 )
 from rollout_sdk.assignment import UnitHash, canonical
-from rollout_sdk.control.file import ControlFile
+from rollout_sdk.control.control_file import ControlFile
 from rollout_sdk.journal import read_journal
 from rollout_sdk.telemetry.events import LogEvents
 from tests.faults.models import served, shadowed

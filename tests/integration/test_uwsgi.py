@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rollout_sdk.identity import decode_id
+from rollout_sdk.assignment.ids import decode_id
 from rollout_sdk.journal import read_journal
 
 from .servers import installed
@@ -189,7 +189,7 @@ def test_f96_no_thread_runs_where_uwsgi_forks_from(uwsgi):
     if not Path("/proc/self/task").exists():
         pytest.skip("no /proc here to count another process's threads")
     server = uwsgi(*MODES[""], USED_IN_MASTER="1")
-    # Its own wait for sockets is one; and it would have the recorder's and the keeper's.
+    # Its own wait for sockets is one; and it would have the recorder's and the reconciler's.
     assert 1 == len(list(Path(f"/proc/{server.process.pid}/task").iterdir()))
 
 

@@ -237,13 +237,13 @@ def test_an_older_publication_does_not_take_the_place_of_a_newer_one(tmp_path):
         function = rollout(candidate=lambda user: "v2", strategy=strategy, unit="user", key="model", runtime=runtime)(
             lambda user: "control"
         )
-        keeper = runtime.keeper
+        reconciler = runtime.reconciler
         for number in range(100):
             function(f"u{number}")
         assert runtime.flush(5)
         # The background publishes what it has seen; meanwhile a person has it judged.
-        publish = keeper.rollouts["model"].publish
-        slow = threading.Thread(name="slow", target=publish, args=(store, keeper.writer, clock.now_s))
+        publish = reconciler.rollouts["model"].publish
+        slow = threading.Thread(name="slow", target=publish, args=(store, reconciler.writer, clock.now_s))
         slow.start()
         assert store.waits.wait(5)
         for number in range(100, 200):

@@ -239,7 +239,7 @@ def test_the_file_that_sets_every_option_leaves_none_out():
 
 
 def test_a_control_file_takes_every_option_of_a_plan(tmp_path):
-    from rollout_sdk.control.file import ControlFile
+    from rollout_sdk.control.control_file import ControlFile
 
     path = tmp_path / "control.toml"
     head, *tables = EVERYTHING.replace("[[", '[[rollouts."shop.rank".canary.').split("[[")

@@ -23,10 +23,10 @@ from rollout_sdk import (
     TransitionedEvent,
     UnknownStrategyError,
     hookimpl,
-    hookspecs,
     rollout,
 )
-from rollout_sdk.plugins import PluginSet
+from rollout_sdk.plugins import hookspecs
+from rollout_sdk.plugins.manager import PluginSet
 
 HOOKS = {
     "rollout_phases": ("control", "candidates"),
@@ -547,12 +547,12 @@ def test_a_strategy_is_benched_after_three_strikes(sleep_s, served, watch):
     model = rollout(candidate=lambda: "candidate", strategy=strategy, key="k", runtime=runtime)(lambda: "control")
     assert [served] * 3 + ["control"] * 997 == [model() for _ in range(1000)]
     assert strategy.calls == 3
-    assert model.rollout.status().faults["strikes.rollout_route", "BenchedError"] == 1
+    assert model.rollout.status().faults["strikes.rollout_route", "SuspendedError"] == 1
 
 
 def test_a_benched_strategy_gets_another_chance(watch, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("rollout_sdk.breaker.monotonic", lambda: now[0])
+    monkeypatch.setattr("rollout_sdk.resilience.breaker.monotonic", lambda: now[0])
     strategy = Strikes(failures=3)
     model = rollout(candidate=lambda: "candidate", strategy=strategy, key="k", runtime=watch())(lambda: "control")
     assert [model() for _ in range(4)] == ["control"] * 4

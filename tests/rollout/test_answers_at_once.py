@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 import pytest
 
 from rollout_sdk import ABTest, Canary, ConfigurationError, Interleave, Shadow, Telemetry, rollout
-from rollout_sdk.synchronous import answered, must_answer_at_once
+from rollout_sdk.concurrency.synchronous import answered, must_answer_at_once
 
 
 async def asynchronous(*args, **kwargs):

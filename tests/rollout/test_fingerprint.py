@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollout_sdk import ABTest, Canary, Decision, Gate, Guardrail, Interleave, Layer, Runtime, Shadow, Step, rollout
-from rollout_sdk.identity import decode_id
+from rollout_sdk.assignment.ids import decode_id
 from rollout_sdk.interleaving import Balanced, TeamDraft
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollout_sdk import ConfigurationError, DecisionIdError
-from rollout_sdk.identity import DecodedId, check_name, decode_id, encode_id
+from rollout_sdk.assignment.ids import DecodedId, check_name, decode_id, encode_id
 
 printable = st.characters(exclude_categories=["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"])
 names = st.text(printable, min_size=1, max_size=200)

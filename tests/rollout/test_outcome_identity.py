@@ -22,7 +22,7 @@ PLAN = Canary([Step("50%", min_units=20, min_time=0)], guardrails=[], gates=[Gat
 
 def decorate(folder, *, strategy=PLAN, **options):
     runtime = Runtime(journal=folder, key=KEY)
-    runtime.keeper.start = lambda: None
+    runtime.reconciler.start = lambda: None
     model = rollout(candidate=lambda user: 1, strategy=strategy, unit="user", key="shop", runtime=runtime, **options)(
         lambda user: 0
     )

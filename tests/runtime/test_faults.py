@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-import rollout_sdk.faults
+import rollout_sdk.resilience.faults
 from rollout_sdk import (
     ABTest,
     ConfigurationError,
@@ -17,8 +17,8 @@ from rollout_sdk import (
     default_runtime,
     rollout,
 )
-from rollout_sdk.faults import Fault
 from rollout_sdk.journal import JournalWriter
+from rollout_sdk.resilience.faults import Fault
 
 
 def decorate(runtime, strategy=ABTest(0.5), **options):
@@ -43,7 +43,7 @@ def test_faults_are_counted_one_by_one_and_told_once_a_minute(runtime, monkeypat
     runtime.failed("x", KeyError())
     assert {("x", "ValueError"): 1000, ("x", "KeyError"): 1} == runtime.faults
     assert [Fault("x", "ValueError", 1), Fault("x", "KeyError", 1)] == told
-    monkeypatch.setattr(rollout_sdk.faults, "_TELL_EVERY_S", 0.0)
+    monkeypatch.setattr(rollout_sdk.resilience.faults, "_TELL_EVERY_S", 0.0)
     runtime.failed("x", ValueError())
     assert Fault("x", "ValueError", 1001) == told[-1]
 

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from rollout_sdk import Runtime
-from rollout_sdk.forking import _survivors
+from rollout_sdk.concurrency.forking import _survivors
 from rollout_sdk.journal import read_journal
 
 START = """

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from rollout_sdk.faults import Count
-from rollout_sdk.recorder import Recorder
+from rollout_sdk.recording.recorder import Recorder
+from rollout_sdk.resilience.faults import Count
 
 
 class Sink:
@@ -153,7 +153,7 @@ def test_where_no_thread_is_to_be_had_facts_wait_for_the_next_one(sink, monkeypa
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
-        patch.setattr("rollout_sdk.threads.start_thread", refuse)
+        patch.setattr("rollout_sdk.concurrency.threads.start_thread", refuse)
         sink.recorder.put(1)
         assert not sink.recorder.flush(0.1)
     sink.recorder.put(2)

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from rollout_sdk import recorder as recorder_module
-from rollout_sdk.recorder import Recorder
+from rollout_sdk.recording import recorder as recorder_module
+from rollout_sdk.recording.recorder import Recorder
 
 
 class Rows(list):

@@ -245,11 +245,11 @@ def test_fresh_decisions_for_every_call_are_taken_too(decorate):
 @pytest.fixture
 def install(monkeypatch, tmp_path):
     """Installs a module under a name of the entry-point group, as a distribution would."""
-    from rollout_sdk import installed
+    from rollout_sdk.plugins import discovery
 
-    real = installed.entry_points
+    real = discovery.entry_points
     extra = []
-    monkeypatch.setattr(installed, "entry_points", lambda group: [*real(group=group), *extra])
+    monkeypatch.setattr(discovery, "entry_points", lambda group: [*real(group=group), *extra])
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 

@@ -18,7 +18,7 @@ from rollout_sdk import (
     rollout,
 )
 from rollout_sdk.analysis import analyze_interleaving
-from rollout_sdk.identity import decode_id
+from rollout_sdk.assignment.ids import decode_id
 from rollout_sdk.interleaving import Balanced, PairwisePreference, Probabilistic, TeamDraft
 
 OWN, OTHER = [f"a{n}" for n in range(20)], [f"b{n}" for n in range(20)]

@@ -17,7 +17,7 @@ from openfeature.event import EventDetails, ProviderEvent
 from openfeature.provider import FeatureProvider
 
 from rollout_sdk import ConfigurationError
-from rollout_sdk.forking import renew_after_fork
+from rollout_sdk.concurrency.forking import renew_after_fork
 from rollout_sdk_openfeature.flags import Believed, ShareFlag, Source, SwitchFlag
 from rollout_sdk_openfeature.rollouts import current
 from rollout_sdk_openfeature.switching import switch_off, switch_on

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from rollout_sdk import ConfigurationError, RolloutController, is_shadow
-from rollout_sdk.control.standing import Standing
+from rollout_sdk.control.local_state import LocalState
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import current_call
 from rollout_sdk.engine.flow import NO_KWARGS
@@ -35,9 +35,9 @@ def current(controller: Controller) -> Controller:
     return controller.runtime.rollouts.get(controller.key, controller)
 
 
-def standing_of(controller: Controller) -> Standing:
+def standing_of(controller: Controller) -> LocalState:
     """Where a rollout stands in this process."""
-    standing = controller.runtime.standing(controller.key)
+    standing = controller.runtime.local_state(controller.key)
     # Registered when it was built, and kept for as long as its runtime lives.
     assert standing is not None
     return standing

@@ -1,15 +1,14 @@
 """Stores: the shared state of rollouts, for threads, processes and machines."""
 
-from rollout_sdk.control.stores.answering import AnsweringStore
+from rollout_sdk.control.stores.guarded import GuardedStore, UnavailableStore
 from rollout_sdk.control.stores.memory import MemoryStore
 from rollout_sdk.control.stores.opening import open_store
-from rollout_sdk.control.stores.protocol import Gathered, StateStore, Stored
 from rollout_sdk.control.stores.sqlite import SQLiteStore
-from rollout_sdk.control.stores.unavailable import UnavailableStore
+from rollout_sdk.plugins.store_protocol import Gathered, StateStore, Stored
 
 __all__ = [
-    "AnsweringStore",
     "Gathered",
+    "GuardedStore",
     "MemoryStore",
     "SQLiteStore",
     "StateStore",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rollout_sdk.concurrency.threads import Flag
 from rollout_sdk.exceptions import StoreError
-from rollout_sdk.queue_thread import QueueThread
-from rollout_sdk.threads import Flag
+from rollout_sdk.resilience.queue_thread import QueueThread
 
 __all__ = ["AskingThreads"]
 

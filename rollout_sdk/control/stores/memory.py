@@ -8,10 +8,10 @@ from typing import Any
 
 from attrs import Factory, define
 
-from rollout_sdk.control.stores.plain import checked_document, checked_name, checked_number, checked_text, parsed, plain
-from rollout_sdk.control.stores.protocol import Gathered, Stored
 from rollout_sdk.control.stores.turns import Turns
+from rollout_sdk.control.stores.validation import checked_document, checked_name, checked_number, checked_text, parsed, plain
 from rollout_sdk.exceptions import StoreError
+from rollout_sdk.plugins.store_protocol import Gathered, Stored
 
 __all__ = ["MemoryStore"]
 

@@ -3,11 +3,39 @@
 from __future__ import annotations
 
 from rollout_sdk.control.stores.memory import MemoryStore
-from rollout_sdk.control.stores.protocol import StateStore
 from rollout_sdk.control.stores.sqlite import SQLiteStore
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.plugins.discovery import load_named
+from rollout_sdk.plugins.store_protocol import StateStore
 
-__all__ = ["open_store"]
+__all__ = ["open_store", "store_at"]
+
+_OURS = ("memory", "sqlite")
+
+
+def store_at(address: str) -> StateStore:
+    """The store at this address: "sqlite:///rollouts.db", or "redis://..." where a plugin of the name "redis" is installed.
+
+    A plugin acts only when it is named: the scheme names it, as an entry point of the group "rollout_sdk", and its hook
+    `rollout_open_store` gets the whole address.
+
+    Raises:
+        ConfigurationError: It is no address, no such plugin is installed, or the plugin opens no store there.
+    """
+    scheme, separator, _ = address.partition("://") if isinstance(address, str) else ("", "", "")
+    if not separator or scheme in _OURS:
+        return open_store(address)
+    plugin = load_named(scheme)
+    opener = getattr(plugin, "rollout_open_store", None)
+    store: StateStore | None = None if opener is None else opener(address)
+    if store is None:
+        # Only the scheme is shown: the rest may hold a password.
+        raise ConfigurationError(
+            f"Plugin {scheme!r} opens no store. The scheme of a store's address names the plugin that has the hook "
+            "rollout_open_store. Name another plugin, or use sqlite:///rollouts.db."
+        )
+    return store
+
 
 _FORMS = "'memory:', 'sqlite:///relative.db', 'sqlite:////absolute/path.db', or a path that ends in .db or .sqlite"
 

@@ -8,10 +8,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from rollout_sdk.control.stores.plain import checked_document, checked_name, checked_number, checked_text, parsed, plain
-from rollout_sdk.control.stores.protocol import Gathered, Stored
 from rollout_sdk.control.stores.sqlite_file import SQLiteFile, checked_timeout
 from rollout_sdk.control.stores.swap_log import LoggedSwap
+from rollout_sdk.control.stores.validation import checked_document, checked_name, checked_number, checked_text, parsed, plain
+from rollout_sdk.plugins.store_protocol import Gathered, Stored
 
 __all__ = ["SQLiteStore"]
 

@@ -11,10 +11,10 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from rollout_sdk.clocks import monotonic
-from rollout_sdk.control.stores.plain import MOST_BYTES
+from rollout_sdk.concurrency.clocks import monotonic
 from rollout_sdk.control.stores.swap_log import SwapLog
 from rollout_sdk.control.stores.turns import Turns
+from rollout_sdk.control.stores.validation import MOST_BYTES
 from rollout_sdk.exceptions import ConfigurationError, StoreError
 
 __all__ = ["SCHEMA", "SQLiteFile", "checked_timeout"]

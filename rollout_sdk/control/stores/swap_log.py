@@ -17,7 +17,7 @@ from typing import Any
 
 from attrs import frozen
 
-from rollout_sdk.control.stores.plain import LARGEST_NUMBER, is_unicode, parsed
+from rollout_sdk.control.stores.validation import LARGEST_NUMBER, is_unicode, parsed
 
 __all__ = ["LoggedSwap", "SwapLog"]
 

@@ -8,9 +8,9 @@ from _queue import Empty, SimpleQueue
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rollout_sdk.clocks import monotonic
-from rollout_sdk.forking import notice_fork, renew_after_fork, same_process
-from rollout_sdk.threads import Lock
+from rollout_sdk.concurrency.clocks import monotonic
+from rollout_sdk.concurrency.forking import notice_fork, renew_after_fork, same_process
+from rollout_sdk.concurrency.threads import Lock
 
 __all__ = ["Turns"]
 

@@ -16,7 +16,7 @@ import pytest
 
 from rollout_sdk import ConfigurationError, StoreError
 from rollout_sdk.control.stores import SQLiteStore, sqlite_file, swap_log, turns
-from rollout_sdk.control.stores.plain import MOST_BYTES
+from rollout_sdk.control.stores.validation import MOST_BYTES
 
 KEY = "shop.rank"
 

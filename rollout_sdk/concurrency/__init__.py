@@ -1,0 +1,1 @@
+"""Threads, forks, clocks and context variables, below everything else."""

@@ -1,0 +1,221 @@
+"""One rollout as its reconciler knows it: where it stands, what was seen of it here and elsewhere, and the last verdict."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from attrs import define, evolve, field
+
+from rollout_sdk.concurrency.threads import Lock
+from rollout_sdk.control.local_state import LocalState
+from rollout_sdk.control.state import RolloutState
+from rollout_sdk.control.step_clock import StepClock
+from rollout_sdk.control.stored_state import change_stored
+from rollout_sdk.control.stores import StateStore
+from rollout_sdk.exceptions import StoreError
+from rollout_sdk.judging import Evidence, PhaseEvidence, Situation, Verdict
+from rollout_sdk.plan import Criteria
+from rollout_sdk.plugins.manager import Failed
+from rollout_sdk.resilience.faults import STORE
+
+__all__ = ["ManagedRollout"]
+
+_OUTCOMES = "outcomes"
+_PHASE = "phase:"
+
+
+@define(eq=False)
+class ManagedRollout:
+    """A rollout that is kept.
+
+    Attributes:
+        key: Its key.
+        local_state: Where it stands in this process.
+        strategy: Name of its strategy.
+        criteria: What it is judged by; None when nobody judges it.
+        evidence: What was seen of it in this process; None when nobody judges it.
+        verdict: The last verdict, of this process or another's.
+        pending_abort: Actor and reason of a stop that the store has not taken yet.
+        adding: Held while evidence is added or read; no call takes it.
+        clock: How long the current step has lasted, by this process's clocks.
+    """
+
+    key: str
+    local_state: LocalState
+    strategy: str
+    criteria: Criteria | None = None
+    evidence: Evidence | None = None
+    verdict: Verdict | None = None
+    pending_abort: tuple[str, str] | None = None
+    adding: threading.Lock = field(factory=Lock)
+    _sent: int = 0
+    _arrived: int = 0
+    clock: StepClock = field(factory=StepClock)
+    _epoch: int = 0
+    _cursor: int = 0
+    _gathered: dict[tuple[str, str], Any] = field(factory=dict)
+
+    @property
+    def state(self) -> RolloutState:
+        """Where it stands."""
+        return self.local_state.state
+
+    def forget(self) -> None:
+        """Begin counting anew: in another process, or for another version."""
+        if self.criteria is not None and self.criteria.decides:
+            with self.adding:
+                self.evidence = self._nothing(self.criteria)
+        self._cursor, self._gathered, self.verdict = 0, {}, None
+
+    def _nothing(self, criteria: Criteria) -> Evidence:
+        """Evidence to begin with."""
+        return Evidence(
+            criteria.all,
+            since=self.state.since,
+            fingerprint=self.state.fingerprint,
+            max_calls_per_unit=criteria.max_calls_per_unit,
+        )
+
+    def judge_by(self, criteria: Criteria) -> None:
+        """Judge by these criteria from now on; approvals, which no file can give, stay."""
+        if self.criteria == criteria:
+            return
+        with self.adding:
+            self.criteria = evolve(criteria, approve=None if self.criteria is None else self.criteria.approve)
+            if not criteria.decides:
+                self.evidence = None
+            elif self.evidence is None:
+                self.evidence = self._nothing(criteria)
+            else:
+                self.evidence.follow(criteria.all)
+
+    def follow(self) -> None:
+        """Leave the evidence of another version behind."""
+        if self.state.epoch != self._epoch:
+            self._epoch = self.state.epoch
+            self.forget()
+
+    def say_stop(self, store: StateStore, now_s: float) -> RolloutState:
+        """Have the store take the stop that it could not take before; where the rollout stands then.
+
+        Raises:
+            StoreError: It cannot yet.
+        """
+        assert self.pending_abort is not None
+        actor, reason = self.pending_abort
+        _, after = change_stored(store, self.key, "abort", RolloutState.abort, now_s=now_s, actor=actor, reason=reason)
+        self.pending_abort = None
+        return after
+
+    def hear(self, testimonies: Iterable[Callable[[Evidence], None]]) -> list[Exception]:
+        """Take what facts add to the evidence; what was raised by those that cannot be counted."""
+        if self.evidence is None:
+            return []
+        refused = []
+        with self.adding:
+            for add_to_evidence in testimonies:
+                # One that cannot be counted must not take those after it along.
+                try:
+                    add_to_evidence(self.evidence)
+                except Exception as error:
+                    refused.append(error)
+        return refused
+
+    def publish(self, store: StateStore, writer: str, now_s: float) -> bool:
+        """Put what was seen here, whole phases at a time, where others see it; False when it is out of date."""
+        if self.evidence is None:
+            return True
+        with self.adding:
+            self.evidence.fold(now_s)
+            changed = set(self.evidence.changed)
+            tables: dict[str, Any] = {f"{_PHASE}{name}": self.evidence.phases[name].as_dict() for name in changed}
+            outcomes = dict(self.evidence.outcomes)
+            self.evidence.changed.clear()
+            self._sent += 1
+            number = self._sent
+        if not changed:
+            return True
+        parts = {name: json.dumps(table, separators=(",", ":")) for name, table in tables.items()}
+        try:
+            is_current = store.publish(self.key, self._epoch, writer, {**parts, _OUTCOMES: json.dumps(outcomes)})
+        except BaseException:
+            # What is not there must be sent again.
+            with self.adding:
+                self.evidence.changed |= changed
+            raise
+        with self.adding:
+            if number < self._arrived:
+                # A slow publication has taken the place of a later one: what is here is sent again.
+                self.evidence.changed |= changed
+            self._arrived = max(self._arrived, number)
+        return is_current
+
+    def gather(self, store: StateStore, failed: Failed) -> Evidence:
+        """What every process has seen.
+
+        A part that cannot be read is left out, or stays as its process published it before: it keeps nothing else from being
+        judged.
+
+        Args:
+            store: The shared state.
+            failed: Told of every part that cannot be read.
+
+        Raises:
+            StoreError: The store did not answer.
+        """
+        assert self.criteria is not None
+        found = store.gather(self.key, self._epoch, self._cursor)
+        self._cursor = found.cursor
+        for (writer, part), text in found.parts.items():
+            try:
+                table = json.loads(text)
+                if part == _OUTCOMES:
+                    self._gathered[writer, part] = Counter({name: int(number) for name, number in table.items()})
+                elif part.startswith(_PHASE):
+                    self._gathered[writer, part] = PhaseEvidence.from_dict(table)
+            # Of another SDK, or damaged.
+            except Exception as error:
+                failed(STORE, self._unreadable(writer, part, error))
+        whole = Evidence(self.criteria.all)
+        for (writer, part), piece in list(self._gathered.items()):
+            if part == _OUTCOMES:
+                whole.outcomes.update(piece)
+                continue
+            try:
+                whole.phase(part.removeprefix(_PHASE)).merge(piece)
+            except Exception as error:
+                # Half of it may be in the sum.
+                del self._gathered[writer, part]
+                failed(STORE, self._unreadable(writer, part, error))
+                return self.gather(store, failed)
+        return whole
+
+    def _unreadable(self, writer: str, part: str, error: Exception) -> StoreError:
+        message = (
+            f"What process {writer!r} saw of {self.key!r} cannot be read in the store ({part!r}: {type(error).__name__}). "
+            "The others' evidence is judged without it, until that process publishes again."
+        )
+        return StoreError(message)
+
+    def situation(self) -> Situation:
+        """Where it stands, as the judge needs it."""
+        state = self.state
+        assert self.criteria is not None
+        return Situation(
+            rollout=self.key,
+            phase=state.phase.name,
+            revision=state.revision,
+            control=state.phase.control,
+            candidates=state.candidates,
+            step=self.criteria.step(state.step) if state.is_planned else None,
+            entered_s=state.entered_s,
+            is_last=state.is_last,
+            shadowing=bool(state.phase.shadow) and not any(state.phase.shares.values()),
+            invalid=state.invalid,
+            valid_from=state.valid_from,
+            elapsed_s=self.clock.elapsed_s,
+        )

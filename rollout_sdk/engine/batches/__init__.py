@@ -1,0 +1,1 @@
+"""Batches: rows decided one by one, models called once for each variant."""

@@ -1,0 +1,347 @@
+"""The way of a batch: rows are decided one by one, grouped by variant, and each variant is called once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from attrs import frozen
+
+from rollout_sdk.engine.ambient import look
+from rollout_sdk.engine.batches.joining import assemble
+from rollout_sdk.engine.batches.rows import are_columns, count_rows, each_row, has_rows, take
+from rollout_sdk.engine.call import Call, Runs
+from rollout_sdk.engine.context import be_current, current_call, set_call
+from rollout_sdk.engine.failing import failing_rows, failing_share
+from rollout_sdk.engine.flow import falls_back, finish_rows, instead, submit_shadows
+from rollout_sdk.engine.nesting import enclosing, hand_up
+from rollout_sdk.engine.protecting import protect, put_back, stands
+from rollout_sdk.engine.returned.forms import discard
+from rollout_sdk.engine.shadows.shadow import ShadowRun
+from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together
+from rollout_sdk.exceptions import BatchError
+from rollout_sdk.records import Comparison
+from rollout_sdk.resilience.faults import BATCH
+from rollout_sdk.resilience.interruptions import is_fault
+
+__all__ = ["Batch", "ShadowRows", "route_batch"]
+
+Parts: TypeAlias = list[tuple[Sequence[int], Result]]
+"""Positions of rows, and their results."""
+
+Replace: TypeAlias = Callable[
+    [tuple[Any, ...], Mapping[str, Any], Callable[[Any], Any]], tuple[tuple[Any, ...], dict[str, Any]]
+]
+"""Gives the arguments with every row-wise one replaced by a function of it."""
+
+
+@frozen
+class Batch:
+    """A call whose row-wise arguments are split.
+
+    Attributes:
+        call: The whole call, which carries the span.
+        rows: A call for every row, which carries its decision.
+        replace: Replaces the row-wise arguments.
+    """
+
+    call: Call
+    rows: Sequence[Call]
+    replace: Replace
+
+    def arguments(self, indices: Sequence[int]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The call's arguments with only these rows."""
+        return self.replace(self.call.args, self.call.kwargs, lambda value: take(value, indices))
+
+    def given(self) -> Any:
+        """The rows themselves, as the caller gave them: the first row-wise argument."""
+        found: list[Any] = []
+        self.replace(self.call.args, self.call.kwargs, found.append)
+        return found[0] if found else None
+
+    def grouped(self) -> dict[str, list[int]]:
+        """Positions of the rows of each variant, the control first."""
+        groups: defaultdict[str, list[int]] = defaultdict(list)
+        groups[self.call.rollout.control] = []
+        for index, row in enumerate(self.rows):
+            groups[row.decision.variant].append(index)
+        return {variant: indices for variant, indices in groups.items() if indices}
+
+    def shadowed(self) -> dict[str, list[int]]:
+        """Positions of the rows that each shadow runs on."""
+        groups: defaultdict[str, list[int]] = defaultdict(list)
+        for index, row in enumerate(self.rows):
+            for variant in row.decision.shadows:
+                groups[variant].append(index)
+        return groups
+
+
+class ShadowRows(ShadowRun):
+    """One background run of a variant on several rows; each row is compared and reported for itself."""
+
+    # A batch is answered by row.
+    reads_streams = False
+
+    def __init__(self, batch: Batch, variant: str, indices: list[int]) -> None:
+        """Prepare a run of `variant` on these rows."""
+        super().__init__(batch.call, variant)
+        self.rows = [batch.rows[index] for index in indices]
+        self.indices = indices
+
+    @property
+    def calls(self) -> Sequence[Call]:
+        """A call for every row."""
+        return self.rows
+
+    def comparisons(self, result: Result) -> Sequence[Comparison | None]:
+        """A comparison for every row, or None where there is nothing to compare."""
+        count = len(self.rows)
+        control = self.counterpart
+        if result.error is not None or control.error is not None:
+            return [control.compared(result, lambda: self.request)] * count
+        if not control.is_comparable or not (has_rows(control.value, count) and has_rows(result.value, count)):
+            return [None] * count
+        pairs = zip(each_row(control.value), each_row(result.value), strict=True)
+        return [self.rollout.compare(self.request, ours, theirs) for ours, theirs in pairs]
+
+    def refused(self, result: Result) -> Sequence[bool]:
+        """For every row, whether its answer is a failure."""
+        failing = failing_rows(self.rollout, result.value, range(len(self.rows)))
+        return [place in failing for place in range(len(self.rows))]
+
+    def answered_by(self, final: Result, size: int) -> Result:
+        """What of the batch's answer these rows are compared with: the control's own results for them."""
+        control, own = self.rollout.control, None
+        if final.error is None and has_rows(final.value, size) and all(row.served == control for row in self.rows):
+            own = take(final.value, self.indices)
+        nothing = final.error is None and own is None
+        return Result(control, final.duration_s, own, final.error, final.interrupted or nothing)
+
+
+def _wrong_rows(batch: Batch, variant: str, value: Any, count: int) -> BatchError:
+    """What a candidate's answer is refused for that has not one result for each of so many rows."""
+    subject = f"{variant!r} of {batch.call.rollout.key!r} gave"
+    rule = f"for {count} rows. With batch=, a variant gives one result for each row, in order."
+    if are_columns(value, count):
+        return BatchError(f"{subject} a tuple of {len(value)} columns {rule} Return list(zip(*columns)), an array, or a frame.")
+    found = count_rows(value)
+    how_many = "no rows" if found is None else f"{found} results"
+    return BatchError(f"{subject} {how_many} {rule} Return a list, an array or a frame of them, or leave batch= out.")
+
+
+def route_batch(batch: Batch) -> Flow:
+    """Run every group, fall back where a candidate fails, put the rows in order, hand the shadows over, and record."""
+    call, rollout = batch.call, batch.call.rollout
+    if not rollout.audience.awake:
+        rollout.audience.look()
+    call.rows = batch.rows
+    if rollout.audience.tracing:
+        call.span = rollout.spans.start_route(call)
+    call.outer = enclosing(current_call.get())
+    set_call(call)
+    groups = batch.grouped()
+    call.shadows = shadows = _prepared(batch)
+    parts, final = yield from _answered(batch, groups)
+    if final is None:
+        final = _joined(batch, parts)
+    if final is None:
+        # The answers have not one result for each row: rows of several variants cannot be told apart.
+        be_current(call)
+        step = call.invoke(rollout.control)
+        final = yield step
+        _ran(batch, step, final, range(len(batch.rows)))
+    # The caller's answer stands: what breaks from here on is ours alone.
+    try:
+        _close(batch, shadows, final)
+    except BaseException as error:
+        if not is_fault(error):
+            raise
+        rollout.failed("engine.flow", error)
+    return final
+
+
+def _close(batch: Batch, shadows: Sequence[ShadowRows], final: Result) -> None:
+    """Hand the shadows over, and record every row."""
+    call, rollout = batch.call, batch.call.rollout
+    hand_up(call, final)
+    for shadow in shadows:
+        submit_shadows([shadow], shadow.answered_by(final, len(batch.rows)))
+    for row in batch.rows:
+        if not row.runs:
+            # The call ended before its turn came.
+            row.served = row.decision.variant
+    finish_rows(call, final)
+    if not final.interrupted:
+        be_current(call)
+    if call.span is not None:
+        call.served = batch.rows[0].served
+        call.error = batch.rows[0].error
+        rollout.spans.end_route(call, final)
+    call.rows, call.shadows = (), ()
+    call.args, call.kwargs = (), NO_KWARGS
+
+
+def _prepared(batch: Batch) -> list[ShadowRows]:
+    runs = [ShadowRows(batch, variant, indices) for variant, indices in batch.shadowed().items()]
+    try:
+        return [run for run in runs if run.is_prepared(*batch.arguments(run.indices))]
+    except BaseException:
+        for run in runs:
+            run.end("cancelled")
+        raise
+
+
+def _answered(
+    batch: Batch, groups: Mapping[str, Sequence[int]]
+) -> Generator[Invoke | Together, Any, tuple[Parts, Result | None]]:
+    """The parts (positions, results) of all groups, or the result that ends the call early."""
+    call, rollout = batch.call, batch.call.rollout
+    steps = _steps(batch, groups)
+    results: list[Result] = yield Together([step for step, _ in steps], vital=rollout.control)
+    parts: Parts = []
+    # Whether the control, whose answers are not rows, has to run on all of them anyway.
+    whole = False
+    # There are fewer results than steps when one was interrupted or the control failed.
+    for (step, indices), first in zip(steps, results, strict=False):
+        result = first
+        good = result.error is not None or has_rows(result.value, len(indices))
+        wrong = not good and step.variant != rollout.control
+        whole = whole or (not good and not wrong and len(indices) < len(batch.rows))
+        if wrong:
+            result.error = _wrong_rows(batch, step.variant, result.value, len(indices))
+            rollout.failed(BATCH, result.error)
+            discard(result.value)
+        refused = _ran(batch, step, result, indices)
+        # Ours is not an answer of the model's: `passthrough` does not let it pass.
+        replaceable = step.variant != rollout.control and rollout.on_error == "control"
+        if falls_back(call, step, result) or (replaceable and (wrong or refused)):
+            parts.extend(_without(refused, indices, result) if refused else [])
+            again = refused or indices
+            # Its traceback holds the candidate's frames: they need not live while the control runs.
+            result.error = result.value = None
+            put_back(rollout, step)
+            if whole:
+                call.charge(step)
+                continue
+            be_current(call)
+            fallback = instead(step, _control(batch, again), rollout)
+            fallback.in_place = call
+            result = yield fallback
+            _ran(batch, fallback, result, again)
+            call.charge(step, result)
+        else:
+            again = indices
+            call.charge(step)
+            if step.protection is not None:
+                result.value = stands(rollout, step, result.value)
+        if result.error is not None:
+            call.leave([step for step, _ in steps])
+            return [], result
+        parts.append((again, result))
+    return ([] if whole else parts), None
+
+
+def _steps(batch: Batch, groups: Mapping[str, Sequence[int]]) -> list[tuple[Invoke, Sequence[int]]]:
+    """A step for every group with its rows; the control takes over the rows of candidates whose breaker is open."""
+    rollout, call = batch.call.rollout, batch.call
+    controls = list(groups.get(rollout.control, ()))
+    steps: list[tuple[Invoke, Sequence[int]]] = []
+    for variant, indices in groups.items():
+        if variant == rollout.control:
+            continue
+        step = call.attempt(variant, in_turn=True)
+        if step is None:
+            for index in indices:
+                batch.rows[index].withheld = call.withheld
+            controls.extend(indices)
+            continue
+        _restrict(batch, step, indices)
+        if rollout.on_error == "control":
+            protect(rollout, step, is_alone=len(groups) == 1)
+        steps.append((step, indices))
+    # The control first: it runs in the caller's own task.
+    if controls:
+        return [(_control(batch, sorted(controls), in_turn=True), sorted(controls)), *steps]
+    if steps and rollout.on_error == "control":
+        # The others run beside it: see Together.
+        steps[0][0].around = look()
+    return steps
+
+
+def _control(batch: Batch, indices: Sequence[int], *, in_turn: bool = False) -> Invoke:
+    step = batch.call.invoke(batch.call.rollout.control, in_turn=in_turn)
+    _restrict(batch, step, indices)
+    return step
+
+
+def _restrict(batch: Batch, step: Invoke, indices: Sequence[int]) -> None:
+    """Have a step run on these rows; with all rows, on the caller's own arguments."""
+    if len(indices) < len(batch.rows):
+        step.args, step.kwargs = batch.arguments(indices)
+
+
+def _ran(batch: Batch, step: Invoke, result: Result, indices: Sequence[int]) -> list[int]:
+    """Note a run with every row it was for; gives the rows whose answers are failures."""
+    call, rollout = batch.call, batch.call.rollout
+    refused: list[int] = []
+    if result.error is None and not result.interrupted:
+        refused = failing_rows(rollout, result.value, indices)
+        result.refused = bool(refused)
+        # To a circuit breaker, a batch is one run.
+        result.failed = bool(refused) and len(refused) >= failing_share(rollout) * len(indices)
+    call.answered = False
+    call.ran(step, result)
+    if result.withheld is not None:
+        for index in indices:
+            batch.rows[index].withheld = result.withheld
+        return refused
+    run = call.runs[-1]
+    # Of an answer that is a failure in some rows, the others did well.
+    well, failed = (*run[:2], None, run[3]), set(refused or (indices if result.failed else ()))
+    # Rows of one fate share what is noted of them: see engine/answered_rows.py.
+    noted: dict[tuple[int, bool], Runs] = {}
+    for index in indices:
+        row = batch.rows[index]
+        row.cut, row.answered = result.interrupted, call.answered
+        is_well = bool(refused) and index not in failed
+        runs = noted.get((id(row.runs), is_well))
+        if runs is None:
+            runs = noted[id(row.runs), is_well] = (*row.runs, well if is_well else run)
+        row.runs = runs
+        if index == indices[0]:
+            row.measured += (run,)
+        row.served = step.variant
+        if step.variant == rollout.control and rollout.health is not None:
+            row.doubt(failed=index in failed)
+    return refused
+
+
+def _without(refused: Sequence[int], indices: Sequence[int], result: Result) -> Parts:
+    """The part of the rows whose answers are not failures, if there are any."""
+    failed = set(refused)
+    places = [place for place, index in enumerate(indices) if index not in failed]
+    if not places:
+        return []
+    return [([indices[place] for place in places], Result(result.variant, result.duration_s, take(result.value, places)))]
+
+
+def _joined(batch: Batch, parts: Parts) -> Result | None:
+    """The results of all groups as one; None when they have not one result for each row, or cannot be put together."""
+    duration_s = sum(result.duration_s for _, result in parts)
+    rollout = batch.call.rollout
+    if len(parts) == 1:
+        return Result(rollout.control, duration_s, parts[0][1].value)
+    if not parts or not all(has_rows(result.value, len(indices)) for indices, result in parts):
+        return None
+    # The control's first: the whole is of its type.
+    ordered = sorted(parts, key=lambda part: part[1].variant != rollout.control)
+    try:
+        whole = assemble([(indices, result.value) for indices, result in ordered], len(batch.rows), given=batch.given())
+    # Arrays of shapes that do not fit, or of a library that we do not know.
+    except BaseException as error:
+        if not is_fault(error):
+            raise
+        rollout.failed(BATCH, error)
+        return None
+    return Result(rollout.control, duration_s, whole)

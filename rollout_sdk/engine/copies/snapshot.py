@@ -1,0 +1,196 @@
+"""Copies for shadows, which run when the caller is gone: of the arguments before the control runs, and of the control's answer.
+
+A shadow must not see what the control changed, nor change what the control sees. What cannot be copied surely and cheaply is
+not copied, and the shadow is skipped and counted: never a guess, never a slow request.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from sys import getsizeof
+from typing import Any, Literal, TypeAlias
+
+from rollout_sdk.concurrency.clocks import perf_counter
+from rollout_sdk.engine.copies.containers import Fields
+from rollout_sdk.engine.copies.copying import Copying
+from rollout_sdk.engine.copies.kinds import LAZY, ONCE, Kind, NotCopied, OneShot, SharedKind
+from rollout_sdk.engine.copies.one_shot import is_read_already
+from rollout_sdk.engine.copies.survey import MOST_PARTS
+from rollout_sdk.engine.copies.types import kind_of_type
+from rollout_sdk.resilience.interruptions import is_fault
+
+__all__ = ["Isolate", "NotCopied", "OneShot", "Snapshot", "StreamCopy", "copy_output", "take_snapshot"]
+
+Isolate: TypeAlias = Literal["auto", "none", "deepcopy"] | Callable[[Any], Any]
+"""How the arguments of candidates are kept apart from the control's: "auto" by what is known of their types, within a budget;
+"none" shares them (the candidate must not change them); "deepcopy" copies anything, however long that takes; a callable is
+given each argument and returns its copy."""
+
+_MOST_WEIGHED = 1_000
+_MOST_BYTES = 1 << 20
+_MOST_TIME_S = 1e-3
+_LOOK_AT_CLOCK_EVERY = 256
+_BYTES_A_PART = 1_024
+_BY_IDENTITY: Any = object.__eq__
+
+
+class Snapshot(Copying):
+    """Copies that must share nothing at all with what the caller holds, within a budget of memory and of time."""
+
+    def __init__(self, *, is_compared: bool = False) -> None:
+        """Start the clock. `is_compared`: what is copied is to be compared, so that what equals only itself is refused."""
+        super().__init__(most_bytes=_MOST_BYTES, most_parts=MOST_PARTS)
+        self._is_compared = is_compared
+        self.restart()
+
+    def restart(self) -> None:
+        """Start the clock again, for another value out of the same budget of bytes."""
+        self._deadline = perf_counter() + _MOST_TIME_S
+        self._looked_at = self.parts + self.bytes / _BYTES_A_PART
+        self._memo, self._kept = {}, []
+
+    def copy(self, value: Any, depth: int = 0) -> Any:
+        """A copy that shares nothing that can change.
+
+        Raises:
+            NotCopied: The value is of an unknown kind, too deep, or over the budget.
+        """
+        if self._is_compared and getattr(type(value), "__eq__", None) is _BY_IDENTITY:
+            kind = kind_of_type(type(value))
+            if type(value) is object or isinstance(kind, Fields):
+                raise NotCopied(f"{type(value).__qualname__} equals only itself")
+        return super().copy(value, depth)
+
+    def refused(self, value: Any, kind: Kind) -> Any:
+        """A lazy object, which nothing is known of before it is used.
+
+        Raises:
+            OneShot: The value can be read only once.
+            NotCopied: It is of another kind that is not copied.
+        """
+        if kind is LAZY:
+            return value
+        if kind is ONCE and not is_read_already(value):
+            raise OneShot("one-shot iterator")
+        raise NotCopied(kind.why if isinstance(kind, SharedKind) else f"unknown type {type(value).__qualname__}")
+
+    def charge_plain(self, values: Sequence[Any]) -> None:
+        """Count what the copies hold on to."""
+        super().charge(values, 0, sum(map(getsizeof, values)))
+
+    def charge(self, value: Any, parts: int, size: int) -> None:
+        """Count against the budget.
+
+        Raises:
+            NotCopied: It is used up.
+        """
+        # An array says what is behind it, and its size is another thing.
+        super().charge(value, parts, size or getsizeof(value, 64))
+
+    def made(self, kind: Kind, value: Any, twin: Any) -> None:  # noqa: ARG002
+        """Look at the clock after each step that is worth a look.
+
+        Raises:
+            NotCopied: The time is used up.
+        """
+        done = self.parts + self.bytes / _BYTES_A_PART
+        if done - self._looked_at > _LOOK_AT_CLOCK_EVERY:
+            self._looked_at = done
+            if perf_counter() > self._deadline:
+                raise NotCopied("over 1 ms")
+
+
+class StreamCopy:
+    """Copies of a stream's items, taken as they pass: the consumer may change them, and a stream can be long.
+
+    `items` is None as soon as there are too many, or one cannot be copied: half a stream compares with nothing.
+    """
+
+    __slots__ = ("_isolate", "_most", "_snapshot", "items")
+
+    def __init__(self, most: int, isolate: Isolate) -> None:
+        """Keep at most so many items, and at most 1 MiB."""
+        self.items: list[Any] | None = []
+        self._most = most
+        self._isolate = isolate
+        self._snapshot = Snapshot(is_compared=True)
+
+    @property
+    def bytes(self) -> int:
+        """About how many bytes they hold."""
+        return self._snapshot.bytes
+
+    def add(self, item: Any) -> None:
+        """Take an item; never raises."""
+        if self.items is None:
+            return
+        if len(self.items) == self._most:
+            self.items = None
+            return
+        try:
+            self._snapshot.restart()
+            if self._isolate in ("none", "deepcopy"):
+                self._snapshot.charge(item, 0, getsizeof(item, 64))
+            self.items.append(copy_output(item, self._isolate, self._snapshot))
+        except BaseException as error:
+            if not is_fault(error):
+                raise
+            self.items = None
+
+
+def copy_output(value: Any, isolate: Isolate, snapshot: Snapshot) -> Any:
+    """A copy of what the control gave, for a comparison.
+
+    Raises:
+        NotCopied: It cannot be copied within the rules.
+        Exception: Whatever its own methods raise.
+    """
+    if isinstance(value, Iterator | AsyncIterator):
+        raise OneShot("one-shot iterator")
+    if isolate == "deepcopy":
+        return copy.deepcopy(value)
+    return value if isolate == "none" else snapshot.copy(value)
+
+
+def _weight(values: Iterable[Any]) -> int:
+    """About how many bytes values hold; of what has very many parts, so many as were looked at."""
+    size, waiting, looked_at = 0, deque(values), 0
+    while waiting and looked_at < _MOST_WEIGHED:
+        value = waiting.popleft()
+        looked_at += 1
+        kind = kind_of_type(type(value))
+        size += kind.weight(value)[1] or getsizeof(value, 64)
+        waiting.extend(kind.children(value))
+    return size
+
+
+def take_snapshot(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], isolate: Isolate, shared: int
+) -> tuple[tuple[Any, ...], dict[str, Any], int]:
+    """Copies of the arguments, and about how many bytes they hold.
+
+    Args:
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        isolate: How.
+        shared: How many of the first positional arguments are shared (a method's `self`: the model itself).
+
+    Raises:
+        NotCopied: An argument cannot be copied within the rules.
+        Exception: Whatever the caller's own copier raises.
+    """
+    if isolate == "none":
+        return args, dict(kwargs), 0
+    if isolate == "auto":
+        snapshot = Snapshot()
+        taken = tuple(snapshot.copy(value) for value in args[shared:])
+        named = {name: snapshot.copy(value) for name, value in kwargs.items()}
+        return args[:shared] + taken, named, snapshot.bytes
+    memo: dict[int, Any] = {}
+    copier: Callable[[Any], Any] = partial(copy.deepcopy, memo=memo) if isolate == "deepcopy" else isolate
+    taken = tuple(copier(value) for value in args[shared:])
+    named = {name: copier(value) for name, value in kwargs.items()}
+    return args[:shared] + taken, named, _weight((*taken, *named.values()))

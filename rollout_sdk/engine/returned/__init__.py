@@ -1,0 +1,1 @@
+"""Results whose work is still to come: generators, iterators, awaitables, futures, streams."""

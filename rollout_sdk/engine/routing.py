@@ -1,0 +1,281 @@
+"""The first two steps of a call: describe it as a request, and decide it.
+
+What outranks the strategy is decided here, in this order: an abort, a call inside a shadow or a fallback, an override, the
+holdout, the layer's slot, a missing unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+from attrs import define, evolve, field
+
+from rollout_sdk.assignment import (
+    INTERVAL,
+    Layer,
+    RouteRequest,
+    UnitHash,
+    canonical,
+    holdout_point,
+    kind_of,
+)
+from rollout_sdk.concurrency.forking import ForkSafeRandom
+from rollout_sdk.concurrency.synchronous import answered
+from rollout_sdk.control.state import RolloutState
+from rollout_sdk.engine.arguments import Getter
+from rollout_sdk.engine.call import Call
+from rollout_sdk.engine.context import OBSERVING, in_shadow
+from rollout_sdk.engine.copies.kinds import PLAIN
+from rollout_sdk.engine.copies.survey import Survey, changeable
+from rollout_sdk.engine.covariates import Covariate
+from rollout_sdk.engine.steps import NO_KWARGS
+from rollout_sdk.exceptions import MissingUnitError
+from rollout_sdk.formatting import brief
+from rollout_sdk.plugins.manager import Failed
+from rollout_sdk.records import Decision
+from rollout_sdk.resilience.interruptions import is_fault
+
+__all__ = ["Override", "OverridesByUnit", "Router", "fresh_random"]
+
+Override = Mapping[Any, str] | Callable[..., str | None] | None
+"""Variants that are fixed: by unit, or by a callable with the function's own parameters (None: not fixed)."""
+
+_MOST_KNOWN = 256
+
+
+def fresh_random() -> float:
+    """A random number in [0, 1), of our own generator."""
+    return _random.random()
+
+
+_random = ForkSafeRandom()
+
+
+class OverridesByUnit(Mapping[Any, str]):
+    """Variants by unit; a unit is the same here as everywhere, whether it comes as 42 or as "42"."""
+
+    def __init__(self, variants: Mapping[Any, str]) -> None:
+        """Take the variants as the decorator was given them."""
+        self._variants = {canonical(unit): variant for unit, variant in variants.items()}
+
+    def __getitem__(self, unit: Any) -> str:
+        """The variant of a unit."""
+        return self._variants[canonical(unit)]
+
+    def __iter__(self) -> Iterator[Any]:
+        """The units, in the one form that each has here."""
+        return iter(self._variants)
+
+    def __len__(self) -> int:
+        """How many units have a variant."""
+        return len(self._variants)
+
+
+@define(slots=True, kw_only=True, eq=False)
+class Router:
+    """Describes and decides the calls of one rollout.
+
+    Attributes:
+        key: Key of the rollout.
+        control: Name of the control.
+        functions: The variants by name.
+        unit: Takes the unit out of the arguments; None when each call is its own unit.
+        missing_unit: What a call without its unit gets.
+        hash: The rollout's (or its layer's) hash.
+        layer: The slot of the layer, or None.
+        holdout: Share of the units that always get the control and are not analysed.
+        override: Variants that are fixed.
+        route: `rollout_route`, resolved and guarded.
+        effects: What running a variant does to the world, as declared.
+        runs_twice: Whether the control runs on the same arguments when a candidate failed.
+        failed: Told of every fault of a collaborator.
+        keeps_unit: Whether spans may name the unit.
+        covariate: Reads the covariate; None when there is none.
+        shared: How many first positional arguments are not looked at (a method's `self`).
+        is_asgi: Whether each call reads a request: the function is an ASGI application.
+    """
+
+    key: str
+    control: str
+    functions: Mapping[str, Callable[..., Any]]
+    unit: Getter | None
+    missing_unit: Literal["control", "random", "raise"]
+    hash: UnitHash
+    layer: Layer | None
+    holdout: float
+    override: Override
+    route: Callable[[RouteRequest], Decision | None]
+    effects: Literal["unknown", "read", "write"]
+    runs_twice: bool
+    failed: Failed
+    keeps_unit: bool = False
+    covariate: Covariate | None = None
+    shared: int = 0
+    is_asgi: bool = False
+    _candidates: frozenset[str] = field(init=False)
+    _has_rules: bool = field(init=False)
+    _fixed: dict[tuple[str, str], Decision] = field(init=False, factory=dict)
+    _known: dict[int, Decision] = field(init=False, factory=dict)
+    _unit_type: type | None = field(init=False, default=None)
+    _unit_kinds: set[str] = field(init=False, factory=set)
+
+    def __attrs_post_init__(self) -> None:
+        """Build every decision that is not the strategy's."""
+        self._candidates = frozenset(self.functions) - {self.control}
+        self._has_rules = self.override is not None or self.holdout > 0
+
+    def unit_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The unit named by a call, or None."""
+        if self.unit is None:
+            return None
+        try:
+            return self.unit(args, kwargs)
+        except BaseException as error:
+            if not is_fault(error):
+                raise
+            self.failed("unit", error)
+            return None
+
+    def __call__(self, call: Call, unit: Any, state: RolloutState) -> None:
+        """Describe the call, and set its decision. `state` is read once by the caller: a call sees one phase.
+
+        Raises:
+            MissingUnitError: The call has no unit, and `missing_unit` is "raise".
+        """
+        raw = None if unit is None else canonical(unit)
+        if raw is None:
+            digest = _random.getrandbits(64)
+        else:
+            hasher = self.hash.prepared.copy()
+            hasher.update(raw)
+            digest = int.from_bytes(hasher.digest(), "big")
+            if type(unit) is not self._unit_type:
+                self.meet(unit, call.rollout.note)
+        point = (digest >> 32) / INTERVAL
+        layer = self.layer
+        outside = layer is not None and not layer.has(point)
+        if layer is not None:
+            point = layer.position(point)
+        call.phase, call.digest, call.point = state.phase, digest, point
+        call.has_unit = raw is not None
+        if self.keeps_unit:
+            call.said_unit = unit
+        chosen: Decision | None = None
+        # Looked at here, so that a rollout without such rules does not pay for a call.
+        if self._has_rules or raw is None or outside or in_shadow.get() is not False or state.stopped:
+            chosen = self._ruled(call, unit, state, outside=outside)
+        if chosen is None:
+            decision = self.route(call)
+            known = decision is not None and self._known.get(id(decision)) is decision
+            chosen = decision if known else self._checked(decision)
+        assert chosen is not None
+        # Both arms alike: to leave out the candidate's calls only would compare different inputs.
+        if (self.runs_twice and (chosen.reason == "split" or chosen.variant != self.control)) or chosen.blend:
+            shared = self.shared
+            for value in (*call.args[shared:], *call.kwargs.values()) if call.kwargs or shared else call.args:
+                if type(value) not in PLAIN:
+                    chosen = self._unless_read_once(call, chosen)
+                    break
+        call.decision = chosen
+
+    def meet(self, unit: object, note: Callable[[str], None]) -> None:
+        """See a unit of another type than the one before, in a call or an outcome; note the first that is of another kind."""
+        self._unit_type = type(unit)
+        kind = kind_of(unit)
+        if kind in self._unit_kinds:
+            return
+        self._unit_kinds.add(kind)
+        if len(self._unit_kinds) == 2:
+            kinds = " and as ".join(sorted(self._unit_kinds))
+            note(
+                f"Units of {self.key!r} come as {kinds}. A unit is its text: 42 is '42', but '042', b'42' and ('42',) are not. "
+                "Where both mean the same users, pass their ids in one form."
+            )
+
+    def _unless_read_once(self, call: Call, chosen: Decision) -> Decision:
+        """The decision, or the control where an argument can be read only once: what a candidate has read, no control can."""
+        if call.survey is None:
+            call.survey = Survey(changeable(call.args, call.kwargs, self.shared))
+        what = "ASGI receive" if self.is_asgi else call.survey.once
+        if what is None:
+            return chosen
+        call.rollout.note(
+            f"A call of {self.key!r} has an argument that can be read only once ({what}). Such calls are the control's, "
+            "and not analysed, because after a failed candidate nothing would be left to read. Read it before the call and "
+            "pass what was read, or say on_error='raise', with which nothing runs twice."
+        )
+        return self.fixed("one_shot")
+
+    def _ruled(self, call: Call, unit: Any, state: RolloutState, *, outside: bool) -> Decision | None:
+        """The decision of what outranks the strategy, or None."""
+        inside = in_shadow.get()
+        if inside is OBSERVING:
+            call.observed = False
+        if state.stopped:
+            return self.fixed("aborted")
+        # A task that the fallback began lives on with its context.
+        if inside is True or (inside is not False and inside.kwargs is not NO_KWARGS):
+            return self.fixed("nested")
+        if self.override is not None and (variant := self._overridden(unit, call.args, call.kwargs)) is not None:
+            return self.fixed("override", variant)
+        if not call.has_unit and self.unit is not None:
+            if self.missing_unit == "raise":
+                raise MissingUnitError(
+                    f"The call of {self.key!r} has no unit: got {brief(unit)}. With missing_unit='raise', every call must name "
+                    "its unit. Pass it, or choose missing_unit='control' or 'random'."
+                )
+            if self.missing_unit == "control":
+                return self.fixed("no_unit")
+        if self.holdout and call.has_unit and holdout_point(call.digest) < self.holdout:
+            return self.fixed("holdout")
+        return self.fixed("layer") if outside else None
+
+    def give_up(self, call: Call, state: RolloutState, reason: str = "error") -> None:
+        """Send a call that cannot be described to the control; it is its own unit, and not analysed."""
+        call.phase, call.digest, call.point = state.phase, _random.getrandbits(64), 0.0
+        call.has_unit = False
+        call.decision = self.fixed(reason)
+
+    def fixed(self, reason: str, variant: str | None = None) -> Decision:
+        """A decision that is not the strategy's."""
+        name = self.control if variant is None else variant
+        decision = self._fixed.get((reason, name))
+        if decision is None:
+            decision = self._fixed[reason, name] = Decision(name, reason)
+        return decision
+
+    def _overridden(self, unit: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+        try:
+            if isinstance(self.override, Mapping):
+                variant = None if unit is None else self.override.get(unit)
+            else:
+                variant = answered("override=", self.override(*args, **kwargs), (*args, *kwargs.values()))  # type: ignore[misc]
+            if variant is None or variant in self.functions:
+                return variant
+            raise LookupError(f"{brief(variant)} is no variant of {self.key!r}")
+        except BaseException as error:
+            if not is_fault(error):
+                raise
+            self.failed("override", error)
+            return None
+
+    def _checked(self, decision: Decision | None) -> Decision:
+        """A strategy's decision when it can be carried out; else the control. Good ones are known from then on."""
+        if (
+            isinstance(decision, Decision)
+            and (decision.variant in self.functions or self.control in decision.blend)
+            and set(decision.shadows) <= self._candidates
+            and set(decision.blend) <= set(self.functions)
+            and 0 < decision.propensity <= 1
+            and not (decision.blend and self.effects == "write")
+        ):
+            if decision.shadows and self.effects != "read":
+                self.failed("effects", PermissionError(f"{self.key!r} is not declared effects='read'"))
+                return evolve(decision, shadows=())
+            if len(self._known) < _MOST_KNOWN:
+                self._known[id(decision)] = decision
+            return decision
+        if decision is not None:
+            self.failed("strategy", TypeError(f"{brief(decision)} cannot be carried out"))
+        return self.fixed("error")

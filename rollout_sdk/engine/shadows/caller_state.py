@@ -1,0 +1,182 @@
+"""What a caller has set for its thread, entered around its shadows: torch's modes, numpy's errors, what plugins know of.
+
+Context variables come with the copy of the caller's context; this is what does not. It is read in the caller's thread when the
+input is copied, and entered in the shadow's. A shadow of a coroutine runs in its caller's own thread, by turns with it: there,
+it is entered for every step and left whenever the shadow waits.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from attrs import frozen
+
+from rollout_sdk.resilience.interruptions import is_fault
+
+if TYPE_CHECKING:
+    from rollout_sdk.assignment import RouteRequest
+    from rollout_sdk.plugins.manager import Failed, PluginSet
+
+__all__ = ["CallerState", "Surround", "surrounds_of"]
+
+T = TypeVar("T")
+Entered: TypeAlias = Callable[[], Iterator[AbstractContextManager[Any]]]
+"""Gives, one after the other as they are entered, what makes a thread's state the caller's."""
+
+_NUMPY = "numpy.core._multiarray_umath"
+"""A module that numpy has only before 2.0."""
+_DEVICES = ("cpu", "cuda", "xpu", "mps")
+"""Kinds of devices whose autocast is looked at: each has one of its own."""
+
+
+@frozen
+class Surround:
+    """One plugin's `rollout_surround`, each of its three moments behind a guard."""
+
+    ask: Callable[[RouteRequest], AbstractContextManager[Any] | None]
+    enter: Callable[[AbstractContextManager[Any]], bool | None]
+    leave: Callable[[AbstractContextManager[Any]], None]
+
+
+def surrounds_of(hooks: PluginSet) -> tuple[Surround, ...]:
+    """Every plugin's; one that fails three times in a row is suspended."""
+    return tuple(
+        Surround(
+            hooks.guard(name, partial(_asked, ask)),
+            hooks.guard(name, _enter, longest_s=math.inf),
+            hooks.guard(name, _leave, longest_s=math.inf),
+        )
+        for name, ask in hooks.implementations("rollout_surround")
+    )
+
+
+def _asked(ask: Callable[[RouteRequest], Any], request: RouteRequest) -> Any:
+    given = ask(request)
+    if given is not None and not (hasattr(type(given), "__enter__") and hasattr(type(given), "__exit__")):
+        raise TypeError(f"{type(given).__qualname__} is not a context manager")
+    return given
+
+
+def _enter(manager: AbstractContextManager[Any]) -> bool:
+    manager.__enter__()
+    return True
+
+
+def _leave(manager: AbstractContextManager[Any]) -> None:
+    manager.__exit__(None, None, None)
+
+
+class CallerState:
+    """What a shadow's caller had set for its thread."""
+
+    __slots__ = ("_asked", "_failed", "_libraries")
+
+    def __init__(self, surrounds: Sequence[Surround], request: Callable[[], RouteRequest], failed: Failed) -> None:
+        """Look at it, in the caller's thread."""
+        self._failed = failed
+        self._libraries: list[Entered] = []
+        for name, look in _LIBRARIES.items():
+            if (module := sys.modules.get(name)) is not None:
+                try:
+                    self._libraries.append(look(module))
+                # A version that has not got what is asked for, or a module that is just being imported.
+                except BaseException as error:
+                    if not is_fault(error):
+                        raise
+                    failed(f"surroundings.{name}", error)
+        self._asked: list[tuple[Surround, AbstractContextManager[Any]]] = []
+        if surrounds:
+            about = request()
+            self._asked = [(each, manager) for each in surrounds if (manager := each.ask(about)) is not None]
+
+    @classmethod
+    def of(cls, surrounds: Sequence[Surround], request: Callable[[], RouteRequest], failed: Failed) -> CallerState | None:
+        """The state of the thread that asks; None where nothing is known that could be set in it."""
+        # In line, because it is on the path of every shadowed call.
+        if not surrounds and "torch" not in sys.modules and _NUMPY not in sys.modules:
+            return None
+        return cls(surrounds, request, failed)
+
+    def run(self, function: Callable[..., T], *args: Any) -> T:
+        """Run something as if the caller's thread did."""
+        left: list[Callable[[], Any]] = []
+        try:
+            self._enter_all(left)
+            return function(*args)
+        finally:
+            for leave in reversed(left):
+                self._guarded(leave)
+
+    def _enter_all(self, left: list[Callable[[], Any]]) -> None:
+        def libraries() -> None:
+            for entered in self._libraries:
+                for manager in entered():
+                    _enter(manager)
+                    left.append(partial(_leave, manager))
+
+        self._guarded(libraries)
+        for surround, given in self._asked:
+            # One that a generator function made can be entered once only; this is how it serves as a decorator.
+            recreate = getattr(given, "_recreate_cm", None)
+            manager = given if recreate is None else recreate()
+            if self._guarded(partial(surround.enter, manager)):
+                left.append(partial(surround.leave, manager))
+
+    def _guarded(self, function: Callable[[], Any]) -> Any:
+        try:
+            return function()
+        # Of any kind: an interruption that a plugin makes up must not end a worker, or the caller's event loop.
+        except BaseException as error:
+            self._failed("surroundings", error)
+            return None
+
+
+def _torch(torch: Any) -> Entered:
+    """Inference mode, grad mode and, from torch 2.4 on, autocast and the default device; what differs is entered."""
+    inference, grad, recent = torch.is_inference_mode_enabled(), torch.is_grad_enabled(), hasattr(torch, "get_autocast_dtype")
+    device, cache = torch.get_default_device() if recent else None, torch.is_autocast_cache_enabled()
+    autocasts = {each: _autocast(torch, each) for each in _DEVICES} if recent else {}
+
+    def entered() -> Iterator[AbstractContextManager[Any]]:
+        if torch.is_inference_mode_enabled() != inference:
+            yield torch.inference_mode(inference)
+        # In this order: inference mode sets the other.
+        if torch.is_grad_enabled() != grad:
+            yield torch.set_grad_enabled(grad)
+        for kind, wanted in autocasts.items():
+            if _autocast(torch, kind) != wanted:
+                yield torch.autocast(kind, dtype=wanted, enabled=wanted is not None, cache_enabled=cache)
+        if recent and torch.get_default_device() != device:
+            yield torch.device(device)
+
+    return entered
+
+
+def _autocast(torch: Any, kind: str) -> Any:
+    """The type that autocast casts to on a kind of devices; None where it is off."""
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+
+
+def _numpy(umath: Any) -> Entered:
+    """How numpy before 2.0 handles errors; later versions keep that in a context variable."""
+    # It gives the very list that it then changes.
+    wanted = list(umath.geterrobj())
+
+    @contextmanager
+    def errors() -> Iterator[None]:
+        before = list(umath.geterrobj())
+        umath.seterrobj(list(wanted))
+        try:
+            yield
+        finally:
+            umath.seterrobj(before)
+
+    return lambda: iter([errors()]) if umath.geterrobj() != wanted else iter(())
+
+
+_LIBRARIES: dict[str, Callable[[Any], Entered]] = {"torch": _torch, _NUMPY: _numpy}

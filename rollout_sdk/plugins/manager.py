@@ -1,0 +1,318 @@
+"""Plugins: registering them, and calling them so that one bad plugin harms nobody.
+
+pluggy is the registry: it validates hooks, orders implementations and blocks names. Calling is ours, because pluggy stops
+at the first exception and costs 2 us a call: implementations are resolved to direct calls when a rollout is built, and
+each is called behind its own guard.
+
+Installed is not active: a plugin acts on a rollout only when that rollout (or its runtime) names it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Sequence
+from types import CoroutineType
+from typing import Any
+
+import pluggy
+from attrs import frozen
+
+from rollout_sdk.concurrency.clocks import perf_counter
+from rollout_sdk.concurrency.synchronous import answered
+from rollout_sdk.exceptions import PluginError
+from rollout_sdk.plugins import hookspecs
+from rollout_sdk.plugins.discovery import blocked_names, plugin_name
+from rollout_sdk.plugins.hookspecs import PROJECT
+from rollout_sdk.resilience.breaker import Breaker, CircuitBreaker
+from rollout_sdk.resilience.interruptions import is_fault
+from rollout_sdk.resilience.queue_thread import QueueThread
+
+__all__ = ["Failed", "Observer", "PluginSet"]
+
+Failed = Callable[[str, BaseException], None]
+"""Called with (what failed, the exception) wherever a collaborator raised; must not raise itself."""
+
+_PREFIX = "rollout_"
+_LONGEST_ON_PATH_S = 5e-3
+_THREE_STRIKES = Breaker(window=3, min_runs=3, failure_share=1.0)
+_SPECS = frozenset(name for name in vars(hookspecs) if name.startswith(_PREFIX))
+_PARSED: dict[str, Any] = {}
+"""The specifications as pluggy reads them, by hook; empty until the first plugin set."""
+
+
+class _Registry(pluggy.PluginManager):
+    """pluggy's manager, with hooks recognised by their name: a strategy is a plain class without decorators."""
+
+    def specify(self) -> None:
+        """Know the hooks. All rollouts have the same, and reading their specifications takes half a millisecond: once."""
+        if not _PARSED:
+            self.add_hookspecs(hookspecs)
+            _PARSED.update({name: getattr(self.hook, name).spec for name in sorted(_SPECS)})
+            return
+        for name, spec in _PARSED.items():
+            caller = pluggy.HookCaller(name, self._hookexec)
+            caller.spec = spec
+            setattr(self.hook, name, caller)
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        # Most names of an object are Python's own, or no hooks of a class of ours; looking at each takes microseconds.
+        if name.startswith("__") or (name not in _SPECS and _is_ours(type(plugin))):
+            return None
+        options = super().parse_hookimpl_opts(plugin, name)
+        if options is None and name in _SPECS and callable(getattr(plugin, name, None)):
+            return {
+                "wrapper": False,
+                "hookwrapper": False,
+                "optionalhook": False,
+                "tryfirst": False,
+                "trylast": False,
+                "specname": None,
+            }
+        return options
+
+
+class SuspendedError(RuntimeError):
+    """A plugin's hook failed three times running, or was too slow on the caller's path, and is not called for a while."""
+
+
+@frozen(eq=False)
+class Observer:
+    """A plugin's hook that is told of events.
+
+    Attributes:
+        name: Plugin and hook, as faults name them.
+        observe: Takes an event; never raises.
+        thread: Where it is called.
+    """
+
+    name: str
+    observe: Callable[[Any], None]
+    thread: QueueThread
+
+
+def _guarded(name: str, function: Callable[..., Any], failed: Failed) -> Callable[..., Any]:
+    """A hook that raises nothing: its faults are counted, and it then gives None."""
+
+    def guarded(*arguments: Any) -> Any:
+        try:
+            result = function(*arguments)
+            return result if result.__class__ is not CoroutineType else answered(name, result)
+        # sys.exit() in a plugin must not end the caller's process.
+        except BaseException as error:
+            if not is_fault(error):
+                raise
+            failed(name, error)
+            return None
+
+    return guarded
+
+
+def _suspended(name: str, function: Callable[..., Any], failed: Failed, *, longest_s: float) -> Callable[..., Any]:
+    """The same for a hook that is not ours: after three strikes running (it raised, or took too long) it is benched, which is
+    not to be called for half a minute, and longer each time that it fails again.
+    """
+
+    def told(opened: bool, failures: int, runs: int, cooldown_s: float) -> None:  # noqa: FBT001 - see CircuitBreaker
+        if opened:
+            failed(name, SuspendedError(f"{failures} of {runs} failed; not called for {cooldown_s} s"))
+
+    breaker = CircuitBreaker(_THREE_STRIKES, told)
+
+    def guarded(*arguments: Any) -> Any:
+        ticket = breaker.admit()
+        if ticket is None:
+            return None
+        started = perf_counter()
+        try:
+            result = function(*arguments)
+            if result.__class__ is CoroutineType:
+                result = answered(name, result)
+        except BaseException as error:
+            if not is_fault(error):
+                raise
+            breaker.note(ticket, failed=True)
+            failed(name, error)
+            return None
+        breaker.note(ticket, failed=perf_counter() - started > longest_s)
+        return result
+
+    return guarded
+
+
+class PluginSet:
+    """The plugins of one rollout, resolved to plain callables."""
+
+    def __init__(self, plugins: Sequence[object], *, failed: Failed) -> None:
+        """Register the plugins; of two that implement one hook, the earlier in `plugins` comes first.
+
+        Args:
+            plugins: Objects or modules with hook functions; one that is there twice counts once, at its first place.
+            failed: Told of every exception a plugin raises.
+
+        Raises:
+            PluginError: One has a misspelt hook, a hook with unknown arguments, an asynchronous one, a hook wrapper, or no
+                hook at all.
+        """
+        self._failed = failed
+        self._registry = _Registry(PROJECT)
+        self._registry.specify()
+        blocked = blocked_names()
+        for name in blocked:
+            self._registry.set_blocked(name)
+        # pluggy calls the last registered first.
+        for plugin in reversed(list({id(plugin): plugin for plugin in plugins}.values())):
+            self._register(plugin)
+
+    def _register(self, plugin: object) -> None:
+        name = plugin_name(plugin)
+        if self._registry.get_plugin(name) is not None and not self._registry.is_blocked(name):
+            name = f"{name}-{id(plugin):x}"
+        unknown = sorted(hook for hook in _hooks_of(plugin) if hook not in _SPECS)
+        if unknown:
+            raise _misfit(name, f"has an unknown hook {unknown[0]!r}", _KNOWN)
+        try:
+            registered = self._registry.register(plugin, name)
+            self._registry.check_pending()
+        # pluggy asserts that a hook is a function or a method.
+        except (pluggy.PluginValidationError, AssertionError, ValueError) as error:
+            raise _misfit(
+                name,
+                f"does not fit the hook specifications: {error}",
+                "A hook is a function or method with the arguments of its specification, or fewer. See rollout_sdk.plugins.hookspecs.",
+            ) from error
+        if registered is not None:
+            self._check(plugin, name)
+
+    def _check(self, plugin: object, name: str) -> None:
+        """Refuse what pluggy allows and we do not."""
+        callers = [getattr(self._registry.hook, hook) for hook in sorted(_SPECS)]
+        # By identity, where pluggy asks for equality: a strategy with a NaN is not even equal to itself.
+        found = [(caller.name, impl) for caller in callers for impl in caller.get_hookimpls() if impl.plugin is plugin]
+        if not found:
+            raise _misfit(name, "has no hook", _KNOWN)
+        for hook, impl in found:
+            if _is_ours(impl.function) and not isinstance(plugin, type):
+                # Tested here, and not anew in every rollout.
+                continue
+            if (why := _fault(impl, hook)) is not None:
+                raise _misfit(name, *why)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the registered plugins, first called first; without the blocked ones."""
+        return tuple(name for name, plugin in reversed(self._registry.list_name_plugin()) if plugin is not None)
+
+    def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
+        """Name and direct callable of every implementation of a hook, first called first.
+
+        Each callable takes the arguments of the specification by position.
+        """
+        return [(name, direct) for _, name, direct in self._implementations(hook)]
+
+    def _implementations(self, hook: str) -> Iterator[tuple[object, str, Callable[..., Any]]]:
+        """The same, each with its plugin."""
+        caller = getattr(self._registry.hook, hook)
+        spec_arguments = caller.spec.argnames
+        for impl in reversed(caller.get_hookimpls()):
+            direct = impl.function
+            if impl.argnames != spec_arguments:
+                direct = _with_fewer(impl.function, [spec_arguments.index(name) for name in impl.argnames])
+            yield impl.plugin, f"{impl.plugin_name}.{hook}", direct
+
+    def first(self, hook: str) -> Callable[..., Any]:
+        """One callable for a firstresult hook: the first result that is not None; those that raise are passed over."""
+        # Comparisons run in the background, and may take their time.
+        longest_s = math.inf if hook == "rollout_compare" else _LONGEST_ON_PATH_S
+        guarded = [
+            _guarded(name, each, self._failed) if _is_ours(each) else _suspended(name, each, self._failed, longest_s=longest_s)
+            for name, each in self.implementations(hook)
+        ]
+        if len(guarded) == 1:
+            return guarded[0]
+
+        def first(*arguments: Any) -> Any:
+            for implementation in guarded:
+                result = implementation(*arguments)
+                if result is not None:
+                    return result
+            return None
+
+        return first
+
+    def guard(self, name: str, function: Callable[..., Any], *, longest_s: float = _LONGEST_ON_PATH_S) -> Callable[..., Any]:
+        """A plugin's function behind a guard of its own: what it raises is counted, and three strikes suspend it."""
+        return _suspended(name, function, self._failed, longest_s=longest_s)
+
+    def observers(self, hook: str, thread_of: Callable[[object], QueueThread]) -> tuple[Observer, ...]:
+        """Those who observe a hook, first told first, each in the thread of its plugin."""
+
+        def behind_guard(name: str, implementation: Callable[..., Any]) -> Callable[[Any], None]:
+            def observe(event: Any) -> None:
+                try:
+                    answered(name, implementation(event))
+                # Of any kind: nobody cancels or interrupts a thread of ours.
+                except BaseException as error:
+                    self._failed(name, error)
+
+            return observe
+
+        return tuple(
+            Observer(name, behind_guard(name, implementation), thread_of(plugin))
+            for plugin, name, implementation in self._implementations(hook)
+        )
+
+    def has(self, hook: str) -> bool:
+        """Whether any plugin implements the hook."""
+        return bool(getattr(self._registry.hook, hook).get_hookimpls())
+
+
+def _is_ours(function: Callable[..., Any]) -> bool:
+    """Whether a hook is one of this package's own: it raises only what the user's callbacks raise, and takes microseconds."""
+    return (getattr(function, "__module__", None) or "").startswith("rollout_sdk.")
+
+
+_KNOWN = f"Functions whose names start with {_PREFIX!r} are hooks. The hooks are: {', '.join(sorted(_SPECS))}."
+
+
+def _hooks_of(plugin: object) -> list[str]:
+    """Names of the functions of a plugin that look like hooks; a module's imports, such as `rollout_sdk`, do not."""
+    named = {name: getattr(plugin, name, None) for name in dir(plugin) if name.startswith(_PREFIX)}
+    return [name for name, value in named.items() if callable(value) and not isinstance(value, type)]
+
+
+def _misfit(name: str, what: str, rule: str) -> PluginError:
+    return PluginError(f"Plugin {name!r} {what}. {rule}")
+
+
+def _fault(impl: pluggy.HookImpl, hook: str) -> tuple[str, str] | None:
+    """What is wrong with an implementation, and the rule that it breaks; None when it can be called."""
+    if impl.wrapper or impl.hookwrapper:
+        return f"wraps hook {hook!r}", (
+            "Hooks are called directly, so that no plugin can stop another. "
+            "Implement the hook itself, with tryfirst=True where it must come first."
+        )
+    function = impl.function
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        return f"has a hook {hook!r} that is asynchronous or a generator", (
+            "Hooks are called and return; nobody awaits them. Make it a plain function."
+        )
+    try:
+        inspect.signature(function).bind(*impl.argnames)
+    except TypeError as error:
+        if isinstance(impl.plugin, type):
+            return (
+                f"is a class, and its hook {hook!r} needs an instance",
+                "A plugin is an object or a module. Pass an instance.",
+            )
+        return f"has a hook {hook!r} that cannot be called: {error}", "Arguments are passed by position. Leave others optional."
+    return None
+
+
+def _with_fewer(function: Callable[..., Any], positions: list[int]) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        return function(*[arguments[position] for position in positions])
+
+    # Whose it is: see _is_ours.
+    call.__module__ = getattr(function, "__module__", None) or ""
+    return call

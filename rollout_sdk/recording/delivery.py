@@ -1,0 +1,348 @@
+"""Delivery: what the recorder's thread does with facts. Each is counted, and handed to everybody who takes it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field, frozen
+
+from rollout_sdk.engine.batches.answered_rows import AnsweredRows
+from rollout_sdk.engine.call import Call
+from rollout_sdk.engine.shadows.ended import EndedRows, EndedShadow
+from rollout_sdk.judging import Evidence, add_outcome, add_shadowed
+from rollout_sdk.recording.sinks import Sinks
+from rollout_sdk.records import BreakerEvent, RecordedEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
+from rollout_sdk.tally import Tally, rollout_of
+from rollout_sdk.telemetry.audience import Audience
+from rollout_sdk.telemetry.metrics import Metrics, RolloutMetrics
+from rollout_sdk.telemetry.spans import Spans
+
+if TYPE_CHECKING:
+    from rollout_sdk.control.managed import ManagedRollout
+    from rollout_sdk.control.state import RolloutState
+    from rollout_sdk.engine.rollout import Rollout
+
+__all__ = ["Delivery"]
+
+_MOST_TALLIES = 1_000
+_HOOK_OF = {
+    RoutedEvent: "rollout_routed",
+    ShadowedEvent: "rollout_shadowed",
+    RecordedEvent: "rollout_recorded",
+    TransitionedEvent: "rollout_transitioned",
+    BreakerEvent: "rollout_tripped",
+}
+
+
+@frozen(eq=False)
+class Unobserved:
+    """An event that an observer has caused: it is counted and journalled, and no observer hears of it again."""
+
+    event: RecordedEvent
+
+
+@define(kw_only=True, eq=False)
+class Delivery:
+    """The rollouts of a runtime, and what is counted of them before facts are handed on. Used by the recorder's thread.
+
+    Attributes:
+        spans: Makes spans.
+        audience: Who listens to telemetry.
+        failed: Told of every fault.
+        time_ns: Wall clock, in nanoseconds since 1970.
+        add_to_evidence: Takes what the facts of a rollout add to the evidence about it.
+        never_came: How many facts never came here.
+        sinks: Journal, log and observers.
+        metrics: Keeps durations; None when metrics are off.
+        rollouts: The rollouts by key, also those whose function is gone: their facts are told for as long as they come.
+        tallies: What is counted, by key.
+        descriptions: What the journal says of each rollout, by key.
+    """
+
+    spans: Spans
+    audience: Audience
+    failed: Callable[..., None]
+    time_ns: Callable[[], int]
+    add_to_evidence: Callable[[str, Iterable[Callable[[Evidence], None]]], None]
+    never_came: Callable[[], int]
+    sinks: Sinks = field(init=False)
+    metrics: Metrics | None = None
+    rollouts: dict[str, Rollout] = field(init=False, factory=dict)
+    tallies: dict[str, Tally] = field(init=False, factory=dict)
+    descriptions: dict[str, dict[str, Any]] = field(init=False, factory=dict)
+    _started: set[str] = field(init=False, factory=set)
+
+    def __attrs_post_init__(self) -> None:
+        """Hand nothing on yet."""
+        self.sinks = Sinks(failed=self.failed, events_of=self._each, never_came=self.never_came)
+
+    def register(self, rollout: Rollout) -> None:
+        """Take a rollout in."""
+        key, about = rollout.key, _about(rollout)
+        self.rollouts[key] = rollout
+        # As it begins: by the time of its first fact it may have moved on.
+        if self.descriptions.get(key) != about:
+            self.descriptions[key] = about
+            if self.sinks.journal is not None:
+                self.sinks.journal.begin_again(key)
+
+    def transition(
+        self,
+        managed: ManagedRollout,
+        action: str,
+        before: RolloutState,
+        after: RolloutState,
+        actor: str,
+        reason: str,
+        evidence: Mapping[str, Any] | None,
+    ) -> TransitionedEvent:
+        """The event of a transition, whose span is made now: in the context of the one that made it."""
+        event = TransitionedEvent(
+            rollout=managed.key,
+            strategy=managed.strategy,
+            action=action,  # type: ignore[arg-type] # the store knows texts
+            status=after.status,
+            revision=after.revision,
+            from_phase=before.phase.name,
+            to_phase=after.phase.name,
+            shares=after.phase.all_shares,
+            actor=actor,
+            reason=reason,
+            time_s=self.time_ns() / 1e9,
+            shadow=after.phase.shadow,
+            evidence=evidence,
+            invalid=after.invalid,
+            version=after.version,
+            fingerprint=after.fingerprint,
+            replaced=before.fingerprint if before.fingerprint != after.fingerprint else "",
+        )
+        self.spans.transition(event, before.phase.all_shares)
+        return event
+
+    def tally(self, key: str) -> Tally:
+        """The counts of one rollout in this process; those of too many that are not served here are counted together."""
+        tally = self.tallies.get(key)
+        if tally is not None:
+            return tally
+        # Without a key, anybody can make ids of outcomes, and so names of rollouts.
+        is_named = key in self.rollouts or len(self.tallies) < _MOST_TALLIES
+        return self.tallies.setdefault(key if is_named else "_OTHER", Tally())
+
+    def version(self, key: str, phase: str) -> str | None:
+        """The version of a rollout in a phase, as spans say it; None when it is in another by now."""
+        rollout = self.rollouts.get(key)
+        if rollout is None or rollout.state.phase.name != phase:
+            return None
+        return self.spans.version(rollout.state.phase)
+
+    def plugins(self, key: str) -> tuple[str, ...]:
+        """Names of a rollout's plugins."""
+        rollout = self.rollouts.get(key)
+        return () if rollout is None else rollout.plugins
+
+    def observed(self) -> Iterable[RolloutMetrics]:
+        """What metrics are read from: how every rollout stands."""
+        for rollout in list(self.rollouts.values()):
+            # Candidates without a shadow at the moment are said to have none.
+            active = Counter(dict.fromkeys(rollout.functions.keys() - {rollout.control}, 0))
+            active.update(run.variant for run in rollout.active.copy())
+            yield RolloutMetrics(
+                rollout.key, rollout.strategy_name, self.tally(rollout.key), rollout.state.phase.all_shares, active
+            )
+
+    def renew(self) -> None:
+        """In a forked child: another journal file, and nothing counted or told yet."""
+        self.tallies.clear()
+        self._started.clear()
+        for key, rollout in self.rollouts.items():
+            self.descriptions[key] = _about(rollout)
+            rollout.active.clear()
+        self.sinks.renew()
+
+    def guarded(self, name: str, action: Callable[..., Any], *arguments: Any) -> None:
+        """Do something that may fail in any way: nobody cancels or interrupts the recorder's thread."""
+        try:
+            action(*arguments)
+        except BaseException as error:
+            self.failed(name, error)
+
+    def __call__(self, facts: list[Any]) -> None:
+        """Count a batch of facts and add them to the evidence; then hand them to everybody who takes them."""
+        unobserved = {id(fact.event) for fact in facts if fact.__class__ is Unobserved}
+        facts = [fact.event if fact.__class__ is Unobserved else fact for fact in facts]
+        facts = [told for fact in _ends_apart(facts) if (told := self._told(fact)) is not None]
+        apart = _rows_apart(facts)
+        for fact in apart:
+            self.guarded("tally", self._count, fact)
+        self.guarded("judge", self._add_to_evidence, apart)
+        starts = self._starts(facts)
+        for start in starts:
+            self.guarded("tally", self._count, start)
+        calls = [fact for fact in apart if fact.__class__ is Call]
+        if self.metrics is not None and self.audience.measuring:
+            self.guarded("telemetry.metrics", self.metrics.calls, calls)
+        managed, heard = self._events(facts)
+        self.guarded("recorder", self.sinks.write, managed)
+        # In the journal, a start is the line about the rollout; for observers, nothing has changed.
+        for start in starts:
+            self.guarded("recorder", self.sinks.log, start)
+        for fact in heard:
+            if id(fact) in unobserved:
+                continue
+            if fact.__class__ is not AnsweredRows or any(map(self._is_for_log, fact.kinds())):
+                self.guarded("recorder", self.sinks.log, fact)
+            self.guarded("observers", self._observe, fact)
+
+    def _starts(self, facts: Iterable[Any]) -> list[TransitionedEvent]:
+        """The start of every rollout that is heard of for the first time in this process."""
+        starts = []
+        for fact in facts:
+            key = _key_of(fact)
+            if key is None or key in self._started or (about := self.descriptions.get(key)) is None:
+                continue
+            self._started.add(key)
+            if fact.__class__ is TransitionedEvent and fact.action == "start":
+                # It says so itself: it has taken another version's place.
+                continue
+            start = TransitionedEvent(
+                rollout=key,
+                strategy=about["strategy"],
+                action="start",
+                status=about["status"],
+                revision=about["revision"],
+                from_phase=None,
+                to_phase=about["phase"],
+                shares=about["shares"],
+                actor="",
+                reason="",
+                # Of the fact, so that a change that was faster than this thread does not seem to come before the start.
+                time_s=self._time_s(fact),
+                version=about["version"],
+                fingerprint=about["fingerprint"],
+            )
+            self.spans.transition(start, {})
+            starts.append(start)
+        return starts
+
+    def _time_s(self, fact: Any) -> float:
+        if fact.__class__ in (Call, AnsweredRows):
+            return float(fact.time_ns / 1e9)
+        return fact.time_s if fact.__class__ is TransitionedEvent else self.time_ns() / 1e9
+
+    def _events(self, facts: list[Any]) -> tuple[list[Any], list[Any]]:
+        """The facts as events, for the journal and for all others; for these, the rows of a batch are not taken apart yet.
+
+        Without the calls that nobody wants to hear of: an event costs more than its call.
+        """
+        managed: list[Any] = []
+        heard: list[Any] = []
+        for fact in facts:
+            if fact.__class__ is AnsweredRows:
+                if self.sinks.journal is not None:
+                    managed.append(self._as_event(fact))
+                if any(map(self._is_heard, fact.kinds())):
+                    heard.append(fact)
+                continue
+            if fact.__class__ is Call:
+                told = self._as_event(fact) if self.sinks.journal is not None or self._is_heard(fact) else None
+            else:
+                told = fact
+            managed.append(told)
+            if fact.__class__ is not Call or fact.observed:
+                heard.append(told)
+        return [event for event in managed if event is not None], [event for event in heard if event is not None]
+
+    def _each(self, fact: Any) -> Iterable[Any]:
+        """The events of a fact: of rows those that are heard, made where they are needed, because they take room."""
+        if fact.__class__ is not AnsweredRows:
+            return (fact,)
+        events = (self._as_event(row) for row in fact if self._is_heard(row))
+        return (event for event in events if event is not None)
+
+    def _is_heard(self, call: Call) -> bool:
+        """Whether a log event or an observer wants to know of a call, and may."""
+        return call.observed and (self._is_for_log(call) or "rollout_routed" in call.rollout.observers)
+
+    def _is_for_log(self, call: Call) -> bool:
+        return self.audience.debugging or _is_worth_telling(call)
+
+    def _told(self, fact: Any) -> Any:
+        """The fact, with the end of a shadow as its event."""
+        return self._as_event(fact) if fact.__class__ is EndedShadow else fact
+
+    def _as_event(self, fact: Call | AnsweredRows | EndedShadow) -> Any:
+        """The event of a fact; None when it cannot be told, which must not take the others with it."""
+        try:
+            if fact.__class__ is Call and fact.context is not None:
+                # Rows of a batch share theirs, and no two threads can be in one at a time.
+                fact.context = fact.context.copy()
+                if fact.span_context is not None:
+                    # So that a log event about the call has the trace of the call.
+                    self.spans.enter(fact.context, fact.span_context)
+            return fact.as_event()
+        except Exception as error:
+            self.failed("recorder.event", error)
+            return None
+
+    def _count(self, fact: Any) -> None:
+        if fact.__class__ is Call:
+            fact.count_in(self.tally(fact.rollout.key))
+        elif (key := rollout_of(fact)) is not None:
+            self.tally(key).add(fact)
+
+    def _add_to_evidence(self, facts: Iterable[Any]) -> None:
+        """Have the judge see what the facts say about each rollout."""
+        said: dict[str, list[Callable[[Evidence], None]]] = {}
+        for fact in facts:
+            if fact.__class__ is Call:
+                said.setdefault(fact.rollout.key, []).append(fact.add_to_evidence)
+            elif fact.__class__ is RecordedEvent:
+                said.setdefault(fact.rollout, []).append(partial(add_outcome, event=fact))
+            elif fact.__class__ is ShadowedEvent and (rollout := self.rollouts.get(fact.decision.rollout)) is not None:
+                exposure = rollout.exposure(fact.decision.phase)
+                said.setdefault(rollout.key, []).append(partial(add_shadowed, event=fact, exposure=exposure))
+        for key, testimonies in said.items():
+            self.add_to_evidence(key, testimonies)
+
+    def _observe(self, fact: Any) -> None:
+        key = _key_of(fact)
+        rollout = None if key is None else self.rollouts.get(key)
+        if rollout is not None:
+            hook = "rollout_routed" if fact.__class__ is AnsweredRows else _HOOK_OF[type(fact)]
+            self.sinks.observe(rollout.observers.get(hook, ()), fact)
+
+
+def _is_worth_telling(call: Call) -> bool:
+    """Whether a call is one for the log."""
+    return call.served != call.decision.variant or call.unmeasured is not None
+
+
+def _key_of(fact: Any) -> str | None:
+    return fact.rollout.key if fact.__class__ in (Call, AnsweredRows) else rollout_of(fact)
+
+
+def _ends_apart(facts: Iterable[Any]) -> Iterable[Any]:
+    """The facts, with the ends of a shadow on several rows one by one."""
+    for fact in facts:
+        if fact.__class__ is EndedRows:
+            yield from fact
+        else:
+            yield fact
+
+
+def _rows_apart(facts: Iterable[Any]) -> list[Any]:
+    """The facts, with the rows of a batch as a call each."""
+    apart: list[Any] = []
+    for fact in facts:
+        if fact.__class__ is AnsweredRows:
+            apart.extend(fact)
+        else:
+            apart.append(fact)
+    return apart
+
+
+def _about(rollout: Rollout) -> dict[str, Any]:
+    return {**rollout.describe(), "revision": rollout.state.revision}

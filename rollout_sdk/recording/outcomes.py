@@ -1,0 +1,247 @@
+"""Outcomes: checking what is recorded, and attributing it by the decision's id or the unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+from attrs import evolve
+
+from rollout_sdk.assignment import UnitHash, bucket_of, canonical, pseudonym, pseudonyms
+from rollout_sdk.assignment.ids import DecodedId, decode_id, read_token
+from rollout_sdk.exceptions import DecisionIdError, OutcomeError, UnknownItemError
+from rollout_sdk.formatting import brief
+from rollout_sdk.records import RecordedEvent
+
+__all__ = ["by_decision", "by_token", "by_unit", "check_named", "checked_value", "identified", "odd_time"]
+
+_LONGEST_METRIC = 128
+_LATEST_S = 1e11
+"""In seconds, the year 5138; in milliseconds, March 1973."""
+
+_MOST_SKEW_S = 60.0
+"""How far the clocks of two machines may be apart."""
+
+
+def checked_value(metric: object, value: object) -> float:
+    """The value as a float, when metric and value are valid.
+
+    Raises:
+        OutcomeError: The metric is no printable text of up to 128 characters, or the value is no finite number.
+    """
+    if not (isinstance(metric, str) and 0 < len(metric) <= _LONGEST_METRIC and metric.isprintable()):
+        raise OutcomeError(
+            f"The metric is {brief(metric)}. A metric is a printable text of 1 to {_LONGEST_METRIC} characters. Write 'click'."
+        )
+    number = _number(value)
+    if number is None:
+        raise OutcomeError(
+            f"The value of metric {brief(metric)} is {brief(value)}. An outcome is a finite number. "
+            "Leave out what was not measured."
+        )
+    return number
+
+
+def checked_time(metric: str, time_s: object) -> float:
+    """The time as a float, when it is one.
+
+    Raises:
+        OutcomeError: It is no finite number.
+    """
+    number = _number(time_s)
+    if number is None:
+        raise OutcomeError(
+            f"The time of metric {brief(metric)} is {brief(time_s)}. It is a number of seconds since 1970. "
+            "Pass time.time() or datetime.timestamp(), or leave time_s= out."
+        )
+    if abs(number) > _LATEST_S:
+        raise OutcomeError(
+            f"The time of metric {brief(metric)} is {number:.0f}, which is no time in seconds since 1970. "
+            "It looks like milliseconds, or smaller. Divide it, or pass datetime.timestamp()."
+        )
+    return number
+
+
+def check_named(about: str, *, decision_id: object, unit: object, token: object, item: object, position: object) -> None:
+    """Refuse an outcome that does not name exactly one decision, unit or token.
+
+    Raises:
+        OutcomeError: It does not.
+    """
+    named = [name for name, said in (("decision_id", decision_id), ("unit", unit), ("token", token)) if said is not None]
+    if len(named) != 1 or (token is not None and (item is not None or position is not None)):
+        raise OutcomeError(
+            f"{about} names {' and '.join(named) or 'nobody'}{' and an item' if named == ['token'] else ''}. "
+            "An outcome belongs to one decision, one unit or one token. Pass decision_id=, unit= or token=."
+        )
+    if position is not None and decision_id is None:
+        raise OutcomeError(
+            f"{about} names a position of no list. A position belongs to one interleaved answer. Pass decision_id=, too."
+        )
+
+
+def odd_time(event: RecordedEvent, now_s: float) -> str | None:
+    """What is strange about the time of an outcome, with the cure; None when nothing is."""
+    if event.time_s > now_s + _MOST_SKEW_S:
+        return (
+            f"Outcomes of metric {event.metric!r} are dated more than a minute ahead of this machine's clock. They count. "
+            "Look at the time zone of what time_s= is made of, and at the clocks."
+        )
+    if event.decided_s is not None and event.time_s < event.decided_s - _MOST_SKEW_S:
+        return (
+            f"Outcomes of metric {event.metric!r} are dated more than a minute before their decision. They count. "
+            "Look at the time zone of what time_s= is made of, and at which decision_id= is passed."
+        )
+    return None
+
+
+def identified(event: RecordedEvent, event_id: Hashable, hash_: UnitHash) -> RecordedEvent:
+    """The outcome, as that of a named event, when it has a name.
+
+    Raises:
+        OutcomeError: The name is none.
+    """
+    if event_id is None:
+        return event
+    raw = canonical(event_id)
+    if raw is None:
+        raise OutcomeError(
+            f"The event_id of the outcome is {brief(event_id)}. It names an event, as text or a number. "
+            "Pass the number of the order, or the id of the message."
+        )
+    # Numbers of orders can tell of people.
+    return evolve(event, event_id=pseudonym(hash_(b"event:" + raw)))
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or None; bytes and text are none, also when they look like one."""
+    if isinstance(value, str | bytes | bytearray):
+        return None
+    # Whatever a foreign number's own conversion raises, it is no number for us.
+    try:
+        number = float(value)
+    except Exception:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _check_item(
+    decoded: DecodedId, item: Hashable, position: int | None, shown: Iterable[tuple[str, tuple[Any, ...]]], blended: str
+) -> None:
+    what = f"item={brief(item)}" if position is None else f"position={brief(position)}"
+    if position is not None and (item is not None or type(position) is not int or position < 0):
+        raise UnknownItemError(
+            f"{what} {'was given with an item' if item is not None else 'is no position'}. "
+            "A shown item is named by its key, or by its place in the list, from 0. Pass item= or position=."
+        )
+    if decoded.variant != blended:
+        raise UnknownItemError(
+            f"{what} was given for a call that variant {decoded.variant!r} answered alone. "
+            "Items are credited in interleaved answers only. Leave it out."
+        )
+    for nonce, items in list(shown):
+        if nonce == decoded.nonce and (item not in items if position is None else position >= len(items)):
+            raise UnknownItemError(
+                f"{what} was not shown in the decision that the outcome names: it showed {len(items)} items. "
+                "An outcome's item is the key of a shown item. Pass what the strategy's key= gives for it."
+            )
+
+
+def by_decision(
+    metric: str,
+    value: object,
+    decision_id: object,
+    *,
+    key: bytes | None,
+    time_s: float,
+    rollout: str | None = None,
+    item: Hashable = None,
+    position: int | None = None,
+    item_hash: UnitHash | None = None,
+    shown: Iterable[tuple[str, tuple[Any, ...]]] = (),
+    blended: str = "interleaved",
+) -> RecordedEvent:
+    """The outcome of a decision.
+
+    Raises:
+        OutcomeError: Metric, value or time are not valid.
+        DecisionIdError: The id cannot be read, is forged, or belongs to another rollout than `rollout`.
+        UnknownItemError: The item was not shown, as far as this process remembers.
+    """
+    number, when = checked_value(metric, value), checked_time(metric, time_s)
+    decoded = decode_id(decision_id, key)
+    if rollout is not None and decoded.rollout != rollout:
+        raise DecisionIdError(
+            f"The decision id belongs to rollout {decoded.rollout!r}, not to {rollout!r}. "
+            "An outcome belongs to the rollout that decided. Record it there, or with rollout_sdk.record()."
+        )
+    hidden = None
+    if item is not None or position is not None:
+        _check_item(decoded, item, position, shown, blended)
+    if item is not None:
+        hidden = pseudonyms(UnitHash(decoded.rollout, key) if item_hash is None else item_hash, [item])[0]
+    return RecordedEvent(
+        rollout=decoded.rollout,
+        metric=metric,
+        value=number,
+        time_s=when,
+        decision_id=decision_id,  # type: ignore[arg-type]
+        phase=decoded.phase,
+        variant=decoded.variant,
+        bucket=decoded.bucket,
+        item=hidden,
+        position=position,
+        decided_s=decoded.time_s,
+        excluded=decoded.excluded,
+        fingerprint=decoded.fingerprint,
+    )
+
+
+def by_token(
+    metric: str, value: object, token: object, *, key: bytes | None, time_s: float, rollout: str | None = None
+) -> RecordedEvent:
+    """The outcome of an item in an interleaved list, by the item's token.
+
+    Raises:
+        OutcomeError: Metric, value or time are not valid.
+        DecisionIdError: The token cannot be read, is forged, or belongs to another rollout than `rollout`.
+    """
+    read = read_token(token, key)
+    return evolve(by_decision(metric, value, read.decision_id, key=key, time_s=time_s, rollout=rollout), item=read.item)
+
+
+def by_unit(
+    metric: str,
+    value: object,
+    unit: object,
+    *,
+    rollout: str,
+    hash_: UnitHash,
+    time_s: float,
+    item: Hashable = None,
+    item_hash: UnitHash | None = None,
+) -> RecordedEvent:
+    """The outcome of a unit, to be joined with its last decision before it; with an item, with every list that showed it.
+
+    Raises:
+        OutcomeError: Metric, value, time or unit are not valid.
+    """
+    number, when = checked_value(metric, value), checked_time(metric, time_s)
+    raw = canonical(unit)
+    if raw is None:
+        raise OutcomeError(
+            f"The unit of the outcome is {brief(unit)}. "
+            "A unit is a non-empty text, a number, a UUID, a date, bytes or a tuple of these. "
+            "Pass what the rollout's unit= finds in a call."
+        )
+    digest = hash_(raw)
+    return RecordedEvent(
+        rollout=rollout,
+        metric=metric,
+        value=number,
+        time_s=when,
+        bucket=bucket_of(digest),
+        unit=pseudonym(digest),
+        item=None if item is None or item_hash is None else pseudonyms(item_hash, [item])[0],
+    )

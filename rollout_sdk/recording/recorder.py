@@ -1,0 +1,387 @@
+"""The recorder: one background thread that takes facts from callers and hands them on in batches.
+
+A caller pays one `SimpleQueue.put`. The queue is bounded: when it is full, facts are dropped and counted; nobody waits.
+The thread starts with the first fact of a process and again after a fork.
+"""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from rollout_sdk.concurrency.clocks import monotonic
+from rollout_sdk.concurrency.forking import notice_fork, renew_after_fork, same_process
+from rollout_sdk.concurrency.threads import Empty, Flag, Lock, SimpleQueue, Thread, native_sleep
+from rollout_sdk.plugins.manager import Failed
+from rollout_sdk.resilience.faults import Count, Fault, Notice
+from rollout_sdk.resilience.interruptions import is_fault
+
+__all__ = ["Recorder"]
+
+_MOST_WAITING = 10_000
+_MOST_ROWS_WAITING = 2_000_000
+_MOST_AT_ONCE = 1_000
+_GATHER_S = 0.02
+_IDLE_S = 0.5
+_LONGEST_WAIT_S = 1.0
+
+
+_NOTHING = object()
+"""In place of a fact, when none came for a while."""
+
+
+class _Flush:
+    """A mark in the queue: everything before it has been delivered when it is set, or passed on when `then` is called."""
+
+    def __init__(self, then: Callable[[Flag], None] | None = None) -> None:
+        self.done = Flag()
+        self._then = then
+
+    def reached(self) -> None:
+        """Everything before it has been delivered."""
+        if self._then is None:
+            self.done.set()
+        else:
+            self._then(self.done)
+
+
+class _Last:
+    """The recorder itself, in its own queue: the last reference to it went, and its thread brings everything to an end."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+
+
+class Recorder:
+    """Delivers facts in the background.
+
+    Its thread holds it only while there is something to deliver. When the last reference goes, what waits is delivered, and
+    the thread ends.
+    """
+
+    on_close: Callable[[float], None] | None = None
+    """Called first when closing, with the seconds it may take: ends what still produces facts."""
+
+    on_closed: Callable[[float], None] | None = None
+    """Called last when closing, once everything is delivered, with the seconds that are left: puts away what came of it."""
+
+    def __init__(
+        self,
+        deliver: Callable[[list[Any]], None],
+        *,
+        failed: Failed,
+        tick: Callable[[], None],
+        exit_deadline_s: float = 1.0,
+        gather_s: float = _GATHER_S,
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            deliver: Takes a batch of facts, in order, in the recorder's thread.
+            failed: Told of every fault; must not come back here from this thread for ever.
+            tick: Called about twice a second while the thread runs, and once at its end.
+            exit_deadline_s: Seconds that closing may take.
+            gather_s: Seconds to wait for more facts after the first; 0 where callers wait for theirs.
+        """
+        self._hand_over = deliver
+        self._failed = failed
+        self._tick = tick
+        self._exit_deadline_s = exit_deadline_s
+        self._gather_s = gather_s
+        self._close_at_exit: Callable[[], object] = _closing(weakref.ref(self))
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Start afresh: no thread, an empty queue, nothing dropped."""
+        self._queue: SimpleQueue[Any] = SimpleQueue()
+        self._thread: Thread | None = None
+        self._starting = Lock()
+        self._dropped = Count()
+        self._rows_waiting: dict[int, int] = {}
+        self._closed = False
+
+    @property
+    def dropped(self) -> int:
+        """Facts that were lost because the queue was full or the recorder closed."""
+        return int(self._dropped)
+
+    @property
+    def waiting(self) -> int:
+        """Facts not yet delivered."""
+        return self._queue.qsize()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this is the recorder's own thread."""
+        return self._thread is not None and self._thread.is_current
+
+    def put(self, fact: Any) -> None:
+        """Take a fact; never blocks and never raises.
+
+        A fact of many rows says how many it stands for by its `weight`, and gives some of them as `part(start, stop)`. It is
+        delivered in parts.
+        """
+        if not same_process[0]:
+            notice_fork()
+        weight = getattr(fact, "weight", 1)
+        if self._closed or self._queue.qsize() >= _MOST_WAITING:
+            self._dropped.add(weight)
+            return
+        if weight > 1 and not self._has_room(fact, weight):
+            self._dropped.add(weight)
+            return
+        self._queue.put(fact)
+        if self._thread is None:
+            self._start()
+
+    def _has_room(self, fact: Any, weight: int) -> bool:
+        """Whether a fact of so many rows may wait; one alone always may."""
+        waiting = list(self._rows_waiting.values())
+        if waiting and sum(waiting) + weight > _MOST_ROWS_WAITING:
+            return False
+        self._rows_waiting[id(fact)] = weight
+        return True
+
+    def tell(self, fault: Fault | Notice) -> None:
+        """Take what is only told to people: where there is no room for it, nothing is lost. Never blocks and never raises."""
+        if not self._closed and self._queue.qsize() < _MOST_WAITING:
+            self._queue.put(fault)
+            if self._thread is None:
+                self._start()
+
+    def put_and_wait(self, fact: Any, then: Callable[[Flag], None] | None = None) -> None:
+        """Take a fact, and return when it has been delivered, or after a second; never raises.
+
+        Others that wait are delivered in the same batch. In the recorder's own thread, it does not wait. With `then`, it
+        returns when the flag is set that `then` is called with, in the recorder's thread and after the fact is delivered.
+        """
+        self.put(fact)
+        self.flush(_LONGEST_WAIT_S, then)
+
+    def _start(self) -> None:
+        # Only tried, never waited for: a signal handler may call us while this very thread holds it.
+        if not self._starting.acquire(blocking=False):
+            return
+        try:
+            if self._thread is None:
+                # In this order: a thread that has nothing but an end to make asks at once whether it is this one.
+                self._thread = Thread(partial(_run, weakref.ref(self), self._queue), "rollout-recorder")
+                self._thread.start()
+                self.close_at_exit()
+        # No thread to be had now: the facts wait, and the next one tries again.
+        except RuntimeError:
+            self._thread = None
+        finally:
+            self._starting.release()
+
+    def close_at_exit(self) -> None:
+        """Close when the process ends, before what was set up earlier ends: hooks of the exit run last in, first out.
+
+        A telemetry SDK that has shut down takes no more spans. So it is done at the first use, and again when an SDK has come.
+        """
+        atexit.unregister(self._close_at_exit)
+        atexit.register(self._close_at_exit)
+        # A process of multiprocessing ends without atexit (before Python 3.14), but not without its own finalizers.
+        util, process = sys.modules.get("multiprocessing.util"), sys.modules.get("multiprocessing.process")
+        if util is not None and process is not None and process.parent_process() is not None:
+            util.Finalize(None, self._close_at_exit, exitpriority=0)
+
+    def _work(self, first: Any, queue: SimpleQueue[Any], last_tick: float) -> float | None:
+        """Deliver what has come, `first` before the rest of the queue; when the last tick was, None at the end."""
+        if self._queue is not queue:
+            return None
+        batch = [] if first is _NOTHING else [first]
+        if batch:
+            # One wake-up for many facts: waking for each would cost the callers the interpreter lock.
+            if self._gather_s and not self._closed and not isinstance(first, _Flush) and queue.qsize() < _MOST_AT_ONCE:
+                native_sleep(self._gather_s)
+            with suppress(Empty):
+                while len(batch) < _MOST_AT_ONCE:
+                    batch.append(queue.get_nowait())
+        # While this runs, something refers to the recorder: it cannot be in its own queue.
+        self._deliver(batch)
+        if monotonic() - last_tick >= _IDLE_S:
+            last_tick = monotonic()
+            self._guarded("tick", self._tick)
+        if self._closed and not queue.qsize():
+            self._guarded("tick", self._tick)
+            return None
+        return last_tick
+
+    def _ended(self, queue: SimpleQueue[Any]) -> None:
+        # Whatever ended the work too early: the next fact starts another thread.
+        if not self._closed and self._queue is queue:
+            self._thread = None
+
+    def __del__(self) -> None:
+        """Have the thread deliver what waits and end, now that nothing else refers to this."""
+        with suppress(Exception, SystemExit):  # not even begun; the interpreter is ending; or a part of it is broken
+            if not self._closed and same_process[0] and (self._thread is not None or self._queue.qsize()):
+                # The weak reference is cut. Until the thread is done, the end of the process has to know.
+                atexit.unregister(self._close_at_exit)
+                self._close_at_exit = self.close
+                atexit.register(self._close_at_exit)
+                self._queue.put(_Last(self))
+                if self._thread is None:
+                    self._start()
+
+    def _end(self) -> None:
+        """In the thread: come to an end, because nothing refers to this any more, and everything is delivered."""
+        deadline = monotonic() + self._exit_deadline_s
+        self._guarded("close", partial(self._close, deadline))
+        with suppress(Empty):
+            while True:
+                self._deliver([self._queue.get_nowait()])
+        self._guarded("tick", self._tick)
+        self._guarded("close", partial(self._closing, deadline))
+        # Until here, the end of the process waits for it.
+        atexit.unregister(self._close_at_exit)
+
+    def _deliver(self, batch: list[Any]) -> None:
+        facts = [fact for fact in batch if not isinstance(fact, _Flush)]
+        for portion in self._portions(facts) if self._rows_waiting else (facts,):
+            if portion:
+                self._guarded("recorder", partial(self._hand_over, portion))
+        for fact in batch:
+            if isinstance(fact, _Flush):
+                self._guarded("recorder", fact.reached)
+
+    def _portions(self, facts: list[Any]) -> Iterator[list[Any]]:
+        """The facts in portions, none of which stands for many more than are delivered at once."""
+        portion: list[Any] = []
+        room = _MOST_AT_ONCE
+        for fact in facts:
+            weight = getattr(fact, "weight", 1)
+            if weight > 1:
+                self._rows_waiting.pop(id(fact), None)
+            if weight > room and portion:
+                yield portion
+                portion, room = [], _MOST_AT_ONCE
+            if weight > room:
+                for start in range(0, weight, _MOST_AT_ONCE):
+                    yield [fact.part(start, start + _MOST_AT_ONCE)]
+            else:
+                portion.append(fact)
+                room -= weight
+        yield portion
+
+    def _guarded(self, name: str, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        # Of any kind: nobody cancels or interrupts this thread, and it must not end for what somebody else raised.
+        except BaseException as error:
+            self._failed(name, error)
+
+    def flush(self, timeout_s: float, then: Callable[[Flag], None] | None = None) -> bool:
+        """Wait until everything put so far has been delivered (`then`: see above); False when the time was not enough.
+
+        In the recorder's own thread, it does not wait.
+        """
+        if not same_process[0]:
+            notice_fork()
+        if self._thread is None and self._queue.qsize():
+            self._start()
+        thread = self._thread
+        if thread is None or not thread.is_alive() or self.is_current:
+            return self._queue.qsize() == 0
+        mark = _Flush(then)
+        self._queue.put(mark)
+        return mark.done.wait(timeout_s)
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Take nothing more, and deliver what waits within so many seconds (the exit deadline); whether all of it was.
+
+        Never raises: it is called when the process ends, and must not be what is seen of it.
+        """
+        done = False
+        try:
+            if not same_process[0]:
+                # The end of a child that has done nothing: what waits is its parent's.
+                notice_fork()
+            deadline = monotonic() + (self._exit_deadline_s if timeout_s is None else timeout_s)
+            atexit.unregister(self._close_at_exit)
+            done = self._close(deadline)
+            self._closing(deadline)
+        except BaseException as error:
+            if not is_fault(error):
+                raise
+            self._failed("close", error)
+        return done
+
+    def _closing(self, deadline: float) -> None:
+        if self.on_closed is not None:
+            self.on_closed(max(0.0, deadline - monotonic()))
+
+    def _close(self, deadline: float) -> bool:
+        if self.on_close is not None:
+            try:
+                self.on_close((deadline - monotonic()) / 2)
+            except BaseException as error:
+                if not is_fault(error):
+                    raise
+                self._failed("close", error)
+        self._closed = True
+        thread = self._thread
+        if self.is_current:
+            return False
+        if thread is not None:
+            self._queue.put(_Flush())
+            thread.join(max(0.0, deadline - monotonic()))
+            if thread.is_alive():
+                return False
+        # What came in the moment of closing, or while no thread was to be had, is lost; and said to be.
+        with suppress(Empty):
+            while True:
+                fact = self._queue.get_nowait()
+                if not isinstance(fact, _Flush | _Last):
+                    self._dropped.add(getattr(fact, "weight", 1))
+        return True
+
+
+def _closing(recorder: weakref.ref[Recorder]) -> Callable[[], None]:
+    """What the end of the process calls: it does not keep a recorder that is not used any more."""
+
+    def close() -> None:
+        if (found := recorder()) is not None:
+            found.close()
+
+    return close
+
+
+def _run(reference: weakref.ref[Recorder], queue: SimpleQueue[Any]) -> None:
+    """The thread: it holds the recorder while it has something to do, and only the queue while it waits."""
+    recorder: Recorder | None = None
+    early: list[Any] = []
+    last_tick, rounds_alone = 0.0, 0
+    try:
+        while True:
+            try:
+                fact = queue.get(timeout=_IDLE_S)
+            except Empty:
+                fact = _NOTHING
+            if isinstance(fact, _Last):
+                recorder = fact.recorder
+                recorder._deliver(early)  # noqa: SLF001 - its own module
+                recorder._end()  # noqa: SLF001
+                return
+            recorder = reference()
+            if recorder is None:
+                # The weak reference is cut before the recorder puts itself into the queue; what came earlier waits for it.
+                if fact is not _NOTHING:
+                    early.append(fact)
+                elif (rounds_alone := rounds_alone + 1) > 1:
+                    return
+                continue
+            ticked = recorder._work(fact, queue, last_tick)  # noqa: SLF001
+            if ticked is None:
+                return
+            last_tick, recorder, fact = ticked, None, None
+    finally:
+        if (recorder := recorder or reference()) is not None:
+            recorder._ended(queue)  # noqa: SLF001
