@@ -265,6 +265,10 @@ class Call(RouteRequest):
         shown = enumerate(zip(pseudonyms(self.rollout.item_hash, items), credits_, strict=True))
         return [encode_token(decision_id, position, item, credit, secret) for position, (item, credit) in shown]
 
+    def note(self, text: str, *, is_error: bool = False) -> None:
+        """Note it with the rollout."""
+        self.rollout.note(text, is_error=is_error)
+
     @property
     def nonce(self) -> str:
         """What makes this call's id unique; of a call that the strategy did not decide, it ends with a dash."""

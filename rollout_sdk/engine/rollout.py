@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rollout_sdk.engine.shadows.pool import ShadowPool
     from rollout_sdk.engine.shadows.shadow import ShadowRun
     from rollout_sdk.plugins.manager import Failed, Observer
-    from rollout_sdk.records import Comparison, Merged
+    from rollout_sdk.records import Comparison, Decision, Merged
     from rollout_sdk.resilience.breaker import ControlHealth
     from rollout_sdk.telemetry.audience import Audience
     from rollout_sdk.telemetry.spans import Spans
@@ -121,6 +121,7 @@ class Rollout:
         control: Name of the control.
         functions: The variants by name, the control first.
         kind: Their kind.
+        decided: `rollout_decided` of all plugins, resolved and guarded; None where no plugin has it.
         arguments: `rollout_arguments`, resolved and guarded; None where no plugin has it.
         rebind: Makes a call's arguments with others in the place of some.
         merge: `rollout_merge`, resolved and guarded.
@@ -166,6 +167,7 @@ class Rollout:
     control: str
     functions: Mapping[str, Callable[..., Any]]
     kind: Kind
+    decided: Callable[[RouteRequest, Decision], None] | None
     arguments: Callable[[RouteRequest], Mapping[str, Any] | None] | None
     rebind: Rebinder
     merge: Callable[[RouteRequest, Mapping[str, Any]], Merged | None]
@@ -214,11 +216,11 @@ class Rollout:
         self.local_state = local_state
         self.health = next((breaker.control for breaker in local_state.breakers.values()), None)
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, is_error: bool = False) -> None:
         """Note something that people should know of its calls, once: in the log and in `status()`."""
         if text not in self.notes and len(self.notes) < _MOST_NOTES:
             self.notes[text] = None
-            self.tell(Notice(self.key, text))
+            self.tell(Notice(self.key, text, is_error))
 
     @property
     def state(self) -> RolloutState:

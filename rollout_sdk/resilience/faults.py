@@ -55,10 +55,14 @@ class Fault:
 
 @frozen
 class Notice:
-    """Something that people should know of the calls of a rollout: what, by which rule, and the cure."""
+    """Something that people should know of the calls of a rollout: what, by which rule, and the cure.
+
+    It is an error where the rollout cannot do what it is for.
+    """
 
     rollout: str
     text: str
+    is_error: bool = False
 
 
 class HangError(RuntimeError):
