@@ -94,6 +94,7 @@ def make_rollout(settings: Settings) -> Rollout:
         control=settings.control_name,
         functions=settings.functions,
         kind=settings.kind,
+        decided=hooks.every("rollout_decided"),
         arguments=hooks.first("rollout_arguments") if hooks.has("rollout_arguments") else None,
         rebind=rebinder(signature),
         merge=hooks.first("rollout_merge"),

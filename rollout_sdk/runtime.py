@@ -165,7 +165,7 @@ class Runtime:
         self.background = ShadowPool(self.shadows)
         self.hidden = Hidden(self.shadow_without)
         self.spans = Spans(self.telemetry, self.failed)
-        self.audience = Audience(self.telemetry, self.failed)
+        self.audience = Audience(self.telemetry, self.failed, self.spans.events)
         store = store_at(self.store) if isinstance(self.store, str) else self.store
         self.reconciler = Reconciler(
             MemoryStore() if store is None else store,
@@ -241,7 +241,7 @@ class Runtime:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as its settings; each process has one runtime for it, with that process's own telemetry providers."""
-        telemetry = evolve(self.telemetry, tracer_provider=None, meter_provider=None)
+        telemetry = evolve(self.telemetry, tracer_provider=None, meter_provider=None, logger_provider=None)
         options = {each.name: getattr(self, each.name) for each in fields(type(self)) if each.init}
         if is_wall_clock(self.time_ns):
             # The default, which is a function of no module that pickle can find.
@@ -339,8 +339,8 @@ class Runtime:
         self.conclude(self._delivery.transition(managed, action, before, after, actor, reason, evidence))
 
     def takes_outcomes(self, key: str) -> bool:
-        """Whether an outcome of this rollout goes anywhere: to a journal, to a plan that judges, or to an observer."""
-        if self.journal is not None:
+        """Whether an outcome of this rollout goes anywhere: to a journal, a judge, an observer, or into a log record."""
+        if self.journal is not None or self.telemetry.evaluation_results:
             return True
         managed, rollout = self.reconciler.rollouts.get(key), self._delivery.rollouts.get(key)
         judged = managed is not None and managed.evidence is not None

@@ -1,9 +1,12 @@
 """Every code block of the README and of the guides runs, and prints what the page says that it prints."""
 
 import contextlib
+import inspect
 import io
 import random
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -11,11 +14,12 @@ import pytest
 from attrs import fields
 from click.testing import CliRunner
 
-from rollout_sdk import Canary, Gate, Guardrail, Step
+from rollout_sdk import Canary, Gate, Guardrail, Step, testing
 from rollout_sdk.cli import main
 from rollout_sdk.judging import Evidence, Situation, judge
 from rollout_sdk.judging.metrics import METRICS
 from rollout_sdk.plan import MEASURED, Criteria
+from rollout_sdk.plugins import hookspecs
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("plugins/**/README.md"), *ROOT.glob("docs/*.md")])
@@ -66,6 +70,40 @@ def check_printed(said, printed, *, exact):
         found = shape(printed).find(shape(part), at)
         assert found >= 0, f"It does not print:\n{part}\nIt prints:\n{printed}"
         at = found + len(shape(part))
+
+
+def test_the_plugins_of_the_authors_guide_pass_their_contracts(tmp_path):
+    """As its author would run them: in a file of their own, with pytest and nothing of this project's configuration."""
+    guide = ROOT / "plugins/README.md"
+    (tmp_path / "test_guide.py").write_text("\n".join(code for _, code in blocks(guide, "python")))
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "error",
+        f"--rootdir={tmp_path}",
+        str(tmp_path),
+    ]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path)
+    passed = re.search(r"(\d+) passed in", ran.stdout)
+    assert passed, ran.stdout
+    assert int(passed[1]) == sum(
+        name.startswith("test_") for contract in CONTRACTS_OF_THE_GUIDE for name in dir(getattr(testing, contract))
+    )
+
+
+CONTRACTS_OF_THE_GUIDE = re.findall(r"^class Test\w+\((\w+)\):", (ROOT / "plugins/README.md").read_text(), re.MULTILINE)
+
+
+def test_the_authors_guide_has_every_hook_with_its_arguments():
+    rows = re.findall(r"^\| `(rollout_\w+)` \| (.*?) \|", (ROOT / "plugins/README.md").read_text(), re.MULTILINE)
+    documented = {hook: re.findall(r"`(\w+): ", arguments) for hook, arguments in rows}
+    hooks = {name: value for name, value in vars(hookspecs).items() if name.startswith("rollout_")}
+    assert {name: list(inspect.signature(hook).parameters) for name, hook in hooks.items()} == documented
 
 
 def shape_of(text):

@@ -95,6 +95,17 @@ class RouteRequest:
         """Return tokens for the items shown for this call, with the credit of a click; empty for requests without a call."""
         return ()
 
+    def note(self, text: str, *, is_error: bool = False) -> None:
+        """Note something that people should know of this rollout's calls, and its cure: once, in the log and in `status()`.
+
+        It must be the same text for every call (only the first 20 different ones are kept), and hold nobody's data. What is no
+        call of its own notes nothing.
+
+        Args:
+            text: What happens, by which rule, and what to do.
+            is_error: Whether the rollout cannot do what it is for until that is done; logged as an error then.
+        """
+
     def about(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> RouteRequest:
         """Return the same request with other arguments, such as a shadow's copies."""
         request = RouteRequest()

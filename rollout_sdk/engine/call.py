@@ -273,6 +273,10 @@ class Call(RouteRequest):
         shown = enumerate(zip(pseudonyms(self.rollout.item_hash, items), credits_, strict=True))
         return [encode_token(decision_id, position, item, credit, secret) for position, (item, credit) in shown]
 
+    def note(self, text: str, *, is_error: bool = False) -> None:
+        """Note it with the rollout."""
+        self.rollout.note(text, is_error=is_error)
+
     @property
     def nonce(self) -> str:
         """The part that makes this call's id unique; it ends with a dash if the strategy did not make the decision.

@@ -14,15 +14,28 @@ from rollout_sdk.engine.ambient import apart, look, restore
 from rollout_sdk.engine.batches.answered_rows import AnsweredRows
 from rollout_sdk.engine.blend import blended, replayed
 from rollout_sdk.engine.call import Call
+from rollout_sdk.engine.context import OBSERVING, aside
 from rollout_sdk.engine.copies.snapshot import StreamCopy
 from rollout_sdk.engine.current import be_current, current_call, enclosing, hand_up, set_call, set_call_and_copy
 from rollout_sdk.engine.protecting import protect, put_back, stands
 from rollout_sdk.engine.rollout import Rollout, Shadow
 from rollout_sdk.engine.shadows.shadow import ShadowRun
 from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together, error_type
+from rollout_sdk.records import Decision
 from rollout_sdk.resilience.interruptions import is_fault
 
-__all__ = ["NO_KWARGS", "advance", "bare", "falls_back", "finish", "finish_rows", "instead", "route", "submit_shadows"]
+__all__ = [
+    "NO_KWARGS",
+    "advance",
+    "announce",
+    "bare",
+    "falls_back",
+    "finish",
+    "finish_rows",
+    "instead",
+    "route",
+    "submit_shadows",
+]
 
 
 def route(call: Call) -> Flow:  # noqa: C901, PLR0912 - the flow of every call, in one frame
@@ -30,12 +43,14 @@ def route(call: Call) -> Flow:  # noqa: C901, PLR0912 - the flow of every call, 
     rollout, decision = call.rollout, call.decision
     if not rollout.audience.awake:
         rollout.audience.look()
-    if rollout.audience.tracing:
-        call.span = rollout.spans.start_route(call)
     last = current_call.get()
     # Usually an earlier call that has ended and had no enclosing call.
     if last is not None and (last.kwargs is not NO_KWARGS or last.outer is not None):
         call.outer = enclosing(last)
+    if rollout.decided is not None:
+        announce(rollout.decided, call)
+    if rollout.audience.tracing:
+        call.span = rollout.spans.start_route(call)
     around = None
     if rollout.on_error == "control" and decision.variant != rollout.control and not decision.blend:
         around = look(set_call_and_copy(call))
@@ -79,6 +94,15 @@ def route(call: Call) -> Flow:  # noqa: C901, PLR0912 - the flow of every call, 
             raise
         rollout.failed("engine.flow", error)
     return result
+
+
+def announce(decided: Callable[[Call, Decision], None], call: Call) -> None:
+    """Have plugins hear of a decision in the caller's context, before anything of the call is copied, spanned or run."""
+    if call.observed:
+        set_call(call)
+        # A call that a plugin makes here must not come back to it.
+        with aside(OBSERVING):
+            decided(call, call.full_decision())
 
 
 def _prepared(call: Call) -> Sequence[ShadowRun]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rollout_sdk.engine.shadows.caller_state import Surround
     from rollout_sdk.engine.shadows.hidden import Hidden
     from rollout_sdk.plugins.manager import Failed, Observer
-    from rollout_sdk.records import Comparison, Merged
+    from rollout_sdk.records import Comparison, Decision, Merged
     from rollout_sdk.resilience.breaker import ControlHealth
     from rollout_sdk.telemetry.audience import Audience
     from rollout_sdk.telemetry.spans import Spans
@@ -120,6 +120,7 @@ class Rollout:
         control: Name of the control.
         functions: The variants by name, the control first.
         kind: Their kind.
+        decided: `rollout_decided` of all plugins, resolved and guarded; None if no plugin implements it.
         arguments: `rollout_arguments`, resolved and guarded; None if no plugin implements it.
         rebind: Replaces some of a call's arguments, by parameter name.
         merge: `rollout_merge`, resolved and guarded.
@@ -165,6 +166,7 @@ class Rollout:
     control: str
     functions: Mapping[str, Callable[..., Any]]
     kind: FunctionKind
+    decided: Callable[[RouteRequest, Decision], None] | None
     arguments: Callable[[RouteRequest], Mapping[str, Any] | None] | None
     rebind: Rebinder
     merge: Callable[[RouteRequest, Mapping[str, Any]], Merged | None]
@@ -213,11 +215,11 @@ class Rollout:
         self.local_state = local_state
         self.health = next((breaker.control for breaker in local_state.breakers.values()), None)
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, is_error: bool = False) -> None:
         """Report a note about its calls once, in the log and in `status()`."""
         if text not in self.notes and len(self.notes) < _MOST_NOTES:
             self.notes[text] = None
-            self.tell(Notice(self.key, text))
+            self.tell(Notice(self.key, text, is_error))
 
     @property
     def state(self) -> RolloutState:

@@ -54,6 +54,17 @@ def rollout_route(request: RouteRequest) -> Decision | None:
     """
 
 
+@hookspec
+def rollout_decided(request: RouteRequest, decision: Decision) -> None:
+    """A call was decided, and nothing has run yet: called in the caller's thread and context, in the plugins' order.
+
+    The caller's span is the current one, and a context variable that is set here is seen by the variant, its shadows and the
+    caller. `decision` has its id, and is what `current_decision()` gives. Called for every call that observers hear of and for
+    every row of a batch, whoever decided it; not by `controller.assign`, and not while the kill switch is on. Before the first
+    item of a generator. Nothing that it does changes the decision. Runs on the caller's path: microseconds, no I/O.
+    """
+
+
 @hookspec(firstresult=True)
 def rollout_arguments(request: RouteRequest) -> Mapping[str, Any] | None:
     """Arguments, by parameter name, that all blended variants get in place of the caller's; None leaves the caller's own.

@@ -241,6 +241,18 @@ class PluginSet:
 
         return first
 
+    def every(self, hook: str) -> Callable[..., None] | None:
+        """One callable for a hook on the caller's path that all plugins get to hear, each behind a guard; None without any."""
+        guarded = [self.guard(name, each) for name, each in self.implementations(hook)]
+        if not guarded:
+            return None
+
+        def every(*arguments: Any) -> None:
+            for implementation in guarded:
+                implementation(*arguments)
+
+        return every
+
     def guard(self, name: str, function: Callable[..., Any], *, longest_s: float = _LONGEST_ON_PATH_S) -> Callable[..., Any]:
         """Put a plugin's function behind a guard of its own: its exceptions are counted, and three strikes suspend it."""
         return _suspended(name, function, self._failed, longest_s=longest_s)

@@ -178,6 +178,9 @@ class Delivery:
 
     def __call__(self, facts: list[Any]) -> None:
         """Count a batch of facts and add them to the evidence; then hand them to everybody who takes them."""
+        if not self.audience.awake:
+            # Of a process that records outcomes, and calls nothing.
+            self.audience.look()
         facts = self._drawn(facts)
         unobserved = {id(fact.event) for fact in facts if fact.__class__ is Unobserved}
         facts = [fact.event if fact.__class__ is Unobserved else fact for fact in facts]
@@ -186,6 +189,10 @@ class Delivery:
         for fact in apart:
             self.guarded("tally", self._count, fact)
         self.guarded("judge", self._add_to_evidence, apart)
+        if self.spans.events.has_results:
+            for fact in apart:
+                if fact.__class__ is RecordedEvent:
+                    self.spans.recorded(fact)
         starts = self._starts(facts)
         for start in starts:
             self.guarded("tally", self._count, start)

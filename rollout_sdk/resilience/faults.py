@@ -55,10 +55,14 @@ class Fault:
 
 @frozen
 class Notice:
-    """A note about the calls of a rollout for its operators: subject, rule, and cure."""
+    """A note about the calls of a rollout for its operators: subject, rule, and cure.
+
+    It is an error if the rollout cannot do its work.
+    """
 
     rollout: str
     text: str
+    is_error: bool = False
 
 
 class HangError(RuntimeError):

@@ -60,10 +60,30 @@ def _as_list(output: Any) -> list[Any]:
     # Not their subclasses: a named tuple is not a list of items.
     if type(output) in (list, tuple):
         return list(output)
-    raise TypeError(
-        f"A variant gave a {type(output).__qualname__}, which is neither a list nor a tuple. "
+    raise _no_list("A candidate", output)
+
+
+def _no_list(who: str, output: Any) -> TypeError:
+    return TypeError(
+        f"{who} gave a {type(output).__qualname__:.60}, which is neither a list nor a tuple. "
         "Interleaving makes one list of several. Give Interleave items= and rebuild=."
     )
+
+
+def _note_refusal(request: RouteRequest, why: str) -> None:
+    """Say why no list is interleaved: once, because it is so on every call until somebody changes the settings."""
+    request.note(f"Calls of {request.key!r} are not interleaved, and get the control's list: {why}", is_error=True)
+
+
+def _note_identity(request: RouteRequest, item: Any) -> None:
+    """Say what comes of items that are equal to nothing but themselves."""
+    own_hash: Any = type(item).__hash__
+    if own_hash is object.__hash__:
+        request.note(
+            f"Items of {request.key!r} are of type {type(item).__qualname__:.60}, each of which is equal to itself only. So "
+            "two copies of one item are both shown, the same unit does not see the same list again, and a click is credited in "
+            "this process only. Pass Interleave(key=lambda item: item.id), or what names an item of yours."
+        )
 
 
 @frozen
@@ -76,7 +96,9 @@ class Interleave:
     Attributes:
         design: Merges the lists.
         k: Length of the list, at least 1; by default the control's.
-        key: Returns an item's key (`lambda item: item["id"]`); by default the item itself.
+        key: Returns an item's key (`lambda item: item["id"]`); by default the item itself. Items without a hash (dicts, data
+            classes that are not frozen, arrays) need it: without, no call is interleaved, and an error in the log and a note
+            in `status()` report it once.
         items: Extracts the list from a variant's output; by default the output must be a list or tuple (other types are not
             interleaved: the control answers).
         rebuild: Puts a list back into the control's output: `rebuild(output, items)`; by default returns a list, or a tuple
@@ -165,23 +187,30 @@ class Interleave:
 
     def rollout_merge(self, request: RouteRequest, outputs: Mapping[str, Any]) -> Merged | None:
         """Merge the outputs into one list; if a candidate is empty, return the control's list at the requested length."""
+        original, asked = outputs[request.control], self._asked(request)
+        if self.items is None and type(original) not in (list, tuple):
+            # A fault of this call, and most likely of every other.
+            error = _no_list(repr(request.control), original)
+            _note_refusal(request, str(error))
+            raise error
         take: Callable[[Any], Sequence[Any]] = answering("items=", self.items) if self.items else _as_list
         # The result of `items` may be an array, whose truth value is ambiguous, so convert it to a list.
         rankings = {name: list(take(output)) for name, output in outputs.items()}
-        original, asked = outputs[request.control], self._asked(request)
+        own = rankings[request.control]
         if len(rankings) < 1 + len(request.candidates) or not all(rankings.values()):
-            own = rankings[request.control]
-            if self.oversample == 1 or asked is None:
-                return None
-            if len(own) <= asked:
-                return Merged(original, is_blend=False)
-            return Merged(self._rebuilt(original, own[:asked]), is_blend=False)
-        merged = self.design.merge(
-            rankings,
-            k=asked if self.k is None else self.k,
-            key=self.key and answering("key=", self.key),
-            seed=self._seed(request, rankings[request.control]),
-        )
+            return self._as_asked(original, own, asked)
+        if self.key is None:
+            _note_identity(request, own[0])
+        try:
+            merged = self.design.merge(
+                rankings,
+                k=asked if self.k is None else self.k,
+                key=self.key and answering("key=", self.key),
+                seed=self._seed(request, own),
+            )
+        except ConfigurationError as error:
+            _note_refusal(request, str(error))
+            return self._as_asked(original, own, asked)
         listed = list(merged.items)
         if self.stamp is not None:
             tokens = request.tokens(merged.keys, [merged.credit_at(position) for position in range(len(listed))])
@@ -193,6 +222,14 @@ class Interleave:
             # Teams are enough to credit clicks; the rule is needed only to record a fallback design.
             return Merged(items, merged.keys, teams, rule=merged.rule() if merged.fallback else None)
         return Merged(items, merged.keys, rule=merged.rule())
+
+    def _as_asked(self, original: Any, own: list[Any], asked: int | None) -> Merged | None:
+        """The control's own list, as long as the caller asked; None when that is how it was asked for."""
+        if self.oversample == 1 or asked is None:
+            return None
+        if len(own) <= asked:
+            return Merged(original, is_blend=False)
+        return Merged(self._rebuilt(original, own[:asked]), is_blend=False)
 
     def _rebuilt(self, original: Any, items: list[Any]) -> Any:
         """Return a list in the control's own type."""

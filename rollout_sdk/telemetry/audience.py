@@ -8,6 +8,7 @@ from opentelemetry import metrics, trace
 
 from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.resilience.interruptions import is_fault
+from rollout_sdk.telemetry.event_records import Events
 from rollout_sdk.telemetry.logs import would_log
 from rollout_sdk.telemetry.settings import Telemetry
 
@@ -22,15 +23,16 @@ class Audience:
 
     Attributes:
         awake: Whether anybody has looked yet.
-        tracing: Whether spans go anywhere.
+        tracing: Whether spans, or log records of their events, go anywhere.
         measuring: Whether metrics go anywhere.
         debugging: Whether log events of level DEBUG could be seen.
     """
 
-    __slots__ = ("_failed", "_settings", "awake", "debugging", "measuring", "tracing")
+    __slots__ = ("_events", "_failed", "_settings", "awake", "debugging", "measuring", "tracing")
 
-    def __init__(self, settings: Telemetry, failed: Failed) -> None:
+    def __init__(self, settings: Telemetry, failed: Failed, events: Events) -> None:
         """Nobody has looked yet."""
+        self._events = events
         self._settings = settings
         self._failed = failed
         self.awake = False
@@ -44,14 +46,15 @@ class Audience:
         Never raises; what cannot be looked at does not listen.
         """
         self.awake = True
-        before = self.tracing, self.measuring
+        before = self.tracing, self.measuring, self._events.has_results
         settings = self._settings
         try:
             self.debugging = settings.logs and would_log(logging.DEBUG)
             # The global providers are loaded when asked for, by names in the environment that may be wrong.
             tracers = trace.get_tracer_provider() if settings.tracer_provider is None else settings.tracer_provider
             silent = isinstance(tracers, trace.ProxyTracerProvider | trace.NoOpTracerProvider)
-            self.tracing = settings.spans != "off" and not silent
+            self._events.look()
+            self.tracing = (settings.spans != "off" and not silent) or self._events.is_logged
             meters = metrics.get_meter_provider() if settings.meter_provider is None else settings.meter_provider
             # The class of the placeholder for a provider to come is not public, but its name says what it is.
             silent = isinstance(meters, metrics.NoOpMeterProvider) or "Proxy" in type(meters).__name__
@@ -60,4 +63,5 @@ class Audience:
             if not is_fault(error):
                 raise
             self._failed("telemetry.audience", error)
-        return (self.tracing and not before[0]) or (self.measuring and not before[1])
+        now = self.tracing, self.measuring, self._events.has_results
+        return any(listens and not listened for listens, listened in zip(now, before, strict=True))

@@ -1,20 +1,18 @@
-"""The event `feature_flag.evaluation`, as the convention asks: one for every decision."""
+"""The events of evaluations, in the words of their conventions: `feature_flag.evaluation` for each decision, and
+`gen_ai.evaluation.result` for outcomes and comparisons, where asked.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rollout_sdk._version import __version__
 from rollout_sdk.telemetry import names
-from rollout_sdk.telemetry.disclosure import kept
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span
+    from rollout_sdk.records import Comparison, Decision, RecordedEvent
 
-    from rollout_sdk.telemetry.settings import Telemetry
-
-__all__ = ["Evaluations"]
+__all__ = ["of_comparison", "of_decision", "of_outcome"]
 
 _SAID = (
     names.KEY,
@@ -28,51 +26,44 @@ _SAID = (
 )
 
 
-class Evaluations:
-    """Emits the event on the call's span, or through the Logs API: the convention is going there, but its Python module is
-    still a private one.
+def of_decision(reason: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What `feature_flag.evaluation` says of a decision.
+
+    Args:
+        reason: Its reason, in our words.
+        attributes: What the span of its call says of it.
     """
-
-    __slots__ = ("_where", "is_logged")
-
-    def __init__(self, settings: Telemetry) -> None:
-        """Take where the events go."""
-        self._where = settings.flag_events
-        self.is_logged = self._where == "log"
-
-    def tell(self, span: Span, reason: str, attributes: Mapping[str, Any], excluded: frozenset[str]) -> None:
-        """Emit the event of a decision.
-
-        Args:
-            span: The span of its call.
-            reason: Its reason, in our words.
-            attributes: What the span says of it.
-            excluded: What is not to be said.
-        """
-        if self._where == "off":
-            return
-        evaluation = {name: attributes[name] for name in _SAID if name in attributes}
-        if reason == "error":
-            evaluation |= {names.ERROR_TYPE: "general", names.EVALUATION_ERROR: "the strategy gave no valid decision"}
-        said = kept(evaluation, excluded)
-        if self._where == "span":
-            span.add_event(names.EVALUATION_EVENT, said)
-        else:
-            _log(span, said)
+    evaluation = {name: attributes[name] for name in _SAID if name in attributes}
+    if reason == "error":
+        evaluation |= {names.ERROR_TYPE: "general", names.EVALUATION_ERROR: "the strategy gave no valid decision"}
+    return evaluation
 
 
-def _log(span: Span, attributes: Any) -> None:
-    """Emit the event as a log record of its own; before API 1.35 a record has no field for the event's name."""
-    from opentelemetry import _logs
-    from opentelemetry.trace import set_span_in_context
+def of_outcome(event: RecordedEvent) -> dict[str, Any]:
+    """What `gen_ai.evaluation.result` says of an outcome: the metric and its value."""
+    result: dict[str, Any] = {
+        names.RESULT_NAME: event.metric,
+        names.RESULT_SCORE: float(event.value),
+        names.KEY: event.rollout,
+    }
+    if event.variant is not None:
+        result[names.VARIANT] = event.variant
+    if event.decision_id is not None:
+        result[names.DECISION_ID] = event.decision_id
+    return result
 
-    logger = _logs.get_logger(names.SCOPE, __version__, schema_url=names.SCHEMA_URL)
-    record: Any = _logs.LogRecord
-    context = span.get_span_context()
-    severity = {"severity_number": _logs.SeverityNumber.INFO}
-    try:
-        made = record(context=set_span_in_context(span), event_name=names.EVALUATION_EVENT, attributes=attributes, **severity)
-    except TypeError:
-        ids = {"trace_id": context.trace_id, "span_id": context.span_id, "trace_flags": context.trace_flags}
-        made = record(attributes={**attributes, "event.name": names.EVALUATION_EVENT}, **ids, **severity)
-    logger.emit(made)
+
+def of_comparison(comparison: Comparison, variant: str, decision: Decision) -> dict[str, Any]:
+    """What `gen_ai.evaluation.result` says of a comparison of a shadow's output with the control's."""
+    result: dict[str, Any] = {
+        names.RESULT_NAME: comparison.name,
+        names.RESULT_LABEL: "match" if comparison.match else "mismatch",
+        names.KEY: decision.rollout,
+        names.VARIANT: variant,
+        names.DECISION_ID: decision.id,
+    }
+    if comparison.difference is not None:
+        result[names.RESULT_SCORE] = float(comparison.difference)
+    if comparison.reason is not None:
+        result[names.RESULT_EXPLANATION] = comparison.reason
+    return result

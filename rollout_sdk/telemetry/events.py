@@ -72,7 +72,8 @@ class LogEvents:
         elif isinstance(event, Fault):
             _fault(event)
         elif isinstance(event, Notice):
-            get_logger().warning("rollout.noticed", rollout=event.rollout, why=event.text)
+            log = get_logger().error if event.is_error else get_logger().warning
+            log("rollout.noticed", rollout=event.rollout, why=event.text)
 
     def _routed(self, event: RoutedEvent) -> None:
         decision = event.decision

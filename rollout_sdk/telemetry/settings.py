@@ -11,6 +11,7 @@ from rollout_sdk.concurrency.synchronous import must_answer_at_once
 from rollout_sdk.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
+    from opentelemetry._logs import LoggerProvider
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
@@ -45,8 +46,11 @@ class Telemetry:
             functions. "off": none.
         shadow_spans: "link": a shadow is a trace of its own with a link to the call, which it would make look slow as a child.
             "child": it is one, for backends that can only show trees.
-        flag_events: Where the event `feature_flag.evaluation` goes: "span", on the `route` span; "log", through the Logs API;
-            "off", nowhere.
+        flag_events: Where events go: "span", on the spans that they belong to; "log", through the Logs API, with their spans'
+            traces (what OpenTelemetry is moving to; also with spans="off", and on the spans as long as the application has no
+            logger provider); "off", on the spans, without those of decisions (`feature_flag.evaluation`) and of transitions.
+        evaluation_results: Whether recorded outcomes and comparisons of shadows are emitted through the Logs API as
+            `gen_ai.evaluation.result`, for tools that show scores beside traces.
         metrics: Whether metrics are emitted.
         decision_duration: Whether what a decision takes of a call is measured, too.
         logs: Whether structlog events are emitted.
@@ -58,17 +62,19 @@ class Telemetry:
             booleans, by name) is on the `route` span as `rollout.captured.<name>`.
         redact: Called with each captured name and value; gives the value to show, or None to leave it out.
         exception_messages: Whether the `exception` event of a span has the message and stack trace; they may hold payload.
-        exclude_attributes: Names of attributes that no span gets.
+        exclude_attributes: Names of attributes that no span and no event gets.
         propagate: Whether baggage tells everything that a variant calls, other people's services included, which variant it
             was: `rollout.<key>=<variant>`.
         namespace: The environment, as `feature_flag.set.id`; empty for none.
         tracer_provider: Where spans go; by default the global provider.
         meter_provider: Where metrics go; by default the global provider.
+        logger_provider: Where log records of events go; by default the global provider.
     """
 
     spans: Literal["all", "route", "off"] = _choice("all", "route", "off")
     shadow_spans: Literal["link", "child"] = _choice("link", "child")
     flag_events: Literal["span", "log", "off"] = _choice("span", "log", "off")
+    evaluation_results: bool = False
     metrics: bool = True
     decision_duration: bool = False
     logs: bool = True
@@ -86,6 +92,7 @@ class Telemetry:
     namespace: str = ""
     tracer_provider: TracerProvider | None = None
     meter_provider: MeterProvider | None = None
+    logger_provider: LoggerProvider | None = None
 
     def __attrs_post_init__(self) -> None:
         """Refuse functions that nothing would await."""

@@ -8,7 +8,7 @@ Exceptions are recorded by hand, once, on the innermost span.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import Context as ContextVars
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +19,15 @@ from opentelemetry.trace import INVALID_SPAN, Link, Status, StatusCode, set_span
 from rollout_sdk._version import __version__
 from rollout_sdk.concurrency.context_vars import Surroundings, attach, detach
 from rollout_sdk.formatting import class_name
-from rollout_sdk.records import FAILED_IF, Comparison, TransitionedEvent
+from rollout_sdk.records import FAILED_IF, Comparison, RecordedEvent, TransitionedEvent
 from rollout_sdk.resilience.interruptions import is_fault
 from rollout_sdk.telemetry import names
 from rollout_sdk.telemetry.answers import decided, decided_batch, exception_type, fallen_back_from, function_name, interleaved
 from rollout_sdk.telemetry.disclosure import Disclosure, kept
-from rollout_sdk.telemetry.evaluations import Evaluations
+from rollout_sdk.telemetry.evaluations import of_comparison, of_decision, of_outcome
+from rollout_sdk.telemetry.event_records import Events
 from rollout_sdk.telemetry.guard import guarded
-from rollout_sdk.telemetry.transitions import trace_transition
+from rollout_sdk.telemetry.transitions import tell_transition
 from rollout_sdk.telemetry.versions import Versions
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Spans:
 
     Attributes:
         version: Gives the version of a rollout in a phase.
+        events: Emits what happens, on spans or beside them.
     """
 
     def __init__(self, settings: Telemetry, failed: Failed) -> None:
@@ -59,7 +61,7 @@ class Spans:
         self._excluded = frozenset(settings.exclude_attributes)
         self._disclosure = Disclosure(settings, failed)
         self.version = Versions()
-        self._evaluations = Evaluations(settings)
+        self.events = Events(settings)
         self._given: Tracer = trace.NoOpTracer()
         self._is_final = True
         try:
@@ -92,10 +94,9 @@ class Spans:
             attributes = decided_batch(call, version) if call.rows else decided(call, version)
             if self._settings.namespace:
                 attributes[names.SET_ID] = self._settings.namespace
-            span = self._start(rollout.span_name, attributes)
-            if span is INVALID_SPAN:
-                return None
-            call.span_context = set_span_in_context(span)
+            span = self._start(rollout.span_name, attributes) if self._on else INVALID_SPAN
+            if span is not INVALID_SPAN:
+                call.span_context = set_span_in_context(span)
         except BaseException as error:
             if not is_fault(error):
                 raise
@@ -103,25 +104,23 @@ class Spans:
             return None
         # A span that has begun is ended, even when it could not be described.
         self._describe(span, call, attributes)
-        return span
+        return None if span is INVALID_SPAN else span
 
     @guarded
     def _describe(self, span: Span, call: Any, attributes: Mapping[str, Any]) -> None:
         """What is worth computing only when somebody will see it."""
         recorded = span.is_recording()
         # A log record is of no trace: there is one for every decision, whatever the sampler says.
-        if not recorded and not self._evaluations.is_logged:
+        if not recorded and not self.events.is_logged:
             return
-        if not self._disclosure.is_silent and recorded:
-            disclosed = self._disclosure(call)
-            self._say(span, disclosed)
-            attributes = {**attributes, **disclosed}
-        if not call.rows:
-            self._evaluations.tell(span, call.decision.reason, attributes, self._excluded)
+        if recorded and not self._disclosure.is_silent:
+            self._say(span, self._disclosure(call))
+        if self.events.is_off:
             return
-        for row in call.rows[:_MOST_EVALUATIONS]:
+        for row in call.rows[:_MOST_EVALUATIONS] or (call,):
             said = {**attributes, **decided(row, attributes[names.VERSION]), **self._disclosure.of_unit(row)}
-            self._evaluations.tell(span, row.decision.reason, said, self._excluded)
+            told = of_decision(row.decision.reason, said)
+            self.events.tell(span, names.EVALUATION_EVENT, told, time_ns=row.time_ns)
 
     @guarded
     def enter(self, context: ContextVars, span_context: Context) -> None:
@@ -196,7 +195,7 @@ class Spans:
             if (failure := fallen_back_from(call)) is not None:
                 control = call.rollout.control
                 self._say(span, {names.FALLBACK_VARIANT: control})
-                self._tell(span, names.FALLBACK_EVENT, {names.FALLBACK_VARIANT: control, names.ERROR_TYPE: failure})
+                self.events.tell(span, names.FALLBACK_EVENT, {names.FALLBACK_VARIANT: control, names.ERROR_TYPE: failure})
             if call.merged is not None and span.is_recording():
                 self._say(span, interleaved(call.merged, decision.blend))
         finally:
@@ -257,22 +256,38 @@ class Spans:
             span.end()
 
     def untold(self, span: Span | None, error: BaseException | None) -> BaseException | None:
-        """The exception of a shadow whose message may be told and is on no span, so that a log event has it."""
-        return error if self._settings.exception_messages and (span is None or not span.is_recording()) else None
+        """The exception of a shadow whose message may be told and is in no event of a span, so that a log event has it."""
+        is_told = span is not None and (span.is_recording() or self.events.is_logged)
+        return error if self._settings.exception_messages and not is_told else None
+
+    @guarded
+    def compared(self, run: Any, comparisons: Iterable[Comparison | None]) -> None:
+        """Emit the comparisons of a shadow as results of evaluations, in its trace."""
+        context = None if run.span is None else set_span_in_context(run.span)
+        for call, comparison in zip(run.calls, comparisons, strict=True):
+            if comparison is not None:
+                self.events.record(names.RESULT_EVENT, of_comparison(comparison, run.variant, call.full_decision()), context)
+
+    @guarded
+    def recorded(self, event: RecordedEvent) -> None:
+        """Emit an outcome as the result of an evaluation; which trace its call had is not known."""
+        self.events.record(names.RESULT_EVENT, of_outcome(event), time_ns=int(event.time_s * 1e9))
 
     @guarded
     def dropped(self, call: Any, variant: str, end: str) -> None:
         """Say on the call's span that a shadow of it was not run, if the call is still under way."""
         if call.span is not None and call.span.is_recording():
             said = {names.VARIANT: variant, names.DROP_REASON: names.drop_reason(end)}
-            self._tell(call.span, names.DROPPED_EVENT, said)
+            self.events.tell(call.span, names.DROPPED_EVENT, said)
 
     @guarded
     def transition(self, event: TransitionedEvent, shares_before: Mapping[str, float]) -> None:
         """One span for a change of phase or status, linked to what triggered it."""
-        if self._on and (self._is_final or self._get_tracer()):
+        self.events.look()
+        tracer = self._given if self._on and (self._is_final or self._get_tracer()) else None
+        if tracer is not None or self.events.is_logged:
             version = self.version.of(event.fingerprint, event.to_phase, event.shares)
-            trace_transition(self._given, event, shares_before, version, self._excluded)
+            tell_transition(tracer, self.events, event, shares_before, version, self._excluded)
 
     def _start(
         self, name: str, attributes: Mapping[str, Any], context: Context | None = None, links: list[Link] | None = None
@@ -292,9 +307,6 @@ class Spans:
     def _say(self, span: Span, attributes: Mapping[str, Any]) -> None:
         span.set_attributes(kept(attributes, self._excluded))
 
-    def _tell(self, span: Span, event: str, attributes: Mapping[str, Any]) -> None:
-        span.add_event(event, kept(attributes, self._excluded))
-
     def _note_failure(self, span: Span) -> None:
         """An answer that `failed_if` calls a failure: there is no exception to record."""
         self._say(span, {names.ERROR_TYPE: FAILED_IF})
@@ -309,4 +321,4 @@ class Spans:
         if self._settings.exception_messages:
             said[names.EXCEPTION_MESSAGE] = str(error)
             said[names.EXCEPTION_STACKTRACE] = "".join(traceback.format_exception(error))
-        self._tell(span, names.EXCEPTION_EVENT, said)
+        self.events.tell(span, names.EXCEPTION_EVENT, said, severity="ERROR")

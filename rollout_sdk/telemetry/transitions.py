@@ -1,4 +1,4 @@
-"""The span of a transition: what was done, by which evidence, and every variant's share before and after."""
+"""The span and the event of a transition: what was done, by which evidence, and every variant's share before and after."""
 
 from __future__ import annotations
 
@@ -7,24 +7,69 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link
+from opentelemetry.trace import INVALID_SPAN, Link
 
 from rollout_sdk.telemetry import names
 from rollout_sdk.telemetry.disclosure import kept
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Tracer
+    from opentelemetry.trace import Span, Tracer
 
     from rollout_sdk.records import TransitionedEvent
+    from rollout_sdk.telemetry.event_records import Events
 
-__all__ = ["deciding", "trace_transition"]
+__all__ = ["deciding", "tell_transition"]
 
 
-def trace_transition(
-    tracer: Tracer, event: TransitionedEvent, before: Mapping[str, float], version: str, excluded: frozenset[str]
+def tell_transition(
+    tracer: Tracer | None,
+    events: Events,
+    event: TransitionedEvent,
+    before: Mapping[str, float],
+    version: str,
+    excluded: frozenset[str],
 ) -> None:
-    """One span, the root of its own trace, linked to what is current: to the request of whoever did it."""
+    """Say that a rollout has changed: by a span, the root of its own trace, and by what `events` emits of it.
+
+    Both are linked to what is current, which is the request of whoever did it: the span by a link, and a record without a span
+    by its trace.
+    """
     trigger = trace.get_current_span().get_span_context()
+    attributes = _attributes(event, version)
+    # A start is noticed in the background, after the call that made it.
+    noted = int(event.time_s * 1e9) if event.action == "start" else None
+    span: Span = INVALID_SPAN
+    if tracer is not None:
+        span = tracer.start_span(
+            f"transition {event.rollout}",
+            context=Context(),
+            links=[Link(trigger, {names.LINK_TYPE: names.TRIGGERED_BY})] if trigger.is_valid else None,
+            attributes=kept(attributes, excluded),
+            start_time=noted,
+        )
+    try:
+        previous = {} if event.from_phase is None else {variant: before.get(variant, 0.0) for variant in event.shares}
+        if events.is_logged:
+            told = {
+                **attributes,
+                names.TRANSITION_VARIANTS: [*event.shares],
+                names.TRANSITION_WEIGHTS: [*event.shares.values()],
+            }
+            if previous:
+                told[names.TRANSITION_WEIGHTS_PREVIOUS] = [*previous.values()]
+            events.tell(span, names.TRANSITION_EVENT, told, time_ns=int(event.time_s * 1e9))
+        elif not events.is_off:
+            for variant, share in event.shares.items():
+                weights: dict[str, str | float] = {names.VARIANT: variant, names.WEIGHT: share}
+                if previous:
+                    weights[names.WEIGHT_PREVIOUS] = previous[variant]
+                events.tell(span, names.WEIGHT_EVENT, weights)
+    finally:
+        span.end(noted)
+
+
+def _attributes(event: TransitionedEvent, version: str) -> dict[str, Any]:
+    """What span and record say of a transition."""
     attributes: dict[str, Any] = {
         names.KEY: event.rollout,
         names.STRATEGY: event.strategy,
@@ -46,23 +91,7 @@ def trace_transition(
             names.GATE_VALUE: gate["value"],
             names.GATE_THRESHOLD: gate["threshold"],
         }
-    # A start is noticed in the background, after the call that made it.
-    noted = int(event.time_s * 1e9) if event.action == "start" else None
-    span = tracer.start_span(
-        f"transition {event.rollout}",
-        context=Context(),
-        links=[Link(trigger, {names.LINK_TYPE: names.TRIGGERED_BY})] if trigger.is_valid else None,
-        attributes=kept(attributes, excluded),
-        start_time=noted,
-    )
-    try:
-        for variant, share in event.shares.items():
-            weights: dict[str, str | float] = {names.VARIANT: variant, names.WEIGHT: share}
-            if event.from_phase is not None:
-                weights[names.WEIGHT_PREVIOUS] = before.get(variant, 0.0)
-            span.add_event(names.WEIGHT_EVENT, kept(weights, excluded))
-    finally:
-        span.end(noted)
+    return attributes
 
 
 def deciding(event: TransitionedEvent) -> dict[str, Any] | None:

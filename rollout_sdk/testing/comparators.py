@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rollout_sdk.assignment import RouteRequest
 from rollout_sdk.decorator import rollout
 from rollout_sdk.plugins.manager import PluginSet
-from rollout_sdk.records import Comparison
+from rollout_sdk.records import Comparison, ShadowedEvent
 from rollout_sdk.strategies import Shadow
+from rollout_sdk.testing.calls import taking
 from rollout_sdk.testing.doubles import RecordingPlugin, silent_runtime
 
 __all__ = ["ComparatorContract"]
@@ -28,6 +30,18 @@ class _Ambiguous(list[Any]):
         raise ValueError("the truth of an array is ambiguous")
 
 
+class _Asked:
+    """Keeps the requests that comparators are asked about."""
+
+    name = "asked"
+
+    def __init__(self) -> None:
+        self.requests: list[RouteRequest] = []
+
+    def rollout_compare(self, request: RouteRequest) -> None:
+        self.requests.append(request)
+
+
 def _nested(levels: int) -> list[Any]:
     value: list[Any] = []
     for _ in range(levels):
@@ -43,6 +57,7 @@ class ComparatorContract:
     """
 
     is_symmetric = True
+    _request: RouteRequest | None = None
 
     def make(self) -> object:
         """A new comparator."""
@@ -52,15 +67,23 @@ class ComparatorContract:
         """Outputs of models as the comparator meets them; each must match a copy of itself."""
         return [0, 1, -2.5, "text", True, None, [1, 2, 3], [], (1, "a"), {"score": 0.5}, {}, b"bytes", [{"id": 1}, {"id": 2}]]
 
+    def arguments(self) -> Mapping[str, Any]:
+        """The arguments of the calls that are compared, by name, for a comparator that looks at them; none by default."""
+        return {}
+
     def test_it_fits_the_hooks(self) -> None:
         """It compares, and its hook is spelt and shaped as specified."""
         assert self._implementation() is not None
 
     def test_an_output_matches_its_copy(self) -> None:
-        """Equal outputs match, or are left to another comparator."""
-        for output in self.outputs():
-            found = self._compared(output, copy.deepcopy(output))
+        """Equal outputs match, or are left to another comparator; not all are, because then nothing would be tested."""
+        outputs = list(self.outputs())
+        compared = [self._compared(output, copy.deepcopy(output)) for output in outputs]
+        for output, found in zip(outputs, compared, strict=True):
             assert found is None or found.match, f"{output!r:.60} does not match its copy: {found}"
+        assert any(found is not None for found in compared), (
+            "it leaves every output to another comparator; give outputs() that it compares"
+        )
 
     def test_it_gives_a_comparison_or_none(self) -> None:
         """Nothing else is a comparison; differences are finite, or there is none."""
@@ -96,22 +119,16 @@ class ComparatorContract:
             assert matches[0] == matches[1], f"{ours!r:.40} and {theirs!r:.40} match one way only"
 
     def test_a_shadow_is_compared_by_it(self) -> None:
-        """In a real rollout it is asked, and fails nobody."""
-        seen = RecordingPlugin()
-        runtime = silent_runtime(seen)
+        """In a real rollout it is asked, its comparison counts, and it fails nobody."""
         outputs = list(self.outputs())
-
-        def model(index: int) -> Any:
-            return copy.deepcopy(outputs[index])
-
-        options: dict[str, Any] = {"strategy": Shadow(1.0), "effects": "read", "key": "contract", "plugins": [self.make()]}
-        shadowed = rollout(candidate=model, runtime=runtime, **options)(model)
-        for index in range(len(outputs)):
-            shadowed(index)
-            runtime.flush(10.0)
-        runtime.close(10.0)
-        assert runtime.faults == {}, f"it failed: {runtime.faults}"
-        assert [event.end for event in seen.shadowed] == ["ok"] * len(outputs)
+        events = self._shadowed(self.make(), outputs)
+        assert [event.end for event in events] == ["ok"] * len(outputs)
+        for output, event in zip(outputs, events, strict=True):
+            alone = self._compared(output, copy.deepcopy(output))
+            found = event.comparison
+            assert alone is None or (found is not None and (found.name, found.match) == (alone.name, alone.match)), (
+                f"a shadow that gave {output!r:.60} was compared as {found}, and not as {alone}"
+            )
 
     def _implementation(self) -> Any:
         def raise_it(_: str, error: BaseException) -> None:
@@ -122,7 +139,31 @@ class ComparatorContract:
         return compare
 
     def _compared(self, ours: Any, theirs: Any) -> Comparison | None:
-        return self._implementation()(None, ours, theirs)  # type: ignore[no-any-return]
+        if self._request is None:
+            asked = _Asked()
+            self._shadowed(asked, [0])
+            (self._request,) = asked.requests
+        return self._implementation()(self._request, ours, theirs)  # type: ignore[no-any-return]
+
+    def _shadowed(self, comparator: object, outputs: Sequence[Any]) -> list[ShadowedEvent]:
+        """The ends of shadows that gave these outputs, as their controls did, under a comparator."""
+        seen, waiting = RecordingPlugin(), iter([each for output in outputs for each in (output, copy.deepcopy(output))])
+        runtime = silent_runtime(seen)
+
+        def model(**_: Any) -> Any:
+            return next(waiting)
+
+        arguments = self.arguments()
+        taking(model, calls=[arguments])
+        options: dict[str, Any] = {"strategy": Shadow(1.0), "effects": "read", "key": "contract", "plugins": [comparator]}
+        shadowed = rollout(candidate=model, runtime=runtime, **options)(model)
+        for _ in outputs:
+            # One after the other, so that each control's answer is followed by its shadow's.
+            shadowed(**arguments)
+            runtime.flush(10.0)
+        runtime.close(10.0)
+        assert runtime.faults == {}, f"it failed: {runtime.faults}"
+        return seen.shadowed
 
     def _pairs(self) -> list[tuple[Any, Any]]:
         outputs = list(self.outputs())

@@ -22,7 +22,10 @@ class _Payload:
 
 
 class ObserverContract:
-    """Subclass it in a test module, as `class TestMine(ObserverContract)`, and say how the observer is made."""
+    """Subclass it in a test module, as `class TestMine(ObserverContract)`, and say how the observer is made.
+
+    It may observe decisions (`rollout_decided`) or events.
+    """
 
     def make(self) -> object:
         """A new observer."""
@@ -32,7 +35,14 @@ class ObserverContract:
         """It observes something, and its hooks are spelt and shaped as specified."""
         observer = self.make()
         hooks = [name for name in dir(observer) if name.startswith("rollout_")]
-        observing = {"rollout_routed", "rollout_shadowed", "rollout_recorded", "rollout_transitioned", "rollout_tripped"}
+        observing = {
+            "rollout_decided",
+            "rollout_routed",
+            "rollout_shadowed",
+            "rollout_recorded",
+            "rollout_transitioned",
+            "rollout_tripped",
+        }
         assert observing & set(hooks), f"{plugin_name(observer)!r} observes nothing: its hooks are {hooks}"
         silent_runtime(observer).close()
 

@@ -24,6 +24,7 @@ from rollout_sdk.concurrency.clocks import perf_counter
 from rollout_sdk.decorator import rollout
 from rollout_sdk.plugins.discovery import strategy_name
 from rollout_sdk.records import EXCLUDED_REASONS, Decision
+from rollout_sdk.testing.calls import check_answered, taking
 from rollout_sdk.testing.doubles import silent_runtime
 
 __all__ = ["StrategyContract"]
@@ -67,27 +68,30 @@ class StrategyContract:
         return None
 
     def features(self, unit: str) -> Mapping[str, Any]:
-        """The other arguments of a unit's call, by name, for a strategy that looks at them; none by default."""
+        """The other arguments of a unit's call, by name, for a strategy that looks at them; none by default.
+
+        The function under test has a parameter for each, so that `request.arguments[name]` is what is given here.
+        """
         _ = unit
         return {}
+
+    def answer(self, variant: str) -> Any:
+        """What a variant answers; a list by default, for a strategy that blends others."""
+        return [variant]
 
     # The tests --------------------------------------------------------------------------------------------------------
 
     def test_it_has_a_name_and_fits_the_hooks(self) -> None:
         """Its name can stand in records, its hooks are spelt and shaped as specified, and its phases are valid."""
         strategy = self.make()
-        model = self._decorated(strategy)
-        assert model.rollout.strategy_name == strategy_name(strategy)
-        assert model.rollout.phase.name
+        with self._decorated(strategy) as model:
+            assert model.rollout.strategy_name == strategy_name(strategy)
+            assert model.rollout.phase.name
 
     def test_its_decisions_can_be_carried_out(self) -> None:
         """Every decision is a `Decision` for variants that exist, with a propensity above 0 and up to 1; nothing fails."""
-        model = self._decorated(self.make())
-        for unit in self._units():
-            decision = model.rollout.route(unit, **self.features(unit)).decision
-            assert decision.reason != "error", f"unit {unit!r} has a decision that cannot be carried out: {self._faults(model)}"
-            assert 0 < decision.propensity <= 1
-        assert self._faults(model) == {}
+        for unit, decision in zip(self._units(), self._decisions(self.make()), strict=True):
+            assert 0 < decision.propensity <= 1, f"unit {unit!r} had its variant with a propensity of {decision.propensity}"
 
     def test_a_unit_keeps_its_variant(self) -> None:
         """The same unit gets the same variant, from this strategy and from another that is made alike."""
@@ -146,29 +150,29 @@ class StrategyContract:
 
     def test_it_takes_no_random_number_of_the_applications(self) -> None:
         """The application's random numbers come out as they would without it."""
-        model = self._decorated(self.make())
-        before = random.getstate()
-        for unit in self._units()[:100]:
-            model(unit, **self.features(unit))
-        assert random.getstate() == before, "it drew from the module random; draw by request.point or request.draw"
+        with self._decorated(self.make()) as model:
+            before = random.getstate()
+            for unit in self._units()[:100]:
+                model(unit, **self.features(unit))
+            assert random.getstate() == before, "it drew from the module random; draw by request.point or request.draw"
 
     def test_it_does_no_io(self) -> None:
         """No file and no socket is opened on the caller's path."""
-        model = self._decorated(self.make())
-        with _no_io() as attempted:
-            for unit in self._units()[:100]:
-                model.rollout.assign(unit) if not self.features(unit) else model(unit, **self.features(unit))
-        assert not attempted, f"it opens {attempted[0]} while it decides; read it when the strategy is made"
+        with self._decorated(self.make()) as model:
+            with _no_io() as attempted:
+                for unit in self._units()[:100]:
+                    model(unit, **self.features(unit))
+            assert not attempted, f"it opens {attempted[0]} while it decides; read it when the strategy is made"
 
     def test_it_takes_microseconds(self) -> None:
         """The median call of many takes under a millisecond, the control's own included: a bound for a slow machine."""
-        model = self._decorated(self.make())
         took = []
-        for unit in self._units()[:500]:
-            features = self.features(unit)
-            began = perf_counter()
-            model(unit, **features)
-            took.append(perf_counter() - began)
+        with self._decorated(self.make()) as model:
+            for unit in self._units()[:500]:
+                features = self.features(unit)
+                began = perf_counter()
+                model(unit, **features)
+                took.append(perf_counter() - began)
         median = sorted(took)[len(took) // 2]
         assert median < _LONGEST_MEDIAN_S, f"the median call takes {median * 1e3:.1f} ms"
 
@@ -190,58 +194,60 @@ class StrategyContract:
     def test_it_decides_for_coroutines_too(self) -> None:
         """A coroutine function is decided as a function is."""
         units = self._units()[:200]
-        model = self._decorated(self.make(), is_async=True)
 
         async def main() -> list[str]:
             routed = [await model.rollout.route(unit, **self.features(unit)) for unit in units]
             return [each.decision.variant for each in routed]
 
-        assert asyncio.run(main()) == self._variants(self.make())[: len(units)]
+        with self._decorated(self.make(), is_async=True) as model:
+            assert asyncio.run(main()) == self._variants(self.make())[: len(units)]
 
     def test_odd_calls_are_answered(self) -> None:
-        """Whatever a call's unit is, somebody answers."""
-        model = self._decorated(self.make())
-        names = {"control", *self.candidates}
-        for odd in (None, "", "x" * 1_000_000, b"\xff", -1, 1.5, ("a", 1), object(), [], {}):
-            assert set(model(odd, **self.features("u-1"))) <= names
+        """Whatever a call's unit is, it is decided without a failure."""
+        with self._decorated(self.make()) as model:
+            for odd in (None, "", "x" * 1_000_000, b"\xff", -1, 1.5, ("a", 1), object(), [], {}):
+                model(odd, **self.features("u-1"))
 
     # What they need ---------------------------------------------------------------------------------------------------
 
     def _units(self) -> list[str]:
         return [f"u-{number}" for number in range(self.units)]
 
-    def _decorated(self, strategy: object, *, is_async: bool = False) -> Any:
-        def answers(name: str) -> Any:
-            # A list, so that a blend can merge it.
-            def model(unit: Any, **features: Any) -> list[str]:
-                _ = unit, features
-                return [name]
+    @contextmanager
+    def _decorated(self, strategy: object, *, is_async: bool = False) -> Iterator[Any]:
+        """A function under the strategy; at the end, all its calls must have been the strategy's, and not a fallback's."""
+        calls = [self.features(unit) for unit in self._units()]
 
-            async def coroutine(unit: Any, **features: Any) -> list[str]:
+        def answers(name: str) -> Any:
+            def model(unit: Any, **features: Any) -> Any:
+                _ = unit, features
+                return self.answer(name)
+
+            async def coroutine(unit: Any, **features: Any) -> Any:
                 return model(unit, **features)
 
-            return coroutine if is_async else model
+            return taking(coroutine if is_async else model, "unit", calls=calls)
 
-        return rollout(
+        runtime = silent_runtime()
+        model = rollout(
             candidates={name: answers(name) for name in self.candidates},
             strategy=strategy,
             unit="unit",
             key="contract",
             effects="read",
-            runtime=silent_runtime(),
+            runtime=runtime,
         )(answers("control"))
+        yield model
+        check_answered(model, runtime)
+        runtime.close(10.0)
 
     def _decisions(self, strategy: object, units: Sequence[str] | None = None) -> list[Decision]:
-        model = self._decorated(strategy)
         units = self._units() if units is None else units
-        return [model.rollout.route(unit, **self.features(unit)).decision for unit in units]
+        with self._decorated(strategy) as model:
+            return [model.rollout.route(unit, **self.features(unit)).decision for unit in units]
 
     def _variants(self, strategy: object, units: Sequence[str] | None = None) -> list[str]:
         return [decision.variant for decision in self._decisions(strategy, units)]
-
-    @staticmethod
-    def _faults(model: Any) -> Mapping[tuple[str, str], int]:
-        return model.rollout.status().faults  # type: ignore[no-any-return]
 
 
 @contextmanager

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
+
+from attrs import Factory, frozen
 
 from rollout_sdk.decorator import rollout
 from rollout_sdk.engine.rollout import ShadowLimits
 from rollout_sdk.runtime import Runtime
 from rollout_sdk.strategies import Shadow
 from rollout_sdk.telemetry import Telemetry
+from rollout_sdk.testing.calls import taking
 
 __all__ = ["SurroundContract"]
+
+_Found: TypeAlias = dict[str, list[Any]]
+"""What was observed, by who did: controls, their shadows, and callers while shadows wait."""
 
 
 class SurroundContract:
@@ -30,6 +37,10 @@ class SurroundContract:
     def observe(self) -> Any:
         """The state of the current thread, as something that can be compared: another one inside `caller()` than outside."""
         raise NotImplementedError
+
+    def arguments(self) -> Mapping[str, Any]:
+        """The arguments of the calls, by name, for a plugin that looks at them; none by default."""
+        return {}
 
     def test_a_caller_has_a_state_of_its_own(self) -> None:
         """Inside `caller()` the state is another than outside, so that the other tests can fail."""
@@ -62,90 +73,116 @@ class SurroundContract:
         assert self.observe() == outside
 
     def _run(
-        self, call: Callable[..., None], *callers: AbstractContextManager[Any]
-    ) -> tuple[dict[str, list[Any]], dict[tuple[str, str], int]]:
-        """What controls, their shadows, and callers while shadows wait observe; and the faults."""
+        self, call: Callable[[_Trial], None], *callers: AbstractContextManager[Any]
+    ) -> tuple[_Found, dict[tuple[str, str], int]]:
+        """What was observed in calls of one kind of functions, and the faults."""
         silent = Telemetry(spans="off", metrics=False, logs=False)
         # One thread, so that every shadow comes after the one before it.
         runtime = Runtime(plugins=[self.make()], telemetry=silent, shadows=ShadowLimits(workers=1, cpu_share=1.0))
-        found: dict[str, list[Any]] = {"control": [], "shadow": [], "between": []}
-        options: dict[str, Any] = {"strategy": Shadow(1.0), "effects": "read", "key": "contract", "runtime": runtime}
-        call(options, callers, found, self.observe)
+        trial = _Trial(runtime, self.arguments(), callers, self.observe)
+        call(trial)
         runtime.close(10.0)
-        return found, runtime.faults
+        return trial.found, runtime.faults
 
 
-def _function(options: dict[str, Any], callers: Any, found: dict[str, list[Any]], observe: Callable[[], Any]) -> None:
-    model = rollout(candidate=lambda: found["shadow"].append(observe()), **options)(lambda: found["control"].append(observe()))
-    for caller in callers:
+@frozen
+class _Trial:
+    """Calls of a function by callers with a state, each with a shadow."""
+
+    runtime: Runtime
+    arguments: Mapping[str, Any]
+    callers: Sequence[AbstractContextManager[Any]]
+    observe: Callable[[], Any]
+    found: _Found = Factory(lambda: {"control": [], "shadow": [], "between": []})
+
+    def decorated(self, candidate: Callable[..., Any], control: Callable[..., Any]) -> Callable[[], Any]:
+        """The call of a control that is shadowed by a candidate."""
+        decorate = rollout(
+            candidate=taking(candidate, calls=[self.arguments]),
+            strategy=Shadow(1.0),
+            effects="read",
+            key="contract",
+            runtime=self.runtime,
+        )
+        return partial(decorate(taking(control, calls=[self.arguments])), **self.arguments)
+
+    async def turns(self) -> None:
+        """Let a shadow on this loop have its turns, and look at the caller's thread in between."""
+        for _ in range(12):
+            await asyncio.sleep(0)
+            self.found["between"].append(self.observe())
+
+
+def _function(trial: _Trial) -> None:
+    def control(**_: Any) -> None:
+        trial.found["control"].append(trial.observe())
+
+    def candidate(**_: Any) -> None:
+        trial.found["shadow"].append(trial.observe())
+
+    model = trial.decorated(candidate, control)
+    for caller in trial.callers:
         with caller:
             model()
-        options["runtime"].flush(10.0)
+        trial.runtime.flush(10.0)
 
 
-def _generator(options: dict[str, Any], callers: Any, found: dict[str, list[Any]], observe: Callable[[], Any]) -> None:
-    def control() -> Iterator[int]:
+def _generator(trial: _Trial) -> None:
+    def control(**_: Any) -> Iterator[int]:
         for item in range(3):
-            found["control"].append(observe())
+            trial.found["control"].append(trial.observe())
             yield item
 
-    def candidate() -> Iterator[int]:
+    def candidate(**_: Any) -> Iterator[int]:
         for item in range(3):
-            found["shadow"].append(observe())
+            trial.found["shadow"].append(trial.observe())
             yield item
 
-    model = rollout(candidate=candidate, **options)(control)
-    for caller in callers:
+    model = trial.decorated(candidate, control)
+    for caller in trial.callers:
         with caller:
             assert list(model()) == [0, 1, 2]
-        options["runtime"].flush(10.0)
+        trial.runtime.flush(10.0)
 
 
-def _coroutine(options: dict[str, Any], callers: Any, found: dict[str, list[Any]], observe: Callable[[], Any]) -> None:
-    async def control() -> None:
-        found["control"].extend(observe() for _ in range(3))
+def _coroutine(trial: _Trial) -> None:
+    async def control(**_: Any) -> None:
+        trial.found["control"].extend(trial.observe() for _ in range(3))
 
-    async def candidate() -> None:
-        for _ in range(3):
-            found["shadow"].append(observe())
+    async def candidate(**_: Any) -> None:
+        for _turn in range(3):
+            trial.found["shadow"].append(trial.observe())
             await asyncio.sleep(0)
 
-    model = rollout(candidate=candidate, **options)(control)
+    model = trial.decorated(candidate, control)
 
     async def main() -> None:
-        for caller in callers:
+        for caller in trial.callers:
             with caller:
                 await model()
-            await _turns(found, observe)
+            await trial.turns()
 
     asyncio.run(main())
 
 
-def _async_generator(options: dict[str, Any], callers: Any, found: dict[str, list[Any]], observe: Callable[[], Any]) -> None:
-    async def control() -> AsyncIterator[int]:
+def _async_generator(trial: _Trial) -> None:
+    async def control(**_: Any) -> AsyncIterator[int]:
         for item in range(3):
-            found["control"].append(observe())
+            trial.found["control"].append(trial.observe())
             yield item
 
-    async def candidate() -> AsyncIterator[int]:
+    async def candidate(**_: Any) -> AsyncIterator[int]:
         for item in range(3):
             await asyncio.sleep(0)
-            found["shadow"].append(observe())
+            trial.found["shadow"].append(trial.observe())
             yield item
 
-    model = rollout(candidate=candidate, **options)(control)
+    model = trial.decorated(candidate, control)
 
     async def main() -> None:
-        for caller in callers:
+        for caller in trial.callers:
             with caller:
                 assert [item async for item in model()] == [0, 1, 2]
-            await _turns(found, observe)
+            await trial.turns()
 
     asyncio.run(main())
-
-
-async def _turns(found: dict[str, list[Any]], observe: Callable[[], Any]) -> None:
-    """Let the shadow have its turns, and look at the caller's thread in between."""
-    for _ in range(12):
-        await asyncio.sleep(0)
-        found["between"].append(observe())

@@ -282,3 +282,71 @@ def test_an_alarm_that_a_person_cleared_is_cleared_in_the_replay_and_only_the_ph
     assert phase.last.valid
     (assignment,) = (each for each in phase.last.findings if each.name == "assignment")
     assert 3000 == sum(sum(counts) for counts, _ in assignment.numbers["strata"])
+
+
+SPLIT_PLAN = Canary(
+    [Step("20%", min_units=20, min_time=0), Step("50%", min_units=20, min_time=0)],
+    guardrails=[Guardrail("error_rate", floor=0.2), Guardrail("latency", threshold_s=0.5)],
+)
+
+
+def described(phase, share):
+    return a_line(
+        "rollout", BEGIN_S, strategy="canary", control="control", variants=["control", "v2"], phase=phase, status="running",
+        revision=0, shares={"control": 1 - share, "v2": share},
+    )  # fmt: skip
+
+
+def split(folder, lines, *, ways):
+    """Calls of two phases, the step between which the first of so many processes makes."""
+    folder.mkdir()
+    before, step, after = lines
+    for way in range(ways):
+        mine = [line for number, line in enumerate(before) if number % ways == way]
+        theirs = [line for number, line in enumerate(after) if number % ways == way]
+        said = [described("0:20%", 0.2), *mine, *([step] if way == 0 else ()), *theirs]
+        (folder / f"events-{way}-0.jsonl").write_text("\n".join(said) + "\n")
+    return replay(folder, SPLIT_PLAN.criteria, every_s=EVERY_S)
+
+
+@pytest.fixture
+def two_phases():
+    """A quarter of the candidate's calls fail in the second phase, in which it is rolled back."""
+    step = changed(BEGIN_S + 600, "promote", before="0:20%")
+    before = [a_call(n, BEGIN_S + n, "v2" if n % 5 == 0 else "control", "0:20%") for n in range(600)]
+    after = [
+        a_call(
+            n,
+            BEGIN_S + n + 0.5,
+            "v2" if n % 2 else "control",
+            "1:50%",
+            error="ValueError" if n % 8 == 1 or n % 8 == 3 else None,
+        )
+        for n in range(600, 1800)
+    ]
+    return before, step, after
+
+
+def test_a_replay_of_several_processes_comes_to_what_that_of_one_comes_to(tmp_path, two_phases):
+    one, several = (split(tmp_path / f"{ways}", two_phases, ways=ways) for ways in (1, 3))
+    assert one.as_dict() == several.as_dict()
+    assert ["0:20%", "1:50%"] == [phase.phase for phase in one.phases]
+    assert ("FAIL", True) == (one.phases[1].decided.outcome, one.phases[1].last.valid)
+
+
+@pytest.mark.parametrize("early_s", [2.0, 2_000.0])
+def test_calls_that_another_process_tells_of_before_the_step_are_judged_by_the_shares_of_their_phase(
+    early_s, tmp_path, two_phases
+):
+    """The clocks of two machines are not one: some or all of the other's calls come before what is said of their phase."""
+    before, step, after = two_phases
+    told = {"ahead": json.dumps({**json.loads(step), "t": BEGIN_S + 600 + early_s}), "right": step}
+    for clock, line in told.items():
+        (tmp_path / clock).mkdir()
+        (tmp_path / clock / "events-0-0.jsonl").write_text("\n".join([described("0:20%", 0.2), *before, line]) + "\n")
+        (tmp_path / clock / "events-1-0.jsonl").write_text("\n".join([described("0:20%", 0.2), *after]) + "\n")
+    expected, found = (replay(tmp_path / clock, SPLIT_PLAN.criteria, every_s=EVERY_S).phases[1] for clock in ("right", "ahead"))
+    assert {"control": 600, "v2": 600} == expected.last.units
+    assert expected.last.units == found.last.units
+    assert without_the_clock(expected.last.findings) == without_the_clock(found.last.findings)
+    assert ("FAIL", "FAIL") == (expected.decided.outcome, found.decided.outcome)

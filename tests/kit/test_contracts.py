@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rollout_sdk import ABTest, Canary, Comparison, Decision, Interleave, PluginError, Shadow
+from rollout_sdk import ABTest, Canary, Comparison, Decision, Interleave, Merged, PluginError, Shadow
 from rollout_sdk.engine.comparison import compare
 from rollout_sdk.testing import ComparatorContract, ObserverContract, RecordingPlugin, StrategyContract, SurroundContract
 
@@ -228,6 +228,74 @@ def test_a_broken_strategy_fails_its_contract(broken, test):
         getattr(CONTRACTS[broken](), test)()
 
 
+# What the control's fallback answers is no pass ------------------------------------------------------------------------------
+
+
+class HasNoOpinion(Base):
+    def rollout_route(self, request):
+        return None
+
+
+class NeverMerges(Base):
+    def rollout_route(self, request):
+        return Decision("mixed", blend=("control", "candidate"))
+
+    def rollout_merge(self, request, outputs):
+        return None
+
+
+class Merges(NeverMerges):
+    """Blends answers of a type of its own."""
+
+    def rollout_merge(self, request, outputs):
+        return Merged([each["name"] for each in outputs.values()])
+
+
+CALLING = [
+    name for name in dir(StrategyContract) if name.startswith("test_") and name != "test_it_has_a_name_and_fits_the_hooks"
+]
+EMPTY = (Raises, HasNoOpinion, NeverMerges)
+CONTRACTS.update({broken: contract_of(broken) for broken in EMPTY})
+
+
+@pytest.mark.parametrize("test", CALLING)
+@pytest.mark.parametrize("broken", EMPTY)
+def test_a_strategy_in_whose_place_the_control_answers_fails_every_test_that_calls(broken, test):
+    contract = CONTRACTS[broken]()
+    contract.units, contract.make_with_share = 100, lambda share: broken()
+    with pytest.raises(AssertionError, match="the control answered in its place"):
+        getattr(contract, test)()
+
+
+class ByCountry(Base):
+    def rollout_route(self, request):
+        if request.arguments["country"] is None:
+            return Decision("control", "override")
+        return self.decide(request, candidate=request.point < 0.3)
+
+
+class TestByCountry(StrategyContract):
+    """Not every call has a country."""
+
+    units = 1000
+
+    def make(self):
+        return ByCountry()
+
+    def features(self, unit):
+        return {"country": "NL"} if unit.endswith("7") else {}
+
+
+class TestMerges(StrategyContract):
+    units = 200
+
+    def make(self):
+        return Merges()
+
+    def answer(self, variant):
+        return {"name": variant}
+
+
 def test_a_strategy_that_does_not_fit_the_hooks_fails_its_contract():
     class Misspelt(StrategyContract):
         def make(self):
@@ -257,6 +325,31 @@ class ChangingDecisions:
         object.__setattr__(event, "served", "changed")
 
 
+class KeepingArguments:
+    def __init__(self):
+        self.kept = []
+
+    def rollout_decided(self, request, decision):
+        self.kept.append(request.arguments)
+
+
+class SlowOnThePath:
+    def rollout_decided(self, request, decision):
+        time.sleep(0.006)
+
+
+class Tagging:
+    """Observes decisions only."""
+
+    def rollout_decided(self, request, decision):
+        self.last = decision.id
+
+
+class TestTagging(ObserverContract):
+    def make(self):
+        return Tagging()
+
+
 class Silent:
     def rollout_compare(self, control, candidate):
         return None
@@ -268,6 +361,8 @@ class Silent:
         (Failing, "test_it_takes_every_kind_of_event"),
         (Failing, "test_one_may_observe_several_rollouts"),
         (ChangingDecisions, "test_it_leaves_events_as_they_are_for_the_next"),
+        (KeepingArguments, "test_it_keeps_no_payload"),
+        (SlowOnThePath, "test_it_takes_every_kind_of_event"),
         (Silent, "test_it_fits_the_hooks"),
     ],
     ids=str,
@@ -312,6 +407,39 @@ class Infinite:
         return Comparison(match=type(control) is type(candidate), difference=float("inf"))
 
 
+class RaisingInShadows:
+    """Does not find what it looks for in a call."""
+
+    def rollout_compare(self, request, control, candidate):
+        request.arguments["tolerance"]
+
+
+class OtherwiseInShadows:
+    def rollout_compare(self, control, candidate):
+        in_test = threading.current_thread() is threading.main_thread()
+        return Comparison(match=True, name="test" if in_test else "shadow")
+
+
+class WithTolerance:
+    name = "with-tolerance"
+
+    def rollout_compare(self, request, control, candidate):
+        if type(control) is type(candidate) is float:
+            return Comparison(match=abs(control - candidate) <= request.arguments["tolerance"], name=self.name)
+        return None
+
+
+class TestWithTolerance(ComparatorContract):
+    def make(self):
+        return WithTolerance()
+
+    def outputs(self):
+        return [0.0, 0.05, 2.5, "text"]
+
+    def arguments(self):
+        return {"tolerance": 0.1}
+
+
 class OneWay:
     def rollout_compare(self, control, candidate):
         return Comparison(match=str(control) <= str(candidate))
@@ -321,6 +449,9 @@ class OneWay:
     ("comparator", "test"),
     [
         (Exact, "test_it_never_fails"),
+        (Silent, "test_an_output_matches_its_copy"),
+        (RaisingInShadows, "test_a_shadow_is_compared_by_it"),
+        (OtherwiseInShadows, "test_a_shadow_is_compared_by_it"),
         (Never, "test_an_output_matches_its_copy"),
         (Sorting, "test_it_changes_no_output"),
         (Truth, "test_it_gives_a_comparison_or_none"),
@@ -367,6 +498,19 @@ class TestCarrying(SurroundContract):
 
     def observe(self):
         return getattr(state, "value", None)
+
+
+class CarryingWhereTold(Carrying):
+    def rollout_surround(self, request):
+        return super().rollout_surround(request) if request.arguments["device"] else None
+
+
+class TestCarryingWhereTold(TestCarrying):
+    def make(self):
+        return CarryingWhereTold()
+
+    def arguments(self):
+        return {"device": "second"}
 
 
 class CarryingNothing:

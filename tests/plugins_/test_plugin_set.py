@@ -31,6 +31,7 @@ from rollout_sdk.plugins.manager import PluginSet
 HOOKS = {
     "rollout_phases": ("control", "candidates"),
     "rollout_route": ("request",),
+    "rollout_decided": ("request", "decision"),
     "rollout_merge": ("request", "outputs"),
     "rollout_compare": ("request", "control", "candidate"),
     "rollout_routed": ("event",),

@@ -3,8 +3,11 @@
 import asyncio
 import json
 from collections import Counter
+from dataclasses import dataclass
 
+import attrs
 import pytest
+from structlog.testing import capture_logs
 
 from rollout_sdk import (
     ConfigurationError,
@@ -347,3 +350,159 @@ def test_a_stamp_that_fails_leaves_the_controls_list(runtime):
 def test_options_that_cannot_work_are_refused(options):
     with pytest.raises(ConfigurationError):
         Interleave(TeamDraft(), **options)
+
+
+# Items that cannot be told from each other ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Film:
+    id: int
+
+
+@dataclass(frozen=True)
+class FrozenFilm:
+    id: int
+
+
+@attrs.define
+class AttrsFilm:
+    id: int
+
+
+@attrs.frozen
+class FrozenAttrsFilm:
+    id: int
+
+
+class PlainFilm:
+    def __init__(self, number):
+        self.id = number
+
+
+def films(make, kind="function"):
+    """Rankers of two films, each with new objects."""
+
+    def ranker(order):
+        def rank(user):
+            return [make(number) for number in order]
+
+        def rank_generator(user):
+            yield from rank(user)
+
+        async def rank_async(user):
+            return rank(user)
+
+        async def rank_async_generator(user):
+            for each in rank(user):
+                yield each
+
+        return {
+            "function": rank,
+            "generator": rank_generator,
+            "coroutine": rank_async,
+            "async generator": rank_async_generator,
+        }[kind]
+
+    return ranker([1, 2]), ranker([2, 1])
+
+
+def called(model, kind, user):
+    async def items():
+        return [item async for item in model(user)]
+
+    if kind in ("function", "generator"):
+        return list(model(user))
+    return asyncio.run(model(user) if kind == "coroutine" else items())
+
+
+@pytest.mark.parametrize("kind", ["function", "generator", "coroutine", "async generator"])
+@pytest.mark.parametrize(
+    "make", [lambda number: {"id": number}, Film, AttrsFilm, lambda number: [number]], ids=["dict", "data", "attrs", "list"]
+)
+def test_items_without_a_hash_are_an_error_that_is_said_once_with_its_cure(make, kind, runtime):
+    control, candidate = films(make, kind)
+    model = rollout(candidate=candidate, strategy=Interleave(), unit="user", key="films", runtime=runtime)(control)
+    with capture_logs() as logs:
+        assert [[make(1), make(2)]] * 20 == [called(model, kind, f"u-{number}") for number in range(20)]
+        assert runtime.flush(10.0)
+    (said,) = [line for line in logs if line["log_level"] in ("warning", "error")]
+    assert ("rollout.noticed", "error", "films") == (said["event"], said["log_level"], said["rollout"])
+    assert 'Pass key=lambda item: item["id"]' in said["why"]
+    status = model.rollout.status()
+    assert ((said["why"],), {}, {"static": 20}) == (status.notes, status.faults, status.excluded)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda number: {"id": number}, Film, AttrsFilm, PlainFilm], ids=["dict", "data", "attrs", "plain"]
+)
+def test_with_a_key_they_are_interleaved_and_nothing_is_said(make, runtime):
+    control, candidate = films(make)
+    strategy = Interleave(key=lambda item: item["id"] if isinstance(item, dict) else item.id)
+    model = rollout(candidate=candidate, strategy=strategy, unit="user", key="films", runtime=runtime)(control)
+    for number in range(20):
+        model(f"u-{number}")
+    events = runtime.routed()
+    assert {"interleaved"} == {event.served for event in events}
+    assert () == model.rollout.status().notes
+
+
+@pytest.mark.parametrize(
+    "make", [FrozenFilm, FrozenAttrsFilm, str, lambda number: (number,)], ids=["data", "attrs", "text", "tuple"]
+)
+def test_items_that_are_equal_by_value_need_no_key(make, runtime):
+    control, candidate = films(make)
+    model = rollout(candidate=candidate, strategy=Interleave(), unit="user", key="films", runtime=runtime)(control)
+    assert {make(1), make(2)} == set(model("ann"))
+    assert (["interleaved"], ()) == ([event.served for event in runtime.routed()], model.rollout.status().notes)
+
+
+def test_items_that_are_equal_to_themselves_only_are_noted_once(runtime):
+    control, candidate = films(PlainFilm)
+    model = rollout(candidate=candidate, strategy=Interleave(), unit="user", key="films", runtime=runtime)(control)
+    for number in range(20):
+        model(f"u-{number}")
+    (note,) = model.rollout.status().notes
+    assert "type PlainFilm, each of which is equal to itself only" in note
+    assert "Pass Interleave(key=" in note
+
+
+class Page(list):
+    """A list of a type of its own."""
+
+
+@pytest.mark.parametrize(
+    "answer", [Page(["a", "b"]), {"items": ["a"]}, None, range(3)], ids=lambda answer: type(answer).__name__
+)
+def test_a_control_that_gives_no_list_is_an_error_that_is_said_once(answer, runtime):
+    model = rollout(candidate=lambda user: ["b", "a"], strategy=Interleave(), unit="user", key="k", runtime=runtime)(
+        lambda user: answer
+    )
+    assert [answer] * 3 == [model("ann") for _ in range(3)]
+    (note,) = model.rollout.status().notes
+    assert "'control' gave a" in note
+    assert note.endswith("Give Interleave items= and rebuild=.")
+    assert {("interleave.rollout_merge", "TypeError"): 3} == runtime.faults
+
+
+def test_more_rankers_than_the_design_can_take_are_an_error_that_is_said_once(runtime):
+    others = {"v2": lambda user: ["b", "a"], "v3": lambda user: ["a", "b"]}
+    model = rollout(candidates=others, strategy=Interleave(Balanced()), unit="user", key="k", runtime=runtime)(
+        lambda user: ["a", "b"]
+    )
+    assert [["a", "b"]] * 3 == [model("ann") for _ in range(3)]
+    (note,) = model.rollout.status().notes
+    assert "This design is defined for 2 only" in note
+
+
+def test_a_page_of_items_without_a_hash_is_as_long_as_asked(runtime):
+    asked = []
+
+    def rank(user, limit):
+        asked.append(limit)
+        return [{"id": number} for number in range(limit)]
+
+    strategy = Interleave(limit="limit", oversample=3)
+    model = rollout(candidate=rank, strategy=strategy, unit="user", key="k", runtime=runtime)(rank)
+    assert [{"id": 0}, {"id": 1}] == model("ann", 2)
+    assert [6, 6] == asked

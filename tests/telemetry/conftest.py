@@ -24,7 +24,11 @@ class Open(SpanProcessor):
 
 
 class Traced:
-    """An application with a tracer of its own, and a runtime that uses it."""
+    """An application with a tracer of its own, and a runtime that uses it.
+
+    A test that provokes faults says in `faults` which: whatever else is counted at its end is a fault of ours, which every
+    guard around telemetry would hide.
+    """
 
     def __init__(self, watch, sampler=None, runtime=None, **telemetry):
         self.exporter = InMemorySpanExporter()
@@ -37,6 +41,7 @@ class Traced:
         settings = Telemetry(tracer_provider=self.provider, meter_provider=meters, **telemetry)
         self.runtime = watch(telemetry=settings, **(runtime or {}))
         self.tracer = self.provider.get_tracer("app")
+        self.faults = set()
 
     def finished(self):
         """Every span, once the background has done its work."""
@@ -64,8 +69,17 @@ class Traced:
 
 @pytest.fixture
 def trace_with(watch):
-    """Makes applications with settings of their own."""
-    return lambda sampler=None, runtime=None, **telemetry: Traced(watch, sampler, runtime, **telemetry)
+    """Makes applications with settings of their own; at the end, nothing of theirs has failed but what a test provokes."""
+    made = []
+
+    def make(sampler=None, runtime=None, **telemetry):
+        made.append(Traced(watch, sampler, runtime, **telemetry))
+        return made[-1]
+
+    yield make
+    for traced in made:
+        assert traced.runtime.flush(10.0)
+        assert traced.faults == set(traced.runtime.faults)
 
 
 @pytest.fixture

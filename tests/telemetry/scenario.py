@@ -72,11 +72,11 @@ class Numbers:
     name = "numbers"
 
     def rollout_compare(self, request, control, candidate):
-        return Comparison(match=False, difference=0.5, name="numbers")
+        return Comparison(match=False, difference=0.5, reason="value", name="numbers")
 
 
-def everything(telemetry: Telemetry) -> None:
-    """Call all that there is, with these settings, and end it properly."""
+def everything(telemetry: Telemetry) -> set[tuple[str, str]]:
+    """Call all that there is, with these settings, and end it properly; gives what failed."""
     folder = Path(tempfile.mkdtemp())
     control = folder / "control.toml"
     control.write_text("version = 1")
@@ -92,7 +92,9 @@ def everything(telemetry: Telemetry) -> None:
     def decorated(key, strategy, candidate=other, control=good, **options):
         return rollout(candidate=candidate, strategy=strategy, key=key, **{**made, **options})(control)
 
-    decorated("ab", ABTest(1.0), version="2026-11-28")(UNIT)
+    measured = decorated("ab", ABTest(1.0), version="2026-11-28")
+    measured.rollout.record("rating", 4.5, decision_id=measured.rollout.route(UNIT).decision.id)
+    measured.rollout.record("rating", 2, unit=UNIT)
     decorated("broken", ABTest(1.0), failing)(UNIT)
     with suppress(ValueError):
         decorated("both-fail", ABTest(1.0), failing, failing)(UNIT)
@@ -117,8 +119,7 @@ def everything(telemetry: Telemetry) -> None:
         time.sleep(0.05)
     runtime.flush(10.0)
     runtime.close(1.0)
-    unwritable(telemetry, folder)
-    threadless(telemetry)
+    return {*runtime.faults, *unwritable(telemetry, folder), *threadless(telemetry)}
 
 
 def threadless(telemetry):
@@ -130,6 +131,7 @@ def threadless(telemetry):
         del sys.modules["uwsgi"]
     runtime.flush(10.0)
     runtime.close(1.0)
+    return runtime.faults
 
 
 def unwritable(telemetry, folder):
@@ -141,6 +143,7 @@ def unwritable(telemetry, folder):
     rollout(candidate=other, strategy=ABTest(1.0), unit="user", key="unwritable", runtime=runtime)(good)(UNIT)
     runtime.flush(10.0)
     runtime.close(1.0)
+    return runtime.faults
 
 
 class Flaky:

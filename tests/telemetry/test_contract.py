@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import structlog
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -35,16 +38,23 @@ INSTRUMENTS = {
 OLDEST = "1.30.0"
 
 
-def exported(**settings):
-    """What a receiver gets of a run of everything, with these settings."""
+def exported(*, logs=False, **settings):
+    """What a receiver gets of a run of everything, with these settings; with `logs`, of its log records, too."""
     receiver = Receiver()
+    loggers = LoggerProvider(shutdown_on_exit=False)
+    if logs:
+        loggers.add_log_record_processor(
+            BatchLogRecordProcessor(OTLPLogExporter(f"{receiver.endpoint}/v1/logs"), max_queue_size=10_000)
+        )
+        settings["logger_provider"] = loggers
     tracers = TracerProvider()
     tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{receiver.endpoint}/v1/traces"), max_queue_size=10_000))
     reader = PeriodicExportingMetricReader(OTLPMetricExporter(f"{receiver.endpoint}/v1/metrics"), export_interval_millis=1e9)
     meters = MeterProvider([reader])
-    everything(Telemetry(tracer_provider=tracers, meter_provider=meters, **settings))
+    receiver.faults = everything(Telemetry(tracer_provider=tracers, meter_provider=meters, **settings))
     tracers.shutdown()
     meters.shutdown()
+    loggers.shutdown()
     receiver.close()
     return receiver
 
@@ -65,6 +75,15 @@ def talkative():
         receiver = exported(exception_messages=True, namespace="prod")
     structlog.reset_defaults()
     return receiver, lines
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    """A run whose events are log records, with all that there may be in them."""
+    with structlog.testing.capture_logs():
+        receiver = exported(logs=True, flag_events="log", evaluation_results=True, exception_messages=True, **SHOWN)
+    structlog.reset_defaults()
+    return receiver
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +121,8 @@ def row_of(name, rows):
 
 def table_faults(spans):
     """What is wrong with (name, attributes, events) of every span, and what of the table none of them has."""
-    unseen = {(row.name, each.name) for row in (*SPANS, *EVENTS) for each in row.attributes}
-    events = {row.name: row for row in EVENTS}
+    events = {row.name: row for row in EVENTS if row.on}
+    unseen = {(row.name, each.name) for row in (*SPANS, *events.values()) for each in row.attributes}
     for name, attributes, span_events in spans:
         row = row_of(name, SPANS)
         if row is None:
@@ -121,12 +140,52 @@ def table_faults(spans):
     yield from (f"{owner}: nothing has {name}" for owner, name in sorted(unseen))
 
 
+PROVOKED = {
+    ("strategy", "TypeError"),
+    ("deaf.rollout_routed", "RuntimeError"),
+    ("engine.batch", "BatchError"),
+    ("merge", "TypeError"),
+    ("control file", "ConfigurationError"),
+    ("journal", "JournalError"),
+    ("store", "StoreError"),
+    ("threads", "ConfigurationError"),
+}
+
+
+def test_nothing_fails_but_what_the_run_makes_fail(shown, talkative):
+    assert [PROVOKED | {("telemetry.redact", "RuntimeError")}, PROVOKED] == [
+        receiver.faults for receiver, _ in (shown, talkative)
+    ]
+
+
 def of_messages(receiver):
     return [(s.name, plain(s.attributes), [(e.name, plain(e.attributes)) for e in s.events]) for s in receiver.spans]
 
 
 def test_every_span_attribute_and_event_is_in_the_table_and_all_of_the_table_is_emitted(shown, talkative):
     assert [] == list(table_faults(of_messages(shown[0]) + of_messages(talkative[0])))
+
+
+def test_every_log_record_is_in_the_table_and_all_of_the_table_is_emitted_and_no_span_has_an_event(recorded):
+    table = {row.name: row for row in EVENTS if row.setting}
+    unseen = {(row.name, each.name) for row in table.values() for each in row.attributes}
+    for record in recorded.logs:
+        row, said = table[record.event_name], plain(record.attributes)
+        assert [] == list(faults_of(said, row.attributes))
+        unseen -= {(row.name, each) for each in said}
+    assert set() == unseen
+    assert [] == [event.name for span in recorded.spans for event in span.events]
+
+
+def test_the_records_of_spans_have_their_traces(recorded):
+    spans = {span.span_id: span.name.split()[0] for span in recorded.spans}
+    found = {(record.event_name, spans.get(record.span_id)) for record in recorded.logs}
+    expected = {(row.name, span) for row in EVENTS if row.setting for span in row.on.split()}
+    # A transition's is that of its span; an outcome's trace is not known.
+    assert expected | {("rollout.transition", "transition"), (RESULT, "shadow"), (RESULT, None)} == found
+
+
+RESULT = "gen_ai.evaluation.result"
 
 
 def test_the_scope_has_our_name_our_version_and_the_schema(shown):

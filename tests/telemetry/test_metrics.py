@@ -4,7 +4,9 @@ import threading
 import time
 from collections import Counter
 
-from rollout_sdk import ABTest, Decision, Shadow, Telemetry, rollout
+from structlog.testing import capture_logs
+
+from rollout_sdk import ABTest, Breaker, Decision, Interleave, Shadow, Telemetry, rollout
 from rollout_sdk.telemetry.names import DURATION_BUCKETS
 
 
@@ -60,6 +62,63 @@ def points(metrics, name):
         )
         for point in metrics[name].data.data_points
     }
+
+
+def test_what_becomes_of_shadows_is_counted_and_told_of_the_variant_that_it_happened_to(traced):
+    candidates = {"v2": lambda x: 1, "v3": fail}
+    with capture_logs() as lines:
+        model = rollout(
+            candidates=candidates, strategy=Shadow(1.0), effects="read", unit="x", key="model", runtime=traced.runtime,
+            breaker=Breaker(window=2, min_runs=2),
+        )(lambda x: 1)  # fmt: skip
+        for _ in range(5):
+            model("u")
+            # One after the other, so that the breaker knows.
+            assert traced.runtime.flush(10.0)
+    metrics = traced.metrics()
+    assert {("v2", "ok"): 5, ("v3", "error"): 2, ("v3", "dropped_open"): 3} == by(
+        metrics, "rollout.shadow.runs", "feature_flag.result.variant", "rollout.shadow.end"
+    )
+    assert {("v3", "open"): 3} == by(metrics, "rollout.shadow.dropped", "feature_flag.result.variant", "rollout.drop.reason")
+    assert {("v2", "default", True): 5} == by(
+        metrics, "rollout.comparisons", "feature_flag.result.variant", "rollout.comparison.name", "rollout.comparison.match"
+    )
+    dropped = [dict(event.attributes) for span in traced.finished() for event in span.events if "dropped" in event.name]
+    assert [{"feature_flag.result.variant": "v3", "rollout.drop.reason": "open"}] * 3 == dropped
+    told = [(line["event"], line["variant"]) for line in lines if line["event"].startswith("rollout.shadow")]
+    assert {("rollout.shadow.completed", "v2"), ("rollout.shadow.failed", "v3"), ("rollout.shadow.dropped", "v3")} == set(told)
+
+
+def by(metrics, name, *attributes):
+    """Values of a metric by some of its attributes."""
+    return {tuple(point.attributes[each] for each in attributes): point.value for point in metrics[name].data.data_points}
+
+
+def test_a_good_run_is_no_error_in_any_count(traced):
+    """A batch, a blend and streams, too; of several runs in one call, each counts for itself."""
+
+    def ranks(x):
+        return [1, 2]
+
+    def streams(x):
+        yield 1
+
+    good = {"ab": (ranks, ranks, ABTest(1.0)), "blend": (ranks, ranks, Interleave()), "stream": (streams, streams, ABTest(1.0))}
+    models = [traced.model(control, candidate, strategy, key=key) for key, (control, candidate, strategy) in good.items()]
+    for model in models:
+        list(model("u"))
+    batch = rollout(candidate=list, strategy=ABTest(0.5), batch="rows", unit="rows", key="batch", runtime=traced.runtime)(
+        lambda rows, /: list(rows)
+    )
+    batch([f"u-{number}" for number in range(20)])
+    rescued = traced.model(ranks, fail, ABTest(1.0), key="rescued")
+    rescued("u")
+    points_of_all = [point for metric in traced.metrics().values() for point in metric.data.data_points]
+    assert {"ValueError"} == {each.attributes["error.type"] for each in points_of_all if "error.type" in each.attributes}
+    for model in (*models, batch):
+        status = model.rollout.status()
+        assert ({}, {}) == (status.errors, status.fallbacks)
+    assert {("candidate", "ValueError"): 1} == rescued.rollout.status().errors == rescued.rollout.status().fallbacks
 
 
 def test_shadows_under_way_are_counted_up_and_down(traced):
@@ -169,6 +228,7 @@ def test_facts_that_the_journal_could_not_take_are_lost(trace_with, tmp_path):
     for number in range(5):
         model(number)
     lost = points(traced.metrics(), "rollout.facts.lost")
+    traced.faults = {("journal", "JournalError")}
     assert {("journal_unwritable",): 5, ("queue_full",): 0} == lost
 
 

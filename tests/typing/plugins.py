@@ -48,6 +48,12 @@ class Beginners:
 class Audit:
     """An observer and comparator."""
 
+    def rollout_decided(self, request: RouteRequest, decision: Decision) -> None:
+        """Typed throughout."""
+        assert_type(decision.id, str)
+        assert_type(request.key, str)
+        request.note("Calls come without a country. Pass one.", is_error=True)
+
     def rollout_routed(self, event: RoutedEvent) -> None:
         """Typed throughout."""
         assert_type(event.decision.propensity, float)

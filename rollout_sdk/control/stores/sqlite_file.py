@@ -95,18 +95,8 @@ class SQLiteFile:
                     "One thread at a time has its turn. Try again, or give it a longer timeout_s."
                 )
             try:
-                connection = self._connected(deadline)
-                _wait(connection, deadline)
-                # A reader that becomes a writer can meet another who does, and one of them must fail: be one from the start.
-                connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
-                try:
+                with _transaction(self._connected(deadline), deadline, writes=writes) as connection:
                     yield connection
-                    _wait(connection, deadline)
-                    connection.execute("COMMIT")
-                finally:
-                    # After a commit nothing is open. A disk that is full has rolled back already.
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
             except (sqlite3.Error, OSError, ValueError, MemoryError, OverflowError) as error:
                 if isinstance(error, StoreError):
                     raise
@@ -196,18 +186,11 @@ class SQLiteFile:
         connection.execute("PRAGMA synchronous = FULL")
         _wait(connection, deadline)
         if is_new and not _tables(connection):
-            _wait(connection, deadline)
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+            with _transaction(connection, deadline, writes=True):
                 if not _tables(connection):  # nobody was faster
                     for statement in _TABLES:
                         connection.execute(statement)
                     connection.execute("INSERT INTO rollout_store VALUES (?, 0)", (SCHEMA,))
-                _wait(connection, deadline)
-                connection.execute("COMMIT")
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
         if "rollout_store" not in _tables(connection):
             raise StoreError(
                 f"The store {str(self.path)!r} holds no store: it is the database of another program, or what was in it was "
@@ -221,14 +204,8 @@ class SQLiteFile:
                 "All processes of a store must know its schema. Update rollout_sdk, or give it another path."
             )
         if not self.log.is_level(connection):
-            _wait(connection, deadline)
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+            with _transaction(connection, deadline, writes=True):
                 self.log.level(connection)
-                connection.execute("COMMIT")
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
 
     def _disconnect(self) -> None:
         self._connection = None
@@ -253,6 +230,22 @@ class SQLiteFile:
 
     def _no_file(self) -> str:
         return f"The store {str(self.path)!r} is no ordinary file. A store is a file of SQLite. Give another path."
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, deadline: float, *, writes: bool) -> Iterator[sqlite3.Connection]:
+    """A transaction whose beginning and end wait for other processes until the deadline."""
+    _wait(connection, deadline)
+    # A reader that becomes a writer can meet another who does, and one of them must fail: be one from the start.
+    connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+    try:
+        yield connection
+        _wait(connection, deadline)
+        connection.execute("COMMIT")
+    finally:
+        # After a commit nothing is open. A disk that is full has rolled back already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _close_here(connection: sqlite3.Connection, pid: int) -> None:

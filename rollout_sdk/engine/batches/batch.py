@@ -14,7 +14,7 @@ from rollout_sdk.engine.batches.rows import are_columns, count_rows, each_row, h
 from rollout_sdk.engine.call import Call, Runs
 from rollout_sdk.engine.current import be_current, current_call, enclosing, hand_up, set_call
 from rollout_sdk.engine.failing import failing_rows, failing_share
-from rollout_sdk.engine.flow import falls_back, finish_rows, instead, submit_shadows
+from rollout_sdk.engine.flow import announce, falls_back, finish_rows, instead, submit_shadows
 from rollout_sdk.engine.protecting import protect, put_back, stands
 from rollout_sdk.engine.returned.forms import discard
 from rollout_sdk.engine.shadows.shadow import ShadowRun
@@ -135,9 +135,12 @@ def route_batch(batch: Batch) -> Flow:
     if not rollout.audience.awake:
         rollout.audience.look()
     call.rows = batch.rows
+    call.outer = enclosing(current_call.get())
+    if rollout.decided is not None:
+        for row in batch.rows:
+            announce(rollout.decided, row)
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
-    call.outer = enclosing(current_call.get())
     set_call(call)
     groups = batch.grouped()
     call.shadows = shadows = _prepared(batch)

@@ -306,6 +306,8 @@ class ShadowRun:
             how, why = ("error", FAILED_IF) if failed else (end, error)
             ended.append(EndedShadow(call, self.variant, how, duration_s, wait_s, why, comparison, exception, first_item_s))
         self.rollout.record(ended[0] if len(ended) == 1 else EndedRows(ended))
+        if self.rollout.spans.events.has_results:
+            self.rollout.spans.compared(self, comparisons)
         end = "error" if any(refused) else end
         if self.span is not None:
             self.rollout.spans.end_shadow(self.span, end, overall(comparisons), ran)

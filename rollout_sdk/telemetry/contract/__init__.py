@@ -1,13 +1,27 @@
 """The telemetry contract, as one table: what is emitted, when, and what it means.
 
-docs/telemetry.md is made of it (`python -m rollout_sdk.telemetry.contract > docs/telemetry.md`), and a test holds what a real
-run exports against it, in both directions: nothing is emitted that is not here, and nothing is here that is not emitted.
+docs/telemetry.md is made of it (`python -m rollout_sdk.telemetry.contract > docs/telemetry.md`), and so is contrib/weaver, the
+same for tools (`--weaver contrib/weaver`). A test holds what a real run exports against it, in both directions: nothing is
+emitted that is not here, and nothing is here that is not emitted.
 Names of `feature_flag.*`, `error.*`, `exception.*` and `code.*` are those of the OpenTelemetry semantic conventions 1.44.0.
 """
 
 from rollout_sdk.telemetry.contract.document import as_markdown
-from rollout_sdk.telemetry.contract.rows import Attribute, LogEvent, Metric, Span, SpanEvent
+from rollout_sdk.telemetry.contract.rows import Attribute, Event, LogEvent, Metric, Span
 from rollout_sdk.telemetry.contract.signals import LOGS, METRICS
 from rollout_sdk.telemetry.contract.spans import EVENTS, SPANS
+from rollout_sdk.telemetry.contract.weaver import as_registry
 
-__all__ = ["EVENTS", "LOGS", "METRICS", "SPANS", "Attribute", "LogEvent", "Metric", "Span", "SpanEvent", "as_markdown"]
+__all__ = [
+    "EVENTS",
+    "LOGS",
+    "METRICS",
+    "SPANS",
+    "Attribute",
+    "Event",
+    "LogEvent",
+    "Metric",
+    "Span",
+    "as_markdown",
+    "as_registry",
+]

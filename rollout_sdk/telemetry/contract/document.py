@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rollout_sdk.telemetry import names
-from rollout_sdk.telemetry.contract.rows import Attribute, Metric, Span, SpanEvent
+from rollout_sdk.telemetry.contract.rows import Attribute, Event, Metric, Span
 from rollout_sdk.telemetry.contract.signals import LOGS, METRICS
 from rollout_sdk.telemetry.contract.spans import EVENTS, SPANS
 
@@ -29,6 +29,16 @@ when the caller saw the exception. The span of a run whose answer `failed_if` ca
 """
 
 
+_EVENTS = """\
+## Events
+
+OpenTelemetry is about to deprecate events on spans. With `Telemetry(flag_events="log")`, and as soon as the application has a
+logger provider, every event is a log record: its name is the record's event name, it has the trace of the span that it would
+be on, and no span has events. Its severity is INFO, of `exception` ERROR. Decisions and transitions have their records also
+with `spans="off"`, and whatever a sampler says.
+"""
+
+
 def as_markdown() -> str:
     """docs/telemetry.md."""
     return "\n".join(
@@ -36,7 +46,7 @@ def as_markdown() -> str:
             _INTRODUCTION.format(scope=names.SCOPE, schema=names.SCHEMA_URL),
             "## Spans\n",
             *(part for span in SPANS for part in _span(span)),
-            "## Events on spans\n",
+            _EVENTS,
             *(part for event in EVENTS for part in _event(event)),
             "## Metrics\n",
             "| metric | instrument | unit | what it measures | attributes |",
@@ -60,9 +70,11 @@ def _span(span: Span) -> Iterable[str]:
     return f"### `{span.name}`\n", f"One for each {span.one_per}. Parent: {span.parent}.{link}\n", *_attributes(span.attributes)
 
 
-def _event(event: SpanEvent) -> Iterable[str]:
-    on = " and ".join(f"`{name}`" for name in event.on.split())
-    return f"### `{event.name}`\n", f"On {on}, for {event.when}.\n", *_attributes(event.attributes)
+def _event(event: Event) -> Iterable[str]:
+    where = "On " + " and ".join(f"`{name}`" for name in event.on.split()) if event.on else ""
+    if event.setting:
+        where += f"; a log record with `{event.setting}`" if where else f"A log record with `{event.setting}`"
+    return f"### `{event.name}`\n", f"{where}: for {event.when}.\n", *_attributes(event.attributes)
 
 
 def _attributes(attributes: Iterable[Attribute]) -> Iterable[str]:

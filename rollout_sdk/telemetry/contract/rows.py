@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from attrs import frozen
 
-__all__ = ["Attribute", "LogEvent", "Metric", "Span", "SpanEvent"]
+__all__ = ["Attribute", "Event", "LogEvent", "Metric", "Span"]
 
 
 @frozen
 class Attribute:
-    """An attribute of a span or of an event on one.
+    """An attribute of a span or of an event.
 
     Attributes:
         name: Its name; one that ends in a dot is the beginning of a name.
@@ -44,20 +44,22 @@ class Span:
 
 
 @frozen
-class SpanEvent:
-    """An event on a span.
+class Event:
+    """An event on a span, or as a log record.
 
     Attributes:
         name: Its name.
-        on: On which spans, by the first word of their names.
+        on: Of which spans, by the first word of their names; empty where it is never on one.
         when: When there is one.
         attributes: What it says.
+        setting: The setting with which it is a log record; empty where it never is.
     """
 
     name: str
     on: str
     when: str
     attributes: tuple[Attribute, ...]
+    setting: str = 'Telemetry(flag_events="log")'
 
 
 @frozen

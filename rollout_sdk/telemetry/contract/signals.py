@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rollout_sdk.telemetry import names
-from rollout_sdk.telemetry.contract.rows import LogEvent, Metric
+from rollout_sdk.telemetry.contract.rows import Attribute, LogEvent, Metric
 
-__all__ = ["LOGS", "METRICS"]
+__all__ = ["LOGS", "METRICS", "METRIC_ATTRIBUTES"]
 
 _VARIANT = (names.KEY, names.VARIANT)
 
@@ -78,6 +78,9 @@ METRICS = (
     ),
 )
 
+METRIC_ATTRIBUTES = (Attribute(names.LOSS_REASON, "str", "`queue_full` or `journal_unwritable`"),)
+"""Attributes that metrics alone have."""
+
 _OF_CALL = ("rollout", "decision_id")
 _FAULT = ("error_type", "count")
 
@@ -139,7 +142,12 @@ LOGS = (
         ("rollout", "variant", "failures", "runs", "cooldown_s"),
     ),
     LogEvent("rollout.breaker.closed", "info", "it is back", ("rollout", "variant")),
-    LogEvent("rollout.noticed", "warning", "something to know of a rollout's calls, with the cure; once", ("rollout", "why")),
+    LogEvent(
+        "rollout.noticed",
+        "warning, or error where the rollout cannot do what it is for",
+        "something to know of a rollout's calls, with the cure; once",
+        ("rollout", "why"),
+    ),
     LogEvent("rollout.strategy.failed", "error", "a strategy failed", ("strategy", "served", *_FAULT)),
     LogEvent("rollout.plugin.failed", "error", "a plugin's hook failed", ("plugin", "hook", "why", *_FAULT)),
     LogEvent("rollout.recorder.failed", "error", "facts could not be recorded", ("sink", "why", *_FAULT)),

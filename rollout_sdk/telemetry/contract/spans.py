@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rollout_sdk.telemetry import names
-from rollout_sdk.telemetry.contract.rows import Attribute, Span, SpanEvent
+from rollout_sdk.telemetry.contract.rows import Attribute, Event, Span
 
 __all__ = ["EVENTS", "SPANS"]
 
@@ -30,6 +30,27 @@ _PROVIDER = Attribute(names.PROVIDER_NAME, "str", "`rollout_sdk`")
 _SET = Attribute(names.SET_ID, "str", "the environment", "`Telemetry(namespace=...)`")
 _CONTEXT = Attribute(names.CONTEXT_ID, "str", "the unit, as a keyed hash or raw", "`Telemetry(unit_id=...)`")
 _CANARY = "its judge decided"
+
+_TRANSITION = (
+    _KEY,
+    _STRATEGY,
+    _VERSION,
+    _FINGERPRINT,
+    _CANDIDATES,
+    Attribute(names.PHASE, "str", "the phase after it"),
+    Attribute(names.PHASE_PREVIOUS, "str", "the phase before it", "not a start"),
+    Attribute(
+        names.TRANSITION_ACTION,
+        "str",
+        "`start`, `promote`, `hold`, `resume`, `invalidate`, `rollback`, `complete`, `abort`, `set_share`, "
+        "`skip_step`, `set_plan`",
+    ),
+    Attribute(names.TRANSITION_REASON, "str", "`configured`, `verdict` of the judge, or `manual`"),
+    Attribute(names.GATE_NAME, "str", "the finding that decided", _CANARY),
+    Attribute(names.GATE_SAMPLES, "int", "units that it rests on", _CANARY),
+    Attribute(names.GATE_VALUE, "float", "natural logarithm of its e-value", _CANARY),
+    Attribute(names.GATE_THRESHOLD, "float", "what that had to reach", _CANARY),
+)
 
 SPANS = (
     Span(
@@ -68,7 +89,7 @@ SPANS = (
                 "at each position, the index of its variant; -1 for nobody's",
                 "the design has teams",
             ),
-            Attribute(names.BATCH_SIZE, "int", "rows", "a batch by row"),
+            Attribute(names.BATCH_SIZE, "int", "how many rows there are", "a batch by row"),
             Attribute(names.BATCH_VARIANTS, "str[]", "rows of each variant: `candidate=12`", "a batch by row"),
             Attribute(names.CAPTURED, "str, bool, int or float", "what the application captures", "`Telemetry(capture=...)`"),
         ),
@@ -105,10 +126,12 @@ SPANS = (
             Attribute(names.SHADOW_WAIT, "float", "seconds in the queue"),
             Attribute(names.SHADOW_END, "str", "`ok`, `error`, or why it did not finish"),
             Attribute(names.ORIGIN_TRACE, "str", "the link again, for backends that drop links", "it is a trace of its own"),
-            Attribute(names.ORIGIN_SPAN, "str", "likewise", "it is a trace of its own"),
+            Attribute(names.ORIGIN_SPAN, "str", "the link again, for backends that drop links", "it is a trace of its own"),
             Attribute(names.COMPARISON_NAME, "str", "the comparator", "there was something to compare"),
-            Attribute(names.COMPARISON_MATCH, "bool", "whether it agrees with the control", "there was something to compare"),
-            Attribute(names.COMPARISON_DIFFERENCE, "float", "by how much it does not", "the comparator measures it"),
+            Attribute(
+                names.COMPARISON_MATCH, "bool", "whether the shadow agrees with the control", "there was something to compare"
+            ),
+            Attribute(names.COMPARISON_DIFFERENCE, "float", "how far apart the two are", "the comparator measures it"),
         ),
     ),
     Span(
@@ -116,34 +139,15 @@ SPANS = (
         "start of a rollout in a process, and change of phase or status",
         "none: a trace of its own",
         "what was current when it was done, `triggered_by`",
-        (
-            _KEY,
-            _STRATEGY,
-            _VERSION,
-            _FINGERPRINT,
-            _CANDIDATES,
-            Attribute(names.PHASE, "str", "the phase after it"),
-            Attribute(names.PHASE_PREVIOUS, "str", "the phase before it", "not a start"),
-            Attribute(
-                names.TRANSITION_ACTION,
-                "str",
-                "`start`, `promote`, `hold`, `resume`, `invalidate`, `rollback`, `complete`, `abort`, `set_share`, "
-                "`skip_step`, `set_plan`",
-            ),
-            Attribute(names.TRANSITION_REASON, "str", "`configured`, `verdict` of the judge, or `manual`"),
-            Attribute(names.GATE_NAME, "str", "the finding that decided", _CANARY),
-            Attribute(names.GATE_SAMPLES, "int", "units that it rests on", _CANARY),
-            Attribute(names.GATE_VALUE, "float", "natural logarithm of its e-value", _CANARY),
-            Attribute(names.GATE_THRESHOLD, "float", "what that had to reach", _CANARY),
-        ),
+        _TRANSITION,
     ),
 )
 
 EVENTS = (
-    SpanEvent(
+    Event(
         names.EVALUATION_EVENT,
         "route",
-        'each decision (the first 100 rows of a batch); `Telemetry(flag_events="log")` emits it as a log record',
+        'each decision (the first 100 rows of a batch); none with `Telemetry(flag_events="off")`',
         (
             _KEY,
             Attribute(names.VARIANT, "str", "the assigned variant"),
@@ -157,7 +161,7 @@ EVENTS = (
             Attribute(names.EVALUATION_ERROR, "str", "what is wrong with it", "the strategy failed, and the control answered"),
         ),
     ),
-    SpanEvent(
+    Event(
         names.FALLBACK_EVENT,
         "route",
         "the control answered in place of a candidate",
@@ -166,7 +170,7 @@ EVENTS = (
             Attribute(names.ERROR_TYPE, "str", "class of the candidate's exception, `failed_if`, or why it was withheld"),
         ),
     ),
-    SpanEvent(
+    Event(
         names.DROPPED_EVENT,
         "route",
         "a shadow of the call was not run",
@@ -179,7 +183,7 @@ EVENTS = (
             ),
         ),
     ),
-    SpanEvent(
+    Event(
         names.EXCEPTION_EVENT,
         "invoke shadow",
         'the run failed: once, on the innermost span (on `route` with `spans="route"`)',
@@ -189,14 +193,41 @@ EVENTS = (
             Attribute(names.EXCEPTION_STACKTRACE, "str", "where it came from", "`Telemetry(exception_messages=True)`"),
         ),
     ),
-    SpanEvent(
+    Event(
         names.WEIGHT_EVENT,
         "transition",
-        "each variant",
+        "each variant; none with another `flag_events`",
         (
             Attribute(names.VARIANT, "str", "the variant"),
             Attribute(names.WEIGHT, "float", "its share after"),
             Attribute(names.WEIGHT_PREVIOUS, "float", "its share before", "not a start"),
         ),
+        setting="",
+    ),
+    Event(
+        names.TRANSITION_EVENT,
+        "",
+        "each transition, in the trace of its span; without spans, in that of whoever made it",
+        (
+            *_TRANSITION,
+            Attribute(names.TRANSITION_VARIANTS, "str[]", "the variants"),
+            Attribute(names.TRANSITION_WEIGHTS, "float[]", "the share of each after"),
+            Attribute(names.TRANSITION_WEIGHTS_PREVIOUS, "float[]", "the share of each before", "not a start"),
+        ),
+    ),
+    Event(
+        names.RESULT_EVENT,
+        "",
+        "each recorded outcome, and each comparison of a shadow in its trace",
+        (
+            Attribute(names.RESULT_NAME, "str", "the metric, or the comparator"),
+            Attribute(names.RESULT_SCORE, "float", "the value, or the difference", "an outcome, or the comparator measures it"),
+            Attribute(names.RESULT_LABEL, "str", "`match` or `mismatch`", "a comparison"),
+            Attribute(names.RESULT_EXPLANATION, "str", "why they differ, as a short constant", "the comparator says it"),
+            _KEY,
+            Attribute(names.VARIANT, "str", "the assigned variant, or the shadow's", "not an outcome of a unit"),
+            Attribute(names.DECISION_ID, "str", "of the call", "not an outcome of a unit"),
+        ),
+        setting="Telemetry(evaluation_results=True)",
     ),
 )

@@ -493,6 +493,51 @@ def test_every_step_of_a_transaction_waits_only_for_what_is_left_of_the_time_out
     ] == statements
 
 
+@pytest.mark.parametrize("file", ["new", "behind its history"])
+def test_every_step_of_opening_waits_only_for_what_is_left_of_the_time_out(file, path, opened, monkeypatch):
+    if file == "behind its history":
+        filled(opened()).close()
+        path.unlink()
+    now, statements, timeouts, connect = [0.0], [], [], sqlite3.connect
+
+    def traced(*args, timeout, **options):
+        timeouts.append(timeout)
+        connection = connect(*args, timeout=timeout, **options)
+
+        def note(statement):
+            statements.append((int((1.0 - now[0]) * 1000), statement))
+            # Each takes its time, as if another process had the file until then.
+            now[0] += 0.01
+
+        connection.set_trace_callback(note)
+        return connection
+
+    monkeypatch.setattr(sqlite_file, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sqlite_file.sqlite3, "connect", traced)
+    store = opened(timeout_s=1.0)
+    assert (5 if file == "behind its history" else None) == (None if (found := store.load(KEY)) is None else found.revision)
+    assert [1.0] == timeouts
+    waiting = [place for place, (_, text) in enumerate(statements) if text in ("BEGIN", "BEGIN IMMEDIATE", "COMMIT")]
+    looked = next(place for place, (_, text) in enumerate(statements) if "sqlite_master" in text)
+    # The tables, where there were none; what the history has; and what was asked for.
+    assert (2 * (3 if file == "behind its history" else 2)) == len(waiting)
+    for place in (looked, *waiting):
+        left_ms, said = statements[place - 1]
+        assert f"PRAGMA busy_timeout = {left_ms}" == said
+
+
+def test_a_fork_waits_twice_the_time_out_for_a_turn_to_end(path, monkeypatch):
+    store, waited = SQLiteStore(path, timeout_s=0.25), []
+    monkeypatch.setattr(store._file._turns, "_take", waited.append)
+    turns._forks.before()
+    turns._forks.in_parent()
+    assert [0.5] == waited
+
+
+def test_a_store_waits_a_second_unless_another_time_is_given(path):
+    assert 1.0 == SQLiteStore(path).timeout_s
+
+
 def test_closing_waits_for_its_turn_no_longer_than_the_time_out(opened, monkeypatch):
     store, waited = opened(timeout_s=0.25), []
 
