@@ -32,7 +32,8 @@ class RolloutStatus:
             of a canary passes on them.
         open_breakers: Candidates that are not run at the moment, because they kept failing.
         shadows: Ends of shadow runs by variant and end.
-        faults: Faults of plugins, telemetry and journal by what failed and error type.
+        faults: Faults by what failed and error type: of this rollout's plugins and settings, and of what all rollouts share
+            (journal, store, telemetry).
         lost: Facts that are missing from the journal because a queue was full.
         held_by: Who lets no candidate run here for now: "control file", a flag, or whoever called `disable`.
         invalid: Why the comparison cannot be trusted: from the judge's alarm until `resume(clear_invalid=True)`. Empty when it

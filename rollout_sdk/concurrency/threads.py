@@ -24,6 +24,7 @@ __all__ = [
     "Empty",
     "Flag",
     "Lock",
+    "ReentrantLock",
     "SimpleQueue",
     "Thread",
     "caller_sleep",
@@ -59,6 +60,8 @@ _get_ident: Callable[[], int] = _original("_thread", "get_ident")
 _start: Callable[..., int] = _original("_thread", "start_new_thread")
 Lock: Callable[[], Any] = _original("_thread", "allocate_lock")
 """A lock between threads of ours. A greenlet must not be switched away from while it holds one."""
+ReentrantLock: Callable[[], Any] = _original("_thread", "RLock")
+"""The same, where a signal handler may come back to what its own thread holds."""
 
 
 def missing_threads() -> str | None:

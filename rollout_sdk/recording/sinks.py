@@ -6,12 +6,12 @@ others: what its queue cannot hold is lost to it alone, and counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from attrs import define, field
+from attrs import Factory, define, field, frozen
 
 from rollout_sdk.concurrency.clocks import monotonic
 from rollout_sdk.concurrency.threads import Flag, Thread
@@ -19,12 +19,16 @@ from rollout_sdk.engine.context import OBSERVING, aside
 from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.journal.writer import JournalWriter
 from rollout_sdk.plugins.manager import Observer
+from rollout_sdk.records import TransitionedEvent
 from rollout_sdk.resilience.faults import JOURNAL, Count, DroppedError, HangError
 from rollout_sdk.resilience.queue_thread import QueueThread
 from rollout_sdk.tally import rollout_of
 from rollout_sdk.telemetry.events import LogEvents
 
-__all__ = ["Sinks"]
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
+
+__all__ = ["Change", "Sinks"]
 
 LOGS = "telemetry.logs"
 _JOURNAL_HANGS_AFTER_S = 1.0
@@ -32,6 +36,21 @@ _LONGEST_LOOK_S = 1.0
 _ROWS_FOR_A_FACT = 200
 """Rows of a batch share what they have in common: two million of them take the room of ten thousand calls."""
 _DROPPED = "too much waits already. It hangs, or is slower than what comes. Make it faster, or have it batch what it sends."
+
+
+@frozen(eq=False)
+class Change:
+    """A transition on its way to everybody who listens.
+
+    Attributes:
+        event: What happened.
+        shares_before: Share of every variant before it; empty at the start.
+        trigger: The span in which this process made it; None where another did, or there was none.
+    """
+
+    event: TransitionedEvent
+    shares_before: Mapping[str, float] = Factory(dict)
+    trigger: SpanContext | None = None
 
 
 @define(kw_only=True, eq=False)
@@ -42,6 +61,7 @@ class Sinks:
         failed: Notified of every fault, and how often it happened.
         events_of: The events of a fact that are for logs and observers.
         never_came: How many facts never came here, because the recorder had no room for them.
+        trace: Makes the span of a transition: event, shares before, trigger.
         journal: Keeps events; None without a journal.
         log_events: Emits log events; None when they are off.
     """
@@ -49,6 +69,7 @@ class Sinks:
     failed: Callable[..., None]
     events_of: Callable[[Any], Iterable[Any]]
     never_came: Callable[[], int]
+    trace: Callable[[TransitionedEvent, Mapping[str, float], SpanContext | None], None]
     journal: JournalSink | None = None
     log_events: LogEvents | None = None
     _dropped: Count = field(init=False, factory=Count)
@@ -130,8 +151,8 @@ class Sinks:
             self.failed(JOURNAL, DroppedError(why), number)
 
     def log(self, fact: Any) -> None:
-        """Have a fact logged."""
-        if self.log_events is not None and not self._logs.put(fact, _size(_weight(fact))):
+        """Have a fact logged, and a transition traced."""
+        if (self.log_events is not None or fact.__class__ is Change) and not self._logs.put(fact, _size(_weight(fact))):
             self.failed(LOGS, DroppedError(f"Of the log, {_DROPPED}"), _weight(fact))
 
     def observe(self, observers: Iterable[Observer], fact: Any) -> None:
@@ -165,6 +186,10 @@ class Sinks:
 
     def _log(self, fact: Any) -> None:
         with aside(OBSERVING):
+            if fact.__class__ is Change:
+                # Its exporter may hang as a log handler may.
+                self.trace(fact.event, fact.shares_before, fact.trigger)
+                fact = fact.event
             for event in self._goes_on(self._logs, fact):
                 if self.log_events is not None:
                     self.log_events(event)

@@ -55,7 +55,9 @@ TransitionAction = Literal[
     "invalidate",
     "roll_back",
     "abort",
+    "restore",
 ]
+"""What was done; "restore" is what a process does to a store that has lost the rollout's state."""
 
 
 @frozen
@@ -248,6 +250,8 @@ class BreakerEvent:
 class TransitionedEvent:
     """A rollout changed its phase or status.
 
+    Every process that follows the rollout's store has one for every transition, whoever made it.
+
     Attributes:
         rollout: Key of the rollout.
         strategy: Name of the strategy.
@@ -259,13 +263,14 @@ class TransitionedEvent:
         shares: Configured share of every variant after it, the control included.
         actor: Who did it.
         reason: Why.
-        time_s: When, in seconds since 1970.
+        time_s: When it was made, in seconds since 1970.
         shadow: Share of the control's calls on which candidates are shadowed by plan after it.
         evidence: The verdict that it was made on, with every number behind it; None when a person made it.
         invalid: Why the comparison cannot be trusted after it; empty when it can.
         version: Version of the candidates after it; empty when none was given.
         fingerprint: What makes calls comparable after it.
         replaced: The fingerprint in whose place it has begun; empty where it is the same, or unknown.
+        id: The same in every process that follows it, and in the store's history; empty for the start in a process.
     """
 
     rollout: str
@@ -285,3 +290,4 @@ class TransitionedEvent:
     version: str = ""
     fingerprint: str = ""
     replaced: str = ""
+    id: str = ""

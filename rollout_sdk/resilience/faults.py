@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -113,14 +114,22 @@ class Faults:
         """
         self._tell = tell
         self._kinds: dict[tuple[str, str], _Told] = {}
+        self._owned: dict[tuple[str, str, str], Count] = {}
 
-    def note(self, what: str, error: BaseException, number: int = 1) -> None:
-        """Count a fault, or so many of it, and have it told at most once a minute; never raises."""
+    def note(self, what: str, error: BaseException, number: int = 1, *, rollout: str | None = None) -> None:
+        """Count a fault, or so many of it, and have it told at most once a minute; never raises.
+
+        Args:
+            what: What failed.
+            error: What it raised.
+            number: How often.
+            rollout: Key of the rollout that it happened in; None for what all rollouts share, such as the journal.
+        """
         # Whoever calls this is handling a fault: there is nobody left to tell of another.
         with suppress(Exception, SystemExit):
-            self._note(what, error, number)
+            self._note(what, error, number, rollout)
 
-    def _note(self, what: str, error: BaseException, number: int) -> None:
+    def _note(self, what: str, error: BaseException, number: int, rollout: str | None) -> None:
         kind = class_name(error)
         known = self._kinds.get((what, kind))
         if known is None:
@@ -128,6 +137,8 @@ class Faults:
             kind = kind if len(self._kinds) < _MOST_KINDS else "_OTHER"
             known = self._kinds.setdefault((what, kind), _Told())
         known.count.add(number)
+        if rollout is not None and ((owned := (rollout, what, kind)) in self._owned or len(self._owned) < _MOST_KINDS):
+            self._owned.setdefault(owned, Count()).add(number)
         now = monotonic()
         # Told now and then only, because what fails on every call would crowd out the calls themselves. And the logger may
         # be what fails: its faults are counted only.
@@ -142,6 +153,15 @@ class Faults:
         """Faults so far, by (what failed, class of exception)."""
         return {fault: int(known.count) for fault, known in list(self._kinds.items())}
 
+    def of(self, rollout: str) -> dict[tuple[str, str], int]:
+        """The same without those of other rollouts."""
+        counts = Counter(self.counts)
+        for (owner, *fault), count in list(self._owned.items()):
+            if owner != rollout:
+                counts[fault[0], fault[1]] -= int(count)
+        return dict(+counts)
+
     def clear(self) -> None:
         """Forget all: in a forked child, nothing has failed yet."""
         self._kinds.clear()
+        self._owned.clear()

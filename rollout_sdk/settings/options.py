@@ -131,7 +131,7 @@ class Settings:
         check_name(strategy_name(self.strategy), f"name of the strategy of {self.key!r}")
         # The strategy, this rollout's plugins and the runtime's, in that order, and the default comparison at the end.
         plugins = [self.strategy, *self.plugins, *self.runtime.plugins, DefaultComparator()]
-        self.hooks = PluginSet(plugins, failed=self.runtime.failed)
+        self.hooks = PluginSet(plugins, failed=self.runtime.failed_in(self.key))
         self.phases = planned_phases(
             self.key,
             self.hooks,

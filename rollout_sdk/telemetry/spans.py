@@ -30,7 +30,7 @@ from rollout_sdk.telemetry.transitions import trace_transition
 from rollout_sdk.telemetry.versions import Versions
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span, Tracer
+    from opentelemetry.trace import Span, SpanContext, Tracer
 
     from rollout_sdk.plugins.manager import Failed
     from rollout_sdk.telemetry.settings import Telemetry
@@ -268,11 +268,17 @@ class Spans:
             self._tell(call.span, names.DROPPED_EVENT, said)
 
     @guarded
-    def transition(self, event: TransitionedEvent, shares_before: Mapping[str, float]) -> None:
+    def current(self) -> SpanContext | None:
+        """The span in which this code runs, for a transition that it triggers; None without one."""
+        context = trace.get_current_span().get_span_context()
+        return context if context.is_valid else None
+
+    @guarded
+    def transition(self, event: TransitionedEvent, shares_before: Mapping[str, float], trigger: SpanContext | None) -> None:
         """One span for a change of phase or status, linked to what triggered it."""
         if self._on and (self._is_final or self._get_tracer()):
             version = self.version.of(event.fingerprint, event.to_phase, event.shares)
-            trace_transition(self._given, event, shares_before, version, self._excluded)
+            trace_transition(self._given, event, shares_before, version, self._excluded, trigger)
 
     def _start(
         self, name: str, attributes: Mapping[str, Any], context: Context | None = None, links: list[Link] | None = None

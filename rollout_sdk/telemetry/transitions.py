@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link
 
@@ -13,7 +12,7 @@ from rollout_sdk.telemetry import names
 from rollout_sdk.telemetry.disclosure import kept
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Tracer
+    from opentelemetry.trace import SpanContext, Tracer
 
     from rollout_sdk.records import TransitionedEvent
 
@@ -21,10 +20,14 @@ __all__ = ["deciding", "trace_transition"]
 
 
 def trace_transition(
-    tracer: Tracer, event: TransitionedEvent, before: Mapping[str, float], version: str, excluded: frozenset[str]
+    tracer: Tracer,
+    event: TransitionedEvent,
+    before: Mapping[str, float],
+    version: str,
+    excluded: frozenset[str],
+    trigger: SpanContext | None,
 ) -> None:
-    """One span, the root of its own trace, linked to what is current: to the request of whoever did it."""
-    trigger = trace.get_current_span().get_span_context()
+    """One span, the root of its own trace, at the time of the transition, linked to the request that triggered it."""
     attributes: dict[str, Any] = {
         names.KEY: event.rollout,
         names.STRATEGY: event.strategy,
@@ -34,6 +37,8 @@ def trace_transition(
         names.TRANSITION_ACTION: names.transition_action(event.action, event.status),
         names.TRANSITION_REASON: names.transition_reason(event.action, judged=event.evidence is not None),
     }
+    if event.id:
+        attributes[names.TRANSITION_ID] = event.id
     if event.version:
         attributes[names.CANDIDATES_VERSION] = event.version
     if event.from_phase is not None:
@@ -46,12 +51,12 @@ def trace_transition(
             names.GATE_VALUE: gate["value"],
             names.GATE_THRESHOLD: gate["threshold"],
         }
-    # A start is noticed in the background, after the call that made it.
-    noted = int(event.time_s * 1e9) if event.action == "start" else None
+    # It is traced in the background, after it was made.
+    noted = int(event.time_s * 1e9)
     span = tracer.start_span(
         f"transition {event.rollout}",
         context=Context(),
-        links=[Link(trigger, {names.LINK_TYPE: names.TRIGGERED_BY})] if trigger.is_valid else None,
+        links=None if trigger is None else [Link(trigger, {names.LINK_TYPE: names.TRIGGERED_BY})],
         attributes=kept(attributes, excluded),
         start_time=noted,
     )
