@@ -44,7 +44,7 @@ def make_router(settings: Settings) -> Router:
         route=settings.hooks.first("rollout_route"),
         effects=settings.effects,
         runs_twice=settings.on_error == "control",
-        failed=settings.runtime.failed,
+        failed=settings.runtime.failed_in(settings.key),
         keeps_unit=settings.runtime.telemetry.unit_id == "raw",
         covariate=_covariate(settings),
         shared=int(is_method(settings.signature)),
@@ -63,7 +63,7 @@ def _unit(settings: Settings) -> Getter | None:
 
 def _isolate(settings: Settings) -> Isolate:
     """Return how arguments are copied; a copying function that returns an awaitable is reported as a fault."""
-    isolate, failed = settings.isolate, settings.runtime.failed
+    isolate, failed = settings.isolate, settings.runtime.failed_in(settings.key)
     if isinstance(isolate, str):
         return isolate
 
@@ -82,7 +82,7 @@ def _isolate(settings: Settings) -> Isolate:
 
 def _covariate(settings: Settings) -> Covariate | None:
     get = getter(settings.covariate, settings.signature, settings.key, "covariate")
-    return None if get is None else Covariate(get, settings.runtime.failed)
+    return None if get is None else Covariate(get, settings.runtime.failed_in(settings.key))
 
 
 def make_rollout(settings: Settings) -> Rollout:
@@ -114,7 +114,7 @@ def make_rollout(settings: Settings) -> Rollout:
         spans=runtime.spans,
         record=runtime.recorder.put,
         conclude=runtime.conclude,
-        failed=runtime.failed,
+        failed=runtime.failed_in(settings.key),
         tell=runtime.recorder.tell,
         span_name=f"route {settings.key}",
         clocked=runtime.telemetry.decision_duration,
@@ -170,5 +170,5 @@ def make_row_arguments(settings: Settings) -> RowArguments | None:
         signature=settings.signature,
         unit=settings.unit,
         covariate=settings.covariate,
-        failed=settings.runtime.failed,
+        failed=settings.runtime.failed_in(settings.key),
     )

@@ -8,6 +8,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from rollout_sdk.assembly import make_rollout, make_router, make_row_arguments
 from rollout_sdk.assignment import Layer, Phase, UnitHash
+from rollout_sdk.control.announcing import made
 from rollout_sdk.control.local_state import LocalState
 from rollout_sdk.control.managed import ManagedRollout
 from rollout_sdk.engine.batches.batch import route_batch
@@ -99,7 +100,16 @@ class RolloutController(Operated, Generic[P, R_co]):
             known.enter(before.abort())
         local_state.enter(before.begun_again(local_state.state))
         reconciler.replace(managed, local_state.state)
-        self._runtime.tell_transition(managed, "start", before, local_state.state, "", "decorated again with other settings")
+        event = made(
+            managed.strategy,
+            "start",
+            before,
+            local_state.state,
+            actor="",
+            reason="decorated again with other settings",
+            time_s=reconciler.now_s,
+        )
+        self._runtime.announce(managed, event, before.phase.all_shares)
 
     def __repr__(self) -> str:
         """Show key, strategy and phase."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
 
@@ -30,7 +31,8 @@ from rollout_sdk.plugins.discovery import load_named
 from rollout_sdk.plugins.manager import PluginSet
 from rollout_sdk.recording.delivery import Delivery, Unobserved
 from rollout_sdk.recording.recorder import Recorder
-from rollout_sdk.records import RecordedEvent
+from rollout_sdk.recording.sinks import Change
+from rollout_sdk.records import RecordedEvent, TransitionedEvent
 from rollout_sdk.resilience.faults import CONTROL_FILE, THREADS, Faults
 from rollout_sdk.resilience.interruptions import is_fault
 from rollout_sdk.resilience.queue_thread import QueueThread
@@ -44,11 +46,11 @@ from rollout_sdk.telemetry.spans import Spans
 if TYPE_CHECKING:
     from rollout_sdk.control.local_state import LocalState
     from rollout_sdk.control.managed import ManagedRollout
-    from rollout_sdk.control.state import RolloutState
 
 __all__ = ["Runtime", "all_runtimes", "default_runtime"]
 
 _LONGEST_KEY = 64
+_LONGEST_WAIT_S = 1.0
 _UNREAD = "control file not read"
 _CONTROL_EVERY_S = 0.25
 """A change of the control file is taken when two looks have found it alike: within half a second."""
@@ -173,8 +175,8 @@ class Runtime:
             time_ns=self.time_ns,
             monotonic_ns=self.monotonic_ns or self._default_monotonic_ns(),
             stopped=wait_for_starts,
-            tell=self.tell_transition,
-            followed=self._describe_again,
+            announce=self.announce,
+            joined=self._describe_again,
         )
         self._delivery = Delivery(
             spans=self.spans,
@@ -272,6 +274,14 @@ class Runtime:
         """Faults of collaborators so far, by (what failed, class of exception)."""
         return self._faults.counts
 
+    def faults_of(self, key: str) -> dict[tuple[str, str], int]:
+        """The same, without those that happened in other rollouts."""
+        return self._faults.of(key)
+
+    def failed_in(self, key: str) -> Callable[..., None]:
+        """Takes the faults that happen in one rollout."""
+        return partial(self.failed, rollout=key)
+
     def register(self, controller: Steered, rollout: Rollout) -> None:
         """Take a rollout in. Its facts are told for as long as they come, even when its function is gone by then."""
         self.rollouts[controller.key] = controller
@@ -321,22 +331,31 @@ class Runtime:
             self.recorder.put(fact)
 
     def _describe_again(self, key: str) -> None:
-        """Have the journal say where a rollout stands that another process has moved: it has no record of that."""
+        """Have the journal say where a rollout stands that this process has just joined: it has no record of the way there."""
         if (rollout := self._delivery.rollouts.get(key)) is not None:
             self._delivery.register(rollout)
 
-    def tell_transition(
-        self,
-        managed: ManagedRollout,
-        action: str,
-        before: RolloutState,
-        after: RolloutState,
-        actor: str,
-        reason: str,
-        evidence: Mapping[str, Any] | None = None,
+    def announce(
+        self, managed: ManagedRollout, event: TransitionedEvent, shares_before: Mapping[str, float], *, followed: bool = False
     ) -> None:
-        """Tell everybody who listens that a rollout has changed, and on what evidence."""
-        self.conclude(self._delivery.transition(managed, action, before, after, actor, reason, evidence))
+        """Notify everybody who listens of a transition, once in this process.
+
+        Args:
+            managed: The rollout.
+            event: The transition.
+            shares_before: Share of every variant before it.
+            followed: Whether it was made elsewhere, and not by the code that runs here.
+        """
+        if followed and self.recorder.is_closed:
+            # The others have it; of a process that ends, nothing is missing.
+            return
+        change = Change(event, shares_before, None if followed else self.spans.current())
+        with managed.announced.lock:
+            if not managed.announced.claim(event.id, event.revision, event.time_s):
+                return
+            self.recorder.put(change)
+        if self.durability == "call" and not followed and self._delivery.sinks.can_wait:
+            self.recorder.flush(_LONGEST_WAIT_S, self._delivery.sinks.when_written)
 
     def takes_outcomes(self, key: str) -> bool:
         """Whether an outcome of this rollout goes anywhere: to a journal, a judge, an observer, or into a log record."""

@@ -32,7 +32,8 @@ class RolloutStatus:
             of a canary passes on them.
         open_breakers: Candidates that are currently not run, because they kept failing.
         shadows: Ends of shadow runs by variant and end.
-        faults: Faults of plugins, telemetry and journal by what failed and error type.
+        faults: Faults by what failed and error type: of this rollout's plugins and settings, and of what all rollouts share
+            (journal, store, telemetry).
         lost: Facts that are missing from the journal because a queue was full.
         held_by: Holders that currently stop candidates here: "control file", a flag, or the caller of `disable`.
         invalid: Why the comparison cannot be trusted: from the judge's alarm until `resume(clear_invalid=True)`. Empty if it

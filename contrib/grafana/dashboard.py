@@ -174,7 +174,9 @@ def _shadows() -> Iterator[timeseries.Panel]:
 
 
 def _transitions() -> table.Panel:
-    query = prometheus.Dataquery().expr(f"sum by ({_CHANGE}) (rollout_transitions_total{{{_OF}}})")
+    # Every process counts every change, whoever made it; a start is its own.
+    starts = f'sum by ({_CHANGE}) (rollout_transitions_total{{{_OF},rollout_transition_action="start"}})'
+    query = prometheus.Dataquery().expr(f"max by ({_CHANGE}) ({_CHANGES}) or {starts}")
     return (
         table.Panel()
         .title("Transitions")
@@ -251,7 +253,7 @@ def make() -> dict[str, Any]:
         .enable(True)
         .icon_color("purple")
         # Changes that a counter went through, and those that it was born with.
-        .expr(f"sum by ({_CHANGE}) ((increase({_CHANGES}[2m]) > 0) or ({_CHANGES} unless {_CHANGES} offset 2m))")
+        .expr(f"max by ({_CHANGE}) ((increase({_CHANGES}[2m]) > 0) or ({_CHANGES} unless {_CHANGES} offset 2m))")
     )
     for title, panels in (("Calls", [*_calls()]), ("Shadows", [*_shadows()]), ("Record", [_transitions(), _lost()])):
         made.with_row(dashboard.Row(title))

@@ -120,7 +120,8 @@ class Gathered:
         arms: By (phase, variant).
         shadows: By (phase, variant).
         excluded: Calls left out, by reason.
-        transitions: The records, in order of time.
+        described: Revision, time and status of the rollout's own line with the highest revision.
+        transitions: The records, in order of time; one for each transition, however many processes wrote of it.
         spans: First and last time of a call, by phase.
         problems: Outcomes that could not be used, by why.
         joined: Outcomes of units that went to the unit's last call before them.
@@ -136,6 +137,7 @@ class Gathered:
     arms: dict[tuple[str, str], Arm] = Factory(lambda: defaultdict(Arm))
     shadows: dict[tuple[str, str], ShadowArm] = Factory(lambda: defaultdict(ShadowArm))
     excluded: Counter[str] = Factory(Counter)
+    described: tuple[int, float, str] = (-1, 0.0, "running")
     transitions: list[dict[str, Any]] = Factory(list)
     spans: dict[str, list[float]] = Factory(dict)
     problems: Counter[str] = Factory(Counter)

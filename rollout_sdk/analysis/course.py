@@ -136,7 +136,8 @@ class Course:
         if is_cleared:
             self.invalid, self.valid_from = "", number_of(phase)
         self.revision = max(self.revision, record["revision"])
-        self.entered.setdefault(phase, record.get("t", record["seen_s"]))
+        # By the clock of those who were called: the command line may have another.
+        self.entered.setdefault(phase, record["seen_s"])
         self.enter(phase, shares, record.get("shadow", 0.0))
 
     def _shadow(self, record: Mapping[str, Any]) -> None:

@@ -17,7 +17,10 @@ _TIMED = ("decision", "transition")
 
 
 def in_order(journal: Journal, key: str, progress: Callable[[int, int], None] | None) -> Iterator[dict[str, Any]]:
-    """The rollout's lines by time, of all processes; each process wrote its own in the order in which it saw them."""
+    """The rollout's lines by time, of all processes; each process wrote its own in the order in which it saw them.
+
+    Of a transition, every process that followed it wrote a line: only the first of them is given.
+    """
     processes: dict[str, list[Path]] = {}
     for path in journal.files:
         processes.setdefault(path.name.rpartition("-")[0], []).append(path)
@@ -34,10 +37,15 @@ def in_order(journal: Journal, key: str, progress: Callable[[int, int], None] | 
                 yield latest, number, count, {"t": latest, **record, "seen_s": latest}
 
     streams = [lines(number, paths) for number, paths in enumerate(processes.values())]
+    seen: set[str] = set()
     for count, (_, _, _, record) in enumerate(heapq.merge(*streams)):
         if progress is not None and count % _TELL_EVERY == 0:
             # Of compressed files, more is read than there is.
             progress(min(journal.bytes, total), total)
+        if record["event"] == "transition" and (change := record.get("id")) is not None:
+            if change in seen:
+                continue
+            seen.add(change)
         yield record
     if progress is not None:
         progress(total, total)

@@ -36,6 +36,7 @@ class _Gatherer:
         self._visits: dict[tuple[str, str], list[Visit]] = defaultdict(list)
         self._set_of: dict[str, Set] = {}
         self._seen: set[int] = set()
+        self._changes: dict[tuple[Set, str], dict[str, Any]] = {}
 
     def read(self, journal: Journal) -> None:
         for record in journal:
@@ -49,12 +50,11 @@ class _Gatherer:
         for decision_id, outcomes in self._by_decision.items():
             self.sets[self._set_of[decision_id]].problems["unknown decision"] += len(outcomes)
         self._place_problems()
+        for (which, _), record in self._changes.items():
+            self.sets[which].transitions.append(record)
         for which, gathered in self.sets.items():
-            gathered.transitions.sort(key=lambda record: record.get("t", 0.0))
-            if gathered.transitions:
-                gathered.status = gathered.transitions[-1].get("status", gathered.status)
-            if which in self._replaced:
-                gathered.status = "replaced"
+            gathered.transitions.sort(key=lambda record: (record.get("t", 0.0), record.get("revision", 0)))
+            gathered.status = "replaced" if which in self._replaced else _status(gathered)
 
     def _place_problems(self) -> None:
         """Tell what is of no known set with the one of the rollout that began last."""
@@ -92,14 +92,26 @@ class _Gatherer:
         gathered.strategy = record["strategy"]
         gathered.control = record["control"]
         gathered.shares.setdefault(record["phase"], record.get("shares", {}))
+        said = record.get("revision", 0), record.get("t", 0.0), record.get("status", "running")
+        gathered.described = max(gathered.described, said)
 
     def _transition(self, record: dict[str, Any]) -> None:
         gathered = self.sets[_set_of(record)]
-        gathered.transitions.append(record)
+        self._change(record)
         gathered.version = record.get("version", gathered.version)
         if "replaced" in record:
             self._replaced.add((record["rollout"], record["replaced"]))
         gathered.shares.setdefault(record["to_phase"], record.get("shares", {}))
+
+    def _change(self, record: dict[str, Any]) -> None:
+        """Take a transition once: every process that follows it has written of it."""
+        if "id" not in record:
+            self.sets[_set_of(record)].transitions.append(record)
+            return
+        known = self._changes.setdefault((_set_of(record), record["id"]), record)
+        # A process that stopped while its store was down did not know how many others had come first.
+        if record.get("revision", 0) > known.get("revision", 0):
+            self._changes[_set_of(record), record["id"]] = record
 
     def _decision(self, record: dict[str, Any]) -> None:
         fingerprint = record.get("fingerprint", "")
@@ -187,6 +199,15 @@ class _Gatherer:
                 else:
                     gathered.arms[phase, variant].add_outcome(metric, unit, value, many)
                     gathered.joined += 1
+
+
+def _status(gathered: Gathered) -> str:
+    """Where a rollout stands: by its last transition, or by its own line, where that tells of a later one."""
+    revision, _, described = gathered.described
+    if not gathered.transitions:
+        return described
+    last = gathered.transitions[-1]
+    return described if revision > last.get("revision", revision) else last.get("status", described)
 
 
 def _credit(arm: Arm, record: dict[str, Any], cluster: str, outcomes: list[Outcome], control: str) -> int:

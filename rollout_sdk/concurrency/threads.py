@@ -24,6 +24,7 @@ __all__ = [
     "Empty",
     "Flag",
     "Lock",
+    "ReentrantLock",
     "SimpleQueue",
     "Thread",
     "caller_sleep",
@@ -59,6 +60,8 @@ _get_ident: Callable[[], int] = _original("_thread", "get_ident")
 _start: Callable[..., int] = _original("_thread", "start_new_thread")
 Lock: Callable[[], Any] = _original("_thread", "allocate_lock")
 """A lock between the SDK's own threads. A greenlet must not switch while it holds one."""
+ReentrantLock: Callable[[], Any] = _original("_thread", "RLock")
+"""The same, for code that a signal handler may enter while its own thread holds it."""
 
 
 def missing_threads() -> str | None:

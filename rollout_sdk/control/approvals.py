@@ -14,7 +14,6 @@ from attrs import define, field
 from rollout_sdk.concurrency.synchronous import answered
 from rollout_sdk.concurrency.threads import Thread
 from rollout_sdk.judging import Verdict
-from rollout_sdk.plugins.manager import Failed
 
 __all__ = ["Approvals"]
 
@@ -38,7 +37,7 @@ class Approvals:
         failed: Told of every fault.
     """
 
-    failed: Failed
+    failed: Callable[..., None]
     _open: dict[str, _Question] = field(factory=dict)
 
     def ask(self, approve: Callable[[Any], bool], verdict: Verdict) -> bool:
@@ -65,14 +64,14 @@ class Approvals:
             try:
                 question.is_approved = answered("approve=", approve(verdict)) is True
             except BaseException as error:
-                self.failed("approve", error)
+                self.failed("approve", error, rollout=verdict.rollout)
 
         thread = Thread(answer, "rollout-approval")
         try:
             thread.start()
         # No thread to be had now: the next look asks.
         except RuntimeError as error:
-            self.failed("approve", error)
+            self.failed("approve", error, rollout=verdict.rollout)
         else:
             question.thread = thread
         return question

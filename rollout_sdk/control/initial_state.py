@@ -19,7 +19,7 @@ _MOST_TRIES = 20
 def resolve_initial_state(
     store: StateStore, mine: RolloutState, *, now_s: float, is_shared: bool
 ) -> tuple[RolloutState, RolloutState]:
-    """Where a rollout stands: `mine` itself when the store knew nothing of it.
+    """Where a rollout stands: where it begins, as `mine` says, when the store knew nothing of it.
 
     Args:
         store: The store.
@@ -29,7 +29,7 @@ def resolve_initial_state(
             settings out in a notebook may go back to earlier ones.
 
     Returns:
-        Where it stood, and where it stands: not the same when `mine` has taken the place of another fingerprint.
+        Where it stood, and where it stands: not the same object when `mine` has taken the place of another fingerprint.
 
     Raises:
         StateError: It is of a version or fingerprint that another has replaced, or what is stored cannot be read.
@@ -38,8 +38,8 @@ def resolve_initial_state(
     for _ in range(_MOST_TRIES):
         stored = store.load(mine.key)
         if stored is None:
-            if swap(store, None, mine, "start", now_s=now_s):
-                return mine, mine
+            if (begun := swap(store, None, mine, "start", now_s=now_s)) is not None:
+                return begun, begun
             continue
         theirs = from_document(stored.document)
         if is_comparable(theirs, mine):
@@ -68,4 +68,4 @@ def resolve_initial_state(
 def restart(store: StateStore, stored: Stored, after: RolloutState, *, now_s: float) -> RolloutState | None:
     """Begin a stored rollout again; None when it is another's turn."""
     after = evolve(after, revision=max(after.revision, stored.revision + 1), entered_s=now_s)
-    return after if swap(store, stored.revision, after, "start", now_s=now_s, reason=ANOTHER) else None
+    return swap(store, stored.revision, after, "start", now_s=now_s, reason=ANOTHER)

@@ -16,7 +16,6 @@ from rollout_sdk.control.step_clock import STEP_CLOCK
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import ConflictError, StateError
 from rollout_sdk.judging import Evidence, Verdict, judge
-from rollout_sdk.plugins.manager import Failed
 
 __all__ = ["JUDGE", "Judging"]
 
@@ -36,7 +35,7 @@ class Judging:
         now_s: Callable[[], float],
         change: Callable[..., None],
         take_time: Callable[[ManagedRollout], None],
-        failed: Failed,
+        failed: Callable[..., None],
     ) -> None:
         """Judge nothing yet.
 
@@ -114,7 +113,7 @@ class Judging:
             number = int(last.phase.partition(":")[0])
         # Of another SDK, or damaged: the next one takes its place, and judging goes on.
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-            self._failed(JUDGE, error)
+            self._failed(JUDGE, error, rollout=managed.key)
             return None
         # Phases before are those of another version, or of other candidates.
         return last if number >= managed.state.since else None
@@ -171,7 +170,7 @@ class Judging:
             pass
         # Another version has taken this one's place since the last look: the verdict is about nothing that is there.
         except StateError as error:
-            self._failed(JUDGE, error)
+            self._failed(JUDGE, error, rollout=managed.key)
 
     def _make(self, managed: ManagedRollout, step: NextStep, verdict: Verdict, revision: int) -> None:
         if step.change is not None:

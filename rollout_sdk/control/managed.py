@@ -12,6 +12,7 @@ from typing import Any
 from attrs import define, evolve, field
 
 from rollout_sdk.concurrency.threads import Lock
+from rollout_sdk.control.announcing import Announced
 from rollout_sdk.control.local_state import LocalState
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.step_clock import StepClock
@@ -44,7 +45,8 @@ class ManagedRollout:
         evidence: What was seen of it in this process; None when nobody judges it.
         verdict: The last verdict, of this process or another's.
         claims: Whether other processes may have the same outcomes, so that each is claimed in the store before it counts.
-        pending_abort: Actor and reason of a stop that the store has not taken yet.
+        pending_abort: Actor, reason and change id of a stop that the store has not taken yet.
+        announced: Which of its transitions this process has announced.
         adding: Held while evidence is added or read; no call takes it.
         clock: How long the current step has lasted, by this process's clocks.
     """
@@ -56,7 +58,8 @@ class ManagedRollout:
     evidence: Evidence | None = None
     verdict: Verdict | None = None
     claims: bool = False
-    pending_abort: tuple[str, str] | None = None
+    pending_abort: tuple[str, str, str] | None = None
+    announced: Announced = field(factory=Announced)
     adding: threading.Lock = field(factory=Lock)
     _sent: int = 0
     _arrived: int = 0
@@ -110,17 +113,30 @@ class ManagedRollout:
             self._epoch = self.state.epoch
             self.forget()
 
-    def say_stop(self, store: StateStore, now_s: float) -> RolloutState:
-        """Have the store take the stop that it could not take before; where the rollout stands then.
+    def say_stop(self, store: StateStore, now_s: float) -> tuple[RolloutState, RolloutState]:
+        """Have the store take the stop that it could not take before; where the rollout stood in it, and stands then.
 
         Raises:
             StoreError: It cannot yet.
         """
         assert self.pending_abort is not None
-        actor, reason = self.pending_abort
-        _, after = change_stored(store, self.key, "abort", RolloutState.abort, now_s=now_s, actor=actor, reason=reason)
+        actor, reason, change_id = self.pending_abort
+        # A store that has lost everything meanwhile is told where the rollout was stopped.
+        mine = self.state if store.load(self.key) is None else None
+        done = change_stored(
+            store,
+            self.key,
+            "abort",
+            RolloutState.abort,
+            now_s=now_s,
+            actor=actor,
+            reason=reason,
+            mine=mine,
+            change_id=change_id,
+            lost=self.announced.fall_behind,
+        )
         self.pending_abort = None
-        return after
+        return done
 
     def hear(self, testimonies: Iterable[Callable[[Evidence], None]]) -> list[Exception]:
         """Take what facts add to the evidence; what was raised by those that cannot be counted."""

@@ -19,19 +19,19 @@ from rollout_sdk.assignment import Phase
 from rollout_sdk.concurrency.clocks import monotonic, monotonic_ns
 from rollout_sdk.concurrency.forking import notice_fork, renew_after_fork, same_process, was_announced
 from rollout_sdk.concurrency.threads import Lock
+from rollout_sdk.control.announcing import made
 from rollout_sdk.control.control_file import FOLLOWED, Followed
 from rollout_sdk.control.judge_loop import JUDGE, Judging
 from rollout_sdk.control.managed import ManagedRollout
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.state_document import replanned
 from rollout_sdk.control.state_sync import StateSync
-from rollout_sdk.control.stored_state import Change, change_stored, shortened
+from rollout_sdk.control.stored_state import Change, change_stored, new_change_id, shortened
 from rollout_sdk.control.stores import GuardedStore, MemoryStore, StateStore
 from rollout_sdk.control.watch_thread import WatchThread
 from rollout_sdk.exceptions import StateError, StoreError
 from rollout_sdk.judging import Evidence, Verdict
 from rollout_sdk.plan import Criteria
-from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.resilience.faults import STORE
 from rollout_sdk.resilience.interruptions import is_fault
 
@@ -51,12 +51,12 @@ class Reconciler:
         self,
         store: StateStore,
         *,
-        failed: Failed,
+        failed: Callable[..., None],
         time_ns: Callable[[], int],
         monotonic_ns: Callable[[], int] = monotonic_ns,
         stopped: Callable[[], Any],
-        tell: Callable[..., None],
-        followed: Callable[[str], None] = lambda _key: None,
+        announce: Callable[..., None],
+        joined: Callable[[str], None] = lambda _key: None,
         judge_every_s: float = 5.0,
     ) -> None:
         """Start nothing yet.
@@ -67,15 +67,15 @@ class Reconciler:
             time_ns: Wall clock, in nanoseconds since 1970.
             monotonic_ns: Clock that never jumps, in nanoseconds.
             stopped: Called when a rollout was stopped: waits until no candidate starts any more.
-            tell: Told of every transition that this process made.
-            followed: Told of the rollouts that stand in a phase now which another process has made.
+            announce: Called with every transition, whoever made it: the rollout, the event, and the shares before it.
+            joined: Called with the key of a rollout once it is known where it stands.
             judge_every_s: Seconds between two looks at the evidence, of all processes together.
         """
         self.store = GuardedStore(store)
         self.rollouts: dict[str, ManagedRollout] = {}
         self._failed = failed
         self._time_ns = time_ns
-        self._tell = tell
+        self._announce = announce
         self._is_shared = not isinstance(store, MemoryStore)
         self._closed = False
         self._thread = WatchThread(self._watch, "rollout-reconciler")
@@ -87,8 +87,9 @@ class Reconciler:
             now_s=lambda: self.now_s,
             monotonic_s=lambda: monotonic_ns() / 1e9,
             stopped=stopped,
-            tell=tell,
-            followed=followed,
+            announce=announce,
+            joined=joined,
+            failed=failed,
         )
         self._judging = Judging(
             self.store,
@@ -111,6 +112,7 @@ class Reconciler:
         self._judging.renew(self.writer)
         for managed in self.rollouts.values():
             managed.adding = Lock()
+            managed.announced.renew()
             managed.forget()
         if self.rollouts and self._is_shared and not self._closed:
             if not is_recent:
@@ -148,7 +150,7 @@ class Reconciler:
         except (StoreError, StateError) as error:
             # Where it stands is not known: it may have been aborted. The control is always right.
             managed.local_state.lose(lost=True)
-            self._failed(STORE, error)
+            self._failed(STORE, error, rollout=managed.key if isinstance(error, StateError) else None)
         if self._is_shared:
             self.start()
 
@@ -189,6 +191,7 @@ class Reconciler:
         evidence: Mapping[str, Any] | None = None,
         mine: RolloutState | None = None,
         store: StateStore | None = None,
+        change_id: str | None = None,
     ) -> None:
         """Change where a rollout stands, for every process.
 
@@ -197,22 +200,29 @@ class Reconciler:
             ConflictError: `revision` is not the current one.
             StoreError: The store did not answer.
         """
-        managed, (actor, reason) = self.rollouts[key], shortened(actor, reason)
+        managed, (actor, reason), now_s = self.rollouts[key], shortened(actor, reason), self.now_s
+        store, here = self.store if store is None else store, managed.state if mine is None else mine
         before, after = change_stored(
-            self.store if store is None else store,
+            store,
             key,
             action,
             change,
-            now_s=self.now_s,
+            now_s=now_s,
             actor=actor,
             reason=reason,
             revision=revision,
             evidence=evidence,
-            mine=managed.state if mine is None else mine,
+            mine=here,
+            change_id=change_id,
+            lost=managed.announced.fall_behind,
         )
         self._sync.enter(managed, after)
+        if not managed.announced.knows(before):
+            # What others have done before comes first.
+            self._sync.catch_up(managed, before, here, store)
         if after is not before:
-            self._tell(managed, action, before, after, actor, reason, evidence)
+            event = made(managed.strategy, action, before, after, actor=actor, reason=reason, time_s=now_s, evidence=evidence)
+            self._announce(managed, event, before.phase.all_shares)
 
     def abort(self, key: str, *, actor: str, reason: str, revision: int | None = None) -> None:
         """Stop a rollout: here at once, whatever the store does, and everywhere as soon as the store has it.
@@ -221,9 +231,9 @@ class Reconciler:
             ConflictError: `revision` is not the current one: nothing was stopped.
         """
         managed, (actor, reason) = self.rollouts[key], shortened(actor, reason)
-        before = managed.state
+        before, change_id = managed.state, new_change_id()
         if revision is None:
-            managed.pending_abort = actor, reason
+            managed.pending_abort = actor, reason, change_id
             self._sync.enter(managed, before.abort())
         try:
             # It holds here already, and what the store does not take now, the thread has it take later.
@@ -238,14 +248,19 @@ class Reconciler:
                 # From where it stood: what is stopped here already is news for the store.
                 mine=before,
                 store=store,
+                change_id=change_id,
             )
             managed.pending_abort = None
         except StoreError as error:
             if revision is not None:
                 raise
             self._failed(STORE, error)
+            # Nor is it known what others have done before.
+            managed.announced.fall_behind()
             if managed.state is not before:
-                self._tell(managed, "abort", before, managed.state, actor, reason)
+                after = evolve(managed.state, change_id=change_id)
+                event = made(managed.strategy, "abort", before, after, actor=actor, reason=reason, time_s=self.now_s)
+                self._announce(managed, event, before.phase.all_shares)
 
     def replan(self, key: str, criteria: Criteria, plan: tuple[Phase, ...], *, actor: str, reason: str) -> None:
         """Have a canary follow another plan from where it stands; what is judged for the first time has no past.
@@ -288,7 +303,7 @@ class Reconciler:
         managed = self.rollouts.get(key)
         if managed is not None:
             for error in managed.hear(testimonies):
-                self._failed(JUDGE, error)
+                self._failed(JUDGE, error, rollout=key)
         elif self._is_shared:
             self._judging.remote_outcomes.hear(key, testimonies)
         if not self._thread.is_running and (self._is_shared or (managed is not None and managed.evidence is not None)):
@@ -301,19 +316,22 @@ class Reconciler:
             self._last_judged_s = monotonic()
             self._guarded(self._judging.hear_guests)
         for managed in list(self.rollouts.values()):
-            self._guarded(partial(self._look_and_judge, managed, judging=is_due))
+            self._guarded(partial(self._look_and_judge, managed, judging=is_due), managed.key)
 
     def _look_and_judge(self, managed: ManagedRollout, *, judging: bool) -> None:
         self.look(managed)
         if judging and managed.evidence is not None:
             self._judging.judge_in_turn(managed)
 
-    def _guarded(self, action: Callable[[], None]) -> None:
+    def _guarded(self, action: Callable[[], None], rollout: str | None = None) -> None:
         # Of any kind: the thread must not end for what a store, a plugin or an approval raised.
         try:
             action()
         except BaseException as error:
-            self._failed(STORE if isinstance(error, StoreError) else JUDGE, error)
+            if isinstance(error, StoreError):
+                self._failed(STORE, error)
+            else:
+                self._failed(JUDGE, error, rollout=rollout)
 
     def look(self, managed: ManagedRollout) -> None:
         """Stand where the store says.

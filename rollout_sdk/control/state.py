@@ -44,6 +44,7 @@ class RolloutState:
         step: Index of the planned phase last entered or passed; -1 before the first.
         status: What may happen next.
         revision: Number of transitions so far.
+        change_id: Id of the last of them, as the store's history has it; empty before the first one is stored.
         number: Number of the current phase.
         ramps: Whether the strategy has steps at all.
         version: Version of the candidates, as it was said when decorating.
@@ -70,6 +71,7 @@ class RolloutState:
     step: int = 0
     status: Status = "running"
     revision: int = 0
+    change_id: str = ""
     number: int = 0
     ramps: bool = True
     version: str = ""

@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import evolve
 
+from rollout_sdk.control.announcing import inferred, made, recorded, weights
 from rollout_sdk.control.initial_state import ANOTHER, resolve_initial_state, restart
 from rollout_sdk.control.managed import ManagedRollout
 from rollout_sdk.control.state import RolloutState
@@ -14,6 +15,8 @@ from rollout_sdk.control.state_document import from_document, is_comparable, joi
 from rollout_sdk.control.step_clock import STEP_CLOCK
 from rollout_sdk.control.stored_state import has_lost, swap
 from rollout_sdk.control.stores import StateStore, Stored
+from rollout_sdk.exceptions import StateError, StoreError
+from rollout_sdk.resilience.faults import STORE
 
 __all__ = ["StateSync"]
 
@@ -31,8 +34,9 @@ class StateSync:
         now_s: Callable[[], float],
         monotonic_s: Callable[[], float],
         stopped: Callable[[], Any],
-        tell: Callable[..., None],
-        followed: Callable[[str], None],
+        announce: Callable[..., None],
+        joined: Callable[[str], None],
+        failed: Callable[..., None],
     ) -> None:
         """Read nothing yet.
 
@@ -42,16 +46,18 @@ class StateSync:
             now_s: The time, in seconds since 1970.
             monotonic_s: A clock that never jumps, in seconds.
             stopped: Called when a rollout was stopped: waits until no candidate starts any more.
-            tell: Notified of every transition that this process made.
-            followed: Notified of the rollouts that stand in a phase now which another process has made.
+            announce: Called with every transition, whoever made it: the rollout, the event, and the shares before it.
+            joined: Called with the key of a rollout once it is known where it stands.
+            failed: Called with every fault.
         """
         self._store = store
         self._is_shared = is_shared
         self._now_s = now_s
         self._monotonic_s = monotonic_s
         self._stopped = stopped
-        self._tell = tell
-        self._followed = followed
+        self._announce = announce
+        self._joined = joined
+        self._failed = failed
 
     def take_time(self, managed: ManagedRollout, state: RolloutState | None = None, note: str | None = None) -> None:
         """Have a rollout's clock look at the time, in its state or in the one that it enters; with a note, as that says."""
@@ -72,9 +78,11 @@ class StateSync:
             self.enter(managed, state)
         managed.local_state.lose(lost=False)
         if before is not state:
-            self._tell(managed, "start", before, state, "", ANOTHER)
+            event = made(managed.strategy, "start", before, state, actor="", reason=ANOTHER, time_s=state.entered_s)
+            self._announce(managed, event, before.phase.all_shares)
         else:
-            self._followed(managed.key)
+            managed.announced.join(state, self._now_s())
+            self._joined(managed.key)
 
     def restart(self, managed: ManagedRollout, after: RolloutState, store: StateStore) -> None:
         """Begin a rollout again that was decorated anew with other settings, unless another process was faster.
@@ -85,6 +93,47 @@ class StateSync:
         stored = store.load(managed.key)
         if stored is not None and (begun := restart(store, stored, after, now_s=self._now_s())) is not None:
             self.enter(managed, begun)
+
+    def catch_up(
+        self, managed: ManagedRollout, until: RolloutState, before: RolloutState, store: StateStore | None = None
+    ) -> None:
+        """Announce what others have done to a rollout, in order, with actor and reason.
+
+        Args:
+            managed: The rollout.
+            until: The state that they have brought it to.
+            before: Where it stood in this process.
+            store: The store, for those in a hurry.
+
+        A history that is not to be had is a fault, and the next look asks for it again: what was done holds all the same.
+        """
+        announced = managed.announced
+        behind = announced.behind
+        if announced.knows(until) and behind == announced.caught_up:
+            return
+        try:
+            history = (self._store if store is None else store).history(managed.key)
+        except StoreError as error:
+            announced.fall_behind()
+            self._failed(STORE, error)
+            return
+        for record, earlier in list(announced.missed(history, until, before)):
+            try:
+                event = recorded(managed.state, managed.strategy, record, earlier)
+            # Damaged, or written by a program in a form of its own: the others are announced.
+            except Exception as error:
+                self._failed(STORE, _unreadable(managed.key, error), rollout=managed.key)
+                event = None
+            if event is None:
+                announced.pass_over(record)
+            else:
+                self._announce(managed, event, weights(earlier), followed=True)
+        if not announced.knows(until) and is_comparable(until, managed.state):
+            self._announce(
+                managed, inferred(managed.strategy, before, until, self._now_s()), before.phase.all_shares, followed=True
+            )
+        if until is managed.state:
+            announced.caught_up = behind
 
     def enter(self, managed: ManagedRollout, state: RolloutState) -> None:
         """Put a rollout in a state; one that stops it waits until no candidate starts any more."""
@@ -107,8 +156,12 @@ class StateSync:
         Raises:
             StoreError: It did not answer; everything stays as it is.
         """
+        here = managed.state
         if _is_pending(managed):
-            self.enter(managed, managed.say_stop(self._store, self._now_s()))
+            before, after = managed.say_stop(self._store, self._now_s())
+            self.enter(managed, after)
+            self.catch_up(managed, before, here)
+            self.catch_up(managed, after, before)
             return
         if managed.local_state.lost:
             self.settle(managed)
@@ -119,23 +172,29 @@ class StateSync:
             return
         if stored is not None and _is_at(stored, managed.state):
             self.take_time(managed)
+            self.catch_up(managed, managed.state, here)
             return
         state = None if stored is None else from_document(stored.document)
         if has_lost(state, managed.state):
-            self._put_back(managed, stored)
+            if state is not None:
+                self.catch_up(managed, state, here)
+            self._put_back(managed, stored, here if state is None else state)
         elif state is None or not is_comparable(state, managed.state):
             managed.local_state.lose(lost=True)
         else:
             self.enter(managed, joined(state, managed.state))
-            self._followed(managed.key)
+            self.catch_up(managed, state, here)
 
-    def _put_back(self, managed: ManagedRollout, stored: Stored | None) -> None:
+    def _put_back(self, managed: ManagedRollout, stored: Stored | None, before: RolloutState) -> None:
         """Have a store that was emptied, or restored from a backup, know again what was done."""
         known, expected = managed.state, None if stored is None else stored.revision
         state = evolve(known, revision=max(known.revision, -1 if expected is None else expected) + 1)
         # Another process may be faster: then its revision is found at the next look, and is as good.
-        if swap(self._store, expected, state, "restore", now_s=self._now_s(), reason=LOST):
-            self.enter(managed, state)
+        now_s = self._now_s()
+        if (restored := swap(self._store, expected, state, "restore", now_s=now_s, reason=LOST)) is not None:
+            self.enter(managed, restored)
+            event = made(managed.strategy, "restore", before, restored, actor="", reason=LOST, time_s=now_s)
+            self._announce(managed, event, before.phase.all_shares)
 
 
 def _is_pending(managed: ManagedRollout) -> bool:
@@ -148,4 +207,12 @@ def _is_at(stored: Stored, state: RolloutState) -> bool:
     document = stored.document
     at = (stored.revision, *(document.get(name) for name in ("status", "number", "version", "entered_s")))
     same = at == (state.revision, state.status, state.number, state.version, state.entered_s)
+    same = same and document.get("change_id", "") == state.change_id
     return same and document.get("fingerprint", "") in ("", state.fingerprint)
+
+
+def _unreadable(key: str, error: Exception) -> StateError:
+    return StateError(
+        f"A change in the history of {key!r} cannot be read ({type(error).__name__}), and is not announced. A record has the "
+        "fields that the SDK writes. Change rollouts by their controllers or with the command rollout."
+    )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from rollout_sdk.assignment import Layer, UnitHash
 from rollout_sdk.control.control_file import ControlFile, WantedRollout
-from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.resilience.faults import CONTROL_FILE
 from rollout_sdk.resilience.interruptions import is_fault
 
@@ -52,7 +51,7 @@ class Steering:
         file: The file; None without one.
     """
 
-    def __init__(self, file: ControlFile | None, rollouts: Mapping[str, Steered], failed: Failed) -> None:
+    def __init__(self, file: ControlFile | None, rollouts: Mapping[str, Steered], failed: Callable[..., None]) -> None:
         """Steer nothing yet.
 
         Args:
@@ -76,7 +75,7 @@ class Steering:
         except BaseException as error:
             if not is_fault(error):
                 raise
-            self._failed(CONTROL_FILE, error)
+            self._failed(CONTROL_FILE, error, rollout=rollout.key)
 
     def look(self) -> bool:
         """Have all rollouts do what the file wants, where it has changed; False when it has to be looked at again first.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from os import urandom
 from typing import Any, TypeAlias
 
 from attrs import evolve
@@ -13,7 +14,7 @@ from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import ConflictError, StateError
 from rollout_sdk.formatting import brief, escaped
 
-__all__ = ["Change", "change_stored", "has_lost", "shortened", "swap"]
+__all__ = ["Change", "change_stored", "has_lost", "new_change_id", "shortened", "swap"]
 
 Change: TypeAlias = Callable[[RolloutState], RolloutState]
 """A transition: one of `RolloutState`'s methods."""
@@ -48,6 +49,8 @@ def change_stored(
     revision: int | None = None,
     evidence: Mapping[str, Any] | None = None,
     mine: RolloutState | None = None,
+    change_id: str | None = None,
+    lost: Callable[[], None] = lambda: None,
 ) -> tuple[RolloutState, RolloutState]:
     """Change where a rollout stands, for every process that reads the store.
 
@@ -62,6 +65,8 @@ def change_stored(
         revision: The revision that was looked at; refused when somebody was faster.
         evidence: The verdict that it is made on.
         mine: The state of the process that does it: its plan may be a later one than the store's. None: no process does.
+        change_id: Id of the change where it has one already, because it is tried again. None: a new one.
+        lost: Called when the store had lost what the process knows, so that the change is made on that.
 
     Returns:
         The state before and after; the same when there was nothing to change.
@@ -99,8 +104,21 @@ def change_stored(
         # What the store had lost is stored also where nothing is to be changed.
         after = _timed(before, after, now_s) if after is not before else evolve(before, revision=before.revision + 1)
         expected = None if stored is None else stored.revision
-        if swap(store, expected, after, action, now_s=now_s, actor=actor, reason=reason, evidence=evidence):
-            return before, after
+        done = swap(
+            store,
+            expected,
+            after,
+            action,
+            now_s=now_s,
+            actor=actor,
+            reason=reason,
+            evidence=evidence,
+            change_id=change_id,
+        )
+        if done is not None:
+            if is_lost:
+                lost()
+            return before, done
     raise ConflictError(f"{key!r} is being changed by others all the time. A change is made on what you looked at. Try again.")
 
 
@@ -164,15 +182,23 @@ def swap(
     actor: str = "",
     reason: str = "",
     evidence: Mapping[str, Any] | None = None,
-) -> bool:
-    """Put a state in place of the expected revision, and the change into the history; False when it is another's turn."""
+    change_id: str | None = None,
+) -> RolloutState | None:
+    """Put a state in place of the expected revision, and the change into the history.
+
+    Returns:
+        The state with the id of the change; None when another change came first.
+    """
+    after = evolve(after, change_id=change_id or new_change_id())
     record = {
+        "id": after.change_id,
         "time_s": now_s,
         "action": action,
         "status": after.status,
         "revision": after.revision,
         "phase": after.phase.name,
         "shares": after.phase.all_shares,
+        "shadow": after.phase.shadow,
         "version": after.version,
         "fingerprint": after.fingerprint,
         "invalid": after.invalid,
@@ -180,4 +206,9 @@ def swap(
         "reason": reason,
         "verdict": evidence,
     }
-    return store.swap(after.key, expected, as_document(after), record)
+    return after if store.swap(after.key, expected, as_document(after), record) else None
+
+
+def new_change_id() -> str:
+    """An id for a change, the same wherever it is recorded: a revision is not, because a store that was lost counts anew."""
+    return urandom(8).hex()

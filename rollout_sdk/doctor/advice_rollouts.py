@@ -46,7 +46,11 @@ def about(seen: Diagnosis) -> Iterator[Finding]:
     for key, rollout in seen.journal.rollouts.items():
         found += [*_standing(key, rollout), *_calls(key, rollout), *_units(key, rollout)]
         for name, variant in rollout.variants.items():
-            found += [*_failures(key, rollout, name, variant), *_breaker(key, name, variant), *_shadows(key, name, variant)]
+            found += [
+                *_failures(key, rollout, name, variant),
+                *_breaker(key, rollout, name, variant),
+                *_shadows(key, name, variant),
+            ]
     yield from found
     if worst(found) in ("ok", "note"):
         count = len(seen.journal.rollouts)
@@ -181,13 +185,20 @@ def _failures(key: str, rollout: RolloutSums, name: str, variant: VariantSums) -
         )
 
 
-def _breaker(key: str, name: str, variant: VariantSums) -> Iterator[Finding]:
+def _breaker(key: str, rollout: RolloutSums, name: str, variant: VariantSums) -> Iterator[Finding]:
     breaker = variant.breaker
     if breaker is None or not breaker.opened:
         return
     whose = f"The circuit breaker of {quoted(name)} of {quoted(key)}"
     last = f"{number(breaker.failures)} of the last {number(breaker.runs)} runs failed"
-    if breaker.open_now:
+    if breaker.open_now and rollout.status in ("aborted", "rolled_back"):
+        yield Finding(
+            "note",
+            "rollout.breaker_open",
+            f"{whose} was open when the rollout was stopped: {last}.",
+            "Nothing to do: without calls of the candidate, it stays open.",
+        )
+    elif breaker.open_now:
         yield Finding(
             "error",
             "rollout.breaker_open",
@@ -211,8 +222,11 @@ def _shadows(key: str, name: str, variant: VariantSums) -> Iterator[Finding]:
         why = f" ({counts(variant.not_copied)})" if most == "dropped_snapshot" and variant.not_copied else ""
         errors = f" ({counts(variant.shadow_errors)})" if most in ("error", "dropped_open") and variant.shadow_errors else ""
         lead = "most of them" if len(ends) > 1 else "all of them"
+        # What an operator has stopped is missing on purpose.
+        stopped = ends.get("dropped_aborted", 0)
+        bad, asked = sum(ends.values()) - stopped, sum(variant.ends.values()) - stopped
         yield Finding(
-            "warning" if complete <= 1 - _MANY else "note",
+            "warning" if bad and bad >= _MANY * asked else "note",
             "rollout.shadows_incomplete",
             f"{number(sum(ends.values()))} of {several(sum(variant.ends.values()), 'shadow run')} of {quoted(name)} "
             f"of {quoted(key)} did not end well, {lead} {quoted(most)}{why}{errors}.",

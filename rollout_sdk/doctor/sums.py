@@ -241,12 +241,18 @@ class RolloutSums:
             breaker.closed += 1
         breaker.last_s = time_s if time_s is not None else breaker.last_s
 
-    def moved(self, record: Mapping[str, Any], time_s: float | None) -> None:
-        """Take in a transition."""
+    def moved(self, record: Mapping[str, Any], time_s: float | None, seen_s: float | None) -> None:
+        """Take in a transition, which was made at one time and seen by its process at another, not before it.
+
+        Every process that follows it has written of it: it is counted once.
+        """
         phase = _phase_of(record, "to_phase")
         self._configured(phase, record.get("shares", {}))
-        self.stands(record.get("status"), phase, time_s)
-        kept = ("action", "status", "from_phase", "to_phase", "actor", "reason")
+        self.stands(record.get("status"), phase, seen_s)
+        change = record.get("id")
+        if change is not None and any(each["id"] == _short(change) for each in self.transitions):
+            return
+        kept = ("action", "status", "from_phase", "to_phase", "actor", "reason", "id")
         said = {name: _short(record[name]) if name in record else None for name in kept}
         self.transitions.append({"time_s": time_s, "revision": clamped(record.get("revision")), **said})
         self.transitions.sort(key=lambda transition: (transition["time_s"] or 0.0, transition["revision"] or 0))

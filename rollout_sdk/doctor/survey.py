@@ -157,7 +157,8 @@ class _Surveyor:
                 self._writer.fingerprints[key] = record["fingerprint"][:200]
             self._stands(key, record.get("status"), record["phase"])
         elif event == "transition":
-            sums.moved(record, time_s)
+            # A process may hear of a transition later than it was made.
+            sums.moved(record, time_s, None if time_s is None else self._writer.newest_s)
             self._stands(key, record.get("status"), record["to_phase"])
         elif event == "breaker":
             sums.tripped(record, time_s)
@@ -205,7 +206,8 @@ class _Surveyor:
             return time_s
         if writer.newest_s is None or time_s > writer.newest_s:
             writer.newest_s = time_s
-        if writer.process is not None and time_s < writer.process.began_s - _TOLERANCE_S:
+        # A transition may have been made by another process, with another clock, and be heard of late.
+        if event != "transition" and writer.process is not None and time_s < writer.process.began_s - _TOLERANCE_S:
             found.past += 1
         if found.first_s is None or time_s < found.first_s:
             found.first_s = time_s

@@ -206,6 +206,7 @@ def _transition(event: TransitionedEvent) -> bytes:
         "transition",
         event.time_s,
         rollout=event.rollout,
+        id=event.id,
         strategy=event.strategy,
         action=event.action,
         status=event.status,

@@ -10,10 +10,11 @@
 | `outcome`    | recorded outcome                       | `rollout`, `metric`, `value`, `id`, `phase`, `fingerprint`, `variant`, `bucket`, `unit`, `item` or `position`, `event_id`, `decided` (time of the decision), `excluded`, `rate`, `call_rate` (that of its call) |
 | `breaker`    | opening or closing of a breaker        | `rollout`, `variant`, `action`, `failures`, `runs`, `cooldown_s`          |
 | `lost`       | facts that are not here, since the last such line | `count`, `sampled` (how many of them were of calls that were not drawn) |
-| `transition` | change of phase or status              | `rollout`, `strategy`, `action`, `status`, `revision`, `from_phase`, `to_phase`, `shares`, `actor`, `reason`, `shadow`, `verdict` (with every number behind it), `invalid` (why the comparison cannot be trusted after it), `version`, `fingerprint`, `replaced` (the fingerprint in whose place it has begun) |
+| `transition` | change of phase or status              | `rollout`, `id` (the same in every process that follows the store), `strategy`, `action`, `status`, `revision`, `from_phase`, `to_phase`, `shares`, `actor`, `reason`, `shadow`, `verdict` (with every number behind it), `invalid` (why the comparison cannot be trusted after it), `version`, `fingerprint`, `replaced` (the fingerprint in whose place it has begun) |
 
 Fields that are empty (null, false, or no items) are left out. Numbers are finite. Units and items are pseudonyms; payloads
-are nowhere. A rollout's start is its `rollout` line. `read_journal` gives the rows of a `rows` line as a `decision` each.
+are nowhere. A rollout's start is its `rollout` line. Every process that follows a store has a `transition` line for every
+change, whatever made it: lines of one `id` are one change. `read_journal` gives the rows of a `rows` line as a `decision` each.
 A `rate` below 1 is the share of the calls that was kept, under overload, when this line was; where there is none, it is 1.
 Arms are told apart by rollout, fingerprint and phase, and never pooled; lines of earlier SDKs have no fingerprint.
 """
@@ -232,6 +233,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     "transition": {
         "t": _NUMBER,
         "rollout": _A_TEXT,
+        "id": _TEXT,
         "strategy": _TEXT,
         "action": _A_TEXT,
         "status": _TEXT,

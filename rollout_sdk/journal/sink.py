@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rollout_sdk.concurrency.clocks import time
 from rollout_sdk.journal.lines import as_line, line
 from rollout_sdk.journal.writer import JournalWriter
 from rollout_sdk.plugins.manager import Failed
+from rollout_sdk.records import TransitionedEvent
 from rollout_sdk.tally import rollout_of
 
 __all__ = ["JournalSink"]
@@ -29,10 +30,11 @@ class JournalSink:
         self._describe = describe
         self._failed = failed
         self._headed: set[str] = set()
+        self._moved: dict[str, TransitionedEvent] = {}
         self._unwritten = 0
         self._told = self._told_drawn_out = 0
 
-    def __call__(self, events: Iterable[Any], dropped: int, drawn_out: int = 0) -> None:
+    def __call__(self, events: Sequence[Any], dropped: int, drawn_out: int = 0) -> None:
         """Write what is an event of a rollout.
 
         Args:
@@ -57,7 +59,7 @@ class JournalSink:
             if self._writer.begin():
                 self._headed.clear()
             for key, text, weight in lines:
-                if key not in self._headed and key not in headed and (about := self._describe(key)) is not None:
+                if key not in self._headed and key not in headed and (about := self._about(key)) is not None:
                     headed.add(key)
                     data.append(line("rollout", time(), **about))
                     weights.append(0)
@@ -70,9 +72,19 @@ class JournalSink:
         except BaseException:
             self._unwritten += sum(weight for _, _, weight in lines) - sum(weights[: self._writer.kept])
             raise
+        finally:
+            self._moved.update({event.rollout: event for event in events if isinstance(event, TransitionedEvent)})
         self._headed |= headed
         if missing > 0:
             self._told, self._told_drawn_out = self._told + missing, drawn_out
+
+    def _about(self, key: str) -> Mapping[str, Any] | None:
+        """What a file says of a rollout: where it stands after the last transition, of which another file may have told."""
+        about, moved = self._describe(key), self._moved.get(key)
+        if about is None or moved is None or moved.fingerprint != about.get("fingerprint"):
+            return about
+        stands = {"phase": moved.to_phase, "status": moved.status, "shares": dict(moved.shares), "revision": moved.revision}
+        return {**about, **stands, "shadow": moved.shadow or None}
 
     @property
     def unwritten(self) -> int:
@@ -104,11 +116,13 @@ class JournalSink:
     def begin_again(self, key: str) -> None:
         """A rollout is described anew: its own line is due again."""
         self._headed.discard(key)
+        self._moved.pop(key, None)
 
     def renew(self) -> None:
         """In a forked child: another file, and nothing missing."""
         self._writer.renew()
         self._headed = set()
+        self._moved = {}
         self._unwritten = self._told = self._told_drawn_out = 0
 
     def close(self) -> None:

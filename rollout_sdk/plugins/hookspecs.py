@@ -120,7 +120,12 @@ def rollout_tripped(event: BreakerEvent) -> None:
 
 @hookspec
 def rollout_transitioned(event: TransitionedEvent) -> None:
-    """A rollout changed its phase or status. In the background."""
+    """A rollout changed its phase or status. In the background.
+
+    Called once for every transition in every process that follows it, whoever made it: this process, another one's judge, the
+    command line, the control file. `event.id` is the same in all of them, so that one of many can act on it. The start of a
+    rollout, and what was done before this process began to follow, is not a transition here.
+    """
 
 
 @hookspec(firstresult=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from rollout_sdk.engine.batches.answered_rows import AnsweredRows
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.shadows.ended import EndedRows, EndedShadow
 from rollout_sdk.judging import AddOutcome, Evidence, add_shadowed
-from rollout_sdk.recording.sinks import Sinks
+from rollout_sdk.recording.sinks import Change, Sinks
 from rollout_sdk.records import BreakerEvent, RecordedEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
 from rollout_sdk.tally import Tally, rollout_of
 from rollout_sdk.telemetry.audience import Audience
@@ -21,8 +21,6 @@ from rollout_sdk.telemetry.metrics import Metrics, RolloutMetrics
 from rollout_sdk.telemetry.spans import Spans
 
 if TYPE_CHECKING:
-    from rollout_sdk.control.managed import ManagedRollout
-    from rollout_sdk.control.state import RolloutState
     from rollout_sdk.engine.rollout import Rollout
 
 __all__ = ["Delivery"]
@@ -84,7 +82,7 @@ class Delivery:
 
     def __attrs_post_init__(self) -> None:
         """Hand nothing on yet."""
-        self.sinks = Sinks(failed=self.failed, events_of=self._each, never_came=self.never_came)
+        self.sinks = Sinks(failed=self.failed, events_of=self._each, never_came=self.never_came, trace=self.spans.transition)
 
     def register(self, rollout: Rollout) -> None:
         """Take a rollout in."""
@@ -95,39 +93,6 @@ class Delivery:
             self.descriptions[key] = about
             if self.sinks.journal is not None:
                 self.sinks.journal.begin_again(key)
-
-    def transition(
-        self,
-        managed: ManagedRollout,
-        action: str,
-        before: RolloutState,
-        after: RolloutState,
-        actor: str,
-        reason: str,
-        evidence: Mapping[str, Any] | None,
-    ) -> TransitionedEvent:
-        """The event of a transition, whose span is made now: in the context of the one that made it."""
-        event = TransitionedEvent(
-            rollout=managed.key,
-            strategy=managed.strategy,
-            action=action,  # type: ignore[arg-type] # the store knows texts
-            status=after.status,
-            revision=after.revision,
-            from_phase=before.phase.name,
-            to_phase=after.phase.name,
-            shares=after.phase.all_shares,
-            actor=actor,
-            reason=reason,
-            time_s=self.time_ns() / 1e9,
-            shadow=after.phase.shadow,
-            evidence=evidence,
-            invalid=after.invalid,
-            version=after.version,
-            fingerprint=after.fingerprint,
-            replaced=before.fingerprint if before.fingerprint != after.fingerprint else "",
-        )
-        self.spans.transition(event, before.phase.all_shares)
-        return event
 
     def tally(self, key: str) -> Tally:
         """The counts of one rollout in this process; those of too many that are not served here are counted together."""
@@ -183,7 +148,8 @@ class Delivery:
             self.audience.look()
         facts = self._drawn(facts)
         unobserved = {id(fact.event) for fact in facts if fact.__class__ is Unobserved}
-        facts = [fact.event if fact.__class__ is Unobserved else fact for fact in facts]
+        changes = {id(fact.event): fact for fact in facts if fact.__class__ is Change}
+        facts = [fact.event if fact.__class__ in (Unobserved, Change) else fact for fact in facts]
         facts = [told for fact in _ends_apart(facts) if (told := self._told(fact)) is not None]
         apart = _rows_apart(facts)
         for fact in apart:
@@ -196,6 +162,9 @@ class Delivery:
         starts = self._starts(facts)
         for start in starts:
             self.guarded("tally", self._count, start)
+        if changes and not self.audience.awake:
+            # A process without calls has not asked yet.
+            self.audience.look()
         calls = [fact for fact in apart if fact.__class__ is Call]
         if self.metrics is not None and self.audience.measuring:
             self.guarded("telemetry.metrics", self.metrics.calls, calls)
@@ -203,12 +172,12 @@ class Delivery:
         self.guarded("recorder", self.sinks.write, managed)
         # In the journal, a start is the line about the rollout; for observers, nothing has changed.
         for start in starts:
-            self.guarded("recorder", self.sinks.log, start)
+            self.guarded("recorder", self.sinks.log, Change(start))
         for fact in heard:
             if id(fact) in unobserved:
                 continue
             if fact.__class__ is not AnsweredRows or any(map(self._is_for_log, fact.kinds())):
-                self.guarded("recorder", self.sinks.log, fact)
+                self.guarded("recorder", self.sinks.log, changes.get(id(fact), fact))
             self.guarded("observers", self._observe, fact)
 
     def _drawn(self, facts: list[Any]) -> list[Any]:
@@ -252,7 +221,6 @@ class Delivery:
                 version=about["version"],
                 fingerprint=about["fingerprint"],
             )
-            self.spans.transition(start, {})
             starts.append(start)
         return starts
 

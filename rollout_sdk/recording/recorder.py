@@ -137,6 +137,11 @@ class Recorder:
         return self._queue.qsize()
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it takes nothing more."""
+        return self._closed
+
+    @property
     def is_current(self) -> bool:
         """Whether this is the recorder's own thread."""
         return self._thread is not None and self._thread.is_current

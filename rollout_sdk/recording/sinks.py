@@ -6,12 +6,12 @@ others: what its queue cannot hold is lost to it alone, and counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from attrs import define, field
+from attrs import Factory, define, field, frozen
 
 from rollout_sdk.concurrency.clocks import monotonic
 from rollout_sdk.concurrency.threads import Flag, Thread
@@ -19,13 +19,17 @@ from rollout_sdk.engine.context import OBSERVING, aside
 from rollout_sdk.journal.sink import JournalSink
 from rollout_sdk.journal.writer import JournalWriter
 from rollout_sdk.plugins.manager import Observer
+from rollout_sdk.records import TransitionedEvent
 from rollout_sdk.resilience.faults import JOURNAL, Count, DroppedError, HangError
 from rollout_sdk.resilience.queue_thread import QueueThread
 from rollout_sdk.sampling import level_of, rate_of
 from rollout_sdk.tally import rollout_of
 from rollout_sdk.telemetry.events import LogEvents
 
-__all__ = ["Sinks"]
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
+
+__all__ = ["Change", "Sinks"]
 
 LOGS = "telemetry.logs"
 _JOURNAL_HANGS_AFTER_S = 1.0
@@ -37,6 +41,21 @@ _ROWS_FOR_A_FACT = 200
 _DROPPED = "too much waits already. It hangs, or is slower than what comes. Make it faster, or have it batch what it sends."
 
 
+@frozen(eq=False)
+class Change:
+    """A transition on its way to everybody who listens.
+
+    Attributes:
+        event: What happened.
+        shares_before: Share of every variant before it; empty at the start.
+        trigger: The span in which this process made it; None where another did, or there was none.
+    """
+
+    event: TransitionedEvent
+    shares_before: Mapping[str, float] = Factory(dict)
+    trigger: SpanContext | None = None
+
+
 @define(kw_only=True, eq=False)
 class Sinks:
     """Hands facts on. Used by the recorder's thread.
@@ -46,6 +65,7 @@ class Sinks:
         events_of: The events of a fact that are for logs and observers.
         never_came: How many facts never came here, because the recorder had no room for them; and how many of these were of
             calls that were not drawn.
+        trace: Makes the span of a transition: event, shares before, trigger.
         journal: Keeps events; None without a journal.
         log_events: Emits log events; None when they are off.
     """
@@ -53,6 +73,7 @@ class Sinks:
     failed: Callable[..., None]
     events_of: Callable[[Any], Iterable[Any]]
     never_came: Callable[[], tuple[int, int]]
+    trace: Callable[[TransitionedEvent, Mapping[str, float], SpanContext | None], None]
     journal: JournalSink | None = None
     log_events: LogEvents | None = None
     _dropped: Count = field(init=False, factory=Count)
@@ -142,8 +163,8 @@ class Sinks:
             self.failed(JOURNAL, DroppedError(why), missing)
 
     def log(self, fact: Any) -> None:
-        """Have a fact logged."""
-        if self.log_events is not None and not self._logs.put(fact, _size(_weight(fact))):
+        """Have a fact logged, and a transition traced."""
+        if (self.log_events is not None or fact.__class__ is Change) and not self._logs.put(fact, _size(_weight(fact))):
             self.failed(LOGS, DroppedError(f"Of the log, {_DROPPED}"), _weight(fact))
 
     def observe(self, observers: Iterable[Observer], fact: Any) -> None:
@@ -184,6 +205,10 @@ class Sinks:
 
     def _log(self, fact: Any) -> None:
         with aside(OBSERVING):
+            if fact.__class__ is Change:
+                # Its exporter may hang as a log handler may.
+                self.trace(fact.event, fact.shares_before, fact.trigger)
+                fact = fact.event
             for event in self._goes_on(self._logs, fact):
                 if self.log_events is not None:
                     self.log_events(event)

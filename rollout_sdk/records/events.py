@@ -57,7 +57,9 @@ TransitionAction = Literal[
     "invalidate",
     "roll_back",
     "abort",
+    "restore",
 ]
+"""What was done; "restore" is what a process does to a store that has lost the rollout's state."""
 
 
 @frozen
@@ -319,6 +321,8 @@ class BreakerEvent:
 class TransitionedEvent:
     """A rollout changed its phase or status.
 
+    Every process that follows the rollout's store has one for every transition, whoever made it.
+
     Attributes:
         rollout: Key of the rollout.
         strategy: Name of the strategy.
@@ -337,6 +341,7 @@ class TransitionedEvent:
         version: Version of the candidates after the transition; empty if none was given.
         fingerprint: Fingerprint of comparable calls after the transition.
         replaced: The fingerprint that it replaces; empty if it is unchanged, or unknown.
+        id: The same in every process that follows the transition, and in the store's history; empty for the start in a process.
     """
 
     rollout: str
@@ -356,6 +361,7 @@ class TransitionedEvent:
     version: str = ""
     fingerprint: str = ""
     replaced: str = ""
+    id: str = ""
 
     def drawn(self, rate: float) -> TransitionedEvent:  # noqa: ARG002 - as the others
         """It is rare, and always kept while there is room."""

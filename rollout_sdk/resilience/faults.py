@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -117,14 +118,22 @@ class Faults:
         """
         self._tell = tell
         self._kinds: dict[tuple[str, str], _Reported] = {}
+        self._owned: dict[tuple[str, str, str], Count] = {}
 
-    def note(self, what: str, error: BaseException, number: int = 1) -> None:
-        """Count faults, and report them at most once a minute; never raises."""
+    def note(self, what: str, error: BaseException, number: int = 1, *, rollout: str | None = None) -> None:
+        """Count faults, and report them at most once a minute; never raises.
+
+        Args:
+            what: What failed.
+            error: What it raised.
+            number: How often.
+            rollout: Key of the rollout in which it happened; None for what all rollouts share, such as the journal.
+        """
         # The caller is already handling a fault; another one cannot be reported.
         with suppress(Exception, SystemExit):
-            self._note(what, error, number)
+            self._note(what, error, number, rollout)
 
-    def _note(self, what: str, error: BaseException, number: int) -> None:
+    def _note(self, what: str, error: BaseException, number: int, rollout: str | None) -> None:
         kind = class_name(error)
         known = self._kinds.get((what, kind))
         if known is None:
@@ -132,6 +141,8 @@ class Faults:
             kind = kind if len(self._kinds) < _MOST_KINDS else "_OTHER"
             known = self._kinds.setdefault((what, kind), _Reported())
         known.count.add(number)
+        if rollout is not None and ((owned := (rollout, what, kind)) in self._owned or len(self._owned) < _MOST_KINDS):
+            self._owned.setdefault(owned, Count()).add(number)
         now = monotonic()
         # Reports are rate-limited, because a fault on every call would crowd out the calls themselves. Faults of the logger
         # are only counted, since reporting needs it.
@@ -146,6 +157,15 @@ class Faults:
         """Number of faults by (name, class of exception)."""
         return {fault: int(known.count) for fault, known in list(self._kinds.items())}
 
+    def of(self, rollout: str) -> dict[tuple[str, str], int]:
+        """The same without those of other rollouts."""
+        counts = Counter(self.counts)
+        for (owner, *fault), count in list(self._owned.items()):
+            if owner != rollout:
+                counts[fault[0], fault[1]] -= int(count)
+        return dict(+counts)
+
     def clear(self) -> None:
         """Forget all faults, in a forked child."""
         self._kinds.clear()
+        self._owned.clear()

@@ -130,7 +130,7 @@ class Settings:
         check_name(strategy_name(self.strategy), f"name of the strategy of {self.key!r}")
         # In this order: the strategy, this rollout's plugins, the runtime's, and finally the default comparison.
         plugins = [self.strategy, *self.plugins, *self.runtime.plugins, DefaultComparator()]
-        self.hooks = PluginSet(plugins, failed=self.runtime.failed)
+        self.hooks = PluginSet(plugins, failed=self.runtime.failed_in(self.key))
         self.phases = planned_phases(
             self.key,
             self.hooks,

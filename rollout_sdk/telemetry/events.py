@@ -180,7 +180,7 @@ class LogEvents:
                 get_logger().debug("rollout.plugin.registered", rollout=event.rollout, plugin=plugin, strategy=event.strategy)
             return
         logger = get_logger()
-        log = logger.warning if event.action in ("abort", "roll_back", "invalidate") else logger.info
+        log = logger.warning if event.action in ("abort", "roll_back", "invalidate", "restore") else logger.info
         gate = deciding(event) or {}
         log(
             "rollout.transition",
@@ -196,6 +196,7 @@ class LogEvents:
             samples=gate.get("samples"),
             value=gate.get("value"),
             threshold=gate.get("threshold"),
+            transition_id=event.id,
         )
 
     def _once_a_minute(self, *kind: str) -> int | None:

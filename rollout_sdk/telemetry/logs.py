@@ -19,7 +19,8 @@ __all__ = ["RolloutFilter", "add_trace_context", "get_logger", "log_fields", "wo
 
 _NAME = "rollout_sdk"
 _SHORT = {"from_variant": "from", "to_variant": "to", "error_type": "error"}
-_LEFT_OUT = ("decision_id", "exc_info", "stack_info", "stacklevel")
+_IDS = ("decision_id", "transition_id")
+_KEYWORDS = ("exc_info", "stack_info", "stacklevel")
 """In no message: ids are found in the record's fields, and the others are the standard library's own."""
 
 _PLAIN = re.compile(r"[\w.:%/+@,-]+")
@@ -40,8 +41,8 @@ def _as_record(_: object, __: str, event: MutableMapping[str, Any]) -> tuple[tup
     The values are arguments of the message, so that tools that group by it see one message for each event.
     """
     name = event.pop("event")
-    kwargs = {each: event.pop(each) for each in _LEFT_OUT[1:] if each in event}
-    told = {each: value for each, value in event.items() if value is not None and each not in _LEFT_OUT}
+    kwargs = {each: event.pop(each) for each in _KEYWORDS if each in event}
+    told = {each: value for each, value in event.items() if value is not None and each not in _IDS}
     words = [name, *(f"{_SHORT.get(each, each)}=%s" for each in told)]
     return (" ".join(words), *map(_said, told.values())), {**kwargs, "extra": {"event": name, **event}}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, get_args
+
+from rollout_sdk.records import TransitionAction
 
 __all__: list[str] = []
 
@@ -55,6 +57,7 @@ COMPARISON_MATCH: Final = "rollout.comparison.match"
 COMPARISON_DIFFERENCE: Final = "rollout.comparison.difference"
 TRANSITION_ACTION: Final = "rollout.transition.action"
 TRANSITION_REASON: Final = "rollout.transition.reason"
+TRANSITION_ID: Final = "rollout.transition.id"
 GATE_NAME: Final = "rollout.gate.name"
 GATE_SAMPLES: Final = "rollout.gate.samples"
 GATE_VALUE: Final = "rollout.gate.value"
@@ -126,14 +129,18 @@ def drop_reason(end: str) -> str:
     return DROP_REASONS.get(end) or end.removeprefix("dropped_")
 
 
-_ACTIONS: Final = {"roll_back": "rollback", "promote_full": "complete", "pause": "hold"}
+_ACTIONS: Final = {action: action for action in get_args(TransitionAction)} | {
+    "roll_back": "rollback",
+    "promote_full": "complete",
+    "pause": "hold",
+}
 
 
 def transition_action(action: str, status: str) -> str:
-    """What was done, in the words of the contract; what it has no word for is called as in our API."""
-    return "complete" if status == "promoted" and action in ("promote", "skip_step") else _ACTIONS.get(action, action)
+    """What was done, in the words of the contract; "_OTHER" for what only a later version has written in a store."""
+    return "complete" if status == "promoted" and action in ("promote", "skip_step") else _ACTIONS.get(action, "_OTHER")
 
 
 def transition_reason(action: str, *, judged: bool) -> str:
     """Why a rollout changed, as one of few words."""
-    return "configured" if action == "start" else "verdict" if judged else "manual"
+    return {"start": "configured", "restore": "lost"}.get(action, "verdict" if judged else "manual")

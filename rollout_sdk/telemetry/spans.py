@@ -31,7 +31,7 @@ from rollout_sdk.telemetry.transitions import tell_transition
 from rollout_sdk.telemetry.versions import Versions
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span, Tracer
+    from opentelemetry.trace import Span, SpanContext, Tracer
 
     from rollout_sdk.plugins.manager import Failed
     from rollout_sdk.telemetry.settings import Telemetry
@@ -281,13 +281,19 @@ class Spans:
             self.events.tell(call.span, names.DROPPED_EVENT, said)
 
     @guarded
-    def transition(self, event: TransitionedEvent, shares_before: Mapping[str, float]) -> None:
+    def current(self) -> SpanContext | None:
+        """The span in which this code runs, for a transition that it triggers; None without one."""
+        context = trace.get_current_span().get_span_context()
+        return context if context.is_valid else None
+
+    @guarded
+    def transition(self, event: TransitionedEvent, shares_before: Mapping[str, float], trigger: SpanContext | None) -> None:
         """One span for a change of phase or status, linked to what triggered it."""
         self.events.look()
         tracer = self._given if self._on and (self._is_final or self._get_tracer()) else None
         if tracer is not None or self.events.is_logged:
             version = self.version.of(event.fingerprint, event.to_phase, event.shares)
-            tell_transition(tracer, self.events, event, shares_before, version, self._excluded)
+            tell_transition(tracer, self.events, event, shares_before, version, self._excluded, trigger)
 
     def _start(
         self, name: str, attributes: Mapping[str, Any], context: Context | None = None, links: list[Link] | None = None

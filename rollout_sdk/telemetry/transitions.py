@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Link
+from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan
 
 from rollout_sdk.telemetry import names
 from rollout_sdk.telemetry.disclosure import kept
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span, Tracer
+    from opentelemetry.trace import Span, SpanContext, Tracer
 
     from rollout_sdk.records import TransitionedEvent
     from rollout_sdk.telemetry.event_records import Events
@@ -28,22 +27,23 @@ def tell_transition(
     before: Mapping[str, float],
     version: str,
     excluded: frozenset[str],
+    trigger: SpanContext | None,
 ) -> None:
     """Say that a rollout has changed: by a span, the root of its own trace, and by what `events` emits of it.
 
-    Both are linked to what is current, which is the request of whoever did it: the span by a link, and a record without a span
-    by its trace.
+    Both are linked to the request that triggered it, if this process made it: the span by a link, a record without a span by its
+    trace.
     """
-    trigger = trace.get_current_span().get_span_context()
     attributes = _attributes(event, version)
-    # A start is noticed in the background, after the call that made it.
-    noted = int(event.time_s * 1e9) if event.action == "start" else None
-    span: Span = INVALID_SPAN
+    # It is traced in the background, after it was made.
+    noted = int(event.time_s * 1e9)
+    # Without a span of its own, a record has the trace of the request.
+    span: Span = INVALID_SPAN if trigger is None else NonRecordingSpan(trigger)
     if tracer is not None:
         span = tracer.start_span(
             f"transition {event.rollout}",
             context=Context(),
-            links=[Link(trigger, {names.LINK_TYPE: names.TRIGGERED_BY})] if trigger.is_valid else None,
+            links=[Link(trigger, {names.LINK_TYPE: names.TRIGGERED_BY})] if trigger is not None else None,
             attributes=kept(attributes, excluded),
             start_time=noted,
         )
@@ -79,6 +79,8 @@ def _attributes(event: TransitionedEvent, version: str) -> dict[str, Any]:
         names.TRANSITION_ACTION: names.transition_action(event.action, event.status),
         names.TRANSITION_REASON: names.transition_reason(event.action, judged=event.evidence is not None),
     }
+    if event.id:
+        attributes[names.TRANSITION_ID] = event.id
     if event.version:
         attributes[names.CANDIDATES_VERSION] = event.version
     if event.from_phase is not None:

@@ -9,6 +9,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import generate_latest
 
 from rollout_sdk import ABTest, Breaker, Canary, Interleave, Runtime, Shadow, ShadowLimits, Telemetry, rollout
+from rollout_sdk.control.state import RolloutState
 
 provider = MeterProvider([PrometheusMetricReader()])
 journal = tempfile.TemporaryDirectory()
@@ -79,6 +80,13 @@ for number in range(2):
     raises(f"user {number}")
     runtime.flush(20.0)
 canary.rollout.promote(actor="tests", reason="to be seen")
+# What the judge does, and what the command line does.
+for key, action, change in (
+    ("shop.canary", "invalidate", lambda s: s.invalidate("shares")),
+    ("shop.canary", "roll_back", RolloutState.roll_back),
+):
+    runtime.reconciler.change(key, action, change, actor="judge", reason="to be seen", evidence={"findings": []})
+ab.rollout.abort(actor="tests", reason="to be seen")
 released.clear()
 shadow("the last")
 runtime.close(0.2)

@@ -79,6 +79,13 @@ def test_every_alert_is_tested_to_fire_and_not_to_fire(alert):
         ("Overrides and the kill switch", '{feature_flag_result_reason="split"}', ""),
         ("A candidate that should have some", "rollout_variant_weight(_ratio)?", "rollout_variant_weight"),
         ("A candidate that should have some", "or\n          0 * rollout:weight:max1h", ""),
+        ("The command line aborts", "unless\n              max_over_time(", "and\n              max_over_time("),
+        ("The command line aborts", "max by (job, feature_flag_key, rollout_tr", "sum by (job, feature_flag_key, rollout_tr"),
+        ("The command line aborts", '=~"rollback|abort|invalidate"', '=~"rollback|invalidate"'),
+        ("The judge rolls another", '"start"}[10m]) > 0', '"start"}[10m]) > 9'),
+        ("The judge rolls another", '=~"rollback|abort|invalidate"', '=~"abort|invalidate"'),
+        ("An abort of long ago", '="start"}[1d] offset 10m)', '="start"}[1m] offset 10m)'),
+        ("A canary goes its way", '=~"rollback|abort|invalidate"', '=~".+"'),
         ("Nothing was lost", "increase(rollout_facts_lost_total[15m])) > 0", "rollout_facts_lost_total) > 0"),
         ("A process loses facts", "(rollout_facts_lost_total[15m])) > 0", "(rollout_facts_lost_total[15m])) > 500"),
         ("A process loses facts", "(job, instance, rollout_loss_reason)", "(job, instance)"),
@@ -90,7 +97,7 @@ def test_every_alert_is_tested_to_fire_and_not_to_fire(alert):
         ("An A/B test keeps", 'rollout_strategy_name="canary",', ""),
         ("Nobody calls it", "[1h])\n            ) > 0\n", "[1h])\n            ) >= 0\n"),
         ("It was paused and resumed", "          unless on (job, feature_flag_key)\n          rollout:changes:1d\n", ""),
-        ("It was paused an hour ago", " offset 1d\n          )\n", "\n          )\n"),
+        ("It was paused by the command line", " offset 1d\n          )\n", "\n          )\n"),
     ],
 )  # fmt: skip
 def test_a_broken_condition_is_noticed_by_its_case(promtool, tmp_path, case, old, new):

@@ -655,19 +655,6 @@ def test_a_watch_that_was_ended_looks_no_more_and_its_thread_ends():
     assert (False, 0) == (watch._thread.is_alive(), watched.looks)
 
 
-def test_what_another_process_has_changed_is_described_anew(processes):
-    first, second = processes(), processes()
-    model, _ = decorate(first), decorate(second)
-    followed = []
-    second.reconciler._sync._followed = followed.append
-    look(second)
-    assert [] == followed
-    model.rollout.promote()
-    look(second)
-    look(second)
-    assert ["model"] == followed
-
-
 def test_a_process_alone_begins_to_watch_with_the_first_evidence(clock):
     runtime = Runtime(time_ns=clock)
     model = decorate(runtime)

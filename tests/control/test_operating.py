@@ -63,7 +63,8 @@ def test_a_transition_is_told_with_its_actor_and_its_reason(decorate, watch):
         return 1
 
     model.rollout.promote(actor="ann", reason="a quiet day")
-    assert transitions(runtime) == [
+    told = transitions(runtime)
+    assert told == [
         TransitionedEvent(
             rollout="model",
             strategy="canary",
@@ -77,8 +78,10 @@ def test_a_transition_is_told_with_its_actor_and_its_reason(decorate, watch):
             reason="a quiet day",
             time_s=5.0,
             fingerprint=model.rollout.status().fingerprint,
+            id=told[0].id,
         )
     ]
+    assert told[0].id
 
 
 def test_a_refused_action_is_not_told(decorate, runtime):

@@ -102,7 +102,7 @@ KEYS = {
     "journal.rollouts.r.variants.v2": "assigned fallbacks withheld runs errors shadows breaker heaviest",
     "journal.rollouts.r.variants.v2.shadows": "planned ends completeness errors not_copied",
     "journal.rollouts.r.variants.v2.breaker": "opened closed open_s open_now failures runs cooldown_s last_s",
-    "journal.rollouts.r.transitions.0": "time_s revision action status from_phase to_phase actor reason",
+    "journal.rollouts.r.transitions.0": "time_s revision action status from_phase to_phase actor reason id",
     "journal.rollouts.r.processes.0": "status phase count",
 }
 

@@ -87,6 +87,16 @@ def test_processes_that_stand_in_different_places_are_a_warning(write, look):
     assert ("warning", True) == (found.severity, "running in 0:50%: 1" in found.what and "running in 1:100%: 1" in found.what)
 
 
+def test_what_several_processes_tell_of_one_transition_is_one(write, look):
+    abort = transition("abort", "aborted", to_phase="1:aborted", t=NOW - 5, id="7f", actor="ann")
+    write(about(), transition("promote", "running", t=NOW - 7, id="6e"), abort, name=running())
+    # It had its first call after the abort was made and before it heard of it, and has had none since.
+    write(about(t=NOW - 4), {**abort, "revision": 2}, name=running(7))
+    seen = look()
+    assert [("promote", "6e"), ("abort", "7f")] == [(each["action"], each["id"]) for each in told(seen)["transitions"]]
+    assert ("aborted", []) == (told(seen)["status"], of(seen, "rollout.processes_differ"))
+
+
 def made(fingerprint, version, **made_of):
     return {"fingerprint": fingerprint, "version": version, "made_of": {"unit": "user", "version": version, **made_of}}
 
@@ -116,6 +126,12 @@ def test_a_process_that_has_ended_stands_nowhere(write, look, folder):
     write(about(), transition("promote", "running"), name=running())
     write(about(), name=f"events-{host_name()}-{2**22 + 1}-1-0.jsonl")
     assert [] == of(look(), "rollout.processes_differ")
+
+
+@pytest.mark.parametrize(("action", "status"), [("abort", "aborted"), ("roll_back", "rolled_back")])
+def test_a_breaker_that_was_open_when_the_rollout_was_stopped_is_no_cause_for_alarm(write, look, action, status):
+    write(about(), breaker("open", t=NOW - 40), transition(action, status, t=NOW - 30), name=running())
+    assert "note" == only(look(), "rollout.breaker_open").severity
 
 
 def test_an_open_breaker_is_an_error(write, look):
@@ -162,7 +178,7 @@ def test_a_breaker_is_followed_from_one_file_of_a_process_to_the_next(write, loo
     assert (0, 100) == (state["open_now"], pytest.approx(state["open_s"]))
 
 
-@pytest.mark.parametrize("end", sorted(set(ShadowEnd.__args__) - {"ok"}))
+@pytest.mark.parametrize("end", sorted(set(ShadowEnd.__args__) - {"ok", "dropped_aborted"}))
 def test_shadows_that_do_not_end_well_are_a_warning_with_the_cure_of_the_most(write, look, end):
     other = "error" if end != "error" else "timeout"
     write(about(), *[shadow("ok")] * 80, *[shadow(end)] * 15, *[shadow(other)] * 5)
@@ -175,6 +191,14 @@ def test_shadows_that_do_not_end_well_are_a_warning_with_the_cure_of_the_most(wr
 def test_a_few_shadows_that_do_not_end_well_are_a_note(write, look):
     write(about(), *[shadow("ok")] * 95, *[shadow("timeout")] * 5)
     assert "note" == only(look(), "rollout.shadows_incomplete").severity
+
+
+def test_shadows_that_an_operator_has_stopped_are_no_cause_for_a_warning(write, look):
+    write(about(), *[shadow("ok")] * 2, *[shadow("dropped_aborted")] * 18)
+    found = only(look(), "rollout.shadows_incomplete")
+    assert ("note", True) == (found.severity, "all of them 'dropped_aborted'" in found.what)
+    write(about(), *[shadow("ok")] * 8, *[shadow("dropped_aborted")] * 90, *[shadow("timeout")] * 2)
+    assert "warning" == only(look(), "rollout.shadows_incomplete").severity
 
 
 def test_why_arguments_could_not_be_copied_is_told(write, look):

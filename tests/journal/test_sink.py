@@ -11,7 +11,7 @@ from rollout_sdk.journal import JournalSink, JournalWriter, read_journal
 from rollout_sdk.records import Decision, RecordedEvent, RoutedEvent, TransitionedEvent
 
 EVENT = RoutedEvent(Decision("control", id="d", rollout="r", strategy="s", phase="p"), "control", ())
-ABOUT = {"rollout": "r", "strategy": "s", "control": "control", "phase": "p", "shares": {"control": 1.0}}
+ABOUT = {"rollout": "r", "strategy": "s", "control": "control", "phase": "p", "shares": {"control": 1.0}, "fingerprint": "f"}
 
 
 @pytest.fixture
@@ -140,6 +140,69 @@ def test_a_transition_that_only_the_controller_knows_is_a_line(sink, tmp_path):
     start = TransitionedEvent("r", "s", "start", "running", 3, "1:5%", "3:10%", {"control": 0.9, "v": 0.1}, "", "anew", 1.0)
     sink([start], 0)
     assert ["journal", "rollout", "transition"] == events(tmp_path)
+
+
+def moved(fingerprint="", status="aborted"):
+    shares = {"control": 1.0, "v": 0.0}
+    return TransitionedEvent(
+        "r",
+        "s",
+        "abort",
+        status,
+        3,
+        "1:5%",
+        "3:aborted",
+        shares,
+        "ann",
+        "",
+        1.0,
+        fingerprint=fingerprint or ABOUT["fingerprint"],
+    )
+
+
+def described(folder):
+    return [
+        (record["phase"], record.get("status"), record.get("revision"))
+        for record in read_journal(folder)
+        if record["event"] == "rollout"
+    ]
+
+
+BEGAN, STANDS = (ABOUT["phase"], ABOUT.get("status"), ABOUT.get("revision")), ("3:aborted", "aborted", 3)
+
+
+@pytest.mark.parametrize("is_full", [False, True], ids=["written", "not written, because the disk was full"])
+def test_another_file_says_where_the_rollout_stands_by_then(sink, tmp_path, monkeypatch, is_full):
+    sink([EVENT], 0)
+    if is_full:
+        with monkeypatch.context() as patched, pytest.raises(OSError, match="no space"):
+            patched.setattr("rollout_sdk.journal.writer.write", fail)
+            sink([moved()], 0)
+    else:
+        sink([moved()], 0)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    sink([EVENT], 0)
+    assert [STANDS] == described(tmp_path)
+
+
+def test_the_file_that_has_a_transition_says_where_the_rollout_stood_before_it(sink, tmp_path):
+    sink([moved()], 0)
+    assert [BEGAN] == described(tmp_path)
+
+
+@pytest.mark.parametrize("forget", ["begin_again", "renew", "another fingerprint"])
+def test_what_is_described_anew_stands_where_that_says(sink, tmp_path, forget):
+    sink([EVENT, moved("another" if forget == "another fingerprint" else "")], 0)
+    if forget == "begin_again":
+        sink.begin_again("r")
+    elif forget == "renew":
+        sink.renew()
+    else:
+        for path in tmp_path.iterdir():
+            path.unlink()
+    sink([EVENT], 0)
+    assert BEGAN == described(tmp_path)[-1]
 
 
 def test_an_overflow_is_told_in_the_journal(tmp_path, run_python):

@@ -285,14 +285,14 @@ def test_functions_of_a_version_that_is_replaced_answer_with_their_control(modul
 
 
 def test_a_new_version_is_journalled_as_a_start(module, tmp_path):
-    import rollout_sdk
+    from rollout_sdk.recording.sinks import Change
 
     first = module("Canary(['5%', '50%'])").rank
     runtime = sys.modules["shared_runtime"].runtime
     told = []
-    runtime.conclude = told.append
+    runtime.recorder.put = told.append
     second = module("Canary(['2%'])").rank
-    (event,) = [fact for fact in told if isinstance(fact, rollout_sdk.TransitionedEvent)]
+    (event,) = [fact.event for fact in told if isinstance(fact, Change)]
     assert (event.action, event.from_phase, event.to_phase, event.shares) == (
         "start",
         "0:5%",

@@ -238,3 +238,26 @@ def test_two_runtimes_keep_apart(watch):
     decorate(one)(1)
     assert (1, 0) == (len(one.routed()), len(other.routed()))
     assert (1, 0) == tuple(sum(runtime.tally("m").decisions.values()) for runtime in (one, other))
+
+
+def test_the_faults_of_one_rollout_are_in_its_own_status_and_those_of_the_runtime_in_all(runtime):
+    def decorated(key, **options):
+        return rollout(candidate=lambda x: x, strategy=ABTest(0.5), key=key, runtime=runtime, **options)(lambda x: x)
+
+    one = decorated("one", plugins=[Failing(ValueError())])
+    two, three = decorated("two", plugins=[Failing(ValueError())]), decorated("three")
+    for function, calls in ((one, 2), (two, 3), (three, 1)):
+        for number in range(calls):
+            function(number)
+    runtime.flush(10.0)
+    runtime.failed("store", KeyError(), 4)
+    mine, shared = ("failing.rollout_routed", "ValueError"), {("store", "KeyError"): 4}
+    assert [{mine: 2, **shared}, {mine: 3, **shared}, shared] == [each.rollout.status().faults for each in (one, two, three)]
+    assert {mine: 5, **shared} == runtime.faults
+
+
+def test_rollouts_that_are_made_at_run_time_are_remembered_up_to_a_bound_and_their_faults_counted_all_the_same(runtime):
+    for number in range(1500):
+        runtime.failed("x", ValueError(), rollout=f"r-{number}")
+    assert ({("x", "ValueError"): 1500}, 1000) == (runtime.faults, len(runtime._faults._owned))
+    assert {("x", "ValueError"): 501} == runtime.faults_of("r-3")

@@ -68,8 +68,8 @@ class RolloutProvider(AbstractProvider):
     What looks at the arguments of a call has nothing to look at here: an override by a function, or a strategy such as
     targeting rules.
 
-    As a plugin of the rollouts or their runtime (`plugins=[provider]`), it also tells clients of transitions that this process
-    makes: PROVIDER_CONFIGURATION_CHANGED.
+    As a plugin of the rollouts or their runtime (`plugins=[provider]`), it also tells clients of transitions, whoever made
+    them: PROVIDER_CONFIGURATION_CHANGED.
     """
 
     name = "openfeature"

@@ -296,6 +296,23 @@ def test_as_a_plugin_it_tells_clients_of_transitions(ranked, client_of, until):
     assert until(lambda: told, [[KEY]]) == [[KEY]]
 
 
+def test_clients_hear_of_what_another_process_does_and_then_read_it(ranked, client_of, until, tmp_path):
+    provider, told = RolloutProvider(), []
+    here, elsewhere = (Runtime(store=f"sqlite:///{tmp_path}/rollouts.db") for _ in range(2))
+    rank = ranked(Canary(["5%", "50%"]), plugins=[provider], runtime=here)
+    provider.add(rank)
+    client = client_of(provider)
+    # As the handler reads it: the flag has changed by then.
+    client.add_handler(
+        ProviderEvent.PROVIDER_CONFIGURATION_CHANGED,
+        lambda details: told.append((details.flags_changed, rank.rollout.phase.name)),
+    )
+    ranked(Canary(["5%", "50%"]), runtime=elsewhere).rollout.promote()
+    assert until(lambda: told, [([KEY], "1:50%")]) == [([KEY], "1:50%")]
+    here.close()
+    elsewhere.close()
+
+
 class TestObserver(ObserverContract):
     """What every observer must hold."""
 

@@ -26,6 +26,19 @@ versions and phases are on no metric. Results are computed from the journal, and
 A span is ERROR, with `error.type` and one `exception` event on the innermost span, when a model raised; `route` is ERROR only
 when the caller saw the exception. The span of a run whose answer `failed_if` calls a failure is ERROR with `error.type`
 `failed_if`, and has no `exception` event. It is UNSET otherwise, cancelled calls included.
+
+## Once each
+
+A transition is told **once in every process that follows it**, whoever made it (a controller, the command line, the control
+file, another process's judge): one call of each observer, one span, one log event and one count, with the actor and the reason
+that stand in the store's history, usually within a second. A process that misses some, because two came at once or the store
+did not answer, tells them later, in order. It tells those that were made since it began to follow.
+
+So eight processes with one store tell eight times of one abort. What makes them one is the id: `{id}` of the span,
+`transition_id` of the log event, `id` of the event, of the journal's line and of the history. `rollout report`,
+`rollout replay` and `rollout doctor` count an id once. Counters have no id: take the largest of the processes (`max`), and not
+the sum; a start is counted by every process for itself. Without a store, every process has a state of its own, and its
+transitions are its own.
 """
 
 
@@ -43,7 +56,7 @@ def as_markdown() -> str:
     """docs/telemetry.md."""
     return "\n".join(
         [
-            _INTRODUCTION.format(scope=names.SCOPE, schema=names.SCHEMA_URL),
+            _INTRODUCTION.format(scope=names.SCOPE, schema=names.SCHEMA_URL, id=names.TRANSITION_ID),
             "## Spans\n",
             *(part for span in SPANS for part in _span(span)),
             _EVENTS,

@@ -43,9 +43,19 @@ _TRANSITION = (
         names.TRANSITION_ACTION,
         "str",
         "`start`, `promote`, `hold`, `resume`, `invalidate`, `rollback`, `complete`, `abort`, `set_share`, "
-        "`skip_step`, `set_plan`",
+        "`skip_step`, `set_plan`, `restore`; `_OTHER` for one that only a later version knows",
     ),
-    Attribute(names.TRANSITION_REASON, "str", "`configured`, `verdict` of the judge, or `manual`"),
+    Attribute(
+        names.TRANSITION_REASON,
+        "str",
+        "`configured`, `verdict` of the judge, `manual`, or `lost` where the store had lost it",
+    ),
+    Attribute(
+        names.TRANSITION_ID,
+        "str",
+        "the same in every process that follows the store, and in its history",
+        "not a start in a process",
+    ),
     Attribute(names.GATE_NAME, "str", "the finding that decided", _CANARY),
     Attribute(names.GATE_SAMPLES, "int", "units that it rests on", _CANARY),
     Attribute(names.GATE_VALUE, "float", "natural logarithm of its e-value", _CANARY),
@@ -136,9 +146,9 @@ SPANS = (
     ),
     Span(
         "transition {key}",
-        "start of a rollout in a process, and change of phase or status",
+        "start of a rollout in a process, and for each change of phase or status, whoever made it",
         "none: a trace of its own",
-        "what was current when it was done, `triggered_by`",
+        "what was current when this process did it, `triggered_by`",
         _TRANSITION,
     ),
 )
