@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rollout_sdk.assignment import Share
 from rollout_sdk.concurrency.threads import missing_threads
 from rollout_sdk.control.control_file import WantedRollout, followed
+from rollout_sdk.control.last_verdict import is_about
 from rollout_sdk.control.preconditions import must_be_explained
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.engine.first_present import FirstPresent
@@ -273,7 +274,7 @@ class Operated:
             unmeasured=dict(tally.unmeasured),
             open_breakers=tuple(name for name, breaker in self._rollout.local_state.breakers.items() if breaker.is_open),
             shadows=dict(tally.shadows),
-            faults=self._runtime.faults,
+            faults=self._runtime.faults_of(self.key),
             held_by=tuple(sorted(self._rollout.local_state.held_by)),
             lost=self._runtime.lost,
             invalid=state.invalid,
@@ -282,6 +283,6 @@ class Operated:
             version=state.version,
             fingerprint=state.fingerprint,
             versions=state.versions,
-            verdict=self._runtime.reconciler.verdict(self.key),
+            verdict=verdict if (verdict := self._runtime.reconciler.verdict(self.key)) and is_about(verdict, state) else None,
             notes=(*self._rollout.notes, *filter(None, [missing_threads()])),
         )

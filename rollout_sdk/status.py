@@ -32,7 +32,8 @@ class RolloutStatus:
             of a canary passes on them.
         open_breakers: Candidates that are not run at the moment, because they kept failing.
         shadows: Ends of shadow runs by variant and end.
-        faults: Faults of plugins, telemetry and journal by what failed and error type.
+        faults: Faults of this rollout's plugins and options, and of what it shares with others (telemetry, journal, store), by
+            what failed and error type. Those of other rollouts are in theirs, and all of them in `Runtime.faults`.
         lost: Facts that are missing from the journal because a queue was full.
         held_by: Who lets no candidate run here for now: "control file", a flag, or whoever called `disable`.
         invalid: Why the comparison cannot be trusted: from the judge's alarm until `resume(clear_invalid=True)`. Empty when it
@@ -44,7 +45,8 @@ class RolloutStatus:
         fingerprint: What makes its calls comparable: version, hash key, unit, layer, holdout, variants, strategy, shares.
         versions: How many versions, or other fingerprints, this rollout has had. Each starts with an alpha of its own, so each
             is one more chance of a wrong verdict.
-        verdict: The last verdict, of this process or another's; None before the first.
+        verdict: The last verdict, of this process or another's, while it says something: None before the first, and none from
+            before a person aborted or promoted.
         notes: What is to be known of its calls in this process, with the cure: arguments that can be read only once, or that
             candidates share with the control; a server whose threads do not run.
     """

@@ -296,6 +296,7 @@ class Report:
         files: How many files were read.
         lines: How many lines.
         skipped: Lines that could not be read, by why.
+        cut: How many of the damaged lines are the last of their file: being written, or cut by a kill.
         lost: Facts that writers had to drop.
         rollouts: The rollouts, in order of their first calls.
     """
@@ -306,6 +307,12 @@ class Report:
     skipped: Mapping[str, int]
     lost: int
     rollouts: tuple[RolloutReport, ...]
+    cut: int = 0
+
+    @property
+    def damaged(self) -> int:
+        """Lines and files that could not be read, but for the last lines of files."""
+        return sum(self.skipped.values()) - self.cut
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain values, for JSON."""

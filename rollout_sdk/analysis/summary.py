@@ -204,4 +204,5 @@ def summarise(folder: str | os.PathLike[str]) -> Report:
         skipped=dict(journal.skipped),
         lost=lost,
         rollouts=tuple(_in_order(rollouts)),
+        cut=journal.cut,
     )

@@ -19,6 +19,8 @@ from rollout_sdk.assignment import Phase
 from rollout_sdk.concurrency.clocks import monotonic, monotonic_ns
 from rollout_sdk.concurrency.forking import notice_fork, renew_after_fork, same_process, was_announced
 from rollout_sdk.concurrency.threads import Lock
+from rollout_sdk.control.allowing import Allowed, must_be_allowed
+from rollout_sdk.control.announcing import Announcing
 from rollout_sdk.control.control_file import FOLLOWED, Followed
 from rollout_sdk.control.judge_loop import JUDGE, Judging
 from rollout_sdk.control.managed import ManagedRollout
@@ -41,6 +43,7 @@ _UNREAD = "store not read"
 _DECORATING_S = 1.5
 """What whoever decorates or stops a rollout waits for the store: a little more than a store with the default time-out does."""
 _SLOW_S = 0.5
+_ANNOUNCING_S = 0.2
 _ASKED_AGAIN_AFTER_S = 5.0
 
 
@@ -52,28 +55,36 @@ class Reconciler:
         store: StateStore,
         *,
         failed: Failed,
+        failed_of: Callable[[str], Failed] | None = None,
         time_ns: Callable[[], int],
         monotonic_ns: Callable[[], int] = monotonic_ns,
         stopped: Callable[[], Any],
         tell: Callable[..., None],
         followed: Callable[[str], None] = lambda _key: None,
         judge_every_s: float = 5.0,
+        allowed: Allowed | None = None,
+        address: str = "",
     ) -> None:
         """Start nothing yet.
 
         Args:
             store: The shared state.
             failed: Told of every fault.
+            failed_of: What is told of the faults of one rollout, by its key; `failed` by default.
             time_ns: Wall clock, in nanoseconds since 1970.
             monotonic_ns: Clock that never jumps, in nanoseconds.
             stopped: Called when a rollout was stopped: waits until no candidate starts any more.
             tell: Told of every transition that this process made.
             followed: Told of the rollouts that stand in a phase now which another process has made.
             judge_every_s: Seconds between two looks at the evidence, of all processes together.
+            allowed: The actions of the actors that may not do everything.
+            address: The store's address, for errors.
         """
-        self.store = GuardedStore(store)
+        self.allowed = allowed or {}
+        self.store = GuardedStore(store, address)
         self.rollouts: dict[str, ManagedRollout] = {}
         self._failed = failed
+        self._failed_of = failed_of or (lambda _key: failed)
         self._time_ns = time_ns
         self._tell = tell
         self._is_shared = not isinstance(store, MemoryStore)
@@ -98,6 +109,7 @@ class Reconciler:
             change=self.change,
             take_time=self._sync.take_time,
             failed=failed,
+            failed_of=self._failed_of,
         )
         self.renew()
         renew_after_fork(self)
@@ -109,6 +121,7 @@ class Reconciler:
         self.writer = f"{os.getpid():x}-{os.urandom(6).hex()}"
         self._thread = WatchThread(self._watch, "rollout-reconciler", at_once=bool(self.rollouts) and not is_recent)
         self._judging.renew(self.writer)
+        self._announcing = Announcing(self.store, self.writer, self.allowed)
         for managed in self.rollouts.values():
             managed.adding = Lock()
             managed.forget()
@@ -147,7 +160,7 @@ class Reconciler:
         except (StoreError, StateError) as error:
             # Where it stands is not known: it may have been aborted. The control is always right.
             managed.local_state.lose(lost=True)
-            self._failed(STORE, error)
+            (self._failed if isinstance(error, StoreError) else self._failed_of(managed.key))(STORE, error)
         if self._is_shared:
             self.start()
 
@@ -195,6 +208,7 @@ class Reconciler:
             ConflictError: `revision` is not the current one.
             StoreError: The store did not answer.
         """
+        must_be_allowed(self.allowed, key, actor, action)
         managed, (actor, reason) = self.rollouts[key], shortened(actor, reason)
         before, after = change_stored(
             self.store if store is None else store,
@@ -217,7 +231,9 @@ class Reconciler:
 
         Raises:
             ConflictError: `revision` is not the current one: nothing was stopped.
+            NotAllowedError: The actor may not do it: nothing was stopped.
         """
+        must_be_allowed(self.allowed, key, actor, "abort")
         managed, (actor, reason) = self.rollouts[key], shortened(actor, reason)
         before = managed.state
         if revision is None:
@@ -255,6 +271,7 @@ class Reconciler:
         if managed.criteria is None:
             said = f"{key!r} has no plan to change: its strategy is {managed.strategy!r}."
             raise StateError(f"{said} A plan belongs to a canary. Use Canary([...]).")
+        must_be_allowed(self.allowed, key, actor, "set_plan")
         managed.judge_by(criteria)
         self.change(key, "set_plan", lambda state: replanned(state, plan), actor=actor, reason=reason)
 
@@ -286,7 +303,7 @@ class Reconciler:
         managed = self.rollouts.get(key)
         if managed is not None:
             for error in managed.hear(testimonies):
-                self._failed(JUDGE, error)
+                self._failed_of(key)(JUDGE, error)
         elif self._is_shared:
             self._judging.remote_outcomes.hear(key, testimonies)
         if not self._thread.is_running and (self._is_shared or (managed is not None and managed.evidence is not None)):
@@ -297,21 +314,35 @@ class Reconciler:
         is_due = monotonic() - self._last_judged_s >= self._judging.every_s
         if is_due:
             self._last_judged_s = monotonic()
-            self._guarded(self._judging.hear_guests)
+            self._guarded(self._judging.hear_guests, self._failed)
         for managed in list(self.rollouts.values()):
-            self._guarded(partial(self._look_and_judge, managed, judging=is_due))
+            self._guarded(partial(self._look_and_judge, managed, judging=is_due), self._failed_of(managed.key))
+
+        if self._is_shared and not self._closed:
+            self.announce()
+
+    def announce(self) -> None:
+        """Say what is served here. What operators have done comes first: of many rollouts, some have to wait."""
+        until_s = monotonic() + _ANNOUNCING_S
+        for managed in self._announcing.due(self.rollouts.values()):
+            self._guarded(partial(self._announcing.announce, managed, self.now_s), self._failed_of(managed.key))
+            if monotonic() > until_s:
+                return
 
     def _look_and_judge(self, managed: ManagedRollout, *, judging: bool) -> None:
         self.look(managed)
         if judging and managed.evidence is not None:
             self._judging.judge_in_turn(managed)
 
-    def _guarded(self, action: Callable[[], None]) -> None:
+    def _guarded(self, action: Callable[[], None], failed: Failed) -> None:
         # Of any kind: the thread must not end for what a store, a plugin or an approval raised.
         try:
             action()
+        except StoreError as error:
+            # All rollouts share the store: one that is silent is one fault.
+            self._failed(STORE, error)
         except BaseException as error:
-            self._failed(STORE if isinstance(error, StoreError) else JUDGE, error)
+            failed(JUDGE, error)
 
     def look(self, managed: ManagedRollout) -> None:
         """Stand where the store says.
@@ -348,6 +379,7 @@ class Reconciler:
             self._judging.hear_guests(store)
             for managed in self.rollouts.values():
                 managed.publish(store, self.writer, self.now_s)
+                self._announcing.leave(managed, store)
         except BaseException as error:
             if not is_fault(error):
                 raise

@@ -132,6 +132,7 @@ class Rollout:
         deadline_s: Seconds that an asynchronous candidate has for its answer, or for its first item; None: no deadline.
         isolate: How the arguments of shadows are isolated.
         shared: How many first positional arguments shadows share (a method's `self`).
+        parameters: Names of the function's parameters, but for those that take any number of arguments.
         outline: What its requests have in common.
         item_hash: Hash behind the pseudonyms of items.
         secret: Key that signs decision ids, or None.
@@ -175,6 +176,7 @@ class Rollout:
     deadline_s: float | None
     isolate: Isolate
     shared: int
+    parameters: tuple[str, ...]
     outline: Outline
     item_hash: UnitHash
     secret: bytes | None

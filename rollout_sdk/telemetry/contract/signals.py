@@ -79,7 +79,7 @@ METRICS = (
 )
 
 _OF_CALL = ("rollout", "decision_id")
-_FAULT = ("error_type", "count")
+_FAULT = ("rollout", "error_type", "count")
 
 LOGS = (
     LogEvent(
@@ -121,7 +121,7 @@ LOGS = (
         "rollout.shadow.dropped",
         "warning",
         "a shadow run did not finish; once a minute for each rollout",
-        (*_OF_CALL, "variant", "reason", "suppressed"),
+        (*_OF_CALL, "variant", "reason", "why", "suppressed"),
     ),
     LogEvent(
         "rollout.transition",
@@ -140,7 +140,18 @@ LOGS = (
     ),
     LogEvent("rollout.breaker.closed", "info", "it is back", ("rollout", "variant")),
     LogEvent("rollout.noticed", "warning", "something to know of a rollout's calls, with the cure; once", ("rollout", "why")),
-    LogEvent("rollout.strategy.failed", "error", "a strategy failed", ("strategy", "served", *_FAULT)),
+    LogEvent(
+        "rollout.strategy.failed",
+        "error",
+        "a strategy failed, or named an unknown variant",
+        ("strategy", "served", "why", *_FAULT),
+    ),
+    LogEvent(
+        "rollout.option.failed",
+        "error",
+        "`unit=`, `override=`, `failed_if=`, `covariate=` or `isolate=` failed on a call; says what becomes of such calls",
+        ("option", "why", *_FAULT),
+    ),
     LogEvent("rollout.plugin.failed", "error", "a plugin's hook failed", ("plugin", "hook", "why", *_FAULT)),
     LogEvent("rollout.recorder.failed", "error", "facts could not be recorded", ("sink", "why", *_FAULT)),
     LogEvent(
