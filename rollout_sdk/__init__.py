@@ -8,6 +8,8 @@ Shadow it, canary it, A/B test it or interleave it, with one decorator:
 
 from rollout_sdk.assignment import Layer, Phase, RouteRequest, moved_units
 from rollout_sdk.assignment.ids import ItemToken, read_token
+from rollout_sdk.control.presence import Process
+from rollout_sdk.control.stored import StoredChange, StoredRollout, StoredStatus, operate
 from rollout_sdk.controller import RolloutController
 from rollout_sdk.decorator import Decorated, rollout
 from rollout_sdk.engine.context import is_shadow
@@ -26,6 +28,7 @@ from rollout_sdk.exceptions import (
     JournalError,
     MissingUnitError,
     MutationError,
+    NotAllowedError,
     OutcomeError,
     PluginError,
     RolloutError,
@@ -35,6 +38,8 @@ from rollout_sdk.exceptions import (
     StoreError,
     UnknownItemError,
     UnknownStrategyError,
+    UnreachableError,
+    WaitTimeoutError,
 )
 from rollout_sdk.external import pseudonym, record
 from rollout_sdk.judging import Finding, Verdict
@@ -83,9 +88,11 @@ __all__ = [
     "Merged",
     "MissingUnitError",
     "MutationError",
+    "NotAllowedError",
     "OutcomeError",
     "Phase",
     "PluginError",
+    "Process",
     "RecordedEvent",
     "RolloutController",
     "RolloutError",
@@ -102,11 +109,16 @@ __all__ = [
     "StateError",
     "Step",
     "StoreError",
+    "StoredChange",
+    "StoredRollout",
+    "StoredStatus",
     "Telemetry",
     "TransitionedEvent",
     "UnknownItemError",
     "UnknownStrategyError",
+    "UnreachableError",
     "Verdict",
+    "WaitTimeoutError",
     "copier",
     "current_decision",
     "default_runtime",
@@ -116,6 +128,7 @@ __all__ = [
     "is_disabled",
     "is_shadow",
     "moved_units",
+    "operate",
     "pseudonym",
     "read_token",
     "record",

@@ -9,7 +9,7 @@ from rollout_sdk.assignment import Outline, UnitHash, unit_hash
 from rollout_sdk.concurrency.synchronous import answered
 from rollout_sdk.control.local_state import LocalState
 from rollout_sdk.control.state import start
-from rollout_sdk.engine.arguments import Getter, binder, getter, is_method, rebinder
+from rollout_sdk.engine.arguments import Getter, binder, getter, is_method, parameter_names, rebinder
 from rollout_sdk.engine.batches.row_arguments import RowArguments
 from rollout_sdk.engine.copies.one_shot import takes_asgi
 from rollout_sdk.engine.copies.snapshot import Isolate
@@ -44,7 +44,7 @@ def make_router(settings: Settings) -> Router:
         route=settings.hooks.first("rollout_route"),
         effects=settings.effects,
         runs_twice=settings.on_error == "control",
-        failed=settings.runtime.failed_in(settings.key),
+        failed=settings.failed,
         keeps_unit=settings.runtime.telemetry.unit_id == "raw",
         covariate=_covariate(settings),
         shared=int(is_method(settings.signature)),
@@ -63,7 +63,7 @@ def _unit(settings: Settings) -> Getter | None:
 
 def _isolate(settings: Settings) -> Isolate:
     """Return how arguments are copied; a copying function that returns an awaitable is reported as a fault."""
-    isolate, failed = settings.isolate, settings.runtime.failed_in(settings.key)
+    isolate, failed = settings.isolate, settings.failed
     if isinstance(isolate, str):
         return isolate
 
@@ -82,7 +82,7 @@ def _isolate(settings: Settings) -> Isolate:
 
 def _covariate(settings: Settings) -> Covariate | None:
     get = getter(settings.covariate, settings.signature, settings.key, "covariate")
-    return None if get is None else Covariate(get, settings.runtime.failed_in(settings.key))
+    return None if get is None else Covariate(get, settings.failed)
 
 
 def make_rollout(settings: Settings) -> Rollout:
@@ -106,6 +106,7 @@ def make_rollout(settings: Settings) -> Rollout:
         deadline_s=settings.deadline_s,
         isolate=_isolate(settings),
         shared=int(is_method(signature)),
+        parameters=parameter_names(signature),
         outline=Outline(settings.key, settings.control_name, tuple(settings.candidates), binder(signature), fresh_random),
         item_hash=UnitHash(settings.key, runtime.key),
         secret=runtime.key,
@@ -114,7 +115,7 @@ def make_rollout(settings: Settings) -> Rollout:
         spans=runtime.spans,
         record=runtime.recorder.put,
         conclude=runtime.conclude,
-        failed=runtime.failed_in(settings.key),
+        failed=settings.failed,
         tell=runtime.recorder.tell,
         span_name=f"route {settings.key}",
         clocked=runtime.telemetry.decision_duration,
@@ -170,5 +171,5 @@ def make_row_arguments(settings: Settings) -> RowArguments | None:
         signature=settings.signature,
         unit=settings.unit,
         covariate=settings.covariate,
-        failed=settings.runtime.failed_in(settings.key),
+        failed=settings.failed,
     )

@@ -15,6 +15,7 @@ __all__ = [
     "JournalError",
     "MissingUnitError",
     "MutationError",
+    "NotAllowedError",
     "OutcomeError",
     "PluginError",
     "RolloutError",
@@ -24,6 +25,8 @@ __all__ = [
     "StoreError",
     "UnknownItemError",
     "UnknownStrategyError",
+    "UnreachableError",
+    "WaitTimeoutError",
 ]
 
 
@@ -89,6 +92,18 @@ class StateError(RolloutError, RuntimeError):
 
 class ConflictError(StateError):
     """The rollout has been changed meanwhile: the expected revision is not the current one."""
+
+
+class NotAllowedError(StateError, PermissionError):
+    """An actor wants what it may not do, by `Runtime(allow=...)`."""
+
+
+class UnreachableError(StateError):
+    """What is waited for can no longer come: a rollout that was aborted, say, is not promoted."""
+
+
+class WaitTimeoutError(RolloutError, TimeoutError):
+    """What was waited for did not come in time."""
 
 
 class JournalError(RolloutError, OSError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "counts",
     "duration",
     "escaped",
+    "nearest",
     "number",
     "percent",
     "plain",
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 _NONE = "-"
+_LONGEST_NAME = 200
 _QUALNAME = type.__dict__["__qualname__"]
 _LONGEST_EXACT = 10**15
 
@@ -60,6 +62,15 @@ def class_name(value: object, longest: int = 200) -> str:
     """Return the name of a value's class, printable and of bounded length: classes can be created and named at run time."""
     # The descriptor of `type`: a metaclass may override `__qualname__`, and raise.
     return plain(_QUALNAME.__get__(type(value)), longest)
+
+
+def nearest(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The name that was probably meant; None where none is near."""
+    # Costs more to import than all of this module, and few processes ask.
+    from difflib import get_close_matches
+
+    found = get_close_matches(name[:_LONGEST_NAME], list(names), n=1, cutoff=cutoff)
+    return found[0] if found else None
 
 
 def quoted(name: object) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rollout_sdk.assignment import Share
 from rollout_sdk.concurrency.threads import missing_threads
 from rollout_sdk.control.control_file import WantedRollout, followed
+from rollout_sdk.control.last_verdict import is_about
 from rollout_sdk.control.preconditions import must_be_explained
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.engine.first_present import FirstPresent
@@ -282,6 +283,6 @@ class Operated:
             version=state.version,
             fingerprint=state.fingerprint,
             versions=state.versions,
-            verdict=self._runtime.reconciler.verdict(self.key),
+            verdict=verdict if (verdict := self._runtime.reconciler.verdict(self.key)) and is_about(verdict, state) else None,
             notes=(*self._rollout.notes, *filter(None, [missing_threads()])),
         )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
 
@@ -13,6 +12,7 @@ from attrs import define, evolve, field, fields
 from rollout_sdk.concurrency.clocks import is_wall_clock, monotonic, monotonic_ns, time_ns
 from rollout_sdk.concurrency.forking import ForkSafeLock, renew_after_fork, was_announced
 from rollout_sdk.concurrency.threads import missing_threads
+from rollout_sdk.control.allowing import as_allowed
 from rollout_sdk.control.control_file import ControlFile
 from rollout_sdk.control.reconciler import Reconciler
 from rollout_sdk.control.steering import Steered, Steering
@@ -107,6 +107,9 @@ class Runtime:
             that is not the system's.
         store: Where rollouts stand, for all processes that serve them: a store or its address, such as
             "sqlite:////var/lib/app/rollouts.db". None keeps it in this process.
+        allow: Actors that may change rollouts in some ways only: `{"robot": {"abort", "pause"}}`. An actor that is not listed
+            may do everything. It holds here, in `operate`, in the command and for the control file (as "control file"), by the
+            name that each gives itself: docs/operating.md says what this does and does not protect.
     """
 
     journal: str | os.PathLike[str] | None = None
@@ -121,6 +124,7 @@ class Runtime:
     time_ns: Callable[[], int] = time_ns
     monotonic_ns: Callable[[], int] | None = None
     store: StateStore | str | None = None
+    allow: Mapping[str, Collection[str]] | None = None
     rollouts: WeakValueDictionary[str, Steered] = field(init=False, repr=False)
     nonces: Nonces = field(init=False, factory=Nonces, repr=False)
     background: ShadowPool = field(init=False, repr=False)
@@ -132,6 +136,7 @@ class Runtime:
     audience: Audience = field(init=False, repr=False)
     reconciler: Reconciler = field(init=False, repr=False)
     failed: Callable[..., None] = field(init=False, repr=False)
+    failed_of: Callable[..., Callable[..., None]] = field(init=False, repr=False)
     thread_of: Callable[[object], QueueThread] = field(init=False, repr=False)
     _delivery: Delivery = field(init=False, repr=False)
     _faults: Faults = field(init=False, repr=False)
@@ -162,7 +167,7 @@ class Runtime:
             **waits,
         )
         self._faults = Faults(self.recorder.tell)
-        self.failed = self._faults.note
+        self.failed, self.failed_of = self._faults.note, self._faults.of
         PluginSet(self.plugins, failed=self.failed)  # a plugin that does not fit is an error now, not at the first event
         self.background = ShadowPool(self.shadows)
         self.hidden = Hidden(self.shadow_without)
@@ -172,11 +177,14 @@ class Runtime:
         self.reconciler = Reconciler(
             MemoryStore() if store is None else store,
             failed=self.failed,
+            failed_of=self.failed_of,
             time_ns=self.time_ns,
             monotonic_ns=self.monotonic_ns or self._default_monotonic_ns(),
             stopped=wait_for_starts,
             announce=self.announce,
             joined=self._describe_again,
+            allowed=as_allowed(self.allow),
+            address=self.store if isinstance(self.store, str) else "",
         )
         self._delivery = Delivery(
             spans=self.spans,
@@ -190,7 +198,7 @@ class Runtime:
         sinks = self._delivery.sinks
         self.thread_of = sinks.thread_of
         file = None if self.control is None else ControlFile(self.control)
-        self._steering = Steering(file, self.rollouts, self.failed)
+        self._steering = Steering(file, self.rollouts, self.failed_of)
         self._watching = WatchThread(self._look_at_control_file, "rollout-control", every_s=_CONTROL_EVERY_S)
         about = self._delivery.descriptions.get
         writer = None if self.journal is None else JournalWriter(self.journal)
@@ -275,12 +283,8 @@ class Runtime:
         return self._faults.counts
 
     def faults_of(self, key: str) -> dict[tuple[str, str], int]:
-        """The same, without those that happened in other rollouts."""
-        return self._faults.of(key)
-
-    def failed_in(self, key: str) -> Callable[..., None]:
-        """Takes the faults that happen in one rollout."""
-        return partial(self.failed, rollout=key)
+        """The same for one rollout: its own, and those of what rollouts share, such as the journal or the store."""
+        return self._faults.counts_of(key)
 
     def register(self, controller: Steered, rollout: Rollout) -> None:
         """Take a rollout in. Its facts are told for as long as they come, even when its function is gone by then."""

@@ -46,7 +46,8 @@ class RolloutStatus:
         fingerprint: Fingerprint of comparable calls: version, hash key, unit, layer, holdout, variants, strategy, shares.
         versions: Number of versions, or other fingerprints, of this rollout so far. Each starts with an alpha of its own, so
             each is one more chance of a wrong verdict.
-        verdict: The last verdict, of this process or another's; None before the first.
+        verdict: The last verdict, of this process or another's, while it is current: None before the first, and none from
+            before a person aborted or promoted.
         notes: Notes about its calls in this process, with the cure: arguments that can be read only once, or that
             candidates share with the control; a server whose threads do not run.
     """

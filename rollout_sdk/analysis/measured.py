@@ -10,7 +10,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from rollout_sdk.analysis.facts import in_order, recorded, routed
-from rollout_sdk.analysis.replay import only_rollout
+from rollout_sdk.analysis.replay import meant, only_rollout
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.journal import read_journal
 from rollout_sdk.judging import Evidence, Traffic, UnitSample
@@ -129,8 +129,8 @@ def measure(
     days = (seen.last_s - seen.first_s) / _DAY_S
     if seen.calls < 2 or not days > 0:
         raise ConfigurationError(
-            f"The journal has {seen.calls:,} calls of {key!r} that are analysed. Traffic is measured on calls over some time. "
-            "Look at: rollout report."
+            f"The journal has {seen.calls:,} calls of {key!r} that are analysed.{'' if seen.calls else meant(journal, key)} "
+            "Traffic is measured on calls over some time. Look at: rollout report."
         )
     return _measured(key, criteria, seen, days)
 

@@ -19,11 +19,12 @@ from attrs import asdict, frozen
 from rollout_sdk.analysis.course import Courses
 from rollout_sdk.analysis.facts import in_order
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.formatting import nearest
 from rollout_sdk.journal import Journal, read_journal
 from rollout_sdk.judging import Verdict
 from rollout_sdk.plan import Criteria
 
-__all__ = ["Replay", "ReplayedPhase", "only_rollout", "replay"]
+__all__ = ["Replay", "ReplayedPhase", "meant", "only_rollout", "replay"]
 
 
 @frozen
@@ -62,7 +63,7 @@ class Replay:
         rollout: Key of the rollout.
         looks: How often it was judged.
         phases: The phases, in the order in which they began.
-        damaged: Lines of the journal that could not be read.
+        damaged: Lines of the journal that could not be read, but for the last ones of files, which may be being written.
         missing: Names of files that were there and are not any more, as far as the numbers of the others tell.
     """
 
@@ -145,11 +146,12 @@ def replay(
     ]
     if not phases:
         raise ConfigurationError(
-            f"The journal has no calls of {key!r}. A plan is replayed on the calls of a rollout. Look at: rollout report."
+            f"The journal has no calls of {key!r}.{meant(journal, key)} A plan is replayed on the calls of a rollout. Look at: "
+            "rollout report."
         )
     phases.sort(key=lambda phase: phase.began_s)
     judged = tuple(phase for phase in phases if phase.last is not None)
-    return Replay(key, courses.looks, judged, sum(journal.skipped.values()), journal.missing)
+    return Replay(key, courses.looks, judged, sum(journal.skipped.values()) - journal.cut, journal.missing)
 
 
 def only_rollout(journal: Journal) -> str:
@@ -158,9 +160,19 @@ def only_rollout(journal: Journal) -> str:
     Raises:
         ConfigurationError: It has none, or several.
     """
-    keys: list[str] = list(dict.fromkeys(record["rollout"] for record in journal if record["event"] == "rollout"))
+    keys = _keys(journal)
     if len(keys) == 1:
         return keys[0]
     raise ConfigurationError(
         f"The journal has {len(keys)} rollouts. This is about one of them. Name it: {', '.join(keys) or 'none'}."
     )
+
+
+def meant(journal: Journal, key: str) -> str:
+    """The question for a key of which a journal has no calls: whether the nearest that it has was meant; else nothing."""
+    near = nearest(key, [each for each in _keys(journal) if each != key])
+    return "" if near is None else f" Did you mean {near!r}?"
+
+
+def _keys(journal: Journal) -> list[str]:
+    return list(dict.fromkeys(record["rollout"] for record in journal if record["event"] == "rollout"))

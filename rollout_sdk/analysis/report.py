@@ -301,6 +301,7 @@ class Report:
         skipped: Lines that could not be read, by why.
         missing: Names of files that were there and are not any more, as far as the numbers of the others tell.
         repeated: Lines that are there twice, and count once.
+        cut: How many of the damaged lines are the last of their file: being written, or cut by a kill.
         lost: Facts that writers had to drop.
         sampled: How many of these were of calls that were not drawn under overload: those that were kept stand for them.
         rollouts: The rollouts, in order of their first calls.
@@ -315,6 +316,12 @@ class Report:
     lost: int
     sampled: int
     rollouts: tuple[RolloutReport, ...]
+    cut: int = 0
+
+    @property
+    def damaged(self) -> int:
+        """Lines and files that could not be read, but for the last lines of files."""
+        return sum(self.skipped.values()) - self.cut
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain values, for JSON."""

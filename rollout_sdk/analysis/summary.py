@@ -208,4 +208,5 @@ def summarise(folder: str | os.PathLike[str]) -> Report:
         lost=lost,
         sampled=sampled,
         rollouts=tuple(_in_order(rollouts)),
+        cut=journal.cut,
     )

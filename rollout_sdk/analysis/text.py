@@ -19,6 +19,7 @@ from rollout_sdk.analysis.cautions import (
 from rollout_sdk.analysis.report import Latency, PhaseReport, Preference, Report, RolloutReport, ShadowReport, VariantReport
 from rollout_sdk.formatting import plain, when
 from rollout_sdk.stats import MeanInterval
+from rollout_sdk.tables import fitting, table
 
 __all__ = ["as_text"]
 
@@ -26,19 +27,6 @@ _LONGEST_LINE = 1_000
 """Names in a journal can be anything, and so can their length."""
 
 _NONE = "-"
-
-
-def _table(rows: Sequence[Sequence[str]], indent: str) -> Iterator[str]:
-    """Rows as aligned columns; the first column to the left, the others to the right. The first row is the head."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for number, row in enumerate(rows):
-        cells = [
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield (indent + "  ".join(cells)).rstrip()
-        if number == 0:
-            yield indent + "  ".join("-" * width for width in widths)
 
 
 def _percent(share: float | None) -> str:
@@ -73,7 +61,7 @@ def _variants(variants: Sequence[VariantReport]) -> Iterator[str]:
         "variant",
         "calls",
         "units",
-        "share configured",
+        "configured",
         "of calls",
         "of units",
         "errors",
@@ -91,7 +79,7 @@ def _variants(variants: Sequence[VariantReport]) -> Iterator[str]:
         rows.append([variant.variant, f"{variant.calls:,}", f"{variant.units:,}", *shares, *faults, *_latency_cells(own)])
         if several or variant.variant not in variant.latency:
             rows.extend([f"  run of {ran}", *[""] * 7, *_latency_cells(latency)] for ran, latency in variant.latency.items())
-    yield from _table(rows, "    ")
+    yield from table(rows, indent="    ", ruled=True)
     for variant in variants:
         if variant.errors:
             yield f"    errors of {variant.variant}: {_counts(variant.errors)}"
@@ -110,7 +98,7 @@ def _metrics(variants: Sequence[VariantReport]) -> Iterator[str]:
                     rows.append([name, variant.variant, *cells])
     if len(rows) > 1:
         yield ""
-        yield from _table(rows, "    ")
+        yield from table(rows, indent="    ", ruled=True)
 
 
 def _shadows(shadows: Sequence[ShadowReport]) -> Iterator[str]:
@@ -140,7 +128,7 @@ def _shadows(shadows: Sequence[ShadowReport]) -> Iterator[str]:
         ]
         rows.append([shadow.variant, *cells, f"{sum(shadow.errors.values()):,}", *_latency_cells(shadow.latency)])
     yield ""
-    yield from _table(rows, "    ")
+    yield from table(rows, indent="    ", ruled=True)
     for shadow in shadows:
         lost = {end: number for end, number in shadow.ends.items() if end not in ("ok", "error")}
         if lost:
@@ -160,7 +148,7 @@ def _preferences(preferences: Sequence[Preference]) -> Iterator[str]:
         counts = [f"{number:,}" for number in (preference.lists, preference.wins, preference.losses, preference.ties)]
         rows.append([preference.candidate, preference.metric, *counts, _estimate(preference.preference)])
     yield ""
-    yield from _table(rows, "    ")
+    yield from table(rows, indent="    ", ruled=True)
     yield "    (from -0.5, all for the control, to 0.5, all for the candidate)"
     if not all(preference.is_fair for preference in preferences):
         yield "    Lists that are won mean nothing in this design: analyze_interleaving() compares the credit."
@@ -229,5 +217,5 @@ def _lines(report: Report) -> Iterable[str]:
 
 
 def as_text(report: Report) -> str:
-    """The report as lines of text, without colours."""
-    return "\n".join(plain(line, _LONGEST_LINE) for line in _lines(report))
+    """The report as lines of text of at most 80 columns, without colours."""
+    return "\n".join(part for line in _lines(report) for part in fitting(plain(line, _LONGEST_LINE)))

@@ -1,7 +1,6 @@
-"""The command `rollout`: reads journals, operates rollouts in a store, and plans tests. Needs the extra [cli].
+"""The command `rollout`: looks at rollouts in a store, operates them, reads journals, and plans tests. Needs the extra [cli].
 
-Exit codes: 0 done; 1 refused, or (doctor) something needs attention; 2 wrong usage; 3 somebody else was faster; 4 the store did
-not answer.
+Its exit codes are in `rollout --help` and in docs/operating.md.
 """
 
 import sys
@@ -12,16 +11,28 @@ except ModuleNotFoundError:
     sys.exit("rollout needs click, which is not installed. Run: pip install 'rollout-sdk[cli]'")
 
 from rollout_sdk._version import __version__
-from rollout_sdk.cli import journals, operate, planning, simulating
+from rollout_sdk.cli import journals, looking, operate, planning, simulating
+from rollout_sdk.cli.output import EXIT_CODES
 
 __all__ = ["main"]
 
+_EPILOG = f"""\b
+Settings
+  ROLLOUT_STORE    address of the store, for every command that has --store
+  ROLLOUT_JOURNAL  folder of the journal, for every command that reads one
 
-@click.group(epilog="Exit codes: 0 done, 1 refused, 2 wrong usage, 3 somebody else was faster, 4 the store did not answer.")
+{EXIT_CODES}
+\b
+Completion of commands and keys, for bash (zsh, fish: docs/operating.md)
+  eval "$(_ROLLOUT_COMPLETE=bash_source rollout)"
+"""
+
+
+@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
 @click.version_option(__version__, prog_name="rollout")
 def main() -> None:
     """Put a new model beside the one in production, and find out safely which is better."""
 
 
-for command in (*journals.COMMANDS, *operate.COMMANDS, *planning.COMMANDS, *simulating.COMMANDS):
+for command in (*looking.COMMANDS, *operate.COMMANDS, *journals.COMMANDS, *planning.COMMANDS, *simulating.COMMANDS):
     main.add_command(command)

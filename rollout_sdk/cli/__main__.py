@@ -2,4 +2,4 @@
 
 from rollout_sdk.cli import main
 
-main()
+main(prog_name="rollout")

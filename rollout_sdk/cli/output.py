@@ -2,46 +2,126 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from textwrap import wrap
 
 import click
 
-from rollout_sdk.exceptions import ConflictError, RolloutError, StoreError
+from rollout_sdk.exceptions import ConflictError, RolloutError, StoreError, UnreachableError, WaitTimeoutError
 from rollout_sdk.formatting import plain
+from rollout_sdk.tables import WIDTH, fitting
 
-__all__ = ["Fault", "fault", "progress", "say", "warn"]
+__all__ = [
+    "EXIT_CODES",
+    "DamagedFault",
+    "EmptyFault",
+    "Fault",
+    "fault",
+    "printable",
+    "progress",
+    "say",
+    "say_fitting",
+    "warn",
+    "width",
+]
+
+EXIT_CODES = """\b
+Exit codes
+  0  done
+  1  refused; or, of doctor, something needs attention
+  2  wrong usage
+  3  another change came first (--revision)
+  4  there is no such store, or it did not answer
+  5  the journal is empty
+  6  part of the journal or store cannot be read; the rest is printed
+  7  the time is up (wait --timeout)
+  8  what is waited for can no longer come (wait)
+"""
 
 _LONGEST_ERROR = 4_000
 _LARGEST_IN_FOUR = 0xFFFF
+_NARROWEST, _WIDEST = 40, 120
 
 
 class Fault(click.ClickException):
     """An error of ours, said without a stack trace. Exit code 1; click's own usage errors are 2."""
 
+    def show(self, file: object = None) -> None:
+        """Print it on standard error: as wide as a terminal is, and in one line where there is none, for logs."""
+        del file
+        text = f"Error: {self.format_message()}"
+        is_seen = sys.stderr.isatty()
+        lines = wrap(text, width(), break_on_hyphens=False, break_long_words=False) if is_seen else [text]
+        click.echo("\n".join(lines), err=True)
 
-class _Conflict(Fault):
+
+class _ConflictFault(Fault):
     exit_code = 3
 
 
-class _NoStore(Fault):
+class _StoreFault(Fault):
     exit_code = 4
 
 
+class EmptyFault(Fault):
+    """There is nothing in the journal."""
+
+    exit_code = 5
+
+
+class DamagedFault(Fault):
+    """Part of what was asked for cannot be read."""
+
+    exit_code = 6
+
+
+class _TimeFault(Fault):
+    exit_code = 7
+
+
+class _UnreachableFault(Fault):
+    exit_code = 8
+
+
+_FAULTS: tuple[tuple[type[RolloutError], type[Fault]], ...] = (
+    (ConflictError, _ConflictFault),
+    (StoreError, _StoreFault),
+    (WaitTimeoutError, _TimeFault),
+    (UnreachableError, _UnreachableFault),
+)
+
+
 def fault(error: RolloutError) -> Fault:
-    """What the command ends with: 1 when it is refused, 3 when somebody was faster, 4 when the store did not answer."""
-    kind = _Conflict if isinstance(error, ConflictError) else _NoStore if isinstance(error, StoreError) else Fault
-    # One line, whatever names and texts it quotes.
+    """What the command ends with; see `EXIT_CODES`."""
+    kind = next((fault for kind, fault in _FAULTS if isinstance(error, kind)), Fault)
+    # Without newlines, whatever names and texts it quotes.
     return kind(plain(error, _LONGEST_ERROR))
+
+
+def width() -> int:
+    """Columns of the terminal; 80 where there is none."""
+    return min(max(shutil.get_terminal_size((WIDTH, 24)).columns, _NARROWEST), _WIDEST)
+
+
+def printable(text: str) -> str:
+    """A text that may hold names from anywhere, as a terminal may get it."""
+    encoding = sys.stdout.encoding or "utf-8"
+    # JSON escapes all but one control character itself, DEL; of other texts, each line is one of ours.
+    lines = "\n".join("".join(map(_shown, line)) if not line.isprintable() else line for line in text.split("\n"))
+    return lines.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def say(text: str) -> None:
     """Print a text that may hold names from anywhere."""
-    encoding = sys.stdout.encoding or "utf-8"
-    # JSON escapes all but one control character itself, DEL; of other texts, each line is one of ours.
-    lines = "\n".join("".join(map(_shown, line)) if not line.isprintable() else line for line in text.split("\n"))
-    click.echo(lines.encode(encoding, "backslashreplace").decode(encoding))
+    click.echo(printable(text))
+
+
+def say_fitting(text: str) -> None:
+    """Print a text in lines that are no wider than the terminal."""
+    say("\n".join(part for line in text.split("\n") for part in fitting(line, width())))
 
 
 def _shown(letter: str) -> str:
@@ -53,7 +133,8 @@ def _shown(letter: str) -> str:
 
 def warn(text: str) -> None:
     """Print a line on standard error: what is printed on standard output is not all."""
-    click.echo(plain(text, _LONGEST_ERROR), err=True)
+    line = plain(text, _LONGEST_ERROR)
+    click.echo("\n".join(fitting(line, width())) if sys.stderr.isatty() else line, err=True)
 
 
 @contextmanager

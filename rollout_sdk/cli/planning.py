@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,8 @@ from rollout_sdk.analysis.forecast import Traffic, forecast
 from rollout_sdk.analysis.measured import Measured, measure
 from rollout_sdk.analysis.replay import Replay, ReplayedPhase, replay
 from rollout_sdk.cli.forecasting import as_forecast
-from rollout_sdk.cli.output import fault, progress, say
+from rollout_sdk.cli.options import examples, journal_argument, json_option, must_be_whole, must_have_records
+from rollout_sdk.cli.output import fault, progress, say, say_fitting
 from rollout_sdk.exceptions import RolloutError
 from rollout_sdk.formatting import plain
 from rollout_sdk.plan import MEASURED, Criteria, as_duration, load_criteria, parse_duration
@@ -27,7 +29,6 @@ __all__ = ["COMMANDS"]
 _plan = click.option(
     "--plan", "path", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The plan: a TOML file."
 )
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 
 
@@ -37,6 +38,13 @@ def _loaded(path: Path) -> Criteria:
     names = {name for step in criteria.steps if isinstance(step.share, Mapping) for name in step.share}
     planned_phases(criteria, "control", tuple(sorted(names)) or ("candidate",))
     return criteria
+
+
+def _from_environment() -> str | None:
+    folder = os.environ.get("ROLLOUT_JOURNAL") or None
+    if folder is not None and not Path(folder).is_dir():
+        raise click.UsageError(f"The folder {folder!r} of ROLLOUT_JOURNAL does not exist. Give --units, or --journal DIR.")
+    return folder
 
 
 def _means(metrics: tuple[str, ...]) -> dict[str, tuple[float, float]]:
@@ -76,19 +84,36 @@ def _traffic(
     return traffic
 
 
-@click.command("plan")
-@_plan
-@click.option("--units", type=_ABOVE_0, help="Different units (users) in a day.")
-@click.option("--calls", type=_ABOVE_0, help="Calls of a unit in a day.  [default: 1]")
-@click.option("--error-rate", type=float, help="Share of the control's units that see an error.  [default: 0.005]")
-@click.option("--slow-rate", type=float, help="Share of the control's calls that are slow.  [default: 0.005]")
-@click.option("--latency-spread", type=float, help="Standard deviation of log latency.  [default: 0.7]")
-@click.option("--metric", "metrics", multiple=True, help="A recorded metric today: NAME=MEAN,SD per unit, or NAME=SHARE.")
-@click.option(
-    "--journal", type=click.Path(exists=True, file_okay=False), help="Read all of this from a journal; options override it."
+@click.command(
+    "plan",
+    epilog=examples(
+        "rollout plan --plan plan.toml --units 20000 --metric click=0.12",
+        "rollout plan --plan plan.toml --journal journal/ --rollout shop.rank",
+    ),
 )
-@click.option("--rollout", "name", help="Which rollout, where the journal has several.")
-@_as_json
+@_plan
+@click.option("--units", metavar="NUMBER", type=_ABOVE_0, help="Different units (users) in a day.")
+@click.option("--calls", metavar="NUMBER", type=_ABOVE_0, help="Calls of a unit in a day.  [default: 1]")
+@click.option(
+    "--error-rate", metavar="SHARE", type=float, help="Share of the control's units that see an error.  [default: 0.005]"
+)
+@click.option("--slow-rate", metavar="SHARE", type=float, help="Share of the control's calls that are slow.  [default: 0.005]")
+@click.option("--latency-spread", metavar="NUMBER", type=float, help="Standard deviation of log latency.  [default: 0.7]")
+@click.option(
+    "--metric",
+    "metrics",
+    metavar="NAME=...",
+    multiple=True,
+    help="A recorded metric today: NAME=MEAN,SD per unit, or NAME=SHARE.",
+)
+@click.option(
+    "--journal",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    help="Read all of this from a journal; options override it.  [default: ROLLOUT_JOURNAL, without --units]",
+)
+@click.option("--rollout", "name", metavar="KEY", help="Which rollout, where the journal has several.")
+@json_option
 def plan(
     path: Path,
     units: float | None,
@@ -101,9 +126,19 @@ def plan(
     name: str | None,
     as_json: bool,
 ) -> None:
-    """Say how long each step of a plan takes at your traffic, and what it can see in that time."""
+    """Forecast how long the steps of a plan take.
+
+    At your traffic: with the figures that you give, or those of a journal. It also says what each step can see in its time, and
+    where it will wait.
+    """
     if journal is None and units is None:
-        raise click.UsageError("How much traffic is there? Give --units, or a journal to read it from: --journal DIR.")
+        journal = _from_environment()
+    if journal is None and units is None:
+        raise click.UsageError(
+            "How much traffic is there? Give --units, or a journal to read it from: --journal DIR, or ROLLOUT_JOURNAL."
+        )
+    if journal is not None:
+        must_have_records(journal)
     if journal is None and name is not None:
         raise click.UsageError("--rollout names a rollout of a journal. Give --journal DIR, too.")
     options = {
@@ -129,20 +164,31 @@ def plan(
     say(json.dumps({**found.as_dict(), "journal": source}, indent=2) if as_json else as_forecast(found, criteria, measured))
 
 
-@click.command("replay")
-@click.argument("journal", metavar="JOURNAL", type=click.Path(exists=True, file_okay=False))
+@click.command(
+    "replay", epilog=examples("rollout replay journal/ --plan plan.toml", "rollout replay --plan plan.toml --every 1h")
+)
+@journal_argument
 @_plan
-@click.option("--rollout", "name", help="Which rollout, where the journal has several.")
-@click.option("--every", default="1m", show_default=True, help="Time between two looks, in the journal's time.")
-@_as_json
-def replay_command(journal: str, path: Path, name: str | None, every: str, as_json: bool) -> None:
-    """Say what a plan would have decided on the calls in JOURNAL, and when."""
+@click.option("--rollout", "name", metavar="KEY", help="Which rollout, where the journal has several.")
+@click.option("--every", metavar="TIME", default="1m", show_default=True, help="Time between two looks, in the journal's time.")
+@json_option
+def replay_command(folder: str, path: Path, name: str | None, every: str, as_json: bool) -> None:
+    """Replay a plan on a journal: what it would have decided.
+
+    And when. DIR is the journal's folder; by default that of ROLLOUT_JOURNAL. Exit code 5: it is empty. 6: part of it cannot be
+    read.
+    """
+    must_have_records(folder)
     try:
         with progress("Replaying the journal") as told:
-            found = replay(journal, _loaded(path), rollout=name, every_s=parse_duration(every, "--every"), progress=told)
+            found = replay(folder, _loaded(path), rollout=name, every_s=parse_duration(every, "--every"), progress=told)
     except RolloutError as error:
         raise fault(error) from None
-    say(json.dumps(found.as_dict(), indent=2) if as_json else _replayed(found))
+    if as_json:
+        say(json.dumps(found.as_dict(), indent=2))
+    else:
+        say_fitting(_replayed(found))
+    must_be_whole(folder, found.damaged)
 
 
 def _replayed(found: Replay) -> str:
@@ -171,8 +217,6 @@ def _replayed(found: Replay) -> str:
             lines.extend(f"  {line}" for line in str(verdict).splitlines())
         if verdict is not None and verdict.outcome == "FAIL":
             failed.add(phase.fingerprint)
-    if found.damaged:
-        lines += ["", f"{found.damaged:,} lines of the journal were passed over; see rollout doctor."]
     if found.missing:
         lines += ["", *about_missing(found.missing)]
     return "\n".join(lines)

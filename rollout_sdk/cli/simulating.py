@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from rollout_sdk.cli.options import examples, json_option
 from rollout_sdk.cli.output import fault, progress, say
 from rollout_sdk.exceptions import ConfigurationError, RolloutError
 from rollout_sdk.interleaving import (
@@ -41,15 +42,26 @@ _DESIGNS: dict[str, Any] = {
 }
 
 
-@click.group("simulate")
+@click.group("simulate", epilog=examples("rollout simulate interleaving queries.jsonl"))
 def simulate() -> None:
-    """Try a test on simulated users before you run it on real ones."""
+    """Try a test on simulated users."""
 
 
-@simulate.command("interleaving")
+@simulate.command(
+    "interleaving",
+    epilog=examples(
+        "rollout simulate interleaving queries.jsonl",
+        "rollout simulate interleaving queries.jsonl --design balanced",
+    ),
+)
 @click.argument("file", metavar="QUERIES", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
-    "--design", "designs", multiple=True, type=click.Choice(list(_DESIGNS)), help="A design; several times for several."
+    "--design",
+    "designs",
+    metavar="NAME",
+    multiple=True,
+    type=click.Choice(list(_DESIGNS)),
+    help=f"A design, or several: {', '.join(_DESIGNS)}.",
 )
 @click.option("--users", "kinds", multiple=True, type=click.Choice(_USERS), help="A kind of user; all three by default.")
 @click.option(
@@ -69,7 +81,7 @@ def simulate() -> None:
 )
 @click.option("--power", default=0.8, show_default=True, type=click.FloatRange(0.01, 0.999), help="Probability of seeing it.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same figures.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def interleaving(
     file: Path,
     designs: tuple[str, ...],
@@ -81,7 +93,9 @@ def interleaving(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Say how many lists it takes to tell two rankers apart, beside an A/B test.
+    """Say how many lists tell two rankers apart.
+
+    Beside an A/B test by the metric that sees most.
 
     QUERIES has a JSON object in each line, with what both rankers show and how relevant that is:
 

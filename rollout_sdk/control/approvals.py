@@ -14,6 +14,7 @@ from attrs import define, field
 from rollout_sdk.concurrency.synchronous import answered
 from rollout_sdk.concurrency.threads import Thread
 from rollout_sdk.judging import Verdict
+from rollout_sdk.plugins.manager import Failed
 
 __all__ = ["Approvals"]
 
@@ -34,10 +35,10 @@ class Approvals:
     """The questions that are open, one for each rollout.
 
     Attributes:
-        failed: Told of every fault.
+        failed_of: What is told of the faults of a rollout, by its key.
     """
 
-    failed: Callable[..., None]
+    failed_of: Callable[[str], Failed]
     _open: dict[str, _Question] = field(factory=dict)
 
     def ask(self, approve: Callable[[Any], bool], verdict: Verdict) -> bool:
@@ -64,14 +65,14 @@ class Approvals:
             try:
                 question.is_approved = answered("approve=", approve(verdict)) is True
             except BaseException as error:
-                self.failed("approve", error, rollout=verdict.rollout)
+                self.failed_of(verdict.rollout)("approve", error)
 
         thread = Thread(answer, "rollout-approval")
         try:
             thread.start()
         # No thread to be had now: the next look asks.
         except RuntimeError as error:
-            self.failed("approve", error, rollout=verdict.rollout)
+            self.failed_of(verdict.rollout)("approve", error)
         else:
             question.thread = thread
         return question

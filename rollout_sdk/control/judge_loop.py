@@ -8,7 +8,9 @@ from collections.abc import Callable
 from attrs import evolve
 
 from rollout_sdk.concurrency.threads import Lock
+from rollout_sdk.control.allowing import JUDGE
 from rollout_sdk.control.approvals import Approvals
+from rollout_sdk.control.last_verdict import VERDICT
 from rollout_sdk.control.managed import ManagedRollout
 from rollout_sdk.control.next_step import NextStep, latch, next_step
 from rollout_sdk.control.remote_outcomes import METRICS, RemoteOutcomes, metrics_noted
@@ -16,11 +18,9 @@ from rollout_sdk.control.step_clock import STEP_CLOCK
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import ConflictError, StateError
 from rollout_sdk.judging import Evidence, Verdict, judge
+from rollout_sdk.plugins.manager import Failed
 
 __all__ = ["JUDGE", "Judging"]
-
-JUDGE = "judge"
-_VERDICT = "verdict"
 
 
 class Judging:
@@ -35,7 +35,8 @@ class Judging:
         now_s: Callable[[], float],
         change: Callable[..., None],
         take_time: Callable[[ManagedRollout], None],
-        failed: Callable[..., None],
+        failed: Failed,
+        failed_of: Callable[[str], Failed],
     ) -> None:
         """Judge nothing yet.
 
@@ -46,7 +47,8 @@ class Judging:
             now_s: The time, in seconds since 1970.
             change: Makes a transition: `Reconciler.change`.
             take_time: Has a rollout's clock look at the time.
-            failed: Told of every fault.
+            failed: Told of every fault that is of no rollout in this process.
+            failed_of: What is told of the faults of a rollout, by its key.
         """
         self.every_s = every_s
         self._store = store
@@ -54,7 +56,7 @@ class Judging:
         self._now_s = now_s
         self._change = change
         self._take_time = take_time
-        self._failed = failed
+        self._failed, self._failed_of = failed, failed_of
         self.renew("")
 
     def renew(self, writer: str) -> None:
@@ -62,7 +64,7 @@ class Judging:
         self._writer = writer
         self._said: dict[str, str] = {}
         self.remote_outcomes = RemoteOutcomes(f"{writer}-guest", self._failed)
-        self._approvals = Approvals(self._failed)
+        self._approvals = Approvals(self._failed_of)
         self._one_at_a_time = Lock()
 
     def hear_guests(self, store: StateStore | None = None) -> None:
@@ -105,7 +107,7 @@ class Judging:
         """The last verdict of any process about this version; None before the first."""
         if not self._is_shared:
             return managed.verdict
-        text = self._store.noted(managed.key, _VERDICT)
+        text = self._store.noted(managed.key, VERDICT)
         if text is None:
             return None
         try:
@@ -113,7 +115,7 @@ class Judging:
             number = int(last.phase.partition(":")[0])
         # Of another SDK, or damaged: the next one takes its place, and judging goes on.
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-            self._failed(JUDGE, error, rollout=managed.key)
+            self._failed_of(managed.key)(JUDGE, error)
             return None
         # Phases before are those of another version, or of other candidates.
         return last if number >= managed.state.since else None
@@ -134,7 +136,7 @@ class Judging:
                 self._say_metrics(managed)
                 verdict = judge(evidence, managed.criteria, managed.situation(), now_s, last)
                 managed.clock.judged(idle=verdict.idle)
-                self._store.note(managed.key, _VERDICT, json.dumps(verdict.as_dict(), allow_nan=False))
+                self._store.note(managed.key, VERDICT, json.dumps(verdict.as_dict(), allow_nan=False))
                 self._store.note(managed.key, STEP_CLOCK, managed.clock.note(now_s))
             else:
                 with managed.adding:
@@ -151,7 +153,7 @@ class Judging:
         if not self._is_shared:
             return managed.evidence
         managed.publish(self._store, self._writer, self._now_s())
-        return managed.gather(self._store, self._failed)
+        return managed.gather(self._store, self._failed_of(managed.key))
 
     def _act(self, managed: ManagedRollout, verdict: Verdict, waited_s: float) -> None:
         """Do what the verdict says, if the rollout still stands where it was judged."""
@@ -170,7 +172,7 @@ class Judging:
             pass
         # Another version has taken this one's place since the last look: the verdict is about nothing that is there.
         except StateError as error:
-            self._failed(JUDGE, error, rollout=managed.key)
+            self._failed_of(managed.key)(JUDGE, error)
 
     def _make(self, managed: ManagedRollout, step: NextStep, verdict: Verdict, revision: int) -> None:
         if step.change is not None:

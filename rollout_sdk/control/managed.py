@@ -14,6 +14,7 @@ from attrs import define, evolve, field
 from rollout_sdk.concurrency.threads import Lock
 from rollout_sdk.control.announcing import Announced
 from rollout_sdk.control.local_state import LocalState
+from rollout_sdk.control.presence import PRESENCE
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.step_clock import StepClock
 from rollout_sdk.control.stored_state import change_stored
@@ -240,6 +241,8 @@ class ManagedRollout:
         found = store.gather(self.key, self._epoch, self._cursor)
         self._cursor = found.cursor
         for (writer, part), text in found.parts.items():
+            if part == PRESENCE:
+                continue
             try:
                 table = json.loads(text)
                 if part == _OUTCOMES:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from rollout_sdk.assignment import Phase
 from rollout_sdk.exceptions import ConfigurationError, StateError
+from rollout_sdk.judging import Verdict
 
-__all__ = ["must_be", "must_be_explained", "must_be_valid", "must_have_steps", "one_candidate"]
+__all__ = ["must_be", "must_be_explained", "must_be_valid", "must_have_steps", "must_pass", "one_candidate"]
 
 _CLEAR = (
     "Find out why, then call resume(clear_invalid=True, actor=..., reason=...), or: rollout resume KEY --clear-invalid "
@@ -37,6 +39,10 @@ class State(Protocol):
     @property
     def candidates(self) -> Sequence[str]:
         """Names of its candidates."""
+
+    @property
+    def phase(self) -> Phase:
+        """Where it stands."""
 
 
 def must_be(state: State, *allowed: str, action: str) -> None:
@@ -84,6 +90,30 @@ def must_be_explained(key: str, actor: str, reason: str) -> None:
                 f"The alarm of {key!r} is cleared with an empty {option}. Clearing it says that the comparison can be trusted "
                 f"again, and the history must say who found that out, and how. Pass {option}='...'."
             )
+
+
+def must_pass(state: State, action: str, verdict: Verdict | None, *, judged: bool) -> None:
+    """Refuse to give a candidate more users by hand while the judge would not.
+
+    Args:
+        state: Where the rollout stands.
+        action: What is wanted.
+        verdict: The last verdict about its phase; None before the first.
+        judged: Whether it is judged at all.
+
+    Raises:
+        StateError: The verdict is not PASS, or there is none yet.
+    """
+    if not judged or (verdict is not None and verdict.outcome == "PASS"):
+        return
+    if verdict is None:
+        why = f"phase {state.phase.name} has no verdict yet"
+    else:
+        why = f"its last verdict is {verdict.outcome}, not PASS: {verdict.reason.rstrip('.')}"
+    raise StateError(
+        f"Will not {action.replace('_', ' ')} {state.key!r}: {why}. A candidate gets more users when its verdict is PASS. "
+        "Wait for it (rollout status KEY --watch), or do it all the same with --force (in Python: force=True)."
+    )
 
 
 def must_have_steps(state: State, action: str) -> None:

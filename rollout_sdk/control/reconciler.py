@@ -19,10 +19,12 @@ from rollout_sdk.assignment import Phase
 from rollout_sdk.concurrency.clocks import monotonic, monotonic_ns
 from rollout_sdk.concurrency.forking import notice_fork, renew_after_fork, same_process, was_announced
 from rollout_sdk.concurrency.threads import Lock
+from rollout_sdk.control.allowing import Allowed, must_be_allowed
 from rollout_sdk.control.announcing import made
 from rollout_sdk.control.control_file import FOLLOWED, Followed
 from rollout_sdk.control.judge_loop import JUDGE, Judging
 from rollout_sdk.control.managed import ManagedRollout
+from rollout_sdk.control.presence_announcer import PresenceAnnouncer
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.state_document import replanned
 from rollout_sdk.control.state_sync import StateSync
@@ -32,6 +34,7 @@ from rollout_sdk.control.watch_thread import WatchThread
 from rollout_sdk.exceptions import StateError, StoreError
 from rollout_sdk.judging import Evidence, Verdict
 from rollout_sdk.plan import Criteria
+from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.resilience.faults import STORE
 from rollout_sdk.resilience.interruptions import is_fault
 
@@ -41,6 +44,7 @@ _UNREAD = "store not read"
 _DECORATING_S = 1.5
 """What whoever decorates or stops a rollout waits for the store: a little more than a store with the default time-out does."""
 _SLOW_S = 0.5
+_ANNOUNCING_S = 0.2
 _ASKED_AGAIN_AFTER_S = 5.0
 
 
@@ -51,29 +55,37 @@ class Reconciler:
         self,
         store: StateStore,
         *,
-        failed: Callable[..., None],
+        failed: Failed,
+        failed_of: Callable[[str], Failed] | None = None,
         time_ns: Callable[[], int],
         monotonic_ns: Callable[[], int] = monotonic_ns,
         stopped: Callable[[], Any],
         announce: Callable[..., None],
         joined: Callable[[str], None] = lambda _key: None,
         judge_every_s: float = 5.0,
+        allowed: Allowed | None = None,
+        address: str = "",
     ) -> None:
         """Start nothing yet.
 
         Args:
             store: The shared state.
             failed: Told of every fault.
+            failed_of: What is told of the faults of one rollout, by its key; `failed` by default.
             time_ns: Wall clock, in nanoseconds since 1970.
             monotonic_ns: Clock that never jumps, in nanoseconds.
             stopped: Called when a rollout was stopped: waits until no candidate starts any more.
             announce: Called with every transition, whoever made it: the rollout, the event, and the shares before it.
             joined: Called with the key of a rollout once it is known where it stands.
             judge_every_s: Seconds between two looks at the evidence, of all processes together.
+            allowed: The actions of the actors that may not do everything.
+            address: The store's address, for errors.
         """
-        self.store = GuardedStore(store)
+        self.allowed = allowed or {}
+        self.store = GuardedStore(store, address)
         self.rollouts: dict[str, ManagedRollout] = {}
         self._failed = failed
+        self._failed_of = failed_of or (lambda _key: failed)
         self._time_ns = time_ns
         self._announce = announce
         self._is_shared = not isinstance(store, MemoryStore)
@@ -99,6 +111,7 @@ class Reconciler:
             change=self.change,
             take_time=self._sync.take_time,
             failed=failed,
+            failed_of=self._failed_of,
         )
         self.renew()
         renew_after_fork(self)
@@ -110,6 +123,7 @@ class Reconciler:
         self.writer = f"{os.getpid():x}-{os.urandom(6).hex()}"
         self._thread = WatchThread(self._watch, "rollout-reconciler", at_once=bool(self.rollouts) and not is_recent)
         self._judging.renew(self.writer)
+        self._presence = PresenceAnnouncer(self.store, self.writer, self.allowed)
         for managed in self.rollouts.values():
             managed.adding = Lock()
             managed.announced.renew()
@@ -150,7 +164,7 @@ class Reconciler:
         except (StoreError, StateError) as error:
             # Where it stands is not known: it may have been aborted. The control is always right.
             managed.local_state.lose(lost=True)
-            self._failed(STORE, error, rollout=managed.key if isinstance(error, StateError) else None)
+            (self._failed if isinstance(error, StoreError) else self._failed_of(managed.key))(STORE, error)
         if self._is_shared:
             self.start()
 
@@ -200,6 +214,7 @@ class Reconciler:
             ConflictError: `revision` is not the current one.
             StoreError: The store did not answer.
         """
+        must_be_allowed(self.allowed, key, actor, action)
         managed, (actor, reason), now_s = self.rollouts[key], shortened(actor, reason), self.now_s
         store, here = self.store if store is None else store, managed.state if mine is None else mine
         before, after = change_stored(
@@ -229,7 +244,9 @@ class Reconciler:
 
         Raises:
             ConflictError: `revision` is not the current one: nothing was stopped.
+            NotAllowedError: The actor may not do it: nothing was stopped.
         """
+        must_be_allowed(self.allowed, key, actor, "abort")
         managed, (actor, reason) = self.rollouts[key], shortened(actor, reason)
         before, change_id = managed.state, new_change_id()
         if revision is None:
@@ -272,6 +289,7 @@ class Reconciler:
         if managed.criteria is None:
             said = f"{key!r} has no plan to change: its strategy is {managed.strategy!r}."
             raise StateError(f"{said} A plan belongs to a canary. Use Canary([...]).")
+        must_be_allowed(self.allowed, key, actor, "set_plan")
         managed.judge_by(criteria)
         self.change(key, "set_plan", lambda state: replanned(state, plan), actor=actor, reason=reason)
 
@@ -303,7 +321,7 @@ class Reconciler:
         managed = self.rollouts.get(key)
         if managed is not None:
             for error in managed.hear(testimonies):
-                self._failed(JUDGE, error, rollout=key)
+                self._failed_of(key)(JUDGE, error)
         elif self._is_shared:
             self._judging.remote_outcomes.hear(key, testimonies)
         if not self._thread.is_running and (self._is_shared or (managed is not None and managed.evidence is not None)):
@@ -314,24 +332,35 @@ class Reconciler:
         is_due = monotonic() - self._last_judged_s >= self._judging.every_s
         if is_due:
             self._last_judged_s = monotonic()
-            self._guarded(self._judging.hear_guests)
+            self._guarded(self._judging.hear_guests, self._failed)
         for managed in list(self.rollouts.values()):
-            self._guarded(partial(self._look_and_judge, managed, judging=is_due), managed.key)
+            self._guarded(partial(self._look_and_judge, managed, judging=is_due), self._failed_of(managed.key))
+
+        if self._is_shared and not self._closed:
+            self.announce_presence()
+
+    def announce_presence(self) -> None:
+        """Say what is served here. What operators have done comes first: of many rollouts, some have to wait."""
+        until_s = monotonic() + _ANNOUNCING_S
+        for managed in self._presence.due(self.rollouts.values()):
+            self._guarded(partial(self._presence.announce, managed, self.now_s), self._failed_of(managed.key))
+            if monotonic() > until_s:
+                return
 
     def _look_and_judge(self, managed: ManagedRollout, *, judging: bool) -> None:
         self.look(managed)
         if judging and managed.evidence is not None:
             self._judging.judge_in_turn(managed)
 
-    def _guarded(self, action: Callable[[], None], rollout: str | None = None) -> None:
+    def _guarded(self, action: Callable[[], None], failed: Failed) -> None:
         # Of any kind: the thread must not end for what a store, a plugin or an approval raised.
         try:
             action()
+        except StoreError as error:
+            # All rollouts share the store: one that is silent is one fault.
+            self._failed(STORE, error)
         except BaseException as error:
-            if isinstance(error, StoreError):
-                self._failed(STORE, error)
-            else:
-                self._failed(JUDGE, error, rollout=rollout)
+            failed(JUDGE, error)
 
     def look(self, managed: ManagedRollout) -> None:
         """Stand where the store says.
@@ -368,6 +397,7 @@ class Reconciler:
             self._judging.hear_guests(store)
             for managed in self.rollouts.values():
                 managed.publish(store, self.writer, self.now_s)
+                self._presence.leave(managed, store)
         except BaseException as error:
             if not is_fault(error):
                 raise

@@ -102,7 +102,8 @@ def from_document(document: Mapping[str, Any]) -> RolloutState:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise StateError(
             f"The stored state of {document.get('key')!r:.80} cannot be read ({type(error).__name__}: {error}). "
-            "Every process of a rollout needs the same version of rollout_sdk. Look at it with: rollout status."
+            "It is damaged, or of a later version of rollout_sdk. Give every process, and the command rollout, the same "
+            "version, or restore the store."
         ) from error
 
 

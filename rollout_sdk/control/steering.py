@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from rollout_sdk.assignment import Layer, UnitHash
 from rollout_sdk.control.control_file import ControlFile, WantedRollout
+from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.resilience.faults import CONTROL_FILE
 from rollout_sdk.resilience.interruptions import is_fault
 
@@ -51,17 +52,17 @@ class Steering:
         file: The file; None without one.
     """
 
-    def __init__(self, file: ControlFile | None, rollouts: Mapping[str, Steered], failed: Callable[..., None]) -> None:
+    def __init__(self, file: ControlFile | None, rollouts: Mapping[str, Steered], failed_of: Callable[[str], Failed]) -> None:
         """Steer nothing yet.
 
         Args:
             file: The file; None steers nothing.
             rollouts: The rollouts of the process by key, as they come and go.
-            failed: Notified of every wish that a rollout cannot follow.
+            failed_of: What is notified, by key, of every wish that a rollout cannot follow.
         """
         self.file = file
         self._rollouts = rollouts
-        self._failed = failed
+        self._failed_of = failed_of
 
     def steer(self, rollout: Steered) -> None:
         """Have a rollout do what the file wants of it; what is not possible is a fault, and the other rollouts go on."""
@@ -75,7 +76,7 @@ class Steering:
         except BaseException as error:
             if not is_fault(error):
                 raise
-            self._failed(CONTROL_FILE, error, rollout=rollout.key)
+            self._failed_of(rollout.key)(CONTROL_FILE, error)
 
     def look(self) -> bool:
         """Have all rollouts do what the file wants, where it has changed; False when it has to be looked at again first.

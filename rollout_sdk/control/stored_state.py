@@ -12,14 +12,15 @@ from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.state_document import as_document, from_document, is_comparable, joined
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import ConflictError, StateError
-from rollout_sdk.formatting import brief, escaped
+from rollout_sdk.formatting import brief, escaped, nearest
 
-__all__ = ["Change", "change_stored", "has_lost", "new_change_id", "shortened", "swap"]
+__all__ = ["Change", "change_stored", "has_lost", "new_change_id", "shortened", "swap", "unknown_rollout"]
 
 Change: TypeAlias = Callable[[RolloutState], RolloutState]
 """A transition: one of `RolloutState`'s methods."""
 
 _MOST_TRIES = 20
+_MOST_LISTED = 10
 _LONGEST_ACTOR, _LONGEST_REASON = 200, 2_000
 
 
@@ -88,10 +89,7 @@ def change_stored(
             )
         is_lost = mine is not None and has_lost(found, mine)
         if found is None and not is_lost:
-            raise StateError(
-                f"The store knows no rollout {key!r}. A rollout is stored when a process decorates its function with this "
-                f"store. It knows: {', '.join(store.keys()) or 'none'}."
-            )
+            raise unknown_rollout(store, key)
         before = _known(found, mine, action, is_lost=is_lost)
         if revision is not None and revision != before.revision:
             raise ConflictError(
@@ -120,6 +118,23 @@ def change_stored(
                 lost()
             return before, done
     raise ConflictError(f"{key!r} is being changed by others all the time. A change is made on what you looked at. Try again.")
+
+
+def unknown_rollout(store: StateStore, key: str) -> StateError:
+    """The error for a key that a store does not know; it names the one that was probably meant.
+
+    Raises:
+        StoreError: The store did not answer.
+    """
+    keys = store.keys()
+    near = nearest(key, keys)
+    meant = "" if near is None else f" Did you mean {near!r}?"
+    listed = ", ".join(keys[:_MOST_LISTED]) or "none"
+    more = f" and {len(keys) - _MOST_LISTED} more" if len(keys) > _MOST_LISTED else ""
+    return StateError(
+        f"The store knows no rollout {key!r}.{meant} A rollout is stored when a process decorates its function with "
+        f"this store. It knows: {listed}{more}."
+    )
 
 
 def has_lost(found: RolloutState | None, mine: RolloutState) -> bool:

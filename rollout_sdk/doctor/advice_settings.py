@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
+from rollout_sdk.doctor import advice_store
 from rollout_sdk.doctor.diagnosis import Control, Diagnosis
 from rollout_sdk.doctor.environment import Variable
 from rollout_sdk.doctor.findings import Finding, worst
@@ -34,7 +35,13 @@ def about(seen: Diagnosis, environment: Mapping[str, str]) -> Iterator[Finding]:
     if worst(installed) in ("ok", "note"):
         what = f"Every installed plugin has a name of its own and a module ({len(seen.plugins)} found)."
         yield Finding("ok", "plugins.ok", what, "Nothing to do.")
-    settings = [*_variables(seen, environment), *_key(seen), *_switch(environment), *_control(seen.control)]
+    settings = [
+        *_variables(seen, environment),
+        *advice_store.about(seen, environment),
+        *_key(seen),
+        *_switch(environment),
+        *_control(seen.control),
+    ]
     yield from settings
     if worst(settings) in ("ok", "note"):
         yield Finding("ok", "settings.ok", "The ROLLOUT_* variables can be used as they are.", "Nothing to do.")

@@ -29,6 +29,7 @@ KNOWN: Mapping[str, str] = {
 _SECRET = "ROLLOUT_KEY"  # noqa: S105 - the name of a variable
 _LONGEST_KEY = 64
 _SHORTEST_KEY = 16
+_LOGIN = re.compile(r"//[^/@\s]*@")
 _OURS = re.compile(r"ROLLOUT_", re.IGNORECASE)
 
 
@@ -100,7 +101,8 @@ def variables(environment: Mapping[str, str]) -> tuple[Variable, ...]:
         known = name in KNOWN
         close = get_close_matches(name.upper(), KNOWN, n=1, cutoff=0.85) if len(name) <= 50 and not known else []
         if known or close or _OURS.match(name):
-            value = environment[name] if known and name != _SECRET else None
+            # The address of a store may have a login.
+            value = _LOGIN.sub("//", environment[name]) if known and name != _SECRET else None
             found.append(Variable(name, known, close[0] if close else None, value))
     return tuple(found)
 

@@ -1,8 +1,8 @@
-"""The diagnosis as text for a terminal: plain, aligned, at most 100 columns wide, and printable to the last character."""
+"""The diagnosis as text for a terminal: plain, aligned, at most 80 columns wide, and printable to the last character."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from textwrap import wrap
 
 from rollout_sdk.doctor.diagnosis import Diagnosis, completeness
@@ -12,10 +12,10 @@ from rollout_sdk.doctor.sums import RolloutSums
 from rollout_sdk.doctor.survey import Survey
 from rollout_sdk.doctor.writers import Source
 from rollout_sdk.formatting import counts, duration, number, percent, plain, several, size, when
+from rollout_sdk.tables import WIDTH, fitting, table
 
-__all__ = ["WIDTH", "as_text"]
+__all__ = ["as_text"]
 
-WIDTH = 100
 _MOST_ROWS = 12
 _NAME = 28
 
@@ -23,15 +23,7 @@ _NAME = 28
 def as_text(diagnosis: Diagnosis) -> str:
     """The diagnosis as lines of text, without colours."""
     lines = [line for part in _parts(diagnosis) for line in part]
-    return "\n".join(line for each in lines for line in _fitting(each))
-
-
-def _fitting(line: str) -> list[str]:
-    """A line in so many lines that none is too wide; what goes on is indented further."""
-    if len(line) <= WIDTH:
-        return [line]
-    indent = " " * (len(line) - len(line.lstrip()) + 4)
-    return wrap(line, WIDTH, subsequent_indent=indent, drop_whitespace=True, break_on_hyphens=False)
+    return "\n".join(line for each in lines for line in fitting(each))
 
 
 def _parts(seen: Diagnosis) -> Iterator[Iterable[str]]:
@@ -46,17 +38,6 @@ def _parts(seen: Diagnosis) -> Iterator[Iterable[str]]:
     yield _findings(seen)
 
 
-def _table(rows: Sequence[Sequence[str]], indent: str = "  ", *, left: int = 1) -> Iterator[str]:
-    """Rows as aligned columns; the first `left` columns to the left, the others to the right. The first row is the head."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = [
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield (indent + "  ".join(cells)).rstrip()
-
-
 def _installed(seen: Diagnosis) -> Iterator[str]:
     yield "Versions"
     yield "  " + ", ".join(f"{name} {version or 'not installed'}" for name, version in seen.versions.items())
@@ -66,10 +47,10 @@ def _installed(seen: Diagnosis) -> Iterator[str]:
     for plugin in seen.plugins:
         whose = f"{plain(plugin.distribution or '-', 30)} {plain(plugin.version or '', 12)}".strip()
         missing = "no such module" if plugin.found is False else "not to be told without importing it"
-        file = plain(plugin.file) if plugin.file is not None else missing
+        file = _tail(plain(plugin.file), 66) if plugin.file is not None else missing
         rows.append([plain(plugin.name, _NAME), whose, "blocked" if plugin.blocked else "", file])
     if len(rows) > 1:
-        yield from _table(rows, left=4)
+        yield from table(rows, left=4)
 
 
 def _tail(text: str, longest: int) -> str:
@@ -93,7 +74,7 @@ def _settings(seen: Diagnosis) -> Iterator[str]:
         else:
             said = "not a variable of rollout_sdk (its value is not shown)"
         rows.append([plain(name, 40), said])
-    yield from _table(rows, left=2)
+    yield from table(rows, left=2)
     if seen.control is not None and (wanted := seen.control.wanted) is not None:
         each_wants = "".join(f"; {plain(key, 40)} {each.status or 'as it is'}" for key, each in wanted.rollouts.items())
         yield f"  control file: version {number(wanted.version)}, disabled {str(wanted.disabled).lower()}{each_wants}"
@@ -125,10 +106,10 @@ def _journal(journal: Survey, now: float) -> Iterator[str]:
     if journal.future or journal.past:
         yield f"  records from the future: {number(journal.future)}; older than their process: {number(journal.past)}"
     yield ""
-    rows = [["file", "process", "", "bytes", "lines", "damaged", "newest record"]]
+    rows = [["file", "process", "", "bytes", "lines", "damaged", "newest"]]
     newest = sorted(journal.files, key=lambda source: source.newest_s or 0.0, reverse=True)
     rows.extend(_file_row(source, now) for source in newest[:_MOST_ROWS])
-    yield from _table(rows, left=3)
+    yield from table(rows, left=3)
     if len(newest) > _MOST_ROWS:
         yield f"  and {number(len(newest) - _MOST_ROWS)} older ones"
 
@@ -137,9 +118,9 @@ def _file_row(source: Source, now: float) -> list[str]:
     process = source.process
     who = "-" if process is None else f"{process.pid} on {plain(process.host, 16)}"
     state = {True: "running", False: "ended", None: "elsewhere" if process else ""}[source.writing]
-    age = "-" if source.newest_s is None else f"{duration(max(0.0, now - source.newest_s))} old"
+    age = "-" if source.newest_s is None else duration(max(0.0, now - source.newest_s))
     damaged = number(source.damaged + source.cut)
-    return [_tail(plain(source.path.name), 30), who, state, size(source.bytes), number(source.lines), damaged, age]
+    return [_tail(plain(source.path.name), 20), who, state, size(source.bytes), number(source.lines), damaged, age]
 
 
 def _rollout(key: str, rollout: RolloutSums) -> Iterator[str]:
@@ -177,7 +158,7 @@ def _variants(rollout: RolloutSums) -> Iterator[str]:
     phase = rollout.phases.get(rollout.phase)
     shares, calls = (phase.shares, phase.calls) if phase is not None else ({}, {})
     total = sum(calls.values())
-    rows = [["variant", "share now", "of calls now", "calls in all", "runs", "failed", "fell back", "not run"]]
+    rows = [["variant", "share", "of calls", "calls", "runs", "failed", "fell back", "not run"]]
     for name in dict.fromkeys((*shares, *calls, *rollout.variants)):
         variant = rollout.variant(name) if name in rollout.variants else None
         realised = calls.get(name, 0) / total if total else None
@@ -189,7 +170,7 @@ def _variants(rollout: RolloutSums) -> Iterator[str]:
         rows.append([plain(name, _NAME), *cells])
     if len(rows) > 1:
         yield ""
-        yield from _table(rows)
+        yield from table(rows)
     for name, variant in rollout.variants.items():
         if variant.errors:
             yield f"  {plain(name, _NAME)} failed with: {counts(variant.errors)}"
@@ -206,7 +187,7 @@ def _shadows(rollout: RolloutSums) -> Iterator[str]:
             rows.append([plain(name, _NAME), *numbers])
     if len(rows) > 1:
         yield ""
-        yield from _table(rows)
+        yield from table(rows)
     for name, variant in rollout.variants.items():
         if others := {end: count for end, count in variant.ends.items() if end != "ok"}:
             yield f"  shadows of {plain(name, _NAME)} that did not end well: {counts(others)}"

@@ -22,6 +22,7 @@ __all__ = [
     "incompatibility",
     "is_method",
     "parameter",
+    "parameter_names",
     "rebinder",
     "signature_of",
 ]
@@ -52,6 +53,12 @@ def signature_of(function: Callable[..., Any]) -> Signature | None:
         return inspect.signature(function)
     except (TypeError, ValueError):
         return None
+
+
+def parameter_names(signature: Signature | None) -> tuple[str, ...]:
+    """The names of the parameters, in order, but for `*args` and `**kwargs`."""
+    parameters = () if signature is None else signature.parameters.values()
+    return tuple(each.name for each in parameters if each.kind not in _MANY)
 
 
 def binder(signature: Signature | None) -> Binder:

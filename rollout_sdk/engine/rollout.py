@@ -132,6 +132,7 @@ class Rollout:
         deadline_s: Seconds an asynchronous candidate has for its answer or its first item; None for no deadline.
         isolate: How the arguments of shadows are isolated.
         shared: Number of leading positional arguments that shadows share (a method's `self`).
+        parameters: Names of the function's parameters, without those that take any number of arguments.
         outline: The part that all its requests share.
         item_hash: Hash for the pseudonyms of items.
         secret: Key that signs decision ids, or None.
@@ -176,6 +177,7 @@ class Rollout:
     deadline_s: float | None
     isolate: Isolate
     shared: int
+    parameters: tuple[str, ...]
     outline: Outline
     item_hash: UnitHash
     secret: bytes | None

@@ -30,10 +30,11 @@ from rollout_sdk.engine.copies.kinds import PLAIN
 from rollout_sdk.engine.copies.survey import Survey, changeable
 from rollout_sdk.engine.covariates import Covariate
 from rollout_sdk.engine.steps import NO_KWARGS
+from rollout_sdk.engine.unusable import why_unusable
 from rollout_sdk.exceptions import MissingUnitError
 from rollout_sdk.formatting import brief
-from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.records import Decision
+from rollout_sdk.resilience.faults import STRATEGY
 from rollout_sdk.resilience.interruptions import is_fault
 
 __all__ = ["Override", "OverridesByUnit", "Router", "fresh_random"]
@@ -108,7 +109,7 @@ class Router:
     route: Callable[[RouteRequest], Decision | None]
     effects: Literal["unknown", "read", "write"]
     runs_twice: bool
-    failed: Failed
+    failed: Callable[..., None]
     keeps_unit: bool = False
     covariate: Covariate | None = None
     shared: int = 0
@@ -253,12 +254,15 @@ class Router:
                 variant = answered("override=", self.override(*args, **kwargs), (*args, *kwargs.values()))  # type: ignore[misc]
             if variant is None or variant in self.functions:
                 return variant
-            raise LookupError(f"{brief(variant)} is not a variant of {self.key!r}")
         except BaseException as error:
             if not is_fault(error):
                 raise
             self.failed("override", error)
             return None
+        # Of the application's code: no unit is in it.
+        detail = f"It gave {brief(variant)}, and the variants are {', '.join(self.functions)}"
+        self.failed("override", LookupError(f"{brief(variant)} is not a variant of {self.key!r}"), detail=detail)
+        return None
 
     def _checked(self, decision: Decision | None) -> Decision:
         """Return a strategy's decision if it is valid, else the control's; valid ones are cached."""
@@ -277,5 +281,5 @@ class Router:
                 self._known[id(decision)] = decision
             return decision
         if decision is not None:
-            self.failed("strategy", TypeError(f"{brief(decision)} cannot be carried out"))
+            self.failed(STRATEGY, TypeError(why_unusable(decision, self.key, tuple(self.functions), self.control)))
         return self.fixed("error")

@@ -15,6 +15,7 @@ from rollout_sdk.plan.criteria import (
 from rollout_sdk.plan.freeze import Freeze
 from rollout_sdk.plan.plan import DEFAULT_GUARDRAILS, Criteria, Step, as_steps
 from rollout_sdk.plan.table import as_criteria, load_criteria
+from rollout_sdk.plan.written import written
 
 __all__ = [
     "DEFAULT_GUARDRAILS",
@@ -36,4 +37,5 @@ __all__ = [
     "as_steps",
     "load_criteria",
     "parse_duration",
+    "written",
 ]

@@ -20,9 +20,11 @@ from rollout_sdk.engine.likeness import FunctionKind, kind_of
 from rollout_sdk.engine.mutation import watched
 from rollout_sdk.engine.rollout import FailedIf
 from rollout_sdk.engine.routing import Override
+from rollout_sdk.formatting import plain
 from rollout_sdk.plugins.discovery import load_plugins, make_strategy, strategy_name
 from rollout_sdk.plugins.manager import PluginSet
 from rollout_sdk.resilience.breaker import Breaker
+from rollout_sdk.resilience.faults import OPTIONS
 from rollout_sdk.runtime import Runtime
 from rollout_sdk.settings import checks, signatures
 from rollout_sdk.settings.fingerprint import Fingerprint, fingerprint_of
@@ -96,6 +98,7 @@ class Settings:
     hooks: PluginSet = field(init=False)
     phases: tuple[Phase, ...] = field(init=False)
     fingerprint: Fingerprint = field(init=False)
+    failed: Callable[..., None] = field(init=False)
     described: Mapping[str, str] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -130,7 +133,8 @@ class Settings:
         check_name(strategy_name(self.strategy), f"name of the strategy of {self.key!r}")
         # In this order: the strategy, this rollout's plugins, the runtime's, and finally the default comparison.
         plugins = [self.strategy, *self.plugins, *self.runtime.plugins, DefaultComparator()]
-        self.hooks = PluginSet(plugins, failed=self.runtime.failed_in(self.key))
+        self.failed = self.runtime.failed_of(self.key, {name: _written(getattr(self, name)) for name in OPTIONS})
+        self.hooks = PluginSet(plugins, failed=self.failed)
         self.phases = planned_phases(
             self.key,
             self.hooks,
@@ -207,6 +211,13 @@ class Settings:
         candidates = ", ".join(f"{name}={_place(function)}" for name, function in self.candidates.items())
         own = {"function": _place(self.function), "candidates": candidates}
         return {**own, **options, "fingerprint": self.fingerprint.value}
+
+
+def _written(option: Any) -> str:
+    """How an option was written, for people who hear that it failed; of what may name units, nothing."""
+    if isinstance(option, str) or (isinstance(option, tuple) and all(isinstance(each, str) for each in option)):
+        return repr(option)
+    return plain(getattr(option, "__qualname__", None) or type(option).__qualname__)
 
 
 def _shortly(text: str) -> str:

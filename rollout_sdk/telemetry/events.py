@@ -11,7 +11,7 @@ from typing import Any
 from rollout_sdk.concurrency.clocks import monotonic
 from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.records import BreakerEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
-from rollout_sdk.resilience.faults import BATCH, CONTROL_FILE, STORE, THREADS, Fault, Notice
+from rollout_sdk.resilience.faults import BATCH, CONTROL_FILE, OPTIONS, STORE, STRATEGY, THREADS, Fault, Notice
 from rollout_sdk.resilience.interruptions import is_fault
 from rollout_sdk.tally import failed_in_blend
 from rollout_sdk.telemetry import names
@@ -158,7 +158,9 @@ class LogEvents:
                 )
         elif (suppressed := self._once_a_minute("dropped", decision.rollout)) is not None:
             reason = names.drop_reason(event.end)
-            get_logger().warning("rollout.shadow.dropped", **about, reason=reason, suppressed=suppressed)
+            # Names an argument and a type, of the application's code.
+            why = event.error if event.end == "dropped_snapshot" else None
+            get_logger().warning("rollout.shadow.dropped", **about, reason=reason, why=why, suppressed=suppressed)
 
     def _transitioned(self, event: TransitionedEvent) -> None:
         if event.action == "start":
@@ -225,22 +227,25 @@ def _tripped(event: BreakerEvent) -> None:
 def _fault(fault: Fault) -> None:
     """A collaborator's fault; how often it comes here is the runtime's to limit."""
     logger, fields = get_logger(), {"error_type": fault.error, "count": fault.count}
+    about = {"rollout": fault.rollout}
     name, _, hook = fault.what.rpartition(".")
     if fault.what == CONTROL_FILE:
-        logger.error("rollout.control.refused", why=fault.why, **fields)
+        logger.error("rollout.control.refused", **about, why=fault.why, **fields)
     elif fault.what == BATCH:
-        logger.error("rollout.batch.refused", why=fault.why, **fields)
+        logger.error("rollout.batch.refused", **about, why=fault.why, **fields)
     elif fault.what.startswith("telemetry."):
-        logger.debug("rollout.telemetry.failed", what=fault.what, **fields)
+        logger.debug("rollout.telemetry.failed", **about, what=fault.what, **fields)
     elif fault.what == THREADS:
-        logger.error("rollout.threads.missing", why=fault.why, **fields)
+        logger.error("rollout.threads.missing", **about, why=fault.why, **fields)
     elif fault.what == STORE:
-        logger.error("rollout.store.failed", why=fault.why, **fields)
+        logger.error("rollout.store.failed", **about, why=fault.why, **fields)
     elif fault.what in _SINKS:
-        logger.error("rollout.recorder.failed", sink=fault.what, why=fault.why, **fields)
-    elif hook == "rollout_route" or fault.what == "strategy":
-        logger.error("rollout.strategy.failed", strategy=name or None, served="control", **fields)
+        logger.error("rollout.recorder.failed", **about, sink=fault.what, why=fault.why, **fields)
+    elif hook == "rollout_route" or fault.what == STRATEGY:
+        logger.error("rollout.strategy.failed", **about, strategy=name or None, served="control", why=fault.why, **fields)
+    elif fault.what in OPTIONS:
+        logger.error("rollout.option.failed", **about, option=fault.what, why=fault.why, **fields)
     elif hook.startswith("rollout_"):
-        logger.error("rollout.plugin.failed", plugin=name, hook=hook, why=fault.why, **fields)
+        logger.error("rollout.plugin.failed", **about, plugin=name, hook=hook, why=fault.why, **fields)
     else:
-        logger.error("rollout.internal_error", what=fault.what, **fields)
+        logger.error("rollout.internal_error", **about, what=fault.what, **fields)

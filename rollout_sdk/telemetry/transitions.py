@@ -31,8 +31,8 @@ def tell_transition(
 ) -> None:
     """Say that a rollout has changed: by a span, the root of its own trace, and by what `events` emits of it.
 
-    Both are linked to the request that triggered it, if this process made it: the span by a link, a record without a span by its
-    trace.
+    Both are linked to the request that triggered it, if this process made it: the span by a link, and a record without a span
+    by its trace.
     """
     attributes = _attributes(event, version)
     # It is traced in the background, after it was made.

@@ -242,17 +242,74 @@ def test_a_forecast_reads_the_traffic_from_a_journal_and_options_override_it(tmp
     [
         ([], "Give --units, or a journal to read it from"),
         (["--units", "1000", "--rollout", "m", "--metric", "click=0.1"], "Give --journal DIR, too"),
-        (["--journal", "{journal}", "--rollout", "other"], "has 0 calls of 'other'"),
+        (["--journal", "{journal}", "--rollout", "other"], "is empty: no process has written there yet"),
     ],
 )
 def test_a_forecast_without_traffic_asks_for_it(tmp_path, plan, words, problem):
     (tmp_path / "j").mkdir()
     words = [word.format(journal=tmp_path / "j") for word in words]
     result = CliRunner().invoke(main, ["plan", "--plan", str(plan), *words])
-    assert result.exit_code in (1, 2)
+    assert result.exit_code in (2, 5)
     assert problem in " ".join(result.output.split())
 
 
 def test_a_gate_without_its_metric_today_is_asked_for(plan):
     result = CliRunner().invoke(main, ["plan", "--plan", str(plan), "--units", "1000"])
     assert (2, True) == (result.exit_code, "--metric click=0.1" in result.output)
+
+
+def test_the_folder_of_a_journal_may_be_in_the_environment(tmp_path, plan):
+    where = {"ROLLOUT_JOURNAL": str(journalled(tmp_path / "j"))}
+    for words in (["report"], ["replay", "--plan", str(plan), "--every", "1h"], ["plan", "--plan", str(plan)]):
+        result = CliRunner().invoke(main, words, env=where, catch_exceptions=False)
+        assert (0, True) == (result.exit_code, "m" in result.output), result.output
+    # Who says how much traffic there is, asks no journal.
+    words = ["plan", "--plan", str(plan), "--units", "1000", "--metric", "click=0.1"]
+    text = CliRunner().invoke(main, words, env={"ROLLOUT_JOURNAL": "/nowhere"}, catch_exceptions=False).output
+    assert "from the journal" not in text
+
+
+@pytest.mark.parametrize("words", [["report"], ["replay"], ["plan"]], ids=lambda words: words[0])
+def test_without_any_folder_a_command_asks_for_it_and_an_empty_one_is_exit_code_5(tmp_path, plan, words):
+    options = [] if words == ["report"] else ["--plan", str(plan)]
+    result = CliRunner().invoke(main, [*words, *options], env={"ROLLOUT_JOURNAL": ""})
+    assert (2, True) == (result.exit_code, "ROLLOUT_JOURNAL" in result.output), result.output
+    (tmp_path / "j").mkdir()
+    result = CliRunner().invoke(main, [*words, *options], env={"ROLLOUT_JOURNAL": str(tmp_path / "j")})
+    assert (5, True) == (result.exit_code, "is empty" in result.output), result.output
+
+
+def test_a_journal_with_damaged_lines_is_reported_and_is_exit_code_6(tmp_path, plan):
+    folder = journalled(tmp_path / "j")
+    (file, *_) = folder.glob("events-*.jsonl")
+    for words in (["report"], ["report", "--json"], ["replay", "--plan", str(plan), "--every", "1h"]):
+        assert 0 == CliRunner().invoke(main, [words[0], str(folder), *words[1:]], catch_exceptions=False).exit_code
+    # A last line without an end is being written, or was cut by a kill: that costs a record, and is no damage.
+    with file.open("ab") as stream:
+        stream.write(b'{"event": "decis')
+    assert 0 == CliRunner().invoke(main, ["report", str(folder)], catch_exceptions=False).exit_code
+    with file.open("ab") as stream:
+        stream.write(b"\nnonsense\n")
+    for words in (["report"], ["report", "--json"], ["replay", "--plan", str(plan), "--every", "1h"]):
+        result = CliRunner().invoke(main, [words[0], str(folder), *words[1:]], catch_exceptions=False)
+        assert (6, True) == (result.exit_code, "2 lines or files" in result.output), result.output
+        assert len(result.output.splitlines()) > 5
+
+
+def test_the_report_fits_80_columns(tmp_path):
+    output = CliRunner().invoke(main, ["report", str(journalled(tmp_path / "j", errors=0.1))], catch_exceptions=False).output
+    assert 80 >= max(map(len, output.splitlines()))
+    # What did not fit beside it stands below, under the same names.
+    assert 2 <= output.count("    candidate  ")
+    assert "p99 ms" in output
+
+
+@pytest.mark.parametrize("words", [["replay", "{journal}"], ["plan", "--journal", "{journal}"]], ids=lambda words: words[0])
+def test_a_rollout_that_a_journal_does_not_have_is_answered_with_the_nearest(tmp_path, plan, words):
+    runtime = Runtime(journal=tmp_path / "j", time_ns=Clock())
+    model = rollout(candidate=lambda u: 1, strategy=Canary(["50%"]), unit="u", key="shop.rank", runtime=runtime)(lambda u: 0)
+    model("u")
+    runtime.close(10.0)
+    words = [word.format(journal=tmp_path / "j") for word in words]
+    result = CliRunner().invoke(main, [*words, "--plan", str(plan), "--rollout", "shop.rnak"])
+    assert (1, True) == (result.exit_code, "Did you mean 'shop.rank'?" in result.output), result.output

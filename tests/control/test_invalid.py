@@ -365,7 +365,7 @@ def test_the_command_line_shows_it_and_clears_it_for_every_process(fleet, says):
     first, second = fleet(), fleet()
     raise_alarm(first, says)
     text = fleet.command("status", "model")
-    assert "INVALID, no step is taken until: rollout resume model --clear-invalid --reason ..." in text
+    assert "INVALID, no step is taken until: rollout resume model --clear-invalid --reason ..." in " ".join(text.split())
     assert "the shares are broken." == json.loads(fleet.command("status", "model", "--json"))["invalid"]
     assert "it is invalid" in fleet.command("promote", "model", "--reason", "x", code=1)
     assert "empty reason" in fleet.command("resume", "model", "--clear-invalid", "--reason", " ", code=1)

@@ -143,6 +143,44 @@ def test_other_peoples_variables_are_not_looked_at(look):
     assert ["ROLLOUT_KEY"] == [variable.name for variable in look(None, HOME="/", ROLL="x", KEY="x", LOUT_KEY="x").variables]
 
 
+@pytest.mark.parametrize(
+    ("address", "code", "severity"),
+    [
+        ("sqlite:///{here}/rollouts.db", None, None),
+        ("{here}/rollouts.db", None, None),
+        ("memory:", None, None),
+        ("canary://somewhere", None, None),
+        ("sqlite:///rollouts.db", "settings.relative_store", "note"),
+        ("sqlite:///{here}/typo.db", "settings.no_store", "note"),
+        ("sqlite:///{here}/nowhere/rollouts.db", "settings.no_store_folder", "error"),
+        ("sqllite:///{here}/rollouts.db", "settings.store_refused", "error"),
+        ("sqlite:rollouts.db", "settings.store_refused", "error"),
+    ],
+)
+def test_the_address_of_a_store_is_looked_at_and_nothing_is_made(look, tmp_path, address, code, severity):
+    (tmp_path / "rollouts.db").touch()
+    before = sorted(tmp_path.iterdir())
+    found = [each for each in look(None, ROLLOUT_STORE=address.format(here=tmp_path)).findings if "store" in each.code]
+    if code is None:
+        assert [] == found
+    else:
+        assert (code, severity) in {(each.code, each.severity) for each in found}
+    assert before == sorted(tmp_path.iterdir())
+
+
+def test_a_store_that_this_user_may_not_use_is_an_error(look, tmp_path, monkeypatch):
+    (tmp_path / "rollouts.db").touch()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    found = only(look(None, ROLLOUT_STORE=f"sqlite:///{tmp_path}/rollouts.db"), "settings.store_unreadable")
+    assert "error" == found.severity
+
+
+def test_the_login_of_a_store_is_not_shown(look):
+    seen = look(None, ROLLOUT_STORE=f"redis://ann:{SECRET}@cache:6379/0")
+    assert SECRET not in f"{seen}{seen.as_dict()}{as_text(seen)}"
+    assert "redis://cache:6379/0" in as_text(seen)
+
+
 def test_a_relative_journal_is_a_note(look):
     assert "note" == only(look(None, ROLLOUT_JOURNAL="some/where"), "settings.relative_journal").severity
 

@@ -190,7 +190,7 @@ def test_a_copier_that_ends_the_program_costs_the_shadow_only(runtime):
         raise SystemExit(3)
 
     assert 1 == shadowed(lambda x: x, lambda x: x, runtime, isolate=copier)(1)
-    assert [("dropped_snapshot", "SystemExit")] == [(event.end, event.error) for event in runtime.shadowed()]
+    assert [("dropped_snapshot", "SystemExit (argument 'x')")] == [(event.end, event.error) for event in runtime.shadowed()]
 
 
 class ServeAndShadow:

@@ -62,7 +62,9 @@ def test_a_one_shot_input_is_never_shared(runtime):
     ran = []
     model = shadowed(lambda stream: list(stream), lambda stream: ran.append(stream), runtime)
     assert [1, 2, 3] == model(iter([1, 2, 3]))
-    assert [("dropped_snapshot", "one-shot iterator")] == [(event.end, event.error) for event in runtime.shadowed()]
+    assert [("dropped_snapshot", "one-shot iterator (argument 'stream')")] == [
+        (event.end, event.error) for event in runtime.shadowed()
+    ]
     assert [] == ran
 
 

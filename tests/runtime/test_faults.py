@@ -259,5 +259,78 @@ def test_the_faults_of_one_rollout_are_in_its_own_status_and_those_of_the_runtim
 def test_rollouts_that_are_made_at_run_time_are_remembered_up_to_a_bound_and_their_faults_counted_all_the_same(runtime):
     for number in range(1500):
         runtime.failed("x", ValueError(), rollout=f"r-{number}")
-    assert ({("x", "ValueError"): 1500}, 1000) == (runtime.faults, len(runtime._faults._owned))
+    assert ({("x", "ValueError"): 1500}, 1001) == (runtime.faults, len(runtime._faults._kinds))
     assert {("x", "ValueError"): 501} == runtime.faults_of("r-3")
+
+
+# Of which rollout
+
+
+class Misspelling:
+    name = "misspelling"
+
+    def __init__(self, decision):
+        self.decision = decision
+
+    def rollout_route(self, request):
+        return self.decision
+
+
+def two(runtime, **options):
+    """A rollout with faults, and a healthy one beside it."""
+    bad = rollout(candidate=lambda x: 1, **{"strategy": ABTest(0.5), **options}, key="bad", effects="read", runtime=runtime)
+    good = rollout(candidate=lambda x: 1, strategy=ABTest(0.5), unit="x", key="good", effects="read", runtime=runtime)
+    return bad(lambda x: 0), good(lambda x: 0)
+
+
+FAULTY = {
+    "strategy": ({"strategy": Misspelling(Decision("v2", reason="x"))}, ("strategy", "TypeError")),
+    "unit": ({"unit": lambda x: 1 / 0}, ("unit", "ZeroDivisionError")),
+    "override": ({"unit": "x", "override": lambda x: "v2"}, ("override", "LookupError")),
+    "failed_if": ({"unit": "x", "failed_if": lambda answer: 1 / 0}, ("failed_if", "ZeroDivisionError")),
+    "covariate": ({"unit": "x", "covariate": lambda x: "much"}, ("covariate", "TypeError")),
+    "observer": ({"unit": "x", "plugins": [Failing(KeyError())]}, ("failing.rollout_routed", "KeyError")),
+}
+
+
+@pytest.mark.parametrize("name", FAULTY)
+def test_faults_of_one_rollout_stay_in_its_status(name):
+    options, fault = FAULTY[name]
+    runtime = Runtime()
+    bad, good = two(runtime, **options)
+    for number in range(3):
+        bad(f"u-{number}"), good(f"u-{number}")
+    assert runtime.flush(10.0)
+    assert ({fault: 3}, {}) == (bad.rollout.status().faults, good.rollout.status().faults)
+    assert {fault: 3} == runtime.faults
+    assert f"fault {fault[0]} {fault[1]}: 3" in str(bad.rollout.status())
+    runtime.close(5.0)
+
+
+def test_faults_of_what_rollouts_share_are_in_the_status_of_each(runtime):
+    bad, good = two(runtime)
+    runtime.failed("journal", OSError())
+    assert {("journal", "OSError"): 1} == bad.rollout.status().faults == good.rollout.status().faults == runtime.faults
+
+
+def test_a_wish_of_the_control_file_that_one_rollout_cannot_follow_is_its_fault(tmp_path):
+    file = tmp_path / "control.toml"
+    file.write_text('version = 1\n[rollouts.bad]\nshare = { nobody = "5%" }\n')
+    file.chmod(0o600)
+    runtime = Runtime(control=file)
+    bad, good = two(runtime)
+    assert ({("control file", "StateError"): 1}, {}) == (bad.rollout.status().faults, good.rollout.status().faults)
+    runtime.close(5.0)
+
+
+def test_the_same_fault_of_two_rollouts_is_told_of_both(monkeypatch):
+    runtime, told = Runtime(), []
+    monkeypatch.setattr(runtime._faults, "_tell", told.append)
+    bad, good = two(runtime, unit=lambda x: 1 / 0)
+    bad("u"), bad("u"), good("u")
+    other = rollout(candidate=lambda x: 1, strategy=ABTest(0.5), unit=lambda x: 1 / 0, key="other", runtime=runtime)(
+        lambda x: 0
+    )
+    other("u")
+    assert ["bad", "other"] == [fault.rollout for fault in told]
+    runtime.close(5.0)

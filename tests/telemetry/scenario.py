@@ -100,6 +100,7 @@ def everything(telemetry: Telemetry) -> set[tuple[str, str]]:
         decorated("both-fail", ABTest(1.0), failing, failing)(UNIT)
     decorated("shadow", Shadow(1.0), plugins=[Numbers()])(UNIT)
     decorated("shadow-fails", Shadow(1.0), failing)(UNIT)
+    decorated("wrong-override", ABTest(0.5), override=lambda user, text=PAYLOAD: 1 / 0)(UNIT, [PAYLOAD])
     decorated("shadow-dropped", Shadow(1.0), isolate=lambda value: 1 / 0)(UNIT, [PAYLOAD])
     decorated("interleave", Interleave())(UNIT)
     decorated("unmergeable", Interleave(), lambda user, text=PAYLOAD: iter([1]))(UNIT)

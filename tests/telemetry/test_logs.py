@@ -4,13 +4,14 @@ import asyncio
 import copy
 import logging
 import pickle
+import threading
 
 import pytest
 import structlog
 from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from rollout_sdk import ABTest, Runtime, Shadow, Telemetry, rollout
+from rollout_sdk import ABTest, Decision, Runtime, Shadow, Telemetry, rollout
 from rollout_sdk.telemetry import RolloutFilter, add_trace_context, events
 from rollout_sdk.telemetry.logs import get_logger
 
@@ -248,3 +249,113 @@ def test_an_observer_may_copy_and_pickle_an_event_that_is_logged_in_its_callers_
     assert (event, event) == (copied, pickled)
     assert (event.context, None) == (copied.context, pickled.context)
     assert event.context is not None
+
+
+# What a line of a fault names
+
+
+class Wrong:
+    name = "wrong"
+
+    def __init__(self, **fields):
+        self.fields = fields
+
+    def rollout_route(self, request):
+        return Decision(**{"variant": "control", "reason": "static", **self.fields})
+
+
+def broken_unit(user):
+    raise KeyError("a secret that a user typed")
+
+
+def by_key(user):
+    return "v3"
+
+
+@pytest.mark.parametrize(
+    ("options", "event", "named"),
+    [
+        ({"unit": broken_unit}, "rollout.option.failed", ["option=unit", "unit=broken_unit of 'shop'", "KeyError"]),
+        ({"override": by_key}, "rollout.option.failed", ["override=by_key of 'shop'", "It gave 'v3'", "control, candidate"]),
+        ({"failed_if": broken_unit}, "rollout.option.failed", ["failed_if=broken_unit", "counts as no failure"]),
+        ({"covariate": by_key}, "rollout.option.failed", ["covariate=by_key", "TypeError"]),
+        ({"strategy": Wrong(variant="v2")}, "rollout.strategy.failed", ["variant 'v2'", "are control, candidate"]),
+        ({"strategy": Wrong(shadows=("v9",))}, "rollout.strategy.failed", ["variant 'v9'", "candidates are candidate."]),
+        ({"strategy": Wrong(blend=("control", "v8"))}, "rollout.strategy.failed", ["variant 'v8'"]),
+        ({"strategy": Wrong(variant="mix", blend=("candidate",))}, "rollout.strategy.failed", ["blends without the control"]),
+        ({"strategy": Wrong(propensity=0.0)}, "rollout.strategy.failed", ["the propensity 0.0", "above 0"]),
+    ],
+)  # fmt: skip
+def test_a_message_about_a_fault_names_the_rollout_and_what_was_wrong(caplog, options, event, named):
+    caplog.set_level("INFO", "rollout_sdk")
+    runtime = Runtime()
+    options = {"unit": "user", "strategy": ABTest(0.5), **options}
+    model = rollout(candidate=lambda user: 1, key="shop", effects="read", runtime=runtime, **options)(lambda user: 0)
+    model("u-17")
+    assert runtime.flush(10.0)
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert lines
+    for line in lines:
+        assert line.startswith(f"{event} rollout=shop ")
+        assert [] == [each for each in named if each not in line], line
+        assert not [each for each in ("secret", "u-17") if each in line]
+    runtime.close(5.0)
+
+
+@pytest.mark.parametrize(
+    ("isolate", "why"),
+    [("auto", "unknown type lock (argument 'tool')"), ("deepcopy", "TypeError (argument 'tool')")],
+)
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_message_about_a_shadow_names_the_argument_and_the_type_that_could_not_be_copied(caplog, isolate, why, by_name):
+    caplog.set_level("INFO", "rollout_sdk")
+    runtime = Runtime()
+    model = rollout(
+        candidate=lambda user, tool, **more: 1, strategy=Shadow(1.0), unit="user", key="shop", effects="read",
+        isolate=isolate, runtime=runtime,
+    )(lambda user, tool, **more: 0)  # fmt: skip
+    model("u", tool=threading.Lock()) if by_name else model("u", threading.Lock())
+    # A name that is not the function's own may be anything.
+    other = rollout(
+        candidate=lambda user, **more: 1, strategy=Shadow(1.0), unit="user", key="other", effects="read", runtime=runtime,
+        isolate=isolate,
+    )(lambda user, **more: 0)  # fmt: skip
+    other("u", a_secret=threading.Lock())
+    assert runtime.flush(10.0)
+    lines = [record.getMessage() for record in caplog.records if record.event == "rollout.shadow.dropped"]
+    assert [f'rollout=shop variant=candidate reason=snapshot why="{why}"' in lines[0], "a_secret" in lines[1]] == [True, False]
+    runtime.close(5.0)
+
+
+class Dead:
+    """A store whose server does not answer."""
+
+    def __getattr__(self, name):
+        def ask(*arguments):
+            raise ConnectionRefusedError("redis://ann:password@cache:6379/0")
+
+        return ask
+
+
+def test_a_message_about_a_store_names_it_without_its_login(caplog, monkeypatch):
+    caplog.set_level("INFO", "rollout_sdk")
+    monkeypatch.setattr("rollout_sdk.runtime.store_at", lambda address: Dead())
+    for store in ("redis://ann:password@cache:6379/0?ssl=no", Dead()):
+        runtime = Runtime(store=store)
+        rollout(candidate=lambda user: 1, strategy=ABTest(0.5), unit="user", key="shop", runtime=runtime)(lambda user: 0)("u")
+        assert runtime.flush(10.0)
+        runtime.close(5.0)
+    told = [record.getMessage() for record in caplog.records if record.event == "rollout.store.failed"]
+    assert "The store 'redis://cache:6379/0' failed in" in told[0]
+    assert any("The store (Dead) failed in" in line for line in told)
+    assert "password" not in "".join(told)
+
+
+def test_a_store_that_cannot_be_opened_is_named(caplog, tmp_path):
+    caplog.set_level("INFO", "rollout_sdk")
+    runtime = Runtime(store=f"sqlite:///{tmp_path}/nowhere/rollouts.db")
+    rollout(candidate=lambda user: 1, strategy=ABTest(0.5), unit="user", key="shop", runtime=runtime)(lambda user: 0)("u")
+    assert runtime.flush(10.0)
+    told = [record.getMessage() for record in caplog.records if record.event == "rollout.store.failed"]
+    assert f"{tmp_path}/nowhere/rollouts.db" in told[0]
+    runtime.close(5.0)

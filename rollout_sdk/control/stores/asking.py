@@ -70,7 +70,7 @@ class AskingThreads:
 
         Args:
             ask: The question.
-            name: What it is called, for errors.
+            name: What is wrong when there is no answer, for errors: "The store ... has not answered load".
             patience_s: Seconds to wait for the answer. Where another question has waited for so long, there is no wait.
 
         Raises:
@@ -107,6 +107,6 @@ class AskingThreads:
 
 def _silent(name: str, waited_s: float) -> StoreError:
     return StoreError(
-        f"The store has not answered {name} for {waited_s:.1f} s. A store answers, or raises StoreError, within a time of its "
+        f"{name} for {waited_s:.1f} s. A store answers, or raises StoreError, within a time of its "
         "own. See to its server or disk, and give its client a time-out; it is asked again twice a second."
     )

@@ -48,9 +48,10 @@ class GuardedStore:
     after that) has failed as well, and until it answers, those who ask do not wait again.
     """
 
-    def __init__(self, store: StateStore) -> None:
-        """Ask this store."""
+    def __init__(self, store: StateStore, address: str = "") -> None:
+        """Ask this store; `address` is what it is called in errors, its class where there is none."""
         self._store = store
+        self._name = f"The store {_without_login(address)!r}" if address else f"The store ({type(store).__qualname__})"
         timeout_s = getattr(store, "timeout_s", None)
         own_s = timeout_s + _GRACE_S if isinstance(timeout_s, int | float) else 0.0
         self._patience_s = max(_PATIENCE_S, own_s)
@@ -126,7 +127,7 @@ class GuardedStore:
                 answer = ask(*arguments)
             else:
                 patience_s = min(self._patience_s, max(0.0, self._until - monotonic()))
-                answer = self._threads.ask(partial(ask, *arguments), method, patience_s)
+                answer = self._threads.ask(partial(ask, *arguments), f"{self._name} has not answered {method}", patience_s)
             is_answer = isinstance(answer, kind)
         except StoreError:
             raise
@@ -134,12 +135,19 @@ class GuardedStore:
             if not is_fault(error):
                 raise
             raise StoreError(
-                f"The store failed in {method}: {type(error).__qualname__}. A store raises StoreError when it cannot answer. "
-                "Mend the store, or hold it against rollout_sdk.testing.StoreContract."
+                f"{self._name} failed in {method}: {type(error).__qualname__}. A store raises StoreError when it cannot. "
+                "Fix the store, or hold it against rollout_sdk.testing.StoreContract."
             ) from error
         if not is_answer:
             raise StoreError(
-                f"The store answered {method} with a {type(answer).__qualname__}. StateStore says what it must give. "
-                "Mend the store, or hold it against rollout_sdk.testing.StoreContract."
+                f"{self._name} answered {method} with a {type(answer).__qualname__}. StateStore says what it must give. "
+                "Fix the store, or hold it against rollout_sdk.testing.StoreContract."
             )
         return answer
+
+
+def _without_login(address: str) -> str:
+    """An address without the login and the options that it may have."""
+    scheme, separator, rest = address.partition("://")
+    host, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"

@@ -13,18 +13,18 @@ __all__ = ["open_store", "store_at"]
 _OURS = ("memory", "sqlite")
 
 
-def store_at(address: str) -> StateStore:
+def store_at(address: str, *, must_exist: bool = False) -> StateStore:
     """The store at this address: "sqlite:///rollouts.db", or "redis://..." where a plugin of the name "redis" is installed.
 
     A plugin acts only when it is named: the scheme names it, as an entry point of the group "rollout_sdk", and its hook
-    `rollout_open_store` gets the whole address.
+    `rollout_open_store` gets the whole address. With `must_exist`, for operators, our own stores make no file.
 
     Raises:
         ConfigurationError: It is no address, no such plugin is installed, or the plugin opens no store there.
     """
     scheme, separator, _ = address.partition("://") if isinstance(address, str) else ("", "", "")
     if not separator or scheme in _OURS:
-        return open_store(address)
+        return open_store(address, must_exist=must_exist)
     plugin = load_named(scheme)
     opener = getattr(plugin, "rollout_open_store", None)
     store: StateStore | None = None if opener is None else opener(address)
@@ -40,13 +40,14 @@ def store_at(address: str) -> StateStore:
 _FORMS = "'memory:', 'sqlite:///relative.db', 'sqlite:////absolute/path.db', or a path that ends in .db or .sqlite"
 
 
-def open_store(url: str, *, timeout_s: float = 1.0) -> StateStore:
+def open_store(url: str, *, timeout_s: float = 1.0, must_exist: bool = False) -> StateStore:
     """The store at this address.
 
     Args:
         url: `memory:`; `sqlite:///rollouts.db`, from the current directory; `sqlite:////var/lib/rollouts.db`, from the root; or
             a path that ends in `.db` or `.sqlite`. A path is taken as it stands: nothing in it is decoded.
         timeout_s: How long the store may wait, in seconds.
+        must_exist: For operators: make no file, and refuse `memory:`, which is of one process.
 
     Raises:
         ConfigurationError: This is no address of a store that comes with the SDK.
@@ -57,18 +58,23 @@ def open_store(url: str, *, timeout_s: float = 1.0) -> StateStore:
     scheme, has_scheme, rest = url.partition(":")
     if has_scheme and "/" not in scheme:
         if scheme == "memory":
+            if must_exist:
+                raise ConfigurationError(
+                    "A store in memory is of one process, and no other can look into it. Operate its rollouts in that process, "
+                    "or give it a store of its own: sqlite:///rollouts.db."
+                )
             if rest:
                 raise ConfigurationError("A store in memory has no name. There is one for each address. Write 'memory:'.")
             return MemoryStore()
         if scheme == "sqlite":
-            return SQLiteStore(_path(rest), timeout_s=timeout_s)
+            return SQLiteStore(_path(rest), timeout_s=timeout_s, must_exist=must_exist)
         raise ConfigurationError(
             f"No store has the scheme {scheme!r:.40}. The SDK itself knows {_FORMS}; plugins can offer more. "
             "Write one of these, or install and name the plugin that offers it."
         )
     if not url.endswith((".db", ".sqlite")):
         raise ConfigurationError(f"The address of a store is {url!r:.80}. It must be one of: {_FORMS}. Write one of these.")
-    return SQLiteStore(url, timeout_s=timeout_s)
+    return SQLiteStore(url, timeout_s=timeout_s, must_exist=must_exist)
 
 
 def _path(rest: str) -> str:

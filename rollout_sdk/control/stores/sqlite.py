@@ -32,21 +32,23 @@ class SQLiteStore:
     `kill -9` and failing power. A forked child uses the store by a connection of its own; a pickled store is its settings.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, timeout_s: float = 1.0) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, timeout_s: float = 1.0, must_exist: bool = False) -> None:
         """Name the file; it is opened, and made if it is not there (mode 0600), by the first use.
 
         Args:
             path: The file, in a directory that is there.
             timeout_s: How long a method may wait for other threads and processes, in seconds.
+            must_exist: Make no file: one that is not there is an error of the first use, for operators, whose address may
+                have a typo.
 
         Raises:
             ConfigurationError: There can be no store at this path.
         """
-        self._begin(path, checked_timeout(timeout_s))
+        self._begin(path, checked_timeout(timeout_s), must_exist)
         self._file.check()
 
-    def _begin(self, path: str | os.PathLike[str], timeout_s: float) -> None:
-        self._file = SQLiteFile(path, timeout_s)
+    def _begin(self, path: str | os.PathLike[str], timeout_s: float, must_exist: bool) -> None:  # noqa: FBT001 - its state
+        self._file = SQLiteFile(path, timeout_s, must_exist=must_exist)
 
     @property
     def path(self) -> Path:
@@ -62,11 +64,11 @@ class SQLiteStore:
         """Its settings."""
         return f"SQLiteStore({str(self.path)!r}, timeout_s={self.timeout_s})"
 
-    def __getstate__(self) -> tuple[str, float]:
+    def __getstate__(self) -> tuple[str, float, bool]:
         """Its settings."""
-        return (str(self.path), self.timeout_s)
+        return (str(self.path), self.timeout_s, self._file.must_exist)
 
-    def __setstate__(self, state: tuple[str, float]) -> None:
+    def __setstate__(self, state: tuple[str, float, bool]) -> None:
         """The same store, where it is unpickled; what is not there is an error of its first use."""
         self._begin(*state)
 

@@ -16,6 +16,7 @@ from rollout_sdk.control.stores.swap_log import SwapLog
 from rollout_sdk.control.stores.turns import Turns
 from rollout_sdk.control.stores.validation import MOST_BYTES
 from rollout_sdk.exceptions import ConfigurationError, StoreError
+from rollout_sdk.formatting import nearest
 
 __all__ = ["SCHEMA", "SQLiteFile", "checked_timeout"]
 
@@ -48,9 +49,10 @@ _CURE = "See to its disk; if the file is damaged, move it away, and it is made a
 class SQLiteFile:
     """One file, by one connection, in transactions that threads take in turns."""
 
-    def __init__(self, path: str | os.PathLike[str], timeout_s: float) -> None:
+    def __init__(self, path: str | os.PathLike[str], timeout_s: float, *, must_exist: bool = False) -> None:
         """Open nothing yet."""
         self.path = Path(path).absolute()
+        self.must_exist = must_exist
         self.timeout_s = timeout_s
         self.log = SwapLog(self.path)
         self._turns = Turns(2 * timeout_s, self._renew)
@@ -125,7 +127,7 @@ class SQLiteFile:
             self._disconnect()
         if self._connection is None:
             # Only a file that never was anything becomes a store.
-            is_new = status.st_size == 0 and (self._opened is None or self.log.path.exists())
+            is_new = status.st_size == 0 and ((self._opened is None and not self.must_exist) or self.log.path.exists())
             self._connection = self._connect(deadline, is_new=is_new)
             self._opened = there
             # It keeps the connection, so that the collector of garbage never comes to the connection first.
@@ -145,6 +147,8 @@ class SQLiteFile:
                     f"The store {str(self.path)!r} is gone, and so is its history. It is not made anew while processes use it, "
                     "or what was aborted would begin again. Put them back, or start the processes again."
                 ) from None
+            if self.must_exist and not self.log.path.exists():
+                raise StoreError(self._nothing_there()) from None
             if not self.path.parent.is_dir():
                 raise StoreError(
                     f"The store {str(self.path)!r} has no directory: {str(self.path.parent)!r} is not there. "
@@ -228,6 +232,14 @@ class SQLiteFile:
             f"machine can read and write, within {self.timeout_s} s. {cure}"
         )
 
+    def _nothing_there(self) -> str:
+        near = nearest(self.path.name, _stores_in(self.path.parent), cutoff=0.5)
+        near_by = "" if near is None else f" Beside it is {near!r}."
+        return (
+            f"There is no store {str(self.path)!r}.{near_by} The first process that serves a rollout with a store makes it. "
+            "Give the address that this process has, such as sqlite:////var/lib/app/rollouts.db."
+        )
+
     def _no_file(self) -> str:
         return f"The store {str(self.path)!r} is no ordinary file. A store is a file of SQLite. Give another path."
 
@@ -246,6 +258,13 @@ def _transaction(connection: sqlite3.Connection, deadline: float, *, writes: boo
         # After a commit nothing is open. A disk that is full has rolled back already.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def _stores_in(folder: Path) -> list[str]:
+    """Names of files that may be stores, for an address with a typo."""
+    with suppress(OSError):
+        return [path.name for path in folder.iterdir() if path.suffix in (".db", ".sqlite")]
+    return []
 
 
 def _close_here(connection: sqlite3.Connection, pid: int) -> None:

@@ -22,7 +22,7 @@ from rollout_sdk.engine.copies.survey import MOST_PARTS
 from rollout_sdk.engine.copies.types import kind_of_type
 from rollout_sdk.resilience.interruptions import is_fault
 
-__all__ = ["Isolate", "NotCopied", "OneShot", "Snapshot", "StreamCopy", "copy_output", "take_snapshot"]
+__all__ = ["Isolate", "NotCopied", "OneShot", "Snapshot", "StreamCopy", "Uncopied", "copy_output", "take_snapshot"]
 
 Isolate: TypeAlias = Literal["auto", "none", "deepcopy"] | Callable[[Any], Any]
 """How candidates' arguments are isolated from the control's: "auto" copies by type, within a budget; "none" shares them (the
@@ -35,6 +35,21 @@ _MOST_TIME_S = 1e-3
 _LOOK_AT_CLOCK_EVERY = 256
 _BYTES_A_PART = 1_024
 _BY_IDENTITY: Any = object.__eq__
+
+
+class Uncopied(Exception):  # noqa: N818 - a reason to skip a shadow, not a fault
+    """An argument of a shadow was not copied.
+
+    Attributes:
+        error: Why.
+        where: Which argument it is, by position or by name.
+    """
+
+    def __init__(self, error: BaseException, where: int | str) -> None:
+        """See the attributes."""
+        super().__init__(error, where)
+        self.error = error
+        self.where = where
 
 
 class Snapshot(Copying):
@@ -179,18 +194,25 @@ def take_snapshot(
         shared: Number of leading positional arguments to share (a method's `self`: the model itself).
 
     Raises:
-        NotCopied: An argument cannot be copied within the budget or the rules.
-        Exception: Any exception of the caller's own copier.
+        Uncopied: An argument cannot be copied within the rules, or its copier, or the caller's own, has failed.
     """
     if isolate == "none":
         return args, dict(kwargs), 0
-    if isolate == "auto":
-        snapshot = Snapshot()
-        taken = tuple(snapshot.copy(value) for value in args[shared:])
-        named = {name: snapshot.copy(value) for name, value in kwargs.items()}
-        return args[:shared] + taken, named, snapshot.bytes
+    snapshot = Snapshot()
     memo: dict[int, Any] = {}
-    copier: Callable[[Any], Any] = partial(copy.deepcopy, memo=memo) if isolate == "deepcopy" else isolate
-    taken = tuple(copier(value) for value in args[shared:])
-    named = {name: copier(value) for name, value in kwargs.items()}
-    return args[:shared] + taken, named, _weight((*taken, *named.values()))
+    copier: Callable[[Any], Any] = isolate if callable(isolate) else partial(copy.deepcopy, memo=memo)
+    if isolate == "auto":
+        copier = snapshot.copy
+    copies: list[Any] = list(args[:shared])
+    by_name: dict[str, Any] = {}
+    try:
+        for value in args[shared:]:
+            copies.append(copier(value))  # noqa: PERF401 - how many there are tells which one failed
+        for name, value in kwargs.items():
+            by_name[name] = copier(value)
+    except BaseException as error:
+        if not is_fault(error):
+            raise
+        raise Uncopied(error, len(copies) if len(copies) < len(args) else list(kwargs)[len(by_name)]) from error
+    size = snapshot.bytes if isolate == "auto" else _weight((*copies[shared:], *by_name.values()))
+    return tuple(copies), by_name, size

@@ -12,7 +12,7 @@ from rollout_sdk.concurrency.clocks import monotonic
 from rollout_sdk.engine.ambient import Stepped, own_context
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import COMPARING, aside
-from rollout_sdk.engine.copies.snapshot import NotCopied, take_snapshot
+from rollout_sdk.engine.copies.snapshot import NotCopied, Uncopied, take_snapshot
 from rollout_sdk.engine.failing import is_failing
 from rollout_sdk.engine.returned.forms import EAGER, is_given
 from rollout_sdk.engine.shadows.caller_state import CallerState
@@ -88,17 +88,19 @@ class ShadowRun:
             return not self.end("dropped_full")
         try:
             self.args, self.kwargs, self.size = take_snapshot(args, kwargs, self.rollout.isolate, self.rollout.shared)
-        except NotCopied as why:
-            return not self.end("dropped_snapshot", error=str(why))
-        # The user's copier failed, or the object cannot be inspected.
-        except BaseException as error:
-            if not is_fault(error):
-                raise
-            return not self.end("dropped_snapshot", error=error_type(error))
+        except Uncopied as why:
+            cause = str(why.error) if isinstance(why.error, NotCopied) else error_type(why.error)
+            return not self.end("dropped_snapshot", error=f"{cause}{self._named(why.where)}")
         # Copied before the control runs: a candidate in its place would not see the variables that it sets.
         self.context = self.rollout.hidden.out_of(own_context())
         self.caller_state = CallerState.of(self.rollout.surround, lambda: self.request, self.rollout.failed)
         return True
+
+    def _named(self, where: int | str) -> str:
+        """The argument that could not be copied, by the name that the function has for it: others may be data."""
+        names = self.rollout.parameters
+        name = names[where] if isinstance(where, int) and where < len(names) else where
+        return f" (argument {name!r})" if name in names else ""
 
     def submit(self, control: Result) -> None:
         """Submit the run once the control is done; `control` is its result, for the comparison."""

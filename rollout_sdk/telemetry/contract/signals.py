@@ -82,7 +82,7 @@ METRIC_ATTRIBUTES = (Attribute(names.LOSS_REASON, "str", "`queue_full` or `journ
 """Attributes that metrics alone have."""
 
 _OF_CALL = ("rollout", "decision_id")
-_FAULT = ("error_type", "count")
+_FAULT = ("rollout", "error_type", "count")
 
 LOGS = (
     LogEvent(
@@ -124,7 +124,7 @@ LOGS = (
         "rollout.shadow.dropped",
         "warning",
         "a shadow run did not finish; once a minute for each rollout",
-        (*_OF_CALL, "variant", "reason", "suppressed"),
+        (*_OF_CALL, "variant", "reason", "why", "suppressed"),
     ),
     LogEvent(
         "rollout.transition",
@@ -148,7 +148,18 @@ LOGS = (
         "something to know of a rollout's calls, with the cure; once",
         ("rollout", "why"),
     ),
-    LogEvent("rollout.strategy.failed", "error", "a strategy failed", ("strategy", "served", *_FAULT)),
+    LogEvent(
+        "rollout.strategy.failed",
+        "error",
+        "a strategy failed, or named an unknown variant",
+        ("strategy", "served", "why", *_FAULT),
+    ),
+    LogEvent(
+        "rollout.option.failed",
+        "error",
+        "`unit=`, `override=`, `failed_if=`, `covariate=` or `isolate=` failed on a call; says what becomes of such calls",
+        ("option", "why", *_FAULT),
+    ),
     LogEvent("rollout.plugin.failed", "error", "a plugin's hook failed", ("plugin", "hook", "why", *_FAULT)),
     LogEvent("rollout.recorder.failed", "error", "facts could not be recorded", ("sink", "why", *_FAULT)),
     LogEvent(

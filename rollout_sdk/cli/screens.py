@@ -1,0 +1,221 @@
+"""How rollouts of a store look on a terminal: a table of all, and a page for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rollout_sdk.assignment import percent
+from rollout_sdk.control.presence import Process
+from rollout_sdk.control.stored import StoredStatus
+from rollout_sdk.formatting import duration, number, plain, several, when
+from rollout_sdk.judging import Verdict
+from rollout_sdk.plan import as_duration
+from rollout_sdk.tables import table
+
+__all__ = ["as_change", "as_line", "as_list", "as_page", "moment"]
+
+_LONGEST_KEY = 22
+_LONGEST_S = 1e12
+"""A time beyond it is damage, and not a time."""
+
+
+def moment(time_s: float) -> str:
+    """A time in UTC."""
+    return when(time_s).replace(" UTC", "Z")
+
+
+def _since(seconds: float) -> str:
+    return as_duration(max(0.0, seconds)) if seconds < _LONGEST_S else "an unknown time"
+
+
+# All of them ----------------------------------------------------------------------------------------------------------
+
+
+def as_list(statuses: Sequence[StoredStatus], width: int) -> str:
+    """The rollouts as a table, those that need a person first."""
+    found = sorted(statuses, key=_by_need)
+    rows = [["rollout", "status", "verdict", "step", "share", "for", "live"]]
+    rows.extend(_row(each) for each in found)
+    lines = list(table(rows, indent="", left=3, width=width))
+    # A long key has a line of its own: a key that is cut is of no use.
+    for index, each in reversed(list(enumerate(found, 1))):
+        if len(key := plain(each.key)) > _LONGEST_KEY:
+            lines[index : index + 1] = [key, " " * _LONGEST_KEY + lines[index][_LONGEST_KEY:]]
+    return "\n".join([*lines, *_remarks(found)])
+
+
+def _by_need(now: StoredStatus) -> tuple[int, str]:
+    """What a list is sorted by: what needs a person comes first, and what is over comes last."""
+    needs = now.invalid or now.behind or (now.status == "paused" and not now.paused_by) or (_is_open(now) and not now.processes)
+    return 0 if needs else 1 if _is_open(now) else 2, now.key
+
+
+def _is_open(now: StoredStatus) -> bool:
+    return now.status in ("running", "shadowing", "paused")
+
+
+def _row(now: StoredStatus) -> list[str]:
+    key = plain(now.key)
+    planned = bool(now.plan.get("steps"))
+    step = f"{now.step + 1}/{len(now.steps)}" if planned and _is_open(now) else "-"
+    share = sum(each for name, each in now.shares.items() if name != next(iter(now.shares)))
+    seconds = now.now_s - now.entered_s
+    ago = as_duration(max(0.0, seconds)).split(" ")[0] if seconds < _LONGEST_S else "?"
+    verdict = "-" if now.verdict is None else now.verdict.outcome
+    live = len(now.processes)
+    return [
+        key if len(key) <= _LONGEST_KEY else " " * _LONGEST_KEY,
+        "INVALID" if now.invalid else now.status,
+        plain(verdict, 20),
+        step,
+        percent(share),
+        ago,
+        f"{live - len(now.behind)}/{live}" if now.behind else str(live),
+    ]
+
+
+def _remarks(found: Sequence[StoredStatus]) -> Iterator[str]:
+    """What an operator has to know of the numbers above."""
+    remarks = []
+    for now in found:
+        key = plain(now.key)
+        if now.invalid:
+            remarks.append(f"{key} takes no step: its shares are not the configured ones.")
+        if now.behind:
+            remarks.append(f"{len(now.behind)} of {len(now.processes)} processes of {key} have not followed the last change.")
+        if not now.processes and _is_open(now):
+            ago = "" if now.last_seen_s is None else f", since {_since(now.now_s - now.last_seen_s)} ago"
+            remarks.append(f"No process serves {key} now{ago}.")
+    if remarks:
+        yield ""
+        yield from remarks
+
+
+# One of them ----------------------------------------------------------------------------------------------------------
+
+
+def as_page(now: StoredStatus) -> str:
+    """All about a rollout."""
+    return "\n".join(_page(now))
+
+
+def _page(now: StoredStatus) -> Iterator[str]:
+    yield f"{plain(now.key)}: {now.status}, phase {plain(now.phase)} for {_since(now.now_s - now.entered_s)}"
+    yield "  shares     " + "  ".join(f"{plain(name)} {percent(share)}" for name, share in now.shares.items())
+    several_ = f", number {now.versions} of this rollout" if now.versions > 1 else ""
+    version = f"version {plain(now.version)}" if now.version else "version -"
+    yield f"  candidate  {version}, fingerprint {plain(now.fingerprint) or '-'}{several_}; revision {number(now.revision)}"
+    if now.dropped:
+        yield f"  dropped    {', '.join(map(plain, now.dropped))}"
+    yield from _served(now)
+    yield from _plan(now)
+    if now.invalid:
+        # For copying: in a line of its own.
+        yield "  INVALID, no step is taken until:"
+        yield f"    rollout resume {plain(now.key)} --clear-invalid --reason ..."
+        yield f"  {plain(now.invalid, 2_000)}"
+    if now.paused_by:
+        yield f"  paused     until it has recovered: {', '.join(map(plain, now.paused_by))}"
+    if now.verdict is not None:
+        yield f"  verdict    {_since(now.now_s - now.verdict.time_s)} ago:"
+        yield from (f"  {plain(line, 2_000)}" for line in _judged(now.verdict))
+
+
+def _judged(verdict: Verdict) -> Iterator[str]:
+    """The verdict's lines, without what its first line has said already."""
+    first, *others = str(verdict).splitlines()
+    yield first
+    said = [f": {each.reason}" for each in verdict.findings if each.reason and each.reason in first]
+    for line in others:
+        yield next((line.removesuffix(reason) for reason in said if line.endswith(reason)), line)
+
+
+def _served(now: StoredStatus) -> Iterator[str]:
+    live = len(now.processes)
+    if not live:
+        ago = "" if now.last_seen_s is None else f"; the last one was heard of {_since(now.now_s - now.last_seen_s)} ago"
+        yield f"  served by  no process now{ago}"
+        return
+    followed = "at this revision" if live == 1 else "all at this revision"
+    behind = f"{len(now.behind)} of them behind:" if now.behind else followed
+    yield f"  served by  {several(live, 'process', 'processes')}, {behind}"
+    for each in now.behind[:5]:
+        yield f"             {_process(each)} at revision {number(each.revision)}, {duration(now.now_s - each.seen_s)} ago"
+    for each in [each for each in now.processes if each.held_by][:5]:
+        yield f"             {_process(each)} runs no candidate: {', '.join(map(plain, each.held_by))}"
+
+
+def _process(each: Process) -> str:
+    return f"process {each.pid} on {plain(each.host, 40)}"
+
+
+def _plan(now: StoredStatus) -> Iterator[str]:
+    steps = now.plan.get("steps")
+    if not isinstance(steps, list) or len(steps) != len(now.steps):
+        # A strategy without steps, or a process of an earlier SDK.
+        names = " ".join(f"[{plain(name)}]" if index == now.step else plain(name) for index, name in enumerate(now.steps))
+        yield f"  plan       {names}"
+        return
+    for index, step in enumerate(steps):
+        mark = ">" if index == now.step and _is_open(now) else " "
+        yield f"  {'plan' if not index else '':<8} {mark} {_options(step, 'share', now.steps[index])}"
+    if not isinstance(steps[-1], Mapping) or steps[-1].get("share") != "100%":
+        yield f"           {'>' if now.status == 'promoted' else ' '} 100%"
+    judged = [*_criteria(now.plan, "guardrails"), *_criteria(now.plan, "gates")]
+    others = {name: value for name, value in now.plan.items() if name in ("alpha", "max_calls_per_unit")}
+    if others:
+        judged.append(_pairs(others))
+    if now.plan.get("approve"):
+        judged.append("approval before each step")
+    judged.extend(f"frozen {_pairs(each)}" for each in now.plan.get("freeze") or () if isinstance(each, Mapping))
+    for index, line in enumerate(judged):
+        yield f"  {'judged by' if not index else '':<9}  {line}"
+
+
+def _criteria(plan: Mapping[str, Any], name: str) -> Iterator[str]:
+    for each in plan.get(name) or ():
+        if isinstance(each, Mapping):
+            yield f"{name[:-1]} {_options(each, 'metric', '')}"
+
+
+def _options(table: Any, first: str, otherwise: str) -> str:
+    """What stands for `first`, and the other options after it."""
+    if not isinstance(table, Mapping):
+        return plain(otherwise)
+    head = table.get(first, otherwise)
+    named = _pairs(head) if isinstance(head, Mapping) else plain(head)
+    rest = {name: value for name, value in table.items() if name != first}
+    return f"{named:<6} {_pairs(rest)}".rstrip() if rest else named
+
+
+def _pairs(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{plain(name)} {_value(value)}" for name, value in options.items())
+
+
+def _value(value: Any) -> str:
+    return (
+        " to ".join(map(_value, value))
+        if isinstance(value, list)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else plain(value)
+    )
+
+
+# In a pipe ------------------------------------------------------------------------------------------------------------
+
+
+def as_change(now: StoredStatus) -> tuple[Any, ...]:
+    """What must change for another line to be printed."""
+    verdict = None if now.verdict is None else now.verdict.outcome
+    return now.status, now.phase, now.revision, bool(now.invalid), verdict, len(now.processes), len(now.behind)
+
+
+def as_line(now: StoredStatus) -> str:
+    """How a rollout stands, in one line."""
+    verdict = "-" if now.verdict is None else now.verdict.outcome
+    live = f"{len(now.processes)} live" + (f", {len(now.behind)} behind" if now.behind else "")
+    invalid = " INVALID" if now.invalid else ""
+    where = f"{now.status}{invalid}  {plain(now.phase)}  revision {number(now.revision)}"
+    return f"{moment(now.now_s)[11:]}  {plain(now.key)}  {where}  {plain(verdict, 20)}  {live}"
