@@ -6,8 +6,8 @@ meant to do; it is no authentication: whoever can write the store can do everyth
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
+from json import dumps, loads
 from typing import Any, TypeAlias
 
 from rollout_sdk.exceptions import ConfigurationError, NotAllowedError
@@ -92,7 +92,7 @@ def must_be_allowed(allowed: Allowed, key: str, actor: str, action: str) -> None
 
 def as_note(allowed: Allowed) -> str:
     """The roles as a note."""
-    return json.dumps({actor: sorted(actions) for actor, actions in sorted(allowed.items())})
+    return dumps({actor: sorted(actions) for actor, actions in sorted(allowed.items())})
 
 
 def allowed_from_note(text: str | None) -> Allowed:
@@ -104,7 +104,7 @@ def allowed_from_note(text: str | None) -> Allowed:
     if text is None:
         return {}
     try:
-        table: dict[str, Any] = json.loads(text)
+        table: dict[str, Any] = loads(text)
         return {str(actor): frozenset(map(str, actions)) for actor, actions in table.items()}
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableRolesError(

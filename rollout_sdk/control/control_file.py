@@ -17,12 +17,12 @@ Write it aside and rename it into place.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import tomllib
 from collections.abc import Mapping
 from hashlib import blake2b
+from json import dumps, loads
 from pathlib import Path
 from typing import Any, Literal
 
@@ -221,13 +221,13 @@ class Followed:
 
     def as_text(self) -> str:
         """The note."""
-        return json.dumps(asdict(self))
+        return dumps(asdict(self))
 
     @classmethod
     def from_text(cls, text: str | None) -> Followed | None:
         """What a note says; None for one that is missing or says nothing that is known."""
         try:
-            return None if text is None else cls(**json.loads(text))
+            return None if text is None else cls(**loads(text))
         except (ValueError, TypeError):
             return None
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from json import dumps, loads
 
 from attrs import evolve
 
@@ -111,7 +111,7 @@ class Judging:
         if text is None:
             return None
         try:
-            last = Verdict.from_dict(json.loads(text))
+            last = Verdict.from_dict(loads(text))
             number = int(last.phase.partition(":")[0])
         # Of another SDK, or damaged: the next one takes its place, and judging goes on.
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
@@ -136,7 +136,7 @@ class Judging:
                 self._say_metrics(managed)
                 verdict = judge(evidence, managed.criteria, managed.situation(), now_s, last)
                 managed.clock.judged(idle=verdict.idle)
-                self._store.note(managed.key, VERDICT, json.dumps(verdict.as_dict(), allow_nan=False))
+                self._store.note(managed.key, VERDICT, dumps(verdict.as_dict(), allow_nan=False))
                 self._store.note(managed.key, STEP_CLOCK, managed.clock.note(now_s))
             else:
                 with managed.adding:

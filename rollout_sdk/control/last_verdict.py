@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from json import dumps, loads
 
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.formatting import when
@@ -21,9 +21,9 @@ def verdict_from_note(text: str) -> Verdict:
         ValueError: It is damaged, or of another SDK.
     """
     try:
-        verdict = Verdict.from_dict(json.loads(text))
+        verdict = Verdict.from_dict(loads(text))
         # Its fields may be anything: they are readable when they can be written out.
-        json.dumps(verdict.as_dict(), allow_nan=False), str(verdict), when(verdict.time_s)
+        dumps(verdict.as_dict(), allow_nan=False), str(verdict), when(verdict.time_s)
         _number(verdict)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(type(error).__name__) from error

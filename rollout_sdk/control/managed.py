@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import islice
+from json import dumps, loads
 from typing import Any
 
 from attrs import define, evolve, field
@@ -208,9 +208,9 @@ class ManagedRollout:
             number = self._sent
         if not changed and outcomes == self._outcomes:
             return True
-        parts = {name: json.dumps(table, separators=(",", ":")) for name, table in tables.items()}
+        parts = {name: dumps(table, separators=(",", ":")) for name, table in tables.items()}
         try:
-            is_current = store.publish(self.key, self._epoch, writer, {**parts, _OUTCOMES: json.dumps(outcomes)})
+            is_current = store.publish(self.key, self._epoch, writer, {**parts, _OUTCOMES: dumps(outcomes)})
         except BaseException:
             # What is not there must be sent again.
             with self.adding:
@@ -244,7 +244,7 @@ class ManagedRollout:
             if part == PRESENCE:
                 continue
             try:
-                table = json.loads(text)
+                table = loads(text)
                 if part == _OUTCOMES:
                     self._gathered[writer, part] = Counter({name: int(number) for name, number in table.items()})
                 elif part.startswith(_PHASE):

@@ -6,8 +6,8 @@ replaced are not counted, and each writer replaces only its own.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
+from json import loads
 
 from attrs import frozen
 
@@ -49,7 +49,7 @@ def processes_in(parts: Mapping[tuple[str, str], str], now_s: float) -> tuple[tu
 def _read(texts: Iterable[str]) -> Iterable[Process]:
     for text in texts:
         try:
-            table = json.loads(text)
+            table = loads(text)
             if table is not None:
                 held_by = tuple(str(each) for each in table["held_by"])
                 seen_s, revision = float(table["seen_s"]), int(table["revision"])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Iterable
+from json import dumps
 
 from attrs import asdict
 
@@ -61,9 +61,9 @@ class PresenceAnnouncer:
         local_state, state, here = managed.local_state, managed.state, _here(managed)
         host = socket.gethostname()[:_LONGEST_NAME]
         process = Process(host, os.getpid(), now_s, state.revision, tuple(sorted(local_state.held_by)))
-        if self._store.publish(managed.key, state.epoch, self._writer, {PRESENCE: json.dumps(asdict(process))}):
+        if self._store.publish(managed.key, state.epoch, self._writer, {PRESENCE: dumps(asdict(process))}):
             self._said[managed.key] = (here, monotonic() + _EVERY_S)
-        self._note(managed.key, PLAN, "{}" if managed.criteria is None else json.dumps(written(managed.criteria)))
+        self._note(managed.key, PLAN, "{}" if managed.criteria is None else dumps(written(managed.criteria)))
         self._note(managed.key, ALLOW, as_note(self._allowed))
 
     def _note(self, key: str, name: str, text: str) -> None:

@@ -6,10 +6,10 @@ processes have; the one that judges leaves it in the store as a note.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from json import dumps, loads
 from typing import Any
 
 from attrs import define, field
@@ -35,7 +35,7 @@ _MOST_ROLLOUTS = 1_000
 def metrics_noted(criteria: Criteria) -> str:
     """What a process that does not have the plan must know of the metrics that are recorded."""
     recorded = [each for each in criteria.all if each.metric not in MEASURED]
-    return json.dumps([{"metric": each.metric, "per": each.per, "window": each.window, "clip": each.clip} for each in recorded])
+    return dumps([{"metric": each.metric, "per": each.per, "window": each.window, "clip": each.clip} for each in recorded])
 
 
 @define(eq=False)
@@ -101,7 +101,7 @@ class RemoteOutcomes:
         stored, noted = store.load(key), store.noted(key, METRICS)
         if stored is None or noted is None:
             return None
-        state, criteria = from_document(stored.document), Criteria(gates=[_metric(each) for each in json.loads(noted)])
+        state, criteria = from_document(stored.document), Criteria(gates=[_metric(each) for each in loads(noted)])
         managed = self._kept.get(key)
         if managed is None:
             # Epochs begin at 0: what follows makes the evidence that of the stored one.

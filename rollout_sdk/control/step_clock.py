@@ -11,8 +11,8 @@ While a machine is suspended, its monotonic clock may stand still: that time is 
 
 from __future__ import annotations
 
-import json
 import math
+from json import dumps, loads
 from typing import Any
 
 from attrs import define, field
@@ -111,7 +111,7 @@ class StepClock:
 
     def note(self, now_s: float) -> str:
         """What was counted so far, for processes that join."""
-        return json.dumps(
+        return dumps(
             {
                 "phase": self._phase,
                 "resumed_s": self._resumed_s,
@@ -131,7 +131,7 @@ def _go_on(watch: Stopwatch, counted: dict[str, float], name: str) -> None:
 def _counted(note: str | None, state: RolloutState) -> dict[str, float]:
     """What a note says about the phase; nothing about the wait when the step was resumed since."""
     try:
-        table: dict[str, Any] = {} if note is None else json.loads(note)
+        table: dict[str, Any] = {} if note is None else loads(note)
         if table.get("phase") != state.phase.name:
             return {}
         names = ("time_s", "elapsed_s", "waited_s") if table["resumed_s"] == state.resumed_s else ("time_s", "elapsed_s")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from json import loads
 from typing import Any
 
 from attrs import Factory, asdict, frozen
@@ -148,7 +148,7 @@ class StoredChange:
 def plan_from_note(text: str | None) -> dict[str, Any]:
     """The plan that a note says; empty where there is none, or it cannot be read."""
     try:
-        table = {} if text is None else json.loads(text)
+        table = {} if text is None else loads(text)
     except (ValueError, RecursionError):
         return {}
     return table if isinstance(table, dict) else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from json import dumps
 from json.encoder import encode_basestring_ascii as _text
 from math import isfinite
 from typing import Any, SupportsFloat
@@ -92,7 +93,7 @@ def _decision(event: RoutedEvent) -> bytes:
     if event.teams:
         parts.append(f'"teams":{_list(event.teams)}')
     if event.rule is not None:
-        parts.append(f'"rule":{json.dumps(event.rule, separators=(",", ":"), allow_nan=False)}')
+        parts.append(f'"rule":{dumps(event.rule, separators=(",", ":"), allow_nan=False)}')
     parts += _rare(event)
     return (",".join(parts) + "}").encode("ascii")
 

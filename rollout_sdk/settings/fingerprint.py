@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import fields as dataclass_fields
@@ -22,6 +21,7 @@ from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from hashlib import blake2b
+from json import dumps
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -92,7 +92,7 @@ def _digest(plain: Any) -> str:
 
 
 def _text(plain: Any) -> str:
-    return json.dumps(plain, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    return dumps(plain, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
 
 
 def _plain(value: Any, depth: int = 0) -> Any:

@@ -6,10 +6,10 @@ an MCP server: so until the application configures structlog, events go to the l
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping, MutableMapping
+from json import dumps
 from typing import Any, cast
 
 import structlog
@@ -32,7 +32,7 @@ def _said(value: object) -> str:
         text = ",".join(f"{name}:{each:g}" if isinstance(each, float) else f"{name}:{each}" for name, each in value.items())
     else:
         text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    return text if _PLAIN.fullmatch(text) else dumps(text, ensure_ascii=False)
 
 
 def _as_record(_: object, __: str, event: MutableMapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -54,6 +54,21 @@ def test_f94_mocks_lose_no_decision_and_are_not_called(tmp_path, name, effect, s
            "process id and new locks", kept=kept, calls=len(answers), name=name, ours=ours)  # fmt: skip
 
 
+def test_f94_the_log_writes_its_values_without_a_mock_of_json(figure):
+    runtime = Runtime()
+    model = rollout(candidate=list, strategy=ABTest(1.0), key="m", runtime=runtime)(list)
+    with mock.patch("json.dumps") as fake, mock.patch("json.loads") as other:
+        # An input that can be read once: a line in the log says so.
+        answer = model(iter([1, 2]))
+        assert runtime.flush(10.0)
+        calls = fake.call_count + other.call_count
+    notes = model.rollout.status().notes
+    runtime.close(1.0)
+    assert [1, 2] == answer
+    assert (1, 0) == (len(notes), calls)
+    figure("F94", "{calls} calls of a mock of json by {notes} line of the log", calls=calls, notes=len(notes))
+
+
 def test_f94_an_iterator_in_the_place_of_a_clock_is_not_consumed(tmp_path, figure):
     runtime = Runtime(journal=tmp_path)
     model = rollout(candidate=lambda x: x, strategy=ABTest(0.5), key="m", runtime=runtime)(lambda x: x)

@@ -8,10 +8,10 @@ to the store.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from contextlib import closing
+from json import dumps, loads
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class SwapLog:
         Raises:
             OSError: It is not surely there.
         """
-        line = json.dumps([swap.key, swap.revision, swap.epoch, swap.document, swap.record])
+        line = dumps([swap.key, swap.revision, swap.epoch, swap.document, swap.record])
         # A newline first: a line that a kill or a full disk has cut is a line of its own.
         data = f"\n{line}\n".encode()
         file = os.open(self.path, _FLAGS, 0o600)
@@ -145,7 +145,7 @@ def _is_sound(swap: LoggedSwap) -> bool:
 
 def _parsed(line: bytes) -> LoggedSwap | None:
     try:
-        fields: Any = json.loads(line)
+        fields: Any = loads(line)
         key, revision, epoch, document, record = fields
     except (ValueError, TypeError, RecursionError):
         return None

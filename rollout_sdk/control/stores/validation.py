@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from json import dumps, loads
 from typing import Any
 
 from rollout_sdk.exceptions import StoreError
@@ -91,8 +91,8 @@ def plain(what: str, value: Mapping[str, Any]) -> str:
     """
     try:
         value = dict(value)
-        text = json.dumps(value, allow_nan=False)
-        is_plain = bool(json.loads(text) == value)
+        text = dumps(value, allow_nan=False)
+        is_plain = bool(loads(text) == value)
     except (TypeError, ValueError, RecursionError, OverflowError):
         is_plain = False
     if not is_plain:
@@ -110,7 +110,7 @@ def parsed(text: object) -> dict[str, Any]:
         ValueError: It is something else: the store is damaged.
     """
     try:
-        value = json.loads(text, parse_constant=_no_number) if isinstance(text, str) else None
+        value = loads(text, parse_constant=_no_number) if isinstance(text, str) else None
     except RecursionError:
         value = None
     if not isinstance(value, dict):
