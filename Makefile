@@ -100,8 +100,9 @@ types: $(VENV)/.dev
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-# Two at a time, the tests of one file together; but servers alone, because their tests look at processors.
-ALONE := tests/integration
+# Two at a time, the tests of one file together; but servers alone, because their tests look at processors, and sabotage, because
+# what it breaks may be what hands out the tests.
+ALONE := tests/integration tests/faults/test_sabotage.py tests/faults/test_sabotage_counts.py
 tests: $(VENV)/.dev
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not backends" $(ALONE:%=--ignore=%)
 	$(BIN)/pytest -m "not slow" $(ALONE)
