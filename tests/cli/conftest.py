@@ -53,7 +53,7 @@ def announced():
         reconciler = model.rollout._runtime.reconciler
         reconciler.look(reconciler.rollouts[model.rollout.key])
         if not reconciler._closed:
-            reconciler.announce()
+            reconciler.announce_presence()
         return model
 
     return announce

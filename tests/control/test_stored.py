@@ -65,7 +65,7 @@ def serve(store):
 def announced(model):
     reconciler = model.rollout.runtime.reconciler
     reconciler.look(reconciler.rollouts[model.rollout.key])
-    reconciler.announce()
+    reconciler.announce_presence()
     return model
 
 
@@ -366,21 +366,21 @@ def test_with_many_rollouts_and_a_slow_store_what_has_changed_is_said_first_and_
     first.rollouts = {key: reconcilers[key].rollouts[key] for key in models}
     said, clock = [], FakeClock()
     monkeypatch.setattr("rollout_sdk.control.reconciler.monotonic", lambda: clock() / 1e9)
-    monkeypatch.setattr("rollout_sdk.control.announcing.monotonic", lambda: clock() / 1e9)
-    publish = first._announcing.announce
+    monkeypatch.setattr("rollout_sdk.control.presence_announcer.monotonic", lambda: clock() / 1e9)
+    publish = first._presence.announce
 
     def slow(kept, now_s):
         clock.advance(0.15)
         said.append(kept.key)
         publish(kept, now_s)
 
-    monkeypatch.setattr(first._announcing, "announce", slow)
+    monkeypatch.setattr(first._presence, "announce", slow)
     for _ in range(3):
-        first.announce()
+        first.announce_presence()
     assert [f"m{number}" for number in range(6)] == said
     clock.advance(11.0)
     models["m5"].rollout.runtime.reconciler.change("m5", "pause", RolloutState.pause, actor="ann", reason="x")
-    first.announce()
+    first.announce_presence()
     assert ["m5", "m0"] == said[6:]
     with operate(store, "m5") as rank:
         assert (1, ()) == (len(rank.status().processes), rank.status().behind)
