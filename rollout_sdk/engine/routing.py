@@ -259,9 +259,9 @@ class Router:
                 raise
             self.failed("override", error)
             return None
-        # Of the application's code: no unit is in it.
-        detail = f"It gave {brief(variant)}, and the variants are {', '.join(self.functions)}"
-        self.failed("override", LookupError(f"{brief(variant)} is not a variant of {self.key!r}"), detail=detail)
+        # What it gave may be personal: it is not named.
+        detail = f"It gave a {type(variant).__name__} that is not one of the variants {', '.join(self.functions)}"
+        self.failed("override", LookupError(f"override= gave what is not a variant of {self.key!r}"), detail=detail)
         return None
 
     def _checked(self, decision: Decision | None) -> Decision:

@@ -55,6 +55,10 @@ class Change:
     shares_before: Mapping[str, float] = Factory(dict)
     trigger: SpanContext | None = None
 
+    def drawn(self, rate: float) -> Change:  # noqa: ARG002 - as the others
+        """It is rare, and always kept while there is room."""
+        return self
+
 
 @define(kw_only=True, eq=False)
 class Sinks:

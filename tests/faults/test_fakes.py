@@ -134,7 +134,8 @@ def test_f94_an_import_in_the_midst_of_a_frozen_time_takes_real_clocks(run_pytho
         real = time.time()
         time.time = time.monotonic = time.time_ns = lambda: 0
         time.sleep = lambda seconds: print("slept")
-        from rollout_sdk import ABTest, rollout, clocks
+        from rollout_sdk import ABTest, rollout
+        from rollout_sdk.concurrency import clocks
         model = rollout(candidate=lambda x: x, strategy=ABTest(1.0), key="m")(lambda x: x)
         routed = model.rollout.route(1)
         assert abs(clocks.time() - real) < 60 and abs(routed.decision.time_s - real) < 60, routed

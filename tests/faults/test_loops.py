@@ -223,10 +223,13 @@ def test_f90_forged_ids_cost_bounded_memory(tmp_path, figure, window):
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     kept = runtime.reconciler.rollouts["m"].evidence
+    # With a store, outcomes count once they are claimed there.
+    model.rollout.judge()
     before = kept.outcomes["counted"]
     for each in routed:
         model.rollout.record("click", 1.0, decision_id=each.decision.id)
     assert runtime.flush(10.0)
+    model.rollout.judge()
     counted = kept.outcomes["counted"] - before
     runtime.close(60.0)
     # The remembered ids of outcomes that were counted take a few hundred bytes each, up to a fixed number of them.

@@ -102,7 +102,7 @@ def replaced(model, runtime, part, saboteur):
         "control file": (runtime._steering, "file"),
         "shown": (engine, "shown"),
         "store": (runtime.reconciler, "store"),
-        "judge": (runtime._delivery, "witness"),
+        "judge": (runtime._delivery, "add_to_evidence"),
     }
     if part == "tracer":
         # As after the application has set its provider.

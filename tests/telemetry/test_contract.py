@@ -145,6 +145,7 @@ PROVOKED = {
     ("deaf.rollout_routed", "RuntimeError"),
     ("engine.batch", "BatchError"),
     ("merge", "TypeError"),
+    ("override", "ZeroDivisionError"),
     ("control file", "ConfigurationError"),
     ("journal", "JournalError"),
     ("store", "StoreError"),

@@ -42,6 +42,7 @@ _EXAMPLES: dict[str, Any] = {
     names.ORIGIN_SPAN: "b7ad6b7169203331",
     names.SHADOW_END: ["ok", "error", "timeout"],
     names.COMPARISON_NAME: "default",
+    names.TRANSITION_ID: "9f86d081884c7d65",
     names.GATE_NAME: "error_rate",
     names.TRANSITION_VARIANTS: ["control", "v2"],
 }
