@@ -33,15 +33,15 @@ def fitting(line: str, width: int = WIDTH) -> list[str]:
 
 
 def table(
-    rows: Sequence[Sequence[str]], *, indent: str = "  ", left: int = 1, width: int = WIDTH, ruled: bool = False
+    rows: Sequence[Sequence[str]], *, indent: str = "  ", left: int = 1, keys: int = 1, width: int = WIDTH, ruled: bool = False
 ) -> Iterator[str]:
     """Rows as aligned columns, the first `left` to the left and the others to the right; the first row is the head.
 
-    Columns that do not fit stand in a further table below, which begins with the first column again. With `ruled`, the head is
+    Columns that do not fit stand in a further table below, which begins with the first `keys` columns again. With `ruled`, the head is
     underlined.
     """
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for number, columns in enumerate(_folds(widths, width - len(indent))):
+    for number, columns in enumerate(_folds(widths, width - len(indent), keys)):
         if number:
             yield ""
         for index, row in enumerate(rows):
@@ -51,14 +51,15 @@ def table(
                 yield indent + "  ".join("-" * widths[each] for each in columns)
 
 
-def _folds(widths: Sequence[int], width: int) -> list[list[int]]:
+def _folds(widths: Sequence[int], width: int, keys: int) -> list[list[int]]:
     """The columns of each table, by index."""
-    tables, free = [[0]], width - widths[0]
-    for column in range(1, len(widths)):
+    own = sum(widths[:keys]) + 2 * (keys - 1)
+    tables, free = [[*range(keys)]], width - own
+    for column in range(keys, len(widths)):
         free -= 2 + widths[column]
         # One that is too wide alone stands alone.
-        if free < 0 and len(tables[-1]) > 1:
-            tables.append([0])
-            free = width - widths[0] - 2 - widths[column]
+        if free < 0 and len(tables[-1]) > keys:
+            tables.append([*range(keys)])
+            free = width - own - 2 - widths[column]
         tables[-1].append(column)
     return tables

@@ -98,7 +98,7 @@ def _metrics(variants: Sequence[VariantReport]) -> Iterator[str]:
                     rows.append([name, variant.variant, *cells])
     if len(rows) > 1:
         yield ""
-        yield from table(rows, indent="    ", ruled=True)
+        yield from table(rows, indent="    ", left=2, keys=2, ruled=True)
 
 
 def _shadows(shadows: Sequence[ShadowReport]) -> Iterator[str]:
