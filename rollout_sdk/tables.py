@@ -37,8 +37,8 @@ def table(
 ) -> Iterator[str]:
     """Rows as aligned columns, the first `left` to the left and the others to the right; the first row is the head.
 
-    Columns that do not fit stand in a further table below, which begins with the first `keys` columns again. With `ruled`, the head is
-    underlined.
+    Columns that do not fit stand in a further table below, which begins with the first `keys` columns again. With `ruled`, the
+    head is underlined.
     """
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for number, columns in enumerate(_folds(widths, width - len(indent), keys)):
