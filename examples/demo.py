@@ -96,7 +96,7 @@ if __name__ == "__main__":
     if target.exists() and all(path.name.startswith("events-") for path in target.iterdir()):
         shutil.rmtree(target)
     began = perf_counter()
-    print("Training the candidate, and sending real reviews and film visits through four strategies ...\n", flush=True)
+    print("Training the candidate, and sending reviews and visits through four strategies ...\n", flush=True)
     print(main(str(target)))
     command = os.path.relpath(Path(sys.executable).with_name("rollout"))
     print(f"\nThe journal is in {target.resolve()}   ({perf_counter() - began:.0f} s)")
