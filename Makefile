@@ -21,7 +21,7 @@ DOCS_VENV := .venv-docs
 FOREIGN_VENV := .venv-foreign
 FOREIGN ?=
 
-.PHONY: help demo canary interleaving demo-traces docs test test-all test-backends test-foreign lint types contracts tests faults mutants bench clean
+.PHONY: help demo canary interleaving demo-traces docs test test-all test-backends test-stores test-foreign lint types contracts tests faults mutants bench clean
 
 help:
 	@echo "make demo           reviews and films through all four strategies, and the report (about 2 minutes)"
@@ -32,6 +32,7 @@ help:
 	@echo "make test           lint, types, import contracts and tests"
 	@echo "make test-all       the same with the long simulations, every other supported Python that is installed, and test-foreign"
 	@echo "make test-backends  Phoenix, MLflow and Prometheus, started for real and asked what they got"
+	@echo "make test-stores    the stores for many machines, on servers that the tests start (redis-server)"
 	@echo "make test-foreign   other libraries' own tests with rollouts around their functions (FOREIGN='toolz funcy': some)"
 	@echo "make faults         breaks everything on purpose, and writes the table of docs/reliability.md"
 	@echo "make mutants        puts faults into the code, one at a time, and says which the tests do not notice (hours; ROOMS='engine stats': some)"
@@ -104,19 +105,23 @@ contracts: $(VENV)/.dev
 # what it breaks may be what hands out the tests.
 ALONE := tests/integration tests/faults/test_sabotage.py tests/faults/test_sabotage_counts.py
 tests: $(VENV)/.dev
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not backends" $(ALONE:%=--ignore=%)
-	$(BIN)/pytest -m "not slow" $(ALONE)
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not backends and not servers" $(ALONE:%=--ignore=%)
+	$(BIN)/pytest -m "not slow and not servers" $(ALONE)
 
 test: lint types contracts tests
 
 test-all: lint types contracts
-	$(BIN)/pytest -m "not backends" --cov --cov-report=term
+	$(BIN)/pytest -m "not backends and not servers" --cov --cov-report=term
 	@for version in $(OTHER_PYTHONS); do DATA=$(DATA) tests/on_python $$version || exit 1; done
 	$(MAKE) test-foreign FOREIGN=
 
 test-backends: $(VENV)/.dev $(BACKENDS)/.done
 	$(PIP) playwright
 	$(BIN)/pytest -m backends tests/backends
+
+# A test whose server is not installed is skipped, and says so.
+test-stores: $(VENV)/.dev
+	$(BIN)/pytest -m servers -rs plugins
 
 $(FOREIGN_VENV)/.done: Makefile pyproject.toml tests/foreign/rollout_foreign/suites.py
 	[ -x $(FOREIGN_VENV)/bin/python ] || $(PYTHON) -m venv $(FOREIGN_VENV)

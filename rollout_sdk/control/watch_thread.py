@@ -13,8 +13,8 @@ _POLL_S = 0.5
 
 
 class WatchThread:
-    """Calls a method again and again, twice a second or earlier where its `wait` returns earlier, once it is started and until it
-    is ended; the method must not raise.
+    """Calls a method again and again, once it is started and until it is ended: twice a second, or as soon as its wait returns.
+    The method must not raise.
 
     Its object lives no longer for that, and the thread ends when it is gone.
     """

@@ -124,7 +124,7 @@ class StoreContract(StoreWrites, StoreClaims):
             assert other.keys() == [KEY]
 
     def test_a_wait_ends_with_a_change(self) -> None:
-        """Where the store can report changes: another handle's swap ends a wait of a minute, and a lost one and parts do not."""
+        """Where the store can report changes: another handle's swap ends a wait, and nothing else does."""
         with self.made() as store, self.reopened(store) as other:
             wait: Callable[[float], bool] | None = getattr(store, "wait_for_change", None)
             if wait is None:

@@ -10,7 +10,6 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import ConnectionPool, SSLConnection, parse_url
-from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -57,8 +56,8 @@ class Address:
         parts = urlsplit(url)
         if parts.scheme not in SCHEMES or not parts.netloc:
             raise ConfigurationError(
-                f"The address of a store has the scheme {parts.scheme!r:.40}. It must be one of {', '.join(SCHEMES)}, followed by "
-                "'://' and a host. Write redis://host:6379/0, or redis+sentinel://host:26379,host:26379/name-of-the-master."
+                f"The address of a store has the scheme {parts.scheme!r:.40}. It must be one of {', '.join(SCHEMES)}, followed "
+                "by '://' and a host. Write redis://host:6379/0, or redis+sentinel://host:26379,host:26379/name-of-the-master."
             )
         protocol, _, kind = parts.scheme.partition("+")
         login, _, hosts = parts.netloc.rpartition("@")
@@ -66,7 +65,9 @@ class Address:
         query = dict(parse_qsl(parts.query))
         service, _, database = parts.path.strip("/").partition("/") if kind == "sentinel" else ("", "", parts.path.strip("/"))
         if kind == "sentinel" and not service:
-            raise ConfigurationError(f"The address {shown!r} names no master. Write redis+sentinel://host:26379/name-of-the-master.")
+            raise ConfigurationError(
+                f"The address {shown!r} names no master. Write redis+sentinel://host:26379/name-of-the-master."
+            )
         try:
             timeout_s = float(query.pop("timeout_s", timeout_s))
             namespace = query.pop("namespace", namespace)
@@ -83,39 +84,21 @@ class Address:
             ) from error
         if not 0 < timeout_s <= _LONGEST_TIMEOUT_S:
             raise ConfigurationError(
-                f"The store {shown!r} has timeout_s={timeout_s:g}. It must be above 0 and at most {_LONGEST_TIMEOUT_S:g} s, because "
-                "an operator waits for it. Leave it at 1."
+                f"The store {shown!r} has timeout_s={timeout_s:g}. It must be above 0 and at most {_LONGEST_TIMEOUT_S:g} s, "
+                "because an operator waits for it. Leave it at 1."
             )
         if not namespace or "{" in namespace or "}" in namespace:
             raise ConfigurationError(
-                f"The store {shown!r} has the namespace {namespace!r:.40}. It must be a text without braces, because it is the hash "
-                "tag of all keys. Write namespace=rollout."
+                f"The store {shown!r} has the namespace {namespace!r:.40}. It must be a text without braces, because it is the "
+                "hash tag of all keys. Write namespace=rollout."
             )
         if not kind and len(servers) > 1:
             raise ConfigurationError(
                 f"The address {shown!r} names {len(servers)} servers. Several belong to a cluster or are Sentinels. "
                 "Write redis+cluster:// or redis+sentinel://."
             )
-        is_checked = cls(shown, kind, servers, service, {}, {}, timeout_s, namespace)
-        return is_checked._with_options(options, sentinel)
-
-    def _with_options(self, options: dict[str, Any], sentinel: dict[str, Any]) -> Address:
-        """The same with the options of connections: a connect and an answer together take no longer than the time-out."""
-        # Without retries: after an error, the next look tries again.
-        bounded: dict[str, Any] = {"retry": Retry(NoBackoff(), 0)}
-        for name in ("socket_timeout", "socket_connect_timeout"):
-            bounded[name] = min(self.timeout_s / 2, options.pop(name, None) or self.timeout_s)
-        for name in ("retry_on_timeout", "retry_on_error"):
-            options.pop(name, None)
-        options.setdefault("protocol", 2)
-        tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
-        if options.pop("connection_class", None) is SSLConnection:
-            tls["ssl"] = True
-        options |= bounded | tls
-        sentinel |= bounded | tls
-        return Address(
-            self.shown, self.kind, self.hosts, self.service, options, sentinel, self.timeout_s, self.namespace
-        )
+        own = _of_connections(options, timeout_s)
+        return cls(shown, kind, servers, service, options | own, sentinel | own, timeout_s, namespace)
 
     def connect(self) -> Redis | RedisCluster:
         """A new client; only that of a cluster asks a server here.
@@ -136,6 +119,21 @@ class Address:
         if options.pop("ssl", False):
             options["connection_class"] = SSLConnection
         return Redis(connection_pool=ConnectionPool(host=host, port=port, **options))
+
+
+def _of_connections(options: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    """What connections to Sentinels have as well, taken out of the options: TLS, and time for a connect and an answer."""
+    # Without retries: after an error, the next look tries again.
+    own: dict[str, Any] = {"retry": Retry(NoBackoff(), 0)}
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        own[name] = min(timeout_s / 2, options.pop(name, None) or timeout_s)
+    for name in ("retry_on_timeout", "retry_on_error"):
+        options.pop(name, None)
+    options.setdefault("protocol", 2)
+    own |= {name: options.pop(name) for name in list(options) if name.startswith("ssl_")}
+    if options.pop("connection_class", None) is SSLConnection:
+        own["ssl"] = True
+    return own
 
 
 def _host(text: str, port: int) -> tuple[str, int]:

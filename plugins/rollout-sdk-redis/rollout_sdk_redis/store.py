@@ -73,11 +73,11 @@ class RedisStore:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Its settings."""
-        settings = {"timeout_s": self._address.timeout_s, "namespace": self._address.namespace}
-        return (partial(RedisStore, **settings), (self._url,))
+        address = self._address
+        return (partial(RedisStore, timeout_s=address.timeout_s, namespace=address.namespace), (self._url,))
 
     def renew(self) -> None:
-        """In a forked child: connections of its own. The parent's are kept, because closing them here would close them there."""
+        """In a forked child: connections of its own. The parent's are kept: closing them here would close them there."""
         self._inherited += [self._client, self._listening]
         self._client = self._listening = None
 
