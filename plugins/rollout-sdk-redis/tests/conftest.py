@@ -55,7 +55,8 @@ def port(redis_at):
 @pytest.fixture(scope="session")
 def cluster(redis_at):
     """The port of a cluster of one."""
-    port = redis_at("--cluster-enabled", "yes")
+    # By default, nodes talk to each other at a port that is 10,000 higher, which may not exist.
+    port = redis_at("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     with Redis(port=port) as client:
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         deadline = time.monotonic() + 30
