@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout_sdk import Comparison
-from rollout_sdk.engine.comparison import compare
+from rollout_sdk.comparators import compare
 
 NAN, INF = math.nan, math.inf
 HUGE = 10**400
