@@ -118,7 +118,7 @@ def test_what_can_be_no_store_is_an_error_of_its_first_use(kind, tmp_path):
         path = path / "x.db"
     store = SQLiteStore(path)
     for use in (lambda: store.load(KEY), lambda: store.note(KEY, "n", "t")):
-        with pytest.raises(StoreError, match=r"The store '.*(no ordinary file|has no directory|Not a directory)"):
+        with pytest.raises(StoreError, match=r"The store '.*(not a regular file|has no directory|Not a directory)"):
             use()
 
 
@@ -145,7 +145,7 @@ def test_a_time_out_that_is_none_is_refused(timeout_s, path):
 def test_a_fifo_that_comes_later_is_an_error_and_not_waited_for(path, opened):
     store = opened()
     os.mkfifo(path)
-    with pytest.raises(StoreError, match="is no ordinary file"):
+    with pytest.raises(StoreError, match="is not a regular file"):
         store.load(KEY)
 
 
