@@ -200,12 +200,20 @@ class Thread:
 
 
 class WatchThread:
-    """Calls a method periodically, from `start` to `end`.
+    """Calls a method periodically, from `start` to `end`: after a fixed time, or as soon as its wait returns.
 
     It holds no reference to the method's object, and ends when that object is collected.
     """
 
-    def __init__(self, watch: Callable[[], None], name: str, *, every_s: float = 0.5, at_once: bool = False) -> None:
+    def __init__(
+        self,
+        watch: Callable[[], None],
+        name: str,
+        *,
+        every_s: float = 0.5,
+        at_once: bool = False,
+        wait: Callable[[float], object] = native_sleep,
+    ) -> None:
         """Create the thread without starting it.
 
         Args:
@@ -213,7 +221,9 @@ class WatchThread:
             name: Name of the thread.
             every_s: Seconds between two calls.
             at_once: Whether the first call happens at the start, not `every_s` later.
+            wait: Waits for so many seconds at most; must not raise, and must not reference the object of `watch`.
         """
+        self._wait = wait
         self._name = name
         self._every_s = every_s
         self._watch = weakref.WeakMethod(watch)
@@ -256,7 +266,7 @@ class WatchThread:
     def _run(self) -> None:
         while not self._ended:
             if not self._at_once:
-                native_sleep(self._every_s)
+                self._wait(self._every_s)
             self._at_once = False
             watch = self._watch()
             if watch is None:

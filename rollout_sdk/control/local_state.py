@@ -30,6 +30,7 @@ class LocalState:
         lost: Whether the state is unknown, or another version has replaced this process's: then no candidate runs.
         closed: Whether no candidate may start: disabled, lost, or stopped. Every start checks it at the last moment.
         controllers: The controllers with this state, while they live.
+        plan: The plan as plain values (`rollout_sdk.plan.written`); empty if nothing was declared.
         changing: Held while the state changes; no call takes it.
     """
 
@@ -40,6 +41,7 @@ class LocalState:
     lost: bool = False
     closed: bool = False
     controllers: WeakSet[Any] = Factory(WeakSet)
+    plan: Mapping[str, Any] = Factory(dict)
     changing: ForkSafeLock = Factory(ForkSafeLock)
 
     def enter(self, state: RolloutState) -> None:

@@ -67,6 +67,8 @@ def next_step(
         approved: Asks the plan's approval, which may fail in any way.
         waited_s: How long the step has waited for its verdict.
     """
+    if not criteria.acts:
+        return NextStep()
     if verdict.outcome == "FAIL":
         name = verdict.failed[0]
         return NextStep("roll_back", lambda state: state.roll_back(name), verdict.reason)

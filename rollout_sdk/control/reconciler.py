@@ -1,9 +1,9 @@
 """Background thread that syncs rollout state with the store and runs the judge; one for each process.
 
-No call waits for it. Twice a second, it reads the store, so that all processes serve the same state, publishes the evidence of
-this process, and judges. Every change is a compare-and-set: if several processes reach the same verdict, one makes the
-transition. While the store does not answer, every rollout keeps its state; an abort takes effect here at once, and is stored
-as soon as possible.
+No call waits for it. Twice a second, and as soon as a store reports a change, it reads the store, so that all processes serve
+the same state, publishes the evidence of this process, and judges. Every change is a compare-and-set: if several processes
+reach the same verdict, one makes the transition. While the store does not answer, every rollout keeps its state; an abort takes
+effect here at once, and is stored as soon as possible.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Reconciler:
         self.store = plane.store
         self.rollouts: dict[str, ManagedRollout] = {}
         self._closed = False
-        self._thread = WatchThread(self._watch, "rollout-reconciler")
+        self._thread = self._watch_thread(at_once=False)
         self._last_judged_s = monotonic()
         self._unanswered: tuple[float, str] | None = None
         self._sync = StateSync(plane)
@@ -72,7 +72,7 @@ class Reconciler:
         # Otherwise the age of the inherited state is unknown: an abort may be missing.
         is_recent = self._thread.is_running and was_announced()
         self.writer = f"{os.getpid():x}-{os.urandom(6).hex()}"
-        self._thread = WatchThread(self._watch, "rollout-reconciler", at_once=bool(self.rollouts) and not is_recent)
+        self._thread = self._watch_thread(at_once=bool(self.rollouts) and not is_recent)
         self._judging.renew(self.writer)
         self._presence = Presence(self.store, self.writer, self._plane.allowed)
         for managed in self.rollouts.values():
@@ -84,6 +84,9 @@ class Reconciler:
                 self.hold(_UNREAD)
             # Changes by other processes must be seen even before the first call.
             self.start()
+
+    def _watch_thread(self, *, at_once: bool) -> WatchThread:
+        return WatchThread(self._watch, "rollout-reconciler", at_once=at_once, wait=self.store.wait_for_change)
 
     def hold(self, holder: str) -> None:
         """Run no candidate in this process until `holder` lets go. For forked children: takes no lock."""
@@ -164,6 +167,8 @@ class Reconciler:
 
     def _watch(self) -> None:
         """Sync every rollout, and judge it if that is due."""
+        if (error := self.store.cannot_wait) is not None:
+            self._plane.failed(STORE, error)
         is_due = monotonic() - self._last_judged_s >= self._judging.every_s
         if is_due:
             self._last_judged_s = monotonic()

@@ -138,7 +138,7 @@ class Transitions:
             StateError: The rollout is not a canary.
         """
         managed = self._rollouts[key]
-        if managed.criteria is None:
+        if managed.criteria is None or not managed.criteria.acts:
             raise StateError(
                 f"{key!r} has no plan to change: its strategy is {managed.strategy!r}. A plan belongs to a canary. "
                 "Use Canary([...])."

@@ -207,8 +207,8 @@ def test_a_store_that_is_silent_for_a_minute_ends_the_wait(serve, store, monkeyp
             return real()
 
         monkeypatch.setattr(rank, "status", status)
-        monkeypatch.setattr("rollout_sdk.control.stored.monotonic", lambda: clock() / 1e9)
-        monkeypatch.setattr("rollout_sdk.control.stored.caller_sleep", clock.advance)
+        monkeypatch.setattr("rollout_sdk.control.waiting.monotonic", lambda: clock() / 1e9)
+        monkeypatch.setattr("rollout_sdk.control.waiting.caller_sleep", clock.advance)
         with pytest.raises(StoreError, match="no answer"):
             rank.wait("over")
         assert 100 < len(asked) < 140

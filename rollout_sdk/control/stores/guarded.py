@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from rollout_sdk.concurrency.clocks import monotonic
-from rollout_sdk.concurrency.threads import Flag
+from rollout_sdk.concurrency.threads import Flag, native_sleep
 from rollout_sdk.control.stores.memory import MemoryStore
 from rollout_sdk.exceptions import StoreError
 from rollout_sdk.plugins.store_protocol import Gathered, StateStore, Stored
@@ -51,6 +51,7 @@ class GuardedStore:
 
     Attributes:
         is_shared: Whether other processes see the store.
+        cannot_wait: Why the last wait for a change has failed; None if it has not.
     """
 
     def __init__(self, store: StateStore, address: str = "") -> None:
@@ -69,6 +70,9 @@ class GuardedStore:
         self._until = float("inf")
         # These two never wait for anything outside the SDK.
         self._threads = None if type(store) in (MemoryStore, UnavailableStore) else _Threads()
+        # A separate thread, so that other calls do not wait for a change.
+        self._waiting = _Threads() if callable(getattr(store, "wait_for_change", None)) else None
+        self.cannot_wait: StoreError | None = None
 
     def within(self, seconds: float) -> GuardedStore:
         """Return the same store with a deadline, in seconds from now, for all calls together."""
@@ -79,9 +83,24 @@ class GuardedStore:
         return hurried
 
     def rest(self) -> None:
-        """End the thread until the next use."""
-        if self._threads is not None:
-            self._threads.end()
+        """End the threads until the next use."""
+        for threads in (self._threads, self._waiting):
+            if threads is not None:
+                threads.end()
+
+    def wait_for_change(self, timeout_s: float) -> None:
+        """Wait until a document may have changed, or for `timeout_s` seconds if the store cannot report it, or fails.
+
+        Never raises: `cannot_wait` holds the reason of a failure.
+        """
+        began, has_changed, self.cannot_wait = monotonic(), False, None
+        if self._waiting is not None:
+            try:
+                has_changed = self._asked(bool, "wait_for_change", timeout_s, threads=self._waiting)
+            except StoreError as error:
+                self.cannot_wait = error
+        if not has_changed:
+            native_sleep(max(0.0, timeout_s - (monotonic() - began)))
 
     def load(self, key: str) -> Stored | None:
         """See `StateStore`."""
@@ -131,14 +150,15 @@ class GuardedStore:
         """See `StateStore`."""
         self._asked(object, "close")
 
-    def _asked(self, kind: Any, method: str, *arguments: Any) -> Any:
+    def _asked(self, kind: Any, method: str, *arguments: Any, threads: _Threads | None = None) -> Any:
+        threads = self._threads if threads is None else threads
         try:
             ask: Callable[..., Any] = getattr(self._store, method)
-            if self._threads is None:
+            if threads is None:
                 answer = ask(*arguments)
             else:
                 patience_s = min(self._patience_s, max(0.0, self._until - monotonic()))
-                answer = self._threads.ask(partial(ask, *arguments), f"{self._name} has not answered {method}", patience_s)
+                answer = threads.ask(partial(ask, *arguments), f"{self._name} has not answered {method}", patience_s)
             is_answer = isinstance(answer, kind)
         except StoreError:
             raise
