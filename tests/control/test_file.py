@@ -196,7 +196,7 @@ def test_a_file_that_others_can_write_is_refused(mode, path):
     put(path, "version = 1")
     path.chmod(mode)
     file = ControlFile(path)
-    assert (True, True) == (file.wanted.disabled, "can be written by others" in str(file.refused))
+    assert (True, True) == (file.wanted.disabled, "can be written by other users" in str(file.refused))
     path.chmod(0o600)
     assert (False, True, False) == (file.poll(), file.poll(), file.wanted.disabled)
 

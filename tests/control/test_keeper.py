@@ -359,7 +359,7 @@ def test_an_operator_in_one_process_is_followed_by_all(processes):
     first.rollout.abort(actor="ann", reason="pager")
     look(two)
     assert ("aborted", "aborted") == (state_of(first)[0], state_of(second)[0])
-    with pytest.raises(ConflictError, match="Somebody else changed it"):
+    with pytest.raises(ConflictError, match="Another change was made"):
         second.rollout.promote(revision=revision)
 
 
