@@ -461,10 +461,10 @@ def test_the_time_that_a_thread_waits_to_be_next_is_taken_off_its_wait_for_the_t
         def put(self, _):
             """Given back."""
 
-    monkeypatch.setattr(turns, "monotonic", lambda: now[0])
-    one = transaction_lock.Turns(2.0, Waits(0.0).put)
+    monkeypatch.setattr(transaction_lock, "monotonic", lambda: now[0])
+    one = transaction_lock.TransactionLock(2.0, Waits(0.0).put)
     one._next, one._token = Waits(0.75), Waits(60.0)
-    with one.taken(1.0) as is_ours:
+    with one.acquired(1.0) as is_ours:
         assert not is_ours
     assert ([1.0, 0.25], 1.0) == (waited, now[0])
 
@@ -479,7 +479,7 @@ def test_every_step_of_a_transaction_waits_only_for_what_is_left_of_the_time_out
         now[0] += 0.25
         yield True
 
-    monkeypatch.setattr(store._file._turns, "taken", late)
+    monkeypatch.setattr(store._file._lock, "acquired", late)
     store._file._connection.set_trace_callback(statements.append)
     with store._file.transaction("written", writes=True) as connection:
         connection.execute("DELETE FROM notes")
@@ -528,7 +528,7 @@ def test_every_step_of_opening_waits_only_for_what_is_left_of_the_time_out(file,
 
 def test_a_fork_waits_twice_the_time_out_for_a_turn_to_end(path, monkeypatch):
     store, waited = SQLiteStore(path, timeout_s=0.25), []
-    monkeypatch.setattr(store._file._turns, "_take", waited.append)
+    monkeypatch.setattr(store._file._lock, "_acquire", waited.append)
     transaction_lock._forks.before()
     transaction_lock._forks.in_parent()
     assert [0.5] == waited
@@ -546,7 +546,7 @@ def test_closing_waits_for_its_turn_no_longer_than_the_time_out(opened, monkeypa
         waited.append(timeout_s)
         yield False
 
-    monkeypatch.setattr(store._file._turns, "taken", never)
+    monkeypatch.setattr(store._file._lock, "acquired", never)
     store.close()
     assert [0.25] == waited
 
