@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
+from operator import mul
 from typing import Any
 
 from attrs import field, frozen
@@ -90,7 +91,9 @@ class Text(Comparator):
         """
         for each in (control, candidate):
             if not isinstance(each, str):
-                raise TypeError(f"Text compares texts, and got {type(each).__name__}. Take the text out with Fields({{'path': Text()}}).")
+                raise TypeError(
+                    f"Text compares texts, and got {type(each).__name__}. Take the text out with Fields({{'path': Text()}})."
+                )
         ours, theirs = (self._normal(each) for each in (control, candidate))
         one, other = (Counter(_WORD.findall(each)) for each in (ours, theirs))
         words = one.total() + other.total()
@@ -122,19 +125,35 @@ class Cosine(Comparator):
         """Compare two vectors: lists of numbers, arrays or tensors."""
         ours, theirs = as_column(control), as_column(candidate)
         if ours is not None and theirs is not None:
-            a, b = (each.values.astype(float, copy=False).ravel() for each in (ours, theirs))
-            if a.size != b.size:
-                return self.found("length", 1.0)
-            product, sizes = float(a @ b), float(a @ a) * float(b @ b)
+            a, b = (each.values.astype(float).ravel() for each in (ours, theirs))
+            sizes = a.size, b.size
         else:
             a, b = ([float(number) for number in plain(each)] for each in (control, candidate))
-            if len(a) != len(b):
-                return self.found("length", 1.0)
-            product = math.sumprod(a, b) if hasattr(math, "sumprod") else math.fsum(x * y for x, y in zip(a, b, strict=True))
-            sizes = math.fsum(x * x for x in a) * math.fsum(y * y for y in b)
-        # A vector of zeros has no direction; two of them are equal.
-        cosine = product / math.sqrt(sizes) if sizes > 0 else float(not any(a) and not any(b))
+            sizes = len(a), len(b)
+        if sizes[0] != sizes[1]:
+            return self.found("length", 1.0)
+        cosine = _cosine(a, b)
         if not math.isfinite(cosine):
             return self.found("value", 1.0)
         cosine = max(-1.0, min(1.0, cosine))
         return self.found(None if cosine >= self.min else "value", 1 - cosine)
+
+
+def _cosine(a: Any, b: Any) -> float:
+    """The cosine of the angle between two vectors; of two without a direction, 1, and of one, 0."""
+    if isinstance(a, list):
+        largest = [max(map(abs, each), default=0.0) for each in (a, b)]
+    else:
+        largest = [float(abs(each).max(initial=0.0)) for each in (a, b)]
+    if not all(largest):
+        return float(not any(largest))
+    if not all(map(math.isfinite, largest)):
+        return math.nan
+    # Scaled, so that no square is too large or too small.
+    if isinstance(a, list):
+        a, b = ([x / most for x in each] for each, most in zip((a, b), largest, strict=True))
+        products = [math.fsum(map(mul, one, other)) for one, other in ((a, b), (a, a), (b, b))]
+    else:
+        a, b = a / largest[0], b / largest[1]
+        products = [float(one @ other) for one, other in ((a, b), (a, a), (b, b))]
+    return products[0] / math.sqrt(products[1] * products[2])

@@ -35,7 +35,7 @@ def at_least(least: float) -> Callable[[Any, Any, object], None]:
     def check(owner: Any, attribute: Any, value: object) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
             raise ConfigurationError(
-                f"{attribute.name}={value!r:.40} of {type(owner).__name__} cannot be used. It is a number of at least {least:g}."
+                f"{attribute.name}={value!r:.40} of {type(owner).__name__} is not a number of at least {least:g}."
             )
 
     return check
@@ -102,8 +102,10 @@ def as_comparator(compare: Any) -> Comparator:
         return compare
     if not callable(compare) or isinstance(compare, type):
         raise ConfigurationError(
-            f"compare={compare!r:.60} is not a comparator. It is a function of the control's and the candidate's answer, or one "
-            "of rollout_sdk.comparators. Write compare=Close(rel=0.01)."
+            f"compare={compare!r:.60} is not a comparator. It is a function of the control's and the candidate's answer, or "
+            "one of rollout_sdk.comparators. Write compare=Close(rel=0.01)."
         )
-    must_answer_at_once("compare=", compare, "It runs in the background; a judge that waits for a network needs a lane of its own.")
+    must_answer_at_once(
+        "compare=", compare, "It runs in the background; a judge that waits for a network needs a lane of its own."
+    )
     return Own(compare)

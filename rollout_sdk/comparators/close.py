@@ -14,7 +14,7 @@ from attrs import field, frozen
 
 from rollout_sdk.comparators.arrays import Tolerance, compare_columns
 from rollout_sdk.comparators.base import Comparator, at_least
-from rollout_sdk.comparators.parts import as_column, columns_of, fields_of, is_number, is_sequence, plain
+from rollout_sdk.comparators.parts import as_column, columns_of, fields_of, has_no_equality, is_number, is_sequence, plain
 from rollout_sdk.records import Comparison
 
 __all__ = ["Close", "DefaultComparator", "compare"]
@@ -84,7 +84,7 @@ def _examine(a: Any, b: Any, tolerance: Tolerance, depth: int) -> _Found:
     elif (ours := fields_of(a)) is not None and (theirs := fields_of(b)) is not None:
         found = _mappings(ours, theirs, tolerance, depth)
         # A class with an equality of its own may know better.
-        if found[0] is not None and type(a).__eq__ is not object.__eq__ and _says_equal(a, b):
+        if found[0] is not None and not has_no_equality(a) and _says_equal(a, b):
             return None, 0.0
     else:
         return reason or (None if bool(a == b) else "value"), None
@@ -108,14 +108,14 @@ def _arrays(a: Any, b: Any, tolerance: Tolerance, depth: int) -> _Found | None:
         return None
     if ours.values.shape != theirs.values.shape:
         return None
-    index, others = getattr(a, "index", None), getattr(b, "index", None)
+    index: Any = getattr(a, "index", None)
+    others: Any = getattr(b, "index", None)
     if hasattr(index, "equals") and hasattr(others, "equals") and not index.equals(others):
         return "index", 1.0
     found = compare_columns(ours, theirs, tolerance)
     if found is not None:
         return found[0], found[1]
-    listed = [_present(each) for each in (ours, theirs)]
-    return _sequences(*listed, tolerance, depth)
+    return _sequences(_present(ours), _present(theirs), tolerance, depth)
 
 
 def _present(column: Any) -> list[Any]:
@@ -156,6 +156,8 @@ def _sequences(a: Sequence[Any], b: Sequence[Any], tolerance: Tolerance, depth: 
 
 
 def _mappings(a: Mapping[Any, Any], b: Mapping[Any, Any], tolerance: Tolerance, depth: int) -> _Found:
+    # Some mappings, such as protobuf's, have no `get`.
+    a, b = dict(a), dict(b)
     keys = {**a, **b}
     reasons = [_pair(a.get(key, _MISSING), b.get(key, _MISSING), tolerance, depth)[0] for key in keys]
     reason = "keys" if a.keys() != b.keys() else next(filter(None, reasons), None)

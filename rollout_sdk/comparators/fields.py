@@ -8,7 +8,7 @@ from typing import Any, Literal
 from attrs import field, frozen
 
 from rollout_sdk.comparators.answers import Ignore
-from rollout_sdk.comparators.base import Comparator, Compare, as_comparator
+from rollout_sdk.comparators.base import Comparator, as_comparator
 from rollout_sdk.comparators.close import Close
 from rollout_sdk.comparators.parts import fields_of, is_sequence
 from rollout_sdk.exceptions import ConfigurationError
@@ -81,6 +81,7 @@ class Fields(Comparator):
             return {"length": _CLOSE(len(control), len(candidate))} if tops else {"answer": _CLOSE(control, candidate)}
         ours, theirs = _names(control), _names(candidate)
         if ours is None or theirs is None:
+            # Nothing but the paths is known of them.
             return {} if tops else {"answer": _CLOSE(control, candidate)}
         rest = [name for name in {**ours, **theirs} if isinstance(name, str) and name not in tops][:_MOST_EXTRA]
         return {name[:_LONGEST_NAME]: _compared(_CLOSE, ours.get(name, _MISSING), theirs.get(name, _MISSING)) for name in rest}
@@ -95,7 +96,7 @@ def _compared(comparator: Comparator, ours: Any, theirs: Any) -> Comparison:
 
 
 def _names(value: Any) -> Mapping[Any, Any] | None:
-    return value if isinstance(value, Mapping) else fields_of(value)
+    return dict(value) if isinstance(value, Mapping) else fields_of(value)
 
 
 def _at(value: Any, parts: list[str]) -> Any:
@@ -112,7 +113,8 @@ def _at(value: Any, parts: list[str]) -> Any:
 
 def _step(value: Any, part: str) -> Any:
     if isinstance(value, Mapping):
-        return value.get(part, _MISSING)
+        # Some, such as protobuf's, have no `get`.
+        return value[part] if part in value else _MISSING  # noqa: SIM401
     if is_sequence(value) and part.isdecimal():
         return value[int(part)] if int(part) < len(value) else _MISSING
     if part.startswith("_"):

@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import frozen
 
-__all__ = ["Column", "as_column", "columns_of", "fields_of", "is_number", "is_sequence", "plain"]
+__all__ = ["Column", "as_column", "columns_of", "fields_of", "has_no_equality", "is_number", "is_sequence", "plain"]
 
 _LISTS = ("tolist", "to_list", "to_pylist", "to_dict")
 """Methods that return the contents of arrays, tensors, series and frames, in order of preference."""
@@ -71,9 +71,16 @@ def fields_of(value: Any) -> Mapping[str, Any] | None:
         return {name: getattr(value, name, None) for name in names}
     if hasattr(kind, "DESCRIPTOR") and hasattr(kind, "ListFields"):
         return {each.name: content for each, content in value.ListFields()}
-    if kind.__eq__ is object.__eq__ and isinstance(getattr(value, "__dict__", None), dict) and not callable(value):
-        return vars(value)
+    if has_no_equality(value) and isinstance(getattr(value, "__dict__", None), dict) and not callable(value):
+        # Without any, what it is made of is out of sight.
+        return vars(value) or None
     return vars(value) if kind.__name__ == "SimpleNamespace" and kind.__module__ == "types" else None
+
+
+def has_no_equality(value: Any) -> bool:
+    """Whether an object equals nothing but itself."""
+    own: Any = type(value).__eq__
+    return own is object.__eq__
 
 
 def columns_of(value: Any) -> tuple[list[Any], list[Any], Any] | None:
@@ -110,10 +117,14 @@ def as_column(value: Any) -> Column | None:
         return Column(value.toarray()) if math.prod(value.shape) <= _LARGEST_DENSE else None
     if not hasattr(value, "to_numpy"):
         # Others, such as jax's, which convert themselves.
-        return Column(numpy.asarray(value)) if hasattr(value, "__array__") and getattr(value, "shape", ()) else None
+        return Column(numpy.asarray(value)) if hasattr(value, "__array__") and hasattr(value, "shape") and value.shape else None
     if hasattr(value, "isna"):
         return _pandas(value)
-    return _polars(value) if hasattr(value, "is_null") and hasattr(value, "fill_null") and hasattr(value, "dtype") else _arrow(value)
+    return (
+        _polars(value)
+        if hasattr(value, "is_null") and hasattr(value, "fill_null") and hasattr(value, "dtype")
+        else _arrow(value)
+    )
 
 
 def _tensor(value: Any) -> Column:
@@ -151,7 +162,7 @@ def _arrow(value: Any) -> Column:
     kind = str(value.type)
     if missing is not None and ("int" in kind or kind == "bool"):
         # Without this, whole numbers would become floats, and large ones would be rounded.
-        value = value.fill_null(0 if kind != "bool" else False)  # noqa: FBT003 - pyarrow's own
+        value = value.fill_null(0 if kind != "bool" else False)
     return Column(_numpy(value), missing)
 
 

@@ -24,9 +24,11 @@ def _items(answer: Any, key: _Key) -> list[Hashable]:
     return list(dict.fromkeys(items if key is None else map(key, items)))
 
 
-def _whole(owner: Any, attribute: Any, value: object) -> None:
+def _whole(owner: Any, attribute: Any, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"{attribute.name}={value!r:.40} of {type(owner).__name__} is not a number of places. Write TopK(10).")
+        raise ConfigurationError(
+            f"{attribute.name}={value!r:.40} of {type(owner).__name__} is not a number of places. Write TopK(10)."
+        )
 
 
 def _open_share(owner: Any, attribute: Any, value: object) -> None:

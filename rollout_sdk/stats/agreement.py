@@ -13,7 +13,7 @@ _SMOOTHING = 0.5
 def cohens_kappa(table: Sequence[Sequence[float]]) -> float:
     """Agreement of two classifiers beyond chance: (po - pe) / (1 - pe); 1 is perfect, 0 is what chance alone would give.
 
-    po is the share of cases on the diagonal, pe the share expected there if both chose independently with their own frequencies.
+    po is the share of cases on the diagonal, pe the share expected there if both chose independently, each as often as it does.
     NaN if it is undefined: without cases, or if both always choose the same class.
 
     Source: Cohen, Educational and Psychological Measurement 20 (1960).
@@ -109,13 +109,16 @@ def population_stability(expected: Sequence[float], actual: Sequence[float]) -> 
 
 def _overlaps(a: Sequence[Hashable], b: Sequence[Hashable], depth: int) -> list[int]:
     """Return the number of common items at each depth."""
-    seen: tuple[set[Hashable], set[Hashable]] = (set(), set())
+    ours: set[Hashable] = set()
+    theirs: set[Hashable] = set()
     common, found = 0, []
     for d in range(depth):
-        for items, mine, other in ((a, *seen), (b, *reversed(seen))):
-            if d < len(items):
-                mine.add(items[d])
-                common += items[d] in other
+        if d < len(a):
+            ours.add(a[d])
+            common += a[d] in theirs
+        if d < len(b):
+            theirs.add(b[d])
+            common += b[d] in ours
         found.append(common)
     return found
 
