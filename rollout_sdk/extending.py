@@ -21,8 +21,8 @@ from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.records import EXCLUDED_REASONS, Decision
 from rollout_sdk.runtime import Runtime
 from rollout_sdk.telemetry import names
+from rollout_sdk.telemetry.attributes import Versions
 from rollout_sdk.telemetry.logs import get_logger
-from rollout_sdk.telemetry.versions import Versions
 
 __all__ = [
     "EXCLUDED_REASONS",
