@@ -286,7 +286,7 @@ class Reconciler:
             StateError: It is no canary.
         """
         managed = self.rollouts[key]
-        if managed.criteria is None:
+        if managed.criteria is None or not managed.criteria.acts:
             said = f"{key!r} has no plan to change: its strategy is {managed.strategy!r}."
             raise StateError(f"{said} A plan belongs to a canary. Use Canary([...]).")
         must_be_allowed(self.allowed, key, actor, "set_plan")

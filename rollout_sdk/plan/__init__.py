@@ -14,7 +14,7 @@ from rollout_sdk.plan.criteria import (
 )
 from rollout_sdk.plan.freeze import Freeze
 from rollout_sdk.plan.plan import DEFAULT_GUARDRAILS, Criteria, Step, as_steps
-from rollout_sdk.plan.table import as_criteria, load_criteria
+from rollout_sdk.plan.table import as_criteria, from_written, load_criteria
 from rollout_sdk.plan.written import written
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "as_criteria",
     "as_duration",
     "as_steps",
+    "from_written",
     "load_criteria",
     "parse_duration",
     "written",
