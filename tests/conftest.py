@@ -28,6 +28,11 @@ def pytest_configure():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items):
+    """The examples take longest: at the end, one process would be busy with them, and the others have nothing left to take."""
+    items.sort(key=lambda item: item.path.name != "test_examples.py")
+
+
 def pytest_collection_finish():
     """What is there before the first test stays: the garbage collector need not look at all of it again and again."""
     gc.collect()
