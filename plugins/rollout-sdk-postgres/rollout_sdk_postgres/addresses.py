@@ -66,7 +66,7 @@ class Address:
         schema, listen = checked_schema(query.pop("schema", schema)), query.pop("listen", "")
         # What is in libpq's own message may be a part of the password.
         try:
-            options = conninfo_to_dict(parts._replace(query=urlencode(query, quote_via=quote)).geturl())
+            options: dict[str, Any] = conninfo_to_dict(parts._replace(query=urlencode(query, quote_via=quote)).geturl())
         except psycopg.Error:
             raise ConfigurationError(
                 f"The address {shown!r} cannot be read. It must be as libpq takes it: special characters in user and password "

@@ -27,9 +27,9 @@ class TimedConnection(psycopg.Connection[tuple[Any, ...]]):
 
     deadline = float("inf")
 
-    def wait(self, gen: PQGen[RV], interval: float = _LOOKS_EVERY_S, **options: Any) -> RV:
+    def wait(self, gen: PQGen[RV], interval: float = _LOOKS_EVERY_S, *args: Any, **options: Any) -> RV:
         """Wait as psycopg does, until the deadline."""
-        return super().wait(_until(gen, self), interval=min(interval, _LOOKS_EVERY_S), **options)
+        return super().wait(_until(gen, self), min(interval, _LOOKS_EVERY_S), *args, **options)
 
 
 def _until(gen: PQGen[RV], connection: TimedConnection) -> PQGen[RV]:

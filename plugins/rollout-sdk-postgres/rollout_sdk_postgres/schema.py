@@ -41,7 +41,7 @@ _VERSIONS = "CREATE TABLE {schema}.migrations (version bigint PRIMARY KEY, made_
 def script(schema: str, after: int = 0) -> str:
     """What makes the tables in a schema, or brings them from a version to the newest."""
     steps = [
-        f"{step.format(schema=schema)}INSERT INTO {schema}.migrations (version) VALUES ({number});"
+        f"{step.format(schema=schema)}INSERT INTO {schema}.migrations (version) VALUES ({number});"  # noqa: S608 - a checked name
         for number, step in enumerate(MIGRATIONS[after:], after + 1)
     ]
     return "\n".join([_VERSIONS.format(schema=schema), *steps] if after == 0 else steps)
@@ -59,8 +59,8 @@ def version_of(connection: TimedConnection, schema: str, shown: str) -> int:
     version = int(_first(connection, f"SELECT coalesce(max(version), 0) FROM {schema}.migrations"))  # noqa: S608 - a checked name
     if version > len(MIGRATIONS):
         raise StoreError(
-            f"The schema {schema!r} of the store {shown!r} has the version {version}, and this process knows {len(MIGRATIONS)}. "
-            "A later rollout-sdk-postgres has made it. Install that one here, too."
+            f"The schema {schema!r} of the store {shown!r} has the version {version}, and this process knows "
+            f"{len(MIGRATIONS)}. A later rollout-sdk-postgres has made it. Install that one here, too."
         )
     return version
 

@@ -39,9 +39,9 @@ WITH done AS (
 SELECT count(pg_notify(%(channel)s, '')) FROM done
 """
 
-# One publication of a rollout at a time holds its fence, so that cursors become visible in order. The cursor follows the clock, so
-# that one of a database that was lost or restored is behind those that come after it. What was sent earlier and comes later, by
-# another connection of a server that was frozen, changes nothing.
+# One publication of a rollout at a time holds its fence, so that cursors become visible in order. The cursor follows the clock,
+# so that one of a database that was lost or restored is behind those that come after it. What was sent earlier and comes later,
+# by another connection of a server that was frozen, changes nothing.
 PUBLISH = """
 WITH moved AS (
     UPDATE {schema}.fences

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
-from time import monotonic, monotonic_ns, sleep
+from time import monotonic_ns
 from typing import Any
 
 from psycopg import errors
@@ -34,7 +34,7 @@ _MOST_CLAIMS = 1_000_000
 
 
 class PostgresStore:
-    """Keeps everything in a schema of a Postgres database. See `rollout_sdk.control.stores.StateStore` for what the methods promise.
+    """Keeps everything in a schema of a Postgres database. See `rollout_sdk.control.stores.StateStore` for what it promises.
 
     The first process that writes makes the schema. A forked child has connections of its own; a pickled store is its settings.
     """
@@ -43,9 +43,9 @@ class PostgresStore:
         """Name the database; it is asked by the first use.
 
         Args:
-            url: `postgresql://user:password@host:5432/database`, with the options of libpq (`sslmode=verify-full`, several hosts
-                and `target_session_attrs=read-write`, ...) and `timeout_s`, `schema`, and `listen`: `host:port` of the server
-                behind a pooler, or `off`.
+            url: `postgresql://user:password@host:5432/database`, with the options of libpq (`sslmode=verify-full`, several
+                hosts and `target_session_attrs=read-write`, ...) and `timeout_s`, `schema`, and `listen`: `host:port` of the
+                server behind a pooler, or `off`.
             timeout_s: How long the server may take to answer, in seconds. A connection takes 2 s at the most, libpq's least.
             schema: The schema of all tables.
 
@@ -103,7 +103,7 @@ class PostgresStore:
 
     def gather(self, key: str, epoch: int, after: int = 0) -> Gathered:
         """The parts of all writers in this epoch that have changed after this cursor."""
-        values = {"epoch": checked_number("epoch", epoch), "after": checked_number("cursor", after)}
+        values: dict[str, Any] = {"epoch": checked_number("epoch", epoch), "after": checked_number("cursor", after)}
         with self._rows(statements.GATHER, key, **values) as rows:
             found = {(writer.decode(), part.decode()): text.decode() for _, writer, part, text in rows if part is not None}
             return Gathered(rows[0][0] if rows else 0, found)

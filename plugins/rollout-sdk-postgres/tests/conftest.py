@@ -1,6 +1,5 @@
 """A Postgres server of the tests' own; they are skipped where the programs are not installed."""
 
-import glob
 import itertools
 import os
 import pwd
@@ -9,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -24,7 +24,9 @@ def free_port():
 
 def program(name):
     """The path of a program: Debian keeps those of the server off the path."""
-    found = shutil.which(name) or next(iter(sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), reverse=True)), None)
+    found = shutil.which(name) or next(
+        iter(sorted(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), reverse=True)), None
+    )
     if found is None:
         pytest.skip(f"{name} is not installed; .ci/run has it from the system's packages")
     return found
@@ -51,8 +53,7 @@ def postgres_at(tmp_path_factory):
         folders.append(folder)
         for file in files:
             shutil.copy(file, folder)
-        with open(f"{folder}/password", "w") as password:
-            password.write("secret\n")
+        Path(folder, "password").write_text("secret\n")
         if os.geteuid() == 0:
             subprocess.run(["chown", "-R", "postgres", folder], check=True)
         port, data = free_port(), f"{folder}/data"
@@ -102,14 +103,12 @@ def pooler(port, tmp_path_factory):
     """The port of a pgbouncer in transaction mode, before the server; two connections for all."""
     pgbouncer = program("pgbouncer")
     own, folder = free_port(), subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip()
-    with open(f"{folder}/users.txt", "w") as users:
-        users.write('"postgres" "secret"\n')
-    with open(f"{folder}/settings.ini", "w") as settings:
-        settings.write(
-            f"[databases]\nrollouts = host=127.0.0.1 port={port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {own}\n"
-            f"unix_socket_dir =\nauth_type = plain\nauth_file = {folder}/users.txt\npool_mode = transaction\n"
-            "default_pool_size = 2\nmax_client_conn = 100\n"
-        )
+    Path(folder, "users.txt").write_text('"postgres" "secret"\n')
+    Path(folder, "settings.ini").write_text(
+        f"[databases]\nrollouts = host=127.0.0.1 port={port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {own}\n"
+        f"unix_socket_dir =\nauth_type = plain\nauth_file = {folder}/users.txt\npool_mode = transaction\n"
+        "default_pool_size = 2\nmax_client_conn = 100\n"
+    )
     if os.geteuid() == 0:
         subprocess.run(["chown", "-R", "postgres", folder], check=True)
     server = subprocess.Popen([pgbouncer, "-q", f"{folder}/settings.ini"], cwd="/", **as_user())

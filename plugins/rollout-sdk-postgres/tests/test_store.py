@@ -185,7 +185,10 @@ def test_a_user_without_rights_is_told_and_the_printed_script_is_enough(address)
 
 @pytest.mark.servers
 def test_a_wrong_password_and_a_wrong_database_are_named_and_the_password_is_not(port):
-    for login, database, says in (("postgres:wrong", "rollouts", "password authentication"), ("postgres:secret", "none", "none")):
+    for login, database, says in (
+        ("postgres:wrong", "rollouts", "password authentication"),
+        ("postgres:secret", "none", "none"),
+    ):
         with pytest.raises(StoreError, match=says) as refused:
             PostgresStore(f"postgresql://{login}@127.0.0.1:{port}/{database}").load(KEY)
         assert "wrong" not in str(refused.value)
