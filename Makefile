@@ -110,14 +110,14 @@ contracts: $(VENV)/.dev
 # servers apart, because their tests look at processors, and sabotage, because what it breaks may be what hands out the tests.
 SABOTAGE := tests/faults/test_sabotage.py tests/faults/test_sabotage_counts.py
 tests: $(VENV)/.dev
-	$(BIN)/pytest -n 3 --dist worksteal -m "not slow and not backends" --ignore=tests/integration $(SABOTAGE:%=--ignore=%)
+	$(BIN)/pytest -n 3 --dist worksteal -m "not slow and not backends and not servers" --ignore=tests/integration $(SABOTAGE:%=--ignore=%)
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow" tests/integration
 	$(BIN)/pytest -m "not slow" $(SABOTAGE)
 
 test: lint types contracts tests
 
 test-all: lint types contracts
-	$(BIN)/pytest -m "not backends" --cov --cov-report=term
+	$(BIN)/pytest -m "not backends and not servers" --cov --cov-report=term
 	@for version in $(OTHER_PYTHONS); do DATA=$(DATA) tests/on_python $$version || exit 1; done
 	$(MAKE) test-foreign FOREIGN=
 
