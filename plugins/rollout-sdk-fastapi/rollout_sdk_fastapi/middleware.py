@@ -69,8 +69,8 @@ class RolloutMiddleware:
 
         Args:
             app: The application.
-            unit: Where the unit stands: `header(...)`, `cookie(...)`, `user()`, or a function of the ASGI scope; of several, the
-                first that a request has.
+            unit: Where the unit stands: `header(...)`, `cookie(...)`, `user()`, or a function of the ASGI scope; of
+                several, the first that a request has.
             force_key: Key of the header `X-Rollout-Force` (see `force_value`); None: the header is ignored.
             response_header: Name of the response's header; None: none.
 

@@ -1,4 +1,4 @@
-"""FastAPI behind a real uvicorn: units, decisions in responses, forced variants, answers that are no failures, and the router."""
+"""FastAPI behind a real uvicorn: units, decisions in responses, forced variants, answers that are no failures, the router."""
 
 # ruff: noqa: E402 - without what the plugin is for, the module is skipped before it is imported
 

@@ -1,6 +1,6 @@
 """prometheus_client has what OpenTelemetry's exporter has, from one process and from gunicorn's workers."""
 
-# ruff: noqa: E402 - without what the plugin is for, the module is skipped before it is imported
+
 
 import contextlib
 import os
