@@ -10,7 +10,7 @@ from typing import Literal
 
 from rollout_sdk.assignment import Phase, phase_label
 
-__all__ = ["candidate_only", "control_only", "going", "step_within", "with_share", "without"]
+__all__ = ["candidate_only", "control_only", "going", "step_within", "with_shares", "without"]
 
 
 def control_only(phase: Phase) -> Phase:
@@ -23,13 +23,13 @@ def candidate_only(phase: Phase, winner: str) -> Phase:
     return Phase("100%", {name: float(name == winner) for name in phase.shares}, phase.control)
 
 
-def with_share(phase: Phase, name: str, share: float) -> Phase:
-    """The phase with another share of one candidate; nothing is shadowed any more.
+def with_shares(phase: Phase, shares: Mapping[str, float]) -> Phase:
+    """The phase with other shares of some candidates; nothing is shadowed any more.
 
     Raises:
         ConfigurationError: The shares exceed 100 %.
     """
-    return _named(phase, {**phase.shares, name: share}, shadow=0.0)
+    return _named(phase, {**phase.shares, **shares}, shadow=0.0)
 
 
 def without(phase: Phase, dropped: Sequence[str]) -> Phase:

@@ -15,13 +15,13 @@ a phase are made of those of the phase before it, so that no unit goes from one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from attrs import evolve, field, frozen
 
 from rollout_sdk.assignment import Phase, Share, parse_share
-from rollout_sdk.control.phase_changes import candidate_only, control_only, going, step_within, with_share, without
+from rollout_sdk.control.phase_changes import candidate_only, control_only, going, step_within, with_shares, without
 from rollout_sdk.control.preconditions import must_be, must_be_valid, must_have_steps, one_candidate
 from rollout_sdk.exceptions import StateError
 
@@ -174,13 +174,23 @@ class RolloutState:
         """
         must_be(self, *_GOING, "paused", action="set the share of")
         must_have_steps(self, "set the share of")
-        name = one_candidate(self, candidate)
-        value = parse_share(share, f"share of {name!r}")
-        if value == self.phase.shares[name]:
+        return self.set_shares({one_candidate(self, candidate): share})
+
+    def set_shares(self, shares: Mapping[str, Share]) -> RolloutState:
+        """Other shares for some candidates, in one step and outside the plan; the others keep theirs. See `set_share`.
+
+        Raises:
+            StateError: As for `set_share`.
+            ConfigurationError: As for `set_share`.
+        """
+        must_be(self, *_GOING, "paused", action="set the share of")
+        must_have_steps(self, "set the share of")
+        values = {one_candidate(self, name): parse_share(share, f"share of {name!r}") for name, share in shares.items()}
+        if all(value == self.phase.shares[name] for name, value in values.items()):
             return self
-        if value > self.phase.shares[name]:
+        if any(value > self.phase.shares[name] for name, value in values.items()):
             must_be_valid(self, "raise the share of")
-        after = evolve(self._entered(with_share(self.phase, name, value)), step=step_within(self.plan, {name: value}))
+        after = evolve(self._entered(with_shares(self.phase, values)), step=step_within(self.plan, values))
         return after if after.status != "shadowing" else evolve(after, status="running")
 
     def pause(self, *, by: Sequence[str] = (), futile: Sequence[str] = ()) -> RolloutState:

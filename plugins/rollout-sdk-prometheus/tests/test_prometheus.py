@@ -1,7 +1,5 @@
 """prometheus_client has what OpenTelemetry's exporter has, from one process and from gunicorn's workers."""
 
-
-
 import contextlib
 import os
 import re
