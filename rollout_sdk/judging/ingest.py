@@ -149,4 +149,5 @@ def add_outcome(evidence: Evidence, event: RecordedEvent) -> None:
         fingerprint=event.fingerprint,
         identity=event.identity,
         factor=event.factor,
+        shadow=event.shadow,
     )
