@@ -1,7 +1,7 @@
-"""The report of a journal: what was configured, what happened, what was measured. It describes; it decides nothing.
+"""The report of a journal: what was configured, what happened, what was measured, and what to do.
 
-No p-value is here: one that is looked at again and again is wrong. Intervals are for one look, with the unit as the cluster,
-and neither phases nor fingerprints are ever pooled.
+What to do is the judge's: see `rollout_sdk.analysis.verdict`. The tables of arms describe; their intervals are for one look, with
+the unit as the cluster. Neither phases nor fingerprints are ever pooled.
 """
 
 from __future__ import annotations
@@ -9,10 +9,14 @@ from __future__ import annotations
 import math
 import os
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+
+from attrs import evolve
 
 from rollout_sdk.analysis.arms import Arm, Credit, Gathered, ShadowArm
+from rollout_sdk.analysis.conclude import conclude
 from rollout_sdk.analysis.gather import gather
+from rollout_sdk.analysis.judged import judged
 from rollout_sdk.analysis.metrics import labels_of, metrics_of, voided
 from rollout_sdk.analysis.report import (
     Latency,
@@ -190,14 +194,25 @@ def _in_order(rollouts: Mapping[str, Mapping[str, Gathered]]) -> Iterable[Rollou
             yield _rollout(key, fingerprint, sets)
 
 
-def summarise(folder: str | os.PathLike[str]) -> Report:
+def summarise(folder: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> Report:
     """The report of the journal in a folder.
+
+    Args:
+        folder: The folder.
+        progress: Called with the bytes read so far, and with how many there are.
 
     Raises:
         ConfigurationError: There is no such folder.
     """
     journal = read_journal(folder)
+    found, _ = judged(journal, progress=progress)
     rollouts, lost, sampled = gather(journal)
+    facts = journal.lines + lost
+    lost_share = max(0, lost - sampled) / facts if facts else 0.0
+    reports = []
+    for each in _in_order(rollouts):
+        one = found.get((each.rollout, each.fingerprint))
+        reports.append(each if one is None else evolve(each, verdict=conclude(each, one, lost_share=lost_share)))
     return Report(
         folder=str(folder),
         files=len(journal.files),
@@ -207,6 +222,6 @@ def summarise(folder: str | os.PathLike[str]) -> Report:
         repeated=journal.repeated,
         lost=lost,
         sampled=sampled,
-        rollouts=tuple(_in_order(rollouts)),
+        rollouts=tuple(reports),
         cut=journal.cut,
     )
