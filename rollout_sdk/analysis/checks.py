@@ -1,4 +1,4 @@
-"""What must be looked into before a number is believed: broken shares, missing labels, mixed versions, lost facts, heavy units."""
+"""What must be looked into before a number is believed: shares, labels, mixed versions, lost facts, heavy units."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ MOST_LOST = 0.01
 
 def candidates_of(report: RolloutReport) -> tuple[str, ...]:
     """Names of the candidates that the calls tell of."""
-    seen = [each.variant for phase in report.phases for each in (*phase.variants, *phase.shadows, *phase.preferences)]
-    return tuple(dict.fromkeys(name for name in seen if name not in (report.control, INTERLEAVED)))
+    seen: dict[str, None] = {}
+    for phase in report.phases:
+        seen.update(dict.fromkeys(each.variant for each in phase.variants))
+        seen.update(dict.fromkeys(each.variant for each in phase.shadows))
+        seen.update(dict.fromkeys(each.candidate for each in phase.preferences))
+    return tuple(name for name in seen if name not in (report.control, INTERLEAVED))
 
 
 def checks_of(report: RolloutReport, found: Judged, compared: Sequence[Difference], lost_share: float) -> tuple[Check, ...]:
@@ -108,7 +112,7 @@ def _of_shadows(report: RolloutReport, found: Judged) -> Iterator[Check]:
         if share is not None and share < LEAST_COMPLETE:
             yield Check(
                 name="completeness",
-                what=f"{percent(share)} of the planned shadow runs of {name} ended, and the missing ones are not missing at random",
+                what=f"{percent(share)} of the shadow runs of {name} ended, and the others are not missing at random",
                 since_s=None,
                 cure="Raise ShadowLimits (workers, cpu_share, max_jobs), or shadow a smaller share.",
             )
@@ -132,7 +136,7 @@ def _cautions(report: RolloutReport, compared: Sequence[Difference]) -> Iterator
     if report.crossed.in_phase:
         yield Check(
             name="crossed",
-            what=f"{number(report.crossed.in_phase)} of {several(report.crossed.units, 'unit')} were in several arms of one phase",
+            what=f"{number(report.crossed.in_phase)} of {several(report.crossed.units, 'unit')} were in several arms at once",
             since_s=None,
             cure="Pass a unit= that one user has alone.",
             is_fatal=False,

@@ -10,7 +10,7 @@ from attrs import evolve
 
 from rollout_sdk.analysis.judged import Judged, Looked
 from rollout_sdk.analysis.verdict import Difference, Novelty, Point
-from rollout_sdk.judging import Finding
+from rollout_sdk.judging import Finding, Outcome
 from rollout_sdk.judging.e_values import mean_log_e
 from rollout_sdk.plan import LATENCY_MEAN, MEASURED, Criterion
 from rollout_sdk.stats import StratifiedBuckets, e_bh, mix_log_e
@@ -158,11 +158,11 @@ def _exploratory(each: Difference) -> Difference:
         harm = mean_log_e(numbers, sign=worse, null=0.0, mde=scale)
         safe = mean_log_e(numbers, sign=-worse, null=0.0, mde=scale)
     # Nothing was asked, so nothing has passed or failed.
-    outcome = "INSUFFICIENT_DATA" if each.outcome == "INSUFFICIENT_DATA" else "INCONCLUSIVE"
+    outcome: Outcome = each.outcome if each.outcome in ("INSUFFICIENT_DATA", "ERROR") else "INCONCLUSIVE"
     return evolve(
         each,
         kind="exploratory",
-        outcome=outcome if each.outcome != "ERROR" else "ERROR",
+        outcome=outcome,
         harm_log_e=harm,
         safe_log_e=safe,
         harm_needed=None,

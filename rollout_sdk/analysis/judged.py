@@ -129,7 +129,7 @@ class Judged:
 
     def _follow(self, criteria: Criteria, undeclared: tuple[Criterion, ...]) -> None:
         declared = {each.metric for each in criteria.all}
-        also = (*_OWN, *(each for each in undeclared if isinstance(each, Gate)))
+        also: tuple[Criterion, ...] = (*_OWN, *(each for each in undeclared if isinstance(each, Gate)))
         self.course.judge_by(criteria, tuple(each for each in also if each.metric not in declared))
 
     def _metric(self, metric: str) -> None:
@@ -172,11 +172,9 @@ def undeclared_findings(found: Judged) -> tuple[Finding, ...]:
     course, situation = found.course, found.course.situation()
     if situation is None or not found.undeclared:
         return ()
-    scaled: list[Gate] = []
     guardrails = [each for each in found.undeclared if isinstance(each, Guardrail)]
-    for each in found.undeclared:
-        if isinstance(each, Gate):
-            scaled.append(Gate(each.metric, mde=_scale(course, each), dry_run=True))
+    gates = [each for each in found.undeclared if isinstance(each, Gate)]
+    scaled = [Gate(each.metric, mde=_scale(course, each), dry_run=True) for each in gates]
     verdict = judge(course.evidence, Criteria.of_test(guardrails, scaled), situation, found.now_s)
     return tuple(each for each in verdict.findings if each.kind != "assignment")
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from textwrap import wrap
 
 from rollout_sdk.analysis.phrases import counted, effect, latencies, remaining
 from rollout_sdk.analysis.report import Report, RolloutReport
+from rollout_sdk.analysis.text import about_journal
 from rollout_sdk.analysis.verdict import Difference, Headline, RolloutVerdict
 from rollout_sdk.formatting import duration, number, percent, plain, several, when
 from rollout_sdk.plan import LATENCY_MEAN
-from rollout_sdk.tables import WIDTH
+from rollout_sdk.tables import WIDTH, fitting
 
-__all__ = ["blocks", "headlines", "ordered"]
+__all__ = ["as_screen", "blocks", "headlines", "ordered"]
 
 _RANK: dict[Headline, int] = {"CHECK": 0, "DO NOT SHIP": 1, "SHIP": 2, "WAIT": 3}
 """A broken test needs a person first, then a candidate that hurts, then one that can be shipped."""
@@ -20,6 +21,7 @@ _RANK: dict[Headline, int] = {"CHECK": 0, "DO NOT SHIP": 1, "SHIP": 2, "WAIT": 3
 _COLUMN = 13
 _LABEL = 14
 _NAME = 60
+_LONGEST_LINE = 1_000
 _MOST_EXPLORATORY = 5
 _FORMER = ("replaced",)
 _BETTER: dict[str, str] = {"PASS": "good enough", "FAIL": "significantly worse", "FUTILE": "less than worth having"}
@@ -33,7 +35,7 @@ def _uncoloured(text: str, _: Headline) -> str:
 
 
 def ordered(report: Report) -> list[RolloutReport]:
-    """The rollouts with a verdict, the one that needs a person first; those that were replaced, and those without calls, last."""
+    """The rollouts with a verdict, the one that needs a person first; those that were replaced come last."""
     known = [each for each in report.rollouts if each.verdict is not None and each.phases]
 
     def need(each: RolloutReport) -> tuple[bool, int, str]:
@@ -41,6 +43,24 @@ def ordered(report: Report) -> list[RolloutReport]:
         return each.status in _FORMER, _RANK[each.verdict.headline], each.rollout
 
     return sorted(known, key=need)
+
+
+def as_screen(report: Report, *, width: int = WIDTH, style: Style = _uncoloured) -> str:
+    """The headlines of all rollouts, a block for each, and what is wrong with the journal itself.
+
+    Args:
+        report: The report.
+        width: Columns of the terminal; no line is wider.
+        style: Colours the headlines.
+    """
+    many = len(ordered(report)) > 1
+    about = [part for line in about_journal(report) for part in fitting(plain(line, _LONGEST_LINE), width)]
+    parts = (
+        headlines(report, width=width, style=style) if many else "",
+        blocks(report, width=width, style=style),
+        "\n".join(about),
+    )
+    return "\n\n".join(part for part in parts if part)
 
 
 def headlines(report: Report, *, width: int = WIDTH, most_lines: int = 3, style: Style = _uncoloured) -> str:
@@ -136,7 +156,9 @@ def _block(report: RolloutReport, width: int, style: Style) -> Iterator[str]:
     yield from _trust(report, verdict, width)
     for check in verdict.checks:
         since = "" if check.since_s is None else f", since {when(check.since_s)}"
-        yield from _row("CHECK" if check.is_fatal else "note", [f"{_sentence(plain(check.what, 500) + since)} {check.cure}"], width)
+        yield from _row(
+            "CHECK" if check.is_fatal else "note", [f"{_sentence(plain(check.what, 500) + since)} {check.cure}"], width
+        )
     if verdict.outcomes:
         left = ", ".join(f"{name} {number(count)}" for name, count in sorted(verdict.outcomes.items()))
         yield from _row("outcomes", [f"not counted: {left}"], width)
@@ -164,10 +186,7 @@ def _row(label: str, cells: Sequence[str], width: int) -> Iterator[str]:
 
 def _metric(each: Difference, report: RolloutReport) -> list[str]:
     """One metric: the effect with its interval, a word, and the counts."""
-    if each.metric == "error_rate":
-        totals = [number(round(total or 0)) for total in (each.value_total, each.control_total)]
-        figures = f"{totals[0]} of {number(round(each.value_count or 0))} against {totals[1]} of {number(round(each.control_count or 0))} {each.counted}"
-    elif each.metric == LATENCY_MEAN:
+    if each.metric == LATENCY_MEAN:
         medians = latencies(report, each.candidate)
         figures = "" if medians is None else f"median {medians[0] * 1e3:.3g} ms, control {medians[1] * 1e3:.3g} ms"
     else:
@@ -205,13 +224,14 @@ def _trust(report: RolloutReport, verdict: RolloutVerdict, width: int) -> Iterat
         for shadow in phase.shadows:
             agreement = shadow.agreement
             agree = "" if agreement.mean is None else f"{percent(agreement.mean)} agree"
-            ends = "" if agreement.low is None or agreement.high is None else f" [{percent(agreement.low)}, {percent(agreement.high)}]"
+            ends = (
+                ""
+                if agreement.low is None or agreement.high is None
+                else f" [{percent(agreement.low)}, {percent(agreement.high)}]"
+            )
             done = f"{number(shadow.latency.runs)} of {number(shadow.planned)} came back"
-            yield from _row("shadows", [f"{agree}{ends}", done, f"{sum(shadow.errors.values())} failed" if shadow.errors else ""], width)
+            yield from _row(
+                "shadows", [f"{agree}{ends}", done, f"{sum(shadow.errors.values())} failed" if shadow.errors else ""], width
+            )
     if report.crossed.in_phase:
         yield from _row("crossed", [several(report.crossed.in_phase, "unit") + " in several arms"], width)
-
-
-def lines_of(texts: Iterable[str]) -> str:
-    """Texts with an empty line between them, without those that are empty."""
-    return "\n\n".join(text for text in texts if text)

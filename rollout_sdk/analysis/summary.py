@@ -1,7 +1,7 @@
 """The report of a journal: what was configured, what happened, what was measured, and what to do.
 
-What to do is the judge's: see `rollout_sdk.analysis.verdict`. The tables of arms describe; their intervals are for one look, with
-the unit as the cluster. Neither phases nor fingerprints are ever pooled.
+What to do is the judge's: see `rollout_sdk.analysis.verdict`. The tables of arms describe; their intervals are for one look,
+with the unit as the cluster. Neither phases nor fingerprints are ever pooled.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from rollout_sdk.analysis.report import (
     ShadowReport,
     VariantReport,
 )
+from rollout_sdk.analysis.selected import SelectedJournal
 from rollout_sdk.analysis.sets import began_s, crossed, others
 from rollout_sdk.analysis.shares import shares_of
-from rollout_sdk.journal import read_journal
 from rollout_sdk.stats import effective_units, ratio_of_sums
 
 __all__ = ["summarise"]
@@ -194,17 +194,27 @@ def _in_order(rollouts: Mapping[str, Mapping[str, Gathered]]) -> Iterable[Rollou
             yield _rollout(key, fingerprint, sets)
 
 
-def summarise(folder: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> Report:
+def summarise(
+    folder: str | os.PathLike[str],
+    *,
+    rollout: str | None = None,
+    since_s: float | None = None,
+    phase: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
     """The report of the journal in a folder.
 
     Args:
         folder: The folder.
+        rollout: Key of the rollout that is reported; None: all.
+        since_s: Time of the first decision that counts, in seconds since 1970; None: all count.
+        phase: Name or number of the phase that is reported; None: all.
         progress: Called with the bytes read so far, and with how many there are.
 
     Raises:
         ConfigurationError: There is no such folder.
     """
-    journal = read_journal(folder)
+    journal = SelectedJournal(folder, rollout=rollout, since_s=since_s, phase=phase)
     found, _ = judged(journal, progress=progress)
     rollouts, lost, sampled = gather(journal)
     facts = journal.lines + lost

@@ -15,9 +15,9 @@ from rollout_sdk.judging import Outcome
 __all__ = ["Check", "Difference", "Headline", "Novelty", "Point", "RolloutVerdict", "ToGo"]
 
 Headline = Literal["SHIP", "DO NOT SHIP", "WAIT", "CHECK"]
-"""SHIP: every gate passed, and every guardrail is significantly good enough. DO NOT SHIP: a guardrail is significantly worse than
-accepted, a gate has significantly less than the effect worth having, or the rollout was stopped. CHECK: something is broken, and
-the numbers cannot be trusted until it is fixed. WAIT: anything else."""
+"""SHIP: every gate passed, and every guardrail is significantly good enough. DO NOT SHIP: a guardrail is significantly worse
+than accepted, a gate has significantly less than the effect worth having, or the rollout was stopped. CHECK: something is
+broken, and the numbers cannot be trusted until it is fixed. WAIT: anything else."""
 
 Kind = Literal["gate", "guardrail", "exploratory"]
 """What a metric was declared as; "exploratory": it was not."""
