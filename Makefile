@@ -106,17 +106,18 @@ types: $(VENV)/.dev
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-# Two at a time, the tests of one file together; but servers alone, because their tests look at processors, and sabotage, because
-# what it breaks may be what hands out the tests.
-ALONE := tests/integration tests/faults/test_sabotage.py tests/faults/test_sabotage_counts.py
+# Three at a time on two cores, because tests wait more than they compute, and a process that has none left takes others'. But
+# servers apart, because their tests look at processors, and sabotage, because what it breaks may be what hands out the tests.
+SABOTAGE := tests/faults/test_sabotage.py tests/faults/test_sabotage_counts.py
 tests: $(VENV)/.dev
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not backends" $(ALONE:%=--ignore=%)
-	$(BIN)/pytest -m "not slow" $(ALONE)
+	$(BIN)/pytest -n 3 --dist worksteal -m "not slow and not backends and not servers" --ignore=tests/integration $(SABOTAGE:%=--ignore=%)
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow" tests/integration
+	$(BIN)/pytest -m "not slow" $(SABOTAGE)
 
 test: lint types contracts tests
 
 test-all: lint types contracts
-	$(BIN)/pytest -m "not backends" --cov --cov-report=term
+	$(BIN)/pytest -m "not backends and not servers" --cov --cov-report=term
 	@for version in $(OTHER_PYTHONS); do DATA=$(DATA) tests/on_python $$version || exit 1; done
 	$(MAKE) test-foreign FOREIGN=
 

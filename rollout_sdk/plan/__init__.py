@@ -7,10 +7,14 @@ from rollout_sdk.plan.criteria import (
     LATENCY,
     LATENCY_MEAN,
     MEASURED,
+    SHADOW_DIFFERENCE,
+    SHADOW_MISMATCH,
     Criterion,
     Gate,
     Guardrail,
     OnFail,
+    is_compared,
+    is_measured,
 )
 from rollout_sdk.plan.freeze import Freeze
 from rollout_sdk.plan.plan import DEFAULT_GUARDRAILS, Criteria, Step, as_steps
@@ -24,6 +28,8 @@ __all__ = [
     "LATENCY",
     "LATENCY_MEAN",
     "MEASURED",
+    "SHADOW_DIFFERENCE",
+    "SHADOW_MISMATCH",
     "Criteria",
     "Criterion",
     "Duration",
@@ -36,6 +42,8 @@ __all__ = [
     "as_duration",
     "as_steps",
     "from_written",
+    "is_compared",
+    "is_measured",
     "load_criteria",
     "parse_duration",
     "written",

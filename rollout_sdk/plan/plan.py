@@ -77,6 +77,12 @@ class Step:
         return max(self.share.values(), default=0.0) >= 1 if isinstance(self.share, Mapping) else self.share >= 1
 
     @property
+    def only_shadows(self) -> bool:
+        """Whether no candidate serves, and some run in the background."""
+        shares = self.share.values() if isinstance(self.share, Mapping) else (self.share,)
+        return self.shadow > 0 and not any(shares)
+
+    @property
     def label(self) -> str:
         """The share as text."""
         if isinstance(self.share, Mapping):

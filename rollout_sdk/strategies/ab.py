@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from attrs import field, frozen
 
 from rollout_sdk.assignment import Phase, RouteRequest, Share, parse_share
-from rollout_sdk.plan import Criteria, Gate, Guardrail
+from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.plan import Criteria, Gate, Guardrail, is_compared
 from rollout_sdk.records import Decision
 from rollout_sdk.strategies.shares import make_phase
 
@@ -53,6 +54,12 @@ class ABTest:
     def __attrs_post_init__(self) -> None:
         """Build the criteria, which validates them."""
         criteria = Criteria.of_test(self.guardrails, self.gates, alpha=self.alpha, horizon=self.horizon)
+        compared = next((each.metric for each in criteria.guardrails if is_compared(each.metric)), None)
+        if compared is not None:
+            raise ConfigurationError(
+                f"Guardrail({compared!r}) of ABTest would never have data: answers of two models to one call are compared only "
+                "while no candidate serves. Use Shadow(guardrails=...) before it."
+            )
         object.__setattr__(self, "criteria", criteria)
 
     @property

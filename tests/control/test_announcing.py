@@ -201,7 +201,7 @@ def test_the_verdict_of_another_processs_judge_is_told_with_its_numbers(process)
     store = Place()
     one, two = process(store), process(store)
     evidence = {"outcome": "FAIL", "units": {"control": 3}, "findings": []}
-    one.runtime.reconciler.change(
+    one.runtime.reconciler.transitions.change(
         "model", "roll_back", RolloutState.roll_back, actor="judge", reason="worse", evidence=evidence
     )
     two.look()

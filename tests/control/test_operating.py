@@ -204,7 +204,7 @@ def test_an_action_on_an_outdated_revision_is_refused(decorate, action):
     controller = decorate().rollout
     looked_at = controller.status().revision
     controller.promote(revision=looked_at)
-    with pytest.raises(ConflictError, match=r"'model' is at revision 1, not 0. Somebody else changed it since you looked."):
+    with pytest.raises(ConflictError, match=r"'model' is at revision 1, not 0. Another change was made since you looked."):
         ACTIONS[action](controller, revision=looked_at)
     assert controller.status().phase == "1:25%"
 

@@ -247,7 +247,7 @@ def steer(tmp_path, look):
 
 def test_a_control_file_that_is_refused_is_an_error_that_says_why(steer):
     found = only(steer("version = 'one'"), "settings.control_refused")
-    assert ("error", True) == (found.severity, "has no version that is a whole number" in found.what)
+    assert ("error", True) == (found.severity, "needs a version that is a whole number" in found.what)
 
 
 def test_a_control_file_that_is_not_there_is_a_note(steer):

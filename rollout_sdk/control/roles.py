@@ -1,7 +1,7 @@
-"""Roles: which actors may change a rollout only in some ways, such as a robot that may abort and not promote.
+"""Roles: actors that may change a rollout only in some ways, such as a robot that may abort but not promote.
 
-The names are what actors call themselves. This keeps a robot, a script or a control file from doing by mistake what it is not
-meant to do; it is no authentication: whoever can write the store can do everything there.
+Actors give their own names. Roles prevent mistakes of a robot, a script or a control file; they are not authentication: any
+program that can write to the store can do everything there.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ __all__ = [
 ]
 
 Allowed: TypeAlias = Mapping[str, frozenset[str]]
-"""The actions of the actors that may not do everything."""
+"""Allowed actions by actor; actors that are not listed may do everything."""
 
 ALLOW = "allow"
-"""Name of the note in the store by which the command and other processes know the roles."""
+"""Name of the store's note with the roles, for the command and other processes."""
 
 JUDGE = "judge"
 """The judge's name as an actor."""
 
 ACTIONS = ("promote", "promote_full", "skip_step", "set_share", "set_plan", "pause", "resume", "abort")
-"""What an actor can do, by the names of the history."""
+"""The actions, by their names in the history."""
 
 
 class UnreadableRolesError(NotAllowedError):
-    """Who may do what cannot be read in the store."""
+    """The roles in the store cannot be read."""
 
 
 def as_allowed(allow: Mapping[str, Iterable[str]] | None) -> Allowed:
-    """The roles, checked.
+    """Validate roles.
 
     Raises:
-        ConfigurationError: They are no sets of actions by actor, or name an unknown action or the judge.
+        ConfigurationError: They are not sets of actions by actor, or name an unknown action or the judge.
     """
     if allow is None:
         return {}
@@ -55,7 +55,7 @@ def as_allowed(allow: Mapping[str, Iterable[str]] | None) -> Allowed:
         raise ConfigurationError(f"allow={brief(allow)} is not a mapping. It has a set of actions for each actor. {form}")
     found = {}
     for actor, actions in allow.items():
-        # A text is a collection, too: of letters.
+        # A string would pass as a collection of letters.
         if not isinstance(actor, str) or isinstance(actions, str) or not isinstance(actions, Iterable):
             raise ConfigurationError(f"allow= of {brief(actor)} is {brief(actions)}. It is a set of actions. {form}")
         if actor == JUDGE or not actor.strip():
@@ -78,28 +78,28 @@ def _known(actor: str, action: object) -> str:
 
 
 def must_be_allowed(allowed: Allowed, key: str, actor: str, action: str) -> None:
-    """Refuse what an actor may not do; one that is not listed may do everything.
+    """Refuse an action that the actor's role does not include; actors that are not listed may do everything.
 
     Raises:
-        NotAllowedError: It may not.
+        NotAllowedError: The role does not include it.
     """
     if actor in allowed and action not in allowed[actor]:
         may = ", ".join(sorted(allowed[actor])) or "nothing"
         raise NotAllowedError(
-            f"{actor!r} may not {action} {key!r}. By allow=, it may: {may}. Have somebody do it who may, under their own name."
+            f"{actor!r} may not {action} {key!r}. By allow=, it may: {may}. Use an actor that may, under its own name."
         )
 
 
 def as_note(allowed: Allowed) -> str:
-    """The roles as a note."""
+    """Return the roles as a note."""
     return dumps({actor: sorted(actions) for actor, actions in sorted(allowed.items())})
 
 
 def allowed_from_note(text: str | None) -> Allowed:
-    """The roles that a note says; of a later SDK, actions may be unknown here, and are kept.
+    """Return the roles in a note; unknown actions, of a later SDK version, are kept.
 
     Raises:
-        UnreadableRolesError: It is damaged: who may do what is not known.
+        UnreadableRolesError: The note is damaged.
     """
     if text is None:
         return {}
@@ -108,6 +108,6 @@ def allowed_from_note(text: str | None) -> Allowed:
         return {str(actor): frozenset(map(str, actions)) for actor, actions in table.items()}
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableRolesError(
-            "The roles (allow=) in the store cannot be read, so that it is not known who may do what. They are damaged. "
-            "Start a process that serves the rollout: it writes them anew."
+            "The roles (allow=) in the store are damaged and cannot be read, so that no actor's permissions are known. "
+            "Start a process that serves the rollout: it writes them again."
         ) from error
