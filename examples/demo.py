@@ -77,7 +77,7 @@ def films(runtime: Runtime, visits: int) -> None:
 
     @rollout(
         candidates={"ease": similar.rank},
-        strategy=Interleave(k=10),
+        strategy=Interleave(k=10, gates=[Gate("click", mde=0.02)]),
         unit="user",
         key="films.interleave",
         control_name="popularity",

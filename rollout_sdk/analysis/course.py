@@ -11,6 +11,7 @@ from typing import Any
 from attrs import define, field
 
 from rollout_sdk.analysis.facts import recorded, routed, shadowed
+from rollout_sdk.analysis.pages import page_of
 from rollout_sdk.analysis.shadow_pairs import ShadowPairs
 from rollout_sdk.judging import Evidence, Situation, Verdict, add_outcome, add_routed, add_shadowed, judge
 from rollout_sdk.judging.ingest import is_shadow
@@ -42,6 +43,7 @@ class Course:
         key: Key of the rollout.
         criteria: What it is judged by.
         evidence: What was seen of the version that serves.
+        blended: Candidates whose items are blended with the control's in one list.
         also: Criteria that evidence is kept for, and that it is not judged by.
         version: Version of the candidates.
         control: Name of the control.
@@ -77,6 +79,7 @@ class Course:
     valid_from: int = 0
     pairs: ShadowPairs = field(factory=ShadowPairs)
     also: tuple[Criterion, ...] = ()
+    blended: tuple[str, ...] = ()
     _was_invalid: bool = False
 
     @classmethod
@@ -178,6 +181,19 @@ class Course:
                 self._add_pair(each)
         else:
             add_routed(self.evidence, routed(record), exposure)
+            if record.get("blend") and not record.get("excluded"):
+                self._list(record)
+
+    def _list(self, record: Mapping[str, Any]) -> None:
+        """Keep an interleaved list until its clicks have come."""
+        page = page_of(record)
+        if page is None:
+            return
+        self.control, *others = record["blend"]
+        self.blended = tuple(others)
+        self.evidence.add_list(
+            record["id"], page, record["blend"], phase_name=record["phase"], bucket=record["bucket"], time_s=record["t"]
+        )
 
     def situation(self) -> Situation | None:
         """Where the rollout stands in its current phase; None in a phase in which nothing can be compared."""
@@ -185,7 +201,10 @@ class Course:
         candidates = tuple(name for name in exposure if name != self.control)
         served = [name for name in candidates if exposure[name] > 0]
         without = self.without.get(self.current, frozenset())
-        if phase is None or not served or exposure.get(self.control, 0.0) <= 0:
+        if phase is not None and self.blended:
+            # Each list is of all rankers: nothing is split.
+            candidates, served = self.blended, []
+        elif phase is None or not served or exposure.get(self.control, 0.0) <= 0:
             return None
         return Situation(
             rollout=self.key,

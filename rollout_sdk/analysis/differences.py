@@ -19,6 +19,7 @@ __all__ = ["differences"]
 
 _POWER_Z = 0.8416212335729143
 _LEAST_NOVELTY_S = 2 * 86_400.0
+_COUNTED: Mapping[str, Literal["calls", "outcomes", "lists"]] = {"call": "calls", "outcome": "outcomes", "list": "lists"}
 _LARGEST_LOG_E = 600.0
 
 
@@ -55,7 +56,7 @@ def _difference(found: Judged, finding: Finding, criterion: Criterion, alpha: fl
         control_count=numbers.get("control_count"),
         value_total=numbers.get("value_total"),
         value_count=numbers.get("value_count"),
-        counted="outcomes" if criterion.per == "outcome" else "calls",
+        counted=_COUNTED[criterion.per],
         estimate=finding.estimate,
         low=finding.low,
         high=finding.high,
@@ -78,7 +79,9 @@ def _difference(found: Judged, finding: Finding, criterion: Criterion, alpha: fl
     )
 
 
-def _unit(criterion: Criterion, numbers: Mapping[str, Any]) -> Literal["share", "ratio", "value"]:
+def _unit(criterion: Criterion, numbers: Mapping[str, Any]) -> Literal["share", "ratio", "value", "preference"]:
+    if criterion.per == "list":
+        return "preference"
     if criterion.metric == LATENCY_MEAN:
         return "ratio"
     if criterion.metric in MEASURED:
@@ -154,7 +157,8 @@ def _exploratory(each: Difference) -> Difference:
     enough = numbers.get("enough_harm") or numbers.get("enough")
     if enough and numbers.get("std_error"):
         worse = 1 if each.better == "lower" else -1
-        scale = math.log1p(0.05) if each.unit == "ratio" else max(0.05 * abs(numbers.get("control") or 0.0), 1e-9)
+        of_control = max(0.05 * abs(numbers.get("control") or 0.0), 1e-9)
+        scale = math.log1p(0.05) if each.unit == "ratio" else numbers.get("mde", of_control)
         harm = mean_log_e(numbers, sign=worse, null=0.0, mde=scale)
         safe = mean_log_e(numbers, sign=-worse, null=0.0, mde=scale)
     # Nothing was asked, so nothing has passed or failed.

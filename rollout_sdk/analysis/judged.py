@@ -18,6 +18,7 @@ from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.journal import Journal
 from rollout_sdk.judging import Finding, Verdict, judge
 from rollout_sdk.plan import ERROR_RATE, LATENCY_MEAN, Criteria, Criterion, Gate, Guardrail, from_written
+from rollout_sdk.plan.criteria import Per
 from rollout_sdk.stats import StratifiedBuckets
 
 __all__ = ["MOST_ROLLOUTS", "Judged", "Looked", "judged", "undeclared_findings"]
@@ -32,6 +33,9 @@ _FIRST_LOOK, _LOOK_AGAIN = 200, 1.3
 _FOLD_EVERY_S = 600.0
 _SCALE = 0.05
 """Relative difference at which the display of an undeclared metric is the most precise."""
+
+_PREFERENCE = 0.02
+"""The same of a preference for one of two rankers."""
 
 _UNPLANNED = Criteria.of_test([Guardrail(ERROR_RATE)])
 _OWN = (Guardrail(ERROR_RATE, dry_run=True), Guardrail(LATENCY_MEAN, dry_run=True))
@@ -140,7 +144,8 @@ class Judged:
             if len(self.unnamed) < _MOST_NAMED:
                 self.unnamed.append(metric)
             return
-        self._follow(self.course.criteria, (*self.undeclared, Gate(metric, dry_run=True)))
+        per: Per = "list" if self.course.blended else "call"
+        self._follow(self.course.criteria, (*self.undeclared, Gate(metric, per=per, dry_run=True)))
 
     def look(self) -> None:
         """Judge it as it stands, and keep what was found."""
@@ -174,13 +179,15 @@ def undeclared_findings(found: Judged) -> tuple[Finding, ...]:
         return ()
     guardrails = [each for each in found.undeclared if isinstance(each, Guardrail)]
     gates = [each for each in found.undeclared if isinstance(each, Gate)]
-    scaled = [Gate(each.metric, mde=_scale(course, each), dry_run=True) for each in gates]
+    scaled = [evolve(each, mde=_scale(course, each)) for each in gates]
     verdict = judge(course.evidence, Criteria.of_test(guardrails, scaled), situation, found.now_s)
     return tuple(each for each in verdict.findings if each.kind != "assignment")
 
 
 def _scale(course: Course, gate: Gate) -> float:
     """The difference that the test of an undeclared metric is tuned to: a twentieth of the largest mean of an arm."""
+    if gate.per == "list":
+        return _PREFERENCE
     sums = course.evidence.sums(gate)
     means = []
     for phase in sums.phases():

@@ -137,7 +137,8 @@ def _sentence(each: Difference) -> str:
 
 
 def _for(report: RolloutReport, mine: Sequence[Difference], candidate: str | None) -> str:
-    said = [f"{each.metric} {effect(each)}" for each in mine if each.kind == "gate" and each.decides]
+    gates = [each for each in mine if each.kind == "gate" and each.decides]
+    said = [f"{_preferred(each)}{each.metric} {effect(each)}" for each in gates]
     cost = price(report, mine, candidate) if candidate is not None else ""
     if report.status == "promoted":
         said = ["every user has the candidate", *said]
@@ -147,6 +148,10 @@ def _for(report: RolloutReport, mine: Sequence[Difference], candidate: str | Non
     if good:
         said.append(f"{', '.join(good)} good enough")
     return "; ".join(said) or "everything that was declared has passed"
+
+
+def _preferred(each: Difference) -> str:
+    return "users prefer it, " if each.unit == "preference" else ""
 
 
 def _open(verdict: Verdict | None, mine: Sequence[Difference], left: ToGo | None, *, is_declared: bool) -> str:

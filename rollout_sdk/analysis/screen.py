@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from textwrap import wrap
+from typing import Any
 
 from rollout_sdk.analysis.phrases import counted, effect, latencies, remaining
 from rollout_sdk.analysis.report import Report, RolloutReport
@@ -23,6 +24,7 @@ _LABEL = 14
 _NAME = 60
 _LONGEST_LINE = 1_000
 _MOST_EXPLORATORY = 5
+_MOST_TRANSITIONS = 6
 _FORMER = ("replaced",)
 _BETTER: dict[str, str] = {"PASS": "good enough", "FAIL": "significantly worse", "FUTILE": "less than worth having"}
 
@@ -159,10 +161,19 @@ def _block(report: RolloutReport, width: int, style: Style) -> Iterator[str]:
         yield from _row(
             "CHECK" if check.is_fatal else "note", [f"{_sentence(plain(check.what, 500) + since)} {check.cure}"], width
         )
+    for record in report.transitions[-_MOST_TRANSITIONS:]:
+        yield from _row("history" if record is report.transitions[-_MOST_TRANSITIONS:][0] else "", [_transition(record)], width)
     if verdict.outcomes:
         left = ", ".join(f"{name} {number(count)}" for name, count in sorted(verdict.outcomes.items()))
         yield from _row("outcomes", [f"not counted: {left}"], width)
     yield from _row("next", [verdict.action], width)
+
+
+def _transition(record: Mapping[str, Any]) -> str:
+    """A change of the rollout: when, what, who, why."""
+    who = f" by {plain(record['actor'], _NAME)}" if record.get("actor") else ""
+    why = f": {plain(record['reason'], 200)}" if record.get("reason") else ""
+    return f"{when(record.get('t')).removesuffix(' UTC')}  {record['action']} to {plain(record['to_phase'], _NAME)}{who}{why}"
 
 
 def _is_told(each: Difference) -> bool:
