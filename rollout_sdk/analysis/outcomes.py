@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sized
 from typing import Any, TypeAlias
 
 from attrs import Factory, define, frozen
@@ -125,5 +125,7 @@ class Outcomes:
 
     def unknown(self) -> Iterator[tuple[Set, int]]:
         """How many outcomes are of calls that were not read, by set."""
-        for decision_id, outcomes in (*self._by_decision.items(), *self._of_shadows.items()):
-            yield self._set_of[decision_id], len(outcomes)
+        lefts: tuple[Mapping[str, Sized], ...] = self._by_decision, self._of_shadows
+        for left in lefts:
+            for decision_id, outcomes in left.items():
+                yield self._set_of[decision_id], len(outcomes)

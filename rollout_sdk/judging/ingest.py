@@ -150,4 +150,5 @@ def add_outcome(evidence: Evidence, event: RecordedEvent) -> None:
         identity=event.identity,
         factor=event.factor,
         shadow=event.shadow,
+        item=event.position if event.item is None else event.item,
     )
