@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from rollout_sdk.assignment import Share
@@ -99,6 +99,16 @@ class Operated:
         While the rollout is invalid, only a smaller one.
         """
         return self._change("set_share", lambda state: state.set_share(share, candidate), actor, reason, revision)
+
+    def set_shares(
+        self, shares: Mapping[str, Share], *, actor: str = "", reason: str = "", revision: int | None = None
+    ) -> RolloutStatus:
+        """Give several candidates other shares in one transition, as `set_share` does for one; the others keep theirs.
+
+        Evidence about the shares before is not pooled with evidence about these.
+        """
+        wanted = dict(shares)
+        return self._change("set_share", lambda state: state.set_shares(wanted), actor, reason, revision)
 
     def pause(self, *, actor: str = "", reason: str = "", revision: int | None = None) -> RolloutStatus:
         """Keep the shares as they are, and refuse promote until resume.

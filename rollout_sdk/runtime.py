@@ -38,7 +38,7 @@ from rollout_sdk.resilience.interruptions import is_fault
 from rollout_sdk.resilience.queue_thread import QueueThread
 from rollout_sdk.tally import Tally
 from rollout_sdk.telemetry.audience import Audience
-from rollout_sdk.telemetry.events import LogEvents
+from rollout_sdk.telemetry.log_events import LogEvents
 from rollout_sdk.telemetry.metrics import Metrics
 from rollout_sdk.telemetry.settings import Telemetry
 from rollout_sdk.telemetry.spans import Spans

@@ -188,7 +188,7 @@ def test_a_relative_journal_is_a_note(look):
 def test_the_journal_of_the_environment_is_looked_at(look, folder, write):
     write(b"x")
     seen = look(None, ROLLOUT_JOURNAL=str(folder))
-    assert (1, True) == (seen.journal.lines, bool(of(seen, "journal.damaged")))
+    assert (1, True) == (seen.journal.report.lines, bool(of(seen, "journal.damaged")))
 
 
 def test_no_key_is_a_note(look):

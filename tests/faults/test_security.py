@@ -43,7 +43,7 @@ from rollout_sdk import (
 from rollout_sdk.assignment import UnitHash, canonical
 from rollout_sdk.control.control_file import ControlFile
 from rollout_sdk.journal import read_journal
-from rollout_sdk.telemetry.events import LogEvents
+from rollout_sdk.telemetry.log_events import LogEvents
 from tests.faults.models import served, shadowed
 
 HERE = Path(rollout_sdk.__file__).parent
