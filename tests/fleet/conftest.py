@@ -2,6 +2,7 @@
 
 import pytest
 
+from .fleet import Member
 from .servers import SERVERS
 
 
@@ -11,3 +12,18 @@ def server(request, tmp_path):
     made = SERVERS[request.param](tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def member(tmp_path):
+    """Starts a process that serves the canary; none of them outlives the test."""
+    made = []
+
+    def make(address, **options):
+        made.append(Member(address, tmp_path, f"p{len(made)}", **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        if each.process.poll() is None:
+            each.kill()
