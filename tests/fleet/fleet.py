@@ -33,9 +33,11 @@ class Member:
     def ids(self):
         return [line["id"] for line in self.lines() if "id" in line]
 
-    def record(self, ids):
-        self.process.stdin.write(" ".join(ids) + "\n")
+    def tell(self, action, *ids):
+        """Have it record outcomes, or abort; return once it has."""
+        self.process.stdin.write(" ".join([action, *ids]) + "\n")
         self.process.stdin.flush()
+        until(lambda: any(action in line for line in self.lines()), f"{action} in {self.out}")
 
     def arms(self):
         """How often each arm served in each phase, once it has ended."""

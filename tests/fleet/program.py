@@ -45,8 +45,11 @@ def main(address, pause_s):
             if served % 50 == 1:
                 write(id=routed.decision.id)
         while wanted:
-            write(recording=True)
-            for id_ in wanted.pop():
+            action, *ids = wanted.pop()
+            if action == "abort":
+                model.rollout.abort(actor="the process", reason="complaints")
+            write(**{action: True})
+            for id_ in ids:
                 model.rollout.record("buy", 1.0, decision_id=id_, event_id=id_)
         state = state_of(model.rollout)
         if state.revision != seen:

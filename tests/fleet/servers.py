@@ -49,7 +49,11 @@ class Server:
         self.prefix = ["ip", "netns", "exec", namespace] if namespace else []
         self.process = None
         self.make()
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
 
     def make(self):
         """Make what is there before the first start."""
@@ -57,8 +61,12 @@ class Server:
     def start(self):
         """Start it, and wait until it answers."""
         with (self.folder / "log").open("a") as log:
-            command = [*self.prefix, *self.command()]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", start_new_session=True, **self.user)
+            command, user = self.command(), self.user
+            if self.prefix:
+                # Who enters a namespace must be root.
+                change = ["setpriv", "--reuid", user["user"], "--regid", user["group"], "--clear-groups"] if user else []
+                command, user = [*self.prefix, *change, *command], {}
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", start_new_session=True, **user)
         until(self.answers, f"the start of {type(self).__name__} ({self.folder}/log)")
 
     def answers(self):
@@ -149,10 +157,56 @@ class RedisServer(Server):
         self.make()
         self.start()
 
+    def replica(self, folder):
+        """Another server that follows this one; a Sentinel makes it the master when this one has died."""
+        folder.mkdir()
+        return RedisReplica(folder, self)
+
     def bytes_moved(self):
         with Redis(self.host, self.port) as client:
             found = client.info("stats")
         return found["total_net_input_bytes"] + found["total_net_output_bytes"], found["total_commands_processed"]
+
+
+class RedisReplica(RedisServer):
+    """A replica, and a Sentinel that watches its master."""
+
+    def __init__(self, folder, master):
+        self.master, self.sentinel_port, self.sentinel = master, free_port(), None
+        super().__init__(folder)
+        until(lambda: Redis(port=self.port).info("replication")["master_link_status"] == "up", "the replica in step")
+        (folder / "sentinel.conf").write_text(
+            f"port {self.sentinel_port}\nbind 127.0.0.1\nsentinel monitor shop 127.0.0.1 {master.port} 1\n"
+            "sentinel down-after-milliseconds shop 500\nsentinel failover-timeout shop 5000\n"
+        )
+        with (folder / "sentinel.log").open("w") as log:
+            command = [program("redis-server"), str(folder / "sentinel.conf"), "--sentinel"]
+            self.sentinel = subprocess.Popen(command, stdout=log, stderr=log)
+        until(lambda: self.asked("num-slaves") == "1", "the Sentinel knows the replica")
+
+    def command(self):
+        return [*super().command(), "--replicaof", "127.0.0.1", str(self.master.port)]
+
+    def asked(self, field):
+        with suppress(RedisError), Redis(port=self.sentinel_port, decode_responses=True) as client:
+            answer = client.execute_command("SENTINEL", "MASTER", "shop")
+            table = answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
+            return str(table.get(field))
+        return None
+
+    def follows(self):
+        """The address that leads to the one or the other."""
+        return f"redis+sentinel://127.0.0.1:{self.sentinel_port}/shop?timeout_s=0.5"
+
+    def take_over(self):
+        """Wait until it is the master."""
+        until(lambda: Redis(port=self.port).info("replication")["role"] == "master", "that the Sentinel makes it the master")
+
+    def close(self):
+        if self.sentinel is not None:
+            self.sentinel.kill()
+            self.sentinel.wait()
+        super().close()
 
 
 class PostgresServer(Server):
@@ -191,6 +245,10 @@ class PostgresServer(Server):
     def address(self, *options):
         return f"postgresql://postgres:secret@{self.host}:{self.port}/postgres?{'&'.join(options)}"
 
+    def replica(self, folder):
+        """Another server that follows this one until an operator promotes it."""
+        return PostgresReplica(folder, self)
+
     def empty(self):
         self.kill()
         shutil.rmtree(self.data)
@@ -204,6 +262,32 @@ class PostgresServer(Server):
         super().close()
         if self.user:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class PostgresReplica(PostgresServer):
+    """A standby that streams from its primary."""
+
+    def __init__(self, folder, primary):
+        self.primary = primary
+        folder.mkdir()
+        super().__init__(folder)
+
+    def make(self):
+        folder = subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip()
+        self.folder = Path(folder)
+        if self.user:
+            subprocess.run(["chown", "postgres", folder], check=True)
+        source = f"postgresql://postgres:secret@127.0.0.1:{self.primary.port}/postgres"
+        command = [program("pg_basebackup"), "-d", source, "-D", str(self.data), "-R", "--no-sync", "-c", "fast"]
+        subprocess.run(command, check=True, capture_output=True, cwd="/", **self.user)
+
+    def follows(self):
+        hosts = f"127.0.0.1:{self.primary.port},127.0.0.1:{self.port}"
+        return f"postgresql://postgres:secret@{hosts}/postgres?target_session_attrs=read-write&timeout_s=0.5"
+
+    def take_over(self):
+        with psycopg.connect(self.address(), autocommit=True) as connection:
+            connection.execute("SELECT pg_promote()")
 
 
 SERVERS = {"redis": RedisServer, "postgres": PostgresServer}

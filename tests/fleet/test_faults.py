@@ -183,6 +183,25 @@ def lenient(ask):
         return ()
 
 
+def test_a_failover_changes_nobodys_arm_and_the_replica_is_followed(server, process, tmp_path):
+    replica = server.replica(tmp_path / "replica")
+    try:
+        first, second = process(replica.follows()), process(replica.follows())
+        first.controller.promote(actor="ann", reason="a quiet day")
+        until(lambda: second.phase == "1:50%", "the promotion in the second process")
+        until(lambda: len(lenient(lambda: actions(replica))) == 2, "the promotion in the replica")
+        arms = first.arms()
+        server.kill()
+        until(lambda: min(first.faults(), second.faults()) >= 1, "the fault in both processes")
+        first.controller.abort(actor="bob", reason="complaints")
+        assert (set(first.arms()), second.arms()) == ({"old"}, arms)
+        replica.take_over()
+        until(lambda: second.status == "aborted", "the abort in the second process")
+        assert actions(replica) == ["start", "promote", "abort"]
+    finally:
+        replica.close()
+
+
 def test_of_two_operators_with_one_revision_one_is_told_that_the_other_was_faster(server, process):
     processes = [process(short(server)) for _ in range(4)]
     revision = stored(server, lambda found: found.status().revision)

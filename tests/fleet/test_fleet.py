@@ -92,8 +92,7 @@ def test_a_fleet_sees_every_transition_within_a_second_and_counts_exactly(server
     # The same outcomes reach all processes, as from a queue that delivers more than once.
     ids = sorted({id_ for each in (*members, *late, *killed) for id_ in each.ids()})
     for each in (*members, *late):
-        each.record(ids)
-        until(lambda each=each: any("recording" in line for line in each.lines()), "the outcomes in a process")
+        each.tell("record", *ids)
     with operate(address, KEY, actor="operator-0") as rank:
         change = rank.abort(reason="complaints")
         done.append((change.after.revision, time.monotonic(), "operator-0", "abort"))
