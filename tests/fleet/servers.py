@@ -8,6 +8,7 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 import psycopg
 import pytest
@@ -42,7 +43,7 @@ def until(is_so, what="it", timeout_s=60.0):
 class Server:
     """A server of the tests' own, in a folder of its own."""
 
-    user = {}
+    user: ClassVar = {}
 
     def __init__(self, folder, host="127.0.0.1", namespace=None):
         self.folder, self.host, self.port = Path(folder), host, free_port()
@@ -213,7 +214,7 @@ class PostgresServer(Server):
     """Postgres, which refuses to run as root."""
 
     kind, ends_by = "postgres", signal.SIGINT
-    user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+    user: ClassVar = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
 
     @property
     def data(self):

@@ -4,10 +4,8 @@ import socket
 import threading
 import time
 
-import psycopg
 import pytest
 import structlog
-from redis import Redis
 
 from rollout_sdk import Canary, ConflictError, Runtime, operate, rollout
 from rollout_sdk.extending import store_at

@@ -1,4 +1,4 @@
-"""Eight processes, one canary, three operators, kill -9: all see each transition within a second, and nothing is lost or twice."""
+"""Eight processes, one canary, three operators, kill -9: all see each transition within a second, and nothing is lost."""
 
 import json
 import random
@@ -9,8 +9,8 @@ from collections import Counter
 import pytest
 
 from rollout_sdk import ConflictError, StateError, operate
-from rollout_sdk.judging import PhaseEvidence
 from rollout_sdk.extending import store_at
+from rollout_sdk.judging import PhaseEvidence
 
 from .fleet import begun
 from .servers import until
@@ -113,7 +113,7 @@ def test_a_fleet_sees_every_transition_within_a_second_and_counts_exactly(server
 
 def check_history(history, done):
     """It has what the operators did, all of it, once and in order."""
-    assert [record["action"] for record in history][0] == "start"
+    assert history[0]["action"] == "start"
     said = [(record["revision"], record["actor"], record["action"]) for record in history[1:]]
     assert said == sorted((revision, actor, action) for revision, _, actor, action in done)
     assert len({record["id"] for record in history}) == len(history)
@@ -124,7 +124,7 @@ def check_totals(server, ended, killed, ids):
     found, outcomes = published(server)
     counted = [dict(sorted(each.items())) for each in found.values()]
     for member in ended:
-        mine = {name: number for name, number in sorted(member.arms().items())}
+        mine = dict(sorted(member.arms().items()))
         assert mine in counted, f"{member.out.name} is not in the store as it counted"
         counted.remove(mine)
     assert len(counted) <= len(killed)
