@@ -30,9 +30,9 @@ when the caller saw the exception. The span of a run whose answer `failed_if` ca
 ## Once each
 
 A transition is announced **once in every process that follows it**, whatever made it (a controller, the command line, the
-control file, another process's judge): one call of each observer, one span, one log event and one count, with the actor and the reason
-of the store's history, usually within a second. A process that misses some, because two came at once or the store did not
-answer, announces them later, in order. It announces those that were made since it began to follow.
+control file, another process's judge): one call of each observer, one span, one log event and one count, with the actor and
+the reason of the store's history, usually within a second. A process that misses some, because two came at once or the store
+did not answer, announces them later, in order. It announces those that were made since it began to follow.
 
 So eight processes with one store announce one abort eight times. What identifies it is the id: `{id}` of the span,
 `transition_id` of the log event, `id` of the event, of the journal's line and of the history. `rollout report`,
