@@ -14,6 +14,7 @@ from attrs import asdict, frozen
 from rollout_sdk.cli.options import examples, json_option
 from rollout_sdk.cli.output import say, say_fitting, warn
 from rollout_sdk.doctor.installed import Plugin, plugins
+from rollout_sdk.engine.comparison import DefaultComparator
 from rollout_sdk.formatting import plain
 from rollout_sdk.journal import read_journal
 
@@ -69,7 +70,7 @@ def listed(installed: Iterable[Plugin], used: Mapping[str, list[str]], environme
         else:
             lines.append(Listed(plugin.name, whose, "installed", "no rollout has it"))
     others = sorted(used.keys() - number_of.keys())
-    return lines + [Listed(name, "", "active", f"{_uses(name, used)}, which made it itself") for name in others]
+    return lines + [Listed(name, "", "active", f"{_uses(name, used)}, in whose code it is made") for name in others]
 
 
 def _uses(name: str, used: Mapping[str, list[str]], *, is_store: bool = False) -> str:
@@ -85,7 +86,8 @@ def _used(folder: str | None) -> dict[str, list[str]]:
     last = {line["rollout"]: [line["strategy"], *line.get("plugins", ())] for line in lines}
     used: dict[str, list[str]] = {}
     for key, names in sorted(last.items()):
-        for name in dict.fromkeys(names):
+        # The comparison that every rollout has is no plugin of anybody's.
+        for name in dict.fromkeys(each for each in names if each != DefaultComparator.name):
             used.setdefault(name, []).append(key)
     return used
 

@@ -38,7 +38,7 @@ def test_a_name_of_two_distributions_is_broken():
 
 
 def test_a_plugin_that_an_application_made_is_listed_too():
-    assert listed([], {"alarm": ["a", "b"]}, {}) == [Listed("alarm", "", "active", "of a, b, which made it itself")]
+    assert listed([], {"alarm": ["a", "b"]}, {}) == [Listed("alarm", "", "active", "of a, b, in whose code it is made")]
 
 
 @pytest.fixture
@@ -75,7 +75,9 @@ def test_the_journal_says_which_rollouts_have_a_plugin(journal):
     found = {each["name"]: each for each in json.loads(run(journal, "--json").stdout)}
     assert (found["ab"]["state"], found["ab"]["why"]) == ("active", "of shop.rank")
     assert (found["shadow"]["state"], found["shadow"]["why"]) == ("active", "of shop.spam")
-    assert (found["alarm"]["state"], found["alarm"]["why"]) == ("active", "of shop.rank, shop.spam, which made it itself")
+    assert (found["alarm"]["state"], found["alarm"]["why"]) == ("active", "of shop.rank, shop.spam, in whose code it is made")
+    assert set(found) >= {"ab", "alarm", "shadow"}
+    assert "default-comparison" not in found
     assert found["canary"]["state"] == "installed"
 
 
