@@ -13,8 +13,8 @@ from attrs import asdict, frozen
 
 from rollout_sdk.cli.options import examples, json_option
 from rollout_sdk.cli.output import say, say_fitting, warn
+from rollout_sdk.comparators.close import DefaultComparator
 from rollout_sdk.doctor.installed import Plugin, plugins
-from rollout_sdk.engine.comparison import DefaultComparator
 from rollout_sdk.formatting import plain
 from rollout_sdk.journal import read_journal
 

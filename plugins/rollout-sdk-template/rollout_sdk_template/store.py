@@ -90,7 +90,8 @@ class JSONFileStore:
     def noted(self, key: str, name: str) -> str | None:
         checked_name("note", name)
         with self._turn(checked_name("key", key)) as rollout:
-            return rollout["notes"].get(name)
+            text: str | None = rollout["notes"].get(name)
+            return text
 
     def history(self, key: str) -> list[Mapping[str, Any]]:
         with self._turn(checked_name("key", key)) as rollout:
@@ -105,7 +106,7 @@ class JSONFileStore:
 
     @contextmanager
     def _turn(self, key: str, *, writes: bool = False) -> Iterator[dict[str, Any]]:
-        nothing = {"revision": None, "epoch": 0, "document": None, "cursor": 0}
+        nothing: dict[str, Any] = {"revision": None, "epoch": 0, "document": None, "cursor": 0}
         nothing |= {"history": [], "parts": {}, "claims": {}, "notes": {}}
         with self._file(writes=writes) as rollouts:
             yield rollouts.setdefault(key, nothing)
