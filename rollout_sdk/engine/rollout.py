@@ -276,4 +276,5 @@ class Rollout:
             "fingerprint": self.state.fingerprint,
             "made_of": dict(self.made_of),
             "plan": dict(self.local_state.plan),
+            "plugins": list(self.plugins),
         }
