@@ -175,8 +175,8 @@ def plan(
 def replay_command(folder: str, path: Path, name: str | None, every: str, as_json: bool) -> None:
     """Replay a plan on a journal: what it would have decided.
 
-    It also shows when. DIR is the journal's folder; by default that of ROLLOUT_JOURNAL. Exit code 5: it is empty. 6: part of it cannot be
-    read.
+    It also shows when. DIR is the journal's folder; by default that of ROLLOUT_JOURNAL. Exit code 5: it is empty. 6: part of it
+    cannot be read.
     """
     must_have_records(folder)
     try:
