@@ -6,39 +6,47 @@ All else (batches, interleaved lists, calls that fell back, transitions, damaged
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
 from rollout_sdk.analysis.arms import Arm
-from rollout_sdk.analysis.gather import Aggregate, Gatherer
+from rollout_sdk.analysis.gather import Aggregate, Gatherer, gather
 from rollout_sdk.analysis.outcomes import MOST_METRICS, Outcomes
-from rollout_sdk.analysis.relations import Relations
+from rollout_sdk.analysis.relations import Relations, is_installed
+from rollout_sdk.analysis.shadow_arms import ShadowArm
 from rollout_sdk.journal import Journal
 
-__all__ = ["IrreducibleError", "gather_reduced"]
+__all__ = ["IrreducibleError", "gather_reduced", "sums_of"]
 
-_NUMBERED = """
-CREATE TEMP VIEW numbered AS
-SELECT *, row_number() OVER (PARTITION BY happening ORDER BY file, number) AS copy FROM events WHERE event = 'outcome'
-"""
-_ONCE = "CREATE TEMP VIEW numbered AS SELECT *, 1 AS copy FROM events WHERE event = 'outcome'"
-_OUTCOMES = """
-CREATE TEMP VIEW outcomes AS
-SELECT *, coalesce(call IN (SELECT call FROM special), false) AS is_of_rows FROM numbered WHERE copy = 1 AND is_plain
-"""
-_SPECIAL = """
-CREATE TEMP TABLE special AS
-SELECT call FROM events WHERE event = 'decision' AND NOT is_plain AND call IS NOT NULL
-UNION ALL
-SELECT key_of(id) AS call FROM (
-    SELECT unnest(json_extract_string(line, '$.ids[*]')) AS id FROM events WHERE event = 'rows' AND NOT is_plain
-)
-"""
+_LARGE = 16 << 20
 
 
 class IrreducibleError(Exception):
-    """A journal that only the Python reader can sum up: calls or shadows are there twice."""
+    """A journal that only the Python reader can sum up: calls are there twice, or outcomes are about shadows' answers."""
+
+
+def sums_of(journal: Journal, progress: Callable[[int, int], None] | None = None) -> Aggregate:
+    """The sums of every rollout in a journal, by the database where that is installed and the journal is large.
+
+    Below 16 MiB, starting the database takes longer than it saves.
+
+    Args:
+        journal: The journal; its counts are those of this reading.
+        progress: Called with the bytes read so far, and with how many there are.
+    """
+    total = sum(map(journal.size, journal.files))
+    if total >= _LARGE and journal.is_whole and is_installed():
+        import duckdb
+
+        # What it cannot read, or not in this memory, is read line by line.
+        with suppress(IrreducibleError, duckdb.Error):
+            found = gather_reduced(journal)
+            if progress is not None:
+                progress(total, total)
+            return found
+    return gather(journal, progress)
 
 
 def gather_reduced(journal: Journal) -> Aggregate:
@@ -62,19 +70,22 @@ class _Reduction:
 
     def aggregate(self) -> Aggregate:
         relations, journal = self._relations, self._journal
-        relations.database.execute(_SPECIAL)
+        has_repeated = relations.prepare()
         self._check()
-        repeated = relations.value("SELECT count(happening) - count(DISTINCT happening) FROM events WHERE event = 'outcome'")
-        relations.database.execute(_NUMBERED if repeated else _ONCE)
-        relations.database.execute(_OUTCOMES)
-        if repeated:
+        if has_repeated:
             self._duplicates()
         self._specials()
         self._arms()
-        self._shadows()
-        self._values()
+        self._ends()
+        # What is left out is counted once.
+        with self._gatherer.uncounted():
+            self._units()
+            self._shadows()
+            self._shadow_latencies()
+            self._values()
         journal.lines = relations.lines
-        journal.skipped["damaged"] += relations.damaged
+        if relations.damaged:
+            journal.skipped["damaged"] += relations.damaged
         journal.bytes = sum(map(journal.size, journal.files))
         if journal.skipped["damaged"]:
             compacted = journal.compacted
@@ -93,6 +104,9 @@ class _Reduction:
         for query in (calls, shadows):
             if relations.value(query):
                 raise IrreducibleError("calls are there twice")
+        of_shadows = "SELECT count(*) FROM events WHERE event = 'outcome' AND NOT is_plain AND contains(line, '\"shadow\"')"
+        if relations.value(of_shadows):
+            raise IrreducibleError("outcomes are of shadows' answers")
         if relations.value("SELECT count(DISTINCT metric) FROM events") > MOST_METRICS:
             raise IrreducibleError("there are too many metrics")
 
@@ -173,7 +187,7 @@ class _Reduction:
         for row in relations.reduced("arms"):
             rollout, fingerprint, phase, variant, strategy, share, kept, closed, fell_back, first_s, last_s = row
             gathered = gatherer.set_at(rollout, fingerprint)
-            arm = self._arm(rollout, fingerprint, phase, variant)
+            arm = None if gathered is None else gatherer.arm_at(gathered.arms, phase, variant)
             if gathered is None or arm is None:
                 gatherer.leave_out(kept - 1)
                 continue
@@ -184,10 +198,15 @@ class _Reduction:
             arm.fallbacks += int(fell_back)
             span = gathered.spans.setdefault(phase, [first_s, last_s])
             span[0], span[1] = min(span[0], first_s), max(span[1], last_s)
-        for rollout, fingerprint, strategy, reason, calls in relations.reduced("excluded"):
-            if (gathered := gatherer.set_at(rollout, fingerprint)) is not None:
-                gathered.strategy = gathered.strategy or strategy
-                gathered.excluded.add(reason, int(calls))
+        for rollout, fingerprint, strategy, reason, kept, calls in relations.reduced("excluded"):
+            if (gathered := gatherer.set_at(rollout, fingerprint)) is None:
+                gatherer.leave_out(kept - 1)
+                continue
+            gathered.strategy = gathered.strategy or strategy
+            gathered.excluded.add(reason, int(calls))
+
+    def _units(self) -> None:
+        relations, gatherer = self._relations, self._gatherer
         for rollout, fingerprint, phase, variant, cluster, calls, first_s in relations.reduced("units"):
             gathered = gatherer.set_at(rollout, fingerprint)
             arm = None if gathered is None else gatherer.arm_at(gathered.arms, phase, variant)
@@ -205,35 +224,45 @@ class _Reduction:
             if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
                 arm.latency_s[ran].extend(values * many)
 
+    def _shadow_arm(self, rollout: str, fingerprint: str, phase: str, variant: str) -> ShadowArm | None:
+        gathered = self._gatherer.set_at(rollout, fingerprint)
+        return None if gathered is None else self._gatherer.arm_at(gathered.shadows, phase, variant)
+
+    def _ends(self) -> None:
+        for *where, ended, error, reason, kept, runs in self._relations.reduced("ends"):
+            if (arm := self._shadow_arm(*where)) is None:
+                self._gatherer.leave_out(kept - 1)
+                continue
+            arm.ends.add(ended, int(runs))
+            if error is not None:
+                arm.errors.add(error, int(runs))
+            if reason:
+                arm.reasons.add(reason, int(runs))
+
     def _shadows(self) -> None:
-        relations, gatherer = self._relations, self._gatherer
-
-        def shadow_arm(rollout: str, fingerprint: str, phase: str, variant: str) -> Any:
-            gathered = gatherer.set_at(rollout, fingerprint)
-            return None if gathered is None else gatherer.arm_at(gathered.shadows, phase, variant)
-
+        relations, shadow_arm = self._relations, self._shadow_arm
         for *where, calls in relations.reduced("planned"):
             if (arm := shadow_arm(*where)) is not None:
                 arm.planned += int(calls)
-        for *where, ended, error, reason, runs in relations.reduced("ends"):
+        for *where, comparator, runs in relations.reduced("comparators"):
             if (arm := shadow_arm(*where)) is not None:
-                arm.ends.add(ended, int(runs))
-                if error is not None:
-                    arm.errors.add(error, int(runs))
-                if reason:
-                    arm.reasons.add(reason, int(runs))
+                arm.comparators.add(comparator, int(runs))
         for *where, cluster, matched, compared, difference, differences in relations.reduced("compared"):
             if (arm := shadow_arm(*where)) is not None:
                 _add(arm.matches[cluster], matched, compared)
                 if differences:
                     _add(arm.differences[cluster], difference, differences)
+
+    def _shadow_latencies(self) -> None:
         durations = (
-            "SELECT rollout, fingerprint, phase, variant, many, list(duration_s) FROM events WHERE event = 'shadow' "
-            "AND is_plain AND NOT excluded AND ended IN ('ok', 'error') AND duration_s IS NOT NULL GROUP BY ALL"
+            "SELECT rollout, fingerprint, phase, variant, many, list(duration_s), "
+            "list(control_duration_s) FILTER (control_duration_s IS NOT NULL) FROM events WHERE event = 'shadow' AND is_plain "
+            "AND NOT excluded AND ended IN ('ok', 'error') AND duration_s IS NOT NULL GROUP BY ALL"
         )
-        for *where, many, values in relations.rows(durations):
-            if (arm := shadow_arm(*where)) is not None:
-                arm.latency_s.extend(values * many)
+        for *where, many, theirs, controls in self._relations.rows(durations):
+            if (arm := self._shadow_arm(*where)) is not None:
+                arm.latency_s.extend(theirs * many)
+                arm.control_latency_s.extend((controls or []) * many)
 
     def _values(self) -> None:
         relations, gatherer = self._relations, self._gatherer

@@ -38,6 +38,25 @@ def is_installed() -> bool:
     return find_spec("duckdb") is not None
 
 
+_NUMBERED = """
+CREATE TEMP VIEW numbered AS
+SELECT *, row_number() OVER (PARTITION BY happening ORDER BY file, number) AS copy FROM events WHERE event = 'outcome'
+"""
+_ONCE = "CREATE TEMP VIEW numbered AS SELECT *, 1 AS copy FROM events WHERE event = 'outcome'"
+_OUTCOMES = """
+CREATE TEMP VIEW outcomes AS
+SELECT *, coalesce(call IN (SELECT call FROM special), false) AS is_of_rows FROM numbered WHERE copy = 1 AND is_plain
+"""
+_SPECIAL = """
+CREATE TEMP TABLE special AS
+SELECT call FROM events WHERE event = 'decision' AND NOT is_plain AND call IS NOT NULL
+UNION ALL
+SELECT key_of(id) AS call FROM (
+    SELECT unnest(json_extract_string(line, '$.ids[*]')) AS id FROM events WHERE event = 'rows' AND NOT is_plain
+)
+"""
+
+
 def _text(name: str) -> str:
     return files("rollout_sdk.analysis").joinpath("sql", name).read_text(encoding="utf-8")
 
@@ -90,6 +109,14 @@ class Relations:
         """Close it."""
         self.database.close()
         self._spill.cleanup()
+
+    def prepare(self) -> bool:
+        """Make `special`, calls that the Python reader reads, and `outcomes`, each once; whether some are there repeatedly."""
+        self.database.execute(_SPECIAL)
+        repeated = self.value("SELECT count(happening) - count(DISTINCT happening) FROM events WHERE event = 'outcome'")
+        self.database.execute(_NUMBERED if repeated else _ONCE)
+        self.database.execute(_OUTCOMES)
+        return bool(repeated)
 
     def value(self, query: str) -> Any:
         """The only value of a query."""

@@ -1,4 +1,4 @@
-"""The report as text for a terminal: plain, aligned, and readable in a log."""
+"""The tables of a report, phase by phase: what was measured in every arm, without a conclusion."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from rollout_sdk.analysis.cautions import (
     about_units,
 )
 from rollout_sdk.analysis.report import Latency, PhaseReport, Preference, Report, RolloutReport, ShadowReport, VariantReport
+from rollout_sdk.analysis.shadow_text import about_answers
 from rollout_sdk.formatting import plain, when
 from rollout_sdk.stats import MeanInterval
 from rollout_sdk.tables import fitting, table
 
-__all__ = ["as_text"]
+__all__ = ["about_journal", "as_text"]
 
 _LONGEST_LINE = 1_000
 """Names in a journal can be anything, and so can their length."""
@@ -104,19 +105,7 @@ def _metrics(variants: Sequence[VariantReport]) -> Iterator[str]:
 def _shadows(shadows: Sequence[ShadowReport]) -> Iterator[str]:
     if not shadows:
         return
-    head = [
-        "shadow",
-        "planned",
-        "came back",
-        "compared",
-        "agreement [95 %]",
-        "difference [95 %]",
-        "errors",
-        "p50 ms",
-        "p95 ms",
-        "p99 ms",
-    ]
-    rows = [head]
+    rows = [["shadow", "planned", "came back", "compared", "agreement [95 %]", "difference [95 %]", "errors"]]
     for shadow in shadows:
         came_back = f"{shadow.latency.runs:,} ({_percent(shadow.completeness)})"
         cells = [
@@ -126,7 +115,7 @@ def _shadows(shadows: Sequence[ShadowReport]) -> Iterator[str]:
             _estimate(shadow.agreement),
             _estimate(shadow.difference),
         ]
-        rows.append([shadow.variant, *cells, f"{sum(shadow.errors.values()):,}", *_latency_cells(shadow.latency)])
+        rows.append([shadow.variant, *cells, f"{sum(shadow.errors.values()):,}"])
     yield ""
     yield from table(rows, indent="    ", ruled=True)
     for shadow in shadows:
@@ -138,6 +127,7 @@ def _shadows(shadows: Sequence[ShadowReport]) -> Iterator[str]:
             yield f"    {shadow.variant} differed in: {_counts(shadow.reasons)}"
         if shadow.errors:
             yield f"    {shadow.variant} failed with: {_counts(shadow.errors)}"
+    yield from about_answers(shadows)
 
 
 def _preferences(preferences: Sequence[Preference]) -> Iterator[str]:
@@ -192,7 +182,8 @@ def _rollout(rollout: RolloutReport) -> Iterator[str]:
         yield f"  Outcomes not used: {_counts(rollout.problems)}"
 
 
-def _head(report: Report) -> Iterator[str]:
+def about_journal(report: Report) -> Iterator[str]:
+    """What was read, and what is missing or damaged."""
     files = "1 file" if report.files == 1 else f"{report.files:,} files"
     yield f"Journal {report.folder}: {files}, {report.lines:,} lines"
     if report.skipped:
@@ -207,7 +198,7 @@ def _head(report: Report) -> Iterator[str]:
 
 
 def _lines(report: Report) -> Iterable[str]:
-    lines = [*_head(report), *(line for rollout in report.rollouts for line in _rollout(rollout))]
+    lines = [*about_journal(report), *(line for rollout in report.rollouts for line in _rollout(rollout))]
     yield from lines
     if report.rollouts:
         yield ""
@@ -217,5 +208,5 @@ def _lines(report: Report) -> Iterable[str]:
 
 
 def as_text(report: Report) -> str:
-    """The report as lines of text of at most 80 columns, without colours."""
+    """The tables of the report as lines of at most 80 columns, without colours; `as_screen` says what to do."""
     return "\n".join(part for line in _lines(report) for part in fitting(plain(line, _LONGEST_LINE)))

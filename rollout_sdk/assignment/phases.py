@@ -135,14 +135,14 @@ class Phase:
         """Return the phase in which every unit gets one candidate, and nothing is shadowed."""
         return Phase("100%", {name: float(name == winner) for name in self.shares}, self.control)
 
-    def with_share(self, name: str, share: float) -> Phase:
-        """Return the phase with a different share of one candidate, and without shadows.
+    def with_shares(self, shares: Mapping[str, float]) -> Phase:
+        """Return the phase with a different shares of these candidates, and without shadows.
 
         Raises:
             ConfigurationError: The shares exceed 100 %.
         """
-        shares = {**self.shares, name: share}
-        return Phase(phase_label(shares), shares, self.control)
+        after = {**self.shares, **shares}
+        return Phase(phase_label(after), after, self.control)
 
     def without(self, dropped: Sequence[str]) -> Phase:
         """Return the phase without these candidates; the same object if none of them has a share in it."""

@@ -15,7 +15,7 @@ derived from those of the previous one, so that no unit moves from one candidate
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from attrs import evolve, field, frozen
@@ -165,13 +165,23 @@ class RolloutState:
         """
         must_be(self, *_GOING, "paused", action="set the share of")
         must_have_steps(self, "set the share of")
-        name = one_candidate(self, candidate)
-        value = parse_share(share, f"share of {name!r}")
-        if value == self.phase.shares[name]:
+        return self.set_shares({one_candidate(self, candidate): share})
+
+    def set_shares(self, shares: Mapping[str, Share]) -> RolloutState:
+        """Other shares for some candidates, in one step and outside the plan; the others keep theirs. See `set_share`.
+
+        Raises:
+            StateError: As for `set_share`.
+            ConfigurationError: As for `set_share`.
+        """
+        must_be(self, *_GOING, "paused", action="set the share of")
+        must_have_steps(self, "set the share of")
+        values = {one_candidate(self, name): parse_share(share, f"share of {name!r}") for name, share in shares.items()}
+        if all(value == self.phase.shares[name] for name, value in values.items()):
             return self
-        if value > self.phase.shares[name]:
+        if any(value > self.phase.shares[name] for name, value in values.items()):
             must_be_valid(self, "raise the share of")
-        after = evolve(self._entered(self.phase.with_share(name, value)), step=last_step_within(self.plan, {name: value}))
+        after = evolve(self._entered(self.phase.with_shares(values)), step=last_step_within(self.plan, values))
         return after if after.status != "shadowing" else evolve(after, status="running")
 
     def pause(self, *, by: Sequence[str] = (), futile: Sequence[str] = ()) -> RolloutState:

@@ -11,7 +11,8 @@ WITH parsed AS (
             "rule": "JSON", "closed_early": "BOOLEAN", "excluded": "BOOLEAN", "withheld": "VARCHAR", "unmeasured": "VARCHAR",
             "rate": "DOUBLE", "metric": "VARCHAR", "value": "DOUBLE", "item": "VARCHAR", "position": "BIGINT",
             "event_id": "VARCHAR", "end": "VARCHAR", "duration_s": "DOUBLE", "error": "VARCHAR", "match": "BIGINT",
-            "difference": "DOUBLE", "difference_reason": "VARCHAR"
+            "difference": "DOUBLE", "difference_reason": "VARCHAR", "comparator": "VARCHAR",
+            "control_duration_s": "DOUBLE"
         }') AS j,
         -- A value of another kind than its field's, an escape, and what JSON of others may have.
         coalesce(NOT regexp_matches(line, concat(
@@ -21,7 +22,7 @@ WITH parsed AS (
             '|first_item_s|control_duration_s|control_first_item_s)":[^-0-9]',
             '|"(?:bucket|position|match)":-?[0-9]+[.eE]|"v":(?:[^1]|1[^,}])|"(?:excluded|closed_early|answered|no_evidence)":[^tf]',
             '|"(?:runs|shadows|blend|items|teams)":[^\[]|"(?:shadows|blend|items)":\[[^"]|"rule":[^{]',
-            '|,[\]}]|:-?(?:NaN|Infinity)|\\')), false) AS is_clean
+            '|"(?:fields|labels)":|"shadow":t|,[\]}]|:-?(?:NaN|Infinity)|\\')), false) AS is_clean
     FROM lines
 ),
 typed AS (
@@ -68,6 +69,8 @@ SELECT
     j.match AS matched,
     j.difference AS difference,
     j.difference_reason AS difference_reason,
+    coalesce(j.comparator, 'default') AS comparator,
+    j.control_duration_s AS control_duration_s,
     coalesce(is_clean AND (j.rate IS NULL OR j.rate BETWEEN 0.0002 AND 1) AND coalesce(isfinite(j.t), true) AND CASE j.event
         WHEN 'decision' THEN
             j.t IS NOT NULL AND j.rollout IS NOT NULL AND j.id IS NOT NULL AND j.strategy IS NOT NULL AND j.phase IS NOT NULL
@@ -80,6 +83,7 @@ SELECT
         WHEN 'shadow' THEN
             j.rollout IS NOT NULL AND j.id IS NOT NULL AND j.phase IS NOT NULL AND j.variant IS NOT NULL AND j.end IS NOT NULL
             AND coalesce(isfinite(j.duration_s), true) AND coalesce(isfinite(j.difference), true)
+            AND coalesce(isfinite(j.control_duration_s), true)
         WHEN 'outcome' THEN
             j.t IS NOT NULL AND j.rollout IS NOT NULL AND j.metric IS NOT NULL AND isfinite(j.value) AND j.id IS NOT NULL
         ELSE false END, false) AS is_plain,

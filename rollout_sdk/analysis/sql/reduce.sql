@@ -10,7 +10,7 @@ WHERE event = 'decision' AND is_plain AND NOT excluded
 GROUP BY rollout, fingerprint, phase, variant;
 
 -- name: excluded
-SELECT rollout, fingerprint, MAX(strategy) AS strategy, reason, SUM(many) AS calls
+SELECT rollout, fingerprint, MAX(strategy) AS strategy, reason, COUNT(*) AS kept, SUM(many) AS calls
 FROM events
 WHERE event = 'decision' AND is_plain AND excluded
 GROUP BY rollout, fingerprint, reason;
@@ -60,17 +60,24 @@ GROUP BY o.rollout, o.fingerprint;
 
 -- name: ends
 SELECT rollout, fingerprint, phase, variant, ended, CASE WHEN ended = 'error' THEN error END AS error,
-    CASE WHEN matched IS NOT NULL THEN difference_reason END AS reason, SUM(many) AS runs
+    CASE WHEN matched IS NOT NULL THEN difference_reason END AS reason,
+    COUNT(*) AS kept, SUM(many) AS runs
 FROM events
 WHERE event = 'shadow' AND is_plain AND NOT excluded
 GROUP BY rollout, fingerprint, phase, variant, ended, CASE WHEN ended = 'error' THEN error END,
     CASE WHEN matched IS NOT NULL THEN difference_reason END;
 
+-- name: comparators
+SELECT rollout, fingerprint, phase, variant, comparator, SUM(many) AS runs
+FROM events
+WHERE event = 'shadow' AND is_plain AND NOT excluded AND matched IS NOT NULL AND comparator <> 'error'
+GROUP BY rollout, fingerprint, phase, variant, comparator;
+
 -- name: compared
 SELECT rollout, fingerprint, phase, variant, cluster, SUM(matched * many) AS matched, SUM(many) AS compared,
     SUM(difference * many) AS difference, SUM(CASE WHEN difference IS NOT NULL THEN many ELSE 0 END) AS differences
 FROM events
-WHERE event = 'shadow' AND is_plain AND NOT excluded AND matched IS NOT NULL
+WHERE event = 'shadow' AND is_plain AND NOT excluded AND matched IS NOT NULL AND comparator <> 'error'
 GROUP BY rollout, fingerprint, phase, variant, cluster;
 
 -- name: buckets

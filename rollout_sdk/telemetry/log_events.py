@@ -1,5 +1,7 @@
-"""Log events of a rollout. Those about a call are emitted in its caller's context, so that the application's processors find
-the request's own context variables and trace; those about a shadow have the id of the decision, as its span has.
+"""Log events of rollouts.
+
+Events about a call are emitted in its caller's context, so that the application's processors find the request's context
+variables and trace; events about a shadow have the decision id, like its span.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from rollout_sdk.resilience.faults import BATCH, CONTROL_FILE, OPTIONS, STORE, S
 from rollout_sdk.resilience.interruptions import is_fault
 from rollout_sdk.tally import failed_in_blend
 from rollout_sdk.telemetry import names
+from rollout_sdk.telemetry.attributes import Versions
 from rollout_sdk.telemetry.logs import get_logger, would_log
 from rollout_sdk.telemetry.transitions import deciding
-from rollout_sdk.telemetry.versions import Versions
 
 __all__ = ["LogEvents"]
 
@@ -27,13 +29,13 @@ _SINKS = frozenset({"journal", "journal.line", "observers", "recorder", "recorde
 
 
 _CURE = (
-    "The errors and the time of this answer are not seen, so no step of a canary passes on it. Return the answer itself, or a "
-    "coroutine, generator or stream that the caller awaits or reads."
+    "Errors and duration of this answer cannot be measured, so no step of a canary passes on it. Return the answer itself, or "
+    "a coroutine, generator or stream that the caller awaits or reads."
 )
 
 
 class LogEvents:
-    """The recorder's sink that emits structlog events. Payloads, unit ids and exception messages are in none."""
+    """The sink that emits structlog events, without payloads, unit ids or exception messages."""
 
     def __init__(
         self,
@@ -43,13 +45,13 @@ class LogEvents:
         version: Callable[[str, str], str | None] = lambda _key, _phase: None,
         plugins: Callable[[str], Iterable[str]] = lambda _key: (),
     ) -> None:
-        """Nothing is suppressed yet.
+        """Emit nothing yet.
 
         Args:
-            describe: What is known of a rollout, by its key.
-            version: Version of a rollout in a phase, by key and phase; None when it is in another by now.
-            plugins: Names of a rollout's plugins, by its key.
-            failed: Told of an event that the application's logging does not take.
+            describe: Returns the description of a rollout, by its key.
+            failed: Notified if the application's logging raises.
+            version: Returns the version of a rollout, by key and phase; None if it is in another phase by now.
+            plugins: Returns the names of a rollout's plugins, by its key.
         """
         self._describe = describe
         self._failed = failed
@@ -60,7 +62,7 @@ class LogEvents:
         self._warned: set[str] = set()
 
     def __call__(self, event: Any) -> None:
-        """Emit what an event is worth."""
+        """Emit the log events for a fact."""
         if isinstance(event, RoutedEvent):
             self._routed(event)
         elif isinstance(event, ShadowedEvent):
@@ -86,7 +88,7 @@ class LogEvents:
                 **about,
                 strategy=decision.strategy,
                 variant=decision.variant,
-                # A strategy's own word may be made of what came in.
+                # A strategy's own reason may contain parts of the input.
                 reason=decision.reason if decision.reason in names.FLAG_REASONS else names.flag_reason(decision.reason),
                 bucket=decision.bucket,
                 propensity=decision.propensity,
@@ -104,7 +106,7 @@ class LogEvents:
                 answer_type=event.unmeasured,
                 cure=_CURE,
             )
-        # Withheld calls come by the thousand, and were told when the breaker opened.
+        # There may be thousands of withheld calls; the breaker's opening was logged.
         if event.served == decision.variant or event.withheld is not None:
             return
         failed: tuple[str, str | None] | None = (decision.variant, event.runs[0].error if event.runs else None)
@@ -122,7 +124,7 @@ class LogEvents:
             )
 
     def _in_context(self, event: RoutedEvent, level: str, name: str, **fields: Any) -> None:
-        """Emit in the caller's context; a failure is told here, so that it does not silence what comes after."""
+        """Emit in the caller's context; a failure is reported, and does not suppress later events."""
 
         def emit() -> None:
             getattr(get_logger(), level)(name, **fields)
@@ -158,7 +160,7 @@ class LogEvents:
                 )
         elif (suppressed := self._once_a_minute("dropped", decision.rollout)) is not None:
             reason = names.drop_reason(event.end)
-            # Names an argument and a type, of the application's code.
+            # Contains only the name of an argument and a type, from the application's code.
             why = event.error if event.end == "dropped_snapshot" else None
             get_logger().warning("rollout.shadow.dropped", **about, reason=reason, why=why, suppressed=suppressed)
 
@@ -202,10 +204,10 @@ class LogEvents:
         )
 
     def _once_a_minute(self, *kind: str) -> int | None:
-        """How many of this kind were passed over since the last, or None when this one must be, too."""
+        """Return how many events of this kind were suppressed since the last; None if this one must be suppressed."""
         now = monotonic()
         if kind not in self._last and len(self._last) >= _MOST_KINDS:
-            # Exception classes can be made at run time: what is remembered of them stays bounded.
+            # Exception classes can be created at run time: limit the number of kinds.
             kind = (kind[0], "_OTHER")
         last = self._last.get(kind)
         if last is not None and now - last < _ONCE_A_MINUTE_S:
@@ -225,7 +227,7 @@ def _tripped(event: BreakerEvent) -> None:
 
 
 def _fault(fault: Fault) -> None:
-    """A collaborator's fault; how often it comes here is the runtime's to limit."""
+    """Emit a fault; the runtime limits how often."""
     logger, fields = get_logger(), {"error_type": fault.error, "count": fault.count}
     about = {"rollout": fault.rollout}
     name, _, hook = fault.what.rpartition(".")
