@@ -119,8 +119,8 @@ def test_labels_of_both_answers_are_paired_and_of_one_alone_are_told(reported):
 
 def test_the_noise_of_the_control_stands_beside_the_candidate(reported):
     turns = iter(range(100_000))
-    found, shadow = reported(lambda user: next(turns) % 2, lambda user: 0, compare=Close(noise=1.0))
-    assert shadow.noise > 0.3
+    found, shadow = reported(lambda user: next(turns), lambda user: -1, compare=Close(noise=0.5))
+    assert shadow.noise == 1.0
     assert "the control differs from itself in" in as_text(found)
 
 
