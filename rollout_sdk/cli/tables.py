@@ -56,8 +56,9 @@ def compact(folder: str, idle: str | None, as_json: bool) -> None:
     "--format", "form", default="parquet", type=click.Choice(["parquet", "csv"]), help="What to write.  [default: parquet]"
 )
 def export(folder: str, to: str, form: str) -> None:
-    """Write a journal as tables: exposures, outcomes, shadows, transitions.
+    """Write a journal as tables for a warehouse.
 
+    Exposures, outcomes, shadows and transitions, as Parquet or CSV.
     Their columns are in docs/warehouse.md. Exit code 5: the journal is empty.
     """
     must_have_records(folder)
@@ -73,16 +74,19 @@ def export(folder: str, to: str, form: str) -> None:
 @click.command(
     "import",
     epilog=examples(
-        "rollout import orders.csv journal/ --rollout shop.rank --metric purchase --unit user_id --value amount --time ts",
+        "rollout import sales.csv journal/ --rollout shop.rank --metric sale",
+        "rollout import sales.csv --rollout shop.rank --metric sale --value eur",
     ),
 )
 @click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False))
 @journal_argument
 @click.option("--rollout", required=True, metavar="KEY", help="The rollout whose units they are of.")
 @click.option("--metric", required=True, metavar="NAME", help="The metric that they are of.")
-@click.option("--unit", required=True, metavar="COLUMN", help="Column of the unit.")
-@click.option("--value", required=True, metavar="COLUMN", help="Column of the value.")
-@click.option("--time", required=True, metavar="COLUMN", help="Column of the time: ISO 8601 (UTC), or since 1970.")
+@click.option("--unit", default="unit", show_default=True, metavar="COLUMN", help="Column of the unit.")
+@click.option("--value", default="value", show_default=True, metavar="COLUMN", help="Column of the value.")
+@click.option(
+    "--time", default="time", show_default=True, metavar="COLUMN", help="Column of the time: ISO 8601 (UTC), or since 1970."
+)
 @click.option("--event-id", metavar="COLUMN", help="Column of the event's id, where one may come twice with other values.")
 @click.option("--layer", metavar="NAME", help="The rollout's layer, if it has one.")
 @json_option
@@ -98,9 +102,9 @@ def import_(
     layer: str | None,
     as_json: bool,
 ) -> None:
-    """Write outcomes of a file into a journal: CSV, Parquet or JSON lines.
+    """Write outcomes of a file into a journal.
 
-    Each goes to its unit's last call before it. ROLLOUT_KEY is that of the processes that serve. A second import of the same
+    CSV, Parquet or JSON lines. Each goes to its unit's last call before it. ROLLOUT_KEY is that of the processes that serve. A second import of the same
     file changes nothing. Exit code 1: the file or a column is not there. 6: some rows cannot be used; the others were imported.
     """
     key = os.environ.get("ROLLOUT_KEY")
