@@ -20,11 +20,14 @@ DOCS_VENV := .venv-docs
 # Every plugin with the servers and libraries that its tests need, in an environment of its own.
 PLUGINS_VENV := .venv-plugins
 
+# What the recipes of docs/recipes.md are for: two environments, because not all of it fits into one.
+RECIPES_VENV := .venv-recipes
+
 # Other libraries and what their tests need, in an environment of its own. FOREIGN: names of suites, or --short.
 FOREIGN_VENV := .venv-foreign
 FOREIGN ?=
 
-.PHONY: help demo canary interleaving demo-traces docs test test-all test-backends test-fleet test-foreign test-plugins build lint types contracts tests faults mutants bench clean
+.PHONY: help demo canary interleaving demo-traces docs test test-all test-backends test-fleet test-foreign test-plugins test-recipes build lint types contracts tests faults mutants bench clean
 
 help:
 	@echo "make demo           reviews and films through all four strategies, and the report (about 2 minutes)"
@@ -38,6 +41,7 @@ help:
 	@echo "make test-fleet     several processes on one store, whose server is broken on purpose: Redis, Postgres, network namespaces"
 	@echo "make test-foreign   other libraries' own tests with rollouts around their functions (FOREIGN='toolz funcy': some)"
 	@echo "make test-plugins   every plugin with what it is made for: MLflow, FastAPI, gunicorn, servers that are installed"
+	@echo "make test-recipes   the recipes of docs/recipes.md with the libraries that they are for"
 	@echo "make build          wheels and source distributions of the SDK and every plugin, in dist/, each installed alone and all together"
 	@echo "make faults         breaks everything on purpose, and writes the table of docs/reliability.md"
 	@echo "make mutants        puts faults into the code, one at a time, and says which the tests do not notice (hours; ROOMS='engine stats': some)"
@@ -148,6 +152,24 @@ $(PLUGINS_VENV)/.done: Makefile pyproject.toml $(PLUGINS)
 test-plugins: $(PLUGINS_VENV)/.done
 	$(PLUGINS_VENV)/bin/pytest plugins
 	$(PLUGINS_VENV)/bin/pytest tests/test_documents.py -k plugins/
+
+# A library that does not install leaves its recipe out, and the test says so.
+$(RECIPES_VENV)/.done: Makefile pyproject.toml
+	for each in 1 2; do \
+		[ -x $(RECIPES_VENV)/$$each/bin/python ] || $(PYTHON) -m venv $(RECIPES_VENV)/$$each || exit 1; \
+		$(RECIPES_VENV)/$$each/bin/pip --disable-pip-version-check install --quiet --editable '.[cli,otel]' pytest pytest-timeout pyyaml || exit 1; \
+	done
+	for each in celery ddtrace dagster langchain-core langfuse litserve logfire openai opik pandas sentry-sdk; do \
+		$(RECIPES_VENV)/1/bin/pip --disable-pip-version-check install --quiet $$each || echo "$$each does not install here"; \
+	done
+	for each in bentoml prefect; do \
+		$(RECIPES_VENV)/2/bin/pip --disable-pip-version-check install --quiet $$each || echo "$$each does not install here"; \
+	done
+	@touch $@
+
+test-recipes: $(RECIPES_VENV)/.done
+	$(RECIPES_VENV)/1/bin/pytest -rs tests/test_recipes.py
+	$(RECIPES_VENV)/2/bin/pytest -rs tests/test_recipes.py
 
 build: $(VENV)/.dev
 	$(PIP) build

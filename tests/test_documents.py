@@ -29,6 +29,7 @@ from rollout_sdk.plugins import hookspecs
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("plugins/**/README.md"), *ROOT.glob("docs/*.md")])
+RECIPES = ROOT / "docs/recipes.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PRINTED = re.compile(r"\nIt prints(, with other times)?:\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -60,7 +61,10 @@ def commands():
                 yield from ((document, line) for line in block[2].splitlines())
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+# Each recipe is run alone, by tests/test_recipes.py.
+@pytest.mark.parametrize(
+    "document", [each for each in DOCUMENTS if each != RECIPES], ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_the_python_of_a_document_runs_from_top_to_bottom(document, tmp_path, monkeypatch):
     skip_without_its_dependencies(document)
     monkeypatch.chdir(tmp_path)

@@ -263,6 +263,7 @@ def test_what_cannot_be_used_is_refused(registered, runtime, options, said):
         registered.alias(champion=1).serve(runtime, **options)
 
 
+@pytest.mark.timeout(600)
 def test_a_real_server_and_a_real_model(tmp_path, runtime, monkeypatch):
     """An MLflow server in a process of its own, with two pyfunc models."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -277,7 +278,7 @@ def test_a_real_server_and_a_real_model(tmp_path, runtime, monkeypatch):
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, env=environment)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while True:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{uri}/health", timeout=5):
                 break
