@@ -25,19 +25,19 @@ def text(value: object, longest: int = _LONGEST_TEXT) -> Markup:
     return Markup(escape(plain(value, longest)))
 
 
-def element(name: str, *children: Markup, **attributes: object) -> Markup:
+def element(tag: str, /, *children: Markup, **attributes: object) -> Markup:
     """An element of HTML or SVG.
 
     Args:
-        name: Its name.
+        tag: Its name.
         children: What is in it.
         attributes: Its attributes: `class_` is `class`, an underscore within a name is a hyphen, and numbers are written with
             two decimals. None and False leave an attribute out, and True writes it without a value.
     """
     written = "".join(_attribute(each, value) for each, value in attributes.items() if value is not None and value is not False)
-    if not children and name in _VOID:
-        return Markup(f"<{name}{written}>")
-    return Markup(f"<{name}{written}>{''.join(children)}</{name}>")
+    if not children and tag in _VOID:
+        return Markup(f"<{tag}{written}>")
+    return Markup(f"<{tag}{written}>{''.join(children)}</{tag}>")
 
 
 def join(parts: Iterable[Markup], between: Markup = Markup("")) -> Markup:

@@ -35,6 +35,7 @@ class StoredStatus:
         version: Version of the candidates; empty when none was given.
         fingerprint: What makes its calls comparable.
         versions: How many versions, or other fingerprints, this rollout has had.
+        control: Name of the control.
         epoch: Number of the evidence: another version, or other settings, have another.
         dropped: Candidates that were rolled back while others went on.
         invalid: Why the comparison cannot be trusted; empty when it can.
@@ -59,6 +60,7 @@ class StoredStatus:
     version: str = ""
     fingerprint: str = ""
     versions: int = 1
+    control: str = "control"
     epoch: int = 0
     dropped: tuple[str, ...] = ()
     invalid: str = ""
@@ -85,6 +87,7 @@ class StoredStatus:
             version=state.version,
             fingerprint=state.fingerprint,
             versions=state.versions,
+            control=state.phase.control,
             epoch=state.epoch,
             dropped=state.dropped,
             invalid=state.invalid,

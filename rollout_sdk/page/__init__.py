@@ -1,0 +1,7 @@
+"""Rollouts as HTML: pages of one file, for a browser, a phone or a printer, and the same blocks for notebooks."""
+
+from __future__ import annotations
+
+from rollout_sdk.page.document import STYLE_SHEET, document
+
+__all__ = ["STYLE_SHEET", "document"]
