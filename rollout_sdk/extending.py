@@ -12,6 +12,7 @@ from attrs import frozen
 from rollout_sdk.assignment import Share, parse_share
 from rollout_sdk.concurrency.forking import renew_after_fork
 from rollout_sdk.control.state import RolloutState
+from rollout_sdk.control.stores.opening import store_at
 from rollout_sdk.controller import RolloutController
 from rollout_sdk.engine.context import is_shadow
 from rollout_sdk.engine.current import current_call
@@ -39,6 +40,7 @@ __all__ = [
     "parse_share",
     "renew_after_fork",
     "state_of",
+    "store_at",
 ]
 
 Controller: TypeAlias = RolloutController[..., Any]

@@ -274,6 +274,7 @@ class Operated:
             unmeasured=dict(tally.unmeasured),
             open_breakers=tuple(name for name, breaker in self._rollout.local_state.breakers.items() if breaker.is_open),
             shadows=dict(tally.shadows),
+            agreement={name: (each.compared, each.matching, *each.interval()) for name, each in list(tally.agreement.items())},
             faults=self._runtime.faults_of(self.key),
             held_by=tuple(sorted(self._rollout.local_state.held_by)),
             lost=self._runtime.lost,

@@ -1,5 +1,6 @@
 """What tests share: a runtime whose events can be looked at, programs of their own, and figures for the documentation."""
 
+import gc
 import json
 import os
 import platform
@@ -18,6 +19,12 @@ from tests.faults.table import figure_of, refusal
 # How long an example takes says more about the machine than about the code: speed is measured in benchmarks/.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+def pytest_collection_finish():
+    """What is there before the first test stays: the garbage collector need not look at all of it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 class Watched(Runtime):

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import get_args
 
@@ -31,6 +32,19 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PRINTED = re.compile(r"\nIt prints(, with other times)?:\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+def skip_without_its_dependencies(document):
+    """A plugin's page runs where what the plugin depends on is installed: everything by `make test-plugins`."""
+    project = document.with_name("pyproject.toml")
+    if document.parent.parent == ROOT / "plugins" and project.exists():
+        about = tomllib.loads(project.read_text())["project"]
+        for requirement in about["dependencies"]:
+            name = re.match(r"[\w.-]+", requirement)[0]
+            try:
+                distribution(name)
+            except PackageNotFoundError:
+                pytest.skip(f"{about['name']} needs {name}, which is not installed: make test-plugins")
+
+
 def blocks(document, language):
     text = document.read_text()
     return [(text[: match.start()].count("\n") + 1, match[2]) for match in BLOCK.finditer(text) if match[1] == language]
@@ -47,6 +61,7 @@ def commands():
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_python_of_a_document_runs_from_top_to_bottom(document, tmp_path, monkeypatch):
+    skip_without_its_dependencies(document)
     monkeypatch.chdir(tmp_path)
     # Pages may use one key for different rollouts: each page is a process of its own.
     monkeypatch.setattr("rollout_sdk.runtime._default", None)

@@ -10,7 +10,7 @@ from typing import Any
 from rollout_sdk.journal import Journal
 from rollout_sdk.records import Comparison, Decision, RecordedEvent, RoutedEvent, Run, ShadowedEvent
 
-__all__ = ["in_order", "recorded", "routed", "shadowed"]
+__all__ = ["compared", "in_order", "recorded", "routed", "shadowed"]
 
 _TELL_EVERY = 10_000
 _TIMED = ("decision", "transition")
@@ -91,7 +91,7 @@ def shadowed(record: Mapping[str, Any], control: str = "control") -> ShadowedEve
         end=record["end"],
         duration_s=record.get("duration_s"),
         error=record.get("error"),
-        comparison=None if "match" not in record else Comparison(bool(record["match"])),
+        comparison=compared(record),
         unit=record.get("unit"),
         excluded=record.get("excluded", False),
         first_item_s=record.get("first_item_s"),
@@ -99,6 +99,21 @@ def shadowed(record: Mapping[str, Any], control: str = "control") -> ShadowedEve
         control_duration_s=record.get("control_duration_s"),
         control_first_item_s=record.get("control_first_item_s"),
         rate=record.get("rate", 1.0),
+    )
+
+
+def compared(record: Mapping[str, Any]) -> Comparison | None:
+    """The comparison that a shadow's line tells of; None where there is none."""
+    if record.get("match") is None:
+        return None
+    labels = record.get("labels", ())
+    return Comparison(
+        match=bool(record["match"]),
+        difference=record.get("difference"),
+        reason=record.get("difference_reason"),
+        name=record.get("comparator", "default"),
+        fields={name: Comparison(bool(match), *rest) for name, (match, *rest) in record.get("fields", {}).items()},
+        labels=(labels[0], labels[1]) if len(labels) == 2 else None,
     )
 
 

@@ -32,6 +32,7 @@ class LocalState:
             no candidate runs.
         closed: Whether no candidate may start: disabled, lost, or stopped. Every start looks at it, at the last moment.
         controllers: Those that stand here, for as long as they live.
+        plan: What the rollout is judged by, as plain values (`rollout_sdk.plan.written`); empty if nothing was declared.
         changing: Held while the state changes; no call takes it.
     """
 
@@ -42,6 +43,7 @@ class LocalState:
     lost: bool = False
     closed: bool = False
     controllers: WeakSet[Any] = Factory(WeakSet)
+    plan: Mapping[str, Any] = Factory(dict)
     changing: ForkSafeLock = Factory(ForkSafeLock)
 
     def enter(self, state: RolloutState) -> None:

@@ -21,7 +21,7 @@ from rollout_sdk.control.stored_state import change_stored
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import StoreError
 from rollout_sdk.judging import AddOutcome, Evidence, PhaseEvidence, Situation, Verdict, add_outcome
-from rollout_sdk.plan import Criteria
+from rollout_sdk.plan import Criteria, written
 from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.records import RecordedEvent
 from rollout_sdk.resilience.faults import STORE
@@ -72,6 +72,11 @@ class ManagedRollout:
     _claimed: int = 0
     _outcomes: dict[str, int] = field(factory=dict)
 
+    def __attrs_post_init__(self) -> None:
+        """Have the journal say what it is judged by."""
+        if self.criteria is not None:
+            self.local_state.plan = written(self.criteria)
+
     @property
     def state(self) -> RolloutState:
         """Where it stands."""
@@ -101,6 +106,7 @@ class ManagedRollout:
             return
         with self.adding:
             self.criteria = evolve(criteria, approve=None if self.criteria is None else self.criteria.approve)
+            self.local_state.plan = written(self.criteria)
             if not criteria.decides:
                 self.evidence = None
             elif self.evidence is None:

@@ -55,6 +55,8 @@ def next_step(state: RolloutState, criteria: Criteria, verdict: Verdict, approve
         approved: Asks the plan's approval, which may fail in any way.
         waited_s: How long the step's verdict has been waited for.
     """
+    if not criteria.acts:
+        return NextStep()
     if verdict.outcome == "FAIL":
         name = verdict.failed[0]
         return NextStep("roll_back", lambda state: state.roll_back(name), verdict.reason)

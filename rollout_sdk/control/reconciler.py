@@ -1,6 +1,7 @@
 """The reconciler: the one thread of a process that reads and writes the store, and has rollouts judged.
 
-No call ever waits for it. It looks at the store twice a second, so that every process stands where the others do; it puts what
+No call ever waits for it. It looks at the store twice a second, and as soon as the store reports a change where it can, so that
+every process stands where the others do; it puts what
 was seen here where they see it; and it judges. Every change is a compare-and-set: of many processes that come to the same
 verdict, one makes the transition. When the store does not answer, everybody stays where they are, nobody goes on, and an abort
 holds here at once and is stored as soon as it can be.
@@ -90,7 +91,7 @@ class Reconciler:
         self._announce = announce
         self._is_shared = not isinstance(store, MemoryStore)
         self._closed = False
-        self._thread = WatchThread(self._watch, "rollout-reconciler")
+        self._thread = self._watch_thread(at_once=False)
         self._last_judged_s = monotonic()
         self._unanswered: tuple[float, str] | None = None
         self._sync = StateSync(
@@ -121,7 +122,7 @@ class Reconciler:
         # Else it is not known how old that is what this process inherits: an abort may be missing.
         is_recent = self._thread.is_running and was_announced()
         self.writer = f"{os.getpid():x}-{os.urandom(6).hex()}"
-        self._thread = WatchThread(self._watch, "rollout-reconciler", at_once=bool(self.rollouts) and not is_recent)
+        self._thread = self._watch_thread(at_once=bool(self.rollouts) and not is_recent)
         self._judging.renew(self.writer)
         self._presence = PresenceAnnouncer(self.store, self.writer, self.allowed)
         for managed in self.rollouts.values():
@@ -133,6 +134,9 @@ class Reconciler:
                 self.hold(_UNREAD)
             # What others do must be seen here also before the first call.
             self.start()
+
+    def _watch_thread(self, *, at_once: bool) -> WatchThread:
+        return WatchThread(self._watch, "rollout-reconciler", at_once=at_once, wait=self.store.wait_for_change)
 
     def hold(self, holder: str) -> None:
         """Run no candidate in this process until `holder` lets go. For forked children: takes no lock."""
@@ -286,7 +290,7 @@ class Reconciler:
             StateError: It is no canary.
         """
         managed = self.rollouts[key]
-        if managed.criteria is None:
+        if managed.criteria is None or not managed.criteria.acts:
             said = f"{key!r} has no plan to change: its strategy is {managed.strategy!r}."
             raise StateError(f"{said} A plan belongs to a canary. Use Canary([...]).")
         must_be_allowed(self.allowed, key, actor, "set_plan")
@@ -329,6 +333,8 @@ class Reconciler:
 
     def _watch(self) -> None:
         """Look at every rollout, and judge it if that is due."""
+        if (error := self.store.cannot_wait) is not None:
+            self._failed(STORE, error)
         is_due = monotonic() - self._last_judged_s >= self._judging.every_s
         if is_due:
             self._last_judged_s = monotonic()

@@ -21,7 +21,7 @@ from rollout_sdk.control.state_document import from_document
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import StoreError
 from rollout_sdk.judging import Evidence
-from rollout_sdk.plan import MEASURED, Criteria, Gate
+from rollout_sdk.plan import Criteria, Gate, is_measured
 from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.resilience.faults import STORE
 
@@ -34,7 +34,7 @@ _MOST_ROLLOUTS = 1_000
 
 def metrics_noted(criteria: Criteria) -> str:
     """What a process that does not have the plan must know of the metrics that are recorded."""
-    recorded = [each for each in criteria.all if each.metric not in MEASURED]
+    recorded = [each for each in criteria.all if not is_measured(each.metric)]
     return dumps([{"metric": each.metric, "per": each.per, "window": each.window, "clip": each.clip} for each in recorded])
 
 

@@ -13,12 +13,21 @@ _POLL_S = 0.5
 
 
 class WatchThread:
-    """Calls a method again and again, twice a second, once it is started and until it is ended; the method must not raise.
+    """Calls a method again and again, once it is started and until it is ended: twice a second, or as soon as its wait returns.
+    The method must not raise.
 
     Its object lives no longer for that, and the thread ends when it is gone.
     """
 
-    def __init__(self, watch: Callable[[], None], name: str, *, every_s: float = _POLL_S, at_once: bool = False) -> None:
+    def __init__(
+        self,
+        watch: Callable[[], None],
+        name: str,
+        *,
+        every_s: float = _POLL_S,
+        at_once: bool = False,
+        wait: Callable[[float], object] = native_sleep,
+    ) -> None:
         """Start nothing yet.
 
         Args:
@@ -26,7 +35,9 @@ class WatchThread:
             name: Name of the thread.
             every_s: Seconds between two calls.
             at_once: Call it when started, and not only `every_s` later.
+            wait: Waits for so many seconds at most; must not raise, and must not hold the object of `watch`.
         """
+        self._wait = wait
         self._name = name
         self._every_s = every_s
         self._watch = weakref.WeakMethod(watch)
@@ -69,7 +80,7 @@ class WatchThread:
     def _run(self) -> None:
         while not self._ended:
             if not self._at_once:
-                native_sleep(self._every_s)
+                self._wait(self._every_s)
             self._at_once = False
             watch = self._watch()
             if watch is None:

@@ -257,4 +257,5 @@ class Rollout:
             "version": self.state.version,
             "fingerprint": self.state.fingerprint,
             "made_of": dict(self.made_of),
+            "plan": dict(self.local_state.plan),
         }

@@ -12,12 +12,12 @@ from typing import Any
 
 from rollout_sdk.assignment import BUCKETS
 from rollout_sdk.judging.look import ceilings_of
-from rollout_sdk.judging.metrics import Metric, metric_of
+from rollout_sdk.judging.metrics import Compared, Metric, metric_of
 from rollout_sdk.judging.minutes import MINUTE_S, Minute, Minutes, bit_of
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums, number_of
 from rollout_sdk.judging.unit_sample import UNTIMED_MINUTE, UnitSample
-from rollout_sdk.plan import ERROR_RATE, MEASURED, Criterion
-from rollout_sdk.records import RecordedEvent
+from rollout_sdk.plan import ERROR_RATE, MEASURED, Criterion, is_measured
+from rollout_sdk.records import Comparison, RecordedEvent
 from rollout_sdk.stats import StratifiedBuckets
 
 __all__ = ["COVARIATE", "Evidence"]
@@ -84,8 +84,9 @@ class Evidence:
         measured = [each for each in self.metrics if each.criterion.metric in MEASURED]
         self._failures = [each.observe for each in measured if each.only_failures]
         self._observers = [each.observe for each in measured if not each.only_failures]
+        self._compared = [each for each in self.metrics if isinstance(each, Compared)]
         self._recorded = {
-            each.criterion.metric: each.criterion for each in self.metrics if each.criterion.metric not in MEASURED
+            each.criterion.metric: each.criterion for each in self.metrics if not is_measured(each.criterion.metric)
         }
         # Other means over calls use `PhaseEvidence.calls` as their weights.
         self._windowed = [each for each in self._recorded.values() if each.per == "call" and each.window]
@@ -174,6 +175,25 @@ class Evidence:
         """Add the end of a planned shadow run, or a served call that could not be measured."""
         if phase_name in self.phases or not self._is_past(phase_name):
             self.phase(phase_name).ends[candidate, end] += 1
+
+    def add_comparison(
+        self, phase_name: str, arm: str, comparison: Comparison | None, *, cell: int, bucket: int, time_s: float
+    ) -> None:
+        """Add the comparison of a shadow's answer with the control's.
+
+        Args:
+            phase_name: Name of the phase.
+            arm: The shadow's variant; the control's own name for a second run of the control, which measures its noise.
+            comparison: The comparison; None if both answered, but could not be compared.
+            cell: `cell_of` the unit.
+            bucket: The unit's bucket.
+            time_s: Time of the decision.
+        """
+        phase = self.phases.get(phase_name)
+        if phase is None or (self.most_calls and self._calls_of.get((phase_name, arm, cell), 0) > self.most_calls):
+            return
+        for metric in self._compared:
+            metric.compare(phase, phase_name, arm, comparison, cell=cell, bucket=bucket, time_s=time_s)
 
     def _is_past(self, phase_name: str) -> bool:
         """Whether a phase belongs to an older version, with another candidate."""
@@ -306,7 +326,7 @@ class Evidence:
         whole = StratifiedBuckets()
         metric = metric_of(criterion)
         for name, phase in self.phases.items():
-            if phase.is_shadow and criterion.metric not in MEASURED:
+            if phase.is_shadow and not is_measured(criterion.metric):
                 continue
             metric.add_sums(whole, name, phase, until_s)
         return whole

@@ -13,7 +13,7 @@ from rollout_sdk.judging.metrics.assignment import assignment
 from rollout_sdk.judging.pairs import incomplete, unmeasured
 from rollout_sdk.judging.phase_evidence import number_of
 from rollout_sdk.judging.verdicts import Finding, Outcome, Verdict
-from rollout_sdk.plan import MEASURED, Criteria, Criterion, Gate, Guardrail, as_duration
+from rollout_sdk.plan import Criteria, Criterion, Gate, Guardrail, as_duration, is_measured
 
 __all__ = ["judge"]
 
@@ -44,7 +44,7 @@ def judge(
         for name in situation.candidates
         for each in criteria.all
         # Users see no candidate while it is shadowed, so nothing can be recorded for one.
-        if not (situation.shadowing and each.metric not in MEASURED)
+        if not (situation.shadowing and not is_measured(each.metric))
     ]
     deciding = [finding for finding in findings if finding.decides]
     to_roll_back = {finding.candidate for finding in deciding if finding.outcome == "FAIL" and finding.on_fail == "rollback"}

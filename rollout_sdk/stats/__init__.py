@@ -10,7 +10,7 @@ from rollout_sdk.stats.group_sequential import spending_boundaries
 from rollout_sdk.stats.multiplicity import e_bh, mix_log_e
 from rollout_sdk.stats.planning import design_effect, mde, planned_duration, planned_information, sample_size
 from rollout_sdk.stats.rare_events import rare_event_interval, rare_event_log_e, rare_event_safe_log_e
-from rollout_sdk.stats.rates import bernoulli_interval, rate_below_log_e
+from rollout_sdk.stats.rates import bernoulli_interval, rate_above_log_e, rate_below_log_e
 from rollout_sdk.stats.sequential import confidence_sequence, log_e_one_sided, log_e_two_sided, one_sided_bound, plan_rho
 from rollout_sdk.stats.student import student_t_quantile
 
@@ -41,6 +41,7 @@ __all__ = [
     "rare_event_interval",
     "rare_event_log_e",
     "rare_event_safe_log_e",
+    "rate_above_log_e",
     "rate_below_log_e",
     "ratio_of_sums",
     "sample_size",

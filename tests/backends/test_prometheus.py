@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from rollout_sdk.telemetry.contract import METRICS
+from tools.telemetry_contract import METRICS
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,8 @@ def in_child(action):
     # begun to wait for facts, and the reconciler's is at its end.
     for runtime in all_runtimes():
         runtime.reconciler._thread.end()
-    time.sleep(0.7)
+    while any(thread.name == "rollout-reconciler" for thread in threading.enumerate()):
+        time.sleep(0.01)
     for runtime in all_runtimes():
         runtime.flush()
     time.sleep(0.05)

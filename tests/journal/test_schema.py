@@ -110,7 +110,9 @@ def unknown(u):
 def test_every_field_of_every_event_is_written_by_some_run_and_no_other(tmp_path):
     class Far:
         def rollout_compare(self, control, candidate):
-            return Comparison(match=False, difference=0.5, reason="value", name="far") if control != [1, 2] else None
+            part = Comparison(match=False, difference=0.5, reason="value")
+            far = evolve(part, name="far", fields={"score": part}, labels=("ham", "spam"))
+            return far if control != [1, 2] else None
 
     runtime = Runtime(journal=tmp_path, plugins=[Far()], shadows=ShadowLimits(cpu_share=1.0))
     everything(runtime)

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 import rollout_sdk
 from rollout_sdk import Telemetry
-from rollout_sdk.telemetry.contract import EVENTS, LOGS, METRICS, SPANS, as_markdown
+from tools.telemetry_contract import EVENTS, LOGS, METRICS, SPANS, as_markdown
 
 from .receiver import Receiver, plain
 from .scenario import MESSAGE, PAYLOAD, SHOWN, UNIT, everything
@@ -281,7 +281,7 @@ def test_messages_are_told_only_when_asked_for(talkative):
 
 def test_the_documentation_is_made_of_the_table():
     path = ROOT / "docs" / "telemetry.md"
-    assert as_markdown() == path.read_text(encoding="utf-8"), "run python -m rollout_sdk.telemetry.contract > docs/telemetry.md"
+    assert as_markdown() == path.read_text(encoding="utf-8"), "run python -m tools.telemetry_contract > docs/telemetry.md"
 
 
 @pytest.mark.parametrize("version", [OLDEST, "newest"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rollout_sdk.telemetry.contract import EVENTS, METRICS, SPANS, as_registry
+from tools.telemetry_contract import EVENTS, METRICS, SPANS, as_registry
 
 FOLDER = Path(__file__).parents[2] / "contrib" / "weaver"
 REGISTRY = {name: yaml.safe_load(text) for name, text in as_registry().items()}
@@ -17,7 +17,7 @@ TYPES = {"string": str, "int": int, "double": float, "boolean": bool}
 
 def test_the_folder_is_made_of_the_table():
     made = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()}
-    assert as_registry() == made, "run python -m rollout_sdk.telemetry.contract --weaver contrib/weaver"
+    assert as_registry() == made, "run python -m tools.telemetry_contract --weaver contrib/weaver"
 
 
 def test_it_names_itself_and_the_conventions_that_it_rests_on():

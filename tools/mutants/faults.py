@@ -7,7 +7,10 @@ from pathlib import Path
 
 from attrs import frozen
 
-__all__ = ["Mutant", "mutants_of"]
+__all__ = ["PACKAGE", "ROOT", "Mutant", "mutants_of"]
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = "rollout_sdk"
 
 OPERATORS: dict[type[ast.AST], tuple[str, str]] = {
     ast.Eq: ("==", "!="),

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from rollout_sdk.concurrency.clocks import monotonic
+from rollout_sdk.concurrency.threads import native_sleep
 from rollout_sdk.control.stores.asking import AskingThreads
 from rollout_sdk.control.stores.memory import MemoryStore
 from rollout_sdk.exceptions import StoreError
@@ -58,6 +59,10 @@ class GuardedStore:
         self._until = float("inf")
         # These wait for nothing that is not ours.
         self._threads = None if type(store) in (MemoryStore, UnavailableStore) else AskingThreads()
+        # A thread of its own: what is asked meanwhile must not wait for a change.
+        self._waiting = AskingThreads() if callable(getattr(store, "wait_for_change", None)) else None
+        self.cannot_wait: StoreError | None = None
+        """Why the last wait for a change has failed."""
 
     def within(self, seconds: float) -> GuardedStore:
         """The same store, for those who can wait only so many seconds from now, for all that they ask."""
@@ -69,8 +74,23 @@ class GuardedStore:
 
     def rest(self) -> None:
         """Keep no thread until the next use."""
-        if self._threads is not None:
-            self._threads.end()
+        for threads in (self._threads, self._waiting):
+            if threads is not None:
+                threads.end()
+
+    def wait_for_change(self, timeout_s: float) -> None:
+        """Wait until a document may have changed, or for so many seconds: where the store cannot report it, and where it fails.
+
+        Never raises: `cannot_wait` holds the reason of a failure.
+        """
+        began, has_changed, self.cannot_wait = monotonic(), False, None
+        if self._waiting is not None:
+            try:
+                has_changed = self._asked(bool, "wait_for_change", timeout_s, threads=self._waiting)
+            except StoreError as error:
+                self.cannot_wait = error
+        if not has_changed:
+            native_sleep(max(0.0, timeout_s - (monotonic() - began)))
 
     def load(self, key: str) -> Stored | None:
         """See `StateStore`."""
@@ -120,14 +140,15 @@ class GuardedStore:
         """See `StateStore`."""
         self._asked(object, "close")
 
-    def _asked(self, kind: Any, method: str, *arguments: Any) -> Any:
+    def _asked(self, kind: Any, method: str, *arguments: Any, threads: AskingThreads | None = None) -> Any:
+        threads = self._threads if threads is None else threads
         try:
             ask: Callable[..., Any] = getattr(self._store, method)
-            if self._threads is None:
+            if threads is None:
                 answer = ask(*arguments)
             else:
                 patience_s = min(self._patience_s, max(0.0, self._until - monotonic()))
-                answer = self._threads.ask(partial(ask, *arguments), f"{self._name} has not answered {method}", patience_s)
+                answer = threads.ask(partial(ask, *arguments), f"{self._name} has not answered {method}", patience_s)
             is_answer = isinstance(answer, kind)
         except StoreError:
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rollout_sdk.telemetry import names
-from rollout_sdk.telemetry.contract.rows import Attribute, Event, Span
+from tools.telemetry_contract.rows import Attribute, Event, Span
 
 __all__ = ["EVENTS", "SPANS"]
 

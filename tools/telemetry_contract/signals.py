@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rollout_sdk.telemetry import names
-from rollout_sdk.telemetry.contract.rows import Attribute, LogEvent, Metric
+from tools.telemetry_contract.rows import Attribute, LogEvent, Metric
 
 __all__ = ["LOGS", "METRICS", "METRIC_ATTRIBUTES"]
 

@@ -1,16 +1,16 @@
 """The telemetry contract, as one table: what is emitted, when, and what it means.
 
-docs/telemetry.md is made of it (`python -m rollout_sdk.telemetry.contract > docs/telemetry.md`), and so is contrib/weaver, the
+docs/telemetry.md is made of it (`python -m tools.telemetry_contract > docs/telemetry.md`), and so is contrib/weaver, the
 same for tools (`--weaver contrib/weaver`). A test holds what a real run exports against it, in both directions: nothing is
 emitted that is not here, and nothing is here that is not emitted.
 Names of `feature_flag.*`, `error.*`, `exception.*` and `code.*` are those of the OpenTelemetry semantic conventions 1.44.0.
 """
 
-from rollout_sdk.telemetry.contract.document import as_markdown
-from rollout_sdk.telemetry.contract.rows import Attribute, Event, LogEvent, Metric, Span
-from rollout_sdk.telemetry.contract.signals import LOGS, METRICS
-from rollout_sdk.telemetry.contract.spans import EVENTS, SPANS
-from rollout_sdk.telemetry.contract.weaver import as_registry
+from tools.telemetry_contract.document import as_markdown
+from tools.telemetry_contract.rows import Attribute, Event, LogEvent, Metric, Span
+from tools.telemetry_contract.signals import LOGS, METRICS
+from tools.telemetry_contract.spans import EVENTS, SPANS
+from tools.telemetry_contract.weaver import as_registry
 
 __all__ = [
     "EVENTS",

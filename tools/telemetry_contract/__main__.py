@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from rollout_sdk.telemetry.contract import as_markdown, as_registry
+from tools.telemetry_contract import as_markdown, as_registry
 
 if sys.argv[1:2] == ["--weaver"]:
     (folder,) = map(Path, sys.argv[2:])
@@ -11,4 +11,4 @@ if sys.argv[1:2] == ["--weaver"]:
     for name, text in as_registry().items():
         (folder / name).write_text(text, encoding="utf-8")
 else:
-    print(as_markdown(), end="")  # noqa: T201 - what it is for
+    print(as_markdown(), end="")

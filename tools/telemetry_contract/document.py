@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rollout_sdk.telemetry import names
-from rollout_sdk.telemetry.contract.rows import Attribute, Event, Metric, Span
-from rollout_sdk.telemetry.contract.signals import LOGS, METRICS
-from rollout_sdk.telemetry.contract.spans import EVENTS, SPANS
+from tools.telemetry_contract.rows import Attribute, Event, Metric, Span
+from tools.telemetry_contract.signals import LOGS, METRICS
+from tools.telemetry_contract.spans import EVENTS, SPANS
 
 __all__ = ["as_markdown"]
 
 _INTRODUCTION = """\
 # The telemetry contract
 
-*Made of one table in the code (`python -m rollout_sdk.telemetry.contract`); a test holds what a real run exports against it.*
+*Made of one table in the code (`python -m tools.telemetry_contract`); a test holds what a real run exports against it.*
 
 Scope of tracer and meter: `{scope}`, the version of the package, schema URL `{schema}`.
 Spans, metrics and log events go through the application's own OpenTelemetry and structlog; without them nothing is emitted and

@@ -13,9 +13,9 @@ from typing import Any
 
 from rollout_sdk._version import __version__
 from rollout_sdk.telemetry import names
-from rollout_sdk.telemetry.contract.rows import Attribute, Event, Metric, Span
-from rollout_sdk.telemetry.contract.signals import METRIC_ATTRIBUTES, METRICS
-from rollout_sdk.telemetry.contract.spans import EVENTS, SPANS
+from tools.telemetry_contract.rows import Attribute, Event, Metric, Span
+from tools.telemetry_contract.signals import METRIC_ATTRIBUTES, METRICS
+from tools.telemetry_contract.spans import EVENTS, SPANS
 
 __all__ = ["as_registry"]
 
@@ -48,9 +48,7 @@ _EXAMPLES: dict[str, Any] = {
 }
 """Where no word of the meaning is one."""
 
-_HEAD = (
-    "# Made of the table in rollout_sdk/telemetry/contract: python -m rollout_sdk.telemetry.contract --weaver contrib/weaver\n"
-)
+_HEAD = "# Made of the table in tools/telemetry_contract: python -m tools.telemetry_contract --weaver contrib/weaver\n"
 
 
 def as_registry() -> dict[str, str]:
