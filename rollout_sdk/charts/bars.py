@@ -10,7 +10,7 @@ from rollout_sdk.charts.scale import Scale
 
 __all__ = ["bars"]
 
-_BAR, _GAP, _TOP, _LEFT = 15.0, 26.0, 24.0, 10.0
+_BAR, _GAP, _LEFT = 15.0, 26.0, 10.0
 
 
 def bars(
@@ -27,8 +27,8 @@ def bars(
     names = list(dict.fromkeys(name for values in groups.values() for name in values))
     known = [value for values in groups.values() for value in values.values() if value is not None]
     scale = Scale(0.0, most or max(known, default=0.0) or 1.0, _LEFT, WIDTH - 90)
-    drawn: list[Markup] = []
-    y = _TOP
+    key, y = legend(names)
+    drawn: list[Markup] = [key]
     for group, values in groups.items():
         drawn.append(label(_LEFT, y + 12, group, class_="strong", longest=50))
         y += 18
@@ -44,7 +44,7 @@ def bars(
     return Chart(
         title,
         says,
-        picture(title, says, y, legend(names, 2), *drawn),
+        picture(title, says, y, *drawn),
         ("", *names),
         tuple((group, *(_value(values.get(name), written) for name in names)) for group, values in groups.items()),
     )

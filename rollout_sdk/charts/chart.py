@@ -30,6 +30,8 @@ WIDTH = 400.0
 HEIGHT = 210.0
 """Of a chart whose height does not depend on how much it shows."""
 
+_LEGEND_LINE = 16.0
+
 PALETTE = 6
 """How many colours there are; the control has the first."""
 
@@ -132,15 +134,17 @@ def side_axis(scale: Scale, x: float, marks: Iterable[tuple[float, str]]) -> Mar
     )
 
 
-def legend(names: Sequence[str], y: float, first: int = 0) -> Markup:
-    """Which colour is whose, from the colour `first` on; as many as fit into a line."""
-    parts, x = [], 6.0
+def legend(names: Sequence[str], first: int = 0) -> tuple[Markup, float]:
+    """Which colour is whose, from the colour `first` on, in up to three lines at the top; and how high these are."""
+    parts, x, y = [], 6.0, 2.0
     for number, name in enumerate(names):
         width = 24 + 6.4 * min(len(name), 24)
         if x + width > WIDTH - 30:
-            parts.append(label(x, y + 9, f"+{len(names) - number}", class_="tick"))
-            break
+            if y > 2 * _LEGEND_LINE:
+                parts.append(label(x, y + 9, f"+{len(names) - number}", class_="tick"))
+                break
+            x, y = 6.0, y + _LEGEND_LINE
         colour = f"fill c{(first + number) % PALETTE}"
         parts += [element("rect", x=x, y=y, width=10, height=10, class_=colour), label(x + 14, y + 9, name, longest=24)]
         x += width
-    return join(parts)
+    return join(parts), y + _LEGEND_LINE

@@ -13,7 +13,8 @@ from rollout_sdk.charts.scale import Scale, spread, ticks
 
 __all__ = ["Effect", "forest"]
 
-_ROW, _TOP, _LEFT, _RIGHT = 42.0, 14.0, 10.0, WIDTH - 10.0
+_ROW, _TOP, _LEFT, _RIGHT = 42.0, 4.0, 10.0, WIDTH - 10.0
+_FAR = 3.0
 
 
 @frozen
@@ -51,12 +52,11 @@ def forest(title: str, effects: Sequence[Effect], *, written: Callable[[float], 
     limits = [each.limit for each in effects if each.limit is not None]
     scale = _scale(known, limits)
     bottom = _TOP + _ROW * len(effects)
-    rows = (_row(each, _TOP + _ROW * number, scale) for number, each in enumerate(effects))
+    rows = (_row(each, _TOP + _ROW * number, scale, written) for number, each in enumerate(effects))
     drawn = picture(
         title,
         says := "; ".join(_sentence(each, written) for each in effects),
         bottom + 24,
-        line(scale(0.0), _TOP, scale(0.0), bottom, "zero"),
         *rows,
         axis_below(scale, bottom, ((value, written(value)) for value in ticks(scale.low, scale.high, 4))),
     )
@@ -73,28 +73,33 @@ def forest(title: str, effects: Sequence[Effect], *, written: Callable[[float], 
 
 
 def _scale(known: Sequence[Effect], limits: Sequence[float]) -> Scale:
-    """Wide enough for every estimate; intervals that are far wider than all estimates are drawn as arrows."""
-    estimates = [each.estimate for each in known if each.estimate is not None]
-    reach = sorted(max(abs(each.low), abs(each.high)) for each in known if math.isfinite(each.low) and math.isfinite(each.high))
-    # Of some wide intervals, all others would be dots.
-    most = max(3 * reach[len(reach) // 2] if reach else 1.0, *(1.2 * abs(each) for each in (*estimates, *limits)), 1e-9)
-    ends = [end for each in known for end in (each.low, each.high) if abs(end) <= most]
-    low, high = spread([*estimates, *ends], around=(0.0, *limits))
+    """Wide enough for most of the differences: what is far larger than the others is drawn as an arrow."""
+    reach = sorted(
+        max([abs(end) for end in (each.low, each.high, each.estimate or 0.0) if math.isfinite(end)]) for each in known
+    )
+    # Of one that is far larger, all others would be dots.
+    most = max(_FAR * reach[(len(reach) - 1) // 2] if reach else 1.0, *(1.2 * abs(each) for each in limits), 1e-9)
+    ends = [end for each in known for end in (each.low, each.estimate or 0.0, each.high) if abs(end) <= most]
+    low, high = spread(ends, around=(0.0, *limits))
     return Scale(low, high, _LEFT, _RIGHT)
 
 
-def _row(effect: Effect, y: float, scale: Scale) -> Markup:
+def _row(effect: Effect, y: float, scale: Scale, written: Callable[[float], str]) -> Markup:
     middle = y + 28
-    parts = [label(_LEFT, y + 12, effect.name, class_="strong", longest=30)]
-    if effect.word:
-        parts.append(label(_RIGHT, y + 12, effect.word, "end", f"word {effect.tone}", longest=28))
+    parts = [
+        line(scale(0.0), y + 17, scale(0.0), y + _ROW, "zero"),
+        label(_LEFT, y + 12, effect.name, class_="strong", longest=26),
+    ]
+    said = " ".join(filter(None, [_value(effect.estimate, written) if effect.estimate is not None else "", effect.word]))
+    parts.append(label(_RIGHT, y + 12, said, "end", f"word {effect.tone}", longest=32))
     if effect.estimate is None:
-        return join([*parts, label(_LEFT, middle + 4, "not known yet", class_="tick")])
+        return join([*parts, label(scale(0.0) + 6, middle + 4, "not known yet", class_="tick")])
     if effect.limit is not None:
         parts.append(line(scale(effect.limit), middle - 9, scale(effect.limit), middle + 9, "decide"))
     parts.append(line(scale(effect.low), middle, scale(effect.high), middle, f"line {effect.tone}"))
     parts += [_end(end, middle, scale, effect.tone) for end in (effect.low, effect.high)]
-    parts.append(element("circle", cx=scale(effect.estimate), cy=middle, r=4, class_=f"fill {effect.tone}"))
+    if scale.holds(effect.estimate):
+        parts.append(element("circle", cx=scale(effect.estimate), cy=middle, r=4, class_=f"fill {effect.tone}"))
     return join(parts)
 
 

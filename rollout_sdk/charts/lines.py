@@ -89,7 +89,8 @@ def evidence(title: str, series: Mapping[str, Sequence[tuple[float, float]]], *,
     decides = needed / math.log(10)
     values = [value for points in by_ten.values() for _, value in points]
     low, high = min([-1.0, *values]) - 0.2, max([decides, *values]) + 0.6
-    xs, ys = _times([time_s for points in by_ten.values() for time_s, _ in points]), Scale(low, high, _BOTTOM, _TOP + 14)
+    key, top = legend(list(by_ten), first=1)
+    xs, ys = _times([time_s for points in by_ten.values() for time_s, _ in points]), Scale(low, high, _BOTTOM, top + 4)
     says = "; ".join(f"{name}: {_times_of(points[-1][1])} of {_times_of(decides)} needed" for name, points in by_ten.items())
     return Chart(
         title,
@@ -99,7 +100,7 @@ def evidence(title: str, series: Mapping[str, Sequence[tuple[float, float]]], *,
             says,
             HEIGHT,
             side_axis(ys, _LEFT, ((value, _times_of(value)) for value in log_ticks(low, high))),
-            legend(list(by_ten), 2, first=1),
+            key,
             *(
                 element(
                     "path",

@@ -10,8 +10,21 @@ from attrs import frozen
 
 __all__ = ["Scale", "log_ticks", "spread", "ticks", "time_ticks"]
 
-_DAY_S = 86_400.0
-_TIME_STEPS_S = (60, 300, 900, 1_800, 3_600, 10_800, 21_600, 43_200, *(day * 86_400 for day in (1, 2, 7, 14, 28, 91, 182, 364)))
+_DAY_S, _MINUTE_S = 86_400.0, 60.0
+_TIME_STEPS_S = (
+    1,
+    5,
+    15,
+    60,
+    300,
+    900,
+    1_800,
+    3_600,
+    10_800,
+    21_600,
+    43_200,
+    *(day * 86_400 for day in (1, 2, 7, 14, 28, 91, 182, 364)),
+)
 
 
 @frozen
@@ -82,4 +95,6 @@ def _clock(seconds: float, step: float) -> str:
     except (OverflowError, ValueError, OSError):
         return ""
     is_midnight = not seconds % _DAY_S
-    return f"{at.day} {at:%b}" if step >= _DAY_S or is_midnight else f"{at:%H:%M}"
+    if step >= _DAY_S or is_midnight:
+        return f"{at.day} {at:%b}"
+    return f"{at:%H:%M}" if step >= _MINUTE_S else f"{at:%H:%M:%S}"

@@ -13,7 +13,7 @@ from rollout_sdk.formatting import percent, when
 
 __all__ = ["Mark", "shares"]
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, WIDTH - 8.0, 36.0, HEIGHT - 24.0
+_LEFT, _RIGHT, _MARKS, _BOTTOM = 46.0, WIDTH - 8.0, 18.0, HEIGHT - 24.0
 _BETWEEN = 6.0
 
 
@@ -53,7 +53,9 @@ def shares(
     """
     names = list(dict.fromkeys([control, *(name for _, given in periods for name in given)]))
     begin = min([time_s for time_s, _ in periods] + [each.time_s for each in marks])
-    xs, ys = Scale(begin, max(until_s, begin + 1.0), _LEFT, _RIGHT), Scale(0.0, 1.0, _BOTTOM, _TOP)
+    key, below_key = legend(names)
+    top = below_key + _MARKS
+    xs, ys = Scale(begin, max(until_s, begin + 1.0), _LEFT, _RIGHT), Scale(0.0, 1.0, _BOTTOM, top)
     says = "; ".join(f"from {when(time_s)} {_written(given)}" for time_s, given in periods)
     ends = [*(time_s for time_s, _ in periods[1:]), xs.high]
     return Chart(
@@ -69,8 +71,8 @@ def shares(
                 for (time_s, given), end in zip(periods, ends, strict=True)
                 for part in _stack(given, names, xs(time_s), xs(end), ys)
             ),
-            *_marked(marks, xs),
-            legend(names, 2),
+            *_marked(marks, xs, top),
+            key,
             times_below(xs, _BOTTOM),
         ),
         ("time", "what", "by", "why"),
@@ -97,17 +99,17 @@ def _stack(given: Mapping[str, float], names: Sequence[str], start: float, end: 
     return drawn
 
 
-def _marked(marks: Sequence[Mark], xs: Scale) -> list[Markup]:
+def _marked(marks: Sequence[Mark], xs: Scale, top: float) -> list[Markup]:
     """Lines for what happened; names for as many as have room."""
     drawn: list[Markup] = []
     free = _LEFT
     for each in marks:
         x = xs(each.time_s)
-        drawn.append(line(x, _TOP - 6, x, _BOTTOM, "mark"))
+        drawn.append(line(x, top - 6, x, _BOTTOM, "mark"))
         width = 6.2 * len(each.action)
         start = min(max(x - width / 2, _LEFT), _RIGHT - width)
         if start >= free:
-            drawn.append(label(start, _TOP - 9, each.action, class_="tick"))
+            drawn.append(label(start, top - 9, each.action, class_="tick"))
             free = start + width + _BETWEEN
     return drawn
 

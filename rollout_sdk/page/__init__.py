@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from rollout_sdk.page.document import STYLE_SHEET, document
+from rollout_sdk.page.report import as_html
+from rollout_sdk.page.rollout import rollout_page
 
-__all__ = ["STYLE_SHEET", "document"]
+__all__ = ["STYLE_SHEET", "as_html", "document", "rollout_page"]
