@@ -1,0 +1,90 @@
+"""Reading a journal while it is written: each time, only what came since the last."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from io import BufferedReader, BytesIO
+from pathlib import Path
+from typing import Any
+
+from attrs import define
+
+from rollout_sdk.journal.parts import Part, part_of
+from rollout_sdk.journal.reader import Journal
+
+__all__ = ["Following"]
+
+_CHUNK = 4 << 20
+
+
+@define
+class _Place:
+    """How far a file was read.
+
+    Attributes:
+        read: Bytes of it that were read: whole lines.
+        inode: Which file it is; one that took its place is read from its beginning.
+    """
+
+    read: int
+    inode: int
+
+
+class Following(Journal):
+    """The records of a folder as they come. Its counts go on from one reading to the next.
+
+    What it costs grows with what is new. A line that is being written is left for the next time. A file that was compressed
+    meanwhile has nothing new: it is known by the number of its part.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        """Find the folder. See `Journal`."""
+        super().__init__(folder)
+        self._places: dict[Path, _Place] = {}
+        self._packed: set[Part] = set()
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        """The records that were written since the last time, file by file; all of them the first time."""
+        for path in self.files:
+            try:
+                if path.suffix == ".gz":
+                    yield from self._packed_records(path)
+                else:
+                    yield from self._new_in(path)
+            except OSError:
+                # It was moved a moment ago; whatever took its place is read the next time.
+                continue
+
+    def _packed_records(self, path: Path) -> Iterator[dict[str, Any]]:
+        """A compressed file does not grow: it is read once, and not at all where it was read before it was compressed."""
+        part = part_of(path.name)
+        plain = path.with_suffix("")
+        if path in self._places or plain in self._places or (part is not None and part in self._packed):
+            return
+        status = path.stat()
+        self._places[path] = _Place(status.st_size, status.st_ino)
+        if part is not None:
+            self._packed.add(part)
+        yield from self.records_of(path)
+
+    def _new_in(self, path: Path) -> Iterator[dict[str, Any]]:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            place = self._places.get(path)
+            if place is None or place.inode != status.st_ino or status.st_size < place.read:
+                place = self._places[path] = _Place(0, status.st_ino)
+            file.seek(place.read)
+            while lines := _whole_lines(file):
+                place.read += len(lines)
+                yield from self._records(BufferedReader(BytesIO(lines)), is_named=part_of(path.name) is not None)  # type: ignore[arg-type] # it has what a file has
+                file.seek(place.read)
+
+
+def _whole_lines(file: BufferedReader) -> bytes:
+    """The next lines, up to a few megabytes; nothing while the first of them has no end."""
+    found = file.read(_CHUNK)
+    if len(found) == _CHUNK and b"\n" not in found:
+        # No honest line is as long: it is passed over as damaged, and never kept whole.
+        return found
+    return found[: found.rfind(b"\n") + 1]
