@@ -87,7 +87,7 @@ def _covariate(settings: Settings) -> Covariate | None:
 
 def make_rollout(settings: Settings) -> Rollout:
     """Build the rollout, which runs calls."""
-    runtime, hooks, signature = settings.runtime, settings.hooks, settings.signature
+    runtime, hooks, signature, compare = settings.runtime, settings.hooks, settings.signature, settings.compare
     return Rollout(
         key=settings.key,
         strategy_name=strategy_name(settings.strategy),
@@ -98,7 +98,8 @@ def make_rollout(settings: Settings) -> Rollout:
         arguments=hooks.first("rollout_arguments") if hooks.has("rollout_arguments") else None,
         rebind=rebinder(signature),
         merge=hooks.first("rollout_merge"),
-        compare=hooks.first("rollout_compare"),
+        compare=hooks.first("rollout_compare") if compare is None else lambda _, ours, theirs: compare(ours, theirs),
+        noise=0.0 if compare is None else compare.noise,
         on_error=settings.on_error,
         failed_if=settings.failed_if,
         by_row=settings.batch is not None,

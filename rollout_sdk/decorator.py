@@ -8,6 +8,7 @@ from inspect import Signature
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from rollout_sdk.assignment import Layer, Share
+from rollout_sdk.comparators import Compare, as_comparator
 from rollout_sdk.controller import RolloutController
 from rollout_sdk.engine.arguments import Spec, UnitSpec
 from rollout_sdk.engine.copies.snapshot import Isolate
@@ -103,6 +104,7 @@ def rollout(
     breaker: Breaker | None = _DEFAULT_BREAKER,
     isolate: Isolate = "auto",
     detect_mutation: bool = False,
+    compare: Compare | None = None,
     plugins: Sequence[object] = (),
     runtime: Runtime | None = None,
 ) -> Callable[[Callable[P, R]], Decorated[P, R]]:
@@ -155,6 +157,10 @@ def rollout(
             copying function.
         detect_mutation: In tests: raise `MutationError` if a candidate has changed an argument; it reaches the caller,
             whatever `on_error` is.
+        compare: How a shadow's answer (of a row, with `batch=`) is compared with the control's: one of
+            `rollout_sdk.comparators`, or a function of both that returns whether they match, their difference (0 matches), or
+            a `Comparison`. By default numbers within rounding, and anything else that is equal, match. It runs in the
+            background.
         plugins: Observers and comparators for this rollout: instances, or names of installed plugins.
         runtime: Resources shared with other rollouts; by default one built from the environment.
 
@@ -211,6 +217,7 @@ def rollout(
             breaker=breaker,
             isolate=isolate,
             detect_mutation=detect_mutation,
+            compare=None if compare is None else as_comparator(compare),
             plugins=plugins,
             runtime=default_runtime() if runtime is None else runtime,
         )

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from rollout_sdk import Canary, Gate, Guardrail, Step, testing
 from rollout_sdk.cli import main
 from rollout_sdk.cli.output import EXIT_CODES
-from rollout_sdk.control.allowing import ACTIONS
+from rollout_sdk.control.roles import ACTIONS
 from rollout_sdk.control.stored import Until
 from rollout_sdk.judging import Evidence, Situation, judge
 from rollout_sdk.judging.metrics import METRICS

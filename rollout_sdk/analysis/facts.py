@@ -8,12 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from rollout_sdk.journal import Journal
+from rollout_sdk.journal.parts import writer_of
 from rollout_sdk.records import Comparison, Decision, RecordedEvent, RoutedEvent, Run, ShadowedEvent
 
-__all__ = ["compared", "in_order", "recorded", "routed", "shadowed"]
+__all__ = ["compared", "in_order", "recorded", "routed", "set_of", "shadowed", "stands_for"]
 
 _TELL_EVERY = 10_000
 _TIMED = ("decision", "transition")
+
+
+def stands_for(record: Mapping[str, Any]) -> int:
+    """How many such lines there would be, had all been kept: rates are halves of halves, so that counts stay whole."""
+    rate = record.get("rate")
+    return 1 if rate is None else round(1 / rate)
+
+
+def set_of(record: Mapping[str, Any]) -> tuple[str, str]:
+    """Rollout and fingerprint of a line: the set of arms that it belongs to."""
+    return record["rollout"], record.get("fingerprint", "")
 
 
 def in_order(journal: Journal, key: str, progress: Callable[[int, int], None] | None) -> Iterator[dict[str, Any]]:
@@ -23,7 +35,7 @@ def in_order(journal: Journal, key: str, progress: Callable[[int, int], None] | 
     """
     processes: dict[str, list[Path]] = {}
     for path in journal.files:
-        processes.setdefault(path.name.rpartition("-")[0], []).append(path)
+        processes.setdefault(writer_of(path), []).append(path)
     total = sum(path.stat().st_size for path in journal.files)
     journal.begin()
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import os
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from rollout_sdk.analysis.arms import Arm, Credit, Gathered, ShadowArm
-from rollout_sdk.analysis.gather import gather
+from rollout_sdk.analysis.gather import Aggregate, gather
 from rollout_sdk.analysis.metrics import labels_of, metrics_of, voided
 from rollout_sdk.analysis.report import (
     Latency,
@@ -26,10 +26,10 @@ from rollout_sdk.analysis.report import (
 )
 from rollout_sdk.analysis.sets import began_s, crossed, others
 from rollout_sdk.analysis.shares import shares_of
-from rollout_sdk.journal import read_journal
+from rollout_sdk.journal import Journal, read_journal
 from rollout_sdk.stats import effective_units, ratio_of_sums
 
-__all__ = ["summarise"]
+__all__ = ["report_of", "summarise"]
 
 
 def _quantile(ordered: array[float], q: float) -> float:
@@ -190,23 +190,31 @@ def _in_order(rollouts: Mapping[str, Mapping[str, Gathered]]) -> Iterable[Rollou
             yield _rollout(key, fingerprint, sets)
 
 
-def summarise(folder: str | os.PathLike[str]) -> Report:
+def summarise(folder: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> Report:
     """The report of the journal in a folder.
+
+    Args:
+        folder: Folder of the journal.
+        progress: Called with the bytes read so far, and with how many there are.
 
     Raises:
         ConfigurationError: There is no such folder.
     """
     journal = read_journal(folder)
-    rollouts, lost, sampled = gather(journal)
+    return report_of(journal, gather(journal, progress))
+
+
+def report_of(journal: Journal, aggregate: Aggregate) -> Report:
+    """The report of a journal that was just read."""
     return Report(
-        folder=str(folder),
+        folder=str(journal.folder),
         files=len(journal.files),
         lines=journal.lines,
         skipped=dict(journal.skipped),
         missing=journal.missing,
         repeated=journal.repeated,
-        lost=lost,
-        sampled=sampled,
-        rollouts=tuple(_in_order(rollouts)),
+        lost=aggregate.lost,
+        sampled=aggregate.sampled,
+        rollouts=tuple(_in_order(aggregate.rollouts)),
         cut=journal.cut,
     )

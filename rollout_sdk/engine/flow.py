@@ -23,6 +23,7 @@ from rollout_sdk.engine.shadows.shadow import ShadowRun
 from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together, error_type
 from rollout_sdk.records import Decision
 from rollout_sdk.resilience.interruptions import is_fault
+from rollout_sdk.sampling import is_drawn
 
 __all__ = [
     "NO_KWARGS",
@@ -107,7 +108,10 @@ def announce(decided: Callable[[Call, Decision], None], call: Call) -> None:
 
 def _prepared(call: Call) -> Sequence[ShadowRun]:
     """Prepare each shadow by copying its arguments before the control can change them; drop those that cannot be copied."""
-    runs = [ShadowRun(call, variant) for variant in call.decision.shadows]
+    variants = call.decision.shadows
+    if call.rollout.noise and is_drawn(call.decision_id, call.rollout.noise):
+        variants = (*variants, call.rollout.control)
+    runs = [ShadowRun(call, variant) for variant in variants]
     try:
         return [run for run in runs if run.is_prepared(call.args, call.kwargs)]
     # Ctrl-C while copying ends the call and its shadows.

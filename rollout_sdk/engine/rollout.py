@@ -124,7 +124,8 @@ class Rollout:
         arguments: `rollout_arguments`, resolved and guarded; None if no plugin implements it.
         rebind: Replaces some of a call's arguments, by parameter name.
         merge: `rollout_merge`, resolved and guarded.
-        compare: `rollout_compare`, resolved and guarded.
+        compare: `compare=`, or else `rollout_compare`, resolved and guarded.
+        noise: Share of the shadowed calls on which the control runs again in the background, to be compared with itself.
         failed_if: Decides whether an answer is a failure; None if no answer is.
         by_row: Whether calls are batches, each row of which is an answer of its own.
         on_error: When a candidate raises: the control answers ("control"), or the caller gets the exception ("raise").
@@ -199,6 +200,7 @@ class Rollout:
     plugins: tuple[str, ...]
     hidden: Hidden
     failed_if: FailedIf = None
+    noise: float = 0.0
     by_row: bool = False
     surround: Sequence[Surround] = ()
     made_of: Mapping[str, Any] = field(factory=dict)

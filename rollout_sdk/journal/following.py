@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from io import BufferedReader, BytesIO
+from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from attrs import define
 
@@ -77,14 +77,18 @@ class Following(Journal):
             file.seek(place.read)
             while lines := _whole_lines(file):
                 place.read += len(lines)
-                yield from self._records(BufferedReader(BytesIO(lines)), is_named=part_of(path.name) is not None)  # type: ignore[arg-type] # it has what a file has
+                yield from self._records(_as_file(lines), b"", is_named=part_of(path.name) is not None)
                 file.seek(place.read)
 
 
-def _whole_lines(file: BufferedReader) -> bytes:
+def _whole_lines(file: BufferedReader[Any]) -> bytes:
     """The next lines, up to a few megabytes; nothing while the first of them has no end."""
     found = file.read(_CHUNK)
     if len(found) == _CHUNK and b"\n" not in found:
         # No honest line is as long: it is passed over as damaged, and never kept whole.
         return found
     return found[: found.rfind(b"\n") + 1]
+
+
+def _as_file(lines: bytes) -> BufferedReader[Any]:
+    return BufferedReader(cast("RawIOBase", BytesIO(lines)))

@@ -13,8 +13,8 @@ from attrs import define, field, fields
 
 from rollout_sdk.assignment import Layer, Phase, Share
 from rollout_sdk.assignment.ids import check_name
+from rollout_sdk.comparators import Comparator, DefaultComparator
 from rollout_sdk.engine.arguments import Spec, UnitSpec, is_method, signature_of
-from rollout_sdk.engine.comparison import DefaultComparator
 from rollout_sdk.engine.copies.snapshot import Isolate
 from rollout_sdk.engine.likeness import FunctionKind, kind_of
 from rollout_sdk.engine.mutation import watched
@@ -56,6 +56,7 @@ _DESCRIBED = (
     "breaker",
     "detect_mutation",
     "isolate",
+    "compare",
     "plugins",
 )
 _LONGEST_TEXT = 1_000
@@ -90,6 +91,7 @@ class Settings:
     deadline_s: float | None
     breaker: Breaker | None
     detect_mutation: bool
+    compare: Comparator | None
     isolate: Isolate
     plugins: Sequence[object]
     runtime: Runtime

@@ -174,7 +174,7 @@ def test_a_stream_object_is_measured_and_is_what_the_bare_one_is(runtime, kind):
     (event,) = runtime.routed()
     ((variant, error, first_item_s),) = [(run.variant, run.error, run.first_item_s) for run in event.runs]
     assert ("candidate", None, False, None) == (variant, error, event.closed_early, event.unmeasured)
-    assert 0 < first_item_s <= event.runs[0].duration_s
+    assert 0 < first_item_s <= event.runs[0].duration_s < 30
 
 
 @pytest.mark.parametrize("kind", [Chunks, Eager])
@@ -278,7 +278,7 @@ def test_an_async_stream_object_is_measured_and_is_what_the_bare_one_is(runtime,
     assert 1 == made[0].closed
     (event,) = runtime.routed()
     assert ([("candidate", None)], False, None) == (runs(event), event.closed_early, event.unmeasured)
-    assert 0 < event.runs[0].first_item_s <= event.runs[0].duration_s
+    assert 0 < event.runs[0].first_item_s <= event.runs[0].duration_s < 30
 
 
 @pytest.mark.parametrize("form", ["plain function", "coroutine function"])
@@ -396,7 +396,7 @@ def test_the_body_of_a_response_is_measured_by_the_method_that_reads_it(runtime,
     first, second = runtime.routed()
     assert ([("candidate", None)], None) == (runs(first), first.unmeasured)
     assert FELL_BACK == runs(second)
-    assert first.runs[0].first_item_s > 0
+    assert 0 < first.runs[0].first_item_s < 30
 
 
 def test_where_the_control_returns_no_response_the_candidates_error_is_the_callers(runtime):
@@ -489,7 +489,7 @@ def test_the_controls_future_is_the_callers_own_object_and_is_measured(runtime):
     failed, good = sorted(runtime.routed(), key=lambda event: event.error or "z")
     assert [("control", "ConnectionError")] == runs(failed)
     assert [("control", None)] == runs(good)
-    assert good.runs[0].duration_s > 0
+    assert 0 < good.runs[0].duration_s < 30
 
 
 def test_a_candidates_task_falls_back_and_is_a_task(runtime):
@@ -716,7 +716,7 @@ def test_a_shadow_carries_out_what_its_candidate_returns_on_the_callers_loop(run
     by_key = {event.decision.rollout: event for event in runtime.shadowed()}
     assert ("ok", True) == (by_key["good"].end, by_key["good"].comparison.match)
     assert ("error", "ConnectionError") == (by_key["bad"].end, by_key["bad"].error)
-    assert by_key["good"].control_duration_s > 0
+    assert 0 < by_key["good"].control_duration_s < 30
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,7 @@ model = decorate(runtime)
 def work():
     return model.rollout.pause(reason="child").status == "paused" and model.rollout.abort().status == "aborted"
 # As a thread that is not in the child: it never gives it back there.
-with store._turns.taken(1.0):
+with store._lock.acquired(1.0):
     child = in_child(work)
 print(ends([child]))
 """)

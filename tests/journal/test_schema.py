@@ -82,7 +82,7 @@ def everything(runtime):
     decision = judged.rollout.assign("fixed")
     judged.rollout.record("click", 1.0, decision_id=decision.id, event_id="e-1")
     judged.rollout.promote()
-    runtime.reconciler.change(
+    runtime.reconciler.transitions.change(
         "judged",
         "invalidate",
         lambda state: state.invalidate("shares"),
@@ -90,7 +90,7 @@ def everything(runtime):
         reason="shares",
         evidence={"valid": False},
     )
-    runtime.reconciler.change(
+    runtime.reconciler.transitions.change(
         "judged", "roll_back", RolloutState.roll_back, actor="judge", reason="harm", evidence={"outcome": "FAIL"}
     )
     scored = rollout(

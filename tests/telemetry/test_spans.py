@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 from rollout_sdk import ABTest, Canary, Decision, Guardrail, Interleave, Shadow, Step, Telemetry, rollout
-from rollout_sdk.telemetry.versions import Versions
+from rollout_sdk.telemetry.attributes import Versions
 
 
 def fail(x):

@@ -134,8 +134,6 @@ class Copy:
         code = 3
         try:
             os.setsid()
-            # Where the run is in the background of a script, it is ignored.
-            signal.signal(signal.SIGINT, signal.default_int_handler)
             null = os.open(os.devnull, os.O_RDWR)
             for descriptor in (0, 1, 2):
                 os.dup2(null, descriptor)

@@ -22,20 +22,27 @@ redis.pcall('PUBLISH', ARGV[7], ARGV[6])
 return 1
 """
 
-# The cursor follows the clock, so that one of a store that was lost or restored is behind those that come after it.
+# Before each text stands when it was sent: what was sent earlier and comes later, by another connection of a server that was
+# frozen, changes nothing. The cursor follows the clock, so that one of a store that was lost or restored is behind those that
+# come after it.
 PUBLISH = """
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
 local cursor
-for place = 2, #ARGV, 2 do
-  if redis.call('HGET', KEYS[2], ARGV[place]) ~= ARGV[place + 1] then
+for place = 3, #ARGV, 2 do
+  local old = redis.call('HGET', KEYS[2], ARGV[place]) or '0 '
+  local space = string.find(old, ' ', 1, true)
+  local is_new = tonumber(string.sub(old, 1, space - 1)) <= tonumber(ARGV[2])
+  if is_new and (space == 2 or string.sub(old, space + 1) ~= ARGV[place + 1]) then
     if not cursor then
       local now = redis.call('TIME')
       local last = tonumber(redis.call('HGET', KEYS[1], 'cursor') or 0)
       cursor = string.format('%.0f', math.max(now[1] * 1000000 + now[2], last + 1))
       redis.call('HSET', KEYS[1], 'cursor', cursor)
     end
-    redis.call('HSET', KEYS[2], ARGV[place], ARGV[place + 1])
+    redis.call('HSET', KEYS[2], ARGV[place], ARGV[2] .. ' ' .. ARGV[place + 1])
     redis.call('ZADD', KEYS[3], cursor, ARGV[place])
+  elseif is_new then
+    redis.call('HSET', KEYS[2], ARGV[place], ARGV[2] .. ' ' .. ARGV[place + 1])
   end
 end
 return 1

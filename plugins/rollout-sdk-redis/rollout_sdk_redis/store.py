@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from json import dumps, loads
-from time import monotonic
+from time import monotonic, monotonic_ns
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -102,7 +102,8 @@ class RedisStore:
         """Replace these parts of this writer, if the document is of this epoch."""
         checked_number("epoch", epoch)
         checked_name("writer", writer)
-        values: list[str | int] = [epoch]
+        # A writer is of one process, so that its clock orders what it sends; in microseconds, Lua's numbers are exact.
+        values: list[str | int] = [epoch, monotonic_ns() // 1000]
         for part, text in parts.items():
             values += [dumps([writer, checked_name("part", part)]), checked_text("part", text)]
         return bool(self._run(PUBLISH, self._names(key, "state", "parts", "cursors"), values))
@@ -113,7 +114,7 @@ class RedisStore:
         cursor, *found = self._run(GATHER, self._names(key, "state", "parts", "cursors"), values)
         with self._reading():
             pairs = zip(found[::2], found[1::2], strict=True)
-            parts = {tuple(loads(name)): text.decode() for name, text in pairs}
+            parts = {tuple(loads(name)): text.partition(b" ")[2].decode() for name, text in pairs}
             return Gathered(int(cursor), {(writer, part): text for (writer, part), text in parts.items()})
 
     def claim(self, key: str, epoch: int, claimant: str, names: Sequence[str]) -> frozenset[str]:

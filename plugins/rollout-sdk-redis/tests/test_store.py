@@ -252,3 +252,17 @@ def test_claims_are_bounded_and_the_last_hundred_thousand_are_remembered(port):
         assert client.hlen("{claims}:claims:" + KEY) == client.llen("{claims}:claimed:" + KEY) == 100_000
     assert store.claim(KEY, 0, "w2", ["109999", "10000", "9999"]) == {"9999"}
     store.close()
+
+
+@pytest.mark.servers
+def test_what_was_sent_earlier_and_comes_later_changes_nothing(port, monkeypatch):
+    store = RedisStore(f"redis://127.0.0.1:{port}", namespace="late")
+    store.swap(KEY, None, FIRST, {})
+    now = time.monotonic_ns()
+    seen = []
+    for at, text in ((1, "10"), (3, "12"), (2, "11"), (3, "12"), (5, "12"), (4, "9"), (6, "13")):
+        monkeypatch.setattr("rollout_sdk_redis.store.monotonic_ns", lambda at=at: now + at * 1000)
+        assert store.publish(KEY, 0, "w", {"sum": text})
+        seen.append(store.gather(KEY, 0).parts["w", "sum"])
+    assert seen == ["10", "12", "12", "12", "12", "12", "13"]
+    store.close()

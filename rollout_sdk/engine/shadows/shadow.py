@@ -120,7 +120,7 @@ class ShadowRun:
     def _exception_to_log(self, ran: Result) -> BaseException | None:
         """Return the exception to log because no span records it; never raises."""
         try:
-            return self.rollout.spans.untold(self.span, ran.error)
+            return self.rollout.spans.for_log(self.span, ran.error)
         except BaseException as error:
             if not is_fault(error):
                 raise
