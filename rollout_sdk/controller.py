@@ -23,6 +23,7 @@ from rollout_sdk.records import Decision, Routed
 from rollout_sdk.resilience import kill_switch
 from rollout_sdk.serving import Serving
 from rollout_sdk.settings import Settings
+from rollout_sdk.strategies.interleave import INTERLEAVED
 
 __all__ = ["RolloutController"]
 
@@ -89,7 +90,11 @@ class RolloutController(Operated, Generic[P, R_co]):
         """Hand the rollout to the reconciler: with its state from the store, or replacing one with other settings."""
         local_state, reconciler = self._rollout.local_state, self._runtime.reconciler
         managed = ManagedRollout(
-            self.key, local_state, self.strategy_name, criteria=getattr(self._settings.strategy, "criteria", None)
+            self.key,
+            local_state,
+            self.strategy_name,
+            criteria=getattr(self._settings.strategy, "criteria", None),
+            blended=self.candidates if INTERLEAVED in self.phase.shares else (),
         )
         if known is None or not known.controllers:
             reconciler.take(managed)

@@ -28,8 +28,10 @@ def set_of(record: Mapping[str, Any]) -> tuple[str, str]:
     return record["rollout"], record.get("fingerprint", "")
 
 
-def in_order(journal: Journal, key: str, progress: Callable[[int, int], None] | None) -> Iterator[dict[str, Any]]:
-    """The rollout's lines by time, of all processes; each process wrote its own in the order in which it saw them.
+def in_order(journal: Journal, key: str | None, progress: Callable[[int, int], None] | None) -> Iterator[dict[str, Any]]:
+    """The rollout's lines by time, of all processes (key None: those of all rollouts).
+
+    Each process wrote its own in the order in which it saw them.
 
     Of a transition, every process that followed it wrote a line: only the first of them is given.
     """
@@ -43,7 +45,7 @@ def in_order(journal: Journal, key: str, progress: Callable[[int, int], None] | 
         # Shadows and outcomes carry another time than that at which they were written.
         latest, count = 0.0, 0
         for record in (record for path in paths for record in journal.records_of(path)):
-            if record.get("rollout") == key:
+            if (rollout := record.get("rollout")) is not None and key in (None, rollout):
                 latest = max(latest, record.get("t", latest)) if record["event"] in _TIMED else latest
                 count += 1
                 yield latest, number, count, {"t": latest, **record, "seen_s": latest}

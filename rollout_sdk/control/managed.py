@@ -47,6 +47,7 @@ class ManagedRollout:
         claims: Whether other processes may have the same outcomes, so that each is claimed in the store before it counts.
         pending_abort: Actor, reason and change id of an abort that is not yet written to the store.
         announced: The transitions that this process has announced.
+        blended: Names of the candidates that are blended in one answer; empty where each call has one variant.
         adding: Held while evidence is added or read; no call takes it.
         clock: How long the current step has lasted, by this process's clocks.
     """
@@ -58,6 +59,7 @@ class ManagedRollout:
     evidence: Evidence | None = None
     verdict: Verdict | None = None
     claims: bool = False
+    blended: tuple[str, ...] = ()
     pending_abort: tuple[str, str, str] | None = None
     announced: Announced = field(factory=Announced)
     adding: threading.Lock = field(factory=Lock)
@@ -277,7 +279,7 @@ class ManagedRollout:
             phase=state.phase.name,
             revision=state.revision,
             control=state.phase.control,
-            candidates=state.candidates,
+            candidates=self.blended or state.candidates,
             step=self.criteria.step(state.step) if state.is_planned else None,
             entered_s=state.entered_s,
             is_last=state.is_last,

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, OrderedDict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rollout_sdk.assignment import BUCKETS
+from rollout_sdk.judging.lists import LISTS, Lists, Page
 from rollout_sdk.judging.look import ceilings_of
 from rollout_sdk.judging.metrics import Compared, Metric, metric_of
 from rollout_sdk.judging.minutes import MINUTE_S, Minute, Minutes, bit_of
@@ -47,6 +48,8 @@ class Evidence:
         most_calls: `max_calls_per_unit`.
         changed: Phases that changed since the evidence was last published.
         metrics: The judged metrics.
+        lists: Interleaved lists whose clicks may still come.
+        judges_lists: Whether a metric is about interleaved lists.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Evidence:
         self._seen: OrderedDict[int, None] = OrderedDict()
         self._met: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._without_calls: set[tuple[str, str]] = set()
+        self.lists = Lists()
         self.follow(criteria)
 
     def follow(self, criteria: Iterable[Criterion]) -> None:
@@ -88,6 +92,7 @@ class Evidence:
         self._recorded = {
             each.criterion.metric: each.criterion for each in self.metrics if not is_measured(each.criterion.metric)
         }
+        self.judges_lists = any(each.per == "list" for each in self._recorded.values())
         # Other means over calls use `PhaseEvidence.calls` as their weights.
         self._windowed = [each for each in self._recorded.values() if each.per == "call" and each.window]
 
@@ -170,6 +175,24 @@ class Evidence:
             self._sums(phase, COVARIATE).add(phase_name, arm, bucket, covariate, 1.0, time_s)
         for criterion in self._windowed:
             self._sums(phase, criterion.label, criterion.window).add(phase_name, arm, bucket, 0.0, 1.0, time_s)
+
+    def add_list(self, decision: str, page: Page, blend: Sequence[str], *, phase_name: str, bucket: int, time_s: float) -> None:
+        """Add an interleaved list, which prefers no ranker until it is clicked.
+
+        Args:
+            decision: Id of the decision.
+            page: The list, with pseudonyms for keys.
+            blend: The rankers, the control first.
+            phase_name: Phase of the decision.
+            bucket: Bucket of the unit.
+            time_s: Time of the decision.
+        """
+        if self._is_past(phase_name):
+            return
+        self.lists.add(decision, page, blend, phase_name, bucket, time_s)
+        sums = self._sums(self.phase(phase_name), LISTS)
+        for candidate in self.lists.candidates:
+            sums.add(phase_name, candidate, bucket, 0.0, 1.0, time_s)
 
     def add_pair(self, phase_name: str, candidate: str, end: str) -> None:
         """Add the end of a planned shadow run, or a served call that could not be measured."""
@@ -255,6 +278,7 @@ class Evidence:
         fingerprint: str = "",
         identity: int | None = None,
         factor: float = 1.0,
+        item: str | int | None = None,
     ) -> None:
         """Add a recorded outcome; outcomes of metrics that are not judged are ignored.
 
@@ -270,6 +294,7 @@ class Evidence:
             fingerprint: Fingerprint in the decision's id; empty in ids of earlier SDKs.
             identity: Equal for repeats of one outcome, `RecordedEvent.identity`; None if a decision has one outcome per metric.
             factor: Number of outcomes it stands for, if outcomes were kept at a lower rate than their calls.
+            item: Item of an interleaved list: its pseudonym, or its position.
         """
         criterion = self._recorded.get(metric)
         if criterion is None:
@@ -290,6 +315,9 @@ class Evidence:
         if not self._is_possible(phase_name, arm, decided_s - time_s, criterion.window):
             self.outcomes["unknown"] += 1
             return
+        if criterion.per == "list":
+            self._click(criterion, decision, item, value, identity)
+            return
         if criterion.clip is not None:
             value = min(max(value, criterion.clip[0]), criterion.clip[1])
         weight = 1.0 if criterion.per == "outcome" else 0.0
@@ -302,6 +330,17 @@ class Evidence:
         self.outcomes["counted"] += 1
         _remember(self._seen, identity)
         _remember(self._met, (metric, decision))
+
+    def _click(self, criterion: Criterion, decision: str, item: str | int | None, value: float, identity: int) -> None:
+        """Credit a click on an item of a list."""
+        changes = self.lists.clicked(decision, criterion.metric, item, value)
+        if changes is None:
+            self.outcomes["unknown"] += 1
+            return
+        for phase_name, candidate, bucket, change, time_s in changes:
+            self._sums(self.phase(phase_name), criterion.label).add(phase_name, candidate, bucket, change, 0.0, time_s)
+        self.outcomes["counted"] += 1
+        _remember(self._seen, identity)
 
     def _is_possible(self, phase_name: str, arm: str, ahead_s: float, window: float) -> bool:
         """Whether the decision may exist: not far ahead of its outcome, and in a known arm.

@@ -149,4 +149,5 @@ def add_outcome(evidence: Evidence, event: RecordedEvent) -> None:
         fingerprint=event.fingerprint,
         identity=event.identity,
         factor=event.factor,
+        item=event.position if event.item is None else event.item,
     )

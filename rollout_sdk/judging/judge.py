@@ -72,6 +72,7 @@ def judge(
         time_s=now_s,
         failed=failed,
         passed=passed,
+        ready=passed,
         pauses=tuple(dict.fromkeys(each.name for each in deciding if each.outcome == "FAIL" and each.on_fail == "pause")),
         futile=tuple(dict.fromkeys(each.name for each in counted if each.outcome == "FUTILE")),
         idle=_is_idle(look),

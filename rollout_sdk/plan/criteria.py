@@ -47,9 +47,9 @@ SHADOW_DIFFERENCE = "shadow.difference"
 Better = Literal["higher", "lower"]
 """The direction in which a metric improves."""
 
-Per = Literal["call", "outcome"]
-"""What a metric's mean is over: all calls (a click that is recorded when it happens), or the recorded outcomes (a label that
-arrives for some calls only)."""
+Per = Literal["call", "outcome", "list"]
+"""What a metric's mean is over: all calls (a click that is recorded when it happens), the recorded outcomes (a label that
+arrives for some calls only), or interleaved lists, of which each prefers one ranker or neither."""
 
 OnFail = Literal["rollback", "pause", "warn"]
 """Effect of a failed guardrail: roll the candidate back, pause until it has recovered, or only report."""
@@ -202,7 +202,7 @@ class Gate:
             little), and once the improvement is significantly smaller, the gate is futile and the rollout is paused.
         better: The good direction.
         before: "step": must pass before every further step; "promotion": only before the promotion to all units.
-        per: As in `Guardrail`.
+        per: As in `Guardrail`; "list" for the gates of `Interleave`, which sets it.
         window: As in `Guardrail`.
         clip: As in `Guardrail`.
         horizon: A planned end: units of both arms together (an int), or time since the rollout started ("14d"). The gate is
@@ -217,7 +217,7 @@ class Gate:
     mde: float = field(default=0.02, kw_only=True, validator=check_number)
     better: Better = field(default="higher", kw_only=True, validator=check_choice("higher", "lower"))
     before: Literal["step", "promotion"] = field(default="step", kw_only=True, validator=check_choice("step", "promotion"))
-    per: Per = field(default="call", kw_only=True, validator=check_choice("call", "outcome"))
+    per: Per = field(default="call", kw_only=True, validator=check_choice("call", "outcome", "list"))
     window: float = field(default=0.0, kw_only=True, converter=as_window)
     clip: tuple[float, float] | None = field(default=None, kw_only=True, converter=as_clip)
     horizon: int | float | None = field(default=None, kw_only=True, converter=as_horizon)

@@ -197,8 +197,9 @@ class Criteria:
         horizon: Any = None,
     ) -> Criteria:
         """Return the criteria of a test with constant shares (A/B, shadow, interleaved), whose verdict changes nothing."""
-        # One step, so that it passes as a canary's does: with enough units in each arm, at any time.
-        step = Step(0.0, min_time=0.0)
+        # One step, so that it passes as a canary's does, at any time. Interleaved lists have no arms that could lack units.
+        blends = any(isinstance(each, Gate) and each.per == "list" for each in _listed(Gate, gates))
+        step = Step(0.0, min_units=0 if blends else _MIN_UNITS, min_time=0.0)
         return cls(steps=(step,), guardrails=guardrails, gates=gates, alpha=alpha, horizon=horizon, acts=False)
 
     @property

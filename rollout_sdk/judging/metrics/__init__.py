@@ -6,7 +6,8 @@ from pkgutil import iter_modules
 from rollout_sdk.judging.metrics.base import METRICS, Metric, Numbers
 from rollout_sdk.judging.metrics.compared import Compared
 from rollout_sdk.judging.metrics.means import Recorded
-from rollout_sdk.plan import Criterion, is_compared
+from rollout_sdk.judging.metrics.preferred import Preferred
+from rollout_sdk.plan import Criterion, Gate, is_compared
 
 __all__ = ["METRICS", "Compared", "Metric", "Numbers", "metric_of"]
 
@@ -18,6 +19,8 @@ for _module in iter_modules(__path__):
 def metric_of(criterion: Criterion) -> Metric:
     """Return the metric of a guardrail or gate."""
     name = criterion.metric
+    if isinstance(criterion, Gate) and criterion.per == "list":
+        return Preferred(criterion)
     if is_compared(name):
         # What comes after is a field of the answers.
         name = ".".join(name.split(".")[:2])
