@@ -34,7 +34,7 @@ from rollout_sdk.analysis.shares import shares_of
 from rollout_sdk.journal import Journal
 from rollout_sdk.stats import effective_units, ratio_of_sums
 
-__all__ = ["report_of", "summarise"]
+__all__ = ["latency_of", "phase_order", "report_of", "summarise"]
 
 
 def _quantile(ordered: array[float], q: float) -> float:
@@ -45,7 +45,8 @@ def _quantile(ordered: array[float], q: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
 
 
-def _latency(values: Iterable[float]) -> Latency:
+def latency_of(values: Iterable[float]) -> Latency:
+    """Quantiles of durations."""
     ordered = array("d", sorted(values))
     if not ordered:
         return Latency(0, None, None, None)
@@ -73,7 +74,7 @@ def _variant(
         fallbacks=arm.fallbacks,
         withheld=dict(arm.withheld),
         closed_early=arm.closed_early,
-        latency={ran: _latency(values) for ran, values in arm.latency_s.items()},
+        latency={ran: latency_of(values) for ran, values in arm.latency_s.items()},
         metrics=metrics,
     )
 
@@ -92,7 +93,7 @@ def _shadow(variant: str, arm: ShadowArm) -> ShadowReport:
         difference=ratio_of_sums((total, count) for total, count in arm.differences.values()),
         reasons=dict(arm.reasons),
         errors=dict(arm.errors),
-        latency=_latency(arm.latency_s),
+        latency=latency_of(arm.latency_s),
     )
 
 
@@ -123,7 +124,8 @@ def _preferences(arm: Arm, *, is_void: bool) -> list[Preference]:
     return preferences
 
 
-def _phase_order(phase: str) -> tuple[int, str]:
+def phase_order(phase: str) -> tuple[int, str]:
+    """Sorts phases as they followed each other: their names begin with a number."""
     number, _, _ = phase.partition(":")
     return (int(number) if number.isdigit() else -1, phase)
 
@@ -153,7 +155,7 @@ def _phase(phase: str, gathered: Gathered, *, is_void: bool) -> PhaseReport:
 def _configured(gathered: Gathered, phases: Iterable[str]) -> dict[str, dict[str, float]]:
     """Configured shares by phase, in order; from the decisions where the rollout's own line is missing."""
     found = {}
-    for phase in sorted(phases, key=_phase_order):
+    for phase in sorted(phases, key=phase_order):
         arms = {variant: arm.share for (name, variant), arm in gathered.arms.items() if name == phase}
         shares = gathered.shares.get(phase) or {variant: share for variant, share in arms.items() if share is not None}
         found[phase] = dict(sorted(shares.items(), key=lambda item: (item[0] != gathered.control, item[0])))
@@ -175,7 +177,7 @@ def _rollout(key: str, fingerprint: str, sets: Mapping[str, Gathered]) -> Rollou
         status=gathered.status,
         control=gathered.control,
         shares=shares,
-        phases=tuple(_phase(phase, gathered, is_void=shares.is_mismatch) for phase in sorted(seen, key=_phase_order)),
+        phases=tuple(_phase(phase, gathered, is_void=shares.is_mismatch) for phase in sorted(seen, key=phase_order)),
         transitions=tuple(gathered.transitions),
         excluded=dict(gathered.excluded),
         problems={why: number for why, number in gathered.problems.items() if number},

@@ -36,37 +36,52 @@ class Following(Journal):
 
     What it costs grows with what is new. A line that is being written is left for the next time. A file that was compressed
     meanwhile has nothing new: it is known by the number of its part.
+
+    Attributes:
+        lost: Facts that writers had to drop, as they say.
+        sampled: How many of these were of calls that were not drawn under overload.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         """Find the folder. See `Journal`."""
         super().__init__(folder)
+        self.lost = self.sampled = 0
         self._places: dict[Path, _Place] = {}
         self._packed: set[Part] = set()
 
-    def new(self) -> Iterator[dict[str, Any]]:
-        """The records that were written since the last time, file by file; all of them the first time."""
-        for path in self.files:
-            try:
-                if path.suffix == ".gz":
-                    yield from self._packed_records(path)
-                else:
-                    yield from self._new_in(path)
-            except OSError:
-                # It was moved a moment ago; whatever took its place is read the next time.
-                continue
+    def begin(self) -> None:
+        """Go on: nothing is counted anew."""
+
+    def records_of(self, path: Path, *, only: str = "") -> Iterator[dict[str, Any]]:
+        """The records that were written to a file since the last time; all of them the first time."""
+        del only
+        try:
+            if path.suffix == ".gz":
+                yield from self._counted(self._packed_records(path))
+            else:
+                yield from self._counted(self._new_in(path))
+        except OSError:
+            # It was moved a moment ago: what took its place is read the next time.
+            return
+
+    def _counted(self, records: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for record in records:
+            if record["event"] == "lost":
+                lost = max(0, record["count"])
+                self.lost += lost
+                self.sampled += min(max(0, record.get("sampled", 0)), lost)
+            yield record
 
     def _packed_records(self, path: Path) -> Iterator[dict[str, Any]]:
         """A compressed file does not grow: it is read once, and not at all where it was read before it was compressed."""
         part = part_of(path.name)
-        plain = path.with_suffix("")
-        if path in self._places or plain in self._places or (part is not None and part in self._packed):
+        if path in self._places or path.with_suffix("") in self._places or (part is not None and part in self._packed):
             return
         status = path.stat()
         self._places[path] = _Place(status.st_size, status.st_ino)
         if part is not None:
             self._packed.add(part)
-        yield from self.records_of(path)
+        yield from super().records_of(path)
 
     def _new_in(self, path: Path) -> Iterator[dict[str, Any]]:
         with path.open("rb") as file:

@@ -31,23 +31,23 @@ def file(tmp_path):
 
 def test_each_line_is_read_once(tmp_path, file):
     following = Following(tmp_path)
-    assert values(following.new()) == []
+    assert values(following) == []
     file.write_text(line(1) + line(2))
-    assert values(following.new()) == [1, 2]
-    assert values(following.new()) == []
+    assert values(following) == [1, 2]
+    assert values(following) == []
     with file.open("a") as more:
         more.write(line(3))
-    assert values(following.new()) == [3]
+    assert values(following) == [3]
     assert following.lines == 3
 
 
 def test_a_line_that_is_being_written_waits_for_its_end(tmp_path, file):
     following, whole = Following(tmp_path), line(2)
     file.write_text(line(1) + whole[:10])
-    assert values(following.new()) == [1]
+    assert values(following) == [1]
     with file.open("a") as more:
         more.write(whole[10:])
-    assert values(following.new()) == [2]
+    assert values(following) == [2]
     assert following.skipped.total() == 0
 
 
@@ -60,49 +60,49 @@ def test_cut_anywhere_all_is_read(tmp_path_factory, cuts):
         with file.open("a") as more:
             more.write(text[written:cut])
         written = max(written, min(cut, len(text)))
-        found += values(following.new())
+        found += values(following)
     assert found == list(range(12))
 
 
 def test_a_file_that_took_the_place_of_another_is_read_from_its_beginning(tmp_path, file):
     following = Following(tmp_path)
     file.write_text(line(1) + line(2))
-    assert values(following.new()) == [1, 2]
+    assert values(following) == [1, 2]
     other = tmp_path / "new"
     other.write_text(line(7) + line(8) + line(9))
     other.replace(file)
-    assert values(following.new()) == [7, 8, 9]
+    assert values(following) == [7, 8, 9]
 
 
 def test_what_was_compressed_after_it_was_read_is_not_read_again(tmp_path, file):
     following = Following(tmp_path)
     file.write_text(line(1))
-    assert values(following.new()) == [1]
+    assert values(following) == [1]
     with gzip.open(f"{file}.gz", "wt") as packed:
         packed.write(line(1))
     file.unlink()
-    assert values(following.new()) == []
+    assert values(following) == []
 
 
 def test_what_was_compressed_before_is_read_once(tmp_path, file):
     with gzip.open(f"{file}.gz", "wt") as packed:
         packed.write(line(1))
     following = Following(tmp_path)
-    assert values(following.new()) == [1]
-    assert values(following.new()) == []
+    assert values(following) == [1]
+    assert values(following) == []
 
 
 def test_damage_is_counted_and_goes_on(tmp_path, file):
     file.write_text(line(1) + "{broken\n" + line(2))
     following = Following(tmp_path)
-    assert values(following.new()) == [1, 2]
+    assert values(following) == [1, 2]
     assert following.skipped["damaged"] == 1
 
 
 def test_megabytes_without_an_end_stop_nothing(tmp_path, file):
     file.write_text("x" * 9_000_000 + "\n" + line(1))
     following = Following(tmp_path)
-    assert values(following.new()) == [1]
+    assert values(following) == [1]
 
 
 def test_what_is_written_by_a_runtime_is_what_a_reader_reads(tmp_path):
@@ -113,10 +113,10 @@ def test_what_is_written_by_a_runtime_is_what_a_reader_reads(tmp_path):
         model(f"u{number}")
         if number % 50 == 0:
             runtime.flush()
-            found += following.new()
+            found += following
     runtime.close()
-    found += following.new()
+    found += following
     assert found == list(read_journal(tmp_path))
     assert sum(record["event"] == "decision" for record in found) == 300
     shutil.rmtree(tmp_path)
-    assert list(following.new()) == []
+    assert list(following) == []
