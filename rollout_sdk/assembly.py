@@ -102,6 +102,7 @@ def make_rollout(settings: Settings) -> Rollout:
         noise=0.0 if compare is None else compare.noise,
         on_error=settings.on_error,
         failed_if=settings.failed_if,
+        measure=settings.measure,
         by_row=settings.batch is not None,
         passthrough=(*settings.passthrough, MutationError) if settings.detect_mutation else settings.passthrough,
         deadline_s=settings.deadline_s,

@@ -98,6 +98,7 @@ def rollout(
     layer: Layer | None = None,
     on_error: OnError = "control",
     failed_if: Callable[[Any], object] | None = None,
+    measure: Callable[[Any], Mapping[str, float]] | None = None,
     passthrough: tuple[type[BaseException], ...] = (),
     effects: Effects = "unknown",
     deadline_s: float | None = None,
@@ -145,6 +146,10 @@ def rollout(
             counts as if it had raised: the control answers (or, with on_error="raise", the caller gets the answer unchanged).
             Also applied to the control, whose answers always reach the caller; with `batch=`, to the answer of each row; not
             to streams. If it raises, the answer counts as good.
+        measure: Takes numbers from an answer, by metric: `lambda answer: {"tokens": answer.usage.total_tokens}`. They are
+            recorded as outcomes of the call, for candidates and control, and for the answers of shadows; guardrails and gates
+            can name them. With `batch=`, it gets the answer of each row; it is not applied to streams. It runs on the caller's
+            path, so keep it short.
         passthrough: Exceptions of a candidate that are an answer, or a time limit that the SDK does not know: the caller gets
             them, and the control does not run.
         effects: Side effects of running a variant: "read" (none: required for shadowing), "write", or "unknown". A function
@@ -211,6 +216,7 @@ def rollout(
             layer=layer,
             on_error=on_error,
             failed_if=failed_if,
+            measure=measure,
             passthrough=passthrough,
             effects=effects,
             deadline_s=deadline_s,

@@ -87,6 +87,14 @@ def _checks(report: RolloutReport, found: Judged, compared: Sequence[Difference]
             since_s=None,
             cure="Report with the version of rollout_sdk that wrote the journal.",
         )
+    if found.refused:
+        yield Check(
+            name="refused",
+            what=f"{several(found.refused, 'line')} cannot be counted, as they have values beyond 1e50, or lack a field",
+            since_s=None,
+            cure="Look at what records them; --full has what was recorded.",
+            is_fatal=False,
+        )
     yield from _cautions(report, compared)
 
 

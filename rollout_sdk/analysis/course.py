@@ -147,7 +147,7 @@ class Course:
         self._was_invalid = bool(record.get("invalid"))
         if is_cleared:
             self.invalid, self.valid_from = "", number_of(phase)
-        self.revision = max(self.revision, record["revision"])
+        self.revision = max(self.revision, record.get("revision", 0))
         # By the clock of those who were called: the command line may have another.
         self.entered.setdefault(phase, record["seen_s"])
         self.enter(phase, shares, record.get("shadow", 0.0))

@@ -160,4 +160,5 @@ def recorded(record: Mapping[str, Any]) -> RecordedEvent:
         event_id=record.get("event_id"),
         rate=record.get("rate", 1.0),
         call_rate=record.get("call_rate", 1.0),
+        shadow=record.get("shadow", False),
     )

@@ -72,6 +72,7 @@ class Judged:
         now_s: Time of the last record.
         calls: Its calls.
         plan: The plan as the journal has it.
+        refused: Lines that could not be counted.
         fault: Why the plan cannot be read; empty where it can.
     """
 
@@ -83,6 +84,7 @@ class Judged:
     calls: int = 0
     plan: Mapping[str, Any] = field(factory=dict)
     fault: str = ""
+    refused: int = 0
     _next_look: int = _FIRST_LOOK
     _folded_s: float = 0.0
     _is_passing: bool = False
@@ -111,7 +113,11 @@ class Judged:
             if record["phase"] not in self.course.phases and self.course.current:
                 self.look()
             self.calls += 1
-        self.course.take(record)
+        try:
+            self.course.take(record)
+        # A value that would spoil all sums, or a line of another program: it hides none of the others.
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            self.refused += 1
         if event == "decision" and self.calls >= self._next_look:
             self._next_look = ceil(self.calls * _LOOK_AGAIN)
             self.look()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sized
 from typing import Any, TypeAlias
 
 from attrs import Factory, define, frozen
@@ -13,7 +13,7 @@ from rollout_sdk.analysis.bounded import Counts, at, kept_name
 from rollout_sdk.analysis.facts import recorded, set_of, stands_for
 from rollout_sdk.analysis.pages import item_of
 
-__all__ = ["MOST_SETS", "OVER_THE_LIMIT", "Joined", "Outcome", "Outcomes", "Set"]
+__all__ = ["MOST_SETS", "OVER_THE_LIMIT", "Joined", "Outcome", "Outcomes", "Set", "ShadowOutcome"]
 
 OVER_THE_LIMIT = "over the limit"
 """Why lines are skipped that would fill the memory."""
@@ -24,6 +24,8 @@ _LONGEST_METRIC = 1_000
 
 Outcome: TypeAlias = tuple[str, float, str | int | None, int]
 """Metric, value, the item or its position, and how many outcomes it stands for."""
+ShadowOutcome: TypeAlias = tuple[str, str, float]
+"""The shadow's variant, metric and value."""
 Visit: TypeAlias = tuple[float, str, str, str, bool]
 """Time, fingerprint, phase, variant, and whether it is excluded."""
 Set: TypeAlias = tuple[str, str]
@@ -59,6 +61,7 @@ class Outcomes:
     _metrics: set[str] = Factory(set)
     _seen: set[int] = Factory(set)
     _by_decision: dict[str, list[Outcome]] = Factory(lambda: defaultdict(list))
+    _of_shadows: dict[str, list[ShadowOutcome]] = Factory(lambda: defaultdict(list))
     _by_unit: dict[tuple[str, str], list[tuple[float, str, float, int]]] = Factory(lambda: defaultdict(list))
     _visits: dict[tuple[str, str], list[Visit]] = Factory(lambda: defaultdict(list))
     _set_of: dict[str, Set] = Factory(dict)
@@ -80,7 +83,10 @@ class Outcomes:
             self._metrics.add(metric)
         self.recorded[kept_name(self.recorded, rollout, MOST_SETS)] += 1
         many = stands_for(record)
-        if isinstance(record.get("id"), str):
+        if record.get("shadow") and isinstance(record.get("id"), str):
+            self._of_shadows[record["id"]].append((record.get("variant", ""), metric, value))
+            self._set_of[record["id"]] = set_of(record)
+        elif isinstance(record.get("id"), str):
             self._by_decision[record["id"]].append((metric, value, item_of(record), many))
             self._set_of[record["id"]] = set_of(record)
         elif isinstance(record.get("unit"), str):
@@ -100,6 +106,10 @@ class Outcomes:
             self._visits[rollout, unit].append((*visit, bool(record.get("excluded"))))
         return self._by_decision.pop(record["id"], [])
 
+    def of_shadows(self, record: dict[str, Any]) -> list[ShadowOutcome]:
+        """Take the outcomes of the answers that shadows gave to a call."""
+        return self._of_shadows.pop(record["id"], [])
+
     def joined(self) -> Iterator[Joined]:
         """The outcomes of units, each with the unit's last call before it."""
         for (rollout, unit), outcomes in self._by_unit.items():
@@ -115,5 +125,7 @@ class Outcomes:
 
     def unknown(self) -> Iterator[tuple[Set, int]]:
         """How many outcomes are of calls that were not read, by set."""
-        for decision_id, outcomes in self._by_decision.items():
-            yield self._set_of[decision_id], len(outcomes)
+        lefts: tuple[Mapping[str, Sized], ...] = self._by_decision, self._of_shadows
+        for left in lefts:
+            for decision_id, outcomes in left.items():
+                yield self._set_of[decision_id], len(outcomes)

@@ -167,8 +167,8 @@ class Check:
     """Something that a person must look into.
 
     Attributes:
-        name: "shares", "labels", "completeness", "versions", "lost", "metric" (one that cannot be judged), "heavy", "crossed"
-            or "novelty".
+        name: "shares", "labels", "completeness", "versions", "lost", "plan", "metric" (one that cannot be judged), "refused"
+            (lines that cannot be counted), "heavy", "crossed" or "novelty".
         what: What is broken, in one sentence.
         since_s: Since when, in seconds since 1970; None where that is not known.
         cure: What to do.

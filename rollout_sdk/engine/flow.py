@@ -17,6 +17,7 @@ from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import OBSERVING, aside
 from rollout_sdk.engine.copies.snapshot import StreamCopy
 from rollout_sdk.engine.current import be_current, current_call, enclosing, hand_up, set_call, set_call_and_copy
+from rollout_sdk.engine.measuring import record_measured
 from rollout_sdk.engine.protecting import protect, put_back, stands
 from rollout_sdk.engine.rollout import Rollout, Shadow
 from rollout_sdk.engine.shadows.shadow import ShadowRun
@@ -172,6 +173,8 @@ def finish(call: Call, result: Result) -> None:
     """Close the span, release the arguments and pass the call to the recorder."""
     rollout = call.rollout
     _note_end(call, result)
+    if rollout.measure is not None and result.error is None and not (result.interrupted or result.streamed):
+        record_measured([call], result.value)
     if call.error is not None:
         hand_up(call, result)
     if call.span is not None:
@@ -188,6 +191,8 @@ def finish(call: Call, result: Result) -> None:
 def finish_rows(call: Call, result: Result) -> None:
     """Release the arguments of a batch's rows and pass all rows to the recorder as one fact."""
     rollout, rows = call.rollout, call.rows
+    if rollout.measure is not None and result.error is None and not result.interrupted:
+        record_measured(rows, result.value)
     context = None
     for row in rows:
         _note_end(row, result)

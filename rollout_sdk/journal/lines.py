@@ -202,6 +202,7 @@ def _outcome(event: RecordedEvent) -> bytes:
         event_id=event.event_id,
         decided=event.decided_s,
         excluded=event.excluded,
+        shadow=event.shadow,
         rate=_rate(event.rate),
         call_rate=_rate(event.call_rate),
     )

@@ -15,6 +15,7 @@ from rollout_sdk.judging.lists import LISTS, Lists, Page
 from rollout_sdk.judging.look import ceilings_of
 from rollout_sdk.judging.metrics import Compared, Metric, metric_of
 from rollout_sdk.judging.minutes import MINUTE_S, Minute, Minutes, bit_of
+from rollout_sdk.judging.paired_labels import CONTROL, PairedLabels, add_pair, pair_sums_of
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums, number_of
 from rollout_sdk.judging.unit_sample import UNTIMED_MINUTE, UnitSample
 from rollout_sdk.plan import ERROR_RATE, MEASURED, Criterion, is_measured
@@ -79,6 +80,7 @@ class Evidence:
         self._seen: OrderedDict[int, None] = OrderedDict()
         self._met: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._without_calls: set[tuple[str, str]] = set()
+        self._labels = PairedLabels()
         self.lists = Lists()
         self.follow(criteria)
 
@@ -248,7 +250,7 @@ class Evidence:
             event.phase,
             event.decided_s,
         )
-        if criterion is None or event.excluded or decision is None or phase is None or decided_s is None:
+        if criterion is None or event.measured or event.excluded or decision is None or phase is None or decided_s is None:
             return None
         if self._refusal(criterion, decision, phase, decided_s, event.time_s, event.fingerprint):
             return None
@@ -278,6 +280,7 @@ class Evidence:
         fingerprint: str = "",
         identity: int | None = None,
         factor: float = 1.0,
+        shadow: bool = False,
         item: str | int | None = None,
     ) -> None:
         """Add a recorded outcome; outcomes of metrics that are not judged are ignored.
@@ -294,6 +297,7 @@ class Evidence:
             fingerprint: Fingerprint in the decision's id; empty in ids of earlier SDKs.
             identity: Equal for repeats of one outcome, `RecordedEvent.identity`; None if a decision has one outcome per metric.
             factor: Number of outcomes it stands for, if outcomes were kept at a lower rate than their calls.
+            shadow: Whether it is about the answer of a shadow, that of `arm`.
             item: Item of an interleaved list: its pseudonym, or its position.
         """
         criterion = self._recorded.get(metric)
@@ -305,9 +309,10 @@ class Evidence:
         if why := self._refusal(criterion, decision, phase_name, decided_s, time_s, fingerprint):
             self.outcomes[why] += 1
             return
-        is_second = (metric, decision) in self._met
+        about = (metric, f"{decision} {arm}" if shadow else decision)
+        is_second = about in self._met
         if identity is None:
-            identity = hash((metric, decision))
+            identity = hash(about)
         # A decision has one label, but any number of purchases.
         if identity in self._seen or (is_second and criterion.per == "outcome"):
             self.outcomes["duplicate"] += 1
@@ -322,6 +327,25 @@ class Evidence:
             value = min(max(value, criterion.clip[0]), criterion.clip[1])
         weight = 1.0 if criterion.per == "outcome" else 0.0
         phase = self.phase(phase_name)
+        if phase.is_shadow or not phase.shares:
+            # A process that only records outcomes does not know whether the phase shadows.
+            for pair in self._labels.pairs(metric, decision, arm if shadow else CONTROL, value):
+                add_pair(
+                    phase,
+                    phase_name,
+                    criterion.label,
+                    pair,
+                    bucket=bucket,
+                    decided_s=decided_s,
+                    slice_s=criterion.window / _SLICES,
+                )
+        elif shadow:
+            self.outcomes["unknown"] += 1
+            return
+        if shadow:
+            self.outcomes["counted"] += 1
+            _remember(self._seen, identity)
+            return
         # Added first, because it refuses values that would spoil all sums.
         sums = self._sums(phase, criterion.label, criterion.window)
         sums.add(phase_name, arm, bucket, value * factor, weight * factor, decided_s)
@@ -329,7 +353,7 @@ class Evidence:
         sums.others += is_second
         self.outcomes["counted"] += 1
         _remember(self._seen, identity)
-        _remember(self._met, (metric, decision))
+        _remember(self._met, about)
 
     def _click(self, criterion: Criterion, decision: str, item: str | int | None, value: float, identity: int) -> None:
         """Credit a click on an item of a list."""
@@ -408,6 +432,8 @@ class Evidence:
                 else:
                     # Twice the window: clocks may be off, and a merged slice must be mature for every reader.
                     sums.fold(now_s - 2 * metric.criterion.window)
+                    for pairs in pair_sums_of(phase, metric.criterion.label):
+                        pairs.fold(now_s - 2 * metric.criterion.window)
 
 
 def _remember(known: OrderedDict[Any, Any], name: Hashable, value: Any = None) -> None:

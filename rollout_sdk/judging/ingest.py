@@ -149,5 +149,6 @@ def add_outcome(evidence: Evidence, event: RecordedEvent) -> None:
         fingerprint=event.fingerprint,
         identity=event.identity,
         factor=event.factor,
+        shadow=event.shadow,
         item=event.position if event.item is None else event.item,
     )

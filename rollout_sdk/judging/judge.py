@@ -43,8 +43,8 @@ def judge(
         _finding(look, each, name)
         for name in situation.candidates
         for each in criteria.all
-        # Users see no candidate while it is shadowed, so nothing can be recorded for one.
-        if not (situation.shadowing and not is_measured(each.metric))
+        # Users see no candidate while it is shadowed, so only labels of its answers can be recorded for it.
+        if not situation.shadowing or is_measured(each.metric) or look.has_pairs(each.label, name)
     ]
     deciding = [finding for finding in findings if finding.decides]
     to_roll_back = {finding.candidate for finding in deciding if finding.outcome == "FAIL" and finding.on_fail == "rollback"}

@@ -204,6 +204,9 @@ def test_a_bar_is_shown_on_a_terminal_only(folder, write):
     silent = subprocess.run(command, capture_output=True, check=False)
     assert b"" == silent.stderr
     ours, theirs = pty.openpty()
+    # It is drawn from two seconds on, which no test has to wait for.
+    at_once = "import rollout_sdk.cli.output as output; output._PATIENCE_S = 0; from rollout_sdk.cli import main; main()"
+    command[1:3] = ["-c", at_once]
     shown = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, check=False)
     os.close(theirs)
     try:

@@ -767,3 +767,45 @@ def test_python_warns_of_a_coroutine_that_the_caller_never_awaits_and_of_no_othe
     assert runtime.flush(10.0)
     gc.collect()
     assert [] == [str(each.message) for each in recwarn.list]
+
+
+class Job:
+    """A coroutine that is not Python's own, as extension modules make them."""
+
+    def __init__(self, value):
+        self.value = value
+        self._steps = self.__await__()
+
+    def __await__(self):
+        yield "first"
+        return self.value
+
+    def send(self, value):
+        return self._steps.send(value)
+
+    def throw(self, *error):
+        return self._steps.throw(*error)
+
+    def close(self):
+        return self._steps.close()
+
+
+def test_a_coroutine_of_another_make_is_driven_by_hand_to_its_end(runtime):
+    job = both(lambda n: Job("old"), lambda n: Job("new"), runtime)(1)
+    assert "first" == job.send(None)
+    with pytest.raises(StopIteration) as ended:
+        job.send(None)
+    assert "new" == ended.value.value
+    (event,) = runtime.routed()
+    assert [("candidate", None)] == runs(event)
+    assert 0 < event.runs[0].duration_s < 30
+
+
+@pytest.mark.parametrize("end", [lambda job: job.close(), lambda job: job.throw(KeyboardInterrupt)], ids=["close", "throw"])
+def test_a_coroutine_of_another_make_that_is_ended_by_hand_is_recorded_once(end, runtime):
+    job = both(lambda n: Job("old"), lambda n: Job("new"), runtime)(1)
+    assert "first" == job.send(None)
+    with contextlib.suppress(KeyboardInterrupt):
+        end(job)
+    (event,) = runtime.routed()
+    assert ["candidate"] == [run.variant for run in event.runs]

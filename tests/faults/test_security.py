@@ -543,7 +543,7 @@ def test_s11_a_control_file_that_was_tampered_with_is_not_obeyed(text, mode, wat
     assert before == model.rollout.phase.shares == {"candidate": 0.2}
     told = sum(count for (what, _), count in runtime.faults.items() if what == "control file")
     assert 1 == told
-    figure("S11", "{held} of {runs} tampered control files refused as a whole, {told} told, and what was wanted before holds",
+    figure("S11", "{held} of {runs} tampered control files refused as a whole, {told} logged, and what was wanted before holds",
            held=int(before == model.rollout.phase.shares), told=told)  # fmt: skip
 
 

@@ -57,7 +57,7 @@ shadows = st.builds(
 outcomes = st.builds(
     RecordedEvent,
     texts, texts, numbers, times, maybe, maybe, maybe, st.none() | st.integers(0, 511), maybe, maybe,
-    st.none() | st.integers(0, 3), st.none() | times, flags, texts, maybe, rates, rates,
+    st.none() | st.integers(0, 3), st.none() | times, flags, texts, maybe, rates, rates, flags,
 )  # fmt: skip
 breakers = st.builds(BreakerEvent, texts, texts, texts, st.integers(0, 3), st.integers(0, 3), seconds, times)
 transitions = st.builds(

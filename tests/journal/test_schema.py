@@ -54,6 +54,9 @@ def everything(runtime):
     )(lambda u: 1)
     for number in range(20):
         ramp(f"u{number}")
+    shown = ramp.rollout.route("u-labelled").decision
+    other = "candidate" if shown.variant == "control" else "control"
+    ramp.rollout.record("correct", 1.0, decision_id=shown.id, variant=other)
     ramp.rollout.promote(actor="ann", reason="good")
     streamed = rollout(candidate=stream, strategy=Shadow(1.0), effects="read", unit="u", key="stream", runtime=runtime)(stream)
     opened = streamed("u")
