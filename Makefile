@@ -24,18 +24,20 @@ PLUGINS_VENV := .venv-plugins
 FOREIGN_VENV := .venv-foreign
 FOREIGN ?=
 
-.PHONY: help demo canary interleaving demo-traces docs test test-all test-backends test-foreign test-plugins build lint types contracts tests faults mutants bench clean
+.PHONY: help demo dashboard canary interleaving demo-traces docs test test-all test-backends test-browser test-foreign test-plugins build lint types contracts tests faults mutants bench clean
 
 help:
 	@echo "make demo           reviews and films through all four strategies, and the report (about 2 minutes)"
 	@echo "make canary         a canary on real models that decides by itself: one goes to everybody, one goes back (a minute)"
 	@echo "make interleaving   two recommenders told apart by interleaving and by an A/B test (two minutes)"
+	@echo "make dashboard      the demo's journal in a browser, live"
 	@echo "make demo-traces    the demo through a local Phoenix, with links to open (the first time, it installs Phoenix)"
 	@echo "make docs           the documentation as a site, in .site/html (a minute; the first time, it installs mkdocs)"
 	@echo "make test           lint, types, import contracts and tests"
 	@echo "make test-all       the same with the long simulations, every other supported Python that is installed, and test-foreign"
 	@echo "make test-backends  Phoenix, MLflow and Prometheus, started for real and asked what they got"
 	@echo "make test-foreign   other libraries' own tests with rollouts around their functions (FOREIGN='toolz funcy': some)"
+	@echo "make test-browser   the report and the dashboard in a real browser (two minutes)"
 	@echo "make test-plugins   every plugin with what it is made for: MLflow, FastAPI, gunicorn, servers that are installed"
 	@echo "make build          wheels and source distributions of the SDK and every plugin, in dist/, each installed alone and all together"
 	@echo "make faults         breaks everything on purpose, and writes the table of docs/reliability.md"
@@ -110,14 +112,14 @@ contracts: $(VENV)/.dev
 # servers apart, because their tests look at processors, and sabotage, because what it breaks may be what hands out the tests.
 SABOTAGE := tests/faults/test_sabotage.py tests/faults/test_sabotage_counts.py
 tests: $(VENV)/.dev
-	$(BIN)/pytest -n 3 --dist worksteal -m "not slow and not backends and not servers" --ignore=tests/integration $(SABOTAGE:%=--ignore=%)
+	$(BIN)/pytest -n 3 --dist worksteal -m "not slow and not backends and not servers and not browser" --ignore=tests/integration $(SABOTAGE:%=--ignore=%)
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow" tests/integration
 	$(BIN)/pytest -m "not slow" $(SABOTAGE)
 
 test: lint types contracts tests
 
 test-all: lint types contracts
-	$(BIN)/pytest -m "not backends and not servers" --cov --cov-report=term
+	$(BIN)/pytest -m "not backends and not servers and not browser" --cov --cov-report=term
 	@for version in $(OTHER_PYTHONS); do DATA=$(DATA) tests/on_python $$version || exit 1; done
 	$(MAKE) test-foreign FOREIGN=
 
@@ -147,6 +149,17 @@ test-plugins: $(PLUGINS_VENV)/.done
 build: $(VENV)/.dev
 	$(PIP) build
 	$(BIN)/python -m tools.distributions dist
+
+# Pages in Debian's chromium, and axe's rules of accessibility.
+AXE := .axe
+$(AXE)/node_modules/axe-core/package.json:
+	npm install --silent --no-fund --no-audit --ignore-scripts --prefix $(AXE) axe-core@4.14.1
+
+test-browser: $(VENV)/.dev $(AXE)/node_modules/axe-core/package.json
+	$(BIN)/pytest -n 2 -m browser tests/browser
+
+dashboard: $(VENV)/.dev
+	$(BIN)/rollout dashboard $(DEMO_JOURNAL)
 
 # Break everything on purpose, on every supported Python that is installed; writes the table of docs/reliability.md.
 faults: $(VENV)/.dev

@@ -74,7 +74,7 @@ class Chart:
             element("table", element("thead", head), element("tbody", *body)),
             class_="scroll",
             tabindex=0,
-            role="region",
+            role="group",
             aria_label=f"Numbers: {self.title}",
         )
 

@@ -76,6 +76,8 @@ def serve(
         except SystemExit:
             raise ConfigurationError(f"Nothing can listen on {host}:{port}. Another --port may be free.") from None
         try:
+            # A browser that is opened by the address below waits then, and is not refused.
+            listening.listen()
             if started is not None:
                 at, number = listening.getsockname()[:2]
                 started(f"http://{f'[{at}]' if ':' in at else at}:{number}/")

@@ -109,7 +109,7 @@ def _effects(verdict: RolloutVerdict) -> Markup:
         element("table", element("tbody", *rows)),
         class_="scroll effects",
         tabindex=0,
-        role="region",
+        role="group",
         aria_label="Effects",
     )
 
@@ -171,7 +171,7 @@ def _numbers(verdict: RolloutVerdict) -> Markup:
         element("thead", element("tr", *(element("th", text(name), scope="col") for name in head))),
         element("tbody", *(element("tr", *map(_cell, row)) for row in rows)),
     )
-    scroll = element("div", table, class_="scroll", tabindex=0, role="region", aria_label="All numbers")
+    scroll = element("div", table, class_="scroll", tabindex=0, role="group", aria_label="All numbers")
     return element("details", element("summary", text("All numbers")), scroll, data_name="numbers", class_="block")
 
 
@@ -195,5 +195,5 @@ def _history(report: RolloutReport) -> Markup:
     )
     head = element("tr", *(element("th", text(name), scope="col") for name in ("time", "what", "phase", "by", "why")))
     table = element("table", element("thead", head), element("tbody", *rows))
-    scroll = element("div", table, class_="scroll", tabindex=0, role="region", aria_label="History")
+    scroll = element("div", table, class_="scroll", tabindex=0, role="group", aria_label="History")
     return element("details", element("summary", text("History")), scroll, data_name="history", class_="block")

@@ -26,7 +26,7 @@ def test_shows_what_is_new_by_itself(window, service):
     with dashboard(journal, "--store", store) as (address, _):
         page = window()
         page.goto(f"{address}rollout/shop.rank")
-        page.wait_for_function("document.querySelector('#live').textContent === 'live'", timeout=60_000)
+        page.locator("#live", has_text="live").wait_for(timeout=60_000)
         page.locator("h1", has_text="shop.rank").wait_for(timeout=60_000)
         with StoredRollout(store, "shop.rank", actor="bob") as rollout:
             rollout.pause(reason="to see it")
@@ -34,7 +34,7 @@ def test_shows_what_is_new_by_itself(window, service):
         page.get_by_text("paused in phase").wait_for(timeout=30_000)
         print(f"shown after {time.monotonic() - began:.1f} s")
         page.get_by_text("History").click()
-        page.get_by_text("to see it").wait_for(timeout=30_000)
+        page.get_by_role("cell", name="to see it").wait_for(timeout=30_000)
 
 
 def test_an_abort_reaches_the_process_that_serves(window, service):
@@ -72,10 +72,14 @@ def test_a_form_that_is_sent_again_does_nothing(window, service):
     with dashboard(journal, "--store", store, "--operate") as (address, _):
         page = logged_in(window, address)
         page.goto(f"{address}rollout/shop.rank")
-        fields = page.locator(".operate form").filter(has=page.locator("[value=pause]")).evaluate(
-            "form => Object.fromEntries(new FormData(form))"
+        fields = (
+            page.locator(".operate form")
+            .filter(has=page.locator("[value=pause]"))
+            .evaluate("form => Object.fromEntries(new FormData(form))")
         )
-        send = """fields => fetch('/operate', {method: 'POST', body: new URLSearchParams(fields)}).then(answer => answer.status)"""
+        send = (
+            """fields => fetch('/operate', {method: 'POST', body: new URLSearchParams(fields)}).then(answer => answer.status)"""
+        )
         assert page.evaluate(send, fields) == 200
         assert page.evaluate(send, fields) == 409
 

@@ -33,10 +33,9 @@ def written(folder, key="shop.rank", reason="looks good", units=3_000):
         for number in range(units):
             if number == units // 2 and isinstance(strategy, Canary):
                 model.rollout.promote(actor=reason, reason=reason)
-            with model.rollout.decide(f"u{number}") as decided:
-                model(f"u{number}")
-            chance = 0.2 if decided.variant == "control" else 0.35
-            model.rollout.record("purchase", float(draw.random() < chance), decision_id=decided.id)
+            decision = model.rollout.route(f"u{number}").decision
+            chance = 0.2 if decision.variant == "control" else 0.35
+            model.rollout.record("purchase", float(draw.random() < chance), decision_id=decision.id)
     runtime.close()
     return folder
 
@@ -118,11 +117,12 @@ class TestOneFile:
         assert len(text.encode()) < 500_000
 
 
-class TestHostileNames:
-    @pytest.fixture(scope="class")
-    def hostile(self, tmp_path_factory):
-        return written(tmp_path_factory.mktemp("hostile"), HOSTILE, HOSTILE, units=300)
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("hostile"), HOSTILE, HOSTILE, units=300)
 
+
+class TestHostileNames:
     def test_run_nothing_in_a_report(self, window, hostile, tmp_path):
         path = tmp_path / "report.html"
         path.write_text(as_html(summarise(hostile)), encoding="utf-8")
