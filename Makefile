@@ -24,7 +24,7 @@ PLUGINS_VENV := .venv-plugins
 FOREIGN_VENV := .venv-foreign
 FOREIGN ?=
 
-.PHONY: help demo dashboard canary interleaving demo-traces docs test test-all test-backends test-browser test-foreign test-plugins build lint types contracts tests faults mutants bench clean
+.PHONY: help demo dashboard canary interleaving demo-traces docs test test-all test-backends test-browser test-fleet test-foreign test-plugins build lint types contracts tests faults mutants bench clean
 
 help:
 	@echo "make demo           reviews and films through all four strategies, and the report (about 2 minutes)"
@@ -36,6 +36,7 @@ help:
 	@echo "make test           lint, types, import contracts and tests"
 	@echo "make test-all       the same with the long simulations, every other supported Python that is installed, and test-foreign"
 	@echo "make test-backends  Phoenix, MLflow and Prometheus, started for real and asked what they got"
+	@echo "make test-fleet     several processes on one store, whose server is broken on purpose: Redis, Postgres, network namespaces"
 	@echo "make test-foreign   other libraries' own tests with rollouts around their functions (FOREIGN='toolz funcy': some)"
 	@echo "make test-browser   the report and the dashboard in a real browser (two minutes)"
 	@echo "make test-plugins   every plugin with what it is made for: MLflow, FastAPI, gunicorn, servers that are installed"
@@ -126,6 +127,10 @@ test-all: lint types contracts
 test-backends: $(VENV)/.dev $(BACKENDS)/.done
 	$(PIP) playwright
 	$(BIN)/pytest -m backends tests/backends
+
+# A test whose server is not installed is skipped, and says so.
+test-fleet: $(VENV)/.dev
+	$(BIN)/pytest tests/fleet
 
 $(FOREIGN_VENV)/.done: Makefile pyproject.toml tests/foreign/rollout_foreign/suites.py
 	[ -x $(FOREIGN_VENV)/bin/python ] || $(PYTHON) -m venv $(FOREIGN_VENV)

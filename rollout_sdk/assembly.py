@@ -19,6 +19,7 @@ from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.routing import OverridesByUnit, Router, fresh_random
 from rollout_sdk.engine.shadows.caller_state import surrounds_of
 from rollout_sdk.exceptions import MutationError
+from rollout_sdk.journal import KeptPairs
 from rollout_sdk.plugins.discovery import strategy_name
 from rollout_sdk.records import BreakerEvent
 from rollout_sdk.resilience.breaker import CircuitBreaker, ControlHealth
@@ -99,6 +100,7 @@ def make_rollout(settings: Settings) -> Rollout:
         rebind=rebinder(signature),
         merge=hooks.first("rollout_merge"),
         compare=hooks.first("rollout_compare") if compare is None else lambda _, ours, theirs: compare(ours, theirs),
+        kept=_kept_pairs(settings),
         noise=0.0 if compare is None else compare.noise,
         on_error=settings.on_error,
         failed_if=settings.failed_if,
@@ -142,6 +144,12 @@ def make_rollout(settings: Settings) -> Rollout:
         observers={hook: hooks.observers(hook, runtime.thread_of) for hook in _OBSERVING if hooks.has(hook)},
         plugins=hooks.names,
     )
+
+
+def _kept_pairs(settings: Settings) -> KeptPairs | None:
+    """Build what keeps pairs of answers; None if none are kept, or there is no folder for them."""
+    keep, journal = settings.keep, settings.runtime.journal
+    return None if keep is None or journal is None else KeptPairs(settings.key, journal, keep)
 
 
 def _breakers(settings: Settings) -> dict[str, CircuitBreaker]:

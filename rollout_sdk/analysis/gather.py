@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 
 from attrs import Factory, define
 
-from rollout_sdk.analysis.arms import Arm, Gathered, ShadowArm, add_to, credit
+from rollout_sdk.analysis.arms import Arm, Gathered, credit
 from rollout_sdk.analysis.bounded import at, shortened
 from rollout_sdk.analysis.facts import stands_for
 from rollout_sdk.analysis.operations import Operations
 from rollout_sdk.analysis.outcomes import MOST_SETS, OVER_THE_LIMIT, Outcomes, Set
 from rollout_sdk.analysis.sets import began_s
+from rollout_sdk.analysis.shadow_arms import ShadowArm
 from rollout_sdk.journal import Journal
 from rollout_sdk.journal.parts import writer_of
 
@@ -189,7 +190,7 @@ class Gatherer:
 
     def _decision(self, record: dict[str, Any]) -> None:
         rollout, fingerprint = record["rollout"], record.get("fingerprint", "")
-        outcomes = self._outcomes.of_call(record)
+        outcomes, of_shadows = self._outcomes.of_call(record), self._outcomes.of_shadows(record)
         many = stands_for(record)
         self._operated(rollout).decided(record, many)
         gathered = self._at(rollout, fingerprint)
@@ -202,7 +203,7 @@ class Gatherer:
                 shadow.planned += many
         if record.get("excluded"):
             gathered.excluded.add(record["reason"] if not record.get("blend") else "not interleaved", many)
-            gathered.problems["of excluded calls"] += len(outcomes)
+            gathered.problems["of excluded calls"] += len(outcomes) + len(of_shadows)
             return
         cluster = unit or record["id"]
         arm = self._arm(gathered.arms, phase, variant)
@@ -218,6 +219,13 @@ class Gatherer:
         span[0], span[1] = min(span[0], time_s), max(span[1], time_s)
         if record.get("teams") or record.get("rule"):
             gathered.problems["unknown item"] += credit(arm, record, cluster, outcomes, gathered.control)
+        for shadow_variant, metric, value in of_shadows:
+            ours = next((each for name, each, _, _ in outcomes if name == metric), None)
+            labelled = None if ours is None else self._arm(gathered.shadows, phase, shadow_variant)
+            if ours is None or labelled is None:
+                gathered.problems["of a shadow's answer alone"] += 1
+            else:
+                labelled.labelled(metric, cluster, ours, value, many)
         for metric, value, _, of_outcome in outcomes:
             # Both are there: where outcomes were kept at a lower rate than their calls, at that.
             arm.add_outcome(metric, cluster, value, max(many, of_outcome))
@@ -231,18 +239,7 @@ class Gatherer:
         arm = self._arm(gathered.shadows, record["phase"], record["variant"])
         if arm is None:
             return
-        arm.ends.add(record["end"], many)
-        if record.get("error") and record["end"] == "error":
-            arm.errors.add(record["error"], many)
-        if record["end"] in ("ok", "error") and record.get("duration_s") is not None:
-            arm.latency_s.extend([record["duration_s"]] * many)
-        if record.get("match") is not None:
-            cluster = record.get("unit") or record["id"]
-            add_to(arm.matches, cluster, float(record["match"]), many)
-            if record.get("difference_reason"):
-                arm.reasons.add(record["difference_reason"], many)
-            if record.get("difference") is not None:
-                add_to(arm.differences, cluster, float(record["difference"]), many)
+        arm.ended(record, many)
 
     def _join_units(self) -> None:
         for joined in self._outcomes.joined():

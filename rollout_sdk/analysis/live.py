@@ -1,62 +1,47 @@
 """A journal that is read as it is written, and what it says so far: for a page that stays open during a rollout.
 
 The judge's part is the same as in a report. What describes the arms beside it is counted without their units, so that memory
-does not grow with traffic: latencies are quantiles of a uniform sample, and units are counted as the judge counts them.
+does not grow with traffic: latencies are those of the latest runs, and units are counted as the judge counts them.
 """
 
 from __future__ import annotations
 
 import os
-from collections import Counter, OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping
-from random import Random
 from typing import Any
+from zlib import crc32
 
 from attrs import define, evolve, field
 
+from rollout_sdk.analysis.bounded import Counts
 from rollout_sdk.analysis.conclude import conclude
 from rollout_sdk.analysis.facts import in_order, stands_for
 from rollout_sdk.analysis.judged import Judged, Judges
 from rollout_sdk.analysis.report import (
     CrossedReport,
-    Latency,
     PhaseReport,
     PhaseShares,
     Report,
     RolloutReport,
-    ShadowReport,
     SharesReport,
     VariantReport,
 )
-from rollout_sdk.analysis.summary import latency_of, phase_order
+from rollout_sdk.analysis.shadow_arms import ShadowArm
+from rollout_sdk.analysis.summary import latency_of, phase_order, shadow_of
 from rollout_sdk.journal.following import Following
-from rollout_sdk.stats import MeanInterval, bernoulli_interval
 
 __all__ = ["Live"]
 
-_SAMPLED = 2_000
+_LATEST = 2_000
+_CLUSTERS = 1_024
 _MOST_NAMES = 50
 _MOST_TRANSITIONS = 1_000
 _Set = tuple[str, str]
 
 
-@define
-class _Sample:
-    """A uniform sample of durations, of bounded size (Vitter 1985, algorithm R)."""
-
-    seen: int = 0
-    values: list[float] = field(factory=list)
-    _random: Random = field(factory=lambda: Random(0))
-
-    def add(self, value: float) -> None:
-        self.seen += 1
-        if len(self.values) < _SAMPLED:
-            self.values.append(value)
-        elif (place := self._random.randrange(self.seen)) < _SAMPLED:
-            self.values[place] = value
-
-    def latency(self) -> Latency:
-        return evolve(latency_of(self.values), runs=self.seen)
+def _latest() -> deque[float]:
+    return deque(maxlen=_LATEST)
 
 
 @define
@@ -65,24 +50,11 @@ class _Arm:
 
     calls: int = 0
     share: float | None = None
-    errors: Counter[str] = field(factory=Counter)
-    withheld: Counter[str] = field(factory=Counter)
+    errors: Counts = field(factory=Counts)
+    withheld: Counts = field(factory=Counts)
     fallbacks: int = 0
     closed_early: int = 0
-    latency: dict[str, _Sample] = field(factory=dict)
-
-
-@define
-class _Shadow:
-    """One candidate's shadow runs in one phase."""
-
-    planned: int = 0
-    ends: Counter[str] = field(factory=Counter)
-    errors: Counter[str] = field(factory=Counter)
-    reasons: Counter[str] = field(factory=Counter)
-    compared: int = 0
-    matches: int = 0
-    latency: _Sample = field(factory=_Sample)
+    latency_s: dict[str, deque[float]] = field(factory=dict)
 
 
 @define
@@ -96,11 +68,11 @@ class _Rollout:
     is_replaced: bool = False
     made_of: Mapping[str, Any] = field(factory=dict)
     arms: dict[_Set, _Arm] = field(factory=dict)
-    shadows: dict[_Set, _Shadow] = field(factory=dict)
+    shadows: dict[_Set, ShadowArm] = field(factory=dict)
     spans: dict[str, list[float]] = field(factory=dict)
     shares: dict[str, Mapping[str, float]] = field(factory=dict)
     transitions: list[Mapping[str, Any]] = field(factory=list)
-    excluded: Counter[str] = field(factory=Counter)
+    excluded: Counts = field(factory=Counts)
 
     def take(self, record: Mapping[str, Any]) -> None:
         handler = getattr(self, f"_{record['event']}", None)
@@ -125,7 +97,7 @@ class _Rollout:
         many, phase, variant = stands_for(record), record["phase"], record["variant"]
         self.strategy = record["strategy"]
         if record.get("excluded"):
-            self.excluded[record["reason"]] += many
+            self.excluded.add(record["reason"], many)
             return
         for name in record.get("shadows", ()):
             self._shadow_of(phase, name).planned += many
@@ -139,32 +111,28 @@ class _Rollout:
         blend = record.get("blend", ())
         arm.fallbacks += many * (record["served"] != variant and not blend)
         if record.get("withheld"):
-            arm.withheld[record["withheld"]] += many
+            arm.withheld.add(record["withheld"], many)
         for ran, duration_s, error, *_ in record.get("runs", ()):
             if ran != variant and ran not in blend:
                 continue
-            if error is not None and len(arm.errors) < _MOST_NAMES:
-                arm.errors[error] += many
-            if not record.get("closed_early") and not record.get("unmeasured") and len(arm.latency) < _MOST_NAMES:
-                arm.latency.setdefault(ran, _Sample()).add(duration_s)
+            if error is not None:
+                arm.errors.add(error, many)
+            if not record.get("closed_early") and not record.get("unmeasured") and len(arm.latency_s) < _MOST_NAMES:
+                arm.latency_s.setdefault(ran, _latest()).append(duration_s)
 
-    def _shadow_of(self, phase: str, variant: str) -> _Shadow:
-        return self.shadows.get((phase, variant)) or self.shadows.setdefault((phase, variant), _Shadow())
+    def _shadow_of(self, phase: str, variant: str) -> ShadowArm:
+        return self.shadows.get((phase, variant)) or self.shadows.setdefault((phase, variant), ShadowArm())
 
     def _shadow(self, record: Mapping[str, Any]) -> None:
         if record.get("excluded"):
             return
-        many, shadow = stands_for(record), self._shadow_of(record["phase"], record["variant"])
-        shadow.ends[record["end"]] += many
-        if record["end"] == "error" and record.get("error") and len(shadow.errors) < _MOST_NAMES:
-            shadow.errors[record["error"]] += many
-        if record["end"] in ("ok", "error") and record.get("duration_s") is not None:
-            shadow.latency.add(record["duration_s"])
-        if record.get("match") is not None:
-            shadow.compared += many
-            shadow.matches += many * bool(record["match"])
-            if record.get("difference_reason") and len(shadow.reasons) < _MOST_NAMES:
-                shadow.reasons[record["difference_reason"]] += many
+        arm = self._shadow_of(record["phase"], record["variant"])
+        # Intervals are by unit; many units together count as one, so that there are not more than so many.
+        cluster = crc32((record.get("unit") or record["id"]).encode("utf-8", "surrogatepass")) % _CLUSTERS
+        arm.ended({**record, "unit": str(cluster)}, stands_for(record))
+        for durations in (arm.latency_s, arm.control_latency_s):
+            if len(durations) > 2 * _LATEST:
+                del durations[:-_LATEST]
 
 
 class Live:
@@ -291,7 +259,11 @@ def _phase(phase: str, one: _Rollout, found: Judged) -> PhaseReport:
             for name in order
         ),
         labels=(),
-        shadows=tuple(_shadowed(variant, each) for (name, variant), each in sorted(one.shadows.items()) if name == phase),
+        shadows=tuple(
+            shadow_of(variant, each, one.shadows.get((phase, one.control)))
+            for (name, variant), each in sorted(one.shadows.items())
+            if name == phase and variant != one.control
+        ),
         preferences=(),
     )
 
@@ -313,25 +285,6 @@ def _variant(name: str, arm: _Arm, configured: float | None, calls: int, units: 
         fallbacks=arm.fallbacks,
         withheld=dict(arm.withheld),
         closed_early=arm.closed_early,
-        latency={each: sample.latency() for each, sample in arm.latency.items()},
+        latency={ran: latency_of(durations) for ran, durations in arm.latency_s.items()},
         metrics=(),
-    )
-
-
-def _shadowed(variant: str, arm: _Shadow) -> ShadowReport:
-    planned = max(arm.planned, arm.ends.total())
-    returned = arm.ends["ok"] + arm.ends["error"]
-    low, high = bernoulli_interval(arm.matches, arm.compared)
-    agreement = MeanInterval(arm.matches / arm.compared if arm.compared else None, low, high, arm.compared)
-    return ShadowReport(
-        variant=variant,
-        planned=planned,
-        ends=dict(arm.ends),
-        completeness=returned / planned if planned else None,
-        compared=arm.compared,
-        agreement=agreement,
-        difference=MeanInterval(None, None, None, 0),
-        reasons=dict(arm.reasons),
-        errors=dict(arm.errors),
-        latency=arm.latency.latency(),
     )

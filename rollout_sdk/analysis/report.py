@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import asdict, frozen
 
+from rollout_sdk.analysis.shadow_arms import FieldReport, LabelTable, PairedMetric
 from rollout_sdk.analysis.verdict import RolloutVerdict
 from rollout_sdk.stats import MeanInterval
 
@@ -111,6 +112,13 @@ class ShadowReport:
         reasons: Mismatches by why.
         errors: Failed runs by type.
         latency: Durations of the runs that came back.
+        control_latency: Durations of the control's runs of the same calls. A shadow waits for its turn in the background, and
+            shares the processor with calls, so it tends to be slower than it would be in the control's place.
+        comparators: Compared runs by comparator.
+        noise: Share of the control's second runs that differ from the first (`noise=`); None without any.
+        fields: Fields of the answers, as `compare=Fields(...)` compared them.
+        labels: Which class became which, with `compare=Label()`; None without classes.
+        metrics: Metrics of which both answers to a call have a value.
     """
 
     variant: str
@@ -123,6 +131,12 @@ class ShadowReport:
     reasons: Mapping[str, int]
     errors: Mapping[str, int]
     latency: Latency
+    control_latency: Latency
+    comparators: Mapping[str, int]
+    noise: float | None
+    fields: tuple[FieldReport, ...]
+    labels: LabelTable | None
+    metrics: tuple[PairedMetric, ...]
 
 
 @frozen

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from attrs import evolve
 
-from rollout_sdk.analysis.arms import Arm, Credit, Gathered, ShadowArm
+from rollout_sdk.analysis.arms import Arm, Credit, Gathered
 from rollout_sdk.analysis.conclude import conclude
 from rollout_sdk.analysis.gather import Aggregate, gather
 from rollout_sdk.analysis.judged import Judged, judged
@@ -30,11 +30,12 @@ from rollout_sdk.analysis.report import (
 )
 from rollout_sdk.analysis.selected import SelectedJournal
 from rollout_sdk.analysis.sets import began_s, crossed, others
+from rollout_sdk.analysis.shadow_arms import ShadowArm
 from rollout_sdk.analysis.shares import shares_of
 from rollout_sdk.journal import Journal
 from rollout_sdk.stats import effective_units, ratio_of_sums
 
-__all__ = ["latency_of", "phase_order", "report_of", "summarise"]
+__all__ = ["latency_of", "phase_order", "report_of", "shadow_of", "summarise"]
 
 
 def _quantile(ordered: array[float], q: float) -> float:
@@ -79,7 +80,8 @@ def _variant(
     )
 
 
-def _shadow(variant: str, arm: ShadowArm) -> ShadowReport:
+def shadow_of(variant: str, arm: ShadowArm, again: ShadowArm | None) -> ShadowReport:
+    """What the shadow runs of a candidate say; `again` are the control's second runs, if there are any."""
     # A run whose decision is in a file that is gone was planned, too.
     planned = max(arm.planned, arm.ends.total())
     returned = arm.ends["ok"] + arm.ends["error"]
@@ -94,6 +96,12 @@ def _shadow(variant: str, arm: ShadowArm) -> ShadowReport:
         reasons=dict(arm.reasons),
         errors=dict(arm.errors),
         latency=latency_of(arm.latency_s),
+        control_latency=latency_of(arm.control_latency_s),
+        comparators=dict(arm.comparators),
+        noise=None if again is None else again.mismatch,
+        fields=arm.fields(again),
+        labels=arm.table(),
+        metrics=arm.metrics(),
     )
 
 
@@ -147,7 +155,12 @@ def _phase(phase: str, gathered: Gathered, *, is_void: bool) -> PhaseReport:
             for variant in order
         ),
         labels=labels_of({variant: arms[variant] for variant in order}, is_void=is_void),
-        shadows=tuple(_shadow(variant, arm) for (name, variant), arm in sorted(gathered.shadows.items()) if name == phase),
+        shadows=tuple(
+            shadow_of(variant, arm, gathered.shadows.get((phase, gathered.control)))
+            for (name, variant), arm in sorted(gathered.shadows.items())
+            # Second runs of the control measure its noise, and are no candidate.
+            if name == phase and variant != gathered.control
+        ),
         preferences=tuple(preference for variant in order for preference in _preferences(arms[variant], is_void=is_void)),
     )
 

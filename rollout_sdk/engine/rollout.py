@@ -53,6 +53,15 @@ class Shadow(Protocol):
         """End the run; return False if it has already ended."""
 
 
+class Keeper(Protocol):
+    """Keeps pairs of answers that do not match."""
+
+    def offer(
+        self, pair: tuple[Any, Any], arguments: Mapping[str, Any] | None, about: Mapping[str, Any], decision_id: str
+    ) -> None:
+        """Keep a pair, or not."""
+
+
 class Pool(Protocol):
     """The methods a call uses on the shadow pool."""
 
@@ -128,6 +137,7 @@ class Rollout:
         rebind: Replaces some of a call's arguments, by parameter name.
         merge: `rollout_merge`, resolved and guarded.
         compare: `compare=`, or else `rollout_compare`, resolved and guarded.
+        kept: Keeps some pairs that do not match for people to look at; None if none are kept.
         noise: Share of the shadowed calls on which the control runs again in the background, to be compared with itself.
         failed_if: Decides whether an answer is a failure; None if no answer is.
         measure: Takes numbers from an answer, by metric; None if nothing is measured.
@@ -206,6 +216,7 @@ class Rollout:
     failed_if: FailedIf = None
     measure: Measure = None
     noise: float = 0.0
+    kept: Keeper | None = None
     by_row: bool = False
     surround: Sequence[Surround] = ()
     made_of: Mapping[str, Any] = field(factory=dict)
@@ -265,4 +276,5 @@ class Rollout:
             "fingerprint": self.state.fingerprint,
             "made_of": dict(self.made_of),
             "plan": dict(self.local_state.plan),
+            "plugins": list(self.plugins),
         }

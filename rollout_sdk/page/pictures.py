@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from rollout_sdk.analysis.report import Latency, RolloutReport
+from rollout_sdk.analysis.report import Latency, RolloutReport, ShadowReport
 from rollout_sdk.analysis.verdict import Difference, RolloutVerdict
-from rollout_sdk.charts import Chart, Effect, Interval, Mark, bars, evidence, forest, sequence, shares
+from rollout_sdk.charts import Chart, Effect, Interval, Mark, bars, evidence, forest, matrix, sequence, shares
 from rollout_sdk.formatting import number
 
 __all__ = ["pictures"]
@@ -177,6 +177,8 @@ def _latency(report: RolloutReport) -> Iterator[Chart]:
             by_variant.update(each.latency)
         for shadow in phase.shadows:
             by_variant.setdefault(f"{shadow.variant} (shadow)", shadow.latency)
+            if shadow.control_latency.runs:
+                by_variant[f"{report.control} (same calls)"] = shadow.control_latency
         known = {name: latency for name, latency in by_variant.items() if latency.runs}
         if known:
             ordered = dict(sorted(known.items(), key=lambda item: item[0] != report.control))
@@ -191,16 +193,35 @@ def _latency(report: RolloutReport) -> Iterator[Chart]:
 def _shadows(report: RolloutReport) -> Iterator[Chart]:
     for phase in report.phases[-1:]:
         for each in phase.shadows:
-            agreement = each.agreement
-            if agreement.mean is not None:
-                groups: dict[str, dict[str, float | None]] = {
-                    "agreement": {each.variant: agreement.mean},
-                    **{
-                        f"differs: {why}": {each.variant: count / max(1, each.compared)}
-                        for why, count in _largest(each.reasons)
-                    },
+            if each.agreement.mean is not None:
+                yield _agreement(each)
+            if each.fields:
+                noise = {} if all(one.noise is None for one in each.fields) else {"control again": None}
+                groups = {
+                    one.field: {each.variant: one.mismatch.mean, **(noise and {"control again": one.noise})}
+                    for one in each.fields
                 }
-                yield bars(f"Shadow of {each.variant}: {number(each.compared)} compared", groups, written=_share, most=1.0)
+                yield bars(
+                    f"Fields in which {each.variant} differs", dict(list(groups.items())[:_MOST_METRICS]), written=_share
+                )
+            if each.labels is not None:
+                names = each.labels.labels
+                counts = {
+                    (names[i], names[j]): count
+                    for i, row in enumerate(each.labels.counts)
+                    for j, count in enumerate(row)
+                    if count
+                }
+                kappa = "" if each.labels.kappa is None else f", kappa {each.labels.kappa:.2f}"
+                yield matrix(f"Answers of {each.variant}{kappa}", counts, rows=report.control, columns=each.variant)
+
+
+def _agreement(each: ShadowReport) -> Chart:
+    groups: dict[str, dict[str, float | None]] = {"same answer": {each.variant: each.agreement.mean}}
+    groups.update({f"differs: {why}": {each.variant: count / max(1, each.compared)} for why, count in _largest(each.reasons)})
+    if each.noise is not None:
+        groups["control against itself differs"] = {each.variant: each.noise}
+    return bars(f"Shadow of {each.variant}: {number(each.compared)} compared", groups, written=_share, most=1.0)
 
 
 def _largest(counts: Mapping[str, int]) -> Sequence[tuple[str, int]]:

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from rollout_sdk.assignment import Layer, Share, parse_share
 from rollout_sdk.assignment.ids import check_name
+from rollout_sdk.comparators import Disagreements
 from rollout_sdk.concurrency.synchronous import must_answer_at_once
 from rollout_sdk.engine.arguments import UnitSpec
 from rollout_sdk.engine.likeness import FunctionKind
@@ -28,6 +29,7 @@ __all__ = [
     "check_failed_if",
     "check_holdout",
     "check_isolate",
+    "check_keep",
     "check_layer",
     "check_measure",
     "check_names",
@@ -162,6 +164,15 @@ def check_breaker(key: str, breaker: object) -> None:
         raise ConfigurationError(
             f"breaker={breaker!r:.60} of {key!r} is not a Breaker. It sets when a failing candidate is no longer run. "
             "Write breaker=Breaker(...), or None for none."
+        )
+
+
+def check_keep(key: str, keep: object) -> None:
+    """Check that `keep` is a `Disagreements`, or None."""
+    if keep is not None and not isinstance(keep, Disagreements):
+        raise ConfigurationError(
+            f"keep={keep!r:.60} of {key!r} is not a Disagreements. It says how many pairs are kept, and what of them. "
+            "Write keep=Disagreements(50, redact=...)."
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import CancelledError
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from rollout_sdk.engine.shadows.counterpart import Counterpart, overall
 from rollout_sdk.engine.shadows.ended import EndedRows, EndedShadow
 from rollout_sdk.engine.shadows.under_way import NotMeasured, UnderWay
 from rollout_sdk.engine.steps import Result, error_type
-from rollout_sdk.records import FAILED_IF, UNMEASURED, Comparison, ShadowEnd
+from rollout_sdk.records import ERRORS, FAILED_IF, UNMEASURED, Comparison, ShadowEnd
 from rollout_sdk.resilience import kill_switch
 from rollout_sdk.resilience.interruptions import is_fault, is_interruption
 
@@ -257,6 +257,33 @@ class ShadowRun:
         if self.span is not None and self._ended_unseen is not None:
             self.rollout.spans.end_shadow(self.span, self._ended_unseen, None, None)
 
+    def _keep(self, result: Result | None, comparisons: Sequence[Comparison | None]) -> None:
+        """Offer pairs of answers that do not match for keeping."""
+        kept, calls = self.rollout.kept, self.calls
+        if kept is None or result is None or all(found is None or found.match for found in comparisons):
+            return
+        try:
+            for (ours, theirs), call, found in zip(self.answers(result), calls, comparisons, strict=True):
+                is_wanted = (
+                    found is not None and not found.match and found.name != ERRORS and self.variant != self.rollout.control
+                )
+                if found is None or not is_wanted or call.is_excluded:
+                    continue
+                difference = None if found.difference is None else float(found.difference)
+                decision = call.full_decision()
+                about = {"t": decision.time_s, "variant": self.variant, "reason": found.reason, "difference": difference}
+                # The arguments of a batch are those of all its rows.
+                arguments = None if self.rollout.by_row else self.request.arguments
+                kept.offer((ours, theirs), arguments, about, decision.id)
+        except BaseException as error:
+            if not is_fault(error):
+                raise
+            self.rollout.failed("keep", error)
+
+    def answers(self, result: Result) -> Iterable[tuple[Any, Any]]:
+        """Return the control's answer and the candidate's, for each of `calls`."""
+        return [(self.counterpart.value, result.value)]
+
     def _measure(self, result: Result | None) -> None:
         """Record what `measure=` finds in the answer; the control's own answer was measured when it was served."""
         if self.rollout.measure is None or result is None or result.error is not None or result.first_item_s is not None:
@@ -318,6 +345,7 @@ class ShadowRun:
             ended.append(EndedShadow(call, self.variant, how, duration_s, wait_s, why, comparison, exception, first_item_s))
         self.rollout.record(ended[0] if len(ended) == 1 else EndedRows(ended))
         self._measure(result)
+        self._keep(result, comparisons)
         if self.rollout.spans.events.has_results:
             self.rollout.spans.compared(self, comparisons)
         end = "error" if any(refused) else end
