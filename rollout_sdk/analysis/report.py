@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,9 @@ __all__ = [
     "SharesReport",
     "VariantReport",
 ]
+
+SCHEMA = 1
+"""Version of the report's JSON; raised when a field changes its meaning or goes, never when one is added."""
 
 
 @frozen
@@ -341,5 +345,10 @@ class Report:
         return sum(self.skipped.values()) - self.cut
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as plain values, for JSON."""
-        return asdict(self)
+        """The report as plain values, for JSON; docs/report.schema.json describes them, and `schema` is its version."""
+        return {"schema": SCHEMA, **asdict(self, value_serializer=_plain)}
+
+
+def _plain(_: Any, __: Any, value: Any) -> Any:
+    """JSON has no infinite numbers."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -10,9 +10,8 @@ from rollout_sdk.analysis.phrases import counted, effect, latencies, remaining
 from rollout_sdk.analysis.report import Report, RolloutReport
 from rollout_sdk.analysis.text import about_journal
 from rollout_sdk.analysis.verdict import Difference, Headline, RolloutVerdict
-from rollout_sdk.formatting import duration, number, percent, plain, several, when
+from rollout_sdk.formatting import WIDTH, duration, fitting, number, percent, plain, several, when
 from rollout_sdk.plan import LATENCY_MEAN
-from rollout_sdk.tables import WIDTH, fitting
 
 __all__ = ["as_screen", "blocks", "headlines", "ordered"]
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from rollout_sdk.analysis.report import Latency, ShadowReport
 from rollout_sdk.analysis.shadow_arms import FieldReport, LabelTable, PairedMetric
-from rollout_sdk.formatting import plain
+from rollout_sdk.formatting import plain, table
 from rollout_sdk.stats import MeanInterval
-from rollout_sdk.tables import table
 
 __all__ = ["about_answers"]
 

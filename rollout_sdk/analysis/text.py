@@ -18,9 +18,8 @@ from rollout_sdk.analysis.cautions import (
 )
 from rollout_sdk.analysis.report import Latency, PhaseReport, Preference, Report, RolloutReport, ShadowReport, VariantReport
 from rollout_sdk.analysis.shadow_text import about_answers
-from rollout_sdk.formatting import plain, when
+from rollout_sdk.formatting import fitting, plain, table, when
 from rollout_sdk.stats import MeanInterval
-from rollout_sdk.tables import fitting, table
 
 __all__ = ["about_journal", "as_text"]
 

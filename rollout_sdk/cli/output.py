@@ -13,8 +13,7 @@ from typing import Any
 import click
 
 from rollout_sdk.exceptions import ConflictError, RolloutError, StoreError, UnreachableError, WaitTimeoutError
-from rollout_sdk.formatting import plain
-from rollout_sdk.tables import WIDTH, fitting
+from rollout_sdk.formatting import WIDTH, fitting, plain
 
 __all__ = [
     "EXIT_CODES",
