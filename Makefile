@@ -20,11 +20,14 @@ DOCS_VENV := .venv-docs
 # Every plugin with the servers and libraries that its tests need, in an environment of its own.
 PLUGINS_VENV := .venv-plugins
 
+# What the recipes of docs/recipes.md are for: two environments, because not all of it fits into one.
+RECIPES_VENV := .venv-recipes
+
 # Other libraries and what their tests need, in an environment of its own. FOREIGN: names of suites, or --short.
 FOREIGN_VENV := .venv-foreign
 FOREIGN ?=
 
-.PHONY: help demo dashboard canary interleaving demo-traces docs test test-all test-backends test-browser test-fleet test-foreign test-plugins build lint types contracts tests faults changelog mutants bench clean
+.PHONY: help demo dashboard canary interleaving demo-traces docs test test-all test-backends test-browser test-fleet test-foreign test-plugins test-recipes build lint types contracts tests faults changelog mutants bench clean
 
 # What each target does, and how long it takes on two cores once its environment is installed.
 help:
@@ -45,6 +48,7 @@ help:
 	@echo "make test-fleet     several processes on one store, whose server is broken on purpose: Redis, Postgres, network namespaces (minutes)"
 	@echo "make test-foreign   other libraries' own tests with rollouts around their functions (an hour or more; FOREIGN='toolz funcy': some)"
 	@echo "make test-plugins   every plugin with its real counterpart: MLflow, FastAPI, gunicorn, installed servers (minutes)"
+	@echo "make test-recipes   the recipes of docs/recipes.md with the libraries that they are for (minutes)"
 	@echo "make build          wheels and source distributions of the SDK and all plugins, in dist/, installed alone and together (minutes)"
 	@echo "make changelog      the changelog of the next release, from the files in changes/ (seconds)"
 	@echo "make faults         injects every fault on every supported Python, and writes the table of docs/reliability.md (an hour or more)"
@@ -159,6 +163,24 @@ $(PLUGINS_VENV)/.done: Makefile pyproject.toml $(PLUGINS)
 test-plugins: $(PLUGINS_VENV)/.done
 	$(PLUGINS_VENV)/bin/pytest plugins
 	$(PLUGINS_VENV)/bin/pytest tests/test_documents.py -k plugins/
+
+# A library that does not install leaves its recipe out, and the test says so.
+$(RECIPES_VENV)/.done: Makefile pyproject.toml
+	for each in 1 2; do \
+		[ -x $(RECIPES_VENV)/$$each/bin/python ] || $(PYTHON) -m venv $(RECIPES_VENV)/$$each || exit 1; \
+		$(RECIPES_VENV)/$$each/bin/pip --disable-pip-version-check install --quiet --editable '.[cli,otel]' pytest pytest-timeout pyyaml || exit 1; \
+	done
+	for each in celery ddtrace dagster langchain-core langfuse litserve logfire openai opik pandas sentry-sdk; do \
+		$(RECIPES_VENV)/1/bin/pip --disable-pip-version-check install --quiet $$each || echo "$$each does not install here"; \
+	done
+	for each in bentoml prefect; do \
+		$(RECIPES_VENV)/2/bin/pip --disable-pip-version-check install --quiet $$each || echo "$$each does not install here"; \
+	done
+	@touch $@
+
+test-recipes: $(RECIPES_VENV)/.done
+	$(RECIPES_VENV)/1/bin/pytest -rs tests/test_recipes.py
+	$(RECIPES_VENV)/2/bin/pytest -rs tests/test_recipes.py
 
 build: $(VENV)/.dev
 	$(PIP) build

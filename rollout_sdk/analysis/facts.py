@@ -46,7 +46,7 @@ def in_order(
     processes: dict[str, list[Path]] = {}
     for path in journal.files:
         processes.setdefault(writer_of(path), []).append(path)
-    total = 0 if progress is None else sum(path.stat().st_size for path in journal.files)
+    total = 0 if progress is None else sum(map(journal.size, journal.files))
     journal.begin()
 
     def lines(process: str, number: int, paths: list[Path]) -> Iterator[tuple[float, int, int, dict[str, Any]]]:

@@ -202,7 +202,8 @@ def _metric(each: Difference, report: RolloutReport) -> list[str]:
     else:
         figures = counted(each)
     left = [] if each.to_go is None else [remaining(each.to_go)]
-    shown = "" if each.metric == "error_rate" and each.relative_low is None else effect(each)
+    # Of few events, the counts say more than a difference without an interval.
+    shown = "" if each.unit == "share" and each.low is None and figures else effect(each)
     return [shown, _word(each), figures, *left]
 
 

@@ -15,9 +15,10 @@ from attrs import evolve
 
 from rollout_sdk.analysis.arms import Arm, Credit, Gathered
 from rollout_sdk.analysis.conclude import conclude
-from rollout_sdk.analysis.gather import Aggregate, gather
+from rollout_sdk.analysis.gather import Aggregate
 from rollout_sdk.analysis.judged import Judged, judged
 from rollout_sdk.analysis.metrics import labels_of, metrics_of, voided
+from rollout_sdk.analysis.reduced import sums_of
 from rollout_sdk.analysis.report import (
     Latency,
     MetricReport,
@@ -234,7 +235,7 @@ def summarise(
     # Read twice: once for what the judge saw, in order of time.
     first, second = _halves(progress)
     found, _ = judged(journal, progress=first)
-    return report_of(journal, gather(journal, second), found)
+    return report_of(journal, sums_of(journal, second), found)
 
 
 def _halves(

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from attrs import define
 
+from rollout_sdk.journal.compacted import compacted_parts
 from rollout_sdk.journal.parts import Part, part_of
 from rollout_sdk.journal.reader import Journal
 
@@ -34,8 +35,8 @@ class _Place:
 class Following(Journal):
     """The records of a folder as they come. Its counts go on from one reading to the next.
 
-    What it costs grows with what is new. A line that is being written is left for the next time. A file that was compressed
-    meanwhile has nothing new: it is known by the number of its part.
+    What it costs grows with what is new. A line that is being written is left for the next time. A file that was compressed or
+    compacted meanwhile has nothing new: it is known by the number of its part.
 
     Attributes:
         lost: Facts that writers had to drop, as they say.
@@ -51,12 +52,13 @@ class Following(Journal):
 
     def begin(self) -> None:
         """Go on: nothing is counted anew."""
+        self._compacted = compacted_parts(self.folder)
 
     def records_of(self, path: Path, *, only: str = "") -> Iterator[dict[str, Any]]:
         """The records that were written to a file since the last time; all of them the first time."""
         del only
         try:
-            if path.suffix == ".gz":
+            if path.suffix == ".gz" or (path.parent == self.folder and path.name in self.compacted):
                 yield from self._counted(self._packed_records(path))
             else:
                 yield from self._counted(self._new_in(path))
@@ -73,12 +75,11 @@ class Following(Journal):
             yield record
 
     def _packed_records(self, path: Path) -> Iterator[dict[str, Any]]:
-        """A compressed file does not grow: it is read once, and not at all where it was read before it was compressed."""
+        """A compressed or compacted file does not grow: it is read once, and not at all if it was read before that."""
         part = part_of(path.name)
         if path in self._places or path.with_suffix("") in self._places or (part is not None and part in self._packed):
             return
-        status = path.stat()
-        self._places[path] = _Place(status.st_size, status.st_ino)
+        self._places[path] = _Place(0, 0)
         if part is not None:
             self._packed.add(part)
         yield from super().records_of(path)

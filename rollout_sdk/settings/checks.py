@@ -7,7 +7,7 @@ parameters of functions.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 
 from rollout_sdk.assignment import Layer, Share, parse_share
@@ -16,6 +16,7 @@ from rollout_sdk.comparators import Disagreements
 from rollout_sdk.concurrency.synchronous import must_answer_at_once
 from rollout_sdk.engine.arguments import UnitSpec
 from rollout_sdk.engine.likeness import FunctionKind
+from rollout_sdk.engine.shadows.processes import check_picklable
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.resilience.breaker import Breaker
 from rollout_sdk.settings.signatures import KINDS
@@ -34,6 +35,7 @@ __all__ = [
     "check_measure",
     "check_names",
     "check_passthrough",
+    "check_processes",
 ]
 
 
@@ -141,6 +143,17 @@ def check_effects(key: str, effects: str, on_error: str, *, shadows: bool, blend
             f"{key!r} has effects='write' and on_error='control'. If a candidate failed, the control would run after it and "
             "write again. Set on_error='raise'."
         )
+
+
+def check_processes(key: str, kind: FunctionKind, candidates: Mapping[str, Callable[..., Any]]) -> None:
+    """Check that candidates can run in another process."""
+    if kind != "function":
+        raise ConfigurationError(
+            f"Shadow(where='process') of {key!r} cannot run it: {key!r} is {KINDS[kind]}. Another process has another event "
+            "loop, and streams cannot be sent. Use where='thread'."
+        )
+    for name, candidate in candidates.items():
+        check_picklable(key, name, candidate)
 
 
 def check_deadline(key: str, deadline_s: object, kind: FunctionKind) -> None:

@@ -158,6 +158,8 @@ class Settings:
             shadows=bool(getattr(self.strategy, "shadows", False)),
             blends=INTERLEAVED in self.phases[0].shares,
         )
+        if getattr(self.strategy, "where", "thread") == "process":
+            checks.check_processes(self.key, self.kind, self.candidates)
         self.fingerprint = fingerprint_of(
             version=self.version,
             key=self.runtime.key,

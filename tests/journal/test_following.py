@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+import time
 
 import pytest
 from hypothesis import given
@@ -120,3 +121,22 @@ def test_what_is_written_by_a_runtime_is_what_a_reader_reads(tmp_path):
     assert sum(record["event"] == "decision" for record in found) == 300
     shutil.rmtree(tmp_path)
     assert list(following) == []
+
+
+def test_what_was_compacted_is_read_once(tmp_path):
+    pytest.importorskip("duckdb", reason="compacting needs the extra [analysis]")
+    from rollout_sdk.analysis.compact import compact
+    from rollout_sdk.journal import Journal
+
+    runtime = Runtime(journal=tmp_path, key=b"k" * 16)
+    model = rollout(candidate=lambda unit: 1, strategy=ABTest(0.5), unit="unit", key="m", runtime=runtime)(lambda unit: 0)
+    for number in range(100):
+        model(f"u{number}")
+    runtime.close()
+    before = Following(tmp_path)
+    seen = sum(record["event"] == "decision" for record in before)
+    compact(tmp_path, idle_s=0.0, now=time.time() + 60)
+    assert Journal(tmp_path).compacted
+    after = Following(tmp_path)
+    assert sum(record["event"] == "decision" for record in after) == seen == 100
+    assert list(before) == list(after) == []

@@ -19,6 +19,7 @@ from rollout_sdk.engine.returned.forms import EAGER, is_given
 from rollout_sdk.engine.shadows.caller_state import CallerState
 from rollout_sdk.engine.shadows.counterpart import Counterpart, overall
 from rollout_sdk.engine.shadows.ended import EndedRows, EndedShadow
+from rollout_sdk.engine.shadows.processes import NotPickled, NotReady, TookTooLong
 from rollout_sdk.engine.shadows.under_way import NotMeasured, UnderWay
 from rollout_sdk.engine.steps import Result, error_type
 from rollout_sdk.records import ERRORS, FAILED_IF, UNMEASURED, Comparison, ShadowEnd
@@ -34,6 +35,12 @@ _COUNTS = frozenset({"ok", "error", "timeout", UNMEASURED})
 """Ends that count as evidence about the candidate."""
 _GOOD = frozenset({"ok", UNMEASURED})
 _RAN = frozenset({"ok", "error"})
+_NOT_RUN: Mapping[type[Exception], ShadowEnd] = {
+    NotReady: "dropped_start",
+    NotPickled: "dropped_snapshot",
+    TookTooLong: "timeout",
+}
+"""Ends of runs in another process that gave no answer."""
 
 __all__ = ["ShadowRun", "break_off", "finish"]
 
@@ -64,6 +71,8 @@ class ShadowRun:
         self.counterpart = Counterpart(call)
         self.in_task = call.rollout.is_async
         self.span: Span | None = None
+        self.lane = call.rollout.lanes.get(variant)
+        self.took_s: float | None = None
         self._breaker = call.rollout.local_state.breakers.get(variant)
         self._ticket: int | None = None
         self._result: Result | None = None
@@ -171,11 +180,17 @@ class ShadowRun:
                 if gate.closed or kill_switch.off:
                     self.end("dropped_aborted")
                     return Result(self.variant, 0.0)
-                value = self.function(*args, **kwargs)
+                if self.lane is None:
+                    value = self.function(*args, **kwargs)
+                else:
+                    value, self.took_s = self.lane.call(args, kwargs)
                 if type(value) not in EAGER and self.reads_streams and not is_given(value, args, kwargs):
                     value = under_way.whole(value)
             except NotMeasured as why:
                 self.end(UNMEASURED, error=str(why))
+                return Result(self.variant, 0.0)
+            except (NotReady, NotPickled, TookTooLong) as why:
+                self.end(_NOT_RUN[type(why)], error=str(why) or None)
                 return Result(self.variant, 0.0)
             # No exception of a shadow may end a worker, least of all SystemExit.
             except BaseException as error:
