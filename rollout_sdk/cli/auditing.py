@@ -72,10 +72,10 @@ def audit(key: str, folder: str, address: str | None, most: int) -> None:
         raise fault(JournalError(f"The pairs in {folder!r} cannot be read: {error.strerror}.")) from None
     if not pairs:
         raise EmptyFault(
-            f"No pair of {key!r} waits for people in {folder!r}. Pairs are kept by "
-            "@rollout(keep=Disagreements(200, redact=...)) with a journal, where a guardrail or gate is about 'judge.preference'."
+            f"No pair of {key!r} waits for people in {folder!r}. With a journal and a guardrail or gate about "
+            "'judge.preference', @rollout(keep=Disagreements(200, redact=...)) keeps them."
         )
-    # Whoever stops early has seen a sample of all.
+    # In random order: those that are answered before the end are a sample of all.
     asked = sorted(pairs, key=lambda pair: lot_of(pair.id, "audited"))[:most]
     try:
         runtime = Runtime(journal=folder, store=address, key=os.environ.get("ROLLOUT_KEY") or None)
