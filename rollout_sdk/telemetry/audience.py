@@ -26,9 +26,10 @@ class Audience:
         tracing: Whether spans, or log records of their events, go anywhere.
         measuring: Whether metrics go anywhere.
         debugging: Whether log events of level DEBUG could be seen.
+        is_quiet: Whether somebody has looked, and found that calls need neither spans nor their caller's context for logs.
     """
 
-    __slots__ = ("_events", "_failed", "_settings", "awake", "debugging", "measuring", "tracing")
+    __slots__ = ("_events", "_failed", "_settings", "awake", "debugging", "is_quiet", "measuring", "tracing")
 
     def __init__(self, settings: Telemetry, failed: Failed, events: Events) -> None:
         """Nobody has looked yet."""
@@ -39,6 +40,7 @@ class Audience:
         self.tracing = False
         self.measuring = False
         self.debugging = False
+        self.is_quiet = False
 
     def look(self) -> bool:
         """Look who listens now, and say whether a telemetry SDK has come since the last look.
@@ -63,5 +65,6 @@ class Audience:
             if not is_fault(error):
                 raise
             self._failed("telemetry.audience", error)
+        self.is_quiet = not (self.tracing or self.debugging)
         now = self.tracing, self.measuring, self._events.has_results
         return any(listens and not listened for listens, listened in zip(now, before, strict=True))

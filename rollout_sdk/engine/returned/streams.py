@@ -18,7 +18,7 @@ from rollout_sdk.concurrency.context_vars import attach, detach
 from rollout_sdk.engine.attended import Attended
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import enter_fallback, leave_fallback
-from rollout_sdk.engine.current import reset_call, set_call
+from rollout_sdk.engine.current import Current, reset_call, set_call
 from rollout_sdk.engine.deadline import STOPPED, PumpedStream, in_time, on_asyncio, within_elsewhere
 from rollout_sdk.engine.execute import failed, withheld
 from rollout_sdk.engine.steps import LET_GO, Invoke, Result
@@ -62,7 +62,7 @@ class _Noted:
         if call is not None and (step.gate is None or call.rollout.on_error == "raise"):
             call.args, call.kwargs = (), LET_GO
 
-    def _leave(self, token: Token[Call | None] | None, thrown: BaseException | None) -> None:
+    def _leave(self, token: Token[Current | None] | None, thrown: BaseException | None) -> None:
         # The garbage collector can close a stream in an unrelated context.
         if token is not None and isinstance(thrown, GeneratorExit):
             with suppress(ValueError):
@@ -213,7 +213,7 @@ class AsyncStream(_Noted):
             if _is_consumers(error, thrown):
                 self._raised(error, interrupted=True)
             else:
-                ran = failed(self.step, 0.0, error, attended)
+                ran = failed(self.step.variant, 0.0, error, attended)
                 self._end()
                 self.result.error, self.result.interrupted = ran.error, ran.interrupted
                 # The model's frame, in the exception's traceback, references this one.
