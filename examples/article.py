@@ -7,7 +7,7 @@ import random
 import tempfile
 
 from rollout_sdk import ABTest, Canary, Interleave, Runtime, Shadow, ShadowLimits, rollout
-from rollout_sdk.analysis import as_text, summarise
+from rollout_sdk.analysis import as_screen, summarise
 
 rng = random.Random(42)
 REQUESTS = [f"user-{number % 40}" for number in range(200)]
@@ -48,7 +48,7 @@ def main(folder: str) -> str:
             if item in LIKED and rng.random() < 1 / (1 + position):
                 rank.rollout.record("click", 1.0, decision_id=routed.decision.id, item=item)
     runtime.close(5.0)
-    return as_text(summarise(folder))
+    return as_screen(summarise(folder))
 
 
 if __name__ == "__main__":

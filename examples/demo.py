@@ -1,4 +1,6 @@
-"""The main job on real data: one model under a shadow test, a canary and an A/B test, two recommenders interleaved, one report.
+"""The main job on real data: one model under a shadow test, a canary and an A/B test, two recommenders interleaved.
+
+It ends with what to do about each of them, and why.
 
 Run it: make demo. The journal stays in the folder that is printed, for `rollout report`.
 """
@@ -15,8 +17,23 @@ from time import perf_counter
 
 from movies import Films, clicks, ease, popularity
 from reviews import Review, Trained, load, vader
-from rollout_sdk import ABTest, Canary, Interleave, Runtime, Shadow, ShadowLimits, rollout
-from rollout_sdk.analysis import as_text, summarise
+from rollout_sdk import ABTest, Canary, Gate, Guardrail, Interleave, Runtime, Shadow, ShadowLimits, rollout
+from rollout_sdk.analysis import headlines, summarise
+
+SLOW = Guardrail("latency", threshold_s=0.25)
+TESTS = (
+    Shadow(rate=0.25, guardrails=[Guardrail("error_rate"), SLOW]),
+    Canary(["5%", "20%", "50%"], guardrails=[Guardrail("error_rate"), SLOW], shadow=0.1),
+    ABTest(0.5, gates=[Gate("correct", mde=0.02)], guardrails=[Guardrail("error_rate"), SLOW]),
+)
+
+
+BEGAN = perf_counter()
+
+
+def told(what: str) -> None:
+    """Say what is being done, with the time it has taken so far."""
+    print(f"{perf_counter() - BEGAN:5.1f} s  {what}", flush=True)
 
 
 def sentiment(reviews: Sequence[Review], candidate: Callable[[str], bool], runtime: Runtime) -> None:
@@ -29,7 +46,8 @@ def sentiment(reviews: Sequence[Review], candidate: Callable[[str], bool], runti
         return candidate(text)
 
     third = len(reviews) // 3
-    for number, strategy in enumerate((Shadow(rate=0.25), Canary(["5%", "20%", "50%"], shadow=0.1), ABTest(0.5))):
+    for number, strategy in enumerate(TESTS):
+        told(f"{third:,} reviews through {type(strategy).__name__}")
         decorate = rollout(
             candidate=trained,
             strategy=strategy,
@@ -59,7 +77,7 @@ def films(runtime: Runtime, visits: int) -> None:
 
     @rollout(
         candidates={"ease": similar.rank},
-        strategy=Interleave(k=10),
+        strategy=Interleave(k=10, gates=[Gate("click", mde=0.02)]),
         unit="user",
         key="films.interleave",
         control_name="popularity",
@@ -77,7 +95,8 @@ def films(runtime: Runtime, visits: int) -> None:
 
 
 def main(folder: str, *, served: int | None = None, visits: int = 3000) -> str:
-    """Run all four tests, and give the report of what was journalled in `folder`."""
+    """Run all four tests, and say what the journal in `folder` says to do."""
+    told("reading the reviews, and training the candidate")
     reviews = load()
     half = len(reviews) // 2
     candidate = Trained(reviews[:half])
@@ -85,19 +104,18 @@ def main(folder: str, *, served: int | None = None, visits: int = 3000) -> str:
     runtime = Runtime(journal=folder, shadows=ShadowLimits(cpu_share=1.0, max_jobs=10_000, max_age_s=60.0))
     try:
         sentiment(reviews[half:][:served], candidate, runtime)
+        told(f"{visits:,} visits through Interleave")
         films(runtime, visits)
     finally:
         runtime.close(10.0)
-    return as_text(summarise(folder))
+    told("reading the journal")
+    return headlines(summarise(folder))
 
 
 if __name__ == "__main__":
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "demo-journal")
     if target.exists() and all(path.name.startswith("events-") for path in target.iterdir()):
         shutil.rmtree(target)
-    began = perf_counter()
-    print("Training the candidate, and sending reviews and visits through four strategies ...\n", flush=True)
-    print(main(str(target)))
+    print(f"\n{main(str(target))}\n")
     command = os.path.relpath(Path(sys.executable).with_name("rollout"))
-    print(f"\nThe journal is in {target.resolve()}   ({perf_counter() - began:.0f} s)")
-    print(f"The same report again: {command} report {target}")
+    print(f"Every number behind it:  {command} report {target}  (--full for all tables)")

@@ -8,8 +8,8 @@ Shadow it, canary it, A/B test it or interleave it, with one decorator:
 
 from rollout_sdk.assignment import Layer, Phase, RouteRequest, moved_units
 from rollout_sdk.assignment.ids import ItemToken, read_token
-from rollout_sdk.control.presence import Process
 from rollout_sdk.control.stored import StoredChange, StoredRollout, StoredStatus, operate
+from rollout_sdk.control.stored_status import Process
 from rollout_sdk.controller import RolloutController
 from rollout_sdk.decorator import Decorated, rollout
 from rollout_sdk.engine.context import is_shadow

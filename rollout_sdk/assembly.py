@@ -96,7 +96,7 @@ def _covariate(settings: Settings) -> Covariate | None:
 
 def make_rollout(settings: Settings) -> Rollout:
     """Build the rollout, which runs calls."""
-    runtime, hooks, signature = settings.runtime, settings.hooks, settings.signature
+    runtime, hooks, signature, compare = settings.runtime, settings.hooks, settings.signature, settings.compare
     return Rollout(
         key=settings.key,
         strategy_name=strategy_name(settings.strategy),
@@ -107,9 +107,11 @@ def make_rollout(settings: Settings) -> Rollout:
         arguments=hooks.first("rollout_arguments") if hooks.has("rollout_arguments") else None,
         rebind=rebinder(signature),
         merge=hooks.first("rollout_merge"),
-        compare=hooks.first("rollout_compare"),
+        compare=hooks.first("rollout_compare") if compare is None else lambda _, ours, theirs: compare(ours, theirs),
+        noise=0.0 if compare is None else compare.noise,
         on_error=settings.on_error,
         failed_if=settings.failed_if,
+        measure=settings.measure,
         by_row=settings.batch is not None,
         passthrough=(*settings.passthrough, MutationError) if settings.detect_mutation else settings.passthrough,
         deadline_s=settings.deadline_s,

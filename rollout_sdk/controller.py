@@ -15,7 +15,7 @@ from rollout_sdk.engine.batches.batch import route_batch
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.drivers import DRIVERS, drive_coroutine, drive_function
 from rollout_sdk.engine.flow import route
-from rollout_sdk.exceptions import ConfigurationError, DuplicateKeyError
+from rollout_sdk.exceptions import ConfigurationError, DuplicateKeyError, OutcomeError
 from rollout_sdk.formatting import brief
 from rollout_sdk.operating import Operated
 from rollout_sdk.recording import outcomes
@@ -23,6 +23,7 @@ from rollout_sdk.records import Decision, Routed
 from rollout_sdk.resilience import kill_switch
 from rollout_sdk.serving import Serving
 from rollout_sdk.settings import Settings
+from rollout_sdk.strategies.interleave import INTERLEAVED
 
 __all__ = ["RolloutController"]
 
@@ -89,7 +90,11 @@ class RolloutController(Operated, Generic[P, R_co]):
         """Hand the rollout to the reconciler: with its state from the store, or replacing one with other settings."""
         local_state, reconciler = self._rollout.local_state, self._runtime.reconciler
         managed = ManagedRollout(
-            self.key, local_state, self.strategy_name, criteria=getattr(self._settings.strategy, "criteria", None)
+            self.key,
+            local_state,
+            self.strategy_name,
+            criteria=getattr(self._settings.strategy, "criteria", None),
+            blended=self.candidates if INTERLEAVED in self.phase.shares else (),
         )
         if known is None or not known.controllers:
             reconciler.take(managed)
@@ -232,6 +237,7 @@ class RolloutController(Operated, Generic[P, R_co]):
         item: Hashable = None,
         position: int | None = None,
         event_id: Hashable = None,
+        variant: str | None = None,
         time_s: float | None = None,
     ) -> None:
         """Record an outcome for a decision, a unit or a shown item, in any process and even days later.
@@ -248,6 +254,9 @@ class RolloutController(Operated, Generic[P, R_co]):
             event_id: Identifies the event that the outcome came from: an order number, the id of a message. An event that is
                 recorded again counts once. Without it, outcomes with the same metric, value and millisecond for the same
                 decision or unit count once.
+            variant: With `decision_id`, the variant whose answer was judged: a label says of the control's answer and of a
+                shadow's whether each was right. Record both: the judge compares them call by call. By default, and for every
+                metric of users, it is the variant that answered.
             time_s: Time of the measurement, in seconds since 1970; now by default.
 
         Raises:
@@ -263,7 +272,14 @@ class RolloutController(Operated, Generic[P, R_co]):
                 "Runtime(journal=...)."
             )
         about = f"The outcome {brief(metric)} of {self.key!r}"
-        outcomes.check_named(about, decision_id=decision_id, unit=unit, token=token, item=item, position=position)
+        outcomes.check_named(
+            about, decision_id=decision_id, unit=unit, token=token, item=item, position=position, variant=variant
+        )
+        if variant is not None and variant not in (self.control, *self.candidates):
+            raise OutcomeError(
+                f"{about} names variant {variant!r:.60}, which {self.key!r} does not have. Name one of its variants: "
+                f"{', '.join((self.control, *self.candidates))}."
+            )
         when = self._runtime.time_ns() / 1e9 if time_s is None else time_s
         if unit is not None:
             event = outcomes.by_unit(
@@ -291,6 +307,7 @@ class RolloutController(Operated, Generic[P, R_co]):
                 position=position,
                 item_hash=self._rollout.item_hash,
                 shown=self._rollout.shown,
+                variant=variant,
             )
         event = outcomes.identified(event, event_id, self._rollout.item_hash)
         if time_s is not None and (strange := outcomes.odd_time(event, self._runtime.time_ns() / 1e9)) is not None:

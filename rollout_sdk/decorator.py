@@ -8,6 +8,7 @@ from inspect import Signature
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from rollout_sdk.assignment import Layer, Share
+from rollout_sdk.comparators import Compare, as_comparator
 from rollout_sdk.controller import RolloutController
 from rollout_sdk.engine.arguments import Spec, UnitSpec
 from rollout_sdk.engine.copies.snapshot import Isolate
@@ -97,12 +98,14 @@ def rollout(
     layer: Layer | None = None,
     on_error: OnError = "control",
     failed_if: Callable[[Any], object] | None = None,
+    measure: Callable[[Any], Mapping[str, float]] | None = None,
     passthrough: tuple[type[BaseException], ...] = (),
     effects: Effects = "unknown",
     deadline_s: float | None = None,
     breaker: Breaker | None = _DEFAULT_BREAKER,
     isolate: Isolate = "auto",
     detect_mutation: bool = False,
+    compare: Compare | None = None,
     plugins: Sequence[object] = (),
     runtime: Runtime | None = None,
 ) -> Callable[[Callable[P, R]], Decorated[P, R]]:
@@ -143,6 +146,10 @@ def rollout(
             counts as if it had raised: the control answers (or, with on_error="raise", the caller gets the answer unchanged).
             Also applied to the control, whose answers always reach the caller; with `batch=`, to the answer of each row; not
             to streams. If it raises, the answer counts as good.
+        measure: Takes numbers from an answer, by metric: `lambda answer: {"tokens": answer.usage.total_tokens}`. They are
+            recorded as outcomes of the call, for candidates and control, and for the answers of shadows; guardrails and gates
+            can name them. With `batch=`, it gets the answer of each row; it is not applied to streams. It runs on the caller's
+            path, so keep it short.
         passthrough: Exceptions of a candidate that are an answer, or a time limit that the SDK does not know: the caller gets
             them, and the control does not run.
         effects: Side effects of running a variant: "read" (none: required for shadowing), "write", or "unknown". A function
@@ -155,6 +162,10 @@ def rollout(
             copying function.
         detect_mutation: In tests: raise `MutationError` if a candidate has changed an argument; it reaches the caller,
             whatever `on_error` is.
+        compare: How a shadow's answer (of a row, with `batch=`) is compared with the control's: one of
+            `rollout_sdk.comparators`, or a function of both that returns whether they match, their difference (0 matches), or
+            a `Comparison`. By default numbers within rounding, and anything else that is equal, match. It runs in the
+            background.
         plugins: Observers and comparators for this rollout: instances, or names of installed plugins.
         runtime: Resources shared with other rollouts; by default one built from the environment.
 
@@ -205,12 +216,14 @@ def rollout(
             layer=layer,
             on_error=on_error,
             failed_if=failed_if,
+            measure=measure,
             passthrough=passthrough,
             effects=effects,
             deadline_s=deadline_s,
             breaker=breaker,
             isolate=isolate,
             detect_mutation=detect_mutation,
+            compare=None if compare is None else as_comparator(compare),
             plugins=plugins,
             runtime=default_runtime() if runtime is None else runtime,
         )

@@ -12,16 +12,18 @@ from attrs import frozen
 from rollout_sdk.assignment import Share, parse_share
 from rollout_sdk.concurrency.forking import renew_after_fork
 from rollout_sdk.control.state import RolloutState
+from rollout_sdk.control.stores import StateStore
+from rollout_sdk.control.stores.opening import store_at
 from rollout_sdk.controller import RolloutController
 from rollout_sdk.engine.context import is_shadow
 from rollout_sdk.engine.current import current_call
 from rollout_sdk.engine.steps import NO_KWARGS
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.records import EXCLUDED_REASONS, Decision
-from rollout_sdk.runtime import Runtime
+from rollout_sdk.runtime import Runtime, all_runtimes
 from rollout_sdk.telemetry import names
+from rollout_sdk.telemetry.attributes import Versions
 from rollout_sdk.telemetry.logs import get_logger
-from rollout_sdk.telemetry.versions import Versions
 
 __all__ = [
     "EXCLUDED_REASONS",
@@ -32,6 +34,7 @@ __all__ = [
     "Versions",
     "call_under_way",
     "controller_of",
+    "controllers_of",
     "find_rollout",
     "get_logger",
     "names",
@@ -39,6 +42,8 @@ __all__ = [
     "parse_share",
     "renew_after_fork",
     "state_of",
+    "store_at",
+    "store_of",
 ]
 
 Controller: TypeAlias = RolloutController[..., Any]
@@ -89,6 +94,20 @@ def find_rollout(runtime: Runtime, key: str) -> Controller | None:
     """The controller of a key in a runtime; None where no function is decorated with it."""
     found = runtime.rollouts.get(key)
     return found if isinstance(found, RolloutController) else None
+
+
+def controllers_of(key: str) -> list[Controller]:
+    """The controllers of this process with this key: one in each runtime that has such a rollout."""
+    found = (find_rollout(runtime, key) for runtime in all_runtimes())
+    return [controller for controller in found if controller is not None]
+
+
+def store_of(runtime: Runtime) -> StateStore:
+    """The store of a runtime's rollouts, or the memory that takes its place; for parts and notes of a plugin's own.
+
+    Whatever it does, there is an answer or a `StoreError` in time. Names of a plugin's parts and notes begin with its own name.
+    """
+    return runtime.reconciler.store
 
 
 def newest(controller: Controller) -> Controller:

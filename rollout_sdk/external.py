@@ -32,6 +32,7 @@ def record(
     item: Hashable = None,
     position: int | None = None,
     event_id: Hashable = None,
+    variant: str | None = None,
     time_s: float | None = None,
 ) -> None:
     """Record an outcome in a process that does not decorate the function; the default runtime journals it.
@@ -52,6 +53,7 @@ def record(
         item: Key of the item, in an interleaved answer.
         position: With `decision_id`, the item's position in the answer, from 0, in place of `item`.
         event_id: What names the event that the outcome came from: an event that is recorded again counts once.
+        variant: With `decision_id`, the variant whose answer was judged, if it was that of a shadow.
         time_s: When it was measured, in seconds since 1970; now by default.
 
     Raises:
@@ -65,7 +67,13 @@ def record(
             "What reports say is computed from the journal alone. Set ROLLOUT_JOURNAL to its folder."
         )
     outcomes.check_named(
-        f"The outcome {brief(metric)}", decision_id=decision_id, unit=unit, token=token, item=item, position=position
+        f"The outcome {brief(metric)}",
+        decision_id=decision_id,
+        unit=unit,
+        token=token,
+        item=item,
+        position=position,
+        variant=variant,
     )
     now_s = runtime.time_ns() / 1e9
     when = now_s if time_s is None else time_s
@@ -83,7 +91,7 @@ def record(
         event = outcomes.by_token(metric, value, token, key=key, time_s=when, rollout=rollout)
     else:
         event = outcomes.by_decision(
-            metric, value, decision_id, key=key, time_s=when, rollout=rollout, item=item, position=position
+            metric, value, decision_id, key=key, time_s=when, rollout=rollout, item=item, position=position, variant=variant
         )
     event = outcomes.identified(event, event_id, UnitHash(event.rollout, key))
     if time_s is not None and (strange := outcomes.odd_time(event, now_s)) is not None:

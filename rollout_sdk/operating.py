@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from rollout_sdk.assignment import Share
 from rollout_sdk.concurrency.threads import missing_threads
 from rollout_sdk.control.control_file import WantedRollout, followed
-from rollout_sdk.control.last_verdict import is_about
 from rollout_sdk.control.preconditions import must_be_explained
 from rollout_sdk.control.state import RolloutState
+from rollout_sdk.control.stored_status import is_about
+from rollout_sdk.control.transitions import Transitions
 from rollout_sdk.engine.first_present import FirstPresent
 from rollout_sdk.engine.stopping import wait_for_starts
 from rollout_sdk.exceptions import ConfigurationError, StateError
@@ -99,6 +100,16 @@ class Operated:
         """
         return self._change("set_share", lambda state: state.set_share(share, candidate), actor, reason, revision)
 
+    def set_shares(
+        self, shares: Mapping[str, Share], *, actor: str = "", reason: str = "", revision: int | None = None
+    ) -> RolloutStatus:
+        """Give several candidates other shares in one transition, as `set_share` does for one; the others keep theirs.
+
+        Evidence about the shares before is not pooled with evidence about these.
+        """
+        wanted = dict(shares)
+        return self._change("set_share", lambda state: state.set_shares(wanted), actor, reason, revision)
+
     def pause(self, *, actor: str = "", reason: str = "", revision: int | None = None) -> RolloutStatus:
         """Keep the shares as they are, and refuse promote until resume.
 
@@ -139,7 +150,7 @@ class Operated:
         When it returns, no candidate starts any more, in any thread; one that is running runs to its end.
         """
         self._check_said("abort", actor, reason)
-        self._runtime.reconciler.abort(self.key, actor=actor, reason=reason, revision=revision)
+        self._transitions.abort(self.key, actor=actor, reason=reason, revision=revision)
         wait_for_starts()
         return self.status()
 
@@ -188,16 +199,16 @@ class Operated:
             return
         if wanted == WantedRollout():
             return
-        reconciler, wish = self._runtime.reconciler, followed(wanted, epoch=local_state.state.epoch, version=version)
-        if reconciler.has_followed(self.key, wish):
+        store, wish = self._runtime.reconciler.store, followed(wanted, epoch=local_state.state.epoch, version=version)
+        if wish.is_done(store, self.key):
             return
         try:
             self._obey(wanted, reason)
         except StateError:
             # Nothing that a later process could do better.
-            reconciler.note_followed(self.key, wish)
+            wish.note(store, self.key)
             raise
-        reconciler.note_followed(self.key, wish)
+        wish.note(store, self.key)
 
     def _obey(self, wanted: WantedRollout, reason: str) -> None:
         local_state = self._rollout.local_state
@@ -207,7 +218,7 @@ class Operated:
         if wanted.criteria is not None:
             state = local_state.state
             plan = planned_phases(wanted.criteria, state.phase.control, tuple(state.phase.shares))
-            self._runtime.reconciler.replan(self.key, wanted.criteria, tuple(plan), actor=_CONTROL_FILE, reason=reason)
+            self._transitions.replan(self.key, wanted.criteria, tuple(plan), actor=_CONTROL_FILE, reason=reason)
         now = local_state.state.phase.shares
         shares = {next(iter(now)) if name is None and len(now) == 1 else name: share for name, share in wanted.shares.items()}
         # The smaller ones first: together they must never exceed 100 %.
@@ -216,6 +227,10 @@ class Operated:
                 self.set_share(share, name, actor=_CONTROL_FILE, reason=reason)
         if wanted.status == "running" and local_state.state.status == "paused":
             self.resume(actor=_CONTROL_FILE, reason=reason)
+
+    @property
+    def _transitions(self) -> Transitions:
+        return self._runtime.reconciler.transitions
 
     def _change(
         self,
@@ -226,7 +241,7 @@ class Operated:
         revision: int | None,
     ) -> RolloutStatus:
         self._check_said(action, actor, reason)
-        self._runtime.reconciler.change(self.key, action, change, actor=actor, reason=reason, revision=revision)
+        self._transitions.change(self.key, action, change, actor=actor, reason=reason, revision=revision)
         return self.status()
 
     def _check_said(self, action: str, actor: object, reason: object) -> None:
@@ -274,6 +289,7 @@ class Operated:
             unmeasured=dict(tally.unmeasured),
             open_breakers=tuple(name for name, breaker in self._rollout.local_state.breakers.items() if breaker.is_open),
             shadows=dict(tally.shadows),
+            agreement={name: (each.compared, each.matching, *each.interval()) for name, each in list(tally.agreement.items())},
             faults=self._runtime.faults_of(self.key),
             held_by=tuple(sorted(self._rollout.local_state.held_by)),
             lost=self._runtime.lost,

@@ -11,14 +11,14 @@ from attrs import define, evolve, field, fields
 
 from rollout_sdk.concurrency.clocks import is_wall_clock, monotonic, monotonic_ns, time_ns
 from rollout_sdk.concurrency.forking import ForkSafeLock, renew_after_fork, was_announced
-from rollout_sdk.concurrency.threads import missing_threads
-from rollout_sdk.control.allowing import as_allowed
+from rollout_sdk.concurrency.threads import WatchThread, missing_threads
 from rollout_sdk.control.control_file import ControlFile
+from rollout_sdk.control.plane import ControlPlane
 from rollout_sdk.control.reconciler import Reconciler
+from rollout_sdk.control.roles import as_allowed
 from rollout_sdk.control.steering import Steered, Steering
-from rollout_sdk.control.stores import MemoryStore, StateStore, UnavailableStore
+from rollout_sdk.control.stores import GuardedStore, MemoryStore, StateStore, UnavailableStore
 from rollout_sdk.control.stores.opening import store_at
-from rollout_sdk.control.watch_thread import WatchThread
 from rollout_sdk.engine.context import OBSERVING, in_shadow
 from rollout_sdk.engine.rollout import Nonces, Rollout, ShadowLimits
 from rollout_sdk.engine.shadows.hidden import Hidden
@@ -38,7 +38,7 @@ from rollout_sdk.resilience.interruptions import is_fault
 from rollout_sdk.resilience.queue_thread import QueueThread
 from rollout_sdk.tally import Tally
 from rollout_sdk.telemetry.audience import Audience
-from rollout_sdk.telemetry.events import LogEvents
+from rollout_sdk.telemetry.log_events import LogEvents
 from rollout_sdk.telemetry.metrics import Metrics
 from rollout_sdk.telemetry.settings import Telemetry
 from rollout_sdk.telemetry.spans import Spans
@@ -174,19 +174,19 @@ class Runtime:
         self.hidden = Hidden(self.shadow_without)
         self.spans = Spans(self.telemetry, self.failed)
         self.audience = Audience(self.telemetry, self.failed, self.spans.events)
-        store = store_at(self.store) if isinstance(self.store, str) else self.store
-        self.reconciler = Reconciler(
-            MemoryStore() if store is None else store,
-            failed=self.failed,
-            failed_of=self.failed_of,
+        store, address = (store_at(self.store), self.store) if isinstance(self.store, str) else (self.store, "")
+        plane = ControlPlane(
+            store=GuardedStore(MemoryStore() if store is None else store, address),
             time_ns=self.time_ns,
             monotonic_ns=self.monotonic_ns or self._default_monotonic_ns(),
             stopped=wait_for_starts,
             announce=self.announce,
             joined=self._describe_again,
+            failed=self.failed,
+            failed_of=self.failed_of,
             allowed=as_allowed(self.allow),
-            address=self.store if isinstance(self.store, str) else "",
         )
+        self.reconciler = Reconciler(plane)
         self._delivery = Delivery(
             spans=self.spans,
             audience=self.audience,

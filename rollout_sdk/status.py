@@ -32,6 +32,8 @@ class RolloutStatus:
             of a canary passes on them.
         open_breakers: Candidates that are currently not run, because they kept failing.
         shadows: Ends of shadow runs by variant and end.
+        agreement: For each candidate whose shadows were compared: pairs, those that match, and the ends of a 95 % interval of
+            the share of units that agree in their first pair, which holds at every look.
         faults: Faults by what failed and error type: of this rollout's plugins and settings, and of what all rollouts share
             (journal, store, telemetry).
         lost: Facts that are missing from the journal because a queue was full.
@@ -68,6 +70,7 @@ class RolloutStatus:
     faults: Mapping[tuple[str, str], int]
     lost: int
     held_by: tuple[str, ...] = ()
+    agreement: Mapping[str, tuple[int, int, float, float]] = Factory(dict)
     invalid: str = ""
     paused_by: tuple[str, ...] = ()
     units_from: Mapping[str, int] = Factory(dict)
@@ -105,6 +108,10 @@ class RolloutStatus:
             ("fault", self.faults),
         ):
             lines.extend(f"  {title} {first} {second}: {number:,}" for (first, second), number in sorted(counts.items()))
+        lines.extend(
+            f"  shadow {variant} agrees in {matching / pairs:.2%} of {pairs:,} pairs [{low:.1%}, {high:.1%}]"
+            for variant, (pairs, matching, low, high) in sorted(self.agreement.items())
+        )
         lines.extend(f"  not analysed, {reason}: {number:,}" for reason, number in sorted(self.excluded.items()))
         lines.extend(f"  unit from {name}: {number:,}" for name, number in self.units_from.items())
         lines.extend(f"  breaker of {variant} is open" for variant in self.open_breakers)

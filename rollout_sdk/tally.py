@@ -8,9 +8,12 @@ from typing import Any
 
 from attrs import Factory, define
 
+from rollout_sdk.judging.first_pairs import FirstPairs, first_pairs
+from rollout_sdk.judging.ingest import has_two_answers, unit_cell
 from rollout_sdk.records import BreakerEvent, Decision, RecordedEvent, RoutedEvent, RoutedRows, ShadowedEvent, TransitionedEvent
+from rollout_sdk.stats import bernoulli_interval
 
-__all__ = ["Tally", "failed_in_blend", "rollout_of"]
+__all__ = ["Agreement", "Tally", "failed_in_blend", "rollout_of"]
 
 _MOST_WORDS = 1_000
 
@@ -35,6 +38,36 @@ def failed_in_blend(served: str, ends: Iterable[tuple[str, str | None]]) -> tupl
 
 
 @define
+class Agreement:
+    """How often a candidate's shadows agree with the control.
+
+    Attributes:
+        compared: Number of compared pairs.
+        matching: Number of those that match.
+        firsts: The first pair of every unit.
+    """
+
+    compared: int = 0
+    matching: int = 0
+    firsts: FirstPairs = Factory(FirstPairs)
+
+    def add(self, event: ShadowedEvent) -> None:
+        """Add a compared pair."""
+        assert event.comparison is not None
+        match = event.comparison.match
+        self.compared += 1
+        self.matching += match
+        minute = int(event.decision.time_s // 60)
+        self.firsts.add(unit_cell(event.unit, event.decision.id), minute, differs=not match)
+
+    def interval(self) -> tuple[float, float]:
+        """A 95 % interval for the share of units that agree, from their first pairs; it holds at every look."""
+        differing, units = first_pairs([self.firsts])
+        low, high = bernoulli_interval(differing, units)
+        return 1 - high, 1 - low
+
+
+@define
 class Tally:
     """Counts of one rollout in this process.
 
@@ -47,6 +80,7 @@ class Tally:
         outcomes: Recorded outcomes by metric.
         transitions: Transitions by (action, status after it, whether a verdict caused it).
         unmeasured: Calls whose answers could not be measured, by (variant, class of the answer).
+        agreement: Agreement of each candidate's shadows with the control.
         trips: Openings and closings of circuit breakers by (variant, action).
     """
 
@@ -58,6 +92,7 @@ class Tally:
     outcomes: Counter[str] = Factory(Counter)
     transitions: Counter[tuple[str, str, bool]] = Factory(Counter)
     unmeasured: Counter[tuple[str, str]] = Factory(Counter)
+    agreement: dict[str, Agreement] = Factory(dict)
     trips: Counter[tuple[str, str]] = Factory(Counter)
 
     def add_call(
@@ -97,6 +132,8 @@ class Tally:
             if event.comparison is not None:
                 name = event.comparison.name if len(self.comparisons) < _MOST_WORDS else "_OTHER"
                 self.comparisons[event.variant, name, event.comparison.match] += 1
+                if event.variant != event.decision.variant and not event.excluded and has_two_answers(event):
+                    self.agreement.setdefault(event.variant, Agreement()).add(event)
         elif isinstance(event, RecordedEvent):
             metric = event.metric if event.metric in self.outcomes or len(self.outcomes) < _MOST_WORDS else "_OTHER"
             self.outcomes[metric] += 1

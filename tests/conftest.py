@@ -1,8 +1,10 @@
 """What tests share: a runtime whose events can be looked at, programs of their own, and figures for the documentation."""
 
+import gc
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import textwrap
@@ -18,6 +20,23 @@ from tests.faults.table import figure_of, refusal
 # How long an example takes says more about the machine than about the code: speed is measured in benchmarks/.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+def pytest_configure():
+    """A shell that starts this in the background has Ctrl-C ignored, which tests of Ctrl-C and their programs would inherit."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items):
+    """The examples take longest: at the end, one process would be busy with them, and the others have nothing left to take."""
+    items.sort(key=lambda item: item.path.name != "test_examples.py")
+
+
+def pytest_collection_finish():
+    """What is there before the first test stays: the garbage collector need not look at all of it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 class Watched(Runtime):

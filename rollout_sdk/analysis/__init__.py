@@ -2,7 +2,18 @@
 
 from rollout_sdk.analysis.interleaved import Interleavings, analyze_interleaving
 from rollout_sdk.analysis.report import Report
+from rollout_sdk.analysis.screen import as_screen, headlines
 from rollout_sdk.analysis.summary import summarise
 from rollout_sdk.analysis.text import as_text
+from rollout_sdk.analysis.verdict import RolloutVerdict
 
-__all__ = ["Interleavings", "Report", "analyze_interleaving", "as_text", "summarise"]
+__all__ = [
+    "Interleavings",
+    "Report",
+    "RolloutVerdict",
+    "analyze_interleaving",
+    "as_screen",
+    "as_text",
+    "headlines",
+    "summarise",
+]

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from attrs import Factory, define
 
+from rollout_sdk.analysis.bounded import Counts
+from rollout_sdk.analysis.facts import stands_for
+from rollout_sdk.analysis.pages import page_of, shown_item
 from rollout_sdk.analysis.shares import Arrivals
 
-__all__ = ["Arm", "Credit", "Gathered", "ShadowArm", "Sums", "add_to"]
+__all__ = ["Arm", "Credit", "Gathered", "ShadowArm", "Sums", "add_to", "credit"]
 
 Sums: TypeAlias = dict[str, list[float]]
 """For every unit, [sum of values, count]."""
@@ -77,13 +80,32 @@ class Arm:
     kept: int = 0
     units: Counter[str] = Factory(Counter)
     latency_s: dict[str, array[float]] = Factory(lambda: defaultdict(lambda: array("d")))
-    errors: Counter[str] = Factory(Counter)
+    errors: Counts = Factory(Counts)
     fallbacks: int = 0
-    withheld: Counter[str] = Factory(Counter)
+    withheld: Counts = Factory(Counts)
     closed_early: int = 0
     outcomes: dict[str, Sums] = Factory(lambda: defaultdict(_sums))
     ranges: dict[str, tuple[float, float]] = Factory(dict)
     credit: dict[tuple[str, str], Credit] = Factory(lambda: defaultdict(Credit))
+
+    def decided(self, record: Mapping[str, Any], many: int) -> None:
+        """Add what happened in a call, as in so many."""
+        blend = record.get("blend", ())
+        closed = bool(record.get("closed_early"))
+        self.closed_early += many * closed
+        if record.get("withheld"):
+            self.withheld.add(record["withheld"], many)
+        self.fallbacks += many * (record["served"] != record["variant"] and not blend)
+        for run in record.get("runs", ()):
+            ran, duration_s, error = run[0], run[1], run[2]
+            # A control that ran after a failure is no sample of the control's latency.
+            if ran != record["variant"] and ran not in blend:
+                continue
+            if error is not None:
+                self.errors.add(error, many)
+            # Of an answer that was not measured, it is the time until it was returned.
+            if not closed and not record.get("unmeasured"):
+                self.latency_s[ran].extend([duration_s] * many)
 
     def add_outcome(self, metric: str, unit: str, value: float, stands_for: int = 1) -> None:
         """Add a recorded value of a unit, as that of so many outcomes."""
@@ -92,14 +114,44 @@ class Arm:
         self.ranges[metric] = (min(low, value), max(high, value))
 
 
+def credit(
+    arm: Arm,
+    record: Mapping[str, Any],
+    cluster: str,
+    outcomes: Sequence[tuple[str, float, str | int | None, int]],
+    control: str,
+) -> int:
+    """Credit every candidate against the control for one list; returns how many outcomes named an item not in it."""
+    page, unknown, many = page_of(record), 0, stands_for(record)
+    if page is None:
+        return sum(item is not None for _, _, item, _ in outcomes)
+    clicks: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for metric, value, named, _ in outcomes:
+        item = shown_item(page.keys, named)
+        if item is not None and item in page.keys:
+            clicks[metric][item] += value
+        else:
+            unknown += named is not None
+    for candidate in record.get("blend", ()):
+        if candidate == control:
+            continue
+        # A list without a click is a tie: it is counted under "", and given to every metric that some list has.
+        two, shown = page.between(control, candidate), arm.credit[candidate, ""]
+        shown.add(cluster, 0.0, many)
+        shown.is_fair &= two.is_won_fairly
+        for metric, clicked in clicks.items():
+            arm.credit[candidate, metric].add(cluster, two.preference(clicked), many)
+    return unknown
+
+
 @define
 class ShadowArm:
     """The shadow runs of one candidate in one phase."""
 
     planned: int = 0
-    ends: Counter[str] = Factory(Counter)
-    errors: Counter[str] = Factory(Counter)
-    reasons: Counter[str] = Factory(Counter)
+    ends: Counts = Factory(Counts)
+    errors: Counts = Factory(Counts)
+    reasons: Counts = Factory(Counts)
     latency_s: array[float] = Factory(lambda: array("d"))
     matches: Sums = Factory(_sums)
     differences: Sums = Factory(_sums)
@@ -136,7 +188,7 @@ class Gathered:
     arrivals: Arrivals = Factory(Arrivals)
     arms: dict[tuple[str, str], Arm] = Factory(lambda: defaultdict(Arm))
     shadows: dict[tuple[str, str], ShadowArm] = Factory(lambda: defaultdict(ShadowArm))
-    excluded: Counter[str] = Factory(Counter)
+    excluded: Counts = Factory(Counts)
     described: tuple[int, float, str] = (-1, 0.0, "running")
     transitions: list[dict[str, Any]] = Factory(list)
     spans: dict[str, list[float]] = Factory(dict)

@@ -11,11 +11,12 @@ from typing import Any
 from attrs import define, field
 
 from rollout_sdk.analysis.facts import recorded, routed, shadowed
+from rollout_sdk.analysis.pages import page_of
 from rollout_sdk.analysis.shadow_pairs import ShadowPairs
 from rollout_sdk.judging import Evidence, Situation, Verdict, add_outcome, add_routed, add_shadowed, judge
 from rollout_sdk.judging.ingest import is_shadow
 from rollout_sdk.judging.phase_evidence import number_of
-from rollout_sdk.plan import Criteria, Step
+from rollout_sdk.plan import Criteria, Criterion, Step
 from rollout_sdk.records import ShadowedEvent
 
 __all__ = ["Course", "Courses", "PhaseCourse", "nothing"]
@@ -42,6 +43,8 @@ class Course:
         key: Key of the rollout.
         criteria: What it is judged by.
         evidence: What was seen of the version that serves.
+        blended: Candidates whose items are blended with the control's in one list.
+        also: Criteria that evidence is kept for, and that it is not judged by.
         version: Version of the candidates.
         control: Name of the control.
         exposures: Share of the calls that every arm is seen in, by phase.
@@ -75,12 +78,20 @@ class Course:
     invalid: str = ""
     valid_from: int = 0
     pairs: ShadowPairs = field(factory=ShadowPairs)
+    also: tuple[Criterion, ...] = ()
+    blended: tuple[str, ...] = ()
     _was_invalid: bool = False
 
     @classmethod
     def begun(cls, key: str, criteria: Criteria) -> Course:
         """The course of a rollout of which nothing was seen."""
         return cls(key, criteria, nothing(criteria))
+
+    def judge_by(self, criteria: Criteria, also: tuple[Criterion, ...]) -> None:
+        """Judge by these criteria from now on, and keep evidence for others beside them."""
+        self.criteria, self.also = criteria, also
+        self.evidence.most_calls = criteria.max_calls_per_unit
+        self.evidence.follow((*criteria.all, *also))
 
     def leave(self, now_s: float) -> None:
         """Be judged no more after now: another fingerprint has taken its place."""
@@ -90,6 +101,7 @@ class Course:
     def begin(self, since: int) -> None:
         """Begin with nothing seen: what was seen of another version says nothing about this one."""
         self.evidence = nothing(self.criteria, since)
+        self.evidence.follow((*self.criteria.all, *self.also))
         self.current, self.dropped, self.previous = "", frozenset(), None
         self.invalid, self.valid_from, self._was_invalid = "", 0, False
 
@@ -135,7 +147,7 @@ class Course:
         self._was_invalid = bool(record.get("invalid"))
         if is_cleared:
             self.invalid, self.valid_from = "", number_of(phase)
-        self.revision = max(self.revision, record["revision"])
+        self.revision = max(self.revision, record.get("revision", 0))
         # By the clock of those who were called: the command line may have another.
         self.entered.setdefault(phase, record["seen_s"])
         self.enter(phase, shares, record.get("shadow", 0.0))
@@ -169,36 +181,54 @@ class Course:
                 self._add_pair(each)
         else:
             add_routed(self.evidence, routed(record), exposure)
+            if record.get("blend") and not record.get("excluded"):
+                self._list(record)
 
-    def look(self, now_s: float) -> None:
-        """Judge the current phase."""
+    def _list(self, record: Mapping[str, Any]) -> None:
+        """Keep an interleaved list until its clicks have come."""
+        page = page_of(record)
+        if page is None:
+            return
+        self.control, *others = record["blend"]
+        self.blended = tuple(others)
+        self.evidence.add_list(
+            record["id"], page, record["blend"], phase_name=record["phase"], bucket=record["bucket"], time_s=record["t"]
+        )
+
+    def situation(self) -> Situation | None:
+        """Where the rollout stands in its current phase; None in a phase in which nothing can be compared."""
         phase, exposure = self.phases.get(self.current), self.exposures.get(self.current, {})
         candidates = tuple(name for name in exposure if name != self.control)
         served = [name for name in candidates if exposure[name] > 0]
         without = self.without.get(self.current, frozenset())
-        if phase is None or not served or exposure.get(self.control, 0.0) <= 0:
+        if phase is not None and self.blended:
+            # Each list is of all rankers: nothing is split.
+            candidates, served = self.blended, []
+        elif phase is None or not served or exposure.get(self.control, 0.0) <= 0:
+            return None
+        return Situation(
+            rollout=self.key,
+            phase=phase.name,
+            revision=self.revision,
+            control=self.control,
+            candidates=tuple(name for name in candidates if name not in without),
+            step=self._step(exposure, served),
+            entered_s=phase.began_s,
+            is_last=self._index(exposure, served) == len(self.criteria.steps) - 1,
+            shadowing=is_shadow(exposure),
+            invalid=self.invalid,
+            valid_from=self.valid_from,
+        )
+
+    def look(self, now_s: float) -> None:
+        """Judge the current phase."""
+        situation = self.situation()
+        if situation is None:
             return
+        phase = self.phases[self.current]
         self.looks += 1
         self.evidence.fold(now_s)
-        verdict = judge(
-            self.evidence,
-            self.criteria,
-            Situation(
-                rollout=self.key,
-                phase=phase.name,
-                revision=self.revision,
-                control=self.control,
-                candidates=tuple(name for name in candidates if name not in without),
-                step=self._step(exposure, served),
-                entered_s=phase.began_s,
-                is_last=self._index(exposure, served) == len(self.criteria.steps) - 1,
-                shadowing=is_shadow(exposure),
-                invalid=self.invalid,
-                valid_from=self.valid_from,
-            ),
-            now_s,
-            self.previous,
-        )
+        verdict = judge(self.evidence, self.criteria, situation, now_s, self.previous)
         phase.last = self.previous = verdict
         if not verdict.valid and not self.invalid:
             # By Ville the first crossing is the rejection: later evidence cannot take it back.

@@ -8,22 +8,36 @@ from pathlib import Path
 from typing import Any
 
 from rollout_sdk.journal import Journal
+from rollout_sdk.journal.parts import writer_of
 from rollout_sdk.records import Comparison, Decision, RecordedEvent, RoutedEvent, Run, ShadowedEvent
 
-__all__ = ["in_order", "recorded", "routed", "shadowed"]
+__all__ = ["compared", "in_order", "recorded", "routed", "set_of", "shadowed", "stands_for"]
 
 _TELL_EVERY = 10_000
 _TIMED = ("decision", "transition")
 
 
-def in_order(journal: Journal, key: str, progress: Callable[[int, int], None] | None) -> Iterator[dict[str, Any]]:
-    """The rollout's lines by time, of all processes; each process wrote its own in the order in which it saw them.
+def stands_for(record: Mapping[str, Any]) -> int:
+    """How many such lines there would be, had all been kept: rates are halves of halves, so that counts stay whole."""
+    rate = record.get("rate")
+    return 1 if rate is None else round(1 / rate)
+
+
+def set_of(record: Mapping[str, Any]) -> tuple[str, str]:
+    """Rollout and fingerprint of a line: the set of arms that it belongs to."""
+    return record["rollout"], record.get("fingerprint", "")
+
+
+def in_order(journal: Journal, key: str | None, progress: Callable[[int, int], None] | None) -> Iterator[dict[str, Any]]:
+    """The rollout's lines by time, of all processes (key None: those of all rollouts).
+
+    Each process wrote its own in the order in which it saw them.
 
     Of a transition, every process that followed it wrote a line: only the first of them is given.
     """
     processes: dict[str, list[Path]] = {}
     for path in journal.files:
-        processes.setdefault(path.name.rpartition("-")[0], []).append(path)
+        processes.setdefault(writer_of(path), []).append(path)
     total = sum(path.stat().st_size for path in journal.files)
     journal.begin()
 
@@ -31,7 +45,7 @@ def in_order(journal: Journal, key: str, progress: Callable[[int, int], None] | 
         # Shadows and outcomes carry another time than that at which they were written.
         latest, count = 0.0, 0
         for record in (record for path in paths for record in journal.records_of(path)):
-            if record.get("rollout") == key:
+            if (rollout := record.get("rollout")) is not None and key in (None, rollout):
                 latest = max(latest, record.get("t", latest)) if record["event"] in _TIMED else latest
                 count += 1
                 yield latest, number, count, {"t": latest, **record, "seen_s": latest}
@@ -91,7 +105,7 @@ def shadowed(record: Mapping[str, Any], control: str = "control") -> ShadowedEve
         end=record["end"],
         duration_s=record.get("duration_s"),
         error=record.get("error"),
-        comparison=None if "match" not in record else Comparison(bool(record["match"])),
+        comparison=compared(record),
         unit=record.get("unit"),
         excluded=record.get("excluded", False),
         first_item_s=record.get("first_item_s"),
@@ -99,6 +113,21 @@ def shadowed(record: Mapping[str, Any], control: str = "control") -> ShadowedEve
         control_duration_s=record.get("control_duration_s"),
         control_first_item_s=record.get("control_first_item_s"),
         rate=record.get("rate", 1.0),
+    )
+
+
+def compared(record: Mapping[str, Any]) -> Comparison | None:
+    """The comparison that a shadow's line tells of; None where there is none."""
+    if record.get("match") is None:
+        return None
+    labels = record.get("labels", ())
+    return Comparison(
+        match=bool(record["match"]),
+        difference=record.get("difference"),
+        reason=record.get("difference_reason"),
+        name=record.get("comparator", "default"),
+        fields={name: Comparison(bool(match), *rest) for name, (match, *rest) in record.get("fields", {}).items()},
+        labels=(labels[0], labels[1]) if len(labels) == 2 else None,
     )
 
 
@@ -122,4 +151,5 @@ def recorded(record: Mapping[str, Any]) -> RecordedEvent:
         event_id=record.get("event_id"),
         rate=record.get("rate", 1.0),
         call_rate=record.get("call_rate", 1.0),
+        shadow=record.get("shadow", False),
     )

@@ -17,7 +17,7 @@ from rollout_sdk.analysis.passage import Chances, Times
 from rollout_sdk.analysis.waiting import LONGEST_DAYS, Wait, first_day
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.judging import Traffic
-from rollout_sdk.plan import ERROR_RATE, MEASURED, Criteria, Criterion, Gate, Step
+from rollout_sdk.plan import ERROR_RATE, Criteria, Criterion, Gate, Step, is_compared, is_measured
 
 __all__ = ["Forecast", "StepForecast", "Times", "Traffic", "forecast"]
 
@@ -147,7 +147,9 @@ def _step(criteria: Criteria, traffic: Traffic, index: int) -> StepForecast:
 def _asked(criteria: Criteria, index: int, *, serves: bool) -> list[Criterion]:
     """What a step waits for."""
     is_last = index == len(criteria.steps) - 1
-    guardrails = [each for each in criteria.guardrails if each.decides and (serves or each.metric in MEASURED)]
+    # Comparisons of shadows are made before any user sees the candidate.
+    asked = [each for each in criteria.guardrails if not serves or not is_compared(each.metric)]
+    guardrails = [each for each in asked if each.decides and (serves or is_measured(each.metric))]
     gates = [each for each in criteria.gates if serves and not each.dry_run and (is_last or each.before == "step")]
     return [*guardrails, *gates]
 

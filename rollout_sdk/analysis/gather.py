@@ -3,82 +3,147 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
-from collections import Counter, defaultdict
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
-from rollout_sdk.analysis.arms import Arm, Gathered, add_to
-from rollout_sdk.analysis.facts import recorded
-from rollout_sdk.analysis.pages import item_of, page_of, shown_item
+from attrs import Factory, define
+
+from rollout_sdk.analysis.arms import Arm, Gathered, ShadowArm, add_to, credit
+from rollout_sdk.analysis.bounded import at, shortened
+from rollout_sdk.analysis.facts import stands_for
+from rollout_sdk.analysis.operations import Operations
+from rollout_sdk.analysis.outcomes import MOST_SETS, OVER_THE_LIMIT, Outcomes, Set
 from rollout_sdk.analysis.sets import began_s
 from rollout_sdk.journal import Journal
+from rollout_sdk.journal.parts import writer_of
 
-__all__ = ["gather"]
+__all__ = ["OVER_THE_LIMIT", "Aggregate", "Gatherer", "gather"]
 
-Outcome: TypeAlias = tuple[str, float, str | int | None, int]
-"""Metric, value, the item or its position, and how many outcomes it stands for."""
-Visit: TypeAlias = tuple[float, str, str, str, bool]
-"""Time, fingerprint, phase, variant, and whether it is excluded."""
-Set: TypeAlias = tuple[str, str]
-"""Key of a rollout, and a fingerprint: what makes a set of arms that is pooled with no other."""
+_MOST_ARMS = 10_000
+_MOST_TRANSITIONS = 10_000
+_TELL_EVERY = 4_096
+
+A = TypeVar("A", Arm, ShadowArm)
 
 
-class _Gatherer:
-    """One reading of a journal."""
+@define
+class Aggregate:
+    """The sums of a journal, which the report and the doctor are made of.
 
-    def __init__(self) -> None:
-        self.sets: dict[Set, Gathered] = defaultdict(Gathered)
+    Attributes:
+        rollouts: Sets of arms, by rollout and fingerprint.
+        operations: Each rollout in operation, by its key.
+        lost: Facts that writers had to drop, as they say.
+        sampled: How many of these were of calls that were not drawn under overload.
+    """
+
+    rollouts: dict[str, dict[str, Gathered]] = Factory(dict)
+    operations: dict[str, Operations] = Factory(dict)
+    lost: int = 0
+    sampled: int = 0
+
+
+class Gatherer:
+    """One reading of a journal: first its outcomes, then everything else, file by file.
+
+    Memory grows with units and outcomes, never with names: lines of more than 1,000 rollouts and fingerprints, 10,000 arms,
+    1,000 metrics or 10,000 transitions are skipped and counted as "over the limit".
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        """Read the outcomes: a call that is read later may then be forgotten at once."""
+        self.sets: dict[Set, Gathered] = {}
+        self.operations: dict[str, Operations] = {}
         self.lost = self.sampled = 0
-        self._problems: dict[str, Counter[str]] = defaultdict(Counter)
+        self._journal = journal
+        self._left_out = self._arms = 0
+        self._process = ""
+        self._outcomes = Outcomes()
         self._replaced: set[Set] = set()
-        self._by_decision: dict[str, list[Outcome]] = defaultdict(list)
-        self._by_unit: dict[tuple[str, str], list[tuple[float, str, float, int]]] = defaultdict(list)
-        self._visits: dict[tuple[str, str], list[Visit]] = defaultdict(list)
-        self._set_of: dict[str, Set] = {}
-        self._seen: set[int] = set()
-        self._changes: dict[tuple[Set, str], dict[str, Any]] = {}
+        self._changes: dict[tuple[Set, object], dict[str, Any]] = {}
+        self._handlers = {
+            "lost": self._lost, "rollout": self._rollout, "transition": self._transition, "decision": self._decision,
+            "shadow": self._shadow, "breaker": self._breaker,
+        }  # fmt: skip
+        for record in journal.only("outcome"):
+            repeated = self._outcomes.add(record)
+            if repeated is not None and (gathered := self._at(*repeated)) is not None:
+                gathered.problems["duplicate"] += 1
 
-    def read(self, journal: Journal) -> None:
-        for record in journal:
-            if record["event"] == "outcome":
-                self._outcome(record)
-        for record in journal:
-            handler = getattr(self, f"_{record['event']}", None)
-            if handler is not None and record["event"] != "outcome":
-                handler(record)
+    def begin(self, path: Path) -> None:
+        """Go on with another file; those of one process follow each other."""
+        self._process = writer_of(path)
+
+    def take(self, record: dict[str, Any]) -> None:
+        """Add a record of that file; outcomes were read before."""
+        handler = self._handlers.get(record["event"])
+        if handler is not None:
+            handler(record)
+
+    def end(self) -> Aggregate:
+        """The sums, after the last file."""
         self._join_units()
-        for decision_id, outcomes in self._by_decision.items():
-            self.sets[self._set_of[decision_id]].problems["unknown decision"] += len(outcomes)
+        for which, count in self._outcomes.unknown():
+            if (gathered := self._at(*which)) is not None:
+                gathered.problems["unknown decision"] += count
         self._place_problems()
         for (which, _), record in self._changes.items():
             self.sets[which].transitions.append(record)
-        for which, gathered in self.sets.items():
+        aggregate = Aggregate(operations=self.operations, lost=self.lost, sampled=self.sampled)
+        for which, gathered in sorted(self.sets.items()):
             gathered.transitions.sort(key=lambda record: (record.get("t", 0.0), record.get("revision", 0)))
             gathered.status = "replaced" if which in self._replaced else _status(gathered)
+            aggregate.rollouts.setdefault(which[0], {})[which[1]] = gathered
+        for key, count in self._outcomes.recorded.items():
+            at(self.operations, key, Operations, MOST_SETS).outcomes += count
+        if self._left_out:
+            self._journal.skipped[OVER_THE_LIMIT] += self._left_out
+        return aggregate
+
+    def _at(self, rollout: str, fingerprint: str) -> Gathered | None:
+        """The sums of a set; None where there are too many, which is counted."""
+        found = self.sets.get((rollout, fingerprint))
+        if found is None:
+            which = shortened(rollout), shortened(fingerprint)
+            found = self.sets.get(which)
+            if found is None:
+                if len(self.sets) >= MOST_SETS:
+                    self._left_out += 1
+                    return None
+                found = self.sets[which] = Gathered()
+        return found
+
+    def _of(self, record: dict[str, Any]) -> Gathered | None:
+        return self._at(record["rollout"], record.get("fingerprint", ""))
+
+    def _arm(self, arms: dict[tuple[str, str], A], phase: str, variant: str) -> A | None:
+        """The sums of an arm; None where there are too many, which is counted."""
+        found = arms.get((phase, variant))
+        if found is None:
+            where = shortened(phase), shortened(variant)
+            if where not in arms:
+                if self._arms >= _MOST_ARMS:
+                    self._left_out += 1
+                    return None
+                self._arms += 1
+            # It is made by the mapping itself.
+            found = arms[where]
+        return found
+
+    def _operated(self, rollout: str) -> Operations:
+        return self.operations.get(rollout) or at(self.operations, rollout, Operations, MOST_SETS)
 
     def _place_problems(self) -> None:
-        """Tell what is of no known set with the one of the rollout that began last."""
-        for rollout, problems in self._problems.items():
-            known = [which for which in self.sets if which[0] == rollout] or [(rollout, "")]
-            last = max(known, key=lambda which: began_s(self.sets[which]) if self.sets[which].spans else -math.inf)
-            self.sets[last].problems.update(problems)
-
-    def _outcome(self, record: dict[str, Any]) -> None:
-        rollout, value = record["rollout"], float(record["value"])
-        identity = recorded(record).identity
-        if identity in self._seen:
-            problems = self.sets[_set_of(record)].problems if "fingerprint" in record else self._problems[rollout]
-            problems["duplicate"] += 1
-            return
-        self._seen.add(identity)
-        many = _stands_for(record)
-        if isinstance(record.get("id"), str):
-            self._by_decision[record["id"]].append((record["metric"], value, item_of(record), many))
-            self._set_of[record["id"]] = _set_of(record)
-        elif isinstance(record.get("unit"), str):
-            self._by_unit[rollout, record["unit"]].append((record.get("t", 0.0), record["metric"], value, many))
-        else:
-            self._problems[rollout]["no address"] += 1
+        """Add the problems of no known set to the set of the rollout that began last."""
+        for rollout, problems in self._outcomes.problems.items():
+            known = [which for which in self.sets if which[0] == rollout]
+            last = max(
+                known, key=lambda which: began_s(self.sets[which]) if self.sets[which].spans else -math.inf, default=None
+            )
+            gathered = self._at(rollout, "") if last is None else self.sets[last]
+            if gathered is not None:
+                gathered.problems.update(problems)
 
     def _lost(self, record: dict[str, Any]) -> None:
         lost = max(0, record["count"])
@@ -86,119 +151,109 @@ class _Gatherer:
         self.sampled += min(max(0, record.get("sampled", 0)), lost)
 
     def _rollout(self, record: dict[str, Any]) -> None:
-        gathered = self.sets[_set_of(record)]
+        self._operated(record["rollout"]).stands(self._process, record, record["phase"])
+        gathered = self._of(record)
+        if gathered is None:
+            return
         gathered.version = record.get("version", "")
         gathered.made_of = record.get("made_of", {})
         gathered.strategy = record["strategy"]
         gathered.control = record["control"]
-        gathered.shares.setdefault(record["phase"], record.get("shares", {}))
+        _configured(gathered, record["phase"], record)
         said = record.get("revision", 0), record.get("t", 0.0), record.get("status", "running")
         gathered.described = max(gathered.described, said)
 
     def _transition(self, record: dict[str, Any]) -> None:
-        gathered = self.sets[_set_of(record)]
+        self._operated(record["rollout"]).stands(self._process, record, record["to_phase"])
+        gathered = self._of(record)
+        if gathered is None:
+            return
         self._change(record)
         gathered.version = record.get("version", gathered.version)
         if "replaced" in record:
             self._replaced.add((record["rollout"], record["replaced"]))
-        gathered.shares.setdefault(record["to_phase"], record.get("shares", {}))
+        _configured(gathered, record["to_phase"], record)
 
     def _change(self, record: dict[str, Any]) -> None:
         """Take a transition once: every process that follows it has written of it."""
-        if "id" not in record:
-            self.sets[_set_of(record)].transitions.append(record)
-            return
-        known = self._changes.setdefault((_set_of(record), record["id"]), record)
+        where = (shortened(record["rollout"]), shortened(record.get("fingerprint", ""))), record.get("id", len(self._changes))
+        known = self._changes.get(where)
+        if known is None and len(self._changes) >= _MOST_TRANSITIONS:
+            self._left_out += 1
         # A process that stopped while its store was down did not know how many others had come first.
-        if record.get("revision", 0) > known.get("revision", 0):
-            self._changes[_set_of(record), record["id"]] = record
+        elif known is None or record.get("revision", 0) > known.get("revision", 0):
+            self._changes[where] = record
+
+    def _breaker(self, record: dict[str, Any]) -> None:
+        self._operated(record["rollout"]).tripped(self._process, record)
 
     def _decision(self, record: dict[str, Any]) -> None:
-        fingerprint = record.get("fingerprint", "")
-        gathered = self.sets[record["rollout"], fingerprint]
+        rollout, fingerprint = record["rollout"], record.get("fingerprint", "")
+        outcomes = self._outcomes.of_call(record)
+        many = stands_for(record)
+        self._operated(rollout).decided(record, many)
+        gathered = self._at(rollout, fingerprint)
+        if gathered is None:
+            return
         gathered.strategy = record["strategy"]
         phase, variant, unit = record["phase"], record["variant"], record.get("unit")
-        many = _stands_for(record)
-        outcomes = self._by_decision.pop(record["id"], [])
         for shadowed in record.get("shadows", ()):
-            if not record.get("excluded"):
-                gathered.shadows[phase, shadowed].planned += many
-        if unit is not None and (record["rollout"], unit) in self._by_unit:
-            visit = (record.get("t", 0.0), fingerprint, phase, variant, bool(record.get("excluded")))
-            self._visits[record["rollout"], unit].append(visit)
+            if not record.get("excluded") and (shadow := self._arm(gathered.shadows, phase, shadowed)) is not None:
+                shadow.planned += many
         if record.get("excluded"):
-            gathered.excluded[record["reason"] if not record.get("blend") else "not interleaved"] += many
+            gathered.excluded.add(record["reason"] if not record.get("blend") else "not interleaved", many)
             gathered.problems["of excluded calls"] += len(outcomes)
             return
         cluster = unit or record["id"]
-        arm = gathered.arms[phase, variant]
+        arm = self._arm(gathered.arms, phase, variant)
+        if arm is None:
+            return
         arm.share = record.get("share", arm.share)
         arm.kept += 1
         arm.units[cluster] += many
-        self._runs(arm, record, many)
+        arm.decided(record, many)
         time_s = record.get("t", 0.0)
         gathered.arrivals.add(cluster, time_s, phase, variant)
         span = gathered.spans.setdefault(phase, [time_s, time_s])
         span[0], span[1] = min(span[0], time_s), max(span[1], time_s)
         if record.get("teams") or record.get("rule"):
-            gathered.problems["unknown item"] += _credit(arm, record, cluster, outcomes, gathered.control)
+            gathered.problems["unknown item"] += credit(arm, record, cluster, outcomes, gathered.control)
         for metric, value, _, of_outcome in outcomes:
             # Both are there: where outcomes were kept at a lower rate than their calls, at that.
             arm.add_outcome(metric, cluster, value, max(many, of_outcome))
 
-    @staticmethod
-    def _runs(arm: Arm, record: dict[str, Any], many: int) -> None:
-        blend = record.get("blend", ())
-        closed = bool(record.get("closed_early"))
-        arm.closed_early += many * closed
-        if record.get("withheld"):
-            arm.withheld[record["withheld"]] += many
-        arm.fallbacks += many * (record["served"] != record["variant"] and not blend)
-        for run in record.get("runs", ()):
-            ran, duration_s, error = run[0], run[1], run[2]
-            # A control that ran after a failure is no sample of the control's latency.
-            if ran != record["variant"] and ran not in blend:
-                continue
-            if error is not None:
-                arm.errors[error] += many
-            # Of an answer that was not measured, it is the time until it was returned.
-            if not closed and not record.get("unmeasured"):
-                arm.latency_s[ran].extend([duration_s] * many)
-
     def _shadow(self, record: dict[str, Any]) -> None:
-        if record.get("excluded"):
+        many = stands_for(record)
+        self._operated(record["rollout"]).shadowed(record, many)
+        gathered = self._of(record)
+        if record.get("excluded") or gathered is None:
             return
-        arm, many = self.sets[_set_of(record)].shadows[record["phase"], record["variant"]], _stands_for(record)
-        arm.ends[record["end"]] += many
+        arm = self._arm(gathered.shadows, record["phase"], record["variant"])
+        if arm is None:
+            return
+        arm.ends.add(record["end"], many)
         if record.get("error") and record["end"] == "error":
-            arm.errors[record["error"]] += many
+            arm.errors.add(record["error"], many)
         if record["end"] in ("ok", "error") and record.get("duration_s") is not None:
             arm.latency_s.extend([record["duration_s"]] * many)
         if record.get("match") is not None:
             cluster = record.get("unit") or record["id"]
             add_to(arm.matches, cluster, float(record["match"]), many)
             if record.get("difference_reason"):
-                arm.reasons[record["difference_reason"]] += many
+                arm.reasons.add(record["difference_reason"], many)
             if record.get("difference") is not None:
                 add_to(arm.differences, cluster, float(record["difference"]), many)
 
     def _join_units(self) -> None:
-        """Outcomes of units go to the unit's last call before them."""
-        for (rollout, unit), outcomes in self._by_unit.items():
-            visits = sorted(self._visits.get((rollout, unit), ()))
-            times = [visit[0] for visit in visits]
-            for time_s, metric, value, many in outcomes:
-                index = bisect_right(times, time_s) - 1
-                if index < 0:
-                    self._problems[rollout]["unit without an earlier call"] += 1
-                    continue
-                _, fingerprint, phase, variant, excluded = visits[index]
-                gathered = self.sets[rollout, fingerprint]
-                if excluded:
-                    gathered.problems["of excluded calls"] += 1
-                else:
-                    gathered.arms[phase, variant].add_outcome(metric, unit, value, many)
-                    gathered.joined += 1
+        for joined in self._outcomes.joined():
+            gathered = self._at(joined.rollout, joined.fingerprint)
+            if gathered is None:
+                continue
+            if joined.excluded:
+                gathered.problems["of excluded calls"] += 1
+            elif (arm := self._arm(gathered.arms, joined.phase, joined.variant)) is not None:
+                arm.add_outcome(joined.metric, joined.unit, joined.value, joined.stands_for)
+                gathered.joined += 1
 
 
 def _status(gathered: Gathered) -> str:
@@ -210,47 +265,30 @@ def _status(gathered: Gathered) -> str:
     return described if revision > last.get("revision", revision) else last.get("status", described)
 
 
-def _credit(arm: Arm, record: dict[str, Any], cluster: str, outcomes: list[Outcome], control: str) -> int:
-    """Credit every candidate against the control for one list; returns how many outcomes named an item not in it."""
-    page, unknown, many = page_of(record), 0, _stands_for(record)
-    if page is None:
-        return sum(item is not None for _, _, item, _ in outcomes)
-    clicks: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for metric, value, named, _ in outcomes:
-        item = shown_item(page.keys, named)
-        if item is not None and item in page.keys:
-            clicks[metric][item] += value
-        else:
-            unknown += named is not None
-    for candidate in record.get("blend", ()):
-        if candidate == control:
-            continue
-        # A list without a click is a tie: it is counted under "", and given to every metric that some list has.
-        two, shown = page.between(control, candidate), arm.credit[candidate, ""]
-        shown.add(cluster, 0.0, many)
-        shown.is_fair &= two.is_won_fairly
-        for metric, clicked in clicks.items():
-            arm.credit[candidate, metric].add(cluster, two.preference(clicked), many)
-    return unknown
+def _configured(gathered: Gathered, phase: str, record: dict[str, Any]) -> None:
+    """The shares that a phase began with; lines of later files repeat them."""
+    if phase not in gathered.shares and len(gathered.shares) < _MOST_ARMS:
+        gathered.shares[shortened(phase)] = record.get("shares", {})
 
 
-def _stands_for(record: dict[str, Any]) -> int:
-    """How many such lines there would be, had all been kept: rates are halves of halves, so that counts stay whole."""
-    rate = record.get("rate")
-    return 1 if rate is None else round(1 / rate)
+def gather(journal: Journal, progress: Callable[[int, int], None] | None = None) -> Aggregate:
+    """The sums of every rollout in a journal.
 
-
-def _set_of(record: dict[str, Any]) -> Set:
-    return record["rollout"], record.get("fingerprint", "")
-
-
-def gather(journal: Journal) -> tuple[dict[str, dict[str, Gathered]], int, int]:
-    """The sums of every rollout in a journal, by key and fingerprint; how many facts its writers say were lost, and how many of
-    these were of calls that were not drawn under overload.
+    Args:
+        journal: The journal; its counts are those of this reading.
+        progress: Called with the bytes read so far, and with how many there are.
     """
-    gatherer = _Gatherer()
-    gatherer.read(journal)
-    found: dict[str, dict[str, Gathered]] = {}
-    for (rollout, fingerprint), gathered in sorted(gatherer.sets.items()):
-        found.setdefault(rollout, {})[fingerprint] = gathered
-    return found, gatherer.lost, gatherer.sampled
+    total = sum(path.stat().st_size for path in journal.files)
+    gatherer = Gatherer(journal)
+    journal.begin()
+    number = 0
+    for path in journal.files:
+        gatherer.begin(path)
+        for record in journal.records_of(path):
+            gatherer.take(record)
+            number += 1
+            if progress is not None and not number % _TELL_EVERY:
+                progress(min(journal.bytes, total), total)
+    if progress is not None:
+        progress(total, total)
+    return gatherer.end()

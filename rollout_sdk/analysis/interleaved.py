@@ -134,7 +134,7 @@ def analyze_interleaving(
     names: dict[str, dict[str, None]] = {}
     versions: dict[str, str] = {}
     for record in journal:
-        if record["event"] == "outcome" and rollout in (None, record["rollout"]):
+        if record["event"] == "outcome" and not record.get("shadow") and rollout in (None, record["rollout"]):
             reading.event(record)
         elif record["event"] == "decision" and record.get("blend"):
             names.setdefault(record["rollout"], {})[record.get("fingerprint", "")] = None

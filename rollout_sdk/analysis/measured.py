@@ -11,6 +11,7 @@ from attrs import define, field, frozen
 
 from rollout_sdk.analysis.facts import in_order, recorded, routed
 from rollout_sdk.analysis.replay import meant, only_rollout
+from rollout_sdk.analysis.togo import spread_of
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.journal import read_journal
 from rollout_sdk.judging import Evidence, Traffic, UnitSample
@@ -147,7 +148,7 @@ def _measured(key: str, criteria: Criteria, seen: _Control, days: float) -> Meas
             if each.metric == ERROR_RATE:
                 found["error_rate"] = _share(phase.events.get((ERROR_RATE, _CONTROL)), units)
             elif each.metric == LATENCY_MEAN:
-                if (spread := _per_unit(sums, units.estimate)) is not None and spread[1] > 0:
+                if (spread := spread_of(sums, _PHASE, _CONTROL, units.estimate)) is not None and spread[1] > 0:
                     found["latency_spread"] = spread[1]
             elif each.metric in MEASURED:
                 total, calls = sums.totals(_PHASE, _CONTROL)
@@ -175,18 +176,5 @@ def _share(some: UnitSample | None, units: UnitSample) -> float:
 
 def _mean(sums: StratifiedBuckets, units: int) -> tuple[float, float] | None:
     """Mean and standard deviation per unit of a recorded metric; None where nothing was recorded."""
-    known = _per_unit(sums, units)
+    known = spread_of(sums, _PHASE, _CONTROL, units)
     return known if known is not None and sums.nonzero(_CONTROL) else None
-
-
-def _per_unit(sums: StratifiedBuckets, units: int) -> tuple[float, float] | None:
-    """The mean, and the standard deviation of a unit by which the error of that mean would come about."""
-    values, weights = sums.cell(_PHASE, _CONTROL)
-    cells = [(value, weight) for value, weight in zip(values, weights, strict=True) if value or weight]
-    total = math.fsum(weight for _, weight in cells)
-    if len(cells) < 2 or not total:
-        return None
-    mean = math.fsum(value for value, _ in cells) / total
-    # The delta method on the sums of buckets: Deng et al., KDD 2018.
-    squares = math.fsum((value - mean * weight) ** 2 for value, weight in cells)
-    return mean, math.sqrt(squares * len(cells) / (len(cells) - 1) * units) / total

@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import asdict, frozen
 
+from rollout_sdk.analysis.verdict import RolloutVerdict
 from rollout_sdk.stats import MeanInterval
 
 __all__ = [
@@ -271,6 +272,7 @@ class RolloutReport:
         excluded: Calls that are not analysed, by reason.
         problems: Outcomes that could not be used, by why.
         joined: Outcomes of units that went to the unit's last call before them.
+        verdict: What to do, and why; None for one of more rollouts than a report concludes about.
     """
 
     rollout: str
@@ -288,6 +290,7 @@ class RolloutReport:
     excluded: Mapping[str, int]
     problems: Mapping[str, int]
     joined: int
+    verdict: RolloutVerdict | None = None
 
 
 @frozen

@@ -1,7 +1,7 @@
-"""The report of a journal: what was configured, what happened, what was measured. It describes; it decides nothing.
+"""The report of a journal: what was configured, what happened, what was measured, and what to do.
 
-No p-value is here: one that is looked at again and again is wrong. Intervals are for one look, with the unit as the cluster,
-and neither phases nor fingerprints are ever pooled.
+What to do is the judge's: see `rollout_sdk.analysis.verdict`. The tables of arms describe; their intervals are for one look,
+with the unit as the cluster. Neither phases nor fingerprints are ever pooled.
 """
 
 from __future__ import annotations
@@ -9,10 +9,14 @@ from __future__ import annotations
 import math
 import os
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+
+from attrs import evolve
 
 from rollout_sdk.analysis.arms import Arm, Credit, Gathered, ShadowArm
-from rollout_sdk.analysis.gather import gather
+from rollout_sdk.analysis.conclude import conclude
+from rollout_sdk.analysis.gather import Aggregate, gather
+from rollout_sdk.analysis.judged import Judged, judged
 from rollout_sdk.analysis.metrics import labels_of, metrics_of, voided
 from rollout_sdk.analysis.report import (
     Latency,
@@ -24,12 +28,13 @@ from rollout_sdk.analysis.report import (
     ShadowReport,
     VariantReport,
 )
+from rollout_sdk.analysis.selected import SelectedJournal
 from rollout_sdk.analysis.sets import began_s, crossed, others
 from rollout_sdk.analysis.shares import shares_of
-from rollout_sdk.journal import read_journal
+from rollout_sdk.journal import Journal
 from rollout_sdk.stats import effective_units, ratio_of_sums
 
-__all__ = ["summarise"]
+__all__ = ["report_of", "summarise"]
 
 
 def _quantile(ordered: array[float], q: float) -> float:
@@ -190,23 +195,66 @@ def _in_order(rollouts: Mapping[str, Mapping[str, Gathered]]) -> Iterable[Rollou
             yield _rollout(key, fingerprint, sets)
 
 
-def summarise(folder: str | os.PathLike[str]) -> Report:
+def summarise(
+    folder: str | os.PathLike[str],
+    *,
+    rollout: str | None = None,
+    since_s: float | None = None,
+    phase: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
     """The report of the journal in a folder.
+
+    Args:
+        folder: Folder of the journal.
+        rollout: Key of the rollout that is reported; None: all.
+        since_s: Time of the first decision that counts, in seconds since 1970; None: all count.
+        phase: Name or number of the phase that is reported; None: all.
+        progress: Called with the bytes read so far, and with how many there are.
 
     Raises:
         ConfigurationError: There is no such folder.
     """
-    journal = read_journal(folder)
-    rollouts, lost, sampled = gather(journal)
+    journal = SelectedJournal(folder, rollout=rollout, since_s=since_s, phase=phase)
+    # Read twice: once for what the judge saw, in order of time.
+    first, second = _halves(progress)
+    found, _ = judged(journal, progress=first)
+    return report_of(journal, gather(journal, second), found)
+
+
+def _halves(
+    progress: Callable[[int, int], None] | None,
+) -> tuple[Callable[[int, int], None] | None, Callable[[int, int], None] | None]:
+    """The progress of two readings as that of one."""
+    if progress is None:
+        return None, None
+    told = progress
+    return (lambda done, of: told(done, 2 * of)), (lambda done, of: told(of + done, 2 * of))
+
+
+def report_of(journal: Journal, aggregate: Aggregate, found: Mapping[tuple[str, str], Judged] | None = None) -> Report:
+    """The report of a journal that was just read.
+
+    Args:
+        journal: The journal.
+        aggregate: What was gathered.
+        found: What the judge saw, by rollout and fingerprint; without it, nothing is concluded.
+    """
+    facts = journal.lines + aggregate.lost
+    lost_share = max(0, aggregate.lost - aggregate.sampled) / facts if facts else 0.0
+    reports = []
+    for each in _in_order(aggregate.rollouts):
+        one = None if found is None else found.get((each.rollout, each.fingerprint))
+        reports.append(each if one is None else evolve(each, verdict=conclude(each, one, lost_share=lost_share)))
     return Report(
-        folder=str(folder),
+        folder=str(journal.folder),
         files=len(journal.files),
         lines=journal.lines,
         skipped=dict(journal.skipped),
         missing=journal.missing,
         repeated=journal.repeated,
-        lost=lost,
-        sampled=sampled,
-        rollouts=tuple(_in_order(rollouts)),
+        lost=aggregate.lost,
+        sampled=aggregate.sampled,
+        rollouts=tuple(reports),
         cut=journal.cut,
     )

@@ -1,4 +1,4 @@
-"""The report as text for a terminal: plain, aligned, and readable in a log."""
+"""The tables of a report, phase by phase: what was measured in every arm, without a conclusion."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rollout_sdk.formatting import plain, when
 from rollout_sdk.stats import MeanInterval
 from rollout_sdk.tables import fitting, table
 
-__all__ = ["as_text"]
+__all__ = ["about_journal", "as_text"]
 
 _LONGEST_LINE = 1_000
 """Names in a journal can be anything, and so can their length."""
@@ -192,7 +192,8 @@ def _rollout(rollout: RolloutReport) -> Iterator[str]:
         yield f"  Outcomes not used: {_counts(rollout.problems)}"
 
 
-def _head(report: Report) -> Iterator[str]:
+def about_journal(report: Report) -> Iterator[str]:
+    """What was read, and what is missing or damaged."""
     files = "1 file" if report.files == 1 else f"{report.files:,} files"
     yield f"Journal {report.folder}: {files}, {report.lines:,} lines"
     if report.skipped:
@@ -207,7 +208,7 @@ def _head(report: Report) -> Iterator[str]:
 
 
 def _lines(report: Report) -> Iterable[str]:
-    lines = [*_head(report), *(line for rollout in report.rollouts for line in _rollout(rollout))]
+    lines = [*about_journal(report), *(line for rollout in report.rollouts for line in _rollout(rollout))]
     yield from lines
     if report.rollouts:
         yield ""
@@ -217,5 +218,5 @@ def _lines(report: Report) -> Iterable[str]:
 
 
 def as_text(report: Report) -> str:
-    """The report as lines of text of at most 80 columns, without colours."""
+    """The tables of the report as lines of at most 80 columns, without colours; `as_screen` says what to do."""
     return "\n".join(part for line in _lines(report) for part in fitting(plain(line, _LONGEST_LINE)))

@@ -22,7 +22,7 @@ from rollout_sdk.assignment.hashing import (
     pseudonyms,
     unit_hash,
 )
-from rollout_sdk.assignment.phases import Phase, Split, lanes
+from rollout_sdk.assignment.phases import Phase, Split, lanes, last_step_within
 from rollout_sdk.assignment.placement import Lane, moved_units, place
 from rollout_sdk.assignment.request import Binder, Outline, RouteRequest
 from rollout_sdk.assignment.shares import Layer, Share, parse_share, percent, phase_label
@@ -47,6 +47,7 @@ __all__ = [
     "key_id",
     "kind_of",
     "lanes",
+    "last_step_within",
     "moved_units",
     "parse_share",
     "percent",

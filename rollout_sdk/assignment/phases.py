@@ -11,11 +11,11 @@ from attrs import Factory, evolve, field, frozen
 
 from rollout_sdk.assignment.hashing import INTERVAL
 from rollout_sdk.assignment.placement import Lane, check_lanes, lanes, place
-from rollout_sdk.assignment.shares import Share, parse_share
+from rollout_sdk.assignment.shares import Share, parse_share, phase_label
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.records import Decision
 
-__all__ = ["Phase", "Split", "lanes"]
+__all__ = ["Phase", "Split", "lanes", "last_step_within"]
 
 
 class Split:
@@ -142,6 +142,30 @@ class Phase:
         """Return this phase with another name, and with lanes derived from the previous phase's."""
         return evolve(self, name=name, lanes=place(previous.lanes, self.shares), fingerprint=fingerprint)
 
+    def control_only(self) -> Phase:
+        """Return the phase in which every unit gets the control, and nothing is shadowed."""
+        return Phase("aborted", dict.fromkeys(self.shares, 0.0), self.control)
+
+    def candidate_only(self, winner: str) -> Phase:
+        """Return the phase in which every unit gets one candidate, and nothing is shadowed."""
+        return Phase("100%", {name: float(name == winner) for name in self.shares}, self.control)
+
+    def with_shares(self, shares: Mapping[str, float]) -> Phase:
+        """Return the phase with a different shares of these candidates, and without shadows.
+
+        Raises:
+            ConfigurationError: The shares exceed 100 %.
+        """
+        after = {**self.shares, **shares}
+        return Phase(phase_label(after), after, self.control)
+
+    def without(self, dropped: Sequence[str]) -> Phase:
+        """Return the phase without these candidates; the same object if none of them has a share in it."""
+        if not any(self.shares[name] for name in dropped):
+            return self
+        shares = {name: 0.0 if name in dropped else share for name, share in self.shares.items()}
+        return Phase(phase_label(shares), shares, self.control, self.shadow)
+
     @property
     def exposure(self) -> dict[str, float]:
         """Share of calls in which each variant is exposed: its share, or its shadows' share while no candidate serves.
@@ -161,3 +185,11 @@ class Phase:
         if not self.shares:
             return {}
         return {self.control: max(0.0, 1.0 - math.fsum(self.shares.values())), **self.shares}
+
+
+def last_step_within(plan: Sequence[Phase], shares: Mapping[str, float]) -> int:
+    """Return the index of the last planned phase in which no candidate exceeds these shares; -1 if there is none."""
+    within = [
+        index for index, phase in enumerate(plan) if all(phase.shares.get(name, 0.0) <= share for name, share in shares.items())
+    ]
+    return within[-1] if within else -1

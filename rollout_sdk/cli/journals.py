@@ -3,34 +3,81 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import click
 
-from rollout_sdk.analysis import as_text, summarise
+from rollout_sdk.analysis import as_screen, as_text, summarise
+from rollout_sdk.analysis.verdict import Headline
 from rollout_sdk.cli.options import examples, journal_argument, json_option, must_be_whole, must_have_records
-from rollout_sdk.cli.output import fault, progress, say
+from rollout_sdk.cli.output import fault, progress, say, width
 from rollout_sdk.doctor import as_text as doctor_text
 from rollout_sdk.doctor import examine
 from rollout_sdk.exceptions import RolloutError
+from rollout_sdk.plan import parse_duration
 
 __all__ = ["COMMANDS"]
 
 
-@click.command(epilog=examples("rollout report journal/", "ROLLOUT_JOURNAL=journal rollout report --json"))
-@journal_argument
-@json_option
-def report(folder: str, as_json: bool) -> None:
-    """Report a journal: shares, metrics, errors, shadows.
+def _time(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """A time, or how long ago, in seconds since 1970."""
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except ValueError:
+        pass
+    try:
+        return time.time() - parse_duration(value, "--since")
+    except RolloutError:
+        raise click.BadParameter("It is a time (2026-11-24, in UTC) or how long ago (2d, 12h).") from None
 
-    DIR is the journal's folder; by default that of ROLLOUT_JOURNAL. Exit code 5: it is empty. 6: part of it cannot be read,
-    and the report is of the rest.
+
+_COLOURS: Mapping[Headline, str] = {"SHIP": "green", "DO NOT SHIP": "red", "CHECK": "magenta", "WAIT": "yellow"}
+
+
+def _styled(text: str, headline: Headline) -> str:
+    return click.style(text, fg=_COLOURS[headline], bold=True)
+
+
+@click.command(
+    epilog=examples(
+        "rollout report journal/",
+        "rollout report journal/ --rollout shop.rank --full",
+        "ROLLOUT_JOURNAL=journal rollout report --since 2d --json",
+    )
+)
+@journal_argument
+@click.option("--rollout", metavar="KEY", help="Only this rollout.")
+@click.option("--since", "since_s", metavar="TIME", callback=_time, help="Only decisions since: 2026-11-24, or 2d ago.")
+@click.option("--phase", metavar="PHASE", help="Only this phase, by its name or number.")
+@click.option("--full", is_flag=True, help="Also print the tables of every phase and arm.")
+@json_option
+def report(folder: str, rollout: str | None, since_s: float | None, phase: str | None, full: bool, as_json: bool) -> None:
+    """Say for each rollout of a journal what to do, and why.
+
+    DIR is the journal's folder; by default that of ROLLOUT_JOURNAL. The rollout that needs a person comes first. Exit code 5:
+    the journal is empty. 6: part of it cannot be read, and the report is of the rest.
     """
     must_have_records(folder)
     try:
-        summary = summarise(folder)
+        with progress("Reading the journal") as told:
+            summary = summarise(folder, rollout=rollout, since_s=since_s, phase=phase, progress=told)
     except RolloutError as error:
         raise fault(error) from None
-    say(json.dumps(summary.as_dict(), indent=2) if as_json else as_text(summary))
+    if as_json:
+        say(json.dumps(summary.as_dict(), indent=2))
+    else:
+        is_seen = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        # Names are escaped where the text is made: what is not printable here is colour.
+        (click.echo if is_seen else say)(as_screen(summary, width=width(), **({"style": _styled} if is_seen else {})))
+        if full:
+            say(f"\n{as_text(summary)}")
     must_be_whole(folder, summary.damaged)
 
 

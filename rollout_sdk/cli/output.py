@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from textwrap import wrap
+from time import monotonic
+from typing import Any
 
 import click
 
@@ -44,6 +46,8 @@ Exit codes
 _LONGEST_ERROR = 4_000
 _LARGEST_IN_FOUR = 0xFFFF
 _NARROWEST, _WIDEST = 40, 120
+_PATIENCE_S = 2.0
+"""Seconds before a progress bar is drawn: what is done by then needs none."""
 
 
 class Fault(click.ClickException):
@@ -139,14 +143,23 @@ def warn(text: str) -> None:
 
 @contextmanager
 def progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on standard error where that is a terminal; it takes what is done so far, and of how much."""
+    """A bar on standard error, where that is a terminal and it takes more than two seconds.
+
+    It takes what is done so far, and of how much.
+    """
     if not sys.stderr.isatty():
         yield None
         return
-    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+    began = monotonic()
+    with ExitStack() as stack:
+        bars: list[Any] = []
 
         def told(done: int, of: int) -> None:
-            bar.length = max(of, 1)
-            bar.update(done - bar.pos)
+            if not bars:
+                if monotonic() - began < _PATIENCE_S:
+                    return
+                bars.append(stack.enter_context(click.progressbar(length=1, label=label, file=sys.stderr)))
+            bars[0].length = max(of, 1)
+            bars[0].update(done - bars[0].pos)
 
         yield told

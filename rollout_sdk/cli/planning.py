@@ -21,7 +21,7 @@ from rollout_sdk.cli.options import examples, journal_argument, json_option, mus
 from rollout_sdk.cli.output import fault, progress, say, say_fitting
 from rollout_sdk.exceptions import RolloutError
 from rollout_sdk.formatting import plain
-from rollout_sdk.plan import MEASURED, Criteria, as_duration, load_criteria, parse_duration
+from rollout_sdk.plan import Criteria, as_duration, is_measured, load_criteria, parse_duration
 from rollout_sdk.strategies.canary import planned_phases
 
 __all__ = ["COMMANDS"]
@@ -72,7 +72,7 @@ def _traffic(
     else:
         slow = {} if "slow_rate" in told else measured.traffic.slow_rates
         traffic = evolve(measured.traffic, **told, slow_rates=slow, means={**measured.traffic.means, **known})
-    asked = [each for each in criteria.all if each.metric not in MEASURED and not each.dry_run]
+    asked = [each for each in criteria.all if not is_measured(each.metric) and not each.dry_run]
     missing = [each for each in asked if each.metric not in traffic.means]
     if missing:
         kind, name = type(missing[0]).__name__, missing[0].metric

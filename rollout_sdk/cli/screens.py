@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rollout_sdk.assignment import percent
-from rollout_sdk.control.presence import Process
 from rollout_sdk.control.stored import StoredStatus
+from rollout_sdk.control.stored_status import Process
 from rollout_sdk.formatting import duration, number, plain, several, when
 from rollout_sdk.judging import Verdict
 from rollout_sdk.plan import as_duration

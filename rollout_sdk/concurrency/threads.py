@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from _queue import Empty, SimpleQueue
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +28,7 @@ __all__ = [
     "ReentrantLock",
     "SimpleQueue",
     "Thread",
+    "WatchThread",
     "caller_sleep",
     "missing_threads",
     "native_ident",
@@ -195,3 +197,80 @@ class Thread:
             self._over.wait(timeout_s)
         else:
             self._thread.join(timeout_s)
+
+
+class WatchThread:
+    """Calls a method periodically, from `start` to `end`: after a fixed time, or as soon as its wait returns.
+
+    It holds no reference to the method's object, and ends when that object is collected.
+    """
+
+    def __init__(
+        self,
+        watch: Callable[[], None],
+        name: str,
+        *,
+        every_s: float = 0.5,
+        at_once: bool = False,
+        wait: Callable[[float], object] = native_sleep,
+    ) -> None:
+        """Create the thread without starting it.
+
+        Args:
+            watch: A bound method, which must not raise.
+            name: Name of the thread.
+            every_s: Seconds between two calls.
+            at_once: Whether the first call happens at the start, not `every_s` later.
+            wait: Waits for so many seconds at most; must not raise, and must not reference the object of `watch`.
+        """
+        self._wait = wait
+        self._name = name
+        self._every_s = every_s
+        self._watch = weakref.WeakMethod(watch)
+        self._at_once = at_once
+        self._thread: Thread | None = None
+        self._starting = Lock()
+        self._ended = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread was started."""
+        return self._thread is not None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the thread was ended, which is final."""
+        return self._ended
+
+    def start(self) -> bool:
+        """Start the thread unless it runs already; return False if no thread can be started now."""
+        if self._thread is not None or not self._starting.acquire(blocking=False):
+            return True
+        try:
+            if self._thread is None:
+                thread = Thread(self._run, self._name)
+                thread.start()
+                self._thread = thread
+        # No thread can be started now: the next fact tries again.
+        except RuntimeError:
+            self._at_once = True
+            return False
+        finally:
+            self._starting.release()
+        return True
+
+    def end(self) -> None:
+        """End the thread, within `every_s` or when the current call returns."""
+        self._ended = True
+
+    def _run(self) -> None:
+        while not self._ended:
+            if not self._at_once:
+                self._wait(self._every_s)
+            self._at_once = False
+            watch = self._watch()
+            if watch is None:
+                return
+            if not self._ended:
+                watch()
+            del watch

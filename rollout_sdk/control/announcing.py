@@ -1,11 +1,10 @@
-"""Which transitions a process has announced, and which of a store's history it has yet to announce.
+"""Tracks which transitions a process has announced, and finds in the store's history those that it has not.
 
-Every process that follows a store announces every transition to its own observers, log, spans, counters and journal, once. What
-it does itself, it announces at once. What others do (the command line, another process's judge) it finds in the history, which
-has the actor and the reason, as soon as the stored state is another than the one that it knows.
+Every process that follows a store announces every transition to its own observers, log, spans, counters and journal, once. Its
+own transitions it announces at once. Transitions made elsewhere (the command line, another process's judge) it reads from the
+history, with actor and reason, as soon as the stored state differs from the one that it knows.
 
-A transition is known by the id that it has in the history. Its revision is not enough: where a store was lost, two can have
-the same.
+A transition is identified by its id in the history. Its revision is not enough: after a store was lost, two can be equal.
 """
 
 from __future__ import annotations
@@ -28,26 +27,26 @@ _NO_RECORD = "the store's history has no record of it"
 
 @frozen
 class _Made:
-    """A transition: how it is known, its revision, and when it was made, or this process came to know it."""
+    """A transition: its key, its revision, and when it was made, or when this process joined."""
 
     key: str
     revision: int
     time_s: float
 
     def is_before(self, record: Mapping[str, Any]) -> bool:
-        """Whether a record tells of a later one, as far as revisions and clocks can tell."""
+        """Whether a record is of a later transition, as far as revisions and clocks show."""
         time_s = record.get("time_s")
         return _named(record)[1] > self.revision or (isinstance(time_s, int | float) and time_s > self.time_s)
 
 
 @define(eq=False)
 class Announced:
-    """The transitions of a rollout that a process has announced, so that it announces none of them twice.
+    """The transitions of a rollout that a process has announced, so that none is announced twice.
 
     Attributes:
         lock: Held from the claim of a transition until the recorder has it.
-        behind: How often it turned out that some may be missing.
-        caught_up: How often that had been when the history was last read through.
+        behind: How often transitions may have been missed.
+        caught_up: Value of `behind` when the history was last read completely.
     """
 
     lock: Any = field(factory=ReentrantLock)
@@ -57,11 +56,11 @@ class Announced:
     _since: _Made | None = None
 
     def renew(self) -> None:
-        """In a forked child: the thread that held the lock is not there."""
+        """Replace the lock in a forked child, where the thread that held it does not exist."""
         self.lock = ReentrantLock()
 
     def claim(self, change_id: str, revision: int, time_s: float) -> bool:
-        """Whether a transition has yet to be announced; whoever asks announces it, and holds the lock meanwhile."""
+        """Whether a transition is not announced yet; the caller then announces it, while it holds the lock."""
         key = _key(change_id, revision)
         if key in self._known:
             return False
@@ -73,36 +72,36 @@ class Announced:
         return True
 
     def fall_behind(self) -> None:
-        """Have the next look read the history through: some transitions may be missing before the last that is known."""
+        """Have the next look read the whole history: transitions before the last known one may be missing."""
         with self.lock:
             self.behind += 1
 
     def join(self, state: RolloutState, now_s: float) -> None:
-        """Follow a rollout from here on: what was done before this process came, others have announced."""
+        """Follow a rollout from now on: earlier transitions were announced by other processes."""
         with self.lock:
             self.claim(state.change_id, state.revision, now_s)
 
     def pass_over(self, record: Mapping[str, Any]) -> None:
-        """Announce nothing of a record: it cannot be read, or is not about what this process serves."""
+        """Skip a record that cannot be read, or is not about what this process serves."""
         change_id, revision = _named(record)
         with self.lock:
             self.claim(change_id, revision, 0.0)
 
     def knows(self, state: RolloutState) -> bool:
-        """Whether the last transition of a state is announced, or older than this process."""
+        """Whether a state's last transition is announced, or older than this process."""
         return _key(state.change_id, state.revision) in self._known
 
     def missed(
         self, history: Sequence[Mapping[str, Any]], until: RolloutState, before: RolloutState
     ) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-        """What has yet to be announced of a history, in its order: each transition's record, and the one before it.
+        """Return the transitions to announce from a history, in order: each record, with the one before it.
 
         Args:
             history: The records of all transitions, oldest first.
-            until: The state whose transition is the last to be announced.
-            before: Where the rollout stood in this process.
+            until: The state whose transition is the last to announce.
+            before: The state in this process before them.
         """
-        # A store of another's may hold anything; what says neither id nor revision is no transition.
+        # A foreign store may hold anything; a record with neither id nor revision is not a transition.
         history = [record for record in history if isinstance(record, Mapping) and _named(record) != _NAMELESS]
         keys = [_key(*_named(record)) for record in history]
         here = _key(until.change_id, until.revision)
@@ -110,19 +109,19 @@ class Announced:
         since = self._since
         begins = keys.index(since.key) + 1 if since is not None and since.key in keys else None
         for index in range(begins or 0, end):
-            # A history without that is of a store that was lost.
+            # A history without `since` belongs to a store that was lost.
             is_news = begins is not None or keys[index] == here or since is None or since.is_before(history[index])
             if is_news and keys[index] not in self._known:
-                yield history[index], history[index - 1] if index else _stood(before)
+                yield history[index], history[index - 1] if index else _as_record(before)
 
 
 def _key(change_id: str, revision: int) -> str:
-    # An earlier SDK has stored no ids.
+    # Early SDKs stored no ids.
     return change_id or f"revision {revision}"
 
 
 def _named(record: Mapping[str, Any]) -> tuple[str, int]:
-    """Id and revision of a record, whatever stands in it."""
+    """Return id and revision of a record, whatever it holds."""
     change_id, revision = record.get("id"), record.get("revision")
     return change_id if isinstance(change_id, str) else "", revision if isinstance(revision, int) else -1
 
@@ -130,17 +129,17 @@ def _named(record: Mapping[str, Any]) -> tuple[str, int]:
 _NAMELESS = ("", -1)
 
 
-def _stood(state: RolloutState) -> dict[str, Any]:
-    """What a record says of where a rollout stood."""
+def _as_record(state: RolloutState) -> dict[str, Any]:
+    """Return a state as the fields of a record."""
     return {"phase": state.phase.name, "shares": state.phase.all_shares, "fingerprint": state.fingerprint}
 
 
 def weights(record: Mapping[str, Any]) -> Mapping[str, float]:
-    """Share of every variant after a record; of none where it is damaged."""
+    """Return the share of every variant after a record; empty if it is damaged."""
     shares = record.get("shares")
     if not isinstance(shares, Mapping):
         return {}
-    # A store may give a whole number where a float was.
+    # A store may return an int for a float.
     return {name: float(share) for name, share in shares.items() if isinstance(share, int | float)}
 
 
@@ -155,11 +154,11 @@ def made(
     time_s: float,
     evidence: Mapping[str, Any] | None = None,
 ) -> TransitionedEvent:
-    """The event of a transition between two states."""
+    """Return the event of a transition between two states."""
     return TransitionedEvent(
         rollout=after.key,
         strategy=strategy,
-        action=action,  # type: ignore[arg-type] # the store knows texts
+        action=action,  # type: ignore[arg-type] # a store returns strings
         status=after.status,
         revision=after.revision,
         from_phase=before.phase.name,
@@ -181,20 +180,20 @@ def made(
 def recorded(
     state: RolloutState, strategy: str, record: Mapping[str, Any], before: Mapping[str, Any]
 ) -> TransitionedEvent | None:
-    """The event of a transition that the history tells of; None of one that is not about what this process serves.
+    """Return the event of a transition in the history; None if it is not about what this process serves.
 
     Args:
-        state: Where the rollout stands in this process.
+        state: The state of the rollout in this process.
         strategy: Name of its strategy.
         record: The record in the history.
         before: The record before it.
 
     Raises:
-        Exception: The record is damaged, or not one of ours.
+        Exception: The record is damaged, or was not written by the SDK.
     """
     change_id, revision = _named(record)
     fingerprint, replaced = record.get("fingerprint") or state.fingerprint, before.get("fingerprint") or state.fingerprint
-    # That another process has begun in an empty store, it says itself.
+    # A process that starts a rollout in an empty store announces that itself.
     if fingerprint != state.fingerprint or (record.get("action") == "start" and replaced == fingerprint):
         return None
     actor, reason = shortened(record["actor"], record["reason"])
@@ -202,7 +201,7 @@ def recorded(
     return TransitionedEvent(
         rollout=state.key,
         strategy=strategy,
-        action=shortened(record["action"], "")[0],  # type: ignore[arg-type] # the store knows texts
+        action=shortened(record["action"], "")[0],  # type: ignore[arg-type] # a store returns strings
         status=shortened(record["status"], "")[0],
         revision=revision,
         from_phase=str(before.get("phase", "")),
@@ -229,7 +228,7 @@ _ACTIONS = {"aborted": "abort", "rolled_back": "roll_back", "promoted": "promote
 
 
 def inferred(strategy: str, before: RolloutState, after: RolloutState, time_s: float) -> TransitionedEvent:
-    """The event of a transition that the history does not tell of: a program has written the state by itself."""
+    """Return the event of a transition without a record: a program has written the state itself."""
     if before.status != after.status:
         action = _ACTIONS.get(after.status, "resume")
     else:

@@ -1,4 +1,4 @@
-"""One rollout as its reconciler knows it: where it stands, what was seen of it here and elsewhere, and the last verdict."""
+"""One rollout under the reconciler: its state, the evidence from this process and from others, and the last verdict."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from attrs import define, evolve, field
 from rollout_sdk.concurrency.threads import Lock
 from rollout_sdk.control.announcing import Announced
 from rollout_sdk.control.local_state import LocalState
-from rollout_sdk.control.presence import PRESENCE
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.step_clock import StepClock
 from rollout_sdk.control.stored_state import change_stored
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import StoreError
 from rollout_sdk.judging import AddOutcome, Evidence, PhaseEvidence, Situation, Verdict, add_outcome
-from rollout_sdk.plan import Criteria
+from rollout_sdk.plan import Criteria, written
 from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.records import RecordedEvent
 from rollout_sdk.resilience.faults import STORE
@@ -36,18 +35,19 @@ _PHASE = "phase:"
 
 @define(eq=False)
 class ManagedRollout:
-    """A rollout that is kept.
+    """A rollout under the reconciler.
 
     Attributes:
-        key: Its key.
-        local_state: Where it stands in this process.
+        key: Key of the rollout.
+        local_state: Its state in this process.
         strategy: Name of its strategy.
-        criteria: What it is judged by; None when nobody judges it.
-        evidence: What was seen of it in this process; None when nobody judges it.
-        verdict: The last verdict, of this process or another's.
+        criteria: The criteria of its plan; None if nothing judges it.
+        evidence: The evidence from this process; None if nothing judges it.
+        verdict: The last verdict, of this process or another.
         claims: Whether other processes may have the same outcomes, so that each is claimed in the store before it counts.
-        pending_abort: Actor, reason and change id of a stop that the store has not taken yet.
-        announced: Which of its transitions this process has announced.
+        pending_abort: Actor, reason and change id of an abort that is not yet written to the store.
+        announced: The transitions that this process has announced.
+        blended: Names of the candidates that are blended in one answer; empty where each call has one variant.
         adding: Held while evidence is added or read; no call takes it.
         clock: How long the current step has lasted, by this process's clocks.
     """
@@ -59,6 +59,7 @@ class ManagedRollout:
     evidence: Evidence | None = None
     verdict: Verdict | None = None
     claims: bool = False
+    blended: tuple[str, ...] = ()
     pending_abort: tuple[str, str, str] | None = None
     announced: Announced = field(factory=Announced)
     adding: threading.Lock = field(factory=Lock)
@@ -72,22 +73,26 @@ class ManagedRollout:
     _claimed: int = 0
     _outcomes: dict[str, int] = field(factory=dict)
 
+    def __attrs_post_init__(self) -> None:
+        """Give the plan to the local state, for the journal."""
+        if self.criteria is not None:
+            self.local_state.plan = written(self.criteria)
+
     @property
     def state(self) -> RolloutState:
-        """Where it stands."""
+        """Its state in this process."""
         return self.local_state.state
 
     def forget(self) -> None:
-        """Begin counting anew: in another process, or for another version."""
+        """Start without evidence: in another process, or for another version."""
         if self.criteria is not None and self.criteria.decides:
             with self.adding:
-                self.evidence = self._nothing(self.criteria)
+                self.evidence = self._no_evidence(self.criteria)
                 self._unclaimed.clear()
                 self._outcomes = {}
         self._cursor, self._gathered, self.verdict = 0, {}, None
 
-    def _nothing(self, criteria: Criteria) -> Evidence:
-        """Evidence to begin with."""
+    def _no_evidence(self, criteria: Criteria) -> Evidence:
         return Evidence(
             criteria.all,
             since=self.state.since,
@@ -96,33 +101,34 @@ class ManagedRollout:
         )
 
     def judge_by(self, criteria: Criteria) -> None:
-        """Judge by these criteria from now on; approvals, which no file can give, stay."""
+        """Judge by these criteria from now on; the approval stays, because a control file cannot have one."""
         if self.criteria == criteria:
             return
         with self.adding:
             self.criteria = evolve(criteria, approve=None if self.criteria is None else self.criteria.approve)
+            self.local_state.plan = written(self.criteria)
             if not criteria.decides:
                 self.evidence = None
             elif self.evidence is None:
-                self.evidence = self._nothing(criteria)
+                self.evidence = self._no_evidence(criteria)
             else:
                 self.evidence.follow(criteria.all)
 
     def follow(self) -> None:
-        """Leave the evidence of another version behind."""
+        """Drop the evidence of another version."""
         if self.state.epoch != self._epoch:
             self._epoch = self.state.epoch
             self.forget()
 
-    def say_stop(self, store: StateStore, now_s: float) -> tuple[RolloutState, RolloutState]:
-        """Have the store take the stop that it could not take before; where the rollout stood in it, and stands then.
+    def store_abort(self, store: StateStore, now_s: float) -> tuple[RolloutState, RolloutState]:
+        """Write the pending abort to the store; return the stored state before and after.
 
         Raises:
-            StoreError: It cannot yet.
+            StoreError: The store still does not answer.
         """
         assert self.pending_abort is not None
         actor, reason, change_id = self.pending_abort
-        # A store that has lost everything meanwhile is told where the rollout was stopped.
+        # A store that has lost everything meanwhile gets the state of this process.
         mine = self.state if store.load(self.key) is None else None
         done = change_stored(
             store,
@@ -139,27 +145,23 @@ class ManagedRollout:
         self.pending_abort = None
         return done
 
-    def hear(self, testimonies: Iterable[Callable[[Evidence], None]]) -> list[Exception]:
-        """Take what facts add to the evidence; what was raised by those that cannot be counted."""
+    def add(self, additions: Iterable[Callable[[Evidence], None]]) -> list[Exception]:
+        """Apply facts to the evidence; return the exceptions of facts that were rejected."""
         if self.evidence is None:
             return []
-        refused = []
+        rejected = []
         with self.adding:
-            for add_to_evidence in testimonies:
-                # One that cannot be counted must not take those after it along.
+            for each in additions:
+                # A rejected fact must not affect those after it.
                 try:
-                    if not (
-                        self.claims
-                        and isinstance(add_to_evidence, AddOutcome)
-                        and self._waits(add_to_evidence.event, self.evidence)
-                    ):
-                        add_to_evidence(self.evidence)
+                    if not (self.claims and isinstance(each, AddOutcome) and self._waits(each.event, self.evidence)):
+                        each(self.evidence)
                 except Exception as error:
-                    refused.append(error)
-        return refused
+                    rejected.append(error)
+        return rejected
 
     def _waits(self, event: RecordedEvent, evidence: Evidence) -> bool:
-        """Whether an outcome counts only once it is claimed; when too many wait, because the store is gone, it does at once."""
+        """Whether an outcome waits for its claim; if too many wait, because the store is gone, it counts at once."""
         name = evidence.name_of(event)
         if name is None or len(self._unclaimed) >= _MOST_UNCLAIMED:
             return False
@@ -169,10 +171,10 @@ class ManagedRollout:
         return True
 
     def _claim(self, store: StateStore, writer: str) -> None:
-        """Count the outcomes that wait, but for those that another process has claimed.
+        """Count the waiting outcomes, except those that another process has claimed.
 
         Raises:
-            StoreError: The store did not answer; what waits is claimed again in the same name, because it may be ours already.
+            StoreError: The store did not answer; they are claimed again by the same name, because the claim may have worked.
         """
         while True:
             with self.adding:
@@ -184,7 +186,7 @@ class ManagedRollout:
             with self.adding:
                 self._claimed += 1
                 for name in names:
-                    # Another thread may have been here at the same time.
+                    # Another thread may have counted it meanwhile.
                     event = self._unclaimed.pop(name, None)
                     if event is None or self.evidence is None:
                         continue
@@ -194,7 +196,7 @@ class ManagedRollout:
                         self.evidence.outcomes["duplicate"] += 1
 
     def publish(self, store: StateStore, writer: str, now_s: float) -> bool:
-        """Put what was seen here, whole phases at a time, where others see it; False when it is out of date."""
+        """Write the evidence of this process to the store, by whole phases; return False if its epoch is over."""
         if self.evidence is None:
             return True
         self._claim(store, writer)
@@ -212,27 +214,26 @@ class ManagedRollout:
         try:
             is_current = store.publish(self.key, self._epoch, writer, {**parts, _OUTCOMES: dumps(outcomes)})
         except BaseException:
-            # What is not there must be sent again.
+            # It must be sent again.
             with self.adding:
                 self.evidence.changed |= changed
             raise
         with self.adding:
             self._outcomes = outcomes
             if number < self._arrived:
-                # A slow publication has taken the place of a later one: what is here is sent again.
+                # A slow publication has overwritten a later one: send the evidence again.
                 self.evidence.changed |= changed
             self._arrived = max(self._arrived, number)
         return is_current
 
     def gather(self, store: StateStore, failed: Failed) -> Evidence:
-        """What every process has seen.
+        """Return the evidence of all processes.
 
-        A part that cannot be read is left out, or stays as its process published it before: it keeps nothing else from being
-        judged.
+        A part that cannot be read is left out, or stays as its process published it before: the rest is still judged.
 
         Args:
             store: The shared state.
-            failed: Told of every part that cannot be read.
+            failed: Notified of every part that cannot be read.
 
         Raises:
             StoreError: The store did not answer.
@@ -241,15 +242,12 @@ class ManagedRollout:
         found = store.gather(self.key, self._epoch, self._cursor)
         self._cursor = found.cursor
         for (writer, part), text in found.parts.items():
-            if part == PRESENCE:
-                continue
             try:
-                table = loads(text)
                 if part == _OUTCOMES:
-                    self._gathered[writer, part] = Counter({name: int(number) for name, number in table.items()})
+                    self._gathered[writer, part] = Counter({name: int(number) for name, number in loads(text).items()})
                 elif part.startswith(_PHASE):
-                    self._gathered[writer, part] = PhaseEvidence.from_dict(table)
-            # Of another SDK, or damaged.
+                    self._gathered[writer, part] = PhaseEvidence.from_dict(loads(text))
+            # Of another SDK version, or damaged.
             except Exception as error:
                 failed(STORE, self._unreadable(writer, part, error))
         whole = Evidence(self.criteria.all)
@@ -260,21 +258,20 @@ class ManagedRollout:
             try:
                 whole.phase(part.removeprefix(_PHASE)).merge(piece)
             except Exception as error:
-                # Half of it may be in the sum.
+                # The sum may contain part of it: start again without it.
                 del self._gathered[writer, part]
                 failed(STORE, self._unreadable(writer, part, error))
                 return self.gather(store, failed)
         return whole
 
     def _unreadable(self, writer: str, part: str, error: Exception) -> StoreError:
-        message = (
+        return StoreError(
             f"What process {writer!r} saw of {self.key!r} cannot be read in the store ({part!r}: {type(error).__name__}). "
             "The others' evidence is judged without it, until that process publishes again."
         )
-        return StoreError(message)
 
     def situation(self) -> Situation:
-        """Where it stands, as the judge needs it."""
+        """Return the state as the judge needs it."""
         state = self.state
         assert self.criteria is not None
         return Situation(
@@ -282,11 +279,11 @@ class ManagedRollout:
             phase=state.phase.name,
             revision=state.revision,
             control=state.phase.control,
-            candidates=state.candidates,
+            candidates=self.blended or state.candidates,
             step=self.criteria.step(state.step) if state.is_planned else None,
             entered_s=state.entered_s,
             is_last=state.is_last,
-            shadowing=bool(state.phase.shadow) and not any(state.phase.shares.values()),
+            shadowing=state.phase.is_shadow,
             invalid=state.invalid,
             valid_from=state.valid_from,
             elapsed_s=self.clock.elapsed_s,

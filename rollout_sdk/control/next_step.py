@@ -1,31 +1,39 @@
-"""What a verdict asks for: an alarm, the next step, the way back, a pause, or nothing. Pure, but for asking the approval."""
+"""What follows from a verdict: an alarm, the next step, a rollback, a pause, or nothing; and the approval of a step.
+
+All of it is pure except `Approvals`, which asks the plan's `approve` without waiting for the answer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from attrs import frozen
+from attrs import define, field, frozen
 
+from rollout_sdk.concurrency.synchronous import answered
+from rollout_sdk.concurrency.threads import Thread
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.stored_state import Change
 from rollout_sdk.judging import Verdict
 from rollout_sdk.plan import Criteria
+from rollout_sdk.plugins.manager import Failed
 
-__all__ = ["NextStep", "latch", "next_step"]
+__all__ = ["Approvals", "NextStep", "latch", "next_step"]
 
-_Approved = Callable[[Callable[[Any], bool], Verdict], bool]
+_PATIENCE_S = 0.5
+
+_Approve = Callable[[Any], bool]
 
 
 @frozen
 class NextStep:
-    """What is to be done.
+    """What to do next.
 
     Attributes:
-        action: The transition's name; empty when there is none.
-        change: The transition; None when there is none.
-        reason: Why.
-        held: What holds a step that the verdict would take; None when nothing does.
+        action: Name of the transition; empty if there is none.
+        change: The transition; None if there is none.
+        reason: Reason for the transition.
+        held: What holds back a step that the verdict would take; None if nothing does.
     """
 
     action: str = ""
@@ -35,8 +43,10 @@ class NextStep:
 
 
 def latch(state: RolloutState, verdict: Verdict) -> NextStep | None:
-    """The alarm that a verdict raises: it holds every step until a person clears it, because by Ville its first crossing is the
-    rejection, whatever later looks say; None where there is none, or it is raised already.
+    """Return the alarm that a verdict raises; None if there is none, or it is raised already.
+
+    It holds every step until a person clears it: by Ville's inequality the first crossing is the rejection, whatever later
+    looks say.
     """
     if verdict.valid or state.invalid or not state.is_open:
         return None
@@ -45,16 +55,20 @@ def latch(state: RolloutState, verdict: Verdict) -> NextStep | None:
     return NextStep("invalidate", lambda state: state.invalidate(reason), reason)
 
 
-def next_step(state: RolloutState, criteria: Criteria, verdict: Verdict, approved: _Approved, waited_s: float) -> NextStep:
-    """What a verdict asks for.
+def next_step(
+    state: RolloutState, criteria: Criteria, verdict: Verdict, approved: Callable[[_Approve, Verdict], bool], waited_s: float
+) -> NextStep:
+    """Return what follows from a verdict.
 
     Args:
-        state: Where the rollout stands.
-        criteria: What it is judged by.
+        state: The state of the rollout.
+        criteria: The criteria of its plan.
         verdict: The verdict.
         approved: Asks the plan's approval, which may fail in any way.
-        waited_s: How long the step's verdict has been waited for.
+        waited_s: How long the step has waited for its verdict.
     """
+    if not criteria.acts:
+        return NextStep()
     if verdict.outcome == "FAIL":
         name = verdict.failed[0]
         return NextStep("roll_back", lambda state: state.roll_back(name), verdict.reason)
@@ -74,15 +88,15 @@ def next_step(state: RolloutState, criteria: Criteria, verdict: Verdict, approve
 
 
 def _recovered(state: RolloutState, verdict: Verdict) -> NextStep:
-    """Going on after a pause that the judge made for checks that hold again; every other pause is a person's to end."""
-    # Of what could not be judged, it is not known whether it has recovered.
+    """Resume after a pause that the judge made, once its checks hold again; a person ends all other pauses."""
+    # Checks that could not be evaluated may not have recovered.
     if not state.paused_by or verdict.pauses or verdict.outcome == "ERROR":
         return NextStep()
     return NextStep("resume", RolloutState.resume, f"recovered: {', '.join(state.paused_by)}")
 
 
 def _given_up(state: RolloutState, criteria: Criteria, verdict: Verdict, waited_s: float) -> NextStep:
-    """A pause in which a person decides, because no verdict can be expected, or none came in time."""
+    """Pause for a person's decision, because no verdict can be expected, or none came in time."""
     if verdict.outcome == "FUTILE" and not (verdict.futile and set(verdict.futile) <= set(state.futile)):
         reason = f"it cannot be expected to pass, so a person decides: {verdict.reason}"
         return NextStep("pause", lambda state: state.pause(futile=verdict.futile), reason)
@@ -93,8 +107,10 @@ def _given_up(state: RolloutState, criteria: Criteria, verdict: Verdict, waited_
     return NextStep()
 
 
-def _held(state: RolloutState, criteria: Criteria, verdict: Verdict, approved: _Approved) -> str | None:
-    """What holds the next step, which never holds a rollback; None when nothing does."""
+def _held(
+    state: RolloutState, criteria: Criteria, verdict: Verdict, approved: Callable[[_Approve, Verdict], bool]
+) -> str | None:
+    """What holds back the next step, but never a rollback; None if nothing does."""
     if (freeze := criteria.frozen_by(verdict.time_s)) is not None:
         return f"held by the freeze window {freeze}"
     if state.is_last and len(verdict.passed) != 1:
@@ -102,3 +118,63 @@ def _held(state: RolloutState, criteria: Criteria, verdict: Verdict, approved: _
     if criteria.approve is not None and not approved(criteria.approve, verdict):
         return "held until it is approved"
     return None
+
+
+@define(eq=False)
+class _Question:
+    """A request for approval: its revision, its thread, and the answer so far."""
+
+    revision: int
+    thread: Thread | None = None
+    is_approved: bool = False
+
+
+@define(eq=False)
+class Approvals:
+    """Open requests for approval, one for each rollout.
+
+    `approve` may open a dashboard or ask a person, and may never answer. The thread that asks also watches the store and
+    judges, and must be free to stop a rollout meanwhile.
+
+    Attributes:
+        failed_of: Returns the callback for the faults of one rollout, by its key.
+    """
+
+    failed_of: Callable[[str], Failed]
+    _open: dict[str, _Question] = field(factory=dict)
+
+    def ask(self, approve: _Approve, verdict: Verdict) -> bool:
+        """Whether the step after this verdict is approved by now; False while there is no answer.
+
+        Waits up to half a second, once. A later answer is used at the next look, if the rollout is still at this revision;
+        until then, `approve` is not called again.
+        """
+        question, patience_s = self._open.get(verdict.rollout), 0.0
+        if question is None or question.revision != verdict.revision:
+            question, patience_s = self._asked(approve, verdict), _PATIENCE_S
+            self._open[verdict.rollout] = question
+        if question.thread is not None:
+            question.thread.join(patience_s)
+            if question.thread.is_alive():
+                return False
+        self._open.pop(verdict.rollout, None)
+        return question.is_approved
+
+    def _asked(self, approve: _Approve, verdict: Verdict) -> _Question:
+        question = _Question(verdict.revision)
+
+        def answer() -> None:
+            try:
+                question.is_approved = answered("approve=", approve(verdict)) is True
+            except BaseException as error:
+                self.failed_of(verdict.rollout)("approve", error)
+
+        thread = Thread(answer, "rollout-approval")
+        try:
+            thread.start()
+        # No thread can be started now: the next look asks.
+        except RuntimeError as error:
+            self.failed_of(verdict.rollout)("approve", error)
+        else:
+            question.thread = thread
+        return question

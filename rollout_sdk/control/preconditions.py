@@ -18,7 +18,7 @@ _CLEAR = (
 
 
 class State(Protocol):
-    """What is asked of a rollout's state."""
+    """The attributes of a rollout's state that preconditions depend on."""
 
     @property
     def key(self) -> str:
@@ -30,7 +30,7 @@ class State(Protocol):
 
     @property
     def invalid(self) -> str:
-        """Why its comparison cannot be trusted, or ""."""
+        """Why the comparison cannot be trusted, or ""."""
 
     @property
     def ramps(self) -> bool:
@@ -42,14 +42,14 @@ class State(Protocol):
 
     @property
     def phase(self) -> Phase:
-        """Where it stands."""
+        """The current phase."""
 
 
 def must_be(state: State, *allowed: str, action: str) -> None:
     """Refuse an action in any other status.
 
     Raises:
-        StateError: The rollout is none of `allowed`.
+        StateError: The status is not one of `allowed`.
     """
     if state.status not in allowed:
         cure = {
@@ -60,7 +60,7 @@ def must_be(state: State, *allowed: str, action: str) -> None:
         }.get(state.status, "It is running already.")
         if action == "resume" and state.invalid:
             cure = f"It is running, and invalid. {_CLEAR}"
-        # Shadowing is a way of running.
+        # Users think of shadowing as running.
         possible = " or ".join(status for status in allowed if status != "shadowing")
         raise StateError(f"Cannot {action} {state.key!r}: it is {state.status}. This is possible while {possible}. {cure}")
 
@@ -96,10 +96,10 @@ def must_pass(state: State, action: str, verdict: Verdict | None, *, judged: boo
     """Refuse to give a candidate more users by hand while the judge would not.
 
     Args:
-        state: Where the rollout stands.
-        action: What is wanted.
-        verdict: The last verdict about its phase; None before the first.
-        judged: Whether it is judged at all.
+        state: The state of the rollout.
+        action: The action.
+        verdict: The last verdict about the current phase; None before the first.
+        judged: Whether the rollout is judged at all.
 
     Raises:
         StateError: The verdict is not PASS, or there is none yet.
@@ -112,15 +112,15 @@ def must_pass(state: State, action: str, verdict: Verdict | None, *, judged: boo
         why = f"its last verdict is {verdict.outcome}, not PASS: {verdict.reason.rstrip('.')}"
     raise StateError(
         f"Will not {action.replace('_', ' ')} {state.key!r}: {why}. A candidate gets more users when its verdict is PASS. "
-        "Wait for it (rollout status KEY --watch), or do it all the same with --force (in Python: force=True)."
+        "Wait for it (rollout status KEY --watch), or override it with --force (in Python: force=True)."
     )
 
 
 def must_have_steps(state: State, action: str) -> None:
-    """Refuse an action that moves along steps where there are none.
+    """Refuse an action on steps if the strategy has none.
 
     Raises:
-        StateError: The rollout is no canary.
+        StateError: The rollout is not a canary.
     """
     if not state.ramps:
         raise StateError(
@@ -129,10 +129,10 @@ def must_have_steps(state: State, action: str) -> None:
 
 
 def one_candidate(state: State, candidate: str | None) -> str:
-    """The candidate that is meant: the only one, where none is named.
+    """Return the named candidate, or the only one.
 
     Raises:
-        StateError: There is no such candidate, or several could be meant.
+        StateError: The candidate is unknown or ambiguous.
     """
     names = state.candidates
     if candidate is None and len(names) == 1:

@@ -1,59 +1,86 @@
-"""Which processes serve a rollout: each says so in the store now and then, and at once when it has followed a change.
-
-That is a part of the rollout, as a process's evidence is: it goes with the epoch, so that processes of a version that was
-replaced are not counted, and each writer replaces only its own.
-"""
+"""What a serving process leaves in the store for others: that it serves a rollout, its plan, and the roles."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from json import loads
+import os
+import socket
+from collections.abc import Iterable
+from json import dumps
 
-from attrs import frozen
+from attrs import asdict
 
-__all__ = ["PRESENCE", "Process", "processes_in"]
+from rollout_sdk.concurrency.clocks import monotonic
+from rollout_sdk.control.managed import ManagedRollout
+from rollout_sdk.control.roles import ALLOW, Allowed, as_note
+from rollout_sdk.control.stored_status import PLAN, PRESENCE, Process
+from rollout_sdk.control.stores import StateStore
+from rollout_sdk.plan import written
 
-PRESENCE = "process"
-"""Name of the part."""
+__all__ = ["Presence"]
 
-_GONE_AFTER_S = 30.0
-
-
-@frozen
-class Process:
-    """A process that serves a rollout.
-
-    Attributes:
-        host: Name of its machine.
-        pid: Its process id there.
-        seen_s: When it was last heard of, in seconds since 1970: every ten seconds, and at each change.
-        revision: The revision that it stands at: that of the rollout, once it has followed.
-        held_by: Who lets no candidate run in it, such as "control file"; empty when they run.
-    """
-
-    host: str
-    pid: int
-    seen_s: float
-    revision: int
-    held_by: tuple[str, ...] = ()
+_EVERY_S = 10.0
+_LONGEST_NAME = 200
 
 
-def processes_in(parts: Mapping[tuple[str, str], str], now_s: float) -> tuple[tuple[Process, ...], float | None]:
-    """The processes that were heard of within 30 s, and when the last of the others was (None: there were none)."""
-    found = list(_read(text for (_, part), text in parts.items() if part == PRESENCE))
-    live = [each for each in found if now_s - each.seen_s < _GONE_AFTER_S]
-    ordered = tuple(sorted(live, key=lambda each: (each.host, each.pid)))
-    return ordered, max((each.seen_s for each in found if each not in live), default=None)
+class Presence:
+    """Announces in the store which rollouts this process serves."""
+
+    def __init__(self, store: StateStore, writer: str, allowed: Allowed) -> None:
+        """Announce nothing yet.
+
+        Args:
+            store: The shared state.
+            writer: Name of this process in the store.
+            allowed: Allowed actions of the actors with restrictions.
+        """
+        self._store = store
+        self._writer = writer
+        self._allowed = allowed
+        self._announced: dict[str, tuple[object, float]] = {}
+        self._noted: dict[tuple[str, str], str] = {}
+
+    def due(self, rollouts: Iterable[ManagedRollout]) -> list[ManagedRollout]:
+        """Return the rollouts to announce: first those that have changed, then those announced 10 s ago, oldest first."""
+        now_s, due = monotonic(), []
+        for managed in rollouts:
+            announced, until_s = self._announced.get(managed.key, (None, 0.0))
+            is_same = announced == _served(managed)
+            # A process of another version does not serve this rollout.
+            if not managed.local_state.lost and (not is_same or now_s >= until_s):
+                due.append((is_same, until_s, managed))
+        return [managed for *_, managed in sorted(due, key=lambda each: each[:2])]
+
+    def announce(self, managed: ManagedRollout, now_s: float) -> None:
+        """Announce that this process serves a rollout, with its plan and the roles if they are new.
+
+        Raises:
+            StoreError: The store did not answer.
+        """
+        local_state, state, served = managed.local_state, managed.state, _served(managed)
+        host = socket.gethostname()[:_LONGEST_NAME]
+        process = Process(host, os.getpid(), now_s, state.revision, tuple(sorted(local_state.held_by)))
+        if self._store.publish(managed.key, state.epoch, self._writer, {PRESENCE: dumps(asdict(process))}):
+            self._announced[managed.key] = (served, monotonic() + _EVERY_S)
+        self._note(managed.key, PLAN, "{}" if managed.criteria is None else dumps(written(managed.criteria)))
+        self._note(managed.key, ALLOW, as_note(self._allowed))
+
+    def _note(self, key: str, name: str, text: str) -> None:
+        """Replace a different note; if two processes disagree, the one that started last wins."""
+        if self._noted.get((key, name)) != text:
+            if self._store.noted(key, name) not in ((None, text) if text == "{}" else (text,)):
+                self._store.note(key, name, text)
+            self._noted[key, name] = text
+
+    def leave(self, managed: ManagedRollout, store: StateStore) -> None:
+        """Announce that the process ends; `store` is the same store with a shorter timeout.
+
+        Raises:
+            StoreError: The store did not answer.
+        """
+        if self._announced.pop(managed.key, None) is not None:
+            store.publish(managed.key, managed.state.epoch, self._writer, {PRESENCE: "null"})
 
 
-def _read(texts: Iterable[str]) -> Iterable[Process]:
-    for text in texts:
-        try:
-            table = loads(text)
-            if table is not None:
-                held_by = tuple(str(each) for each in table["held_by"])
-                seen_s, revision = float(table["seen_s"]), int(table["revision"])
-                yield Process(str(table["host"]), int(table["pid"]), seen_s, revision, held_by)
-        # Of another SDK, or damaged: its process says so anew within seconds.
-        except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
-            continue
+def _served(managed: ManagedRollout) -> tuple[object, ...]:
+    """Return what is announced again as soon as it changes."""
+    return managed.state.epoch, managed.state.revision, managed.local_state.held_by

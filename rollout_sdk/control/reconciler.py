@@ -1,39 +1,31 @@
-"""The reconciler: the one thread of a process that reads and writes the store, and has rollouts judged.
+"""Background thread that syncs rollout state with the store and runs the judge; one for each process.
 
-No call ever waits for it. It looks at the store twice a second, so that every process stands where the others do; it puts what
-was seen here where they see it; and it judges. Every change is a compare-and-set: of many processes that come to the same
-verdict, one makes the transition. When the store does not answer, everybody stays where they are, nobody goes on, and an abort
-holds here at once and is stored as soon as it can be.
+No call waits for it. Twice a second, and as soon as a store reports a change, it reads the store, so that all processes serve
+the same state, publishes the evidence of this process, and judges. Every change is a compare-and-set: if several processes
+reach the same verdict, one makes the transition. While the store does not answer, every rollout keeps its state; an abort takes
+effect here at once, and is stored as soon as possible.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
 
 from attrs import evolve
 
-from rollout_sdk.assignment import Phase
-from rollout_sdk.concurrency.clocks import monotonic, monotonic_ns
+from rollout_sdk.concurrency.clocks import monotonic
 from rollout_sdk.concurrency.forking import notice_fork, renew_after_fork, same_process, was_announced
-from rollout_sdk.concurrency.threads import Lock
-from rollout_sdk.control.allowing import Allowed, must_be_allowed
-from rollout_sdk.control.announcing import made
-from rollout_sdk.control.control_file import FOLLOWED, Followed
+from rollout_sdk.concurrency.threads import Lock, WatchThread
 from rollout_sdk.control.judge_loop import JUDGE, Judging
 from rollout_sdk.control.managed import ManagedRollout
-from rollout_sdk.control.presence_announcer import PresenceAnnouncer
+from rollout_sdk.control.plane import ControlPlane
+from rollout_sdk.control.presence import Presence
 from rollout_sdk.control.state import RolloutState
-from rollout_sdk.control.state_document import replanned
 from rollout_sdk.control.state_sync import StateSync
-from rollout_sdk.control.stored_state import Change, change_stored, new_change_id, shortened
-from rollout_sdk.control.stores import GuardedStore, MemoryStore, StateStore
-from rollout_sdk.control.watch_thread import WatchThread
+from rollout_sdk.control.transitions import OPERATOR_WAIT_S, Transitions
 from rollout_sdk.exceptions import StateError, StoreError
 from rollout_sdk.judging import Evidence, Verdict
-from rollout_sdk.plan import Criteria
 from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.resilience.faults import STORE
 from rollout_sdk.resilience.interruptions import is_fault
@@ -41,98 +33,60 @@ from rollout_sdk.resilience.interruptions import is_fault
 __all__ = ["Reconciler"]
 
 _UNREAD = "store not read"
-_DECORATING_S = 1.5
-"""What whoever decorates or stops a rollout waits for the store: a little more than a store with the default time-out does."""
 _SLOW_S = 0.5
 _ANNOUNCING_S = 0.2
 _ASKED_AGAIN_AFTER_S = 5.0
 
 
 class Reconciler:
-    """Keeps the rollouts of a runtime where their store says they stand."""
+    """Keeps the rollouts of a runtime in the state that their store has.
 
-    def __init__(
-        self,
-        store: StateStore,
-        *,
-        failed: Failed,
-        failed_of: Callable[[str], Failed] | None = None,
-        time_ns: Callable[[], int],
-        monotonic_ns: Callable[[], int] = monotonic_ns,
-        stopped: Callable[[], Any],
-        announce: Callable[..., None],
-        joined: Callable[[str], None] = lambda _key: None,
-        judge_every_s: float = 5.0,
-        allowed: Allowed | None = None,
-        address: str = "",
-    ) -> None:
+    Attributes:
+        store: The shared state.
+        rollouts: The rollouts of this process, by key.
+        transitions: Makes transitions on behalf of operators.
+    """
+
+    def __init__(self, plane: ControlPlane, *, judge_every_s: float = 5.0) -> None:
         """Start nothing yet.
 
         Args:
-            store: The shared state.
-            failed: Told of every fault.
-            failed_of: What is told of the faults of one rollout, by its key; `failed` by default.
-            time_ns: Wall clock, in nanoseconds since 1970.
-            monotonic_ns: Clock that never jumps, in nanoseconds.
-            stopped: Called when a rollout was stopped: waits until no candidate starts any more.
-            announce: Called with every transition, whoever made it: the rollout, the event, and the shares before it.
-            joined: Called with the key of a rollout once it is known where it stands.
-            judge_every_s: Seconds between two looks at the evidence, of all processes together.
-            allowed: The actions of the actors that may not do everything.
-            address: The store's address, for errors.
+            plane: The store, the clocks and the callbacks.
+            judge_every_s: Seconds between two looks at the evidence, over all processes.
         """
-        self.allowed = allowed or {}
-        self.store = GuardedStore(store, address)
+        self._plane = plane
+        self.store = plane.store
         self.rollouts: dict[str, ManagedRollout] = {}
-        self._failed = failed
-        self._failed_of = failed_of or (lambda _key: failed)
-        self._time_ns = time_ns
-        self._announce = announce
-        self._is_shared = not isinstance(store, MemoryStore)
         self._closed = False
-        self._thread = WatchThread(self._watch, "rollout-reconciler")
+        self._thread = self._watch_thread(at_once=False)
         self._last_judged_s = monotonic()
         self._unanswered: tuple[float, str] | None = None
-        self._sync = StateSync(
-            self.store,
-            is_shared=self._is_shared,
-            now_s=lambda: self.now_s,
-            monotonic_s=lambda: monotonic_ns() / 1e9,
-            stopped=stopped,
-            announce=announce,
-            joined=joined,
-            failed=failed,
-        )
-        self._judging = Judging(
-            self.store,
-            is_shared=self._is_shared,
-            every_s=judge_every_s,
-            now_s=lambda: self.now_s,
-            change=self.change,
-            take_time=self._sync.take_time,
-            failed=failed,
-            failed_of=self._failed_of,
-        )
+        self._sync = StateSync(plane)
+        self.transitions = Transitions(plane, self._sync, self.rollouts)
+        self._judging = Judging(plane, self._sync, self.transitions, every_s=judge_every_s)
         self.renew()
         renew_after_fork(self)
 
     def renew(self) -> None:
-        """In this process: another writer, and nothing seen yet."""
-        # Else it is not known how old that is what this process inherits: an abort may be missing.
+        """Start as another writer that has read nothing, in a forked child."""
+        # Otherwise the age of the inherited state is unknown: an abort may be missing.
         is_recent = self._thread.is_running and was_announced()
         self.writer = f"{os.getpid():x}-{os.urandom(6).hex()}"
-        self._thread = WatchThread(self._watch, "rollout-reconciler", at_once=bool(self.rollouts) and not is_recent)
+        self._thread = self._watch_thread(at_once=bool(self.rollouts) and not is_recent)
         self._judging.renew(self.writer)
-        self._presence = PresenceAnnouncer(self.store, self.writer, self.allowed)
+        self._presence = Presence(self.store, self.writer, self._plane.allowed)
         for managed in self.rollouts.values():
             managed.adding = Lock()
             managed.announced.renew()
             managed.forget()
-        if self.rollouts and self._is_shared and not self._closed:
+        if self.rollouts and self._plane.is_shared and not self._closed:
             if not is_recent:
                 self.hold(_UNREAD)
-            # What others do must be seen here also before the first call.
+            # Changes by other processes must be seen even before the first call.
             self.start()
+
+    def _watch_thread(self, *, at_once: bool) -> WatchThread:
+        return WatchThread(self._watch, "rollout-reconciler", at_once=at_once, wait=self.store.wait_for_change)
 
     def hold(self, holder: str) -> None:
         """Run no candidate in this process until `holder` lets go. For forked children: takes no lock."""
@@ -140,7 +94,7 @@ class Reconciler:
             managed.local_state.disable(disabled=True, holder=holder)
 
     def let_go(self, managed: ManagedRollout, holder: str) -> None:
-        """Let go of what `hold` has held."""
+        """End a rollout's `hold`."""
         if holder in managed.local_state.held_by:
             with managed.local_state.changing:
                 managed.local_state.disable(disabled=False, holder=holder)
@@ -148,202 +102,87 @@ class Reconciler:
     @property
     def now_s(self) -> float:
         """The time, in seconds since 1970."""
-        return self._time_ns() / 1e9
+        return self._plane.now_s
 
     def take(self, managed: ManagedRollout) -> None:
-        """Keep a rollout: where the store says it stands, or from the beginning when it knows nothing of it."""
+        """Manage a rollout from now on, in the state that the store has, or from its beginning."""
         if not same_process[0]:
-            # Or its thread would be taken for running.
+            # The inherited thread would seem to be running.
             notice_fork()
         self.rollouts[managed.key] = managed
-        managed.claims = self._is_shared
+        managed.claims = self._plane.is_shared
         managed.local_state.enter(evolve(managed.state, entered_s=managed.state.entered_s or self.now_s))
         managed.forget()
         try:
             self._settle(managed)
         except (StoreError, StateError) as error:
-            # Where it stands is not known: it may have been aborted. The control is always right.
+            # The state is unknown, and may be aborted: the control is always safe.
             managed.local_state.lose(lost=True)
-            (self._failed if isinstance(error, StoreError) else self._failed_of(managed.key))(STORE, error)
-        if self._is_shared:
+            (self._plane.failed if isinstance(error, StoreError) else self._plane.failed_of(managed.key))(STORE, error)
+        if self._plane.is_shared:
             self.start()
 
     def _settle(self, managed: ManagedRollout) -> None:
-        """Put a rollout where the store says; a service that decorates many functions waits once for a store that is slow.
+        """Set the initial state; a service that decorates many functions waits only once for a slow store.
 
         Raises:
-            StateError: It is of a version that another has replaced, or what is stored cannot be read.
-            StoreError: The store did not answer. The thread asks on.
+            StateError: Another version has replaced this one, or the stored state cannot be read.
+            StoreError: The store did not answer; the thread asks again.
         """
         if self._unanswered is not None and monotonic() - self._unanswered[0] < _ASKED_AGAIN_AFTER_S:
             raise StoreError(self._unanswered[1])
         began = monotonic()
         try:
-            self._sync.settle(managed, self.store.within(_DECORATING_S))
+            self._sync.settle(managed, self.store.within(OPERATOR_WAIT_S))
         except StoreError as error:
-            # A failure that took no time is cheap, and another key may have another answer.
+            # A quick failure is cheap, and may be specific to the key.
             is_slow = monotonic() - began > _SLOW_S
             self._unanswered = (monotonic(), str(error)) if is_slow else None
             raise
 
     def replace(self, managed: ManagedRollout, after: RolloutState) -> None:
-        """Begin a rollout again that was decorated anew with other settings."""
+        """Restart a rollout that was decorated again with other settings."""
         self.rollouts[managed.key] = managed
-        managed.claims = self._is_shared
-        self._sync.restart(managed, after, self.store.within(_DECORATING_S))
+        managed.claims = self._plane.is_shared
+        self._sync.restart(managed, after, self.store.within(OPERATOR_WAIT_S))
         managed.forget()
 
-    def change(
-        self,
-        key: str,
-        action: str,
-        change: Change,
-        *,
-        actor: str,
-        reason: str,
-        revision: int | None = None,
-        evidence: Mapping[str, Any] | None = None,
-        mine: RolloutState | None = None,
-        store: StateStore | None = None,
-        change_id: str | None = None,
-    ) -> None:
-        """Change where a rollout stands, for every process.
-
-        Raises:
-            StateError: The change is not possible.
-            ConflictError: `revision` is not the current one.
-            StoreError: The store did not answer.
-        """
-        must_be_allowed(self.allowed, key, actor, action)
-        managed, (actor, reason), now_s = self.rollouts[key], shortened(actor, reason), self.now_s
-        store, here = self.store if store is None else store, managed.state if mine is None else mine
-        before, after = change_stored(
-            store,
-            key,
-            action,
-            change,
-            now_s=now_s,
-            actor=actor,
-            reason=reason,
-            revision=revision,
-            evidence=evidence,
-            mine=here,
-            change_id=change_id,
-            lost=managed.announced.fall_behind,
-        )
-        self._sync.enter(managed, after)
-        if not managed.announced.knows(before):
-            # What others have done before comes first.
-            self._sync.catch_up(managed, before, here, store)
-        if after is not before:
-            event = made(managed.strategy, action, before, after, actor=actor, reason=reason, time_s=now_s, evidence=evidence)
-            self._announce(managed, event, before.phase.all_shares)
-
-    def abort(self, key: str, *, actor: str, reason: str, revision: int | None = None) -> None:
-        """Stop a rollout: here at once, whatever the store does, and everywhere as soon as the store has it.
-
-        Raises:
-            ConflictError: `revision` is not the current one: nothing was stopped.
-            NotAllowedError: The actor may not do it: nothing was stopped.
-        """
-        must_be_allowed(self.allowed, key, actor, "abort")
-        managed, (actor, reason) = self.rollouts[key], shortened(actor, reason)
-        before, change_id = managed.state, new_change_id()
-        if revision is None:
-            managed.pending_abort = actor, reason, change_id
-            self._sync.enter(managed, before.abort())
-        try:
-            # It holds here already, and what the store does not take now, the thread has it take later.
-            store = self.store.within(_DECORATING_S) if revision is None else self.store
-            self.change(
-                key,
-                "abort",
-                RolloutState.abort,
-                actor=actor,
-                reason=reason,
-                revision=revision,
-                # From where it stood: what is stopped here already is news for the store.
-                mine=before,
-                store=store,
-                change_id=change_id,
-            )
-            managed.pending_abort = None
-        except StoreError as error:
-            if revision is not None:
-                raise
-            self._failed(STORE, error)
-            # Nor is it known what others have done before.
-            managed.announced.fall_behind()
-            if managed.state is not before:
-                after = evolve(managed.state, change_id=change_id)
-                event = made(managed.strategy, "abort", before, after, actor=actor, reason=reason, time_s=self.now_s)
-                self._announce(managed, event, before.phase.all_shares)
-
-    def replan(self, key: str, criteria: Criteria, plan: tuple[Phase, ...], *, actor: str, reason: str) -> None:
-        """Have a canary follow another plan from where it stands; what is judged for the first time has no past.
-
-        Raises:
-            StateError: It is no canary.
-        """
-        managed = self.rollouts[key]
-        if managed.criteria is None:
-            said = f"{key!r} has no plan to change: its strategy is {managed.strategy!r}."
-            raise StateError(f"{said} A plan belongs to a canary. Use Canary([...]).")
-        must_be_allowed(self.allowed, key, actor, "set_plan")
-        managed.judge_by(criteria)
-        self.change(key, "set_plan", lambda state: replanned(state, plan), actor=actor, reason=reason)
-
-    def has_followed(self, key: str, wish: Followed) -> bool:
-        """Whether a process has done already what the control file wants of a rollout.
-
-        Raises:
-            StoreError: The store did not answer.
-        """
-        done = Followed.from_text(self.store.noted(key, FOLLOWED))
-        return done is not None and done.covers(wish)
-
-    def note_followed(self, key: str, wish: Followed) -> None:
-        """Remember what was done, for processes that start later.
-
-        Raises:
-            StoreError: The store did not answer.
-        """
-        self.store.note(key, FOLLOWED, wish.as_text())
-
     def start(self) -> None:
-        """Have the thread run; whoever comes second changes nothing."""
-        if not self._closed and not self._thread.start() and self._is_shared:
-            # Nobody reads the store: what is done there stays unknown.
+        """Start the thread unless it runs already."""
+        if not self._closed and not self._thread.start() and self._plane.is_shared:
+            # Without the thread, changes in the store stay unknown.
             self.hold(_UNREAD)
 
-    def add_to_evidence(self, key: str, testimonies: Iterable[Callable[[Evidence], None]]) -> None:
-        """Take what the facts of a rollout add to the evidence about it. Used by the recorder's thread."""
+    def add_to_evidence(self, key: str, additions: Iterable[Callable[[Evidence], None]]) -> None:
+        """Apply the facts of a rollout to its evidence. Called by the recorder's thread."""
         managed = self.rollouts.get(key)
         if managed is not None:
-            for error in managed.hear(testimonies):
-                self._failed_of(key)(JUDGE, error)
-        elif self._is_shared:
-            self._judging.remote_outcomes.hear(key, testimonies)
-        if not self._thread.is_running and (self._is_shared or (managed is not None and managed.evidence is not None)):
+            for error in managed.add(additions):
+                self._plane.failed_of(key)(JUDGE, error)
+        elif self._plane.is_shared:
+            self._judging.remote_outcomes.add(key, additions)
+        is_wanted = self._plane.is_shared or (managed is not None and managed.evidence is not None)
+        if is_wanted and not self._thread.is_running:
             self.start()
 
     def _watch(self) -> None:
-        """Look at every rollout, and judge it if that is due."""
+        """Sync every rollout, and judge it if that is due."""
+        if (error := self.store.cannot_wait) is not None:
+            self._plane.failed(STORE, error)
         is_due = monotonic() - self._last_judged_s >= self._judging.every_s
         if is_due:
             self._last_judged_s = monotonic()
-            self._guarded(self._judging.hear_guests, self._failed)
+            self._guarded(self._judging.publish_remote_outcomes, self._plane.failed)
         for managed in list(self.rollouts.values()):
-            self._guarded(partial(self._look_and_judge, managed, judging=is_due), self._failed_of(managed.key))
-
-        if self._is_shared and not self._closed:
+            self._guarded(partial(self._look_and_judge, managed, judging=is_due), self._plane.failed_of(managed.key))
+        if self._plane.is_shared and not self._closed:
             self.announce_presence()
 
     def announce_presence(self) -> None:
-        """Say what is served here. What operators have done comes first: of many rollouts, some have to wait."""
+        """Announce which rollouts this process serves, for a bounded time, so that operators' changes come first."""
         until_s = monotonic() + _ANNOUNCING_S
         for managed in self._presence.due(self.rollouts.values()):
-            self._guarded(partial(self._presence.announce, managed, self.now_s), self._failed_of(managed.key))
+            self._guarded(partial(self._presence.announce, managed, self.now_s), self._plane.failed_of(managed.key))
             if monotonic() > until_s:
                 return
 
@@ -353,27 +192,27 @@ class Reconciler:
             self._judging.judge_in_turn(managed)
 
     def _guarded(self, action: Callable[[], None], failed: Failed) -> None:
-        # Of any kind: the thread must not end for what a store, a plugin or an approval raised.
+        # Exceptions of any kind, from a store, a plugin or an approval, must not end the thread.
         try:
             action()
         except StoreError as error:
-            # All rollouts share the store: one that is silent is one fault.
-            self._failed(STORE, error)
+            # All rollouts share the store: if it does not answer, this is one fault.
+            self._plane.failed(STORE, error)
         except BaseException as error:
             failed(JUDGE, error)
 
     def look(self, managed: ManagedRollout) -> None:
-        """Stand where the store says.
+        """Read the state of a rollout from the store.
 
         Raises:
-            StoreError: It did not answer; everything stays as it is.
+            StoreError: The store did not answer; everything stays as it is.
         """
-        if self._is_shared:
+        if self._plane.is_shared:
             self._sync.look(managed)
             self.let_go(managed, _UNREAD)
 
     def judge(self, key: str) -> Verdict | None:
-        """Judge a rollout now, on what every process has seen, and act on the verdict; None when nobody judges it.
+        """Judge a rollout now, on the evidence of all processes, and act on the verdict; None if nothing judges it.
 
         Raises:
             StoreError: The store did not answer: nothing was judged, and nothing changed.
@@ -381,26 +220,26 @@ class Reconciler:
         return self._judging.judge(self.rollouts[key])
 
     def verdict(self, key: str) -> Verdict | None:
-        """The last verdict about a rollout."""
+        """Return the last verdict about a rollout."""
         managed = self.rollouts.get(key)
         return None if managed is None else managed.verdict
 
     def close(self, deadline: float) -> None:
-        """Publish what was seen, until the deadline at most (of `monotonic`), and end the thread."""
+        """Publish the evidence, until the deadline at most (of `monotonic`), and end the thread."""
         was_closed, self._closed = self._closed, True
         self._thread.end()
-        if was_closed or not self._is_shared:
+        if was_closed or not self._plane.is_shared:
             return
-        # The first that fails is the last: a process that ends does not wait for a dead store again and again.
+        # It stops at the first failure: a process that ends does not wait repeatedly for a dead store.
         store = self.store.within(deadline - monotonic())
         try:
-            self._judging.hear_guests(store)
+            self._judging.publish_remote_outcomes(store)
             for managed in self.rollouts.values():
                 managed.publish(store, self.writer, self.now_s)
                 self._presence.leave(managed, store)
         except BaseException as error:
             if not is_fault(error):
                 raise
-            self._failed(STORE, error)
+            self._plane.failed(STORE, error)
         finally:
             self.store.rest()

@@ -1,7 +1,7 @@
 """Outcomes of rollouts that this process does not serve: a job that joins labels days later records them by decision id.
 
-What is counted of a metric (its window, its bounds, what its mean is taken over) stands in the plan, which only the serving
-processes have; the one that judges leaves it in the store as a note.
+How a metric is counted (its window, its bounds, the denominator of its mean) is part of the plan, which only the serving
+processes have; the process that judges notes it in the store.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rollout_sdk.control.state_document import from_document
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import StoreError
 from rollout_sdk.judging import Evidence
-from rollout_sdk.plan import MEASURED, Criteria, Gate
+from rollout_sdk.plan import Criteria, Gate, is_measured
 from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.resilience.faults import STORE
 
@@ -33,41 +33,41 @@ _MOST_ROLLOUTS = 1_000
 
 
 def metrics_noted(criteria: Criteria) -> str:
-    """What a process that does not have the plan must know of the metrics that are recorded."""
-    recorded = [each for each in criteria.all if each.metric not in MEASURED]
+    """Return the note by which a process without the plan counts recorded metrics."""
+    recorded = [each for each in criteria.all if not is_measured(each.metric)]
     return dumps([{"metric": each.metric, "per": each.per, "window": each.window, "clip": each.clip} for each in recorded])
 
 
 @define(eq=False)
 class RemoteOutcomes:
-    """Evidence about the rollouts of other processes.
+    """Evidence about rollouts that other processes serve.
 
     Attributes:
-        writer: In whose name it is published; another than that of what this process serves.
-        failed: Told of every fault.
+        writer: Name under which it is published; different from the name for rollouts that this process serves.
+        failed: Notified of every fault.
     """
 
     writer: str
     failed: Failed
     _waiting: dict[str, deque[Callable[[Evidence], None]]] = field(factory=dict)
-    _kept: dict[str, ManagedRollout] = field(factory=dict)
+    _managed: dict[str, ManagedRollout] = field(factory=dict)
     _lock: threading.Lock = field(factory=Lock)
 
-    def hear(self, key: str, testimonies: Iterable[Callable[[Evidence], None]]) -> None:
-        """Take what facts add to the evidence about a rollout; the store is not asked now.
+    def add(self, key: str, additions: Iterable[Callable[[Evidence], None]]) -> None:
+        """Keep the facts of a rollout until `publish`, which reads the store.
 
-        Without a key, anybody can make ids, and so names of rollouts: of those that the store has not been found to know, so
-        many wait, the last ones, and for all of them together no more than for one that it knows.
+        Without a secret key, decision ids, and so keys of rollouts, can be forged: the facts of all unknown rollouts together
+        are limited to the number for one known rollout, and the latest are kept.
         """
         with self._lock:
-            self._waiting.setdefault(key, deque(maxlen=_MOST_WAITING)).extend(testimonies)
-            unknown = [each for each in self._waiting if each not in self._kept]
+            self._waiting.setdefault(key, deque(maxlen=_MOST_WAITING)).extend(additions)
+            unknown = [each for each in self._waiting if each not in self._managed]
             waiting = sum(len(self._waiting[each]) for each in unknown)
             while len(unknown) > 1 and (len(unknown) > _MOST_ROLLOUTS or waiting > _MOST_WAITING):
                 waiting -= len(self._waiting.pop(unknown.pop(0)))
 
     def publish(self, now_s: float, store: StateStore) -> None:
-        """Put what was heard where those see it who judge; what cannot be put there yet waits.
+        """Write the evidence to the store, for the processes that judge; what cannot be written yet waits.
 
         Raises:
             StoreError: The store did not answer.
@@ -77,36 +77,36 @@ class RemoteOutcomes:
                 self._publish(key, now_s, store)
             except StoreError:
                 raise
-            # What is stored cannot be read: the others are waiting.
+            # The stored state cannot be read: go on with the others.
             except Exception as error:
                 self.failed(STORE, error)
 
     def _publish(self, key: str, now_s: float, store: StateStore) -> None:
-        managed = self._at_hand(key, store)
+        managed = self._current(key, store)
         if managed is None:
             return
         with self._lock:
-            heard = self._waiting.pop(key, ())
-        for error in managed.hear(heard):
+            additions = self._waiting.pop(key, ())
+        for error in managed.add(additions):
             self.failed("judge", error)
         try:
             managed.publish(store, self.writer, now_s)
         except BaseException:
-            # Nothing is lost: what was added is sent with whatever comes next.
-            self.hear(key, ())
+            # Nothing is lost: the evidence is published with the next facts.
+            self.add(key, ())
             raise
 
-    def _at_hand(self, key: str, store: StateStore) -> ManagedRollout | None:
-        """The rollout where it stands now; None when the store does not say how its metrics are counted."""
+    def _current(self, key: str, store: StateStore) -> ManagedRollout | None:
+        """Return the rollout in its current state; None if the store has no note on how its metrics are counted."""
         stored, noted = store.load(key), store.noted(key, METRICS)
         if stored is None or noted is None:
             return None
         state, criteria = from_document(stored.document), Criteria(gates=[_metric(each) for each in loads(noted)])
-        managed = self._kept.get(key)
+        managed = self._managed.get(key)
         if managed is None:
-            # Epochs begin at 0: what follows makes the evidence that of the stored one.
+            # Epochs start at 0: `follow` sets the epoch of the stored state.
             local = LocalState(state, {})
-            managed = self._kept[key] = ManagedRollout(key, local, "", criteria=criteria, claims=True, epoch=-1)
+            managed = self._managed[key] = ManagedRollout(key, local, "", criteria=criteria, claims=True, epoch=-1)
         managed.judge_by(criteria)
         managed.local_state.enter(state)
         managed.follow()

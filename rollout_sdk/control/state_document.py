@@ -1,4 +1,4 @@
-"""The state of a rollout as a document of a store: JSON-plain, complete, and read back with care."""
+"""The state of a rollout as a JSON document in a store, validated when it is read."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any, get_args
 
 from attrs import evolve
 
-from rollout_sdk.assignment import Phase
-from rollout_sdk.control.phase_changes import step_within
+from rollout_sdk.assignment import Phase, last_step_within
 from rollout_sdk.control.state import RolloutState, Status
 from rollout_sdk.exceptions import StateError
 
@@ -23,19 +22,19 @@ def _phase(phase: Phase) -> dict[str, Any]:
 
 def _as_phase(table: Mapping[str, Any], control: str, fingerprint: str = "") -> Phase:
     phase = Phase(table["name"], table["shares"], control, table["shadow"], fingerprint=fingerprint)
-    # What an earlier SDK did not write are the lanes of a rollout that begins.
+    # Documents of early SDKs have no lanes: those of a new rollout.
     return phase if "lanes" not in table else evolve(phase, lanes=table["lanes"])
 
 
 def _texts(names: Any) -> tuple[str, ...]:
-    # A text is a sequence, too: of letters.
+    # A string would pass as a sequence of letters.
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"{names!r:.60} is not a list of names")
     return tuple(names)
 
 
 def as_document(state: RolloutState) -> dict[str, Any]:
-    """The state as JSON-plain values."""
+    """Return the state as JSON-compatible values."""
     return {
         "schema": SCHEMA,
         "key": state.key,
@@ -65,15 +64,15 @@ def as_document(state: RolloutState) -> dict[str, Any]:
 
 
 def from_document(document: Mapping[str, Any]) -> RolloutState:
-    """The state that a document says.
+    """Return the state in a document.
 
     Raises:
-        StateError: It is no such document, or a later version's.
+        StateError: The document is damaged, or of a later SDK version.
     """
     try:
         if document["schema"] != SCHEMA or document["status"] not in get_args(Status):
             raise ValueError(f"schema {document['schema']!r:.20}, status {document['status']!r:.20}")
-        # What an earlier SDK did not write has the default.
+        # Fields that early SDKs did not write have their defaults.
         control, fingerprint = document["control"], str(document.get("fingerprint", ""))
         return RolloutState(
             key=document["key"],
@@ -108,19 +107,19 @@ def from_document(document: Mapping[str, Any]) -> RolloutState:
 
 
 def is_comparable(one: RolloutState, other: RolloutState) -> bool:
-    """Whether calls of two states may be pooled."""
+    """Whether the calls of two states may be pooled."""
     if one.fingerprint and other.fingerprint:
         return one.fingerprint == other.fingerprint
-    # An earlier SDK has stored one of them: as far as that can tell.
-    return _told(one) == _told(other)
+    # An early SDK stored one of them without a fingerprint: compare what it has.
+    return _identity(one) == _identity(other)
 
 
-def _told(state: RolloutState) -> tuple[str, str, frozenset[str]]:
+def _identity(state: RolloutState) -> tuple[str, str, frozenset[str]]:
     return state.version, state.phase.control, frozenset(state.phase.shares)
 
 
 def joined(stored: RolloutState, mine: RolloutState) -> RolloutState:
-    """A stored state as a process with comparable settings stands in it: with its own plan and fingerprint."""
+    """Return a stored state with the plan and fingerprint of a process with comparable settings."""
     state, fingerprint = numbered(stored, mine.plan), mine.fingerprint
     if state.fingerprint == fingerprint:
         return state
@@ -128,13 +127,13 @@ def joined(stored: RolloutState, mine: RolloutState) -> RolloutState:
 
 
 def numbered(state: RolloutState, plan: tuple[Phase, ...]) -> RolloutState:
-    """The state with another plan: in the same phase, at the last of its steps that gives nobody more."""
+    """Return the state with another plan: in the same phase, at the last step whose shares do not exceed it."""
     if state.plan == plan:
         return state
-    return evolve(state, plan=plan, step=step_within(plan, state.phase.shares))
+    return evolve(state, plan=plan, step=last_step_within(plan, state.phase.shares))
 
 
 def replanned(state: RolloutState, plan: tuple[Phase, ...]) -> RolloutState:
-    """The state after the plan was changed; the same state when it is that plan already."""
+    """Return the state after a change of plan; the same object if the plan is equal."""
     after = numbered(state, plan)
     return after if after is state else evolve(after, revision=state.revision + 1)

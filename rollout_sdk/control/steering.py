@@ -1,4 +1,4 @@
-"""Has the rollouts of a process do what the control file wants: as they are decorated, and whenever the file has changed."""
+"""Applies the control file to the rollouts of a process: when they are decorated, and whenever the file changes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Steered(Protocol):
 
     @property
     def layer(self) -> Layer | None:
-        """Its layer, if any."""
+        """Its layer; None if it has none."""
 
     @property
     def unit_hash(self) -> UnitHash:
@@ -41,12 +41,12 @@ class Steered(Protocol):
         """Do what the control file wants.
 
         Raises:
-            StateError: It wants what is not possible.
+            StateError: It wants a transition that is not possible.
         """
 
 
 class Steering:
-    """Steers rollouts by a control file.
+    """Applies a control file to rollouts.
 
     Attributes:
         file: The file; None without one.
@@ -58,14 +58,14 @@ class Steering:
         Args:
             file: The file; None steers nothing.
             rollouts: The rollouts of the process by key, as they come and go.
-            failed_of: What is notified, by key, of every wish that a rollout cannot follow.
+            failed_of: Returns the callback for the faults of one rollout, by its key.
         """
         self.file = file
         self._rollouts = rollouts
         self._failed_of = failed_of
 
     def steer(self, rollout: Steered) -> None:
-        """Have a rollout do what the file wants of it; what is not possible is a fault, and the other rollouts go on."""
+        """Apply the file to one rollout; what is not possible is a fault of this rollout only."""
         if self.file is None:
             return
         wanted = self.file.wanted
@@ -79,10 +79,10 @@ class Steering:
             self._failed_of(rollout.key)(CONTROL_FILE, error)
 
     def look(self) -> bool:
-        """Have all rollouts do what the file wants, where it has changed; False when it has to be looked at again first.
+        """Apply a changed file to all rollouts; return False if it must be read again first.
 
         Raises:
-            ConfigurationError: It has changed and cannot be taken; everything stays as it is.
+            ConfigurationError: The file has changed and is not valid; everything stays as it is.
         """
         if self.file is None:
             return True

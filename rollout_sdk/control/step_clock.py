@@ -1,10 +1,10 @@
-"""How long a step has lasted, and how long its verdict has been waited for, whatever happens to the wall clock meanwhile.
+"""Measures how long a step has lasted, and has waited for its verdict, independently of jumps of the wall clock.
 
 The store has one time for all processes: the wall clock of the process that began the step. A wall clock jumps when it is set
-or synchronised; a monotonic clock does not, but says nothing to another process. So each process counts by its monotonic clock
-from when it first sees a step, and takes from the wall clock only what had passed before: never more than the time since it
-last looked at the store, and never more than the wall clock says at any later look. A process that joins goes on from the note
-that the others keep in the store. So no jump ends a step early, and no process waits for a whole step again.
+or synchronised; a monotonic clock does not, but has no meaning in another process. So each process counts with its monotonic
+clock from when it first sees a step, and uses the wall clock only for the time before: at most the time since it last read the
+store, and at most what the wall clock shows at any later look. A process that joins continues from the note that the others
+keep in the store. So no jump ends a step early, and no process waits for a whole step again.
 
 While a machine is suspended, its monotonic clock may stand still: that time is not counted, and the step lasts longer.
 """
@@ -22,7 +22,7 @@ from rollout_sdk.control.state import RolloutState
 __all__ = ["STEP_CLOCK", "StepClock", "Stopwatch"]
 
 STEP_CLOCK = "step clock"
-"""Name of the note in the store by which a process that joins knows what the others have counted."""
+"""Name of the store's note from which a joining process continues to count."""
 
 
 @define
@@ -32,8 +32,8 @@ class Stopwatch:
     Attributes:
         anchor_s: The instant, in seconds since 1970.
         began_s: The monotonic clock at the first look.
-        before_s: What passed between the two, at most.
-        passed_s: What had passed by the instant.
+        before_s: Upper limit of the time between the two.
+        passed_s: Time that had passed by the instant.
         read_s: The seconds at the last reading.
     """
 
@@ -44,9 +44,9 @@ class Stopwatch:
     read_s: float = 0.0
 
     def read(self, now_s: float, mono_s: float) -> float:
-        """The seconds so far, given the wall clock and the monotonic clock."""
+        """Return the seconds so far, given the wall clock and the monotonic clock."""
         counted_s = max(0.0, mono_s - self.began_s)
-        # A wall clock that is set back shows that it was too far ahead when it was asked first.
+        # If the wall clock is set back, it was fast at the first look.
         self.before_s = max(0.0, min(self.before_s, now_s - self.anchor_s - counted_s))
         self.read_s = self.passed_s + self.before_s + counted_s
         return self.read_s
@@ -54,7 +54,7 @@ class Stopwatch:
 
 @define(eq=False)
 class StepClock:
-    """The clock of the step that a rollout is in, in one process."""
+    """The clock of a rollout's current step, in one process."""
 
     _phase: str | None = None
     _resumed_s: float = 0.0
@@ -66,27 +66,27 @@ class StepClock:
 
     @property
     def elapsed_s(self) -> float:
-        """How long the step had lasted at the last look."""
+        """How long the step had lasted at the last look, in seconds."""
         return self._step.read_s
 
     @property
     def waited_s(self) -> float:
-        """How long its verdict had been waited for at the last look: since the step began, or since it was resumed.
+        """How long the step had waited for its verdict at the last look, since it began or was resumed, in seconds.
 
-        The time in which no traffic came is not counted.
+        Time without traffic is not counted.
         """
         return max(0.0, self._wait.read_s - self._idle_s)
 
     def look(self, state: RolloutState, now_s: float, mono_s: float, note: str | None = None) -> None:
-        """Take the time.
+        """Read the clocks.
 
         Args:
-            state: Where the rollout stands now, as the store says.
+            state: The current state, according to the store.
             now_s: The wall clock, in seconds since 1970.
             mono_s: The monotonic clock of this process, in seconds.
-            note: What another process has noted; for one that joins.
+            note: The count of another process, for a process that joins.
         """
-        # What began since the last look did so no longer ago than that.
+        # A step seen first now began after the last look.
         before_s = math.inf if self._phase is None else max(0.0, mono_s - self._looked_s)
         is_entered, is_resumed = state.phase.name != self._phase, state.resumed_s != self._resumed_s
         counted = _counted(note, state) if self._phase is None else {}
@@ -104,13 +104,13 @@ class StepClock:
             self._judged_s = self._wait.read_s
 
     def judged(self, *, idle: bool) -> None:
-        """Note a verdict, reached here or elsewhere; the time between the one before and an idle one does not count."""
+        """Register a verdict, reached here or elsewhere; the time before an idle one does not count."""
         if idle:
             self._idle_s += max(0.0, self._wait.read_s - self._judged_s)
         self._judged_s = self._wait.read_s
 
     def note(self, now_s: float) -> str:
-        """What was counted so far, for processes that join."""
+        """Return the count so far, for processes that join."""
         return dumps(
             {
                 "phase": self._phase,
@@ -123,20 +123,20 @@ class StepClock:
 
 
 def _go_on(watch: Stopwatch, counted: dict[str, float], name: str) -> None:
-    """Have a stopwatch go on from what another process has counted, if it has."""
+    """Continue a stopwatch from the count of another process, if there is one."""
     if name in counted:
         watch.anchor_s, watch.passed_s = counted["time_s"], counted[name]
 
 
 def _counted(note: str | None, state: RolloutState) -> dict[str, float]:
-    """What a note says about the phase; nothing about the wait when the step was resumed since."""
+    """Return the counts in a note about the current phase; without the wait if the step was resumed since."""
     try:
         table: dict[str, Any] = {} if note is None else loads(note)
         if table.get("phase") != state.phase.name:
             return {}
         names = ("time_s", "elapsed_s", "waited_s") if table["resumed_s"] == state.resumed_s else ("time_s", "elapsed_s")
         counted = {name: float(table[name]) for name in names}
-    # A note of another SDK: the wall clock says enough to go on.
+    # A note of another SDK version: the wall clock suffices.
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}
     return counted if all(math.isfinite(each) and each >= 0 for each in counted.values()) else {}

@@ -1,16 +1,16 @@
-"""Operating a rollout in a store, from a process that does not serve it: what the command `rollout` does, for programs."""
+"""Operating a rollout in a store, from a process that does not serve it: the Python form of the command `rollout`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 from rollout_sdk.assignment import Share
-from rollout_sdk.concurrency.clocks import monotonic, time
-from rollout_sdk.concurrency.threads import caller_sleep
-from rollout_sdk.control.allowing import (
+from rollout_sdk.concurrency.clocks import time
+from rollout_sdk.control.preconditions import must_be_explained, must_pass
+from rollout_sdk.control.roles import (
     ALLOW,
     JUDGE,
     UnreadableRolesError,
@@ -18,33 +18,33 @@ from rollout_sdk.control.allowing import (
     as_allowed,
     must_be_allowed,
 )
-from rollout_sdk.control.last_verdict import VERDICT, is_about, is_current, verdict_from_note
-from rollout_sdk.control.preconditions import must_be_explained, must_pass
-from rollout_sdk.control.presence import processes_in
-from rollout_sdk.control.state import RolloutState, Status
+from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.state_document import from_document
 from rollout_sdk.control.stored_state import Change, change_stored, unknown_rollout
-from rollout_sdk.control.stored_status import PLAN, StoredChange, StoredStatus, plan_from_note
+from rollout_sdk.control.stored_status import (
+    PLAN,
+    VERDICT,
+    StoredChange,
+    StoredStatus,
+    is_about,
+    is_current,
+    plan_from_note,
+    processes_in,
+    verdict_from_note,
+)
 from rollout_sdk.control.stores import GuardedStore, MemoryStore, StateStore
 from rollout_sdk.control.stores.opening import store_at
-from rollout_sdk.exceptions import ConfigurationError, StoreError, UnreachableError, WaitTimeoutError
+from rollout_sdk.control.waiting import Until, wait_until
+from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.judging import Verdict
 
 __all__ = ["StoredChange", "StoredRollout", "StoredStatus", "Until", "opened", "operate"]
-
-Until = Literal["running", "paused", "promoted", "rolled_back", "aborted", "over"]
-"""What can be waited for: a status, or "over", which is any of the last three."""
-
-_OVER: tuple[Status, ...] = ("promoted", "rolled_back", "aborted")
-_LOOK_EVERY_S = 0.5
-_GIVE_UP_AFTER_S = 60.0
 
 
 def operate(
     store: StateStore | str, key: str, *, actor: str = "", allow: Mapping[str, Iterable[str]] | None = None
 ) -> StoredRollout:
-    """The rollout `key` of a store, to be looked at and changed from any process: the same as the command `rollout`, with the
-    same rules.
+    """Return the rollout `key` of a store, to look at and change from any process, with the rules of the command `rollout`.
 
         with operate("sqlite:////var/lib/app/rollouts.db", "shop.rank", actor="release-bot") as rank:
             print(rank.status())
@@ -53,34 +53,34 @@ def operate(
     Every process that reads the store follows within a second.
 
     Args:
-        store: A store, or the address of one that is there: a typo is an error, and makes no file.
+        store: A store, or the address of an existing one: a typo is an error and creates no file.
         key: Key of the rollout.
-        actor: Who operates it, for the history; by default the user of the operating system.
-        allow: What some actors may do, in this program: `{"robot": {"abort", "pause"}}`. It is asked besides the roles of the
-            rollout itself, `Runtime(allow=...)`.
+        actor: Name of the operator, for the history; by default the user of the operating system.
+        allow: Allowed actions of actors with restrictions, in this program: `{"robot": {"abort", "pause"}}`. They apply in
+            addition to the rollout's own roles, `Runtime(allow=...)`.
 
     Raises:
-        ConfigurationError: This is no store that processes share, `actor` is the judge, or `allow` has an unknown action.
+        ConfigurationError: Processes cannot share this store, `actor` is the judge, or `allow` has an unknown action.
     """
     return StoredRollout(store, key, actor=actor, allow=allow)
 
 
 def opened(address: str) -> StateStore:
-    """The store at this address, for operators: one that is not there is an error of the first use.
+    """Return the store at this address, for operators; the first use of a missing store is an error.
 
     Raises:
-        ConfigurationError: This is no address of a store that another process can have.
+        ConfigurationError: This is not the address of a store that processes can share.
     """
     return store_at(address, must_exist=True)
 
 
 class StoredRollout:
-    """A rollout in a store, as `operate` gives it. Use it in one thread at a time, and close it, or use it in `with`.
+    """A rollout in a store, as returned by `operate`. Use it in one thread at a time, and close it, or use it in `with`.
 
     Every change has an actor and a reason for the history; a pause and an abort are urgent, and need no reason. A `revision` is
-    the one that you looked at: the change is refused when another came first.
+    the one that you looked at: the change is refused if another came first.
 
-    All methods raise `StoreError` when the store does not answer, and `StateError` when it knows no such rollout.
+    All methods raise `StoreError` if the store does not answer, and `StateError` if it has no such rollout.
     """
 
     def __init__(
@@ -102,19 +102,19 @@ class StoredRollout:
         self._allowed = as_allowed(allow)
         self._is_ours = isinstance(store, str)
         found = opened(store) if isinstance(store, str) else store
-        # Whatever it does, there is an answer or an error in time.
+        # Every call then returns or raises in time.
         self._store = found if isinstance(found, GuardedStore) else GuardedStore(found)
 
     def __enter__(self) -> Self:
-        """Itself."""
+        """Return the rollout itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """Close it."""
+        """Close the store."""
         self.close()
 
     def __repr__(self) -> str:
-        """Its key, and who operates it."""
+        """Show the key and the operator."""
         return f"<StoredRollout {self.key!r}, operated by {self.actor!r}>"
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ class StoredRollout:
         self._store.rest()
 
     def status(self) -> StoredStatus:
-        """How the rollout stands in all processes."""
+        """Return the status of the rollout in all processes."""
         state, verdict, note = self._found()
         now_s = time()
         live, last_seen_s = processes_in(self._store.gather(self.key, state.epoch).parts, now_s)
@@ -139,9 +139,9 @@ class StoredRollout:
         )
 
     def history(self) -> list[Mapping[str, Any]]:
-        """Every change, oldest first: when, what, who, why.
+        """Return all changes, oldest first: time, action, actor and reason.
 
-        Records have the names of the journal's transitions: `time_s`, `action`, `status`, `revision`, `phase`, `shares`,
+        Records have the field names of the journal's transitions: `time_s`, `action`, `status`, `revision`, `phase`, `shares`,
         `version`, `actor`, `reason`, and `verdict` where the judge made it.
         """
         if self._store.load(self.key) is None:
@@ -156,13 +156,13 @@ class StoredRollout:
         Args:
             candidate: Which candidate serves everybody, where there are several.
             reason: Why.
-            force: Also when the last verdict about this step is not PASS, or there is none yet.
+            force: Take the step even if the last verdict about this step is not PASS, or there is none yet.
             revision: The revision that you looked at.
 
         Raises:
             StateError: It is not running, is invalid, has no steps; or the verdict is not PASS, without `force`.
-            NotAllowedError: The actor may not do it.
-            ConfigurationError: There is no reason.
+            NotAllowedError: The actor's role does not allow it.
+            ConfigurationError: The reason is empty.
             ConflictError: The revision is not the current one.
         """
         return self._forward("promote", lambda state: state.promote(candidate), reason, force, revision)
@@ -170,25 +170,25 @@ class StoredRollout:
     def promote_full(
         self, candidate: str | None = None, *, reason: str, force: bool = False, revision: int | None = None
     ) -> StoredChange:
-        """Give everybody the candidate now, whatever steps are left. See `promote`."""
+        """Have the candidate serve everybody now, skipping all further steps. See `promote`."""
         return self._forward("promote_full", lambda state: state.promote_full(candidate), reason, force, revision)
 
     def skip_step(self, *, reason: str, force: bool = False, revision: int | None = None) -> StoredChange:
-        """Leave the next step out. See `promote`."""
+        """Skip the next step. See `promote`."""
         return self._forward("skip_step", RolloutState.skip_step, reason, force, revision)
 
     def set_share(
         self, share: Share, candidate: str | None = None, *, reason: str, force: bool = False, revision: int | None = None
     ) -> StoredChange:
-        """Give a candidate another share, outside the plan. A greater one is refused as a step is; see `promote`."""
+        """Change a candidate's share, outside the plan. A greater one has the conditions of a step; see `promote`."""
         return self._forward("set_share", lambda state: state.set_share(share, candidate), reason, force, revision)
 
     def pause(self, *, reason: str = "", revision: int | None = None) -> StoredChange:
-        """Keep the shares as they are, and take no step, until `resume`; the judge may still roll back."""
+        """Keep the shares, and take no step, until `resume`; the judge may still roll back."""
         return self._change("pause", RolloutState.pause, reason, revision)
 
     def resume(self, *, reason: str, clear_invalid: bool = False, revision: int | None = None) -> StoredChange:
-        """Go on after a pause; with `clear_invalid`, also after the judge has called the rollout invalid.
+        """End a pause; with `clear_invalid`, also clear the judge's alarm that the rollout is invalid.
 
         See `RolloutController.resume`.
         """
@@ -198,59 +198,31 @@ class StoredRollout:
         return self._change("resume", lambda state: state.resume(clear_invalid=clear_invalid), reason, revision)
 
     def abort(self, *, reason: str = "", revision: int | None = None) -> StoredChange:
-        """Give everybody the control, for good."""
+        """Have the control serve everybody; final."""
         return self._change("abort", RolloutState.abort, reason, revision)
 
     def wait(
         self, until: Until, *, timeout_s: float | None = None, changed: Callable[[StoredStatus], Any] | None = None
     ) -> StoredStatus:
-        """Wait until the rollout has a status, or is "over" (promoted, rolled back or aborted); how it stands then.
+        """Wait until the rollout has a status, or is "over" (promoted, rolled back or aborted), and return its status then.
 
-        The store is asked twice a second. Once it has answered, it may be silent for a minute.
+        The store is read twice a second. Once it has answered, it may fail to answer for a minute.
 
         Args:
-            until: What to wait for.
-            timeout_s: How long; None for as long as it takes.
-            changed: Called with each new status, the first one included.
+            until: The status to wait for.
+            timeout_s: Longest wait, in seconds; None for no limit.
+            changed: Called with each new status, including the first.
 
         Raises:
             WaitTimeoutError: It took longer.
-            UnreachableError: It can no longer come: the rollout is over in another way, or another version has taken its place.
-            StoreError: The store did not answer the first question, or for a minute.
+            UnreachableError: The status can no longer come: the rollout has ended otherwise, or has been restarted.
+            StoreError: The store did not answer at first, or for a minute.
             ConfigurationError: `until` is unknown.
         """
-        if until not in get_args(Until):
-            raise ConfigurationError(
-                f"until={until!r:.60} of {self.key!r} is unknown. It is one of: {', '.join(get_args(Until))}."
-            )
-        began_s = answered_s = monotonic()
-        epoch: int | None = None
-        known: StoredStatus | None = None
-        while True:
-            try:
-                now = self.status()
-                answered_s = monotonic()
-            except StoreError:
-                if known is None or monotonic() - answered_s > _GIVE_UP_AFTER_S:
-                    raise
-            else:
-                epoch = now.epoch if epoch is None else epoch
-                if changed is not None and (known is None or known.revision != now.revision):
-                    changed(now)
-                known = now
-                if epoch == now.epoch and _is_reached(now.status, until):
-                    return now
-                _must_be_reachable(now, until, is_same=epoch == now.epoch)
-            left_s = _LOOK_EVERY_S if timeout_s is None else began_s + timeout_s - monotonic()
-            if left_s <= 0:
-                raise WaitTimeoutError(
-                    f"{self.key!r} is not {_said(until)} after {timeout_s:g} s: it is {known.status}, phase {known.phase}. "
-                    "A canary goes on when its verdict is PASS. Look at status(), or wait longer."
-                )
-            caller_sleep(min(_LOOK_EVERY_S, left_s))
+        return wait_until(self.key, self.status, until, timeout_s=timeout_s, changed=changed)
 
     def _found(self) -> tuple[RolloutState, Verdict | None, str | None]:
-        """Where it stands, the last verdict, and what cannot be read of it."""
+        """Return the state, the last verdict, and a note if the verdict cannot be read."""
         stored = self._store.load(self.key)
         if stored is None:
             raise unknown_rollout(self._store, self.key)
@@ -283,7 +255,7 @@ class StoredRollout:
         try:
             must_be_allowed(allowed_from_note(self._store.noted(self.key, ALLOW)), self.key, self.actor, action)
         except UnreadableRolesError:
-            # What is damaged keeps nobody from stopping a candidate.
+            # Damaged roles must not prevent stopping a candidate.
             if action not in ("abort", "pause"):
                 raise
         now_s = time()
@@ -298,7 +270,7 @@ def _user() -> str:
 
     try:
         return getpass.getuser()
-    # In a container, the user may have a number and no name.
+    # In a container, the user may have a number but no name.
     except (KeyError, OSError):
         return f"uid {os.getuid()}" if hasattr(os, "getuid") else ""
 
@@ -306,27 +278,5 @@ def _user() -> str:
 def _must_say_why(action: str, key: str, reason: object) -> None:
     if not isinstance(reason, str) or not reason.strip():
         raise ConfigurationError(
-            f"{action} of {key!r} has no reason. The history says why a candidate was given more users. Give reason='...'."
-        )
-
-
-def _is_reached(status: Status, until: Until) -> bool:
-    return status in _OVER if until == "over" else status == until or (until == "running" and status == "shadowing")
-
-
-def _said(until: Until) -> str:
-    return until.replace("_", " ")
-
-
-def _must_be_reachable(now: StoredStatus, until: Until, *, is_same: bool) -> None:
-    if not is_same:
-        raise UnreachableError(
-            f"{now.key!r} has begun anew with {f'version {now.version!r}' if now.version else 'other settings'}: the candidate "
-            f"that was waited for can no longer be {_said(until)}. Wait anew for this one."
-        )
-    # A promoted rollout can still be aborted; one that is over in any way does nothing else.
-    if now.status in _OVER and until != "aborted":
-        raise UnreachableError(
-            f"{now.key!r} is {_said(now.status)}, and can no longer be {_said(until)}. "  # type: ignore[arg-type]
-            "It begins again with another version; its history says why."
+            f"{action} of {key!r} has no reason. The history records why a candidate was given more users. Pass reason='...'."
         )

@@ -1,4 +1,4 @@
-"""Changing a stored state: read, change, compare and set, until nobody was faster."""
+"""Changes a stored state: read, change, compare and set; repeated if another change came first."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _LONGEST_ACTOR, _LONGEST_REASON = 200, 2_000
 
 
 def shortened(actor: str, reason: str) -> tuple[str, str]:
-    """Actor and reason of a change as they are stored: in one line each, printable, and of a bounded length.
+    """Return actor and reason as they are stored: printable, in one line each, of bounded length.
 
-    Whatever they hold, they stop an abort no more than an empty text does.
+    So no text, whatever it holds, can prevent an abort.
     """
     return _as_line(actor, _LONGEST_ACTOR), _as_line(reason, _LONGEST_REASON)
 
 
 def _as_line(text: str, most: int) -> str:
-    # Escape codes, newlines, and what UTF-8 cannot write are shown, and kept out of the store, the log and every terminal.
+    # Escape codes, newlines and surrogates are escaped before they reach the store, the log or a terminal.
     text = escaped(text[: most + 1])
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
@@ -53,29 +53,30 @@ def change_stored(
     change_id: str | None = None,
     lost: Callable[[], None] = lambda: None,
 ) -> tuple[RolloutState, RolloutState]:
-    """Change where a rollout stands, for every process that reads the store.
+    """Change the state of a rollout, for every process that reads the store.
 
     Args:
         store: The store.
         key: Key of the rollout.
-        action: What is done, for the history.
+        action: Name of the transition, for the history.
         change: The transition.
         now_s: The time, in seconds since 1970.
-        actor: Who does it.
-        reason: Why.
-        revision: The revision that was looked at; refused when somebody was faster.
-        evidence: The verdict that it is made on.
-        mine: The state of the process that does it: its plan may be a later one than the store's. None: no process does.
-        change_id: Id of the change where it has one already, because it is tried again. None: a new one.
-        lost: Called when the store had lost what the process knows, so that the change is made on that.
+        actor: Name of the actor.
+        reason: The reason.
+        revision: The revision that was looked at; the change is refused if another came first.
+        evidence: The verdict that caused it.
+        mine: The state of the serving process that makes the change; its plan may be newer than the stored one. None if the
+            change is made elsewhere.
+        change_id: Id of the change if this is another attempt; by default a new one.
+        lost: Called if the store had lost the state that the process knows, so that the change is made to that.
 
     Returns:
-        The state before and after; the same when there was nothing to change.
+        The state before and after; the same object if there was nothing to change.
 
     Raises:
-        StateError: The change is not possible, the store knows no such rollout, or the process is of a version that was
-            replaced (an abort is of any version).
-        ConflictError: `revision` is not the current one.
+        StateError: The change is not possible, the store has no such rollout, or the process has a replaced version (any
+            version can be aborted).
+        ConflictError: `revision` is not the current one, or other changes kept coming first.
         StoreError: The store did not answer.
     """
     actor, reason = shortened(actor, reason)
@@ -94,12 +95,12 @@ def change_stored(
         if revision is not None and revision != before.revision:
             raise ConflictError(
                 f"{key!r} is at revision {before.revision}, not {revision}. "
-                "Somebody else changed it since you looked. Look at status() again, then decide anew."
+                "Another change was made since you looked. Look at status() again, then decide."
             )
         after = change(before)
         if after is before and not is_lost:
             return before, before
-        # What the store had lost is stored also where nothing is to be changed.
+        # A lost state is stored even if there is nothing to change.
         after = _timed(before, after, now_s) if after is not before else evolve(before, revision=before.revision + 1)
         expected = None if stored is None else stored.revision
         done = swap(
@@ -117,11 +118,11 @@ def change_stored(
             if is_lost:
                 lost()
             return before, done
-    raise ConflictError(f"{key!r} is being changed by others all the time. A change is made on what you looked at. Try again.")
+    raise ConflictError(f"Other processes keep changing {key!r}. A change is made to the state that you looked at. Try again.")
 
 
 def unknown_rollout(store: StateStore, key: str) -> StateError:
-    """The error for a key that a store does not know; it names the one that was probably meant.
+    """Return the error for an unknown key; it names the key that was probably meant.
 
     Raises:
         StoreError: The store did not answer.
@@ -138,9 +139,9 @@ def unknown_rollout(store: StateStore, key: str) -> StateError:
 
 
 def has_lost(found: RolloutState | None, mine: RolloutState) -> bool:
-    """Whether a store has lost what a process of these settings knows: it was emptied, or restored from a backup.
+    """Whether a store has lost the state that a process knows: it was emptied, or restored from a backup.
 
-    An abort is final, whatever others have done since with a store that did not know of it.
+    An abort is final, whatever other processes did with a store that had lost it.
     """
     if found is None:
         return True
@@ -150,7 +151,7 @@ def has_lost(found: RolloutState | None, mine: RolloutState) -> bool:
 
 
 def _known(found: RolloutState | None, mine: RolloutState | None, action: str, *, is_lost: bool) -> RolloutState:
-    """Where a rollout stands: as the store has it, or as the process has it where the store has lost that."""
+    """Return the stored state, or the process's if the store has lost it."""
     if mine is not None and is_lost:
         return mine if found is None else evolve(mine, revision=max(mine.revision, found.revision))
     assert found is not None
@@ -158,19 +159,19 @@ def _known(found: RolloutState | None, mine: RolloutState | None, action: str, *
 
 
 def _timed(before: RolloutState, after: RolloutState, now_s: float) -> RolloutState:
-    """The state after a transition, with the times that begin with it."""
+    """Return the state after a transition, with its new times."""
     if after.number != before.number:
         return evolve(after, entered_s=now_s)
-    # What held it was no waiting for a verdict: the step has its time once more.
+    # The pause does not count as waiting for a verdict: the step's time starts again.
     is_resumed = before.status == "paused" and after.is_open and after.status != "paused"
     return evolve(after, resumed_s=now_s) if is_resumed else after
 
 
 def _as_mine(stored: RolloutState, mine: RolloutState, action: str) -> RolloutState:
-    """What is stored, as a process has it that would change it."""
+    """Return the stored state with the plan of the process that changes it."""
     if is_comparable(stored, mine):
         after = joined(stored, mine)
-        # What changes the plan starts from the stored one.
+        # A change of plan starts from the stored plan.
         return evolve(after, plan=stored.plan, step=stored.step) if action == "set_plan" else after
     if action == "abort":
         return stored
@@ -199,10 +200,10 @@ def swap(
     evidence: Mapping[str, Any] | None = None,
     change_id: str | None = None,
 ) -> RolloutState | None:
-    """Put a state in place of the expected revision, and the change into the history.
+    """Replace the expected revision by a state, and add the change to the history.
 
     Returns:
-        The state with the id of the change; None when another change came first.
+        The state with the id of the change; None if another change came first.
     """
     after = evolve(after, change_id=change_id or new_change_id())
     record = {
@@ -225,5 +226,5 @@ def swap(
 
 
 def new_change_id() -> str:
-    """An id for a change, the same wherever it is recorded: a revision is not, because a store that was lost counts anew."""
+    """Return an id for a change. Revisions are not unique: a store that was lost counts again."""
     return urandom(8).hex()

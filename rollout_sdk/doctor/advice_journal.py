@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 
+from rollout_sdk.analysis.gather import OVER_THE_LIMIT
 from rollout_sdk.doctor.diagnosis import Diagnosis
 from rollout_sdk.doctor.environment import Folder
 from rollout_sdk.doctor.findings import Finding, worst
@@ -32,8 +33,8 @@ def about(seen: Diagnosis) -> Iterator[Finding]:
         return
     found = [*_folder(seen.folder), *([] if seen.journal is None else _journal(seen.journal, seen))]
     yield from found
-    if seen.journal is not None and seen.journal.lines and worst(found) in ("ok", "note"):
-        what = f"All of the journal can be read ({several(seen.journal.lines, 'line')}), and no fact is missing."
+    if seen.journal is not None and seen.journal.report.lines and worst(found) in ("ok", "note"):
+        what = f"All of the journal can be read ({several(seen.journal.report.lines, 'line')}), and no fact is missing."
         yield Finding("ok", "journal.ok", what, "Nothing to do.")
 
 
@@ -119,6 +120,7 @@ def _journal(journal: Survey, seen: Diagnosis) -> Iterator[Finding]:
 
 
 def _files(journal: Survey) -> Iterator[Finding]:
+    report = journal.report
     open_to_others = [source for source in journal.files if source.mode & 0o077]
     if open_to_others:
         modes = sorted({f"{source.mode:04o}" for source in open_to_others})
@@ -144,20 +146,20 @@ def _files(journal: Survey) -> Iterator[Finding]:
             f"This user may not read {several(unreadable, 'file')} of the journal, or a compressed one has no end.",
             "Ask as the user of the service, and compress anew: without them, every result is of a part only.",
         )
-    if journal.missing:
-        first = plain(journal.missing[0], 120)
+    if report.missing:
+        first = plain(report.missing[0], 120)
         yield Finding(
             "warning",
             "journal.missing_parts",
-            f"Missing: {several(len(journal.missing), 'numbered part')} of the journal, moved away or deleted, "
-            f"{'the first of them ' if len(journal.missing) > 1 else ''}{first}.",
+            f"Missing: {several(len(report.missing), 'numbered part')} of the journal, moved away or deleted, "
+            f"{'the first of them ' if len(report.missing) > 1 else ''}{first}.",
             "Put them back, as they were or compressed (.jsonl.gz): until then, results are of the other parts only.",
         )
-    if journal.repeated:
+    if report.repeated:
         yield Finding(
             "note",
             "journal.repeated",
-            f"There twice, and counted once: {several(journal.repeated, 'line')} of the journal, of files that were copied.",
+            f"There twice, and counted once: {several(report.repeated, 'line')} of the journal, of files that were copied.",
             "Remove the copies when it suits.",
         )
     ended = [source for source in journal.files if source.writing is False]
@@ -179,12 +181,13 @@ def _files(journal: Survey) -> Iterator[Finding]:
 
 
 def _lines(journal: Survey) -> Iterator[Finding]:
+    report = journal.report
     if where := [source for source in journal.files if source.damaged]:
         damaged = sum(source.damaged for source in where)
         yield Finding(
             "warning",
             "journal.damaged",
-            f"Damage: {number(damaged)} of {several(journal.lines, 'line')} cannot be read, in {several(len(where), 'file')}, "
+            f"Damage: {number(damaged)} of {several(report.lines, 'line')} cannot be read, in {several(len(where), 'file')}, "
             f"the first of them {quoted(where[0].path.name)}.",
             "Look for a full disk at that time, or for another program that writes there; the other lines can be used.",
         )
@@ -202,6 +205,13 @@ def _lines(journal: Survey) -> Iterator[Finding]:
             f"A newer rollout_sdk wrote {several(newer, 'line')} that this one cannot read.",
             "Run the doctor and the report with the newest version in use.",
         )
+    if beyond := journal.skipped.get(OVER_THE_LIMIT, 0):
+        yield Finding(
+            "warning",
+            "journal.over_the_limit",
+            f"Results leave out {several(beyond, 'line')} of more rollouts, arms or transitions than memory is given to.",
+            "Name rollouts, versions and phases in code and not by request, and give each service a journal folder of its own.",
+        )
     if unknown := journal.skipped.get("unknown event", 0):
         yield Finding(
             "note",
@@ -209,12 +219,12 @@ def _lines(journal: Survey) -> Iterator[Finding]:
             f"This version does not know the kind of {several(unknown, 'line')}.",
             "Run the doctor and the report with the newest version in use.",
         )
-    if journal.lost:
+    if report.lost:
         yield Finding(
             "warning",
             "journal.lost",
-            f"{several(journal.lost, 'fact')} went missing, say {several(journal.lost_in, 'file')}: a full queue or disk."
-            + (f" {number(journal.sampled)} of them were of calls not drawn under overload." if journal.sampled else ""),
+            f"{several(report.lost, 'fact')} went missing, say {several(journal.lost_in, 'file')}: a full queue or disk."
+            + (f" {number(report.sampled)} of them were of calls not drawn under overload." if report.sampled else ""),
             "Make room or take a faster disk; results of that time speak of the calls that were written only.",
         )
 

@@ -7,15 +7,16 @@ from typing import Any
 
 from attrs import asdict, frozen
 
+from rollout_sdk.analysis.operations import Breaker
 from rollout_sdk.control.control_file import Wanted
 from rollout_sdk.doctor.environment import Folder, Key, Variable
 from rollout_sdk.doctor.findings import Finding, Severity, worst
 from rollout_sdk.doctor.installed import Plugin
-from rollout_sdk.doctor.sums import PhaseSums, RolloutSums, VariantSums
+from rollout_sdk.doctor.operated import Operated
 from rollout_sdk.doctor.survey import Survey
 from rollout_sdk.doctor.writers import Source
 
-__all__ = ["Control", "Diagnosis", "completeness"]
+__all__ = ["Control", "Diagnosis"]
 
 
 @frozen
@@ -91,12 +92,6 @@ class Diagnosis:
         }
 
 
-def completeness(variant: VariantSums) -> float | None:
-    """The share of a variant's shadow runs that ended well; None where there were none."""
-    ended = sum(variant.ends.values())
-    return variant.ends.get("ok", 0) / ended if ended else None
-
-
 def _control(control: Control) -> dict[str, Any]:
     wanted = control.wanted
     return {
@@ -113,17 +108,18 @@ def _folder(folder: Folder) -> dict[str, Any]:
 
 
 def _journal(journal: Survey, now: float) -> dict[str, Any]:
+    report = journal.report
     return {
-        "folder": journal.folder,
+        "folder": report.folder,
         "files": [_source(source) for source in journal.files],
-        "lines": journal.lines,
+        "lines": report.lines,
         "bytes": journal.bytes,
         "skipped": dict(journal.skipped),
-        "missing": list(journal.missing),
-        "repeated": journal.repeated,
+        "missing": list(report.missing),
+        "repeated": report.repeated,
         "cut": journal.cut,
-        "lost": journal.lost,
-        "sampled": journal.sampled,
+        "lost": report.lost,
+        "sampled": report.sampled,
         "lost_in_files": journal.lost_in,
         "last_lost_s": journal.last_lost_s,
         "first_s": journal.first_s,
@@ -133,7 +129,7 @@ def _journal(journal: Survey, now: float) -> dict[str, Any]:
         "furthest_s": journal.furthest_s,
         "past": journal.past,
         "sdk_versions": dict(journal.versions),
-        "rollouts": {key: _rollout(rollout) for key, rollout in journal.rollouts.items()},
+        "rollouts": {key: _rollout(rollout) for key, rollout in journal.operated(now).items()},
     }
 
 
@@ -156,66 +152,36 @@ def _source(source: Source) -> dict[str, Any]:
     }
 
 
-def _rollout(rollout: RolloutSums) -> dict[str, Any]:
+def _rollout(rollout: Operated) -> dict[str, Any]:
+    sums = rollout.sums
     return {
-        "strategy": rollout.strategy,
-        "control": rollout.control,
         "status": rollout.status,
-        "phase": rollout.phase,
-        "calls": rollout.calls,
-        "excluded": dict(rollout.excluded),
-        "failed": dict(rollout.failed),
-        "outcomes": rollout.outcomes,
-        "first_s": rollout.first_s,
-        "last_s": rollout.last_s,
-        "fingerprints": {name: asdict(each) for name, each in rollout.fingerprints.items()},
-        "phases": {name: _phase(phase) for name, phase in rollout.phases.items()},
-        "shares": _shares(rollout),
-        "variants": {
-            name: {**_variant(variant), "heaviest": _heaviest(rollout, name)} for name, variant in rollout.variants.items()
-        },
-        "transitions": [dict(transition) for transition in rollout.transitions],
+        "calls": sums.calls,
+        "outcomes": sums.outcomes,
+        "failed": dict(sums.failed),
+        "sets": [
+            {
+                "version": each.version,
+                "fingerprint": each.fingerprint,
+                "strategy": each.strategy,
+                "status": each.status,
+                "phases": [phase.phase for phase in each.phases],
+                "mismatch": each.shares.is_mismatch,
+                "processes": rollout.fingerprints.get(each.fingerprint, 0),
+            }
+            for each in rollout.sets
+        ],
+        "runs": {name: {"runs": ran.runs, "errors": dict(ran.errors)} for name, ran in sums.ran.items()},
+        "not_copied": {name: dict(why) for name, why in sums.not_copied.items()},
+        "breakers": {name: _breaker(rollout, breaker) for name, breaker in sums.breakers.items()},
         "processes": [
-            {"status": status, "phase": phase, "count": count} for (status, phase), count in sorted(rollout.standings.items())
+            {"status": status, "phase": phase, "count": count} for (status, phase), count in sorted(rollout.places.items())
         ],
     }
 
 
-def _shares(rollout: RolloutSums) -> dict[str, Any]:
-    arrived = rollout.arrived()
-    return {"units": arrived.units, "log_e": arrived.log_e, "is_mismatch": arrived.is_mismatch}
-
-
-def _heaviest(rollout: RolloutSums, variant: str) -> float | None:
-    most, calls = rollout.units.heaviest(variant)
-    return most / calls if calls else None
-
-
-def _phase(phase: PhaseSums) -> dict[str, Any]:
-    calls = sum(phase.calls.values())
-    return {
-        variant: {
-            "configured": phase.shares.get(variant),
-            "realised": phase.calls.get(variant, 0) / calls if calls else None,
-            "calls": phase.calls.get(variant, 0),
-        }
-        for variant in dict.fromkeys((*phase.shares, *phase.calls))
-    }
-
-
-def _variant(variant: VariantSums) -> dict[str, Any]:
-    return {
-        "assigned": variant.assigned,
-        "fallbacks": variant.fallbacks,
-        "withheld": dict(variant.withheld),
-        "runs": variant.runs,
-        "errors": dict(variant.errors),
-        "shadows": {
-            "planned": variant.planned,
-            "ends": dict(variant.ends),
-            "completeness": completeness(variant),
-            "errors": dict(variant.shadow_errors),
-            "not_copied": dict(variant.not_copied),
-        },
-        "breaker": None if variant.breaker is None else asdict(variant.breaker),
-    }
+def _breaker(rollout: Operated, breaker: Breaker) -> dict[str, Any]:
+    open_now, open_s = rollout.opened(breaker)
+    kept = asdict(breaker)
+    del kept["open_since"]
+    return {**kept, "open_s": open_s, "open_now": open_now}

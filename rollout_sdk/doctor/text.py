@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from textwrap import wrap
 
-from rollout_sdk.doctor.diagnosis import Diagnosis, completeness
+from rollout_sdk.analysis.cautions import about_shares
+from rollout_sdk.doctor.diagnosis import Diagnosis
 from rollout_sdk.doctor.environment import KNOWN, Folder
 from rollout_sdk.doctor.findings import SEVERITIES
-from rollout_sdk.doctor.sums import RolloutSums
 from rollout_sdk.doctor.survey import Survey
 from rollout_sdk.doctor.writers import Source
-from rollout_sdk.formatting import counts, duration, number, percent, plain, several, size, when
+from rollout_sdk.formatting import counts, duration, number, plain, several, size, when
 from rollout_sdk.tables import WIDTH, fitting, table
 
 __all__ = ["as_text"]
@@ -31,10 +31,7 @@ def _parts(seen: Diagnosis) -> Iterator[Iterable[str]]:
     yield _settings(seen)
     if seen.journal is not None:
         yield _journal(seen.journal, seen.now)
-        for key, rollout in list(seen.journal.rollouts.items())[:_MOST_ROWS]:
-            yield _rollout(key, rollout)
-        if len(seen.journal.rollouts) > _MOST_ROWS:
-            yield ["", f"and {number(len(seen.journal.rollouts) - _MOST_ROWS)} more rollouts: see --json"]
+        yield _rollouts(seen.journal, seen.now)
     yield _findings(seen)
 
 
@@ -96,13 +93,13 @@ def _folder(folder: Folder) -> Iterator[str]:
 
 
 def _journal(journal: Survey, now: float) -> Iterator[str]:
-    yield f"  {several(len(journal.files), 'file')}, {size(journal.bytes)}, {several(journal.lines, 'line')}"
+    yield f"  {several(len(journal.files), 'file')}, {size(journal.bytes)}, {several(journal.report.lines, 'line')}"
     if not journal.files:
         return
     lag = None if journal.newest_s is None else max(0.0, now - journal.newest_s)
     yield f"  from {when(journal.first_s)} to {when(journal.newest_s)}; newest record {duration(lag)} old"
     yield f"  lines passed over: {counts(journal.skipped) if journal.skipped else 'none'}"
-    yield f"  parts missing: {number(len(journal.missing))}; facts lost: {number(journal.lost)}"
+    yield f"  parts missing: {number(len(journal.report.missing))}; facts lost: {number(journal.report.lost)}"
     if journal.future or journal.past:
         yield f"  records from the future: {number(journal.future)}; older than their process: {number(journal.past)}"
     yield ""
@@ -123,86 +120,33 @@ def _file_row(source: Source, now: float) -> list[str]:
     return [_tail(plain(source.path.name), 20), who, state, size(source.bytes), number(source.lines), damaged, age]
 
 
-def _rollout(key: str, rollout: RolloutSums) -> Iterator[str]:
-    yield ""
-    yield f"Rollout {plain(key)}: {plain(rollout.strategy, 40) or 'strategy not told'}, {plain(rollout.status, 40)}" + (
-        f", in phase {plain(rollout.phase, 40)}" if rollout.phase else ""
-    )
-    excluded = f"; not analysed: {counts(rollout.excluded)}" if rollout.excluded else ""
-    failed = f"; callers got exceptions: {counts(rollout.failed)}" if rollout.failed else ""
-    yield f"  {several(rollout.calls, 'call')}, {several(rollout.outcomes, 'outcome')}{excluded}{failed}"
-    if rollout.last_s is not None:
-        yield f"  from {when(rollout.first_s)} to {when(rollout.last_s)}"
-    yield f"  shares: {_shares(rollout)}"
-    yield from _variants(rollout)
-    yield from _shadows(rollout)
-    yield from _breakers(rollout)
-    if rollout.transitions:
+def _rollouts(journal: Survey, now: float) -> Iterator[str]:
+    """The report's headlines."""
+    operated = list(journal.operated(now).items())
+    if operated:
         yield ""
-    for transition in rollout.transitions:
-        who = f" by {plain(transition['actor'], 40)}" if transition["actor"] else ""
-        why = f": {plain(transition['reason'], 120)}" if transition["reason"] else ""
-        to = plain(transition["to_phase"], 40)
-        yield f"  {when(transition['time_s'])}  {plain(transition['action'], 20)} to {to}{who}{why}"
-
-
-def _shares(rollout: RolloutSums) -> str:
-    arrived = rollout.arrived()
-    if arrived.log_e is None:
-        return "not checked, because no two variants have a configured share"
-    result = "sample ratio mismatch" if arrived.is_mismatch else "as configured, as far as the units can tell"
-    return f"{result} ({several(arrived.units, 'unit')})"
-
-
-def _variants(rollout: RolloutSums) -> Iterator[str]:
-    phase = rollout.phases.get(rollout.phase)
-    shares, calls = (phase.shares, phase.calls) if phase is not None else ({}, {})
-    total = sum(calls.values())
-    rows = [["variant", "share", "of calls", "calls", "runs", "failed", "fell back", "not run"]]
-    for name in dict.fromkeys((*shares, *calls, *rollout.variants)):
-        variant = rollout.variant(name) if name in rollout.variants else None
-        realised = calls.get(name, 0) / total if total else None
-        numbers: list[int] = [0] * 5
-        if variant is not None:
-            failed, withheld = sum(variant.errors.values()), sum(variant.withheld.values())
-            numbers = [variant.assigned, variant.runs, failed, variant.fallbacks, withheld]
-        cells = [percent(shares.get(name)), percent(realised), *map(number, numbers)]
-        rows.append([plain(name, _NAME), *cells])
-    if len(rows) > 1:
-        yield ""
-        yield from table(rows)
-    for name, variant in rollout.variants.items():
-        if variant.errors:
-            yield f"  {plain(name, _NAME)} failed with: {counts(variant.errors)}"
-        if variant.withheld:
-            yield f"  {plain(name, _NAME)} was not run: {counts(variant.withheld)}"
-
-
-def _shadows(rollout: RolloutSums) -> Iterator[str]:
-    rows = [["shadow", "planned", "ended", "ok", "complete"]]
-    for name, variant in rollout.variants.items():
-        if variant.ends or variant.planned:
-            ok = variant.ends.get("ok", 0)
-            numbers = [number(variant.planned), number(sum(variant.ends.values())), number(ok), percent(completeness(variant))]
-            rows.append([plain(name, _NAME), *numbers])
-    if len(rows) > 1:
-        yield ""
-        yield from table(rows)
-    for name, variant in rollout.variants.items():
-        if others := {end: count for end, count in variant.ends.items() if end != "ok"}:
-            yield f"  shadows of {plain(name, _NAME)} that did not end well: {counts(others)}"
-
-
-def _breakers(rollout: RolloutSums) -> Iterator[str]:
-    for name, variant in rollout.variants.items():
-        if (breaker := variant.breaker) is not None:
-            now = f"open now in {several(breaker.open_now, 'process', 'processes')}" if breaker.open_now else "closed now"
-            yield ""
+        yield f"Rollouts (more: rollout report {plain(journal.report.folder)})"
+    for key, rollout in operated[:_MOST_ROWS]:
+        for arms in rollout.sets:
+            version = f", version {plain(arms.version, _NAME)}" if arms.version else ""
+            fingerprint = f", fingerprint {plain(arms.fingerprint or 'unknown', _NAME)}" if arms.others else ""
+            strategy = plain(arms.strategy, 40) or "strategy unknown"
+            phase = f", in phase {plain(arms.phases[-1].phase, 40)}" if arms.phases else ""
+            yield f"  {plain(key)}{version}{fingerprint}: {strategy}, {plain(arms.status, 40)}{phase}"
+            yield from about_shares(arms.shares)
+        sums = rollout.sums
+        failed = f"; callers got exceptions: {counts(sums.failed)}" if sums.failed else ""
+        excluded = f"; not analysed: {counts(rollout.excluded)}" if rollout.excluded else ""
+        yield f"    {several(sums.calls, 'call')}, {several(sums.outcomes, 'outcome')}{excluded}{failed}"
+        for name, breaker in sums.breakers.items():
+            open_now, open_s = rollout.opened(breaker)
+            state = f"open now in {several(open_now, 'process', 'processes')}" if open_now else "closed now"
             yield (
-                f"  breaker of {plain(name, _NAME)}: opened {number(breaker.opened)}, closed {number(breaker.closed)}, "
-                f"open for {duration(breaker.open_s)} in all, {now}; last opened at {number(breaker.failures)} failures in "
-                f"{number(breaker.runs)} runs for {duration(breaker.cooldown_s)}"
+                f"    breaker of {plain(name, _NAME)}: opened {number(breaker.opened)}, closed {number(breaker.closed)}, "
+                f"open for {duration(open_s)} in all, {state}"
             )
+    if len(operated) > _MOST_ROWS:
+        yield f"  and {number(len(operated) - _MOST_ROWS)} more: see --json"
 
 
 def _findings(seen: Diagnosis) -> Iterator[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from attrs import define, frozen
 
 from rollout_sdk.journal.folders import HAS_OWNERS
-from rollout_sdk.journal.parts import part_of
+from rollout_sdk.journal.parts import part_of, writer_of
 from rollout_sdk.journal.writer import host_name
 
 __all__ = ["Process", "Source", "sources"]
@@ -64,6 +64,11 @@ class Source:
     damaged: int = 0
     cut: bool = False
     newest_s: float | None = None
+
+    @property
+    def writer(self) -> str:
+        """What the names of all files of its process begin with."""
+        return writer_of(self.path)
 
 
 def sources(files: Iterable[Path], now: float) -> list[Source]:

@@ -15,6 +15,7 @@ from rollout_sdk.engine.context import OBSERVING, in_shadow
 from rollout_sdk.engine.failing import is_failing
 from rollout_sdk.engine.steps import Invoke, Result, error_type
 from rollout_sdk.engine.tracebacks import has_come_out
+from rollout_sdk.interleaving.pages import read_page
 from rollout_sdk.judging import cell_of
 from rollout_sdk.records import EXCLUDED_REASONS, FAILED_IF, UNMEASURED, Decision, Merged, RoutedEvent, Run, Withheld
 from rollout_sdk.sampling import is_drawn, rate_of
@@ -335,6 +336,18 @@ class Call(RouteRequest):
             covariate=self.covariate,
             decision=None if evidence.most_calls is None else self.decision_id,
         )
+        merged = self.merged
+        if merged is not None and evidence.judges_lists:
+            items = pseudonyms(self.rollout.item_hash, merged.items)
+            if (page := read_page(items, decision.blend, merged.teams, merged.rule)) is not None:
+                evidence.add_list(
+                    self.decision_id,
+                    page,
+                    decision.blend,
+                    phase_name=phase.name,
+                    bucket=self.bucket,
+                    time_s=self.time_ns / 1e9,
+                )
 
     def as_event(self) -> RoutedEvent:
         """Build the call's event. Runs in the background because it costs more than all other bookkeeping of a call."""

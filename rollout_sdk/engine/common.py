@@ -225,6 +225,7 @@ class Common:
             and (router.unit is None or self._named is not None)
             and rollout.decided is None
             and rollout.failed_if is None
+            and rollout.measure is None
             and not (rollout.by_row or rollout.clocked or rollout.surrounds)
         )
         self._plan = self._planned(rollout.state)

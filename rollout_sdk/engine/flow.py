@@ -17,12 +17,14 @@ from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import OBSERVING, aside
 from rollout_sdk.engine.copies.snapshot import StreamCopy
 from rollout_sdk.engine.current import be_current, current_call, enclosing, hand_up, set_call, set_call_and_copy
+from rollout_sdk.engine.measuring import record_measured
 from rollout_sdk.engine.protecting import protect, put_back, stands
 from rollout_sdk.engine.rollout import Rollout, Shadow
 from rollout_sdk.engine.shadows.shadow import ShadowRun
 from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together, error_type
 from rollout_sdk.records import Decision
 from rollout_sdk.resilience.interruptions import is_fault
+from rollout_sdk.sampling import is_drawn
 
 __all__ = [
     "NO_KWARGS",
@@ -127,7 +129,10 @@ def announce(decided: Callable[[Call, Decision], None], call: Call) -> None:
 
 def _prepared(call: Call) -> Sequence[ShadowRun]:
     """Prepare each shadow by copying its arguments before the control can change them; drop those that cannot be copied."""
-    runs = [ShadowRun(call, variant) for variant in call.decision.shadows]
+    variants = call.decision.shadows
+    if call.rollout.noise and is_drawn(call.decision_id, call.rollout.noise):
+        variants = (*variants, call.rollout.control)
+    runs = [ShadowRun(call, variant) for variant in variants]
     try:
         return [run for run in runs if run.is_prepared(call.args, call.kwargs)]
     # Ctrl-C while copying ends the call and its shadows.
@@ -188,6 +193,8 @@ def finish(call: Call, result: Result) -> None:
     """Close the span, release the arguments and pass the call to the recorder."""
     rollout = call.rollout
     _note_end(call, result)
+    if rollout.measure is not None and result.error is None and not (result.interrupted or result.streamed):
+        record_measured([call], result.value)
     if call.error is not None:
         hand_up(call, result, rollout.control)
     if call.span is not None:
@@ -204,6 +211,8 @@ def finish(call: Call, result: Result) -> None:
 def finish_rows(call: Call, result: Result) -> None:
     """Release the arguments of a batch's rows and pass all rows to the recorder as one fact."""
     rollout, rows = call.rollout, call.rows
+    if rollout.measure is not None and result.error is None and not result.interrupted:
+        record_measured(rows, result.value)
     context = None
     for row in rows:
         _note_end(row, result)

@@ -10,7 +10,7 @@ import functools
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any, TypeAlias
 
-from rollout_sdk.engine.comparison import compare
+from rollout_sdk.comparators import compare
 from rollout_sdk.engine.copies.kinds import Kind
 from rollout_sdk.engine.copies.survey import Survey
 from rollout_sdk.engine.likeness import FunctionKind

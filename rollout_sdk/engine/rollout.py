@@ -29,13 +29,16 @@ if TYPE_CHECKING:
     from rollout_sdk.telemetry.audience import Audience
     from rollout_sdk.telemetry.spans import Spans
 
-__all__ = ["FailedIf", "Nonces", "Pool", "Rollout", "Shadow", "ShadowLimits"]
+__all__ = ["FailedIf", "Measure", "Nonces", "Pool", "Rollout", "Shadow", "ShadowLimits"]
 
 _SHOWN = 1_000
 _MOST_NOTES = 20
 
 FailedIf: TypeAlias = Callable[[Any], Any] | None
 """Decides whether an answer (of a row, with `batch=`) is a failure."""
+
+Measure: TypeAlias = Callable[[Any], Mapping[str, float]] | None
+"""Takes numbers from an answer (of a row, with `batch=`), by metric."""
 
 
 class Shadow(Protocol):
@@ -124,8 +127,10 @@ class Rollout:
         arguments: `rollout_arguments`, resolved and guarded; None if no plugin implements it.
         rebind: Replaces some of a call's arguments, by parameter name.
         merge: `rollout_merge`, resolved and guarded.
-        compare: `rollout_compare`, resolved and guarded.
+        compare: `compare=`, or else `rollout_compare`, resolved and guarded.
+        noise: Share of the shadowed calls on which the control runs again in the background, to be compared with itself.
         failed_if: Decides whether an answer is a failure; None if no answer is.
+        measure: Takes numbers from an answer, by metric; None if nothing is measured.
         by_row: Whether calls are batches, each row of which is an answer of its own.
         on_error: When a candidate raises: the control answers ("control"), or the caller gets the exception ("raise").
         passthrough: Candidate exceptions that count as answers and reach the caller.
@@ -201,6 +206,8 @@ class Rollout:
     plugins: tuple[str, ...]
     hidden: Hidden
     failed_if: FailedIf = None
+    measure: Measure = None
+    noise: float = 0.0
     by_row: bool = False
     surround: Sequence[Surround] = ()
     made_of: Mapping[str, Any] = field(factory=dict)
@@ -259,4 +266,5 @@ class Rollout:
             "version": self.state.version,
             "fingerprint": self.state.fingerprint,
             "made_of": dict(self.made_of),
+            "plan": dict(self.local_state.plan),
         }

@@ -14,11 +14,21 @@ from attrs import evolve
 
 from rollout_sdk.formatting import brief
 from rollout_sdk.journal.schema import FIELDS, SCHEMA
-from rollout_sdk.records import BreakerEvent, RecordedEvent, RoutedEvent, RoutedRows, Run, ShadowedEvent, TransitionedEvent
+from rollout_sdk.records import (
+    BreakerEvent,
+    Comparison,
+    RecordedEvent,
+    RoutedEvent,
+    RoutedRows,
+    Run,
+    ShadowedEvent,
+    TransitionedEvent,
+)
 
 __all__ = ["DecisionTemplate", "as_line", "line"]
 
 _NUMBERS = (int, float)
+_MOST_FIELDS, _LONGEST_LABEL = 100, 128
 _REQUIRED = {event: frozenset(name for name, field in fields.items() if field.required) for event, fields in FIELDS.items()}
 _TIME_MARK, _BUCKET_MARK, _DURATION_MARK = 8_765_432_109.123456, 987_654_321_012_345_678, 345_678_901.987654321
 _ID_MARK, _UNIT_MARK = (secrets.token_hex(16) for _ in range(2))
@@ -201,6 +211,8 @@ def _shadow(event: ShadowedEvent) -> bytes:
         difference=None if comparison is None else _finite(comparison.difference),
         difference_reason=None if comparison is None else comparison.reason,
         comparator=None if comparison is None else comparison.name,
+        fields=None if comparison is None else _parts(comparison),
+        labels=None if comparison is None else [str(label)[:_LONGEST_LABEL] for label in comparison.labels or ()],
         bucket=decision.bucket,
         unit=event.unit,
         excluded=event.excluded,
@@ -210,6 +222,12 @@ def _shadow(event: ShadowedEvent) -> bytes:
         control_first_item_s=_finite(event.control_first_item_s),
         rate=_rate(event.rate),
     )
+
+
+def _parts(comparison: Comparison) -> dict[str, Any]:
+    """What was found in each field: whether it matches, the difference, and the reason."""
+    found = list(comparison.fields.items())[:_MOST_FIELDS]
+    return {name[:_LONGEST_LABEL]: [int(each.match), _finite(each.difference), each.reason] for name, each in found}
 
 
 def _outcome(event: RecordedEvent) -> bytes:
@@ -230,6 +248,7 @@ def _outcome(event: RecordedEvent) -> bytes:
         event_id=event.event_id,
         decided=event.decided_s,
         excluded=event.excluded,
+        shadow=event.shadow,
         rate=_rate(event.rate),
         call_rate=_rate(event.call_rate),
     )

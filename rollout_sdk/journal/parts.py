@@ -10,7 +10,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-__all__ = ["Part", "files_of", "in_written_order", "missing_parts", "part_of"]
+__all__ = ["Part", "files_of", "in_written_order", "missing_parts", "part_of", "writer_of"]
 
 _NAME = re.compile(
     r"(?P<writer>events-(?P<host>.{1,64})-(?P<pid>\d{1,10})-(?P<began>[0-9a-f]{1,16}))-(?P<part>\d{1,18})\.jsonl(?:\.gz)?\Z"
@@ -58,6 +58,11 @@ def in_written_order(path: Path) -> tuple[str, int]:
     """What sorts files by name, and those of one process as it wrote them."""
     part = _NUMBERED.search(path.name)
     return (path.name, 0) if part is None else (path.name[: part.start()], int(part[1]))
+
+
+def writer_of(path: Path) -> str:
+    """What the names of all files of one process begin with; the whole name where it says nothing of a process."""
+    return in_written_order(path)[0]
 
 
 def missing_parts(seen: Iterable[Part]) -> tuple[str, ...]:

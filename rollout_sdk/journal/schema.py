@@ -3,11 +3,11 @@
 | event        | one for                                | fields besides `t` (seconds since 1970)                                   |
 |--------------|----------------------------------------|---------------------------------------------------------------------------|
 | `journal`    | file                                   | `sdk`, `pid`, `host`, `began` (when its process began to record: nanoseconds, hexadecimal), `part` (its number, from 0) |
-| `rollout`    | rollout and file                       | `rollout`, `strategy`, `control`, `variants`, `phase`, `status`, `revision`, `shares`, `shadow` (share of the calls that are shadowed by plan), `version` (of the candidates), `fingerprint` (of what makes calls comparable), `made_of` (what that is made of) |
+| `rollout`    | rollout and file                       | `rollout`, `strategy`, `control`, `variants`, `phase`, `status`, `revision`, `shares`, `shadow` (share of the calls that are shadowed by plan), `version` (of the candidates), `fingerprint` (of what makes calls comparable), `made_of` (what that is made of), `plan` (what it is judged by) |
 | `decision`   | call (or batch of one row)             | `rollout`, `id`, `strategy`, `phase`, `fingerprint`, `variant`, `served`, `reason`, `propensity`, `share`, `bucket`, `unit`, `runs` (each [variant, seconds, error type, seconds to first item]), `error`, `shadows`, `blend`, `items`, `teams`, `rule` (how clicks are credited where it is not by team), `closed_early`, `excluded`, `withheld`, `answered`, `no_evidence`, `unmeasured` (class of an answer that cannot be measured), `cov` (the covariate), `rate` |
 | `rows`       | thousand rows of a batch, or fewer     | `rollout`, `like` (a line as of a decision for each kind of row), `kind` (for each row, the position of its kind), and each row's own in place of its kind's: `ids`, `buckets`, `units`, `covs` |
-| `shadow`     | submitted shadow run                   | `rollout`, `id`, `phase`, `fingerprint`, `variant`, `end`, `duration_s`, `wait_s`, `error`, `match` (1 or 0), `difference`, `difference_reason`, `comparator`, `bucket`, `unit`, `excluded`, `first_item_s`, `control_error`, `control_duration_s`, `control_first_item_s`, `rate` |
-| `outcome`    | recorded outcome                       | `rollout`, `metric`, `value`, `id`, `phase`, `fingerprint`, `variant`, `bucket`, `unit`, `item` or `position`, `event_id`, `decided` (time of the decision), `excluded`, `rate`, `call_rate` (that of its call) |
+| `shadow`     | submitted shadow run                   | `rollout`, `id`, `phase`, `fingerprint`, `variant`, `end`, `duration_s`, `wait_s`, `error`, `match` (1 or 0), `difference`, `difference_reason`, `comparator`, `fields` (by name: [match, difference, reason]), `labels` (the control's and the candidate's, where the comparator gives them), `bucket`, `unit`, `excluded`, `first_item_s`, `control_error`, `control_duration_s`, `control_first_item_s`, `rate` |
+| `outcome`    | recorded outcome                       | `rollout`, `metric`, `value`, `id`, `phase`, `fingerprint`, `variant`, `bucket`, `unit`, `item` or `position`, `event_id`, `decided` (time of the decision), `excluded`, `shadow` (whether it is about the answer of a shadow), `rate`, `call_rate` (that of its call) |
 | `breaker`    | opening or closing of a breaker        | `rollout`, `variant`, `action`, `failures`, `runs`, `cooldown_s`          |
 | `lost`       | facts that are not here, since the last such line | `count`, `sampled` (how many of them were of calls that were not drawn) |
 | `transition` | change of phase or status              | `rollout`, `id` (the same in every process that follows the store), `strategy`, `action`, `status`, `revision`, `from_phase`, `to_phase`, `shares`, `actor`, `reason`, `shadow`, `verdict` (with every number behind it), `invalid` (why the comparison cannot be trusted after it), `version`, `fingerprint`, `replaced` (the fingerprint in whose place it has begun) |
@@ -98,6 +98,17 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _is_fields(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        each.__class__ is list
+        and len(each) == 3
+        and _is_count(each[0])
+        and _is_number_or_none(each[1])
+        and _is_text_or_none(each[2])
+        for each in value.values()
+    )
+
+
 def _is_run(value: Any) -> bool:
     if value.__class__ is not list or len(value) != 4:
         return False
@@ -136,6 +147,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "version": _TEXT,
         "fingerprint": _TEXT,
         "made_of": _TABLE,
+        "plan": _TABLE,
     },
     "decision": {
         "t": _A_NUMBER,
@@ -192,6 +204,8 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "difference": _NUMBER,
         "difference_reason": _TEXT,
         "comparator": _TEXT,
+        "fields": Field(_is_fields),
+        "labels": _TEXTS,
         "bucket": _COUNT,
         "unit": _TEXT,
         "excluded": _FLAG,
@@ -217,6 +231,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "event_id": _TEXT,
         "decided": _NUMBER,
         "excluded": _FLAG,
+        "shadow": _FLAG,
         "rate": _RATE,
         "call_rate": _RATE,
     },

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, OrderedDict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rollout_sdk.assignment import BUCKETS
+from rollout_sdk.judging.lists import LISTS, Lists, Page
 from rollout_sdk.judging.look import ceilings_of
-from rollout_sdk.judging.metrics import Metric, metric_of
+from rollout_sdk.judging.metrics import Compared, Metric, metric_of
 from rollout_sdk.judging.minutes import MINUTE_S, Minute, Minutes, bit_of
+from rollout_sdk.judging.paired_labels import CONTROL, PairedLabels, add_pair, pair_sums_of
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums, number_of
 from rollout_sdk.judging.unit_sample import UNTIMED_MINUTE, UnitSample, cell_of
-from rollout_sdk.plan import ERROR_RATE, MEASURED, Criterion
-from rollout_sdk.records import RecordedEvent
+from rollout_sdk.plan import ERROR_RATE, MEASURED, Criterion, is_measured
+from rollout_sdk.records import Comparison, RecordedEvent
 from rollout_sdk.stats import StratifiedBuckets
 
 __all__ = ["COVARIATE", "Evidence"]
@@ -47,6 +49,8 @@ class Evidence:
         most_calls: `max_calls_per_unit`.
         changed: Phases that changed since the evidence was last published.
         metrics: The judged metrics.
+        lists: Interleaved lists whose clicks may still come.
+        judges_lists: Whether a metric is about interleaved lists.
     """
 
     def __init__(
@@ -76,6 +80,8 @@ class Evidence:
         self._seen: OrderedDict[int, None] = OrderedDict()
         self._met: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._without_calls: set[tuple[str, str]] = set()
+        self._labels = PairedLabels()
+        self.lists = Lists()
         self.follow(criteria)
 
     def follow(self, criteria: Iterable[Criterion]) -> None:
@@ -84,9 +90,11 @@ class Evidence:
         measured = [each for each in self.metrics if each.criterion.metric in MEASURED]
         self._failures = [each.observe for each in measured if each.only_failures]
         self._observers = [each.observe for each in measured if not each.only_failures]
+        self._compared = [each for each in self.metrics if isinstance(each, Compared)]
         self._recorded = {
-            each.criterion.metric: each.criterion for each in self.metrics if each.criterion.metric not in MEASURED
+            each.criterion.metric: each.criterion for each in self.metrics if not is_measured(each.criterion.metric)
         }
+        self.judges_lists = any(each.per == "list" for each in self._recorded.values())
         # Other means over calls use `PhaseEvidence.calls` as their weights.
         self._windowed = [each for each in self._recorded.values() if each.per == "call" and each.window]
 
@@ -211,10 +219,47 @@ class Evidence:
             for criterion in windowed:
                 self._sums(phase, criterion.label, criterion.window).add(phase_name, arm, bucket, 0.0, 1.0, time_s)
 
+    def add_list(self, decision: str, page: Page, blend: Sequence[str], *, phase_name: str, bucket: int, time_s: float) -> None:
+        """Add an interleaved list, which prefers no ranker until it is clicked.
+
+        Args:
+            decision: Id of the decision.
+            page: The list, with pseudonyms for keys.
+            blend: The rankers, the control first.
+            phase_name: Phase of the decision.
+            bucket: Bucket of the unit.
+            time_s: Time of the decision.
+        """
+        if self._is_past(phase_name):
+            return
+        self.lists.add(decision, page, blend, phase_name, bucket, time_s)
+        sums = self._sums(self.phase(phase_name), LISTS)
+        for candidate in self.lists.candidates:
+            sums.add(phase_name, candidate, bucket, 0.0, 1.0, time_s)
+
     def add_pair(self, phase_name: str, candidate: str, end: str) -> None:
         """Add the end of a planned shadow run, or a served call that could not be measured."""
         if phase_name in self.phases or not self._is_past(phase_name):
             self.phase(phase_name).ends[candidate, end] += 1
+
+    def add_comparison(
+        self, phase_name: str, arm: str, comparison: Comparison | None, *, cell: int, bucket: int, time_s: float
+    ) -> None:
+        """Add the comparison of a shadow's answer with the control's.
+
+        Args:
+            phase_name: Name of the phase.
+            arm: The shadow's variant; the control's own name for a second run of the control, which measures its noise.
+            comparison: The comparison; None if both answered, but could not be compared.
+            cell: `cell_of` the unit.
+            bucket: The unit's bucket.
+            time_s: Time of the decision.
+        """
+        phase = self.phases.get(phase_name)
+        if phase is None or (self.most_calls and self._calls_of.get((phase_name, arm, cell), 0) > self.most_calls):
+            return
+        for metric in self._compared:
+            metric.compare(phase, phase_name, arm, comparison, cell=cell, bucket=bucket, time_s=time_s)
 
     def _is_past(self, phase_name: str) -> bool:
         """Whether a phase belongs to an older version, with another candidate."""
@@ -246,7 +291,7 @@ class Evidence:
             event.phase,
             event.decided_s,
         )
-        if criterion is None or event.excluded or decision is None or phase is None or decided_s is None:
+        if criterion is None or event.measured or event.excluded or decision is None or phase is None or decided_s is None:
             return None
         if self._refusal(criterion, decision, phase, decided_s, event.time_s, event.fingerprint):
             return None
@@ -276,6 +321,8 @@ class Evidence:
         fingerprint: str = "",
         identity: int | None = None,
         factor: float = 1.0,
+        shadow: bool = False,
+        item: str | int | None = None,
     ) -> None:
         """Add a recorded outcome; outcomes of metrics that are not judged are ignored.
 
@@ -291,6 +338,8 @@ class Evidence:
             fingerprint: Fingerprint in the decision's id; empty in ids of earlier SDKs.
             identity: Equal for repeats of one outcome, `RecordedEvent.identity`; None if a decision has one outcome per metric.
             factor: Number of outcomes it stands for, if outcomes were kept at a lower rate than their calls.
+            shadow: Whether it is about the answer of a shadow, that of `arm`.
+            item: Item of an interleaved list: its pseudonym, or its position.
         """
         criterion = self._recorded.get(metric)
         if criterion is None:
@@ -301,9 +350,10 @@ class Evidence:
         if why := self._refusal(criterion, decision, phase_name, decided_s, time_s, fingerprint):
             self.outcomes[why] += 1
             return
-        is_second = (metric, decision) in self._met
+        about = (metric, f"{decision} {arm}" if shadow else decision)
+        is_second = about in self._met
         if identity is None:
-            identity = hash((metric, decision))
+            identity = hash(about)
         # A decision has one label, but any number of purchases.
         if identity in self._seen or (is_second and criterion.per == "outcome"):
             self.outcomes["duplicate"] += 1
@@ -311,10 +361,32 @@ class Evidence:
         if not self._is_possible(phase_name, arm, decided_s - time_s, criterion.window):
             self.outcomes["unknown"] += 1
             return
+        if criterion.per == "list":
+            self._click(criterion, decision, item, value, identity)
+            return
         if criterion.clip is not None:
             value = min(max(value, criterion.clip[0]), criterion.clip[1])
         weight = 1.0 if criterion.per == "outcome" else 0.0
         phase = self.phase(phase_name)
+        if phase.is_shadow or not phase.shares:
+            # A process that only records outcomes does not know whether the phase shadows.
+            for pair in self._labels.pairs(metric, decision, arm if shadow else CONTROL, value):
+                add_pair(
+                    phase,
+                    phase_name,
+                    criterion.label,
+                    pair,
+                    bucket=bucket,
+                    decided_s=decided_s,
+                    slice_s=criterion.window / _SLICES,
+                )
+        elif shadow:
+            self.outcomes["unknown"] += 1
+            return
+        if shadow:
+            self.outcomes["counted"] += 1
+            _remember(self._seen, identity)
+            return
         # Added first, because it refuses values that would spoil all sums.
         sums = self._sums(phase, criterion.label, criterion.window)
         sums.add(phase_name, arm, bucket, value * factor, weight * factor, decided_s)
@@ -322,7 +394,18 @@ class Evidence:
         sums.others += is_second
         self.outcomes["counted"] += 1
         _remember(self._seen, identity)
-        _remember(self._met, (metric, decision))
+        _remember(self._met, about)
+
+    def _click(self, criterion: Criterion, decision: str, item: str | int | None, value: float, identity: int) -> None:
+        """Credit a click on an item of a list."""
+        changes = self.lists.clicked(decision, criterion.metric, item, value)
+        if changes is None:
+            self.outcomes["unknown"] += 1
+            return
+        for phase_name, candidate, bucket, change, time_s in changes:
+            self._sums(self.phase(phase_name), criterion.label).add(phase_name, candidate, bucket, change, 0.0, time_s)
+        self.outcomes["counted"] += 1
+        _remember(self._seen, identity)
 
     def _is_possible(self, phase_name: str, arm: str, ahead_s: float, window: float) -> bool:
         """Whether the decision may exist: not far ahead of its outcome, and in a known arm.
@@ -347,7 +430,7 @@ class Evidence:
         whole = StratifiedBuckets()
         metric = metric_of(criterion)
         for name, phase in self.phases.items():
-            if phase.is_shadow and criterion.metric not in MEASURED:
+            if phase.is_shadow and not is_measured(criterion.metric):
                 continue
             metric.add_sums(whole, name, phase, until_s)
         return whole
@@ -390,6 +473,8 @@ class Evidence:
                 else:
                     # Twice the window: clocks may be off, and a merged slice must be mature for every reader.
                     sums.fold(now_s - 2 * metric.criterion.window)
+                    for pairs in pair_sums_of(phase, metric.criterion.label):
+                        pairs.fold(now_s - 2 * metric.criterion.window)
 
 
 def _remember(known: OrderedDict[Any, Any], name: Hashable, value: Any = None) -> None:

@@ -9,9 +9,9 @@ from attrs import frozen
 
 from rollout_sdk.judging.evidence import Evidence
 from rollout_sdk.judging.unit_sample import cell_of
-from rollout_sdk.records import UNMEASURED, RecordedEvent, RoutedEvent, Run, ShadowedEvent
+from rollout_sdk.records import ERRORS, UNMEASURED, RecordedEvent, RoutedEvent, Run, ShadowedEvent
 
-__all__ = ["AddOutcome", "add_outcome", "add_routed", "add_shadowed", "first_item_of", "unit_cell"]
+__all__ = ["AddOutcome", "add_outcome", "add_routed", "add_shadowed", "first_item_of", "has_two_answers", "unit_cell"]
 
 _SHADOW_ENDS = {"ok": False, "error": True, "timeout": True}
 
@@ -76,6 +76,13 @@ def is_shadow(exposure: Mapping[str, float]) -> bool:
     return sum(exposure.values()) > 1 + 1e-9
 
 
+def has_two_answers(event: ShadowedEvent) -> bool:
+    """Whether both variants answered, so that the answers can be compared; errors are counted as errors."""
+    if event.comparison is not None:
+        return event.comparison.name != ERRORS
+    return event.end == "ok" and event.control_error is None
+
+
 def add_shadowed(evidence: Evidence, event: ShadowedEvent, exposure: Mapping[str, float]) -> None:
     """Add a shadow run and the control's run on the same call as a pair, in phases that serve no candidate.
 
@@ -84,11 +91,20 @@ def add_shadowed(evidence: Evidence, event: ShadowedEvent, exposure: Mapping[str
     if event.excluded or not is_shadow(exposure):
         return
     decision = event.decision
-    evidence.add_pair(decision.phase, event.variant, event.end)
+    cell = unit_cell(event.unit, decision.id)
+    # A second run of the control says how much its answers vary by themselves.
+    is_noise = event.variant == decision.variant
+    if not is_noise:
+        evidence.add_pair(decision.phase, event.variant, event.end)
     failed = _SHADOW_ENDS.get(event.end)
     if failed is None or event.control_duration_s is None:
         return
-    cell = unit_cell(event.unit, decision.id)
+    if has_two_answers(event):
+        evidence.add_comparison(
+            decision.phase, event.variant, event.comparison, cell=cell, bucket=decision.bucket, time_s=decision.time_s
+        )
+    if is_noise:
+        return
     for arm, arm_failed, duration_s, first_item_s in (
         (decision.variant, event.control_error is not None, event.control_duration_s, event.control_first_item_s),
         (event.variant, failed, event.duration_s, event.first_item_s),
@@ -133,4 +149,6 @@ def add_outcome(evidence: Evidence, event: RecordedEvent) -> None:
         fingerprint=event.fingerprint,
         identity=event.identity,
         factor=event.factor,
+        shadow=event.shadow,
+        item=event.position if event.item is None else event.item,
     )

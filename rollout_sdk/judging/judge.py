@@ -13,7 +13,7 @@ from rollout_sdk.judging.metrics.assignment import assignment
 from rollout_sdk.judging.pairs import incomplete, unmeasured
 from rollout_sdk.judging.phase_evidence import number_of
 from rollout_sdk.judging.verdicts import Finding, Outcome, Verdict
-from rollout_sdk.plan import MEASURED, Criteria, Criterion, Gate, Guardrail, as_duration
+from rollout_sdk.plan import Criteria, Criterion, Gate, Guardrail, as_duration, is_measured
 
 __all__ = ["judge"]
 
@@ -43,8 +43,8 @@ def judge(
         _finding(look, each, name)
         for name in situation.candidates
         for each in criteria.all
-        # Users see no candidate while it is shadowed, so nothing can be recorded for one.
-        if not (situation.shadowing and each.metric not in MEASURED)
+        # Users see no candidate while it is shadowed, so only labels of its answers can be recorded for it.
+        if not situation.shadowing or is_measured(each.metric) or look.has_pairs(each.label, name)
     ]
     deciding = [finding for finding in findings if finding.decides]
     to_roll_back = {finding.candidate for finding in deciding if finding.outcome == "FAIL" and finding.on_fail == "rollback"}
@@ -72,6 +72,7 @@ def judge(
         time_s=now_s,
         failed=failed,
         passed=passed,
+        ready=passed,
         pauses=tuple(dict.fromkeys(each.name for each in deciding if each.outcome == "FAIL" and each.on_fail == "pause")),
         futile=tuple(dict.fromkeys(each.name for each in counted if each.outcome == "FUTILE")),
         idle=_is_idle(look),

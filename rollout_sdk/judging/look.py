@@ -9,6 +9,7 @@ from typing import Any
 from attrs import field, frozen
 
 from rollout_sdk.judging.minutes import CALLS, MINUTE_S, MULTIPLE
+from rollout_sdk.judging.paired_labels import pair_sums
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
 from rollout_sdk.judging.unit_sample import FirstUnits, UnitSample, first_units
 from rollout_sdk.judging.verdicts import Verdict
@@ -116,6 +117,10 @@ class Look:
     def is_paired(self) -> bool:
         """Whether all evidence is paired: both arms have the same calls, so neither can lack calls that the other has."""
         return all(phase.is_shadow for _, phase in self.phases)
+
+    def has_pairs(self, label: str, candidate: str) -> bool:
+        """Whether values were recorded for both answers to shadowed calls."""
+        return any(pair_sums(phase, label, candidate) is not None for _, phase in self.phases if phase.is_shadow)
 
     def firsts(self, label: str) -> list[dict[str, FirstUnits]]:
         """Return for each phase the units of each arm whose first event with this label in the rollout falls into it."""

@@ -8,13 +8,15 @@ from rollout_sdk.judging.look import Look
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
 from rollout_sdk.records import UNMEASURED
 
-__all__ = ["LEAST_COMPLETE", "completeness", "incomplete", "unmeasured", "unmeasured_calls"]
+__all__ = ["LEAST_COMPLETE", "UNCOMPARED", "completeness", "incomplete", "unmeasured", "unmeasured_calls"]
 
 LEAST_COMPLETE = 0.95
 """Minimum share of planned pairs at the end of a shadow step: the missing ones are not missing at random."""
 
 _COMPLETE = frozenset({"ok", "error", "timeout"})
 _NOT_PLANNED = frozenset({"cancelled", "dropped_aborted", "dropped_closed"})
+UNCOMPARED = "uncompared "
+"""Prefix of the count, beside the ends of runs, of pairs that a metric of comparisons could not use."""
 _CURES: Mapping[str, str] = {
     "dropped_full": "raise ShadowLimits.workers, cpu_share, max_jobs (max_tasks for coroutines), or shadow a smaller share",
     "dropped_stale": "raise ShadowLimits.workers, cpu_share or max_age_s, or shadow a smaller share",
@@ -29,7 +31,11 @@ _CURES: Mapping[str, str] = {
 
 def completeness(phase: PhaseEvidence, candidate: str) -> float | None:
     """Return the share of a candidate's planned shadow runs that ended; None before the first."""
-    ends = {end: number for (name, end), number in phase.ends.items() if name == candidate and end not in _NOT_PLANNED}
+    ends = {
+        end: number
+        for (name, end), number in phase.ends.items()
+        if name == candidate and end not in _NOT_PLANNED and not end.startswith(UNCOMPARED)
+    }
     planned = sum(ends.values())
     return sum(number for end, number in ends.items() if end in _COMPLETE) / planned if planned else None
 
@@ -43,7 +49,7 @@ def incomplete(look: Look) -> str | None:
             missing = {
                 end: number
                 for (name, end), number in phase.ends.items()
-                if name == candidate and end not in _COMPLETE | _NOT_PLANNED
+                if name == candidate and end not in _COMPLETE | _NOT_PLANNED and not end.startswith(UNCOMPARED)
             }
             end = max(missing, key=lambda each: missing[each])
             cure = _CURES.get(end, "see status().shadows")

@@ -126,6 +126,7 @@ class Verdict:
         time_s: Time of the look, in seconds since 1970.
         failed: Candidates to roll back.
         passed: Candidates that may take the next step.
+        ready: Candidates for which everything has passed; also while the verdict is about others, which have not.
         pauses: Guardrails with on_fail="pause" that currently fail.
         futile: Gates whose effect is significantly below the one worth having.
         idle: Whether there is no recent traffic; the time limit for a verdict then stops running.
@@ -143,6 +144,7 @@ class Verdict:
     time_s: float
     failed: tuple[str, ...] = ()
     passed: tuple[str, ...] = ()
+    ready: tuple[str, ...] = ()
     pauses: tuple[str, ...] = ()
     futile: tuple[str, ...] = ()
     idle: bool = False
@@ -174,7 +176,7 @@ class Verdict:
         return "\n".join(lines)
 
 
-_NAMES = ("failed", "passed", "pauses", "futile")
+_NAMES = ("failed", "passed", "ready", "pauses", "futile")
 
 
 def _by_weight(findings: Iterable[Finding]) -> tuple[Finding, ...]:

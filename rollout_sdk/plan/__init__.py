@@ -7,14 +7,18 @@ from rollout_sdk.plan.criteria import (
     LATENCY,
     LATENCY_MEAN,
     MEASURED,
+    SHADOW_DIFFERENCE,
+    SHADOW_MISMATCH,
     Criterion,
     Gate,
     Guardrail,
     OnFail,
+    is_compared,
+    is_measured,
 )
 from rollout_sdk.plan.freeze import Freeze
 from rollout_sdk.plan.plan import DEFAULT_GUARDRAILS, Criteria, Step, as_steps
-from rollout_sdk.plan.table import as_criteria, load_criteria
+from rollout_sdk.plan.table import as_criteria, from_written, load_criteria
 from rollout_sdk.plan.written import written
 
 __all__ = [
@@ -24,6 +28,8 @@ __all__ = [
     "LATENCY",
     "LATENCY_MEAN",
     "MEASURED",
+    "SHADOW_DIFFERENCE",
+    "SHADOW_MISMATCH",
     "Criteria",
     "Criterion",
     "Duration",
@@ -35,6 +41,9 @@ __all__ = [
     "as_criteria",
     "as_duration",
     "as_steps",
+    "from_written",
+    "is_compared",
+    "is_measured",
     "load_criteria",
     "parse_duration",
     "written",

@@ -25,25 +25,31 @@ __all__ = [
     "LATENCY",
     "LATENCY_MEAN",
     "MEASURED",
+    "SHADOW_DIFFERENCE",
+    "SHADOW_MISMATCH",
     "Better",
     "Criterion",
     "Gate",
     "Guardrail",
     "OnFail",
     "Per",
+    "is_compared",
+    "is_measured",
 ]
 
 ERROR_RATE = "error_rate"
 LATENCY = "latency"
 LATENCY_MEAN = "latency_mean"
 FIRST_ITEM = "first_item"
+SHADOW_MISMATCH = "shadow.mismatch"
+SHADOW_DIFFERENCE = "shadow.difference"
 
 Better = Literal["higher", "lower"]
 """The direction in which a metric improves."""
 
-Per = Literal["call", "outcome"]
-"""What a metric's mean is over: all calls (a click that is recorded when it happens), or the recorded outcomes (a label that
-arrives for some calls only)."""
+Per = Literal["call", "outcome", "list"]
+"""What a metric's mean is over: all calls (a click that is recorded when it happens), the recorded outcomes (a label that
+arrives for some calls only), or interleaved lists, of which each prefers one ranker or neither."""
 
 OnFail = Literal["rollback", "pause", "warn"]
 """Effect of a failed guardrail: roll the candidate back, pause until it has recovered, or only report."""
@@ -51,8 +57,19 @@ OnFail = Literal["rollback", "pause", "warn"]
 MEASURED = {ERROR_RATE: 1.0, LATENCY: 0.01, LATENCY_MEAN: 0.1, FIRST_ITEM: 0.01}
 """Metrics measured by the SDK, with their default margins. Their classes are in `rollout_sdk.judging.metrics`."""
 
+_COMPARED = (SHADOW_MISMATCH, SHADOW_DIFFERENCE)
 _THRESHOLDED = (LATENCY, FIRST_ITEM)
 _RATIO_HARM = 0.25
+
+
+def is_compared(metric: str) -> bool:
+    """Whether a metric comes from comparisons of shadows: `shadow.mismatch`, `shadow.difference`, or one of a field."""
+    return metric.startswith("shadow.") and ".".join(metric.split(".")[:2]) in _COMPARED
+
+
+def is_measured(metric: str) -> bool:
+    """Whether the SDK measures a metric itself; values of any other come from `record` or `measure=`."""
+    return metric in MEASURED or is_compared(metric)
 
 
 @frozen
@@ -61,13 +78,17 @@ class Guardrail:
 
     The SDK measures `error_rate` (calls that raised, fell back or gave a failing answer), `latency` (calls slower than
     `threshold_s`), `latency_mean` (mean of log latency) and `first_item` (streams whose first item came later than
-    `threshold_s`); any other metric consists of values passed to `record`.
+    `threshold_s`). In phases that only shadow, it compares answers: `shadow.mismatch` is the share of pairs that do not match,
+    `shadow.difference` their mean difference, and "shadow.mismatch.price" the same of one field of `compare=Fields(...)`. Any
+    other metric consists of values passed to `record`.
 
     Attributes:
-        metric: "error_rate", "latency", "latency_mean", "first_item", or the name of a recorded metric.
+        metric: "error_rate", "latency", "latency_mean", "first_item", "shadow.mismatch", "shadow.difference", either of these
+            with a field after another dot, or the name of a recorded metric.
         margin: Acceptable loss. For error_rate and latency_mean, relative to the control's value: 1.0 accepts up to twice as
             many errors (the default), 0.1 up to 10 % more latency (the default); for latency and first_item, a share of the
-            calls (0.01 by default); for other metrics in the metric's unit, and required.
+            calls (0.01 by default); for shadow.mismatch a share of the pairs, and required; for other metrics in the metric's
+            unit, and required.
         harm: Rollback threshold: roll back once the candidate is significantly worse by more than this. By default 0.25 for
             error_rate (at most `margin`), and `margin` for all others.
         threshold_s: For latency and first_item: a call that takes longer than this, in seconds, is slow. Take it from your
@@ -75,7 +96,8 @@ class Guardrail:
         better: The good direction; "lower" for the SDK's own metrics, "higher" by default for others.
         per: What the mean is over: every call, or every recorded outcome.
         window: Time after a decision during which its outcomes count; only older decisions are evidence.
-        clip: Bounds to which values are clipped (winsorising); fix them before you look.
+        clip: Bounds to which values are clipped (winsorising); fix them before you look. With clip=(0, most),
+            shadow.difference can pass because hardly any pair differs.
         floor: For error_rate: share of the units that may see an error whatever the control's rate is, so that a model
             without errors can pass.
         ceiling: For the SDK's rates: share of the control's own calls above which no conclusion is drawn, because an outage
@@ -108,7 +130,7 @@ class Guardrail:
 
     def __attrs_post_init__(self) -> None:
         """Apply the metric's defaults, and reject options that cannot be judged."""
-        ours = self.metric in MEASURED
+        ours = is_measured(self.metric)
         better = self.better or ("lower" if ours else "higher")
         check_choice("higher", "lower")(self, _Named("better"), better)
         margin = MEASURED.get(self.metric) if self.margin is None else self.margin
@@ -123,7 +145,8 @@ class Guardrail:
 
     def _refusal(self, margin: float | None, better: Better) -> str | None:
         """Return why it cannot be judged, or None."""
-        ours = self.metric in MEASURED
+        ours = is_measured(self.metric)
+        is_share = self.metric.startswith(SHADOW_MISMATCH) and ours
         if margin is None:
             return "has no margin. Only you know how much worse is acceptable. Write margin=0.01"
         if margin < 0 or (margin == 0 and self.metric != ERROR_RATE):
@@ -134,10 +157,13 @@ class Guardrail:
             return "has no threshold_s. It sets from how many seconds on a call is slow. Write threshold_s=0.25"
         if self.metric not in _THRESHOLDED and self.threshold_s is not None:
             return "has a threshold_s, which belongs to 'latency' and 'first_item'. Leave it out"
-        if ours and (better != "lower" or self.window or self.clip or self.per != "call" or self.early_harm):
+        clipped = self.clip and (is_share or not is_compared(self.metric))
+        if ours and (better != "lower" or self.window or clipped or self.per != "call" or self.early_harm):
             return (
                 "is measured by the SDK itself, for every call and at once. Leave better, per, window, clip and early_harm out"
             )
+        if is_share and margin >= 1:
+            return f"has the margin {margin!r}. It is a share of the pairs, above 0 and below 1. Write margin=0.02"
         if self.harm is not None and self.harm < 0:
             return f"has harm={self.harm!r}. It must be 0 or more"
         if not 0 <= self.floor < 1:
@@ -176,7 +202,7 @@ class Gate:
             little), and once the improvement is significantly smaller, the gate is futile and the rollout is paused.
         better: The good direction.
         before: "step": must pass before every further step; "promotion": only before the promotion to all units.
-        per: As in `Guardrail`.
+        per: As in `Guardrail`; "list" for the gates of `Interleave`, which sets it.
         window: As in `Guardrail`.
         clip: As in `Guardrail`.
         horizon: A planned end: units of both arms together (an int), or time since the rollout started ("14d"). The gate is
@@ -191,7 +217,7 @@ class Gate:
     mde: float = field(default=0.02, kw_only=True, validator=check_number)
     better: Better = field(default="higher", kw_only=True, validator=check_choice("higher", "lower"))
     before: Literal["step", "promotion"] = field(default="step", kw_only=True, validator=check_choice("step", "promotion"))
-    per: Per = field(default="call", kw_only=True, validator=check_choice("call", "outcome"))
+    per: Per = field(default="call", kw_only=True, validator=check_choice("call", "outcome", "list"))
     window: float = field(default=0.0, kw_only=True, converter=as_window)
     clip: tuple[float, float] | None = field(default=None, kw_only=True, converter=as_clip)
     horizon: int | float | None = field(default=None, kw_only=True, converter=as_horizon)
@@ -200,10 +226,10 @@ class Gate:
 
     def __attrs_post_init__(self) -> None:
         """Reject options that cannot be judged."""
-        if self.metric in MEASURED:
+        if is_measured(self.metric):
             raise ConfigurationError(
-                f"Gate({self.metric!r}) asks for fewer errors or less latency. The SDK's own metrics are guardrails. "
-                f"Write Guardrail({self.metric!r})."
+                f"Gate({self.metric!r}) asks for fewer errors, less latency or other answers. The SDK's own metrics are "
+                f"guardrails. Write Guardrail({self.metric!r})."
             )
         if not self.mde > 0:
             raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""The plan of a canary: its steps, criteria, and freeze windows."""
+"""The plan of a rollout: its steps, criteria, and freeze windows."""
 
 from __future__ import annotations
 
@@ -77,6 +77,12 @@ class Step:
         return max(self.share.values(), default=0.0) >= 1 if isinstance(self.share, Mapping) else self.share >= 1
 
     @property
+    def only_shadows(self) -> bool:
+        """Whether no candidate serves, and some run in the background."""
+        shares = self.share.values() if isinstance(self.share, Mapping) else (self.share,)
+        return self.shadow > 0 and not any(shares)
+
+    @property
     def label(self) -> str:
         """The share as text."""
         if isinstance(self.share, Mapping):
@@ -102,7 +108,7 @@ def _listed(kind: type, values: Any) -> tuple[Any, ...]:
     wrong = [value for value in listed if not isinstance(value, kind)]
     if wrong:
         raise ConfigurationError(
-            f"{wrong[0]!r:.60} is not a {kind.__name__}. Canary takes a list of them. Write [{kind.__name__}(...)]."
+            f"{wrong[0]!r:.60} is not a {kind.__name__}. Pass a list of them. Write [{kind.__name__}(...)]."
         )
     return listed
 
@@ -133,6 +139,7 @@ class Criteria:
         approve: Called before every further step with the verdict; the step waits until it returns True.
         max_calls_per_unit: Calls per unit that count in a phase; further ones are served but not judged. None: all count.
         horizon: Planned end of every gate without one of its own; see `Gate`.
+        acts: Whether verdicts change the rollout, as a canary's do; False: they are only returned and reported.
     """
 
     steps: tuple[Step, ...] = field(default=(), converter=as_steps)
@@ -143,6 +150,7 @@ class Criteria:
     approve: Callable[[Any], bool] | None = None
     max_calls_per_unit: int | None = None
     horizon: int | float | None = field(default=None, converter=as_horizon)
+    acts: bool = True
     decides: bool = field(init=False, default=Factory(lambda self: bool(self.guardrails or self.gates), takes_self=True))
 
     def __attrs_post_init__(self) -> None:
@@ -156,7 +164,7 @@ class Criteria:
             object.__setattr__(self, "gates", tuple(gates))
         if isinstance(self.alpha, bool) or not isinstance(self.alpha, float) or not 0 < self.alpha < 0.5:
             raise ConfigurationError(
-                f"alpha={self.alpha!r:.40} of Canary is not an error probability. It lies between 0 and .5. Write alpha=0.05."
+                f"alpha={self.alpha!r:.40} is not an error probability. It lies between 0 and .5. Write alpha=0.05."
             )
         labels = [each.label for each in self.all]
         twice = [label for label in labels if labels.count(label) > 1]
@@ -168,7 +176,7 @@ class Criteria:
         most = self.max_calls_per_unit
         if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
             raise ConfigurationError(
-                f"max_calls_per_unit={most!r:.40} of Canary is not a number of calls. It is a whole number from 1 on, or None. "
+                f"max_calls_per_unit={most!r:.40} is not a number of calls. It is a whole number from 1 on, or None. "
                 "Write max_calls_per_unit=100."
             )
         if self.approve is not None and not callable(self.approve):
@@ -178,6 +186,21 @@ class Criteria:
             self.approve,
             "Pass a plain function of a verdict. It runs in its own thread, and may wait there, such as by asyncio.run().",
         )
+
+    @classmethod
+    def of_test(
+        cls,
+        guardrails: Sequence[Guardrail] = (),
+        gates: Sequence[Gate] = (),
+        *,
+        alpha: float = 0.05,
+        horizon: Any = None,
+    ) -> Criteria:
+        """Return the criteria of a test with constant shares (A/B, shadow, interleaved), whose verdict changes nothing."""
+        # One step, so that it passes as a canary's does, at any time. Interleaved lists have no arms that could lack units.
+        blends = any(isinstance(each, Gate) and each.per == "list" for each in _listed(Gate, gates))
+        step = Step(0.0, min_units=0 if blends else _MIN_UNITS, min_time=0.0)
+        return cls(steps=(step,), guardrails=guardrails, gates=gates, alpha=alpha, horizon=horizon, acts=False)
 
     @property
     def all(self) -> tuple[Criterion, ...]:

@@ -38,7 +38,7 @@ from rollout_sdk.plan.criteria import Gate, Guardrail
 from rollout_sdk.plan.freeze import Freeze
 from rollout_sdk.plan.plan import Criteria, Step
 
-__all__ = ["as_criteria", "load_criteria"]
+__all__ = ["as_criteria", "from_written", "load_criteria"]
 
 _OPTIONS = ("alpha", "max_calls_per_unit", "horizon")
 """Options of `Criteria` that are values, not lists of tables."""
@@ -88,6 +88,22 @@ def as_criteria(table: Mapping[str, Any], subject: str) -> Criteria:
         return Criteria(steps=[each if each.shadow else evolve(each, shadow=shadow) for each in made], **options)
     except ConfigurationError as error:
         raise error if str(error).startswith(subject) else ConfigurationError(f"{subject}: {error}") from None
+
+
+def from_written(table: Mapping[str, Any]) -> Criteria | None:
+    """Rebuild the criteria from `written`, as a journal holds them; None if nothing was declared.
+
+    Raises:
+        ConfigurationError: The table is damaged, or was written by a later version of the SDK.
+    """
+    subject = "The plan in the journal"
+    plain = {name: value for name, value in table.items() if name != "approve"}
+    if "steps" in plain:
+        return as_criteria(plain, subject)
+    if not plain:
+        return None
+    read = as_criteria({**plain, "steps": ["50%"]}, subject)
+    return Criteria.of_test(read.guardrails, read.gates, alpha=read.alpha)
 
 
 _KINDS: Mapping[str, type] = {"guardrails": Guardrail, "gates": Gate, "freeze": Freeze}

@@ -19,8 +19,13 @@ _DEFAULT = Criteria(steps=(0.5,))
 
 
 def written(criteria: Criteria) -> dict[str, Any]:
-    """The plan as a table of plain values with the names of `load_criteria`; shares and durations are texts."""
-    table: dict[str, Any] = {"steps": [_step(step) for step in criteria.steps]}
+    """The plan as a table of plain values with the names of `load_criteria`; shares and durations are texts.
+
+    A test with constant shares has no steps. Nothing was declared: the table is empty.
+    """
+    table: dict[str, Any] = {"steps": [_step(step) for step in criteria.steps]} if criteria.acts else {}
+    if not criteria.acts and not criteria.all:
+        return table
     for name, criteria_of_kind in (("guardrails", criteria.guardrails), ("gates", criteria.gates)):
         table[name] = [_criterion(each) for each in criteria_of_kind]
     for name in ("alpha", "max_calls_per_unit"):

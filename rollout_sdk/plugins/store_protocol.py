@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
-__all__ = ["Gathered", "StateStore", "Stored"]
+__all__ = ["Gathered", "NotifyingStore", "StateStore", "Stored"]
 
 
 @frozen
@@ -55,6 +55,8 @@ class StateStore(Protocol):
     Every method raises `StoreError` when the store cannot do it, after its own bounded time, and when what it is given is not
     of this form. After an error of the first kind nobody knows whether a write was done: publishing again does no harm, and
     after a swap, load tells.
+
+    A store can have one more method, `wait_for_change(timeout_s: float) -> bool`: see `NotifyingStore`.
     """
 
     def load(self, key: str) -> Stored | None:
@@ -116,4 +118,23 @@ class StateStore(Protocol):
 
     def close(self) -> None:
         """Let go of files and connections. Closing twice is well; any other use afterwards is a `StoreError`."""
+        ...
+
+
+class NotifyingStore(StateStore, Protocol):
+    """A store that can report that a document has changed, so that the other processes see it before their next look."""
+
+    def wait_for_change(self, timeout_s: float) -> bool:
+        """Wait until a document may have changed, for `timeout_s` seconds at the most.
+
+        A hint that saves time: each process also loads every document twice a second, so a lost message does no harm, and
+        neither does one too many. It is called in a thread of its own, again and again; after an error, the process waits for
+        the rest of the time without it.
+
+        Returns:
+            True when a document may have changed since the last call; False when the time is over.
+
+        Raises:
+            StoreError: The store cannot report changes now.
+        """
         ...

@@ -63,7 +63,9 @@ def checked_time(metric: str, time_s: object) -> float:
     return number
 
 
-def check_named(about: str, *, decision_id: object, unit: object, token: object, item: object, position: object) -> None:
+def check_named(
+    about: str, *, decision_id: object, unit: object, token: object, item: object, position: object, variant: object = None
+) -> None:
     """Refuse an outcome that does not name exactly one decision, unit or token.
 
     Raises:
@@ -74,6 +76,11 @@ def check_named(about: str, *, decision_id: object, unit: object, token: object,
         raise OutcomeError(
             f"{about} names {' and '.join(named) or 'nobody'}{' and an item' if named == ['token'] else ''}. "
             "An outcome belongs to one decision, one unit or one token. Pass decision_id=, unit= or token=."
+        )
+    if variant is not None and (decision_id is None or not isinstance(variant, str) or not variant):
+        raise OutcomeError(
+            f"{about} names variant={brief(variant)} without a decision. It is the variant whose answer was judged: the "
+            "one that answered, or a shadow. Pass decision_id=, too."
         )
     if position is not None and decision_id is None:
         raise OutcomeError(
@@ -161,6 +168,7 @@ def by_decision(
     item_hash: UnitHash | None = None,
     shown: Iterable[tuple[str, tuple[Any, ...]]] = (),
     blended: str = "interleaved",
+    variant: object = None,
 ) -> RecordedEvent:
     """The outcome of a decision.
 
@@ -176,6 +184,12 @@ def by_decision(
             f"The decision id belongs to rollout {decoded.rollout!r}, not to {rollout!r}. "
             "An outcome belongs to the rollout that decided. Record it there, or with rollout_sdk.record()."
         )
+    is_shadows = variant is not None and variant != decoded.variant
+    if is_shadows and (item is not None or position is not None or decoded.variant == blended):
+        raise OutcomeError(
+            f"The outcome {brief(metric)} names variant {brief(variant)} of a list, or of an item in it. A shadow's answer is "
+            "judged as a whole. Leave variant= out."
+        )
     hidden = None
     if item is not None or position is not None:
         _check_item(decoded, item, position, shown, blended)
@@ -188,7 +202,7 @@ def by_decision(
         time_s=when,
         decision_id=decision_id,  # type: ignore[arg-type]
         phase=decoded.phase,
-        variant=decoded.variant,
+        variant=decoded.variant if variant is None else str(variant),
         bucket=decoded.bucket,
         item=hidden,
         position=position,
@@ -197,6 +211,7 @@ def by_decision(
         fingerprint=decoded.fingerprint,
         rate=decoded.rate,
         call_rate=decoded.rate,
+        shadow=is_shadows,
     )
 
 

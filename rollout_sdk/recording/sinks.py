@@ -24,7 +24,7 @@ from rollout_sdk.records import TransitionedEvent
 from rollout_sdk.resilience.faults import JOURNAL, Count, DroppedError, HangError
 from rollout_sdk.resilience.queue_thread import QueueThread
 from rollout_sdk.sampling import level_of, rate_of
-from rollout_sdk.telemetry.events import LogEvents
+from rollout_sdk.telemetry.log_events import LogEvents
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext

@@ -14,9 +14,20 @@ from rollout_sdk.records.events import (
     TransitionedEvent,
     Withheld,
 )
-from rollout_sdk.records.values import EXCLUDED_REASONS, FAILED_IF, UNMEASURED, Comparison, Decision, Merged, Routed, Run
+from rollout_sdk.records.values import (
+    ERRORS,
+    EXCLUDED_REASONS,
+    FAILED_IF,
+    UNMEASURED,
+    Comparison,
+    Decision,
+    Merged,
+    Routed,
+    Run,
+)
 
 __all__ = [
+    "ERRORS",
     "EXCLUDED_REASONS",
     "FAILED_IF",
     "UNMEASURED",

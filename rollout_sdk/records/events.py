@@ -225,6 +225,8 @@ class RecordedEvent:
         event_id: Pseudonym of the event that the outcome came from, if the application named one.
         rate: Share of the outcomes that was kept when this one was: below 1 under overload (see `rollout_sdk.sampling`).
         call_rate: The rate of its call, from the id.
+        shadow: Whether it is about the answer of a shadow, that of `variant`, which no user has seen.
+        measured: Whether `measure=` took it from the answer, so that no other process has it; not in the journal.
     """
 
     rollout: str
@@ -244,6 +246,8 @@ class RecordedEvent:
     event_id: str | None = None
     rate: float = 1.0
     call_rate: float = 1.0
+    shadow: bool = False
+    measured: bool = field(default=False, eq=False)
 
     @property
     def factor(self) -> float:
@@ -258,9 +262,16 @@ class RecordedEvent:
         return self if rate == self.rate else evolve(self, rate=rate)
 
     @property
+    def _what(self) -> str | int | None:
+        """What of the answer it is about: an item, or the whole answer of a shadow."""
+        if self.shadow:
+            return self.variant
+        return self.position if self.item is None else self.item
+
+    @property
     def name(self) -> str:
         """The identity, as text that is the same in every process."""
-        what = self.position if self.item is None else self.item
+        what = self._what
         if self.event_id is not None:
             return _named(self.rollout, self.metric, self.event_id, what)
         whom = self.unit if self.decision_id is None else self.decision_id
@@ -269,7 +280,7 @@ class RecordedEvent:
     @property
     def label(self) -> str:
         """The identity of an outcome of which a decision has one, whatever its value and time are."""
-        return _named(self.rollout, self.metric, self.decision_id)
+        return _named(self.rollout, self.metric, self.decision_id, *([self.variant] if self.shadow else ()))
 
     @property
     def identity(self) -> int:
@@ -278,7 +289,7 @@ class RecordedEvent:
         It identifies the event that the outcome came from, even if the unit has had another decision since. Without an event,
         it identifies the subject of the outcome, its value, and its time to the millisecond.
         """
-        what = self.position if self.item is None else self.item
+        what = self._what
         if self.event_id is not None:
             return hash((self.rollout, self.metric, self.event_id, what))
         whom = self.unit if self.decision_id is None else self.decision_id

@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from attrs import field, frozen
 
-__all__ = ["EXCLUDED_REASONS", "FAILED_IF", "UNMEASURED", "Comparison", "Decision", "Merged", "Routed", "Run"]
+__all__ = ["ERRORS", "EXCLUDED_REASONS", "FAILED_IF", "UNMEASURED", "Comparison", "Decision", "Merged", "Routed", "Run"]
 
 R = TypeVar("R")
 
@@ -18,6 +18,9 @@ EXCLUDED_REASONS = frozenset(
 
 FAILED_IF = "failed_if"
 """Replaces an exception's class name if the run gave an answer that `failed_if=` classifies as a failure."""
+
+ERRORS: Final = "error"
+"""Name of a comparison of two runs of which at least one raised."""
 
 UNMEASURED: Final = "unmeasured"
 """The end of a run whose answer has work to come that cannot be measured."""
@@ -91,6 +94,8 @@ class Comparison:
         difference: Distance between them, if that is meaningful; 0 is equal, and the unit is the comparator's.
         reason: Why they differ, as a short constant such as "type", "length" or "value".
         name: Name of the comparator.
+        fields: Comparisons of parts of the outputs, by name: see `Fields`.
+        labels: The control's label and the candidate's, if the outputs are classes: see `Label`.
     """
 
     # Comparators of arrays return their library's own booleans, which span attributes do not accept.
@@ -98,6 +103,8 @@ class Comparison:
     difference: float | None = None
     reason: str | None = None
     name: str = "default"
+    fields: Mapping[str, Comparison] = field(factory=dict, hash=False)
+    labels: tuple[str, str] | None = None
 
 
 @frozen

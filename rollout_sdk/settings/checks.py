@@ -29,6 +29,7 @@ __all__ = [
     "check_holdout",
     "check_isolate",
     "check_layer",
+    "check_measure",
     "check_names",
     "check_passthrough",
 ]
@@ -100,6 +101,23 @@ def check_failed_if(key: str, failed_if: object, kind: FunctionKind) -> None:
         raise ConfigurationError(
             f"failed_if= of {key!r} cannot be applied: {key!r} is {KINDS[kind]}, and its first items are served before the "
             "answer is complete. Leave it out, and raise an exception in the stream."
+        )
+
+
+def check_measure(key: str, measure: object, kind: FunctionKind) -> None:
+    """Check that `measure` is a plain function, and that answers are complete when it is called."""
+    if measure is None:
+        return
+    if not callable(measure):
+        raise ConfigurationError(
+            f"measure={measure!r:.60} of {key!r} is not callable. It takes numbers from an answer, by metric. "
+            "Write measure=lambda answer: {'tokens': answer.usage.total_tokens}."
+        )
+    must_answer_at_once(f"measure= of {key!r}", measure, "Make it a plain function of the answer.")
+    if kind in ("generator", "async generator"):
+        raise ConfigurationError(
+            f"measure= of {key!r} cannot be applied: {key!r} is {KINDS[kind]}, and its first items are served before the "
+            "answer is complete. Leave it out, and record() what the whole stream amounts to."
         )
 
 

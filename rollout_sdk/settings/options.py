@@ -13,12 +13,12 @@ from attrs import define, field, fields
 
 from rollout_sdk.assignment import Layer, Phase, Share
 from rollout_sdk.assignment.ids import check_name
+from rollout_sdk.comparators import Comparator, DefaultComparator
 from rollout_sdk.engine.arguments import Spec, UnitSpec, is_method, signature_of
-from rollout_sdk.engine.comparison import DefaultComparator
 from rollout_sdk.engine.copies.snapshot import Isolate
 from rollout_sdk.engine.likeness import FunctionKind, kind_of
 from rollout_sdk.engine.mutation import watched
-from rollout_sdk.engine.rollout import FailedIf
+from rollout_sdk.engine.rollout import FailedIf, Measure
 from rollout_sdk.engine.routing import Override
 from rollout_sdk.formatting import plain
 from rollout_sdk.plugins.discovery import load_plugins, make_strategy, strategy_name
@@ -50,12 +50,14 @@ _DESCRIBED = (
     "layer",
     "on_error",
     "failed_if",
+    "measure",
     "passthrough",
     "effects",
     "deadline_s",
     "breaker",
     "detect_mutation",
     "isolate",
+    "compare",
     "plugins",
 )
 _LONGEST_TEXT = 1_000
@@ -85,11 +87,13 @@ class Settings:
     layer: Layer | None
     on_error: OnError
     failed_if: FailedIf
+    measure: Measure
     passthrough: tuple[type[BaseException], ...]
     effects: Effects
     deadline_s: float | None
     breaker: Breaker | None
     detect_mutation: bool
+    compare: Comparator | None
     isolate: Isolate
     plugins: Sequence[object]
     runtime: Runtime
@@ -122,6 +126,7 @@ class Settings:
         checks.check_isolate(self.key, self.isolate)
         checks.check_passthrough(self.key, self.passthrough)
         checks.check_failed_if(self.key, self.failed_if, self.kind)
+        checks.check_measure(self.key, self.measure, self.kind)
         signatures.check_unit(self.key, self.unit, self.signature)
         signatures.check_covariate(self.key, self.covariate, self.signature)
         signatures.check_batch(self.key, self.batch, self.kind, self.signature, self.override)

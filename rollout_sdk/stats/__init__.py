@@ -1,5 +1,6 @@
 """Statistics: pure functions, standard library only."""
 
+from rollout_sdk.stats.agreement import average_overlap, cohens_kappa, population_stability, rank_biased_overlap
 from rollout_sdk.stats.buckets import StratifiedBuckets
 from rollout_sdk.stats.cluster_bets import cluster_bets_log_e
 from rollout_sdk.stats.clusters import MIN_EFFECTIVE_UNITS, MOST_OF_ONE_UNIT, MeanInterval, effective_units, ratio_of_sums
@@ -10,7 +11,7 @@ from rollout_sdk.stats.group_sequential import spending_boundaries
 from rollout_sdk.stats.multiplicity import e_bh, mix_log_e
 from rollout_sdk.stats.planning import design_effect, mde, planned_duration, planned_information, sample_size
 from rollout_sdk.stats.rare_events import rare_event_interval, rare_event_log_e, rare_event_safe_log_e
-from rollout_sdk.stats.rates import bernoulli_interval, rate_below_log_e
+from rollout_sdk.stats.rates import bernoulli_interval, rate_above_log_e, rate_below_log_e
 from rollout_sdk.stats.sequential import confidence_sequence, log_e_one_sided, log_e_two_sided, one_sided_bound, plan_rho
 from rollout_sdk.stats.student import student_t_quantile
 
@@ -23,8 +24,10 @@ __all__ = [
     "MeanInterval",
     "StratifiedBuckets",
     "arrivals_log_e",
+    "average_overlap",
     "bernoulli_interval",
     "cluster_bets_log_e",
+    "cohens_kappa",
     "confidence_sequence",
     "design_effect",
     "e_bh",
@@ -38,9 +41,12 @@ __all__ = [
     "plan_rho",
     "planned_duration",
     "planned_information",
+    "population_stability",
+    "rank_biased_overlap",
     "rare_event_interval",
     "rare_event_log_e",
     "rare_event_safe_log_e",
+    "rate_above_log_e",
     "rate_below_log_e",
     "ratio_of_sums",
     "sample_size",

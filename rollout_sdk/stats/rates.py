@@ -1,4 +1,4 @@
-"""Exact anytime-valid evidence about one rate: a confidence interval, and whether the rate lies below a limit.
+"""Exact anytime-valid evidence about one rate: a confidence interval, and whether it lies below a limit, or above.
 
 All functions depend on counts alone, so counts of several machines can be added, and evaluation after every trial is allowed.
 Trials are assumed to be independent.
@@ -13,12 +13,14 @@ from rollout_sdk.stats.multiplicity import mix_log_e
 from rollout_sdk.stats.normal import log_beta_ratio, times_log
 from rollout_sdk.stats.sequential import plan_rho
 
-__all__ = ["bernoulli_interval", "rate_below_log_e"]
+__all__ = ["bernoulli_interval", "rate_above_log_e", "rate_below_log_e"]
 
 _EDGE, _EDGE_BELOW_ONE = 1e-300, 2.0**-53
 _STEPS = 200
 _BETS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """Rates to bet on, as fractions of the limit."""
+_POWERS = (0.0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 11 / 12)
+"""Rates to bet on above a limit p, as powers of it: from 1 down to a little above p, evenly on a logarithmic scale."""
 
 
 def bernoulli_interval(successes: float, trials: float, *, alpha: float = 0.05, t_opt: float = 100.0) -> tuple[float, float]:
@@ -104,6 +106,37 @@ def rate_below_log_e(successes: float, trials: float, *, limit: float) -> float:
     for part in _BETS:
         won = -math.inf if successes and not part else times_log(successes, part)
         log_es.append(won + failures * (math.log1p(-part * limit) - math.log1p(-limit)))
+    return mix_log_e(log_es)
+
+
+def rate_above_log_e(successes: float, trials: float, *, limit: float) -> float:
+    """The evidence that a rate lies above `limit`; null: "rate <= limit". It finds a shadow that differs too often.
+
+    e = mean over r of (r/p)^s ((1 - r)/(1 - p))^f for s successes and f failures, with p = `limit` and bets on seven rates r
+    from p^(11/12) to 1. By the argument of `rate_below_log_e`, the bets win nothing on average at any rate up to the limit.
+
+    If every trial succeeds, e = 20 is reached after 2 trials for limits of 2 to 10 %, and after 7 for 50 %.
+
+    Source: the discrete mixture of likelihood ratios, Robbins, Annals of Mathematical Statistics 41 (1970).
+
+    Args:
+        successes: Number of trials that count, such as mismatches.
+        trials: Number of all trials.
+        limit: The limit to exceed, between 0 and 1. Of a limit of 0, the first success is infinite evidence.
+
+    Raises:
+        ValueError: The counts are negative, not finite or inconsistent; `limit` is not between 0 and 1.
+    """
+    failures = _failures("rate_above_log_e", successes, trials)
+    if not 0 <= limit <= 1:
+        raise ValueError(f"rate_above_log_e(limit={limit!r}): a limit is a rate, between 0 and 1.")
+    if limit in (0, 1):
+        return math.inf if successes and not limit else 0.0
+    log_es = []
+    for power in _POWERS:
+        rate = limit**power
+        lost = -math.inf if failures and not power else times_log(failures, 1 - rate) - failures * math.log1p(-limit)
+        log_es.append(lost + successes * (math.log(rate) - math.log(limit)))
     return mix_log_e(log_es)
 
 

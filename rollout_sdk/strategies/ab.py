@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from attrs import field, frozen
 
 from rollout_sdk.assignment import Phase, RouteRequest, Share, parse_share
+from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.plan import Criteria, Gate, Guardrail, is_compared
 from rollout_sdk.records import Decision
 from rollout_sdk.strategies.shares import by_lanes, make_phase
 
@@ -23,16 +25,42 @@ class ABTest:
 
     Without a unit, each call is drawn separately.
 
+    With gates and guardrails, `judge()` and `rollout report` conclude: they may be looked at as often as you like. A verdict
+    changes nothing by itself; you decide. Without them, a report shows differences and concludes nothing but harm.
+
     Attributes:
         shares: Share of the candidate, or of each candidate by name; the control gets the rest.
+        gates: Metrics that must get better for the candidate to be shipped.
+        guardrails: Metrics that must not get worse.
+        horizon: Planned end of every gate without one of its own: units of both arms together (an int), or time since the
+            test started ("14d"). The test then takes hardly more data than one with a single look at its end. See `Gate`.
+        alpha: Maximum probability, however often it is looked at, that a candidate which is not worse fails; and likewise that
+            one which is no better, or worse than its margins, passes.
         shadow: Share of the control's calls on which the candidates also run in the background.
     """
 
     name = "ab"
-    not_fingerprinted = ("shares",)  # included as the phase's numeric shares
+    # Shares are included as the phase's numeric shares. What a test is judged by may be declared while it runs.
+    not_fingerprinted = ("shares", "gates", "guardrails", "horizon", "alpha")
 
     shares: Share | Mapping[str, Share] = 0.5
+    gates: Sequence[Gate] = field(default=(), kw_only=True)
+    guardrails: Sequence[Guardrail] = field(default=(), kw_only=True)
+    horizon: int | float | str | None = field(default=None, kw_only=True)
+    alpha: float = field(default=0.05, kw_only=True)
     shadow: float = field(default=0.0, kw_only=True, converter=_shadow_share)
+    criteria: Criteria = field(init=False, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Build the criteria, which validates them."""
+        criteria = Criteria.of_test(self.guardrails, self.gates, alpha=self.alpha, horizon=self.horizon)
+        compared = next((each.metric for each in criteria.guardrails if is_compared(each.metric)), None)
+        if compared is not None:
+            raise ConfigurationError(
+                f"Guardrail({compared!r}) of ABTest would never have data: answers of two models to one call are compared only "
+                "while no candidate serves. Use Shadow(guardrails=...) before it."
+            )
+        object.__setattr__(self, "criteria", criteria)
 
     @property
     def shadows(self) -> bool:

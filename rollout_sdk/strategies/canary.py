@@ -11,7 +11,7 @@ from attrs import evolve, field, frozen
 
 from rollout_sdk.assignment import Phase, RouteRequest, Share, parse_share, percent
 from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.plan import DEFAULT_GUARDRAILS, Criteria, Freeze, Gate, Guardrail, Step, as_steps, load_criteria
+from rollout_sdk.plan import DEFAULT_GUARDRAILS, Criteria, Freeze, Gate, Guardrail, Step, as_steps, is_compared, load_criteria
 from rollout_sdk.records import Decision
 from rollout_sdk.strategies.shares import by_lanes, make_phase
 
@@ -77,6 +77,12 @@ class Canary:
             max_calls_per_unit=self.max_calls_per_unit,
             horizon=self.horizon,
         )
+        compared = next((each.metric for each in criteria.guardrails if is_compared(each.metric)), None)
+        if compared is not None and not any(step.only_shadows for step in criteria.steps):
+            raise ConfigurationError(
+                f"Guardrail({compared!r}) of Canary would never have data: answers are compared in steps that only shadow. "
+                "Begin with one: Step('0%', shadow='100%')."
+            )
         object.__setattr__(self, "criteria", criteria)
 
     @classmethod

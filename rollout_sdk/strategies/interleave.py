@@ -8,12 +8,13 @@ from functools import cache
 from hashlib import blake2b
 from typing import Any, Protocol
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from rollout_sdk.assignment import Phase, RouteRequest, Share, canonical, parse_share, percent
 from rollout_sdk.concurrency.synchronous import answered, answering, must_answer_at_once
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.interleaving import Interleaved, TeamDraft
+from rollout_sdk.plan import Criteria, Gate
 from rollout_sdk.records import Decision, Merged
 
 __all__ = ["INTERLEAVED", "Design", "Interleave", "rollout_strategies"]
@@ -112,9 +113,15 @@ class Interleave:
         stamp: Writes an item's token into it: `stamp(item, token)` returns the item to serve. A click that sends the token
             back is recorded with `record(metric, value, token=token)`, in any process. It must create a new item: the model's
             own may be served to others.
+        gates: Metrics by which users must prefer the candidate: `Gate("click", mde=0.02)`, in Chapelle's preference, which
+            runs from -0.5 to 0.5. `judge()` and `rollout report` conclude by them, and change nothing. `judge()` sees clicks
+            that are recorded in the process that made the list, on one of its last 20,000; the report, those in the journal.
+        alpha: Maximum probability, however often it is looked at, that a candidate passes that is not preferred.
     """
 
     name = "interleave"
+    # What a test is judged by may be declared while it runs.
+    not_fingerprinted = ("gates", "alpha")
 
     design: Design = field(factory=TeamDraft)
     k: int | None = field(default=None, kw_only=True)
@@ -126,9 +133,15 @@ class Interleave:
     oversample: float = field(default=1.0, kw_only=True, converter=_oversample)
     first_page: Callable[[Mapping[str, Any]], bool] | None = field(default=None, kw_only=True)
     stamp: Callable[[Any, str], Any] | None = field(default=None, kw_only=True)
+    gates: Sequence[Gate] = field(default=(), kw_only=True)
+    alpha: float = field(default=0.05, kw_only=True)
+    criteria: Criteria = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Reject settings that could only fail later."""
+        declared = Criteria.of_test(gates=self.gates)
+        gates = [evolve(gate, per="list") for gate in declared.gates]
+        object.__setattr__(self, "criteria", Criteria.of_test(gates=gates, alpha=self.alpha))
         if not callable(getattr(self.design, "merge", None)):
             raise ConfigurationError(
                 f"{self.design!r:.80} is not an interleaving design: it has no merge(). A design makes one list of several. "

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from attrs import field, frozen
 
 from rollout_sdk.assignment import Phase, RouteRequest, Share, parse_share
+from rollout_sdk.plan import Criteria, Guardrail
 from rollout_sdk.records import Decision
 from rollout_sdk.strategies.shares import by_lanes
 
@@ -21,13 +22,28 @@ def _rate(share: Share) -> float:
 class Shadow:
     """The control answers every call; on a share of the calls, every candidate also runs in the background.
 
+    With guardrails, `judge()` and `rollout report` say whether the candidate is good enough for users to see it. They compare
+    the two runs of the same calls. A verdict changes nothing by itself.
+
     Attributes:
         rate: Share of the calls that are shadowed, drawn per call.
+        guardrails: Metrics that must not get worse: those that the SDK measures.
+        alpha: Maximum probability, however often it is looked at, that a candidate which is not worse fails, and likewise
+            that one which is worse than its margins passes.
     """
 
     name = "shadow"
+    # What a shadow is judged by may be declared while it runs.
+    not_fingerprinted = ("guardrails", "alpha")
 
     rate: float = field(default=0.1, converter=_rate)
+    guardrails: Sequence[Guardrail] = field(default=(), kw_only=True)
+    alpha: float = field(default=0.05, kw_only=True)
+    criteria: Criteria = field(init=False, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Build the criteria, which validates them."""
+        object.__setattr__(self, "criteria", Criteria.of_test(self.guardrails, alpha=self.alpha))
 
     @property
     def shadows(self) -> bool:
@@ -36,7 +52,7 @@ class Shadow:
 
     def rollout_phases(self, control: str, candidates: tuple[str, ...]) -> Sequence[Phase]:
         """Return one phase in which no candidate serves."""
-        return [Phase("shadow", dict.fromkeys(candidates, 0.0), control)]
+        return [Phase("shadow", dict.fromkeys(candidates, 0.0), control, shadow=self.rate)]
 
     @by_lanes(lambda strategy, _phase: strategy.rate)
     def rollout_route(self, request: RouteRequest) -> Decision:

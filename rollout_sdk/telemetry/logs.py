@@ -1,7 +1,7 @@
-"""Log events: through the application's structlog when it has configured one, else through the standard library's logger.
+"""Log events: through structlog if the application has configured it, otherwise through the standard library's logger.
 
-A library configures nothing. An unconfigured structlog prints to standard output, which would corrupt a command-line tool or
-an MCP server: so until the application configures structlog, events go to the logger `rollout_sdk`, with a NullHandler.
+The SDK configures nothing. An unconfigured structlog prints to standard output, which would corrupt a command-line tool or an
+MCP server: so until the application configures structlog, events go to the logger `rollout_sdk`, with a NullHandler.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _NAME = "rollout_sdk"
 _SHORT = {"from_variant": "from", "to_variant": "to", "error_type": "error"}
 _IDS = ("decision_id", "transition_id")
 _KEYWORDS = ("exc_info", "stack_info", "stacklevel")
-"""In no message: ids are found in the record's fields, and the others are the standard library's own."""
+"""Not in messages: ids are in the record's fields, and the others are arguments of the standard library."""
 
 _PLAIN = re.compile(r"[\w.:%/+@,-]+")
 
 
-def _said(value: object) -> str:
-    """A value in one word, or in quotes."""
+def _text(value: object) -> str:
+    """Format a value as one word, or in quotes."""
     if isinstance(value, Mapping):
         text = ",".join(f"{name}:{each:g}" if isinstance(each, float) else f"{name}:{each}" for name, each in value.items())
     else:
@@ -36,15 +36,15 @@ def _said(value: object) -> str:
 
 
 def _as_record(_: object, __: str, event: MutableMapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What the standard library's logger is called with: a message that says what happened, and the fields beside it.
+    """Return the arguments for the standard library's logger: a message, and the fields as `extra`.
 
-    The values are arguments of the message, so that tools that group by it see one message for each event.
+    Values are arguments of the message, so that tools that group by message see one for each event.
     """
     name = event.pop("event")
     kwargs = {each: event.pop(each) for each in _KEYWORDS if each in event}
-    told = {each: value for each, value in event.items() if value is not None and each not in _IDS}
-    words = [name, *(f"{_SHORT.get(each, each)}=%s" for each in told)]
-    return (" ".join(words), *map(_said, told.values())), {**kwargs, "extra": {"event": name, **event}}
+    shown = {each: value for each, value in event.items() if value is not None and each not in _IDS}
+    words = [name, *(f"{_SHORT.get(each, each)}=%s" for each in shown)]
+    return (" ".join(words), *map(_text, shown.values())), {**kwargs, "extra": {"event": name, **event}}
 
 
 _stdlib = logging.getLogger(_NAME)
@@ -61,20 +61,20 @@ _fallback = structlog.wrap_logger(
 
 
 def get_logger() -> FilteringBoundLogger:
-    """The logger for this call: the application may configure structlog after importing us."""
+    """Return the current logger: the application may configure structlog at any time."""
     chosen = structlog.get_logger(_NAME) if structlog.is_configured() else _fallback
     return cast("FilteringBoundLogger", chosen)
 
 
 def would_log(level: int) -> bool:
-    """Whether an event of this level could be seen by anybody."""
+    """Whether events of this level are enabled."""
     return structlog.is_configured() or _stdlib.isEnabledFor(level)
 
 
 def add_trace_context(_: object, __: str, event: dict[str, Any]) -> dict[str, Any]:
-    """A structlog processor for the application's chain: `trace_id`, `span_id` and `trace_flags` of the current span.
+    """Add `trace_id`, `span_id` and `trace_flags` of the current span: a structlog processor for the application's chain.
 
-    Field names are those of the OpenTelemetry specification for logs in other formats. An unsampled request has them too.
+    The field names are those of the OpenTelemetry specification for logs in other formats. Unsampled requests have them, too.
     """
     from opentelemetry import trace
 
@@ -90,9 +90,9 @@ _FIELDS = ("rollout_key", "rollout_variant", "rollout_decision_id")
 
 
 def log_fields() -> dict[str, str]:
-    """`rollout_key`, `rollout_variant` and `rollout_decision_id` of the run that this code is inside of; else empty texts.
+    """Return `rollout_key`, `rollout_variant` and `rollout_decision_id` of the current run; empty outside a run.
 
-    They are there with `Telemetry(bind_logs=True)`. With loguru:
+    Needs `Telemetry(bind_logs=True)`. With loguru:
     `logger.configure(patcher=lambda record: record["extra"].update(log_fields()))`.
     """
     bound = structlog.contextvars.get_contextvars()
@@ -100,15 +100,15 @@ def log_fields() -> dict[str, str]:
 
 
 class RolloutFilter(logging.Filter):
-    """Adds `log_fields` to every record of the standard library's logging, for a formatter to show; lets all of them pass.
+    """Adds `log_fields` to every record of the standard library's logging, for a formatter; lets all records pass.
 
-    It belongs on a handler: the filters of a logger do not see the records of its children.
+    Add it to a handler: the filters of a logger do not see the records of its children.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the fields."""
         for name, value in log_fields().items():
-            # What an application has said itself stays.
+            # The application's own values stay.
             if not hasattr(record, name):
                 setattr(record, name, value)
         return True

@@ -1,7 +1,7 @@
-"""Metrics: counts that the recorder keeps anyway are observed when a reader asks, so that a call pays nothing for them.
+"""Metrics: the recorder's counts are observed when a reader collects them, so that they cost a call nothing.
 
-An SDK keeps the first instrument of a name, and forgets the callbacks of any other: so the runtimes that share a meter
-provider are observed by the same callbacks.
+An SDK keeps the first instrument with a name, and ignores the callbacks of any other: so runtimes that share a meter provider
+are observed by the same callbacks.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _OTHER = "_OTHER"
 
 @frozen
 class RolloutMetrics:
-    """How a rollout stands, as metrics say it.
+    """What metrics report of a rollout.
 
     Attributes:
         key: Its key.
         strategy: Name of its strategy.
-        tally: What was counted.
+        tally: Its counts.
         shares: Current share of every variant.
-        active: Shadow runs that are under way, by variant.
+        active: Current shadow runs, by variant.
     """
 
     key: str
@@ -52,12 +52,12 @@ class RolloutMetrics:
 
 
 Observed = Callable[[], Iterable[RolloutMetrics]]
-"""Gives every rollout of a runtime."""
+"""Returns the rollouts of a runtime."""
 
 _Source: TypeAlias = "weakref.ref[Metrics]"
 
 _sources: weakref.WeakKeyDictionary[MeterProvider, list[_Source]] = weakref.WeakKeyDictionary()
-"""The runtimes that are observed by each provider's instruments."""
+"""The runtimes observed by each provider's instruments."""
 
 
 class Metrics:
@@ -67,9 +67,9 @@ class Metrics:
         """Create no instrument yet: the application may set its meter provider later.
 
         Args:
-            settings: What is emitted.
-            observed: Gives the rollouts.
-            lost: Gives how many facts are missing from the journal and the counts, by why.
+            settings: The settings.
+            observed: Returns the rollouts.
+            lost: Returns the number of facts missing from the journal and the counts, by reason.
         """
         self._settings = settings
         self._observed = observed
@@ -81,11 +81,11 @@ class Metrics:
         self._decision: Histogram | None = None
 
     def _variant(self, key: str, variant: str) -> str:
-        """The variant, while a rollout has few."""
+        """Return the variant, or "_OTHER" beyond a rollout's limit."""
         return self._word(f"{names.VARIANT} {key}", variant, names.MOST_VARIANTS)
 
     def _word(self, attribute: str, word: str, most: int = names.MOST_WORDS) -> str:
-        """The word, while it is one of few; else "_OTHER": a name can be made for each call, and a series never ends."""
+        """Return the word, or "_OTHER" beyond the limit: names may be unique to each call, and a series is kept forever."""
         words = self._words.setdefault(attribute, set())
         if word in words:
             return word
@@ -95,10 +95,10 @@ class Metrics:
         return word
 
     def calls(self, calls: Sequence[Any]) -> None:
-        """Record the durations of the runs of these calls; there is a meter provider by now."""
+        """Record the durations of the runs of these calls; a meter provider must be set."""
         provider = self._settings.meter_provider
         provider = metrics.get_meter_provider() if provider is None else provider
-        # An application's tests put providers in place for a while: none is kept for good.
+        # An application's tests set providers temporarily: none is kept permanently.
         if self._duration is None or provider is not self._provider:
             self._duration = self._begin(provider)
             self._provider = provider
@@ -118,7 +118,7 @@ class Metrics:
             (names.DECISIONS, "{decision}", "Routing decisions.", Metrics.decisions),
             (names.FALLBACKS, "{fallback}", "Calls answered by the control because a candidate failed.", Metrics.fallbacks),
             (names.COMPARISONS, "{comparison}", "Comparisons of a shadow's output with the control's.", Metrics.comparisons),
-            (names.SHADOW_RUNS, "{run}", "Shadow runs that ended, in whatever way.", Metrics.shadows),
+            (names.SHADOW_RUNS, "{run}", "Shadow runs that ended, in any way.", Metrics.shadows),
             (names.SHADOW_DROPPED, "{run}", "Shadow runs that did not finish.", Metrics.dropped),
             (names.TRANSITIONS, "{transition}", "Starts, and changes of phase or status.", Metrics.transitions),
             (names.FACTS_LOST, "{fact}", "Facts missing from the journal.", Metrics.lost),
@@ -132,7 +132,7 @@ class Metrics:
             self._decision = meter.create_histogram(
                 names.DECISION_DURATION,
                 unit="s",
-                description="What describing and deciding took of a call.",
+                description="Time that describing and deciding took of a call.",
                 explicit_bucket_boundaries_advisory=list(names.DECISION_BUCKETS),
             )
         duration = meter.create_histogram(
@@ -141,7 +141,7 @@ class Metrics:
             description="Duration of one run of a variant on the caller's path.",
             explicit_bucket_boundaries_advisory=list(names.DURATION_BUCKETS),
         )
-        # Last: where an instrument was refused, this is done again, and nobody is to be observed twice.
+        # Last: after a refused instrument, this runs again, and no runtime may be observed twice.
         for gone in [source for source in list(sources) if source() is None]:
             with suppress(ValueError):
                 sources.remove(gone)
@@ -151,7 +151,7 @@ class Metrics:
 
     def _attributes(self, rollout: Any, variant: str, error: str | None) -> Mapping[str, str]:
         error = None if error is None else self._word(names.ERROR_TYPE, error)
-        # Who is the control is in it, because a rollout can be made again the other way round.
+        # The key includes the control, because a rollout can be decorated again with the roles swapped.
         known = (rollout.key, rollout.strategy_name, rollout.control, variant, error)
         attributes = self._known.get(known)
         if attributes is None:
@@ -163,7 +163,7 @@ class Metrics:
             }
             if error is not None:
                 attributes[names.ERROR_TYPE] = error
-            # Rollouts can be made at run time: what is remembered stays bounded.
+            # Rollouts can be created at run time: limit the cache.
             if len(self._known) < _MOST_KNOWN:
                 self._known[known] = attributes
         return attributes
@@ -259,7 +259,7 @@ class Metrics:
 def _of_all(
     sources: list[_Source], observe: Callable[[Metrics], Iterable[Observation]]
 ) -> Callable[[CallbackOptions], Iterable[Observation]]:
-    """A callback that observes every runtime that is still there."""
+    """Return a callback that observes every runtime that still exists."""
 
     def callback(_: CallbackOptions) -> Iterable[Observation]:
         living = [source for reference in list(sources) if (source := reference()) is not None]

@@ -1,4 +1,4 @@
-"""The names of the telemetry contract, in one place. Semantic conventions 1.44.0 for `feature_flag.*`, `code.*`, `error.*`."""
+"""Names of the telemetry contract. `feature_flag.*`, `code.*` and `error.*` follow the semantic conventions 1.44.0."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ TRANSITIONS: Final = "rollout.transitions"
 FACTS_LOST: Final = "rollout.facts.lost"
 DECISION_DURATION: Final = "rollout.decision.duration"
 MOST_WORDS: Final = 100
-"""Different values of an attribute of a metric; the rest is "_OTHER"."""
+"""Limit of distinct values of a metric's attribute; all others become "_OTHER"."""
 MOST_VARIANTS: Final = 50
 DURATION_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 DECISION_BUCKETS: Final = (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 1e-2)
@@ -112,20 +112,20 @@ FLAG_REASONS: Final = {
     "ineligible": "default",
     "error": "error",
 }
-"""Our reasons in the words of the convention; a strategy's own word is a matched rule."""
+"""The SDK's reasons in the terms of the convention; a strategy's own reason counts as a matched rule."""
 
 
 DROP_REASONS: Final = {"dropped_full": "queue_full", "dropped_closed": "shutdown", "abandoned": "shutdown"}
-"""Ends of shadows in the words of the contract; the others are called as they are."""
+"""Ends of shadows in the terms of the contract; all others keep their name."""
 
 
 def flag_reason(reason: str) -> str:
-    """A decision's reason in the words of the feature-flag convention."""
+    """Return a decision's reason in the terms of the feature-flag convention."""
     return FLAG_REASONS.get(reason, "targeting_match")
 
 
 def drop_reason(end: str) -> str:
-    """Why a shadow did not finish, for a metric or log event, by how it ended."""
+    """Return why a shadow did not finish, for metrics and log events."""
     return DROP_REASONS.get(end) or end.removeprefix("dropped_")
 
 
@@ -137,10 +137,10 @@ _ACTIONS: Final = {action: action for action in get_args(TransitionAction)} | {
 
 
 def transition_action(action: str, status: str) -> str:
-    """What was done, in the words of the contract; "_OTHER" for what only a later version has written in a store."""
+    """Return the action in the terms of the contract; "_OTHER" for one stored by a later SDK version."""
     return "complete" if status == "promoted" and action in ("promote", "skip_step") else _ACTIONS.get(action, "_OTHER")
 
 
 def transition_reason(action: str, *, judged: bool) -> str:
-    """Why a rollout changed, as one of few words."""
+    """Return why a rollout changed, as one of few words."""
     return {"start": "configured", "restore": "lost"}.get(action, "verdict" if judged else "manual")

@@ -1,4 +1,4 @@
-"""What telemetry is emitted, and what it may say."""
+"""Settings: which telemetry is emitted, and what it may disclose."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Captured", "Telemetry"]
 
 Captured: TypeAlias = str | int | float | bool
-"""A value that a span may have."""
+"""The type of a captured value."""
 
 
 def _names(names: Collection[str]) -> frozenset[str]:
@@ -37,38 +37,38 @@ def _choice(*choices: str) -> Any:
 
 @frozen(kw_only=True)
 class Telemetry:
-    """Which signals a runtime emits. Without an OpenTelemetry SDK nothing is emitted, and nothing is printed.
+    """Which signals a runtime emits. Without an OpenTelemetry SDK, nothing is emitted or printed.
 
-    Unit ids, payloads and messages of exceptions are in no signal, unless these settings say so.
+    Unit ids, payloads and exception messages are in no signal unless these settings enable them.
 
     Attributes:
         spans: "all": `route`, `invoke`, `shadow` and `transition` spans. "route": `invoke` is folded into `route`, for very hot
             functions. "off": none.
-        shadow_spans: "link": a shadow is a trace of its own with a link to the call, which it would make look slow as a child.
-            "child": it is one, for backends that can only show trees.
-        flag_events: Where events go: "span", on the spans that they belong to; "log", through the Logs API, with their spans'
-            traces (what OpenTelemetry is moving to; also with spans="off", and on the spans as long as the application has no
-            logger provider); "off", on the spans, without those of decisions (`feature_flag.evaluation`) and of transitions.
+        shadow_spans: "link": a shadow has its own trace with a link to the call, because as a child it would make the call look
+            slow. "child": it is a child, for backends that can only show trees.
+        flag_events: Where events go. "span": on their spans. "log": through the Logs API, with their spans' traces, which is
+            the future of OpenTelemetry; also with spans="off", and on the spans while the application has no logger provider.
+            "off": on the spans, without those of decisions (`feature_flag.evaluation`) and transitions.
         evaluation_results: Whether recorded outcomes and comparisons of shadows are emitted through the Logs API as
-            `gen_ai.evaluation.result`, for tools that show scores beside traces.
+            `gen_ai.evaluation.result`, for tools that show scores with traces.
         metrics: Whether metrics are emitted.
-        decision_duration: Whether what a decision takes of a call is measured, too.
+        decision_duration: Whether the duration of decisions is measured as well.
         logs: Whether structlog events are emitted.
         bind_logs: Whether `rollout_key`, `rollout_variant` and `rollout_decision_id` are bound to structlog's context variables
-            while a variant runs, so that the model's own lines have them.
-        unit_id: "omit": no signal names the unit. "hash": `route` spans have its pseudonym, as in the journal; the runtime
-            needs a key, because a hash without one is undone by trying all ids. "raw": they have the unit itself.
-        capture: Called with the request of a call whose span is recorded; what it gives (texts of up to 2 KiB, numbers,
-            booleans, by name) is on the `route` span as `rollout.captured.<name>`.
-        redact: Called with each captured name and value; gives the value to show, or None to leave it out.
-        exception_messages: Whether the `exception` event of a span has the message and stack trace; they may hold payload.
+            while a variant runs, so that the model's own log lines have them.
+        unit_id: "omit": no signal has the unit. "hash": `route` spans have its pseudonym, as in the journal; the runtime needs
+            a key, because a hash without one can be reversed by trying all ids. "raw": they have the unit itself.
+        capture: Called with the request of a call whose span is recorded; returns values by name (text of up to 2 KiB, numbers,
+            booleans) for attributes `rollout.captured.<name>` of the `route` span.
+        redact: Called with each captured name and value; returns the value to export, or None to leave it out.
+        exception_messages: Whether the `exception` event of a span has the message and stack trace, which may contain payload.
         exclude_attributes: Names of attributes that no span and no event gets.
-        propagate: Whether baggage tells everything that a variant calls, other people's services included, which variant it
-            was: `rollout.<key>=<variant>`.
+        propagate: Whether baggage `rollout.<key>=<variant>` goes to everything that a variant calls, including services of
+            third parties.
         namespace: The environment, as `feature_flag.set.id`; empty for none.
-        tracer_provider: Where spans go; by default the global provider.
-        meter_provider: Where metrics go; by default the global provider.
-        logger_provider: Where log records of events go; by default the global provider.
+        tracer_provider: Receives spans; by default the global provider.
+        meter_provider: Receives metrics; by default the global provider.
+        logger_provider: Receives log records of events; by default the global provider.
     """
 
     spans: Literal["all", "route", "off"] = _choice("all", "route", "off")
@@ -95,11 +95,11 @@ class Telemetry:
     logger_provider: LoggerProvider | None = None
 
     def __attrs_post_init__(self) -> None:
-        """Refuse functions that nothing would await."""
+        """Refuse asynchronous functions."""
         for option in ("capture", "redact"):
             must_answer_at_once(f"{option}= of Telemetry", getattr(self, option), "Make it a plain function.")
 
     @property
     def surrounds(self) -> bool:
-        """Whether a variant runs with baggage, or with fields for its log lines."""
+        """Whether a variant runs with baggage or fields for log lines."""
         return self.bind_logs or self.propagate

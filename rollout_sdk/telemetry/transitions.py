@@ -1,4 +1,4 @@
-"""The span and the event of a transition: what was done, by which evidence, and every variant's share before and after."""
+"""The span and the event of a transition: the action, its evidence, and every variant's share before and after."""
 
 from __future__ import annotations
 
@@ -9,67 +9,60 @@ from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan
 
 from rollout_sdk.telemetry import names
-from rollout_sdk.telemetry.disclosure import kept
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span, SpanContext, Tracer
+    from opentelemetry.trace import Span, SpanContext
 
     from rollout_sdk.records import TransitionedEvent
     from rollout_sdk.telemetry.event_records import Events
+    from rollout_sdk.telemetry.tracer import SpanStarter
 
-__all__ = ["deciding", "tell_transition"]
+__all__ = ["deciding", "emit_transition"]
 
 
-def tell_transition(
-    tracer: Tracer | None,
+def emit_transition(
+    spans: SpanStarter | None,
     events: Events,
     event: TransitionedEvent,
     before: Mapping[str, float],
     version: str,
-    excluded: frozenset[str],
     trigger: SpanContext | None,
 ) -> None:
-    """Say that a rollout has changed: by a span, the root of its own trace, and by what `events` emits of it.
+    """Emit a transition as a span in its own trace, and as events.
 
-    Both are linked to the request that triggered it, if this process made it: the span by a link, and a record without a span
-    by its trace.
+    If a request of this process triggered it, the span links to it, and a record without a span has its trace.
     """
     attributes = _attributes(event, version)
-    # It is traced in the background, after it was made.
+    # The span is created in the background, after the transition.
     noted = int(event.time_s * 1e9)
     # Without a span of its own, a record has the trace of the request.
     span: Span = INVALID_SPAN if trigger is None else NonRecordingSpan(trigger)
-    if tracer is not None:
-        span = tracer.start_span(
-            f"transition {event.rollout}",
-            context=Context(),
-            links=[Link(trigger, {names.LINK_TYPE: names.TRIGGERED_BY})] if trigger is not None else None,
-            attributes=kept(attributes, excluded),
-            start_time=noted,
-        )
+    if spans is not None:
+        links = None if trigger is None else [Link(trigger, {names.LINK_TYPE: names.TRIGGERED_BY})]
+        span = spans.start(f"transition {event.rollout}", attributes, Context(), links, noted)
     try:
         previous = {} if event.from_phase is None else {variant: before.get(variant, 0.0) for variant in event.shares}
         if events.is_logged:
-            told = {
+            record = {
                 **attributes,
                 names.TRANSITION_VARIANTS: [*event.shares],
                 names.TRANSITION_WEIGHTS: [*event.shares.values()],
             }
             if previous:
-                told[names.TRANSITION_WEIGHTS_PREVIOUS] = [*previous.values()]
-            events.tell(span, names.TRANSITION_EVENT, told, time_ns=int(event.time_s * 1e9))
+                record[names.TRANSITION_WEIGHTS_PREVIOUS] = [*previous.values()]
+            events.emit(span, names.TRANSITION_EVENT, record, time_ns=int(event.time_s * 1e9))
         elif not events.is_off:
             for variant, share in event.shares.items():
                 weights: dict[str, str | float] = {names.VARIANT: variant, names.WEIGHT: share}
                 if previous:
                     weights[names.WEIGHT_PREVIOUS] = previous[variant]
-                events.tell(span, names.WEIGHT_EVENT, weights)
+                events.emit(span, names.WEIGHT_EVENT, weights)
     finally:
         span.end(noted)
 
 
 def _attributes(event: TransitionedEvent, version: str) -> dict[str, Any]:
-    """What span and record say of a transition."""
+    """Return the attributes of the span and the record."""
     attributes: dict[str, Any] = {
         names.KEY: event.rollout,
         names.STRATEGY: event.strategy,
@@ -97,11 +90,11 @@ def _attributes(event: TransitionedEvent, version: str) -> dict[str, Any]:
 
 
 def deciding(event: TransitionedEvent) -> dict[str, Any] | None:
-    """The finding that decided a transition, with the evidence it has and the evidence it takes; None where a person decided.
+    """Return the finding that decided a transition, with its evidence and the threshold; None if a person decided.
 
-    Both are natural logarithms of e-values. Of a rollback, and of a pause for failing checks, it is the finding with the most
-    evidence of harm to spare; of an invalid comparison, the one about the assignment; of a step forward, the one that passed
-    by the least.
+    Both are natural logarithms of e-values. For a rollback, or a pause for failing checks, it is the finding with the largest
+    margin of evidence of harm; for an invalid comparison, the one about the assignment; for a step forward, the one that passed
+    by the smallest margin.
     """
     evidence = event.evidence or {}
     pauses = evidence.get("pauses", ()) if event.action == "pause" else ()

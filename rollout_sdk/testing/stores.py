@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest import SkipTest
 
 from rollout_sdk.testing.store_claims import StoreClaims
 from rollout_sdk.testing.store_tests import KEY, OTHER, PATIENCE_S, THREADS, at_once, document_of, refuses
@@ -121,6 +123,23 @@ class StoreContract(StoreWrites, StoreClaims):
             assert other.history(KEY) == [{"by": "one"}, {"by": "two"}]
             assert other.keys() == [KEY]
 
+    def test_a_wait_ends_with_a_change(self) -> None:
+        """Where the store can report changes: another handle's swap ends a wait, and nothing else does."""
+        with self.made() as store, self.reopened(store) as other:
+            wait: Callable[[float], bool] | None = getattr(store, "wait_for_change", None)
+            if wait is None:
+                raise SkipTest("the store has no wait_for_change: processes see a change at their next look")
+            wait(0.0)  # from now on it listens
+            assert wait(0.05) is False, "a change was reported where nothing was done"
+            with ThreadPoolExecutor(1) as waiting:
+                waits = waiting.submit(wait, PATIENCE_S)
+                assert other.swap(KEY, None, document_of(1), {})
+                assert waits.result(PATIENCE_S) is True, "a change was not reported"
+            other.swap(KEY, None, document_of(1), {})
+            other.publish(KEY, 0, "w", {"a": "1"})
+            other.note(KEY, "verdict", "PASS")
+            assert wait(0.05) is False, "a change was reported where no document was changed"
+
     def test_two_handles_have_one_winner(self) -> None:
         """Threads that swap by two handles are told the truth, too."""
         barrier = threading.Barrier(THREADS)
@@ -153,5 +172,8 @@ class StoreContract(StoreWrites, StoreClaims):
                 "history": lambda: store.history(KEY),
                 "keys": store.keys,
             }
+            wait: Callable[[float], bool] | None = getattr(store, "wait_for_change", None)
+            if wait is not None:
+                uses = {**uses, "wait_for_change": lambda wait=wait: wait(0.0)}  # type: ignore[misc]
             for use, call in uses.items():
                 refuses(f"{use} after close", call)

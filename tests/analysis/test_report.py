@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from rollout_sdk import ABTest, Canary, ConfigurationError, Interleave, Runtime, rollout
-from rollout_sdk.analysis import as_text, summarise
+from rollout_sdk.analysis import as_screen, as_text, summarise
 from rollout_sdk.cli import main
 from rollout_sdk.interleaving import Balanced, Optimized, PairwisePreference, Probabilistic, TeamDraft
 from rollout_sdk.stats import ratio_of_sums, srm_log_e
@@ -281,7 +281,9 @@ def test_what_was_lived_is_what_is_reported(tmp_path):
 def test_the_command_prints_the_report(tmp_path):
     report = lived(tmp_path)
     text = CliRunner().invoke(main, ["report", str(tmp_path)], catch_exceptions=False)
-    assert (0, as_text(report) + "\n") == (text.exit_code, text.output)
+    assert (0, as_screen(report) + "\n") == (text.exit_code, text.output)
+    full = CliRunner().invoke(main, ["report", str(tmp_path), "--full"], catch_exceptions=False)
+    assert (0, f"{as_screen(report)}\n\n{as_text(report)}\n") == (full.exit_code, full.output)
 
 
 LOST_NOTHING = {"cut": 0, "missing": [], "repeated": 0, "sampled": 0}

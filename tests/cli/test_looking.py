@@ -255,7 +255,7 @@ def test_another_version_is_not_what_was_waited_for(process, address):
             process(version="2")
         lines.append(now.version)
 
-    with operate(address, "shop.rank") as rank, pytest.raises(UnreachableError, match="has begun anew with version '2'"):
+    with operate(address, "shop.rank") as rank, pytest.raises(UnreachableError, match="has been restarted with version '2'"):
         rank.wait("promoted", timeout_s=30.0, changed=deploy)
     assert ["1", "2"] == lines
 

@@ -85,7 +85,7 @@ for key, action, change in (
     ("shop.canary", "invalidate", lambda s: s.invalidate("shares")),
     ("shop.canary", "roll_back", RolloutState.roll_back),
 ):
-    runtime.reconciler.change(key, action, change, actor="judge", reason="to be seen", evidence={"findings": []})
+    runtime.reconciler.transitions.change(key, action, change, actor="judge", reason="to be seen", evidence={"findings": []})
 ab.rollout.abort(actor="tests", reason="to be seen")
 released.clear()
 shadow("the last")

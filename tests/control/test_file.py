@@ -196,7 +196,7 @@ def test_a_file_that_others_can_write_is_refused(mode, path):
     put(path, "version = 1")
     path.chmod(mode)
     file = ControlFile(path)
-    assert (True, True) == (file.wanted.disabled, "can be written by others" in str(file.refused))
+    assert (True, True) == (file.wanted.disabled, "can be written by other users" in str(file.refused))
     path.chmod(0o600)
     assert (False, True, False) == (file.poll(), file.poll(), file.wanted.disabled)
 
@@ -204,7 +204,7 @@ def test_a_file_that_others_can_write_is_refused(mode, path):
 def test_what_is_no_ordinary_file_is_refused_and_not_waited_for(path):
     os.mkfifo(path, 0o600)
     assert stat.S_ISFIFO(path.stat().st_mode)
-    assert "is no ordinary file" in str(ControlFile(path).refused)
+    assert "is not a regular file" in str(ControlFile(path).refused)
 
 
 def test_a_mounted_link_that_is_moved_is_a_change(path, tmp_path, watch):

@@ -162,7 +162,7 @@ def test_an_abort_stays_until_there_is_another_version(processes):
 def test_a_candidate_that_was_rolled_back_stays_so_until_there_is_another_version(processes):
     runtime = processes()
     decorated(runtime)
-    runtime.reconciler.change("m", "roll_back", lambda state: state.roll_back(), actor="judge", reason="harm")
+    runtime.reconciler.transitions.change("m", "roll_back", lambda state: state.roll_back(), actor="judge", reason="harm")
     changed = decorated(processes(), holdout="10%")
     assert ("rolled_back", {"old"}) == (changed.rollout.status().status, served(changed))
     assert "running" == decorated(processes(), holdout="10%", version="2").rollout.status().status
@@ -177,7 +177,7 @@ def test_of_several_candidates_the_one_that_was_rolled_back_stays_out(processes)
 
     runtime = processes()
     several(runtime)
-    runtime.reconciler.change("m", "roll_back", lambda state: state.roll_back("b"), actor="judge", reason="harm")
+    runtime.reconciler.transitions.change("m", "roll_back", lambda state: state.roll_back("b"), actor="judge", reason="harm")
     status = several(processes(), holdout="10%").rollout.status()
     assert ("running", {"control": 0.9, "a": 0.1, "b": 0.0}) == (status.status, status.shares)
     assert 0.2 == several(processes(), version="2").rollout.status().shares["b"]

@@ -357,7 +357,7 @@ def test_a_verdict_in_the_store_that_cannot_be_read_is_replaced(fleet, says):
     controller = fleet()
     fleet.store.note("model", "verdict", '{"rollout": "model"}')
     controller.judge()
-    assert ([None], {("judge", "KeyError"): 1}) == ([previous for _, previous in says.asked], controller.status().faults)
+    assert ([None], {("judge", "ValueError"): 1}) == ([previous for _, previous in says.asked], controller.status().faults)
     assert "INCONCLUSIVE" == json.loads(fleet.store.noted("model", "verdict"))["outcome"]
 
 

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from rollout_sdk import Canary, ConflictError, Freeze, Gate, Guardrail, Runtime, StateError, Step, StoreError, rollout
+from rollout_sdk.concurrency.threads import WatchThread
 from rollout_sdk.control.state_document import as_document, from_document
 from rollout_sdk.control.stores import MemoryStore
-from rollout_sdk.control.watch_thread import WatchThread
 
 START_NS = 1_800_000_000 * 10**9
 LOOSE = [Guardrail("error_rate", floor=0.2)]
@@ -359,7 +359,7 @@ def test_an_operator_in_one_process_is_followed_by_all(processes):
     first.rollout.abort(actor="ann", reason="pager")
     look(two)
     assert ("aborted", "aborted") == (state_of(first)[0], state_of(second)[0])
-    with pytest.raises(ConflictError, match="Somebody else changed it"):
+    with pytest.raises(ConflictError, match="Another change was made"):
         second.rollout.promote(revision=revision)
 
 
@@ -809,7 +809,7 @@ def test_labels_recorded_by_a_job_that_serves_nothing_are_evidence(processes, cl
     # Before anybody has judged, the job cannot know how to count: it waits.
     rollout_sdk.record("label", 9.0, decision_id=ids[0])
     job.recorder.flush(1.0)
-    job.reconciler._judging.hear_guests()
+    job.reconciler._judging.publish_remote_outcomes()
     model.rollout.judge()
     for decision_id in (*ids[1:], ids[1]):
         rollout_sdk.record("label", 1.0, decision_id=decision_id)
@@ -817,7 +817,7 @@ def test_labels_recorded_by_a_job_that_serves_nothing_are_evidence(processes, cl
     clock.pass_by(8 * 86_400)
     rollout_sdk.record("label", 1.0, decision_id=ids[2])
     job.recorder.flush(1.0)
-    job.reconciler._judging.hear_guests()
+    job.reconciler._judging.publish_remote_outcomes()
     verdict = model.rollout.judge()
     (label,) = [finding for finding in verdict.findings if finding.name == "label"]
     assert {"counted": 50, "duplicate": 1, "late": 1} == verdict.outcomes

@@ -121,6 +121,25 @@ def test_the_counts_of_a_status_are_of_the_current_phase(decorate):
     assert (model.rollout.status().calls, model.rollout.status().realised) == ({"candidate": 10}, {"candidate": 1.0})
 
 
+def test_several_shares_change_in_one_transition(runtime):
+    model = rollout(
+        candidates={name: lambda user: "new" for name in ("v2", "v3", "v4")},
+        strategy=Canary([{"v2": 0.1, "v3": 0.1, "v4": 0.1}]),
+        unit="user",
+        runtime=runtime,
+        key="many",
+    )(lambda user: "old")
+    before = model.rollout.status()
+    after = model.rollout.set_shares({"v2": "20%", "v3": 0.3}, actor="ann", reason="r", revision=before.revision)
+    assert (after.shares, after.revision) == ({"control": 0.4, "v2": 0.2, "v3": 0.3, "v4": 0.1}, before.revision + 1)
+    assert model.rollout.set_shares({"v2": 0.2}, actor="ann", reason="r").revision == after.revision
+    with pytest.raises(ConfigurationError, match="add up to 110"):
+        model.rollout.set_shares({"v2": 0.5, "v3": 0.5})
+    with pytest.raises(StateError, match="v9"):
+        model.rollout.set_shares({"v9": 0.1})
+    assert model.rollout.status().shares == after.shares
+
+
 def test_a_pause_keeps_the_shares_and_refuses_promotion(decorate):
     model = decorate(Canary(["100%"]))
     model.rollout.pause()
@@ -204,7 +223,7 @@ def test_an_action_on_an_outdated_revision_is_refused(decorate, action):
     controller = decorate().rollout
     looked_at = controller.status().revision
     controller.promote(revision=looked_at)
-    with pytest.raises(ConflictError, match=r"'model' is at revision 1, not 0. Somebody else changed it since you looked."):
+    with pytest.raises(ConflictError, match=r"'model' is at revision 1, not 0. Another change was made since you looked."):
         ACTIONS[action](controller, revision=looked_at)
     assert controller.status().phase == "1:25%"
 

@@ -58,7 +58,7 @@ TABLE = {
     ("shadowing", "set_share"): ("running", "1:10%"),
     ("shadowing", "abort"): ("aborted", "1:aborted"),
     ("running", "promote_full"): ("promoted", "1:100%"),
-    ("running", "skip_step"): "Cannot skip a step of 'model': after 0:5% comes no step that could be left out.",
+    ("running", "skip_step"): "Cannot skip a step of 'model': no step after 0:5% can be left out.",
     ("running", "roll_back"): ("rolled_back", "1:aborted"),
     ("paused", "promote_full"): ("promoted", "1:100%"),
     ("paused", "skip_step"): "Cannot skip a step of 'model': it is paused. This is possible while running. Resume it first.",

@@ -20,7 +20,7 @@ from rollout_sdk import (
     operate,
     rollout,
 )
-from rollout_sdk.control.allowing import ACTIONS
+from rollout_sdk.control.roles import ACTIONS
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.stores import MemoryStore, SQLiteStore
 from rollout_sdk.testing import FakeClock
@@ -207,8 +207,8 @@ def test_a_store_that_is_silent_for_a_minute_ends_the_wait(serve, store, monkeyp
             return real()
 
         monkeypatch.setattr(rank, "status", status)
-        monkeypatch.setattr("rollout_sdk.control.stored.monotonic", lambda: clock() / 1e9)
-        monkeypatch.setattr("rollout_sdk.control.stored.caller_sleep", clock.advance)
+        monkeypatch.setattr("rollout_sdk.control.waiting.monotonic", lambda: clock() / 1e9)
+        monkeypatch.setattr("rollout_sdk.control.waiting.caller_sleep", clock.advance)
         with pytest.raises(StoreError, match="no answer"):
             rank.wait("over")
         assert 100 < len(asked) < 140
@@ -366,7 +366,7 @@ def test_with_many_rollouts_and_a_slow_store_what_has_changed_is_said_first_and_
     first.rollouts = {key: reconcilers[key].rollouts[key] for key in models}
     said, clock = [], FakeClock()
     monkeypatch.setattr("rollout_sdk.control.reconciler.monotonic", lambda: clock() / 1e9)
-    monkeypatch.setattr("rollout_sdk.control.presence_announcer.monotonic", lambda: clock() / 1e9)
+    monkeypatch.setattr("rollout_sdk.control.presence.monotonic", lambda: clock() / 1e9)
     publish = first._presence.announce
 
     def slow(kept, now_s):
@@ -379,7 +379,7 @@ def test_with_many_rollouts_and_a_slow_store_what_has_changed_is_said_first_and_
         first.announce_presence()
     assert [f"m{number}" for number in range(6)] == said
     clock.advance(11.0)
-    models["m5"].rollout.runtime.reconciler.change("m5", "pause", RolloutState.pause, actor="ann", reason="x")
+    models["m5"].rollout.runtime.reconciler.transitions.change("m5", "pause", RolloutState.pause, actor="ann", reason="x")
     first.announce_presence()
     assert ["m5", "m0"] == said[6:]
     with operate(store, "m5") as rank:

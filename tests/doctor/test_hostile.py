@@ -73,7 +73,7 @@ def test_lines_with_any_values_never_crash_it(tmp_path_factory, wrong):
     written = [json.dumps({**GOOD[event], **fields}) for event, fields in wrong]
     (folder / "events-h-1-1-0.jsonl").write_text("\n".join(written) + "\n")
     seen, _, _ = both(folder)
-    assert len(written) == seen.journal.lines
+    assert len(written) == seen.journal.report.lines
 
 
 def test_a_line_without_an_end_does_not_fill_the_memory(tmp_path):
@@ -111,17 +111,17 @@ def test_names_without_number_do_not_fill_the_memory(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 64 << 20
     finally:
         tracemalloc.stop()
-    assert (1_001, 6_000) == (len(seen.journal.rollouts), sum(each.calls for each in seen.journal.rollouts.values()))
+    operations = seen.journal.aggregate.operations
+    assert (1_001, 6_000) == (len(operations), sum(each.calls for each in operations.values()))
+    assert 1_000 == len(seen.journal.report.rollouts)
+    assert seen.journal.skipped["over the limit"] >= 2_000
 
 
 def test_a_name_that_is_too_long_is_cut_and_counted_under_one_name(tmp_path):
     long = "r" * 5_000
     (tmp_path / "events-a.jsonl").write_text(f"{json.dumps({**GOOD['decision'], 'rollout': long})}\n" * 3)
-    (name,) = examine(str(tmp_path), environment={}, now=NOW).journal.rollouts
-    assert (f"{'r' * 150}..(5000 characters)", 3) == (
-        name,
-        examine(str(tmp_path), environment={}, now=NOW).journal.rollouts[name].calls,
-    )
+    ((name, sums),) = examine(str(tmp_path), environment={}, now=NOW).journal.aggregate.operations.items()
+    assert (f"{'r' * 150}..(5000 characters)", 3) == (name, sums.calls)
 
 
 def test_progress_is_told_up_to_the_end(tmp_path):

@@ -224,7 +224,7 @@ def test_the_age_and_the_span_of_the_records_are_told(look, write):
 def test_of_lost_facts_it_is_said_how_many_were_of_calls_that_were_not_drawn(write, look):
     write(record("lost", count=5, sampled=4), record("lost", count=1, sampled=9))
     seen = look()
-    assert (6, 5) == (seen.journal.lost, seen.journal.sampled)
+    assert (6, 5) == (seen.journal.report.lost, seen.journal.report.sampled)
     assert only(seen, "journal.lost").what.endswith(" 5 of them were of calls not drawn under overload.")
 
 
@@ -232,7 +232,7 @@ def test_a_part_that_is_missing_is_a_warning(write, look):
     write(about(), decision(), name=mine(0))
     write(about(), decision(), name=mine(3))
     seen = look()
-    assert ("warning", (mine(1), mine(2))) == (only(seen, "journal.missing_parts").severity, seen.journal.missing)
+    assert ("warning", (mine(1), mine(2))) == (only(seen, "journal.missing_parts").severity, seen.journal.report.missing)
     assert mine(1) in only(seen, "journal.missing_parts").what
 
 
@@ -247,4 +247,13 @@ def test_lines_that_are_there_twice_are_a_note_and_count_once(write, look):
     write(head, record("lost", count=3), name="events-a.jsonl")
     write(head, record("lost", count=3), name="events-b.jsonl")
     seen = look()
-    assert ("note", 3) == (only(seen, "journal.repeated").severity, seen.journal.lost)
+    assert ("note", 3) == (only(seen, "journal.repeated").severity, seen.journal.report.lost)
+
+
+def test_rollouts_beyond_the_limit_are_left_out_and_told(write, look, monkeypatch):
+    monkeypatch.setattr("rollout_sdk.analysis.gather.MOST_SETS", 3)
+    write(*[line for number in range(5) for line in (about(f"r{number}"), decision(rollout=f"r{number}", id=f"d{number}"))])
+    seen = look()
+    found = only(seen, "journal.over_the_limit")
+    assert ("warning", True) == (found.severity, found.what.startswith("Results leave out 4 lines"))
+    assert ["r0", "r1", "r2"] == [each.rollout for each in seen.journal.report.rollouts]

@@ -188,7 +188,7 @@ def test_a_relative_journal_is_a_note(look):
 def test_the_journal_of_the_environment_is_looked_at(look, folder, write):
     write(b"x")
     seen = look(None, ROLLOUT_JOURNAL=str(folder))
-    assert (1, True) == (seen.journal.lines, bool(of(seen, "journal.damaged")))
+    assert (1, True) == (seen.journal.report.lines, bool(of(seen, "journal.damaged")))
 
 
 def test_no_key_is_a_note(look):
@@ -247,7 +247,7 @@ def steer(tmp_path, look):
 
 def test_a_control_file_that_is_refused_is_an_error_that_says_why(steer):
     found = only(steer("version = 'one'"), "settings.control_refused")
-    assert ("error", True) == (found.severity, "has no version that is a whole number" in found.what)
+    assert ("error", True) == (found.severity, "needs a version that is a whole number" in found.what)
 
 
 def test_a_control_file_that_is_not_there_is_a_note(steer):

@@ -60,7 +60,7 @@ def test_so_does_an_async_generator(deadline_s, runtime):
     asyncio.run(main())
     (event,) = runtime.routed()
     assert event.closed_early
-    assert LAG_S * 0.9 <= event.runs[0].first_item_s <= event.runs[0].duration_s
+    assert LAG_S * 0.9 <= event.runs[0].first_item_s <= event.runs[0].duration_s < 30
 
 
 @pytest.mark.parametrize("deadline_s", [None, 5.0])

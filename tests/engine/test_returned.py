@@ -101,7 +101,7 @@ def test_the_caller_gets_the_items_of_the_bare_function(runtime, new):
     (event,) = runtime.routed()
     ((variant, error, first_item_s, duration_s),) = [(r.variant, r.error, r.first_item_s, r.duration_s) for r in event.runs]
     assert ("candidate", None, False) == (variant, error, event.closed_early)
-    assert 0 < first_item_s <= duration_s
+    assert 0 < first_item_s <= duration_s < 30
 
 
 @returns
@@ -298,7 +298,7 @@ def test_an_error_before_the_first_item_falls_back_to_the_stream_of_the_control(
         assert ("candidate", "control", None) == (event.decision.variant, event.served, event.error)
         assert [("candidate", "ConnectionError"), ("control", None)] == [(run.variant, run.error) for run in event.runs]
         assert event.runs[0].first_item_s is None
-        assert event.runs[1].first_item_s > 0
+        assert 0 < event.runs[1].first_item_s < 30
 
 
 def test_an_error_after_the_first_item_is_the_callers_and_the_candidates(runtime):
@@ -381,7 +381,7 @@ def test_a_stream_that_is_let_go_of_unread_or_half_read_is_recorded_as_closed_ea
     unread, read = runtime.routed()
     assert [(True, None)] * 2 == [(event.closed_early, event.error) for event in (unread, read)]
     assert unread.runs[0].first_item_s is None
-    assert read.runs[0].first_item_s > 0
+    assert 0 < read.runs[0].first_item_s < 30
 
 
 def test_a_closed_generator_cleans_up_and_is_recorded_at_once(runtime):
@@ -439,8 +439,8 @@ def test_the_time_of_a_stream_is_that_of_the_function_and_of_its_items(runtime):
 
     list(both(slow, slow, runtime)(1))
     (run,) = runtime.routed()[0].runs
-    assert run.first_item_s >= 0.02
-    assert run.duration_s >= 0.03
+    assert 0.02 <= run.first_item_s < 30
+    assert 0.03 <= run.duration_s < 30
 
 
 def test_the_judge_sees_lazy_errors_and_lazy_time(runtime):

@@ -82,7 +82,7 @@ def test_a_returned_async_generator_is_passed_on_and_measured(runtime, good, bef
     (event,) = runtime.routed()
     (run,) = event.runs
     assert ("candidate", None, False) == (run.variant, run.error, event.closed_early)
-    assert 0 < run.first_item_s <= run.duration_s
+    assert 0 < run.first_item_s <= run.duration_s < 30
 
 
 @kinds

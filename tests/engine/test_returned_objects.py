@@ -174,7 +174,7 @@ def test_a_stream_object_is_measured_and_is_what_the_bare_one_is(runtime, kind):
     (event,) = runtime.routed()
     ((variant, error, first_item_s),) = [(run.variant, run.error, run.first_item_s) for run in event.runs]
     assert ("candidate", None, False, None) == (variant, error, event.closed_early, event.unmeasured)
-    assert 0 < first_item_s <= event.runs[0].duration_s
+    assert 0 < first_item_s <= event.runs[0].duration_s < 30
 
 
 @pytest.mark.parametrize("kind", [Chunks, Eager])
@@ -278,7 +278,7 @@ def test_an_async_stream_object_is_measured_and_is_what_the_bare_one_is(runtime,
     assert 1 == made[0].closed
     (event,) = runtime.routed()
     assert ([("candidate", None)], False, None) == (runs(event), event.closed_early, event.unmeasured)
-    assert 0 < event.runs[0].first_item_s <= event.runs[0].duration_s
+    assert 0 < event.runs[0].first_item_s <= event.runs[0].duration_s < 30
 
 
 @pytest.mark.parametrize("form", ["plain function", "coroutine function"])
@@ -396,7 +396,7 @@ def test_the_body_of_a_response_is_measured_by_the_method_that_reads_it(runtime,
     first, second = runtime.routed()
     assert ([("candidate", None)], None) == (runs(first), first.unmeasured)
     assert FELL_BACK == runs(second)
-    assert first.runs[0].first_item_s > 0
+    assert 0 < first.runs[0].first_item_s < 30
 
 
 def test_where_the_control_returns_no_response_the_candidates_error_is_the_callers(runtime):
@@ -489,7 +489,7 @@ def test_the_controls_future_is_the_callers_own_object_and_is_measured(runtime):
     failed, good = sorted(runtime.routed(), key=lambda event: event.error or "z")
     assert [("control", "ConnectionError")] == runs(failed)
     assert [("control", None)] == runs(good)
-    assert good.runs[0].duration_s > 0
+    assert 0 < good.runs[0].duration_s < 30
 
 
 def test_a_candidates_task_falls_back_and_is_a_task(runtime):
@@ -716,7 +716,7 @@ def test_a_shadow_carries_out_what_its_candidate_returns_on_the_callers_loop(run
     by_key = {event.decision.rollout: event for event in runtime.shadowed()}
     assert ("ok", True) == (by_key["good"].end, by_key["good"].comparison.match)
     assert ("error", "ConnectionError") == (by_key["bad"].end, by_key["bad"].error)
-    assert by_key["good"].control_duration_s > 0
+    assert 0 < by_key["good"].control_duration_s < 30
 
 
 @pytest.mark.parametrize(
@@ -767,3 +767,45 @@ def test_python_warns_of_a_coroutine_that_the_caller_never_awaits_and_of_no_othe
     assert runtime.flush(10.0)
     gc.collect()
     assert [] == [str(each.message) for each in recwarn.list]
+
+
+class Job:
+    """A coroutine that is not Python's own, as extension modules make them."""
+
+    def __init__(self, value):
+        self.value = value
+        self._steps = self.__await__()
+
+    def __await__(self):
+        yield "first"
+        return self.value
+
+    def send(self, value):
+        return self._steps.send(value)
+
+    def throw(self, *error):
+        return self._steps.throw(*error)
+
+    def close(self):
+        return self._steps.close()
+
+
+def test_a_coroutine_of_another_make_is_driven_by_hand_to_its_end(runtime):
+    job = both(lambda n: Job("old"), lambda n: Job("new"), runtime)(1)
+    assert "first" == job.send(None)
+    with pytest.raises(StopIteration) as ended:
+        job.send(None)
+    assert "new" == ended.value.value
+    (event,) = runtime.routed()
+    assert [("candidate", None)] == runs(event)
+    assert 0 < event.runs[0].duration_s < 30
+
+
+@pytest.mark.parametrize("end", [lambda job: job.close(), lambda job: job.throw(KeyboardInterrupt)], ids=["close", "throw"])
+def test_a_coroutine_of_another_make_that_is_ended_by_hand_is_recorded_once(end, runtime):
+    job = both(lambda n: Job("old"), lambda n: Job("new"), runtime)(1)
+    assert "first" == job.send(None)
+    with contextlib.suppress(KeyboardInterrupt):
+        end(job)
+    (event,) = runtime.routed()
+    assert ["candidate"] == [run.variant for run in event.runs]

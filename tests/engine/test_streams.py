@@ -46,7 +46,7 @@ def test_the_time_to_the_first_item_is_recorded(runtime):
 
     list(stream(2))
     (run,) = runtime.routed()[0].runs
-    assert 0 < run.first_item_s <= run.duration_s
+    assert 0 < run.first_item_s <= run.duration_s < 30
 
 
 def test_a_shadowed_stream_is_compared_as_a_whole(runtime):

@@ -26,7 +26,8 @@ def in_child(action):
     # begun to wait for facts, and the reconciler's is at its end.
     for runtime in all_runtimes():
         runtime.reconciler._thread.end()
-    time.sleep(0.7)
+    while any(thread.name == "rollout-reconciler" for thread in threading.enumerate()):
+        time.sleep(0.01)
     for runtime in all_runtimes():
         runtime.flush()
     time.sleep(0.05)
@@ -271,7 +272,7 @@ model = decorate(runtime)
 def work():
     return model.rollout.pause(reason="child").status == "paused" and model.rollout.abort().status == "aborted"
 # As a thread that is not in the child: it never gives it back there.
-with store._turns.taken(1.0):
+with store._lock.acquired(1.0):
     child = in_child(work)
 print(ends([child]))
 """)

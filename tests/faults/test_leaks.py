@@ -7,10 +7,12 @@ import json
 import textwrap
 import threading
 import time
+import weakref
 
 import pytest
 
-from rollout_sdk import ABTest, Shadow, rollout
+from rollout_sdk import ABTest, Shadow, StoreError, rollout
+from rollout_sdk.control.stores import GuardedStore
 from tests.faults.models import shadowed
 
 
@@ -121,6 +123,30 @@ def test_f84_a_hung_shadow_of_a_dropped_runtime_holds_its_own_thread_alone(run_p
         """)
     held, left = measured(result)
     assert ("rollout-shadow" in held, []) == (True, left)
+
+
+def test_f84_what_a_store_held_when_it_failed_is_freed_without_the_garbage_collector():
+    class Payload:
+        """A connection, say, with all it has read."""
+
+    class Failing:
+        def load(self, key):
+            payload = Payload()
+            held.append(weakref.ref(payload))
+            raise OSError("gone")
+
+    held, store = [], GuardedStore(Failing())
+    gc.disable()
+    try:
+        with pytest.raises(StoreError, match="OSError"):
+            store.load("m")
+        deadline = time.monotonic() + 10
+        while held[0]() is not None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert [None] == [each() for each in held]
+    finally:
+        gc.enable()
+        store.rest()
 
 
 @pytest.mark.parametrize("kind", ["function", "method", "shadow"])

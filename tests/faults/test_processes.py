@@ -192,7 +192,7 @@ def test_f13_a_child_can_do_everything_whatever_lock_was_held_at_the_fork(how, t
     locks = locks_of(runtime, model.rollout)
     if how == "by Python":
         # Such a fork itself waits for this one.
-        del locks["rollout_sdk.control.stores.turns['_forks']._lock"]
+        del locks["rollout_sdk.control.stores.transaction_lock['_forks']._lock"]
     assert 8 <= len(locks), locks
 
     def in_child():

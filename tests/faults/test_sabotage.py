@@ -77,7 +77,7 @@ def replaced(model, runtime, part, saboteur):
         "comparator": (engine, "compare"),
         "journal": (runtime._delivery.sinks, "journal"),
         "observers": (engine, "observers"),
-        "tracer": (runtime.spans, "_given"),
+        "tracer": (runtime.spans._spans, "_given"),
         "spans": (engine, "spans"),
         "meter": (runtime._delivery, "metrics"),
         "logger": (runtime._delivery.sinks, "log_events"),
@@ -101,12 +101,12 @@ def replaced(model, runtime, part, saboteur):
         "breakers": (engine.local_state, "breakers"),
         "control file": (runtime._steering, "file"),
         "shown": (engine, "shown"),
-        "store": (runtime.reconciler, "store"),
+        "store": (runtime.reconciler.store, "_store"),
         "judge": (runtime._delivery, "add_to_evidence"),
     }
     if part == "tracer":
         # As after the application has set its provider.
-        runtime.spans._is_final = True
+        runtime.spans._spans._is_final = True
     setattr(*holders[part], saboteur)
 
 

@@ -43,7 +43,7 @@ from rollout_sdk import (
 from rollout_sdk.assignment import UnitHash, canonical
 from rollout_sdk.control.control_file import ControlFile
 from rollout_sdk.journal import read_journal
-from rollout_sdk.telemetry.events import LogEvents
+from rollout_sdk.telemetry.log_events import LogEvents
 from tests.faults.models import served, shadowed
 
 HERE = Path(rollout_sdk.__file__).parent
@@ -555,7 +555,7 @@ def test_s11_somebody_elses_control_file_is_not_obeyed(tmp_path, monkeypatch):
     if path.stat().st_uid == 0:
         os.chown(path, 54321, 54321)
     file = ControlFile(path)
-    assert (True, True) == (file.wanted.disabled, "belongs to somebody else" in str(file.refused))
+    assert (True, True) == (file.wanted.disabled, "belongs to another user" in str(file.refused))
 
 
 def test_s11_a_control_file_with_a_huge_number_is_refused_in_our_words(tmp_path):
@@ -564,7 +564,7 @@ def test_s11_a_control_file_with_a_huge_number_is_refused_in_our_words(tmp_path)
     path.chmod(0o600)
     refused = str(ControlFile(path).refused)
     assert "control.toml" in refused
-    assert "It is taken as a whole or not at all" in refused
+    assert "It is accepted completely or not at all" in refused
 
 
 SHADOWING = [Shadow(0.1), ABTest(0.5, shadow=0.1), Canary(["1%"], shadow=0.1)]

@@ -76,6 +76,18 @@ def test_f43_a_candidate_that_panics_is_answered_by_the_control(way, error, watc
            charged=len(runs))  # fmt: skip
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("base", [Exception, BaseException])
+@pytest.mark.parametrize("name", ["Timeout", "Cancelled", "SoftTimeLimitExceeded", "Interrupt"])
+def test_f46_a_failure_that_shares_its_name_with_a_librarys_interruption_is_a_failure(name, base, way, watch, loop):
+    """As `requests.Timeout` does with gevent's."""
+    runtime = watch()
+    model = made(way, runtime, raiser(type(name, (base,), {})()))
+    assert (["old"], None) == answer(way, model, loop)
+    (event,) = runtime.routed()
+    assert [name] == [run.error for run in event.runs if run.variant == "candidate"]
+
+
 @pytest.mark.parametrize("kind", ["coroutine", "generator", "async generator"])
 @pytest.mark.parametrize("error", [PanicException, GeneratorExit])
 def test_f43_what_a_plain_function_returns_may_panic_later(kind, error, watch, loop):

@@ -45,7 +45,7 @@ class Server:
         self.process = subprocess.Popen(
             [sys.executable, *command], env=environment, stdout=self.log, stderr=self.log, cwd=folder, start_new_session=True
         )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             with contextlib.suppress(OSError):
                 self.get("ready")

@@ -129,6 +129,19 @@ def test_a_field_of_a_wrong_type_is_damage(event, field, tmp_path):
     assert len(wrong) >= 5
 
 
+@pytest.mark.parametrize("value", [1.5, 1.0, True, "1", 10**400])
+@pytest.mark.parametrize(("event", "field"), [("lost", "count"), ("decision", "bucket"), ("transition", "revision")])
+def test_a_count_that_is_not_a_whole_number_is_damage(event, field, value, tmp_path):
+    found = journal(tmp_path, {**GOOD[event], field: value}, {**GOOD[event], field: 3})
+    assert ([{**GOOD[event], field: 3}], {"damaged": 1}) == (list(found), found.skipped)
+
+
+@pytest.mark.parametrize(("event", "field"), [("outcome", "value"), ("decision", "t")])
+def test_a_number_that_no_sum_can_hold_is_damage(event, field, tmp_path):
+    found = journal(tmp_path, {**GOOD[event], field: 10**400}, {**GOOD[event], field: 3}, {**GOOD[event], field: 2.5})
+    assert ([{**GOOD[event], field: 3}, {**GOOD[event], field: 2.5}], {"damaged": 1}) == (list(found), found.skipped)
+
+
 @pytest.mark.parametrize(
     ("event", "field"), [(event, name) for event, fields in FIELDS.items() for name, field in fields.items() if field.required]
 )
@@ -147,6 +160,15 @@ def test_a_field_that_may_be_missing_may_be_null_and_is_then_missing(tmp_path):
     found = journal(tmp_path, {**GOOD["transition"], "t": None, "actor": None})
     without = {name: value for name, value in GOOD["transition"].items() if name not in ("t", "actor")}
     assert ([without], {}) == (list(found), found.skipped)
+
+
+@pytest.mark.parametrize(("before", "after"), [(b"", b""), (b"", b"\r\n"), (b"  ", b" \n"), (b"\t", b"\n")])
+def test_a_line_that_another_program_has_written_anew_is_read(before, after, tmp_path):
+    (tmp_path / "events-a.jsonl").write_bytes(
+        before + json.dumps(DECISION, sort_keys=True, separators=(", ", " : ")).encode() + after
+    )
+    found = read_journal(tmp_path)
+    assert ([DECISION], {}) == (list(found), found.skipped)
 
 
 def test_blank_lines_are_nothing(tmp_path):
@@ -192,7 +214,7 @@ def test_no_line_however_wrong_stops_a_report(tmp_path_factory, wrong):
     folder = tmp_path_factory.mktemp("journal")
     journal(folder, *[{**GOOD[event], **fields} for event, fields in wrong], *GOOD.values())
     assert "r" in {rollout.rollout for rollout in summarise(folder).rollouts}
-    assert "r" in examine(str(folder), environment={}).journal.rollouts
+    assert "r" in examine(str(folder), environment={}).journal.aggregate.operations
     assert replay(folder, Criteria(), rollout="r").phases
 
 

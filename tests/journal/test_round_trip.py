@@ -45,17 +45,19 @@ calls = st.builds(
     teams=st.lists(maybe, max_size=2).map(tuple), rule=st.none() | tables, closed_early=flags, excluded=flags, withheld=maybe,
     answered=flags, no_evidence=flags, unmeasured=maybe, covariate=some, rate=rates,
 )  # fmt: skip
+parts = st.dictionaries(texts, st.builds(Comparison, flags, some, maybe), max_size=2)
+comparisons = st.builds(Comparison, flags, some, maybe, texts, parts, st.none() | st.tuples(texts, texts))
 shadows = st.builds(
     ShadowedEvent,
     decision=decisions, variant=texts, end=texts, duration_s=st.none() | seconds, wait_s=st.none() | seconds, error=maybe,
-    comparison=st.none() | st.builds(Comparison, flags, some, maybe, texts), unit=maybe, excluded=flags,
+    comparison=st.none() | comparisons, unit=maybe, excluded=flags,
     first_item_s=st.none() | seconds, control_error=maybe, control_duration_s=st.none() | seconds,
     control_first_item_s=st.none() | seconds, rate=rates,
 )  # fmt: skip
 outcomes = st.builds(
     RecordedEvent,
     texts, texts, numbers, times, maybe, maybe, maybe, st.none() | st.integers(0, 511), maybe, maybe,
-    st.none() | st.integers(0, 3), st.none() | times, flags, texts, maybe, rates, rates,
+    st.none() | st.integers(0, 3), st.none() | times, flags, texts, maybe, rates, rates, flags,
 )  # fmt: skip
 breakers = st.builds(BreakerEvent, texts, texts, texts, st.integers(0, 3), st.integers(0, 3), seconds, times)
 transitions = st.builds(
@@ -133,7 +135,10 @@ def test_a_shadow_is_read_as_it_was(tmp_path_factory, event):
         event.decision.variant, id=decision.id, rollout=decision.rollout, phase=decision.phase, bucket=decision.bucket,
         time_s=decision.time_s, fingerprint=decision.fingerprint,
     )  # fmt: skip
-    kept = evolve(event, decision=known, comparison=None if comparison is None else Comparison(comparison.match), wait_s=None)
+    if comparison is not None:
+        # What is empty is left out.
+        comparison = evolve(comparison, reason=comparison.reason or None, name=comparison.name or "default")
+    kept = evolve(event, decision=known, comparison=comparison, wait_s=None)
     assert full(kept) == full(shadowed(record, event.decision.variant))
     assert (event.wait_s, None if comparison is None else comparison.difference) == (
         record.get("wait_s"),

@@ -54,6 +54,9 @@ def everything(runtime):
     )(lambda u: 1)
     for number in range(20):
         ramp(f"u{number}")
+    shown = ramp.rollout.route("u-labelled").decision
+    other = "candidate" if shown.variant == "control" else "control"
+    ramp.rollout.record("correct", 1.0, decision_id=shown.id, variant=other)
     ramp.rollout.promote(actor="ann", reason="good")
     streamed = rollout(candidate=stream, strategy=Shadow(1.0), effects="read", unit="u", key="stream", runtime=runtime)(stream)
     opened = streamed("u")
@@ -82,7 +85,7 @@ def everything(runtime):
     decision = judged.rollout.assign("fixed")
     judged.rollout.record("click", 1.0, decision_id=decision.id, event_id="e-1")
     judged.rollout.promote()
-    runtime.reconciler.change(
+    runtime.reconciler.transitions.change(
         "judged",
         "invalidate",
         lambda state: state.invalidate("shares"),
@@ -90,7 +93,7 @@ def everything(runtime):
         reason="shares",
         evidence={"valid": False},
     )
-    runtime.reconciler.change(
+    runtime.reconciler.transitions.change(
         "judged", "roll_back", RolloutState.roll_back, actor="judge", reason="harm", evidence={"outcome": "FAIL"}
     )
     scored = rollout(
@@ -110,7 +113,9 @@ def unknown(u):
 def test_every_field_of_every_event_is_written_by_some_run_and_no_other(tmp_path):
     class Far:
         def rollout_compare(self, control, candidate):
-            return Comparison(match=False, difference=0.5, reason="value", name="far") if control != [1, 2] else None
+            part = Comparison(match=False, difference=0.5, reason="value")
+            far = evolve(part, name="far", fields={"score": part}, labels=("ham", "spam"))
+            return far if control != [1, 2] else None
 
     runtime = Runtime(journal=tmp_path, plugins=[Far()], shadows=ShadowLimits(cpu_share=1.0))
     everything(runtime)

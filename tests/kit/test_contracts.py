@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rollout_sdk import ABTest, Canary, Comparison, Decision, Interleave, Merged, PluginError, Shadow
-from rollout_sdk.engine.comparison import compare
+from rollout_sdk.comparators import compare
 from rollout_sdk.testing import ComparatorContract, ObserverContract, RecordingPlugin, StrategyContract, SurroundContract
 
 

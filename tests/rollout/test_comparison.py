@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout_sdk import Comparison
-from rollout_sdk.engine.comparison import compare
+from rollout_sdk.comparators import compare
 
 NAN, INF = math.nan, math.inf
 HUGE = 10**400
@@ -108,7 +108,7 @@ def test_values_of_different_types_differ_by_type(one, other):
     [
         ([1, 2, 3], [1, 2, 3], None, 0.0),
         ([1, 2, 3], (1, 2, 3), None, 0.0),
-        ([1, 2, 3], [1, 9, 3], "value", pytest.approx(1 / 3)),
+        ([1, 2, 3], [1, 9, 3], "value", pytest.approx(7 / 3)),
         ([1, 2, 3], [1, 2], "length", pytest.approx(1 / 3)),
         ([1, 2], ["1", 2], "type", 0.5),
         ([], [], None, 0.0),
@@ -193,18 +193,19 @@ class Plain:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "reason"),
+    ("one", "other", "reason", "difference"),
     [
-        (Score(1.0), Score(1.0), None),
-        (Score(1.0), Score(2.0), "value"),
-        (Label("a"), Label("a"), None),
-        (Label("a"), Label("b"), "value"),
-        (Label("a"), Score(1.0), "type"),
-        (Plain(), Plain(), "value"),
+        (Score(1.0), Score(1.0), None, 0.0),
+        (Score(1.0), Score(1.0 + 1e-9), None, 0.0),
+        (Score(1.0), Score(2.0), "value", 1.0),
+        (Label("a"), Label("a"), None, 0.0),
+        (Label("a"), Label("b"), "value", 1.0),
+        (Label("a"), Score(1.0), "type", None),
+        (Plain(), Plain(), "value", None),
     ],
 )
-def test_other_objects_are_compared_by_their_own_equality(one, other, reason):
-    assert compare(one, other) == Comparison(match=reason is None, reason=reason)
+def test_objects_are_compared_by_field_and_those_without_by_their_equality(one, other, reason, difference):
+    assert compare(one, other) == Comparison(match=reason is None, reason=reason, difference=difference)
 
 
 class Raising:

@@ -122,7 +122,7 @@ def test_the_journal_does_not_tell_the_name_of_an_event(tmp_path):
     model.rollout.record("buy", 1.0, unit="u", event_id="order of Ann Example")
     runtime.close(5.0)
     text = "".join(path.read_text() for path in tmp_path.glob("events-*.jsonl"))
-    [line] = [json.loads(each) for each in text.splitlines() if '"outcome"' in each]
+    [line] = [json.loads(each) for each in text.splitlines() if '"event":"outcome"' in each]
     assert 16 == len(line["event_id"])
     assert "Ann" not in text
 

@@ -206,7 +206,7 @@ def test_the_default_runtime_is_one_for_all_threads_and_built_at_its_first_use(m
         ("ROLLOUT_JOURNAL", "/proc/nowhere", "candidate", "The journal folder '/proc/nowhere' cannot be used"),
         ("ROLLOUT_STORE", "sqlite:////no/such/x.db", "control", "The store '/no/such/x.db' has no directory"),
         ("ROLLOUT_STORE", "unknown://user:password@host", "control", "Plugin 'unknown' is not installed"),
-        ("ROLLOUT_CONTROL", "/dev", "control", "The control file '/dev' is no ordinary file"),
+        ("ROLLOUT_CONTROL", "/dev", "control", "The control file '/dev' is not a regular file"),
         ("ROLLOUT_KEY", "k" * 65, "control", "The runtime's key has 65 bytes"),
         ("OTEL_PYTHON_TRACER_PROVIDER", "misspelt", "candidate", None),
         ("OTEL_PYTHON_METER_PROVIDER", "misspelt", "candidate", None),

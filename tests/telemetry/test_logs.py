@@ -12,7 +12,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from rollout_sdk import ABTest, Decision, Runtime, Shadow, Telemetry, rollout
-from rollout_sdk.telemetry import RolloutFilter, add_trace_context, events
+from rollout_sdk.telemetry import RolloutFilter, add_trace_context, log_events
 from rollout_sdk.telemetry.logs import get_logger
 
 
@@ -217,7 +217,7 @@ def test_what_repeats_is_told_once_a_minute_with_how_often_it_was_not(traced, ca
     assert traced.runtime.flush(10.0)
     assert 1 == sum(getattr(record, "event", None) == "rollout.shadow.failed" for record in caplog.records)
     # A minute later.
-    monkeypatch.setattr(events, "_ONCE_A_MINUTE_S", 0.0)
+    monkeypatch.setattr(log_events, "_ONCE_A_MINUTE_S", 0.0)
     shadowed("u")
     assert traced.runtime.flush(10.0)
     assert [0, 19] == [

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 from rollout_sdk import ABTest, Canary, Decision, Guardrail, Interleave, Shadow, Step, Telemetry, rollout
-from rollout_sdk.telemetry.versions import Versions
+from rollout_sdk.telemetry.attributes import Versions
 
 
 def fail(x):
@@ -119,6 +119,30 @@ def test_a_blended_call_says_who_contributed(traced):
     assert expected == tuple(route.attributes[f"rollout.interleave.{name}"] for name in ("variants", "contributions", "size"))
     teams = route.attributes["rollout.interleave.teams"]
     assert (3, (teams.count(0), teams.count(1))) == (len(teams), route.attributes["rollout.interleave.contributions"])
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine under trio"])
+def test_variants_of_a_batch_that_run_in_turn_have_spans_in_turn(kind, traced):
+    options = {"strategy": ABTest(0.5), "batch": "rows", "unit": "rows", "key": "batch", "runtime": traced.runtime}
+    rows = [f"u{number}" for number in range(40)]
+    if kind == "function":
+        rollout(candidate=lambda rows: list(rows), **options)(lambda rows: list(rows))(rows)
+    else:
+        trio = pytest.importorskip("trio", reason="trio is not installed; the extra dev has it")
+
+        async def function(rows):
+            await trio.sleep(0.01)
+            return list(rows)
+
+        async def candidate(rows):
+            return await function(rows)
+
+        trio.run(rollout(candidate=candidate, **options)(function), rows)
+    spans = traced.spans()
+    first, second = sorted(
+        (spans["invoke batch/candidate"], spans["invoke batch/control"]), key=lambda span: (span.start_time, span.end_time)
+    )
+    assert first.start_time <= first.end_time <= second.start_time <= second.end_time
 
 
 def test_a_batch_says_how_many_rows_each_variant_had(traced):

@@ -63,3 +63,30 @@ def test_every_fault_of_the_package_is_another_file_that_compiles():
     for mutant in mutants:
         assert source != mutant.applied(source)
         compile(mutant.applied(source), str(path), "exec")
+
+
+@pytest.mark.slow
+def test_a_fault_is_noticed_where_a_test_fails_that_passes_without_it(run_python):
+    root = Path(__file__).resolve().parents[2]
+    result = run_python(
+        """
+        import tempfile
+        from pathlib import Path
+        from tools.mutants.faults import Mutant
+        from tools.mutants.trial import Copy
+
+        path, test = Path("rollout_sdk/analysis/text.py"), "tests/test_tables.py"
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Copy(Path(folder))
+            source = (copy.folder / path).read_bytes()
+            (copy.folder / test).write_text("def test_it():\\n    from rollout_sdk.analysis import text\\n    assert text")
+            faults = [Mutant(path, 1, len(source), len(source), new) for new in ("1 / 0", "1 + 0")]
+            found = [copy.is_noticed(fault, [test], 1.0) for fault in faults]
+            assert source == (copy.folder / path).read_bytes()
+            (copy.folder / "tests/test_fails.py").write_text("def test_it():\\n    assert False")
+            print([*found, copy.is_noticed(faults[0], ["tests/test_fails.py"], 1.0)])
+        """,
+        timeout=100,
+        PYTHONPATH=str(root),
+    )
+    assert ("", "[True, False, None]\n") == (result.stderr, result.stdout)

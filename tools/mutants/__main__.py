@@ -2,146 +2,22 @@
 
     python -m tools.mutants --number 20 --seed 1 engine judging
 
-A first run records which test reaches which line, in `.mutants/` (it takes a few times as long as the tests). A fault is
-noticed when one of the tests that reach its line fails, or takes far longer than before. What is printed: the score of each
-package, and each fault that went unnoticed, to be read: a test is missing, or the fault changes nothing.
+A first run records which test reaches which line, in `.mutants/` (it takes a few times as long as the tests; `--tests
+tests/engine` records and uses those only, and a part that was recorded once is not recorded again). A fault is noticed when one
+of the tests that reach its line fails, or takes far longer than before. What is printed: the score of each package, and each
+fault that went unnoticed, to be read: a test is missing, or the fault changes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import random
-import shutil
-import signal
-import sqlite3
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
-from tools.mutants.faults import Mutant, mutants_of
-
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = "rollout_sdk"
-COVERAGE = ROOT / ".mutants" / "coverage"
-COPIED = (
-    PACKAGE,
-    "tests",
-    "plugins",
-    "examples",
-    "docs",
-    "benchmarks",
-    "contrib",
-    "README.md",
-    "CHANGELOG.md",
-    "pyproject.toml",
-)
-LEAST_TIMEOUT_S = 30.0
-SLOWER = 5.0
-"""A fault whose tests take so many times as long as without it is noticed."""
-MOST_TESTS = 150
-"""Tests run for one fault: those that reach the fewest other lines first, because they are the ones about this line."""
-
-
-class Reached:
-    """Which tests reach which line, from the contexts that coverage has recorded."""
-
-    def __init__(self) -> None:
-        """Open the record, made by a run of all tests if there is none."""
-        if not COVERAGE.exists():
-            COVERAGE.parent.mkdir(exist_ok=True)
-            print("Recording which test reaches which line ...", flush=True)
-            command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow and not backends"]
-            # Lines, and not branches.
-            settings = COVERAGE.with_name("coveragerc")
-            settings.write_text("[run]\nbranch = false\n")
-            command += [
-                f"--cov={PACKAGE}",
-                f"--cov-config={settings}",
-                "--cov-context=test",
-                "--cov-report=",
-                "tests",
-                "plugins",
-            ]
-            subprocess.run(command, cwd=ROOT, env={**os.environ, "COVERAGE_FILE": str(COVERAGE)}, check=False)
-        self._lines: dict[str, dict[str, set[int]]] = {}
-        with closing(sqlite3.connect(COVERAGE)) as record:
-            rows = record.execute(
-                "select file.path, context.context, line_bits.numbits from line_bits "
-                "join file on file.id = line_bits.file_id join context on context.id = line_bits.context_id"
-            )
-            for path, context, numbits in rows:
-                name = context.split("|")[0]
-                # In the thread of the SDK, coverage does not always know the test.
-                if name:
-                    relative = str(Path(PACKAGE, path.rpartition(f"/{PACKAGE}/")[2]))
-                    self._lines.setdefault(relative, {}).setdefault(name, set()).update(_numbers(numbits))
-        self._reach: dict[str, int] = {}
-        for tests in self._lines.values():
-            for name, lines in tests.items():
-                self._reach[name] = self._reach.get(name, 0) + len(lines)
-
-    def tests(self, mutant: Mutant) -> list[str]:
-        """The tests that reach a fault, the most particular first."""
-        found = [name for name, lines in self._lines.get(str(mutant.path), {}).items() if mutant.line in lines]
-        return sorted(found, key=lambda name: self._reach[name])[:MOST_TESTS]
-
-
-def _numbers(bits: bytes) -> Iterator[int]:
-    for index, byte in enumerate(bits):
-        for bit in range(8):
-            if byte & (1 << bit):
-                yield index * 8 + bit
-
-
-class Copy:
-    """A copy of the project, in which faults are put."""
-
-    def __init__(self, folder: Path) -> None:
-        """Copy what tests need."""
-        self.folder = folder
-        for name in COPIED:
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-            elif source.exists():
-                shutil.copy(source, folder / name)
-
-    def is_noticed(self, mutant: Mutant, tests: list[str]) -> bool | None:
-        """Whether a test fails with a fault, or takes far longer than without it; None where tests fail without it."""
-        began = time.monotonic()
-        if self._run(tests, None):
-            return None
-        took_s = time.monotonic() - began
-        path = self.folder / mutant.path
-        source = path.read_bytes()
-        path.write_bytes(mutant.applied(source))
-        try:
-            return self._run(tests, max(LEAST_TIMEOUT_S, SLOWER * took_s))
-        finally:
-            path.write_bytes(source)
-
-    def _run(self, tests: list[str], timeout_s: float | None) -> bool:
-        command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
-        environment = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
-        process = subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            return process.wait(timeout_s) != 0
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return True
+from tools.mutants.faults import PACKAGE, ROOT, mutants_of
+from tools.mutants.reached import Reached
+from tools.mutants.trial import Copy
 
 
 def package_of(path: Path) -> str:
@@ -149,20 +25,29 @@ def package_of(path: Path) -> str:
     return path.parts[1] if len(path.parts) > 2 else PACKAGE
 
 
+def room_of(path: Path, asked: list[str]) -> str:
+    """The file or folder among those asked for that a file is in, or else its package."""
+    return next((name for name in asked if name in {str(path), *map(str, path.parents)}), package_of(path))
+
+
 def main() -> None:
     """Try faults, and print what came of them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("packages", nargs="*", help="rooms of rollout_sdk, or files; without any, all of them")
+    parser.add_argument("packages", nargs="*", help="rooms of rollout_sdk, or files and folders; without any, all rooms")
     parser.add_argument("--number", type=int, default=20, help="faults for each room")
     parser.add_argument("--seed", type=int, default=1, help="draws the faults")
+    parser.add_argument("--tests", nargs="+", default=["tests", "plugins"], help="tests to record, unless they are recorded")
     asked = parser.parse_args()
-    reached = Reached()
+    reached = Reached(asked.tests)
     files = [path.relative_to(ROOT) for path in sorted((ROOT / PACKAGE).rglob("*.py"))]
     rooms: dict[str, list[Path]] = {}
     for path in files:
-        name = str(path) if str(path) in asked.packages else package_of(path)
+        name = room_of(path, asked.packages)
         if not asked.packages or name in asked.packages:
             rooms.setdefault(name, []).append(path)
+    for path in files:
+        if str(path) in reached.changed and any(path in paths for paths in rooms.values()):
+            print(f"{path} has changed since the record was made: remove .mutants to make it anew", flush=True)
     scores: dict[str, tuple[int, int]] = {}
     with tempfile.TemporaryDirectory() as folder:
         copy = Copy(Path(folder))
@@ -172,7 +57,7 @@ def main() -> None:
             noticed = 0
             for mutant in drawn:
                 tests = reached.tests(mutant)
-                found = bool(tests) and copy.is_noticed(mutant, tests)
+                found = bool(tests) and copy.is_noticed(mutant, tests, sum(map(reached.times.__getitem__, tests)))
                 noticed += found is True
                 if not found:
                     why = (

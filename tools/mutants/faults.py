@@ -7,7 +7,10 @@ from pathlib import Path
 
 from attrs import frozen
 
-__all__ = ["Mutant", "mutants_of"]
+__all__ = ["PACKAGE", "ROOT", "Mutant", "mutants_of"]
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = "rollout_sdk"
 
 OPERATORS: dict[type[ast.AST], tuple[str, str]] = {
     ast.Eq: ("==", "!="),
@@ -34,13 +37,14 @@ OPERATORS: dict[type[ast.AST], tuple[str, str]] = {
 
 @frozen
 class Mutant:
-    """One fault: a piece of a file, and what stands there instead."""
+    """One fault: a piece of a file, and what stands there instead; what is in no function runs at import."""
 
     path: Path
     line: int
     start: int
     end: int
     new: str
+    in_function: bool = True
 
     def applied(self, source: bytes) -> bytes:
         """The file with the fault."""
@@ -76,7 +80,7 @@ class Finder(ast.NodeVisitor):
         assert node.end_col_offset is not None
         begin = self.at(node.lineno, node.col_offset) if start is None else start
         stop = self.at(node.end_lineno, node.end_col_offset) if end is None else end
-        self.found.append(Mutant(self.path, node.lineno, begin, stop, new))
+        self.found.append(Mutant(self.path, node.lineno, begin, stop, new, self._in_function))
 
     def text(self, node: ast.expr) -> str:
         """The source of an expression."""
@@ -105,6 +109,11 @@ class Finder(ast.NodeVisitor):
         self._in_function = before
 
     visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        """What decorates a class, as its kind of equality, is no fault that a call shows."""
+        for statement in node.body:
+            self.visit(statement)
 
     def visit_If(self, node: ast.If) -> None:
         """An `if TYPE_CHECKING:` does nothing at run time."""

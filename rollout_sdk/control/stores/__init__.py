@@ -5,12 +5,13 @@ from rollout_sdk.control.stores.memory import MemoryStore
 from rollout_sdk.control.stores.opening import open_store
 from rollout_sdk.control.stores.sqlite import SQLiteStore
 from rollout_sdk.control.stores.validation import checked_document, checked_name, checked_number, checked_text, parsed, plain
-from rollout_sdk.plugins.store_protocol import Gathered, StateStore, Stored
+from rollout_sdk.plugins.store_protocol import Gathered, NotifyingStore, StateStore, Stored
 
 __all__ = [
     "Gathered",
     "GuardedStore",
     "MemoryStore",
+    "NotifyingStore",
     "SQLiteStore",
     "StateStore",
     "Stored",

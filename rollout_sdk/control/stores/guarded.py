@@ -1,4 +1,4 @@
-"""A store that answers in time, or fails in the one way that is expected: whatever another's raises, gives or waits for."""
+"""A store that answers in time, or raises `StoreError`: whatever another store raises, returns or waits for."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ from functools import partial
 from typing import Any, NoReturn
 
 from rollout_sdk.concurrency.clocks import monotonic
-from rollout_sdk.control.stores.asking import AskingThreads
+from rollout_sdk.concurrency.threads import Flag, native_sleep
 from rollout_sdk.control.stores.memory import MemoryStore
 from rollout_sdk.exceptions import StoreError
 from rollout_sdk.plugins.store_protocol import Gathered, StateStore, Stored
 from rollout_sdk.resilience.interruptions import is_fault
+from rollout_sdk.resilience.queue_thread import QueueThread
 
 __all__ = ["GuardedStore", "UnavailableStore"]
 
+_PATIENCE_S = 5.0
+_GRACE_S = 1.0
+_GIVE_UP_AFTER_S = 30.0
+_MOST_GIVEN_UP = 3
+
 
 class UnavailableStore:
-    """Fails in every method of `StateStore`, and says why."""
+    """A store whose methods all raise `StoreError` with the same message."""
 
     def __init__(self, why: str) -> None:
-        """Never answer.
+        """Create the store.
 
         Args:
             why: The message of every error.
@@ -34,33 +40,42 @@ class UnavailableStore:
     load = swap = publish = gather = claim = note = noted = history = keys = _fail
 
     def close(self) -> None:
-        """Nothing is open."""
-
-
-_PATIENCE_S = 5.0
-_GRACE_S = 1.0
+        """Do nothing: nothing is open."""
 
 
 class GuardedStore:
-    """Every failure of the store within is a `StoreError`, and every answer is of the promised kind.
+    """Wraps a store so that every failure is a `StoreError`, and every answer has the promised type.
 
-    The store is asked in a thread of its own: one that does not answer within 5 s (one that has a longer `timeout_s`: a second
-    after that) has failed as well, and until it answers, those who ask do not wait again.
+    The store is called in a separate thread: if it does not answer within 5 s (or its own `timeout_s`, if longer, and a
+    second), the call has failed, and until it answers, other calls do not wait again.
+
+    Attributes:
+        is_shared: Whether other processes see the store.
+        cannot_wait: Why the last wait for a change has failed; None if it has not.
     """
 
     def __init__(self, store: StateStore, address: str = "") -> None:
-        """Ask this store; `address` is what it is called in errors, its class where there is none."""
+        """Wrap a store.
+
+        Args:
+            store: The store.
+            address: Its name in errors; by default its class.
+        """
         self._store = store
         self._name = f"The store {_without_login(address)!r}" if address else f"The store ({type(store).__qualname__})"
+        self.is_shared = not isinstance(store, MemoryStore)
         timeout_s = getattr(store, "timeout_s", None)
         own_s = timeout_s + _GRACE_S if isinstance(timeout_s, int | float) else 0.0
         self._patience_s = max(_PATIENCE_S, own_s)
         self._until = float("inf")
-        # These wait for nothing that is not ours.
-        self._threads = None if type(store) in (MemoryStore, UnavailableStore) else AskingThreads()
+        # These two never wait for anything outside the SDK.
+        self._threads = None if type(store) in (MemoryStore, UnavailableStore) else _Threads()
+        # A separate thread, so that other calls do not wait for a change.
+        self._waiting = _Threads() if callable(getattr(store, "wait_for_change", None)) else None
+        self.cannot_wait: StoreError | None = None
 
     def within(self, seconds: float) -> GuardedStore:
-        """The same store, for those who can wait only so many seconds from now, for all that they ask."""
+        """Return the same store with a deadline, in seconds from now, for all calls together."""
         if self._threads is None:
             return self
         hurried = copy(self)
@@ -68,9 +83,24 @@ class GuardedStore:
         return hurried
 
     def rest(self) -> None:
-        """Keep no thread until the next use."""
-        if self._threads is not None:
-            self._threads.end()
+        """End the threads until the next use."""
+        for threads in (self._threads, self._waiting):
+            if threads is not None:
+                threads.end()
+
+    def wait_for_change(self, timeout_s: float) -> None:
+        """Wait until a document may have changed, or for `timeout_s` seconds if the store cannot report it, or fails.
+
+        Never raises: `cannot_wait` holds the reason of a failure.
+        """
+        began, has_changed, self.cannot_wait = monotonic(), False, None
+        if self._waiting is not None:
+            try:
+                has_changed = self._asked(bool, "wait_for_change", timeout_s, threads=self._waiting)
+            except StoreError as error:
+                self.cannot_wait = error
+        if not has_changed:
+            native_sleep(max(0.0, timeout_s - (monotonic() - began)))
 
     def load(self, key: str) -> Stored | None:
         """See `StateStore`."""
@@ -120,14 +150,15 @@ class GuardedStore:
         """See `StateStore`."""
         self._asked(object, "close")
 
-    def _asked(self, kind: Any, method: str, *arguments: Any) -> Any:
+    def _asked(self, kind: Any, method: str, *arguments: Any, threads: _Threads | None = None) -> Any:
+        threads = self._threads if threads is None else threads
         try:
             ask: Callable[..., Any] = getattr(self._store, method)
-            if self._threads is None:
+            if threads is None:
                 answer = ask(*arguments)
             else:
                 patience_s = min(self._patience_s, max(0.0, self._until - monotonic()))
-                answer = self._threads.ask(partial(ask, *arguments), f"{self._name} has not answered {method}", patience_s)
+                answer = threads.ask(partial(ask, *arguments), f"{self._name} has not answered {method}", patience_s)
             is_answer = isinstance(answer, kind)
         except StoreError:
             raise
@@ -136,18 +167,116 @@ class GuardedStore:
                 raise
             raise StoreError(
                 f"{self._name} failed in {method}: {type(error).__qualname__}. A store raises StoreError when it cannot. "
-                "Fix the store, or hold it against rollout_sdk.testing.StoreContract."
+                "Fix the store, or test it with rollout_sdk.testing.StoreContract."
             ) from error
         if not is_answer:
             raise StoreError(
-                f"{self._name} answered {method} with a {type(answer).__qualname__}. StateStore says what it must give. "
-                "Fix the store, or hold it against rollout_sdk.testing.StoreContract."
+                f"{self._name} answered {method} with a {type(answer).__qualname__}. StateStore defines what it must return. "
+                "Fix the store, or test it with rollout_sdk.testing.StoreContract."
             )
         return answer
 
 
 def _without_login(address: str) -> str:
-    """An address without the login and the options that it may have."""
+    """Return an address without its login and options."""
     scheme, separator, rest = address.partition("://")
     host, slash, path = rest.partition("?")[0].partition("/")
     return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+
+
+class _Question:
+    """A call of the store, and its result."""
+
+    __slots__ = ("_answer", "_ask", "_error", "answered", "is_withdrawn")
+
+    def __init__(self, ask: Callable[[], Any]) -> None:
+        self._ask = ask
+        self._answer: Any = None
+        self._error: BaseException | None = None
+        self.answered = Flag()
+        self.is_withdrawn = False
+
+    def put(self) -> None:
+        """Make the call, in the thread, unless its caller has given up: a write must not happen long after it has failed."""
+        if not self.is_withdrawn:
+            try:
+                self._answer = self._ask()
+            # Raised again in the caller's thread.
+            except BaseException as error:
+                self._error = error
+        self.answered.set()
+
+    def answer(self) -> Any:
+        """Return the result, or raise the exception."""
+        try:
+            if self._error is not None:
+                raise self._error
+            return self._answer
+        finally:
+            # Its traceback holds this frame.
+            self._error = None
+
+
+class _Threads:
+    """Makes one call at a time, each for a bounded time.
+
+    A thread that has waited 30 s for an answer is abandoned, and another makes the next call: a connection whose other end is
+    gone never answers, but a new one may. At most three threads are abandoned at a time.
+    """
+
+    def __init__(self) -> None:
+        self._thread = self._begun()
+        self._left: list[QueueThread] = []
+
+    @staticmethod
+    def _begun() -> QueueThread:
+        def lost(_what: str, _error: BaseException) -> None:
+            """Do nothing: a question keeps its exception."""
+
+        return QueueThread("rollout-store", _Question.put, failed=lost, called=str, most_waiting=float("inf"))
+
+    def ask(self, ask: Callable[[], Any], name: str, patience_s: float) -> Any:
+        """Return the result of a call.
+
+        Args:
+            ask: The call.
+            name: Start of the error message: "The store ... has not answered load".
+            patience_s: Seconds to wait for the answer; no wait at all if another call has waited for so long.
+
+        Raises:
+            StoreError: There is no answer in time.
+            BaseException: The exception of the call.
+        """
+        thread = self._in_use()
+        if not thread.can_start():
+            # At the end of the interpreter, it can only be made in this thread.
+            return ask()
+        busy_s = thread.busy_s
+        if busy_s and busy_s >= patience_s:
+            raise _silent(name, busy_s)
+        question = _Question(ask)
+        thread.put(question)
+        if not question.answered.wait(patience_s):
+            question.is_withdrawn = True
+            raise _silent(name, patience_s)
+        return question.answer()
+
+    def end(self) -> None:
+        """End the thread; the next call starts another."""
+        self._thread.end()
+
+    def _in_use(self) -> QueueThread:
+        thread = self._thread
+        if thread.busy_s > _GIVE_UP_AFTER_S:
+            self._left = [each for each in self._left if each.busy_s]
+            if len(self._left) < _MOST_GIVEN_UP:
+                self._left.append(thread)
+                thread = self._thread = self._begun()
+        return thread
+
+
+def _silent(name: str, waited_s: float) -> StoreError:
+    return StoreError(
+        f"{name} for {waited_s:.1f} s. A store answers, or raises StoreError, within its own timeout. "
+        "Check its server or disk, and set a timeout in its client; it is asked again twice a second."
+    )

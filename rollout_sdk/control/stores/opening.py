@@ -1,4 +1,4 @@
-"""A store by its address."""
+"""Opens a store by its address."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _OURS = ("memory", "sqlite")
 
 
 def store_at(address: str, *, must_exist: bool = False) -> StateStore:
-    """The store at this address: "sqlite:///rollouts.db", or "redis://..." where a plugin of the name "redis" is installed.
+    """Open the store at this address: "sqlite:///rollouts.db", or "redis://..." if a plugin named "redis" is installed.
 
-    A plugin acts only when it is named: the scheme names it, as an entry point of the group "rollout_sdk", and its hook
-    `rollout_open_store` gets the whole address. With `must_exist`, for operators, our own stores make no file.
+    The scheme names the plugin, an entry point of the group "rollout_sdk"; its hook `rollout_open_store` gets the whole
+    address. With `must_exist`, for operators, built-in stores create no file.
 
     Raises:
-        ConfigurationError: It is no address, no such plugin is installed, or the plugin opens no store there.
+        ConfigurationError: It is not an address, there is no such plugin, or the plugin does not open a store there.
     """
     scheme, separator, _ = address.partition("://") if isinstance(address, str) else ("", "", "")
     if not separator or scheme in _OURS:
@@ -41,16 +41,16 @@ _FORMS = "'memory:', 'sqlite:///relative.db', 'sqlite:////absolute/path.db', or 
 
 
 def open_store(url: str, *, timeout_s: float = 1.0, must_exist: bool = False) -> StateStore:
-    """The store at this address.
+    """Open a built-in store at this address.
 
     Args:
         url: `memory:`; `sqlite:///rollouts.db`, from the current directory; `sqlite:////var/lib/rollouts.db`, from the root; or
-            a path that ends in `.db` or `.sqlite`. A path is taken as it stands: nothing in it is decoded.
+            a path that ends in `.db` or `.sqlite`. Paths are used literally, without decoding.
         timeout_s: How long the store may wait, in seconds.
-        must_exist: For operators: make no file, and refuse `memory:`, which is of one process.
+        must_exist: For operators: create no file, and refuse `memory:`, which no other process can read.
 
     Raises:
-        ConfigurationError: This is no address of a store that comes with the SDK.
+        ConfigurationError: This is not the address of a built-in store.
     """
     if not isinstance(url, str):
         raise ConfigurationError(f"The address of a store is {url!r:.80}. It must be a text. Write {_FORMS}.")
@@ -60,7 +60,7 @@ def open_store(url: str, *, timeout_s: float = 1.0, must_exist: bool = False) ->
         if scheme == "memory":
             if must_exist:
                 raise ConfigurationError(
-                    "A store in memory is of one process, and no other can look into it. Operate its rollouts in that process, "
+                    "A store in memory belongs to one process, and no other can read it. Operate its rollouts in that process, "
                     "or give it a store of its own: sqlite:///rollouts.db."
                 )
             if rest:

@@ -1,4 +1,4 @@
-"""A store in one file, for all processes of one machine."""
+"""A store in one SQLite file, for all processes of one machine."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from rollout_sdk.control.stores.sqlite_file import SQLiteFile, checked_timeout
+from rollout_sdk.control.stores.sqlite_file import SQLiteFile
 from rollout_sdk.control.stores.swap_log import LoggedSwap
 from rollout_sdk.control.stores.validation import checked_document, checked_name, checked_number, checked_text, parsed, plain
+from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.plugins.store_protocol import Gathered, Stored
 
 __all__ = ["SQLiteStore"]
@@ -23,28 +24,28 @@ _CLAIMS = """CREATE TABLE IF NOT EXISTS claims (
 
 
 class SQLiteStore:
-    """Keeps everything in a file of SQLite. See `StateStore` for what the methods promise.
+    """Keeps everything in an SQLite file. See `StateStore` for the contract of the methods.
 
-    Its history stands beside it, in a file with "-history.jsonl" behind the same name: a store that is deleted, cut short or
-    restored from a backup is brought forward to it, so that an abort stays. To begin anew, remove both.
+    Its history is written to a second file, with "-history.jsonl" after the same name: a store that is deleted, truncated or
+    restored from a backup is brought up to date from it, so that an abort stays. To start again, remove both.
 
-    The file must be on a disk of this machine: SQLite's locks do not hold on a network's. What was done lasts, through
-    `kill -9` and failing power. A forked child uses the store by a connection of its own; a pickled store is its settings.
+    The file must be on a local disk: SQLite's locks do not work on network file systems. Changes survive `kill -9` and power
+    failures. A forked child opens its own connection; a pickled store is its settings.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, timeout_s: float = 1.0, must_exist: bool = False) -> None:
-        """Name the file; it is opened, and made if it is not there (mode 0600), by the first use.
+        """Set the path; the first use opens the file, and creates it if it is missing (mode 0600).
 
         Args:
-            path: The file, in a directory that is there.
+            path: The file, in an existing directory.
             timeout_s: How long a method may wait for other threads and processes, in seconds.
-            must_exist: Make no file: one that is not there is an error of the first use, for operators, whose address may
-                have a typo.
+            must_exist: Create no file: the first use of a missing one is an error, for operators, whose address may have a
+                typo.
 
         Raises:
-            ConfigurationError: There can be no store at this path.
+            ConfigurationError: The path or the timeout is not valid.
         """
-        self._begin(path, checked_timeout(timeout_s), must_exist)
+        self._begin(path, _checked_timeout(timeout_s), must_exist)
         self._file.check()
 
     def _begin(self, path: str | os.PathLike[str], timeout_s: float, must_exist: bool) -> None:  # noqa: FBT001 - its state
@@ -69,23 +70,23 @@ class SQLiteStore:
         return (str(self.path), self.timeout_s, self._file.must_exist)
 
     def __setstate__(self, state: tuple[str, float, bool]) -> None:
-        """The same store, where it is unpickled; what is not there is an error of its first use."""
+        """Restore the settings; if the file is missing, the first use is an error."""
         self._begin(*state)
 
     def load(self, key: str) -> Stored | None:
-        """The document of this key."""
+        """Return the document of this key."""
         checked_name("key", key)
         with self._file.transaction("read") as connection:
             row = connection.execute("SELECT revision, document FROM documents WHERE key = ?", (key,)).fetchone()
             return None if row is None else Stored(_whole(row[0]), parsed(row[1]))
 
     def swap(self, key: str, expected: int | None, document: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
-        """Replace the document if it is the expected one, and note why."""
+        """Replace the document if it has the expected revision, and add the record to the history."""
         checked_name("key", key)
         revision, epoch, text = checked_document(expected, document)
-        told = plain("record", record)
+        line = plain("record", record)
         with self._file.transaction("written", writes=True) as connection:
-            # A backup can take the file's place while it is open.
+            # The file may have been replaced by a backup while it is open.
             self._file.log.level(connection)
             row = connection.execute("SELECT revision, epoch FROM documents WHERE key = ?", (key,)).fetchone()
             if expected != (None if row is None else row[0]):
@@ -93,15 +94,15 @@ class SQLiteStore:
             if row is not None:
                 checked_number("epoch", epoch, above=_whole(row[1]) - 1)
             connection.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)", (key, revision, epoch, text))
-            connection.execute("INSERT INTO history (key, record) VALUES (?, ?)", (key, told))
+            connection.execute("INSERT INTO history (key, record) VALUES (?, ?)", (key, line))
             connection.execute("DELETE FROM parts WHERE key = ? AND epoch != ?", (key, epoch))
-        # After the commit: what failed must not be done later. Where this fails, the next process makes up for it.
+        # After the commit, because a failed swap must not be replayed. If this fails, the next process adds it.
         with suppress(OSError):
-            self._file.log.append(LoggedSwap(key, revision, epoch, text, told))
+            self._file.log.append(LoggedSwap(key, revision, epoch, text, line))
         return True
 
     def publish(self, key: str, epoch: int, writer: str, parts: Mapping[str, str]) -> bool:
-        """Replace these parts of this writer, if the document is of this epoch."""
+        """Replace these parts of this writer, if the document has this epoch."""
         checked_name("key", key)
         checked_number("epoch", epoch)
         checked_name("writer", writer)
@@ -110,10 +111,10 @@ class SQLiteStore:
             row = connection.execute("SELECT epoch FROM documents WHERE key = ?", (key,)).fetchone()
             if row is None or row[0] != epoch:
                 return False
-            # One writer at a time has come so far, so that cursors become visible in order.
+            # Only one writer at a time gets here, so that cursors become visible in order.
             (cursor,) = connection.execute("SELECT cursor FROM rollout_store").fetchone()
             before = connection.total_changes
-            # A part that is as it was is not written, and not gathered again.
+            # An unchanged part is not written, and not gathered again.
             connection.executemany(
                 "INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key, epoch, writer, part) "
                 "DO UPDATE SET cursor = excluded.cursor, text = excluded.text WHERE text != excluded.text",
@@ -124,13 +125,13 @@ class SQLiteStore:
         return True
 
     def gather(self, key: str, epoch: int, after: int = 0) -> Gathered:
-        """The parts of all writers in this epoch that have changed after this cursor."""
+        """Return the parts of all writers in this epoch that have changed after this cursor."""
         checked_name("key", key)
         checked_number("epoch", epoch)
         checked_number("cursor", after)
         with self._file.transaction("read") as connection:
             cursor = _whole(connection.execute("SELECT cursor FROM rollout_store").fetchone()[0])
-            # A cursor from the future is another file's: it is better to hear something twice than never.
+            # A cursor from the future belongs to another file: parts may be returned twice, but must not be missed.
             found = connection.execute(
                 "SELECT writer, part, text FROM parts WHERE key = ? AND epoch = ? AND cursor > ?",
                 (key, epoch, after if after <= cursor else 0),
@@ -139,7 +140,7 @@ class SQLiteStore:
                 return Gathered(cursor, {(writer, part): _text(text) for writer, part, text in found})
 
     def claim(self, key: str, epoch: int, claimant: str, names: Sequence[str]) -> frozenset[str]:
-        """Claim names, if the document is of this epoch; those that are this claimant's. The last million is remembered."""
+        """Claim names, if the document has this epoch; return those of this claimant. The last million is kept."""
         checked_name("key", key)
         checked_number("epoch", epoch)
         checked_name("claimant", claimant)
@@ -169,20 +170,20 @@ class SQLiteStore:
         return frozenset(own)
 
     def note(self, key: str, name: str, text: str) -> None:
-        """Leave the last word on something."""
+        """Set a note."""
         row = (checked_name("key", key), checked_name("note", name), checked_text("note", text))
         with self._file.transaction("written", writes=True) as connection:
             connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", row)
 
     def noted(self, key: str, name: str) -> str | None:
-        """The last word on something."""
+        """Return a note."""
         of = (checked_name("key", key), checked_name("note", name))
         with self._file.transaction("read") as connection:
             row = connection.execute("SELECT text FROM notes WHERE key = ? AND name = ?", of).fetchone()
             return None if row is None else _text(row[0])
 
     def history(self, key: str) -> list[Mapping[str, Any]]:
-        """The records of all swaps that were done, oldest first."""
+        """Return the records of all swaps, oldest first."""
         checked_name("key", key)
         with self._file.transaction("read") as connection:
             found = connection.execute("SELECT record FROM history WHERE key = ? ORDER BY number", (key,))
@@ -190,24 +191,33 @@ class SQLiteStore:
                 return [parsed(record) for (record,) in found]
 
     def keys(self) -> list[str]:
-        """The keys that have a document, sorted."""
+        """Return the keys that have a document, sorted."""
         with self._file.transaction("read") as connection, closing(connection.execute("SELECT key FROM documents")) as found:
             return sorted(_text(key) for (key,) in found)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the connection."""
         self._file.close()
 
 
 def _whole(value: object) -> int:
-    """A number of the file's; a damaged file may hold anything anywhere."""
+    """Return an integer read from the file, which may be damaged."""
     if not isinstance(value, int):
-        raise ValueError(f"{value!r:.60} stands where a whole number was written")  # noqa: TRY004 - a damaged file, no misuse
+        raise ValueError(f"{value!r:.60} stands where a whole number was written")  # noqa: TRY004 - a damaged file, not misuse
     return value
 
 
 def _text(value: object) -> str:
-    """A text of the file's; a damaged file may hold anything anywhere."""
+    """Return a string read from the file, which may be damaged."""
     if not isinstance(value, str):
-        raise ValueError(f"{value!r:.60} stands where a text was written")  # noqa: TRY004 - a damaged file, no misuse
+        raise ValueError(f"{value!r:.60} stands where a text was written")  # noqa: TRY004 - a damaged file, not misuse
     return value
+
+
+def _checked_timeout(timeout_s: Any) -> float:
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= 3600:
+        raise ConfigurationError(
+            f"A store was given timeout_s={timeout_s!r:.40}. It is how long a store may wait, in seconds: above 0, at most "
+            "3600. Leave it out for 1 s."
+        )
+    return float(timeout_s)

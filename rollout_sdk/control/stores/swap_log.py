@@ -1,9 +1,8 @@
-"""Every swap of a store's file in a second file beside it, so that what was done outlives the first.
+"""A log of all swaps in a second file beside the store's, so that they survive the loss of the first.
 
-A store is deleted, cut short, or restored from last night's backup: what it then says of a rollout is older than what was
-done, and an aborted candidate would come back. So every process that opens the store, or is about to change it, brings the one
-of both forward that is behind: the store to the log, and, where a process was killed between its commit and its line, the log
-to the store.
+If a store is deleted, truncated, or restored from last night's backup, its state of a rollout is out of date, and an aborted
+candidate would come back. So every process that opens the store, or is about to change it, brings whichever of the two is
+behind up to date: the store from the log or, if a process was killed between its commit and its line, the log from the store.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ __all__ = ["LoggedSwap", "SwapLog"]
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 for _flag in ("O_CLOEXEC", "O_NOFOLLOW", "O_BINARY"):
-    # Windows has the last alone, and needs it: or it writes two bytes for the end of a line.
+    # Windows has only the last, and needs it: otherwise it would write two bytes for a newline.
     _FLAGS |= getattr(os, _flag, 0)
 
 
 @frozen
 class LoggedSwap:
-    """A swap that was done.
+    """A completed swap.
 
     Attributes:
         key: Key of the rollout.
         revision: Revision of the document.
         epoch: Its epoch.
-        document: The document, as the store keeps it.
-        record: What happened, as the store keeps it.
+        document: The document, as stored.
+        record: The record for the history, as stored.
     """
 
     key: str
@@ -47,24 +46,24 @@ class LoggedSwap:
 
 
 class SwapLog:
-    """The file of a store's swaps: whole lines, each by one write, so that many processes can append.
+    """The log of a store's swaps: each line is one write, so that many processes can append.
 
     Attributes:
-        path: Where it is.
+        path: Its path.
     """
 
     def __init__(self, store: Path) -> None:
-        """Name it after its store."""
+        """Derive the path from the store's."""
         self.path = store.with_name(f"{store.name}-history.jsonl")
 
     def append(self, swap: LoggedSwap) -> None:
-        """Add a swap, through to the disk.
+        """Append a swap and sync it to the disk.
 
         Raises:
-            OSError: It is not surely there.
+            OSError: It may not be on the disk.
         """
         line = dumps([swap.key, swap.revision, swap.epoch, swap.document, swap.record])
-        # A newline first: a line that a kill or a full disk has cut is a line of its own.
+        # A newline first, so that a line truncated by a kill or a full disk stays separate.
         data = f"\n{line}\n".encode()
         file = os.open(self.path, _FLAGS, 0o600)
         try:
@@ -74,7 +73,7 @@ class SwapLog:
             os.close(file)
 
     def swaps(self) -> dict[str, dict[int, LoggedSwap]]:
-        """The swaps of every rollout by revision;
+        """Return the swaps of every rollout, by revision.
 
         Raises:
             OSError: It cannot be read.
@@ -95,7 +94,7 @@ class SwapLog:
         return _revisions(connection) == {key: max(swaps) for key, swaps in self.swaps().items()}
 
     def level(self, connection: sqlite3.Connection) -> None:
-        """Do again what the store has lost, and note what the log lacks, in a transaction that writes.
+        """Replay swaps that the store has lost, and append those that the log lacks; needs a writing transaction.
 
         Raises:
             OSError: The log cannot be read or written.
@@ -103,7 +102,7 @@ class SwapLog:
         logged, there = self.swaps(), _revisions(connection)
         for key, swaps in logged.items():
             behind = [swaps[revision] for revision in sorted(swaps) if revision > there.get(key, -1)]
-            # A line that a disk has damaged must not take the place of what is there.
+            # A damaged line must not replace what is there.
             if lost := [swap for swap in behind if _is_sound(swap)]:
                 last = lost[-1]
                 document = (key, last.revision, last.epoch, last.document)
@@ -120,22 +119,22 @@ def _revisions(connection: sqlite3.Connection) -> dict[str, int]:
         found = dict(rows)
     for key, revision in found.items():
         if not isinstance(key, str) or not isinstance(revision, int):
-            raise ValueError(f"{key!r:.60} has the revision {revision!r:.60}")  # noqa: TRY004 - a damaged file, no misuse
+            raise ValueError(f"{key!r:.60} has the revision {revision!r:.60}")  # noqa: TRY004 - a damaged file, not misuse
     return found
 
 
 def _newest(connection: sqlite3.Connection, key: str) -> LoggedSwap:
-    """What the store has of a rollout."""
+    """Return the last swap of a rollout in the store."""
     document = connection.execute("SELECT revision, epoch, document FROM documents WHERE key = ?", (key,)).fetchone()
     record = connection.execute("SELECT record FROM history WHERE key = ? ORDER BY number DESC LIMIT 1", (key,)).fetchone()
     revision, epoch, text = document
     if not isinstance(epoch, int) or not isinstance(text, str) or not (record is None or isinstance(record[0], str)):
-        raise ValueError(f"the document of {key!r:.60} is none")
+        raise ValueError(f"the document of {key!r:.60} is damaged")
     return LoggedSwap(key, revision, epoch, text, "{}" if record is None else record[0])
 
 
 def _is_sound(swap: LoggedSwap) -> bool:
-    """Whether document and record are what a swap writes."""
+    """Whether document and record are as a swap writes them."""
     try:
         parsed(swap.record)
         return bool(parsed(swap.document).get("revision") == swap.revision)
@@ -150,6 +149,6 @@ def _parsed(line: bytes) -> LoggedSwap | None:
     except (ValueError, TypeError, RecursionError):
         return None
     is_swap = [type(field) for field in fields] == [str, int, int, str, str]
-    # Numbers that SQLite has no room for, and a key that it cannot write, were written by nothing of ours.
+    # The SDK writes no numbers that SQLite cannot hold, and no keys that it cannot write.
     is_swap = is_swap and 0 <= revision <= LARGEST_NUMBER and 0 <= epoch <= LARGEST_NUMBER and is_unicode(key)
     return LoggedSwap(key, revision, epoch, document, record) if is_swap else None

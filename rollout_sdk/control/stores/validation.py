@@ -1,4 +1,4 @@
-"""What may go into a store: names, texts and plain JSON, each of a bounded size. All stores refuse the same."""
+"""Validation of what may go into a store: names, texts and plain JSON of bounded size. All stores refuse the same."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = [
 
 MOST_BYTES = 4 << 20
 LARGEST_NUMBER = 2**53 - 1
-"""Beyond it, stores that count in floating point (Redis scripts are Lua) are no longer exact."""
+"""Larger numbers are not exact in stores with floating-point numbers, such as Lua scripts in Redis."""
 
 _LONGEST_NAME = 200
 
 
 def checked_name(what: str, name: str) -> str:
-    """The name itself, of a key, a writer, a part or a note.
+    """Return the name of a key, a writer, a part or a note, after validation.
 
     Raises:
-        StoreError: It is no text of 1 to 200 characters that can be written in UTF-8.
+        StoreError: It is not a text of 1 to 200 characters that can be encoded in UTF-8.
     """
     if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME or not is_unicode(name):
         raise StoreError(
@@ -42,37 +42,37 @@ def checked_name(what: str, name: str) -> str:
 
 
 def checked_text(what: str, text: str) -> str:
-    """The text itself, of a part or a note.
+    """Return the text of a part or a note, after validation.
 
     Raises:
-        StoreError: It is no text, cannot be written in UTF-8, or has more than 4 MiB in it.
+        StoreError: It is not a text, cannot be encoded in UTF-8, or has more than 4 MiB.
     """
     if not isinstance(text, str) or not is_unicode(text):
         raise StoreError(
-            f"The {what} for a store is {text!r:.80}. It must be a text without surrogates. Write it as JSON, say."
+            f"The {what} for a store is {text!r:.80}. It must be a text without surrogates. Write it as JSON, for example."
         )
     return _small(what, text)
 
 
 def checked_number(what: str, number: int, *, above: int = -1) -> int:
-    """The number itself: a revision, an epoch or a cursor.
+    """Return a revision, an epoch or a cursor, after validation.
 
     Raises:
-        StoreError: It is no whole number, or out of range.
+        StoreError: It is not a whole number, or out of range.
     """
     if not isinstance(number, int) or isinstance(number, bool) or not above < number <= LARGEST_NUMBER:
         raise StoreError(
-            f"A store was given the {what} {number!r:.80}. A {what} is here a whole number from {above + 1} to 2**53 - 1. "
-            "Count on from what was loaded."
+            f"A store was given the {what} {number!r:.80}. Here, a {what} is a whole number from {above + 1} to 2**53 - 1. "
+            "Count on from the loaded one."
         )
     return number
 
 
 def checked_document(expected: int | None, document: Mapping[str, Any]) -> tuple[int, int, str]:
-    """Revision, epoch and text of a document that shall replace the expected one.
+    """Return revision, epoch and text of a document that will replace the expected one.
 
     Raises:
-        StoreError: It is no plain JSON, or its revision or epoch is none, or its revision is not above the expected.
+        StoreError: It is not plain JSON, its revision or epoch is not valid, or its revision is not above the expected one.
     """
     above = -1 if expected is None else checked_number("revision", expected)
     text = plain("document", document)
@@ -84,7 +84,7 @@ def checked_document(expected: int | None, document: Mapping[str, Any]) -> tuple
 
 
 def plain(what: str, value: Mapping[str, Any]) -> str:
-    """A mapping as JSON text.
+    """Return a mapping as JSON text.
 
     Raises:
         StoreError: It would not come back equal, or has more than 4 MiB.
@@ -104,26 +104,26 @@ def plain(what: str, value: Mapping[str, Any]) -> str:
 
 
 def parsed(text: object) -> dict[str, Any]:
-    """What `plain` wrote.
+    """Return the mapping that `plain` wrote.
 
     Raises:
-        ValueError: It is something else: the store is damaged.
+        ValueError: The text is damaged.
     """
     try:
-        value = loads(text, parse_constant=_no_number) if isinstance(text, str) else None
+        value = loads(text, parse_constant=_refuse_constant) if isinstance(text, str) else None
     except RecursionError:
         value = None
     if not isinstance(value, dict):
-        raise ValueError("no JSON object")  # noqa: TRY004 - whoever reads a damaged store catches one kind of error
+        raise ValueError("not a JSON object")  # noqa: TRY004 - callers catch one kind of error
     return value
 
 
-def _no_number(text: str) -> None:
+def _refuse_constant(text: str) -> None:
     raise ValueError(f"{text} stands where a finite number was written")
 
 
 def is_unicode(text: str) -> bool:
-    """Whether UTF-8 can write a text: one without surrogates."""
+    """Whether a text can be encoded in UTF-8: one without surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -135,7 +135,7 @@ def _small(what: str, text: str) -> str:
     size = len(text) if text.isascii() else len(text.encode())
     if size > MOST_BYTES:
         raise StoreError(
-            f"The {what} for a store has {size} bytes. {MOST_BYTES} (4 MiB) are the most, because every process reads it. "
+            f"The {what} for a store has {size} bytes. The limit is {MOST_BYTES} (4 MiB), because every process reads it. "
             "Split it into several, or keep less."
         )
     return text

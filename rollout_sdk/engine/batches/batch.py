@@ -23,6 +23,7 @@ from rollout_sdk.exceptions import BatchError
 from rollout_sdk.records import Comparison
 from rollout_sdk.resilience.faults import BATCH
 from rollout_sdk.resilience.interruptions import is_fault
+from rollout_sdk.sampling import is_drawn
 
 __all__ = ["Batch", "ShadowRows", "route_batch"]
 
@@ -73,6 +74,9 @@ class Batch:
         for index, row in enumerate(self.rows):
             for variant in row.decision.shadows:
                 groups[variant].append(index)
+            noise = self.call.rollout.noise
+            if noise and row.decision.shadows and is_drawn(row.decision_id, noise):
+                groups[self.call.rollout.control].append(index)
         return groups
 
 

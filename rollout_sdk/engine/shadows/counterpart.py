@@ -9,7 +9,7 @@ from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.copies.snapshot import Snapshot, copy_output
 from rollout_sdk.engine.steps import Result, error_type
 from rollout_sdk.formatting import class_name
-from rollout_sdk.records import Comparison
+from rollout_sdk.records import ERRORS, Comparison
 from rollout_sdk.resilience.interruptions import is_fault
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ class Counterpart:
             if self.error is None:
                 return None
             same = self.error == error_type(result.error)
-            return Comparison(match=same, reason=None if same else "error", name="error")
+            return Comparison(match=same, reason=None if same else "error", name=ERRORS)
         if self.error is not None:
-            return Comparison(match=False, reason="control_error", name="error")
+            return Comparison(match=False, reason="control_error", name=ERRORS)
         if not self.is_comparable:
             return None
         if self.awaited != result.awaited and self._rollout.kind == "function":

@@ -14,6 +14,7 @@ from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import COMPARING, aside
 from rollout_sdk.engine.copies.snapshot import NotCopied, Uncopied, take_snapshot
 from rollout_sdk.engine.failing import is_failing
+from rollout_sdk.engine.measuring import record_measured
 from rollout_sdk.engine.returned.forms import EAGER, is_given
 from rollout_sdk.engine.shadows.caller_state import CallerState
 from rollout_sdk.engine.shadows.counterpart import Counterpart, overall
@@ -120,7 +121,7 @@ class ShadowRun:
     def _exception_to_log(self, ran: Result) -> BaseException | None:
         """Return the exception to log because no span records it; never raises."""
         try:
-            return self.rollout.spans.untold(self.span, ran.error)
+            return self.rollout.spans.for_log(self.span, ran.error)
         except BaseException as error:
             if not is_fault(error):
                 raise
@@ -256,6 +257,14 @@ class ShadowRun:
         if self.span is not None and self._ended_unseen is not None:
             self.rollout.spans.end_shadow(self.span, self._ended_unseen, None, None)
 
+    def _measure(self, result: Result | None) -> None:
+        """Record what `measure=` finds in the answer; the control's own answer was measured when it was served."""
+        if self.rollout.measure is None or result is None or result.error is not None or result.first_item_s is not None:
+            return
+        if self.variant != self.rollout.control:
+            with aside(COMPARING):
+                record_measured(self.calls, result.value, shadow=self.variant)
+
     def _note(self, end: ShadowEnd, refused: int) -> None:
         """Report to the circuit breaker how the run ended, and how the control did on the same call."""
         if self._ticket is None or self._breaker is None or end not in _COUNTS:
@@ -308,6 +317,7 @@ class ShadowRun:
             how, why = ("error", FAILED_IF) if failed else (end, error)
             ended.append(EndedShadow(call, self.variant, how, duration_s, wait_s, why, comparison, exception, first_item_s))
         self.rollout.record(ended[0] if len(ended) == 1 else EndedRows(ended))
+        self._measure(result)
         if self.rollout.spans.events.has_results:
             self.rollout.spans.compared(self, comparisons)
         end = "error" if any(refused) else end

@@ -24,6 +24,7 @@ from rollout_sdk.judging.metrics.base import Metric, Numbers, compared, heavy_un
 from rollout_sdk.judging.metrics.bucket_bets import gain_log_e, harm_log_e, label_rate_log_e
 from rollout_sdk.judging.metrics.events import add_calls
 from rollout_sdk.judging.metrics.horizon import planned_looks
+from rollout_sdk.judging.paired_labels import CONTROL, paired_numbers
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
 from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.verdicts import Outcome
@@ -68,6 +69,8 @@ class Recorded(Metric):
         return whole
 
     def numbers(self, look: Look, candidate: str) -> Numbers:  # noqa: D102
+        if look.situation.shadowing:
+            return self._paired(look, candidate)
         criterion, control = self.criterion, look.situation.control
         sums = self._sums(look, None)
         mature = self._sums(look, look.now_s - criterion.window) if criterion.window else sums
@@ -108,6 +111,42 @@ class Recorded(Metric):
             "enough_harm": enough and _due_events(judged, control, candidate) >= MIN_EVENTS,
             "enough_safe": enough and events >= MIN_EVENTS,
             **planned_looks(look, criterion, candidate, found, matured=matured, enough=enough and events >= MIN_EVENTS),
+        }
+
+    def _paired(self, look: Look, candidate: str) -> Numbers:
+        """Return the numbers of a shadow phase: values of both answers to one call, recorded with `variant=` or `measure=`."""
+        criterion = self.criterion
+        shadows = [(name, phase) for name, phase in look.phases if phase.is_shadow]
+        sums, found = paired_numbers(shadows, criterion.label, candidate, None)
+        mature, judged = sums, found
+        if criterion.window:
+            mature, judged = paired_numbers(shadows, criterion.label, candidate, look.now_s - criterion.window)
+        early = isinstance(criterion, Guardrail) and criterion.early_harm
+        heavy = heavy_unit(mature, CONTROL, candidate)
+        enough = judged["enough_units"] and heavy["enough_effective"]
+        return {
+            **look.shared(criterion),
+            **values(mature, CONTROL, candidate),
+            **heavy,
+            **judged,
+            **relative(mature, candidate, CONTROL),
+            "for_harm": found if early else judged,
+            # Pairs are compared with each other: no arm can lack labels that the other has.
+            "exact_harm": None,
+            "exact_safe": None,
+            "labels": 0.0,
+            "label_lift": 0.0,
+            "matured": judged["pairs"] / found["pairs"] if found["pairs"] else 0.0,
+            "elapsed_s": look.elapsed_s,
+            "worse": 1 if criterion.better == "lower" else -1,
+            "harm": criterion.harm if isinstance(criterion, Guardrail) else None,
+            "margin": -criterion.min_effect if isinstance(criterion, Gate) else criterion.margin,
+            "mde": criterion.mde,
+            "seen_events": None,
+            "units_needed": None,
+            "clipped": criterion.clip is not None,
+            "enough_harm": enough,
+            "enough_safe": enough,
         }
 
     def _labels(self, look: Look, mature: StratifiedBuckets, shares: Mapping[str, float], candidate: str) -> Numbers:

@@ -513,11 +513,31 @@ def test_a_second_handle_that_does_not_see_claims_fails_the_contract(second):
         getattr(Contract(), SECOND_CLAIMS)()
 
 
+WAITS = "test_a_wait_ends_with_a_change"
+
+
+@pytest.mark.parametrize("answer", [True, False, None], ids=["always", "never", "not at all"])
+def test_a_store_that_reports_wrongly_fails_the_contract(answer):
+    class Reports(MemoryStore):
+        def wait_for_change(self, timeout_s):
+            return answer
+
+    class Contract(StoreContract):
+        def make(self):
+            return Reports()
+
+        def reopen(self, store):
+            return store
+
+    with pytest.raises(AssertionError):
+        getattr(Contract(), WAITS)()
+
+
 def test_every_test_of_the_contract_fails_on_some_broken_store():
     tests = {name for name in dir(StoreContract) if name.startswith("test_")}
     # These two are the plainest of all: what fails them fails the others, too.
     plain = {"test_it_begins_with_nothing", "test_a_swap_of_the_expected_revision_is_done"}
-    assert plain | {SECOND, SECOND_CLAIMS, "test_two_handles_have_one_winner"} == tests - set().union(*ZOO.values())
+    assert plain | {SECOND, SECOND_CLAIMS, WAITS, "test_two_handles_have_one_winner"} == tests - set().union(*ZOO.values())
 
 
 def test_two_handles_that_do_not_know_of_each_other_fail_the_contract():

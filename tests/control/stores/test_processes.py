@@ -239,7 +239,7 @@ if not child:
     try:
         store.load(KEY)
     except StoreError as error:
-        print("forked in the midst" in str(error), flush=True)
+        print("forked in the middle" in str(error), flush=True)
     sys.exit(0)  # with all finalizers
 assert os.waitpid(child, 0)[1] == 0
 print(os.stat(path + "-journal").st_size > 0, 0.1 < waited < 2.0)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from rollout_sdk import ConfigurationError, StoreError
-from rollout_sdk.control.stores import SQLiteStore, sqlite_file, swap_log, turns
+from rollout_sdk.control.stores import SQLiteStore, sqlite_file, swap_log, transaction_lock
 from rollout_sdk.control.stores.validation import MOST_BYTES
 
 KEY = "shop.rank"
@@ -118,7 +118,7 @@ def test_what_can_be_no_store_is_an_error_of_its_first_use(kind, tmp_path):
         path = path / "x.db"
     store = SQLiteStore(path)
     for use in (lambda: store.load(KEY), lambda: store.note(KEY, "n", "t")):
-        with pytest.raises(StoreError, match=r"The store '.*(no ordinary file|has no directory|Not a directory)"):
+        with pytest.raises(StoreError, match=r"The store '.*(not a regular file|has no directory|Not a directory)"):
             use()
 
 
@@ -145,7 +145,7 @@ def test_a_time_out_that_is_none_is_refused(timeout_s, path):
 def test_a_fifo_that_comes_later_is_an_error_and_not_waited_for(path, opened):
     store = opened()
     os.mkfifo(path)
-    with pytest.raises(StoreError, match="is no ordinary file"):
+    with pytest.raises(StoreError, match="is not a regular file"):
         store.load(KEY)
 
 
@@ -200,7 +200,7 @@ def test_the_database_of_another_program_is_refused_and_left_as_it_is(path, open
         other.execute("CREATE TABLE bookmarks (url TEXT)")
         other.commit()
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="holds no store: it is the database of another program"):
+    with pytest.raises(StoreError, match="is not a store: it is the database of another program"):
         opened().swap(KEY, None, document(1), {})
     assert before == path.read_bytes()
 
@@ -210,7 +210,7 @@ def test_the_database_of_another_program_is_refused_and_left_as_it_is(path, open
 )
 def test_what_is_no_database_is_an_error(content, path, opened):
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"The store '.*' (could not be read|holds no store)"):
+    with pytest.raises(StoreError, match=r"The store '.*' (could not be read|is not a store)"):
         opened().load(KEY)
     assert content == path.read_bytes()
 
@@ -257,7 +257,7 @@ def test_a_file_that_was_cut_short_while_it_is_open_is_an_error_and_no_new_begin
     os.truncate(path, size)
     for _ in range(3):
         for use in (lambda: used(store), lambda: store.swap(KEY, None, document(1), {})):
-            with pytest.raises(StoreError, match=r"could not be|holds no store"):
+            with pytest.raises(StoreError, match=r"could not be|is not a store"):
                 use()
 
 
@@ -411,7 +411,7 @@ def test_a_locked_file_is_an_error_within_the_time_out_and_works_again_afterward
         assert b"held\n" == holder.stdout.readline()
         for use in (lambda: used(store), lambda: store.swap(KEY, 5, document(6), {}), lambda: store.publish(KEY, 0, "w", {})):
             began = time.monotonic()
-            with pytest.raises(StoreError, match=r"could not be .*locked.*Somebody else has it locked"):
+            with pytest.raises(StoreError, match=r"could not be .*locked.*Another program has it locked"):
                 use()
             assert 0.2 < time.monotonic() - began < 1.0
     finally:
@@ -437,7 +437,7 @@ def test_a_thread_that_has_its_turn_too_long_costs_the_others_the_time_out(opene
     store = filled(opened(timeout_s=0.2))
     with store._file.transaction("read"):
         began = time.monotonic()
-        with pytest.raises(StoreError, match="other threads had it for"):
+        with pytest.raises(StoreError, match="other threads used it for"):
             store.load(KEY)
         assert 0.1 < time.monotonic() - began < 0.8
     assert 5 == store.load(KEY).revision
@@ -456,15 +456,15 @@ def test_the_time_that_a_thread_waits_to_be_next_is_taken_off_its_wait_for_the_t
             waited.append(timeout)
             now[0] += min(timeout, self.after_s)
             if timeout < self.after_s:
-                raise turns.Empty
+                raise transaction_lock.Empty
 
         def put(self, _):
             """Given back."""
 
-    monkeypatch.setattr(turns, "monotonic", lambda: now[0])
-    one = turns.Turns(2.0, Waits(0.0).put)
+    monkeypatch.setattr(transaction_lock, "monotonic", lambda: now[0])
+    one = transaction_lock.TransactionLock(2.0, Waits(0.0).put)
     one._next, one._token = Waits(0.75), Waits(60.0)
-    with one.taken(1.0) as is_ours:
+    with one.acquired(1.0) as is_ours:
         assert not is_ours
     assert ([1.0, 0.25], 1.0) == (waited, now[0])
 
@@ -479,7 +479,7 @@ def test_every_step_of_a_transaction_waits_only_for_what_is_left_of_the_time_out
         now[0] += 0.25
         yield True
 
-    monkeypatch.setattr(store._file._turns, "taken", late)
+    monkeypatch.setattr(store._file._lock, "acquired", late)
     store._file._connection.set_trace_callback(statements.append)
     with store._file.transaction("written", writes=True) as connection:
         connection.execute("DELETE FROM notes")
@@ -528,9 +528,9 @@ def test_every_step_of_opening_waits_only_for_what_is_left_of_the_time_out(file,
 
 def test_a_fork_waits_twice_the_time_out_for_a_turn_to_end(path, monkeypatch):
     store, waited = SQLiteStore(path, timeout_s=0.25), []
-    monkeypatch.setattr(store._file._turns, "_take", waited.append)
-    turns._forks.before()
-    turns._forks.in_parent()
+    monkeypatch.setattr(store._file._lock, "_acquire", waited.append)
+    transaction_lock._forks.before()
+    transaction_lock._forks.in_parent()
     assert [0.5] == waited
 
 
@@ -546,7 +546,7 @@ def test_closing_waits_for_its_turn_no_longer_than_the_time_out(opened, monkeypa
         waited.append(timeout_s)
         yield False
 
-    monkeypatch.setattr(store._file._turns, "taken", never)
+    monkeypatch.setattr(store._file._lock, "acquired", never)
     store.close()
     assert [0.25] == waited
 

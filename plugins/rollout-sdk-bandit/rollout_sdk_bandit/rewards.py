@@ -1,0 +1,169 @@
+"""Rewards of decisions: which have come, which are still to come, and their sums by arm."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from attrs import define, field, frozen
+
+from rollout_sdk import RecordedEvent, RoutedEvent
+
+__all__ = ["ArmSums", "Ledger", "Totals", "added", "read_totals", "written_totals"]
+
+_SLOTS = 20
+
+
+@frozen
+class ArmSums:
+    """Rewards of one arm.
+
+    Attributes:
+        count: Number of decisions whose reward is known.
+        total: Sum of their rewards.
+        squares: Sum of the squares of their rewards.
+    """
+
+    count: float = 0.0
+    total: float = 0.0
+    squares: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        """Mean reward; NaN without a decision."""
+        return self.total / self.count if self.count else math.nan
+
+    @property
+    def variance(self) -> float:
+        """Variance of a reward; NaN below two decisions."""
+        if self.count <= 1:
+            return math.nan
+        return max(0.0, self.squares - self.total**2 / self.count) / (self.count - 1)
+
+    def plus(self, count: float, total: float, squares: float) -> ArmSums:
+        """The sums with more decisions."""
+        return ArmSums(self.count + count, self.total + total, self.squares + squares)
+
+
+Totals = dict[str, ArmSums]
+
+
+def added(parts: Iterable[Mapping[str, ArmSums]]) -> Totals:
+    """The sums of all parts together."""
+    whole: defaultdict[str, ArmSums] = defaultdict(ArmSums)
+    for part in parts:
+        for arm, sums in part.items():
+            whole[arm] = whole[arm].plus(sums.count, sums.total, sums.squares)
+    return dict(whole)
+
+
+def written_totals(totals: Mapping[str, ArmSums]) -> str:
+    """Sums as text for a store."""
+    return json.dumps({arm: [each.count, each.total, each.squares] for arm, each in sorted(totals.items())})
+
+
+def read_totals(text: str) -> Totals:
+    """Sums from a store's text.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    try:
+        return {str(arm): ArmSums(*map(float, numbers)) for arm, numbers in json.loads(text).items()}
+    except (AttributeError, TypeError) as error:
+        raise ValueError("These are no sums of a bandit.") from error
+
+
+@define(eq=False)
+class _Slot:
+    """Decisions of a short time, until all their rewards must have come."""
+
+    counts: defaultdict[str, float] = field(factory=lambda: defaultdict(float))
+    rewards: defaultdict[str, list[tuple[float, float]]] = field(factory=lambda: defaultdict(list))
+
+
+@define(eq=False)
+class Ledger:
+    """What one process has seen of the rewards of one rollout, under one fingerprint.
+
+    With a window, a decision counts when it is older than that, with the reward that came within, or with 0: an arm whose
+    rewards come later is at no disadvantage. Without one, decisions count when their rewards come. Of several rewards of
+    one decision, the first counts.
+
+    Attributes:
+        metric: Name of the outcome that is the reward.
+        window_s: Seconds that a reward may take; None: decisions without one do not count.
+        totals: Sums of what counts.
+        refused: Rewards that came too late, or again.
+    """
+
+    metric: str
+    window_s: float | None
+    totals: Totals = field(factory=dict)
+    refused: int = 0
+    _slots: dict[int, _Slot] = field(factory=dict)
+    _seen: dict[int, set[str]] = field(factory=dict)
+    _now_s: float = 0.0
+
+    def routed(self, event: RoutedEvent) -> None:
+        """Take a decision."""
+        self._now_s = max(self._now_s, event.decision.time_s)
+        if self.window_s is not None and not event.excluded:
+            slot = self._slot_of(event.decision.time_s)
+            if slot is not None:
+                slot.counts[event.decision.variant] += 1 / event.rate
+        self._mature()
+
+    def recorded(self, event: RecordedEvent) -> None:
+        """Take an outcome; one of another metric, of a unit, or of a call that is not analysed is none."""
+        if event.metric != self.metric or event.variant is None or event.decided_s is None or event.excluded:
+            return
+        self._now_s = max(self._now_s, event.time_s)
+        weight = 1 / event.rate
+        if not self._is_first(event):
+            self.refused += 1
+        elif self.window_s is None:
+            self._add(event.variant, weight, [(weight, event.value)])
+        elif event.time_s > event.decided_s + self.window_s or (slot := self._slot_of(event.decided_s)) is None:
+            self.refused += 1
+        else:
+            slot.rewards[event.variant].append((weight, event.value))
+        self._mature()
+
+    def _number(self, time_s: float) -> int:
+        return math.floor(time_s / self._width_s)
+
+    @property
+    def _width_s(self) -> float:
+        return (3600.0 if self.window_s is None else self.window_s) / _SLOTS
+
+    def _slot_of(self, time_s: float) -> _Slot | None:
+        """The slot of a decision; None when it has been counted already."""
+        number = self._number(time_s)
+        return None if self._is_over(number) else self._slots.setdefault(number, _Slot())
+
+    def _is_over(self, number: int) -> bool:
+        window_s = _SLOTS * self._width_s
+        return (number + 1) * self._width_s + window_s <= self._now_s
+
+    def _is_first(self, event: RecordedEvent) -> bool:
+        assert event.decided_s is not None
+        seen = self._seen.setdefault(self._number(event.decided_s), set())
+        is_first = event.label not in seen
+        seen.add(event.label)
+        return is_first
+
+    def _mature(self) -> None:
+        for number in [each for each in self._slots if self._is_over(each)]:
+            slot = self._slots.pop(number)
+            for arm in slot.counts.keys() | slot.rewards.keys():
+                self._add(arm, slot.counts[arm], slot.rewards[arm])
+        for number in [each for each in self._seen if self._is_over(each)]:
+            del self._seen[number]
+
+    def _add(self, arm: str, count: float, rewards: list[tuple[float, float]]) -> None:
+        total = math.fsum(weight * value for weight, value in rewards)
+        squares = math.fsum(weight * value**2 for weight, value in rewards)
+        self.totals[arm] = self.totals.get(arm, ArmSums()).plus(count, total, squares)

@@ -1,0 +1,106 @@
+"""What a webhook says of a transition: an event for programs, or a message for Slack and what is compatible with it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from rollout_sdk import TransitionedEvent
+
+__all__ = ["as_event", "as_slack"]
+
+_TYPE: Final = "rollout.transition"
+_LONGEST: Final = 2_000
+_VERBS: Final = {
+    "start": "started",
+    "promote": "promoted to its next step",
+    "promote_full": "promoted to all units",
+    "skip_step": "promoted, skipping a step",
+    "set_share": "given another share",
+    "set_plan": "given another plan",
+    "pause": "paused",
+    "resume": "resumed",
+    "invalidate": "CHECK: the comparison cannot be trusted",
+    "roll_back": "rolled back",
+    "abort": "aborted",
+    "restore": "restored in a store that had lost it",
+}
+_FINDING: Final = ("name", "kind", "candidate", "outcome", "reason", "estimate", "low", "high", "relative")
+
+
+def as_event(event: TransitionedEvent) -> bytes:
+    """The transition as JSON, in the form that Standard Webhooks recommends: `type`, `timestamp`, `data`."""
+    verdict = event.evidence or {}
+    data = {
+        "id": event.id,
+        "rollout": event.rollout,
+        "strategy": event.strategy,
+        "action": event.action,
+        "status": event.status,
+        "revision": event.revision,
+        "from_phase": event.from_phase,
+        "to_phase": event.to_phase,
+        "shares": dict(event.shares),
+        "shadow": event.shadow,
+        "actor": event.actor,
+        "reason": event.reason,
+        "invalid": event.invalid,
+        "version": event.version,
+        "fingerprint": event.fingerprint,
+        "verdict": {
+            "outcome": verdict.get("outcome"),
+            "reason": verdict.get("reason"),
+            "findings": [{name: each.get(name) for name in _FINDING} for each in verdict.get("findings", ())],
+        }
+        if verdict
+        else None,
+    }
+    when = datetime.fromtimestamp(event.time_s, UTC).isoformat(timespec="milliseconds")
+    return _json({"type": _TYPE, "timestamp": when, "data": data})
+
+
+def as_slack(event: TransitionedEvent) -> bytes:
+    """The transition as a message of Slack: what happened, why, by whom, and each check that failed."""
+    done = f"{_VERBS.get(event.action, event.action)}"
+    if event.status == "promoted" and event.action in ("promote", "skip_step"):
+        done = _VERBS["promote_full"]
+    lines = [f"*{_escaped(event.rollout)}* {done}"]
+    if event.reason:
+        lines.append(_escaped(event.reason))
+    lines.extend(f"• {_escaped(line)}" for line in _failures(event.evidence or {}))
+    shares = ", ".join(f"{variant} {100 * share:g} %" for variant, share in event.shares.items())
+    about = [
+        event.to_phase,
+        shares,
+        f"by {event.actor}" if event.actor else "",
+        f"version {event.version}" if event.version else "",
+    ]
+    lines.append(" · ".join(_escaped(each) for each in about if each))
+    return _json({"text": "\n".join(lines)[:_LONGEST]})
+
+
+def _failures(verdict: Mapping[str, Any]) -> Iterable[str]:
+    for each in verdict.get("findings", ()):
+        if each.get("outcome") in ("FAIL", "ERROR", "FUTILE"):
+            yield f"{each['outcome']} {each.get('kind', '')} {each.get('name', '')}: {each.get('reason', '')}"
+
+
+def _escaped(text: str) -> str:
+    """Text in which Slack sees no link, no mention of a person or channel, and no markup of its own."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(_finite(value), allow_nan=False, separators=(",", ":")).encode()
+
+
+def _finite(value: Any) -> Any:
+    """The same without NaN and infinity, which are not JSON."""
+    if isinstance(value, Mapping):
+        return {str(name): _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

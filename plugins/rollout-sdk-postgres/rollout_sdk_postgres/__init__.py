@@ -1,0 +1,16 @@
+"""Postgres for rollout_sdk: the state of rollouts, shared by many machines."""
+
+from __future__ import annotations
+
+from rollout_sdk_postgres.store import PostgresStore
+
+__all__ = ["PostgresStore", "rollout_open_store"]
+
+
+def rollout_open_store(url: str) -> PostgresStore:
+    """The store at an address: `postgresql://` or `postgres://`.
+
+    Raises:
+        ConfigurationError: It is not such an address.
+    """
+    return PostgresStore(url)

@@ -1,0 +1,107 @@
+"""Addresses of Postgres, as libpq takes them, with three options of our own."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+import psycopg
+from attrs import field, frozen
+from psycopg.conninfo import conninfo_to_dict
+
+from rollout_sdk import ConfigurationError
+
+__all__ = ["DEFAULT_SCHEMA", "SCHEMES", "Address", "checked_schema"]
+
+SCHEMES = ("postgresql", "postgres")
+DEFAULT_SCHEMA = "rollout_sdk"
+_LONGEST_TIMEOUT_S = 10.0
+_LEAST_CONNECT_TIMEOUT_S = 2
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+
+@frozen
+class Address:
+    """Where a store is, and how long it may take.
+
+    Attributes:
+        shown: The address without login and options, for messages.
+        options: What libpq gets.
+        listening: What libpq gets for the connection that listens; None: there is none.
+        timeout_s: How long the server may take to answer, in seconds.
+        schema: The schema of all tables.
+    """
+
+    shown: str
+    options: dict[str, Any] = field(repr=False)
+    listening: dict[str, Any] | None = field(repr=False)
+    timeout_s: float
+    schema: str
+
+    @classmethod
+    def parse(cls, url: str, *, timeout_s: float, schema: str) -> Address:
+        """Read an address.
+
+        Raises:
+            ConfigurationError: It is not an address of Postgres. Neither login nor options are shown.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in SCHEMES:
+            raise ConfigurationError(
+                f"The address of a store has the scheme {parts.scheme!r:.40}. It must be postgresql or postgres. "
+                "Write postgresql://user:password@host:5432/database."
+            )
+        shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        try:
+            timeout_s = float(query.pop("timeout_s", timeout_s))
+        except ValueError as error:
+            raise ConfigurationError(f"The store {shown!r} has a timeout_s that is not a number. Write timeout_s=1.") from error
+        if not 0 < timeout_s <= _LONGEST_TIMEOUT_S:
+            raise ConfigurationError(
+                f"The store {shown!r} has timeout_s={timeout_s:g}. It must be above 0 and at most {_LONGEST_TIMEOUT_S:g} s, "
+                "because an operator waits for it. Leave it at 1."
+            )
+        schema, listen = checked_schema(query.pop("schema", schema)), query.pop("listen", "")
+        # What is in libpq's own message may be a part of the password.
+        try:
+            options: dict[str, Any] = conninfo_to_dict(parts._replace(query=urlencode(query, quote_via=quote)).geturl())
+        except psycopg.Error:
+            raise ConfigurationError(
+                f"The address {shown!r} cannot be read. It must be as libpq takes it: special characters in user and password "
+                "are percent-encoded, and its options are those of libpq, timeout_s, schema and listen. Correct it."
+            ) from None
+        own = {"connect_timeout": max(_LEAST_CONNECT_TIMEOUT_S, round(timeout_s)), "application_name": "rollout_sdk"}
+        # A database whose encoding is none gives texts all the same.
+        options = own | options | {"client_encoding": "utf8"}
+        return cls(shown, options, _listening(shown, options, listen), timeout_s, schema)
+
+
+def checked_schema(schema: str) -> str:
+    """The name of a schema itself.
+
+    Raises:
+        ConfigurationError: It would have to be quoted.
+    """
+    if _SCHEMA.fullmatch(schema) is None:
+        raise ConfigurationError(
+            f"The schema of a store is {schema!r:.80}. It must be a name of small letters, digits and underscores. "
+            f"Write schema={DEFAULT_SCHEMA}."
+        )
+    return schema
+
+
+def _listening(shown: str, options: dict[str, Any], listen: str) -> dict[str, Any] | None:
+    """The options of the connection that listens: to the server itself, where the others go to a pooler."""
+    if listen == "off":
+        return None
+    if not listen:
+        return options
+    host, separator, port = listen.rpartition(":")
+    if not separator or not host or not port.isdecimal():
+        raise ConfigurationError(
+            f"The store {shown!r} has listen={listen!r:.80}. It must be the host and port of the server behind the pooler, or "
+            "off. Write listen=db.internal:5432."
+        )
+    return {name: value for name, value in options.items() if name != "hostaddr"} | {"host": host, "port": port}

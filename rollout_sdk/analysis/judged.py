@@ -1,0 +1,238 @@
+"""Every rollout of a journal as its judge would have seen it, in one pass: evidence, verdict, and the looks on the way.
+
+Each set of arms is judged by what was declared for it: the plan in the journal. Metrics that were not declared are kept beside
+it, for display. Memory is bounded by rollouts, metrics and phases, not by calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import ceil
+from typing import Any
+
+from attrs import define, evolve, field, frozen
+
+from rollout_sdk.analysis.course import Course
+from rollout_sdk.analysis.facts import in_order
+from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.journal import Journal
+from rollout_sdk.judging import Finding, Verdict, judge
+from rollout_sdk.plan import ERROR_RATE, LATENCY_MEAN, Criteria, Criterion, Gate, Guardrail, from_written
+from rollout_sdk.plan.criteria import Per
+from rollout_sdk.stats import StratifiedBuckets
+
+__all__ = ["MOST_ROLLOUTS", "Judged", "Looked", "judged", "undeclared_findings"]
+
+MOST_ROLLOUTS = 1_000
+"""Sets of arms that are judged; a journal with more of them is hostile, or has a key per user."""
+
+_MOST_METRICS = 20
+_MOST_NAMED = 100
+_FIRST_LOOK, _LOOK_AGAIN = 200, 1.3
+"""Calls before the first look, and the factor until the next: about 30 looks at a million calls."""
+_FOLD_EVERY_S = 600.0
+_SCALE = 0.05
+"""Relative difference at which the display of an undeclared metric is the most precise."""
+
+_PREFERENCE = 0.02
+"""The same of a preference for one of two rankers."""
+
+_UNPLANNED = Criteria.of_test([Guardrail(ERROR_RATE)])
+_OWN = (Guardrail(ERROR_RATE, dry_run=True), Guardrail(LATENCY_MEAN, dry_run=True))
+
+
+@frozen
+class Looked:
+    """One look on the way.
+
+    Attributes:
+        time_s: When it was.
+        calls: Calls before it.
+        findings: What was found of declared criteria.
+        others: What was found of other metrics.
+        sums: The sums of every recorded metric by then; only of the last few looks.
+    """
+
+    time_s: float
+    calls: int
+    findings: tuple[Finding, ...]
+    others: tuple[Finding, ...]
+    sums: Mapping[str, StratifiedBuckets]
+
+
+@define
+class Judged:
+    """One rollout with one fingerprint.
+
+    Attributes:
+        course: What was seen of it.
+        is_declared: Whether its journal has a plan.
+        looks: The looks on the way, in order of time.
+        unnamed: Names of metrics beyond the most that are kept.
+        now_s: Time of the last record.
+        calls: Its calls.
+        plan: The plan as the journal has it.
+        refused: Lines that could not be counted.
+        fault: Why the plan cannot be read; empty where it can.
+    """
+
+    course: Course
+    is_declared: bool = False
+    looks: list[Looked] = field(factory=list)
+    unnamed: list[str] = field(factory=list)
+    now_s: float = 0.0
+    calls: int = 0
+    plan: Mapping[str, Any] = field(factory=dict)
+    fault: str = ""
+    refused: int = 0
+    _next_look: int = _FIRST_LOOK
+    _folded_s: float = 0.0
+
+    @classmethod
+    def begun(cls, key: str) -> Judged:
+        """A rollout of which nothing was seen, and nothing is known to be declared."""
+        made = cls(Course.begun(key, _UNPLANNED))
+        made._follow(_UNPLANNED, ())
+        return made
+
+    @property
+    def undeclared(self) -> tuple[Criterion, ...]:
+        """The criteria that evidence is kept for, and that it is not judged by."""
+        return self.course.also
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        """See a line of the journal."""
+        event = record["event"]
+        if event == "rollout":
+            self._declared(record.get("plan", {}))
+        elif event == "outcome":
+            self._metric(record["metric"])
+        self.now_s = max(self.now_s, record["seen_s"])
+        if event == "decision":
+            if record["phase"] not in self.course.phases and self.course.current:
+                self.look()
+            self.calls += 1
+        try:
+            self.course.take(record)
+        # A value that would spoil all sums, or a line of another program: it hides none of the others.
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            self.refused += 1
+        if event == "decision" and self.calls >= self._next_look:
+            self._next_look = ceil(self.calls * _LOOK_AGAIN)
+            self.look()
+        elif self.now_s - self._folded_s > _FOLD_EVERY_S:
+            self._folded_s = self.now_s
+            self.course.evidence.fold(self.now_s)
+
+    def _declared(self, plan: Mapping[str, Any]) -> None:
+        """Judge by what the journal says was declared."""
+        if plan == self.plan:
+            return
+        self.plan = plan
+        try:
+            criteria = from_written(plan)
+        except ConfigurationError as error:
+            self.fault = str(error)
+            return
+        self.is_declared = criteria is not None
+        self._follow(_UNPLANNED if criteria is None else criteria, self.undeclared)
+
+    def _follow(self, criteria: Criteria, undeclared: tuple[Criterion, ...]) -> None:
+        declared = {each.metric for each in criteria.all}
+        also: tuple[Criterion, ...] = (*_OWN, *(each for each in undeclared if isinstance(each, Gate)))
+        self.course.judge_by(criteria, tuple(each for each in also if each.metric not in declared))
+
+    def _metric(self, metric: str) -> None:
+        """Keep sums of a metric that was not declared, from its first outcome on."""
+        if metric in {each.metric for each in (*self.course.criteria.all, *self.undeclared)} or metric in self.unnamed:
+            return
+        if sum(isinstance(each, Gate) for each in self.undeclared) >= _MOST_METRICS:
+            if len(self.unnamed) < _MOST_NAMED:
+                self.unnamed.append(metric)
+            return
+        per: Per = "list" if self.course.blended else "call"
+        self._follow(self.course.criteria, (*self.undeclared, Gate(metric, per=per, dry_run=True)))
+
+    def look(self) -> None:
+        """Judge it as it stands, and keep what was found."""
+        course = self.course
+        course.look(self.now_s)
+        declared = () if course.previous is None else course.previous.findings
+        found = tuple(each for each in declared if each.kind != "assignment")
+        recorded = [each for each in (*course.criteria.all, *self.undeclared) if isinstance(each, Gate)]
+        sums = {each.label: course.evidence.sums(each) for each in recorded}
+        self.looks.append(Looked(self.now_s, self.calls, found, undeclared_findings(self), sums))
+        # Sums are needed for what is about half of the calls in the end.
+        for index, each in enumerate(self.looks):
+            if each.sums and each.calls * 4 < self.calls:
+                self.looks[index] = evolve(each, sums={})
+
+    def end(self) -> None:
+        """Add what still waits at the end of the journal, and judge for the last time."""
+        self.course.end()
+        self.look()
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The last verdict; None where nothing could be compared."""
+        return self.course.previous
+
+
+def undeclared_findings(found: Judged) -> tuple[Finding, ...]:
+    """What the metrics say that were not declared; each at its own scale, for a test that is valid at every look."""
+    course, situation = found.course, found.course.situation()
+    if situation is None or not found.undeclared:
+        return ()
+    guardrails = [each for each in found.undeclared if isinstance(each, Guardrail)]
+    gates = [each for each in found.undeclared if isinstance(each, Gate)]
+    scaled = [evolve(each, mde=_scale(course, each)) for each in gates]
+    verdict = judge(course.evidence, Criteria.of_test(guardrails, scaled), situation, found.now_s)
+    return tuple(each for each in verdict.findings if each.kind != "assignment")
+
+
+def _scale(course: Course, gate: Gate) -> float:
+    """The difference that the test of an undeclared metric is tuned to: a twentieth of the largest mean of an arm."""
+    if gate.per == "list":
+        return _PREFERENCE
+    sums = course.evidence.sums(gate)
+    means = []
+    for phase in sums.phases():
+        for arm in sums.arms():
+            total, weight = sums.totals(phase, arm)
+            means.append(abs(total / weight) if weight else 0.0)
+    return max(_SCALE * max(means, default=0.0), 1e-9)
+
+
+def judged(
+    journal: Journal, *, progress: Callable[[int, int], None] | None = None
+) -> tuple[dict[tuple[str, str], Judged], int]:
+    """The rollouts of a journal by key and fingerprint; and how many sets of arms were left out, beyond the most.
+
+    Args:
+        journal: The journal.
+        progress: Called with the bytes read so far, and with how many there are.
+    """
+    found: dict[tuple[str, str], Judged] = {}
+    latest: dict[str, str] = {}
+    left_out: set[tuple[str, str]] = set()
+    for record in in_order(journal, None, progress):
+        key = record["rollout"]
+        # An outcome of a unit names none, and is of no decision.
+        if "fingerprint" in record or record["event"] not in ("outcome", "breaker"):
+            latest[key] = record.get("fingerprint", "")
+        which = key, latest.get(key, "")
+        one = found.get(which)
+        if one is None:
+            if len(found) >= MOST_ROLLOUTS:
+                latest.pop(key, None)
+                if len(left_out) < MOST_ROLLOUTS:
+                    left_out.add(which)
+                continue
+            one = found[which] = Judged.begun(key)
+        if "replaced" in record and (replaced := found.get((key, record["replaced"]))) is not None:
+            replaced.look()
+            replaced.course.current = ""
+        one.take(record)
+    for one in found.values():
+        one.end()
+    return found, len(left_out)

@@ -1,0 +1,215 @@
+"""`Close`, and the default comparison of two outputs: type-aware, tolerant of rounding, and as fast as the arrays' library."""
+
+from __future__ import annotations
+
+import cmath
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from itertools import zip_longest
+from typing import Any, TypeAlias
+
+from attrs import field, frozen
+
+from rollout_sdk.comparators.arrays import Tolerance, compare_columns
+from rollout_sdk.comparators.base import Comparator, at_least
+from rollout_sdk.comparators.parts import as_column, columns_of, fields_of, has_no_equality, is_number, is_sequence, plain
+from rollout_sdk.records import Comparison
+
+__all__ = ["Close", "DefaultComparator", "compare"]
+
+_MISSING = object()
+_DEEPEST = 32
+
+_Found: TypeAlias = tuple[str | None, float | None]
+
+
+@frozen
+class Close(Comparator):
+    """Numbers that are close match, also inside lists, mappings, arrays, frames and objects; anything else must be equal.
+
+    Two numbers match if |a - b| <= max(rel max(|a|, |b|), abs). NaN, NaT and missing values match themselves, and labels of
+    pandas objects must be equal. Without a `compare=`, answers are compared by `Close()`.
+
+    `difference` is |a - b| for two numbers, the mean of it for arrays and lists of numbers, the share of positions or keys that
+    differ for other collections, and None for anything else.
+
+    Attributes:
+        rel: Tolerance relative to the larger number.
+        abs: Tolerance in the numbers' own unit.
+
+    Raises:
+        RecursionError: When it is called: the answers are nested more than 32 deep.
+    """
+
+    rel: float = field(default=1e-6, kw_only=True, validator=at_least(0.0))
+    abs: float = field(default=1e-9, kw_only=True, validator=at_least(0.0))
+    name = "close"
+
+    def __call__(self, control: Any, candidate: Any) -> Comparison:
+        """Compare two answers."""
+        return self.found(*_examine(control, candidate, (self.rel, self.abs), 0))
+
+
+def compare(control: Any, candidate: Any, *, rel_tol: float = 1e-6, abs_tol: float = 1e-9) -> Comparison:
+    """Compare two outputs for one input as `Close` does.
+
+    Raises:
+        RecursionError: The outputs are nested more than 32 deep.
+        Exception: Whatever the outputs' own `==` raises.
+    """
+    reason, difference = _examine(control, candidate, (rel_tol, abs_tol), 0)
+    return Comparison(match=reason is None, difference=difference, reason=reason)
+
+
+def _examine(a: Any, b: Any, tolerance: Tolerance, depth: int) -> _Found:
+    """Return why two values differ, or None if they match; and their difference, or None if they have none."""
+    if depth > _DEEPEST:
+        raise RecursionError(f"The outputs are nested more than {_DEEPEST} deep. Give the rollout a rollout_compare plugin.")
+    if (found := _arrays(a, b, tolerance, depth)) is not None:
+        return found
+    shapes = getattr(a, "shape", None), getattr(b, "shape", None)
+    # A list has no shape, but may equal an array of the same numbers.
+    reason = "shape" if None not in shapes and shapes[0] != shapes[1] else None
+    a, b = plain(a), plain(b)
+    if is_number(a) and is_number(b):
+        return reason or (None if _is_close(a, b, *tolerance) else "value"), _gap(a, b)
+    if is_sequence(a) and is_sequence(b):
+        found = _sequences(a, b, tolerance, depth)
+    elif isinstance(a, Mapping) and isinstance(b, Mapping):
+        found = _mappings(a, b, tolerance, depth)
+    elif type(a) is not type(b):
+        return reason or "type", None
+    elif (ours := fields_of(a)) is not None and (theirs := fields_of(b)) is not None:
+        found = _mappings(ours, theirs, tolerance, depth)
+        # A class with an equality of its own may know better.
+        if found[0] is not None and not has_no_equality(a) and _says_equal(a, b):
+            return None, 0.0
+    else:
+        return reason or (None if bool(a == b) else "value"), None
+    return reason or found[0], found[1]
+
+
+def _says_equal(a: Any, b: Any) -> bool:
+    try:
+        return bool(a == b)
+    # The equality of a class that holds arrays has no truth.
+    except Exception:
+        return False
+
+
+def _arrays(a: Any, b: Any, tolerance: Tolerance, depth: int) -> _Found | None:
+    """Compare frames by column, and arrays by their library; None for anything else."""
+    if type(a) is type(b) and (frame := columns_of(a)) is not None and (other := columns_of(b)) is not None:
+        return _frames(frame, other, tolerance, depth)
+    ours = as_column(a)
+    if ours is None or (theirs := as_column(b)) is None:
+        return None
+    if ours.values.shape != theirs.values.shape:
+        return None
+    index: Any = getattr(a, "index", None)
+    others: Any = getattr(b, "index", None)
+    if hasattr(index, "equals") and hasattr(others, "equals") and not index.equals(others):
+        return "index", 1.0
+    found = compare_columns(ours, theirs, tolerance)
+    if found is not None:
+        return found[0], found[1]
+    return _sequences(_present(ours), _present(theirs), tolerance, depth)
+
+
+def _present(column: Any) -> list[Any]:
+    """Return the values of an array of objects, with None for the missing ones."""
+    values = column.values.tolist()
+    if column.missing is None:
+        # A missing value of pandas has no truth, and equals nothing.
+        return [None if type(value).__name__ in ("NAType", "NaTType") else value for value in values]
+    return [None if gone else value for value, gone in zip(values, column.missing.tolist(), strict=True)]
+
+
+def _frames(one: Any, other: Any, tolerance: Tolerance, depth: int) -> _Found:
+    """Compare two frames; the difference is the share of columns that differ."""
+    (names, columns, index), (others, counterparts, theirs) = one, other
+    if names != others:
+        differing = len(set(map(str, names)) ^ set(map(str, others)))
+        return "columns", min(1.0, differing / max(len(names), len(others), 1)) or 1.0
+    if index is not None and not index.equals(theirs):
+        return "index" if len(index) == len(theirs) else "shape", 1.0
+    if not columns:
+        return None, 0.0
+    if len(columns[0]) != len(counterparts[0]):
+        return "shape", 1.0
+    reasons = [_examine(a, b, tolerance, depth + 1)[0] for a, b in zip(columns, counterparts, strict=True)]
+    return next(filter(None, reasons), None), sum(reason is not None for reason in reasons) / len(reasons)
+
+
+def _sequences(a: Sequence[Any], b: Sequence[Any], tolerance: Tolerance, depth: int) -> _Found:
+    pairs = [_pair(x, y, tolerance, depth) for x, y in zip_longest(a, b, fillvalue=_MISSING)]
+    if not pairs:
+        return None, 0.0
+    reason = "length" if len(a) != len(b) else next((each for each, _, _ in pairs if each), None)
+    if len(a) == len(b) and all(both for _, _, both in pairs):
+        gaps = [gap for _, gap, _ in pairs]
+        total = math.inf if None in gaps else math.fsum(gap for gap in gaps if gap is not None)
+        return reason, total / len(pairs) if math.isfinite(total) else None
+    return reason, sum(each is not None for each, _, _ in pairs) / len(pairs)
+
+
+def _mappings(a: Mapping[Any, Any], b: Mapping[Any, Any], tolerance: Tolerance, depth: int) -> _Found:
+    # Some mappings, such as protobuf's, have no `get`.
+    a, b = dict(a), dict(b)
+    keys = {**a, **b}
+    reasons = [_pair(a.get(key, _MISSING), b.get(key, _MISSING), tolerance, depth)[0] for key in keys]
+    reason = "keys" if a.keys() != b.keys() else next(filter(None, reasons), None)
+    return reason, sum(each is not None for each in reasons) / len(reasons) if reasons else 0.0
+
+
+def _pair(a: Any, b: Any, tolerance: Tolerance, depth: int) -> tuple[str | None, float | None, bool]:
+    """Return what `_examine` finds of two elements, and whether both are numbers."""
+    if a is _MISSING or b is _MISSING:
+        return "missing", None, False
+    reason, difference = _examine(a, b, tolerance, depth + 1)
+    return reason, difference, is_number(a) and is_number(b)
+
+
+def _is_close(a: Any, b: Any, rel_tol: float, abs_tol: float) -> bool:
+    if isinstance(a, complex) or isinstance(b, complex):
+        return cmath.isclose(a, b, rel_tol=rel_tol, abs_tol=abs_tol) or (cmath.isnan(a) and cmath.isnan(b))
+    try:
+        return math.isclose(a, b, rel_tol=rel_tol, abs_tol=abs_tol) or (math.isnan(a) and math.isnan(b))
+    # An integer larger than the largest float.
+    except OverflowError:
+        gap = _exact_gap(a, b)
+        return gap is not None and gap <= max(Fraction(rel_tol) * max(abs(Fraction(a)), abs(Fraction(b))), Fraction(abs_tol))
+
+
+def _exact_gap(a: Any, b: Any) -> Fraction | None:
+    """|a - b| without rounding; None if either is infinite, NaN or complex."""
+    try:
+        return abs(Fraction(a) - Fraction(b))
+    except (OverflowError, TypeError, ValueError):
+        return None
+
+
+def _gap(a: Any, b: Any) -> float | None:
+    """|a - b|; 0 for two infinities of the same sign and for two NaNs, None if the gap is not finite."""
+    if a == b or (a != a and b != b):  # noqa: PLR0124 - NaN is what differs from itself
+        return 0.0
+    try:
+        gap = float(abs(a - b))
+    # Decimals do not mix with floats, and the difference of huge integers overflows a float.
+    except (OverflowError, TypeError):
+        exact = _exact_gap(a, b)
+        gap = float(exact) if exact is not None and exact < sys.float_info.max else math.inf
+    return gap if math.isfinite(gap) else None
+
+
+class DefaultComparator:
+    """The plugin that compares outputs if neither `compare=` nor another plugin does."""
+
+    name = "default-comparison"
+
+    @staticmethod
+    def rollout_compare(control: Any, candidate: Any) -> Comparison:
+        """Compare two outputs with `compare`."""
+        return compare(control, candidate)

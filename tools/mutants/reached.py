@@ -1,0 +1,157 @@
+"""Which tests reach which line, and how long each of them takes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import coverage.sqldata
+import coverage.sqlitedb
+import pytest
+
+from tools.mutants.faults import PACKAGE, ROOT, Mutant
+
+__all__ = ["Reached"]
+
+FOLDER = ROOT / ".mutants"
+COVERAGE = FOLDER / "coverage"
+TIMES = FOLDER / "times.json"
+PARTS = FOLDER / "parts.json"
+MOST_TESTS = 150
+MOST_S = 60.0
+"""How many tests are run for one fault, and for how long."""
+
+
+class Reached:
+    """Which tests reach which line, from the contexts that coverage has recorded."""
+
+    def __init__(self, parts: Sequence[str]) -> None:
+        """Open the record, and run those parts of the tests that it does not have yet."""
+        FOLDER.mkdir(exist_ok=True)
+        recorded: dict[str, dict[str, str]] = json.loads(PARTS.read_text()) if PARTS.exists() else {}
+        for part in parts:
+            if part not in recorded:
+                _record(part)
+                recorded[part] = _digests()
+                PARTS.write_text(json.dumps(recorded))
+        now = _digests()
+        self.changed: set[str] = {
+            path for then in recorded.values() for path, digest in then.items() if now.get(path) != digest
+        }
+        """Files that the record knows in another version; their lines may have moved."""
+        self.times: dict[str, float] = json.loads(TIMES.read_text())
+        """Seconds of each test that passes without a fault."""
+        self._lines = _lines()
+        self._reach: dict[str, int] = {}
+        for tests in self._lines.values():
+            for name, lines in tests.items():
+                self._reach[name] = self._reach.get(name, 0) + len(lines)
+
+    def tests(self, mutant: Mutant) -> list[str]:
+        """The tests that reach a fault: in turn one that reaches little else and one that reaches much of its file.
+
+        Long ones are last, and of all of them there is a minute at most.
+        """
+        lines = self._lines.get(str(mutant.path), {})
+        passing = [name for name in lines if name in self.times]
+        # A module's constants belong to no test: they are read when it is imported.
+        found = [name for name in passing if mutant.line in lines[name]] if mutant.in_function else passing
+        # Whatever makes an object reaches its `__init__`: what uses it reaches more of the file.
+        orders = (
+            sorted(found, key=lambda name: (self.times[name] > 2.0, self._reach[name])),
+            sorted(found, key=lambda name: (self.times[name] > 2.0, -len(lines[name]), self._reach[name])),
+        )
+        chosen: list[str] = []
+        total_s = 0.0
+        for name in dict.fromkeys(chain.from_iterable(zip(*orders, strict=True))):
+            if len(chosen) == MOST_TESTS:
+                break
+            total_s += self.times[name]
+            if chosen and total_s > MOST_S:
+                break
+            chosen.append(name)
+        return chosen
+
+
+class Timing:
+    """A plugin of pytest that adds to `times.json` how long each test that passes has taken."""
+
+    def __init__(self) -> None:
+        """Nothing has run."""
+        self.times: dict[str, float] = {}
+        self.failed: set[str] = set()
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Add up setup, call and teardown."""
+        self.times[report.nodeid] = self.times.get(report.nodeid, 0.0) + report.duration
+        if report.failed:
+            self.failed.add(report.nodeid)
+
+    def pytest_sessionfinish(self) -> None:
+        """Write it down."""
+        times: dict[str, float] = json.loads(TIMES.read_text()) if TIMES.exists() else {}
+        times |= self.times
+        TIMES.write_text(json.dumps({name: seconds for name, seconds in times.items() if name not in self.failed}))
+
+
+def _record(part: str) -> None:
+    print(f"Recording which test of {part} reaches which line ...", flush=True)
+    # Lines, and not branches.
+    settings = FOLDER / "coveragerc"
+    settings.write_text("[run]\nbranch = false\n")
+    command = [sys.executable, "-m", "tools.mutants.reached", "-q", "-p", "no:cacheprovider", "-m", "not slow and not backends"]
+    command += [f"--cov={PACKAGE}", f"--cov-config={settings}", "--cov-context=test", "--cov-report=", "--cov-append", part]
+    ended = subprocess.run(command, cwd=ROOT, env={**os.environ, "COVERAGE_FILE": str(COVERAGE)}, check=False)
+    if ended.returncode not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
+        sys.exit(f"The record of {part} could not be made: pytest ended with {ended.returncode}")
+
+
+def _digests() -> dict[str, str]:
+    files = sorted((ROOT / PACKAGE).rglob("*.py"))
+    return {str(path.relative_to(ROOT)): hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in files}
+
+
+def _lines() -> dict[str, dict[str, set[int]]]:
+    lines: dict[str, dict[str, set[int]]] = {}
+    with closing(sqlite3.connect(COVERAGE)) as record:
+        rows = record.execute(
+            "select file.path, context.context, line_bits.numbits from line_bits "
+            "join file on file.id = line_bits.file_id join context on context.id = line_bits.context_id"
+        )
+        for path, context, numbits in rows:
+            name = context.split("|")[0]
+            # In the thread of the SDK, coverage does not always know the test.
+            if name:
+                relative = str(Path(PACKAGE, path.rpartition(f"/{PACKAGE}/")[2]))
+                lines.setdefault(relative, {}).setdefault(name, set()).update(_numbers(numbits))
+    return lines
+
+
+def _numbers(bits: bytes) -> Iterator[int]:
+    for index, byte in enumerate(bits):
+        for bit in range(8):
+            if byte & (1 << bit):
+                yield index * 8 + bit
+
+
+def _own_sqlite() -> None:
+    """Give coverage, which keeps its record in SQLite, a module of its own: tests of the store replace functions of theirs."""
+    own = ModuleType("sqlite3")
+    vars(own).update(vars(sqlite3))
+    for module in (coverage.sqldata, coverage.sqlitedb):
+        vars(module)["sqlite3"] = own
+
+
+if __name__ == "__main__":
+    _own_sqlite()
+    raise SystemExit(pytest.main(sys.argv[1:], plugins=[Timing()]))

@@ -1,0 +1,151 @@
+"""A copy of the project, in which faults are put and tests run."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from tools.mutants.faults import PACKAGE, ROOT, Mutant
+
+__all__ = ["Copy"]
+
+COPIED = (
+    PACKAGE,
+    "tests",
+    "tools",
+    "plugins",
+    "examples",
+    "docs",
+    "benchmarks",
+    "contrib",
+    "README.md",
+    "CHANGELOG.md",
+    "mkdocs.yml",
+    "Makefile",
+    "pyproject.toml",
+)
+PRELOADED = ("numpy", "opentelemetry.sdk.trace", "pandas", "pluggy", "scipy.stats", "structlog", "trio")
+"""Imported once, before tests are run in forks. Plugins of pytest are not among them: pytest imports those itself."""
+LEAST_TIMEOUT_S = 30.0
+SLOWER = 5.0
+"""A fault whose tests take so many times as long as without it is noticed."""
+
+
+@frozen
+class Ended:
+    """How a run of tests has ended: pytest's exit code, None if it took too long; the first test that failed."""
+
+    code: int | None
+    failed: str
+
+
+class FirstFailure:
+    """A plugin of pytest that writes the first test that fails into a pipe."""
+
+    def __init__(self, pipe: int) -> None:
+        """Nothing has failed."""
+        self._pipe = pipe
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Write its name; the run stops there."""
+        if report.failed:
+            os.write(self._pipe, report.nodeid.encode()[:4000] + b"\n")
+
+
+class Copy:
+    """A copy of the project; tests run in forks of this process, which have pytest and the large libraries loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        """Copy what tests need."""
+        self.folder = folder
+        self._passing: set[str] = set()
+        self._written = time.time()
+        for name in COPIED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            elif source.exists():
+                shutil.copy(source, folder / name)
+        for name in PRELOADED:
+            with suppress(ImportError):
+                importlib.import_module(name)
+
+    def is_noticed(self, mutant: Mutant, tests: list[str], took_s: float) -> bool | None:
+        """Whether a test fails with a fault, or takes far longer than without it; None where tests fail without it."""
+        timeout_s = max(LEAST_TIMEOUT_S, SLOWER * took_s)
+        path = self.folder / mutant.path
+        source = path.read_bytes()
+        self._write(path, mutant.applied(source))
+        try:
+            ended = self._run(tests, timeout_s)
+        finally:
+            self._write(path, source)
+        if ended.code == pytest.ExitCode.OK:
+            return False
+        # A test that fails without the fault notices nothing.
+        needed = tests if ended.code is None else [ended.failed or tests[0]]
+        if not self._passing.issuperset(needed):
+            if self._run(needed, timeout_s).code != pytest.ExitCode.OK:
+                return None
+            self._passing.update(needed)
+        return True
+
+    def _write(self, path: Path, source: bytes) -> None:
+        path.write_bytes(source)
+        # Cached bytecode counts for a size and a second: every version of a file has a second of its own.
+        self._written += 2.0
+        os.utime(path, (self._written, self._written))
+
+    def _run(self, tests: list[str], timeout_s: float) -> Ended:
+        reader, writer = os.pipe()
+        process = os.fork()
+        if process == 0:
+            self._test(tests, writer)
+        os.close(writer)
+        deadline = time.monotonic() + timeout_s
+        code: int | None = None
+        while time.monotonic() < deadline:
+            done, status = os.waitpid(process, os.WNOHANG)
+            if done:
+                code = os.waitstatus_to_exitcode(status)
+                break
+            time.sleep(0.02)
+        # Whatever the tests have left running.
+        with suppress(ProcessLookupError):
+            os.killpg(process, signal.SIGKILL)
+        if code is None:
+            os.waitpid(process, 0)
+        with os.fdopen(reader, "rb") as pipe:
+            os.set_blocking(reader, False)
+            failed = (pipe.read() or b"").partition(b"\n")[0].decode()
+        return Ended(code, failed)
+
+    def _test(self, tests: list[str], pipe: int) -> None:
+        code = 3
+        try:
+            os.setsid()
+            null = os.open(os.devnull, os.O_RDWR)
+            for descriptor in (0, 1, 2):
+                os.dup2(null, descriptor)
+            os.chdir(self.folder)
+            roots = [str(self.folder), *(str(path) for path in (self.folder / "plugins").iterdir() if path.is_dir())]
+            own = {"", str(ROOT), *(str(path) for path in (ROOT / "plugins").iterdir())}
+            sys.path[:] = [*roots, *(path for path in sys.path if path not in own)]
+            os.environ["PYTHONPATH"] = os.pathsep.join(roots)
+            sys.dont_write_bytecode = False
+            os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+            for name in [name for name in sys.modules if name.partition(".")[0] in {PACKAGE, "tests", "tools"}]:
+                del sys.modules[name]
+            code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests], plugins=[FirstFailure(pipe)])
+        finally:
+            os._exit(code)
