@@ -160,7 +160,7 @@ class Sinks:
             apart = [each for event in events for each in (event.events() if event.__class__ is AnsweredCalls else (event,))]
             events = [kept for event in apart if (kept := event.drawn(rate)) is not None]
         kept = sum(map(_weight, events))
-        is_full = bool(events) and not self._journal.put(events, sum(map(_size, map(_weight, events))))
+        is_full = bool(events) and not self._journal.put(events, sum(map(_size, events)))
         if missing := came if is_full else came - kept:
             self._dropped.add(missing)
             self._drawn_out.add(came - kept)
@@ -169,13 +169,13 @@ class Sinks:
 
     def log(self, fact: Any) -> None:
         """Have a fact logged, and a transition traced."""
-        if (self.log_events is not None or fact.__class__ is Change) and not self._logs.put(fact, _size(_weight(fact))):
+        if (self.log_events is not None or fact.__class__ is Change) and not self._logs.put(fact, _size(fact)):
             self.failed(LOGS, DroppedError(f"Of the log, {_DROPPED}"), _weight(fact))
 
     def observe(self, observers: Iterable[Observer], fact: Any) -> None:
         """Have observers hear of a fact."""
         for observer in observers:
-            if not observer.thread.put((observer, fact), _size(_weight(fact))):
+            if not observer.thread.put((observer, fact), _size(fact)):
                 self._lose(observer, fact)
 
     def _lose(self, observer: Observer, fact: Any) -> None:
@@ -288,6 +288,7 @@ def _weight(fact: Any) -> int:
     return int(getattr(fact, "weight", 1))
 
 
-def _size(weight: int) -> int:
-    """How much room it takes in a queue."""
-    return 1 + (weight - 1) // _ROWS_FOR_A_FACT
+def _size(fact: Any) -> int:
+    """How much room it takes in a queue: only rows of a batch share what they have in common."""
+    weight = _weight(fact)
+    return weight if fact.__class__ is AnsweredCalls else 1 + (weight - 1) // _ROWS_FOR_A_FACT
