@@ -14,6 +14,10 @@ FIGURES := $(CURDIR)/$(VENV)/figures.jsonl
 # Servers for the demo's traces and the tests of real backends: 1.3 GB, in an environment of its own.
 BACKENDS := .venv-backends
 
+# The peers that a call is measured beside, in an environment of its own.
+BENCH_VENV := .venv-bench
+PEERS := openfeature-sdk==0.10.0 laboratory==1.0.2 growthbook==4.0.0 launchdarkly-server-sdk==9.20.0 eppo-server-sdk==4.4.1 statsig-python-core==0.24.2 UnleashClient==6.9.1
+
 # What makes the documentation site, in an environment of its own.
 DOCS_VENV := .venv-docs
 
@@ -24,7 +28,7 @@ PLUGINS_VENV := .venv-plugins
 FOREIGN_VENV := .venv-foreign
 FOREIGN ?=
 
-.PHONY: help demo canary interleaving demo-traces docs test test-all test-backends test-foreign test-plugins build lint types contracts tests faults mutants bench clean
+.PHONY: help demo canary interleaving demo-traces docs test test-all test-backends test-foreign test-plugins build lint types contracts tests faults mutants bench bench-check clean
 
 help:
 	@echo "make demo           reviews and films through all four strategies, and the report (about 2 minutes)"
@@ -41,6 +45,7 @@ help:
 	@echo "make faults         breaks everything on purpose, and writes the table of docs/reliability.md"
 	@echo "make mutants        puts faults into the code, one at a time, and says which the tests do not notice (hours; ROOMS='engine stats': some)"
 	@echo "make bench          the cost of a call beside its peers, and of each signal"
+	@echo "make bench-check    the cost of a call against the committed baseline (two minutes)"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -162,9 +167,17 @@ MUTANTS ?= --number 20 --seed 1
 mutants: $(VENV)/.dev
 	$(BIN)/python -m tools.mutants $(MUTANTS) $(ROOMS)
 
-bench: $(VENV)/.dev
-	$(PIP) openfeature-sdk laboratory
-	$(BIN)/python benchmarks/overhead.py
+$(BENCH_VENV)/.done: Makefile pyproject.toml
+	[ -x $(BENCH_VENV)/bin/python ] || $(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/pip --disable-pip-version-check install --quiet --editable '.[otel]' $(PEERS)
+	@touch $@
+
+# The ratios of a call's cost against benchmarks/baseline.json: fails where one is worse by more than a quarter.
+bench-check: $(BENCH_VENV)/.done
+	$(BENCH_VENV)/bin/python benchmarks/overhead.py --check benchmarks/baseline.json
+
+bench: $(VENV)/.dev $(BENCH_VENV)/.done
+	$(BENCH_VENV)/bin/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/telemetry.py
 	$(BIN)/python benchmarks/shadow_load.py
 	$(BIN)/python benchmarks/budget.py

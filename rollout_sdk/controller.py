@@ -210,6 +210,9 @@ class RolloutController(Operated, Generic[P, R_co]):
 
     def assign(self, unit: Hashable) -> Decision:
         """Return the decision that a unit would get now, without a call: no model runs and nothing is recorded."""
+        decision = self._serving.common.assigned(unit)
+        if decision is not None:
+            return decision
         call = Call(self._rollout, (), {})
         self._router(call, unit, self._rollout.state)
         return call.full_decision()

@@ -36,7 +36,7 @@ class _Mark:
     __slots__ = ("inside",)
 
     def __init__(self) -> None:
-        self.inside: list[Any] | None = None
+        self.inside: tuple[Any, ...] | None = None
 
 
 class _Here(threading.local):
@@ -57,7 +57,7 @@ def alone(change: Callable[P, T], otherwise: Callable[P, U]) -> Callable[P, T | 
         mark = here.mark
         if mark.inside is not None:
             return otherwise(*args, **kwargs)
-        mark.inside = []
+        mark.inside = ()
         try:
             return change(*args, **kwargs)
         finally:
@@ -75,7 +75,7 @@ def alone_with(change: Callable[[A], T], otherwise: Callable[[A], U]) -> Callabl
         mark = here.mark
         if mark.inside is not None:
             return otherwise(argument)
-        mark.inside = []
+        mark.inside = ()
         try:
             return change(argument)
         finally:

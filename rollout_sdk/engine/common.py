@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field
+from attrs import asdict, define, field
 
 from rollout_sdk.assignment import INTERVAL, LONGEST_ID, canonical
 from rollout_sdk.concurrency.forking import notice_fork, same_process
@@ -26,13 +26,13 @@ from rollout_sdk.engine.current import Current, current_call, enclosing, set_cal
 from rollout_sdk.engine.flow import resume
 from rollout_sdk.engine.routing import fresh_bits, fresh_random
 from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke
+from rollout_sdk.records import Decision
 from rollout_sdk.resilience.interruptions import is_fault
 
 if TYPE_CHECKING:
     from rollout_sdk.control.state import RolloutState
     from rollout_sdk.engine.rollout import Rollout
     from rollout_sdk.engine.routing import Router
-    from rollout_sdk.records import Decision
     from rollout_sdk.resilience.breaker import CircuitBreaker
 
 __all__ = ["Arm", "Common", "CommonCall", "Plan", "answered", "continued"]
@@ -158,6 +158,10 @@ class CommonCall:
         call = self.full
         call.args, call._draw = args, draw  # noqa: SLF001 - it is a request
         return call
+
+    def decided(self) -> Mapping[str, Any]:
+        """Return the fields of its decision."""
+        return asdict(self.full_decision(), recurse=False)
 
     def full_decision(self) -> Decision:
         """As in `Call`."""
@@ -337,6 +341,25 @@ class Common:
                 raise
             return None
         return call
+
+    def assigned(self, unit: object) -> Decision | None:
+        """Return the decision that a unit would get now, which makes its id when it is read; None if the router must decide."""
+        plan, rollout = self._plan, self._rollout
+        if not same_process[0] or plan.state is not rollout.local_state.state or plan.origin is not rollout.nonces.origin:
+            self._renewed()
+            plan = self._plan
+        if not plan.arms or not plan.has_unit or _aside() is not False or type(unit) is not self._router.unit_type:
+            return None
+        raw = canonical(unit)
+        if raw is None:
+            return None
+        call, arms = CommonCall(), plan.arms
+        if plan.shadow and fresh_random() < plan.shadow:
+            arms = plan.shadowed
+        call.digest = digest = self._router.hash(raw)
+        call.arm, call.kwargs, call.outer = arms[bisect_right(plan.bounds, digest)], NO_KWARGS, None
+        call.time_ns, call.sequence = rollout.time_ns(), next(rollout.nonces.sequence)
+        return Decision.later(call.decided)
 
 
 def answered(call: CommonCall, duration_s: float) -> None:

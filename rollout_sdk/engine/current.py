@@ -59,8 +59,9 @@ current_call: ContextVar[Current | None] = ContextVar("rollout_sdk_call", defaul
 
 
 def _set_inside(call: Current) -> None:
-    if (inside := here.mark.inside) is not None:
-        inside.append(call)
+    mark = here.mark
+    if mark.inside is not None:
+        mark.inside = (*mark.inside, call)
 
 
 def _set_and_copy(call: Current) -> Context:
@@ -79,7 +80,7 @@ def _stay(_: object) -> None:
 
 set_call = alone_with(current_call.set, _set_inside)
 # Combined, because `alone` costs more than both steps together.
-set_call_and_copy = alone(_set_and_copy, _copy_inside)
+set_call_and_copy = alone_with(_set_and_copy, _copy_inside)
 reset_call = alone(current_call.reset, _stay)
 
 
