@@ -18,7 +18,7 @@ from rollout_sdk.concurrency.context_vars import attach, detach
 from rollout_sdk.engine.attended import Attended
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import enter_fallback, leave_fallback
-from rollout_sdk.engine.current import Current, reset_call, set_call
+from rollout_sdk.engine.current import Current, current_call, reset_call, set_call
 from rollout_sdk.engine.deadline import STOPPED, PumpedStream, in_time, on_asyncio, within_elsewhere
 from rollout_sdk.engine.execute import failed, withheld
 from rollout_sdk.engine.steps import LET_GO, Invoke, Result
@@ -27,6 +27,9 @@ from rollout_sdk.resilience import kill_switch
 from rollout_sdk.resilience.interruptions import is_interruption
 
 __all__ = ["AsyncStream", "Stream"]
+
+# Python 3.11 looks a method of an imported object up anew at every call.
+_last = current_call.get
 
 
 class _Noted:
@@ -120,7 +123,9 @@ class Stream(_Noted):
         span = None if self._span_context is None else attach(self._span_context)
         inner = None if self.step.in_place is None else enter_fallback(self.step.in_place)
         # Interleaved streams must not see each other's call.
-        token = None if self.call is None else set_call(self.call)
+        call = self.call
+        # Where it is current already, as it mostly is, nothing has to be set for each item.
+        token = None if call is None or _last() is call else set_call(call)
         try:
             if thrown is not None:
                 self.thrown = self.result.kept = None
@@ -186,7 +191,9 @@ class AsyncStream(_Noted):
         span = None if self._span_context is None else attach(self._span_context)
         inner = None if self.step.in_place is None else enter_fallback(self.step.in_place)
         attended = None
-        token = None if self.call is None else set_call(self.call)
+        call = self.call
+        # Where it is current already, as it mostly is, nothing has to be set for each item.
+        token = None if call is None or _last() is call else set_call(call)
         try:
             if thrown is not None:
                 self.thrown = self.result.kept = None
