@@ -33,6 +33,7 @@ from rollout_sdk.exceptions import (
     PluginError,
     RolloutError,
     ShadowEffectError,
+    ShadowProcessError,
     SignatureError,
     StateError,
     StoreError,
@@ -104,6 +105,7 @@ __all__ = [
     "Shadow",
     "ShadowEffectError",
     "ShadowLimits",
+    "ShadowProcessError",
     "ShadowedEvent",
     "SignatureError",
     "StateError",
@@ -138,7 +140,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> str:
-    """The installed version, looked up only when somebody asks: reading metadata costs more than the import."""
+    """Return the installed version, on demand: reading metadata is more expensive than the import."""
     if name == "__version__":
         from importlib.metadata import version
 

@@ -1,6 +1,6 @@
-"""What plugins and integrations need beside `rollout_sdk` itself.
+"""Further public names for plugins and integrations.
 
-What is exported here is public. `plugins/README.md` shows how it is used.
+`plugins/README.md` shows how to use them.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ Controller: TypeAlias = RolloutController[..., Any]
 
 @frozen
 class CallUnderWay:
-    """A call whose model runs now.
+    """A call whose model is running.
 
     Attributes:
         decision: Its decision.
-        is_traced: Whether it has a span, which has the event of its decision.
+        is_traced: Whether it has a span, with the event of its decision.
     """
 
     decision: Decision
@@ -63,20 +63,20 @@ class CallUnderWay:
 
 
 def call_under_way() -> CallUnderWay | None:
-    """The innermost call in whose model this code runs, or whose shadow it is; None outside of any.
+    """Return the innermost call in whose model, or shadow, this code runs; None outside any.
 
-    `rollout_sdk.current_decision()` also gives the decision of the last call that has ended, which in a thread that serves one
-    request after the other may be another user's.
+    `rollout_sdk.current_decision()` also returns the decision of the last call that has ended, which in a thread that serves
+    several requests may belong to another user.
     """
     call = current_call.get()
-    # A call lets go of its arguments when it ends; its shadows run after that.
+    # A call drops its arguments when it ends; its shadows run after that.
     if call is None or (call.kwargs is NO_KWARGS and not is_shadow()):
         return None
     return CallUnderWay(call.full_decision(), call.span is not None)
 
 
 def controller_of(rollout: object) -> Controller:
-    """The controller of a decorated function, or the controller itself.
+    """Return the controller of a decorated function, or the controller itself.
 
     Raises:
         ConfigurationError: It is neither.
@@ -91,33 +91,33 @@ def controller_of(rollout: object) -> Controller:
 
 
 def find_rollout(runtime: Runtime, key: str) -> Controller | None:
-    """The controller of a key in a runtime; None where no function is decorated with it."""
+    """Return the controller with this key in a runtime; None if there is none."""
     found = runtime.rollouts.get(key)
     return found if isinstance(found, RolloutController) else None
 
 
 def controllers_of(key: str) -> list[Controller]:
-    """The controllers of this process with this key: one in each runtime that has such a rollout."""
+    """Return the controllers with this key in this process: one for each runtime that has such a rollout."""
     found = (find_rollout(runtime, key) for runtime in all_runtimes())
     return [controller for controller in found if controller is not None]
 
 
 def store_of(runtime: Runtime) -> StateStore:
-    """The store of a runtime's rollouts, or the memory that takes its place; for parts and notes of a plugin's own.
+    """Return the store of a runtime's rollouts, in memory by default, for a plugin's own parts and notes.
 
-    Whatever it does, there is an answer or a `StoreError` in time. Names of a plugin's parts and notes begin with its own name.
+    Every call returns, or raises `StoreError`, in time. Names of a plugin's parts and notes must start with its name.
     """
     return runtime.reconciler.store
 
 
 def newest(controller: Controller) -> Controller:
-    """The controller that has the key now: a function that is decorated anew, by a reloaded module, has another one."""
+    """Return the current controller for the same key: a function decorated again, by a reloaded module, has a new one."""
     return find_rollout(controller.runtime, controller.key) or controller
 
 
 def state_of(controller: Controller) -> RolloutState:
-    """Where a rollout stands in this process: its status, phase, steps and revision."""
+    """Return the state of a rollout in this process: status, phase, steps and revision."""
     local_state = controller.runtime.local_state(controller.key)
-    # Registered when it was built, and kept for as long as its runtime lives.
+    # Registered when it was built, and kept while its runtime lives.
     assert local_state is not None
     return local_state.state

@@ -1,4 +1,4 @@
-"""For processes and warehouses that do not have the decorated function: outcomes, and the pseudonyms of units."""
+"""For processes and warehouses without the decorated function: outcomes, and pseudonyms of units."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["pseudonym", "record"]
 
 
 def _hash_of(runtime: Runtime, rollout: str, layer: str | None) -> UnitHash:
-    """The hash of a rollout's units: its own, or the one of its layer."""
+    """Return the hash of a rollout's units: its own, or its layer's."""
     known = runtime.rollouts.get(rollout)
     return unit_hash(rollout, layer, runtime.key) if known is None or layer is not None else known.unit_hash
 
@@ -37,24 +37,24 @@ def record(
 ) -> None:
     """Record an outcome in a process that does not decorate the function; the default runtime journals it.
 
-    With the store of the processes that do (`ROLLOUT_STORE`), a canary counts it, too, within seconds; one of a unit is
-    counted by reports alone, because only the journal knows the unit's decision.
+    With the store of the serving processes (`ROLLOUT_STORE`), a canary counts it within seconds as well; outcomes by unit are
+    counted by reports only, because only the journal has the unit's decision.
 
     See `RolloutController.record`; the rollout is read from the id or the token.
 
     Args:
         metric: Name of the metric.
         value: The measured value, a finite number.
-        decision_id: The decision's id; or else
-        unit: the unit, whose last decision before the outcome it is credited to, with `rollout`; or else
+        decision_id: The decision's id; or
+        unit: the unit, with `rollout`: its last decision before the outcome is credited; or
         token: the token of an item in an interleaved answer.
         rollout: With `unit`, the key of the rollout.
-        layer: With `unit`, the name of the rollout's layer, when it has one and is not decorated in this process.
+        layer: With `unit`, the name of the rollout's layer, if it has one and is not decorated in this process.
         item: Key of the item, in an interleaved answer.
-        position: With `decision_id`, the item's position in the answer, from 0, in place of `item`.
-        event_id: What names the event that the outcome came from: an event that is recorded again counts once.
-        variant: With `decision_id`, the variant whose answer was judged, if it was that of a shadow.
-        time_s: When it was measured, in seconds since 1970; now by default.
+        position: With `decision_id`, the item's position in the answer, from 0, instead of `item`.
+        event_id: Identifies the event that the outcome came from: an event that is recorded again counts once.
+        variant: With `decision_id`, the variant whose answer was judged, if it was a shadow's.
+        time_s: Time of the measurement, in seconds since 1970; now by default.
 
     Raises:
         OutcomeError: Metric, value or unit are not valid, or not exactly one of `decision_id`, `unit` and `token` is given.
@@ -64,7 +64,7 @@ def record(
     if runtime.journal is None:
         raise ConfigurationError(
             f"The outcome {brief(metric)} has nowhere to go: the default runtime keeps no journal. "
-            "What reports say is computed from the journal alone. Set ROLLOUT_JOURNAL to its folder."
+            "Reports are computed from the journal alone. Set ROLLOUT_JOURNAL to its folder."
         )
     outcomes.check_named(
         f"The outcome {brief(metric)}",
@@ -100,17 +100,17 @@ def record(
 
 
 def pseudonym(rollout: str, unit: Hashable, *, layer: str | None = None) -> str:
-    """The pseudonym of a unit in the journal, and in whatever is made of it: to join it with other tables.
+    """Return the pseudonym of a unit in the journal and everything derived from it, for joins with other tables.
 
-    It is made with the secret of the default runtime (`ROLLOUT_KEY`), and does not tell the unit.
+    It is computed with the secret of the default runtime (`ROLLOUT_KEY`), and does not reveal the unit.
 
     Args:
         rollout: Key of the rollout.
-        unit: The unit; it is its text, as in calls.
-        layer: Name of the rollout's layer, when it has one and is not decorated in this process.
+        unit: The unit, as in calls.
+        layer: Name of the rollout's layer, if it has one and is not decorated in this process.
 
     Raises:
-        OutcomeError: It is no unit.
+        OutcomeError: The unit is not valid.
     """
     raw = canonical(unit)
     if raw is None:

@@ -1,4 +1,4 @@
-"""Operating a rollout: what a person or the control file changes, and how it stands."""
+"""Operations of a rollout: changes by a person or the control file, and its status."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LONGEST_WAIT_S = 1.0
 
 
 class Operated:
-    """A rollout as its operator sees it."""
+    """The operator's interface of a rollout."""
 
     _router: Router
     _rollout: Rollout
@@ -46,7 +46,7 @@ class Operated:
 
     @property
     def runtime(self) -> Runtime:
-        """What it shares with other rollouts."""
+        """The runtime that it shares with other rollouts."""
         return self._runtime
 
     @property
@@ -59,15 +59,15 @@ class Operated:
     ) -> RolloutStatus:
         """Go to the next step; after the last, the candidate serves everybody.
 
-        Refused while the rollout is invalid, because that the realised shares are not the configured ones puts every number in
-        doubt that speaks for the candidate: clear it first, `resume(clear_invalid=True)`. The same holds for `promote_full`,
-        `skip_step` and a greater share.
+        Refused while the rollout is invalid, because realised shares that differ from the configured ones cast doubt on all
+        numbers in favour of the candidate: clear the alarm first, `resume(clear_invalid=True)`. The same applies to
+        `promote_full`, `skip_step` and a greater share.
 
         Args:
-            candidate: Which candidate serves everybody, where there are several.
-            actor: Who does it, for the journal.
-            reason: Why, for the journal.
-            revision: The revision you looked at; refused when somebody was faster.
+            candidate: The candidate that serves everybody, if there are several.
+            actor: Name of the operator, for the journal.
+            reason: Reason, for the journal.
+            revision: The revision that you looked at; refused if another change came first.
 
         Raises:
             StateError: It is not running, is invalid, or has no steps.
@@ -78,11 +78,11 @@ class Operated:
     def promote_full(
         self, candidate: str | None = None, *, actor: str = "", reason: str = "", revision: int | None = None
     ) -> RolloutStatus:
-        """Give everybody the candidate now, whatever steps are left. Refused while the rollout is invalid."""
+        """Have the candidate serve everybody now, skipping all further steps. Refused while the rollout is invalid."""
         return self._change("promote_full", lambda state: state.promote_full(candidate), actor, reason, revision)
 
     def skip_step(self, *, actor: str = "", reason: str = "", revision: int | None = None) -> RolloutStatus:
-        """Leave the next step out: from 1 % to 25 % in a plan of 1, 5 and 25 %. Refused while the rollout is invalid."""
+        """Skip the next step: from 1 % to 25 % in a plan of 1, 5 and 25 %. Refused while the rollout is invalid."""
         return self._change("skip_step", RolloutState.skip_step, actor, reason, revision)
 
     def set_share(
@@ -94,9 +94,9 @@ class Operated:
         reason: str = "",
         revision: int | None = None,
     ) -> RolloutStatus:
-        """Give a candidate another share, outside the plan; the next promote goes to the first step above it.
+        """Change a candidate's share, outside the plan; the next promote goes to the first step above it.
 
-        While the rollout is invalid, only a smaller one.
+        While the rollout is invalid, only a smaller share is allowed.
         """
         return self._change("set_share", lambda state: state.set_share(share, candidate), actor, reason, revision)
 
@@ -111,66 +111,67 @@ class Operated:
         return self._change("set_share", lambda state: state.set_shares(wanted), actor, reason, revision)
 
     def pause(self, *, actor: str = "", reason: str = "", revision: int | None = None) -> RolloutStatus:
-        """Keep the shares as they are, and refuse promote until resume.
+        """Keep the shares, and refuse promote until resume.
 
-        Where the judge has paused the rollout for a failing check, this takes the pause over: it no longer ends by itself.
+        If the judge has paused the rollout for a failing check, the pause no longer ends by itself.
         """
         return self._change("pause", RolloutState.pause, actor, reason, revision)
 
     def resume(
         self, *, clear_invalid: bool = False, actor: str = "", reason: str = "", revision: int | None = None
     ) -> RolloutStatus:
-        """Go on after a pause; with `clear_invalid`, also after the judge has called the rollout invalid, paused or not.
+        """End a pause; with `clear_invalid`, also clear the judge's alarm that the rollout is invalid, paused or not.
 
-        The judge calls a rollout invalid when units are surely not in the arms in the configured shares. Numbers that look
-        better afterwards do not take that back: a person finds out why, clears it here, and shares are checked anew on units
-        that are first seen from now on. Without `clear_invalid`, a rollout that is paused and invalid stays invalid.
+        The judge marks a rollout as invalid if realised shares significantly differ from the configured ones. Better numbers
+        afterwards do not clear it: a person finds the cause, clears it here, and shares are then checked on units first seen
+        from now on. Without `clear_invalid`, a rollout that is paused and invalid stays invalid.
 
-        A pause for a check that still fails is made again at the next look.
+        If a check still fails, the next look pauses the rollout again.
 
         Args:
-            clear_invalid: Say that the comparison can be trusted again.
-            actor: Who does it, for the journal; needed with `clear_invalid`.
-            reason: Why, for the journal; needed with `clear_invalid`.
-            revision: The revision you looked at; refused when another change came first.
+            clear_invalid: Confirm that the comparison can be trusted again.
+            actor: Name of the operator, for the journal; required with `clear_invalid`.
+            reason: Reason, for the journal; required with `clear_invalid`.
+            revision: The revision that you looked at; refused if another change came first.
 
         Raises:
             StateError: It is not paused; with `clear_invalid`, it is not invalid.
             ConfigurationError: `clear_invalid` without an actor or a reason.
             ConflictError: The revision is not the current one.
         """
-        self._check_said("resume", actor, reason)
+        self._check_texts("resume", actor, reason)
         if clear_invalid:
             must_be_explained(self.key, actor, reason)
         return self._change("resume", lambda state: state.resume(clear_invalid=clear_invalid), actor, reason, revision)
 
     def abort(self, *, actor: str = "", reason: str = "", revision: int | None = None) -> RolloutStatus:
-        """Everybody gets the control, and no candidate is shadowed; final.
+        """Have the control serve everybody, without shadows; final.
 
-        When it returns, no candidate starts any more, in any thread; one that is running runs to its end.
+        When it returns, no candidate starts any more, in any thread; running ones run to their end.
         """
-        self._check_said("abort", actor, reason)
+        self._check_texts("abort", actor, reason)
         self._transitions.abort(self.key, actor=actor, reason=reason, revision=revision)
         wait_for_starts()
         return self.status()
 
     def disable(self, *, holder: str) -> None:
-        """Let no candidate run in this process until the same holder enables it; this is not stored, and no transition.
+        """Run no candidate in this process until the same holder enables it; not stored, and not a transition.
 
-        When it returns, no candidate starts any more, in any thread. Several may hold a rollout; each lets go for itself.
+        When it returns, no candidate starts any more, in any thread. A rollout may have several holders, each of which enables
+        it separately.
 
         Args:
-            holder: Who holds it.
+            holder: Name of the holder.
         """
         self._hold(holder, disabled=True)
 
     def enable(self, *, holder: str) -> None:
-        """Let go of what the same holder has disabled; candidates run again when nobody holds them any more."""
+        """Remove a holder; candidates run again once there is none."""
         self._hold(holder, disabled=False)
 
     @property
     def is_disabled(self) -> bool:
-        """Whether no candidate runs in this process now: it is held, stopped, or nobody knows where it stands."""
+        """Whether no candidate runs in this process now: it has a holder, is stopped, or its state is unknown."""
         return self._rollout.local_state.closed
 
     def _hold(self, holder: str, *, disabled: bool) -> None:
@@ -182,10 +183,10 @@ class Operated:
                 wait_for_starts()
 
     def follow(self, *, disabled: bool, wanted: WantedRollout, version: int) -> None:
-        """Do what the control file wants, once for all processes of a store: what operators do later, no restart undoes.
+        """Do what the control file wants, once for all processes of a store: a restart does not undo later operations.
 
         Raises:
-            StateError: It wants what is not possible; see the transitions.
+            StateError: It wants a transition that is not possible.
             StoreError: The store did not answer.
         """
         local_state, reason = self._rollout.local_state, f"version {version} of the control file"
@@ -193,7 +194,7 @@ class Operated:
             self.disable(holder=_CONTROL_FILE)
         else:
             self.enable(holder=_CONTROL_FILE)
-        # What stops comes first: the rest may be refused.
+        # Stopping comes first: the rest may be refused.
         if wanted.status == "aborted":
             self.abort(actor=_CONTROL_FILE, reason=reason)
             return
@@ -205,7 +206,7 @@ class Operated:
         try:
             self._obey(wanted, reason)
         except StateError:
-            # Nothing that a later process could do better.
+            # A later process could not do better.
             wish.note(store, self.key)
             raise
         wish.note(store, self.key)
@@ -221,7 +222,7 @@ class Operated:
             self._transitions.replan(self.key, wanted.criteria, tuple(plan), actor=_CONTROL_FILE, reason=reason)
         now = local_state.state.phase.shares
         shares = {next(iter(now)) if name is None and len(now) == 1 else name: share for name, share in wanted.shares.items()}
-        # The smaller ones first: together they must never exceed 100 %.
+        # Smaller shares first, so that their sum never exceeds 100 %.
         for name, share in sorted(shares.items(), key=lambda item: item[1] - now.get(item[0] or "", 0.0)):
             if now.get(name or "") != share:
                 self.set_share(share, name, actor=_CONTROL_FILE, reason=reason)
@@ -240,22 +241,22 @@ class Operated:
         reason: str,
         revision: int | None,
     ) -> RolloutStatus:
-        self._check_said(action, actor, reason)
+        self._check_texts(action, actor, reason)
         self._transitions.change(self.key, action, change, actor=actor, reason=reason, revision=revision)
         return self.status()
 
-    def _check_said(self, action: str, actor: object, reason: object) -> None:
+    def _check_texts(self, action: str, actor: object, reason: object) -> None:
         for option, text in (("actor", actor), ("reason", reason)):
             if not isinstance(text, str):
                 raise ConfigurationError(
-                    f"{option}={brief(text)} of {action} of {self.key!r} is not a text. It stands in the history "
+                    f"{option}={brief(text)} of {action} of {self.key!r} is not a text. It is stored in the history "
                     f"and in the journal. Write {option}='...'."
                 )
 
     def judge(self) -> Verdict | None:
-        """Judge the candidates now, on what every process has seen, and act on the verdict; None where nobody judges.
+        """Judge the candidates now, on the evidence of all processes, and act on the verdict; None if nothing judges them.
 
-        The background does it every few seconds; this is for those who cannot wait, and for tests.
+        The background thread does this every few seconds; call it in tests, or if you cannot wait.
 
         Raises:
             StoreError: The store did not answer: nothing was judged, and nothing changed.
@@ -264,7 +265,7 @@ class Operated:
         return self._runtime.reconciler.judge(self.key)
 
     def status(self) -> RolloutStatus:
-        """How the rollout stands, in this process; waits a moment for what the recorder has not counted yet."""
+        """Return the status of the rollout in this process, after waiting briefly for the recorder."""
         self._runtime.recorder.flush(_LONGEST_WAIT_S)
         state, tally = self._rollout.state, self._runtime.tally(self.key)
         calls: dict[str, int] = {}

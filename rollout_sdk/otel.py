@@ -31,15 +31,15 @@ __all__ = ["RolloutSampler", "parent_based_ratio"]
 
 
 class RolloutSampler(Sampler):
-    """Keeps together what head sampling would tear apart, and keeps what is rare.
+    """Samples a shadow exactly if its call is sampled, and always samples transitions.
 
-    A shadow is a trace of its own: a sampler of 10 % would keep 1 % of the pairs of a call and its shadow. With this one, a
-    shadow is sampled when its call is. Transitions are always sampled: there are a few in weeks. All else is as the other
-    sampler says. It knows them by `rollout.transition.action` and `rollout.link.type`, which must not be excluded.
+    A shadow has its own trace: a 10 % sampler would keep only 1 % of the pairs of a call and its shadow. Transitions are rare.
+    The wrapped sampler decides about all other spans. Shadows and transitions are identified by `rollout.link.type` and
+    `rollout.transition.action`, which must not be excluded.
     """
 
     def __init__(self, sampler: Sampler) -> None:
-        """Take the sampler that decides about all other spans, such as `ParentBased(TraceIdRatioBased(0.1))`."""
+        """Wrap the sampler for all other spans, such as `ParentBased(TraceIdRatioBased(0.1))`."""
         self._sampler = sampler
 
     def should_sample(
@@ -52,7 +52,7 @@ class RolloutSampler(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
-        """As its call for a shadow, yes for a transition, and the other sampler's answer for all else."""
+        """Follow the call for a shadow, sample a transition, and ask the wrapped sampler otherwise."""
         for link in links or ():
             if link.attributes and link.attributes.get(names.LINK_TYPE) == names.SHADOW_OF:
                 return _answer(link.context.trace_flags.sampled, parent_context, attributes)
@@ -72,13 +72,13 @@ def parent_based_ratio(ratio: str | float | None = None) -> RolloutSampler:
         ratio: Share of the traces to keep: a number, or its text in `OTEL_TRACES_SAMPLER_ARG`; None and "" for all.
 
     Raises:
-        ConfigurationError: It is no number from 0 to 1.
+        ConfigurationError: It is not a number from 0 to 1.
     """
     try:
         return RolloutSampler(ParentBased(TraceIdRatioBased(1.0 if ratio in (None, "") else float(ratio))))
     except ValueError as error:
         raise ConfigurationError(
-            f"OTEL_TRACES_SAMPLER_ARG={ratio!r:.60} is no share of the traces. It must be a number from 0 to 1, such as 0.1."
+            f"OTEL_TRACES_SAMPLER_ARG={ratio!r:.60} is not a share of the traces. It must be a number from 0 to 1, such as 0.1."
         ) from error
 
 

@@ -10,8 +10,8 @@ from weakref import WeakValueDictionary
 from attrs import define, evolve, field, fields
 
 from rollout_sdk.concurrency.clocks import is_wall_clock, monotonic, monotonic_ns, time_ns
-from rollout_sdk.concurrency.forking import ForkSafeLock, renew_after_fork, was_announced
-from rollout_sdk.concurrency.threads import WatchThread, missing_threads
+from rollout_sdk.concurrency.forking import ForkSafeLock, renew_after_fork
+from rollout_sdk.concurrency.threads import missing_threads
 from rollout_sdk.control.control_file import ControlFile
 from rollout_sdk.control.plane import ControlPlane
 from rollout_sdk.control.reconciler import Reconciler
@@ -51,15 +51,12 @@ __all__ = ["Runtime", "all_runtimes", "default_runtime"]
 
 _LONGEST_KEY = 64
 _LONGEST_WAIT_S = 1.0
-_UNREAD = "control file not read"
-_CONTROL_EVERY_S = 0.25
-"""A change of the control file is taken when two looks have found it alike: within half a second."""
 
 
 def _as_key(value: str | bytes | None) -> bytes | None:
     if value is None:
         return None
-    # As the environment had it, whatever its bytes are.
+    # With the original bytes of the environment.
     key = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
     if not 0 < len(key) <= _LONGEST_KEY:
         raise ConfigurationError(
@@ -70,7 +67,7 @@ def _as_key(value: str | bytes | None) -> bytes | None:
 
 
 def _as_tuple(plugins: Sequence[object]) -> tuple[object, ...]:
-    # A text is a sequence, too: of letters, which are no plugins.
+    # A string would pass as a sequence of letters.
     if isinstance(plugins, str):
         raise ConfigurationError(
             f"plugins={plugins!r:.60} of Runtime is not a list. It lists plugins, or names of installed ones. "
@@ -80,36 +77,36 @@ def _as_tuple(plugins: Sequence[object]) -> tuple[object, ...]:
 
 
 def _as_places(places: Sequence[str]) -> tuple[str, ...]:
-    # A text is a sequence, too: one place was meant.
+    # A string is a single place.
     return (places,) if isinstance(places, str) else tuple(places)
 
 
 @define(kw_only=True, eq=False)
 class Runtime:
-    """What the rollouts of a process share. Make one, pass it as `runtime=`, and close it at the end (or leave that to exit).
+    """What the rollouts of a process share. Create one, pass it as `runtime=`, and close it at the end (or leave that to exit).
 
     Attributes:
-        journal: Folder of the journal; None keeps no journal.
-        key: Secret of up to 64 bytes. With it, nobody can choose ids that fall into an arm, and decision ids are signed;
-            every process of the service needs the same.
+        journal: Folder of the journal; None for no journal.
+        key: Secret of up to 64 bytes, the same in all processes of the service. With it, ids cannot be chosen to fall into an
+            arm, and decision ids are signed.
         telemetry: Which spans, metrics and log events are emitted.
-        shadows: What shadows may cost.
-        control: A control file, by which an operator steers running processes: see `rollout_sdk.control.control_file`.
-        shadow_without: Context variables that shadows do not get, as "module:name": those that carry callbacks or a
-            connection of the caller. Those of well-known frameworks are left out anyway (docs/reliability.md lists them).
+        shadows: Limits of the resources for shadows.
+        control: A control file, with which an operator steers running processes: see `rollout_sdk.control.control_file`.
+        shadow_without: Context variables that shadows do not get, as "module:name": those with callbacks or a connection of
+            the caller. Those of well-known frameworks are always left out (docs/reliability.md lists them).
         plugins: Observers and comparators for all rollouts: instances, or names of installed plugins.
-        exit_deadline_s: Seconds that the end of the process may take for what still waits.
-        durability: When a call's line is in the journal: "flush" (within a second, in the background; what came last is lost
-            on a kill -9), or "call" (before the call returns, which then takes as long as a write, and on an event loop
-            nothing else runs meanwhile; a second at most, and while the disk hangs for longer, calls do not wait).
+        exit_deadline_s: Seconds that the exit of the process may wait for pending work.
+        durability: When a call's line is in the journal. "flush": within a second, in the background; a kill -9 loses the
+            latest lines. "call": before the call returns, which then takes as long as a write and blocks an event loop; a
+            second at most, and not at all while the disk hangs for longer.
         time_ns: Wall clock, in nanoseconds since 1970.
-        monotonic_ns: Clock that never jumps, in nanoseconds, for how long a step lasts. None: the system's; or `time_ns`, where
+        monotonic_ns: Clock that never jumps, in nanoseconds, for the duration of steps. None: the system's, or `time_ns` if
             that is not the system's.
-        store: Where rollouts stand, for all processes that serve them: a store or its address, such as
+        store: The state of rollouts, for all processes that serve them: a store or its address, such as
             "sqlite:////var/lib/app/rollouts.db". None keeps it in this process.
-        allow: Actors that may change rollouts in some ways only: `{"robot": {"abort", "pause"}}`. An actor that is not listed
-            may do everything. It holds here, in `operate`, in the command and for the control file (as "control file"), by the
-            name that each gives itself: docs/operating.md says what this does and does not protect.
+        allow: Allowed actions of actors with restrictions: `{"robot": {"abort", "pause"}}`. Actors that are not listed may do
+            everything. It applies here, in `operate`, in the command and to the control file (as "control file"), by the names
+            that actors give themselves: docs/operating.md explains what this does and does not protect.
     """
 
     journal: str | os.PathLike[str] | None = None
@@ -142,10 +139,9 @@ class Runtime:
     _delivery: Delivery = field(init=False, repr=False)
     _faults: Faults = field(init=False, repr=False)
     _steering: Steering = field(init=False, repr=False)
-    _watching: WatchThread = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        """Put the parts together; no thread starts and no file is made before the first call."""
+        """Assemble the parts; no thread starts and no file is created before the first call."""
         self.rollouts = WeakValueDictionary()
         if self.durability not in ("flush", "call"):
             raise ConfigurationError(
@@ -158,10 +154,10 @@ class Runtime:
             )
         self.plugins = tuple(load_named(plugin) if isinstance(plugin, str) else plugin for plugin in self.plugins)
         waits: dict[str, Any] = {"gather_s": 0.0} if self.durability == "call" else {}
-        # The one is made of the other: what fails is told by the recorder, and the recorder may fail.
+        # They depend on each other: faults are recorded, and the recorder may fail.
         self.recorder = Recorder(
-            lambda facts: self._delivery(facts),  # noqa: PLW0108 - not there yet
-            failed=lambda what, error: self.failed(what, error),  # noqa: PLW0108 - not there yet
+            lambda facts: self._delivery(facts),  # noqa: PLW0108 - not set yet
+            failed=lambda what, error: self.failed(what, error),  # noqa: PLW0108 - not set yet
             tick=self._tick,
             exit_deadline_s=self.exit_deadline_s,
             load=self.nonces.load,
@@ -169,7 +165,7 @@ class Runtime:
         )
         self._faults = Faults(self.recorder.tell)
         self.failed, self.failed_of = self._faults.note, self._faults.of
-        PluginSet(self.plugins, failed=self.failed)  # a plugin that does not fit is an error now, not at the first event
+        PluginSet(self.plugins, failed=self.failed)  # an invalid plugin is an error now, not at the first event
         self.background = ShadowPool(self.shadows)
         self.hidden = Hidden(self.shadow_without)
         self.spans = Spans(self.telemetry, self.failed)
@@ -199,8 +195,7 @@ class Runtime:
         sinks = self._delivery.sinks
         self.thread_of = sinks.thread_of
         file = None if self.control is None else ControlFile(self.control)
-        self._steering = Steering(file, self.rollouts, self.failed_of)
-        self._watching = WatchThread(self._look_at_control_file, "rollout-control", every_s=_CONTROL_EVERY_S)
+        self._steering = Steering(file, self.rollouts, self.reconciler, failed=self.failed, failed_of=self.failed_of)
         about = self._delivery.descriptions.get
         writer = None if self.journal is None else JournalWriter(self.journal)
         if writer is not None:
@@ -219,7 +214,7 @@ class Runtime:
         self.recorder.on_closed = self._closed
         renew_after_fork(self)
         _runtimes[self._origin] = self
-        # Known at the start, and not only by the first call, is what an operator has to fix. The service starts all the same.
+        # Report at the start what an operator has to fix; the service starts anyway.
         self._look_at_threads()
         if file is not None and file.refused is not None:
             self.failed(CONTROL_FILE, file.refused)
@@ -228,12 +223,12 @@ class Runtime:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Runtime:
-        """A runtime of the environment.
+        """Create a runtime from environment variables.
 
         `ROLLOUT_JOURNAL` is a folder, `ROLLOUT_CONTROL` a control file, `ROLLOUT_STORE` the address of a store, `ROLLOUT_KEY` a
         secret.
 
-        A setting that cannot be used, a store of an unknown kind, say, stops no service: it is a fault with its cure in the
+        An invalid setting, such as a store of an unknown kind, does not stop the service: it is a fault with its cure in the
         log, and every call gets its control.
         """
         journal, control = environment.get("ROLLOUT_JOURNAL") or None, environment.get("ROLLOUT_CONTROL") or None
@@ -243,40 +238,33 @@ class Runtime:
         except BaseException as error:
             if not is_fault(error):
                 raise
-            # Others than ours, of a store's plugin, may say passwords.
+            # Exceptions of a store's plugin may contain passwords.
             why = str(error) if isinstance(error, RolloutError) else f"{type(error).__qualname__} in the plugin of the store."
             unavailable = UnavailableStore(
-                f"The settings of the environment cannot be used: {why} Until they are fixed and the process is started "
-                "again, every call gets its control."
+                f"The settings of the environment are not valid: {why} Until they are fixed and the process is restarted, "
+                "every call gets its control."
             )
             return cls(journal=journal, control=control, store=unavailable)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as its settings; each process has one runtime for it, with that process's own telemetry providers."""
+        """Pickle the settings; each process has one runtime for them, with its own telemetry providers."""
         telemetry = evolve(self.telemetry, tracer_provider=None, meter_provider=None, logger_provider=None)
         options = {each.name: getattr(self, each.name) for each in fields(type(self)) if each.init}
         if is_wall_clock(self.time_ns):
-            # The default, which is a function of no module that pickle can find.
+            # The default, which pickle cannot find in a module.
             del options["time_ns"]
         return _restored, (type(self), self._origin, self is _default, {**options, "telemetry": telemetry})
 
     def renew(self) -> None:
-        """In a forked child: other decision ids, another journal file, nothing counted or told yet."""
+        """Reset for a forked child: new decision ids, a new journal file, no counts, no reported faults."""
         self.nonces.renew()
         self._faults.clear()
         self._delivery.renew()
-        if self.control is not None and not was_announced():
-            # When the fork was is not known: what the file said then may be old.
-            self.reconciler.hold(_UNREAD)
-        # Also where the parent had no such thread: no thread of ours runs in uWSGI's master.
-        is_wanted = self._steering.file is not None and bool(self._delivery.rollouts) and not self._watching.has_ended
-        self._watching = WatchThread(self._look_at_control_file, "rollout-control", every_s=_CONTROL_EVERY_S)
-        if is_wanted:
-            self._watching.start()
+        self._steering.renew(is_used=bool(self._delivery.rollouts))
         self._look_at_threads()
 
     def _default_monotonic_ns(self) -> Callable[[], int]:
-        # With a clock of a test's own, the system's would stand still, and no step would ever end.
+        # With a test's own wall clock, steps must last by that clock.
         return monotonic_ns if is_wall_clock(self.time_ns) else self.time_ns
 
     @property
@@ -285,34 +273,32 @@ class Runtime:
         return self._faults.counts
 
     def faults_of(self, key: str) -> dict[tuple[str, str], int]:
-        """The same for one rollout: its own, and those of what rollouts share, such as the journal or the store."""
+        """Faults of one rollout: its own, and those of shared parts, such as the journal or the store."""
         return self._faults.counts_of(key)
 
     def register(self, controller: Steered, rollout: Rollout) -> None:
-        """Take a rollout in. Its facts are told for as long as they come, even when its function is gone by then."""
+        """Register a rollout. Its facts are processed as long as they come, even after its function is gone."""
         self.rollouts[controller.key] = controller
         self._delivery.register(rollout)
 
     def steer(self, controller: Steered) -> None:
-        """Have a rollout do what the control file wants, if there is one, now and whenever it changes."""
+        """Apply the control file to a rollout, if there is one, now and whenever it changes."""
         self._steering.steer(controller)
-        if self._steering.file is not None:
-            self._watching.start()
 
     def local_state(self, key: str) -> LocalState | None:
-        """Where the last rollout of this key stands, also when its function is gone; None when there was none."""
+        """Return the state of the last rollout with this key, even after its function is gone; None if there was none."""
         rollout = self._delivery.rollouts.get(key)
         return None if rollout is None else rollout.local_state
 
     def tally(self, key: str) -> Tally:
-        """The counts of one rollout in this process."""
+        """Return the counts of one rollout in this process."""
         return self._delivery.tally(key)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Wait until shadows in threads have ended, every fact so far is in the journal, and observers and logs have it.
+        """Wait until shadows in threads have ended, and all facts are in the journal and delivered to observers and logs.
 
-        False when time ran out. An observer or log handler that has hung for 5 s is not waited for, and neither is any in an
-        observer of its own: there, True says only that the journal is complete.
+        Return False if the time ran out. It does not wait for an observer or log handler that has hung for 5 s, nor for any
+        when called from an observer: there, True means only that the journal is complete.
         """
         deadline = monotonic() + timeout_s
         shadows = self.background.wait(timeout_s)
@@ -320,16 +306,16 @@ class Runtime:
         return self._delivery.sinks.flush(max(0.0, deadline - monotonic())) and counted and shadows
 
     def close(self, timeout_s: float | None = None) -> None:
-        """End the shadows and deliver what waits, within so many seconds (`exit_deadline_s`); then nothing is recorded."""
+        """End shadows and deliver pending facts within `timeout_s` (default: `exit_deadline_s`); nothing is recorded later."""
         self.recorder.close(timeout_s)
 
     def _closed(self, timeout_s: float) -> None:
-        """Once everything is counted: have it written, logged and observed, and the evidence published, all at once."""
-        self._watching.end()
+        """After all facts are counted, deliver them and publish the evidence, concurrently."""
+        self._steering.end()
         self._delivery.sinks.close(timeout_s, self.reconciler.close)
 
     def _put_and_wait(self, fact: Any) -> None:
-        """Take a fact, and wait for the journal to have it; while its disk hangs, calls do not wait."""
+        """Record a fact and wait until it is in the journal, unless the disk hangs."""
         sinks = self._delivery.sinks
         if sinks.can_wait:
             self.recorder.put_and_wait(fact, sinks.when_written)
@@ -337,23 +323,23 @@ class Runtime:
             self.recorder.put(fact)
 
     def _describe_again(self, key: str) -> None:
-        """Have the journal say where a rollout stands that this process has just joined: it has no record of the way there."""
+        """Write the state of a rollout that this process has just joined to the journal, which has no earlier record."""
         if (rollout := self._delivery.rollouts.get(key)) is not None:
             self._delivery.register(rollout)
 
     def announce(
         self, managed: ManagedRollout, event: TransitionedEvent, shares_before: Mapping[str, float], *, followed: bool = False
     ) -> None:
-        """Notify everybody who listens of a transition, once in this process.
+        """Record a transition for all sinks, once in this process.
 
         Args:
             managed: The rollout.
             event: The transition.
             shares_before: Share of every variant before it.
-            followed: Whether it was made elsewhere, and not by the code that runs here.
+            followed: Whether another process made it.
         """
         if followed and self.recorder.is_closed:
-            # The others have it; of a process that ends, nothing is missing.
+            # The other processes announce it.
             return
         change = Change(event, shares_before, None if followed else self.spans.current())
         with managed.announced.lock:
@@ -364,7 +350,7 @@ class Runtime:
             self.recorder.flush(_LONGEST_WAIT_S, self._delivery.sinks.when_written)
 
     def takes_outcomes(self, key: str) -> bool:
-        """Whether an outcome of this rollout goes anywhere: to a journal, a judge, an observer, or into a log record."""
+        """Whether anything uses an outcome of this rollout: a journal, a judge, an observer, or a log record."""
         if self.journal is not None or self.telemetry.evaluation_results:
             return True
         managed, rollout = self.reconciler.rollouts.get(key), self._delivery.rollouts.get(key)
@@ -372,14 +358,14 @@ class Runtime:
         return judged or (rollout is not None and "rollout_recorded" in rollout.observers)
 
     def conclude_outcome(self, event: RecordedEvent) -> None:
-        """Take an outcome, unless its call was not drawn under overload; of one that an observer records, no observer hears."""
+        """Record an outcome, unless its call was dropped under overload; observers do not get an observer's own outcomes."""
         if event.drawn(event.rate) is None:
             self.recorder.draw_out()
         else:
             self.conclude(Unobserved(event) if in_shadow.get() is OBSERVING else event)
 
     def _lost(self) -> dict[str, int]:
-        """Facts that are missing from the journal, by why; the first are missing from every count, too."""
+        """Return the facts missing from the journal by reason; the first are missing from all counts, too."""
         lost = {"queue_full": self.recorder.dropped}
         if (sinks := self._delivery.sinks).journal is not None:
             lost["journal_unwritable"] = sinks.unwritten
@@ -387,13 +373,8 @@ class Runtime:
 
     @property
     def lost(self) -> int:
-        """Facts that are missing from the journal because a queue was full, also those of calls that were not drawn."""
+        """Facts missing from the journal because a queue was full, including those of calls that were not sampled."""
         return self.recorder.dropped + self._delivery.sinks.dropped
-
-    def _look_at_file(self) -> None:
-        if self._steering.look():
-            for managed in list(self.reconciler.rollouts.values()):
-                self.reconciler.let_go(managed, _UNREAD)
 
     def _look_at_threads(self) -> None:
         if (why := missing_threads()) is not None:
@@ -404,23 +385,19 @@ class Runtime:
         if self.audience.look():
             self.recorder.close_at_exit()
         self._delivery.sinks.watch()
-        if self._steering.file is not None:
-            # Where no thread was to be had before, as while uWSGI forks its workers.
-            self._watching.start()
-
-    def _look_at_control_file(self) -> None:
-        self._delivery.guarded(CONTROL_FILE, self._look_at_file)
+        # If no thread could be started before, for example while uWSGI forks its workers.
+        self._steering.start()
 
 
 _default: Runtime | None = None
 _runtimes: WeakValueDictionary[str, Runtime] = WeakValueDictionary()
-"""Every runtime by where it came from, so that what is unpickled twice is one."""
+"""Runtimes by origin, so that one that is unpickled twice is the same."""
 
 _publishing = ForkSafeLock()
 
 
 def _restored(kind: type[Runtime], origin: str, is_default: bool, options: Mapping[str, Any]) -> Runtime:  # noqa: FBT001 - pickle
-    """The runtime of this process for one that was pickled, here or elsewhere."""
+    """Return this process's runtime for one that was pickled, here or elsewhere."""
     known = _runtimes.get(origin)
     if known is None:
         if is_default:
@@ -432,16 +409,16 @@ def _restored(kind: type[Runtime], origin: str, is_default: bool, options: Mappi
 
 
 def all_runtimes() -> list[Runtime]:
-    """Every runtime of this process that is still used."""
+    """Return the runtimes of this process that are still in use."""
     return list(_runtimes.values())
 
 
 def default_runtime() -> Runtime:
-    """The runtime of every rollout that names none: built at the first use, from the environment."""
+    """Return the runtime of rollouts without `runtime=`: created at the first use, from the environment."""
     global _default  # noqa: PLW0603 - the one global of the package
     if _default is None:
         built = Runtime.from_environment()
-        # Two threads may both build one; both get the first, and the other is forgotten before anything starts in it.
+        # Two threads may both create one; both get the first, and the other is dropped before it starts anything.
         with _publishing:
             _default = built if _default is None else _default
     return _default

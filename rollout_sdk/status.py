@@ -40,14 +40,13 @@ class RolloutStatus:
         held_by: Holders that currently stop candidates here: "control file", a flag, or the caller of `disable`.
         invalid: Why the comparison cannot be trusted: from the judge's alarm until `resume(clear_invalid=True)`. Empty if it
             can.
-        paused_by: Checks for which the judge has paused it; it resumes by itself when they have recovered. Empty for every
-            other pause.
+        paused_by: Checks for which the judge has paused it; it resumes by itself once they recover. Empty for all other pauses.
         units_from: Number of calls of this function that took their unit from each of `unit=("user_id", "device_id")`; empty
             with a single one.
         version: Version of the candidates; empty if none was given.
         fingerprint: Fingerprint of comparable calls: version, hash key, unit, layer, holdout, variants, strategy, shares.
-        versions: Number of versions, or other fingerprints, of this rollout so far. Each starts with an alpha of its own, so
-            each is one more chance of a wrong verdict.
+        versions: Number of versions, or fingerprints, of this rollout so far. Each starts with its own alpha, so each is one
+            more chance of a wrong verdict.
         verdict: The last verdict, of this process or another's, while it is current: None before the first, and none from
             before a person aborted or promoted.
         notes: Notes about its calls in this process, with the cure: arguments that can be read only once, or that

@@ -96,14 +96,14 @@ class RouteRequest:
         return ()
 
     def note(self, text: str, *, is_error: bool = False) -> None:
-        """Note something that people should know of this rollout's calls, and its cure: once, in the log and in `status()`.
+        """Report something about this rollout's calls, with its cure: once, in the log and in `status()`.
 
-        It must be the same text for every call (only the first 20 different ones are kept), and hold nobody's data. What is no
-        call of its own notes nothing.
+        It must be the same text for every call (only the first 20 distinct ones are kept), without personal data. A
+        request that is not a call notes nothing.
 
         Args:
             text: What happens, by which rule, and what to do.
-            is_error: Whether the rollout cannot do what it is for until that is done; logged as an error then.
+            is_error: Whether the rollout does not work until then; it is logged as an error.
         """
 
     def about(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> RouteRequest:

@@ -1,4 +1,4 @@
-"""Looking at rollouts in a store: all of them, one, its history, and waiting for what becomes of it."""
+"""Commands that read a store: all rollouts, one rollout, its history, and waiting for a status."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _watch = click.option("--watch", "is_watched", is_flag=True, help="Look again ev
 
 
 class _Found:
-    """What a look at a store has found: statuses, and the keys of rollouts that cannot be read."""
+    """The statuses found in a store, and the errors of rollouts that cannot be read."""
 
     def __init__(self, store: StateStore, key: str | None) -> None:
-        """Look."""
+        """Read the store."""
         self.damaged: list[str] = []
         self.statuses: list[StoredStatus] = []
         if key is not None:
@@ -42,12 +42,12 @@ class _Found:
         for each in keys:
             try:
                 self.statuses.append(StoredRollout(store, each).status())
-            # One that is damaged hides none of the others.
+            # A damaged one must not hide the others.
             except StateError as error:
                 self.damaged.append(plain(error, 500))
 
     def finish(self) -> None:
-        """Say what is missing above, and end with the exit code for it."""
+        """Print what is missing above, and end with the exit code for it."""
         for note in (note for each in self.statuses for note in each.notes):
             warn(note)
         if self.damaged:
@@ -66,10 +66,10 @@ class _Found:
 @_watch
 @json_option
 def list_command(address: str, is_watched: bool, as_json: bool) -> None:
-    """List the rollouts of a store, one in a line.
+    """List the rollouts of a store, one per line.
 
-    Columns: where each stands; its step in the plan; the share of all candidates; for how long; the last verdict; and the live
-    processes that serve it (3/4: three of four have followed the last change).
+    Columns: status; last verdict; step in the plan; share of all candidates; time in this phase; and live processes that serve
+    it (3/4: three of four have followed the last change).
     """
     _check_watch(is_watched, as_json)
     with opened_store(address) as store:
@@ -90,10 +90,9 @@ def list_command(address: str, is_watched: bool, as_json: bool) -> None:
 @_watch
 @json_option
 def status(key: str | None, address: str, is_watched: bool, as_json: bool) -> None:
-    """Show how a rollout stands: plan, processes, verdict.
+    """Show the status of a rollout: plan, processes, verdict.
 
-    Without a KEY, all rollouts of the store. With --watch, the screen is drawn anew every second; in a pipe, each change is a
-    line.
+    Without a KEY, all rollouts of the store. With --watch, the screen is redrawn every second; in a pipe, changes are lines.
     """
     _check_watch(is_watched, as_json)
     with opened_store(address) as store:
@@ -111,9 +110,7 @@ def status(key: str | None, address: str, is_watched: bool, as_json: bool) -> No
 
 def _check_watch(is_watched: bool, as_json: bool) -> None:
     if is_watched and as_json:
-        raise click.UsageError(
-            "--watch draws a screen, or prints lines. For JSON, call the command again and again without it."
-        )
+        raise click.UsageError("--watch draws a screen, or prints lines. For JSON, run the command repeatedly without it.")
 
 
 def _as_pages(found: list[StoredStatus]) -> str:
@@ -134,7 +131,7 @@ def history(key: str, address: str, as_json: bool) -> None:
     damaged = 0
     for record in records:
         try:
-            # In a pipe, a change is a line, whatever its reason is.
+            # In a pipe, each change is one line, however long its reason is.
             (say_fitting if sys.stdout.isatty() else say)(_as_line(record))
         except (ArithmeticError, LookupError, TypeError, ValueError):
             damaged += 1
@@ -146,7 +143,7 @@ def history(key: str, address: str, as_json: bool) -> None:
 
 
 def _as_line(record: Mapping[str, Any]) -> str:
-    """A change, whatever stands in its fields."""
+    """Format a change, whatever its fields hold."""
     by = f"  by {plain(record['actor'])}" if record["actor"] else ""
     why = f": {plain(record['reason'], 2_000)}" if record["reason"] else ""
     what = f"{record['revision']:>4}  {plain(record['action']):<12}  {plain(record['status']):<11}  {plain(record['phase'])}"
@@ -170,8 +167,8 @@ def _as_line(record: Mapping[str, Any]) -> str:
 def wait(context: click.Context, key: str, address: str, until: str, timeout: str | None, as_json: bool) -> None:
     """Wait until a rollout is promoted, or over.
 
-    Each change is a line. Exit codes: 0 it is so; 7 the time is up; 8 it can no longer come (it was aborted, say, or another
-    version has taken its place); 1 there is no such rollout; 4 the store did not answer, or has been silent for a minute.
+    Prints a line for each change. Exit codes: 0 it has this status; 7 timeout; 8 it can no longer get it (for example, it was
+    aborted or restarted with another version); 1 unknown rollout; 4 the store did not answer, at first or for a minute.
     """
     with opened_store(address) as store:
         try:
@@ -181,7 +178,7 @@ def wait(context: click.Context, key: str, address: str, until: str, timeout: st
                 changed=None if as_json else lambda now: say(as_line(now)),
             )
         except KeyboardInterrupt:
-            # As a shell has it: it is neither so, nor is it told that it cannot come.
+            # The shell's exit code for an interrupt: neither reached nor unreachable.
             context.exit(_INTERRUPTED)
     if as_json:
         say(json.dumps(found.as_dict(), indent=2))

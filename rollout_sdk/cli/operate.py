@@ -1,4 +1,4 @@
-"""Changing rollouts in a store: every process that serves them follows within a second."""
+"""Commands that change rollouts in a store: every process that serves them follows within a second."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from rollout_sdk.formatting import plain
 
 __all__ = ["COMMANDS"]
 
-_candidate = click.option("--candidate", metavar="NAME", help="Which candidate, where there are several.")
-_force = click.option("--force", is_flag=True, help="Do it although the last verdict is not PASS.")
+_candidate = click.option("--candidate", metavar="NAME", help="The candidate, if there are several.")
+_force = click.option("--force", is_flag=True, help="Do it even if the last verdict is not PASS.")
 
 
 def _changing(
@@ -27,25 +27,29 @@ def _changing(
     *options: Any,
     urgent: bool = False,
 ) -> click.Command:
-    """A command that changes a rollout; an urgent one asks for no reason."""
+    """Build a command that changes a rollout; an urgent one needs no reason."""
 
-    def run(key: str, address: str, actor: str, reason: str, revision: int | None, as_json: bool, **said: Any) -> None:
+    def run(key: str, address: str, actor: str, reason: str, revision: int | None, as_json: bool, **options_: Any) -> None:
         with opened_store(address) as store, StoredRollout(store, key, actor=actor) as rollout:
-            done = change(rollout, reason=reason, revision=revision, **said)
+            done = change(rollout, reason=reason, revision=revision, **options_)
         if as_json:
             say(json.dumps(done.after.as_dict(), indent=2))
         else:
             say_fitting(plain(done, 1_000))
 
     run.__doc__ = help_
-    why = {"default": "", "help": "Why, for the history."} if urgent else {"required": True, "help": "Why, for the history."}
+    why = (
+        {"default": "", "help": "Reason, for the history."}
+        if urgent
+        else {"required": True, "help": "Reason, for the history."}
+    )
     command: Any = run
-    # The last is the first on the command line.
+    # In reverse order of the command line.
     for decorate in (
         json_option,
         click.option("--revision", type=int, metavar="N", help="The revision you looked at: refused if it has changed since."),
         click.option("--reason", metavar="TEXT", **why),
-        click.option("--actor", default="", show_default="you", metavar="NAME", help="Who does it, for the history."),
+        click.option("--actor", default="", show_default="you", metavar="NAME", help="Name of the operator, for the history."),
         in_store,
         *options,
         key_argument(),
@@ -90,7 +94,7 @@ COMMANDS = (
     _changing(
         "resume",
         StoredRollout.resume,
-        "Go on after a pause.",
+        "Continue after a pause.",
         'resume shop.rank --reason "the sale is over"\nresume shop.rank --clear-invalid --reason "a redirect lost users"',
         click.option(
             "--clear-invalid",
@@ -101,9 +105,9 @@ COMMANDS = (
     _changing(
         "abort",
         StoredRollout.abort,
-        """Give everybody the control, for good.
+        """Give everybody the control; final.
 
-        Processes follow within a second; rollout status KEY says which have.
+        Processes follow within a second; rollout status KEY shows which have.
         """,
         'abort shop.rank\nabort shop.rank --reason "complaints from France"',
         urgent=True,
@@ -123,7 +127,7 @@ COMMANDS = (
     _changing(
         "skip",
         StoredRollout.skip_step,
-        """Leave the next step out.
+        """Skip the next step.
 
         Refused while the last verdict about the step is not PASS, unless you --force it.
         """,

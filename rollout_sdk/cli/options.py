@@ -1,4 +1,4 @@
-"""What the commands share: the store, the journal, the key of a rollout with its completion, and examples in the help."""
+"""Options shared by commands: the store, the journal, the key of a rollout with completion, and examples in the help."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ in_store = click.option(
 
 
 def examples(*lines: str) -> str:
-    """The end of a command's help."""
+    """Format the end of a command's help."""
     return "\n".join(["\b", "Examples", *(f"  {line}" for line in lines)])
 
 
@@ -53,7 +53,7 @@ class _Key(click.types.StringParamType):
     name = "key"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The keys in the store that begin so; none where it cannot be read."""
+        """Complete keys from the store; none if it cannot be read."""
         del param
         address = ctx.params.get("address") or os.environ.get("ROLLOUT_STORE", "")
         with suppress(RolloutError):
@@ -68,13 +68,13 @@ class _Key(click.types.StringParamType):
 
 
 def key_argument(*, required: bool = True) -> Callable[[Any], Any]:
-    """The argument KEY."""
+    """Return the argument KEY."""
     return click.argument("key", metavar="KEY" if required else "[KEY]", type=_Key(), required=required)
 
 
 @contextmanager
 def opened_store(address: str) -> Iterator[GuardedStore]:
-    """The store at an address; our errors end the command with their exit codes."""
+    """Open the store at an address; the SDK's errors end the command with their exit codes."""
     try:
         store = GuardedStore(opened(address), address)
         try:
@@ -89,7 +89,7 @@ def opened_store(address: str) -> Iterator[GuardedStore]:
 def _must_be_given(context: click.Context, param: click.Parameter, value: str | None) -> str:
     del param
     if value is None:
-        raise click.UsageError("Which journal? Give its folder, DIR, or set ROLLOUT_JOURNAL.", context)
+        raise click.UsageError("Which journal? Pass its folder, DIR, or set ROLLOUT_JOURNAL.", context)
     return value
 
 
@@ -104,11 +104,12 @@ journal_argument = click.argument(
 
 
 def must_have_records(folder: str) -> None:
-    """End the command with exit code 5 where a journal is empty."""
+    """End the command with exit code 5 if a journal is empty."""
     try:
-        is_empty = all(path.stat().st_size == 0 for path in read_journal(folder).files)
+        journal = read_journal(folder)
+        is_empty = not any(map(journal.size, journal.files))
     except (RolloutError, OSError):
-        # Whatever it is, reading it says so.
+        # Reading the journal reports the cause.
         return
     if is_empty:
         raise EmptyFault(
@@ -118,7 +119,7 @@ def must_have_records(folder: str) -> None:
 
 
 def must_be_whole(folder: str, damaged: int) -> None:
-    """End the command with exit code 6 where lines of a journal, or files, cannot be read."""
+    """End the command with exit code 6 if lines or files of a journal cannot be read."""
     if damaged:
         lines = "1 line or file" if damaged == 1 else f"{damaged:,} lines or files"
         raise DamagedFault(

@@ -1,4 +1,4 @@
-"""How the command speaks: errors with their exit codes, a progress bar, and text that spoils no terminal."""
+"""Output of the command: errors with exit codes, a progress bar, and text that is safe for a terminal."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import Any
 import click
 
 from rollout_sdk.exceptions import ConflictError, RolloutError, StoreError, UnreachableError, WaitTimeoutError
-from rollout_sdk.formatting import plain
-from rollout_sdk.tables import WIDTH, fitting
+from rollout_sdk.formatting import WIDTH, fitting, plain
 
 __all__ = [
     "EXIT_CODES",
@@ -38,9 +37,9 @@ Exit codes
   3  another change came first (--revision)
   4  there is no such store, or it did not answer
   5  the journal is empty
-  6  part of the journal or store cannot be read; the rest is printed
-  7  the time is up (wait --timeout)
-  8  what is waited for can no longer come (wait)
+  6  part of the journal, store or file cannot be read; the rest is done
+  7  timeout (wait --timeout)
+  8  the awaited status can no longer come (wait)
 """
 
 _LONGEST_ERROR = 4_000
@@ -51,10 +50,10 @@ _PATIENCE_S = 2.0
 
 
 class Fault(click.ClickException):
-    """An error of ours, said without a stack trace. Exit code 1; click's own usage errors are 2."""
+    """An error of the SDK, shown without a stack trace. Exit code 1; click's own usage errors have 2."""
 
     def show(self, file: object = None) -> None:
-        """Print it on standard error: as wide as a terminal is, and in one line where there is none, for logs."""
+        """Print it on standard error: wrapped for a terminal, otherwise in one line, for logs."""
         del file
         text = f"Error: {self.format_message()}"
         is_seen = sys.stderr.isatty()
@@ -71,13 +70,13 @@ class _StoreFault(Fault):
 
 
 class EmptyFault(Fault):
-    """There is nothing in the journal."""
+    """The journal is empty."""
 
     exit_code = 5
 
 
 class DamagedFault(Fault):
-    """Part of what was asked for cannot be read."""
+    """Part of the requested data cannot be read."""
 
     exit_code = 6
 
@@ -99,53 +98,53 @@ _FAULTS: tuple[tuple[type[RolloutError], type[Fault]], ...] = (
 
 
 def fault(error: RolloutError) -> Fault:
-    """What the command ends with; see `EXIT_CODES`."""
+    """Convert an error to one with an exit code; see `EXIT_CODES`."""
     kind = next((fault for kind, fault in _FAULTS if isinstance(error, kind)), Fault)
-    # Without newlines, whatever names and texts it quotes.
+    # Escaped, because it may quote any names and texts.
     return kind(plain(error, _LONGEST_ERROR))
 
 
 def width() -> int:
-    """Columns of the terminal; 80 where there is none."""
+    """Return the columns of the terminal; 80 if there is none."""
     return min(max(shutil.get_terminal_size((WIDTH, 24)).columns, _NARROWEST), _WIDEST)
 
 
 def printable(text: str) -> str:
-    """A text that may hold names from anywhere, as a terminal may get it."""
+    """Escape a text with untrusted names for a terminal."""
     encoding = sys.stdout.encoding or "utf-8"
-    # JSON escapes all but one control character itself, DEL; of other texts, each line is one of ours.
+    # JSON escapes all control characters but DEL; newlines in other texts are the SDK's own.
     lines = "\n".join("".join(map(_shown, line)) if not line.isprintable() else line for line in text.split("\n"))
     return lines.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def say(text: str) -> None:
-    """Print a text that may hold names from anywhere."""
+    """Print a text that may contain untrusted names."""
     click.echo(printable(text))
 
 
 def say_fitting(text: str) -> None:
-    """Print a text in lines that are no wider than the terminal."""
+    """Print a text, wrapped to the width of the terminal."""
     say("\n".join(part for line in text.split("\n") for part in fitting(line, width())))
 
 
 def _shown(letter: str) -> str:
-    """A letter as a terminal may get it; what is not printable is escaped as in JSON."""
+    """Escape a non-printable character as in JSON."""
     if letter.isprintable():
         return letter
     return f"\\u{ord(letter):04x}" if ord(letter) <= _LARGEST_IN_FOUR else f"\\U{ord(letter):08x}"
 
 
 def warn(text: str) -> None:
-    """Print a line on standard error: what is printed on standard output is not all."""
+    """Print a warning on standard error: standard output is incomplete."""
     line = plain(text, _LONGEST_ERROR)
     click.echo("\n".join(fitting(line, width())) if sys.stderr.isatty() else line, err=True)
 
 
 @contextmanager
 def progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on standard error, where that is a terminal and it takes more than two seconds.
+    """Show a progress bar if standard error is a terminal and it takes more than two seconds.
 
-    It takes what is done so far, and of how much.
+    Yields a function of the number done and the total, or None.
     """
     if not sys.stderr.isatty():
         yield None
@@ -154,7 +153,7 @@ def progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
     with ExitStack() as stack:
         bars: list[Any] = []
 
-        def told(done: int, of: int) -> None:
+        def update(done: int, of: int) -> None:
             if not bars:
                 if monotonic() - began < _PATIENCE_S:
                     return
@@ -162,4 +161,4 @@ def progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
             bars[0].length = max(of, 1)
             bars[0].update(done - bars[0].pos)
 
-        yield told
+        yield update

@@ -1,4 +1,4 @@
-"""Looking ahead, and back: how long a canary will take, and what another plan would have decided."""
+"""Commands about plans: how long a canary will take, and what a plan would have decided on a journal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 
 
 def _loaded(path: Path) -> Criteria:
-    """The plan in a file, refused for whatever a canary would refuse it for."""
+    """Load a plan, with the validation of a canary."""
     criteria = load_criteria(path)
     names = {name for step in criteria.steps if isinstance(step.share, Mapping) for name in step.share}
     planned_phases(criteria, "control", tuple(sorted(names)) or ("candidate",))
@@ -43,7 +43,7 @@ def _loaded(path: Path) -> Criteria:
 def _from_environment() -> str | None:
     folder = os.environ.get("ROLLOUT_JOURNAL") or None
     if folder is not None and not Path(folder).is_dir():
-        raise click.UsageError(f"The folder {folder!r} of ROLLOUT_JOURNAL does not exist. Give --units, or --journal DIR.")
+        raise click.UsageError(f"The folder {folder!r} of ROLLOUT_JOURNAL does not exist. Pass --units, or --journal DIR.")
     return folder
 
 
@@ -53,7 +53,7 @@ def _means(metrics: tuple[str, ...]) -> dict[str, tuple[float, float]]:
         name, _, numbers = each.partition("=")
         try:
             mean, *rest = (float(number) for number in numbers.split(","))
-            # Of a share, the mean says how far units are apart.
+            # The mean of a share determines its deviation.
             deviation = rest[0] if rest else math.sqrt(mean * (1 - mean))
         except (ValueError, IndexError):
             raise click.BadParameter(f"{each!r} is not NAME=MEAN,SD, or NAME=SHARE.", param_hint="--metric") from None
@@ -64,21 +64,21 @@ def _means(metrics: tuple[str, ...]) -> dict[str, tuple[float, float]]:
 def _traffic(
     criteria: Criteria, measured: Measured | None, options: Mapping[str, float | None], metrics: tuple[str, ...]
 ) -> Traffic:
-    """The traffic that a journal tells, but for what options say."""
-    told = {name: value for name, value in options.items() if value is not None}
+    """Return the traffic from a journal, overridden by options."""
+    given = {name: value for name, value in options.items() if value is not None}
     known = _means(metrics)
     if measured is None:
-        traffic = Traffic(**told, means=known)  # type: ignore[arg-type]
+        traffic = Traffic(**given, means=known)  # type: ignore[arg-type]
     else:
-        slow = {} if "slow_rate" in told else measured.traffic.slow_rates
-        traffic = evolve(measured.traffic, **told, slow_rates=slow, means={**measured.traffic.means, **known})
+        slow = {} if "slow_rate" in given else measured.traffic.slow_rates
+        traffic = evolve(measured.traffic, **given, slow_rates=slow, means={**measured.traffic.means, **known})
     asked = [each for each in criteria.all if not is_measured(each.metric) and not each.dry_run]
     missing = [each for each in asked if each.metric not in traffic.means]
     if missing:
         kind, name = type(missing[0]).__name__, missing[0].metric
         nothing = "" if measured is None else f" The journal has no outcome {name!r} of the control."
         raise click.UsageError(
-            f"The plan has a {kind} on {name!r}.{nothing} Give what it is today: --metric {name}=MEAN,SD, or "
+            f"The plan has a {kind} on {name!r}.{nothing} Pass its current value: --metric {name}=MEAN,SD, or "
             f"--metric {name}=0.1 for a share."
         )
     return traffic
@@ -92,8 +92,8 @@ def _traffic(
     ),
 )
 @_plan
-@click.option("--units", metavar="NUMBER", type=_ABOVE_0, help="Different units (users) in a day.")
-@click.option("--calls", metavar="NUMBER", type=_ABOVE_0, help="Calls of a unit in a day.  [default: 1]")
+@click.option("--units", metavar="NUMBER", type=_ABOVE_0, help="Distinct units (users) per day.")
+@click.option("--calls", metavar="NUMBER", type=_ABOVE_0, help="Calls per unit and day.  [default: 1]")
 @click.option(
     "--error-rate", metavar="SHARE", type=float, help="Share of the control's units that see an error.  [default: 0.005]"
 )
@@ -104,7 +104,7 @@ def _traffic(
     "metrics",
     metavar="NAME=...",
     multiple=True,
-    help="A recorded metric today: NAME=MEAN,SD per unit, or NAME=SHARE.",
+    help="Current value of a recorded metric: NAME=MEAN,SD per unit, or NAME=SHARE.",
 )
 @click.option(
     "--journal",
@@ -112,7 +112,7 @@ def _traffic(
     type=click.Path(exists=True, file_okay=False),
     help="Read all of this from a journal; options override it.  [default: ROLLOUT_JOURNAL, without --units]",
 )
-@click.option("--rollout", "name", metavar="KEY", help="Which rollout, where the journal has several.")
+@click.option("--rollout", "name", metavar="KEY", help="The rollout, if the journal has several.")
 @json_option
 def plan(
     path: Path,
@@ -128,19 +128,19 @@ def plan(
 ) -> None:
     """Forecast how long the steps of a plan take.
 
-    At your traffic: with the figures that you give, or those of a journal. It also says what each step can see in its time, and
+    Uses the traffic that you specify, or that of a journal. It also shows which effects each step can detect in its time, and
     where it will wait.
     """
     if journal is None and units is None:
         journal = _from_environment()
     if journal is None and units is None:
         raise click.UsageError(
-            "How much traffic is there? Give --units, or a journal to read it from: --journal DIR, or ROLLOUT_JOURNAL."
+            "How much traffic is there? Pass --units, or a journal to read it from: --journal DIR, or ROLLOUT_JOURNAL."
         )
     if journal is not None:
         must_have_records(journal)
     if journal is None and name is not None:
-        raise click.UsageError("--rollout names a rollout of a journal. Give --journal DIR, too.")
+        raise click.UsageError("--rollout names a rollout of a journal. Pass --journal DIR, too.")
     options = {
         "units_per_day": units,
         "calls_per_unit": calls,
@@ -151,8 +151,8 @@ def plan(
     try:
         criteria, measured = _loaded(path), None
         if journal is not None:
-            with progress("Reading the journal") as told:
-                measured = measure(journal, criteria, rollout=name, progress=told)
+            with progress("Reading the journal") as update:
+                measured = measure(journal, criteria, rollout=name, progress=update)
         found = forecast(criteria, _traffic(criteria, measured, options, metrics))
     except RolloutError as error:
         raise fault(error) from None
@@ -169,19 +169,19 @@ def plan(
 )
 @journal_argument
 @_plan
-@click.option("--rollout", "name", metavar="KEY", help="Which rollout, where the journal has several.")
+@click.option("--rollout", "name", metavar="KEY", help="The rollout, if the journal has several.")
 @click.option("--every", metavar="TIME", default="1m", show_default=True, help="Time between two looks, in the journal's time.")
 @json_option
 def replay_command(folder: str, path: Path, name: str | None, every: str, as_json: bool) -> None:
     """Replay a plan on a journal: what it would have decided.
 
-    And when. DIR is the journal's folder; by default that of ROLLOUT_JOURNAL. Exit code 5: it is empty. 6: part of it cannot be
-    read.
+    It also shows when. DIR is the journal's folder; by default that of ROLLOUT_JOURNAL. Exit code 5: it is empty. 6: part of it
+    cannot be read.
     """
     must_have_records(folder)
     try:
-        with progress("Replaying the journal") as told:
-            found = replay(folder, _loaded(path), rollout=name, every_s=parse_duration(every, "--every"), progress=told)
+        with progress("Replaying the journal") as update:
+            found = replay(folder, _loaded(path), rollout=name, every_s=parse_duration(every, "--every"), progress=update)
     except RolloutError as error:
         raise fault(error) from None
     if as_json:
@@ -195,7 +195,7 @@ def _replayed(found: Replay) -> str:
     lines = [f"{found.rollout}: the plan would have {_WOULD[found.outcome]} ({found.looks:,} looks)."]
     failed: set[str] = set()
     for phase in found.phases:
-        # What follows a rollback is of no use, unless it is about another candidate.
+        # Phases after a rollback are irrelevant, unless they have another candidate.
         if phase.fingerprint in failed:
             continue
         began = datetime.fromtimestamp(phase.began_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
@@ -223,7 +223,7 @@ def _replayed(found: Replay) -> str:
 
 
 def _named(phase: ReplayedPhase) -> str:
-    """The calls that a phase is of."""
+    """Format version and fingerprint of a phase."""
     version = f"version {plain(phase.version)}, " if phase.version else ""
     return f"{version}fingerprint {plain(phase.fingerprint) or 'unknown'}"
 

@@ -1,4 +1,4 @@
-"""How rollouts of a store look on a terminal: a table of all, and a page for each."""
+"""Formats rollouts of a store for a terminal: a table of all, a page for one, and a line for a pipe."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from typing import Any
 from rollout_sdk.assignment import percent
 from rollout_sdk.control.stored import StoredStatus
 from rollout_sdk.control.stored_status import Process
-from rollout_sdk.formatting import duration, number, plain, several, when
+from rollout_sdk.formatting import duration, number, plain, several, table, when
 from rollout_sdk.judging import Verdict
 from rollout_sdk.plan import as_duration
-from rollout_sdk.tables import table
 
 __all__ = ["as_change", "as_line", "as_list", "as_page", "moment"]
 
 _LONGEST_KEY = 22
 _LONGEST_S = 1e12
-"""A time beyond it is damage, and not a time."""
+"""A larger time is damaged data."""
 
 
 def moment(time_s: float) -> str:
-    """A time in UTC."""
+    """Format a time in UTC."""
     return when(time_s).replace(" UTC", "Z")
 
 
@@ -29,16 +28,16 @@ def _since(seconds: float) -> str:
     return as_duration(max(0.0, seconds)) if seconds < _LONGEST_S else "an unknown time"
 
 
-# All of them ----------------------------------------------------------------------------------------------------------
+# The list -------------------------------------------------------------------------------------------------------------
 
 
 def as_list(statuses: Sequence[StoredStatus], width: int) -> str:
-    """The rollouts as a table, those that need a person first."""
+    """Format rollouts as a table, those that need a person first."""
     found = sorted(statuses, key=_by_need)
     rows = [["rollout", "status", "verdict", "step", "share", "for", "live"]]
     rows.extend(_row(each) for each in found)
     lines = list(table(rows, indent="", left=3, width=width))
-    # A long key has a line of its own: a key that is cut is of no use.
+    # A long key gets its own line: a truncated key would be useless.
     for index, each in reversed(list(enumerate(found, 1))):
         if len(key := plain(each.key)) > _LONGEST_KEY:
             lines[index : index + 1] = [key, " " * _LONGEST_KEY + lines[index][_LONGEST_KEY:]]
@@ -46,7 +45,7 @@ def as_list(statuses: Sequence[StoredStatus], width: int) -> str:
 
 
 def _by_need(now: StoredStatus) -> tuple[int, str]:
-    """What a list is sorted by: what needs a person comes first, and what is over comes last."""
+    """Sort key: rollouts that need a person first, those that are over last."""
     needs = now.invalid or now.behind or (now.status == "paused" and not now.paused_by) or (_is_open(now) and not now.processes)
     return 0 if needs else 1 if _is_open(now) else 2, now.key
 
@@ -76,7 +75,7 @@ def _row(now: StoredStatus) -> list[str]:
 
 
 def _remarks(found: Sequence[StoredStatus]) -> Iterator[str]:
-    """What an operator has to know of the numbers above."""
+    """Explain numbers in the table that need attention."""
     remarks = []
     for now in found:
         key = plain(now.key)
@@ -92,11 +91,11 @@ def _remarks(found: Sequence[StoredStatus]) -> Iterator[str]:
         yield from remarks
 
 
-# One of them ----------------------------------------------------------------------------------------------------------
+# The page -------------------------------------------------------------------------------------------------------------
 
 
 def as_page(now: StoredStatus) -> str:
-    """All about a rollout."""
+    """Format a rollout as a page."""
     return "\n".join(_page(now))
 
 
@@ -111,7 +110,7 @@ def _page(now: StoredStatus) -> Iterator[str]:
     yield from _served(now)
     yield from _plan(now)
     if now.invalid:
-        # For copying: in a line of its own.
+        # On its own line, for copying.
         yield "  INVALID, no step is taken until:"
         yield f"    rollout resume {plain(now.key)} --clear-invalid --reason ..."
         yield f"  {plain(now.invalid, 2_000)}"
@@ -123,18 +122,18 @@ def _page(now: StoredStatus) -> Iterator[str]:
 
 
 def _judged(verdict: Verdict) -> Iterator[str]:
-    """The verdict's lines, without what its first line has said already."""
+    """Format a verdict, without repeating its first line."""
     first, *others = str(verdict).splitlines()
     yield first
-    said = [f": {each.reason}" for each in verdict.findings if each.reason and each.reason in first]
+    reasons = [f": {each.reason}" for each in verdict.findings if each.reason and each.reason in first]
     for line in others:
-        yield next((line.removesuffix(reason) for reason in said if line.endswith(reason)), line)
+        yield next((line.removesuffix(reason) for reason in reasons if line.endswith(reason)), line)
 
 
 def _served(now: StoredStatus) -> Iterator[str]:
     live = len(now.processes)
     if not live:
-        ago = "" if now.last_seen_s is None else f"; the last one was heard of {_since(now.now_s - now.last_seen_s)} ago"
+        ago = "" if now.last_seen_s is None else f"; the last one was seen {_since(now.now_s - now.last_seen_s)} ago"
         yield f"  served by  no process now{ago}"
         return
     followed = "at this revision" if live == 1 else "all at this revision"
@@ -153,7 +152,7 @@ def _process(each: Process) -> str:
 def _plan(now: StoredStatus) -> Iterator[str]:
     steps = now.plan.get("steps")
     if not isinstance(steps, list) or len(steps) != len(now.steps):
-        # A strategy without steps, or a process of an earlier SDK.
+        # A strategy without steps, or a process with an early SDK.
         names = " ".join(f"[{plain(name)}]" if index == now.step else plain(name) for index, name in enumerate(now.steps))
         yield f"  plan       {names}"
         return
@@ -180,7 +179,7 @@ def _criteria(plan: Mapping[str, Any], name: str) -> Iterator[str]:
 
 
 def _options(table: Any, first: str, otherwise: str) -> str:
-    """What stands for `first`, and the other options after it."""
+    """Format the value of `first`, then the other options."""
     if not isinstance(table, Mapping):
         return plain(otherwise)
     head = table.get(first, otherwise)
@@ -203,17 +202,17 @@ def _value(value: Any) -> str:
     )
 
 
-# In a pipe ------------------------------------------------------------------------------------------------------------
+# The line for a pipe --------------------------------------------------------------------------------------------------
 
 
 def as_change(now: StoredStatus) -> tuple[Any, ...]:
-    """What must change for another line to be printed."""
+    """Return what must change before another line is printed."""
     verdict = None if now.verdict is None else now.verdict.outcome
     return now.status, now.phase, now.revision, bool(now.invalid), verdict, len(now.processes), len(now.behind)
 
 
 def as_line(now: StoredStatus) -> str:
-    """How a rollout stands, in one line."""
+    """Format a rollout in one line."""
     verdict = "-" if now.verdict is None else now.verdict.outcome
     live = f"{len(now.processes)} live" + (f", {len(now.behind)} behind" if now.behind else "")
     invalid = " INVALID" if now.invalid else ""

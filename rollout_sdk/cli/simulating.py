@@ -1,4 +1,4 @@
-"""Asking beforehand: how many interleaved lists it would take to tell two rankers apart."""
+"""Commands that simulate users: how many interleaved lists are needed to distinguish two rankers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _DESIGNS: dict[str, Any] = {
 
 @click.group("simulate", epilog=examples("rollout simulate interleaving queries.jsonl"))
 def simulate() -> None:
-    """Try a test on simulated users."""
+    """Simulate a test with simulated users."""
 
 
 @simulate.command(
@@ -69,7 +69,7 @@ def simulate() -> None:
     default="cascade",
     show_default=True,
     type=click.Choice(list(_MODELS)),
-    help="How they read: from the top until they stop, or each position with a probability of its own.",
+    help="How users read: from the top until they stop, or each position with its own probability.",
 )
 @click.option("-k", "length", default=10, show_default=True, type=click.IntRange(min=1), help="Length of a list.")
 @click.option(
@@ -77,9 +77,11 @@ def simulate() -> None:
     default=5000,
     show_default=True,
     type=click.IntRange(min=100),
-    help="Lists to draw, of designs or queries of which not all lists are gone through.",
+    help="Number of sampled lists, where a design or query has too many to enumerate.",
 )
-@click.option("--power", default=0.8, show_default=True, type=click.FloatRange(0.01, 0.999), help="Probability of seeing it.")
+@click.option(
+    "--power", default=0.8, show_default=True, type=click.FloatRange(0.01, 0.999), help="Probability of detecting it."
+)
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same figures.")
 @json_option
 def interleaving(
@@ -93,11 +95,11 @@ def interleaving(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Say how many lists tell two rankers apart.
+    """Estimate how many lists distinguish two rankers.
 
-    Beside an A/B test by the metric that sees most.
+    Compared with an A/B test by its most sensitive metric.
 
-    QUERIES has a JSON object in each line, with what both rankers show and how relevant that is:
+    QUERIES has a JSON object on each line, with the rankings and the relevance of items:
 
     {"rankings": {"legacy": ["a", "b"], "v2": ["b", "c"]}, "grades": {"b": 3}}
 
@@ -112,22 +114,22 @@ def interleaving(
             best = max(by_metric, key=lambda metric: abs(by_metric[metric].z))
             rows = {f"A/B test by {best}": _row(by_metric[best], power)}
             for name in designs or ("team-draft",):
-                with progress(f"Simulating {name}, {kind}") as told:
+                with progress(f"Simulating {name}, {kind}") as update:
                     found = simulate_interleaving(
-                        queries, _DESIGNS[name](), users, impressions=impressions, k=length, seed=seed, progress=told
+                        queries, _DESIGNS[name](), users, impressions=impressions, k=length, seed=seed, progress=update
                     )
                 rows[name] = _row(found.verdict, power)
             table[kind] = rows
     except RolloutError as error:
         raise fault(error) from None
     candidate = list(queries[0].rankings)[1]
-    say(json.dumps({"queries": len(queries), "users": table}, indent=2) if as_json else _said(table, len(queries), candidate))
+    say(json.dumps({"queries": len(queries), "users": table}, indent=2) if as_json else _text(table, len(queries), candidate))
 
 
 def _row(found: Sensitivity, power: float) -> dict[str, Any]:
-    # Closer to nothing than two standard errors, the number is of the lists drawn and not of the rankers.
+    # Within two standard errors of zero, the number reflects the sample, not the rankers.
     sure = abs(found.z) > 2 * found.z_error
-    # Infinite where every list says the same, which JSON has no number for.
+    # Infinite if all lists agree, which JSON cannot represent.
     z = found.z if math.isfinite(found.z) else None
     return {"mean": found.mean, "z": z, "z_error": found.z_error, "lists": found.needed(power=power) if sure else None}
 
@@ -143,20 +145,20 @@ def _read(file: Path) -> list[Query]:
             queries.append(Query(rankings, {str(key): int(grade) for key, grade in table.get("grades", {}).items()}))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigurationError(
-                f"Line {number} of {file} is no query: {type(error).__name__}: {error}. A query says what both rankers show. "
+                f"Line {number} of {file} is not a query: {type(error).__name__}: {error}. A query has two rankings. "
                 'Write {"rankings": {"legacy": ["a", "b"], "v2": ["b", "c"]}, "grades": {"b": 3}} in one line.'
             ) from None
     return queries
 
 
-def _said(table: dict[str, Any], number: int, candidate: str) -> str:
-    lines = [f"{number:,} queries. Lists needed, and who looks better by them:", ""]
+def _text(table: dict[str, Any], number: int, candidate: str) -> str:
+    lines = [f"{number:,} queries. Lists needed, and the better ranker by them:", ""]
     for kind, rows in table.items():
         lines.append(f"{kind} users")
         (_, base), *_ = rows.items()
         for name, row in rows.items():
             if row["lists"] is None:
-                lines.append(f"  {name:<24} cannot be told: no difference to be seen in this simulation")
+                lines.append(f"  {name:<24} unknown: no difference detected in this simulation")
                 continue
             is_compared = row is not base and base["lists"] is not None and row["z"] and base["z"]
             gain = f"  ({_times((row['z'] / base['z']) ** 2)})" if is_compared else ""

@@ -15,8 +15,7 @@ from rollout_sdk.cli.screens import as_change, as_line
 from rollout_sdk.concurrency.clocks import sleep, time
 from rollout_sdk.control.stored import StoredStatus
 from rollout_sdk.exceptions import StoreError
-from rollout_sdk.formatting import plain, when
-from rollout_sdk.tables import fitting
+from rollout_sdk.formatting import fitting, plain, when
 
 __all__ = ["watch"]
 
@@ -31,7 +30,7 @@ def watch(look: _Look, draw: _Draw) -> None:
     """Look every second until Ctrl-C, which is how a watch ends: exit code 0.
 
     Raises:
-        RolloutError: The first look has failed. Later, a store that does not answer is waited for.
+        RolloutError: The first look failed. Later, it waits for a store that does not answer.
     """
     with suppress(KeyboardInterrupt):
         found = look()
@@ -42,7 +41,7 @@ def watch(look: _Look, draw: _Draw) -> None:
 
 
 def _looked(look: _Look) -> tuple[list[StoredStatus] | None, str]:
-    """What a look has found, or why there is no answer."""
+    """Return the result of a look, or the reason why it failed."""
     try:
         return look(), ""
     except StoreError as error:
@@ -79,7 +78,7 @@ def _draw(found: list[StoredStatus], look: _Look, draw: _Draw) -> None:
 
 
 def _cut(text: str, foot: str) -> tuple[str, str]:
-    """So much of a text as there is room for, and what stands below it."""
+    """Cut a text to the height of the terminal, with a footer."""
     lines = [part for line in printable(text).split("\n") for part in fitting(line, width())]
     below = fitting(foot, width())
     room = max(shutil.get_terminal_size().lines - len(below) - 2, 1)
@@ -90,7 +89,7 @@ def _cut(text: str, foot: str) -> tuple[str, str]:
 
 @contextmanager
 def _screen() -> Iterator[Callable[[str, str], None]]:
-    """Shows a text, and a line below it, in place of those before: by rich, where that is installed."""
+    """Provide a function that replaces the screen by a text and a footer; uses rich if it is installed."""
     try:
         from rich.console import Console
         from rich.live import Live
@@ -119,5 +118,5 @@ def _screen() -> Iterator[Callable[[str, str], None]]:
             yield show
         finally:
             live.stop()
-            # What was seen last stays on the terminal.
+            # The last screen stays on the terminal.
             console.print(shown(last))

@@ -195,6 +195,14 @@ class ManagedRollout:
                     else:
                         self.evidence.outcomes["duplicate"] += 1
 
+    def publish_again(self) -> None:
+        """Have the next publication write all evidence of this process: the store had lost it."""
+        if self.evidence is not None:
+            with self.adding:
+                self.evidence.changed |= set(self.evidence.phases)
+                self._outcomes = {}
+        self._cursor = 0
+
     def publish(self, store: StateStore, writer: str, now_s: float) -> bool:
         """Write the evidence of this process to the store, by whole phases; return False if its epoch is over."""
         if self.evidence is None:

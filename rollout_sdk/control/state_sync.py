@@ -18,6 +18,7 @@ from rollout_sdk.resilience.faults import STORE
 __all__ = ["StateSync", "resolve_initial_state"]
 
 _ANOTHER = "another version, or other settings"
+_RESTORE = "restore"
 _LOST = "the store had lost it"
 _MOST_TRIES = 20
 
@@ -95,6 +96,8 @@ class StateSync:
             self._plane.failed(STORE, error)
             return
         for record, earlier in list(announced.missed(history, until, before)):
+            if record.get("action") == _RESTORE:
+                managed.publish_again()
             try:
                 event = recorded(managed.state, managed.strategy, record, earlier)
             # Damaged, or written by another program in its own format: the others are still announced.
@@ -167,9 +170,10 @@ class StateSync:
         state = evolve(known, revision=max(known.revision, -1 if expected is None else expected) + 1)
         # Another process may be faster: the next look finds its revision, which is as good.
         now_s = self._plane.now_s
-        if (restored := swap(self._store, expected, state, "restore", now_s=now_s, reason=_LOST)) is not None:
+        if (restored := swap(self._store, expected, state, _RESTORE, now_s=now_s, reason=_LOST)) is not None:
             self.enter(managed, restored)
-            event = made(managed.strategy, "restore", before, restored, actor="", reason=_LOST, time_s=now_s)
+            managed.publish_again()
+            event = made(managed.strategy, _RESTORE, before, restored, actor="", reason=_LOST, time_s=now_s)
             self._plane.announce(managed, event, before.phase.all_shares)
 
 

@@ -332,7 +332,7 @@ class BreakerEvent:
 class TransitionedEvent:
     """A rollout changed its phase or status.
 
-    Every process that follows the rollout's store has one for every transition, whoever made it.
+    Every process that follows the rollout's store emits one for every transition, whichever process made it.
 
     Attributes:
         rollout: Key of the rollout.

@@ -1,4 +1,4 @@
-"""For tests: contracts that a plugin must hold, an observer that keeps everything, a clock, and decisions that are fixed.
+"""For tests: contracts for plugins, an observer that keeps all events, a fake clock, and fixed decisions.
 
     from rollout_sdk.testing import StrategyContract
 
@@ -6,7 +6,7 @@
         def make(self):
             return Weekend(0.3)
 
-pytest collects the class and runs every test of the contract on it. Nothing here imports pytest.
+pytest collects the class and runs every test of the contract. Nothing here imports pytest.
 """
 
 from rollout_sdk.testing.comparators import ComparatorContract

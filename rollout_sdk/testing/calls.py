@@ -1,4 +1,4 @@
-"""Functions and calls of contracts: with named parameters, as users write them, and answered by what is under test."""
+"""Shared by the contracts: a runtime, functions with named parameters, and a check that the plugin itself answered."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ from typing import Any, TypeVar
 
 from rollout_sdk.records import EXCLUDED_REASONS
 from rollout_sdk.runtime import Runtime
+from rollout_sdk.telemetry import Telemetry
 
-__all__ = ["check_answered", "taking"]
+__all__ = ["check_answered", "silent_runtime", "taking"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def silent_runtime(*plugins: object) -> Runtime:
+    """Return a runtime without journal and telemetry."""
+    return Runtime(plugins=plugins, telemetry=Telemetry(spans="off", metrics=False, logs=False))
+
+
 def taking(function: F, *names: str, calls: Iterable[Mapping[str, Any]] = ()) -> F:
-    """A function of keyword arguments, with parameters of its own for them, so that hooks find each by its name.
+    """Give a function of keyword arguments a signature with named parameters, so that hooks find them by name.
 
     Args:
         function: The function.
         names: Its first parameters.
-        calls: The other arguments of its calls, by name. One that not every call has is None by default.
+        calls: The other arguments of its calls, by name. Those that some calls lack default to None.
     """
     arguments = list(calls)
     others = {
@@ -35,11 +41,10 @@ def taking(function: F, *names: str, calls: Iterable[Mapping[str, Any]] = ()) ->
 
 
 def check_answered(model: Any, runtime: Runtime) -> None:
-    """Fail where something other than the strategy decided or blended the calls so far: the control that answers in its place
-    would else pass nearly every test.
+    """Fail unless the strategy itself decided or blended all calls: the control in its place would pass nearly every test.
 
     Raises:
-        AssertionError: A hook failed, a decision could not be carried out, or a blend was not served.
+        AssertionError: A hook failed, a decision was not valid, or a blend was not served.
     """
     runtime.flush(10.0)
     status = model.rollout.status()
@@ -48,7 +53,6 @@ def check_answered(model: Any, runtime: Runtime) -> None:
     }
     faults = dict(status.faults)
     assert (faults, replaced) == ({}, {}), (
-        f"the control answered in its place: faults {faults}, calls not analysed {replaced}, notes {status.notes}. A strategy "
-        "that looks at arguments finds those that features() gives in the contract's calls, and one that blends the answers of "
-        "answer()"
+        f"the control answered in its place: faults {faults}, calls not analysed {replaced}, notes {status.notes}. If the "
+        "strategy uses arguments, return them from features(); if it blends answers, return suitable ones from answer()"
     )

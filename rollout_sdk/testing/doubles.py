@@ -1,4 +1,4 @@
-"""Stand-ins for tests: an observer, a clock, and fixed decisions."""
+"""Test doubles: an observer, a clock, and fixed decisions."""
 
 from __future__ import annotations
 
@@ -17,29 +17,23 @@ from rollout_sdk.records import (
     ShadowedEvent,
     TransitionedEvent,
 )
-from rollout_sdk.runtime import Runtime, all_runtimes
-from rollout_sdk.telemetry import Telemetry
+from rollout_sdk.runtime import all_runtimes
 
-__all__ = ["FakeClock", "RecordingPlugin", "set_testing", "silent_runtime"]
-
-
-def silent_runtime(*plugins: object) -> Runtime:
-    """A runtime without journal and telemetry."""
-    return Runtime(plugins=plugins, telemetry=Telemetry(spans="off", metrics=False, logs=False))
+__all__ = ["FakeClock", "RecordingPlugin", "set_testing"]
 
 
 class RecordingPlugin:
-    """An observer that keeps every event. Flush the runtime before looking.
+    """An observer that keeps all events. Flush the runtime before reading them.
 
     Attributes:
-        events: All events in order; `routed`, `shadowed`, `recorded`, `transitioned` and `tripped` are those of one kind.
+        events: All events in order; `routed`, `shadowed`, `recorded`, `transitioned` and `tripped` have those of one kind.
         threads: Names of the threads that delivered them.
     """
 
     name = "recording"
 
     def __init__(self) -> None:
-        """Nothing happened yet."""
+        """Start without events."""
         self.events: list[Any] = []
         self.threads: set[str] = set()
 
@@ -67,7 +61,7 @@ class RecordingPlugin:
 
     @property
     def transitioned(self) -> list[TransitionedEvent]:
-        """Changes of phase or status."""
+        """Transitions."""
         return self._of(TransitionedEvent)
 
     @property
@@ -88,7 +82,7 @@ class RecordingPlugin:
         self._keep(event)
 
     def rollout_transitioned(self, event: TransitionedEvent) -> None:
-        """Keep a change."""
+        """Keep a transition."""
         self._keep(event)
 
     def rollout_tripped(self, event: BreakerEvent) -> None:
@@ -97,27 +91,27 @@ class RecordingPlugin:
 
 
 class FakeClock:
-    """A wall clock that stands still: `Runtime(time_ns=clock)`, `clock.advance(3600)`."""
+    """A wall clock that only moves by `advance`: `Runtime(time_ns=clock)`, `clock.advance(3600)`."""
 
     def __init__(self, time_s: float = 1_000_000_000.0) -> None:
-        """Begin at a time, in seconds since 1970."""
+        """Set the time, in seconds since 1970."""
         self._time_ns = round(time_s * 1e9)
 
     def __call__(self) -> int:
-        """The time, in nanoseconds since 1970."""
+        """Return the time, in nanoseconds since 1970."""
         return self._time_ns
 
     def advance(self, seconds: float) -> None:
-        """Go on by so many seconds, or back by fewer than 0."""
+        """Move the time by so many seconds, which may be negative."""
         self._time_ns += round(seconds * 1e9)
 
 
 @contextmanager
 def set_testing(variants: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Fix what is decided in an application's own tests: no chance, no shadows.
+    """Fix all decisions in an application's own tests: no randomness, no shadows.
 
-    While it lasts, the rollouts that are named here (by key) give everybody that variant, and all others their control.
-    What an operator aborted stays so. It concerns the functions that are decorated by now.
+    Inside the context, the named rollouts (by key) give every unit that variant, and all others their control. Aborted rollouts
+    stay aborted. It applies to functions that are already decorated.
 
         with set_testing({"shop.rank": "candidate"}):
             assert rank("u-1") == ...
@@ -126,7 +120,7 @@ def set_testing(variants: Mapping[str, str] | None = None) -> Iterator[None]:
         variants: Variants by key.
 
     Raises:
-        ConfigurationError: A key is no rollout's, or has no such variant.
+        ConfigurationError: A key is unknown, or its rollout has no such variant.
     """
     variants = variants or {}
     controllers: list[Any] = [each for runtime in all_runtimes() for each in list(runtime.rollouts.values())]
@@ -140,7 +134,7 @@ def set_testing(variants: Mapping[str, str] | None = None) -> Iterator[None]:
             )
     before = []
     for controller in controllers:
-        router = controller._router  # noqa: SLF001 - there is no public way to take decisions from a strategy
+        router = controller._router  # noqa: SLF001 - no public way to override a strategy
         decision = Decision(variants.get(controller.key, controller.control), "override")
 
         def route(_: RouteRequest, decision: Decision = decision) -> Decision:

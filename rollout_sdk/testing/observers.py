@@ -1,4 +1,4 @@
-"""What every observer must hold."""
+"""The contract of observers."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from rollout_sdk.plugins.discovery import plugin_name
 from rollout_sdk.resilience.breaker import Breaker
 from rollout_sdk.runtime import Runtime
 from rollout_sdk.strategies import ABTest, Canary
-from rollout_sdk.testing.doubles import RecordingPlugin, silent_runtime
+from rollout_sdk.testing.calls import silent_runtime
+from rollout_sdk.testing.doubles import RecordingPlugin
 
 __all__ = ["ObserverContract"]
 
 
 class _Payload:
-    """An argument that nobody may keep."""
+    """An argument that no observer may keep."""
 
 
 class ObserverContract:
-    """Subclass it in a test module, as `class TestMine(ObserverContract)`, and say how the observer is made.
+    """Subclass it in a test module, as `class TestMine(ObserverContract)`, and implement `make`.
 
     It may observe decisions (`rollout_decided`) or events.
     """
 
     def make(self) -> object:
-        """A new observer."""
+        """Return a new observer."""
         raise NotImplementedError
 
     def test_it_fits_the_hooks(self) -> None:
-        """It observes something, and its hooks are spelt and shaped as specified."""
+        """It observes something, and its hooks have the specified names and arguments."""
         observer = self.make()
         hooks = [name for name in dir(observer) if name.startswith("rollout_")]
         observing = {
@@ -47,18 +48,18 @@ class ObserverContract:
         silent_runtime(observer).close()
 
     def test_it_takes_every_kind_of_event(self) -> None:
-        """No event makes it fail: calls, fallbacks, withheld calls, shadows, outcomes, transitions, trips of a breaker."""
+        """It handles all events: calls, fallbacks, withheld calls, shadows, outcomes, transitions, trips of a breaker."""
         runtime, seen, _ = _lived(self.make())
         assert runtime.faults == {}, f"it failed: {runtime.faults}"
         assert all((seen.routed, seen.shadowed, seen.recorded, seen.transitioned, seen.tripped))
 
-    def test_it_leaves_events_as_they_are_for_the_next(self) -> None:
-        """What comes after it sees the events that it saw."""
+    def test_it_does_not_change_events(self) -> None:
+        """The next observer gets the same events."""
         _, seen, copies = _lived(self.make())
         assert seen.events == copies, "an event was changed"
 
     def test_it_keeps_no_payload(self) -> None:
-        """The arguments of a call are freed although it was observed."""
+        """The arguments of an observed call are freed."""
         observer, payload = self.make(), _Payload()
         alive = weakref.ref(payload)
         runtime = silent_runtime(observer)
@@ -70,7 +71,7 @@ class ObserverContract:
         assert alive() is None, "something keeps the arguments of a call alive"
 
     def test_one_may_observe_several_rollouts(self) -> None:
-        """The same observer on two rollouts of two runtimes fails on neither."""
+        """The same observer works on two rollouts of two runtimes."""
         observer = self.make()
         for _ in range(2):
             runtime, *_ = _lived(observer)
@@ -86,7 +87,7 @@ def _second(x: Any) -> int:
 
 
 class _Copying(RecordingPlugin):
-    """Copies every event before the observer under test has it."""
+    """Copies every event before the observer under test gets it."""
 
     name = "copying"
 
@@ -95,7 +96,7 @@ class _Copying(RecordingPlugin):
 
 
 def _lived(observer: object) -> tuple[Runtime, RecordingPlugin, list[Any]]:
-    """A runtime in which everything happened, an observer that was after the one under test, and copies made before it."""
+    """Return a runtime with all kinds of events, the observer after the one under test, and copies made before it."""
     before, after = _Copying(), RecordingPlugin()
     runtime = silent_runtime(before, observer, after)
 

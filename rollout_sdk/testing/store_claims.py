@@ -1,4 +1,4 @@
-"""What every store promises of claims: of all who claim a name, one has it."""
+"""The contract of stores for claims: each name has exactly one claimant."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ __all__ = ["StoreClaims"]
 
 
 class StoreClaims(StoreTests):
-    """Claims of names by claimants."""
+    """Tests of claims."""
 
     def test_a_name_is_its_first_claimants(self) -> None:
-        """Whoever comes later gets those that nobody had, and the first keeps its own however often it asks."""
+        """A later claimant gets only unclaimed names, and the first keeps its own, however often it claims them."""
         with self.made() as store:
             store.swap(KEY, None, document_of(1), {})
-            assert store.claim(KEY, 0, "w1", ["a", "b"]) == {"a", "b"}, "it could not claim what nobody had"
-            assert store.claim(KEY, 0, "w2", ["b", "c", "a"]) == {"c"}, "not what nobody had claimed before"
+            assert store.claim(KEY, 0, "w1", ["a", "b"]) == {"a", "b"}, "it could not claim unclaimed names"
+            assert store.claim(KEY, 0, "w2", ["b", "c", "a"]) == {"c"}, "not exactly the unclaimed names"
             for _ in range(2):
                 assert store.claim(KEY, 0, "w1", ["a", "b", "c"]) == {"a", "b"}, "another answer to the same claim"
             assert store.claim(KEY, 0, "w3", []) == frozenset()
             assert store.claim(KEY, 0, "w3", ["d", "d"]) == {"d"}, "a name that is asked for twice is one"
 
-    def test_claims_of_many_names_are_told_apart(self) -> None:
-        """Thousands at once, names that differ in their case or accent only, and those of other keys."""
+    def test_claimed_names_are_distinct(self) -> None:
+        """Thousands of names at once, names that differ only in case or accent, and names of other keys, are distinct."""
         many = [f"{number:x}" for number in range(3_000)]
         with self.made() as store:
             for key in (KEY, OTHER):

@@ -1,4 +1,4 @@
-"""What tests of a store work with: how it is made, opened again and refused, and threads that use it at once."""
+"""The base of the store contract: makes and reopens stores, checks refusals, and runs threads at once."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ class StoreTests:
     """Tests that make stores; `StoreContract` is all of them.
 
     Attributes:
-        rounds: How many rounds threads fight over one document; more find rarer races.
+        rounds: Rounds in which threads compete for one document; more rounds find rarer races.
     """
 
     rounds = 25
 
     def make(self) -> StateStore:
-        """A new store with nothing in it. Let it wait long enough for eight threads on a slow machine."""
+        """Return a new, empty store, with a timeout that suffices for eight threads on a slow machine."""
         raise NotImplementedError
 
     def reopen(self, store: StateStore) -> StateStore | None:
-        """Another handle on the same state, as another process would open it; None when nobody else can."""
+        """Return another handle on the same state, as another process would open it; None if the state cannot be shared."""
         _ = store
         return None
 
     @contextmanager
     def made(self) -> Iterator[StateStore]:
-        """A store that is closed at the end."""
+        """Provide a store that is closed at the end."""
         store = self.make()
         try:
             yield store
@@ -51,10 +51,10 @@ class StoreTests:
 
     @contextmanager
     def reopened(self, store: StateStore) -> Iterator[StateStore]:
-        """Another handle on the same state, closed at the end; the test is skipped where there is none."""
+        """Provide another handle on the same state, closed at the end; skip the test if there is none."""
         other = self.reopen(store)
         if other is None:
-            raise SkipTest("reopen() gives None: the store is of one process")
+            raise SkipTest("reopen() returns None: the store belongs to one process")
         try:
             yield other
         finally:
@@ -62,21 +62,21 @@ class StoreTests:
 
 
 def document_of(revision: int, epoch: int = 0, **more: Any) -> dict[str, Any]:
-    """A document with a revision and an epoch."""
+    """Return a document with a revision and an epoch."""
     return {"revision": revision, "epoch": epoch, **more}
 
 
 def refuses(what: str, call: Callable[[], object]) -> None:
-    """Fail unless the call is a StoreError."""
+    """Fail unless the call raises StoreError."""
     try:
         call()
     except StoreError:
         return
-    raise AssertionError(f"{what} is no StoreError")
+    raise AssertionError(f"{what} does not raise StoreError")
 
 
 def at_once(work: Callable[[int], T], barrier: threading.Barrier | None = None) -> list[T]:
-    """What eight threads came to; the first error of one of them is raised here."""
+    """Run work in eight threads and return the results; raise the first error."""
 
     def run(thread: int) -> T:
         try:
@@ -89,7 +89,7 @@ def at_once(work: Callable[[int], T], barrier: threading.Barrier | None = None) 
     with ThreadPoolExecutor(THREADS) as pool:
         running = [pool.submit(run, thread) for thread in range(THREADS)]
     errors = [error for each in running if (error := each.exception()) is not None]
-    # The others only say that the first has left them waiting.
+    # The others only report a broken barrier after the first error.
     for error in sorted(errors, key=lambda each: isinstance(each, threading.BrokenBarrierError)):
         raise error
     return [each.result() for each in running]

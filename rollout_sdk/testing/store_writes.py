@@ -1,4 +1,4 @@
-"""What every store keeps of what is written: documents, their history, and the parts that writers publish."""
+"""The contract of stores for writes: documents, their history, and the parts that writers publish."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["StoreWrites"]
 
 
 class StoreWrites(StoreTests):
-    """Documents that are swapped, the records of the swaps, and parts."""
+    """Tests of documents, of the history of their swaps, and of parts."""
 
     # Documents --------------------------------------------------------------------------------------------------------
 
     def test_it_begins_with_nothing(self) -> None:
-        """There is no document, no history, no part and no note."""
+        """A new store has no document, history, part or note."""
         with self.made() as store:
             assert store.load(KEY) is None
             assert store.history(KEY) == []
@@ -27,7 +27,7 @@ class StoreWrites(StoreTests):
             assert dict(store.gather(KEY, 0).parts) == {}
 
     def test_json_comes_back_equal(self) -> None:
-        """Documents, records and texts are what they were: any JSON, any Unicode, order and types of numbers."""
+        """Documents, records and texts come back equal: any JSON, any Unicode, the order and the types of numbers."""
         odd: dict[str, Any] = {
             "none": None,
             "booleans": [True, False],
@@ -54,8 +54,8 @@ class StoreWrites(StoreTests):
             assert dict(store.gather(KEY, 0).parts) == {("w", "sums"): text}, "another part came back"
             assert store.noted(KEY, "verdict") == text, "another note came back"
 
-    def test_nobody_shares_what_can_change(self) -> None:
-        """What is changed after it was given, or after it was got, is not changed in the store."""
+    def test_stored_values_cannot_be_mutated_from_outside(self) -> None:
+        """Mutating a value after it was stored or loaded does not change the store."""
         with self.made() as store:
             document, record = document_of(1, shares=[0.1]), {"who": ["Ann"]}
             store.swap(KEY, None, document, record)
@@ -79,9 +79,9 @@ class StoreWrites(StoreTests):
             assert (found.revision, dict(found.document)) == (5, document_of(5, b=2))
 
     def test_a_lost_swap_changes_nothing(self) -> None:
-        """Whoever expects a revision that is not there gets False, and leaves no document, no record, and all parts."""
+        """A swap with the wrong expected revision returns False and changes no document, record or part."""
         with self.made() as store:
-            assert store.swap(KEY, 3, document_of(4), {"lost": 1}) is False, "it swapped a document that is not there"
+            assert store.swap(KEY, 3, document_of(4), {"lost": 1}) is False, "it swapped a missing document"
             assert (store.load(KEY), store.history(KEY), store.keys()) == (None, [], [])
             store.swap(KEY, None, document_of(2), {"won": 1})
             store.publish(KEY, 0, "w", {"sums": "1"})
@@ -95,7 +95,7 @@ class StoreWrites(StoreTests):
             assert dict(store.gather(KEY, 0).parts) == {("w", "sums"): "1"}, "a lost swap deleted parts"
 
     def test_of_many_swaps_one_wins(self) -> None:
-        """In every round eight threads swap the same revision; exactly one is told so, and it is the one in the history."""
+        """In every round, eight threads swap the same revision; exactly one succeeds, and the history has its record."""
         barrier = threading.Barrier(THREADS)
         with self.made() as store:
 
@@ -111,15 +111,15 @@ class StoreWrites(StoreTests):
             won = at_once(fight, barrier)
             winners = [[thread for thread in range(THREADS) if number in won[thread]] for number in range(self.rounds)]
             crowded = {number: who for number, who in enumerate(winners) if len(who) != 1}
-            assert not crowded, f"winners by round, where they are not one: {crowded}"
+            assert not crowded, f"rounds without exactly one winner: {crowded}"
             records = [{"round": number, "thread": who[0]} for number, who in enumerate(winners)]
-            assert [dict(each) for each in store.history(KEY)] == records, "the history has others than the winners"
+            assert [dict(each) for each in store.history(KEY)] == records, "the history has records of others than the winners"
             found = store.load(KEY)
             assert found is not None
             assert dict(found.document) == document_of(self.rounds, **records[-1])
 
     def test_what_threads_add_by_swaps_is_all_there(self) -> None:
-        """Threads that load, add one and swap until it is done lose nothing."""
+        """Threads that load, add one and swap until it succeeds lose nothing."""
         each_adds = max(self.rounds // 5, 1)
         with self.made() as store:
             store.swap(KEY, None, document_of(1, total=0), {})
@@ -131,7 +131,7 @@ class StoreWrites(StoreTests):
                         tries += 1
                         found = store.load(KEY)
                         assert found is not None
-                        sleep(0.0005)  # so that somebody else comes in between
+                        sleep(0.0005)  # so that other threads come in between
                         document = document_of(found.revision + 1, total=found.document["total"] + 1)
                         if store.swap(KEY, found.revision, document, {"total": document["total"]}):
                             break
@@ -145,7 +145,7 @@ class StoreWrites(StoreTests):
             assert [each.get("total") for each in store.history(KEY)] == [None, *range(1, total + 1)]
 
     def test_history_is_complete_and_in_order(self) -> None:
-        """Every swap that was done has its record, in the order of the swaps, of its own key only."""
+        """Every successful swap has its record, in the order of the swaps, in the history of its own key only."""
         with self.made() as store:
             for number in range(12):
                 store.swap(KEY, number or None, document_of(number + 1, epoch=number // 3), {"number": number})
@@ -154,7 +154,7 @@ class StoreWrites(StoreTests):
             assert store.history(OTHER) == [{"other": number} for number in range(12)]
 
     def test_what_cannot_be_kept_is_refused(self) -> None:
-        """What is no plain JSON, a revision that does not grow, an epoch that falls: a StoreError, and nothing is changed."""
+        """A value that is not plain JSON, a revision that does not grow, or an epoch that falls raises StoreError."""
         with self.made() as store:
             store.swap(KEY, None, document_of(2, epoch=2), {"first": 1})
             not_plain: list[Any] = [float("nan"), float("inf"), {1, 2}, b"x", object(), {1: 2}, (1, 2)]
@@ -174,7 +174,7 @@ class StoreWrites(StoreTests):
     # Parts ------------------------------------------------------------------------------------------------------------
 
     def test_publishing_three_times_changes_nothing(self) -> None:
-        """Sums are absolute: a write that is repeated, because nobody knew whether it arrived, counts once."""
+        """Sums are absolute: a write that is repeated, because it may not have arrived, counts once."""
         with self.made() as store:
             store.swap(KEY, None, document_of(1), {})
             parts = {"click": "17", "latency": "3.5"}
@@ -199,7 +199,7 @@ class StoreWrites(StoreTests):
             assert dict(store.gather(OTHER, 0).parts) == {("w1", "a"): "1", ("w1", "b"): "2", ("w2", "a"): "3"}
 
     def test_the_fence_refuses_another_epoch(self) -> None:
-        """Sums of another epoch than the document's, or of no document at all, are not written."""
+        """Parts are written only if the document exists and has their epoch."""
         with self.made() as store:
             assert store.publish(KEY, 0, "w", {"a": "1"}) is False, "it published where there is no document"
             store.swap(KEY, None, document_of(1, epoch=4), {})
@@ -210,8 +210,8 @@ class StoreWrites(StoreTests):
             assert dict(store.gather(KEY, 4).parts) == {}, "what was refused was written to the current epoch"
             assert store.publish(KEY, 4, "w", {"a": "1"})
 
-    def test_another_epoch_takes_the_parts_of_the_last_away(self) -> None:
-        """With the swap they are gone, a late publish is refused, and a swap within the epoch keeps them."""
+    def test_a_new_epoch_removes_the_parts_of_the_last(self) -> None:
+        """The swap removes them, a late publish is refused, and a swap within the epoch keeps them."""
         with self.made() as store:
             store.swap(KEY, None, document_of(1, epoch=1), {})
             store.swap(OTHER, None, document_of(1, epoch=1), {})
@@ -225,7 +225,7 @@ class StoreWrites(StoreTests):
             assert dict(store.gather(OTHER, 1).parts) == {("w", "a"): "1"}, "another key lost its parts"
 
     def test_a_cursor_gives_exactly_what_changed(self) -> None:
-        """Whoever gathers from cursor to cursor sees each change once, across epochs, and ends with the whole."""
+        """Gathering from cursor to cursor returns each change once, across epochs, and ends with the complete state."""
         with self.made() as store:
             store.swap(KEY, None, document_of(1), {})
             empty = store.gather(KEY, 0)
@@ -244,7 +244,7 @@ class StoreWrites(StoreTests):
             assert dict(store.gather(KEY, 1).parts) == {("w1", "a"): "7"}
 
     def test_threads_publish_and_a_reader_misses_nothing(self) -> None:
-        """Eight writers publish while one reads from cursor to cursor: it ends with everybody's last sums."""
+        """Eight writers publish while one reads from cursor to cursor: it ends with every writer's last sums."""
         over = threading.Event()
         with self.made() as store:
             store.swap(KEY, None, document_of(1), {})

@@ -1,4 +1,4 @@
-"""What every store must hold."""
+"""The contract of stores."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["StoreContract"]
 
 
 class StoreContract(StoreWrites, StoreClaims):
-    """Subclass it in a test module, as `class TestMine(StoreContract)`, and say how the store is made.
+    """Subclass it in a test module, as `class TestMine(StoreContract)`, and implement `make`.
 
-    Define `make()`, and `reopen(store)` where another process can open the same state; `rounds` is how many rounds threads
-    fight over one document.
+    Implement `reopen(store)` as well if another process can open the same state. `rounds` is the number of rounds in which
+    threads compete for one document.
     """
 
     def test_notes_hold_the_last_word(self) -> None:
-        """By key and name, overwritten, with a document or without, in every epoch; they are no keys."""
+        """Notes are stored by key and name, overwritten, independent of document and epoch, and add no keys."""
         with self.made() as store:
             store.note(KEY, "verdict", "FAIL")
             store.note(KEY, "verdict", "PASS")
@@ -37,8 +37,8 @@ class StoreContract(StoreWrites, StoreClaims):
             assert store.noted(OTHER, "judge") is None
             assert store.history(OTHER) == []
 
-    def test_keys_are_sorted_and_told_apart(self) -> None:
-        """Keys of up to 200 characters of any script, which differ in one character, case or accent only."""
+    def test_keys_are_sorted_and_distinct(self) -> None:
+        """Keys of up to 200 characters of any script, which differ only in one character, case or accent, are distinct."""
         keys = [
             "x" * 199 + "a",
             "x" * 199 + "b",
@@ -80,8 +80,8 @@ class StoreContract(StoreWrites, StoreClaims):
             assert dict(store.gather(KEY, 0).parts) == expected, "writers or parts are taken for each other"
             assert [store.noted(KEY, name) for name in keys] == [str(number) for number in range(len(keys))]
 
-    def test_names_that_are_none_are_refused(self) -> None:
-        """An empty name, one of more than 200 characters, of surrogates or no text at all is a StoreError."""
+    def test_invalid_names_are_refused(self) -> None:
+        """An empty name, one of more than 200 characters, with surrogates, or not a text raises StoreError."""
         with self.made() as store:
             store.swap(KEY, None, document_of(1), {})
             for odd in ("", "x" * 201, "\ud800", None, 7):
@@ -102,7 +102,7 @@ class StoreContract(StoreWrites, StoreClaims):
             assert store.claim(KEY, 0, "w", ["a"]) == {"a"}, "a claim that was refused was made"
 
     def test_a_second_handle_sees_everything_at_once(self) -> None:
-        """What one handle did, the other finds; of their swaps one wins; the fence holds; closing one leaves the other."""
+        """Handles see each other's changes; one of two swaps wins; the fence holds; closing one leaves the other open."""
         with self.made() as store, self.reopened(store) as other:
             assert store.swap(KEY, None, document_of(1), {"by": "one"})
             found = other.load(KEY)
@@ -141,7 +141,7 @@ class StoreContract(StoreWrites, StoreClaims):
             assert wait(0.05) is False, "a change was reported where no document was changed"
 
     def test_two_handles_have_one_winner(self) -> None:
-        """Threads that swap by two handles are told the truth, too."""
+        """Threads that swap through two handles have one winner in every round, too."""
         barrier = threading.Barrier(THREADS)
         with self.made() as store, self.reopened(store) as other:
 
@@ -157,7 +157,7 @@ class StoreContract(StoreWrites, StoreClaims):
                 assert each.history(KEY) == [{"round": number} for number in range(self.rounds)]
 
     def test_nothing_works_after_close(self) -> None:
-        """Every use of a closed store is a StoreError; closing it again is well."""
+        """Every use of a closed store raises StoreError; closing it again does not."""
         with self.made() as store:
             store.swap(KEY, None, document_of(1), {})
             store.close()

@@ -1,4 +1,4 @@
-"""What every strategy must hold."""
+"""The contract of strategies."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ from rollout_sdk.concurrency.clocks import perf_counter
 from rollout_sdk.decorator import rollout
 from rollout_sdk.plugins.discovery import strategy_name
 from rollout_sdk.records import EXCLUDED_REASONS, Decision
-from rollout_sdk.testing.calls import check_answered, taking
-from rollout_sdk.testing.doubles import silent_runtime
+from rollout_sdk.testing.calls import check_answered, silent_runtime, taking
 
 __all__ = ["StrategyContract"]
 
 _LONGEST_MEDIAN_S = 1e-3
 _SIGMAS = 5.0
-"""A right strategy misses its own propensities by so much once in a million runs; one that lies by a tenth always."""
+"""A correct strategy deviates this much from its propensities once in a million runs; one that is off by a tenth, always."""
 
 _ELSEWHERE = """
 import importlib.util, json, sys
@@ -48,62 +47,62 @@ print(json.dumps(found()._variants(found().make())))
 
 
 class StrategyContract:
-    """Subclass it in a test module, as `class TestMine(StrategyContract)`, and say how the strategy is made.
+    """Subclass it in a test module, as `class TestMine(StrategyContract)`, and implement `make`.
 
     Attributes:
-        candidates: Names of the candidates that it decides between.
-        units: How many units are asked; more make the test of shares sharper.
+        candidates: Names of the candidates.
+        units: Number of units; more make the test of shares more powerful.
     """
 
     candidates: tuple[str, ...] = ("candidate",)
     units = 2_000
 
     def make(self) -> object:
-        """A new strategy."""
+        """Return a new strategy."""
         raise NotImplementedError
 
     def make_with_share(self, share: float) -> object | None:
-        """A new strategy that gives the first candidate this share; None when it has no share to set."""
+        """Return a new strategy with this share for the first candidate; None if it has no shares."""
         _ = share
         return None
 
     def features(self, unit: str) -> Mapping[str, Any]:
-        """The other arguments of a unit's call, by name, for a strategy that looks at them; none by default.
+        """Return the other arguments of a unit's call, by name, for a strategy that uses them; none by default.
 
-        The function under test has a parameter for each, so that `request.arguments[name]` is what is given here.
+        The function under test has a parameter for each, so that `request.arguments[name]` has this value.
         """
         _ = unit
         return {}
 
     def answer(self, variant: str) -> Any:
-        """What a variant answers; a list by default, for a strategy that blends others."""
+        """Return a variant's answer; a list by default, for a strategy that blends answers."""
         return [variant]
 
     # The tests --------------------------------------------------------------------------------------------------------
 
     def test_it_has_a_name_and_fits_the_hooks(self) -> None:
-        """Its name can stand in records, its hooks are spelt and shaped as specified, and its phases are valid."""
+        """Its name is valid in records, its hooks have the specified names and arguments, and its phases are valid."""
         strategy = self.make()
         with self._decorated(strategy) as model:
             assert model.rollout.strategy_name == strategy_name(strategy)
             assert model.rollout.phase.name
 
-    def test_its_decisions_can_be_carried_out(self) -> None:
-        """Every decision is a `Decision` for variants that exist, with a propensity above 0 and up to 1; nothing fails."""
+    def test_its_decisions_are_valid(self) -> None:
+        """Every decision is a `Decision` for existing variants, with a propensity above 0 and up to 1; nothing fails."""
         for unit, decision in zip(self._units(), self._decisions(self.make()), strict=True):
             assert 0 < decision.propensity <= 1, f"unit {unit!r} had its variant with a propensity of {decision.propensity}"
 
     def test_a_unit_keeps_its_variant(self) -> None:
-        """The same unit gets the same variant, from this strategy and from another that is made alike."""
+        """The same unit gets the same variant, from this strategy and from an equal one."""
         first = self._variants(self.make())
-        assert first == self._variants(self.make()), "two strategies that are made alike decide differently"
+        assert first == self._variants(self.make()), "two equal strategies decide differently"
         strategy = self.make()
-        # In another order: what only counts calls would decide alike in the same.
+        # In reverse order: a strategy that only counts calls would repeat itself in the same order.
         again = [self._variants(strategy), self._variants(strategy, self._units()[::-1])[::-1]]
         assert again == [first, first], "the second call of a unit is decided differently"
 
     def test_other_processes_decide_alike(self) -> None:
-        """No decision depends on the process: on its hash seed, its random numbers or its memory."""
+        """No decision depends on the process: its hash seed, its random numbers or its memory."""
         here = self._variants(self.make())
         path, name = inspect.getfile(type(self)), type(self).__qualname__
         if "<locals>" in name:
@@ -120,22 +119,22 @@ class StrategyContract:
             assert ran.returncode == 0, ran.stderr
             assert json.loads(ran.stdout.splitlines()[-1]) == here, f"PYTHONHASHSEED={seed} decides differently"
 
-    def test_a_larger_share_takes_nobodys_candidate_away(self) -> None:
+    def test_a_larger_share_only_adds_units_to_the_candidate(self) -> None:
         """While the share grows, units only move from the control to the candidate."""
         before: set[str] = set()
         for share in (0.0, 0.01, 0.1, 0.25, 0.5, 1.0):
             strategy = self.make_with_share(share)
             if strategy is None:
-                raise SkipTest("make_with_share() gives None: the strategy has no share to set")
+                raise SkipTest("make_with_share() returns None: the strategy has no shares")
             variants = zip(self._units(), self._variants(strategy), strict=True)
             now = {unit for unit, variant in variants if variant == self.candidates[0]}
             assert before <= now, f"with a share of {share}, {len(before - now)} units lost the candidate"
             before = now
 
-    def test_shares_come_out_as_the_propensities_say(self) -> None:
-        """For each variant, the sum of 1 / propensity over those who got it is the number of those who could have.
+    def test_shares_match_the_propensities(self) -> None:
+        """For each variant, the sum of 1 / propensity over its units is the number of all units.
 
-        It is the inverse-propensity identity that every correction of a biased log rests on (Horvitz and Thompson, 1952).
+        It is the inverse-propensity identity on which every correction of a biased log relies (Horvitz and Thompson, 1952).
         """
         decisions = [each for each in self._decisions(self.make()) if each.reason not in EXCLUDED_REASONS]
         for variant in {each.variant for each in decisions}:
@@ -145,19 +144,19 @@ class StrategyContract:
             spread = math.sqrt(sum((1 - propensity) / propensity**2 for propensity in own))
             missed = abs(found - len(decisions))
             assert missed <= _SIGMAS * spread + 1e-6 * len(decisions), (
-                f"{variant!r} was given to {len(own)} of {len(decisions)} units with propensities that stand for {found:.0f}"
+                f"{variant!r} was given to {len(own)} of {len(decisions)} units, whose propensities add up to {found:.0f}"
             )
 
-    def test_it_takes_no_random_number_of_the_applications(self) -> None:
-        """The application's random numbers come out as they would without it."""
+    def test_it_leaves_the_applications_random_numbers_alone(self) -> None:
+        """The state of the global random generator stays unchanged."""
         with self._decorated(self.make()) as model:
             before = random.getstate()
             for unit in self._units()[:100]:
                 model(unit, **self.features(unit))
-            assert random.getstate() == before, "it drew from the module random; draw by request.point or request.draw"
+            assert random.getstate() == before, "it used the module random; use request.point or request.draw"
 
     def test_it_does_no_io(self) -> None:
-        """No file and no socket is opened on the caller's path."""
+        """It opens no file and no socket on the caller's path."""
         with self._decorated(self.make()) as model:
             with _no_io() as attempted:
                 for unit in self._units()[:100]:
@@ -165,7 +164,7 @@ class StrategyContract:
             assert not attempted, f"it opens {attempted[0]} while it decides; read it when the strategy is made"
 
     def test_it_takes_microseconds(self) -> None:
-        """The median call of many takes under a millisecond, the control's own included: a bound for a slow machine."""
+        """The median call takes under a millisecond, including the control: a bound for slow machines."""
         took = []
         with self._decorated(self.make()) as model:
             for unit in self._units()[:500]:
@@ -176,8 +175,8 @@ class StrategyContract:
         median = sorted(took)[len(took) // 2]
         assert median < _LONGEST_MEDIAN_S, f"the median call takes {median * 1e3:.1f} ms"
 
-    def test_threads_get_what_one_thread_gets(self) -> None:
-        """Asked by eight threads at once, it decides as it does for one."""
+    def test_threads_get_the_same_decisions(self) -> None:
+        """Eight threads at once get the same decisions as one."""
         strategy = self.make()
         alone, found = self._variants(strategy), [[""]] * 8
 
@@ -192,7 +191,7 @@ class StrategyContract:
         assert found == [alone] * 8
 
     def test_it_decides_for_coroutines_too(self) -> None:
-        """A coroutine function is decided as a function is."""
+        """A coroutine function gets the same decisions as a function."""
         units = self._units()[:200]
 
         async def main() -> list[str]:
@@ -203,19 +202,19 @@ class StrategyContract:
             assert asyncio.run(main()) == self._variants(self.make())[: len(units)]
 
     def test_odd_calls_are_answered(self) -> None:
-        """Whatever a call's unit is, it is decided without a failure."""
+        """Calls with units of any type and value are decided without a failure."""
         with self._decorated(self.make()) as model:
             for odd in (None, "", "x" * 1_000_000, b"\xff", -1, 1.5, ("a", 1), object(), [], {}):
                 model(odd, **self.features("u-1"))
 
-    # What they need ---------------------------------------------------------------------------------------------------
+    # Helpers -----------------------------------------------------------------------------------------------------------
 
     def _units(self) -> list[str]:
         return [f"u-{number}" for number in range(self.units)]
 
     @contextmanager
     def _decorated(self, strategy: object, *, is_async: bool = False) -> Iterator[Any]:
-        """A function under the strategy; at the end, all its calls must have been the strategy's, and not a fallback's."""
+        """Provide a function under the strategy; at the end, check that no call was a fallback."""
         calls = [self.features(unit) for unit in self._units()]
 
         def answers(name: str) -> Any:
@@ -252,7 +251,7 @@ class StrategyContract:
 
 @contextmanager
 def _no_io() -> Iterator[list[str]]:
-    """Note the files and sockets that this thread opens, and refuse them."""
+    """Record and refuse files and sockets that this thread opens."""
     me, attempted = threading.get_ident(), list[str]()
 
     def refusing(what: str, real: Any) -> Any:

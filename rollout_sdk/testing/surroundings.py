@@ -1,4 +1,4 @@
-"""What every plugin with `rollout_surround` must hold."""
+"""The contract of plugins with `rollout_surround`."""
 
 from __future__ import annotations
 
@@ -20,64 +20,64 @@ from rollout_sdk.testing.calls import taking
 __all__ = ["SurroundContract"]
 
 _Found: TypeAlias = dict[str, list[Any]]
-"""What was observed, by who did: controls, their shadows, and callers while shadows wait."""
+"""Observed states: of controls, of their shadows, and of callers while shadows wait."""
 
 
 class SurroundContract:
-    """Subclass it in a test module, as `class TestMine(SurroundContract)`; say how the plugin is made and what it carries."""
+    """Subclass it in a test module, as `class TestMine(SurroundContract)`; implement `make`, `caller` and `observe`."""
 
     def make(self) -> object:
-        """A new plugin."""
+        """Return a new plugin."""
         raise NotImplementedError
 
     def caller(self) -> AbstractContextManager[Any]:
-        """A new context manager that gives the current thread the state that the plugin carries."""
+        """Return a new context manager that sets the state that the plugin carries, in the current thread."""
         raise NotImplementedError
 
     def observe(self) -> Any:
-        """The state of the current thread, as something that can be compared: another one inside `caller()` than outside."""
+        """Return the state of the current thread, as a comparable value that differs inside and outside `caller()`."""
         raise NotImplementedError
 
     def arguments(self) -> Mapping[str, Any]:
-        """The arguments of the calls, by name, for a plugin that looks at them; none by default."""
+        """Return the arguments of the calls, by name, for a plugin that uses them; none by default."""
         return {}
 
-    def test_a_caller_has_a_state_of_its_own(self) -> None:
-        """Inside `caller()` the state is another than outside, so that the other tests can fail."""
+    def test_a_caller_has_its_own_state(self) -> None:
+        """The state inside `caller()` differs from the state outside, so that the other tests can fail."""
         outside = self.observe()
         with self.caller():
             assert self.observe() != outside, "caller() changes nothing that observe() shows"
         assert self.observe() == outside, "caller() left something behind"
 
     def test_a_shadow_runs_in_its_callers_state(self) -> None:
-        """What a shadow observes is what its control does, in all four kinds of functions."""
+        """A shadow observes the same state as its control, in all four kinds of functions."""
         for call in (_function, _generator, _coroutine, _async_generator):
             found, faults = self._run(call, self.caller())
             assert faults == {}, f"it failed: {faults}"
             assert found["shadow"] == found["control"], f"a shadow saw {found['shadow']!r}, its control {found['control']!r}"
 
-    def test_a_caller_without_a_state_gives_none(self) -> None:
-        """A shadow of a caller that has set nothing observes what its control does, too."""
+    def test_a_caller_without_a_state_passes_none_on(self) -> None:
+        """A shadow of a caller that has set nothing observes the same as its control, too."""
         for call in (_function, _coroutine):
             found, faults = self._run(call, nullcontext())
             assert faults == {}, f"it failed: {faults}"
             assert found["shadow"] == found["control"], f"a shadow saw {found['shadow']!r}, its control {found['control']!r}"
 
     def test_nothing_stays_in_the_threads(self) -> None:
-        """After a shadow, its thread is as it was; and a caller is not touched while an asynchronous shadow waits."""
+        """A shadow leaves its thread unchanged, and its caller's thread as well while an asynchronous shadow waits."""
         outside = self.observe()
         for call in (_function, _coroutine):
             found, _ = self._run(call, self.caller(), nullcontext())
-            assert found["shadow"][-1] == outside, "the next shadow found what the one before it had left"
+            assert found["shadow"][-1] == outside, "a shadow observed the state of the one before it"
             assert all(seen == outside for seen in found["between"]), "a waiting shadow changed its caller's thread"
         assert self.observe() == outside
 
     def _run(
         self, call: Callable[[_Trial], None], *callers: AbstractContextManager[Any]
     ) -> tuple[_Found, dict[tuple[str, str], int]]:
-        """What was observed in calls of one kind of functions, and the faults."""
+        """Return what was observed in calls of one kind of function, and the faults."""
         silent = Telemetry(spans="off", metrics=False, logs=False)
-        # One thread, so that every shadow comes after the one before it.
+        # One thread, so that shadows run one after the other.
         runtime = Runtime(plugins=[self.make()], telemetry=silent, shadows=ShadowLimits(workers=1, cpu_share=1.0))
         trial = _Trial(runtime, self.arguments(), callers, self.observe)
         call(trial)
@@ -96,7 +96,7 @@ class _Trial:
     found: _Found = Factory(lambda: {"control": [], "shadow": [], "between": []})
 
     def decorated(self, candidate: Callable[..., Any], control: Callable[..., Any]) -> Callable[[], Any]:
-        """The call of a control that is shadowed by a candidate."""
+        """Return a call of a control that is shadowed by a candidate."""
         decorate = rollout(
             candidate=taking(candidate, calls=[self.arguments]),
             strategy=Shadow(1.0),
@@ -107,7 +107,7 @@ class _Trial:
         return partial(decorate(taking(control, calls=[self.arguments])), **self.arguments)
 
     async def turns(self) -> None:
-        """Let a shadow on this loop have its turns, and look at the caller's thread in between."""
+        """Let a shadow on this loop run, and observe the caller's thread in between."""
         for _ in range(12):
             await asyncio.sleep(0)
             self.found["between"].append(self.observe())

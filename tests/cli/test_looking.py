@@ -152,7 +152,7 @@ def test_a_process_that_has_ended_is_gone_and_one_that_was_killed_is_gone_after_
     killed.rollout._runtime.reconciler._closed = True
     monkeypatch.setattr("rollout_sdk.control.stored.time", lambda: time.time() + 31)
     text = command("status", "shop.rank")
-    assert "served by  no process now; the last one was heard of 31s ago" in text
+    assert "served by  no process now; the last one was seen 31s ago" in text
 
 
 def test_a_process_of_another_version_is_not_counted(process, command, announced):

@@ -172,7 +172,7 @@ def test_an_address_with_a_typo_makes_no_file_and_names_what_is_beside_it(proces
 
 def test_a_store_in_memory_is_another_process_s(tmp_path):
     result = CliRunner().invoke(main, ["list", "--store", "memory:"])
-    assert (1, True) == (result.exit_code, "is of one process" in result.output)
+    assert (1, True) == (result.exit_code, "belongs to one process" in result.output)
 
 
 def test_no_message_about_a_store_says_anything_twice(tmp_path):

@@ -240,8 +240,8 @@ def test_a_forecast_reads_the_traffic_from_a_journal_and_options_override_it(tmp
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ([], "Give --units, or a journal to read it from"),
-        (["--units", "1000", "--rollout", "m", "--metric", "click=0.1"], "Give --journal DIR, too"),
+        ([], "Pass --units, or a journal to read it from"),
+        (["--units", "1000", "--rollout", "m", "--metric", "click=0.1"], "Pass --journal DIR, too"),
         (["--journal", "{journal}", "--rollout", "other"], "is empty: no process has written there yet"),
     ],
 )

@@ -7,8 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from rollout_sdk import Canary, Runtime, StateError, rollout
+from rollout_sdk import Canary, Guardrail, Runtime, StateError, Step, rollout
 from rollout_sdk.control.stores import MemoryStore
+from rollout_sdk.testing import FakeClock
 
 STEPS = ["20%", "40%", "60%"]
 
@@ -114,6 +115,38 @@ def test_a_step_that_was_taken_is_not_taken_back_by_a_backup(lose, process):
     first.look()
     assert (before.phase, before.revision + 1) == (second.state.phase, second.state.revision)
     assert first.state == second.state
+
+
+@pytest.mark.parametrize("puts_back", [0, 1])
+def test_what_processes_have_seen_is_in_the_store_again(puts_back):
+    store, clock = LostStore(), FakeClock()
+    plan = Canary([Step("50%", min_units=10_000, min_time=0)], guardrails=[Guardrail("error_rate")])
+    processes = []
+    for number in range(2):
+        runtime = Runtime(store=store, time_ns=clock)
+        runtime.reconciler.start = lambda: None
+        model = rollout(candidate=lambda user: "new", strategy=plan, unit="user", key="model", runtime=runtime)(
+            lambda user: "old"
+        )
+        for user in range(100):
+            model(f"user-{number}-{user}")
+        runtime.flush()
+        processes.append((runtime, runtime.reconciler.rollouts["model"], model))
+    clock.advance(120)
+
+    def seen():
+        for runtime, managed, _ in processes:
+            assert managed.publish(runtime.reconciler.store, runtime.reconciler.writer, clock() / 1e9)
+        return {name: text for name, text in store.gather("model", 0).parts.items() if name[1].startswith("phase:")}
+
+    before = seen()
+    assert len(before) == 2
+    emptied(store, None)
+    for runtime, managed, _ in (processes[puts_back], processes[1 - puts_back]):
+        runtime.reconciler.look(managed)
+    assert seen() == before
+    for runtime, *_ in processes:
+        runtime.close(1.0)
 
 
 class Fleet(RuleBasedStateMachine):

@@ -19,7 +19,7 @@ BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 ROWS = {
     "F1": "a shadow raises, whatever it raises",
-    "F2": "every shadow hangs for ever",
+    "F2": "every shadow hangs forever",
     "F3": "eight threads submit into a full queue",
     "F4": "large inputs behind a slow shadow",
     "F5": "a shadow, or a candidate that then fails, changes its input",
@@ -45,7 +45,7 @@ ROWS = {
     "F25": "the disk is full, gone, read-only, out of descriptors",
     "F26": "a write is cut short",
     "F27": "kill -9 at random moments, eight writers in one folder",
-    "F28": "the journal blocks for ever",
+    "F28": "the journal blocks forever",
     "F29": "a strategy waits for a server that never answers",
     "F30": "a control file is half written, damaged, misspelt",
     "F31": "the application's logger raises",
@@ -60,7 +60,7 @@ ROWS = {
     "F40": "no thread is to be had, and the interpreter is ending",
     "F41": "a shadow burns processor time",
     "F42": "a failed candidate held 10 MB",
-    "F43": "a candidate panics: what it raises is no Exception",
+    "F43": "a candidate panics: what it raises is not an Exception",
     "F44": "a strategy, option, copier, comparator, observer or span processor panics",
     "F45": "a candidate makes up a cancellation, or cancels its own task; and the caller is really cancelled",
     "F46": "a soft time limit interrupts a call: SIGALRM, Celery, gevent",
@@ -72,7 +72,7 @@ ROWS = {
     "F52": "a stream object is slow where it is read",
     "F53": "an answer has work to come that cannot be measured",
     "F54": "the candidate of a shadow returns an awaitable or an asynchronous stream",
-    "F55": "the candidate is the control, and its input is what can be told from a copy: identities, views, constants, order",
+    "F55": "the candidate is the control, and its input is distinguishable from a copy: identities, views, constants, order",
     "F56": "two rankers that agree on items that are what they are by identity",
     "F57": "inputs of any size are changed in place, by a candidate that answers or one that fails",
     "F58": "a candidate changes containers, objects, arrays and generators of random numbers, and fails",
@@ -112,10 +112,10 @@ ROWS = {
     "F92": "names of exceptions, outcomes and reprs of any size, content or duration",
     "F93": "records of a store that are damaged, and a terminal",
     "F94": "a test replaces clocks, sleep, threads, files and telemetry providers while the SDK's threads run",
-    "F95": "a fork by C code, of which Python is not told",
+    "F95": "a fork by C code, which Python does not notice",
     "F96": "uWSGI: workers with and without fork hooks, lazy apps, threads; aborts, a control file, workers that are killed",
     "F97": "RQ: a process for each job, which ends by os._exit",
-    "F98": "an observer or log handler hangs for ever, or is slower than the calls",
+    "F98": "an observer or log handler hangs forever, or is slower than the calls",
     "F99": "the journal's disk hangs, at the start or later",
     "F100": "a store never answers: when decorating, while it is used, at the end of the process",
     "F101": "a store is locked while a service starts",
@@ -125,7 +125,7 @@ ROWS = {
     "S3": "choosing an id that falls into an arm",
     "S4": "huge ids",
     "S5": "units and classes of exceptions without number",
-    "S6": "an installed distribution that nobody named",
+    "S6": "an installed distribution that nothing names",
     "S7": "an open port; I/O on the caller's path",
     "S8": "code out of data",
     "S9": "hostile outputs of a shadow",
@@ -201,8 +201,8 @@ def table(path: Path) -> str:
             runs[noted["test"]] = noted["measured"]
     lines = ["| | what is done to it | what came of it | Python |", "|---|---|---|---|"]
     for row, what in ROWS.items():
-        told = [figure_of(text, runs.values()) for (_, text), runs in figures[row].items()]
-        said = "; ".join(dict.fromkeys(told)) or "not run"
+        found = [figure_of(text, runs.values()) for (_, text), runs in figures[row].items()]
+        said = "; ".join(dict.fromkeys(found)) or "not run"
         versions = ", ".join(sorted(pythons[row], key=lambda version: [int(part) for part in version.split(".")]))
         lines.append(f"| {row} | {what} | {said.replace('|', '/')} | {versions} |")
     return "\n".join(lines)

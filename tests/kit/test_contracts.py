@@ -186,16 +186,16 @@ STICKY = "test_a_unit_keeps_its_variant"
 ELSEWHERE = "test_other_processes_decide_alike"
 ZOO = {
     DrawsAnew: {STICKY, ELSEWHERE},
-    DrawsGlobally: {STICKY, "test_it_takes_no_random_number_of_the_applications"},
+    DrawsGlobally: {STICKY, "test_it_leaves_the_applications_random_numbers_alone"},
     HashesWithPython: {ELSEWHERE},
-    LiesAboutPropensity: {"test_shares_come_out_as_the_propensities_say"},
-    NamesNobody: {"test_its_decisions_can_be_carried_out"},
-    HasNoChance: {"test_its_decisions_can_be_carried_out"},
+    LiesAboutPropensity: {"test_shares_match_the_propensities"},
+    NamesNobody: {"test_its_decisions_are_valid"},
+    HasNoChance: {"test_its_decisions_are_valid"},
     ReadsAFile: {"test_it_does_no_io"},
     Sleeps: {"test_it_takes_microseconds"},
-    Alternates: {STICKY, "test_threads_get_what_one_thread_gets"},
-    Raises: {"test_its_decisions_can_be_carried_out"},
-    Shrinks: {"test_a_larger_share_takes_nobodys_candidate_away"},
+    Alternates: {STICKY, "test_threads_get_the_same_decisions"},
+    Raises: {"test_its_decisions_are_valid"},
+    Shrinks: {"test_a_larger_share_only_adds_units_to_the_candidate"},
     MindsTheLoop: {"test_it_decides_for_coroutines_too"},
 }
 
@@ -360,7 +360,7 @@ class Silent:
     [
         (Failing, "test_it_takes_every_kind_of_event"),
         (Failing, "test_one_may_observe_several_rollouts"),
-        (ChangingDecisions, "test_it_leaves_events_as_they_are_for_the_next"),
+        (ChangingDecisions, "test_it_does_not_change_events"),
         (KeepingArguments, "test_it_keeps_no_payload"),
         (SlowOnThePath, "test_it_takes_every_kind_of_event"),
         (Silent, "test_it_fits_the_hooks"),
@@ -565,7 +565,7 @@ class Refusing:
         (LookingTooLate, "test_a_shadow_runs_in_its_callers_state"),
         (EnteredOnce, "test_a_shadow_runs_in_its_callers_state"),
         (Staying, "test_nothing_stays_in_the_threads"),
-        (Refusing, "test_a_caller_without_a_state_gives_none"),
+        (Refusing, "test_a_caller_without_a_state_passes_none_on"),
     ],
     ids=str,
 )
@@ -588,4 +588,4 @@ def test_a_caller_that_sets_nothing_fails_the_contract():
             return nullcontext()
 
     with pytest.raises(AssertionError, match="changes nothing"):
-        Contract().test_a_caller_has_a_state_of_its_own()
+        Contract().test_a_caller_has_its_own_state()

@@ -111,7 +111,7 @@ class Finder(ast.NodeVisitor):
     visit_AsyncFunctionDef = visit_FunctionDef
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        """What decorates a class, as its kind of equality, is no fault that a call shows."""
+        """What decorates a class, as its kind of equality, is not a fault that a call shows."""
         for statement in node.body:
             self.visit(statement)
 

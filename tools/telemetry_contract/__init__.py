@@ -1,7 +1,7 @@
 """The telemetry contract, as one table: what is emitted, when, and what it means.
 
-docs/telemetry.md is made of it (`python -m tools.telemetry_contract > docs/telemetry.md`), and so is contrib/weaver, the
-same for tools (`--weaver contrib/weaver`). A test holds what a real run exports against it, in both directions: nothing is
+docs/telemetry.md is generated from it (`python -m tools.telemetry_contract > docs/telemetry.md`), and so is contrib/weaver, the
+same for tools (`--weaver contrib/weaver`). A test compares it with what a real run exports, in both directions: nothing is
 emitted that is not here, and nothing is here that is not emitted.
 Names of `feature_flag.*`, `error.*`, `exception.*` and `code.*` are those of the OpenTelemetry semantic conventions 1.44.0.
 """

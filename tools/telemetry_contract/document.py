@@ -29,16 +29,16 @@ when the caller saw the exception. The span of a run whose answer `failed_if` ca
 
 ## Once each
 
-A transition is told **once in every process that follows it**, whoever made it (a controller, the command line, the control
-file, another process's judge): one call of each observer, one span, one log event and one count, with the actor and the reason
-that stand in the store's history, usually within a second. A process that misses some, because two came at once or the store
-did not answer, tells them later, in order. It tells those that were made since it began to follow.
+A transition is announced **once in every process that follows it**, whatever made it (a controller, the command line, the
+control file, another process's judge): one call of each observer, one span, one log event and one count, with the actor and
+the reason of the store's history, usually within a second. A process that misses some, because two came at once or the store
+did not answer, announces them later, in order. It announces those that were made since it began to follow.
 
-So eight processes with one store tell eight times of one abort. What makes them one is the id: `{id}` of the span,
+So eight processes with one store announce one abort eight times. What identifies it is the id: `{id}` of the span,
 `transition_id` of the log event, `id` of the event, of the journal's line and of the history. `rollout report`,
 `rollout replay` and `rollout doctor` count an id once. Counters have no id: take the largest of the processes (`max`), and not
-the sum; a start is counted by every process for itself. Without a store, every process has a state of its own, and its
-transitions are its own.
+the sum; a start is counted by every process for itself. Without a store, every process has its own state, and its own
+transitions.
 """
 
 
@@ -91,7 +91,7 @@ def _event(event: Event) -> Iterable[str]:
 
 
 def _attributes(attributes: Iterable[Attribute]) -> Iterable[str]:
-    yield "| attribute | type | what it says | there when |"
+    yield "| attribute | type | meaning | present if |"
     yield "|---|---|---|---|"
     for each in attributes:
         name = f"{each.name}<name>" if each.name.endswith(".") else each.name

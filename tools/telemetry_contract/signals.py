@@ -58,7 +58,7 @@ METRICS = (
         names.TRANSITIONS,
         "observable counter",
         "{transition}",
-        "starts in this process, and changes of phase or status, whoever made them: once in every process that follows",
+        "starts in this process, and changes of phase or status, also by other processes: once in every process that follows",
         (names.KEY, names.TRANSITION_ACTION, names.TRANSITION_REASON),
     ),
     Metric(
@@ -129,7 +129,7 @@ LOGS = (
     LogEvent(
         "rollout.transition",
         "info; warning for a rollback, an abort, an invalid comparison or a store that was put right",
-        "a rollout changed, whoever did it; `reason` is the operator's text, or the verdict in one sentence",
+        "a rollout changed; `reason` is the operator's text, or the verdict in one sentence",
         (
             *("rollout", "strategy", "action", "reason", "actor", "from_phase", "to_phase", "weights"),
             *("gate", "samples", "value", "threshold", "transition_id"),

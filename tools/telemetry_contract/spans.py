@@ -70,7 +70,9 @@ SPANS = (
         "",
         (
             _KEY,
-            Attribute(names.VARIANT, "str", "the assigned variant, whoever answers; `interleaved` or `mixed` for several"),
+            Attribute(
+                names.VARIANT, "str", "the assigned variant, even if the control answers; `interleaved` or `mixed` for several"
+            ),
             _REASON,
             _PROVIDER,
             _VERSION,
@@ -96,7 +98,7 @@ SPANS = (
             Attribute(
                 names.INTERLEAVE_TEAMS,
                 "int[]",
-                "at each position, the index of its variant; -1 for nobody's",
+                "at each position, the index of its variant; -1 for neutral items",
                 "the design has teams",
             ),
             Attribute(names.BATCH_SIZE, "int", "how many rows there are", "a batch by row"),
@@ -146,7 +148,7 @@ SPANS = (
     ),
     Span(
         "transition {key}",
-        "start of a rollout in a process, and for each change of phase or status, whoever made it",
+        "start of a rollout in a process, and for each change of phase or status, whichever process made it",
         "none: a trace of its own",
         "what was current when this process did it, `triggered_by`",
         _TRANSITION,
@@ -217,7 +219,7 @@ EVENTS = (
     Event(
         names.TRANSITION_EVENT,
         "",
-        "each transition, in the trace of its span; without spans, in that of whoever made it",
+        "each transition, in the trace of its span; without spans, in that of the code that made it",
         (
             *_TRANSITION,
             Attribute(names.TRANSITION_VARIANTS, "str[]", "the variants"),

@@ -1,4 +1,4 @@
-"""The contract as a registry for OpenTelemetry Weaver, made of the rows: what tools check and hold live telemetry against.
+"""Generates the contract as a registry for OpenTelemetry Weaver, against which tools check live telemetry.
 
 The registry is in the first format of its schema (`groups:`), which every version of Weaver reads. Attributes of the semantic
 conventions are references to their registry; ours are defined here.
@@ -48,7 +48,7 @@ _EXAMPLES: dict[str, Any] = {
 }
 """Where no word of the meaning is one."""
 
-_HEAD = "# Made of the table in tools/telemetry_contract: python -m tools.telemetry_contract --weaver contrib/weaver\n"
+_HEAD = "# Generated from the table in tools/telemetry_contract: python -m tools.telemetry_contract --weaver contrib/weaver\n"
 
 
 def as_registry() -> dict[str, str]:
@@ -161,7 +161,7 @@ def _reference(attribute: Attribute) -> dict[str, Any]:
 def _level(when: str) -> Any:
     if not when:
         return "required"
-    # What a setting asks for is nobody's default.
+    # Attributes that need a setting are optional.
     return "opt_in" if "Telemetry(" in when else {"conditionally_required": f"If {when}."}
 
 

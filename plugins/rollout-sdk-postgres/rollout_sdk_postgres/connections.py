@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -55,6 +56,21 @@ def connect(options: dict[str, Any]) -> TimedConnection:
     return TimedConnection.connect(autocommit=True, prepare_threshold=None, **options)
 
 
+def _alive(idle: deque[TimedConnection]) -> TimedConnection | None:
+    """One of these connections that the server has not ended; None where there is none."""
+    with suppress(IndexError):
+        while True:
+            connection = idle.pop()
+            with suppress(psycopg.Error, OSError, ValueError):
+                asked = select.poll()
+                asked.register(connection.fileno(), select.POLLIN)
+                # Where nothing was asked, there is nothing to read but the end.
+                if not asked.poll(0):
+                    return connection
+            connection.close()
+    return None
+
+
 inherited: list[object] = []
 """Connections of the processes that this one was forked from. They are kept: to close them here would close them there."""
 
@@ -84,10 +100,7 @@ class Connections:
     def one(self) -> Iterator[TimedConnection]:
         """A connection for one use; it is kept for the next one, and closed after an error."""
         idle = self._idle
-        try:
-            connection = idle.pop()
-        except IndexError:
-            connection = connect(self._options)
+        connection = _alive(idle) or connect(self._options)
         connection.deadline = monotonic() + self._timeout_s
         try:
             yield connection

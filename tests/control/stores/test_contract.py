@@ -413,14 +413,14 @@ class ClosesBoth(Handle):
 
 ONE_WINS, ADDED = "test_of_many_swaps_one_wins", "test_what_threads_add_by_swaps_is_all_there"
 LOST, HISTORY = "test_a_lost_swap_changes_nothing", "test_history_is_complete_and_in_order"
-REFUSED, SHARED = "test_what_cannot_be_kept_is_refused", "test_nobody_shares_what_can_change"
-TWICE, EPOCH = "test_publishing_three_times_changes_nothing", "test_another_epoch_takes_the_parts_of_the_last_away"
+REFUSED, SHARED = "test_what_cannot_be_kept_is_refused", "test_stored_values_cannot_be_mutated_from_outside"
+TWICE, EPOCH = "test_publishing_three_times_changes_nothing", "test_a_new_epoch_removes_the_parts_of_the_last"
 FENCE, CURSOR = "test_the_fence_refuses_another_epoch", "test_a_cursor_gives_exactly_what_changed"
 OWN, MANY = "test_a_writer_replaces_its_own_named_parts_only", "test_threads_publish_and_a_reader_misses_nothing"
-NOTES, KEYS = "test_notes_hold_the_last_word", "test_keys_are_sorted_and_told_apart"
-CLAIM, CLAIMS = "test_a_name_is_its_first_claimants", "test_claims_of_many_names_are_told_apart"
+NOTES, KEYS = "test_notes_hold_the_last_word", "test_keys_are_sorted_and_distinct"
+CLAIM, CLAIMS = "test_a_name_is_its_first_claimants", "test_claimed_names_are_distinct"
 CLAIM_FENCE, ONE_CLAIMS = "test_the_fence_holds_for_claims", "test_of_many_who_claim_a_name_one_has_it"
-NAMES, CLOSED = "test_names_that_are_none_are_refused", "test_nothing_works_after_close"
+NAMES, CLOSED = "test_invalid_names_are_refused", "test_nothing_works_after_close"
 ZOO = {
     Increments: {TWICE, OWN, CURSOR},
     SwapsWithoutLock: {ONE_WINS, ADDED},

@@ -1,0 +1,1 @@
+"""Several processes on one store, on real servers that are broken on purpose."""
