@@ -58,9 +58,9 @@ def make_router(settings: Settings) -> Router:
 
 def _shadow_share(settings: Settings) -> Callable[[Phase], float] | None:
     """Return the shadows' share by phase if the strategy alone decides, and only by lanes; else None."""
-    (_, route), *others = settings.hooks.implementations("rollout_route")
-    share = getattr(route, "shadow_share", None)
-    return None if others or share is None else partial(share, route.__self__)  # type: ignore[attr-defined]
+    routes = [route for _, route in settings.hooks.implementations("rollout_route")]
+    share = getattr(routes[0], "shadow_share", None) if len(routes) == 1 else None
+    return None if share is None else partial(share, routes[0].__self__)  # type: ignore[attr-defined]
 
 
 def _unit(settings: Settings) -> Getter | None:
