@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from contextlib import suppress
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar
 from unittest import mock
 
 import pytest
@@ -351,7 +351,7 @@ def alike(scene, tmp_path):
             stage = Stage(scene, folder)
             loop = asyncio.new_event_loop()
             try:
-                copy_context().run(stage.play, loop)
+                Context().run(stage.play, loop)
                 sides.append(stage.finish(folder))
             finally:
                 loop.close()
