@@ -37,7 +37,7 @@ Exit codes
   3  another change came first (--revision)
   4  there is no such store, or it did not answer
   5  the journal is empty
-  6  part of the journal or store cannot be read; the rest is printed
+  6  part of the journal, store or file cannot be read; the rest is done
   7  timeout (wait --timeout)
   8  the awaited status can no longer come (wait)
 """
