@@ -168,9 +168,9 @@ test-plugins: $(PLUGINS_VENV)/.done
 $(RECIPES_VENV)/.done: Makefile pyproject.toml
 	for each in 1 2; do \
 		[ -x $(RECIPES_VENV)/$$each/bin/python ] || $(PYTHON) -m venv $(RECIPES_VENV)/$$each || exit 1; \
-		$(RECIPES_VENV)/$$each/bin/pip --disable-pip-version-check install --quiet --editable '.[cli,otel]' pytest pytest-timeout pyyaml || exit 1; \
+		$(RECIPES_VENV)/$$each/bin/pip --disable-pip-version-check install --quiet --editable '.[cli,otel]' hypothesis pytest pytest-timeout pyyaml || exit 1; \
 	done
-	for each in celery ddtrace dagster langchain-core langfuse litserve logfire openai opik pandas sentry-sdk; do \
+	for each in celery ddtrace dagster django flask langchain-core langfuse litserve logfire openai opik pandas sentry-sdk; do \
 		$(RECIPES_VENV)/1/bin/pip --disable-pip-version-check install --quiet $$each || echo "$$each does not install here"; \
 	done
 	for each in bentoml prefect; do \
