@@ -17,6 +17,7 @@ from rollout_sdk.engine.drivers import DRIVERS, drive_coroutine, drive_function
 from rollout_sdk.engine.flow import route
 from rollout_sdk.exceptions import ConfigurationError, DuplicateKeyError, OutcomeError
 from rollout_sdk.formatting import brief
+from rollout_sdk.notebooks import Shown
 from rollout_sdk.operating import Operated
 from rollout_sdk.plan import JUDGE_PREFERENCE
 from rollout_sdk.recording import outcomes
@@ -35,7 +36,7 @@ R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 
 
-class RolloutController(Operated, Generic[P, R_co]):
+class RolloutController(Operated, Shown, Generic[P, R_co]):
     """One rollout. A decorated function's `function.rollout` is its controller."""
 
     def __init__(self, settings: Settings) -> None:
