@@ -24,24 +24,31 @@ PLUGINS_VENV := .venv-plugins
 FOREIGN_VENV := .venv-foreign
 FOREIGN ?=
 
-.PHONY: help demo canary interleaving demo-traces docs test test-all test-backends test-fleet test-foreign test-plugins build lint types contracts tests faults mutants bench clean
+.PHONY: help demo canary interleaving demo-traces docs test test-all test-backends test-fleet test-foreign test-plugins build lint types contracts tests faults changelog mutants bench clean
 
+# What each target does, and how long it takes on two cores once its environment is installed.
 help:
-	@echo "make demo           reviews and films through all four strategies, and the report (about 2 minutes)"
-	@echo "make canary         a canary on real models that decides by itself: one goes to everybody, one goes back (a minute)"
-	@echo "make interleaving   two recommenders told apart by interleaving and by an A/B test (two minutes)"
-	@echo "make demo-traces    the demo through a local Phoenix, with links to open (the first time, it installs Phoenix)"
-	@echo "make docs           the documentation as a site, in .site/html (a minute; the first time, it installs mkdocs)"
-	@echo "make test           lint, types, import contracts and tests"
-	@echo "make test-all       the same with the long simulations, every other supported Python that is installed, and test-foreign"
-	@echo "make test-backends  Phoenix, MLflow and Prometheus, started for real and asked what they got"
-	@echo "make test-fleet     several processes on one store, whose server is broken on purpose: Redis, Postgres, network namespaces"
-	@echo "make test-foreign   other libraries' own tests with rollouts around their functions (FOREIGN='toolz funcy': some)"
-	@echo "make test-plugins   every plugin with what it is made for: MLflow, FastAPI, gunicorn, servers that are installed"
-	@echo "make build          wheels and source distributions of the SDK and every plugin, in dist/, each installed alone and all together"
-	@echo "make faults         breaks everything on purpose, and writes the table of docs/reliability.md"
-	@echo "make mutants        puts faults into the code, one at a time, and says which the tests do not notice (hours; ROOMS='engine stats': some)"
-	@echo "make bench          the cost of a call beside its peers, and of each signal"
+	@echo "make demo           reviews and films through all four strategies, and the report (2 minutes)"
+	@echo "make canary         a canary on real models that decides by itself: one candidate is promoted, one rolled back (1 minute)"
+	@echo "make interleaving   compares two recommenders by interleaving and by an A/B test (2 minutes)"
+	@echo "make demo-traces    the demo through a local Phoenix, with links to open (2 minutes; the first time more, to install Phoenix)"
+	@echo "make docs           the documentation as a site, in .site/html (1 minute)"
+	@echo "make test           lint, types, import contracts and tests (12 minutes)"
+	@echo "make lint           ruff: rules and format (seconds)"
+	@echo "make types          mypy, and pyright on the typing tests for every supported Python (1 minute)"
+	@echo "make contracts      layers and dependencies, by import-linter (seconds)"
+	@echo "make tests          the tests alone (11 minutes)"
+	@echo "make test-all       make test with the long simulations, every other supported Python that is installed, and test-foreign (hours)"
+	@echo "make test-backends  exports to real Phoenix, MLflow and Prometheus servers (minutes)"
+	@echo "make test-fleet     several processes on one store, whose server is broken on purpose: Redis, Postgres, network namespaces (minutes)"
+	@echo "make test-foreign   other libraries' own tests with rollouts around their functions (an hour or more; FOREIGN='toolz funcy': some)"
+	@echo "make test-plugins   every plugin with its real counterpart: MLflow, FastAPI, gunicorn, installed servers (minutes)"
+	@echo "make build          wheels and source distributions of the SDK and all plugins, in dist/, installed alone and together (minutes)"
+	@echo "make changelog      the changelog of the next release, from the files in changes/ (seconds)"
+	@echo "make faults         injects every fault on every supported Python, and writes the table of docs/reliability.md (an hour or more)"
+	@echo "make mutants        changes the code, one fault at a time, and lists those that no test notices (hours; ROOMS='engine stats': some)"
+	@echo "make bench          the cost of a call beside its peers, and of each signal (minutes)"
+	@echo "make clean          removes all environments and caches (seconds)"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -101,8 +108,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# Pyright reads what users' editors read; it gets Node.js from a wheel.
 types: $(VENV)/.dev
 	$(BIN)/mypy
+	@for version in 3.11 $(OTHER_PYTHONS); do $(BIN)/pyright --pythonversion $$version --warnings || exit 1; done
 
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
@@ -173,6 +182,9 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/telemetry.py
 	$(BIN)/python benchmarks/shadow_load.py
 	$(BIN)/python benchmarks/budget.py
+
+changelog: $(VENV)/.dev
+	$(BIN)/towncrier build --draft --version "the next release"
 
 clean:
 	rm -rf $(VENV) .venv-* dist .site .mutants demo-journal .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

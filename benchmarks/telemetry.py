@@ -21,11 +21,18 @@ from typing import Any
 import structlog
 from opentelemetry import trace
 from opentelemetry.context import attach, detach
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+try:
+    from opentelemetry.sdk._logs.export import LogRecordExporter
+except ImportError:
+    from opentelemetry.sdk._logs.export import LogExporter as LogRecordExporter
 from overhead import SATURATED_S, Subject, bare, candidate, ours
 
 from rollout_sdk import ABTest, Telemetry
@@ -49,6 +56,20 @@ class Nowhere(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
+class NoRecords(LogRecordExporter):  # type: ignore[misc]  # the name before version 1.39 of the SDK is known to no stub
+    """Drops every log record."""
+
+    def export(self, batch: Any) -> Any:
+        """Drop them."""
+
+    def shutdown(self) -> None:
+        """Nothing is open."""
+
+    def force_flush(self, timeout_millis: float = 0) -> bool:
+        """Nothing waits."""
+        return True
+
+
 def tracers(sampler: Any = None) -> TracerProvider:
     provider = TracerProvider(sampler=sampler)
     provider.add_span_processor(BatchSpanProcessor(Nowhere()))
@@ -60,6 +81,13 @@ def routed(name: str, *, sampler: Any = None, **settings: Any) -> Subject:
     provider, meters = tracers(sampler), MeterProvider([InMemoryMetricReader()])
     telemetry = Telemetry(**{**QUIET, **settings}, tracer_provider=provider, meter_provider=meters)
     return ours(name, ABTest(0.1), telemetry=telemetry, settle=provider.force_flush, most=MOST_CALLS)
+
+
+def as_records(name: str) -> Subject:
+    """The same with events as log records, which another batch processor takes."""
+    records = LoggerProvider()
+    records.add_log_record_processor(BatchLogRecordProcessor(NoRecords()))
+    return routed(name, spans="all", flag_events="log", logger_provider=records)
 
 
 def bare_sdk(name: str, *, metrics: bool) -> Subject:
@@ -123,6 +151,7 @@ def subjects() -> list[Subject]:
         routed("routed: spans='route'", spans="route"),
         routed(SPANS, spans="all"),
         routed("routed: spans, no flag event", spans="all", flag_events="off"),
+        as_records("routed: spans, flag_events='log'"),
         routed("routed: spans, event, bind_logs", spans="all", bind_logs=True),
         routed("routed: spans, event, baggage", spans="all", propagate=True),
         routed("routed: spans, 1 % sampled", spans="all", sampler=ParentBased(TraceIdRatioBased(0.01))),

@@ -18,7 +18,9 @@ from rollout_sdk.engine.first_present import FirstPresent
 from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.routing import OverridesByUnit, Router, fresh_random
 from rollout_sdk.engine.shadows.caller_state import surrounds_of
+from rollout_sdk.engine.shadows.processes import ProcessLane
 from rollout_sdk.exceptions import MutationError
+from rollout_sdk.journal import KeptPairs
 from rollout_sdk.plugins.discovery import strategy_name
 from rollout_sdk.records import BreakerEvent
 from rollout_sdk.resilience.breaker import CircuitBreaker, ControlHealth
@@ -99,6 +101,8 @@ def make_rollout(settings: Settings) -> Rollout:
         rebind=rebinder(signature),
         merge=hooks.first("rollout_merge"),
         compare=hooks.first("rollout_compare") if compare is None else lambda _, ours, theirs: compare(ours, theirs),
+        kept=_kept_pairs(settings),
+        lanes=_lanes(settings),
         noise=0.0 if compare is None else compare.noise,
         on_error=settings.on_error,
         failed_if=settings.failed_if,
@@ -142,6 +146,25 @@ def make_rollout(settings: Settings) -> Rollout:
         observers={hook: hooks.observers(hook, runtime.thread_of) for hook in _OBSERVING if hooks.has(hook)},
         plugins=hooks.names,
     )
+
+
+def _kept_pairs(settings: Settings) -> KeptPairs | None:
+    """Build what keeps pairs of answers; None if none are kept, or there is no folder for them."""
+    keep, journal = settings.keep, settings.runtime.journal
+    return None if keep is None or journal is None else KeptPairs(settings.key, journal, keep)
+
+
+def _lanes(settings: Settings) -> dict[str, ProcessLane]:
+    """Build the worker processes of each candidate, if the strategy shadows in processes; none starts yet."""
+    if getattr(settings.strategy, "where", "thread") != "process":
+        return {}
+    limits, pool = settings.runtime.shadows, settings.runtime.background
+    lanes = {
+        name: ProcessLane(function, timeout_s=limits.timeout_s, most_bytes=limits.process_bytes)
+        for name, function in settings.candidates.items()
+    }
+    pool.lanes.update(lanes.values())
+    return lanes
 
 
 def _breakers(settings: Settings) -> dict[str, CircuitBreaker]:

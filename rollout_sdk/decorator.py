@@ -8,7 +8,7 @@ from inspect import Signature
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from rollout_sdk.assignment import Layer, Share
-from rollout_sdk.comparators import Compare, as_comparator
+from rollout_sdk.comparators import Compare, Disagreements, as_comparator
 from rollout_sdk.controller import RolloutController
 from rollout_sdk.engine.arguments import Spec, UnitSpec
 from rollout_sdk.engine.copies.snapshot import Isolate
@@ -106,6 +106,7 @@ def rollout(
     isolate: Isolate = "auto",
     detect_mutation: bool = False,
     compare: Compare | None = None,
+    keep: Disagreements | None = None,
     plugins: Sequence[object] = (),
     runtime: Runtime | None = None,
 ) -> Callable[[Callable[P, R]], Decorated[P, R]]:
@@ -166,6 +167,8 @@ def rollout(
             `rollout_sdk.comparators`, or a function of both that returns whether they match, their difference (0 matches), or
             a `Comparison`. By default numbers within rounding, and anything else that is equal, match. It runs in the
             background.
+        keep: Keeps some pairs of answers that do not match, for people to look at: `Disagreements(50, redact=...)`. They are in
+            the journal's folder, and the only payloads that the SDK ever writes. None: no pair is kept.
         plugins: Observers and comparators for this rollout: instances, or names of installed plugins.
         runtime: Resources shared with other rollouts; by default one built from the environment.
 
@@ -224,6 +227,7 @@ def rollout(
             isolate=isolate,
             detect_mutation=detect_mutation,
             compare=None if compare is None else as_comparator(compare),
+            keep=keep,
             plugins=plugins,
             runtime=default_runtime() if runtime is None else runtime,
         )

@@ -74,6 +74,10 @@ class ShadowEffectError(RolloutError, RuntimeError):
     """A shadow called a function guarded by `shadow_guard`."""
 
 
+class ShadowProcessError(RolloutError, RuntimeError):
+    """The process of a shadow ended, or its candidate raised an exception that cannot be sent from there."""
+
+
 class OutcomeError(RolloutError, ValueError):
     """An outcome cannot be recorded: its metric, value or subject is invalid."""
 

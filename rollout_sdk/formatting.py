@@ -1,16 +1,19 @@
-"""Human-readable formatting; escapes and truncates untrusted text."""
+"""Human-readable formatting: escapes and truncates untrusted text, and fits lines and tables to a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 __all__ = [
+    "WIDTH",
     "brief",
     "class_name",
     "counts",
     "duration",
     "escaped",
+    "fitting",
     "nearest",
     "number",
     "percent",
@@ -18,9 +21,16 @@ __all__ = [
     "quoted",
     "several",
     "size",
+    "table",
     "when",
 ]
 
+WIDTH = 80
+"""Columns of a terminal of unknown width."""
+
+_WIDEST_LABEL = 40
+_LABEL = re.compile(r"\s*(?:\S+\s{2,}|[A-Z_]{4,}\s)(?=\S)")
+"""A word and two spaces; or an outcome and one space, because the longest leaves room for one."""
 _NONE = "-"
 _LONGEST_NAME = 200
 _QUALNAME = type.__dict__["__qualname__"]
@@ -65,8 +75,8 @@ def class_name(value: object, longest: int = 200) -> str:
 
 
 def nearest(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """The name that was probably meant; None where none is near."""
-    # Costs more to import than all of this module, and few processes ask.
+    """Return the name that was probably meant; None if none is similar."""
+    # Imported on demand, because it is expensive, and rarely needed.
     from difflib import get_close_matches
 
     found = get_close_matches(name[:_LONGEST_NAME], list(names), n=1, cutoff=cutoff)
@@ -138,3 +148,52 @@ def counts(numbers: Mapping[str, int]) -> str:
     """Format numbers by name, the largest first."""
     ordered = sorted(numbers.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{plain(name, 40)} {number(count)}" for name, count in ordered[:8]) or _NONE
+
+
+def fitting(line: str, width: int = WIDTH) -> list[str]:
+    """Wrap a line; continuation lines are aligned after its label, if it starts with one and two spaces, or indented."""
+    from textwrap import wrap
+
+    if len(line) <= width:
+        return [line]
+    label = _LABEL.match(line)
+    own = len(line) - len(line.lstrip())
+    indent = (
+        label.end()
+        if label is not None and label.end() <= min(_WIDEST_LABEL, width // 2)
+        else min(own + 4 if own else 2, width // 2)
+    )
+    return wrap(line, width, subsequent_indent=" " * indent, break_on_hyphens=False, replace_whitespace=False) or [line]
+
+
+def table(
+    rows: Sequence[Sequence[str]], *, indent: str = "  ", left: int = 1, keys: int = 1, width: int = WIDTH, ruled: bool = False
+) -> Iterator[str]:
+    """Align rows as columns, the first `left` to the left and the others to the right; the first row is the head.
+
+    Columns that do not fit go into another table below, which repeats the first `keys` columns. With `ruled`, the head is
+    underlined.
+    """
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for number, columns in enumerate(_folds(widths, width - len(indent), keys)):
+        if number:
+            yield ""
+        for index, row in enumerate(rows):
+            cells = [row[each].ljust(widths[each]) if each < left else row[each].rjust(widths[each]) for each in columns]
+            yield (indent + "  ".join(cells)).rstrip()
+            if ruled and not index:
+                yield indent + "  ".join("-" * widths[each] for each in columns)
+
+
+def _folds(widths: Sequence[int], width: int, keys: int) -> list[list[int]]:
+    """Return the indices of the columns of each table."""
+    own = sum(widths[:keys]) + 2 * (keys - 1)
+    tables, free = [[*range(keys)]], width - own
+    for column in range(keys, len(widths)):
+        free -= 2 + widths[column]
+        # A column that is too wide by itself gets its own table.
+        if free < 0 and len(tables[-1]) > keys:
+            tables.append([*range(keys)])
+            free = width - own - 2 - widths[column]
+        tables[-1].append(column)
+    return tables

@@ -10,8 +10,8 @@ from weakref import WeakValueDictionary
 from attrs import define, evolve, field, fields
 
 from rollout_sdk.concurrency.clocks import is_wall_clock, monotonic, monotonic_ns, time_ns
-from rollout_sdk.concurrency.forking import ForkSafeLock, renew_after_fork, was_announced
-from rollout_sdk.concurrency.threads import WatchThread, missing_threads
+from rollout_sdk.concurrency.forking import ForkSafeLock, renew_after_fork
+from rollout_sdk.concurrency.threads import missing_threads
 from rollout_sdk.control.control_file import ControlFile
 from rollout_sdk.control.plane import ControlPlane
 from rollout_sdk.control.reconciler import Reconciler
@@ -51,9 +51,6 @@ __all__ = ["Runtime", "all_runtimes", "default_runtime"]
 
 _LONGEST_KEY = 64
 _LONGEST_WAIT_S = 1.0
-_UNREAD = "control file not read"
-_CONTROL_EVERY_S = 0.25
-"""A changed control file is read once two looks agree: within half a second."""
 
 
 def _as_key(value: str | bytes | None) -> bytes | None:
@@ -141,7 +138,6 @@ class Runtime:
     _delivery: Delivery = field(init=False, repr=False)
     _faults: Faults = field(init=False, repr=False)
     _steering: Steering = field(init=False, repr=False)
-    _watching: WatchThread = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Assemble the parts; no thread starts and no file is created before the first call."""
@@ -198,8 +194,7 @@ class Runtime:
         sinks = self._delivery.sinks
         self.thread_of = sinks.thread_of
         file = None if self.control is None else ControlFile(self.control)
-        self._steering = Steering(file, self.rollouts, self.failed_of)
-        self._watching = WatchThread(self._look_at_control_file, "rollout-control", every_s=_CONTROL_EVERY_S)
+        self._steering = Steering(file, self.rollouts, self.reconciler, failed=self.failed, failed_of=self.failed_of)
         about = self._delivery.descriptions.get
         writer = None if self.journal is None else JournalWriter(self.journal)
         if writer is not None:
@@ -263,14 +258,7 @@ class Runtime:
         self.nonces.renew()
         self._faults.clear()
         self._delivery.renew()
-        if self.control is not None and not was_announced():
-            # The time of the fork is unknown: the inherited content may be out of date.
-            self.reconciler.hold(_UNREAD)
-        # Even if the parent had no such thread: the SDK runs no threads in uWSGI's master.
-        is_wanted = self._steering.file is not None and bool(self._delivery.rollouts) and not self._watching.has_ended
-        self._watching = WatchThread(self._look_at_control_file, "rollout-control", every_s=_CONTROL_EVERY_S)
-        if is_wanted:
-            self._watching.start()
+        self._steering.renew(is_used=bool(self._delivery.rollouts))
         self._look_at_threads()
 
     def _default_monotonic_ns(self) -> Callable[[], int]:
@@ -294,8 +282,6 @@ class Runtime:
     def steer(self, controller: Steered) -> None:
         """Apply the control file to a rollout, if there is one, now and whenever it changes."""
         self._steering.steer(controller)
-        if self._steering.file is not None:
-            self._watching.start()
 
     def local_state(self, key: str) -> LocalState | None:
         """Return the state of the last rollout with this key, even after its function is gone; None if there was none."""
@@ -323,7 +309,7 @@ class Runtime:
 
     def _closed(self, timeout_s: float) -> None:
         """After all facts are counted, deliver them and publish the evidence, concurrently."""
-        self._watching.end()
+        self._steering.end()
         self._delivery.sinks.close(timeout_s, self.reconciler.close)
 
     def _put_and_wait(self, fact: Any) -> None:
@@ -388,11 +374,6 @@ class Runtime:
         """Facts missing from the journal because a queue was full, including those of calls that were not sampled."""
         return self.recorder.dropped + self._delivery.sinks.dropped
 
-    def _look_at_file(self) -> None:
-        if self._steering.look():
-            for managed in list(self.reconciler.rollouts.values()):
-                self.reconciler.let_go(managed, _UNREAD)
-
     def _look_at_threads(self) -> None:
         if (why := missing_threads()) is not None:
             self.failed(THREADS, ConfigurationError(why))
@@ -402,12 +383,8 @@ class Runtime:
         if self.audience.look():
             self.recorder.close_at_exit()
         self._delivery.sinks.watch()
-        if self._steering.file is not None:
-            # If no thread could be started before, for example while uWSGI forks its workers.
-            self._watching.start()
-
-    def _look_at_control_file(self) -> None:
-        self._delivery.guarded(CONTROL_FILE, self._look_at_file)
+        # If no thread could be started before, for example while uWSGI forks its workers.
+        self._steering.start()
 
 
 _default: Runtime | None = None

@@ -1,6 +1,7 @@
 """The files around the code say what is true."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,20 @@ def test_the_picture_of_the_layers_is_made_from_the_contract():
 def test_every_room_is_on_a_floor():
     rooms = {path.stem for path in (ROOT / "rollout_sdk").iterdir() if path.is_dir() or path.suffix == ".py"}
     assert rooms - {"__init__", "__pycache__", "_version"} == {room for floor in layers.layers() for room in floor}
+
+
+def test_make_help_has_every_target_and_how_long_it_takes():
+    text = (ROOT / "Makefile").read_text()
+    targets = set(re.search(r"^\.PHONY: (.*)$", text, flags=re.MULTILINE)[1].split()) - {"help"}
+    lines = dict(re.findall(r'^\t@echo "make (\S+) +(.*)"$', text, flags=re.MULTILINE))
+    assert targets == set(lines)
+    untimed = [name for name, line in lines.items() if not re.search(r"\(.*(seconds|minute|hour).*\)$", line)]
+    assert untimed == []
+
+
+def test_every_change_is_of_a_type_that_the_changelog_has():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["towncrier"]
+    types = "|".join(each["directory"] for each in settings["type"])
+    names = [path.name for path in (ROOT / settings["directory"]).iterdir() if path.name not in settings["ignore"]]
+    assert [name for name in names if not re.fullmatch(rf"(\+[a-z0-9-]+|\d+)\.({types})\.md", name)] == []
+    assert settings["start_string"] in (ROOT / settings["filename"]).read_text()

@@ -8,30 +8,17 @@ from __future__ import annotations
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from attrs import Factory, define
 
 from rollout_sdk.analysis.bounded import Counts
 from rollout_sdk.analysis.facts import stands_for
 from rollout_sdk.analysis.pages import page_of, shown_item
+from rollout_sdk.analysis.shadow_arms import ShadowArm, Sums, add_to, sums
 from rollout_sdk.analysis.shares import Arrivals
 
 __all__ = ["Arm", "Credit", "Gathered", "ShadowArm", "Sums", "add_to", "credit"]
-
-Sums: TypeAlias = dict[str, list[float]]
-"""For every unit, [sum of values, count]."""
-
-
-def _sums() -> Sums:
-    return defaultdict(lambda: [0.0, 0.0])
-
-
-def add_to(sums: Sums, unit: str, value: float, stands_for: int = 1) -> None:
-    """Add a value of a unit, as that of so many."""
-    pair = sums[unit]
-    pair[0] += value * stands_for
-    pair[1] += stands_for
 
 
 @define
@@ -45,7 +32,7 @@ class Credit:
     wins: int = 0
     losses: int = 0
     ties: int = 0
-    by_unit: Sums = Factory(_sums)
+    by_unit: Sums = Factory(sums)
     is_fair: bool = True
 
     def add(self, unit: str, preferred: float, stands_for: int = 1) -> None:
@@ -84,7 +71,7 @@ class Arm:
     fallbacks: int = 0
     withheld: Counts = Factory(Counts)
     closed_early: int = 0
-    outcomes: dict[str, Sums] = Factory(lambda: defaultdict(_sums))
+    outcomes: dict[str, Sums] = Factory(lambda: defaultdict(sums))
     ranges: dict[str, tuple[float, float]] = Factory(dict)
     credit: dict[tuple[str, str], Credit] = Factory(lambda: defaultdict(Credit))
 
@@ -142,19 +129,6 @@ def credit(
         for metric, clicked in clicks.items():
             arm.credit[candidate, metric].add(cluster, two.preference(clicked), many)
     return unknown
-
-
-@define
-class ShadowArm:
-    """The shadow runs of one candidate in one phase."""
-
-    planned: int = 0
-    ends: Counts = Factory(Counts)
-    errors: Counts = Factory(Counts)
-    reasons: Counts = Factory(Counts)
-    latency_s: array[float] = Factory(lambda: array("d"))
-    matches: Sums = Factory(_sums)
-    differences: Sums = Factory(_sums)
 
 
 @define

@@ -59,7 +59,7 @@ def _checks(report: RolloutReport, found: Judged, compared: Sequence[Difference]
             yield Check(
                 name="labels" if is_label else "metric",
                 what=f"{each.metric}: {each.reason}",
-                since_s=_since(each),
+                since_s=_since(found, each),
                 cure="Find out why one arm gets fewer outcomes before you compare them." if is_label else "Fix what it names.",
                 is_fatal=each.decides,
             )
@@ -106,9 +106,12 @@ def _seen(units: Mapping[str, int], configured: Mapping[str, float]) -> str:
     )
 
 
-def _since(each: Difference) -> float | None:
-    """When a check broke: nothing is kept of when, so by the first look after which there are no numbers."""
-    return each.course[-1].time_s if each.course else None
+def _since(found: Judged, each: Difference) -> float | None:
+    """Time of the first look that found it broken."""
+    name = each.metric, each.candidate
+    looks = [look for look in found.looks if any((one.name, one.candidate) == name and one.outcome == "ERROR"
+             for one in (*look.findings, *look.others))]  # fmt: skip
+    return looks[0].time_s if looks else None
 
 
 def _of_shadows(report: RolloutReport, found: Judged) -> Iterator[Check]:

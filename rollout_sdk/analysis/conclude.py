@@ -19,6 +19,8 @@ from rollout_sdk.judging import Finding, Verdict
 __all__ = ["conclude"]
 
 _DAY_S = 86_400.0
+_ANY = "gates=[Gate(...)] or guardrails=[Guardrail(...)]"
+_DECLARED: Mapping[str, str] = {"shadow": "guardrails=[Guardrail(...)]", "interleave": "gates=[Gate(...)]"}
 _STOPPED: Mapping[str, str] = {"rolled_back": "rolled back", "aborted": "aborted"}
 
 
@@ -176,7 +178,7 @@ def _action(report: RolloutReport, found: Judged, headline: Headline, candidate:
     if report.status == "paused":
         return f"A person decides: rollout resume {report.rollout}, promote or abort."
     if not found.is_declared:
-        return "To conclude, declare gates=[Gate(...)] or guardrails=[Guardrail(...)] with the strategy."
+        return f"To conclude, declare {_DECLARED.get(report.strategy, _ANY)} with the strategy."
     return "Leave it running."
 
 

@@ -38,7 +38,7 @@ def in_order(journal: Journal, key: str | None, progress: Callable[[int, int], N
     processes: dict[str, list[Path]] = {}
     for path in journal.files:
         processes.setdefault(writer_of(path), []).append(path)
-    total = sum(path.stat().st_size for path in journal.files)
+    total = sum(map(journal.size, journal.files))
     journal.begin()
 
     def lines(number: int, paths: list[Path]) -> Iterator[tuple[float, int, int, dict[str, Any]]]:

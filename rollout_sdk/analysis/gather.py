@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import Factory, define
 
-from rollout_sdk.analysis.arms import Arm, Gathered, ShadowArm, add_to, credit
+from rollout_sdk.analysis.arms import Arm, Gathered, credit
 from rollout_sdk.analysis.bounded import at, shortened
 from rollout_sdk.analysis.facts import stands_for
 from rollout_sdk.analysis.operations import Operations
 from rollout_sdk.analysis.outcomes import MOST_SETS, OVER_THE_LIMIT, Outcomes, Set
 from rollout_sdk.analysis.sets import began_s
+from rollout_sdk.analysis.shadow_arms import ShadowArm
 from rollout_sdk.journal import Journal
 from rollout_sdk.journal.parts import writer_of
 
@@ -51,25 +53,51 @@ class Gatherer:
     1,000 metrics or 10,000 transitions are skipped and counted as "over the limit".
     """
 
-    def __init__(self, journal: Journal) -> None:
-        """Read the outcomes: a call that is read later may then be forgotten at once."""
+    def __init__(self, journal: Journal, outcomes: Outcomes | None = None) -> None:
+        """Read the outcomes: a call that is read later may then be forgotten at once.
+
+        Args:
+            journal: The journal.
+            outcomes: Outcomes that are read already; None: read those of the journal.
+        """
         self.sets: dict[Set, Gathered] = {}
         self.operations: dict[str, Operations] = {}
         self.lost = self.sampled = 0
         self._journal = journal
         self._left_out = self._arms = 0
         self._process = ""
-        self._outcomes = Outcomes()
+        self._outcomes = Outcomes() if outcomes is None else outcomes
         self._replaced: set[Set] = set()
         self._changes: dict[tuple[Set, object], dict[str, Any]] = {}
         self._handlers = {
             "lost": self._lost, "rollout": self._rollout, "transition": self._transition, "decision": self._decision,
             "shadow": self._shadow, "breaker": self._breaker,
         }  # fmt: skip
-        for record in journal.only("outcome"):
-            repeated = self._outcomes.add(record)
-            if repeated is not None and (gathered := self._at(*repeated)) is not None:
-                gathered.problems["duplicate"] += 1
+        if outcomes is None:
+            for record in journal.only("outcome"):
+                self.recorded(record)
+
+    def recorded(self, record: dict[str, Any]) -> None:
+        """Add an outcome."""
+        repeated = self._outcomes.add(record)
+        if repeated is not None:
+            self.repeated(*repeated, 1)
+
+    def repeated(self, rollout: str, fingerprint: str, copies: int) -> None:
+        """Count outcomes that were added before."""
+        if (gathered := self.set_at(rollout, fingerprint)) is not None:
+            gathered.problems["duplicate"] += copies
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Look up sets and arms without counting what is left out: it was counted."""
+        left_out = self._left_out
+        yield
+        self._left_out = left_out
+
+    def leave_out(self, lines: int) -> None:
+        """Count lines that are beyond the limit."""
+        self._left_out += lines
 
     def begin(self, path: Path) -> None:
         """Go on with another file; those of one process follow each other."""
@@ -85,7 +113,7 @@ class Gatherer:
         """The sums, after the last file."""
         self._join_units()
         for which, count in self._outcomes.unknown():
-            if (gathered := self._at(*which)) is not None:
+            if (gathered := self.set_at(*which)) is not None:
                 gathered.problems["unknown decision"] += count
         self._place_problems()
         for (which, _), record in self._changes.items():
@@ -101,7 +129,7 @@ class Gatherer:
             self._journal.skipped[OVER_THE_LIMIT] += self._left_out
         return aggregate
 
-    def _at(self, rollout: str, fingerprint: str) -> Gathered | None:
+    def set_at(self, rollout: str, fingerprint: str) -> Gathered | None:
         """The sums of a set; None where there are too many, which is counted."""
         found = self.sets.get((rollout, fingerprint))
         if found is None:
@@ -115,9 +143,9 @@ class Gatherer:
         return found
 
     def _of(self, record: dict[str, Any]) -> Gathered | None:
-        return self._at(record["rollout"], record.get("fingerprint", ""))
+        return self.set_at(record["rollout"], record.get("fingerprint", ""))
 
-    def _arm(self, arms: dict[tuple[str, str], A], phase: str, variant: str) -> A | None:
+    def arm_at(self, arms: dict[tuple[str, str], A], phase: str, variant: str) -> A | None:
         """The sums of an arm; None where there are too many, which is counted."""
         found = arms.get((phase, variant))
         if found is None:
@@ -141,7 +169,7 @@ class Gatherer:
             last = max(
                 known, key=lambda which: began_s(self.sets[which]) if self.sets[which].spans else -math.inf, default=None
             )
-            gathered = self._at(rollout, "") if last is None else self.sets[last]
+            gathered = self.set_at(rollout, "") if last is None else self.sets[last]
             if gathered is not None:
                 gathered.problems.update(problems)
 
@@ -189,23 +217,23 @@ class Gatherer:
 
     def _decision(self, record: dict[str, Any]) -> None:
         rollout, fingerprint = record["rollout"], record.get("fingerprint", "")
-        outcomes = self._outcomes.of_call(record)
+        outcomes, of_shadows = self._outcomes.of_call(record), self._outcomes.of_shadows(record)
         many = stands_for(record)
         self._operated(rollout).decided(record, many)
-        gathered = self._at(rollout, fingerprint)
+        gathered = self.set_at(rollout, fingerprint)
         if gathered is None:
             return
         gathered.strategy = record["strategy"]
         phase, variant, unit = record["phase"], record["variant"], record.get("unit")
         for shadowed in record.get("shadows", ()):
-            if not record.get("excluded") and (shadow := self._arm(gathered.shadows, phase, shadowed)) is not None:
+            if not record.get("excluded") and (shadow := self.arm_at(gathered.shadows, phase, shadowed)) is not None:
                 shadow.planned += many
         if record.get("excluded"):
             gathered.excluded.add(record["reason"] if not record.get("blend") else "not interleaved", many)
-            gathered.problems["of excluded calls"] += len(outcomes)
+            gathered.problems["of excluded calls"] += len(outcomes) + len(of_shadows)
             return
         cluster = unit or record["id"]
-        arm = self._arm(gathered.arms, phase, variant)
+        arm = self.arm_at(gathered.arms, phase, variant)
         if arm is None:
             return
         arm.share = record.get("share", arm.share)
@@ -218,6 +246,13 @@ class Gatherer:
         span[0], span[1] = min(span[0], time_s), max(span[1], time_s)
         if record.get("teams") or record.get("rule"):
             gathered.problems["unknown item"] += credit(arm, record, cluster, outcomes, gathered.control)
+        for shadow_variant, metric, value in of_shadows:
+            ours = next((each for name, each, _, _ in outcomes if name == metric), None)
+            labelled = None if ours is None else self.arm_at(gathered.shadows, phase, shadow_variant)
+            if ours is None or labelled is None:
+                gathered.problems["of a shadow's answer alone"] += 1
+            else:
+                labelled.labelled(metric, cluster, ours, value, many)
         for metric, value, _, of_outcome in outcomes:
             # Both are there: where outcomes were kept at a lower rate than their calls, at that.
             arm.add_outcome(metric, cluster, value, max(many, of_outcome))
@@ -228,30 +263,19 @@ class Gatherer:
         gathered = self._of(record)
         if record.get("excluded") or gathered is None:
             return
-        arm = self._arm(gathered.shadows, record["phase"], record["variant"])
+        arm = self.arm_at(gathered.shadows, record["phase"], record["variant"])
         if arm is None:
             return
-        arm.ends.add(record["end"], many)
-        if record.get("error") and record["end"] == "error":
-            arm.errors.add(record["error"], many)
-        if record["end"] in ("ok", "error") and record.get("duration_s") is not None:
-            arm.latency_s.extend([record["duration_s"]] * many)
-        if record.get("match") is not None:
-            cluster = record.get("unit") or record["id"]
-            add_to(arm.matches, cluster, float(record["match"]), many)
-            if record.get("difference_reason"):
-                arm.reasons.add(record["difference_reason"], many)
-            if record.get("difference") is not None:
-                add_to(arm.differences, cluster, float(record["difference"]), many)
+        arm.ended(record, many)
 
     def _join_units(self) -> None:
         for joined in self._outcomes.joined():
-            gathered = self._at(joined.rollout, joined.fingerprint)
+            gathered = self.set_at(joined.rollout, joined.fingerprint)
             if gathered is None:
                 continue
             if joined.excluded:
                 gathered.problems["of excluded calls"] += 1
-            elif (arm := self._arm(gathered.arms, joined.phase, joined.variant)) is not None:
+            elif (arm := self.arm_at(gathered.arms, joined.phase, joined.variant)) is not None:
                 arm.add_outcome(joined.metric, joined.unit, joined.value, joined.stands_for)
                 gathered.joined += 1
 
@@ -278,7 +302,7 @@ def gather(journal: Journal, progress: Callable[[int, int], None] | None = None)
         journal: The journal; its counts are those of this reading.
         progress: Called with the bytes read so far, and with how many there are.
     """
-    total = sum(path.stat().st_size for path in journal.files)
+    total = sum(map(journal.size, journal.files))
     gatherer = Gatherer(journal)
     journal.begin()
     number = 0

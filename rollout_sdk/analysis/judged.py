@@ -12,6 +12,7 @@ from typing import Any
 
 from attrs import define, evolve, field, frozen
 
+from rollout_sdk.analysis.bounded import shortened
 from rollout_sdk.analysis.course import Course
 from rollout_sdk.analysis.facts import in_order
 from rollout_sdk.exceptions import ConfigurationError
@@ -28,6 +29,8 @@ MOST_ROLLOUTS = 1_000
 
 _MOST_METRICS = 20
 _MOST_NAMED = 100
+_MOST_PHASES = 1_000
+"""Phases of one rollout that are judged: sums of each are kept."""
 _FIRST_LOOK, _LOOK_AGAIN = 200, 1.3
 """Calls before the first look, and the factor until the next: about 30 looks at a million calls."""
 _FOLD_EVERY_S = 600.0
@@ -68,7 +71,7 @@ class Judged:
         course: What was seen of it.
         is_declared: Whether its journal has a plan.
         looks: The looks on the way, in order of time.
-        unnamed: Names of metrics beyond the most that are kept.
+        unnamed: Names of metrics that are not kept: beyond the most, or not usable as names.
         now_s: Time of the last record.
         calls: Its calls.
         plan: The plan as the journal has it.
@@ -112,6 +115,9 @@ class Judged:
             if record["phase"] not in self.course.phases and self.course.current:
                 self.look()
             self.calls += 1
+        if self._is_beyond(record.get("phase", record.get("to_phase"))):
+            self.refused += 1
+            return
         try:
             self.course.take(record)
         # A value that would spoil all sums, or a line of another program: it hides none of the others.
@@ -123,6 +129,13 @@ class Judged:
         elif self.now_s - self._folded_s > _FOLD_EVERY_S:
             self._folded_s = self.now_s
             self.course.evidence.fold(self.now_s)
+
+    def _is_beyond(self, phase: str | None) -> bool:
+        """Whether a phase is one more than are kept."""
+        begun, described = self.course.phases, self.course.exposures
+        if phase is None or len(begun) + len(described) < 2 * _MOST_PHASES:
+            return False
+        return phase not in begun and phase not in described
 
     def _declared(self, plan: Mapping[str, Any]) -> None:
         """Judge by what the journal says was declared."""
@@ -144,14 +157,22 @@ class Judged:
 
     def _metric(self, metric: str) -> None:
         """Keep sums of a metric that was not declared, from its first outcome on."""
-        if metric in {each.metric for each in (*self.course.criteria.all, *self.undeclared)} or metric in self.unnamed:
-            return
-        if sum(isinstance(each, Gate) for each in self.undeclared) >= _MOST_METRICS:
-            if len(self.unnamed) < _MOST_NAMED:
-                self.unnamed.append(metric)
+        if (
+            metric in {each.metric for each in (*self.course.criteria.all, *self.undeclared)}
+            or shortened(metric) in self.unnamed
+        ):
             return
         per: Per = "list" if self.course.blended else "call"
-        self._follow(self.course.criteria, (*self.undeclared, Gate(metric, per=per, dry_run=True)))
+        try:
+            gate = Gate(metric, per=per, dry_run=True)
+        # Another program wrote it: no such metric can be declared.
+        except ConfigurationError:
+            gate = None
+        if gate is None or sum(isinstance(each, Gate) for each in self.undeclared) >= _MOST_METRICS:
+            if len(self.unnamed) < _MOST_NAMED:
+                self.unnamed.append(shortened(metric))
+            return
+        self._follow(self.course.criteria, (*self.undeclared, gate))
 
     def look(self) -> None:
         """Judge it as it stands, and keep what was found."""
@@ -216,10 +237,10 @@ def judged(
     latest: dict[str, str] = {}
     left_out: set[tuple[str, str]] = set()
     for record in in_order(journal, None, progress):
-        key = record["rollout"]
+        key = shortened(record["rollout"])
         # An outcome of a unit names none, and is of no decision.
         if "fingerprint" in record or record["event"] not in ("outcome", "breaker"):
-            latest[key] = record.get("fingerprint", "")
+            latest[key] = shortened(record.get("fingerprint", ""))
         which = key, latest.get(key, "")
         one = found.get(which)
         if one is None:

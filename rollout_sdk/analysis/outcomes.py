@@ -13,13 +13,23 @@ from rollout_sdk.analysis.bounded import Counts, at, kept_name
 from rollout_sdk.analysis.facts import recorded, set_of, stands_for
 from rollout_sdk.analysis.pages import item_of
 
-__all__ = ["MOST_SETS", "OVER_THE_LIMIT", "Joined", "Outcome", "Outcomes", "Set", "ShadowOutcome"]
+__all__ = [
+    "MOST_METRICS",
+    "MOST_SETS",
+    "OVER_THE_LIMIT",
+    "Joined",
+    "Outcome",
+    "Outcomes",
+    "Set",
+    "ShadowOutcome",
+    "Visit",
+]
 
 OVER_THE_LIMIT = "over the limit"
 """Why lines are skipped that would fill the memory."""
 
 MOST_SETS = 1_000
-_MOST_METRICS = 1_000
+MOST_METRICS = 1_000
 _LONGEST_METRIC = 1_000
 
 Outcome: TypeAlias = tuple[str, float, str | int | None, int]
@@ -73,12 +83,12 @@ class Outcomes:
         if identity in self._seen:
             if "fingerprint" in record:
                 return set_of(record)
-            self._problem(rollout, "duplicate")
+            self.problem(rollout, "duplicate")
             return None
         self._seen.add(identity)
         if metric not in self._metrics:
-            if len(self._metrics) >= _MOST_METRICS or len(metric) > _LONGEST_METRIC:
-                self._problem(rollout, OVER_THE_LIMIT)
+            if len(self._metrics) >= MOST_METRICS or len(metric) > _LONGEST_METRIC:
+                self.problem(rollout, OVER_THE_LIMIT)
                 return None
             self._metrics.add(metric)
         self.recorded[kept_name(self.recorded, rollout, MOST_SETS)] += 1
@@ -92,11 +102,36 @@ class Outcomes:
         elif isinstance(record.get("unit"), str):
             self._by_unit[rollout, record["unit"]].append((record.get("t", 0.0), metric, value, many))
         else:
-            self._problem(rollout, "no address")
+            self.problem(rollout, "no address")
         return None
 
-    def _problem(self, rollout: str, why: str) -> None:
-        at(self.problems, rollout, Counts, MOST_SETS).add(why)
+    def keep(
+        self, rollout: str, fingerprint: str, decision_id: str, metric: str, value: float, item: str | int | None, many: int
+    ) -> None:
+        """Add an outcome of a call, of which it is known that it was not added before."""
+        self.recorded[kept_name(self.recorded, rollout, MOST_SETS)] += 1
+        self._by_decision[decision_id].append((metric, value, item, many))
+        self._set_of[decision_id] = rollout, fingerprint
+
+    def decisions(self) -> list[str]:
+        """Ids of the calls that outcomes are of."""
+        return list(self._by_decision)
+
+    def of(self, decision_id: str) -> list[Outcome]:
+        """Take the outcomes of a call."""
+        return self._by_decision.pop(decision_id, [])
+
+    def units(self) -> list[tuple[str, str]]:
+        """Rollout and unit of the outcomes of units."""
+        return list(self._by_unit)
+
+    def visited(self, rollout: str, unit: str, visit: Visit) -> None:
+        """Remember a call of a unit."""
+        self._visits[rollout, unit].append(visit)
+
+    def problem(self, rollout: str, why: str, many: int = 1) -> None:
+        """Count outcomes that can be used with no call."""
+        at(self.problems, rollout, Counts, MOST_SETS).add(why, many)
 
     def of_call(self, record: dict[str, Any]) -> list[Outcome]:
         """Take the outcomes of a call, and remember the call where there are outcomes of its unit."""
@@ -104,7 +139,7 @@ class Outcomes:
         if unit is not None and (rollout, unit) in self._by_unit:
             visit = record.get("t", 0.0), record.get("fingerprint", ""), record["phase"], record["variant"]
             self._visits[rollout, unit].append((*visit, bool(record.get("excluded"))))
-        return self._by_decision.pop(record["id"], [])
+        return self.of(record["id"])
 
     def of_shadows(self, record: dict[str, Any]) -> list[ShadowOutcome]:
         """Take the outcomes of the answers that shadows gave to a call."""
@@ -118,7 +153,7 @@ class Outcomes:
             for time_s, metric, value, many in outcomes:
                 index = bisect_right(times, time_s) - 1
                 if index < 0:
-                    self._problem(rollout, "unit without an earlier call")
+                    self.problem(rollout, "unit without an earlier call")
                 else:
                     _, fingerprint, phase, variant, excluded = visits[index]
                     yield Joined(rollout, unit, fingerprint, phase, variant, excluded, metric, value, many)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from attrs import asdict, frozen
 
+from rollout_sdk.analysis.shadow_arms import FieldReport, LabelTable, PairedMetric
 from rollout_sdk.analysis.verdict import RolloutVerdict
 from rollout_sdk.stats import MeanInterval
 
@@ -25,6 +27,9 @@ __all__ = [
     "SharesReport",
     "VariantReport",
 ]
+
+SCHEMA = 1
+"""Version of the report's JSON; raised when a field changes its meaning or goes, never when one is added."""
 
 
 @frozen
@@ -111,6 +116,13 @@ class ShadowReport:
         reasons: Mismatches by why.
         errors: Failed runs by type.
         latency: Durations of the runs that came back.
+        control_latency: Durations of the control's runs of the same calls. A shadow waits for its turn in the background, and
+            shares the processor with calls, so it tends to be slower than it would be in the control's place.
+        comparators: Compared runs by comparator.
+        noise: Share of the control's second runs that differ from the first (`noise=`); None without any.
+        fields: Fields of the answers, as `compare=Fields(...)` compared them.
+        labels: Which class became which, with `compare=Label()`; None without classes.
+        metrics: Metrics of which both answers to a call have a value.
     """
 
     variant: str
@@ -123,6 +135,12 @@ class ShadowReport:
     reasons: Mapping[str, int]
     errors: Mapping[str, int]
     latency: Latency
+    control_latency: Latency
+    comparators: Mapping[str, int]
+    noise: float | None
+    fields: tuple[FieldReport, ...]
+    labels: LabelTable | None
+    metrics: tuple[PairedMetric, ...]
 
 
 @frozen
@@ -327,5 +345,10 @@ class Report:
         return sum(self.skipped.values()) - self.cut
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as plain values, for JSON."""
-        return asdict(self)
+        """The report as plain values, for JSON; docs/report.schema.json describes them, and `schema` is its version."""
+        return {"schema": SCHEMA, **asdict(self, value_serializer=_plain)}
+
+
+def _plain(_: Any, __: Any, value: Any) -> Any:
+    """JSON has no infinite numbers."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -10,9 +10,8 @@ from rollout_sdk.analysis.phrases import counted, effect, latencies, remaining
 from rollout_sdk.analysis.report import Report, RolloutReport
 from rollout_sdk.analysis.text import about_journal
 from rollout_sdk.analysis.verdict import Difference, Headline, RolloutVerdict
-from rollout_sdk.formatting import duration, number, percent, plain, several, when
+from rollout_sdk.formatting import WIDTH, duration, fitting, number, percent, plain, several, when
 from rollout_sdk.plan import LATENCY_MEAN
-from rollout_sdk.tables import WIDTH, fitting
 
 __all__ = ["as_screen", "blocks", "headlines", "ordered"]
 
@@ -203,7 +202,8 @@ def _metric(each: Difference, report: RolloutReport) -> list[str]:
     else:
         figures = counted(each)
     left = [] if each.to_go is None else [remaining(each.to_go)]
-    shown = "" if each.metric == "error_rate" and each.relative_low is None else effect(each)
+    # Of few events, the counts say more than a difference without an interval.
+    shown = "" if each.unit == "share" and each.low is None and figures else effect(each)
     return [shown, _word(each), figures, *left]
 
 

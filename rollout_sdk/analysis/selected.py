@@ -40,12 +40,15 @@ class SelectedJournal(Journal):
         super().__init__(folder)
         self._rollout, self._since_s, self._phase = rollout, since_s, phase
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing was asked for in particular."""
+        return self._rollout is None and self._since_s is None and self._phase is None
+
     def records_of(self, path: Path, *, only: str = "") -> Iterator[dict[str, Any]]:
         """The selected records of one file; counts are of all lines."""
         records = super().records_of(path, only=only)
-        if self._rollout is None and self._since_s is None and self._phase is None:
-            return records
-        return filter(self._is_selected, records)
+        return records if self.is_whole else filter(self._is_selected, records)
 
     def _is_selected(self, record: dict[str, Any]) -> bool:
         if self._rollout is not None and record.get("rollout", self._rollout) != self._rollout:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from operator import itemgetter
+from zlib import crc32
 
 from attrs import Factory, define
 
@@ -34,8 +34,9 @@ class Arrivals:
         """Number of units by variant, for every phase, after more and more of them in order of time."""
         found: dict[str, Counter[str]] = defaultdict(Counter)
         look = _FIRST_LOOK
-        # Those of one moment stay as they were read: in order of their arms, the first look would be at one arm alone.
-        for number, (_, phase, variant) in enumerate(sorted(self._first.values(), key=itemgetter(0)), 1):
+        # Those of one moment in an order that has nothing to do with their arms, nor with the order in which they were read.
+        order = sorted((first[0], crc32(unit.encode(errors="surrogatepass")), first) for unit, first in self._first.items())
+        for number, (_, _, (_, phase, variant)) in enumerate(order, 1):
             found[phase][variant] += 1
             if number == look:
                 look = math.ceil(look * _LOOK_AGAIN)

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from attrs import evolve
 
-from rollout_sdk.analysis.arms import Arm, Credit, Gathered, ShadowArm
+from rollout_sdk.analysis.arms import Arm, Credit, Gathered
 from rollout_sdk.analysis.conclude import conclude
-from rollout_sdk.analysis.gather import Aggregate, gather
+from rollout_sdk.analysis.gather import Aggregate
 from rollout_sdk.analysis.judged import Judged, judged
 from rollout_sdk.analysis.metrics import labels_of, metrics_of, voided
+from rollout_sdk.analysis.reduced import sums_of
 from rollout_sdk.analysis.report import (
     Latency,
     MetricReport,
@@ -30,6 +31,7 @@ from rollout_sdk.analysis.report import (
 )
 from rollout_sdk.analysis.selected import SelectedJournal
 from rollout_sdk.analysis.sets import began_s, crossed, others
+from rollout_sdk.analysis.shadow_arms import ShadowArm
 from rollout_sdk.analysis.shares import shares_of
 from rollout_sdk.journal import Journal
 from rollout_sdk.stats import effective_units, ratio_of_sums
@@ -78,7 +80,7 @@ def _variant(
     )
 
 
-def _shadow(variant: str, arm: ShadowArm) -> ShadowReport:
+def _shadow(variant: str, arm: ShadowArm, again: ShadowArm | None) -> ShadowReport:
     # A run whose decision is in a file that is gone was planned, too.
     planned = max(arm.planned, arm.ends.total())
     returned = arm.ends["ok"] + arm.ends["error"]
@@ -93,6 +95,12 @@ def _shadow(variant: str, arm: ShadowArm) -> ShadowReport:
         reasons=dict(arm.reasons),
         errors=dict(arm.errors),
         latency=_latency(arm.latency_s),
+        control_latency=_latency(arm.control_latency_s),
+        comparators=dict(arm.comparators),
+        noise=None if again is None else again.mismatch,
+        fields=arm.fields(again),
+        labels=arm.table(),
+        metrics=arm.metrics(),
     )
 
 
@@ -145,7 +153,12 @@ def _phase(phase: str, gathered: Gathered, *, is_void: bool) -> PhaseReport:
             for variant in order
         ),
         labels=labels_of({variant: arms[variant] for variant in order}, is_void=is_void),
-        shadows=tuple(_shadow(variant, arm) for (name, variant), arm in sorted(gathered.shadows.items()) if name == phase),
+        shadows=tuple(
+            _shadow(variant, arm, gathered.shadows.get((phase, gathered.control)))
+            for (name, variant), arm in sorted(gathered.shadows.items())
+            # Second runs of the control measure its noise, and are no candidate.
+            if name == phase and variant != gathered.control
+        ),
         preferences=tuple(preference for variant in order for preference in _preferences(arms[variant], is_void=is_void)),
     )
 
@@ -219,7 +232,7 @@ def summarise(
     # Read twice: once for what the judge saw, in order of time.
     first, second = _halves(progress)
     found, _ = judged(journal, progress=first)
-    return report_of(journal, gather(journal, second), found)
+    return report_of(journal, sums_of(journal, second), found)
 
 
 def _halves(

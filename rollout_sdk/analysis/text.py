@@ -17,9 +17,9 @@ from rollout_sdk.analysis.cautions import (
     about_units,
 )
 from rollout_sdk.analysis.report import Latency, PhaseReport, Preference, Report, RolloutReport, ShadowReport, VariantReport
-from rollout_sdk.formatting import plain, when
+from rollout_sdk.analysis.shadow_text import about_answers
+from rollout_sdk.formatting import fitting, plain, table, when
 from rollout_sdk.stats import MeanInterval
-from rollout_sdk.tables import fitting, table
 
 __all__ = ["about_journal", "as_text"]
 
@@ -104,19 +104,7 @@ def _metrics(variants: Sequence[VariantReport]) -> Iterator[str]:
 def _shadows(shadows: Sequence[ShadowReport]) -> Iterator[str]:
     if not shadows:
         return
-    head = [
-        "shadow",
-        "planned",
-        "came back",
-        "compared",
-        "agreement [95 %]",
-        "difference [95 %]",
-        "errors",
-        "p50 ms",
-        "p95 ms",
-        "p99 ms",
-    ]
-    rows = [head]
+    rows = [["shadow", "planned", "came back", "compared", "agreement [95 %]", "difference [95 %]", "errors"]]
     for shadow in shadows:
         came_back = f"{shadow.latency.runs:,} ({_percent(shadow.completeness)})"
         cells = [
@@ -126,7 +114,7 @@ def _shadows(shadows: Sequence[ShadowReport]) -> Iterator[str]:
             _estimate(shadow.agreement),
             _estimate(shadow.difference),
         ]
-        rows.append([shadow.variant, *cells, f"{sum(shadow.errors.values()):,}", *_latency_cells(shadow.latency)])
+        rows.append([shadow.variant, *cells, f"{sum(shadow.errors.values()):,}"])
     yield ""
     yield from table(rows, indent="    ", ruled=True)
     for shadow in shadows:
@@ -138,6 +126,7 @@ def _shadows(shadows: Sequence[ShadowReport]) -> Iterator[str]:
             yield f"    {shadow.variant} differed in: {_counts(shadow.reasons)}"
         if shadow.errors:
             yield f"    {shadow.variant} failed with: {_counts(shadow.errors)}"
+    yield from about_answers(shadows)
 
 
 def _preferences(preferences: Sequence[Preference]) -> Iterator[str]:

@@ -106,7 +106,8 @@ journal_argument = click.argument(
 def must_have_records(folder: str) -> None:
     """End the command with exit code 5 if a journal is empty."""
     try:
-        is_empty = all(path.stat().st_size == 0 for path in read_journal(folder).files)
+        journal = read_journal(folder)
+        is_empty = not any(map(journal.size, journal.files))
     except (RolloutError, OSError):
         # Reading the journal reports the cause.
         return

@@ -13,8 +13,7 @@ from typing import Any
 import click
 
 from rollout_sdk.exceptions import ConflictError, RolloutError, StoreError, UnreachableError, WaitTimeoutError
-from rollout_sdk.formatting import plain
-from rollout_sdk.tables import WIDTH, fitting
+from rollout_sdk.formatting import WIDTH, fitting, plain
 
 __all__ = [
     "EXIT_CODES",
@@ -38,7 +37,7 @@ Exit codes
   3  another change came first (--revision)
   4  there is no such store, or it did not answer
   5  the journal is empty
-  6  part of the journal or store cannot be read; the rest is printed
+  6  part of the journal, store or file cannot be read; the rest is done
   7  timeout (wait --timeout)
   8  the awaited status can no longer come (wait)
 """

@@ -173,10 +173,10 @@ def plan(
 @click.option("--every", metavar="TIME", default="1m", show_default=True, help="Time between two looks, in the journal's time.")
 @json_option
 def replay_command(folder: str, path: Path, name: str | None, every: str, as_json: bool) -> None:
-    """Replay a plan on a journal: what it would have decided, and when.
+    """Replay a plan on a journal: what it would have decided.
 
-    DIR is the journal's folder; by default that of ROLLOUT_JOURNAL. Exit code 5: it is empty. 6: part of it cannot be
-    read.
+    It also shows when. DIR is the journal's folder; by default that of ROLLOUT_JOURNAL. Exit code 5: it is empty. 6: part of it
+    cannot be read.
     """
     must_have_records(folder)
     try:

@@ -8,10 +8,9 @@ from typing import Any
 from rollout_sdk.assignment import percent
 from rollout_sdk.control.stored import StoredStatus
 from rollout_sdk.control.stored_status import Process
-from rollout_sdk.formatting import duration, number, plain, several, when
+from rollout_sdk.formatting import duration, number, plain, several, table, when
 from rollout_sdk.judging import Verdict
 from rollout_sdk.plan import as_duration
-from rollout_sdk.tables import table
 
 __all__ = ["as_change", "as_line", "as_list", "as_page", "moment"]
 

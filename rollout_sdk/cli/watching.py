@@ -15,8 +15,7 @@ from rollout_sdk.cli.screens import as_change, as_line
 from rollout_sdk.concurrency.clocks import sleep, time
 from rollout_sdk.control.stored import StoredStatus
 from rollout_sdk.exceptions import StoreError
-from rollout_sdk.formatting import plain, when
-from rollout_sdk.tables import fitting
+from rollout_sdk.formatting import fitting, plain, when
 
 __all__ = ["watch"]
 

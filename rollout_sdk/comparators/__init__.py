@@ -3,6 +3,7 @@
 from rollout_sdk.comparators.answers import Cosine, Equal, Ignore, Label, Text
 from rollout_sdk.comparators.base import Comparator, Compare, as_comparator
 from rollout_sdk.comparators.close import Close, DefaultComparator, compare
+from rollout_sdk.comparators.disagreements import Disagreements
 from rollout_sdk.comparators.fields import Fields
 from rollout_sdk.comparators.rankings import RankBiasedOverlap, TopK
 
@@ -12,6 +13,7 @@ __all__ = [
     "Compare",
     "Cosine",
     "DefaultComparator",
+    "Disagreements",
     "Equal",
     "Fields",
     "Ignore",

@@ -33,6 +33,7 @@ __all__ = [
     "missing_threads",
     "native_ident",
     "native_sleep",
+    "original",
 ]
 
 _POLL_S = 0.005
@@ -41,11 +42,11 @@ start_thread = PythonThread.start
 """Bound at import, like the classes: a test that replaces threads means those of its application."""
 
 
-def _original(module: str, name: str) -> Any:
+def original(module: str, name: str) -> Any:
     """Return a standard library function as it was before gevent or eventlet patched it."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None:
-        return monkey.get_original(module, name)
+        return monkey.getoriginal(module, name)
     patcher = sys.modules.get("eventlet.patcher")
     return getattr(sys.modules[module] if patcher is None else patcher.original(module), name)
 
@@ -58,11 +59,11 @@ def _is_green() -> bool:
     )
 
 
-_get_ident: Callable[[], int] = _original("_thread", "get_ident")
-_start: Callable[..., int] = _original("_thread", "start_new_thread")
-Lock: Callable[[], Any] = _original("_thread", "allocate_lock")
+_get_ident: Callable[[], int] = original("_thread", "get_ident")
+_start: Callable[..., int] = original("_thread", "start_new_thread")
+Lock: Callable[[], Any] = original("_thread", "allocate_lock")
 """A lock between the SDK's own threads. A greenlet must not switch while it holds one."""
-ReentrantLock: Callable[[], Any] = _original("_thread", "RLock")
+ReentrantLock: Callable[[], Any] = original("_thread", "RLock")
 """The same, for code that a signal handler may enter while its own thread holds it."""
 
 

@@ -261,7 +261,8 @@ def _age(journal: Survey, seen: Diagnosis) -> Iterator[Finding]:
     pace_s = journal.newest_s - journal.first_s
     if free is None or pace_s < _PACE_OF_S or lag > _QUIET_S:
         return
-    left_s = free / (sum(source.bytes for source in journal.files) / pace_s)
+    # Of what is compacted, only the size that it had is known.
+    left_s = free * pace_s / max(1, journal.bytes)
     if left_s < _SOON_S:
         yield Finding(
             "warning",

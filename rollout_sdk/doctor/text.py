@@ -11,8 +11,7 @@ from rollout_sdk.doctor.environment import KNOWN, Folder
 from rollout_sdk.doctor.findings import SEVERITIES
 from rollout_sdk.doctor.survey import Survey
 from rollout_sdk.doctor.writers import Source
-from rollout_sdk.formatting import counts, duration, number, plain, several, size, when
-from rollout_sdk.tables import WIDTH, fitting, table
+from rollout_sdk.formatting import WIDTH, counts, duration, fitting, number, plain, several, size, table, when
 
 __all__ = ["as_text"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from attrs import define, frozen
 
 from rollout_sdk.journal.folders import HAS_OWNERS
-from rollout_sdk.journal.parts import part_of, writer_of
+from rollout_sdk.journal.parts import part_of, writer_is_alive, writer_of
 from rollout_sdk.journal.writer import host_name
 
 __all__ = ["Process", "Source", "sources"]
@@ -111,15 +110,4 @@ def _is_written(source: Source, last: Mapping[tuple[str, int], Source], here: st
         return None
     if last[process.host, process.pid] is not source or source.path.suffix == ".gz":
         return False
-    return _is_alive(process.pid) if process.host == here else None
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        # Somebody else's, but there.
-        return True
-    except (OSError, OverflowError):
-        return False
-    return pid > 0
+    return writer_is_alive(process.pid) if process.host == here else None

@@ -53,6 +53,22 @@ class Shadow(Protocol):
         """End the run; return False if it has already ended."""
 
 
+class Keeper(Protocol):
+    """Keeps pairs of answers that do not match."""
+
+    def offer(
+        self, pair: tuple[Any, Any], arguments: Mapping[str, Any] | None, about: Mapping[str, Any], decision_id: str
+    ) -> None:
+        """Keep a pair, or not."""
+
+
+class Lane(Protocol):
+    """Runs a candidate in worker processes."""
+
+    def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, float]:
+        """Return its answer, and the seconds that it took there."""
+
+
 class Pool(Protocol):
     """The methods a call uses on the shadow pool."""
 
@@ -77,6 +93,7 @@ class ShadowLimits:
         max_abandoned: Abandoned threads at once; at this number, they are no longer replaced.
         cpu_share: CPU time of all threads together, as a share of one core: shadows compete with the control for the GIL.
         kept_items: Items of a stream kept for the comparison; longer streams are not compared.
+        process_bytes: Memory that a worker process of `Shadow(where="process")` may allocate.
     """
 
     workers: int = 2
@@ -88,6 +105,7 @@ class ShadowLimits:
     max_abandoned: int = 2
     cpu_share: float = 0.1
     kept_items: int = 10_000
+    process_bytes: int = 4 << 30
 
     def __attrs_post_init__(self) -> None:
         """Reject limits under which no shadow could run."""
@@ -128,6 +146,8 @@ class Rollout:
         rebind: Replaces some of a call's arguments, by parameter name.
         merge: `rollout_merge`, resolved and guarded.
         compare: `compare=`, or else `rollout_compare`, resolved and guarded.
+        kept: Keeps some pairs that do not match for people to look at; None if none are kept.
+        lanes: Worker processes by candidate, if shadows run in processes.
         noise: Share of the shadowed calls on which the control runs again in the background, to be compared with itself.
         failed_if: Decides whether an answer is a failure; None if no answer is.
         measure: Takes numbers from an answer, by metric; None if nothing is measured.
@@ -206,6 +226,8 @@ class Rollout:
     failed_if: FailedIf = None
     measure: Measure = None
     noise: float = 0.0
+    kept: Keeper | None = None
+    lanes: Mapping[str, Lane] = field(factory=dict)
     by_row: bool = False
     surround: Sequence[Surround] = ()
     made_of: Mapping[str, Any] = field(factory=dict)
@@ -265,4 +287,5 @@ class Rollout:
             "fingerprint": self.state.fingerprint,
             "made_of": dict(self.made_of),
             "plan": dict(self.local_state.plan),
+            "plugins": list(self.plugins),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-__all__ = ["Part", "files_of", "in_written_order", "missing_parts", "part_of", "writer_of"]
+__all__ = ["Part", "files_of", "in_written_order", "missing_parts", "part_of", "writer_is_alive", "writer_of"]
 
 _NAME = re.compile(
     r"(?P<writer>events-(?P<host>.{1,64})-(?P<pid>\d{1,10})-(?P<began>[0-9a-f]{1,16}))-(?P<part>\d{1,18})\.jsonl(?:\.gz)?\Z"
@@ -63,6 +64,18 @@ def in_written_order(path: Path) -> tuple[str, int]:
 def writer_of(path: Path) -> str:
     """What the names of all files of one process begin with; the whole name where it says nothing of a process."""
     return in_written_order(path)[0]
+
+
+def writer_is_alive(pid: int) -> bool:
+    """Whether a process of this machine is there; the id may have been given to another one since."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        # Of another user, but there.
+        return True
+    except (OSError, OverflowError):
+        return False
+    return pid > 0
 
 
 def missing_parts(seen: Iterable[Part]) -> tuple[str, ...]:

@@ -9,13 +9,16 @@ import gzip
 import json
 import os
 import zlib
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from attrs import define
+
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.journal.compacted import CompactedPart, compacted_parts, lines_of
 from rollout_sdk.journal.folders import private_folders
 from rollout_sdk.journal.parts import Part, files_of, in_written_order, missing_parts, part_of
 from rollout_sdk.journal.repeats import Repeats
@@ -42,6 +45,15 @@ _EXPECTED = {
     )
     for event, fields in FIELDS.items()
 }
+
+
+@define
+class _Source:
+    """A file while it is read: whether its name says which part it is, and which process wrote it."""
+
+    is_named: bool
+    process: str | None = None
+    is_first: bool = True
 
 
 class Journal:
@@ -72,6 +84,7 @@ class Journal:
         self.repeated = 0
         self._repeats = Repeats()
         self._parts: set[Part] = set()
+        self._compacted = compacted_parts(self.folder)
         if not self.folder.is_dir():
             raise ConfigurationError(
                 f"There is no journal folder {str(self.folder)!r}. A journal is a folder with files events-*.jsonl. "
@@ -85,7 +98,24 @@ class Journal:
         Where everybody may write in the folder, they are in folders of their writers' own inside it.
         """
         folders = [self.folder, *private_folders(self.folder)]
-        return sorted((path for each in folders for path in files_of(each)), key=in_written_order)
+        compacted = self.compacted
+        found = (path for each in folders for path in files_of(each) if path.name.removesuffix(".gz") not in compacted)
+        return sorted((*found, *(self.folder / name for name in compacted)), key=in_written_order)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all records are read; not of a selection."""
+        return True
+
+    @property
+    def compacted(self) -> Mapping[str, CompactedPart]:
+        """Parts that are read from Parquet, by the name of their file, which may be gone."""
+        return self._compacted
+
+    def size(self, path: Path) -> int:
+        """Bytes of a file; of a compacted part, before it was compacted."""
+        part = self.compacted.get(path.name) if path.parent == self.folder else None
+        return path.stat().st_size if part is None else part.bytes
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -114,6 +144,7 @@ class Journal:
         self.skipped = Counter()
         self._repeats = Repeats()
         self._parts = set()
+        self._compacted = compacted_parts(self.folder)
 
     def records_of(self, path: Path, *, only: str = "") -> Iterator[dict[str, Any]]:
         """The records of one file; adds to the counts.
@@ -123,6 +154,14 @@ class Journal:
             only: An event. Lines that cannot be of it may be passed over without being decoded or counted.
         """
         mark = json.dumps(only).encode() if only else b""
+        part = self.compacted.get(path.name) if path.parent == self.folder else None
+        if part is not None:
+            if part.damaged:
+                self.skipped["damaged"] += part.damaged
+            self.lines += part.damaged
+            self.cut += part.cut
+            yield from self.records_in((line for line in lines_of(part) if self._may_be(line, mark)), path)
+            return
         try:
             with path.open("rb") as raw:
                 is_named = part_of(path.name) is not None
@@ -137,33 +176,69 @@ class Journal:
 
     def _records(self, file: BufferedReader[Any], mark: bytes, *, is_named: bool) -> Iterator[dict[str, Any]]:
         """The records of a file, whose name says which part it is, or not; lines without the mark may be left out."""
-        process: str | None = None
+        source = _Source(is_named=is_named)
         while line := file.readline(_LONGEST_LINE):
             self.bytes += len(line)
-            # Any letter may be written as an escape. Decoding a line costs ten times as much as looking for a word in it.
-            if mark and mark not in line and b"\\u" not in line and len(line) < _LONGEST_LINE:
+            if not self._may_be(line, mark):
                 continue
             if line.isspace():
                 continue
-            self.lines += 1
-            record: Any = None if len(line) == _LONGEST_LINE and self._passed_over(file, line) else _decoded(line)
-            why, records = _fault(record), None
-            if why is None:
-                if record["event"] == "journal" and (part := _part(record)) is not None:
-                    # Where the name says which part it is, the first line cannot speak for another.
-                    if not is_named or process is not None:
-                        self._parts.add(part)
-                    process = f"{part.host}-{part.pid}-{part.began}"
-                records = [record] if record["event"] != "rows" else _rows(record)
-                why = "damaged" if records is None else None
-            if records is not None:
-                new = [each for each in records if not self._is_repeated(each, process, line)]
-                self.repeated += not new and len(records) > 0
-                yield from new
-                continue
-            self.skipped[str(why)] += 1
-            if why == "damaged" and not line.endswith(b"\n") and not file.peek(1):
+            is_too_long = len(line) == _LONGEST_LINE and self._passed_over(file, line)
+            found = self._found(b"" if is_too_long else line, source)
+            if found is not None:
+                yield from found
+            elif not line.endswith(b"\n") and not file.peek(1):
                 self.cut += 1
+
+    @staticmethod
+    def _may_be(line: bytes, mark: bytes) -> bool:
+        """Whether a line may be of an event, which is one with this mark."""
+        # Any letter may be written as an escape. Decoding a line costs ten times as much as looking for a word in it.
+        return not mark or mark in line or b"\\u" in line or len(line) >= _LONGEST_LINE
+
+    def records_in(self, lines: Iterable[bytes], path: Path) -> Iterator[dict[str, Any]]:
+        """The records of some lines of a file, in order; adds to the counts."""
+        part = part_of(path.name)
+        source = _Source(is_named=part is not None)
+        if part is not None:
+            source.process = f"{part.host}-{part.pid}-{part.began}"
+        for line in lines:
+            self.bytes += len(line)
+            yield from self._found(line, source) or ()
+
+    def _found(self, line: bytes, source: _Source) -> list[dict[str, Any]] | None:
+        """The new records of a line; None where it is damaged."""
+        self.lines += 1
+        record = _decoded(line)
+        why, records = _fault(record), None
+        if why is None:
+            if record["event"] == "journal" and (part := _part(record)) is not None:
+                # Where the name says which part it is, the first line cannot speak for another.
+                if not source.is_named or not source.is_first:
+                    self._parts.add(part)
+                source.process, source.is_first = f"{part.host}-{part.pid}-{part.began}", False
+            records = [record] if record["event"] != "rows" else _rows(record)
+            why = "damaged" if records is None else None
+        if records is None:
+            self.skipped[str(why)] += 1
+            return None if why == "damaged" else []
+        new = [each for each in records if not self._is_repeated(each, source.process, line)]
+        self.repeated += not new and len(records) > 0
+        return new
+
+    def is_cut(self, path: Path) -> bool:
+        """Whether the last line of a file has no end, and cannot be read."""
+        last = b""
+        try:
+            with path.open("rb") as raw:
+                if path.suffix == ".gz":
+                    last = next(iter(deque(gzip.GzipFile(fileobj=raw), maxlen=1)), b"")
+                else:
+                    raw.seek(max(0, path.stat().st_size - _LONGEST_LINE))
+                    last = raw.read().rpartition(b"\n")[2]
+        except (OSError, EOFError, zlib.error):
+            return False
+        return bool(last) and not last.endswith(b"\n") and _fault(_decoded(last)) == "damaged"
 
     def _is_repeated(self, record: dict[str, Any], process: str | None, line: bytes) -> bool:
         event = record["event"]
@@ -194,7 +269,7 @@ def _decoded(line: bytes) -> Any:
     try:
         text = line.decode()
         # As the SDK writes them: what decode() adds for the others costs a tenth of the reading.
-        if text[0] == "{" and text[-2:] == "}\n":
+        if text[:1] == "{" and text[-2:] == "}\n":
             value, end = _scan(text, 0)
             if end == len(text) - 1:
                 return value

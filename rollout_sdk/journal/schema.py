@@ -3,7 +3,7 @@
 | event        | one for                                | fields besides `t` (seconds since 1970)                                   |
 |--------------|----------------------------------------|---------------------------------------------------------------------------|
 | `journal`    | file                                   | `sdk`, `pid`, `host`, `began` (when its process began to record: nanoseconds, hexadecimal), `part` (its number, from 0) |
-| `rollout`    | rollout and file                       | `rollout`, `strategy`, `control`, `variants`, `phase`, `status`, `revision`, `shares`, `shadow` (share of the calls that are shadowed by plan), `version` (of the candidates), `fingerprint` (of what makes calls comparable), `made_of` (what that is made of), `plan` (what it is judged by) |
+| `rollout`    | rollout and file                       | `rollout`, `strategy`, `control`, `variants`, `phase`, `status`, `revision`, `shares`, `shadow` (share of the calls that are shadowed by plan), `version` (of the candidates), `fingerprint` (of what makes calls comparable), `made_of` (what that is made of), `plan` (what it is judged by), `plugins` (names of its strategy, observers and comparators) |
 | `decision`   | call (or batch of one row)             | `rollout`, `id`, `strategy`, `phase`, `fingerprint`, `variant`, `served`, `reason`, `propensity`, `share`, `bucket`, `unit`, `runs` (each [variant, seconds, error type, seconds to first item]), `error`, `shadows`, `blend`, `items`, `teams`, `rule` (how clicks are credited where it is not by team), `closed_early`, `excluded`, `withheld`, `answered`, `no_evidence`, `unmeasured` (class of an answer that cannot be measured), `cov` (the covariate), `rate` |
 | `rows`       | thousand rows of a batch, or fewer     | `rollout`, `like` (a line as of a decision for each kind of row), `kind` (for each row, the position of its kind), and each row's own in place of its kind's: `ids`, `buckets`, `units`, `covs` |
 | `shadow`     | submitted shadow run                   | `rollout`, `id`, `phase`, `fingerprint`, `variant`, `end`, `duration_s`, `wait_s`, `error`, `match` (1 or 0), `difference`, `difference_reason`, `comparator`, `fields` (by name: [match, difference, reason]), `labels` (the control's and the candidate's, where the comparator gives them), `bucket`, `unit`, `excluded`, `first_item_s`, `control_error`, `control_duration_s`, `control_first_item_s`, `rate` |
@@ -148,6 +148,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "fingerprint": _TEXT,
         "made_of": _TABLE,
         "plan": _TABLE,
+        "plugins": _TEXTS,
     },
     "decision": {
         "t": _A_NUMBER,

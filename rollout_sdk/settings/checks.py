@@ -7,14 +7,16 @@ parameters of functions.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 
 from rollout_sdk.assignment import Layer, Share, parse_share
 from rollout_sdk.assignment.ids import check_name
+from rollout_sdk.comparators import Disagreements
 from rollout_sdk.concurrency.synchronous import must_answer_at_once
 from rollout_sdk.engine.arguments import UnitSpec
 from rollout_sdk.engine.likeness import FunctionKind
+from rollout_sdk.engine.shadows.processes import check_picklable
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.resilience.breaker import Breaker
 from rollout_sdk.settings.signatures import KINDS
@@ -28,10 +30,12 @@ __all__ = [
     "check_failed_if",
     "check_holdout",
     "check_isolate",
+    "check_keep",
     "check_layer",
     "check_measure",
     "check_names",
     "check_passthrough",
+    "check_processes",
 ]
 
 
@@ -141,6 +145,17 @@ def check_effects(key: str, effects: str, on_error: str, *, shadows: bool, blend
         )
 
 
+def check_processes(key: str, kind: FunctionKind, candidates: Mapping[str, Callable[..., Any]]) -> None:
+    """Check that candidates can run in another process."""
+    if kind != "function":
+        raise ConfigurationError(
+            f"Shadow(where='process') of {key!r} cannot run it: {key!r} is {KINDS[kind]}. Another process has another event "
+            "loop, and streams cannot be sent. Use where='thread'."
+        )
+    for name, candidate in candidates.items():
+        check_picklable(key, name, candidate)
+
+
 def check_deadline(key: str, deadline_s: object, kind: FunctionKind) -> None:
     """Check that `deadline_s` is a time, and that candidates can be abandoned."""
     if deadline_s is None:
@@ -162,6 +177,15 @@ def check_breaker(key: str, breaker: object) -> None:
         raise ConfigurationError(
             f"breaker={breaker!r:.60} of {key!r} is not a Breaker. It sets when a failing candidate is no longer run. "
             "Write breaker=Breaker(...), or None for none."
+        )
+
+
+def check_keep(key: str, keep: object) -> None:
+    """Check that `keep` is a `Disagreements`, or None."""
+    if keep is not None and not isinstance(keep, Disagreements):
+        raise ConfigurationError(
+            f"keep={keep!r:.60} of {key!r} is not a Disagreements. It says how many pairs are kept, and what of them. "
+            "Write keep=Disagreements(50, redact=...)."
         )
 
 

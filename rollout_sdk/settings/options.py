@@ -13,7 +13,7 @@ from attrs import define, field, fields
 
 from rollout_sdk.assignment import Layer, Phase, Share
 from rollout_sdk.assignment.ids import check_name
-from rollout_sdk.comparators import Comparator, DefaultComparator
+from rollout_sdk.comparators import Comparator, DefaultComparator, Disagreements
 from rollout_sdk.engine.arguments import Spec, UnitSpec, is_method, signature_of
 from rollout_sdk.engine.copies.snapshot import Isolate
 from rollout_sdk.engine.likeness import FunctionKind, kind_of
@@ -58,6 +58,7 @@ _DESCRIBED = (
     "detect_mutation",
     "isolate",
     "compare",
+    "keep",
     "plugins",
 )
 _LONGEST_TEXT = 1_000
@@ -94,6 +95,7 @@ class Settings:
     breaker: Breaker | None
     detect_mutation: bool
     compare: Comparator | None
+    keep: Disagreements | None
     isolate: Isolate
     plugins: Sequence[object]
     runtime: Runtime
@@ -124,6 +126,7 @@ class Settings:
         checks.check_deadline(self.key, self.deadline_s, self.kind)
         checks.check_breaker(self.key, self.breaker)
         checks.check_isolate(self.key, self.isolate)
+        checks.check_keep(self.key, self.keep)
         checks.check_passthrough(self.key, self.passthrough)
         checks.check_failed_if(self.key, self.failed_if, self.kind)
         checks.check_measure(self.key, self.measure, self.kind)
@@ -155,6 +158,8 @@ class Settings:
             shadows=bool(getattr(self.strategy, "shadows", False)),
             blends=INTERLEAVED in self.phases[0].shares,
         )
+        if getattr(self.strategy, "where", "thread") == "process":
+            checks.check_processes(self.key, self.kind, self.candidates)
         self.fingerprint = fingerprint_of(
             version=self.version,
             key=self.runtime.key,

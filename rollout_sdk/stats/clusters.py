@@ -20,6 +20,8 @@ MOST_OF_ONE_UNIT = 0.1
 MIN_VALUES = 30
 """Minimum of units with a value other than 0 for an interval without a caution."""
 
+_LARGEST = 1e140
+"""Sums beyond it have squares that no float holds."""
 _FEWEST_EFFECTIVE = 5
 """Minimum of effective units of unequal weight for any interval: below it, the interval would describe one unit."""
 
@@ -91,6 +93,8 @@ def ratio_of_sums(
     n, total = len(pairs), math.fsum(d for _, d in pairs)
     if not total:
         return MeanInterval(None, None, None, n, caution="nothing was measured")
+    if max(abs(x) for x, _ in pairs) > _LARGEST:
+        return MeanInterval(None, None, None, n, caution="values too large to be added up")
     ratio = math.fsum(x for x, _ in pairs) / total
     effective, heaviest = effective_units(d for _, d in pairs)
     assert heaviest is not None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from attrs import field, frozen
 
 from rollout_sdk.assignment import Phase, RouteRequest, Share, parse_share
+from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.plan import Criteria, Guardrail
 from rollout_sdk.records import Decision
 
@@ -26,6 +28,9 @@ class Shadow:
 
     Attributes:
         rate: Share of the calls that are shadowed, drawn per call.
+        where: "thread" (the default), or "process": candidates run in worker processes, so that a crash, a memory leak or C
+            code that holds the interpreter's lock stays there. For plain functions at the top of a module, whose arguments
+            and answers can be pickled.
         guardrails: Metrics that must not get worse: those that the SDK measures.
         alpha: Maximum probability, however often it is looked at, that a candidate which is not worse fails, and likewise
             that one which is worse than its margins passes.
@@ -36,12 +41,19 @@ class Shadow:
     not_fingerprinted = ("guardrails", "alpha")
 
     rate: float = field(default=0.1, converter=_rate)
+    where: Literal["thread", "process"] = field(default="thread", kw_only=True)
     guardrails: Sequence[Guardrail] = field(default=(), kw_only=True)
     alpha: float = field(default=0.05, kw_only=True)
     criteria: Criteria = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        """Build the criteria, which validates them."""
+        """Build the criteria, which validates them.
+
+        Raises:
+            ConfigurationError: `where` is unknown, or a criterion cannot be judged.
+        """
+        if self.where not in ("thread", "process"):
+            raise ConfigurationError(f"where={self.where!r:.40} of Shadow is unknown. It must be 'thread' or 'process'.")
         object.__setattr__(self, "criteria", Criteria.of_test(self.guardrails, alpha=self.alpha))
 
     @property

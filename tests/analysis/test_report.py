@@ -306,7 +306,15 @@ def test_the_command_prints_as_json_what_the_lines_of_the_journal_say(tmp_path):
     ran = CliRunner().invoke(main, ["report", str(tmp_path), "--json"], catch_exceptions=False)
     printed = json.loads(ran.stdout)
     (found,) = printed.pop("rollouts")
-    assert {"folder": str(tmp_path), "files": 1, "lines": 11, "skipped": {"damaged": 1}, "lost": 0, **LOST_NOTHING} == printed
+    assert {
+        "schema": 1,
+        "folder": str(tmp_path),
+        "files": 1,
+        "lines": 11,
+        "skipped": {"damaged": 1},
+        "lost": 0,
+        **LOST_NOTHING,
+    } == printed
     assert ("r", "ab", "running", "control", {"override": 1}, {}, []) == tuple(
         found[name] for name in ("rollout", "strategy", "status", "control", "excluded", "problems", "transitions")
     )

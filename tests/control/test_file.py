@@ -26,8 +26,8 @@ def put(path, text):
 
 def look(runtime):
     """What a thread does four times a second; a change is taken when it was seen twice."""
-    runtime._look_at_control_file()
-    runtime._look_at_control_file()
+    runtime._steering._watch()
+    runtime._steering._watch()
 
 
 def canary(runtime, **options):
@@ -159,13 +159,13 @@ def test_with_a_bad_file_at_the_start_no_candidate_runs_until_it_can_be_taken(te
 def test_a_file_that_is_still_being_written_is_not_taken(path, watch):
     put(path, "version = 1")
     runtime = watch(control=path)
-    runtime._watching.start = lambda: None
+    runtime._steering._thread.start = lambda: None
     model = canary(runtime, strategy=ABTest(1.0))
     with path.open("w") as file:
         for piece in ("version = 2\n", 'rollouts."shop.rank".status', ' = "abor', 'ted"\n'):
             file.write(piece)
             file.flush()
-            runtime._look_at_control_file()
+            runtime._steering._watch()
             assert "new" == model("u")
     look(runtime)
     assert "old" == model("u")

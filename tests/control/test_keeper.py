@@ -687,10 +687,10 @@ def test_a_control_file_gives_a_canary_another_plan_while_it_runs(tmp_path, cloc
     model.rollout.promote()
     assert ("running", "1:30%") == state_of(model)
     path.write_text(PLAN_FILE.format(version=2, steps='"20%", "70%"', floor=0.3))
-    runtimes[0]._look_at_control_file(), runtimes[0]._look_at_control_file()
+    runtimes[0]._steering._watch(), runtimes[0]._steering._watch()
     assert ("running", "1:30%") == state_of(model)
     path.write_text(PLAN_FILE.format(version=3, steps='"20%", "80%"', floor=7))
-    runtimes[0]._look_at_control_file(), runtimes[0]._look_at_control_file()
+    runtimes[0]._steering._watch(), runtimes[0]._steering._watch()
     assert {("control file", "ConfigurationError"): 1} == runtimes[0].faults
     model.rollout.promote()
     assert ("running", "2:70%") == state_of(model)

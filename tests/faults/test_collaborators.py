@@ -142,12 +142,12 @@ def test_f30_no_piece_of_a_control_file_is_ever_taken(tmp_path, watch, figure):
         before = sum(runtime.faults.values())
         path.write_bytes(text)
         for _ in range(3):
-            runtime._look_at_control_file()
+            runtime._steering._watch()
         wrong += model("u") != "old"
         told.append(sum(runtime.faults.values()) - before)
     path.write_text(GOOD_FILE)
-    runtime._look_at_control_file()
-    runtime._look_at_control_file()
+    runtime._steering._watch()
+    runtime._steering._watch()
     assert (0, "new") == (wrong, model("u"))
     assert {"control file"} == {what for what, _ in runtime.faults}
     assert {0, 1} == set(told)

@@ -532,14 +532,14 @@ def test_s11_a_control_file_that_was_tampered_with_is_not_obeyed(text, mode, wat
     path.chmod(0o600)
     runtime = watch(control=path)
     model = served(lambda user: "old", lambda user: "new", runtime, strategy=Canary(["1%", "50%"]), unit="user")
-    runtime._look_at_control_file()
+    runtime._steering._watch()
     before = model.rollout.phase.shares
     aside = tmp_path / "aside"
     aside.write_text(text)
     aside.chmod(mode)
     aside.replace(path)
     for _ in range(3):
-        runtime._look_at_control_file()
+        runtime._steering._watch()
     assert before == model.rollout.phase.shares == {"candidate": 0.2}
     told = sum(count for (what, _), count in runtime.faults.items() if what == "control file")
     assert 1 == told

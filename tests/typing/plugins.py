@@ -1,4 +1,4 @@
-"""Strategies, plugins and records as their authors and readers see them. Checked by mypy, never run."""
+"""Strategies, plugins and records as their authors and readers see them. Checked by mypy and pyright, never run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, assert_type

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from attrs import frozen
@@ -107,6 +107,10 @@ class ShadowRows(ShadowRun):
             return [None] * count
         pairs = zip(each_row(control.value), each_row(result.value), strict=True)
         return [self.rollout.compare(self.request, ours, theirs) for ours, theirs in pairs]
+
+    def answers(self, result: Result) -> Iterable[tuple[Any, Any]]:
+        """Return the control's answer and the candidate's, for each row."""
+        return zip(each_row(self.counterpart.value), each_row(result.value), strict=True)
 
     def refused(self, result: Result) -> Sequence[bool]:
         """Return for each row whether its answer is a failure."""

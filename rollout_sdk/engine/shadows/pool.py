@@ -14,6 +14,7 @@ from rollout_sdk.concurrency.clocks import monotonic, thread_time
 from rollout_sdk.concurrency.forking import renew_after_fork
 from rollout_sdk.concurrency.threads import Empty, Flag, Lock, SimpleQueue, Thread, caller_sleep
 from rollout_sdk.engine.rollout import ShadowLimits
+from rollout_sdk.engine.shadows.processes import ProcessLane
 from rollout_sdk.engine.shadows.shadow import ShadowRun, break_off, finish
 from rollout_sdk.engine.shadows.tasks import Tasks
 
@@ -29,6 +30,8 @@ class ShadowPool:
     def __init__(self, limits: ShadowLimits) -> None:
         """Create the pool without starting a thread."""
         self.limits = limits
+        # Of rollouts that are gone, the workers are gone as well.
+        self.lanes: weakref.WeakSet[ProcessLane] = weakref.WeakSet()
         self.renew()
         renew_after_fork(self)
 
@@ -62,6 +65,8 @@ class ShadowPool:
         """Refuse new runs, wait up to `timeout_s` for runs in threads, and end the rest as abandoned."""
         self._tasks.close()
         self._threads.close(timeout_s)
+        for lane in list(self.lanes):
+            lane.close()
 
     def renew(self) -> None:
         """Start empty in a forked child; only assigns attributes, takes no lock and starts no thread."""

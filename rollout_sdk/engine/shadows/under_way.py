@@ -36,6 +36,7 @@ class Run(Protocol):
     variant: str
     counterpart: Counterpart
     began: float | None
+    took_s: float | None
 
     def submit(self, control: Any) -> None:
         """Submit the run."""
@@ -142,7 +143,9 @@ class UnderWay:
 
     def ended(self, value: Any, error: BaseException | None = None, *, cut: bool = False) -> Result:
         """Build the run's result. Built here, since a result in the run's own frame would keep alive all that frame holds."""
-        result = Result(self._run.variant, perf_counter() - self._started_s, value, error, cut)
+        # Of a run in another process, the time that it took there.
+        took_s = perf_counter() - self._started_s if self._run.took_s is None else self._run.took_s
+        result = Result(self._run.variant, took_s, value, error, cut)
         result.awaited = self._is_awaited
         result.first_item_s = self._first_s - self._started_s if self._first_s is not None else None
         return result

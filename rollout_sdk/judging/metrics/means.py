@@ -193,7 +193,9 @@ class Recorded(Metric):
             harm = _either(mean, numbers["exact_harm"])
         mean = mean_log_e(numbers, sign=-worse, null=-margin, mde=mde) if numbers["enough_safe"] else None
         safe = _either(mean, numbers["exact_safe"])
-        if is_gate and numbers["enough_safe"]:
+        # An arm that should have had thirty values and has none is the clearest case.
+        is_due = numbers["enough_safe"] or (is_gate and numbers["enough_harm"])
+        if is_gate and is_due:
             futile = mean_log_e(numbers, sign=worse, null=-max(mde, -margin) if margin <= 0 else margin, mde=mde)
         looks = numbers.get("looks")
         return Weight(
@@ -206,7 +208,7 @@ class Recorded(Metric):
             is_over=bool(numbers.get("is_over")),
             # Missing outcomes may be the bad ones, which would make the mean of the others look too good.
             is_held=abs(numbers["label_lift"]) > _LABEL_TOLERANCE,
-            ends=interval(numbers, mde=mde, enough=numbers["enough_safe"]),
+            ends=interval(numbers, mde=mde, enough=is_due),
         )
 
     def explain(self, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:  # noqa: D102

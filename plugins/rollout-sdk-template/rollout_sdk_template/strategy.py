@@ -1,0 +1,53 @@
+"""A strategy: a share of the units of some countries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rollout_sdk import ConfigurationError, Decision, Phase, RouteRequest
+from rollout_sdk.extending import Share, parse_share
+
+__all__ = ["OnlyFor"]
+
+
+class OnlyFor:
+    """Gives a share of the units of some countries the candidate, and everybody else the control: `OnlyFor("NL", share="10%")`.
+
+    The function has a parameter `country`. Calls from other countries are recorded, and not analysed.
+    """
+
+    name = "only-for"
+
+    def __init__(self, *countries: str, share: Share = 0.5) -> None:
+        """Keep the arguments under their names: they are part of the rollout's fingerprint.
+
+        Raises:
+            ConfigurationError: The share is not between 0 and 1.
+        """
+        self.countries, self.share = countries, parse_share(share, "share of OnlyFor")
+        self._elsewhere: dict[str, Decision] = {}
+
+    def rollout_phases(self, control: str, candidates: tuple[str, ...]) -> Sequence[Phase]:
+        """Plan one phase with the share.
+
+        Raises:
+            ConfigurationError: There are several candidates.
+        """
+        if len(candidates) != 1:
+            raise ConfigurationError(
+                f"OnlyFor got {len(candidates)} candidates: {', '.join(candidates)}. It has one share, for one candidate. "
+                "Pass candidate=."
+            )
+        return [Phase(f"{self.share:.0%} of {','.join(self.countries) or 'nowhere'}", {candidates[0]: self.share}, control)]
+
+    def rollout_route(self, request: RouteRequest) -> Decision | None:
+        """Decide by the unit's point, so that a unit keeps its variant and a larger share takes nobody's candidate away."""
+        try:
+            country = request.arguments["country"]
+        # controller.assign(unit) has no arguments, and a call that the control itself will refuse has none to bind.
+        except (TypeError, KeyError):
+            return None
+        if country in self.countries:
+            return request.phase.split.decide(request.point)
+        # Not drawn by chance, so it is "override"; made once, because a new decision is checked on every call.
+        return self._elsewhere.setdefault(request.control, Decision(request.control, "override"))

@@ -1,0 +1,147 @@
+"""The command's part for journals as tables: compact, export, import."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import click
+from attrs import asdict
+
+from rollout_sdk.analysis.compact import compact as compacted
+from rollout_sdk.analysis.export import TABLES
+from rollout_sdk.analysis.export import export as exported
+from rollout_sdk.analysis.importing import Columns, Imported, import_outcomes
+from rollout_sdk.cli.options import examples, journal_argument, json_option, must_have_records
+from rollout_sdk.cli.output import DamagedFault, fault, progress, say
+from rollout_sdk.exceptions import RolloutError
+from rollout_sdk.formatting import number, plain, several, size
+from rollout_sdk.plan import parse_duration
+
+__all__ = ["COMMANDS"]
+
+
+@click.command(epilog=examples("rollout compact journal/", "rollout compact journal/ --idle 1h"))
+@journal_argument
+@click.option("--idle", metavar="TIME", help="Take files of other machines not changed for so long.  [default: 1d]")
+@json_option
+def compact(folder: str, idle: str | None, as_json: bool) -> None:
+    """Turn finished files of a journal into Parquet.
+
+    Files of processes that still write stay as they are. It can be stopped at any time, and run again. Reports read Parquet
+    with DuckDB: pip install 'rollout-sdk[analysis]'.
+    """
+    try:
+        idle_s = 86_400.0 if idle is None else parse_duration(idle, "--idle")
+        with progress("Compacting the journal") as told:
+            done = compacted(folder, idle_s=idle_s, progress=told)
+    except RolloutError as error:
+        raise fault(error) from None
+    if as_json:
+        say(json.dumps(asdict(done), indent=2))
+        return
+    sizes = f"{size(done.bytes_before)}, now {size(done.bytes_after)}"
+    what = f"{several(done.parts, 'file')} with {several(done.lines, 'line')}: {sizes}"
+    say(what if done.parts else "No file is finished that is not compacted.")
+    if done.left:
+        say(f"{several(done.left, 'file')} may still be written, and stayed as they are.")
+    if done.removed:
+        say(f"{several(done.removed, 'file')} of an earlier compaction that was stopped were removed.")
+
+
+@click.command(epilog=examples("rollout export journal/ --to tables/", "rollout export journal/ --to tables/ --format csv"))
+@journal_argument
+@click.option("--to", required=True, metavar="DIR", type=click.Path(file_okay=False), help="Where the files go.")
+@click.option(
+    "--format", "form", default="parquet", type=click.Choice(["parquet", "csv"]), help="What to write.  [default: parquet]"
+)
+def export(folder: str, to: str, form: str) -> None:
+    """Write a journal as tables for a warehouse.
+
+    Exposures, outcomes, shadows and transitions, as Parquet or CSV.
+    Their columns are in docs/warehouse.md. Exit code 5: the journal is empty.
+    """
+    must_have_records(folder)
+    try:
+        with progress("Writing tables") as told:
+            counts = exported(folder, to, form="csv" if form == "csv" else "parquet", progress=told)
+    except RolloutError as error:
+        raise fault(error) from None
+    for name in TABLES:
+        say(f"{to}/{name}.{form}: {several(counts[name], 'row')}")
+
+
+@click.command(
+    "import",
+    epilog=examples(
+        "rollout import sales.csv journal/ --rollout shop.rank --metric sale",
+        "rollout import sales.csv --rollout shop.rank --metric sale --value eur",
+    ),
+)
+@click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False))
+@journal_argument
+@click.option("--rollout", required=True, metavar="KEY", help="The rollout whose units they are of.")
+@click.option("--metric", required=True, metavar="NAME", help="The metric that they are of.")
+@click.option("--unit", default="unit", show_default=True, metavar="COLUMN", help="Column of the unit.")
+@click.option("--value", default="value", show_default=True, metavar="COLUMN", help="Column of the value.")
+@click.option(
+    "--time", default="time", show_default=True, metavar="COLUMN", help="Column of the time: ISO 8601 (UTC), or since 1970."
+)
+@click.option("--event-id", metavar="COLUMN", help="Column of the event's id, where one may come twice with other values.")
+@click.option("--layer", metavar="NAME", help="The rollout's layer, if it has one.")
+@json_option
+def import_(
+    path: str,
+    folder: str,
+    rollout: str,
+    metric: str,
+    unit: str,
+    value: str,
+    time: str,
+    event_id: str | None,
+    layer: str | None,
+    as_json: bool,
+) -> None:
+    """Write outcomes of a file into a journal.
+
+    CSV, Parquet or JSON lines. Each goes to its unit's last call before it. ROLLOUT_KEY is that of the processes that serve. A second import of the same
+    file changes nothing. Exit code 1: the file or a column is not there. 6: some rows cannot be used; the others were imported.
+    """
+    key = os.environ.get("ROLLOUT_KEY")
+    try:
+        with progress("Importing outcomes") as told:
+            done = import_outcomes(
+                path,
+                folder,
+                rollout=rollout,
+                metric=metric,
+                columns=Columns(unit, value, time, event_id),
+                layer=layer,
+                key=key.encode() if key else None,
+                progress=told,
+            )
+    except RolloutError as error:
+        raise fault(error) from None
+    if as_json:
+        say(json.dumps({**asdict(done), "left_out": dict(done.left_out)}, indent=2))
+    else:
+        say("\n".join(_lines(done)))
+    if done.left_out:
+        raise DamagedFault(
+            f"{several(done.left_out.total(), 'row')} of {several(done.rows, 'row')} cannot be used; the others were imported. "
+            "Fix the file and import it again: what is in the journal is not written twice."
+        )
+
+
+def _lines(done: Imported) -> list[str]:
+    lines = [f"{several(done.rows, 'row')}: {number(done.written)} imported"]
+    if done.known:
+        lines.append(f"  {number(done.known)} are in the journal already")
+    if done.repeated:
+        lines.append(f"  {number(done.repeated)} are in the file twice, and count once")
+    for why, count in done.left_out.items():
+        lines.append(f"  {number(count)} left out: {plain(why, 100)} (the first is row {number(done.first[why])})")
+    return lines
+
+
+COMMANDS = (compact, export, import_)

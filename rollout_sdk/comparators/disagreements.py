@@ -1,0 +1,53 @@
+"""`Disagreements`: which pairs of answers are kept for people to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import field, frozen
+
+from rollout_sdk.exceptions import ConfigurationError
+
+__all__ = ["Disagreements"]
+
+_DAY_S = 86_400.0
+
+
+def _number(owner: Any, attribute: Any, value: Any) -> None:
+    is_whole = attribute.name == "most"
+    if isinstance(value, bool) or not isinstance(value, int if is_whole else int | float) or not value >= 1:
+        raise ConfigurationError(
+            f"{attribute.name}={value!r:.40} of {type(owner).__name__} is not a number of at least 1. "
+            "Write keep=Disagreements(50, redact=...)."
+        )
+
+
+def _function(owner: Any, attribute: Any, value: Any) -> None:  # noqa: ARG001
+    if value is not None and not callable(value):
+        raise ConfigurationError(
+            f"redact={value!r:.60} of Disagreements is not callable. It is a function of what is kept, and returns what may be "
+            "kept of it. Write redact=lambda value: ..., or redact=None if nothing of it is confidential."
+        )
+
+
+@frozen
+class Disagreements:
+    """Keeps a random sample of the pairs that do not match, with the calls' arguments, for people to look at.
+
+    Everything else that the SDK writes is without payloads; this is not, so nothing is kept without `keep=`. The pairs are in
+    the journal's folder, in a file for each process that its user alone can read (mode 0600). `rollout disagreements KEY` shows
+    them, without telling which answer is whose.
+
+    Attributes:
+        most: Number of pairs that each process keeps: a uniform sample of all that it has seen.
+        redact: Called with the arguments (a mapping of names), and with each of the two answers; what it returns is kept. None
+            keeps everything as it is.
+        max_bytes: Size of a process's file; longer answers are cut.
+        max_age_s: Seconds after which a pair is no longer shown, and is deleted at the next opportunity.
+    """
+
+    most: int = field(default=50, validator=_number)
+    redact: Callable[[Any], Any] | None = field(kw_only=True, validator=_function)
+    max_bytes: int = field(default=1 << 20, kw_only=True, validator=_number)
+    max_age_s: float = field(default=30 * _DAY_S, kw_only=True, validator=_number)

@@ -1,0 +1,285 @@
+"""The database and the Python reader sum a journal up alike; compaction changes nothing of it, whenever it is killed."""
+
+import json
+import math
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from attrs import asdict
+
+from rollout_sdk import ABTest, ConfigurationError, Runtime, rollout
+from rollout_sdk.analysis import summarise
+from rollout_sdk.analysis.compact import compact
+from rollout_sdk.analysis.gather import gather
+from rollout_sdk.analysis.reduced import IrreducibleError, gather_reduced, sums_of
+from rollout_sdk.analysis.relations import Relations, statements
+from rollout_sdk.analysis.summary import report_of
+from rollout_sdk.doctor import examine
+from rollout_sdk.journal import Journal
+from tests.analysis.random_journals import random_journal
+
+NOW = -1.0
+"""Seconds that a part must not have changed: all are taken."""
+
+
+def flat(value, path=""):
+    if isinstance(value, dict):
+        for key in value:
+            yield from flat(value[key], f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, each in enumerate(value):
+            yield from flat(each, f"{path}[{index}]")
+    else:
+        yield path, value
+
+
+def differing(one, other):
+    """Every number of two reports that differs by more than 1e-9."""
+    one, other = dict(flat(one.as_dict())), dict(flat(other.as_dict()))
+    return [
+        (path, one.get(path), other.get(path))
+        for path in sorted(one.keys() | other.keys())
+        if not _alike(one.get(path), other.get(path))
+    ]
+
+
+def _alike(one, other):
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
+    return one == other
+
+
+def read(folder):
+    journal = Journal(folder)
+    return report_of(journal, gather(journal))
+
+
+def reduced(folder):
+    journal = Journal(folder)
+    return report_of(journal, gather_reduced(journal))
+
+
+def held(folder, seed):
+    """The report of a random journal by both readers, before, amid and after compaction."""
+    random_journal(folder, seed)
+    expected = read(folder)
+    assert [] == differing(expected, reduced(folder))
+    # Only what is compressed is known to be finished.
+    compact(folder)
+    assert [] == differing(expected, read(folder))
+    assert [] == differing(expected, reduced(folder))
+    compact(folder, idle_s=NOW)
+    assert [] == [path.name for path in folder.glob("events-*")]
+    assert [] == differing(expected, read(folder))
+    assert [] == differing(expected, reduced(folder))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_database_and_the_reader_report_the_same_of_random_journals(tmp_path, seed):
+    held(tmp_path / "journal", seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12, 212))
+def test_the_database_and_the_reader_report_the_same_of_200_random_journals(tmp_path, seed):
+    held(tmp_path / "journal", seed)
+
+
+def test_what_the_sdk_writes_is_reduced_by_the_database(tmp_path):
+    runtime = Runtime(journal=tmp_path)
+
+    @rollout(candidate=lambda user: 1, strategy=ABTest(0.5), unit="user", key="plain", runtime=runtime)
+    def model(user):
+        return 0
+
+    for number in range(200):
+        routed = model.rollout.route(f"u-{number % 50}")
+        model.rollout.record("click", number % 2, decision_id=routed.decision.id)
+    runtime.close(10.0)
+    with Relations(Journal(tmp_path)) as relations:
+        counted = relations.database.execute("SELECT event, count(*) FROM events WHERE is_plain GROUP BY event ORDER BY 1")
+        assert [("decision", 200), ("outcome", 200)] == counted.fetchall()
+    assert [] == differing(read(tmp_path), reduced(tmp_path))
+
+
+def test_sums_by_bucket_add_up_to_those_of_the_arms(tmp_path):
+    random_journal(tmp_path / "journal", 3)
+    with Relations(Journal(tmp_path / "journal")) as relations:
+        relations.prepare()
+        calls = sum(row[6] for row in relations.reduced("buckets"))
+        total = math.fsum(row[8] for row in relations.reduced("buckets"))
+        assert calls == sum(row[5] for row in relations.reduced("units"))
+        assert total == pytest.approx(math.fsum(row[6] for row in relations.reduced("values")))
+    assert calls > 100
+
+
+def test_a_journal_whose_calls_are_there_twice_is_left_to_the_reader(tmp_path):
+    folder = tmp_path / "journal"
+    random_journal(folder, 1)
+    copy = (folder / "events-h-1-1f-0.jsonl").read_bytes()
+    (folder / "events-h-1-1f-1.jsonl").write_bytes(copy)
+    with pytest.raises(IrreducibleError):
+        gather_reduced(Journal(folder))
+    twice = Journal(folder)
+    assert [] == differing(read(folder), report_of(twice, sums_of(twice)))
+
+
+def test_a_large_journal_is_summed_up_by_the_database_and_one_of_a_selection_is_not(tmp_path, monkeypatch):
+    random_journal(tmp_path / "journal", 1)
+    expected = summarise(tmp_path / "journal")
+    selected = summarise(tmp_path / "journal", phase="0")
+    asked = []
+    monkeypatch.setattr("rollout_sdk.analysis.reduced._LARGE", 0)
+    monkeypatch.setattr(
+        "rollout_sdk.analysis.reduced.gather_reduced", lambda journal: asked.append(journal) or gather_reduced(journal)
+    )
+    assert [] == differing(expected, summarise(tmp_path / "journal"))
+    assert 1 == len(asked)
+    assert asdict(selected) == asdict(summarise(tmp_path / "journal", phase="0"))
+    assert 1 == len(asked)
+
+
+def test_rollouts_without_number_are_left_out_alike(tmp_path):
+    line = (
+        '{{"event":"decision","v":1,"t":1.0,"rollout":"r{0}","id":"d{0}","strategy":"ab","phase":"0","variant":"c","served":"c"'
+    )
+    rest = ',"reason":"split","bucket":1}}\n'
+    (tmp_path / "events-h-1-1f-0.jsonl").write_text("".join((line + rest).format(number) for number in range(3_000)))
+    by_reader, by_database = read(tmp_path), reduced(tmp_path)
+    assert (2_000, 1_000) == (by_reader.skipped["over the limit"], len(by_reader.rollouts))
+    assert (2_000, 1_000) == (by_database.skipped["over the limit"], len(by_database.rollouts))
+
+
+def test_values_near_the_largest_stop_no_report(tmp_path):
+    decision = {
+        "event": "decision", "v": 1, "t": 1.0, "rollout": "r", "id": "d", "strategy": "ab", "phase": "0", "variant": "c",
+        "served": "c", "reason": "split", "bucket": 1,
+    }  # fmt: skip
+    lines = [{**decision, "id": f"d{number}", "unit": f"u{number}"} for number in range(4)]
+    outcome = {"event": "outcome", "v": 1, "t": 2.0, "rollout": "r", "metric": "m"}
+    lines += [{**outcome, "id": f"d{number}", "value": value} for number, value in enumerate([1e308, 1e308, -1e308, 5.0])]
+    text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+    (tmp_path / "events-h-1-1f-0.jsonl").write_text(text)
+    for report in (read(tmp_path), reduced(tmp_path), summarise(tmp_path)):
+        (metric,) = report.rollouts[0].phases[0].variants[0].metrics
+        assert 4 == metric.outcomes
+        json.dumps(report.as_dict(), allow_nan=False)
+
+
+# Compaction ---------------------------------------------------------------------------------------------------------------
+
+
+COMPACT = (
+    "import sys; from rollout_sdk.analysis.compact import compact; print('begun', flush=True); compact(sys.argv[1], idle_s=-1)"
+)
+
+
+def test_a_compaction_that_is_killed_at_any_time_loses_and_doubles_nothing(tmp_path):
+    folder, rng = tmp_path / "journal", random.Random(1)
+    random_journal(folder, 5)
+    expected, killed = read(folder), 0
+    for _ in range(6):
+        process = subprocess.Popen([sys.executable, "-c", COMPACT, str(folder)], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        time.sleep(rng.uniform(0.0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        process.stdout.close()
+        assert [] == differing(expected, read(folder))
+    assert killed
+    compact(folder, idle_s=NOW)
+    assert ([], []) == (differing(expected, read(folder)), [*folder.glob("events-*"), *folder.glob("compacted/new-*")])
+
+
+def test_a_kill_between_the_rename_and_the_removal_is_made_good(tmp_path):
+    folder = tmp_path / "journal"
+    random_journal(folder, 6)
+    kept = {path.name: path.read_bytes() for path in folder.glob("events-*")}
+    expected = read(folder)
+    compact(folder, idle_s=NOW)
+    for name, data in kept.items():
+        (folder / name).write_bytes(data)
+    assert ([], []) == (differing(expected, read(folder)), differing(expected, reduced(folder)))
+    assert (3, 0) == ((done := compact(folder, idle_s=NOW)).removed, done.parts)
+    assert [] == differing(expected, read(folder))
+
+
+def test_a_process_that_writes_keeps_its_file_and_nothing_is_lost(tmp_path):
+    runtime = Runtime(journal=tmp_path)
+
+    @rollout(candidate=lambda user: 1, strategy=ABTest(0.5), unit="user", key="written", runtime=runtime)
+    def model(user):
+        return 0
+
+    for turn in range(4):
+        for number in range(50):
+            model(f"u-{turn}-{number}")
+        assert runtime.flush(10.0)
+        assert (0, 1) == ((done := compact(tmp_path)).parts, done.left)
+    runtime.close(10.0)
+    expected = read(tmp_path)
+    assert 1 == compact(tmp_path, idle_s=NOW).parts
+    assert [] == differing(expected, read(tmp_path))
+    assert 200 == sum(arm.calls for arm in read(tmp_path).rollouts[0].phases[0].variants)
+
+
+def test_two_compactions_at_once_are_refused(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    random_journal(tmp_path / "journal", 1)
+    place = tmp_path / "journal" / "compacted"
+    place.mkdir()
+    with (place / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ConfigurationError, match="Another process compacts"):
+            compact(tmp_path / "journal")
+
+
+def test_lines_are_in_parquet_by_rollout_and_day(tmp_path):
+    random_journal(tmp_path / "journal", 1)
+    done = compact(tmp_path / "journal", idle_s=NOW)
+    folders = {
+        str(path.parent.relative_to(tmp_path / "journal/compacted/1/lines")) for path in Path(tmp_path).rglob("*.parquet")
+    }
+    assert {"rollout_key=a/day=1970-01-01", "rollout_key=list/day=1970-01-01"} <= folders
+    assert done.lines + 10 > sum(len(list(path.open("rb"))) for path in tmp_path.glob("*.jsonl"))
+
+
+def test_a_part_that_is_missing_is_still_missed_after_compaction(tmp_path):
+    folder = tmp_path / "journal"
+    random_journal(folder, 1)
+    (folder / "events-h-1-1f-0.jsonl").rename(folder / "events-h-1-1f-2.jsonl")
+    missing = read(folder).missing
+    compact(folder, idle_s=NOW)
+    assert ("events-h-1-1f-0.jsonl", "events-h-1-1f-1.jsonl") == missing == read(folder).missing == reduced(folder).missing
+
+
+def test_the_doctor_reads_what_is_compacted(tmp_path):
+    folder = tmp_path / "journal"
+    random_journal(folder, 1)
+    before = examine(str(folder), environment={}, now=5_000.0).journal
+    compact(folder, idle_s=NOW)
+    after = examine(str(folder), environment={}, now=5_000.0).journal
+    assert (before.report.lines, before.aggregate.operations) == (after.report.lines, after.aggregate.operations)
+
+
+def test_without_duckdb_a_compacted_journal_says_what_to_install(tmp_path, monkeypatch):
+    random_journal(tmp_path / "journal", 1)
+    compact(tmp_path / "journal", idle_s=NOW)
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with pytest.raises(ConfigurationError, match=r"rollout-sdk\[analysis\]"):
+        read(tmp_path / "journal")
+    with pytest.raises(ConfigurationError, match=r"rollout-sdk\[analysis\]"):
+        compact(tmp_path / "journal")
+
+
+def test_the_statements_are_plain_sql_that_spark_reads(tmp_path):
+    sqlglot = pytest.importorskip("sqlglot", reason="sqlglot is not installed")
+    for name, statement in statements().items():
+        (parsed,) = sqlglot.parse(statement, read="spark")
+        # What DuckDB reads is what Spark reads.
+        assert parsed == sqlglot.parse_one(statement, read="duckdb"), name

@@ -1,0 +1,198 @@
+"""What a report says to do, and why: the cases that a person must not be fooled by."""
+
+import json
+import random
+from pathlib import Path
+
+import jsonschema
+import pytest
+from click.testing import CliRunner
+
+from rollout_sdk import ABTest, Canary, Gate, Guardrail, Runtime, Shadow, rollout
+from rollout_sdk.analysis import as_screen, headlines, summarise
+from rollout_sdk.cli import main
+from tools.report_schema import schema
+
+SCHEMA = Path(__file__).parents[2] / "docs/report.schema.json"
+
+
+def served(folder, strategy, calls, clicks, *, key="m", version=None, failing=0.0, keep=lambda unit, arm: True):
+    """An A/B test with this many calls of each arm, of which so many are clicked, spread evenly over them."""
+    rng, runtime = random.Random(4), Runtime(journal=folder)
+
+    def candidate(unit):
+        if rng.random() < failing:
+            raise ValueError
+        return "candidate"
+
+    model = rollout(
+        candidate=candidate, strategy=strategy, unit="unit", key=key, version=version, runtime=runtime, breaker=None
+    )(lambda unit: "control")
+    left, done = dict(calls), dict.fromkeys(calls, 0)
+    number = 0
+    while any(left.values()):
+        number += 1
+        unit = f"u{number}"
+        arm = model.rollout.assign(unit).variant
+        if not left[arm] or not keep(unit, arm):
+            continue
+        left[arm] -= 1
+        routed = model.rollout.route(unit)
+        if done[arm] < clicks[arm] * (1 - left[arm] / calls[arm]):
+            done[arm] += 1
+            model.rollout.record("click", 1.0, decision_id=routed.decision.id)
+    runtime.close(30.0)
+    return summarise(folder).rollouts[-1].verdict
+
+
+def even(calls):
+    return {"control": calls, "candidate": calls}
+
+
+def named(verdict, metric):
+    return next(each for each in verdict.differences if each.metric == metric)
+
+
+def test_clicks_that_do_not_differ_enough_wait_and_say_for_how_long(tmp_path):
+    """The real clicks of two policies in the Open Bandit data: 130 of 30,000 against 157 of 30,000, p = 0.11."""
+    strategy = ABTest(0.5, gates=[Gate("click", mde=0.0005)])
+    verdict = served(tmp_path, strategy, even(30_000), {"candidate": 130, "control": 157})
+    click = named(verdict, "click")
+    assert ("WAIT", "INCONCLUSIVE") == (verdict.headline, click.outcome)
+    assert (130, 30_000, 157, 30_000) == (click.value_total, click.value_count, click.control_total, click.control_count)
+    assert "130 of 30,000 against 157 of 30,000 calls" in verdict.reason
+    assert 0 < verdict.to_go.units_50 < verdict.to_go.units_80
+    assert 0 < verdict.to_go.days_50 < verdict.to_go.days_80
+    assert click.relative == pytest.approx(130 / 157 - 1)
+    assert click.low < 130 / 30_000 - 157 / 30_000 < click.high
+
+
+def test_a_candidate_without_any_click_is_not_shipped_and_has_its_row(tmp_path):
+    verdict = served(tmp_path, ABTest(0.5, gates=[Gate("click")]), even(500), {"candidate": 0, "control": 166})
+    click = named(verdict, "click")
+    assert ("DO NOT SHIP", "candidate", "FUTILE") == (verdict.headline, verdict.candidate, click.outcome)
+    assert (0, 500) == (click.value_total, click.value_count)
+    assert "0 of 500 against 166 of 500 calls" in " ".join(as_screen(summarise(tmp_path)).split())
+
+
+def test_without_a_plan_the_same_candidate_has_its_row_and_nothing_is_concluded(tmp_path):
+    verdict = served(tmp_path, ABTest(0.5), even(500), {"candidate": 0, "control": 166})
+    click = named(verdict, "click")
+    assert ("WAIT", False, True) == (verdict.headline, verdict.is_declared, click.is_discovery)
+    assert verdict.reason.startswith("exploratory: nothing was declared beforehand; click -0.332 [")
+
+
+def test_without_a_plan_errors_conclude(tmp_path):
+    verdict = served(tmp_path, ABTest(0.5), even(400), {"candidate": 40, "control": 40}, failing=0.4)
+    assert ("DO NOT SHIP", "FAIL") == (verdict.headline, named(verdict, "error_rate").outcome)
+
+
+def test_a_better_candidate_is_shipped_with_its_price_in_the_same_line(tmp_path):
+    strategy = ABTest(0.5, gates=[Gate("click", mde=0.05)], guardrails=[Guardrail("error_rate")])
+    verdict = served(tmp_path, strategy, even(2_000), {"candidate": 800, "control": 600}, version="7")
+    assert ("SHIP", "candidate", "7") == (verdict.headline, verdict.candidate, verdict.version)
+    assert verdict.reason.startswith("click +33.3 % [")
+    assert "error_rate good enough" in verdict.reason
+    assert "Make candidate the function" in verdict.action
+
+
+def test_broken_shares_are_told_before_anything_else(tmp_path):
+    def lost(unit, arm):
+        return arm == "control" or int(unit[1:]) % 10 >= 4
+
+    strategy = ABTest(0.5, gates=[Gate("click", mde=0.05)])
+    calls = {"control": 3_000, "candidate": 1_800}
+    verdict = served(tmp_path, strategy, calls, {"candidate": 900, "control": 900}, keep=lost)
+    assert "CHECK" == verdict.headline
+    (shares,) = [check for check in verdict.checks if check.is_fatal]
+    assert ("shares", True) == (shares.name, shares.since_s is not None)
+    assert "control 62.5 % (configured 50.0 %)" in shares.what
+    assert shares.cure == verdict.action
+
+
+@pytest.mark.parametrize(("failing", "headline", "status"), [(0.0, "WAIT", "running"), (0.5, "DO NOT SHIP", "rolled_back")])
+def test_a_canary_says_where_it_stands(tmp_path, failing, headline, status):
+    rng, runtime = random.Random(4), Runtime(journal=tmp_path)
+
+    def candidate(unit):
+        if rng.random() < failing:
+            raise ValueError
+        return 2
+
+    model = rollout(candidate=candidate, strategy=Canary(["20%", "50%"]), unit="unit", key="m", runtime=runtime, breaker=None)(
+        lambda unit: 1
+    )
+    for number in range(1_000):
+        model(f"u{number}")
+    runtime.flush(10.0)
+    model.rollout.judge()
+    runtime.close(10.0)
+    (report,) = summarise(tmp_path).rollouts
+    assert (headline, status) == (report.verdict.headline, report.status)
+    if failing:
+        assert report.verdict.reason.startswith("rolled back: candidate: error_rate: ")
+    else:
+        assert (1, 2, "error_rate: ") == (report.verdict.step, report.verdict.steps, report.verdict.reason[:12])
+
+
+def test_the_one_that_needs_a_person_comes_first(tmp_path):
+    served(tmp_path, ABTest(0.5), even(50), even(5), key="a.waits")
+    served(tmp_path, ABTest(0.5), even(400), even(40), key="z.hurts", failing=0.4)
+    lines = [line for line in headlines(summarise(tmp_path)).splitlines() if not line.startswith(" ")]
+    assert ["DO NOT SHIP  z.hurts", "WAIT         a.waits"] == [line[:20].rstrip() for line in lines]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_line_is_wider_than_the_terminal(tmp_path, width):
+    served(tmp_path, ABTest(0.5, gates=[Gate("click")]), even(50), even(5), key="a" * 60, version="v" * 50)
+    runtime = Runtime(journal=tmp_path)
+    shadowed = rollout(
+        candidate=lambda unit: 2, strategy=Shadow(1.0, guardrails=[Guardrail("error_rate")]), unit="unit", key="evil",
+        runtime=runtime, effects="read",
+    )(lambda unit: 1)  # fmt: skip
+    for number in range(30):
+        shadowed(f"u{number}")
+    runtime.close(10.0)
+    for path in tmp_path.glob("*.jsonl"):
+        path.write_text(path.read_text().replace('"evil"', r'"\u001b[2J \n' + "k" * 300 + '"').replace('"click"', r'"c\u001b"'))
+    text = as_screen(summarise(tmp_path), width=width)
+    assert "kkkk" in text
+    assert [] == [line for line in text.splitlines() if len(line) > width or not line.isprintable()]
+
+
+def test_the_json_is_as_its_schema_says(tmp_path):
+    assert schema() == json.loads(SCHEMA.read_text()), "run: python -m tools.report_schema docs/report.schema.json"
+    strategy = ABTest(0.5, gates=[Gate("click")], guardrails=[Guardrail("latency", threshold_s=1)])
+    served(tmp_path, strategy, even(300), {"candidate": 30, "control": 90})
+    served(tmp_path, Canary(["50%"]), even(20), {"candidate": 1, "control": 1}, key="canary")
+    printed = CliRunner().invoke(main, ["report", str(tmp_path), "--json"], catch_exceptions=False).stdout
+    found = json.loads(printed, parse_constant=lambda name: pytest.fail(name))
+    jsonschema.validate(found, schema())
+    del found["rollouts"][0]["verdict"]["headline"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(found, schema())
+
+
+def test_only_what_is_asked_for_is_reported(tmp_path):
+    served(tmp_path, ABTest(0.5), even(20), even(4), key="one")
+    served(tmp_path, Canary(["20%", "50%"]), {"control": 40, "candidate": 10}, {"control": 4, "candidate": 1}, key="two")
+
+    def reported(*options):
+        printed = CliRunner().invoke(main, ["report", str(tmp_path), "--json", *options], catch_exceptions=False).stdout
+        return {each["rollout"]: sum(each["verdict"]["calls"].values()) for each in json.loads(printed)["rollouts"]}
+
+    assert {"one": 40, "two": 50} == reported()
+    assert {"two": 50} == reported("--rollout", "two")
+    assert {"one": 40, "two": 50} == reported("--phase", "0")
+    assert {"one": 40, "two": 0} == reported("--phase", "0:50%")
+    assert {"one": 40, "two": 50} == reported("--since", "1h")
+    assert {"one": 0, "two": 0} == reported("--since", "2100-01-01")
+    wrong = CliRunner().invoke(main, ["report", str(tmp_path), "--since", "yesterday"])
+    assert (2, True) == (wrong.exit_code, "It is a time (2026-11-24, in UTC) or how long ago (2d, 12h)." in wrong.stderr)
+
+
+def test_a_word_stands_beside_every_colour(tmp_path):
+    served(tmp_path, ABTest(0.5), even(20), even(4))
+    coloured = as_screen(summarise(tmp_path), style=lambda text, headline: f"<{headline}>{text}</>")
+    assert "<WAIT>WAIT candidate</>" in coloured
+    assert as_screen(summarise(tmp_path)) == coloured.replace("<WAIT>", "").replace("</>", "")

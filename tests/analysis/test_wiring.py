@@ -1,0 +1,136 @@
+"""One implementation of every number: the judge, the replay and the report come to the same, on random journals."""
+
+import random
+
+import pytest
+
+from rollout_sdk import ABTest, Canary, Gate, Guardrail, Runtime, Shadow, Step, rollout
+from rollout_sdk.analysis import summarise
+from rollout_sdk.analysis.replay import replay
+
+BEGIN_S = 1_800_000_000
+EXACT = ("estimate", "low", "high", "relative", "relative_low", "relative_high", "control", "value", "harm_log_e", "safe_log_e")
+
+
+class Clock:
+    """Stands still until it is set."""
+
+    now_s = float(BEGIN_S)
+
+    def __call__(self):
+        return int(self.now_s * 10**9)
+
+
+def strategies(rng):
+    """A strategy with a random plan."""
+    guardrails = [
+        Guardrail("error_rate", floor=0.1),
+        Guardrail("latency", threshold_s=0.5),
+        Guardrail("latency_mean", on_fail="warn"),
+    ]
+    recorded = [Guardrail("spend", margin=0.5, clip=(0, 40), window=rng.choice([0, "90s"]))]
+    gates = [
+        # Without a horizon, whose looks are taken when somebody looks: test_replay has those.
+        Gate("click", mde=0.1),
+        Gate("label", per="outcome", dry_run=rng.random() < 0.3),
+    ]
+    some = rng.sample(guardrails, rng.randint(1, 3))
+    kind = rng.choice(["ab", "canary", "shadow"])
+    if kind == "shadow":
+        return Shadow(1.0, guardrails=some)
+    if kind == "canary":
+        steps = [Step(share, min_units=0, min_time=0) for share in ("30%", "60%")]
+        return Canary(
+            steps,
+            guardrails=[*some, *recorded],
+            gates=gates[:1],
+            max_calls_per_unit=rng.choice([None, 5]),
+            approve=lambda verdict: False,
+        )
+    return ABTest(rng.choice([0.3, 0.5]), guardrails=[*some, *recorded], gates=gates, alpha=rng.choice([0.05, 0.1]))
+
+
+def lived(folder, seed):
+    """A rollout with random traffic, and its last verdict."""
+    rng, clock, clicks = random.Random(seed), Clock(), []
+    strategy = strategies(rng)
+    runtime = Runtime(journal=folder, time_ns=clock)
+    runtime.reconciler.start = lambda: None  # the test looks by hand
+
+    def failing(chance, draws):
+        def model(user, before=0.0):
+            if draws.random() < chance:
+                raise ValueError
+            return 1
+
+        return model
+
+    model = rollout(
+        candidate=failing(rng.choice([0.02, 0.2]), random.Random(seed + 1)), strategy=strategy, unit="user", key="m",
+        runtime=runtime, breaker=None, effects="read", covariate=rng.choice([None, "before"]),
+    )(failing(0.05, random.Random(seed + 2)))  # fmt: skip
+    for call in range(rng.choice([50, 400, 800])):
+        clock.now_s += rng.expovariate(2)
+        user = rng.randrange(rng.choice([5, 300]))
+        try:
+            routed = model.rollout.route(user, float(user % 7))
+        except ValueError:
+            continue
+        finally:
+            if strategy.name == "shadow":
+                runtime.flush(10)
+        for metric, value in (("click", 1.0), ("spend", rng.lognormvariate(1, 1)), ("label", rng.random()), ("other", 2.0)):
+            if rng.random() < 0.3:
+                clock.now_s += rng.random()
+                event_id = rng.choice([None, "again"])
+                for _ in range(rng.choice([1, 1, 2])):
+                    model.rollout.record(metric, value, decision_id=routed.decision.id, event_id=event_id)
+        if strategy.name == "canary" and call == 300 and model.rollout.status().status == "running":
+            model.rollout.promote(actor="test")
+        clicks.append(routed)
+    runtime.flush(10)
+    verdict = model.rollout.judge()
+    runtime.close(10)
+    return strategy, verdict
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_judge_report_and_replay_are_one(tmp_path, seed):
+    agree(tmp_path, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8, 200))
+def test_judge_report_and_replay_are_one_on_many_journals(tmp_path, seed):
+    agree(tmp_path, seed)
+
+
+def agree(folder, seed):
+    strategy, verdict = lived(folder, seed)
+    (reported,) = summarise(folder).rollouts
+    if verdict is None or verdict.phase != reported.verdict.phase:
+        # It was rolled back at this look: calls of the phase are over, and all three have judged it before.
+        assert reported.status in ("rolled_back", "aborted")
+        return
+    replayed = replay(folder, strategy.criteria).phases[-1].last
+    ours = {(each.name, each.candidate): each for each in verdict.findings if each.kind != "assignment"}
+    theirs = {(each.name, each.candidate): each for each in replayed.findings if each.kind != "assignment"}
+    shown = {(each.metric, each.candidate): each for each in reported.verdict.differences if each.kind != "exploratory"}
+    assert ours.keys() == theirs.keys() == shown.keys()
+    assert len(ours) > 0
+    for name, one in ours.items():
+        assert one.outcome == theirs[name].outcome == shown[name].outcome
+        for field in EXACT:
+            numbers = [getattr(each, field) for each in (one, theirs[name], shown[name])]
+            assert close(numbers[1:]), (name, field, numbers)
+            # A journal has whole nanoseconds, of which these calls take a few hundred.
+            assert close(numbers, 1e-3 if name[0] == "latency_mean" else 1e-9), (name, field, numbers)
+    assert dict(verdict.outcomes) == dict(replayed.outcomes)
+
+
+def close(numbers, to=1e-9):
+    """Whether numbers are the same; None is only the same as None."""
+    first, *others = numbers
+    if first is None:
+        return others == [None] * len(others)
+    return all(each is not None and each == pytest.approx(first, abs=to, rel=to) for each in others)
