@@ -2,15 +2,15 @@
 
 python benchmarks/fleet.py ADDRESS [--processes 8] [--seconds 30]
 python benchmarks/fleet.py --simulate [--processes 1000] [--seconds 60] [--rollouts 1]
+python benchmarks/fleet.py --evidence
 
-With an address of an empty store (redis://..., postgresql://..., sqlite:///...), processes of their own serve one canary that is judged,
-while an operator changes it every two seconds; each counts what it asks the store and how many bytes go to and fro (the texts
-alone, without a protocol's).
+With an address of an empty store (redis://..., postgresql://..., sqlite:///...), processes of their own serve one canary that
+is judged, while an operator changes it every two seconds. Each counts what it asks the store, and the bytes of the texts.
 
-The simulation runs the SDK's own code in all processes, by a clock of its own: each has a runtime, a reconciler and evidence of
-its own, on one store in memory. A request takes `--network-ms` there and back, and waits until the store has served those before
-it, one after the other, each for `--service-us`: a model of one Redis. What the SDK computes between two requests takes as long
-as it takes here, in processor time.
+The simulation runs the SDK's own code in all processes, by a clock of its own: each has a runtime, a reconciler and evidence,
+on one store in memory. A request takes `--network-ms` there and back, and waits until the store has served those before it, one
+after the other, each for `--service-us` and its bytes at `--megabytes`: a model of one Redis. What the SDK computes between two
+requests takes as long as it takes here, in processor time.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from functools import partial
 from math import inf
 from typing import Any
 
-from greenlet import greenlet, getcurrent
+from greenlet import getcurrent, greenlet
 
 from rollout_sdk import Canary, Gate, Guardrail, Runtime, Step, operate, rollout
 from rollout_sdk.control import judge_loop, presence, reconciler
 from rollout_sdk.control.stores import MemoryStore
 from rollout_sdk.extending import state_of, store_at
+from rollout_sdk.judging import PhaseEvidence
 
 KEY = "shop.rank"
 METHODS = ("load", "swap", "publish", "gather", "claim", "note", "noted", "history", "keys")
@@ -51,6 +52,7 @@ class Counting:
             self.wait_for_change = store.wait_for_change
 
     def __getattr__(self, name: str) -> Any:
+        """A method of the store, counted."""
         method = getattr(self.store, name)
         if name not in METHODS:
             return method
@@ -170,6 +172,7 @@ class World:
         self.used = time.process_time()
 
     def at(self, when_s: float, who: Process) -> None:
+        """Have a process go on then."""
         self.number += 1
         heapq.heappush(self.events, (when_s, self.number, who, who.turn))
 
@@ -188,6 +191,7 @@ class World:
         self.listening.discard(getcurrent())
 
     def run(self, until_s: float) -> None:
+        """Let the time pass until then."""
         while self.events and self.events[0][0] <= until_s:
             when_s, _, who, turn = heapq.heappop(self.events)
             # It has been woken by something else meanwhile.
@@ -224,7 +228,7 @@ def live(world: World, keys: list[str], calls_a_second: float, seen: dict[int, f
     # No thread of its own: it is one of the simulation's.
     runtime.reconciler.start, runtime.reconciler.store._threads = lambda: None, None
     models = [model_in(runtime, key) for key in keys]
-    add_calls(runtime, rng, 1000)
+    add_calls(runtime, rng, 300)
     counted_s = world.now_s
     while True:
         world.listen(0.5)
@@ -242,9 +246,8 @@ def add_calls(runtime: Runtime, rng: random.Random, calls: int) -> None:
         phase, now_s = managed.state.phase, runtime.reconciler.now_s
         for _ in range(calls):
             arm = "candidate" if rng.random() < phase.shares["candidate"] else "control"
-            managed.evidence.add_call(
-                phase.name, arm, phase.all_shares, rng.getrandbits(32), rng.randrange(512), failed=False, duration_s=0.01, time_s=now_s
-            )  # fmt: skip
+            where = phase.name, arm, phase.all_shares, rng.getrandbits(32), rng.randrange(512)
+            managed.evidence.add_call(*where, failed=False, duration_s=0.01, time_s=now_s)
 
 
 def move(world: World, changed: dict[int, float]) -> None:
@@ -278,9 +281,26 @@ def simulate(options: argparse.Namespace) -> None:
         min(each.get(n, inf) for n in range(revision, revision + 99)) - at for each in seen for revision, at in past.items()
     ]
     report(world.store.asked, world.store.bytes, options.processes, options.seconds, [max(0.0, wait) for wait in waits])
-    print(
-        f"the store is busy for {world.busy_s / options.seconds:.1%} of the time; the pace: {world.store.store.noted(KEY, 'pace')}"
-    )
+    print(f"the store is busy for {world.busy_s / options.seconds:.1%} of the time")
+    print(f"seconds between two verdicts: {world.store.store.noted(KEY, 'pace') or 5}")
+
+
+def weigh() -> None:
+    """Print what a process publishes after so many calls of as many users, and what reading and adding it up costs a judge."""
+    world = World(0.0, 0.0, inf)
+    runtime, rng, calls = Runtime(store="memory:", time_ns=lambda: int(world.now_s * 1e9)), random.Random(1), 0
+    model_in(runtime)
+    managed = runtime.reconciler.rollouts[KEY]
+    for more in (1_000, 9_000, 90_000):
+        add_calls(runtime, rng, more)
+        calls += more
+        (phase,) = managed.evidence.phases.values()
+        text = json.dumps(phase.as_dict(), separators=(",", ":"))
+        began = time.process_time()
+        whole = PhaseEvidence()
+        for _ in range(20):
+            whole.merge(PhaseEvidence.from_dict(json.loads(text)))
+        print(f"{calls:>9,} calls: {len(text):>9,} bytes, {(time.process_time() - began) / 20 * 1e3:.1f} ms to read and add up")
 
 
 def main() -> None:
@@ -289,6 +309,7 @@ def main() -> None:
     parser.add_argument("address", nargs="?")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--simulate", action="store_true")
+    parser.add_argument("--evidence", action="store_true", help="what one process publishes")
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--rollouts", type=int, default=1, help="of each simulated process")
     parser.add_argument("--seconds", type=float, default=30.0)
@@ -297,7 +318,9 @@ def main() -> None:
     parser.add_argument("--service-us", type=float, default=20.0)
     parser.add_argument("--megabytes", type=float, default=500.0, help="that the store moves in a second")
     options = parser.parse_args()
-    if options.simulate:
+    if options.evidence:
+        weigh()
+    elif options.simulate:
         simulate(options)
     elif options.serve:
         serve(options.address, options.seconds, options.calls)

@@ -56,7 +56,7 @@ class Judging:
         self._noted: dict[str, str] = {}
         self._published: dict[str, float] = {}
         self._judged: dict[str, float] = {}
-        self._last_seen: dict[str, tuple[float, float]] = {}
+        self._last_seen: dict[str, tuple[tuple[int, float | None], float]] = {}
         self.remote_outcomes = RemoteOutcomes(f"{writer}-guest", self._plane.failed)
         self._approvals = Approvals(self._plane.failed_of)
         self._one_at_a_time = Lock()
@@ -90,33 +90,37 @@ class Judging:
         if not self._publish_in_time(managed, now_s, pace_s):
             return
         last = self._last(managed)
-        if last is not None and last.revision == revision:
-            # The process that has judged last has the others' evidence; another takes its place when it is late.
-            is_mine = self._judged.get(managed.key) == last.time_s
-            is_fresh = 0 <= now_s - last.time_s < pace_s + (0.0 if is_mine else self.every_s)
-            if is_fresh or not self._has_turn(managed, last, now_s, pace_s):
-                with self._one_at_a_time:
+        if last is not None and last.revision != revision:
+            last = None
+        # The process that has judged last has the others' evidence; another takes its place when it is late.
+        is_mine = last is not None and self._judged.get(managed.key) == last.time_s
+        fresh_s = pace_s + (0.0 if is_mine else self.every_s)
+        if (last is not None and 0 <= now_s - last.time_s < fresh_s) or not self._has_turn(managed, last, now_s, pace_s):
+            with self._one_at_a_time:
+                if last is not None:
                     managed.verdict = last
                     managed.clock.judged(idle=last.idle)
-                    if not is_mine:
-                        managed.release()
-                return
+                if not is_mine:
+                    managed.release()
+            return
         began_s = monotonic()
         verdict = self.judge(managed)
         if verdict is not None:
             self._judged[managed.key] = verdict.time_s
         self._set_pace(managed.key, pace_s, monotonic() - began_s)
 
-    def _has_turn(self, managed: ManagedRollout, last: Verdict, now_s: float, pace_s: float) -> bool:
+    def _has_turn(self, managed: ManagedRollout, last: Verdict | None, now_s: float, pace_s: float) -> bool:
         """Whether this process judges now: of those that find the last verdict too old at the same time, one does."""
-        time_s, since_s = self._last_seen.get(managed.key, (None, 0.0))
-        if time_s != last.time_s:
+        revision = managed.state.revision
+        about = revision, None if last is None else last.time_s
+        known, since_s = self._last_seen.get(managed.key, (None, 0.0))
+        if known != about:
             since_s = monotonic()
-            self._last_seen[managed.key] = last.time_s, since_s
+            self._last_seen[managed.key] = about, since_s
         missed = int((monotonic() - since_s) // pace_s)
-        # By this process's own clock, no verdict has come for long: a process whose clock is ahead had these turns, and has died.
-        turn = f"{int(now_s // pace_s)}" if missed < _STALLS_AFTER else f"{last.time_s} {missed}"
-        name = f"{_TURN} {managed.state.revision} {turn}"
+        # No verdict has come for long, by this process's own clock: a process whose clock is ahead had these turns, and died.
+        turn = f"{int(now_s // pace_s)}" if missed < _STALLS_AFTER else f"{about[1]} {missed}"
+        name = f"{_TURN} {revision} {turn}"
         return name in self._store.claim(managed.key, managed.state.epoch, self._writer, [name])
 
     def _publish_in_time(self, managed: ManagedRollout, now_s: float, pace_s: float) -> bool:

@@ -82,6 +82,18 @@ def test_one_process_judges_at_a_time_though_its_verdict_is_not_there_yet(fleet)
             assert len(some.all_judge()) == 1
 
 
+def test_one_process_judges_at_a_time_also_before_the_first_verdict_and_after_a_transition(fleet):
+    some = fleet(5)
+    with without_verdicts(some):
+        assert some.all_judge() == [0]
+    *_, model = some.judgings[3]
+    model.rollout.pause(actor="ann")
+    for other, _, each, _ in some.judgings:
+        other.reconciler.look(each)
+    with without_verdicts(some):
+        assert some.all_judge() == [0]
+
+
 def test_where_the_one_that_had_the_turn_dies_another_judges_at_the_next(fleet):
     some = fleet(3)
     some.all_judge()
@@ -112,7 +124,7 @@ def test_where_no_turn_is_to_be_had_another_judges_all_the_same_after_a_while(fl
     some = fleet(2)
     some.all_judge()
     # The turns of the next minutes were taken by a process whose clock is ahead.
-    for number in range(100):
+    for number in range(1, 100):
         turn = f"judge {some.judgings[0][2].state.revision} {int(some.clock() / 1e9 // 5) + number}"
         assert some.store.claim("model", 0, "ahead", [turn]) == {turn}
     for _ in range(3):
