@@ -90,7 +90,7 @@ def _covariate(settings: Settings) -> Covariate | None:
 def make_rollout(settings: Settings) -> Rollout:
     """Build the rollout, which runs calls."""
     runtime, hooks, signature, compare = settings.runtime, settings.hooks, settings.signature, settings.compare
-    return Rollout(
+    rollout = Rollout(
         key=settings.key,
         strategy_name=strategy_name(settings.strategy),
         control=settings.control_name,
@@ -146,6 +146,9 @@ def make_rollout(settings: Settings) -> Rollout:
         observers={hook: hooks.observers(hook, runtime.thread_of) for hook in _OBSERVING if hooks.has(hook)},
         plugins=hooks.names,
     )
+    if settings.judge is not None:
+        rollout.judge = runtime.judge_lane(settings.key, settings.judge, settings.failed, rollout.note)
+    return rollout
 
 
 def _kept_pairs(settings: Settings) -> KeptPairs | None:

@@ -22,7 +22,7 @@ from rollout_sdk.plan import ERROR_RATE, LATENCY_MEAN, Criteria, Criterion, Gate
 from rollout_sdk.plan.criteria import Per
 from rollout_sdk.stats import StratifiedBuckets
 
-__all__ = ["MOST_ROLLOUTS", "Judged", "Looked", "judged", "undeclared_findings"]
+__all__ = ["MOST_ROLLOUTS", "Judged", "Judges", "Looked", "judged", "undeclared_findings"]
 
 MOST_ROLLOUTS = 1_000
 """Sets of arms that are judged; a journal with more of them is hostile, or has a key per user."""
@@ -33,7 +33,7 @@ _MOST_PHASES = 1_000
 """Phases of one rollout that are judged: sums of each are kept."""
 _FIRST_LOOK, _LOOK_AGAIN = 200, 1.3
 """Calls before the first look, and the factor until the next: about 30 looks at a million calls."""
-_FOLD_EVERY_S = 600.0
+_FOLD_EVERY_S = 60.0
 _SCALE = 0.05
 """Relative difference at which the display of an undeclared metric is the most precise."""
 
@@ -89,7 +89,8 @@ class Judged:
     fault: str = ""
     refused: int = 0
     _next_look: int = _FIRST_LOOK
-    _folded_s: float = 0.0
+    _fold_s: float | None = None
+    _is_passing: bool = False
 
     @classmethod
     def begun(cls, key: str) -> Judged:
@@ -110,7 +111,7 @@ class Judged:
             self._declared(record.get("plan", {}))
         elif event == "outcome":
             self._metric(record["metric"])
-        self.now_s = max(self.now_s, record["seen_s"])
+        self._fold(max(self.now_s, record["seen_s"]))
         if event == "decision":
             if record["phase"] not in self.course.phases and self.course.current:
                 self.look()
@@ -126,9 +127,18 @@ class Judged:
         if event == "decision" and self.calls >= self._next_look:
             self._next_look = ceil(self.calls * _LOOK_AGAIN)
             self.look()
-        elif self.now_s - self._folded_s > _FOLD_EVERY_S:
-            self._folded_s = self.now_s
-            self.course.evidence.fold(self.now_s)
+
+    def _fold(self, now_s: float) -> None:
+        """Go on to a time, and fold the evidence at the times at which a replay does: what an outage is, depends on when it is
+        looked at.
+        """
+        self.now_s = now_s
+        if self._fold_s is None:
+            self._fold_s = now_s + _FOLD_EVERY_S if now_s else None
+            return
+        while now_s >= self._fold_s:
+            self.course.fold(self._fold_s)
+            self._fold_s = self._fold_s + _FOLD_EVERY_S if now_s - self._fold_s < _FOLD_EVERY_S else now_s + _FOLD_EVERY_S
 
     def _is_beyond(self, phase: str | None) -> bool:
         """Whether a phase is one more than are kept."""
@@ -182,11 +192,19 @@ class Judged:
         found = tuple(each for each in declared if each.kind != "assignment")
         recorded = [each for each in (*course.criteria.all, *self.undeclared) if isinstance(each, Gate)]
         sums = {each.label: course.evidence.sums(each) for each in recorded}
+        if self._is_passing and self.looks:
+            self.looks.pop()
+        self._is_passing = False
         self.looks.append(Looked(self.now_s, self.calls, found, undeclared_findings(self), sums))
         # Sums are needed for what is about half of the calls in the end.
         for index, each in enumerate(self.looks):
             if each.sums and each.calls * 4 < self.calls:
                 self.looks[index] = evolve(each, sums={})
+
+    def glance(self) -> None:
+        """Judge it as it stands, in a look that the next one takes the place of: a page may ask every second."""
+        self.look()
+        self._is_passing = True
 
     def end(self) -> None:
         """Add what still waits at the end of the journal, and judge for the last time."""
@@ -224,6 +242,42 @@ def _scale(course: Course, gate: Gate) -> float:
     return max(_SCALE * max(means, default=0.0), 1e-9)
 
 
+class Judges:
+    """The judges of all rollouts in a journal.
+
+    Attributes:
+        found: What each found, by rollout and fingerprint.
+        left_out: Sets of arms beyond the most that are judged; no more than that many are counted.
+    """
+
+    def __init__(self) -> None:
+        """Nothing was seen."""
+        self.found: dict[tuple[str, str], Judged] = {}
+        self.left_out: set[tuple[str, str]] = set()
+        self._latest: dict[str, str] = {}
+
+    def take(self, record: Mapping[str, Any]) -> tuple[str, str] | None:
+        """See a line of the journal; returns whose it is, or None where there are too many."""
+        key = shortened(record["rollout"])
+        # An outcome of a unit names none, and is of no decision.
+        if "fingerprint" in record or record["event"] not in ("outcome", "breaker"):
+            self._latest[key] = shortened(record.get("fingerprint", ""))
+        which = key, self._latest.get(key, "")
+        one = self.found.get(which)
+        if one is None:
+            if len(self.found) >= MOST_ROLLOUTS:
+                self._latest.pop(key, None)
+                if len(self.left_out) < MOST_ROLLOUTS:
+                    self.left_out.add(which)
+                return None
+            one = self.found[which] = Judged.begun(key)
+        if "replaced" in record and (replaced := self.found.get((key, record["replaced"]))) is not None:
+            replaced.look()
+            replaced.course.current = ""
+        one.take(record)
+        return which
+
+
 def judged(
     journal: Journal, *, progress: Callable[[int, int], None] | None = None
 ) -> tuple[dict[tuple[str, str], Judged], int]:
@@ -233,27 +287,9 @@ def judged(
         journal: The journal.
         progress: Called with the bytes read so far, and with how many there are.
     """
-    found: dict[tuple[str, str], Judged] = {}
-    latest: dict[str, str] = {}
-    left_out: set[tuple[str, str]] = set()
+    judges = Judges()
     for record in in_order(journal, None, progress):
-        key = shortened(record["rollout"])
-        # An outcome of a unit names none, and is of no decision.
-        if "fingerprint" in record or record["event"] not in ("outcome", "breaker"):
-            latest[key] = shortened(record.get("fingerprint", ""))
-        which = key, latest.get(key, "")
-        one = found.get(which)
-        if one is None:
-            if len(found) >= MOST_ROLLOUTS:
-                latest.pop(key, None)
-                if len(left_out) < MOST_ROLLOUTS:
-                    left_out.add(which)
-                continue
-            one = found[which] = Judged.begun(key)
-        if "replaced" in record and (replaced := found.get((key, record["replaced"]))) is not None:
-            replaced.look()
-            replaced.course.current = ""
-        one.take(record)
-    for one in found.values():
+        judges.take(record)
+    for one in judges.found.values():
         one.end()
-    return found, len(left_out)
+    return judges.found, len(judges.left_out)

@@ -104,8 +104,9 @@ def import_(
 ) -> None:
     """Write outcomes of a file into a journal.
 
-    CSV, Parquet or JSON lines. Each goes to its unit's last call before it. ROLLOUT_KEY is that of the processes that serve. A second import of the same
-    file changes nothing. Exit code 1: the file or a column is not there. 6: some rows cannot be used; the others were imported.
+    CSV, Parquet or JSON lines. Each goes to its unit's last call before it. ROLLOUT_KEY is that of the processes that serve. A
+    second import of the same file changes nothing. Exit code 1: the file or a column is not there. 6: some rows cannot be used;
+    the others were imported.
     """
     key = os.environ.get("ROLLOUT_KEY")
     try:

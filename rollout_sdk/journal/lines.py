@@ -203,6 +203,8 @@ def _outcome(event: RecordedEvent) -> bytes:
         decided=event.decided_s,
         excluded=event.excluded,
         shadow=event.shadow,
+        source=event.source,
+        details=dict(event.details),
         rate=_rate(event.rate),
         call_rate=_rate(event.call_rate),
     )

@@ -64,9 +64,8 @@ def test_the_tables_say_of_calls_and_means_what_the_report_says(tables, tmp_path
     }
     # Outcomes of units are joined by time, as docs/warehouse.md shows.
     by_id = f"SELECT * FROM {outcomes} WHERE decision_id IS NOT NULL"
-    total = select(
-        f"SELECT count(*) FROM ({by_id}) o JOIN (SELECT * FROM {exposures} WHERE {where}) e USING (decision_id) WHERE o.metric = 'click'"
-    )
+    arms = f"SELECT * FROM {exposures} WHERE {where}"
+    total = select(f"SELECT count(*) FROM ({by_id}) o JOIN ({arms}) e USING (decision_id) WHERE o.metric = 'click'")
     assert 5 < total[0][0]
 
 
