@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
-from rollout_sdk.assignment import Outline, UnitHash, unit_hash
+from rollout_sdk.assignment import Outline, Phase, UnitHash, unit_hash
 from rollout_sdk.concurrency.synchronous import answered
 from rollout_sdk.control.local_state import LocalState
 from rollout_sdk.control.state import start
@@ -51,7 +52,15 @@ def make_router(settings: Settings) -> Router:
         covariate=_covariate(settings),
         shared=int(is_method(settings.signature)),
         is_asgi=takes_asgi(settings.signature),
+        shadow_share=_shadow_share(settings),
     )
+
+
+def _shadow_share(settings: Settings) -> Callable[[Phase], float] | None:
+    """Return the shadows' share by phase if the strategy alone decides, and only by lanes; else None."""
+    routes = [route for _, route in settings.hooks.implementations("rollout_route")]
+    share = getattr(routes[0], "shadow_share", None) if len(routes) == 1 else None
+    return None if share is None else partial(share, routes[0].__self__)  # type: ignore[attr-defined]
 
 
 def _unit(settings: Settings) -> Getter | None:
@@ -121,6 +130,7 @@ def make_rollout(settings: Settings) -> Rollout:
         spans=runtime.spans,
         record=runtime.recorder.put,
         conclude=runtime.conclude,
+        take=runtime.take,
         failed=settings.failed,
         tell=runtime.recorder.tell,
         span_name=f"route {settings.key}",

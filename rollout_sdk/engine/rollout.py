@@ -168,6 +168,7 @@ class Rollout:
         spans: Creates spans.
         record: Queues a fact for the journal and the observers; never blocks.
         conclude: Queues a finished call; with durability="call", returns once the call is in the journal.
+        take: The same for a common call.
         failed: Called with every fault of a collaborator.
         tell: Queues a notice for the log; never blocks.
         span_name: Name of the `route` span.
@@ -213,6 +214,7 @@ class Rollout:
     spans: Spans
     record: Callable[[Any], None]
     conclude: Callable[[Any], None]
+    take: Callable[[Any], None]
     failed: Failed
     tell: Callable[[Notice], None]
     span_name: str
