@@ -1,7 +1,7 @@
 """Pairs of answers that do not match, kept for people: one file per process and rollout, beside the journal's own.
 
-Which of the two answers is the control's follows from the decision's id and is not in the file, so that people label pairs without
-knowing it.
+Which of the two answers is the control's follows from the decision's id and is not in the file, so that people label pairs
+without knowing it.
 """
 
 from __future__ import annotations
