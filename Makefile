@@ -20,17 +20,21 @@ DOCS_VENV := .venv-docs
 # Every plugin with the servers and libraries that its tests need, in an environment of its own.
 PLUGINS_VENV := .venv-plugins
 
+# What the recipes of docs/recipes.md are for: two environments, because not all of it fits into one.
+RECIPES_VENV := .venv-recipes
+
 # Other libraries and what their tests need, in an environment of its own. FOREIGN: names of suites, or --short.
 FOREIGN_VENV := .venv-foreign
 FOREIGN ?=
 
-.PHONY: help demo canary interleaving demo-traces docs test test-all test-backends test-fleet test-foreign test-plugins build lint types contracts tests faults changelog mutants bench clean
+.PHONY: help demo dashboard canary interleaving demo-traces docs test test-all test-backends test-browser test-fleet test-foreign test-plugins test-recipes build lint types contracts tests faults changelog mutants bench clean
 
 # What each target does, and how long it takes on two cores once its environment is installed.
 help:
 	@echo "make demo           reviews and films through all four strategies, and the report (2 minutes)"
 	@echo "make canary         a canary on real models that decides by itself: one candidate is promoted, one rolled back (1 minute)"
 	@echo "make interleaving   compares two recommenders by interleaving and by an A/B test (2 minutes)"
+	@echo "make dashboard      the journal of the demo in a browser, live (seconds to open; until Ctrl-C)"
 	@echo "make demo-traces    the demo through a local Phoenix, with links to open (2 minutes; the first time more, to install Phoenix)"
 	@echo "make docs           the documentation as a site, in .site/html (1 minute)"
 	@echo "make test           lint, types, import contracts and tests (12 minutes)"
@@ -40,9 +44,11 @@ help:
 	@echo "make tests          the tests alone (11 minutes)"
 	@echo "make test-all       make test with the long simulations, every other supported Python that is installed, and test-foreign (hours)"
 	@echo "make test-backends  exports to real Phoenix, MLflow and Prometheus servers (minutes)"
+	@echo "make test-browser   the report and the dashboard in a real browser (2 minutes)"
 	@echo "make test-fleet     several processes on one store, whose server is broken on purpose: Redis, Postgres, network namespaces (minutes)"
 	@echo "make test-foreign   other libraries' own tests with rollouts around their functions (an hour or more; FOREIGN='toolz funcy': some)"
 	@echo "make test-plugins   every plugin with its real counterpart: MLflow, FastAPI, gunicorn, installed servers (minutes)"
+	@echo "make test-recipes   the recipes of docs/recipes.md with the libraries that they are for (minutes)"
 	@echo "make build          wheels and source distributions of the SDK and all plugins, in dist/, installed alone and together (minutes)"
 	@echo "make changelog      the changelog of the next release, from the files in changes/ (seconds)"
 	@echo "make faults         injects every fault on every supported Python, and writes the table of docs/reliability.md (an hour or more)"
@@ -120,14 +126,14 @@ contracts: $(VENV)/.dev
 # servers apart, because their tests look at processors, and sabotage, because what it breaks may be what hands out the tests.
 SABOTAGE := tests/faults/test_sabotage.py tests/faults/test_sabotage_counts.py
 tests: $(VENV)/.dev
-	$(BIN)/pytest -n 3 --dist worksteal -m "not slow and not backends and not servers" --ignore=tests/integration $(SABOTAGE:%=--ignore=%)
+	$(BIN)/pytest -n 3 --dist worksteal -m "not slow and not backends and not servers and not browser" --ignore=tests/integration $(SABOTAGE:%=--ignore=%)
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow" tests/integration
 	$(BIN)/pytest -m "not slow" $(SABOTAGE)
 
 test: lint types contracts tests
 
 test-all: lint types contracts
-	$(BIN)/pytest -m "not backends and not servers" --cov --cov-report=term
+	$(BIN)/pytest -m "not backends and not servers and not browser" --cov --cov-report=term
 	@for version in $(OTHER_PYTHONS); do DATA=$(DATA) tests/on_python $$version || exit 1; done
 	$(MAKE) test-foreign FOREIGN=
 
@@ -158,9 +164,38 @@ test-plugins: $(PLUGINS_VENV)/.done
 	$(PLUGINS_VENV)/bin/pytest plugins
 	$(PLUGINS_VENV)/bin/pytest tests/test_documents.py -k plugins/
 
+# A library that does not install leaves its recipe out, and the test says so.
+$(RECIPES_VENV)/.done: Makefile pyproject.toml
+	for each in 1 2; do \
+		[ -x $(RECIPES_VENV)/$$each/bin/python ] || $(PYTHON) -m venv $(RECIPES_VENV)/$$each || exit 1; \
+		$(RECIPES_VENV)/$$each/bin/pip --disable-pip-version-check install --quiet --editable '.[cli,otel]' pytest pytest-timeout pyyaml || exit 1; \
+	done
+	for each in celery ddtrace dagster langchain-core langfuse litserve logfire openai opik pandas sentry-sdk; do \
+		$(RECIPES_VENV)/1/bin/pip --disable-pip-version-check install --quiet $$each || echo "$$each does not install here"; \
+	done
+	for each in bentoml prefect; do \
+		$(RECIPES_VENV)/2/bin/pip --disable-pip-version-check install --quiet $$each || echo "$$each does not install here"; \
+	done
+	@touch $@
+
+test-recipes: $(RECIPES_VENV)/.done
+	$(RECIPES_VENV)/1/bin/pytest -rs tests/test_recipes.py
+	$(RECIPES_VENV)/2/bin/pytest -rs tests/test_recipes.py
+
 build: $(VENV)/.dev
 	$(PIP) build
 	$(BIN)/python -m tools.distributions dist
+
+# Pages in Debian's chromium, and axe's rules of accessibility.
+AXE := .axe
+$(AXE)/node_modules/axe-core/package.json:
+	npm install --silent --no-fund --no-audit --ignore-scripts --prefix $(AXE) axe-core@4.14.1
+
+test-browser: $(VENV)/.dev $(AXE)/node_modules/axe-core/package.json
+	$(BIN)/pytest -n 2 -m browser tests/browser
+
+dashboard: $(VENV)/.dev
+	$(BIN)/rollout dashboard $(DEMO_JOURNAL)
 
 # Break everything on purpose, on every supported Python that is installed; writes the table of docs/reliability.md.
 faults: $(VENV)/.dev

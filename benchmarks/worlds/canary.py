@@ -11,9 +11,9 @@ from attrs import evolve
 
 from rollout_sdk import Canary
 from rollout_sdk.assignment import BUCKETS
-from rollout_sdk.control.next_step import latch, next_step
+from rollout_sdk.control.next_step import latch, next_step, situation_of
 from rollout_sdk.control.state import RolloutState, start
-from rollout_sdk.judging import Evidence, Situation, UnitSample, Verdict, judge
+from rollout_sdk.judging import Evidence, UnitSample, Verdict, judge
 from rollout_sdk.judging.evidence import COVARIATE
 from rollout_sdk.judging.minutes import MINUTE_S, Minute, Minutes
 from rollout_sdk.judging.phase_evidence import BASE, PhaseEvidence, Sums
@@ -264,20 +264,7 @@ class FastCanary:
         """Judge, and do what the verdict asks for."""
         self.evidence.fold(now_s)
         state = self.state
-        situation = Situation(
-            rollout=state.key,
-            phase=state.phase.name,
-            revision=state.revision,
-            control=state.phase.control,
-            candidates=state.candidates,
-            step=self.criteria.step(state.step) if state.is_planned else None,
-            entered_s=state.entered_s,
-            is_last=state.is_last,
-            shadowing=bool(state.phase.shadow) and not any(state.phase.shares.values()),
-            invalid=state.invalid,
-            valid_from=state.valid_from,
-            elapsed_s=now_s - state.entered_s,
-        )
+        situation = situation_of(state, self.criteria, elapsed_s=now_s - state.entered_s)
         self.verdict = verdict = judge(self.evidence, self.criteria, situation, now_s, self.verdict)
         if act:
             alarm = latch(self.state, verdict)

@@ -28,29 +28,38 @@ def set_of(record: Mapping[str, Any]) -> tuple[str, str]:
     return record["rollout"], record.get("fingerprint", "")
 
 
-def in_order(journal: Journal, key: str | None, progress: Callable[[int, int], None] | None) -> Iterator[dict[str, Any]]:
+def in_order(
+    journal: Journal,
+    key: str | None,
+    progress: Callable[[int, int], None] | None,
+    seen_s: dict[str, float] | None = None,
+) -> Iterator[dict[str, Any]]:
     """The rollout's lines by time, of all processes (key None: those of all rollouts).
 
     Each process wrote its own in the order in which it saw them.
 
     Of a transition, every process that followed it wrote a line: only the first of them is given.
+
+    `seen_s` is the time of the last line of each process, where some were read before; it is kept up to date.
     """
+    known_s = {} if seen_s is None else seen_s
     processes: dict[str, list[Path]] = {}
     for path in journal.files:
         processes.setdefault(writer_of(path), []).append(path)
-    total = sum(map(journal.size, journal.files))
+    total = 0 if progress is None else sum(map(journal.size, journal.files))
     journal.begin()
 
-    def lines(number: int, paths: list[Path]) -> Iterator[tuple[float, int, int, dict[str, Any]]]:
+    def lines(process: str, number: int, paths: list[Path]) -> Iterator[tuple[float, int, int, dict[str, Any]]]:
         # Shadows and outcomes carry another time than that at which they were written.
-        latest, count = 0.0, 0
+        latest, count = known_s.get(process, 0.0), 0
         for record in (record for path in paths for record in journal.records_of(path)):
             if (rollout := record.get("rollout")) is not None and key in (None, rollout):
-                latest = max(latest, record.get("t", latest)) if record["event"] in _TIMED else latest
+                if record["event"] in _TIMED:
+                    latest = known_s[process] = max(latest, record.get("t", latest))
                 count += 1
                 yield latest, number, count, {"t": latest, **record, "seen_s": latest}
 
-    streams = [lines(number, paths) for number, paths in enumerate(processes.values())]
+    streams = [lines(process, number, paths) for number, (process, paths) in enumerate(processes.items())]
     seen: set[str] = set()
     for count, (_, _, _, record) in enumerate(heapq.merge(*streams)):
         if progress is not None and count % _TELL_EVERY == 0:

@@ -22,7 +22,7 @@ from rollout_sdk.plan import ERROR_RATE, LATENCY_MEAN, Criteria, Criterion, Gate
 from rollout_sdk.plan.criteria import Per
 from rollout_sdk.stats import StratifiedBuckets
 
-__all__ = ["MOST_ROLLOUTS", "Judged", "Looked", "judged", "undeclared_findings"]
+__all__ = ["MOST_ROLLOUTS", "Judged", "Judges", "Looked", "judged", "undeclared_findings"]
 
 MOST_ROLLOUTS = 1_000
 """Sets of arms that are judged; a journal with more of them is hostile, or has a key per user."""
@@ -90,6 +90,7 @@ class Judged:
     refused: int = 0
     _next_look: int = _FIRST_LOOK
     _folded_s: float = 0.0
+    _is_passing: bool = False
 
     @classmethod
     def begun(cls, key: str) -> Judged:
@@ -182,11 +183,19 @@ class Judged:
         found = tuple(each for each in declared if each.kind != "assignment")
         recorded = [each for each in (*course.criteria.all, *self.undeclared) if isinstance(each, Gate)]
         sums = {each.label: course.evidence.sums(each) for each in recorded}
+        if self._is_passing and self.looks:
+            self.looks.pop()
+        self._is_passing = False
         self.looks.append(Looked(self.now_s, self.calls, found, undeclared_findings(self), sums))
         # Sums are needed for what is about half of the calls in the end.
         for index, each in enumerate(self.looks):
             if each.sums and each.calls * 4 < self.calls:
                 self.looks[index] = evolve(each, sums={})
+
+    def glance(self) -> None:
+        """Judge it as it stands, in a look that the next one takes the place of: a page may ask every second."""
+        self.look()
+        self._is_passing = True
 
     def end(self) -> None:
         """Add what still waits at the end of the journal, and judge for the last time."""
@@ -224,6 +233,42 @@ def _scale(course: Course, gate: Gate) -> float:
     return max(_SCALE * max(means, default=0.0), 1e-9)
 
 
+class Judges:
+    """The judges of all rollouts in a journal.
+
+    Attributes:
+        found: What each found, by rollout and fingerprint.
+        left_out: Sets of arms beyond the most that are judged; no more than that many are counted.
+    """
+
+    def __init__(self) -> None:
+        """Nothing was seen."""
+        self.found: dict[tuple[str, str], Judged] = {}
+        self.left_out: set[tuple[str, str]] = set()
+        self._latest: dict[str, str] = {}
+
+    def take(self, record: Mapping[str, Any]) -> tuple[str, str] | None:
+        """See a line of the journal; returns whose it is, or None where there are too many."""
+        key = shortened(record["rollout"])
+        # An outcome of a unit names none, and is of no decision.
+        if "fingerprint" in record or record["event"] not in ("outcome", "breaker"):
+            self._latest[key] = shortened(record.get("fingerprint", ""))
+        which = key, self._latest.get(key, "")
+        one = self.found.get(which)
+        if one is None:
+            if len(self.found) >= MOST_ROLLOUTS:
+                self._latest.pop(key, None)
+                if len(self.left_out) < MOST_ROLLOUTS:
+                    self.left_out.add(which)
+                return None
+            one = self.found[which] = Judged.begun(key)
+        if "replaced" in record and (replaced := self.found.get((key, record["replaced"]))) is not None:
+            replaced.look()
+            replaced.course.current = ""
+        one.take(record)
+        return which
+
+
 def judged(
     journal: Journal, *, progress: Callable[[int, int], None] | None = None
 ) -> tuple[dict[tuple[str, str], Judged], int]:
@@ -233,27 +278,9 @@ def judged(
         journal: The journal.
         progress: Called with the bytes read so far, and with how many there are.
     """
-    found: dict[tuple[str, str], Judged] = {}
-    latest: dict[str, str] = {}
-    left_out: set[tuple[str, str]] = set()
+    judges = Judges()
     for record in in_order(journal, None, progress):
-        key = shortened(record["rollout"])
-        # An outcome of a unit names none, and is of no decision.
-        if "fingerprint" in record or record["event"] not in ("outcome", "breaker"):
-            latest[key] = shortened(record.get("fingerprint", ""))
-        which = key, latest.get(key, "")
-        one = found.get(which)
-        if one is None:
-            if len(found) >= MOST_ROLLOUTS:
-                latest.pop(key, None)
-                if len(left_out) < MOST_ROLLOUTS:
-                    left_out.add(which)
-                continue
-            one = found[which] = Judged.begun(key)
-        if "replaced" in record and (replaced := found.get((key, record["replaced"]))) is not None:
-            replaced.look()
-            replaced.course.current = ""
-        one.take(record)
-    for one in found.values():
+        judges.take(record)
+    for one in judges.found.values():
         one.end()
-    return found, len(left_out)
+    return judges.found, len(judges.left_out)

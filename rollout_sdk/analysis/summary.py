@@ -36,7 +36,7 @@ from rollout_sdk.analysis.shares import shares_of
 from rollout_sdk.journal import Journal
 from rollout_sdk.stats import effective_units, ratio_of_sums
 
-__all__ = ["report_of", "summarise"]
+__all__ = ["latency_of", "phase_order", "report_of", "shadow_of", "summarise"]
 
 
 def _quantile(ordered: array[float], q: float) -> float:
@@ -47,7 +47,8 @@ def _quantile(ordered: array[float], q: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
 
 
-def _latency(values: Iterable[float]) -> Latency:
+def latency_of(values: Iterable[float]) -> Latency:
+    """Quantiles of durations."""
     ordered = array("d", sorted(values))
     if not ordered:
         return Latency(0, None, None, None)
@@ -75,12 +76,13 @@ def _variant(
         fallbacks=arm.fallbacks,
         withheld=dict(arm.withheld),
         closed_early=arm.closed_early,
-        latency={ran: _latency(values) for ran, values in arm.latency_s.items()},
+        latency={ran: latency_of(values) for ran, values in arm.latency_s.items()},
         metrics=metrics,
     )
 
 
-def _shadow(variant: str, arm: ShadowArm, again: ShadowArm | None) -> ShadowReport:
+def shadow_of(variant: str, arm: ShadowArm, again: ShadowArm | None) -> ShadowReport:
+    """What the shadow runs of a candidate say; `again` are the control's second runs, if there are any."""
     # A run whose decision is in a file that is gone was planned, too.
     planned = max(arm.planned, arm.ends.total())
     returned = arm.ends["ok"] + arm.ends["error"]
@@ -94,8 +96,8 @@ def _shadow(variant: str, arm: ShadowArm, again: ShadowArm | None) -> ShadowRepo
         difference=ratio_of_sums((total, count) for total, count in arm.differences.values()),
         reasons=dict(arm.reasons),
         errors=dict(arm.errors),
-        latency=_latency(arm.latency_s),
-        control_latency=_latency(arm.control_latency_s),
+        latency=latency_of(arm.latency_s),
+        control_latency=latency_of(arm.control_latency_s),
         comparators=dict(arm.comparators),
         noise=None if again is None else again.mismatch,
         fields=arm.fields(again),
@@ -131,7 +133,8 @@ def _preferences(arm: Arm, *, is_void: bool) -> list[Preference]:
     return preferences
 
 
-def _phase_order(phase: str) -> tuple[int, str]:
+def phase_order(phase: str) -> tuple[int, str]:
+    """Sorts phases as they followed each other: their names begin with a number."""
     number, _, _ = phase.partition(":")
     return (int(number) if number.isdigit() else -1, phase)
 
@@ -154,7 +157,7 @@ def _phase(phase: str, gathered: Gathered, *, is_void: bool) -> PhaseReport:
         ),
         labels=labels_of({variant: arms[variant] for variant in order}, is_void=is_void),
         shadows=tuple(
-            _shadow(variant, arm, gathered.shadows.get((phase, gathered.control)))
+            shadow_of(variant, arm, gathered.shadows.get((phase, gathered.control)))
             for (name, variant), arm in sorted(gathered.shadows.items())
             # Second runs of the control measure its noise, and are no candidate.
             if name == phase and variant != gathered.control
@@ -166,7 +169,7 @@ def _phase(phase: str, gathered: Gathered, *, is_void: bool) -> PhaseReport:
 def _configured(gathered: Gathered, phases: Iterable[str]) -> dict[str, dict[str, float]]:
     """Configured shares by phase, in order; from the decisions where the rollout's own line is missing."""
     found = {}
-    for phase in sorted(phases, key=_phase_order):
+    for phase in sorted(phases, key=phase_order):
         arms = {variant: arm.share for (name, variant), arm in gathered.arms.items() if name == phase}
         shares = gathered.shares.get(phase) or {variant: share for variant, share in arms.items() if share is not None}
         found[phase] = dict(sorted(shares.items(), key=lambda item: (item[0] != gathered.control, item[0])))
@@ -188,7 +191,7 @@ def _rollout(key: str, fingerprint: str, sets: Mapping[str, Gathered]) -> Rollou
         status=gathered.status,
         control=gathered.control,
         shares=shares,
-        phases=tuple(_phase(phase, gathered, is_void=shares.is_mismatch) for phase in sorted(seen, key=_phase_order)),
+        phases=tuple(_phase(phase, gathered, is_void=shares.is_mismatch) for phase in sorted(seen, key=phase_order)),
         transitions=tuple(gathered.transitions),
         excluded=dict(gathered.excluded),
         problems={why: number for why, number in gathered.problems.items() if number},

@@ -15,7 +15,7 @@ from attrs import evolve, field, frozen
 from rollout_sdk.analysis.passage import Chances, crossed_by_counts, crossed_by_motion
 from rollout_sdk.judging import Traffic
 from rollout_sdk.judging.e_values import MIN_EVENTS, MIN_UNITS, Weight
-from rollout_sdk.judging.metrics import Metric, metric_of
+from rollout_sdk.judging.metrics import Compared, Metric, metric_of
 from rollout_sdk.judging.metrics.horizon import LOOKS
 from rollout_sdk.plan import Criteria, Criterion, Gate
 from rollout_sdk.stats import spending_boundaries
@@ -95,6 +95,10 @@ class Wait:
         """The probability that it has passed by some day, with a candidate as good as the criterion hopes for."""
         if isinstance(self.criterion, Gate) and self.criterion.horizon is not None:
             return self._planned(self.criterion)
+        if isinstance(self.metric, Compared):
+            # Nothing is known of how often answers will differ: as if they never did.
+            day = first_day(lambda days: self.weight(days).is_safe)
+            return Chances((), ()) if day is None else Chances((day,), (1.0,), is_stepped=True)
         if self.metric.rate is None:
             return self._by_mean("safe", None)
         return self._by_counts(self.metric.rate)

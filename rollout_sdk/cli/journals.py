@@ -8,10 +8,11 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
-from rollout_sdk.analysis import as_screen, as_text, summarise
+from rollout_sdk.analysis import Report, as_screen, as_text, summarise
 from rollout_sdk.analysis.verdict import Headline
 from rollout_sdk.cli.options import examples, journal_argument, json_option, must_be_whole, must_have_records
 from rollout_sdk.cli.output import fault, progress, say, width
@@ -49,6 +50,7 @@ def _styled(text: str, headline: Headline) -> str:
     epilog=examples(
         "rollout report journal/",
         "rollout report journal/ --rollout shop.rank --full",
+        "rollout report journal/ --html report.html",
         "ROLLOUT_JOURNAL=journal rollout report --since 2d --json",
     )
 )
@@ -57,8 +59,11 @@ def _styled(text: str, headline: Headline) -> str:
 @click.option("--since", "since_s", metavar="TIME", callback=_time, help="Only decisions since: 2026-11-24, or 2d ago.")
 @click.option("--phase", metavar="PHASE", help="Only this phase, by its name or number.")
 @click.option("--full", is_flag=True, help="Also print the tables of every phase and arm.")
+@click.option("--html", metavar="FILE", type=click.Path(dir_okay=False), help="Write it as a page of one file, with pictures.")
 @json_option
-def report(folder: str, rollout: str | None, since_s: float | None, phase: str | None, full: bool, as_json: bool) -> None:
+def report(
+    folder: str, rollout: str | None, since_s: float | None, phase: str | None, full: bool, html: str | None, as_json: bool
+) -> None:
     """Say for each rollout of a journal what to do, and why.
 
     DIR is the journal's folder; by default that of ROLLOUT_JOURNAL. The rollout that needs a person comes first. Exit code 5:
@@ -70,15 +75,28 @@ def report(folder: str, rollout: str | None, since_s: float | None, phase: str |
             summary = summarise(folder, rollout=rollout, since_s=since_s, phase=phase, progress=told)
     except RolloutError as error:
         raise fault(error) from None
+    if html is not None:
+        _write_page(summary, html)
     if as_json:
         say(json.dumps(summary.as_dict(), indent=2))
-    else:
+    elif html is None or full:
         is_seen = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         # Names are escaped where the text is made: what is not printable here is colour.
         (click.echo if is_seen else say)(as_screen(summary, width=width(), **({"style": _styled} if is_seen else {})))
         if full:
             say(f"\n{as_text(summary)}")
     must_be_whole(folder, summary.damaged)
+
+
+def _write_page(summary: Report, path: str) -> None:
+    # A page has more to import than a terminal.
+    from rollout_sdk.page import as_html
+
+    try:
+        Path(path).write_text(as_html(summary), encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"The page cannot be written to {path!r}: {error.strerror}.") from None
+    click.echo(f"The page is {path}", err=True)
 
 
 @click.command(epilog=examples("rollout doctor", "rollout doctor journal/ --json"))

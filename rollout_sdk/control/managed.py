@@ -14,6 +14,7 @@ from attrs import define, evolve, field
 from rollout_sdk.concurrency.threads import Lock
 from rollout_sdk.control.announcing import Announced
 from rollout_sdk.control.local_state import LocalState
+from rollout_sdk.control.next_step import situation_of
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.step_clock import StepClock
 from rollout_sdk.control.stored_state import change_stored
@@ -280,19 +281,6 @@ class ManagedRollout:
 
     def situation(self) -> Situation:
         """Return the state as the judge needs it."""
-        state = self.state
         assert self.criteria is not None
-        return Situation(
-            rollout=self.key,
-            phase=state.phase.name,
-            revision=state.revision,
-            control=state.phase.control,
-            candidates=self.blended or state.candidates,
-            step=self.criteria.step(state.step) if state.is_planned else None,
-            entered_s=state.entered_s,
-            is_last=state.is_last,
-            shadowing=state.phase.is_shadow,
-            invalid=state.invalid,
-            valid_from=state.valid_from,
-            elapsed_s=self.clock.elapsed_s,
-        )
+        found = situation_of(self.state, self.criteria, elapsed_s=self.clock.elapsed_s)
+        return evolve(found, candidates=self.blended) if self.blended else found

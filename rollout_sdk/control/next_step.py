@@ -1,4 +1,4 @@
-"""What follows from a verdict: an alarm, the next step, a rollback, a pause, or nothing; and the approval of a step.
+"""Around a verdict: the situation that is judged; the alarm, step, rollback or pause that follows; the approval of a step.
 
 All of it is pure except `Approvals`, which asks the plan's `approve` without waiting for the answer.
 """
@@ -14,11 +14,11 @@ from rollout_sdk.concurrency.synchronous import answered
 from rollout_sdk.concurrency.threads import Thread
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.stored_state import Change
-from rollout_sdk.judging import Verdict
+from rollout_sdk.judging import Situation, Verdict
 from rollout_sdk.plan import Criteria
 from rollout_sdk.plugins.manager import Failed
 
-__all__ = ["Approvals", "NextStep", "latch", "next_step"]
+__all__ = ["Approvals", "NextStep", "latch", "next_step", "situation_of"]
 
 _PATIENCE_S = 0.5
 
@@ -40,6 +40,30 @@ class NextStep:
     change: Change | None = None
     reason: str = ""
     held: str | None = None
+
+
+def situation_of(state: RolloutState, criteria: Criteria, *, elapsed_s: float) -> Situation:
+    """Return a state as the judge needs it.
+
+    Args:
+        state: The state.
+        criteria: The criteria of its plan.
+        elapsed_s: How long the current step has lasted, in seconds.
+    """
+    return Situation(
+        rollout=state.key,
+        phase=state.phase.name,
+        revision=state.revision,
+        control=state.phase.control,
+        candidates=state.candidates,
+        step=criteria.step(state.step) if state.is_planned else None,
+        entered_s=state.entered_s,
+        is_last=state.is_last,
+        shadowing=state.phase.is_shadow,
+        invalid=state.invalid,
+        valid_from=state.valid_from,
+        elapsed_s=elapsed_s,
+    )
 
 
 def latch(state: RolloutState, verdict: Verdict) -> NextStep | None:

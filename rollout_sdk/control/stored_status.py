@@ -73,6 +73,7 @@ class StoredStatus:
         version: Version of the candidates; empty when none was given.
         fingerprint: What makes its calls comparable.
         versions: How many versions, or fingerprints, this rollout has had.
+        control: Name of the control.
         epoch: Number of the evidence: each version, and each fingerprint, has its own.
         dropped: Candidates that were rolled back while others went on.
         invalid: Why the comparison cannot be trusted; empty if it is valid.
@@ -97,6 +98,7 @@ class StoredStatus:
     version: str = ""
     fingerprint: str = ""
     versions: int = 1
+    control: str = "control"
     epoch: int = 0
     dropped: tuple[str, ...] = ()
     invalid: str = ""
@@ -123,6 +125,7 @@ class StoredStatus:
             version=state.version,
             fingerprint=state.fingerprint,
             versions=state.versions,
+            control=state.phase.control,
             epoch=state.epoch,
             dropped=state.dropped,
             invalid=state.invalid,

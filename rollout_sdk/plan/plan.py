@@ -11,7 +11,7 @@ from rollout_sdk.assignment import Share, parse_share, percent
 from rollout_sdk.concurrency.synchronous import must_answer_at_once
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.plan.checks import Duration, as_horizon, parse_duration
-from rollout_sdk.plan.criteria import ERROR_RATE, Criterion, Gate, Guardrail
+from rollout_sdk.plan.criteria import ERROR_RATE, Criterion, Gate, Guardrail, is_compared
 from rollout_sdk.plan.freeze import Freeze
 
 __all__ = ["DEFAULT_GUARDRAILS", "Criteria", "Step", "as_steps"]
@@ -210,12 +210,19 @@ class Criteria:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings about combinations of options that are probably unintended."""
-        return tuple(
+        found = [
             f"{each.label}: harm={each.harm:g} is less than a tenth of margin={each.margin:g}: a candidate that you would "
             "accept is rolled back once there is enough data."
             for each in self.guardrails
             if each.margin is not None and each.harm is not None and each.harm < each.margin / 10
-        )
+        ]
+        shadowing = next((step.label for step in self.steps if step.only_shadows), None)
+        if shadowing is not None and not any(is_compared(each.metric) for each in self.guardrails):
+            found.append(
+                f"step {shadowing} only shadows, and no guardrail judges the answers: a candidate whose every answer differs "
+                "passes it. Add Guardrail('shadow.mismatch', margin=0.02)."
+            )
+        return tuple(found)
 
     def step(self, index: int) -> Step | None:
         """Return the step of this index; None before the first."""

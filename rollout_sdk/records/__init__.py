@@ -3,17 +3,8 @@
 Hooks receive only these. Each hook takes one object, so that adding a field is backwards compatible.
 """
 
-from rollout_sdk.records.events import (
-    BreakerEvent,
-    RecordedEvent,
-    RoutedEvent,
-    RoutedRows,
-    ShadowedEvent,
-    ShadowEnd,
-    TransitionAction,
-    TransitionedEvent,
-    Withheld,
-)
+from rollout_sdk.records.calls import RoutedEvent, RoutedRows, ShadowedEvent, ShadowEnd, Withheld
+from rollout_sdk.records.events import BreakerEvent, RecordedEvent, TransitionAction, TransitionedEvent
 from rollout_sdk.records.values import (
     ERRORS,
     EXCLUDED_REASONS,

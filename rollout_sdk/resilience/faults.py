@@ -44,7 +44,7 @@ STRATEGY = "strategy"
 OPTIONS: Mapping[str, str] = {
     "unit": "Such a call has no unit, and missing_unit= says what it gets. Name what every call has.",
     "override": "Such a call is decided without it. Have it return None or the name of a variant.",
-    "failed_if": "Such an answer counts as no failure. Have it return True or False for every answer.",
+    "failed_if": "Such an answer does not count as a failure. Have it return True or False for every answer.",
     "measure": "Nothing is measured of such an answer. Have it return a mapping of names to finite numbers.",
     "covariate": "Such a call is judged without it. Name a number that every call has.",
     "isolate": "Have it return a copy of every argument.",

@@ -236,3 +236,22 @@ def test_a_plan_that_can_never_pass_says_so():
 def test_a_recorded_metric_that_the_traffic_does_not_know_is_asked_for():
     with pytest.raises(ConfigurationError, match="does not know 'spend'"):
         step_of(Step("10%"), gates=[Gate("spend")])
+
+
+def test_a_shadow_step_waits_until_so_many_pairs_say_that_answers_hardly_differ():
+    traffic = Traffic(units_per_day=1000.0, calls_per_unit=1.0)
+    step = Step("0%", shadow="50%", min_units=0, min_time=0)
+    plan = Criteria(steps=[step, "50%"], guardrails=[Guardrail("shadow.mismatch", margin=0.01)])
+    shadow, served = forecast(plan, traffic).steps
+    # 348 pairs without a mismatch.
+    assert shadow.by["shadow.mismatch"].days_50 == pytest.approx(348 / 500, rel=0.01)
+    assert "shadow.mismatch" not in served.by
+    difference = Guardrail("shadow.difference", margin=0.1, clip=(0, 1))
+    assert forecast(Criteria(steps=[step], guardrails=[difference]), traffic).steps[0].by["shadow.difference"].days_50 > 0
+
+
+def test_a_shadow_step_whose_answers_nobody_judges_is_warned_of():
+    (warning,) = Criteria(steps=[Step("0%", shadow="5%"), "50%"]).warnings
+    assert "a candidate whose every answer differs passes it" in warning
+    judged = Criteria(steps=[Step("0%", shadow="5%"), "50%"], guardrails=[Guardrail("shadow.mismatch", margin=0.1)])
+    assert judged.warnings == ()

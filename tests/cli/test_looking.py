@@ -24,6 +24,7 @@ from click.testing import CliRunner
 from rollout_sdk import ABTest, Canary, Gate, Guardrail, Step, UnreachableError, operate
 from rollout_sdk.cli import main
 from rollout_sdk.control.stores import SQLiteStore
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 PLAN = Canary(
@@ -32,14 +33,6 @@ PLAN = Canary(
     gates=[Gate("click", window="1h", before="promotion")],
     max_calls_per_unit=100,
 )
-
-
-def until(condition):
-    """Wait for a condition, for half a minute at most."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def widest(text):

@@ -1,6 +1,5 @@
 """Every transition reaches every signal of every process that follows it, once, whoever made it."""
 
-import copy
 import threading
 
 import pytest
@@ -25,6 +24,7 @@ from rollout_sdk.control.stored_state import change_stored
 from rollout_sdk.control.stores import MemoryStore
 from rollout_sdk.journal import read_journal
 from rollout_sdk.testing import RecordingPlugin
+from tests.control.lost_store import LostStore
 
 STEPS = ["20%", "40%", "60%"]
 NOW_S = 1_800_000_000.0
@@ -48,21 +48,6 @@ class Shared:
             return result
 
         return call
-
-
-class Place:
-    """Where a store is: it can be emptied or restored from a backup."""
-
-    def __init__(self):
-        self.store = MemoryStore()
-
-    def __getattr__(self, name):
-        return getattr(self.store, name)
-
-    def backup(self):
-        copied = MemoryStore()
-        copied._kept = copy.deepcopy(self.store._kept)
-        return copied
 
 
 ALL = ("load", "swap", "publish", "gather", "note", "noted", "history", "keys")
@@ -146,7 +131,7 @@ def actions(events):
 
 
 def test_a_change_by_the_command_line_reaches_every_signal_once(process, tmp_path):
-    store = Place()
+    store = LostStore()
     one = process(store, journal=tmp_path)
     with structlog.testing.capture_logs() as logs:
         by_command(store, "abort", RolloutState.abort, now_s=NOW_S + 7)
@@ -173,7 +158,7 @@ def test_a_change_by_the_command_line_reaches_every_signal_once(process, tmp_pat
 
 
 def test_the_span_of_a_change_made_elsewhere_has_its_time_and_shares_and_no_link(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     by_command(store, now_s=NOW_S + 7)
     one.look()
@@ -186,7 +171,7 @@ def test_the_span_of_a_change_made_elsewhere_has_its_time_and_shares_and_no_link
 
 
 def test_a_process_tells_its_own_change_once_and_the_others_tell_it_with_the_same_id(process):
-    store = Place()
+    store = LostStore()
     one, two = process(store), process(store)
     one.controller.promote(actor="ann", reason="green")
     for _ in range(2):
@@ -198,7 +183,7 @@ def test_a_process_tells_its_own_change_once_and_the_others_tell_it_with_the_sam
 
 
 def test_the_verdict_of_another_processs_judge_is_told_with_its_numbers(process):
-    store = Place()
+    store = LostStore()
     one, two = process(store), process(store)
     evidence = {"outcome": "FAIL", "units": {"control": 3}, "findings": []}
     one.runtime.reconciler.transitions.change(
@@ -215,7 +200,7 @@ def test_what_the_control_file_wants_is_told_once_in_each_process_though_all_of_
     path = tmp_path / "control.toml"
     path.write_text('version = 1\n[rollouts.model]\nstatus = "aborted"\n')
     path.chmod(0o600)
-    store = Place()
+    store = LostStore()
     one = process(store, control=path)
     two = process(store)
     two.controller.follow(disabled=False, wanted=WantedRollout(status="aborted"), version=1)
@@ -226,7 +211,7 @@ def test_what_the_control_file_wants_is_told_once_in_each_process_though_all_of_
 
 
 def test_each_process_that_follows_a_control_file_tells_of_one_abort(process):
-    store = Place()
+    store = LostStore()
     both = [process(store), process(store)]
     for each in both:
         each.controller.follow(disabled=False, wanted=WantedRollout(status="aborted"), version=3)
@@ -237,7 +222,7 @@ def test_each_process_that_follows_a_control_file_tells_of_one_abort(process):
 
 
 def test_where_a_process_stands_costs_it_no_look_at_the_history(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     one.controller.promote()
     for _ in range(3):
@@ -253,7 +238,7 @@ def test_where_a_process_stands_costs_it_no_look_at_the_history(process):
 
 
 def test_changes_between_two_looks_are_told_one_by_one_in_order(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     by_command(store, actor="ann", reason="first")
     by_command(store, "pause", RolloutState.pause, actor="bob", reason="lunch")
@@ -275,7 +260,7 @@ def test_changes_between_two_looks_are_told_one_by_one_in_order(process):
 
 
 def test_what_others_have_done_is_told_before_what_this_process_does(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     by_command(store, reason="theirs")
     one.controller.promote(actor="me", reason="mine")
@@ -284,7 +269,7 @@ def test_what_others_have_done_is_told_before_what_this_process_does(process):
 
 
 def test_a_process_that_joins_tells_nothing_of_what_was_before(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     one.controller.promote()
     late = process(store)
@@ -296,7 +281,7 @@ def test_a_process_that_joins_tells_nothing_of_what_was_before(process):
 
 
 def test_a_history_that_does_not_answer_delays_the_news_and_not_the_change(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     one.store.dead = ("history",)
     by_command(store, "abort", RolloutState.abort)
@@ -310,7 +295,7 @@ def test_a_history_that_does_not_answer_delays_the_news_and_not_the_change(proce
 
 
 def test_what_is_done_while_the_history_is_read_is_told_when_it_is_followed(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     by_command(store)
     real = store.store.history
@@ -328,7 +313,7 @@ def test_what_is_done_while_the_history_is_read_is_told_when_it_is_followed(proc
 
 
 def test_what_could_not_be_told_before_an_own_change_is_told_after_it(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     by_command(store, reason="theirs")
     one.store.dead = ("history",)
@@ -344,7 +329,7 @@ def test_what_could_not_be_told_before_an_own_change_is_told_after_it(process):
 
 
 def test_an_abort_that_the_store_takes_later_is_told_once_everywhere(process):
-    store = Place()
+    store = LostStore()
     one, two = process(store), process(store)
     one.store.dead = ALL
     one.controller.abort(actor="ann", reason="pager")
@@ -360,7 +345,7 @@ def test_an_abort_that_the_store_takes_later_is_told_once_everywhere(process):
 
 
 def test_an_abort_whose_answer_was_lost_is_told_once_everywhere(process):
-    store = Place()
+    store = LostStore()
     one, two = process(store), process(store)
     one.store.lost = ("swap",)
     one.controller.abort(actor="ann", reason="pager")
@@ -372,7 +357,7 @@ def test_an_abort_whose_answer_was_lost_is_told_once_everywhere(process):
 
 
 def test_what_came_before_an_abort_whose_answer_was_lost_is_told_as_well(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     by_command(store)
     one.store.lost = ("swap",)
@@ -384,7 +369,7 @@ def test_what_came_before_an_abort_whose_answer_was_lost_is_told_as_well(process
 
 
 def test_an_abort_is_stored_also_where_the_store_was_emptied_before_it_answered(process):
-    store = Place()
+    store = LostStore()
     one, two = process(store), process(store)
     one.store.dead = ALL
     one.controller.abort(actor="ann", reason="pager")
@@ -398,7 +383,7 @@ def test_an_abort_is_stored_also_where_the_store_was_emptied_before_it_answered(
 
 
 def test_a_step_whose_answer_was_lost_is_told_when_it_is_found(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     one.store.lost = ("swap",)
     with pytest.raises(StoreError, match="lost"):
@@ -411,7 +396,7 @@ def test_a_step_whose_answer_was_lost_is_told_when_it_is_found(process):
 
 
 def test_two_that_stop_it_while_the_store_is_down_have_both_done_so(process):
-    store = Place()
+    store = LostStore()
     one, two = process(store), process(store)
     one.store.dead = ALL
     one.controller.abort(actor="ann", reason="mine")
@@ -427,7 +412,7 @@ def test_two_that_stop_it_while_the_store_is_down_have_both_done_so(process):
 
 
 def test_a_store_that_is_put_right_is_told_once_by_everybody(process):
-    store = Place()
+    store = LostStore()
     one, two = process(store), process(store)
     backup = store.backup()
     one.controller.promote(reason="green")
@@ -448,7 +433,7 @@ def test_a_store_that_is_put_right_is_told_once_by_everybody(process):
 
 
 def test_what_was_done_on_a_backup_is_told_before_it_is_overwritten(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     backup = store.backup()
     one.controller.promote(reason="green")
@@ -461,7 +446,7 @@ def test_what_was_done_on_a_backup_is_told_before_it_is_overwritten(process):
 
 
 def test_what_was_done_on_a_backup_is_told_where_this_process_has_gone_on_at_once(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     backup = store.backup()
     one.controller.promote(reason="green")
@@ -475,7 +460,7 @@ def test_what_was_done_on_a_backup_is_told_where_this_process_has_gone_on_at_onc
 
 
 def test_a_second_abort_of_a_process_whose_store_was_down_leaves_nothing_out(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     one.store.dead = ALL
     one.controller.abort(reason="first")
@@ -488,7 +473,7 @@ def test_a_second_abort_of_a_process_whose_store_was_down_leaves_nothing_out(pro
 
 
 def test_a_backup_that_went_on_further_is_followed_and_told(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     backup = store.backup()
     one.controller.promote(reason="green")
@@ -502,7 +487,7 @@ def test_a_backup_that_went_on_further_is_followed_and_told(process):
 
 
 def test_a_store_that_was_emptied_is_put_right_and_nothing_is_told_twice(process):
-    store = Place()
+    store = LostStore()
     one, two = process(store), process(store)
     one.controller.promote()
     two.look()
@@ -518,7 +503,7 @@ def test_a_store_that_was_emptied_is_put_right_and_nothing_is_told_twice(process
 
 
 def test_a_process_that_begins_on_an_emptied_store_is_no_news_to_the_others(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     one.controller.promote()
     store.store = MemoryStore()
@@ -540,7 +525,7 @@ def write(store, record, **fields):
 
 
 def test_a_state_that_a_program_has_written_by_itself_is_told_all_the_same(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     write(store, {"by": "a script"}, change_id="", status="paused")
     for _ in range(3):
@@ -549,7 +534,7 @@ def test_a_state_that_a_program_has_written_by_itself_is_told_all_the_same(proce
 
 
 def test_a_process_that_joins_where_a_program_has_written_tells_nothing_of_what_was_before(process):
-    store = Place()
+    store = LostStore()
     process(store).controller.promote()
     write(store, {"by": "a script"}, change_id="", status="paused")
     late = process(store)
@@ -567,7 +552,7 @@ def test_a_process_that_joins_where_a_program_has_written_tells_nothing_of_what_
     ],
 )
 def test_a_damaged_record_is_a_fault_and_its_change_is_told_as_far_as_it_is_known(process, record):
-    store = Place()
+    store = LostStore()
     one = process(store)
     write(store, record, change_id="x", status="paused")
     by_command(store, "resume", RolloutState.resume)
@@ -578,7 +563,7 @@ def test_a_damaged_record_is_a_fault_and_its_change_is_told_as_far_as_it_is_know
 
 
 def test_records_that_are_no_tables_are_passed_over(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     junk = [None, "junk", 7, {}, {"by": "a script"}]
     store.store.history, real = (lambda key: [*junk, *real(key), *junk]), store.store.history
@@ -594,7 +579,7 @@ def test_records_that_are_no_tables_are_passed_over(process):
 
 
 def test_what_a_record_holds_is_shortened_and_printable_in_every_signal(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     record = {"id": "x", "revision": 1, "status": "paused", "phase": "0:20%", "shares": {"control": 1.0}, "time_s": NOW_S}
     record |= {"action": "explode", "actor": "\x1b[31mann\n" * 1_000, "reason": "line\n" * 10_000}
@@ -607,7 +592,7 @@ def test_what_a_record_holds_is_shortened_and_printable_in_every_signal(process)
 
 
 def test_stores_of_an_earlier_version_without_ids_are_followed_by_revision(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     store.store._kept["model"].history[:] = [text.replace('"id"', '"was"') for text in store.store._kept["model"].history]
     for number, (action, change) in enumerate([("promote", PROMOTE), ("pause", RolloutState.pause)]):
@@ -622,7 +607,7 @@ def test_stores_of_an_earlier_version_without_ids_are_followed_by_revision(proce
 
 
 def test_a_process_of_an_old_version_tells_nothing_of_the_new_one(process):
-    store = Place()
+    store = LostStore()
     old, new = process(store, version="1"), process(store, version="2")
     new.controller.promote()
     for _ in range(2):
@@ -637,7 +622,7 @@ def test_a_process_of_an_old_version_tells_nothing_of_the_new_one(process):
 
 
 def test_while_one_thread_looks_another_ones_changes_are_told_once_and_in_order(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     over, seen = threading.Event(), []
 
@@ -662,7 +647,7 @@ def test_while_one_thread_looks_another_ones_changes_are_told_once_and_in_order(
 
 
 def test_a_signal_handler_that_comes_while_its_thread_announces_something_can_abort(process):
-    one = process(Place())
+    one = process(LostStore())
     with one.kept.announced.lock:
         one.controller.abort(actor="handler")
     assert [("abort", "handler", "")] == said(one.told())
@@ -677,7 +662,7 @@ def test_an_exporter_that_hangs_on_a_transition_holds_up_neither_its_maker_nor_t
             return super().export(spans)
 
     reached, released = threading.Event(), threading.Event()
-    one = process(Place(), exporter=Hanging())
+    one = process(LostStore(), exporter=Hanging())
     one.controller.promote()
     assert reached.wait(30)
     for number in range(10):
@@ -690,7 +675,7 @@ def test_an_exporter_that_hangs_on_a_transition_holds_up_neither_its_maker_nor_t
 
 
 def test_a_runtime_that_is_closed_misses_nothing_that_others_do(process):
-    store = Place()
+    store = LostStore()
     one = process(store)
     one.close()
     by_command(store)
@@ -700,7 +685,7 @@ def test_a_runtime_that_is_closed_misses_nothing_that_others_do(process):
 
 def test_what_is_remembered_of_the_transitions_stays_bounded_and_none_is_repeated(process, monkeypatch):
     monkeypatch.setattr("rollout_sdk.control.announcing._MOST_KNOWN", 5)
-    store = Place()
+    store = LostStore()
     one = process(store)
     for number in range(30):
         action, change = [("pause", RolloutState.pause), ("resume", RolloutState.resume)][number % 2]
@@ -717,7 +702,7 @@ def test_what_is_remembered_of_the_transitions_stays_bounded_and_none_is_repeate
 
 
 def test_a_thread_that_held_the_lock_at_a_fork_holds_it_in_no_child(process):
-    one = process(Place())
+    one = process(LostStore())
     one.kept.announced.lock.acquire()
     one.runtime.reconciler.renew()
     assert one.kept.announced.lock.acquire(blocking=False)
@@ -729,7 +714,7 @@ def test_a_thread_that_held_the_lock_at_a_fork_holds_it_in_no_child(process):
 def test_the_report_the_replay_and_the_doctor_count_what_five_processes_tell_as_one(process, tmp_path):
     from rollout_sdk.doctor import examine
 
-    store = Place()
+    store = LostStore()
     folder = tmp_path / "journal"
     fleet = [process(store, journal=folder) for _ in range(5)]
     for number, each in enumerate(fleet):
@@ -753,7 +738,7 @@ def test_the_report_the_replay_and_the_doctor_count_what_five_processes_tell_as_
 
 
 def test_the_report_says_where_a_rollout_stands_that_was_stopped_before_the_journal_began(process, tmp_path):
-    store = Place()
+    store = LostStore()
     process(store).controller.abort()
     late = process(store, journal=tmp_path)
     late.model("user")
@@ -763,7 +748,7 @@ def test_the_report_says_where_a_rollout_stands_that_was_stopped_before_the_jour
 
 
 def test_a_new_file_of_the_journal_says_where_the_rollout_stands_by_then(process, tmp_path):
-    store = Place()
+    store = LostStore()
     one = process(store, journal=tmp_path)
     one.model("user")
     by_command(store, "abort", RolloutState.abort)
@@ -779,7 +764,7 @@ def test_a_new_file_of_the_journal_says_where_the_rollout_stands_by_then(process
 
 
 def test_an_abort_told_before_the_store_took_it_is_one_line_of_the_report(process, tmp_path):
-    store = Place()
+    store = LostStore()
     fleet = [process(store, journal=tmp_path) for _ in range(2)]
     fleet[0].store.dead = ALL
     fleet[0].controller.abort(actor="ann", reason="pager")
@@ -798,7 +783,7 @@ def test_an_abort_told_before_the_store_took_it_is_one_line_of_the_report(proces
 # Anything in any order -------------------------------------------------------------------------------------------------
 
 
-class Recorded(Place):
+class Recorded(LostStore):
     """A store that also keeps every change that was ever made in it, whatever it loses."""
 
     def __init__(self):

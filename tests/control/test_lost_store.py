@@ -1,7 +1,5 @@
 """A store that is emptied or restored from a backup while processes serve: what was done stays done, above all an abort."""
 
-import copy
-
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -10,23 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from rollout_sdk import Canary, Guardrail, Runtime, StateError, Step, rollout
 from rollout_sdk.control.stores import MemoryStore
 from rollout_sdk.testing import FakeClock
+from tests.control.lost_store import LostStore
 
 STEPS = ["20%", "40%", "60%"]
-
-
-class LostStore:
-    """A store that forgets, as a disk does."""
-
-    def __init__(self):
-        self.store = MemoryStore()
-
-    def __getattr__(self, name):
-        return getattr(self.store, name)
-
-    def backup(self):
-        copied = MemoryStore()
-        copied._kept = copy.deepcopy(self.store._kept)
-        return copied
 
 
 class Process:

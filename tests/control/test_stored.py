@@ -3,7 +3,6 @@
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -24,6 +23,7 @@ from rollout_sdk.control.roles import ACTIONS
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.stores import MemoryStore, SQLiteStore
 from rollout_sdk.testing import FakeClock
+from tests.waiting import until
 
 ROBOT = {"robot": {"abort", "pause"}}
 DO = {
@@ -323,13 +323,6 @@ model = rollout(candidate=lambda u: 1, strategy=Canary(["100%"]), unit="u", key=
 for line in sys.stdin:
     print(model("u-1"), flush=True)
 """
-
-
-def until(condition):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_process_that_serves_is_seen_follows_and_is_gone_when_it_ends(tmp_path):

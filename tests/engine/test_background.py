@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from rollout_sdk import ABTest, ConfigurationError, Shadow, ShadowLimits, rollout
+from tests.waiting import until
 
 
 def shadowed(control, candidate, runtime, **options):
@@ -19,13 +20,6 @@ def ends(runtime):
     runtime.recorder.flush(5.0)
     runtime._delivery.sinks.flush(5.0)
     return Counter(event.end for event in runtime.plugins[0].events if hasattr(event, "end"))
-
-
-def wait_until(condition, timeout_s=10.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 async def let_others_run():
@@ -60,19 +54,19 @@ def test_threads_that_come_back_late_work_again(watch, gate):
         runtime.background.watch()
         return ends(runtime)["dropped_start"]
 
-    wait_until(submitted)
+    until(submitted)
     assert before + 2 == len(threads())
     slow[0] = False
     gate.set()
-    wait_until(lambda: not runtime.background._threads._abandoned)
+    until(lambda: not runtime.background._threads._abandoned)
 
     def answered():
         model(1)
         return ends(runtime)["ok"]
 
-    wait_until(answered)
+    until(answered)
     assert len(threads()) - before <= 2
-    wait_until(lambda: not runtime.background._threads.jobs)
+    until(lambda: not runtime.background._threads.jobs)
     assert sum(ends(runtime).values()) == len(runtime.routed())
 
 
@@ -81,7 +75,7 @@ def test_what_waits_behind_hung_threads_ends_too(watch, gate):
     model = shadowed(lambda x: x, lambda x: gate.wait(10), runtime, breaker=None)
     for number in range(5):
         model(number)
-    wait_until(lambda: not (runtime.background.watch() or runtime.background._threads.jobs))
+    until(lambda: not (runtime.background.watch() or runtime.background._threads.jobs))
     assert Counter(timeout=1, dropped_stale=4) == ends(runtime)
     model(6)
     assert 1 == ends(runtime)["dropped_start"]
@@ -157,7 +151,7 @@ def test_what_has_not_begun_at_the_end_is_abandoned_and_never_runs(watch, gate):
     model = shadowed(lambda x: x, lambda x: ran.append(x) or gate.wait(10), runtime)
     for number in range(3):
         model(number)
-    wait_until(lambda: ran)
+    until(lambda: ran)
     runtime.background.close(0.05)
     assert Counter(abandoned=3) == ends(runtime)
     gate.set()
@@ -218,7 +212,7 @@ def test_a_thread_is_given_up_once_by_however_many_that_watch(watch, gate):
     runtime = watch(shadows={"workers": 1, "timeout_s": 60.0})
     shadowed(lambda x: x, lambda x: gate.wait(10), runtime)(1)
     pool = runtime.background._threads
-    wait_until(lambda: pool._workers and pool._workers[0].run_now)
+    until(lambda: pool._workers and pool._workers[0].run_now)
     (worker,) = pool._workers
     pool._give_up(worker)
     pool._give_up(worker)
@@ -264,7 +258,7 @@ def test_many_callers_and_hung_shadows_leave_no_run_uncounted(watch, gate):
         caller.start()
     for caller in callers:
         caller.join()
-    wait_until(lambda: not (runtime.background.watch() or runtime.background._threads.jobs))
+    until(lambda: not (runtime.background.watch() or runtime.background._threads.jobs))
     gate.set()
     events = runtime.events()
     decided = sum(len(event.decision.shadows) for event in events if hasattr(event, "served"))
@@ -323,7 +317,11 @@ def test_tasks_that_do_not_end_when_cancelled_go_on_counting(watch):
             await model(number)
             await asyncio.sleep(0.005)
             highest = max(highest, len(alive))
-        await asyncio.sleep(0.3)
+        # Those that go on have 20 waits before they end.
+        for _ in range(500):
+            if not alive:
+                break
+            await asyncio.sleep(0.02)
         assert [] == alive
         return highest
 

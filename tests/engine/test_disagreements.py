@@ -25,7 +25,7 @@ class Answer:
 
 @pytest.fixture
 def model(tmp_path):
-    runtime = Runtime(journal=tmp_path, shadows=ShadowLimits(max_jobs=10_000, cpu_share=1.0))
+    runtime = Runtime(journal=tmp_path, shadows=ShadowLimits(max_jobs=10_000, cpu_share=1.0, max_age_s=60.0, timeout_s=60.0))
 
     def make(keep, **options):
         options = {"strategy": Shadow(1.0), "effects": "read", "key": "mail", "runtime": runtime, "keep": keep, **options}
@@ -33,7 +33,7 @@ def model(tmp_path):
 
     make.runtime = runtime
     yield make
-    runtime.close(5.0)
+    runtime.close(60.0)
 
 
 def kept(pairs, number, folder, *, seen=0, **about):
@@ -45,7 +45,7 @@ def kept(pairs, number, folder, *, seen=0, **about):
 
 def test_nothing_is_kept_unless_it_is_asked_for(model, tmp_path):
     model(None)("u", 1)
-    model.runtime.flush(5.0)
+    model.runtime.flush(60.0)
     assert [path.name for path in tmp_path.iterdir() if "events" not in path.name] == []
 
 
@@ -54,7 +54,7 @@ def test_both_answers_and_the_arguments_are_kept_as_they_were_redacted(model, tm
         return {"n": value["n"]} if isinstance(value, dict) else value.text
 
     model(Disagreements(50, redact=redact))("ann@example.com", 7)
-    model.runtime.flush(5.0)
+    model.runtime.flush(60.0)
     (pair,) = read_pairs(tmp_path, "mail")
     assert ({pair.a, pair.b}, pair.arguments, pair.candidate) == ({"control's", "candidate's"}, {"n": 7}, "candidate")
     assert pair.as_dict(is_revealed=True)["control"] == ("a" if pair.a == "control's" else "b")
@@ -66,14 +66,14 @@ def test_both_answers_and_the_arguments_are_kept_as_they_were_redacted(model, tm
 
 def test_objects_are_kept_by_field(model, tmp_path):
     model(Disagreements(50, redact=None))("u", 7)
-    model.runtime.flush(5.0)
+    model.runtime.flush(60.0)
     (pair,) = read_pairs(tmp_path, "mail")
     assert {"text": "control's", "secret": "s3cret"} in (pair.a, pair.b)
 
 
 def test_only_the_owner_can_read_them(model, tmp_path):
     model(Disagreements(50, redact=None))("u", 7)
-    model.runtime.flush(5.0)
+    model.runtime.flush(60.0)
     folder = tmp_path / "disagreements"
     (path,) = folder.iterdir()
     assert [stat.S_IMODE(each.stat().st_mode) for each in (folder, path)] == [0o700, 0o600]
@@ -82,7 +82,7 @@ def test_only_the_owner_can_read_them(model, tmp_path):
 def test_a_redaction_that_fails_keeps_nothing_and_is_a_fault(model, tmp_path):
     controller = model(Disagreements(50, redact=lambda value: 1 / 0)).rollout
     controller.route("u", 7)
-    model.runtime.flush(5.0)
+    model.runtime.flush(60.0)
     assert read_pairs(tmp_path, "mail") == []
     assert controller.status().faults["keep", "ZeroDivisionError"] == 1
 
@@ -92,7 +92,7 @@ def test_rows_of_a_batch_are_kept_one_by_one(tmp_path):
     options = {"strategy": Shadow(1.0), "effects": "read", "key": "mail", "runtime": runtime, "batch": "rows"}
     keep = Disagreements(50, redact=None)
     rollout(candidate=lambda rows: [1, 2, 4], keep=keep, **options)(lambda rows: rows)([1, 2, 3])
-    runtime.close(5.0)
+    runtime.close(60.0)
     (pair,) = read_pairs(tmp_path, "mail")
     assert ({pair.a, pair.b}, pair.arguments) == ({3, 4}, None)
 

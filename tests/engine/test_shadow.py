@@ -10,17 +10,11 @@ from collections import Counter
 import pytest
 
 from rollout_sdk import ABTest, Comparison, Shadow, current_decision, is_shadow, rollout
+from tests.waiting import until
 
 
 def shadowed(control, candidate, runtime, **options):
     return rollout(candidate=candidate, strategy=Shadow(1.0), effects="read", key="model", runtime=runtime, **options)(control)
-
-
-def wait_until(condition, timeout_s=10.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 def test_a_shadow_that_changes_its_input_changes_nobody_elses(runtime):
@@ -154,7 +148,7 @@ def test_hung_shadows_hold_few_threads_and_every_run_ends_once(watch):
         time.sleep(0.002)
     assert peak <= 2 + 2
     release.set()
-    wait_until(lambda: not runtime.background._threads.jobs)
+    until(lambda: not runtime.background._threads.jobs)
     runtime.close(1.0)
     ends = Counter(event.end for event in runtime.plugins[0].events if hasattr(event, "end"))
     assert 300 == ends.total()

@@ -24,13 +24,13 @@ def judged(candidate, control, runtime, *, calls=300, metric="shadow.mismatch", 
     for number in range(calls):
         model(f"u{number}")
         if number % 50 == 0:
-            runtime.flush(5.0)
-    runtime.flush(5.0)
+            runtime.flush(60.0)
+    runtime.flush(60.0)
     return model
 
 
 def test_a_candidate_that_answers_alike_passes(watch):
-    runtime = watch(shadows={"cpu_share": 1.0, "max_jobs": 1000})
+    runtime = watch(shadows={"cpu_share": 1.0, "max_jobs": 1000, "max_age_s": 60.0, "timeout_s": 60.0})
     model = judged(lambda user: [user, 1.0], lambda user: [user, 1.0], runtime)
     verdict = model.rollout.judge()
     assert verdict.outcome == "PASS"
@@ -40,7 +40,7 @@ def test_a_candidate_that_answers_alike_passes(watch):
 
 
 def test_one_that_always_answers_otherwise_fails(watch):
-    runtime = watch(shadows={"cpu_share": 1.0, "max_jobs": 1000})
+    runtime = watch(shadows={"cpu_share": 1.0, "max_jobs": 1000, "max_age_s": 60.0, "timeout_s": 60.0})
     verdict = judged(lambda user: [user, 2.0], lambda user: [user, 1.0], runtime).rollout.judge()
     assert verdict.outcome == "FAIL"
     assert "shadow.mismatch" in verdict.reason
@@ -59,7 +59,7 @@ def answer(id_, score, label="ham"):
 
 
 def test_answers_with_ids_and_times_are_compared_by_field(watch):
-    runtime = watch(shadows={"cpu_share": 1.0, "max_jobs": 1000})
+    runtime = watch(shadows={"cpu_share": 1.0, "max_jobs": 1000, "max_age_s": 60.0, "timeout_s": 60.0})
     fields = Fields({"score": Close(abs=0.01), "id": Ignore()})
     numbers = iter(range(10_000))
     model = judged(
@@ -77,14 +77,14 @@ def test_compare_comes_before_plugins(watch):
         def rollout_compare(self, control, candidate):
             return Comparison(match=False)
 
-    runtime = watch(shadows={"cpu_share": 1.0})
+    runtime = watch(shadows={"cpu_share": 1.0, "max_age_s": 60.0, "timeout_s": 60.0})
     options = {"strategy": Shadow(1.0), "effects": "read", "key": "model", "runtime": runtime, "plugins": [Never()]}
     rollout(candidate=lambda n: n, compare=lambda ours, theirs: 0.0, **options)(lambda n: n)(1)
     assert runtime.shadowed()[0].comparison == Comparison(match=True, difference=0.0, name="<lambda>")
 
 
 def test_a_comparator_that_raises_holds_the_verdict_and_is_a_fault(watch):
-    runtime = watch(shadows={"cpu_share": 1.0, "max_jobs": 1000})
+    runtime = watch(shadows={"cpu_share": 1.0, "max_jobs": 1000, "max_age_s": 60.0, "timeout_s": 60.0})
     model = judged(lambda user: 1, lambda user: 1, runtime, compare=Text(), calls=150)
     verdict = model.rollout.judge()
     assert verdict.outcome == "INSUFFICIENT_DATA"
@@ -93,7 +93,7 @@ def test_a_comparator_that_raises_holds_the_verdict_and_is_a_fault(watch):
 
 
 def test_each_row_of_a_batch_is_compared(watch):
-    runtime = watch(shadows={"cpu_share": 1.0})
+    runtime = watch(shadows={"cpu_share": 1.0, "max_age_s": 60.0, "timeout_s": 60.0})
     options = {"strategy": Shadow(1.0), "effects": "read", "key": "model", "runtime": runtime, "batch": "rows"}
     rollout(candidate=lambda rows: [row + 1 for row in rows], compare=Close(abs=1.5), **options)(lambda rows: rows)([1, 2, 3])
     assert [event.comparison.match for event in runtime.shadowed()] == [True, True, True]
@@ -101,14 +101,14 @@ def test_each_row_of_a_batch_is_compared(watch):
 
 @pytest.mark.parametrize("batch", [None, "n"])
 def test_the_control_runs_again_on_a_sample_and_its_noise_is_told_apart(watch, batch):
-    runtime = watch(shadows={"cpu_share": 1.0, "max_jobs": 1000})
+    runtime = watch(shadows={"cpu_share": 1.0, "max_jobs": 1000, "max_age_s": 60.0, "timeout_s": 60.0})
     turns = iter(range(10_000))
     options = {"strategy": Shadow(1.0), "effects": "read", "key": "model", "runtime": runtime, "batch": batch}
     control = (lambda n: [next(turns)] * len(n)) if batch else (lambda n: next(turns))
     model = rollout(candidate=control, compare=Close(noise=0.5), **options)(control)
     for number in range(100):
         model([number] if batch else number)
-    runtime.flush(5.0)
+    runtime.flush(60.0)
     again = [event for event in runtime.shadowed() if event.variant == "control"]
     assert 30 <= len(again) <= 70
     assert all(not event.comparison.match for event in again)
@@ -138,14 +138,14 @@ def talkative(times):
 
 @pytest.mark.parametrize(("times", "outcome"), [(1, "PASS"), (2, "FAIL")])
 def test_a_candidate_that_costs_twice_is_found_before_users_pay_for_it(watch, times, outcome):
-    runtime = watch(shadows={"cpu_share": 1.0, "max_jobs": 1000})
+    runtime = watch(shadows={"cpu_share": 1.0, "max_jobs": 1000, "max_age_s": 60.0, "timeout_s": 60.0})
     strategy = Shadow(1.0, guardrails=[Guardrail("tokens", margin=10.0, better="lower")])
     options = {"measure": tokens, "effects": "read", "key": "model", "unit": "user", "runtime": runtime}
     model = rollout(candidate=talkative(times), strategy=strategy, **options)(talkative(1))
     for number in range(400):
         model(f"u{number}")
         if number % 50 == 0:
-            runtime.flush(5.0)
+            runtime.flush(60.0)
     assert model.rollout.judge().outcome == outcome
 
 
@@ -159,11 +159,11 @@ def test_numbers_of_answers_are_outcomes_of_their_calls(runtime):
 
 
 def test_each_row_of_a_batch_is_measured(watch):
-    runtime = watch(shadows={"cpu_share": 1.0})
+    runtime = watch(shadows={"cpu_share": 1.0, "max_age_s": 60.0, "timeout_s": 60.0})
     options = {"strategy": Shadow(1.0), "effects": "read", "key": "model", "batch": "rows", "runtime": runtime}
     measure = lambda row: {"size": row}
     rollout(candidate=lambda rows: [row * 10 for row in rows], measure=measure, **options)(lambda rows: rows)([1, 2, 3])
-    runtime.flush(5.0)
+    runtime.flush(60.0)
     assert sorted((event.value, event.variant, event.shadow) for event in recorded(runtime)) == [
         *((float(n), "control", False) for n in (1, 2, 3)), *((float(n), "candidate", True) for n in (10, 20, 30)),
     ]  # fmt: skip
@@ -175,7 +175,7 @@ def test_each_row_of_a_batch_is_measured(watch):
 def test_what_cannot_be_measured_is_a_fault_and_the_caller_has_an_answer(measure, runtime):
     model = rollout(candidate=lambda n: n, strategy=ABTest(0.0), key="model", measure=measure, runtime=runtime)(lambda n: n)
     assert model(5) == 5
-    runtime.flush(5.0)
+    runtime.flush(60.0)
     assert recorded(runtime) == []
     assert sum(number for (what, _), number in model.rollout.status().faults.items() if what == "measure") == 1
 
@@ -197,7 +197,7 @@ def test_a_measure_that_cannot_be_applied_is_refused(measure, control, why, runt
 
 
 def test_a_label_says_of_both_answers_whether_they_were_right(watch):
-    runtime = watch(shadows={"cpu_share": 1.0, "max_jobs": 1000})
+    runtime = watch(shadows={"cpu_share": 1.0, "max_jobs": 1000, "max_age_s": 60.0, "timeout_s": 60.0})
     strategy = Shadow(1.0, guardrails=[Guardrail("correct", margin=0.1, per="outcome")])
     options = {"effects": "read", "key": "fraud", "unit": "user", "runtime": runtime}
     model = rollout(candidate=lambda user: True, strategy=strategy, **options)(lambda user: False)
@@ -207,7 +207,7 @@ def test_a_label_says_of_both_answers_whether_they_were_right(watch):
         model.rollout.record("correct", float(not is_fraud), decision_id=decision.id)
         model.rollout.record("correct", float(is_fraud), decision_id=decision.id, variant="candidate")
         if number % 50 == 0:
-            runtime.flush(5.0)
+            runtime.flush(60.0)
     verdict = model.rollout.judge()
     finding = next(each for each in verdict.findings if each.name == "correct")
     assert (finding.numbers["pairs"], finding.numbers["differing"]) == (300, 300)
@@ -222,7 +222,7 @@ def test_the_variant_of_a_label_is_one_that_there_is(runtime):
             model.rollout.record("correct", 1.0, **wrong)
     model.rollout.record("correct", 1.0, decision_id=decision.id, variant="control")
     model.rollout.record("correct", 1.0, decision_id=decision.id, variant="candidate")
-    runtime.flush(5.0)
+    runtime.flush(60.0)
     assert [(event.variant, event.shadow) for event in recorded(runtime)] == [("control", False), ("candidate", True)]
     assert len({event.identity for event in recorded(runtime)}) == 2
     assert len({event.label for event in recorded(runtime)}) == 2

@@ -277,7 +277,7 @@ def by_key(user):
     [
         ({"unit": broken_unit}, "rollout.option.failed", ["option=unit", "unit=broken_unit of 'shop'", "KeyError"]),
         ({"override": by_key}, "rollout.option.failed", ["override=by_key of 'shop'", "It gave a str that is not one of"]),
-        ({"failed_if": broken_unit}, "rollout.option.failed", ["failed_if=broken_unit", "counts as no failure"]),
+        ({"failed_if": broken_unit}, "rollout.option.failed", ["failed_if=broken_unit", "does not count as a failure"]),
         ({"covariate": by_key}, "rollout.option.failed", ["covariate=by_key", "TypeError"]),
         ({"strategy": Wrong(variant="v2")}, "rollout.strategy.failed", ["variant 'v2'", "are control, candidate"]),
         ({"strategy": Wrong(shadows=("v9",))}, "rollout.strategy.failed", ["variant 'v9'", "candidates are candidate."]),

@@ -1,0 +1,66 @@
+"""What the registry says of a model: which versions its aliases name, and the models themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import mlflow
+from attrs import frozen
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+__all__ = ["LoadedModel", "Registry"]
+
+_NOT_THERE: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
+_LONGEST_TAG: Final = 500
+
+
+@frozen
+class LoadedModel:
+    """A version of a registered model, loaded.
+
+    Attributes:
+        version: Its number in the registry.
+        model: The model, as `load=` gives it.
+    """
+
+    version: int
+    model: Any
+
+
+class Registry:
+    """A registered model and its aliases."""
+
+    def __init__(self, name: str, client: MlflowClient | None, load: Callable[[str], Any] | None) -> None:
+        """Ask nothing yet; see `aliased`."""
+        self.name = name
+        self._client = MlflowClient() if client is None else client
+        self._load = load
+
+    def version_of(self, alias: str) -> int | None:
+        """The version that an alias names; None where there is no such alias.
+
+        Raises:
+            MlflowException: The registry does not answer.
+        """
+        try:
+            return int(self._client.get_model_version_by_alias(self.name, alias).version)
+        except MlflowException as error:
+            if error.error_code in _NOT_THERE:
+                return None
+            raise
+
+    def loaded(self, version: int) -> LoadedModel:
+        """The model of a version."""
+        load = mlflow.pyfunc.load_model if self._load is None else self._load
+        return LoadedModel(version, load(f"models:/{self.name}/{version}"))
+
+    def move(self, alias: str, version: int) -> None:
+        """Have an alias name a version."""
+        self._client.set_registered_model_alias(self.name, alias, str(version))
+
+    def tag(self, version: int, **tags: str) -> None:
+        """Set tags of a version: `rollout.` and the name."""
+        for name, value in tags.items():
+            self._client.set_model_version_tag(self.name, str(version), f"rollout.{name}", value[:_LONGEST_TAG])

@@ -1,0 +1,84 @@
+"""The page around the blocks, and how all of it looks."""
+
+from __future__ import annotations
+
+from rollout_sdk.charts import STYLE, Markup, element, join, text
+
+__all__ = ["STYLE_SHEET", "document"]
+
+STYLE_SHEET = (
+    STYLE
+    + """
+*{box-sizing:border-box}
+body{margin:0;background:var(--page);color:var(--text);font:16px/1.45 system-ui,sans-serif}
+header.page{display:flex;gap:1rem;align-items:baseline;padding:.6rem 1rem;border-bottom:1px solid var(--rule);flex-wrap:wrap}
+header.page>:last-child{margin-left:auto}
+header.page a{font-weight:600}
+main{max-width:80rem;margin:0 auto;padding:0 1rem 3rem}
+a{color:var(--k1)}h1{font-size:1.35rem;margin:1rem 0 .2rem;overflow-wrap:anywhere}h2{font-size:1.05rem;margin:1.6rem 0 .4rem}
+p{margin:.3rem 0;max-width:75ch}.muted{color:var(--muted)}.word{color:var(--c);font-weight:600}
+.headline{display:flex;gap:.2rem 1rem;align-items:baseline;flex-wrap:wrap}
+.verdict{display:inline-block;padding:.1rem .6rem;border:2px solid var(--c);border-radius:.4rem;color:var(--c);font-weight:700;
+white-space:nowrap}
+ul.cards{list-style:none;margin:1rem 0;padding:0;display:grid;gap:.8rem;
+grid-template-columns:repeat(auto-fill,minmax(min(100%,24rem),1fr))}
+ul.cards>li,section.block{background:var(--panel);border:1px solid var(--rule);border-radius:.6rem;padding:.7rem 1rem}
+.effects{margin:.6rem 0 .9rem}article{margin-top:2rem}
+.charts{display:grid;gap:.8rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,22rem),1fr))}
+figure.chart{margin:0;background:var(--panel);border:1px solid var(--rule);border-radius:.6rem;padding:.7rem .8rem;min-width:0}
+figcaption{font-weight:600;margin-bottom:.3rem;overflow-wrap:anywhere}
+summary{cursor:pointer}details.block{margin-top:.6rem}details>summary{font-size:.85rem;color:var(--muted)}
+.scroll{overflow-x:auto;max-height:26rem}table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}
+th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid var(--rule);white-space:nowrap}
+th:first-child,td:first-child{text-align:left}td.words{white-space:normal;min-width:14rem;text-align:left}
+:focus-visible{outline:3px solid var(--k1);outline-offset:2px}
+.button,button{font:inherit;display:inline-block;padding:.25rem .9rem;border:1px solid var(--muted);border-radius:.4rem;
+background:var(--page);color:var(--text);cursor:pointer}
+.button.abort{border-color:var(--bad);color:var(--bad);font-weight:600}
+.operate details{display:inline-block;vertical-align:top;margin:0 .6rem .6rem 0}.operate details[open]{display:block}
+.operate summary{list-style:none;font-size:1rem}.operate summary::-webkit-details-marker{display:none}
+.operate form{padding:.6rem 0;display:grid;gap:.5rem;justify-items:start}
+form.login{display:grid;gap:.7rem;justify-items:start;margin-top:2rem}
+input{font:inherit;padding:.2rem .4rem;border:1px solid var(--muted);border-radius:.3rem;
+background:var(--page);color:var(--text);max-width:100%}
+@media print{header.page .screen,.operate{display:none}figure.chart,section.block,ul.cards>li{break-inside:avoid}
+.charts{grid-template-columns:1fr 1fr}}
+"""
+)
+
+
+def document(title: str, body: Markup, *, head: Markup | None = None, corner: Markup | None = None) -> str:
+    """A whole page.
+
+    Args:
+        title: Its title.
+        body: What is in it.
+        head: What its head links to; None: the style is in the page, which then needs no other file.
+        corner: What stands at the end of the first line; with it, the page is one of a dashboard.
+    """
+    alone = [
+        # A page of one file asks for nothing, whatever is in it.
+        element("meta", http_equiv="Content-Security-Policy", content="default-src 'none'; style-src 'unsafe-inline'"),
+        Markup(f"<style>{STYLE_SHEET}</style>"),
+    ]
+    live = [element("span", id="live", class_="muted screen", aria_live="polite")]
+    return "<!doctype html>" + element(
+        "html",
+        element(
+            "head",
+            element("meta", charset="utf-8"),
+            element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+            element("title", text(f"{title} - rollouts", 120)),
+            *(alone if head is None else [head]),
+        ),
+        element(
+            "body",
+            *(
+                ()
+                if corner is None
+                else (element("header", element("a", text("Rollouts"), href="/"), *live, corner, class_="page"),)
+            ),
+            element("main", join([body])),
+        ),
+        lang="en",
+    )

@@ -1,0 +1,47 @@
+"""A whole journal as one page: the headlines of all rollouts, and then each of them."""
+
+from __future__ import annotations
+
+from rollout_sdk.analysis.report import Report, RolloutReport
+from rollout_sdk.analysis.screen import ordered
+from rollout_sdk.analysis.text import about_journal
+from rollout_sdk.charts import Markup, element, join, text
+from rollout_sdk.page.document import document
+from rollout_sdk.page.rollout import badge, meta, rollout_page
+
+__all__ = ["as_html", "cards"]
+
+
+def as_html(report: Report) -> str:
+    """The report as a page of one file, which asks for no other."""
+    rollouts = ordered(report)
+    parts = [element("h1", text(f"{len(rollouts)} rollouts"))] if len(rollouts) != 1 else []
+    if len(rollouts) > 1:
+        parts.append(cards(rollouts, [f"#r{number}" for number in range(len(rollouts))]))
+    parts += [
+        element("article", rollout_page(each, level=2 if len(rollouts) > 1 else 1), id=f"r{number}")
+        for number, each in enumerate(rollouts)
+    ]
+    about = list(about_journal(report))
+    if about:
+        parts.append(element("section", element("h2", text("The journal")), *(element("p", text(line)) for line in about)))
+    title = rollouts[0].rollout if len(rollouts) == 1 else f"{len(rollouts)} rollouts"
+    return document(title, join(parts))
+
+
+def cards(rollouts: list[RolloutReport], addresses: list[str]) -> Markup:
+    """The headlines, one card each, the rollout that needs a person first."""
+    found = []
+    for each, address in zip(rollouts, addresses, strict=True):
+        verdict = each.verdict
+        if verdict is None:
+            continue
+        found.append(
+            element(
+                "li",
+                element("div", element("a", text(each.rollout), href=address), badge(verdict), class_="headline"),
+                element("p", text(verdict.reason, 300)),
+                element("p", text(meta(each, verdict)), class_="muted"),
+            )
+        )
+    return element("ul", *found, class_="cards")

@@ -1,0 +1,90 @@
+import asyncio
+
+import pytest
+from starlette.testclient import TestClient
+
+from rollout_sdk.dashboard.app import application
+
+from .conftest import HOME
+
+
+@pytest.fixture
+def reader(pages):
+    with TestClient(application(pages), base_url=HOME) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", ["/", "/rollout/shop.rank", "/rollout/unknown", "/style.css", "/page.js", "/nowhere"])
+def test_every_answer_forbids_what_is_not_its_own(reader, path):
+    policy = reader.get(path).headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+
+
+def test_pages_have_no_script_and_no_style_of_their_own(reader):
+    page = reader.get("/").text
+    assert "<script>" not in page
+    assert "<style" not in page
+    assert " style=" not in page
+    assert 'src="/page.js"' in page
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "", "localhost.evil.example"])
+def test_another_host_is_not_answered_for(reader, host):
+    answer = reader.get("/", headers={"host": host})
+    assert answer.status_code == 421
+    assert "rollouts" not in answer.text
+
+
+@pytest.mark.parametrize("host", ["localhost:9", "127.0.0.1:8000", "[::1]:8000", "LOCALHOST"])
+def test_this_machine_is(reader, host):
+    assert reader.get("/", headers={"host": host}).status_code == 200
+
+
+def test_an_unknown_rollout_is_not_found_and_shown_as_text(reader):
+    answer = reader.get("/rollout/%3Cscript%3Ealert(1)%3C/script%3E")
+    assert answer.status_code == 404
+    assert "<script>alert" not in answer.text
+    assert "&lt;script&gt;alert" in answer.text
+
+
+def test_a_key_may_have_slashes(reader, pages):
+    pages.keys.append("a/b c?d#e")
+    assert "a/b c?d#e" in reader.get("/rollout/a%2Fb%20c%3Fd%23e").text
+
+
+def test_a_page_that_replaces_itself_gets_its_main_part_only(reader):
+    assert reader.get("/", headers={"x-fragment": "1"}).text == "<h1>1 rollouts</h1>"
+
+
+def test_changes_are_sent_as_events(pages):
+    """The stream is read as a server would, because a test client waits for its end."""
+    app, sent, connected = application(pages), [], asyncio.Event
+
+    async def run():
+        gone = connected()
+
+        async def receive():
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            if message["type"] == "http.response.body" and message["body"]:
+                sent.append(message["body"].decode())
+                pages.number += 1
+                if len(sent) == 3:
+                    gone.set()
+
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/events",
+            "raw_path": b"/events",
+            "query_string": b"",
+            "root_path": "",
+        }
+        await asyncio.wait_for(app({**scope, "headers": [(b"host", b"localhost")], "http_version": "1.1"}, receive, send), 20)
+
+    asyncio.run(run())
+    assert sent == ["data: 1\n\n", "data: 2\n\n", "data: 3\n\n"]
