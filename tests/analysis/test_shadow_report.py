@@ -45,7 +45,9 @@ def reported(tmp_path):
     """The report of calls to two models, and the only row about shadows."""
 
     def report(control, candidate, *, calls=200, outcomes=None, **options):
-        runtime = Runtime(journal=tmp_path, shadows=ShadowLimits(max_jobs=10_000, cpu_share=1.0, max_age_s=60.0, timeout_s=60.0))
+        runtime = Runtime(
+            journal=tmp_path, shadows=ShadowLimits(max_jobs=10_000, cpu_share=1.0, max_age_s=60.0, timeout_s=60.0)
+        )
         options = {"strategy": Shadow(1.0), "effects": "read", "unit": "user", "key": "model", "runtime": runtime, **options}
         model = rollout(candidate=candidate, **options)(control)
         for number in range(calls):
