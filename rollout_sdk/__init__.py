@@ -15,6 +15,7 @@ from rollout_sdk.decorator import Decorated, rollout
 from rollout_sdk.engine.context import is_shadow
 from rollout_sdk.engine.copies.copiers import copier
 from rollout_sdk.engine.current import current_decision
+from rollout_sdk.engine.judges.judge import Judge, Judgement, Money
 from rollout_sdk.engine.rollout import ShadowLimits
 from rollout_sdk.engine.shadows.guards import shadow_guard
 from rollout_sdk.engine.stopping import disable
@@ -85,9 +86,12 @@ __all__ = [
     "Interleave",
     "ItemToken",
     "JournalError",
+    "Judge",
+    "Judgement",
     "Layer",
     "Merged",
     "MissingUnitError",
+    "Money",
     "MutationError",
     "NotAllowedError",
     "OutcomeError",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from rollout_sdk.assembly import make_rollout, make_router, make_row_arguments
 from rollout_sdk.assignment import Layer, Phase, UnitHash
@@ -13,11 +13,13 @@ from rollout_sdk.control.local_state import LocalState
 from rollout_sdk.control.managed import ManagedRollout
 from rollout_sdk.engine.batches.batch import route_batch
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.drivers import DRIVERS
+from rollout_sdk.engine.drivers import DRIVERS, drive_coroutine, drive_function
 from rollout_sdk.engine.flow import route
 from rollout_sdk.exceptions import ConfigurationError, DuplicateKeyError, OutcomeError
 from rollout_sdk.formatting import brief
+from rollout_sdk.notebooks import Shown
 from rollout_sdk.operating import Operated
+from rollout_sdk.plan import JUDGE_PREFERENCE
 from rollout_sdk.recording import outcomes
 from rollout_sdk.records import Decision, Routed
 from rollout_sdk.resilience import kill_switch
@@ -34,7 +36,7 @@ R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 
 
-class RolloutController(Operated, Generic[P, R_co]):
+class RolloutController(Operated, Shown, Generic[P, R_co]):
     """One rollout. A decorated function's `function.rollout` is its controller."""
 
     def __init__(self, settings: Settings) -> None:
@@ -161,8 +163,13 @@ class RolloutController(Operated, Generic[P, R_co]):
     def serving_function(self) -> Callable[..., Any]:
         """Return the function that serves calls: of the control's kind, but without its name."""
         serving = self._serving
-        begin = serving.begin if self._settings.batch is None else serving.begin_batch
-        return DRIVERS[self._rollout.kind](begin, self._settings.function)
+        if self._settings.batch is not None:
+            return DRIVERS[self._rollout.kind](serving.begin_batch, self._settings.function)
+        if self._rollout.kind == "function":
+            return drive_function(serving.begin, self._settings.function, serving.common)
+        if self._rollout.kind == "coroutine":
+            return drive_coroutine(serving.begin, self._settings.function, serving.common)
+        return DRIVERS[self._rollout.kind](serving.begin, self._settings.function)
 
     @overload
     def route(  # type: ignore[overload-overlap] # for a coroutine function, R is a coroutine, and the first overload fits better
@@ -205,6 +212,9 @@ class RolloutController(Operated, Generic[P, R_co]):
 
     def assign(self, unit: Hashable) -> Decision:
         """Return the decision that a unit would get now, without a call: no model runs and nothing is recorded."""
+        decision = self._serving.common.assigned(unit)
+        if decision is not None:
+            return decision
         call = Call(self._rollout, (), {})
         self._router(call, unit, self._rollout.state)
         return call.full_decision()
@@ -233,6 +243,7 @@ class RolloutController(Operated, Generic[P, R_co]):
         position: int | None = None,
         event_id: Hashable = None,
         variant: str | None = None,
+        source: Literal["", "human"] = "",
         time_s: float | None = None,
     ) -> None:
         """Record an outcome for a decision, a unit or a shown item, in any process and even days later.
@@ -252,6 +263,8 @@ class RolloutController(Operated, Generic[P, R_co]):
             variant: With `decision_id`, the variant whose answer was judged: a label says of the control's answer and of a
                 shadow's whether each was right. Record both: the judge compares them call by call. By default, and for every
                 metric of users, it is the variant that answered.
+            source: Who judged: "human" for a person, empty for the application itself. `judge.preference` is always a person's:
+                1 if the candidate's answer to the call is better than the control's, -1 if the control's is, 0 for a tie.
             time_s: Time of the measurement, in seconds since 1970; now by default.
 
         Raises:
@@ -267,6 +280,9 @@ class RolloutController(Operated, Generic[P, R_co]):
                 "Runtime(journal=...)."
             )
         about = f"The outcome {brief(metric)} of {self.key!r}"
+        if metric == JUDGE_PREFERENCE and variant is None and len(self.candidates) == 1:
+            variant = self.candidates[0]
+        outcomes.check_preference(about, metric, value, source=source, variant=variant)
         outcomes.check_named(
             about, decision_id=decision_id, unit=unit, token=token, item=item, position=position, variant=variant
         )
@@ -303,6 +319,7 @@ class RolloutController(Operated, Generic[P, R_co]):
                 item_hash=self._rollout.item_hash,
                 shown=self._rollout.shown,
                 variant=variant,
+                source=source,
             )
         event = outcomes.identified(event, event_id, self._rollout.item_hash)
         if time_s is not None and (strange := outcomes.odd_time(event, self._runtime.time_ns() / 1e9)) is not None:

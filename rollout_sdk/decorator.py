@@ -12,6 +12,7 @@ from rollout_sdk.comparators import Compare, Disagreements, as_comparator
 from rollout_sdk.controller import RolloutController
 from rollout_sdk.engine.arguments import Spec, UnitSpec
 from rollout_sdk.engine.copies.snapshot import Isolate
+from rollout_sdk.engine.judges.judge import Judge
 from rollout_sdk.engine.likeness import keep_attributes, look_alike
 from rollout_sdk.engine.routing import Override
 from rollout_sdk.exceptions import ConfigurationError
@@ -99,6 +100,7 @@ def rollout(
     on_error: OnError = "control",
     failed_if: Callable[[Any], object] | None = None,
     measure: Callable[[Any], Mapping[str, float]] | None = None,
+    judge: Judge | None = None,
     passthrough: tuple[type[BaseException], ...] = (),
     effects: Effects = "unknown",
     deadline_s: float | None = None,
@@ -151,6 +153,8 @@ def rollout(
             recorded as outcomes of the call, for candidates and control, and for the answers of shadows; guardrails and gates
             can name them. With `batch=`, it gets the answer of each row; it is not applied to streams. It runs on the caller's
             path, so keep it short.
+        judge: Says which of both answers to a shadowed call is better, on a sample of them, in threads of its own; recorded as
+            `judge.preference` (docs/judging.md).
         passthrough: Exceptions of a candidate that are an answer, or a time limit that the SDK does not know: the caller gets
             them, and the control does not run.
         effects: Side effects of running a variant: "read" (none: required for shadowing), "write", or "unknown". A function
@@ -220,6 +224,7 @@ def rollout(
             on_error=on_error,
             failed_if=failed_if,
             measure=measure,
+            judge=judge,
             passthrough=passthrough,
             effects=effects,
             deadline_s=deadline_s,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Literal
 
 from rollout_sdk.assignment import UnitHash, canonical, unit_hash
 from rollout_sdk.assignment import pseudonym as written
@@ -33,6 +34,7 @@ def record(
     position: int | None = None,
     event_id: Hashable = None,
     variant: str | None = None,
+    source: Literal["", "human"] = "",
     time_s: float | None = None,
 ) -> None:
     """Record an outcome in a process that does not decorate the function; the default runtime journals it.
@@ -54,6 +56,7 @@ def record(
         position: With `decision_id`, the item's position in the answer, from 0, instead of `item`.
         event_id: Identifies the event that the outcome came from: an event that is recorded again counts once.
         variant: With `decision_id`, the variant whose answer was judged, if it was a shadow's.
+        source: As in `RolloutController.record`; a preference of a person needs `variant`, the name of the candidate.
         time_s: Time of the measurement, in seconds since 1970; now by default.
 
     Raises:
@@ -75,6 +78,7 @@ def record(
         position=position,
         variant=variant,
     )
+    outcomes.check_preference(f"The outcome {brief(metric)}", metric, value, source=source, variant=variant)
     now_s = runtime.time_ns() / 1e9
     when = now_s if time_s is None else time_s
     key = runtime.key
@@ -91,7 +95,16 @@ def record(
         event = outcomes.by_token(metric, value, token, key=key, time_s=when, rollout=rollout)
     else:
         event = outcomes.by_decision(
-            metric, value, decision_id, key=key, time_s=when, rollout=rollout, item=item, position=position, variant=variant
+            metric,
+            value,
+            decision_id,
+            key=key,
+            time_s=when,
+            rollout=rollout,
+            item=item,
+            position=position,
+            variant=variant,
+            source=source,
         )
     event = outcomes.identified(event, event_id, UnitHash(event.rollout, key))
     if time_s is not None and (strange := outcomes.odd_time(event, now_s)) is not None:

@@ -20,6 +20,8 @@ from rollout_sdk.control.steering import Steered, Steering
 from rollout_sdk.control.stores import GuardedStore, MemoryStore, StateStore, UnavailableStore
 from rollout_sdk.control.stores.opening import store_at
 from rollout_sdk.engine.context import OBSERVING, in_shadow
+from rollout_sdk.engine.judges.judge import Judge
+from rollout_sdk.engine.judges.lane import JudgeLane
 from rollout_sdk.engine.rollout import Nonces, Rollout, ShadowLimits
 from rollout_sdk.engine.shadows.hidden import Hidden
 from rollout_sdk.engine.shadows.pool import ShadowPool
@@ -129,6 +131,7 @@ class Runtime:
     spans: Spans = field(init=False, repr=False)
     conclude: Callable[[Any], None] = field(init=False, repr=False)
     recorder: Recorder = field(init=False, repr=False)
+    take: Callable[[Any], None] = field(init=False, repr=False)
     _origin: str = field(init=False, factory=lambda: os.urandom(8).hex(), repr=False)
     audience: Audience = field(init=False, repr=False)
     reconciler: Reconciler = field(init=False, repr=False)
@@ -138,6 +141,7 @@ class Runtime:
     _delivery: Delivery = field(init=False, repr=False)
     _faults: Faults = field(init=False, repr=False)
     _steering: Steering = field(init=False, repr=False)
+    _judges: dict[str, JudgeLane] = field(init=False, factory=dict, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Assemble the parts; no thread starts and no file is created before the first call."""
@@ -208,7 +212,8 @@ class Runtime:
             else None
         )
         self.conclude = self._put_and_wait if waits else self.recorder.put
-        self.recorder.on_close = self.background.close
+        self.take = self._put_and_wait if waits else self.recorder.take
+        self.recorder.on_close = self._end_background
         self.recorder.on_closed = self._closed
         renew_after_fork(self)
         _runtimes[self._origin] = self
@@ -293,13 +298,15 @@ class Runtime:
         return self._delivery.tally(key)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Wait until shadows in threads have ended, and all facts are in the journal and delivered to observers and logs.
+        """Wait until shadows in threads and their judges have ended, and all facts are in the journal, with observers and logs.
 
         Return False if the time ran out. It does not wait for an observer or log handler that has hung for 5 s, nor for any
         when called from an observer: there, True means only that the journal is complete.
         """
         deadline = monotonic() + timeout_s
         shadows = self.background.wait(timeout_s)
+        for lane in list(self._judges.values()):
+            shadows = lane.wait(max(0.0, deadline - monotonic())) and shadows
         counted = self.recorder.flush(max(0.0, deadline - monotonic()))
         return self._delivery.sinks.flush(max(0.0, deadline - monotonic())) and counted and shadows
 
@@ -346,6 +353,28 @@ class Runtime:
             self.recorder.put(change)
         if self.durability == "call" and not followed and self._delivery.sinks.can_wait:
             self.recorder.flush(_LONGEST_WAIT_S, self._delivery.sinks.when_written)
+
+    def judge_lane(self, key: str, judge: Judge, failed: Callable[..., None], note: Callable[[str], None]) -> JudgeLane:
+        """The lane of a rollout's judge; the money that an earlier one of the same budget has spent stays spent.
+
+        Args:
+            key: Key of the rollout.
+            judge: The judge.
+            failed: Called with every fault of the judge.
+            note: Called with what a person should know about it.
+        """
+        known = self._judges.get(key)
+        if known is not None and known.judge == judge:
+            return known
+        lane = self._judges[key] = JudgeLane(judge, failed=failed, note=note, time_ns=self.time_ns)
+        if known is not None and (known.judge.budget, known.judge.price) == (judge.budget, judge.price):
+            lane.spending = known.spending
+        return lane
+
+    def _end_background(self, timeout_s: float) -> None:
+        self.background.close(timeout_s)
+        for lane in list(self._judges.values()):
+            lane.close()
 
     def takes_outcomes(self, key: str) -> bool:
         """Whether anything uses an outcome of this rollout: a journal, a judge, an observer, or a log record."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-__all__ = ["HIGHEST_LEVEL", "Load", "is_drawn", "level_of", "rate_of"]
+__all__ = ["HIGHEST_LEVEL", "Load", "is_drawn", "level_of", "lot_of", "rate_of"]
 
 HIGHEST_LEVEL = 12
 """One call in 4,096. If there is no room even for that, calls are lost without sampling, and counted as lost."""
@@ -51,3 +51,14 @@ def is_drawn(name: str, rate: float) -> bool:
         return True
     digest = blake2b(name.encode(errors="surrogatepass"), digest_size=8, person=b"rollout-drawn").digest()
     return int.from_bytes(digest, "big") < rate * _ALL
+
+
+def lot_of(name: str, purpose: str) -> float:
+    """Return a number in [0, 1) for a decision id: uniform, the same in every process, independent for every purpose.
+
+    A purpose is a short constant of up to 8 ASCII characters.
+    """
+    person = f"rollout-{purpose}".encode()
+    digest = blake2b(name.encode(errors="surrogatepass"), digest_size=8, person=person).digest()
+    # 53 bits are what a float holds: more of them could be rounded up to 1.
+    return (int.from_bytes(digest, "big") >> 11) / 2.0**53

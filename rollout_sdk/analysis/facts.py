@@ -161,4 +161,6 @@ def recorded(record: Mapping[str, Any]) -> RecordedEvent:
         rate=record.get("rate", 1.0),
         call_rate=record.get("call_rate", 1.0),
         shadow=record.get("shadow", False),
+        source=record.get("source", ""),
+        details=record.get("details", {}),
     )

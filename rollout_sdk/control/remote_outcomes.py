@@ -28,6 +28,7 @@ from rollout_sdk.resilience.faults import STORE
 __all__ = ["METRICS", "RemoteOutcomes", "metrics_noted"]
 
 METRICS = "metrics"
+_NOTED = ("metric", "per", "window", "clip", "audit")
 _MOST_WAITING = 100_000
 _MOST_ROLLOUTS = 1_000
 
@@ -35,7 +36,7 @@ _MOST_ROLLOUTS = 1_000
 def metrics_noted(criteria: Criteria) -> str:
     """Return the note by which a process without the plan counts recorded metrics."""
     recorded = [each for each in criteria.all if not is_measured(each.metric)]
-    return dumps([{"metric": each.metric, "per": each.per, "window": each.window, "clip": each.clip} for each in recorded])
+    return dumps([{name: getattr(each, name) for name in _NOTED} for each in recorded])
 
 
 @define(eq=False)
@@ -114,4 +115,4 @@ class RemoteOutcomes:
 
 
 def _metric(table: dict[str, Any]) -> Gate:
-    return Gate(table["metric"], per=table["per"], window=table["window"], clip=table["clip"])
+    return Gate(**{name: table[name] for name in _NOTED if name in table})

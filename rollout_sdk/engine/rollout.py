@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rollout_sdk.control.state import RolloutState
     from rollout_sdk.engine.arguments import Rebinder
     from rollout_sdk.engine.copies.snapshot import Isolate
+    from rollout_sdk.engine.judges.lane import JudgeLane
     from rollout_sdk.engine.likeness import FunctionKind
     from rollout_sdk.engine.shadows.caller_state import Surround
     from rollout_sdk.engine.shadows.hidden import Hidden
@@ -151,6 +152,9 @@ class Rollout:
         noise: Share of the shadowed calls on which the control runs again in the background, to be compared with itself.
         failed_if: Decides whether an answer is a failure; None if no answer is.
         measure: Takes numbers from an answer, by metric; None if nothing is measured.
+        judge: Compares the answers of shadows with the control's; None if nothing does.
+        audit: Share of the judged pairs that people look at.
+        audited: Keeps these for them; None if nothing is kept.
         by_row: Whether calls are batches, each row of which is an answer of its own.
         on_error: When a candidate raises: the control answers ("control"), or the caller gets the exception ("raise").
         passthrough: Candidate exceptions that count as answers and reach the caller.
@@ -166,6 +170,7 @@ class Rollout:
         spans: Creates spans.
         record: Queues a fact for the journal and the observers; never blocks.
         conclude: Queues a finished call; with durability="call", returns once the call is in the journal.
+        take: The same for a common call.
         failed: Called with every fault of a collaborator.
         tell: Queues a notice for the log; never blocks.
         span_name: Name of the `route` span.
@@ -211,6 +216,7 @@ class Rollout:
     spans: Spans
     record: Callable[[Any], None]
     conclude: Callable[[Any], None]
+    take: Callable[[Any], None]
     failed: Failed
     tell: Callable[[Notice], None]
     span_name: str
@@ -225,6 +231,9 @@ class Rollout:
     hidden: Hidden
     failed_if: FailedIf = None
     measure: Measure = None
+    judge: JudgeLane | None = None
+    audit: float = 0.0
+    audited: Keeper | None = None
     noise: float = 0.0
     kept: Keeper | None = None
     lanes: Mapping[str, Lane] = field(factory=dict)

@@ -7,7 +7,7 @@
 | `decision`   | call (or batch of one row)             | `rollout`, `id`, `strategy`, `phase`, `fingerprint`, `variant`, `served`, `reason`, `propensity`, `share`, `bucket`, `unit`, `runs` (each [variant, seconds, error type, seconds to first item]), `error`, `shadows`, `blend`, `items`, `teams`, `rule` (how clicks are credited where it is not by team), `closed_early`, `excluded`, `withheld`, `answered`, `no_evidence`, `unmeasured` (class of an answer that cannot be measured), `cov` (the covariate), `rate` |
 | `rows`       | thousand rows of a batch, or fewer     | `rollout`, `like` (a line as of a decision for each kind of row), `kind` (for each row, the position of its kind), and each row's own in place of its kind's: `ids`, `buckets`, `units`, `covs` |
 | `shadow`     | submitted shadow run                   | `rollout`, `id`, `phase`, `fingerprint`, `variant`, `end`, `duration_s`, `wait_s`, `error`, `match` (1 or 0), `difference`, `difference_reason`, `comparator`, `fields` (by name: [match, difference, reason]), `labels` (the control's and the candidate's, where the comparator gives them), `bucket`, `unit`, `excluded`, `first_item_s`, `control_error`, `control_duration_s`, `control_first_item_s`, `rate` |
-| `outcome`    | recorded outcome                       | `rollout`, `metric`, `value`, `id`, `phase`, `fingerprint`, `variant`, `bucket`, `unit`, `item` or `position`, `event_id`, `decided` (time of the decision), `excluded`, `shadow` (whether it is about the answer of a shadow), `rate`, `call_rate` (that of its call) |
+| `outcome`    | recorded outcome                       | `rollout`, `metric`, `value`, `id`, `phase`, `fingerprint`, `variant`, `bucket`, `unit`, `item` or `position`, `event_id`, `decided` (time of the decision), `excluded`, `shadow` (whether it is about the answer of a shadow), `source` ("judge" or "human"), `details` (of a judge: its name, whose answer came `first`, `duration_s`, `cost`), `rate`, `call_rate` (that of its call) |
 | `breaker`    | opening or closing of a breaker        | `rollout`, `variant`, `action`, `failures`, `runs`, `cooldown_s`          |
 | `lost`       | facts that are not here, since the last such line | `count`, `sampled` (how many of them were of calls that were not drawn) |
 | `transition` | change of phase or status              | `rollout`, `id` (the same in every process that follows the store), `strategy`, `action`, `status`, `revision`, `from_phase`, `to_phase`, `shares`, `actor`, `reason`, `shadow`, `verdict` (with every number behind it), `invalid` (why the comparison cannot be trusted after it), `version`, `fingerprint`, `replaced` (the fingerprint in whose place it has begun) |
@@ -16,7 +16,7 @@ Fields that are empty (null, false, or no items) are left out. Numbers are finit
 are nowhere. A rollout's start is its `rollout` line. Every process that follows a store has a `transition` line for every
 change, whatever made it: lines of one `id` are one change. `read_journal` gives the rows of a `rows` line as a `decision` each.
 A `rate` below 1 is the share of the calls that was kept, under overload, when this line was; where there is none, it is 1.
-Arms are told apart by rollout, fingerprint and phase, and never pooled; lines of earlier SDKs have no fingerprint.
+Arms are distinguished by rollout, fingerprint and phase, and never pooled; lines of earlier SDKs have no fingerprint.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Field:
     Attributes:
         holds: Whether a value is one of the field's.
         required: Whether a line without it is damaged.
-        plain: A class all of whose values are the field's, so that nobody need ask; None when there is none.
+        plain: A class all of whose instances are valid values, which skips the check; None if there is none.
     """
 
     holds: Callable[[Any], bool]
@@ -233,6 +233,8 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "decided": _NUMBER,
         "excluded": _FLAG,
         "shadow": _FLAG,
+        "source": _TEXT,
+        "details": _TABLE,
         "rate": _RATE,
         "call_rate": _RATE,
     },

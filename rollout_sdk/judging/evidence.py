@@ -17,8 +17,9 @@ from rollout_sdk.judging.metrics import Compared, Metric, metric_of
 from rollout_sdk.judging.minutes import MINUTE_S, Minute, Minutes, bit_of
 from rollout_sdk.judging.paired_labels import CONTROL, PairedLabels, add_pair, pair_sums_of
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums, number_of
-from rollout_sdk.judging.unit_sample import UNTIMED_MINUTE, UnitSample
-from rollout_sdk.plan import ERROR_RATE, MEASURED, Criterion, is_measured
+from rollout_sdk.judging.preferences import JUDGE_FAILED, UNJUDGED, add_preference
+from rollout_sdk.judging.unit_sample import UNTIMED_MINUTE, UnitSample, cell_of
+from rollout_sdk.plan import ERROR_RATE, JUDGE_PREFERENCE, MEASURED, Criterion, is_judged, is_measured
 from rollout_sdk.records import Comparison, RecordedEvent
 from rollout_sdk.stats import StratifiedBuckets
 
@@ -31,6 +32,7 @@ _SLICES = 8
 _MOST_REMEMBERED = 100_000
 _OPEN_MINUTES = 2
 _LARGEST = 1e50
+_NO_DETAILS: Mapping[str, Any] = {}
 _MOST_WITHOUT_CALLS = 100
 """Maximum of arms with outcomes but no calls here. Without a key, decision ids, and so arm names, can be forged."""
 _LONGEST_AHEAD_S = 60.0
@@ -178,6 +180,47 @@ class Evidence:
         for criterion in self._windowed:
             self._sums(phase, criterion.label, criterion.window).add(phase_name, arm, bucket, 0.0, 1.0, time_s)
 
+    def add_answered(
+        self, phase_name: str, arm: str, shares: Mapping[str, float], answered: Iterable[tuple[int, int, float]]
+    ) -> None:
+        """Add analysed calls that succeeded; the same as `add_call` for each, in half the time. There must be no `most_calls`.
+
+        Args:
+            phase_name: Name of the phase.
+            arm: The assigned variant.
+            shares: Configured share of every variant in the phase.
+            answered: Digest of the unit, nanoseconds since 1970 and seconds that the caller waited, for each call.
+        """
+        if phase_name not in self.phases and self._is_past(phase_name):
+            return
+        phase = self.phase(phase_name)
+        calls, units, minutes = phase.calls.get(arm), phase.units.get(arm), phase.minutes.get(arm)
+        if calls is None or units is None:
+            calls = phase.calls[arm] = array("q", bytes(8 * BUCKETS))
+            units = phase.units[arm] = UnitSample()
+            phase.shares = dict(shares)
+        if minutes is None:
+            minutes = phase.minutes[arm] = Minutes()
+        observers, windowed, last, here = self._observers, self._windowed, -1, None
+        for digest, time_ns, duration_s in answered:
+            time_s = time_ns / 1e9
+            minute = int(time_s // MINUTE_S) if time_s > 0 else UNTIMED_MINUTE
+            if here is None or minute != last:
+                last, here = minute, minutes.kept.get(minute)
+                if here is None:
+                    here = minutes.kept[minute] = Minute()
+            cell, bucket = cell_of(digest), digest & BUCKETS - 1
+            calls[bucket] += 1
+            units.add(cell, minute)
+            here.calls += 1
+            here.units |= bit_of(bucket)
+            for observe in observers:
+                event = observe(phase, phase_name, arm, cell, bucket, time_s, duration_s, None)
+                if event is not None:
+                    here.add_event(event, bucket)
+            for criterion in windowed:
+                self._sums(phase, criterion.label, criterion.window).add(phase_name, arm, bucket, 0.0, 1.0, time_s)
+
     def add_list(self, decision: str, page: Page, blend: Sequence[str], *, phase_name: str, bucket: int, time_s: float) -> None:
         """Add an interleaved list, which prefers no ranker until it is clicked.
 
@@ -282,6 +325,8 @@ class Evidence:
         factor: float = 1.0,
         shadow: bool = False,
         item: str | int | None = None,
+        source: str = "",
+        details: Mapping[str, Any] = _NO_DETAILS,
     ) -> None:
         """Add a recorded outcome; outcomes of metrics that are not judged are ignored.
 
@@ -299,8 +344,10 @@ class Evidence:
             factor: Number of outcomes it stands for, if outcomes were kept at a lower rate than their calls.
             shadow: Whether it is about the answer of a shadow, that of `arm`.
             item: Item of an interleaved list: its pseudonym, or its position.
+            source: "judge", "human", or empty.
+            details: What the source says besides.
         """
-        criterion = self._recorded.get(metric)
+        criterion = self._recorded.get(JUDGE_PREFERENCE if metric == JUDGE_FAILED else metric)
         if criterion is None:
             return
         if decision is None or phase_name is None or arm is None or bucket is None or decided_s is None:
@@ -309,7 +356,7 @@ class Evidence:
         if why := self._refusal(criterion, decision, phase_name, decided_s, time_s, fingerprint):
             self.outcomes[why] += 1
             return
-        about = (metric, f"{decision} {arm}" if shadow else decision)
+        about = (metric, f"{decision} {arm} {source}" if shadow else decision)
         is_second = about in self._met
         if identity is None:
             identity = hash(about)
@@ -320,11 +367,16 @@ class Evidence:
         if not self._is_possible(phase_name, arm, decided_s - time_s, criterion.window):
             self.outcomes["unknown"] += 1
             return
+        if is_judged(criterion.metric):
+            self._prefer(
+                criterion, metric, value, decision, arm if shadow else None, phase_name, bucket, decided_s, source, details
+            )
+            _remember(self._met, about)
+            return
         if criterion.per == "list":
             self._click(criterion, decision, item, value, identity)
             return
-        if criterion.clip is not None:
-            value = min(max(value, criterion.clip[0]), criterion.clip[1])
+        value = _clipped(criterion, value)
         weight = 1.0 if criterion.per == "outcome" else 0.0
         phase = self.phase(phase_name)
         if phase.is_shadow or not phase.shares:
@@ -354,6 +406,39 @@ class Evidence:
         self.outcomes["counted"] += 1
         _remember(self._seen, identity)
         _remember(self._met, about)
+
+    def _prefer(
+        self,
+        criterion: Criterion,
+        metric: str,
+        value: float,
+        decision: str,
+        candidate: str | None,
+        phase_name: str,
+        bucket: int,
+        decided_s: float,
+        source: str,
+        details: Mapping[str, Any],
+    ) -> None:
+        """Add what a judge or a person says about both answers to a call."""
+        phase = self.phase(phase_name)
+        counts = candidate is not None
+        if candidate is not None and metric == JUDGE_FAILED:
+            phase.ends[candidate, UNJUDGED + str(details.get("end", "error"))] += 1
+        elif candidate is not None:
+            counts = add_preference(
+                phase,
+                phase_name,
+                candidate,
+                min(max(value, -1.0), 1.0),
+                decision=decision,
+                audit=criterion.audit,
+                source=source,
+                details=details,
+                bucket=bucket,
+                time_s=decided_s,
+            )
+        self.outcomes["counted" if counts else "unknown"] += 1
 
     def _click(self, criterion: Criterion, decision: str, item: str | int | None, value: float, identity: int) -> None:
         """Credit a click on an item of a list."""
@@ -434,6 +519,10 @@ class Evidence:
                     sums.fold(now_s - 2 * metric.criterion.window)
                     for pairs in pair_sums_of(phase, metric.criterion.label):
                         pairs.fold(now_s - 2 * metric.criterion.window)
+
+
+def _clipped(criterion: Criterion, value: float) -> float:
+    return value if criterion.clip is None else min(max(value, criterion.clip[0]), criterion.clip[1])
 
 
 def _remember(known: OrderedDict[Any, Any], name: Hashable, value: Any = None) -> None:

@@ -150,5 +150,7 @@ def add_outcome(evidence: Evidence, event: RecordedEvent) -> None:
         identity=event.identity,
         factor=event.factor,
         shadow=event.shadow,
+        source=event.source,
+        details=event.details,
         item=event.position if event.item is None else event.item,
     )

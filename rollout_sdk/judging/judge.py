@@ -13,7 +13,7 @@ from rollout_sdk.judging.metrics.assignment import assignment
 from rollout_sdk.judging.pairs import incomplete, unmeasured
 from rollout_sdk.judging.phase_evidence import number_of
 from rollout_sdk.judging.verdicts import Finding, Outcome, Verdict
-from rollout_sdk.plan import Criteria, Criterion, Gate, Guardrail, as_duration, is_measured
+from rollout_sdk.plan import Criteria, Criterion, Gate, Guardrail, as_duration, is_judged, is_measured
 
 __all__ = ["judge"]
 
@@ -44,7 +44,7 @@ def judge(
         for name in situation.candidates
         for each in criteria.all
         # Users see no candidate while it is shadowed, so only labels of its answers can be recorded for it.
-        if not situation.shadowing or is_measured(each.metric) or look.has_pairs(each.label, name)
+        if not situation.shadowing or is_measured(each.metric) or is_judged(each.metric) or look.has_pairs(each.label, name)
     ]
     deciding = [finding for finding in findings if finding.decides]
     to_roll_back = {finding.candidate for finding in deciding if finding.outcome == "FAIL" and finding.on_fail == "rollback"}

@@ -4,6 +4,7 @@ from rollout_sdk.plan.checks import Duration, as_duration, parse_duration
 from rollout_sdk.plan.criteria import (
     ERROR_RATE,
     FIRST_ITEM,
+    JUDGE_PREFERENCE,
     LATENCY,
     LATENCY_MEAN,
     MEASURED,
@@ -14,6 +15,7 @@ from rollout_sdk.plan.criteria import (
     Guardrail,
     OnFail,
     is_compared,
+    is_judged,
     is_measured,
 )
 from rollout_sdk.plan.freeze import Freeze
@@ -25,6 +27,7 @@ __all__ = [
     "DEFAULT_GUARDRAILS",
     "ERROR_RATE",
     "FIRST_ITEM",
+    "JUDGE_PREFERENCE",
     "LATENCY",
     "LATENCY_MEAN",
     "MEASURED",
@@ -43,6 +46,7 @@ __all__ = [
     "as_steps",
     "from_written",
     "is_compared",
+    "is_judged",
     "is_measured",
     "load_criteria",
     "parse_duration",

@@ -22,6 +22,7 @@ from rollout_sdk.plan.checks import (
 __all__ = [
     "ERROR_RATE",
     "FIRST_ITEM",
+    "JUDGE_PREFERENCE",
     "LATENCY",
     "LATENCY_MEAN",
     "MEASURED",
@@ -34,6 +35,7 @@ __all__ = [
     "OnFail",
     "Per",
     "is_compared",
+    "is_judged",
     "is_measured",
 ]
 
@@ -43,6 +45,7 @@ LATENCY_MEAN = "latency_mean"
 FIRST_ITEM = "first_item"
 SHADOW_MISMATCH = "shadow.mismatch"
 SHADOW_DIFFERENCE = "shadow.difference"
+JUDGE_PREFERENCE = "judge.preference"
 
 Better = Literal["higher", "lower"]
 """The direction in which a metric improves."""
@@ -60,6 +63,7 @@ MEASURED = {ERROR_RATE: 1.0, LATENCY: 0.01, LATENCY_MEAN: 0.1, FIRST_ITEM: 0.01}
 _COMPARED = (SHADOW_MISMATCH, SHADOW_DIFFERENCE)
 _THRESHOLDED = (LATENCY, FIRST_ITEM)
 _RATIO_HARM = 0.25
+_AUDIT = 0.05
 
 
 def is_compared(metric: str) -> bool:
@@ -72,6 +76,29 @@ def is_measured(metric: str) -> bool:
     return metric in MEASURED or is_compared(metric)
 
 
+def is_judged(metric: str) -> bool:
+    """Whether a metric comes from the judge of shadows (`judge=` of the decorator), corrected by people: `judge.preference`."""
+    return metric == JUDGE_PREFERENCE
+
+
+def _judged_refusal(criterion: Criterion) -> str | None:
+    """Return which option a judge's metric has no use for, or None; its values count once per pair."""
+    if not is_judged(criterion.metric):
+        if criterion.audit != _AUDIT:
+            return f"has an audit share, which belongs to {JUDGE_PREFERENCE!r}. Leave it out"
+        return None
+    is_planned = isinstance(criterion, Gate) and criterion.horizon is not None
+    if criterion.window or criterion.clip or is_planned or criterion.per == "list" or criterion.better != "higher":
+        return (
+            "is a preference for the candidate from -1 to 1, of pairs of answers. Leave better, per, window, clip and horizon "
+            "out"
+        )
+    if not 0 <= criterion.audit <= 1:
+        return f"has audit={criterion.audit!r}. It is the share of the judged pairs that people look at, from 0 to 1"
+    object.__setattr__(criterion, "per", "outcome")
+    return None
+
+
 @frozen
 class Guardrail:
     """A metric that must not get worse: a significant loss rolls back; only significant evidence against a loss passes.
@@ -79,12 +106,13 @@ class Guardrail:
     The SDK measures `error_rate` (calls that raised, fell back or gave a failing answer), `latency` (calls slower than
     `threshold_s`), `latency_mean` (mean of log latency) and `first_item` (streams whose first item came later than
     `threshold_s`). In phases that only shadow, it compares answers: `shadow.mismatch` is the share of pairs that do not match,
-    `shadow.difference` their mean difference, and "shadow.mismatch.price" the same of one field of `compare=Fields(...)`. Any
-    other metric consists of values passed to `record`.
+    `shadow.difference` their mean difference, and "shadow.mismatch.price" the same of one field of `compare=Fields(...)`.
+    `judge.preference` is the preference of a judge, corrected by people (docs/judging.md). Any other metric consists of values
+    passed to `record`.
 
     Attributes:
         metric: "error_rate", "latency", "latency_mean", "first_item", "shadow.mismatch", "shadow.difference", either of these
-            with a field after another dot, or the name of a recorded metric.
+            with a field after another dot, "judge.preference", or the name of a recorded metric.
         margin: Acceptable loss. For error_rate and latency_mean, relative to the control's value: 1.0 accepts up to twice as
             many errors (the default), 0.1 up to 10 % more latency (the default); for latency and first_item, a share of the
             calls (0.01 by default); for shadow.mismatch a share of the pairs, and required; for other metrics in the metric's
@@ -108,6 +136,8 @@ class Guardrail:
         early_harm: Also use outcomes of decisions younger than `window` as evidence of harm. Only valid if labels of both
             arms arrive equally fast.
         on_fail: "rollback" (the default), "pause" (until it has recovered), or "warn".
+        audit: For judge.preference: share of the judged pairs that people look at, too, drawn by the decision's id. Without
+            their labels, nothing is concluded.
         grace: Time without data after which the finding reports it.
         dry_run: Judge and report it, without effect.
     """
@@ -125,6 +155,7 @@ class Guardrail:
     burst: float | None = field(default=None, kw_only=True, converter=as_burst)
     early_harm: bool = field(default=False, kw_only=True, validator=check_flag)
     on_fail: OnFail = field(default="rollback", kw_only=True, validator=check_choice("rollback", "pause", "warn"))
+    audit: float = field(default=_AUDIT, kw_only=True, validator=check_number)
     grace: float = field(default=600.0, kw_only=True, converter=as_grace)
     dry_run: bool = field(default=False, kw_only=True, validator=check_flag)
 
@@ -134,14 +165,15 @@ class Guardrail:
         better = self.better or ("lower" if ours else "higher")
         check_choice("higher", "lower")(self, _Named("better"), better)
         margin = MEASURED.get(self.metric) if self.margin is None else self.margin
-        why = self._refusal(margin, better)
+        for name, value in (("better", better), ("margin", margin)):
+            object.__setattr__(self, name, value)
+        why = self._refusal(margin, better) or _judged_refusal(self)
         if why is not None:
             raise ConfigurationError(f"Guardrail({self.metric!r}) {why}.")
         assert margin is not None
         default = min(_RATIO_HARM, margin) if self.metric == ERROR_RATE else margin
         harm = default if self.harm is None else self.harm
-        for name, value in (("better", better), ("margin", margin), ("harm", harm)):
-            object.__setattr__(self, name, value)
+        object.__setattr__(self, "harm", harm)
 
     def _refusal(self, margin: float | None, better: Better) -> str | None:
         """Return why it cannot be judged, or None."""
@@ -205,6 +237,7 @@ class Gate:
         per: As in `Guardrail`; "list" for the gates of `Interleave`, which sets it.
         window: As in `Guardrail`.
         clip: As in `Guardrail`.
+        audit: As in `Guardrail`.
         horizon: A planned end: units of both arms together (an int), or time since the rollout started ("14d"). The gate is
             then tested at five looks up to it (O'Brien-Fleming), which takes little more data than one test at the end;
             without a horizon, it is tested at any time.
@@ -221,6 +254,7 @@ class Gate:
     window: float = field(default=0.0, kw_only=True, converter=as_window)
     clip: tuple[float, float] | None = field(default=None, kw_only=True, converter=as_clip)
     horizon: int | float | None = field(default=None, kw_only=True, converter=as_horizon)
+    audit: float = field(default=_AUDIT, kw_only=True, validator=check_number)
     grace: float = field(default=600.0, kw_only=True, converter=as_grace)
     dry_run: bool = field(default=False, kw_only=True, validator=check_flag)
 
@@ -231,6 +265,8 @@ class Gate:
                 f"Gate({self.metric!r}) asks for fewer errors, less latency or other answers. The SDK's own metrics are "
                 f"guardrails. Write Guardrail({self.metric!r})."
             )
+        if (why := _judged_refusal(self)) is not None:
+            raise ConfigurationError(f"Gate({self.metric!r}) {why}.")
         if not self.mde > 0:
             raise ConfigurationError(
                 f"mde={self.mde!r} of Gate({self.metric!r}) is not a difference. It must be above 0, in the metric's unit. "

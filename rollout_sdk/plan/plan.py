@@ -11,7 +11,7 @@ from rollout_sdk.assignment import Share, parse_share, percent
 from rollout_sdk.concurrency.synchronous import must_answer_at_once
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.plan.checks import Duration, as_horizon, parse_duration
-from rollout_sdk.plan.criteria import ERROR_RATE, Criterion, Gate, Guardrail, is_compared
+from rollout_sdk.plan.criteria import ERROR_RATE, Criterion, Gate, Guardrail, is_compared, is_judged
 from rollout_sdk.plan.freeze import Freeze
 
 __all__ = ["DEFAULT_GUARDRAILS", "Criteria", "Step", "as_steps"]
@@ -160,7 +160,10 @@ class Criteria:
             # It leaves no control to compare with: it is the promotion, not a step.
             object.__setattr__(self, "steps", tuple(before))
         if self.horizon is not None:
-            gates = (evolve(gate, horizon=self.horizon) if gate.horizon is None else gate for gate in self.gates)
+            gates = (
+                evolve(gate, horizon=self.horizon) if gate.horizon is None and not is_judged(gate.metric) else gate
+                for gate in self.gates
+            )
             object.__setattr__(self, "gates", tuple(gates))
         if isinstance(self.alpha, bool) or not isinstance(self.alpha, float) or not 0 < self.alpha < 0.5:
             raise ConfigurationError(

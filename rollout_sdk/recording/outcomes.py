@@ -12,9 +12,11 @@ from rollout_sdk.assignment import UnitHash, bucket_of, canonical, pseudonym, ps
 from rollout_sdk.assignment.ids import DecodedId, decode_id, read_token
 from rollout_sdk.exceptions import DecisionIdError, OutcomeError, UnknownItemError
 from rollout_sdk.formatting import brief
+from rollout_sdk.judging.preferences import JUDGE_FAILED
+from rollout_sdk.plan import JUDGE_PREFERENCE
 from rollout_sdk.records import RecordedEvent
 
-__all__ = ["by_decision", "by_token", "by_unit", "check_named", "checked_value", "identified", "odd_time"]
+__all__ = ["by_decision", "by_token", "by_unit", "check_named", "check_preference", "checked_value", "identified", "odd_time"]
 
 _LONGEST_METRIC = 128
 _LATEST_S = 1e11
@@ -85,6 +87,33 @@ def check_named(
     if position is not None and decision_id is None:
         raise OutcomeError(
             f"{about} names a position of no list. A position belongs to one interleaved answer. Pass decision_id=, too."
+        )
+
+
+def check_preference(about: str, metric: object, value: object, *, source: object, variant: object) -> None:
+    """Refuse an outcome of an unknown source, and a preference that is not a person's about a shadow's answer.
+
+    Raises:
+        OutcomeError: It is one of these.
+    """
+    if source not in ("", "human"):
+        raise OutcomeError(
+            f"{about} has source={brief(source)}. It says who judged: 'human', or nothing for the application itself."
+        )
+    if metric == JUDGE_FAILED:
+        raise OutcomeError(f"{about} is recorded by the SDK itself. Choose another name.")
+    if metric != JUDGE_PREFERENCE:
+        return
+    if source != "human" or variant is None:
+        raise OutcomeError(
+            f"{about} is what a judge of the SDK or a person says about a shadow's answer. Pass source='human', "
+            "decision_id= and variant=, the name of the candidate; or choose another name."
+        )
+    number = _number(value)
+    if number is None or not -1 <= number <= 1:
+        raise OutcomeError(
+            f"{about} has the value {brief(value)}. A preference is 1 if the candidate's answer is better, -1 if the "
+            "control's is, 0 for a tie, or a number between."
         )
 
 
@@ -169,6 +198,7 @@ def by_decision(
     shown: Iterable[tuple[str, tuple[Any, ...]]] = (),
     blended: str = "interleaved",
     variant: object = None,
+    source: str = "",
 ) -> RecordedEvent:
     """The outcome of a decision.
 
@@ -212,6 +242,7 @@ def by_decision(
         rate=decoded.rate,
         call_rate=decoded.rate,
         shadow=is_shadows,
+        source=source,
     )
 
 

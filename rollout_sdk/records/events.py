@@ -52,7 +52,10 @@ class RecordedEvent:
         rate: Share of the outcomes that was kept when this one was: below 1 under overload (see `rollout_sdk.sampling`).
         call_rate: The rate of its call, from the id.
         shadow: Whether it is about the answer of a shadow, that of `variant`, which no user has seen.
-        measured: Whether `measure=` took it from the answer, so that no other process has it; not in the journal.
+        source: Who said so: "judge", "human", or empty for the application itself.
+        details: What the source says besides, as plain values: for a judge, its name, whose answer came first, seconds, cost.
+        measured: Whether this process took it from the answer itself (`measure=`, a judge), so that no other process has it;
+            not in the journal.
     """
 
     rollout: str
@@ -73,6 +76,8 @@ class RecordedEvent:
     rate: float = 1.0
     call_rate: float = 1.0
     shadow: bool = False
+    source: str = ""
+    details: Mapping[str, Any] = field(factory=dict, hash=False)
     measured: bool = field(default=False, eq=False)
 
     @property
@@ -89,9 +94,9 @@ class RecordedEvent:
 
     @property
     def _what(self) -> str | int | None:
-        """What of the answer it is about: an item, or the whole answer of a shadow."""
+        """What of the answer it is about: an item, or the whole answer of a shadow, as its source sees it."""
         if self.shadow:
-            return self.variant
+            return f"{self.variant} {self.source}" if self.source else self.variant
         return self.position if self.item is None else self.item
 
     @property
@@ -106,7 +111,7 @@ class RecordedEvent:
     @property
     def label(self) -> str:
         """The identity of an outcome of which a decision has one, whatever its value and time are."""
-        return _named(self.rollout, self.metric, self.decision_id, *([self.variant] if self.shadow else ()))
+        return _named(self.rollout, self.metric, self.decision_id, *([self._what] if self.shadow else ()))
 
     @property
     def identity(self) -> int:

@@ -15,6 +15,7 @@ from rollout_sdk.assignment.ids import check_name
 from rollout_sdk.comparators import Disagreements
 from rollout_sdk.concurrency.synchronous import must_answer_at_once
 from rollout_sdk.engine.arguments import UnitSpec
+from rollout_sdk.engine.judges.judge import Judge
 from rollout_sdk.engine.likeness import FunctionKind
 from rollout_sdk.engine.shadows.processes import check_picklable
 from rollout_sdk.exceptions import ConfigurationError
@@ -30,6 +31,7 @@ __all__ = [
     "check_failed_if",
     "check_holdout",
     "check_isolate",
+    "check_judge",
     "check_keep",
     "check_layer",
     "check_measure",
@@ -122,6 +124,22 @@ def check_measure(key: str, measure: object, kind: FunctionKind) -> None:
         raise ConfigurationError(
             f"measure= of {key!r} cannot be applied: {key!r} is {KINDS[kind]}, and its first items are served before the "
             "answer is complete. Leave it out, and record() what the whole stream amounts to."
+        )
+
+
+def check_judge(key: str, judge: object, *, by_row: bool) -> None:
+    """Check that `judge` is a `Judge`, and that it is given single answers."""
+    if judge is None:
+        return
+    if not isinstance(judge, Judge):
+        raise ConfigurationError(
+            f"judge={judge!r:.60} of {key!r} is not a Judge. A judge says which of two answers is better, and has limits. "
+            "Write judge=Judge(function, sample=0.1)."
+        )
+    if by_row:
+        raise ConfigurationError(
+            f"judge= of {key!r} does not work with batch=. A judge compares two answers, and a batch has many. Decorate the "
+            "function of one row, or leave judge= out."
         )
 
 

@@ -16,6 +16,7 @@ from rollout_sdk.assignment.ids import check_name
 from rollout_sdk.comparators import Comparator, DefaultComparator, Disagreements
 from rollout_sdk.engine.arguments import Spec, UnitSpec, is_method, signature_of
 from rollout_sdk.engine.copies.snapshot import Isolate
+from rollout_sdk.engine.judges.judge import Judge
 from rollout_sdk.engine.likeness import FunctionKind, kind_of
 from rollout_sdk.engine.mutation import watched
 from rollout_sdk.engine.rollout import FailedIf, Measure
@@ -51,6 +52,7 @@ _DESCRIBED = (
     "on_error",
     "failed_if",
     "measure",
+    "judge",
     "passthrough",
     "effects",
     "deadline_s",
@@ -89,6 +91,7 @@ class Settings:
     on_error: OnError
     failed_if: FailedIf
     measure: Measure
+    judge: Judge | None
     passthrough: tuple[type[BaseException], ...]
     effects: Effects
     deadline_s: float | None
@@ -130,6 +133,7 @@ class Settings:
         checks.check_passthrough(self.key, self.passthrough)
         checks.check_failed_if(self.key, self.failed_if, self.kind)
         checks.check_measure(self.key, self.measure, self.kind)
+        checks.check_judge(self.key, self.judge, by_row=self.batch is not None)
         signatures.check_unit(self.key, self.unit, self.signature)
         signatures.check_covariate(self.key, self.covariate, self.signature)
         signatures.check_batch(self.key, self.batch, self.kind, self.signature, self.override)

@@ -10,6 +10,7 @@ from rollout_sdk.stats.counts import MISMATCH, arrivals_log_e, labels_log_e, sig
 from rollout_sdk.stats.group_sequential import spending_boundaries
 from rollout_sdk.stats.multiplicity import e_bh, mix_log_e
 from rollout_sdk.stats.planning import design_effect, mde, planned_duration, planned_information, sample_size
+from rollout_sdk.stats.prediction_powered import prediction_powered
 from rollout_sdk.stats.rare_events import rare_event_interval, rare_event_log_e, rare_event_safe_log_e
 from rollout_sdk.stats.rates import bernoulli_interval, rate_above_log_e, rate_below_log_e
 from rollout_sdk.stats.sequential import confidence_sequence, log_e_one_sided, log_e_two_sided, one_sided_bound, plan_rho
@@ -42,6 +43,7 @@ __all__ = [
     "planned_duration",
     "planned_information",
     "population_stability",
+    "prediction_powered",
     "rank_biased_overlap",
     "rare_event_interval",
     "rare_event_log_e",

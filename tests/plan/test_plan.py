@@ -152,6 +152,7 @@ ceiling = 0.4
 floor = 0.02
 """
 MEASURED = """
+audit = 0.05
 metric = "first_item"
 threshold_s = 0.25
 burst = "2m"
@@ -179,6 +180,9 @@ max_calls_per_unit = 50
 horizon = "14d"
 [[guardrails]]{GUARDRAIL}[[guardrails]]{MEASURED}[[gates]]{GATE}[[gates]]
 metric = "spend"
+[[gates]]
+metric = "judge.preference"
+audit = 0.2
 [[freeze]]
 start = "16:00"
 end = "08:00"
@@ -207,6 +211,7 @@ def expected_of_everything():
                 clip=(0, 1), horizon=20_000, grace="15m", dry_run=True,
             ),
             Gate("spend"),
+            Gate("judge.preference", audit=0.2),
         ],
         freeze=[Freeze("16:00", "08:00", days=("fri",), zone="Europe/Berlin")],
     )  # fmt: skip

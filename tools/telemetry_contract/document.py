@@ -14,13 +14,13 @@ __all__ = ["as_markdown"]
 _INTRODUCTION = """\
 # The telemetry contract
 
-*Made of one table in the code (`python -m tools.telemetry_contract`); a test holds what a real run exports against it.*
+*Generated from one table in the code (`python -m tools.telemetry_contract`); a test compares it with what a real run exports.*
 
 Scope of tracer and meter: `{scope}`, the version of the package, schema URL `{schema}`.
 Spans, metrics and log events go through the application's own OpenTelemetry and structlog; without them nothing is emitted and
 nothing is printed. How to use them, with real backends, is in [observability.md](observability.md).
 
-No unit, payload or message of an exception is in any signal unless `Telemetry(...)` says so. Decision ids, units, buckets,
+No unit, payload or message of an exception is in any signal unless `Telemetry(...)` enables it. Decision ids, units, buckets,
 versions and phases are on no metric. Results are computed from the journal, and never from sampled spans.
 
 A span is ERROR, with `error.type` and one `exception` event on the innermost span, when a model raised; `route` is ERROR only
@@ -46,8 +46,8 @@ _EVENTS = """\
 ## Events
 
 OpenTelemetry is about to deprecate events on spans. With `Telemetry(flag_events="log")`, and as soon as the application has a
-logger provider, every event is a log record: its name is the record's event name, it has the trace of the span that it would
-be on, and no span has events. Its severity is INFO, of `exception` ERROR. Decisions and transitions have their records also
+logger provider, every event is a log record: its name is the record's event name, it has the trace of its span, and no span
+has events. Its severity is INFO, of `exception` ERROR. Decisions and transitions have their records also
 with `spans="off"`, and whatever a sampler says.
 """
 
@@ -67,7 +67,7 @@ def as_markdown() -> str:
             *(_metric(metric) for metric in METRICS),
             "\nBuckets of `rollout.call.duration`, in seconds: "
             + ", ".join(f"{bound:g}" for bound in names.DURATION_BUCKETS)
-            + f".\nAn attribute with more than {names.MOST_WORDS} words (variants: {names.MOST_VARIANTS}) goes on as `_OTHER`."
+            + f".\nValues of an attribute beyond {names.MOST_WORDS} (variants: {names.MOST_VARIANTS}) become `_OTHER`."
             "\nIn Prometheus, dots are underscores; `_total`, `_seconds` and, from some exporters, `_ratio` are appended.\n",
             "## Log events\n",
             "| event | level | when | fields |",

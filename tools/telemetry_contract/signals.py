@@ -28,7 +28,7 @@ METRICS = (
         names.FALLBACKS,
         "observable counter",
         "{fallback}",
-        "calls that the control answered in place of the variant",
+        "calls that the control answered instead of the variant",
         (*_VARIANT, names.ERROR_TYPE),
     ),
     Metric(
@@ -72,7 +72,7 @@ METRICS = (
         names.DECISION_DURATION,
         "histogram",
         "s",
-        "what describing and deciding took of a call",
+        "time that describing and deciding took of a call",
         (names.KEY, names.STRATEGY),
         "`Telemetry(decision_duration=True)`",
     ),
@@ -111,7 +111,7 @@ LOGS = (
     LogEvent(
         "rollout.shadow.completed",
         "debug",
-        "a shadow run ended well",
+        "a shadow run finished",
         (*_OF_CALL, "variant", "duration_s", "match", "difference"),
     ),
     LogEvent(
@@ -128,7 +128,7 @@ LOGS = (
     ),
     LogEvent(
         "rollout.transition",
-        "info; warning for a rollback, an abort, an invalid comparison or a store that was put right",
+        "info; warning for a rollback, an abort, an invalid comparison or a restored store",
         "a rollout changed; `reason` is the operator's text, or the verdict in one sentence",
         (
             *("rollout", "strategy", "action", "reason", "actor", "from_phase", "to_phase", "weights"),
@@ -138,14 +138,14 @@ LOGS = (
     LogEvent(
         "rollout.breaker.opened",
         "warning",
-        "a candidate is left alone for a while",
+        "a candidate that keeps failing is not run for a while",
         ("rollout", "variant", "failures", "runs", "cooldown_s"),
     ),
-    LogEvent("rollout.breaker.closed", "info", "it is back", ("rollout", "variant")),
+    LogEvent("rollout.breaker.closed", "info", "it runs again", ("rollout", "variant")),
     LogEvent(
         "rollout.noticed",
-        "warning, or error where the rollout cannot do what it is for",
-        "something to know of a rollout's calls, with the cure; once",
+        "warning, or error if the rollout does not work",
+        "something about a rollout's calls that needs attention, with the cure; once",
         ("rollout", "why"),
     ),
     LogEvent(
@@ -157,7 +157,7 @@ LOGS = (
     LogEvent(
         "rollout.option.failed",
         "error",
-        "`unit=`, `override=`, `failed_if=`, `covariate=` or `isolate=` failed on a call; says what becomes of such calls",
+        "`unit=`, `override=`, `failed_if=`, `covariate=` or `isolate=` failed on a call; explains the effect on such calls",
         ("option", "why", *_FAULT),
     ),
     LogEvent("rollout.plugin.failed", "error", "a plugin's hook failed", ("plugin", "hook", "why", *_FAULT)),
@@ -165,22 +165,29 @@ LOGS = (
     LogEvent(
         "rollout.store.failed",
         "error",
-        "the store did not answer, or cannot be used; where rollouts stand stays as it is, and unknown ones get the control",
+        "the store did not answer, or cannot be used; rollouts keep their state, and unknown ones get the control",
         ("why", *_FAULT),
     ),
     LogEvent(
         "rollout.batch.refused",
         "error",
-        "a variant's answer for a batch is not rows, or the variants' make no whole; the control's holds",
+        "a variant's answer for a batch is not rows, or the variants' rows cannot be combined; the control's answer is used",
         ("why", *_FAULT),
     ),
-    LogEvent("rollout.control.refused", "error", "the control file cannot be used, and the last one holds", ("why", *_FAULT)),
-    LogEvent("rollout.threads.missing", "error", "the server lets no background thread run; with the cure", ("why", *_FAULT)),
+    LogEvent(
+        "rollout.control.refused",
+        "error",
+        "the control file is not valid, and its last version stays in effect",
+        ("why", *_FAULT),
+    ),
+    LogEvent(
+        "rollout.threads.missing", "error", "the server does not let background threads run; with the cure", ("why", *_FAULT)
+    ),
     LogEvent(
         "rollout.telemetry.failed",
         "debug",
-        "OpenTelemetry, or a setting of ours, failed; once a minute for each kind, like every fault",
+        "OpenTelemetry, or a setting of the SDK, failed; once a minute for each kind, like every fault",
         ("what", *_FAULT),
     ),
-    LogEvent("rollout.internal_error", "error", "something of ours failed, and the control answered", ("what", *_FAULT)),
+    LogEvent("rollout.internal_error", "error", "a part of the SDK failed, and the control answered", ("what", *_FAULT)),
 )

@@ -17,19 +17,21 @@ _DECISION = Attribute(
 _RUN = Attribute(names.VARIANT, "str", "the variant that ran")
 _FUNCTION = Attribute(names.FUNCTION_NAME, "str", "where its function is defined")
 _ERROR = Attribute(names.ERROR_TYPE, "str", "class of the exception, or `failed_if`", "the run failed")
-_VERSION = Attribute(names.VERSION, "str", "made of fingerprint, phase and shares")
-_FINGERPRINT = Attribute(names.FINGERPRINT, "str", "what makes calls comparable; calls of two are never pooled")
+_VERSION = Attribute(names.VERSION, "str", "hash of fingerprint, phase and shares")
+_FINGERPRINT = Attribute(
+    names.FINGERPRINT, "str", "identifies comparable calls; calls with different fingerprints are never pooled"
+)
 _CANDIDATES = Attribute(names.CANDIDATES_VERSION, "str", "version of the candidates", "`rollout(version=...)`")
 _REASON = Attribute(
     names.REASON,
     "str",
-    "`split` bucketed, `static` one variant, `targeting_match` an override or rule, `default` no unit, `disabled` switched off "
-    "or aborted, `error` the strategy failed",
+    "`split` randomised, `static` one variant, `targeting_match` an override or rule, `default` no unit, `disabled` off or "
+    "aborted, `error` the strategy failed",
 )
 _PROVIDER = Attribute(names.PROVIDER_NAME, "str", "`rollout_sdk`")
 _SET = Attribute(names.SET_ID, "str", "the environment", "`Telemetry(namespace=...)`")
 _CONTEXT = Attribute(names.CONTEXT_ID, "str", "the unit, as a keyed hash or raw", "`Telemetry(unit_id=...)`")
-_CANARY = "its judge decided"
+_CANARY = "the judge decided"
 
 _TRANSITION = (
     _KEY,
@@ -43,12 +45,12 @@ _TRANSITION = (
         names.TRANSITION_ACTION,
         "str",
         "`start`, `promote`, `hold`, `resume`, `invalidate`, `rollback`, `complete`, `abort`, `set_share`, "
-        "`skip_step`, `set_plan`, `restore`; `_OTHER` for one that only a later version knows",
+        "`skip_step`, `set_plan`, `restore`; `_OTHER` for one of a later version",
     ),
     Attribute(
         names.TRANSITION_REASON,
         "str",
-        "`configured`, `verdict` of the judge, `manual`, or `lost` where the store had lost it",
+        "`configured`, `verdict` of the judge, `manual`, or `lost` if the store had lost it",
     ),
     Attribute(
         names.TRANSITION_ID,
@@ -57,9 +59,9 @@ _TRANSITION = (
         "not a start in a process",
     ),
     Attribute(names.GATE_NAME, "str", "the finding that decided", _CANARY),
-    Attribute(names.GATE_SAMPLES, "int", "units that it rests on", _CANARY),
+    Attribute(names.GATE_SAMPLES, "int", "number of units", _CANARY),
     Attribute(names.GATE_VALUE, "float", "natural logarithm of its e-value", _CANARY),
-    Attribute(names.GATE_THRESHOLD, "float", "what that had to reach", _CANARY),
+    Attribute(names.GATE_THRESHOLD, "float", "threshold of that logarithm", _CANARY),
 )
 
 SPANS = (
@@ -86,22 +88,23 @@ SPANS = (
             _FINGERPRINT,
             _CANDIDATES,
             Attribute(
-                names.FALLBACK_VARIANT, "str", "who answered in the assigned variant's place", "it failed or was withheld"
+                names.FALLBACK_VARIANT,
+                "str",
+                "the variant that answered instead",
+                "the assigned variant failed or was withheld",
             ),
             Attribute(names.ERROR_TYPE, "str", "class of the exception", "the caller saw it"),
             Attribute(names.INTERLEAVE_METHOD, "str", "the design", "the answer is a blend"),
             Attribute(names.INTERLEAVE_VARIANTS, "str[]", "the variants in it", "the answer is a blend"),
-            Attribute(
-                names.INTERLEAVE_CONTRIBUTIONS, "int[]", "how many items each was credited with", "the answer is a blend"
-            ),
-            Attribute(names.INTERLEAVE_SIZE, "int", "how many items there are", "the answer is a blend"),
+            Attribute(names.INTERLEAVE_CONTRIBUTIONS, "int[]", "items credited to each", "the answer is a blend"),
+            Attribute(names.INTERLEAVE_SIZE, "int", "number of items", "the answer is a blend"),
             Attribute(
                 names.INTERLEAVE_TEAMS,
                 "int[]",
                 "at each position, the index of its variant; -1 for neutral items",
                 "the design has teams",
             ),
-            Attribute(names.BATCH_SIZE, "int", "how many rows there are", "a batch by row"),
+            Attribute(names.BATCH_SIZE, "int", "number of rows", "a batch by row"),
             Attribute(names.BATCH_VARIANTS, "str[]", "rows of each variant: `candidate=12`", "a batch by row"),
             Attribute(names.CAPTURED, "str, bool, int or float", "what the application captures", "`Telemetry(capture=...)`"),
         ),
@@ -123,8 +126,8 @@ SPANS = (
     ),
     Span(
         "shadow {key}/{variant}",
-        "shadow run that began",
-        'none: a trace of its own (`route` with `shadow_spans="child"`)',
+        "shadow run that started",
+        'none: its own trace (`route` with `shadow_spans="child"`)',
         "`route`, `shadow_of`",
         (
             _KEY,
@@ -137,20 +140,24 @@ SPANS = (
             Attribute(names.SHADOW_MODE, "str", "`thread` or `task`"),
             Attribute(names.SHADOW_WAIT, "float", "seconds in the queue"),
             Attribute(names.SHADOW_END, "str", "`ok`, `error`, or why it did not finish"),
-            Attribute(names.ORIGIN_TRACE, "str", "the link again, for backends that drop links", "it is a trace of its own"),
-            Attribute(names.ORIGIN_SPAN, "str", "the link again, for backends that drop links", "it is a trace of its own"),
-            Attribute(names.COMPARISON_NAME, "str", "the comparator", "there was something to compare"),
             Attribute(
-                names.COMPARISON_MATCH, "bool", "whether the shadow agrees with the control", "there was something to compare"
+                names.ORIGIN_TRACE, "str", "the link as an attribute, for backends that drop links", "it has its own trace"
             ),
-            Attribute(names.COMPARISON_DIFFERENCE, "float", "how far apart the two are", "the comparator measures it"),
+            Attribute(
+                names.ORIGIN_SPAN, "str", "the link as an attribute, for backends that drop links", "it has its own trace"
+            ),
+            Attribute(names.COMPARISON_NAME, "str", "the comparator", "the outputs were compared"),
+            Attribute(
+                names.COMPARISON_MATCH, "bool", "whether the shadow agrees with the control", "the outputs were compared"
+            ),
+            Attribute(names.COMPARISON_DIFFERENCE, "float", "difference of the two outputs", "the comparator measures it"),
         ),
     ),
     Span(
         "transition {key}",
         "start of a rollout in a process, and for each change of phase or status, whichever process made it",
-        "none: a trace of its own",
-        "what was current when this process did it, `triggered_by`",
+        "none: its own trace",
+        "the span that was current when this process made it, `triggered_by`",
         _TRANSITION,
     ),
 )
@@ -170,15 +177,15 @@ EVENTS = (
             _CONTEXT,
             _DECISION,
             Attribute(names.ERROR_TYPE, "str", "`general`", "the strategy failed, and the control answered"),
-            Attribute(names.EVALUATION_ERROR, "str", "what is wrong with it", "the strategy failed, and the control answered"),
+            Attribute(names.EVALUATION_ERROR, "str", "the error", "the strategy failed, and the control answered"),
         ),
     ),
     Event(
         names.FALLBACK_EVENT,
         "route",
-        "the control answered in place of a candidate",
+        "the control answered instead of a candidate",
         (
-            Attribute(names.FALLBACK_VARIANT, "str", "who answered"),
+            Attribute(names.FALLBACK_VARIANT, "str", "the variant that answered"),
             Attribute(names.ERROR_TYPE, "str", "class of the candidate's exception, `failed_if`, or why it was withheld"),
         ),
     ),
@@ -202,7 +209,7 @@ EVENTS = (
         (
             Attribute(names.EXCEPTION_TYPE, "str", "class of the exception, with its module"),
             Attribute(names.EXCEPTION_MESSAGE, "str", "its message", "`Telemetry(exception_messages=True)`"),
-            Attribute(names.EXCEPTION_STACKTRACE, "str", "where it came from", "`Telemetry(exception_messages=True)`"),
+            Attribute(names.EXCEPTION_STACKTRACE, "str", "its stack trace", "`Telemetry(exception_messages=True)`"),
         ),
     ),
     Event(
@@ -223,8 +230,8 @@ EVENTS = (
         (
             *_TRANSITION,
             Attribute(names.TRANSITION_VARIANTS, "str[]", "the variants"),
-            Attribute(names.TRANSITION_WEIGHTS, "float[]", "the share of each after"),
-            Attribute(names.TRANSITION_WEIGHTS_PREVIOUS, "float[]", "the share of each before", "not a start"),
+            Attribute(names.TRANSITION_WEIGHTS, "float[]", "their shares after it"),
+            Attribute(names.TRANSITION_WEIGHTS_PREVIOUS, "float[]", "their shares before it", "not a start"),
         ),
     ),
     Event(
@@ -235,7 +242,7 @@ EVENTS = (
             Attribute(names.RESULT_NAME, "str", "the metric, or the comparator"),
             Attribute(names.RESULT_SCORE, "float", "the value, or the difference", "an outcome, or the comparator measures it"),
             Attribute(names.RESULT_LABEL, "str", "`match` or `mismatch`", "a comparison"),
-            Attribute(names.RESULT_EXPLANATION, "str", "why they differ, as a short constant", "the comparator says it"),
+            Attribute(names.RESULT_EXPLANATION, "str", "why they differ, as a short constant", "the comparator returns it"),
             _KEY,
             Attribute(names.VARIANT, "str", "the assigned variant, or the shadow's", "not an outcome of a unit"),
             Attribute(names.DECISION_ID, "str", "of the call", "not an outcome of a unit"),

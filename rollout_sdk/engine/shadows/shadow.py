@@ -14,6 +14,7 @@ from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import COMPARING, aside
 from rollout_sdk.engine.copies.snapshot import NotCopied, Uncopied, take_snapshot
 from rollout_sdk.engine.failing import is_failing
+from rollout_sdk.engine.judges.handing import hand_to_judge
 from rollout_sdk.engine.measuring import record_measured
 from rollout_sdk.engine.returned.forms import EAGER, is_given
 from rollout_sdk.engine.shadows.caller_state import CallerState
@@ -360,6 +361,8 @@ class ShadowRun:
             ended.append(EndedShadow(call, self.variant, how, duration_s, wait_s, why, comparison, exception, first_item_s))
         self.rollout.record(ended[0] if len(ended) == 1 else EndedRows(ended))
         self._measure(result)
+        if result is not None and end == "ok" and not any(refused):
+            hand_to_judge(self, result)
         self._keep(result, comparisons)
         if self.rollout.spans.events.has_results:
             self.rollout.spans.compared(self, comparisons)

@@ -1,0 +1,1 @@
+"""Judges of shadows: a lane of their own, in which they compare the control's answers with candidates'."""
