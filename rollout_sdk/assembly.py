@@ -21,7 +21,8 @@ from rollout_sdk.engine.routing import OverridesByUnit, Router, fresh_random
 from rollout_sdk.engine.shadows.caller_state import surrounds_of
 from rollout_sdk.engine.shadows.processes import ProcessLane
 from rollout_sdk.exceptions import MutationError
-from rollout_sdk.journal import KeptPairs
+from rollout_sdk.journal.kept_pairs import AUDITS, DISAGREEMENTS, KeptPairs
+from rollout_sdk.plan import is_judged
 from rollout_sdk.plugins.discovery import strategy_name
 from rollout_sdk.records import BreakerEvent
 from rollout_sdk.resilience.breaker import CircuitBreaker, ControlHealth
@@ -110,7 +111,9 @@ def make_rollout(settings: Settings) -> Rollout:
         rebind=rebinder(signature),
         merge=hooks.first("rollout_merge"),
         compare=hooks.first("rollout_compare") if compare is None else lambda _, ours, theirs: compare(ours, theirs),
-        kept=_kept_pairs(settings),
+        kept=_kept_pairs(settings, DISAGREEMENTS),
+        audit=(audit := _audit_share(settings)),
+        audited=_kept_pairs(settings, AUDITS) if audit and settings.batch is None else None,
         lanes=_lanes(settings),
         noise=0.0 if compare is None else compare.noise,
         on_error=settings.on_error,
@@ -161,10 +164,16 @@ def make_rollout(settings: Settings) -> Rollout:
     return rollout
 
 
-def _kept_pairs(settings: Settings) -> KeptPairs | None:
+def _audit_share(settings: Settings) -> float:
+    """Return the share of the judged pairs that people look at; 0 if no metric is about their preference."""
+    criteria = getattr(settings.strategy, "criteria", None)
+    return next((each.audit for each in criteria.all if is_judged(each.metric)), 0.0) if criteria is not None else 0.0
+
+
+def _kept_pairs(settings: Settings, folder: str) -> KeptPairs | None:
     """Build what keeps pairs of answers; None if none are kept, or there is no folder for them."""
     keep, journal = settings.keep, settings.runtime.journal
-    return None if keep is None or journal is None else KeptPairs(settings.key, journal, keep)
+    return None if keep is None or journal is None else KeptPairs(settings.key, journal, keep, folder)
 
 
 def _lanes(settings: Settings) -> dict[str, ProcessLane]:

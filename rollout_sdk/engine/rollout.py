@@ -153,6 +153,8 @@ class Rollout:
         failed_if: Decides whether an answer is a failure; None if no answer is.
         measure: Takes numbers from an answer, by metric; None if nothing is measured.
         judge: Compares the answers of shadows with the control's; None if nothing does.
+        audit: Share of the judged pairs that people look at.
+        audited: Keeps these for them; None if nothing is kept.
         by_row: Whether calls are batches, each row of which is an answer of its own.
         on_error: When a candidate raises: the control answers ("control"), or the caller gets the exception ("raise").
         passthrough: Candidate exceptions that count as answers and reach the caller.
@@ -230,6 +232,8 @@ class Rollout:
     failed_if: FailedIf = None
     measure: Measure = None
     judge: JudgeLane | None = None
+    audit: float = 0.0
+    audited: Keeper | None = None
     noise: float = 0.0
     kept: Keeper | None = None
     lanes: Mapping[str, Lane] = field(factory=dict)
