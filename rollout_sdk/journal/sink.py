@@ -12,7 +12,20 @@ from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.records import TransitionedEvent
 from rollout_sdk.tally import rollout_of
 
-__all__ = ["JournalSink"]
+__all__ = ["JournalSink", "Lines", "key_of"]
+
+
+class Lines:
+    """Facts of one rollout that are written as a line each, and know how."""
+
+    @property
+    def journal_key(self) -> str:
+        """Key of the rollout."""
+        raise NotImplementedError
+
+    def lines(self) -> Sequence[bytes]:
+        """Return the lines."""
+        raise NotImplementedError
 
 
 class JournalSink:
@@ -24,7 +37,7 @@ class JournalSink:
         Args:
             writer: Where lines go.
             describe: The fields of a rollout's own line, by its key; None for a rollout that is not known here.
-            failed: Told of an event that cannot be written.
+            failed: Notified of an event that cannot be written.
         """
         self._writer = writer
         self._describe = describe
@@ -32,7 +45,7 @@ class JournalSink:
         self._headed: set[str] = set()
         self._moved: dict[str, TransitionedEvent] = {}
         self._unwritten = 0
-        self._told = self._told_drawn_out = 0
+        self._noted = self._noted_drawn_out = 0
 
     def __call__(self, events: Sequence[Any], dropped: int, drawn_out: int = 0) -> None:
         """Write what is an event of a rollout.
@@ -43,12 +56,12 @@ class JournalSink:
             drawn_out: How many of these were of calls that were not drawn under overload.
 
         Raises:
-            OSError: Not all could be written. What is missing is counted, and told as soon as writing succeeds again.
+            OSError: Some could not be written. They are counted, and noted in the journal once writing succeeds again.
         """
         lines = [
-            (key, text, _weight(event))
+            (key, texts, _weight(event))
             for event in events
-            if (key := rollout_of(event)) is not None and (text := self._line(event))
+            if (key := key_of(event)) is not None and (texts := self._lines(event))
         ]
         if not lines and not self.is_owed(dropped) and not self._writer.was_moved:
             return
@@ -58,15 +71,16 @@ class JournalSink:
         try:
             if self._writer.begin():
                 self._headed.clear()
-            for key, text, weight in lines:
+            for key, texts, weight in lines:
                 if key not in self._headed and key not in headed and (about := self._about(key)) is not None:
                     headed.add(key)
                     data.append(line("rollout", time(), **about))
                     weights.append(0)
-                data.append(text)
-                weights.append(weight)
+                data += texts
+                # Of several lines, each is one fact.
+                weights += [weight] if len(texts) == 1 else [1] * len(texts)
             if (missing := self._missing(dropped)) > 0:
-                sampled = drawn_out - self._told_drawn_out
+                sampled = drawn_out - self._noted_drawn_out
                 data.append(line("lost", time(), count=missing, sampled=sampled or None))
             self._writer.write(data)
         except BaseException:
@@ -76,10 +90,10 @@ class JournalSink:
             self._moved.update({event.rollout: event for event in events if isinstance(event, TransitionedEvent)})
         self._headed |= headed
         if missing > 0:
-            self._told, self._told_drawn_out = self._told + missing, drawn_out
+            self._noted, self._noted_drawn_out = self._noted + missing, drawn_out
 
     def _about(self, key: str) -> Mapping[str, Any] | None:
-        """What a file says of a rollout: where it stands after the last transition, of which another file may have told."""
+        """Return a rollout's line for a new file: its state after the last transition, which may be in an earlier file."""
         about, moved = self._describe(key), self._moved.get(key)
         if about is None or moved is None or moved.fingerprint != about.get("fingerprint"):
             return about
@@ -88,30 +102,30 @@ class JournalSink:
 
     @property
     def unwritten(self) -> int:
-        """Facts that came here and could not be written, so far."""
+        """The number of facts that could not be written so far."""
         return self._unwritten
 
     @property
     def has_file(self) -> bool:
-        """Whether a file is open, which somebody may move away."""
+        """Whether a file is open, which may be moved away."""
         return self._writer.has_file
 
     def is_owed(self, dropped: int) -> bool:
-        """Whether facts are missing that the journal does not say are missing."""
+        """Whether facts are missing that the journal does not yet note as missing."""
         return self._missing(dropped) > 0
 
     def _missing(self, dropped: int) -> int:
-        """Facts that are neither written nor told to be missing."""
-        return dropped + self._unwritten - self._told
+        """Return the number of facts that are neither written nor noted as missing."""
+        return dropped + self._unwritten - self._noted
 
-    def _line(self, event: object) -> bytes | None:
+    def _lines(self, event: object) -> Sequence[bytes]:
         try:
-            return as_line(event)
+            return event.lines() if isinstance(event, Lines) else [as_line(event)]
         # One event that cannot be written must not take the others with it.
         except Exception as error:
             self._unwritten += _weight(event)
             self._failed("journal.line", error)
-            return None
+            return ()
 
     def begin_again(self, key: str) -> None:
         """A rollout is described anew: its own line is due again."""
@@ -123,11 +137,16 @@ class JournalSink:
         self._writer.renew()
         self._headed = set()
         self._moved = {}
-        self._unwritten = self._told = self._told_drawn_out = 0
+        self._unwritten = self._noted = self._noted_drawn_out = 0
 
     def close(self) -> None:
         """Close the file."""
         self._writer.close()
+
+
+def key_of(event: object) -> str | None:
+    """Key of the rollout that a fact for the journal belongs to; None for what is not for the journal."""
+    return event.journal_key if isinstance(event, Lines) else rollout_of(event)
 
 
 def _weight(event: object) -> int:

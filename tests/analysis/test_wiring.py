@@ -9,6 +9,7 @@ from rollout_sdk.analysis import summarise
 from rollout_sdk.analysis.replay import replay
 
 BEGIN_S = 1_800_000_000
+EVERY_S = 60.0
 EXACT = ("estimate", "low", "high", "relative", "relative_low", "relative_high", "control", "value", "harm_log_e", "safe_log_e")
 
 
@@ -69,8 +70,18 @@ def lived(folder, seed):
         candidate=failing(rng.choice([0.02, 0.2]), random.Random(seed + 1)), strategy=strategy, unit="user", key="m",
         runtime=runtime, breaker=None, effects="read", covariate=rng.choice([None, "before"]),
     )(failing(0.05, random.Random(seed + 2)))  # fmt: skip
+    next_s = None
     for call in range(rng.choice([50, 400, 800])):
         clock.now_s += rng.expovariate(2)
+        next_s = clock.now_s + EVERY_S if next_s is None else next_s
+        if clock.now_s >= next_s:
+            # As often as a replay looks: what an outage is, depends on when it is looked at.
+            now_s, clock.now_s = clock.now_s, next_s
+            runtime.flush(10)
+            model.rollout.judge()
+            clock.now_s = now_s
+            next_s = next_s + EVERY_S if now_s - next_s < EVERY_S else now_s + EVERY_S
+        decided_s = clock.now_s
         user = rng.randrange(rng.choice([5, 300]))
         try:
             routed = model.rollout.route(user, float(user % 7))
@@ -88,6 +99,8 @@ def lived(folder, seed):
         if strategy.name == "canary" and call == 300 and model.rollout.status().status == "running":
             model.rollout.promote(actor="test")
         clicks.append(routed)
+    # The journal ends with the last call.
+    clock.now_s = decided_s
     runtime.flush(10)
     verdict = model.rollout.judge()
     runtime.close(10)
