@@ -14,6 +14,10 @@ FIGURES := $(CURDIR)/$(VENV)/figures.jsonl
 # Servers for the demo's traces and the tests of real backends: 1.3 GB, in an environment of its own.
 BACKENDS := .venv-backends
 
+# The peers that a call is measured beside, in an environment of its own.
+BENCH_VENV := .venv-bench
+PEERS := openfeature-sdk==0.10.0 laboratory==1.0.2 growthbook==4.0.0 launchdarkly-server-sdk==9.20.0 eppo-server-sdk==4.4.1 statsig-python-core==0.24.2 UnleashClient==6.9.1
+
 # What makes the documentation site, in an environment of its own.
 DOCS_VENV := .venv-docs
 
@@ -27,7 +31,7 @@ RECIPES_VENV := .venv-recipes
 FOREIGN_VENV := .venv-foreign
 FOREIGN ?=
 
-.PHONY: help demo dashboard canary interleaving demo-traces docs test test-all test-backends test-browser test-fleet test-foreign test-plugins test-recipes build lint types contracts tests faults changelog mutants bench clean
+.PHONY: help demo dashboard canary interleaving demo-traces docs test test-all test-backends test-browser test-fleet test-foreign test-plugins test-recipes build lint types contracts tests faults changelog mutants bench bench-check clean
 
 # What each target does, and how long it takes on two cores once its environment is installed.
 help:
@@ -54,6 +58,7 @@ help:
 	@echo "make faults         injects every fault on every supported Python, and writes the table of docs/reliability.md (an hour or more)"
 	@echo "make mutants        changes the code, one fault at a time, and lists those that no test notices (hours; ROOMS='engine stats': some)"
 	@echo "make bench          the cost of a call beside its peers, and of each signal (minutes)"
+	@echo "make bench-check    the cost of a call against the committed baseline (2 minutes)"
 	@echo "make clean          removes all environments and caches (seconds)"
 
 $(VENV)/bin/python:
@@ -211,9 +216,17 @@ MUTANTS ?= --number 20 --seed 1
 mutants: $(VENV)/.dev
 	$(BIN)/python -m tools.mutants $(MUTANTS) $(ROOMS)
 
-bench: $(VENV)/.dev
-	$(PIP) openfeature-sdk laboratory
-	$(BIN)/python benchmarks/overhead.py
+$(BENCH_VENV)/.done: Makefile pyproject.toml
+	[ -x $(BENCH_VENV)/bin/python ] || $(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/pip --disable-pip-version-check install --quiet --editable '.[otel]' $(PEERS)
+	@touch $@
+
+# The ratios of a call's cost against benchmarks/baseline.json: fails where one is worse by more than a quarter.
+bench-check: $(BENCH_VENV)/.done
+	$(BENCH_VENV)/bin/python benchmarks/overhead.py --check benchmarks/baseline.json
+
+bench: $(VENV)/.dev $(BENCH_VENV)/.done
+	$(BENCH_VENV)/bin/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/telemetry.py
 	$(BIN)/python benchmarks/shadow_load.py
 	$(BIN)/python benchmarks/budget.py

@@ -5,7 +5,7 @@
 The OpenTelemetry SDK is on: a batch processor whose exporter drops everything, and a metric reader. `bare SDK` is the same
 routing without us: two functions, a coin, and written by hand the spans, attributes, event and instruments that a routed call
 emits. The bar is that a routed call costs at most 1.25 times as much, both on the caller's path and saturated (see
-overhead.py for what these are). Read the ratios, which come of one run, rather than the figures, which are the machine's.
+subjects.py for what these are). Read the ratios, which come of one run, rather than the figures, which are the machine's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ try:
     from opentelemetry.sdk._logs.export import LogRecordExporter
 except ImportError:
     from opentelemetry.sdk._logs.export import LogExporter as LogRecordExporter
-from overhead import SATURATED_S, Subject, bare, candidate, ours
+from subjects import SATURATED_S, Subject, bare, candidate, ours
 
 from rollout_sdk import ABTest, Telemetry
 from rollout_sdk.telemetry import names

@@ -19,6 +19,7 @@ from movies import Films, clicks, ease, popularity
 from reviews import Review, Trained, load, vader
 from rollout_sdk import ABTest, Canary, Gate, Guardrail, Interleave, Runtime, Shadow, ShadowLimits, rollout
 from rollout_sdk.analysis import headlines, summarise
+from rollout_sdk.page import as_html
 
 SLOW = Guardrail("latency", threshold_s=0.25)
 TESTS = (
@@ -94,8 +95,8 @@ def films(runtime: Runtime, visits: int) -> None:
     runtime.flush(30.0)
 
 
-def main(folder: str, *, served: int | None = None, visits: int = 3000) -> str:
-    """Run all four tests, and say what the journal in `folder` says to do."""
+def main(folder: str, page: str = "report.html", *, served: int | None = None, visits: int = 3000) -> str:
+    """Run all four tests, write the report as a page, and return what the journal in `folder` says to do."""
     told("reading the reviews, and training the candidate")
     reviews = load()
     half = len(reviews) // 2
@@ -109,7 +110,9 @@ def main(folder: str, *, served: int | None = None, visits: int = 3000) -> str:
     finally:
         runtime.close(10.0)
     told("reading the journal")
-    return headlines(summarise(folder))
+    report = summarise(folder)
+    Path(page).write_text(as_html(report), encoding="utf-8")
+    return headlines(report)
 
 
 if __name__ == "__main__":
@@ -118,4 +121,5 @@ if __name__ == "__main__":
         shutil.rmtree(target)
     print(f"\n{main(str(target))}\n")
     command = os.path.relpath(Path(sys.executable).with_name("rollout"))
+    print("The same with pictures:  report.html")
     print(f"Every number behind it:  {command} report {target}  (--full for all tables)")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
-from rollout_sdk.assignment import Outline, UnitHash, unit_hash
+from rollout_sdk.assignment import Outline, Phase, UnitHash, unit_hash
 from rollout_sdk.concurrency.synchronous import answered
 from rollout_sdk.control.local_state import LocalState
 from rollout_sdk.control.state import start
@@ -20,7 +21,8 @@ from rollout_sdk.engine.routing import OverridesByUnit, Router, fresh_random
 from rollout_sdk.engine.shadows.caller_state import surrounds_of
 from rollout_sdk.engine.shadows.processes import ProcessLane
 from rollout_sdk.exceptions import MutationError
-from rollout_sdk.journal import KeptPairs
+from rollout_sdk.journal.kept_pairs import AUDITS, DISAGREEMENTS, KeptPairs
+from rollout_sdk.plan import is_judged
 from rollout_sdk.plugins.discovery import strategy_name
 from rollout_sdk.records import BreakerEvent
 from rollout_sdk.resilience.breaker import CircuitBreaker, ControlHealth
@@ -51,7 +53,15 @@ def make_router(settings: Settings) -> Router:
         covariate=_covariate(settings),
         shared=int(is_method(settings.signature)),
         is_asgi=takes_asgi(settings.signature),
+        shadow_share=_shadow_share(settings),
     )
+
+
+def _shadow_share(settings: Settings) -> Callable[[Phase], float] | None:
+    """Return the shadows' share by phase if the strategy alone decides, and only by lanes; else None."""
+    routes = [route for _, route in settings.hooks.implementations("rollout_route")]
+    share = getattr(routes[0], "shadow_share", None) if len(routes) == 1 else None
+    return None if share is None else partial(share, routes[0].__self__)  # type: ignore[attr-defined]
 
 
 def _unit(settings: Settings) -> Getter | None:
@@ -101,7 +111,9 @@ def make_rollout(settings: Settings) -> Rollout:
         rebind=rebinder(signature),
         merge=hooks.first("rollout_merge"),
         compare=hooks.first("rollout_compare") if compare is None else lambda _, ours, theirs: compare(ours, theirs),
-        kept=_kept_pairs(settings),
+        kept=_kept_pairs(settings, DISAGREEMENTS),
+        audit=(audit := _audit_share(settings)),
+        audited=_kept_pairs(settings, AUDITS) if audit and settings.batch is None else None,
         lanes=_lanes(settings),
         noise=0.0 if compare is None else compare.noise,
         on_error=settings.on_error,
@@ -121,6 +133,7 @@ def make_rollout(settings: Settings) -> Rollout:
         spans=runtime.spans,
         record=runtime.recorder.put,
         conclude=runtime.conclude,
+        take=runtime.take,
         failed=settings.failed,
         tell=runtime.recorder.tell,
         span_name=f"route {settings.key}",
@@ -151,10 +164,16 @@ def make_rollout(settings: Settings) -> Rollout:
     return rollout
 
 
-def _kept_pairs(settings: Settings) -> KeptPairs | None:
+def _audit_share(settings: Settings) -> float:
+    """Return the share of the judged pairs that people look at; 0 if no metric is about their preference."""
+    criteria = getattr(settings.strategy, "criteria", None)
+    return next((each.audit for each in criteria.all if is_judged(each.metric)), 0.0) if criteria is not None else 0.0
+
+
+def _kept_pairs(settings: Settings, folder: str) -> KeptPairs | None:
     """Build what keeps pairs of answers; None if none are kept, or there is no folder for them."""
     keep, journal = settings.keep, settings.runtime.journal
-    return None if keep is None or journal is None else KeptPairs(settings.key, journal, keep)
+    return None if keep is None or journal is None else KeptPairs(settings.key, journal, keep, folder)
 
 
 def _lanes(settings: Settings) -> dict[str, ProcessLane]:

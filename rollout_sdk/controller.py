@@ -13,10 +13,11 @@ from rollout_sdk.control.local_state import LocalState
 from rollout_sdk.control.managed import ManagedRollout
 from rollout_sdk.engine.batches.batch import route_batch
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.drivers import DRIVERS
+from rollout_sdk.engine.drivers import DRIVERS, drive_coroutine, drive_function
 from rollout_sdk.engine.flow import route
 from rollout_sdk.exceptions import ConfigurationError, DuplicateKeyError, OutcomeError
 from rollout_sdk.formatting import brief
+from rollout_sdk.notebooks import Shown
 from rollout_sdk.operating import Operated
 from rollout_sdk.plan import JUDGE_PREFERENCE
 from rollout_sdk.recording import outcomes
@@ -35,7 +36,7 @@ R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 
 
-class RolloutController(Operated, Generic[P, R_co]):
+class RolloutController(Operated, Shown, Generic[P, R_co]):
     """One rollout. A decorated function's `function.rollout` is its controller."""
 
     def __init__(self, settings: Settings) -> None:
@@ -162,8 +163,13 @@ class RolloutController(Operated, Generic[P, R_co]):
     def serving_function(self) -> Callable[..., Any]:
         """Return the function that serves calls: of the control's kind, but without its name."""
         serving = self._serving
-        begin = serving.begin if self._settings.batch is None else serving.begin_batch
-        return DRIVERS[self._rollout.kind](begin, self._settings.function)
+        if self._settings.batch is not None:
+            return DRIVERS[self._rollout.kind](serving.begin_batch, self._settings.function)
+        if self._rollout.kind == "function":
+            return drive_function(serving.begin, self._settings.function, serving.common)
+        if self._rollout.kind == "coroutine":
+            return drive_coroutine(serving.begin, self._settings.function, serving.common)
+        return DRIVERS[self._rollout.kind](serving.begin, self._settings.function)
 
     @overload
     def route(  # type: ignore[overload-overlap] # for a coroutine function, R is a coroutine, and the first overload fits better
@@ -206,6 +212,9 @@ class RolloutController(Operated, Generic[P, R_co]):
 
     def assign(self, unit: Hashable) -> Decision:
         """Return the decision that a unit would get now, without a call: no model runs and nothing is recorded."""
+        decision = self._serving.common.assigned(unit)
+        if decision is not None:
+            return decision
         call = Call(self._rollout, (), {})
         self._router(call, unit, self._rollout.state)
         return call.full_decision()

@@ -131,6 +131,7 @@ class Runtime:
     spans: Spans = field(init=False, repr=False)
     conclude: Callable[[Any], None] = field(init=False, repr=False)
     recorder: Recorder = field(init=False, repr=False)
+    take: Callable[[Any], None] = field(init=False, repr=False)
     _origin: str = field(init=False, factory=lambda: os.urandom(8).hex(), repr=False)
     audience: Audience = field(init=False, repr=False)
     reconciler: Reconciler = field(init=False, repr=False)
@@ -211,6 +212,7 @@ class Runtime:
             else None
         )
         self.conclude = self._put_and_wait if waits else self.recorder.put
+        self.take = self._put_and_wait if waits else self.recorder.take
         self.recorder.on_close = self._end_background
         self.recorder.on_closed = self._closed
         renew_after_fork(self)

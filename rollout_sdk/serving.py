@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from rollout_sdk.concurrency.clocks import perf_counter
 from rollout_sdk.control.state import RolloutState
@@ -13,6 +13,7 @@ from rollout_sdk.engine.batches.batch import Batch, route_batch
 from rollout_sdk.engine.batches.row_arguments import RowArguments
 from rollout_sdk.engine.batches.rows import one
 from rollout_sdk.engine.call import Call
+from rollout_sdk.engine.common import Common
 from rollout_sdk.engine.flow import bare, route
 from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.routing import Router
@@ -34,6 +35,7 @@ class Serving:
         rollout: The rollout as the engine sees it.
         rows: Locates the rows of a batch; None if calls are not split by row.
         restored: Returns this object in another process, from the options.
+        common: Starts common calls.
     """
 
     settings: Settings
@@ -41,6 +43,11 @@ class Serving:
     rollout: Rollout
     rows: RowArguments | None
     restored: Callable[[Mapping[str, Any]], Serving]
+    common: Common = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Plan the common calls."""
+        object.__setattr__(self, "common", Common(self.router, self.rollout, self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the decorator's options only."""

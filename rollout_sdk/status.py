@@ -8,12 +8,13 @@ from attrs import Factory, frozen
 
 from rollout_sdk.control.state import Status
 from rollout_sdk.judging import Verdict
+from rollout_sdk.notebooks import Shown
 
 __all__ = ["RolloutStatus"]
 
 
 @frozen
-class RolloutStatus:
+class RolloutStatus(Shown):
     """The status of a rollout in this process.
 
     Attributes:

@@ -117,6 +117,10 @@ class Tally:
         elif (failed := failed_in_blend(served, ((run[0], run[2]) for run in runs))) is not None:
             _add(self.fallbacks, *failed)
 
+    def add_answered(self, phase: str, decision: Decision, number: int) -> None:
+        """Count analysed calls that the assigned variant has answered."""
+        self.decisions[phase, decision.variant, decision.reason, False] += number
+
     def add_unmeasured(self, variant: str, answer: str) -> None:
         """Count a call whose answer could not be measured."""
         _add(self.unmeasured, variant, answer)

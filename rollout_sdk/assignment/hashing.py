@@ -18,6 +18,7 @@ __all__ = [
     "BUCKETS",
     "DEFAULT_SALT",
     "INTERVAL",
+    "LONGEST_ID",
     "UnitHash",
     "bucket_of",
     "canonical",
@@ -39,7 +40,9 @@ DEFAULT_SALT = b"rollout_sdk"
 INTERVAL = 1 << 32
 """Number of points of the unit interval."""
 
-_LONGEST_ID = 1024
+LONGEST_ID = 1024
+"""Characters, bytes or bits of an id that count."""
+
 _NFD_GROWTH = 4
 """A text of n composed characters has at most 4 n in any other Unicode form."""
 
@@ -59,7 +62,7 @@ def canonical(unit: object) -> bytes | None:
     1,024 characters, bytes or bits, only both ends and the length count, so a hostile id costs no time. Never raises.
     """
     # Fast path: almost every unit is a short ASCII string.
-    if type(unit) is str and 0 < len(unit) <= _LONGEST_ID and unit.isascii():
+    if type(unit) is str and 0 < len(unit) <= LONGEST_ID and unit.isascii():
         return b"s" + unit.encode()
     try:
         return _canonical(unit, 0, [_MOST_PARTS])
@@ -79,7 +82,7 @@ def _canonical(unit: object, depth: int, left: list[int]) -> bytes | None:
     if isinstance(unit, int):
         return _integer(unit)
     if isinstance(unit, bytes):
-        return (b"b" + unit if len(unit) <= _LONGEST_ID else b"B" + _ends(unit)) if unit else None
+        return (b"b" + unit if len(unit) <= LONGEST_ID else b"B" + _ends(unit)) if unit else None
     if isinstance(unit, UUID):
         return b"s%s" % str(unit).encode()
     if isinstance(unit, tuple):
@@ -106,7 +109,7 @@ def _number(number: float | Decimal) -> bytes | None:
     exact = Decimal(number)
     if exact.is_nan():
         return None
-    if exact.is_finite() and exact.adjusted() < _LONGEST_ID and exact == exact.to_integral_value():
+    if exact.is_finite() and exact.adjusted() < LONGEST_ID and exact == exact.to_integral_value():
         return _integer(int(exact))
     text = repr(float(number))
     if isinstance(number, Decimal) and Decimal(text) != number:
@@ -137,24 +140,24 @@ _KINDS: tuple[tuple[type, str], ...] = (
 
 def _text(unit: str) -> bytes:
     text = unit
-    if not text.isascii() and len(text) <= _LONGEST_ID * _NFD_GROWTH:
+    if not text.isascii() and len(text) <= LONGEST_ID * _NFD_GROWTH:
         text = unicodedata.normalize("NFC", text)
-    if len(text) <= _LONGEST_ID:
+    if len(text) <= LONGEST_ID:
         return b"s" + text.encode("utf-8", "surrogatepass")
-    half = _LONGEST_ID // 2
+    half = LONGEST_ID // 2
     return b"S" + f"{len(text)}:{text[:half]}{text[-half:]}".encode("utf-8", "surrogatepass")
 
 
 def _integer(number: int) -> bytes:
     bits = number.bit_length()
-    if bits <= _LONGEST_ID:
+    if bits <= LONGEST_ID:
         return b"s%d" % number
-    half = _LONGEST_ID // 2
+    half = LONGEST_ID // 2
     return b"I%d:%d:%d" % (bits, number >> (bits - half), number & ((1 << half) - 1))
 
 
 def _ends(raw: bytes) -> bytes:
-    half = _LONGEST_ID // 2
+    half = LONGEST_ID // 2
     return b"%d:" % len(raw) + raw[:half] + raw[-half:]
 
 

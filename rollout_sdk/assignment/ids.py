@@ -11,7 +11,7 @@ import hmac
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from binascii import crc32
+from binascii import b2a_base64, crc32
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import TypeGuard
@@ -22,7 +22,7 @@ from rollout_sdk.exceptions import ConfigurationError, DecisionIdError
 from rollout_sdk.formatting import brief
 from rollout_sdk.sampling import HIGHEST_LEVEL, rate_of
 
-__all__ = ["DecodedId", "ItemToken", "check_name", "decode_id", "encode_id", "encode_token", "read_token"]
+__all__ = ["DecodedId", "IdTemplate", "ItemToken", "check_name", "decode_id", "encode_id", "encode_token", "read_token"]
 
 _SEPARATOR = "\x1f"
 _ID, _TOKEN = "1", "2"
@@ -31,6 +31,7 @@ _CHECKSUM_BYTES = 4
 _LONGEST_NAME = 200
 # Three names of up to four bytes per character, the small fields, and base64 around them; a token contains a whole id.
 _LONGEST_ID = 16384
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _NUMBER = re.compile(r"[0-9a-f]{1,15}")
 _LEVEL = re.compile(r"~(\d{1,2})-?\Z")
 _FINGERPRINT = re.compile(r"[0-9a-f]{0,64}")
@@ -124,6 +125,26 @@ def encode_id(
     """Return the id of a decision, signed if there is a key."""
     fields = (rollout, phase, variant, f"{bucket:x}", f"{time_ns // 1_000_000:x}", nonce)
     return _sealed(_ID, (*fields, fingerprint) if fingerprint else fields, key)
+
+
+class IdTemplate:
+    """Encodes the ids of decisions that differ in bucket, time and nonce only: as `encode_id`, in half the time."""
+
+    __slots__ = ("_end", "_key", "_start")
+
+    def __init__(self, rollout: str, phase: str, variant: str, key: bytes | None = None, *, fingerprint: str = "") -> None:
+        """Prepare what they share; see `encode_id`."""
+        kind = _ID if key is None else f"{_ID}s"
+        self._start = _SEPARATOR.join((kind, rollout, phase, variant, ""))
+        self._end = f"{_SEPARATOR}{fingerprint}" if fingerprint else ""
+        self._key = key
+
+    def __call__(self, bucket: int, time_ns: int, nonce: str) -> str:
+        """Return an id."""
+        text = f"{self._start}{bucket:x}{_SEPARATOR}{time_ns // 1_000_000:x}{_SEPARATOR}{nonce}{self._end}"
+        body, key = text.encode(), self._key
+        sealed = body + (crc32(body).to_bytes(_CHECKSUM_BYTES) if key is None else _mac(body, key))
+        return b2a_base64(sealed, newline=False).translate(_URL_SAFE).rstrip(b"=").decode("ascii")
 
 
 def encode_token(

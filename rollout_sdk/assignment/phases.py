@@ -19,9 +19,13 @@ __all__ = ["Phase", "Split", "lanes", "last_step_within"]
 
 
 class Split:
-    """The decisions for one set of shares, precomputed: a call costs a binary search and creates no object."""
+    """The decisions for one set of shares, precomputed: a call costs a binary search and creates no object.
 
-    __slots__ = ("_bounds", "_decisions", "_shadowed")
+    Attributes:
+        bounds: Where, of 2**32 points, each decision but the first begins.
+    """
+
+    __slots__ = ("_bounds", "_decisions", "_shadowed", "bounds")
 
     def __init__(self, shares: Mapping[str, float], control: str, placed: Iterable[Lane] | None = None) -> None:
         """Precompute the decisions.
@@ -49,6 +53,7 @@ class Split:
             bounds.append(position / INTERVAL)
             owners.append(control)
         self._bounds = bounds[1:]
+        self.bounds = [round(bound * INTERVAL) for bound in self._bounds]
         self._decisions = [served[owner] for owner in owners]
         self._shadowed = [self._with_shadows(decision, control, candidates) for decision in self._decisions]
 
@@ -61,6 +66,16 @@ class Split:
         if decision.variant != control:
             return decision
         return Decision(control, decision.reason, decision.propensity, shadows=candidates, share=decision.share)
+
+    @property
+    def decisions(self) -> Sequence[Decision]:
+        """The decisions, from the first point to the last."""
+        return self._decisions
+
+    @property
+    def shadowed(self) -> Sequence[Decision]:
+        """The same, with every candidate as a shadow where the control answers."""
+        return self._shadowed
 
     def decide(self, point: float) -> Decision:
         """Return the decision for a point of the unit interval."""

@@ -11,7 +11,18 @@ except ModuleNotFoundError:
     sys.exit("rollout needs click, which is not installed. Run: pip install 'rollout-sdk[cli]'")
 
 from rollout_sdk._version import __version__
-from rollout_sdk.cli import dashboards, disagreements, journals, looking, operate, planning, plugin_list, simulating, tables
+from rollout_sdk.cli import (
+    auditing,
+    dashboards,
+    disagreements,
+    journals,
+    looking,
+    operate,
+    planning,
+    plugin_list,
+    simulating,
+    tables,
+)
 from rollout_sdk.cli.output import EXIT_CODES
 
 __all__ = ["main"]
@@ -34,6 +45,6 @@ def main() -> None:
     """Put a new model beside the one in production, and find out safely which is better."""
 
 
-for room in (looking, operate, journals, dashboards, disagreements, plugin_list, planning, simulating, tables):
+for room in (looking, operate, journals, dashboards, disagreements, auditing, plugin_list, planning, simulating, tables):
     for command in room.COMMANDS:
         main.add_command(command)

@@ -35,6 +35,9 @@ def _function(owner: Any, attribute: Any, value: Any) -> None:  # noqa: ARG001
 class Disagreements:
     """Keeps a random sample of the pairs that do not match, with the calls' arguments, for people to look at.
 
+    Where `judge.preference` decides, it also keeps as many of the pairs that are drawn for people to compare, which
+    `rollout audit KEY` asks about.
+
     Everything else that the SDK writes is without payloads; this is not, so nothing is kept without `keep=`. The pairs are in
     the journal's folder, in a file for each process that its user alone can read (mode 0600). `rollout disagreements KEY` shows
     them, without telling which answer is whose.

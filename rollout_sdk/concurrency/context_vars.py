@@ -18,21 +18,31 @@ from typing import Any, ParamSpec, TypeVar
 import structlog
 from opentelemetry import context as telemetry
 
-__all__ = ["CallerContext", "Surroundings", "alone", "attach", "copy_context", "detach", "here"]
+__all__ = ["CallerContext", "Surroundings", "alone", "alone_with", "attach", "copy_context", "detach", "here"]
 
 P = ParamSpec("P")
+A = TypeVar("A")
 T = TypeVar("T")
 U = TypeVar("U")
 
 
-class _Here(threading.local):
-    """Per-thread state.
+class _Mark:
+    """Of one thread.
 
     Attributes:
         inside: None, except while the context changes; then a stand-in that code running during the change uses.
     """
 
-    inside: list[Any] | None = None
+    __slots__ = ("inside",)
+
+    def __init__(self) -> None:
+        self.inside: tuple[Any, ...] | None = None
+
+
+class _Here(threading.local):
+    def __init__(self) -> None:
+        # Reading an attribute of a thread's own is cheap, writing one is not.
+        self.mark = _Mark()
 
 
 here = _Here()
@@ -44,13 +54,32 @@ def alone(change: Callable[P, T], otherwise: Callable[P, U]) -> Callable[P, T | 
         return change
 
     def changed(*args: P.args, **kwargs: P.kwargs) -> T | U:
-        if here.inside is not None:
+        mark = here.mark
+        if mark.inside is not None:
             return otherwise(*args, **kwargs)
-        here.inside = []
+        mark.inside = ()
         try:
             return change(*args, **kwargs)
         finally:
-            here.inside = None
+            mark.inside = None
+
+    return changed
+
+
+def alone_with(change: Callable[[A], T], otherwise: Callable[[A], U]) -> Callable[[A], T | U]:
+    """As `alone`, for a change with one argument: it is made in every call."""
+    if sys.version_info >= (3, 12):
+        return change
+
+    def changed(argument: A) -> T | U:
+        mark = here.mark
+        if mark.inside is not None:
+            return otherwise(argument)
+        mark.inside = ()
+        try:
+            return change(argument)
+        finally:
+            mark.inside = None
 
     return changed
 

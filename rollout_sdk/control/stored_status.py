@@ -11,6 +11,7 @@ from attrs import Factory, asdict, frozen
 from rollout_sdk.control.state import RolloutState, Status
 from rollout_sdk.formatting import when
 from rollout_sdk.judging import Verdict
+from rollout_sdk.notebooks import Shown
 
 __all__ = [
     "PLAN",
@@ -57,7 +58,7 @@ class Process:
 
 
 @frozen(kw_only=True)
-class StoredStatus:
+class StoredStatus(Shown):
     """The status of a rollout in all processes that serve it.
 
     Attributes:

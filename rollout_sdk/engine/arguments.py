@@ -8,12 +8,15 @@ from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature
 from typing import Any, TypeAlias
 
+from attrs import frozen
+
 from rollout_sdk.assignment import Binder
 from rollout_sdk.concurrency.synchronous import answered
 from rollout_sdk.exceptions import ConfigurationError
 
 __all__ = [
     "Getter",
+    "Named",
     "Rebinder",
     "Spec",
     "UnitSpec",
@@ -92,6 +95,27 @@ def rebinder(signature: Signature | None) -> Rebinder:
     return rebind
 
 
+@frozen
+class Named:
+    """Reads one parameter, without running code of the application.
+
+    Attributes:
+        name: Name of the parameter.
+        index: Its position; -1 if it is passed by keyword only.
+        default: Its default, or None.
+    """
+
+    name: str
+    index: int
+    default: Any
+
+    def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Return its value in a call."""
+        if 0 <= self.index < len(args):
+            return args[self.index]
+        return kwargs.get(self.name, self.default)
+
+
 def parameter(name: str, signature: Signature | None, owner: str, option: str) -> Getter:
     """Return a getter for one parameter.
 
@@ -114,14 +138,7 @@ def parameter(name: str, signature: Signature | None, owner: str, option: str) -
             f"{option}={name!r} names {_starred(found)} of {owner!r}, which holds many arguments. It must be one parameter. "
             "Name the argument itself, or pass a callable with the function's own parameters."
         )
-    index = list(parameters).index(name) if found.kind in _BY_POSITION else _KEYWORD_ONLY_AT
-
-    def get(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        if 0 <= index < len(args):
-            return args[index]
-        return kwargs.get(name, default)
-
-    return get
+    return Named(name, list(parameters).index(name) if found.kind in _BY_POSITION else _KEYWORD_ONLY_AT, default)
 
 
 def _step(value: Any, name: str) -> Any:

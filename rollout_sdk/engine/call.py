@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from rollout_sdk.engine.copies.survey import Survey
+    from rollout_sdk.engine.current import Current
     from rollout_sdk.engine.rollout import Rollout, Shadow
     from rollout_sdk.judging import Evidence
     from rollout_sdk.tally import Tally
@@ -75,7 +76,7 @@ class Call(RouteRequest):
     rows: Sequence[Call] = ()
     shadows: Sequence[Shadow] = ()
     rescued = False
-    outer: Call | None = None
+    outer: Current | None = None
     """The enclosing call; see engine/current.py."""
     came_out: tuple[int, ...] = ()
     """Identities of the last exceptions that controls raised inside this call."""

@@ -7,17 +7,18 @@ frame in their traceback; they are not modified, and neither they nor their fram
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import Context, ContextVar, copy_context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from rollout_sdk.concurrency.context_vars import alone, here
+from rollout_sdk.concurrency.context_vars import alone, alone_with, here
 from rollout_sdk.engine.steps import NO_KWARGS, Result
 
 if TYPE_CHECKING:
-    from rollout_sdk.engine.call import Call
     from rollout_sdk.records import Decision
 
 __all__ = [
+    "Current",
     "be_current",
     "current_call",
     "current_decision",
@@ -30,20 +31,45 @@ __all__ = [
 
 _MOST_NOTED = 16
 
-current_call: ContextVar[Call | None] = ContextVar("rollout_sdk_call", default=None)
+
+class Current(Protocol):
+    """What a context knows of its last call.
+
+    Attributes:
+        kwargs: Its keyword arguments; `NO_KWARGS` once it has ended.
+        came_out: Identities of the last exceptions that controls raised inside it.
+    """
+
+    kwargs: Mapping[str, Any]
+    came_out: tuple[int, ...]
+
+    @property
+    def outer(self) -> Current | None:
+        """The call that encloses it."""
+
+    @property
+    def span(self) -> object:
+        """Its span, or None."""
+
+    def full_decision(self) -> Decision:
+        """Return its decision, with its id."""
 
 
-def _set_inside(call: Call) -> None:
-    if here.inside is not None:
-        here.inside.append(call)
+current_call: ContextVar[Current | None] = ContextVar("rollout_sdk_call", default=None)
 
 
-def _set_and_copy(call: Call) -> Context:
+def _set_inside(call: Current) -> None:
+    mark = here.mark
+    if mark.inside is not None:
+        mark.inside = (*mark.inside, call)
+
+
+def _set_and_copy(call: Current) -> Context:
     current_call.set(call)
     return copy_context()
 
 
-def _copy_inside(call: Call) -> Context:
+def _copy_inside(call: Current) -> Context:
     _set_inside(call)
     return copy_context()
 
@@ -52,13 +78,13 @@ def _stay(_: object) -> None:
     """Ignore a token that cannot be reset: the call is not in the context, or a stream is closed while it is changing."""
 
 
-set_call = alone(current_call.set, _set_inside)
+set_call = alone_with(current_call.set, _set_inside)
 # Combined, because `alone` costs more than both steps together.
-set_call_and_copy = alone(_set_and_copy, _copy_inside)
+set_call_and_copy = alone_with(_set_and_copy, _copy_inside)
 reset_call = alone(current_call.reset, _stay)
 
 
-def be_current(call: Call) -> None:
+def be_current(call: Current) -> None:
     """Make a call current again: a model that ran in the same context may have called another rollout."""
     if current_call.get() is not call:
         set_call(call)
@@ -70,11 +96,12 @@ def current_decision() -> Decision | None:
     Works inside a model, in the caller after the call, and in a shadow (where it is the decision of the shadowed call).
     For a batch, use `controller.route(...)`, which returns the decision of every row.
     """
-    call = here.inside[-1] if here.inside else current_call.get()
+    inside = here.mark.inside
+    call = inside[-1] if inside else current_call.get()
     return None if call is None else call.full_decision()
 
 
-def enclosing(last: Call | None) -> Call | None:
+def enclosing(last: Current | None) -> Current | None:
     """Return the innermost call in progress that encloses a new one; `last` is the context's, which may have ended."""
     call = last
     while call is not None and call.kwargs is NO_KWARGS:
@@ -82,8 +109,8 @@ def enclosing(last: Call | None) -> Call | None:
     return call
 
 
-def hand_up(call: Call, result: Result) -> None:
+def hand_up(call: Current, result: Result, control: str) -> None:
     """Record in the enclosing call that a control raised this exception, here or deeper inside."""
     outer = call.outer
-    if outer is not None and result.error is not None and (result.passes or result.variant == call.rollout.control):
+    if outer is not None and result.error is not None and (result.passes or result.variant == control):
         outer.came_out = (*outer.came_out[1 - _MOST_NOTED :], id(result.error))

@@ -10,15 +10,19 @@ from contextlib import suppress
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from typing import Any, TypeAlias
 
+from rollout_sdk.concurrency.clocks import perf_counter
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.execute import collect, collect_async, run, run_all, run_async, run_together
-from rollout_sdk.engine.flow import advance, bare
+from rollout_sdk.engine.common import Common, CommonCall, answered, continued
+from rollout_sdk.engine.execute import collect, collect_async, failed, run, run_all, run_async, run_together
+from rollout_sdk.engine.flow import advance, bare, route
 from rollout_sdk.engine.likeness import FunctionKind, fits_of, says_it_is
 from rollout_sdk.engine.returned.forms import EAGER
 from rollout_sdk.engine.returned.stand_ins import stand_in
 from rollout_sdk.engine.returned.streams import AsyncStream, Stream
 from rollout_sdk.engine.steps import Flow, Invoke, Result, Together
+from rollout_sdk.engine.tracebacks import drop_frame
 from rollout_sdk.resilience import kill_switch
+from rollout_sdk.resilience.interruptions import is_interruption
 
 __all__ = ["DRIVERS", "drive_async_generator", "drive_coroutine", "drive_function", "drive_generator"]
 
@@ -27,25 +31,55 @@ Begin: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Call | None
 """Routes a call and returns its flow; the call is None if that failed."""
 
 
-def drive_function(begin: Begin, control: Callable[..., Any]) -> Callable[..., Any]:
+def drive_function(  # noqa: C901 - two frames
+    begin: Begin, control: Callable[..., Any], common: Common | None = None
+) -> Callable[..., Any]:
     """Wrap a plain function; its variants may return streams."""
 
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0912 - one frame, for speed and short tracebacks
         if kill_switch.off:
             return control(*args, **kwargs)
-        call, flow = begin(args, kwargs)
-        step = advance(call, flow, None)
+        call: Call | None
+        step: Invoke | Together | Result
+        ran: Result | None
+        begun = None if common is None else common.begin(args, kwargs)
+        if isinstance(begun, CommonCall):
+            if begun.arm.is_control:
+                started = perf_counter()
+                try:
+                    # Python passes arguments without names on in half the time.
+                    value = control(*args, **kwargs) if kwargs else control(*args)
+                except BaseException as error:
+                    ran = Result(begun.variant, perf_counter() - started, None, error, is_interruption(error, awaited=False))
+                    drop_frame(error)
+                else:
+                    duration_s = perf_counter() - started
+                    # Almost every answer is of a type that is not a stream.
+                    if type(value) in EAGER:
+                        answered(begun, duration_s)
+                        return value
+                    ran = Result(begun.variant, duration_s, value)
+                    del value
+            else:
+                ran = run(begun.step)
+                if ran.error is None and type(ran.value) in EAGER:
+                    answered(begun, ran.duration_s)
+                    return ran.value
+            call, flow, step = continued(begun, args)
+        else:
+            call, flow = begin(args, kwargs) if begun is None else (begun, route(begun))
+            step, ran = advance(call, flow, None), None
         while not isinstance(step, Result):
             if isinstance(step, Together):
                 step = advance(call, flow, run_all(step, run))
                 continue
-            ran = run(step)
-            # Fast path: almost every answer is of a type that is not a stream.
+            if ran is None:
+                ran = run(step)
             if type(ran.value) not in EAGER:
                 stream = stand_in(call, flow, step, ran)
                 if stream is not None:
                     return stream
-            step = advance(call, flow, ran)
+            step, ran = advance(call, flow, ran), None
         if step.error is not None:
             with step:
                 raise step.error
@@ -54,26 +88,57 @@ def drive_function(begin: Begin, control: Callable[..., Any]) -> Callable[..., A
     return wrapper
 
 
-def drive_coroutine(begin: Begin, control: Callable[..., Any]) -> Callable[..., Any]:
+def drive_coroutine(  # noqa: C901 - two frames
+    begin: Begin, control: Callable[..., Any], common: Common | None = None
+) -> Callable[..., Any]:
     """Wrap a coroutine function."""
 
-    async def driven(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def driven(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: C901, PLR0912 - as above
         if kill_switch.off:
             return await control(*args, **kwargs)
-        call, flow = begin(args, kwargs)
-        step = advance(call, flow, None)
+        call: Call | None
+        step: Invoke | Together | Result
+        sent: Any = None
+        begun = None if common is None else common.begin(args, kwargs)
+        if isinstance(begun, CommonCall):
+            if begun.arm.is_control:
+                started = perf_counter()
+                try:
+                    value = await (control(*args, **kwargs) if kwargs else control(*args))
+                except BaseException as error:
+                    drop_frame(error)
+                    sent = failed(begun.variant, perf_counter() - started, error)
+                else:
+                    duration_s = perf_counter() - started
+                    if type(value) in EAGER:
+                        answered(begun, duration_s)
+                        return value
+                    sent = Result(begun.variant, duration_s, value)
+                    del value
+            else:
+                try:
+                    sent = await run_async(begun.step)
+                except GeneratorExit as closing:
+                    sent = _closed(begun.step, closing)
+                if sent.error is None and type(sent.value) in EAGER:
+                    answered(begun, sent.duration_s)
+                    return sent.value
+            call, flow, step = continued(begun, args)
+        else:
+            call, flow = begin(args, kwargs) if begun is None else (begun, route(begun))
+            step = advance(call, flow, None)
         while not isinstance(step, Result):
-            try:
-                sent = await run_together(step, run_async) if isinstance(step, Together) else await run_async(step)
-            except GeneratorExit as closing:
-                sent = _closed(step, closing)
+            if sent is None:
+                try:
+                    sent = await run_together(step, run_async) if isinstance(step, Together) else await run_async(step)
+                except GeneratorExit as closing:
+                    sent = _closed(step, closing)
             if isinstance(sent, Result) and type(sent.value) not in EAGER:
                 assert isinstance(step, Invoke)
                 stream = stand_in(call, flow, step, sent, run_async)
                 if stream is not None:
                     return stream
-            step = advance(call, flow, sent)
-            del sent
+            step, sent = advance(call, flow, sent), None
         if step.error is not None:
             with step:
                 raise step.error

@@ -71,7 +71,7 @@ async def run_async(step: Invoke) -> Result:
                 value = await attended
         result = Result(step.variant, perf_counter() - started, value)
     except BaseException as error:
-        result = failed(step, perf_counter() - started, error, attended)
+        result = failed(step.variant, perf_counter() - started, error, attended)
     finally:
         if token is not None:
             detach(token)
@@ -82,21 +82,21 @@ async def run_async(step: Invoke) -> Result:
     return result
 
 
-def failed(step: Invoke, duration_s: float, error: BaseException, attended: Attended | None = None) -> Result:
+def failed(variant: str, duration_s: float, error: BaseException, attended: Attended | None = None) -> Result:
     """Return the result of a coroutine that raised.
 
     Args:
-        step: The step that was run.
+        variant: The variant that was run.
         duration_s: Its duration.
         error: Its exception.
         attended: The wrapper it ran in, if it is a candidate.
     """
     if attended is not None:
-        return attended.failed(step.variant, duration_s, error)
+        return attended.failed(variant, duration_s, error)
     interrupted = is_interruption(error, awaited=True)
     # Closing a coroutine raises GeneratorExit at its `await`, which leaves no frame of the model in the traceback.
     interrupted |= not shorten(error) and isinstance(error, GeneratorExit)
-    return Result(step.variant, duration_s, None, error, interrupted)
+    return Result(variant, duration_s, None, error, interrupted)
 
 
 def withheld(step: Invoke) -> Result:

@@ -35,12 +35,13 @@ __all__ = [
     "finish",
     "finish_rows",
     "instead",
+    "resume",
     "route",
     "submit_shadows",
 ]
 
 
-def route(call: Call) -> Flow:  # noqa: C901, PLR0912 - the flow of every call, in one frame
+def route(call: Call) -> Flow:
     """Execute the decision: answer or blend, fall back, submit shadows, and record."""
     rollout, decision = call.rollout, call.decision
     if not rollout.audience.awake:
@@ -65,23 +66,43 @@ def route(call: Call) -> Flow:  # noqa: C901, PLR0912 - the flow of every call, 
     else:
         step = _step(call, decision.variant) or _control(call)
         step.around = around
-        result = call.ran(step, (yield step))
-        if result.error is not None or result.failed:
-            failed = step
-            if falls_back(call, step, result):
-                # The traceback holds the candidate's frames; release them before the control runs.
-                result.error = result.value = None
-                put_back(rollout, failed)
-                be_current(call)
-                step = instead(failed, _control(call), rollout)
-                step.in_place = call
-                result = call.ran(step, (yield step))
-                call.charge(failed, result)
-            else:
-                call.charge(failed)
-        if step.protection is not None:
-            result.value = stands(rollout, step, result.value)
-        call.served = step.variant
+        result = yield from _answered(call, step, (yield step))
+    _end(call, result)
+    return result
+
+
+def resume(call: Call, step: Invoke) -> Flow:
+    """The flow of a call whose first step has been run without it; send that step's result after the first `yield`."""
+    result = yield from _answered(call, step, (yield step))
+    _end(call, result)
+    return result
+
+
+def _answered(call: Call, step: Invoke, ran: Result) -> Flow:
+    """Decide what follows from the first run: its answer, or the control's in place of a failed candidate's."""
+    rollout = call.rollout
+    result = call.ran(step, ran)
+    if result.error is not None or result.failed:
+        failed = step
+        if falls_back(call, step, result):
+            # The traceback holds the candidate's frames; release them before the control runs.
+            result.error = result.value = None
+            put_back(rollout, failed)
+            be_current(call)
+            step = instead(failed, _control(call), rollout)
+            step.in_place = call
+            result = call.ran(step, (yield step))
+            call.charge(failed, result)
+        else:
+            call.charge(failed)
+    if step.protection is not None:
+        result.value = stands(rollout, step, result.value)
+    call.served = step.variant
+    return result
+
+
+def _end(call: Call, result: Result) -> None:
+    """Submit the shadows and record the call."""
     # The caller's answer is final: a failure from here on is the SDK's own.
     try:
         if call.shadows:
@@ -94,8 +115,7 @@ def route(call: Call) -> Flow:  # noqa: C901, PLR0912 - the flow of every call, 
     except BaseException as error:
         if not is_fault(error):
             raise
-        rollout.failed("engine.flow", error)
-    return result
+        call.rollout.failed("engine.flow", error)
 
 
 def announce(decided: Callable[[Call, Decision], None], call: Call) -> None:
@@ -176,7 +196,7 @@ def finish(call: Call, result: Result) -> None:
     if rollout.measure is not None and result.error is None and not (result.interrupted or result.streamed):
         record_measured([call], result.value)
     if call.error is not None:
-        hand_up(call, result)
+        hand_up(call, result, rollout.control)
     if call.span is not None:
         rollout.spans.end_route(call, result)
     # Fallbacks are logged at every level, and each log line about a call is written in its caller's context.

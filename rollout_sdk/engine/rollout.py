@@ -153,6 +153,8 @@ class Rollout:
         failed_if: Decides whether an answer is a failure; None if no answer is.
         measure: Takes numbers from an answer, by metric; None if nothing is measured.
         judge: Compares the answers of shadows with the control's; None if nothing does.
+        audit: Share of the judged pairs that people look at.
+        audited: Keeps these for them; None if nothing is kept.
         by_row: Whether calls are batches, each row of which is an answer of its own.
         on_error: When a candidate raises: the control answers ("control"), or the caller gets the exception ("raise").
         passthrough: Candidate exceptions that count as answers and reach the caller.
@@ -168,6 +170,7 @@ class Rollout:
         spans: Creates spans.
         record: Queues a fact for the journal and the observers; never blocks.
         conclude: Queues a finished call; with durability="call", returns once the call is in the journal.
+        take: The same for a common call.
         failed: Called with every fault of a collaborator.
         tell: Queues a notice for the log; never blocks.
         span_name: Name of the `route` span.
@@ -213,6 +216,7 @@ class Rollout:
     spans: Spans
     record: Callable[[Any], None]
     conclude: Callable[[Any], None]
+    take: Callable[[Any], None]
     failed: Failed
     tell: Callable[[Notice], None]
     span_name: str
@@ -228,6 +232,8 @@ class Rollout:
     failed_if: FailedIf = None
     measure: Measure = None
     judge: JudgeLane | None = None
+    audit: float = 0.0
+    audited: Keeper | None = None
     noise: float = 0.0
     kept: Keeper | None = None
     lanes: Mapping[str, Lane] = field(factory=dict)

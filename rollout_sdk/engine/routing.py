@@ -14,6 +14,7 @@ from attrs import define, evolve, field
 from rollout_sdk.assignment import (
     INTERVAL,
     Layer,
+    Phase,
     RouteRequest,
     UnitHash,
     canonical,
@@ -37,7 +38,7 @@ from rollout_sdk.records import Decision
 from rollout_sdk.resilience.faults import STRATEGY
 from rollout_sdk.resilience.interruptions import is_fault
 
-__all__ = ["Override", "OverridesByUnit", "Router", "fresh_random"]
+__all__ = ["Override", "OverridesByUnit", "Router", "fresh_bits", "fresh_random"]
 
 Override = Mapping[Any, str] | Callable[..., str | None] | None
 """Fixed variants: by unit, or by a callable with the function's own parameters (None: not fixed)."""
@@ -48,6 +49,11 @@ _MOST_KNOWN = 256
 def fresh_random() -> float:
     """Return a random number in [0, 1) from the SDK's own generator."""
     return _random.random()
+
+
+def fresh_bits() -> int:
+    """Return 64 random bits from the same generator: the digest of a call that is its own unit."""
+    return _random.getrandbits(64)
 
 
 _random = ForkSafeRandom()
@@ -95,6 +101,9 @@ class Router:
         covariate: Reads the covariate, or None.
         shared: Number of leading positional arguments to ignore (a method's `self`).
         is_asgi: Whether the function is an ASGI application, whose calls each read a request.
+        shadow_share: If `route` does nothing but split units by the phase's lanes: the share of the control's calls that it
+            shadows in a phase.
+        unit_type: Type of the last unit.
     """
 
     key: str
@@ -114,17 +123,23 @@ class Router:
     covariate: Covariate | None = None
     shared: int = 0
     is_asgi: bool = False
+    shadow_share: Callable[[Phase], float] | None = None
+    unit_type: type | None = field(init=False, default=None)
     _candidates: frozenset[str] = field(init=False)
     _has_rules: bool = field(init=False)
     _fixed: dict[tuple[str, str], Decision] = field(init=False, factory=dict)
     _known: dict[int, Decision] = field(init=False, factory=dict)
-    _unit_type: type | None = field(init=False, default=None)
     _unit_kinds: set[str] = field(init=False, factory=set)
 
     def __attrs_post_init__(self) -> None:
         """Precompute the candidates and whether any rule outranks the strategy."""
         self._candidates = frozenset(self.functions) - {self.control}
         self._has_rules = self.override is not None or self.holdout > 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing but the strategy decides, and nothing but the unit is read."""
+        return not self._has_rules and self.layer is None and self.covariate is None and not self.keeps_unit
 
     def unit_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Return the unit named by a call, or None."""
@@ -151,7 +166,7 @@ class Router:
             hasher = self.hash.prepared.copy()
             hasher.update(raw)
             digest = int.from_bytes(hasher.digest(), "big")
-            if type(unit) is not self._unit_type:
+            if type(unit) is not self.unit_type:
                 self.meet(unit, call.rollout.note)
         point = (digest >> 32) / INTERVAL
         layer = self.layer
@@ -182,7 +197,7 @@ class Router:
 
     def meet(self, unit: object, note: Callable[[str], None]) -> None:
         """Register a unit whose type differs from the last one's; report the first change of its canonical kind."""
-        self._unit_type = type(unit)
+        self.unit_type = type(unit)
         kind = kind_of(unit)
         if kind in self._unit_kinds:
             return
@@ -264,16 +279,19 @@ class Router:
         self.failed("override", LookupError(f"override= gave what is not a variant of {self.key!r}"), detail=detail)
         return None
 
-    def _checked(self, decision: Decision | None) -> Decision:
-        """Return a strategy's decision if it is valid, else the control's; valid ones are cached."""
-        if (
-            isinstance(decision, Decision)
-            and (decision.variant in self.functions or self.control in decision.blend)
+    def accepts(self, decision: Decision) -> bool:
+        """Whether a decision can be executed, but for its shadows, which need effects="read"."""
+        return (
+            (decision.variant in self.functions or self.control in decision.blend)
             and set(decision.shadows) <= self._candidates
             and set(decision.blend) <= set(self.functions)
             and 0 < decision.propensity <= 1
             and not (decision.blend and self.effects == "write")
-        ):
+        )
+
+    def _checked(self, decision: Decision | None) -> Decision:
+        """Return a strategy's decision if it is valid, else the control's; valid ones are cached."""
+        if isinstance(decision, Decision) and self.accepts(decision):
             if decision.shadows and self.effects != "read":
                 self.failed("effects", PermissionError(f"{self.key!r} is not declared effects='read'"))
                 return evolve(decision, shadows=())

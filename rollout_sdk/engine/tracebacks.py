@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from types import TracebackType
 from typing import Any
 
-__all__ = ["cause_of", "context_of", "frames_of", "has_come_out", "is_ours", "set_context", "shorten"]
+__all__ = ["cause_of", "context_of", "drop_frame", "frames_of", "has_come_out", "is_ours", "set_context", "shorten"]
 
 _CAUSE, _CONTEXT, _TRACEBACK = (vars(BaseException)[f"__{name}__"] for name in ("cause", "context", "traceback"))
 
@@ -48,6 +48,12 @@ def frames_of(error: BaseException) -> Iterator[dict[str, Any]]:
 def is_ours(names: dict[str, Any]) -> bool:
     """Whether these are the globals of an engine module."""
     return str(names.get("__name__")).startswith("rollout_sdk.engine.")
+
+
+def drop_frame(error: BaseException) -> None:
+    """Drop the frame that caught an exception from the top of its traceback."""
+    found: TracebackType | None = _TRACEBACK.__get__(error)
+    _TRACEBACK.__set__(error, None if found is None else found.tb_next)
 
 
 def shorten(error: BaseException) -> bool:

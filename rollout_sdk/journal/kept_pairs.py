@@ -1,4 +1,6 @@
-"""Pairs of answers that do not match, kept for people: one file per process and rollout, beside the journal's own.
+"""Pairs of answers, kept for people: those that do not match, and those drawn for people to compare.
+
+Each process has a file for each rollout, beside the journal's own.
 
 Which of the two answers is the control's follows from the decision's id and is not in the file, so that nobody who labels pairs
 knows by accident.
@@ -21,9 +23,11 @@ from rollout_sdk.comparators import Disagreements
 from rollout_sdk.comparators.parts import fields_of, plain
 from rollout_sdk.concurrency.threads import Lock
 
-__all__ = ["KeptPair", "KeptPairs", "control_is_first", "read_pairs"]
+__all__ = ["AUDITS", "DISAGREEMENTS", "KeptPair", "KeptPairs", "control_is_first", "read_pairs"]
 
-_FOLDER = "disagreements"
+DISAGREEMENTS, AUDITS = "disagreements", "audits"
+"""Folders, in the journal's: of pairs that do not match, and of pairs drawn for people, whatever their answers are."""
+
 _PARTS = 4
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
@@ -83,11 +87,13 @@ def _as_json(value: Any) -> Any:
 class KeptPairs:
     """The pairs that this process keeps of a rollout: a uniform sample of all that it has seen (Vitter's algorithm R)."""
 
-    def __init__(self, rollout: str, journal: str | os.PathLike[str], settings: Disagreements) -> None:
+    def __init__(
+        self, rollout: str, journal: str | os.PathLike[str], settings: Disagreements, folder: str = DISAGREEMENTS
+    ) -> None:
         """Create no file yet."""
         self.settings = settings
         self._rollout = rollout
-        self._folder = Path(journal) / _FOLDER
+        self._folder = Path(journal) / folder
         self._adding = Lock()
         self._begin()
 
@@ -177,20 +183,26 @@ class KeptPairs:
 
 
 def read_pairs(
-    journal: str | os.PathLike[str], rollout: str, *, max_age_s: float = 30 * 86_400.0, now_s: float | None = None
+    journal: str | os.PathLike[str],
+    rollout: str,
+    *,
+    folder: str = DISAGREEMENTS,
+    max_age_s: float = 30 * 86_400.0,
+    now_s: float | None = None,
 ) -> list[KeptPair]:
     """Return the pairs that are kept of a rollout, those that differ most first, then the latest.
 
     Args:
         journal: Folder of the journal.
         rollout: Key of the rollout.
+        folder: `DISAGREEMENTS` or `AUDITS`.
         max_age_s: Seconds after which a pair is left out.
         now_s: Current time; by default that of the clock.
     """
     since_s = (time() if now_s is None else now_s) - max_age_s
     found = [
         pair
-        for path in sorted(Path(journal, _FOLDER).glob(f"{_stem(rollout)}-*.jsonl"))
+        for path in sorted(Path(journal, folder).glob(f"{_stem(rollout)}-*.jsonl"))
         for pair in _pairs_of(path, rollout)
         if pair.time_s >= since_s
     ]

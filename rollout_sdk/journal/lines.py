@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from json import dumps
 from json.encoder import encode_basestring_ascii as _text
 from math import isfinite
 from typing import Any, SupportsFloat
+
+from attrs import evolve
 
 from rollout_sdk.formatting import brief
 from rollout_sdk.journal.schema import FIELDS, SCHEMA
@@ -22,11 +25,13 @@ from rollout_sdk.records import (
     TransitionedEvent,
 )
 
-__all__ = ["as_line", "line"]
+__all__ = ["DecisionTemplate", "as_line", "line"]
 
 _NUMBERS = (int, float)
 _MOST_FIELDS, _LONGEST_LABEL = 100, 128
 _REQUIRED = {event: frozenset(name for name, field in fields.items() if field.required) for event, fields in FIELDS.items()}
+_TIME_MARK, _BUCKET_MARK, _DURATION_MARK = 8_765_432_109.123456, 987_654_321_012_345_678, 345_678_901.987654321
+_ID_MARK, _UNIT_MARK = (secrets.token_hex(16) for _ in range(2))
 _encoder = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
@@ -106,6 +111,47 @@ def _decision(event: RoutedEvent) -> bytes:
         parts.append(f'"rule":{dumps(event.rule, separators=(",", ":"), allow_nan=False)}')
     parts += _rare(event)
     return (",".join(parts) + "}").encode("ascii")
+
+
+class DecisionTemplate:
+    """Writes the lines of decisions that differ in time, id, bucket, unit and duration of their only run: as `as_line`."""
+
+    __slots__ = ("_between", "_has_unit")
+
+    def __init__(self, like: RoutedEvent) -> None:
+        """Prepare what they share: the line of a decision with marks in the place of what differs.
+
+        Args:
+            like: One of them.
+        """
+        (run,) = like.runs
+        self._has_unit = like.unit is not None
+        marked = evolve(
+            like,
+            decision=evolve(like.decision, time_s=_TIME_MARK, id=_ID_MARK, bucket=_BUCKET_MARK),
+            unit=_UNIT_MARK if self._has_unit else None,
+            runs=(evolve(run, duration_s=_DURATION_MARK),),
+        )
+        text = _decision(marked).decode("ascii")
+        between = []
+        for mark in (
+            f"{_TIME_MARK:.6f}",
+            _ID_MARK,
+            str(_BUCKET_MARK),
+            *([_UNIT_MARK] * self._has_unit),
+            f"{_DURATION_MARK:.9f}",
+        ):
+            before, text = text.split(mark)
+            between.append(before)
+        self._between = (*between, text)
+
+    def __call__(self, time_s: float, id_: str, bucket: int, unit: str | None, duration_s: float) -> bytes:
+        """Return a line; id and unit need no escapes in JSON."""
+        if unit is None:
+            start, a, b, c, end = self._between
+            return f"{start}{time_s:.6f}{a}{id_}{b}{bucket}{c}{duration_s:.9f}{end}".encode("ascii")
+        start, a, b, c, d, end = self._between
+        return f"{start}{time_s:.6f}{a}{id_}{b}{bucket}{c}{unit}{d}{duration_s:.9f}{end}".encode("ascii")
 
 
 def _rows(event: RoutedRows) -> bytes:

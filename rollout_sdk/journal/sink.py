@@ -12,7 +12,20 @@ from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.records import TransitionedEvent
 from rollout_sdk.tally import rollout_of
 
-__all__ = ["JournalSink"]
+__all__ = ["JournalSink", "Lines", "key_of"]
+
+
+class Lines:
+    """Facts of one rollout that are written as a line each, and know how."""
+
+    @property
+    def journal_key(self) -> str:
+        """Key of the rollout."""
+        raise NotImplementedError
+
+    def lines(self) -> Sequence[bytes]:
+        """Return the lines."""
+        raise NotImplementedError
 
 
 class JournalSink:
@@ -46,9 +59,9 @@ class JournalSink:
             OSError: Not all could be written. What is missing is counted, and told as soon as writing succeeds again.
         """
         lines = [
-            (key, text, _weight(event))
+            (key, texts, _weight(event))
             for event in events
-            if (key := rollout_of(event)) is not None and (text := self._line(event))
+            if (key := key_of(event)) is not None and (texts := self._lines(event))
         ]
         if not lines and not self.is_owed(dropped) and not self._writer.was_moved:
             return
@@ -58,13 +71,14 @@ class JournalSink:
         try:
             if self._writer.begin():
                 self._headed.clear()
-            for key, text, weight in lines:
+            for key, texts, weight in lines:
                 if key not in self._headed and key not in headed and (about := self._about(key)) is not None:
                     headed.add(key)
                     data.append(line("rollout", time(), **about))
                     weights.append(0)
-                data.append(text)
-                weights.append(weight)
+                data += texts
+                # Of several lines, each is one fact.
+                weights += [weight] if len(texts) == 1 else [1] * len(texts)
             if (missing := self._missing(dropped)) > 0:
                 sampled = drawn_out - self._told_drawn_out
                 data.append(line("lost", time(), count=missing, sampled=sampled or None))
@@ -104,14 +118,14 @@ class JournalSink:
         """Facts that are neither written nor told to be missing."""
         return dropped + self._unwritten - self._told
 
-    def _line(self, event: object) -> bytes | None:
+    def _lines(self, event: object) -> Sequence[bytes]:
         try:
-            return as_line(event)
+            return event.lines() if isinstance(event, Lines) else [as_line(event)]
         # One event that cannot be written must not take the others with it.
         except Exception as error:
             self._unwritten += _weight(event)
             self._failed("journal.line", error)
-            return None
+            return ()
 
     def begin_again(self, key: str) -> None:
         """A rollout is described anew: its own line is due again."""
@@ -128,6 +142,11 @@ class JournalSink:
     def close(self) -> None:
         """Close the file."""
         self._writer.close()
+
+
+def key_of(event: object) -> str | None:
+    """Key of the rollout that a fact for the journal belongs to; None for what is not for the journal."""
+    return event.journal_key if isinstance(event, Lines) else rollout_of(event)
 
 
 def _weight(event: object) -> int:

@@ -18,7 +18,7 @@ from rollout_sdk.judging.minutes import MINUTE_S, Minute, Minutes, bit_of
 from rollout_sdk.judging.paired_labels import CONTROL, PairedLabels, add_pair, pair_sums_of
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums, number_of
 from rollout_sdk.judging.preferences import JUDGE_FAILED, UNJUDGED, add_preference
-from rollout_sdk.judging.unit_sample import UNTIMED_MINUTE, UnitSample
+from rollout_sdk.judging.unit_sample import UNTIMED_MINUTE, UnitSample, cell_of
 from rollout_sdk.plan import ERROR_RATE, JUDGE_PREFERENCE, MEASURED, Criterion, is_judged, is_measured
 from rollout_sdk.records import Comparison, RecordedEvent
 from rollout_sdk.stats import StratifiedBuckets
@@ -179,6 +179,47 @@ class Evidence:
             self._sums(phase, COVARIATE).add(phase_name, arm, bucket, covariate, 1.0, time_s)
         for criterion in self._windowed:
             self._sums(phase, criterion.label, criterion.window).add(phase_name, arm, bucket, 0.0, 1.0, time_s)
+
+    def add_answered(
+        self, phase_name: str, arm: str, shares: Mapping[str, float], answered: Iterable[tuple[int, int, float]]
+    ) -> None:
+        """Add analysed calls that succeeded; the same as `add_call` for each, in half the time. There must be no `most_calls`.
+
+        Args:
+            phase_name: Name of the phase.
+            arm: The assigned variant.
+            shares: Configured share of every variant in the phase.
+            answered: Digest of the unit, nanoseconds since 1970 and seconds that the caller waited, for each call.
+        """
+        if phase_name not in self.phases and self._is_past(phase_name):
+            return
+        phase = self.phase(phase_name)
+        calls, units, minutes = phase.calls.get(arm), phase.units.get(arm), phase.minutes.get(arm)
+        if calls is None or units is None:
+            calls = phase.calls[arm] = array("q", bytes(8 * BUCKETS))
+            units = phase.units[arm] = UnitSample()
+            phase.shares = dict(shares)
+        if minutes is None:
+            minutes = phase.minutes[arm] = Minutes()
+        observers, windowed, last, here = self._observers, self._windowed, -1, None
+        for digest, time_ns, duration_s in answered:
+            time_s = time_ns / 1e9
+            minute = int(time_s // MINUTE_S) if time_s > 0 else UNTIMED_MINUTE
+            if here is None or minute != last:
+                last, here = minute, minutes.kept.get(minute)
+                if here is None:
+                    here = minutes.kept[minute] = Minute()
+            cell, bucket = cell_of(digest), digest & BUCKETS - 1
+            calls[bucket] += 1
+            units.add(cell, minute)
+            here.calls += 1
+            here.units |= bit_of(bucket)
+            for observe in observers:
+                event = observe(phase, phase_name, arm, cell, bucket, time_s, duration_s, None)
+                if event is not None:
+                    here.add_event(event, bucket)
+            for criterion in windowed:
+                self._sums(phase, criterion.label, criterion.window).add(phase_name, arm, bucket, 0.0, 1.0, time_s)
 
     def add_list(self, decision: str, page: Page, blend: Sequence[str], *, phase_name: str, bucket: int, time_s: float) -> None:
         """Add an interleaved list, which prefers no ranker until it is clicked.

@@ -18,8 +18,8 @@ __all__ = [
     "PEOPLE",
     "UNJUDGED",
     "add_preference",
-    "has_preferences",
     "is_drawn_for_people",
+    "label_of",
     "preferences",
 ]
 
@@ -41,7 +41,8 @@ def is_drawn_for_people(decision: str, share: float) -> bool:
     return lot_of(decision, _AUDIT) < share
 
 
-def _label(candidate: str) -> str:
+def label_of(candidate: str) -> str:
+    """Label of a candidate's preferences among the sums of a phase."""
     return f"judge.preference for {candidate}"
 
 
@@ -75,7 +76,7 @@ def add_preference(
         time_s: Time of the decision.
     """
     is_drawn = is_drawn_for_people(decision, audit)
-    sums = phase.sums.setdefault(_label(candidate), Sums())
+    sums = phase.sums.setdefault(label_of(candidate), Sums())
     if source != "judge":
         if is_drawn:
             sums.add(name, PEOPLE, bucket, value, 1.0, time_s)
@@ -88,16 +89,11 @@ def add_preference(
     return True
 
 
-def has_preferences(phases: Iterable[tuple[str, PhaseEvidence]], candidate: str) -> bool:
-    """Whether anybody has compared the candidate's answers with the control's."""
-    return any(_label(candidate) in phase.sums for _, phase in phases)
-
-
 def preferences(phases: Iterable[tuple[str, PhaseEvidence]], candidate: str) -> StratifiedBuckets:
     """Return the sums of preferences over all phases, by the arms of this module."""
     whole = StratifiedBuckets()
     for _, phase in phases:
-        sums = phase.sums.get(_label(candidate))
+        sums = phase.sums.get(label_of(candidate))
         for each in () if sums is None else sums.slices.values():
             whole.merge(each)
     return whole

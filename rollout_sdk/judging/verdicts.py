@@ -8,6 +8,7 @@ from typing import Any, Literal
 from attrs import asdict, frozen
 
 from rollout_sdk.judging.wording import chance, lift, percent
+from rollout_sdk.notebooks import Shown
 
 __all__ = ["Finding", "Outcome", "Verdict"]
 
@@ -114,7 +115,7 @@ class Finding:
 
 
 @frozen(kw_only=True)
-class Verdict:
+class Verdict(Shown):
     """The result of one look at a rollout.
 
     Attributes:

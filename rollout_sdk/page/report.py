@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rollout_sdk.analysis.report import Report, RolloutReport
 from rollout_sdk.analysis.screen import ordered
 from rollout_sdk.analysis.text import about_journal
@@ -29,17 +31,18 @@ def as_html(report: Report) -> str:
     return document(title, join(parts))
 
 
-def cards(rollouts: list[RolloutReport], addresses: list[str]) -> Markup:
+def cards(rollouts: Sequence[RolloutReport], addresses: Sequence[str | None]) -> Markup:
     """The headlines, one card each, the rollout that needs a person first."""
     found = []
     for each, address in zip(rollouts, addresses, strict=True):
         verdict = each.verdict
         if verdict is None:
             continue
+        name = element("a" if address else "strong", text(each.rollout), href=address)
         found.append(
             element(
                 "li",
-                element("div", element("a", text(each.rollout), href=address), badge(verdict), class_="headline"),
+                element("div", name, badge(verdict), class_="headline"),
                 element("p", text(verdict.reason, 300)),
                 element("p", text(meta(each, verdict)), class_="muted"),
             )

@@ -11,7 +11,7 @@ from rollout_sdk.charts import Markup, element, join, text
 from rollout_sdk.formatting import duration, number, percent, when
 from rollout_sdk.page.pictures import pictures
 
-__all__ = ["badge", "headline", "meta", "rollout_page"]
+__all__ = ["badge", "effects", "headline", "meta", "rollout_page"]
 
 _TONES: dict[Headline, str] = {"SHIP": "good", "DO NOT SHIP": "bad", "CHECK": "bad", "WAIT": "unsure"}
 _MOST_ROWS = 4
@@ -38,7 +38,7 @@ def rollout_page(report: RolloutReport, *, level: int = 1) -> Markup:
     return join(
         [
             headline(report, verdict, level=level),
-            _effects(verdict),
+            effects(verdict),
             _checks(verdict.checks),
             element("div", *(each.html() for each in pictures(report, verdict)), class_="charts"),
             _numbers(verdict),
@@ -87,7 +87,7 @@ def _sentence(said: str) -> str:
     return said if said.endswith((".", "?", "!")) else f"{said}."
 
 
-def _effects(verdict: RolloutVerdict) -> Markup:
+def effects(verdict: RolloutVerdict) -> Markup:
     """The metrics that decide, in so few lines that they stand beside the headline."""
     declared = [each for each in verdict.differences if each.kind != "exploratory"]
     shown = (declared or list(verdict.differences))[:_MOST_ROWS]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
 
+from rollout_sdk.engine.answered_calls import AnsweredCalls, grouped
 from rollout_sdk.engine.batches.answered_rows import AnsweredRows
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.shadows.ended import EndedRows, EndedShadow
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Delivery"]
 
 _MOST_TALLIES = 1_000
+_CALLS = (Call, AnsweredCalls, AnsweredRows)
 _HOOK_OF = {
     RoutedEvent: "rollout_routed",
     ShadowedEvent: "rollout_shadowed",
@@ -146,7 +148,7 @@ class Delivery:
         if not self.audience.awake:
             # Of a process that records outcomes, and calls nothing.
             self.audience.look()
-        facts = self._drawn(facts)
+        facts = self._drawn(grouped(facts))
         unobserved = {id(fact.event) for fact in facts if fact.__class__ is Unobserved}
         changes = {id(fact.event): fact for fact in facts if fact.__class__ is Change}
         facts = [fact.event if fact.__class__ in (Unobserved, Change) else fact for fact in facts]
@@ -165,9 +167,8 @@ class Delivery:
         if changes and not self.audience.awake:
             # A process without calls has not asked yet.
             self.audience.look()
-        calls = [fact for fact in apart if fact.__class__ is Call]
         if self.metrics is not None and self.audience.measuring:
-            self.guarded("telemetry.metrics", self.metrics.calls, calls)
+            self.guarded("telemetry.metrics", self.metrics.calls, _calls(apart))
         managed, heard = self._events(facts)
         self.guarded("recorder", self.sinks.write, managed)
         # In the journal, a start is the line about the rollout; for observers, nothing has changed.
@@ -225,7 +226,7 @@ class Delivery:
         return starts
 
     def _time_s(self, fact: Any) -> float:
-        if fact.__class__ in (Call, AnsweredRows):
+        if fact.__class__ in _CALLS:
             return float(fact.time_ns / 1e9)
         return fact.time_s if fact.__class__ is TransitionedEvent else self.time_ns() / 1e9
 
@@ -237,6 +238,12 @@ class Delivery:
         managed: list[Any] = []
         heard: list[Any] = []
         for fact in facts:
+            if fact.__class__ is AnsweredCalls:
+                if self.sinks.journal is not None:
+                    managed.append(fact)
+                if self.audience.debugging or "rollout_routed" in fact.rollout.observers:
+                    heard.extend(map(self._as_event, fact))
+                continue
             if fact.__class__ is AnsweredRows:
                 if self.sinks.journal is not None:
                     managed.append(self._as_event(fact))
@@ -285,7 +292,7 @@ class Delivery:
             return None
 
     def _count(self, fact: Any) -> None:
-        if fact.__class__ is Call:
+        if fact.__class__ in (Call, AnsweredCalls):
             fact.count_in(self.tally(fact.rollout.key))
         elif (key := rollout_of(fact)) is not None:
             self.tally(key).add(fact)
@@ -294,7 +301,7 @@ class Delivery:
         """Have the judge see what the facts say about each rollout."""
         said: dict[str, list[Callable[[Evidence], None]]] = {}
         for fact in facts:
-            if fact.__class__ is Call:
+            if fact.__class__ in (Call, AnsweredCalls):
                 said.setdefault(fact.rollout.key, []).append(fact.add_to_evidence)
             elif fact.__class__ is RecordedEvent:
                 said.setdefault(fact.rollout, []).append(AddOutcome(fact))
@@ -318,7 +325,18 @@ def _is_worth_telling(call: Call) -> bool:
 
 
 def _key_of(fact: Any) -> str | None:
-    return fact.rollout.key if fact.__class__ in (Call, AnsweredRows) else rollout_of(fact)
+    return fact.rollout.key if fact.__class__ in _CALLS else rollout_of(fact)
+
+
+def _calls(facts: Iterable[Any]) -> list[Call]:
+    """Return the calls among the facts."""
+    calls: list[Call] = []
+    for fact in facts:
+        if fact.__class__ is AnsweredCalls:
+            calls.extend(fact)
+        elif fact.__class__ is Call:
+            calls.append(fact)
+    return calls
 
 
 def _ends_apart(facts: Iterable[Any]) -> Iterable[Any]:

@@ -15,15 +15,15 @@ from attrs import Factory, define, field, frozen
 
 from rollout_sdk.concurrency.clocks import monotonic
 from rollout_sdk.concurrency.threads import Flag, Thread
+from rollout_sdk.engine.answered_calls import AnsweredCalls
 from rollout_sdk.engine.context import OBSERVING, aside
-from rollout_sdk.journal.sink import JournalSink
+from rollout_sdk.journal.sink import JournalSink, key_of
 from rollout_sdk.journal.writer import JournalWriter
 from rollout_sdk.plugins.manager import Observer
 from rollout_sdk.records import TransitionedEvent
 from rollout_sdk.resilience.faults import JOURNAL, Count, DroppedError, HangError
 from rollout_sdk.resilience.queue_thread import QueueThread
 from rollout_sdk.sampling import level_of, rate_of
-from rollout_sdk.tally import rollout_of
 from rollout_sdk.telemetry.log_events import LogEvents
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Sinks:
     def write(self, events: Sequence[Any]) -> None:
         """Have events written to the journal, with one write."""
         # What is only told to people is missing from no journal.
-        events = [] if self.journal is None else [event for event in events if rollout_of(event) is not None]
+        events = [] if self.journal is None else [event for event in events if key_of(event) is not None]
         if not events:
             return
         came = sum(map(_weight, events))
@@ -157,9 +157,10 @@ class Sinks:
         # nothing is to be expected: then they are drawn here.
         if not self._journal.wait_for_room(_MOST_FOR_JOURNAL):
             rate = rate_of(level_of(self._journal.waiting, _MOST_FOR_JOURNAL))
-            events = [kept for event in events if (kept := event.drawn(rate)) is not None]
+            apart = [each for event in events for each in (event.events() if event.__class__ is AnsweredCalls else (event,))]
+            events = [kept for event in apart if (kept := event.drawn(rate)) is not None]
         kept = sum(map(_weight, events))
-        is_full = bool(events) and not self._journal.put(events, sum(map(_size, map(_weight, events))))
+        is_full = bool(events) and not self._journal.put(events, sum(map(_size, events)))
         if missing := came if is_full else came - kept:
             self._dropped.add(missing)
             self._drawn_out.add(came - kept)
@@ -168,13 +169,13 @@ class Sinks:
 
     def log(self, fact: Any) -> None:
         """Have a fact logged, and a transition traced."""
-        if (self.log_events is not None or fact.__class__ is Change) and not self._logs.put(fact, _size(_weight(fact))):
+        if (self.log_events is not None or fact.__class__ is Change) and not self._logs.put(fact, _size(fact)):
             self.failed(LOGS, DroppedError(f"Of the log, {_DROPPED}"), _weight(fact))
 
     def observe(self, observers: Iterable[Observer], fact: Any) -> None:
         """Have observers hear of a fact."""
         for observer in observers:
-            if not observer.thread.put((observer, fact), _size(_weight(fact))):
+            if not observer.thread.put((observer, fact), _size(fact)):
                 self._lose(observer, fact)
 
     def _lose(self, observer: Observer, fact: Any) -> None:
@@ -287,6 +288,7 @@ def _weight(fact: Any) -> int:
     return int(getattr(fact, "weight", 1))
 
 
-def _size(weight: int) -> int:
-    """How much room it takes in a queue."""
-    return 1 + (weight - 1) // _ROWS_FOR_A_FACT
+def _size(fact: Any) -> int:
+    """How much room it takes in a queue: only rows of a batch share what they have in common."""
+    weight = _weight(fact)
+    return weight if fact.__class__ is AnsweredCalls else 1 + (weight - 1) // _ROWS_FOR_A_FACT

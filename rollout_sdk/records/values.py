@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from attrs import field, frozen
 
@@ -26,8 +26,25 @@ UNMEASURED: Final = "unmeasured"
 """The end of a run whose answer has work to come that cannot be measured."""
 
 
+class _Unmade:
+    """Base of a value whose fields are computed when one of them is read: an id costs more than all else about a decision."""
+
+    __slots__ = ("_make",)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # Called for what is not set: a field, before the first was read. Two threads compute the same.
+            make = None if name.startswith("_") else getattr(self, "_make", None)
+            if make is None:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            for field_name, value in make().items():
+                object.__setattr__(self, field_name, value)
+            return object.__getattribute__(self, name)
+
+
 @frozen
-class Decision:
+class Decision(_Unmade):
     """Which variant answers a call, which are shadowed or blended, the reason, and the probability.
 
     A strategy sets `variant`, `reason`, `propensity`, `shadows` and `blend`; the controller adds the rest. Strategies
@@ -64,6 +81,16 @@ class Decision:
     bucket: int = 0
     time_s: float = 0.0
     fingerprint: str = ""
+
+    @classmethod
+    def later(cls, make: Callable[[], Mapping[str, Any]]) -> Decision:
+        """Return a decision whose fields are computed, by `make()`, when one of them is read."""
+        decision = cls.__new__(cls)
+        _set_make(decision, make)
+        return decision
+
+
+_set_make = vars(_Unmade)["_make"].__set__
 
 
 @frozen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from attrs import frozen
@@ -22,6 +23,7 @@ MIN_VALUES = 30
 
 _LARGEST = 1e140
 """Sums beyond it have squares that no float holds."""
+
 _FEWEST_EFFECTIVE = 5
 """Minimum of effective units of unequal weight for any interval: below it, the interval would describe one unit."""
 
@@ -89,15 +91,17 @@ def ratio_of_sums(
             clipped to it, and if all units are alike, it is exact for the share of units that may still differ: 0 of n
             (Clopper and Pearson), with the effective number of units for n.
     """
-    pairs = list(clusters)
-    n, total = len(pairs), math.fsum(d for _, d in pairs)
+    # Units that are alike are computed once: of clicks or errors, there are some hundred kinds of units, however many units.
+    alike = Counter((x, d) for x, d in clusters)
+    pairs, many = list(alike), list(alike.values())
+    n, total = sum(many), math.fsum(k * d for (_, d), k in zip(pairs, many, strict=True))
     if not total:
         return MeanInterval(None, None, None, n, caution="nothing was measured")
     if max(abs(x) for x, _ in pairs) > _LARGEST:
         return MeanInterval(None, None, None, n, caution="values too large to be added up")
-    ratio = math.fsum(x for x, _ in pairs) / total
-    effective, heaviest = effective_units(d for _, d in pairs)
-    assert heaviest is not None
+    ratio = math.fsum(k * x for (x, _), k in zip(pairs, many, strict=True)) / total
+    shares = [d / total for _, d in pairs]
+    effective, heaviest = 1 / math.fsum(k * share * share for share, k in zip(shares, many, strict=True)), max(shares)
 
     def interval(ends: tuple[float, float] | None, caution: str | None) -> MeanInterval:
         low, high = ends or (None, None)
@@ -114,9 +118,11 @@ def ratio_of_sums(
     if max(map(abs, residuals)) <= _ROUNDING * max(abs(x) for x, _ in pairs):
         ends = None if within is None else _alike(ratio, effective, (1 - confidence) / 2, within)
         return interval(ends, "all units are alike" if ends is None else _few(effective, heaviest))
-    variance, df = _jackknife(residuals, [d / total for _, d in pairs])
+    if heaviest >= 1:
+        return interval(None, _few(effective, heaviest))
+    variance, df = _jackknife(residuals, shares, many)
     half = student_t_quantile((1 + confidence) / 2, df) * math.sqrt(variance) / total
-    return interval((ratio - half, ratio + half), _few(effective, heaviest) or _rare(pairs, within))
+    return interval((ratio - half, ratio + half), _few(effective, heaviest) or _rare(pairs, many, within))
 
 
 def _few(effective: float, heaviest: float) -> str | None:
@@ -125,11 +131,13 @@ def _few(effective: float, heaviest: float) -> str | None:
     return f"fewer than {MIN_EFFECTIVE_UNITS} effective units" if effective < MIN_EFFECTIVE_UNITS else None
 
 
-def _rare(pairs: Sequence[tuple[float, float]], within: tuple[float, float] | None) -> str | None:
-    if sum(x != 0 for x, _ in pairs) < MIN_VALUES:
+def _rare(
+    pairs: Sequence[tuple[float, float]], many: Sequence[int], within: tuple[float, float] | None
+) -> str | None:  # fmt: skip
+    if sum(k * (x != 0) for (x, _), k in zip(pairs, many, strict=True)) < MIN_VALUES:
         return f"fewer than {MIN_VALUES} units with a value other than 0"
     # Of two outcomes, either may be the rare one.
-    if within is not None and sum(x != within[1] * d for x, d in pairs) < MIN_VALUES:
+    if within is not None and sum(k * (x != within[1] * d) for (x, d), k in zip(pairs, many, strict=True)) < MIN_VALUES:
         return f"fewer than {MIN_VALUES} units with a value other than {within[1]:g}"
     return None
 
@@ -141,50 +149,60 @@ def _alike(ratio: float, effective: float, tail: float, within: tuple[float, flo
     return ratio - differ * max(0.0, ratio - least), ratio + differ * max(0.0, greatest - ratio)
 
 
-def _jackknife(residuals: Sequence[float], h: Sequence[float]) -> tuple[float, float]:
+def _jackknife(residuals: Sequence[float], h: Sequence[float], many: Sequence[int]) -> tuple[float, float]:
     """The variance of the sum of the residuals by leaving out one unit at a time, and its degrees of freedom.
 
     With a_u = 1 / (1 - h_u) and working variances w_u, the variance is a quadratic form with the matrix
     G = diag(p) - q r' - r q' + W r r', where p = a^2 w, q = a w, r = a h and W = sum(w): its trace and the sum of its squared
     elements give Satterthwaite's degrees of freedom, tr(G)^2 / tr(G^2), without a matrix.
+
+    Args:
+        residuals: Of every kind of unit.
+        h: Its share of the counts.
+        many: How many units are of this kind.
     """
-    n = len(h)
+    n = sum(many)
     a = [1 / (1 - share) for share in h]
-    variance = (n - 1) / n * math.fsum((each * e) ** 2 for each, e in zip(a, residuals, strict=True))
-    w = _working_variances(residuals, h)
-    whole = math.fsum(w)
+    variance = (n - 1) / n * math.fsum(k * (each * e) ** 2 for each, e, k in zip(a, residuals, many, strict=True))
+    w = _working_variances(residuals, h, many)
     p = [each * each * v for each, v in zip(a, w, strict=True)]
     q = [each * v for each, v in zip(a, w, strict=True)]
     r = [each * share for each, share in zip(a, h, strict=True)]
-    qq, qr, rr, pqr, prr, pp = (
+    rows = list(zip(p, q, r, many, strict=True))
+    whole, trace_p, qq, qr, rr, pqr, prr, pp = (
         math.fsum(terms)
         for terms in (
-            (y * y for y in q),
-            (y * z for y, z in zip(q, r, strict=True)),
-            (z * z for z in r),
-            (x * y * z for x, y, z in zip(p, q, r, strict=True)),
-            (x * z * z for x, z in zip(p, r, strict=True)),
-            (x * x for x in p),
+            (k * v for v, k in zip(w, many, strict=True)),
+            (k * x for x, _, _, k in rows),
+            (k * y * y for _, y, _, k in rows),
+            (k * y * z for _, y, z, k in rows),
+            (k * z * z for _, _, z, k in rows),
+            (k * x * y * z for x, y, z, k in rows),
+            (k * x * z * z for x, _, z, k in rows),
+            (k * x * x for x, _, _, k in rows),
         )
     )
-    trace = math.fsum(p) - 2 * qr + whole * rr
+    trace = trace_p - 2 * qr + whole * rr
     squares = pp - 4 * pqr + 2 * whole * prr + 2 * (qq * rr + qr * qr) - 4 * whole * qr * rr + (whole * rr) ** 2
     return variance, max(1.0, trace * trace / squares)
 
 
-def _working_variances(residuals: Sequence[float], h: Sequence[float]) -> list[float]:
-    """Return A d + B d^2 for every unit, relative to their sum: independent calls, plus what the calls of a unit share.
+def _working_variances(residuals: Sequence[float], h: Sequence[float], many: Sequence[int]) -> list[float]:
+    """Return A d + B d^2 for every kind of unit, relative to the sum over all units: independent calls, plus what the calls of
+    a unit share.
 
     A and B are the least-squares line of e^2 / d on d, neither of them below 0.
     """
-    active = [(share, e * e / share) for e, share in zip(residuals, h, strict=True) if share > 0]
-    mean_h, mean_y = (math.fsum(each[i] for each in active) / len(active) for i in (0, 1))
-    spread = math.fsum((share - mean_h) ** 2 for share, _ in active)
-    slope = math.fsum((share - mean_h) * (y - mean_y) for share, y in active) / spread if spread > _ROUNDING else 0.0
+    active = [(share, e * e / share, k) for e, share, k in zip(residuals, h, many, strict=True) if share > 0]
+    units = sum(k for _, _, k in active)
+    mean_h = math.fsum(k * share for share, _, k in active) / units
+    mean_y = math.fsum(k * y for _, y, k in active) / units
+    spread = math.fsum(k * (share - mean_h) ** 2 for share, _, k in active)
+    slope = math.fsum(k * (share - mean_h) * (y - mean_y) for share, y, k in active) / spread if spread > _ROUNDING else 0.0
     slope = max(0.0, slope)
     base = max(0.0, mean_y - slope * mean_h)
     if base == 0 == slope:
         base = 1.0
     w = [base * share + slope * share * share for share in h]
-    whole = math.fsum(w)
+    whole = math.fsum(k * each for each, k in zip(w, many, strict=True))
     return [each / whole for each in w]

@@ -10,7 +10,7 @@ from rollout_sdk.assignment import Phase, RouteRequest, Share, parse_share
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.plan import Criteria, Gate, Guardrail, is_compared
 from rollout_sdk.records import Decision
-from rollout_sdk.strategies.shares import make_phase
+from rollout_sdk.strategies.shares import by_lanes, make_phase
 
 __all__ = ["ABTest", "rollout_strategies"]
 
@@ -71,6 +71,7 @@ class ABTest:
         """Return a single, permanent phase."""
         return [make_phase(self.shares, control, candidates, "ABTest")]
 
+    @by_lanes(lambda strategy, _phase: strategy.shadow)
     def rollout_route(self, request: RouteRequest) -> Decision:
         """Return the variant whose lane contains the unit."""
         if self.shadow and request.draw < self.shadow:

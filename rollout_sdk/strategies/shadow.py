@@ -11,6 +11,7 @@ from rollout_sdk.assignment import Phase, RouteRequest, Share, parse_share
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.plan import Criteria, Guardrail
 from rollout_sdk.records import Decision
+from rollout_sdk.strategies.shares import by_lanes
 
 __all__ = ["Shadow", "rollout_strategies"]
 
@@ -65,6 +66,7 @@ class Shadow:
         """Return one phase in which no candidate serves."""
         return [Phase("shadow", dict.fromkeys(candidates, 0.0), control, shadow=self.rate)]
 
+    @by_lanes(lambda strategy, _phase: strategy.rate)
     def rollout_route(self, request: RouteRequest) -> Decision:
         """Return the control, with shadows on a share of the calls."""
         if request.draw < self.rate:

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from rollout_sdk.assignment import Phase, Share, parse_share, phase_label
 from rollout_sdk.exceptions import ConfigurationError
 
-__all__ = ["make_phase"]
+__all__ = ["by_lanes", "make_phase"]
+
+Route = TypeVar("Route", bound=Callable[..., Any])
+
+
+def by_lanes(shadow: Callable[[Any, Phase], float]) -> Callable[[Route], Route]:
+    """Mark a `rollout_route` that only splits units by the phase's lanes, so that calls may do so without calling it.
+
+    Args:
+        shadow: Returns the share of the control's calls that the strategy shadows in a phase.
+    """
+
+    def mark(route: Route) -> Route:
+        # On the function: a subclass that decides otherwise is not marked.
+        route.shadow_share = shadow  # type: ignore[attr-defined]
+        return route
+
+    return mark
 
 
 def make_phase(shares: Share | Mapping[str, Share], control: str, candidates: tuple[str, ...], owner: str) -> Phase:

@@ -26,9 +26,10 @@ class Audience:
         tracing: Whether spans, or log records of their events, are exported.
         measuring: Whether metrics are exported.
         debugging: Whether log events of level DEBUG are enabled.
+        is_quiet: Whether `look` was called, and calls need neither spans nor their caller's context for log events.
     """
 
-    __slots__ = ("_events", "_failed", "_settings", "awake", "debugging", "measuring", "tracing")
+    __slots__ = ("_events", "_failed", "_settings", "awake", "debugging", "is_quiet", "measuring", "tracing")
 
     def __init__(self, settings: Telemetry, failed: Failed, events: Events) -> None:
         """Assume that nothing is enabled until `look`."""
@@ -39,6 +40,7 @@ class Audience:
         self.tracing = False
         self.measuring = False
         self.debugging = False
+        self.is_quiet = False
 
     def look(self) -> bool:
         """Refresh the flags; return whether a signal was enabled since the last look.
@@ -63,5 +65,6 @@ class Audience:
             if not is_fault(error):
                 raise
             self._failed("telemetry.audience", error)
+        self.is_quiet = not (self.tracing or self.debugging)
         now = self.tracing, self.measuring, self._events.has_results
         return any(is_enabled and not was_enabled for is_enabled, was_enabled in zip(now, before, strict=True))

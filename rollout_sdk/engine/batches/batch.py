@@ -174,7 +174,7 @@ def route_batch(batch: Batch) -> Flow:
 def _close(batch: Batch, shadows: Sequence[ShadowRows], final: Result) -> None:
     """Submit the shadows, and record every row."""
     call, rollout = batch.call, batch.call.rollout
-    hand_up(call, final)
+    hand_up(call, final, call.rollout.control)
     for shadow in shadows:
         submit_shadows([shadow], shadow.answered_by(final, len(batch.rows)))
     for row in batch.rows:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rollout_sdk.engine.judges.lane import JUDGE, Judged, Pair, is_candidate_first, is_sampled
-from rollout_sdk.judging.preferences import JUDGE_FAILED
+from rollout_sdk.judging.preferences import JUDGE_FAILED, is_drawn_for_people
 from rollout_sdk.plan import JUDGE_PREFERENCE
 from rollout_sdk.records import Decision, RecordedEvent
 from rollout_sdk.resilience.interruptions import is_fault
@@ -21,7 +21,9 @@ __all__ = ["hand_to_judge"]
 
 
 def hand_to_judge(run: ShadowRun, result: Result) -> None:
-    """Have a judge compare a candidate's answer with the control's, if the pair is in its sample. Never raises.
+    """Have a judge compare a candidate's answer with the control's, if the pair is in its sample, and people, if it is drawn.
+
+    Never raises.
 
     Args:
         run: The shadow run, at its end.
@@ -29,14 +31,21 @@ def hand_to_judge(run: ShadowRun, result: Result) -> None:
     """
     rollout, call = run.rollout, run.call
     lane, pair = rollout.judge, run.counterpart
-    if lane is None or run.variant == rollout.control or not pair.is_comparable or call.is_excluded:
+    if (lane is None and rollout.audited is None) or run.variant == rollout.control:
+        return
+    if not pair.is_comparable or call.is_excluded:
         return
     try:
+        id_, decision = call.decision_id, call.full_decision()
         # Under overload, calls that are not drawn leave no record, and so no evidence.
-        if not (is_sampled(call.decision_id, lane.judge.sample) and is_drawn(call.decision_id, call.rate)):
+        if not is_drawn(id_, call.rate) or (lane is not None and not is_sampled(id_, lane.judge.sample)):
             return
-        done = partial(_record, rollout, call.full_decision(), call.rate, run.variant, lane.judge.name)
-        lane.submit(Pair(call.decision_id, run.request, pair.value, result.value, run.size, done))
+        if rollout.audited is not None and is_drawn_for_people(id_, rollout.audit):
+            about = {"t": decision.time_s, "variant": run.variant, "reason": None, "difference": None}
+            rollout.audited.offer((pair.value, result.value), run.request.arguments, about, id_)
+        if lane is not None:
+            done = partial(_record, rollout, decision, call.rate, run.variant, lane.judge.name)
+            lane.submit(Pair(id_, run.request, pair.value, result.value, run.size, done))
     except BaseException as error:
         if not is_fault(error):
             raise

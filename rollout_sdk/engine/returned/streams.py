@@ -18,7 +18,7 @@ from rollout_sdk.concurrency.context_vars import attach, detach
 from rollout_sdk.engine.attended import Attended
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import enter_fallback, leave_fallback
-from rollout_sdk.engine.current import reset_call, set_call
+from rollout_sdk.engine.current import Current, current_call, reset_call, set_call
 from rollout_sdk.engine.deadline import STOPPED, PumpedStream, in_time, on_asyncio, within_elsewhere
 from rollout_sdk.engine.execute import failed, withheld
 from rollout_sdk.engine.steps import LET_GO, Invoke, Result
@@ -27,6 +27,9 @@ from rollout_sdk.resilience import kill_switch
 from rollout_sdk.resilience.interruptions import is_interruption
 
 __all__ = ["AsyncStream", "Stream"]
+
+# Python 3.11 looks a method of an imported object up anew at every call.
+_last = current_call.get
 
 
 class _Noted:
@@ -62,7 +65,7 @@ class _Noted:
         if call is not None and (step.gate is None or call.rollout.on_error == "raise"):
             call.args, call.kwargs = (), LET_GO
 
-    def _leave(self, token: Token[Call | None] | None, thrown: BaseException | None) -> None:
+    def _leave(self, token: Token[Current | None] | None, thrown: BaseException | None) -> None:
         # The garbage collector can close a stream in an unrelated context.
         if token is not None and isinstance(thrown, GeneratorExit):
             with suppress(ValueError):
@@ -120,7 +123,9 @@ class Stream(_Noted):
         span = None if self._span_context is None else attach(self._span_context)
         inner = None if self.step.in_place is None else enter_fallback(self.step.in_place)
         # Interleaved streams must not see each other's call.
-        token = None if self.call is None else set_call(self.call)
+        call = self.call
+        # Where it is current already, as it mostly is, nothing has to be set for each item.
+        token = None if call is None or _last() is call else set_call(call)
         try:
             if thrown is not None:
                 self.thrown = self.result.kept = None
@@ -186,7 +191,9 @@ class AsyncStream(_Noted):
         span = None if self._span_context is None else attach(self._span_context)
         inner = None if self.step.in_place is None else enter_fallback(self.step.in_place)
         attended = None
-        token = None if self.call is None else set_call(self.call)
+        call = self.call
+        # Where it is current already, as it mostly is, nothing has to be set for each item.
+        token = None if call is None or _last() is call else set_call(call)
         try:
             if thrown is not None:
                 self.thrown = self.result.kept = None
@@ -213,7 +220,7 @@ class AsyncStream(_Noted):
             if _is_consumers(error, thrown):
                 self._raised(error, interrupted=True)
             else:
-                ran = failed(self.step, 0.0, error, attended)
+                ran = failed(self.step.variant, 0.0, error, attended)
                 self._end()
                 self.result.error, self.result.interrupted = ran.error, ran.interrupted
                 # The model's frame, in the exception's traceback, references this one.

@@ -1,0 +1,123 @@
+"""`rollout audit`: people say which of two answers is better, for pairs drawn by chance."""
+
+from __future__ import annotations
+
+import json
+import os
+from time import time
+from typing import Any
+
+import click
+
+from rollout_sdk.cli.options import examples
+from rollout_sdk.cli.output import EmptyFault, fault, say
+from rollout_sdk.exceptions import JournalError, RolloutError
+from rollout_sdk.formatting import plain
+from rollout_sdk.journal import KeptPair, read_journal, read_pairs
+from rollout_sdk.journal.kept_pairs import AUDITS, control_is_first
+from rollout_sdk.plan import JUDGE_PREFERENCE
+from rollout_sdk.recording import outcomes
+from rollout_sdk.runtime import Runtime
+from rollout_sdk.sampling import lot_of
+
+__all__ = ["COMMANDS"]
+
+_LONGEST = 4_000
+_WORDS = {"a": 1.0, "b": -1.0, "tie": 0.0}
+
+
+@click.command(
+    epilog=examples(
+        "rollout audit chat --journal journal/",
+        "rollout audit chat --most 50",
+        "rollout audit chat --store sqlite:///rollouts.db",
+    )
+)
+@click.argument("key", metavar="KEY")
+@click.option(
+    "--journal",
+    "folder",
+    envvar="ROLLOUT_JOURNAL",
+    required=True,
+    show_envvar=True,
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    help="Folder of the journal.",
+)
+@click.option(
+    "--store",
+    "address",
+    envvar="ROLLOUT_STORE",
+    show_envvar=True,
+    metavar="ADDRESS",
+    help="Address of the store, so that the processes that judge count the labels.",
+)
+@click.option("--most", type=click.IntRange(min=1), default=20, show_default=True, help="How many pairs to ask about.")
+def audit(key: str, folder: str, address: str | None, most: int) -> None:
+    """Say which of two answers is better, blind: a, b or tie; quit ends.
+
+    The pairs were drawn by chance, and come in an order drawn by chance, so that any number of them is a fair sample: answer
+    each, and say "tie" if you cannot tell. What you say corrects the judge of judge.preference. It is written to the journal,
+    and with a store, the processes that judge count it within seconds. Ids that are signed need ROLLOUT_KEY. Exit code 5: no
+    pair is left.
+    """
+    try:
+        known = {
+            line.get("id")
+            for line in read_journal(folder)
+            if line["event"] == "outcome" and line["metric"] == JUDGE_PREFERENCE and line.get("source") == "human"
+        }
+        pairs = [pair for pair in read_pairs(folder, key, folder=AUDITS) if pair.id not in known]
+    except OSError as error:
+        raise fault(JournalError(f"The pairs in {folder!r} cannot be read: {error.strerror}.")) from None
+    if not pairs:
+        raise EmptyFault(
+            f"No pair of {key!r} waits for people in {folder!r}. With a journal and a guardrail or gate about "
+            "'judge.preference', @rollout(keep=Disagreements(200, redact=...)) keeps them."
+        )
+    # In random order: those that are answered before the end are a sample of all.
+    asked = sorted(pairs, key=lambda pair: lot_of(pair.id, "audited"))[:most]
+    try:
+        runtime = Runtime(journal=folder, store=address, key=os.environ.get("ROLLOUT_KEY") or None)
+    except RolloutError as error:
+        raise fault(error) from None
+    try:
+        done = _asked(runtime, key, asked)
+    finally:
+        runtime.close()
+    where = "" if address else " Without --store, only reports and replays see them."
+    say(f"{done:,} of {len(pairs):,} pairs labelled.{where}")
+
+
+def _asked(runtime: Runtime, key: str, pairs: list[KeptPair]) -> int:
+    """Ask about pairs, and record each answer; return how many were given."""
+    for number, pair in enumerate(pairs):
+        say(f"\n{number + 1} of {len(pairs)}")
+        for name, value in (("arguments", pair.arguments), ("a", pair.a), ("b", pair.b)):
+            say(f"  {name}: {_as_text(value)}")
+        said = click.prompt("better", type=click.Choice([*_WORDS, "quit"], case_sensitive=False))
+        if said == "quit":
+            return number
+        preferred = -_WORDS[said] if control_is_first(pair.id) else _WORDS[said]
+        try:
+            event = outcomes.by_decision(
+                JUDGE_PREFERENCE,
+                preferred + 0.0,
+                pair.id,
+                key=runtime.key,
+                time_s=time(),
+                rollout=key,
+                variant=pair.candidate,
+                source="human",
+            )
+        except RolloutError as error:
+            raise fault(error) from None
+        runtime.conclude_outcome(event)
+    return len(pairs)
+
+
+def _as_text(value: Any) -> str:
+    return plain(value if isinstance(value, str) else json.dumps(value), _LONGEST)
+
+
+COMMANDS = (audit,)
