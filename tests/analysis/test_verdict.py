@@ -92,7 +92,7 @@ def test_a_better_candidate_is_shipped_with_its_price_in_the_same_line(tmp_path)
     verdict = served(tmp_path, strategy, even(2_000), {"candidate": 800, "control": 600}, version="7")
     assert ("SHIP", "candidate", "7") == (verdict.headline, verdict.candidate, verdict.version)
     assert verdict.reason.startswith("click +33.3 % [")
-    assert "error_rate good enough" in verdict.reason
+    assert "errors good enough" in verdict.reason
     assert "Make candidate the function" in verdict.action
 
 
@@ -132,7 +132,7 @@ def test_a_canary_says_where_it_stands(tmp_path, failing, headline, status):
     if failing:
         assert report.verdict.reason.startswith("rolled back: candidate: error_rate: ")
     else:
-        assert (1, 2, "error_rate: ") == (report.verdict.step, report.verdict.steps, report.verdict.reason[:12])
+        assert (1, 2, "errors: 0 of") == (report.verdict.step, report.verdict.steps, report.verdict.reason[:12])
 
 
 def test_the_one_that_needs_a_person_comes_first(tmp_path):
