@@ -87,6 +87,26 @@ def test_the_demo_says_of_all_four_strategies_what_to_do_and_fits_a_screen(tmp_p
     assert labels_of(shown) == labels_of(block)
 
 
+def test_language_models_are_judged_in_their_shadow_step_before_any_user_sees_them():
+    """Each is rolled back for its own reason, and the one that is as good passes, whatever its judge thinks of it."""
+    printed = run("import sys; sys.path.insert(0, 'llm_canary'); import main; print(main.main())")
+    ends = re.findall(r"^=== (\S+), judged by \S+: (\S+), phase (\S+) ===\n(.*?)(?=^===|\Z)", printed, re.MULTILINE | re.DOTALL)
+    decided = {
+        model: (status, re.search(r"^(\w+) in phase 0:0%: (?:candidate: ([\w.]+):)?", text)) for model, status, _, text in ends
+    }
+    assert {
+        "plain-2": ("running", "PASS", None),
+        "charming": ("rolled_back", "FAIL", "judge.preference"),
+        "late": ("rolled_back", "FAIL", "first_token_s"),
+        "wordy": ("rolled_back", "FAIL", "cost"),
+        "contrary": ("rolled_back", "FAIL", "shadow.mismatch.number"),
+    } == {model: (status, *found.groups()) for model, (status, found) in decided.items()}
+    texts = {model: text for model, _, _, text in ends}
+    # Spiteful and flattering judges, each corrected by people.
+    assert re.search(r"PASS .* judge\.preference .* labels of people \(the judge alone says -1 on", texts["plain-2"])
+    assert re.search(r"FAIL .* judge\.preference .* labels of people \(the judge alone says \+1 on", texts["charming"])
+
+
 def labels_of(block):
     """The first words of a block's rows: they stay when its numbers are others."""
     return [line.split()[0] for line in block.splitlines() if re.match(r"(  )?\S", line)]
