@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 def test_the_article_fits_on_a_page_and_runs(tmp_path):
     assert len((EXAMPLES / "article.py").read_text().splitlines()) < 60
     report = runpy.run_path(str(EXAMPLES / "article.py"))["main"](str(tmp_path))
-    for name in ("ab: ab", "canary: canary", "interleave: interleave", "shadow: shadow", "Phase 2:50%", "preference for"):
+    for name in ("ab  ab 50 %", "canary  canary 50 %, step 3 of 3", "interleave  interleave 100 %", "shadow  shadow of 100 %"):
         assert name in report
 
 
