@@ -36,7 +36,7 @@ from rollout_sdk.analysis.shares import shares_of
 from rollout_sdk.journal import Journal
 from rollout_sdk.stats import effective_units, ratio_of_sums
 
-__all__ = ["latency_of", "phase_order", "report_of", "shadow_of", "summarise"]
+__all__ = ["halves", "latency_of", "phase_order", "report_of", "shadow_of", "summarise"]
 
 
 def _quantile(ordered: array[float], q: float) -> float:
@@ -233,12 +233,12 @@ def summarise(
     """
     journal = SelectedJournal(folder, rollout=rollout, since_s=since_s, phase=phase)
     # Read twice: once for what the judge saw, in order of time.
-    first, second = _halves(progress)
+    first, second = halves(progress)
     found, _ = judged(journal, progress=first)
     return report_of(journal, sums_of(journal, second), found)
 
 
-def _halves(
+def halves(
     progress: Callable[[int, int], None] | None,
 ) -> tuple[Callable[[int, int], None] | None, Callable[[int, int], None] | None]:
     """The progress of two readings as that of one."""

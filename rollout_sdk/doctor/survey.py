@@ -9,8 +9,9 @@ from attrs import Factory, define
 
 from rollout_sdk.analysis.bounded import Counts
 from rollout_sdk.analysis.gather import Aggregate, Gatherer
+from rollout_sdk.analysis.judged import judged
 from rollout_sdk.analysis.report import Report
-from rollout_sdk.analysis.summary import report_of
+from rollout_sdk.analysis.summary import halves, report_of
 from rollout_sdk.doctor.operated import Operated, operated
 from rollout_sdk.doctor.writers import Source, sources
 from rollout_sdk.journal import Journal
@@ -130,6 +131,9 @@ def survey(folder: str, *, now: float, progress: Callable[[int, int], None] | No
         ConfigurationError: It is no folder.
     """
     journal = Journal(folder)
+    # Read twice: once for what the judge saw, in order of time.
+    first, progress = halves(progress)
+    found, _ = judged(journal, progress=first)
     files = sources(journal.files, now)
     total, cut, surveyor, gatherer = sum(source.bytes for source in files), 0, _Surveyor(now), Gatherer(journal)
     journal.begin()
@@ -155,7 +159,7 @@ def survey(folder: str, *, now: float, progress: Callable[[int, int], None] | No
     if progress is not None:
         progress(total, total)
     return Survey(
-        report=report_of(journal, aggregate),
+        report=report_of(journal, aggregate, found),
         aggregate=aggregate,
         files=files,
         bytes=journal.bytes,
