@@ -122,7 +122,7 @@ lint: $(VENV)/.dev
 # Pyright reads what users' editors read; it gets Node.js from a wheel.
 types: $(VENV)/.dev
 	$(BIN)/mypy
-	@for version in 3.11 $(OTHER_PYTHONS); do $(BIN)/pyright --pythonversion $$version --warnings || exit 1; done
+	@for version in 3.11 $(OTHER_PYTHONS); do $(BIN)/pyright --pythonpath $(BIN)/python --pythonversion $$version --warnings || exit 1; done
 
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports

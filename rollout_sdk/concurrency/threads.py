@@ -46,7 +46,7 @@ def original(module: str, name: str) -> Any:
     """Return a standard library function as it was before gevent or eventlet patched it."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None:
-        return monkey.getoriginal(module, name)
+        return monkey.get_original(module, name)
     patcher = sys.modules.get("eventlet.patcher")
     return getattr(sys.modules[module] if patcher is None else patcher.original(module), name)
 

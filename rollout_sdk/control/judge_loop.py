@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from json import dumps
+from math import inf
 
 from attrs import evolve
 
+from rollout_sdk.concurrency.clocks import monotonic
 from rollout_sdk.concurrency.threads import Lock
 from rollout_sdk.control.managed import ManagedRollout
 from rollout_sdk.control.next_step import Approvals, NextStep, latch, next_step
@@ -21,6 +23,12 @@ from rollout_sdk.exceptions import ConflictError, StateError
 from rollout_sdk.judging import Evidence, Verdict, judge
 
 __all__ = ["JUDGE", "Judging"]
+
+_TURN = "judge"
+_PACE = "pace"
+_SHARE_OF_TIME = 0.1
+_LONGEST_PACE_S = 600.0
+_STALLS_AFTER = 3
 
 
 class Judging:
@@ -46,6 +54,9 @@ class Judging:
         """Judge on behalf of another process from now on."""
         self._writer = writer
         self._noted: dict[str, str] = {}
+        self._published: dict[str, float] = {}
+        self._judged: dict[str, float] = {}
+        self._last_seen: dict[str, tuple[tuple[int, float | None], float]] = {}
         self.remote_outcomes = RemoteOutcomes(f"{writer}-guest", self._plane.failed)
         self._approvals = Approvals(self._plane.failed_of)
         self._one_at_a_time = Lock()
@@ -75,16 +86,62 @@ class Judging:
         if not self._plane.is_shared:
             self.judge(managed)
             return
-        now_s = self._plane.now_s
-        if not managed.publish(self._store, self._writer, now_s):
+        now_s, pace_s, revision = self._plane.now_s, self._pace_s(managed.key), managed.state.revision
+        if not self._publish_in_time(managed, now_s, pace_s):
             return
         last = self._last(managed)
-        if last is not None and last.revision == managed.state.revision and 0 <= now_s - last.time_s < self.every_s:
+        if last is not None and last.revision != revision:
+            last = None
+        # The process that has judged last has the others' evidence; another takes its place when it is late.
+        is_mine = last is not None and self._judged.get(managed.key) == last.time_s
+        fresh_s = pace_s + (0.0 if is_mine else self.every_s)
+        if (last is not None and 0 <= now_s - last.time_s < fresh_s) or not self._has_turn(managed, last, now_s, pace_s):
             with self._one_at_a_time:
-                managed.verdict = last
-                managed.clock.judged(idle=last.idle)
+                if last is not None:
+                    managed.verdict = last
+                    managed.clock.judged(idle=last.idle)
+                if not is_mine:
+                    managed.release()
             return
-        self.judge(managed)
+        began_s = monotonic()
+        verdict = self.judge(managed)
+        if verdict is not None:
+            self._judged[managed.key] = verdict.time_s
+        self._set_pace(managed.key, pace_s, monotonic() - began_s)
+
+    def _has_turn(self, managed: ManagedRollout, last: Verdict | None, now_s: float, pace_s: float) -> bool:
+        """Whether this process judges now: of those that find the last verdict too old at the same time, one does."""
+        revision = managed.state.revision
+        about = revision, None if last is None else last.time_s
+        known, since_s = self._last_seen.get(managed.key, (None, 0.0))
+        if known != about:
+            since_s = monotonic()
+            self._last_seen[managed.key] = about, since_s
+        missed = int((monotonic() - since_s) // pace_s)
+        # No verdict has come for long, by this process's own clock: a process whose clock is ahead had these turns, and died.
+        turn = f"{int(now_s // pace_s)}" if missed < _STALLS_AFTER else f"{about[1]} {missed}"
+        name = f"{_TURN} {revision} {turn}"
+        return name in self._store.claim(managed.key, managed.state.epoch, self._writer, [name])
+
+    def _publish_in_time(self, managed: ManagedRollout, now_s: float, pace_s: float) -> bool:
+        """Publish what the next verdict needs; False if the epoch is over, or if it is too early."""
+        if monotonic() - self._published.get(managed.key, -inf) < pace_s / 4 and pace_s > self.every_s:
+            return False
+        self._published[managed.key] = monotonic()
+        return managed.publish(self._store, self._writer, now_s)
+
+    def _pace_s(self, key: str) -> float:
+        """Seconds between two verdicts: as configured, or more where a verdict on so many processes takes long."""
+        try:
+            return max(self.every_s, float(self._store.noted(key, _PACE) or 0.0))
+        except ValueError:
+            return self.every_s
+
+    def _set_pace(self, key: str, pace_s: float, took_s: float) -> None:
+        """Have verdicts take a tenth of the time of a thread at the most, or as often again as configured."""
+        wanted_s = min(max(self.every_s, took_s / _SHARE_OF_TIME), _LONGEST_PACE_S)
+        if wanted_s > 1.5 * pace_s or wanted_s < pace_s / 1.5:
+            self._store.note(key, _PACE, f"{wanted_s:.1f}")
 
     def _last(self, managed: ManagedRollout) -> Verdict | None:
         """Return the last verdict of any process about this version; None before the first."""

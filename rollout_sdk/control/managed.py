@@ -196,6 +196,10 @@ class ManagedRollout:
                     else:
                         self.evidence.outcomes["duplicate"] += 1
 
+    def release(self) -> None:
+        """Let go of what other processes have seen: in a large fleet, it is large. The next look gathers all of it again."""
+        self._cursor, self._gathered = 0, {}
+
     def publish_again(self) -> None:
         """Have the next publication write all evidence of this process: the store had lost it."""
         if self.evidence is not None:

@@ -39,7 +39,7 @@ def private_folders(shared: Path) -> list[Path]:
 
 
 def _is_private(folder: Path, user: int | None) -> bool:
-    """Whether it is a folder, not a link to one, of this user (None: of the user in its name), that nobody else can write."""
+    """Whether it is a folder, not a link to one, of this user (None: of the user in its name), that no other user can write."""
     try:
         status = folder.lstat()
     except OSError:

@@ -2,8 +2,8 @@
 
 Each process has a file for each rollout, beside the journal's own.
 
-Which of the two answers is the control's follows from the decision's id and is not in the file, so that nobody who labels pairs
-knows by accident.
+Which of the two answers is the control's follows from the decision's id and is not in the file, so that people label pairs
+without knowing it.
 """
 
 from __future__ import annotations

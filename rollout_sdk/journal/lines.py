@@ -47,11 +47,13 @@ def as_line(event: object) -> bytes:
     """The line of an event.
 
     Raises:
-        TypeError: It is no event, or a field of it is not what the event promises.
+        TypeError: It is not an event, or a field has the wrong type.
     """
     write = _WRITERS.get(event.__class__)
     if write is None:
-        raise TypeError(f"{brief(event)} is no event. The journal takes the events of rollout_sdk.records. Pass one of them.")
+        raise TypeError(
+            f"{brief(event)} is not an event. The journal takes the events of rollout_sdk.records. Pass one of them."
+        )
     return write(event)
 
 

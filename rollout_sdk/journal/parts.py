@@ -81,7 +81,7 @@ def writer_is_alive(pid: int) -> bool:
 def missing_parts(seen: Iterable[Part]) -> tuple[str, ...]:
     """Names of the parts that must have been there, because a later one of the same process is; 1,000 at the most.
 
-    What cannot be told: whether the last parts of a process are missing, or all of them.
+    Whether the last parts of a process are missing, or all of them, cannot be known.
     """
     numbers: dict[tuple[str, int, str], set[int]] = defaultdict(set)
     for part in seen:

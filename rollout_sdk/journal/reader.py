@@ -33,7 +33,7 @@ _GZIP_BUFFER = 1 << 16
 
 
 def _refused(constant: str) -> float:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")
 
 
 _decoder = json.JSONDecoder(parse_constant=_refused)
@@ -65,7 +65,7 @@ class Journal:
         skipped: Lines passed over in that pass, by why: "damaged", "schema" (written by a newer version), "unknown event";
             and "unreadable file", which counts files.
         repeated: Lines passed over in that pass because they were read before: they are there twice.
-        cut: How many of the damaged lines were the last of their file and have no end: whoever wrote them was killed, the disk
+        cut: How many of the damaged lines were the last of their file and have no end: their process was killed, the disk
             was full, or they are being written.
         bytes: Bytes read in that pass.
     """
@@ -74,7 +74,7 @@ class Journal:
         """Find the folder.
 
         Raises:
-            ConfigurationError: It is no folder.
+            ConfigurationError: It is not a folder.
         """
         self.folder = Path(folder)
         self.lines = 0
@@ -121,7 +121,7 @@ class Journal:
     def missing(self) -> tuple[str, ...]:
         """Files that must have been there, because their process wrote a later one; known after a pass over the records.
 
-        Somebody has moved or deleted them. What cannot be told is whether the last files of a process are missing.
+        They were moved or deleted. Whether the last files of a process are missing cannot be known.
         """
         named = (part for path in self.files if (part := part_of(path.name)) is not None)
         return missing_parts({*named, *self._parts})
@@ -170,7 +170,7 @@ class Journal:
                     return
                 with gzip.GzipFile(fileobj=raw) as packed, BufferedReader(packed, _GZIP_BUFFER) as file:
                     yield from self._records(file, mark, is_named=is_named)
-        # The last two: it is no compressed file, or the end of one is missing.
+        # The last two: it is not a compressed file, or its end is missing.
         except (OSError, EOFError, zlib.error):
             self.skipped["unreadable file"] += 1
 
@@ -302,7 +302,7 @@ def _fault(record: Any) -> str | None:
             nulls.append(name)
         elif not field[1](value):
             return "damaged"
-    # Null is as good as left out; whoever reads must know one of the two only.
+    # Null means the same as a missing field; readers need to know only one of the two.
     for name in nulls:
         del record[name]
     return None if record.keys() >= required else "damaged"

@@ -1,8 +1,8 @@
 """What a journal holds twice counts once: a file that was copied, compressed beside its original, or put into an archive.
 
-Ids tell: each process numbers its calls, so one bit for each call is enough to know it again, and so for a call's shadows.
-Of the few lines that have no id, what tells is the process that wrote them and the line itself. Outcomes are told apart by
-what they say (`RecordedEvent.identity`), also where an application records one twice: that is the analysis' part.
+Ids show it: each process numbers its calls, so one bit for each call is enough to know it again, and so for a call's shadows.
+The few lines without an id are identified by their process and the line itself. Outcomes are identified by their content
+(`RecordedEvent.identity`), also if an application records one twice: the analysis handles them.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ Fields that are empty (null, false, or no items) are left out. Numbers are finit
 are nowhere. A rollout's start is its `rollout` line. Every process that follows a store has a `transition` line for every
 change, whatever made it: lines of one `id` are one change. `read_journal` gives the rows of a `rows` line as a `decision` each.
 A `rate` below 1 is the share of the calls that was kept, under overload, when this line was; where there is none, it is 1.
-Arms are told apart by rollout, fingerprint and phase, and never pooled; lines of earlier SDKs have no fingerprint.
+Arms are distinguished by rollout, fingerprint and phase, and never pooled; lines of earlier SDKs have no fingerprint.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Field:
     Attributes:
         holds: Whether a value is one of the field's.
         required: Whether a line without it is damaged.
-        plain: A class all of whose values are the field's, so that nobody need ask; None when there is none.
+        plain: A class all of whose instances are valid values, which skips the check; None if there is none.
     """
 
     holds: Callable[[Any], bool]

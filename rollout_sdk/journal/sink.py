@@ -37,7 +37,7 @@ class JournalSink:
         Args:
             writer: Where lines go.
             describe: The fields of a rollout's own line, by its key; None for a rollout that is not known here.
-            failed: Told of an event that cannot be written.
+            failed: Notified of an event that cannot be written.
         """
         self._writer = writer
         self._describe = describe
@@ -45,7 +45,7 @@ class JournalSink:
         self._headed: set[str] = set()
         self._moved: dict[str, TransitionedEvent] = {}
         self._unwritten = 0
-        self._told = self._told_drawn_out = 0
+        self._noted = self._noted_drawn_out = 0
 
     def __call__(self, events: Sequence[Any], dropped: int, drawn_out: int = 0) -> None:
         """Write what is an event of a rollout.
@@ -56,7 +56,7 @@ class JournalSink:
             drawn_out: How many of these were of calls that were not drawn under overload.
 
         Raises:
-            OSError: Not all could be written. What is missing is counted, and told as soon as writing succeeds again.
+            OSError: Some could not be written. They are counted, and noted in the journal once writing succeeds again.
         """
         lines = [
             (key, texts, _weight(event))
@@ -80,7 +80,7 @@ class JournalSink:
                 # Of several lines, each is one fact.
                 weights += [weight] if len(texts) == 1 else [1] * len(texts)
             if (missing := self._missing(dropped)) > 0:
-                sampled = drawn_out - self._told_drawn_out
+                sampled = drawn_out - self._noted_drawn_out
                 data.append(line("lost", time(), count=missing, sampled=sampled or None))
             self._writer.write(data)
         except BaseException:
@@ -90,10 +90,10 @@ class JournalSink:
             self._moved.update({event.rollout: event for event in events if isinstance(event, TransitionedEvent)})
         self._headed |= headed
         if missing > 0:
-            self._told, self._told_drawn_out = self._told + missing, drawn_out
+            self._noted, self._noted_drawn_out = self._noted + missing, drawn_out
 
     def _about(self, key: str) -> Mapping[str, Any] | None:
-        """What a file says of a rollout: where it stands after the last transition, of which another file may have told."""
+        """Return a rollout's line for a new file: its state after the last transition, which may be in an earlier file."""
         about, moved = self._describe(key), self._moved.get(key)
         if about is None or moved is None or moved.fingerprint != about.get("fingerprint"):
             return about
@@ -102,21 +102,21 @@ class JournalSink:
 
     @property
     def unwritten(self) -> int:
-        """Facts that came here and could not be written, so far."""
+        """The number of facts that could not be written so far."""
         return self._unwritten
 
     @property
     def has_file(self) -> bool:
-        """Whether a file is open, which somebody may move away."""
+        """Whether a file is open, which may be moved away."""
         return self._writer.has_file
 
     def is_owed(self, dropped: int) -> bool:
-        """Whether facts are missing that the journal does not say are missing."""
+        """Whether facts are missing that the journal does not yet note as missing."""
         return self._missing(dropped) > 0
 
     def _missing(self, dropped: int) -> int:
-        """Facts that are neither written nor told to be missing."""
-        return dropped + self._unwritten - self._told
+        """Return the number of facts that are neither written nor noted as missing."""
+        return dropped + self._unwritten - self._noted
 
     def _lines(self, event: object) -> Sequence[bytes]:
         try:
@@ -137,7 +137,7 @@ class JournalSink:
         self._writer.renew()
         self._headed = set()
         self._moved = {}
-        self._unwritten = self._told = self._told_drawn_out = 0
+        self._unwritten = self._noted = self._noted_drawn_out = 0
 
     def close(self) -> None:
         """Close the file."""

@@ -87,7 +87,7 @@ class JournalWriter:
         """Make ready for lines: open a file when there is none, when it is full, or when it is not in its place any more.
 
         Returns:
-            Whether the file has no line yet, so that it must be told what the others know.
+            Whether the file has no line yet, so that it needs the lines about rollouts.
 
         Raises:
             OSError: None can be opened.

@@ -42,25 +42,25 @@ def written(criteria: Criteria) -> dict[str, Any]:
 
 def _step(step: Step) -> dict[str, Any]:
     share = step.share
-    said = {name: percent(each) for name, each in share.items()} if isinstance(share, Mapping) else percent(share)
-    told = {"share": said, **_differing(step, Step(0.5), ("min_units", "min_time", "max_time", "shadow"))}
-    return {**told, "shadow": percent(step.shadow)} if step.shadow else told
+    shares = {name: percent(each) for name, each in share.items()} if isinstance(share, Mapping) else percent(share)
+    table = {"share": shares, **_differing(step, Step(0.5), ("min_units", "min_time", "max_time", "shadow"))}
+    return {**table, "shadow": percent(step.shadow)} if step.shadow else table
 
 
 def _criterion(each: Criterion) -> dict[str, Any]:
     bare: Criterion
     if isinstance(each, Guardrail):
-        # What must be said is no default.
+        # Required options have no default.
         bare = Guardrail(each.metric, threshold_s=each.threshold_s, margin=each.margin)
     else:
         bare = Gate(each.metric)
     names = [field.name for field in fields(type(each)) if field.name != "metric"]
-    told = _differing(each, bare, names)
+    table = _differing(each, bare, names)
     if isinstance(each, Guardrail):
         margin = {} if each.margin == MEASURED.get(each.metric) else {"margin": each.margin}
         threshold = {} if each.threshold_s is None else {"threshold_s": each.threshold_s}
-        told = {**threshold, **margin, **told}
-    return {"metric": each.metric, **told}
+        table = {**threshold, **margin, **table}
+    return {"metric": each.metric, **table}
 
 
 def _differing(value: Any, default: Any, names: Any) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def load_named(name: str) -> object:
             raise
         raise PluginError(
             f"Plugin {name!r} ({entry.value}) cannot be imported: {type(error).__name__}: {error}. "
-            "An entry point must name a module, class or object that can be imported. Mend it or remove the distribution."
+            "An entry point must name a module, class or object that can be imported. Fix it or remove the distribution."
         ) from error
     return _built(plugin)
 
@@ -110,12 +110,12 @@ def make_strategy(strategy: object) -> object:
 
     Raises:
         UnknownStrategyError: The name is not installed, or its plugin offers no such strategy.
-        PluginError: It is no strategy at all, or a class that cannot be built.
+        PluginError: It is not a strategy, or a class that cannot be built.
     """
     strategy = _built(_named_strategy(strategy) if isinstance(strategy, str) else strategy)
     if not callable(getattr(strategy, "rollout_route", None)):
         raise PluginError(
-            f"{strategy!r:.80} is no strategy: it has no rollout_route. A strategy turns a request into a decision. "
+            f"{strategy!r:.80} is not a strategy: it has no rollout_route. A strategy turns a request into a decision. "
             "Pass an instance with a rollout_route method, or the name of an installed one."
         )
     return strategy
@@ -131,7 +131,7 @@ def _named_strategy(name: str) -> object:
     except Exception as error:
         raise PluginError(
             f"Plugin {name!r} failed to list its strategies: {type(error).__name__}: {error}. "
-            "rollout_strategies() gives classes by name. Mend the plugin."
+            "rollout_strategies() returns classes by name. Fix the plugin."
         ) from error
     if name not in offered:
         raise UnknownStrategyError(

@@ -60,7 +60,7 @@ def rollout_decided(request: RouteRequest, decision: Decision) -> None:
 
     The caller's span is the current one, and a context variable that is set here is seen by the variant, its shadows and the
     caller. `decision` has its id, and is what `current_decision()` gives. Called for every call that observers hear of and for
-    every row of a batch, whoever decided it; not by `controller.assign`, and not while the kill switch is on. Before the first
+    every row of a batch, whatever decided it; not by `controller.assign`, and not while the kill switch is on. Before the first
     item of a generator. Nothing that it does changes the decision. Runs on the caller's path: microseconds, no I/O.
     """
 
@@ -122,7 +122,7 @@ def rollout_tripped(event: BreakerEvent) -> None:
 def rollout_transitioned(event: TransitionedEvent) -> None:
     """A rollout changed its phase or status. In the background.
 
-    Called once for every transition in every process that follows it, whoever made it: this process, another one's judge, the
+    Called once for every transition in every process that follows it, whatever made it: this process, another one's judge, the
     command line, the control file. `event.id` is the same in all of them, so that one of many can act on it. The start of a
     rollout, and what was done before this process began to follow, is not a transition here.
     """

@@ -72,7 +72,7 @@ def _no_list(who: str, output: Any) -> TypeError:
 
 
 def _note_refusal(request: RouteRequest, why: str) -> None:
-    """Say why no list is interleaved: once, because it is so on every call until somebody changes the settings."""
+    """Report why no list is interleaved: once, because it is the same on every call until the settings change."""
     request.note(f"Calls of {request.key!r} are not interleaved, and get the control's list: {why}", is_error=True)
 
 

@@ -595,7 +595,8 @@ def test_a_verdict_of_another_process_is_taken_while_it_is_new_and_of_the_same_r
     clock.pass_by(-3600)
     judging.judge_in_turn(kept)
     assert 1 == len(judged)
-    clock.pass_by(3600 + judging.every_s)
+    # The process that has judged it is late.
+    clock.pass_by(3600 + 2 * judging.every_s)
     judging.judge_in_turn(kept)
     assert 2 == len(judged)
     assert model.rollout.judge() is not None

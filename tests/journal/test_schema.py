@@ -241,7 +241,7 @@ def test_a_mismatch_and_a_zero_are_written_and_what_is_empty_is_not():
 
 @pytest.mark.parametrize("event", [object(), None, {"event": "decision"}])
 def test_what_is_no_event_has_no_line(event):
-    with pytest.raises(TypeError, match="is no event"):
+    with pytest.raises(TypeError, match="is not an event"):
         as_line(event)
 
 

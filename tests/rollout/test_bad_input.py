@@ -64,7 +64,7 @@ def test_an_unknown_strategy_is_a_lookup_error_and_a_value_error():
 @pytest.mark.parametrize("strategy", [None, 7, object(), ["ab"], lambda request: None, ABTest(0.5).rollout_route])
 def test_what_has_no_rollout_route_is_no_strategy(strategy):
     message = refusal(PluginError, strategy=strategy)
-    assert "is no strategy: it has no rollout_route. A strategy turns a request into a decision. Pass an instance" in message
+    assert "is not a strategy: it has no rollout_route. A strategy turns a request into a decision. Pass an instance" in message
 
 
 def test_a_strategy_class_that_needs_arguments_is_refused():

@@ -196,7 +196,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
     except (OSError, ValueError, TypeError) as error:
         raise ConfigurationError(
             f"The targeting rules in {os.fspath(path)!r} cannot be used: {error}. "
-            "The file has default_share, analysed, and a table [[rules]] with name, where and share for each. Mend the file."
+            "The file has default_share, analysed, and a table [[rules]] with name, where and share for each. Fix the file."
         ) from error
     return content
 

@@ -50,7 +50,7 @@ class Money:
     per: Literal["hour", "day", "week"] = field(default="day", kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what is no amount or period."""
+        """Refuse invalid amounts and periods."""
         if not _number(self.amount) > 0:
             raise ConfigurationError(f"amount={brief(self.amount)} of Money is not an amount of money. Write Money(10, 'USD').")
         if self.per not in _PERIODS:

@@ -67,7 +67,7 @@ class Spending:
             self.largest = max(self.largest, cost or 0.0)
 
     def exhaust(self) -> None:
-        """Spend the rest of the period's budget, because nobody knows what judgements cost."""
+        """Spend the rest of the period's budget, because the cost of judgements is unknown."""
         if self._budget is not None:
             with self._lock:
                 self.spent = max(self.spent, self._budget.amount)

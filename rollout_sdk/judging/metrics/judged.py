@@ -56,7 +56,7 @@ class Judged(Metric):
         }
         found = compared(prediction_powered(sums, labels=PEOPLE, drawn=ASKED, predicted=JUDGED))
         if people and found["std_error"] is not None:
-            # Up to three labels that nobody has seen may differ from the judge: people who agreed with it so far do not make it
+            # Up to three unseen labels may differ from the judge: people who agreed with it so far do not make it
             # right for certain.
             found["std_error"] = math.hypot(found["std_error"], _UNSEEN / people)
         effective = min(sums.concentration(PEOPLE).effective_units, 1e12)
