@@ -264,7 +264,7 @@ def test_the_doctor_reads_what_is_compacted(tmp_path):
     before = examine(str(folder), environment={}, now=5_000.0).journal
     compact(folder, idle_s=NOW)
     after = examine(str(folder), environment={}, now=5_000.0).journal
-    assert (before.report.lines, before.aggregate.operations) == (after.report.lines, after.aggregate.operations)
+    assert (before.report.lines, before.operations) == (after.report.lines, after.operations)
 
 
 def test_without_duckdb_a_compacted_journal_says_what_to_install(tmp_path, monkeypatch):
