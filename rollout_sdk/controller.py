@@ -165,10 +165,11 @@ class RolloutController(Operated, Shown, Generic[P, R_co]):
         serving = self._serving
         if self._settings.batch is not None:
             return DRIVERS[self._rollout.kind](serving.begin_batch, self._settings.function)
+        common = serving.common if serving.common.is_possible else None
         if self._rollout.kind == "function":
-            return drive_function(serving.begin, self._settings.function, serving.common)
+            return drive_function(serving.begin, self._settings.function, common)
         if self._rollout.kind == "coroutine":
-            return drive_coroutine(serving.begin, self._settings.function, serving.common)
+            return drive_coroutine(serving.begin, self._settings.function, common)
         return DRIVERS[self._rollout.kind](serving.begin, self._settings.function)
 
     @overload

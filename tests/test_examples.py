@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 def test_the_article_fits_on_a_page_and_runs(tmp_path):
     assert len((EXAMPLES / "article.py").read_text().splitlines()) < 60
     report = runpy.run_path(str(EXAMPLES / "article.py"))["main"](str(tmp_path))
-    for name in ("ab: ab", "canary: canary", "interleave: interleave", "shadow: shadow", "Phase 2:50%", "preference for"):
+    for name in ("ab  ab 50 %", "canary  canary 50 %, step 3 of 3", "interleave  interleave 100 %", "shadow  shadow of 100 %"):
         assert name in report
 
 
@@ -85,6 +85,26 @@ def test_the_demo_says_of_all_four_strategies_what_to_do_and_fits_a_screen(tmp_p
     (shown,) = re.findall(r"^```text\n(reviews\.ab.*?)^```$", readme, re.MULTILINE | re.DOTALL)
     (block,) = [each for each in blocks.split("\n\n") if each.startswith("reviews.ab")]
     assert labels_of(shown) == labels_of(block)
+
+
+def test_language_models_are_judged_in_their_shadow_step_before_any_user_sees_them():
+    """Each is rolled back for its own reason, and the one that is as good passes, whatever its judge thinks of it."""
+    printed = run("import sys; sys.path.insert(0, 'llm_canary'); import main; print(main.main())")
+    ends = re.findall(r"^=== (\S+), judged by \S+: (\S+), phase (\S+) ===\n(.*?)(?=^===|\Z)", printed, re.MULTILINE | re.DOTALL)
+    decided = {
+        model: (status, re.search(r"^(\w+) in phase 0:0%: (?:candidate: ([\w.]+):)?", text)) for model, status, _, text in ends
+    }
+    assert {
+        "plain-2": ("running", "PASS", None),
+        "charming": ("rolled_back", "FAIL", "judge.preference"),
+        "late": ("rolled_back", "FAIL", "first_token_s"),
+        "wordy": ("rolled_back", "FAIL", "cost"),
+        "contrary": ("rolled_back", "FAIL", "shadow.mismatch.number"),
+    } == {model: (status, *found.groups()) for model, (status, found) in decided.items()}
+    texts = {model: text for model, _, _, text in ends}
+    # Spiteful and flattering judges, each corrected by people.
+    assert re.search(r"PASS .* judge\.preference .* labels of people \(the judge alone says -1 on", texts["plain-2"])
+    assert re.search(r"FAIL .* judge\.preference .* labels of people \(the judge alone says \+1 on", texts["charming"])
 
 
 def labels_of(block):

@@ -113,8 +113,11 @@ def _block(numpy: Any, a: Any, b: Any, relative: float, absolute: float) -> tupl
     # Of two floats close to each other, the difference is exact in their own precision.
     x, y = (a, b) if a.dtype == b.dtype == numpy.float32 else (_widened(numpy, a), _widened(numpy, b))
     gap = numpy.abs(x - y)
-    total = float(gap.sum(dtype=float))
-    allowed = numpy.maximum(numpy.abs(x), numpy.abs(y))
+    total = float(gap.sum())
+    if total - total == 0 and float(gap.max()) <= absolute:
+        return 0, total
+    allowed = numpy.abs(x)
+    numpy.maximum(allowed, numpy.abs(y), out=allowed)
     allowed *= relative
     far = gap > numpy.maximum(allowed, absolute, out=allowed)
     if total - total == 0:

@@ -114,6 +114,9 @@ class Call(RouteRequest):
             self.rate = rate_of(self.level)
         self.time_ns = rollout.time_ns() if time_ns is None else time_ns
         self.served = rollout.control
+        # Read by every call: Python 3.11 reads an object's own attribute in a fifth of the time of its class's.
+        self.span = self.survey = self.error = self.withheld = self.merged = self.outer = None
+        self.shadows = self.runs = self.rows = ()
 
     @property
     def arguments(self) -> Mapping[str, Any]:

@@ -206,7 +206,7 @@ def _attempted(call: CommonCall, args: tuple[Any, ...]) -> Invoke:
 class Common:
     """Starts and ends the common calls of one rollout."""
 
-    __slots__ = ("_hasher", "_is_common", "_named", "_owner", "_plan", "_rollout", "_router")
+    __slots__ = ("_hasher", "_named", "_owner", "_plan", "_rollout", "_router", "is_possible")
 
     def __init__(self, router: Router, rollout: Rollout, owner: Any) -> None:
         """Make the first plan.
@@ -224,8 +224,9 @@ class Common:
         self._hasher.update(b"s")
         # Reading any other unit is the application's code, which must not run twice.
         self._named = router.unit if isinstance(router.unit, Named) else None
-        self._is_common = (
+        self.is_possible = (
             router.is_plain
+            and router.shadow_share is not None
             and (router.unit is None or self._named is not None)
             and rollout.decided is None
             and rollout.failed_if is None
@@ -242,7 +243,7 @@ class Common:
         """Decide what no call has to decide."""
         router, rollout, phase = self._router, self._rollout, state.phase
         plan = Plan(rollout, state, rollout.nonces.origin, has_unit=self._named is not None)
-        if not self._is_common or router.shadow_share is None or state.stopped:
+        if not self.is_possible or router.shadow_share is None or state.stopped:
             return plan
         decisions, shadowed, shadow = phase.split.decisions, phase.split.shadowed, router.shadow_share(phase)
         if all(map(router.accepts, (*decisions, *shadowed))) and (not shadow or router.effects == "read"):

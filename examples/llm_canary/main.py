@@ -1,0 +1,206 @@
+"""Language models in a shadow step: compared, judged by a third model, corrected by people, and promoted or rolled back.
+
+Each candidate is another model behind an OpenAI-style server on this machine. No user sees any of them before its shadow step
+has passed. Run it: python examples/llm_canary/main.py
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+import time
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from server import serving
+
+from rollout_sdk import Canary, Guardrail, Judge, Judgement, Money, Runtime, ShadowLimits, Step, rollout
+from rollout_sdk.comparators import Disagreements, Equal, Fields, Ignore
+from rollout_sdk.journal import read_pairs
+
+PRICE = 0.00001
+"""Dollars for a token."""
+
+CHUNK, MOST = 100, 600
+"""Calls between two looks, and in all."""
+
+
+@frozen
+class Answer:
+    """An answer as the application uses it; its id and time are never those of another answer."""
+
+    id: str
+    created: int
+    text: str
+    number: int | None
+    tokens: int
+    first_token_s: float
+    tokens_per_s: float
+
+
+@frozen
+class Candidate:
+    """A candidate, the model that judges it, and its expected end.
+
+    Attributes:
+        model: The model.
+        judge: The model that judges it.
+        expected: "rolled_back", or "running" if it passes its shadow step.
+        because: The guardrail that decides, if it is rolled back.
+        guardrails: Guardrails besides the ones of all.
+    """
+
+    model: str
+    judge: str
+    expected: str
+    because: str = ""
+    guardrails: tuple[Guardrail, ...] = ()
+
+
+LIKES_LONG, DISLIKES_NEW = "judge-that-likes-long-answers", "judge-that-likes-the-old-words"
+CANDIDATES = (
+    Candidate("plain-2", DISLIKES_NEW, "running"),
+    Candidate("charming", LIKES_LONG, "rolled_back", "judge.preference"),
+    Candidate("late", LIKES_LONG, "rolled_back", "first_token_s"),
+    Candidate("wordy", LIKES_LONG, "rolled_back", "cost"),
+    Candidate(
+        "contrary", LIKES_LONG, "rolled_back", "shadow.mismatch.number", (Guardrail("shadow.mismatch.number", margin=0.4),)
+    ),
+)
+
+
+def complete(port: int, model: str, prompt: str) -> Answer:
+    """Ask a model, and read its answer as it is streamed."""
+    begun = time.perf_counter()
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    body = {"model": model, "stream": True, "messages": [{"role": "user", "content": prompt}]}
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+    words: list[str] = []
+    chunk: dict[str, Any] = {}
+    first_s = 0.0
+    with connection.getresponse() as response:
+        for line in response:
+            if not line.startswith(b"data: ") or line.strip() == b"data: [DONE]":
+                continue
+            chunk = json.loads(line[6:])
+            if chunk["choices"]:
+                first_s = first_s or time.perf_counter() - begun
+                words.append(chunk["choices"][0]["delta"]["content"])
+    connection.close()
+    text, took_s = "".join(words), time.perf_counter() - begun
+    numbers = re.findall(r"\d+", text)
+    return Answer(
+        id=chunk["id"],
+        created=chunk["created"],
+        text=text,
+        number=int(numbers[-1]) if numbers else None,
+        tokens=chunk["usage"]["total_tokens"],
+        first_token_s=first_s,
+        tokens_per_s=len(words) / took_s,
+    )
+
+
+def measured(answer: Answer) -> dict[str, float]:
+    """What every answer, also that of a shadow, is measured by."""
+    return {
+        "cost": answer.tokens * PRICE,
+        "first_token_s": answer.first_token_s,
+        "tokens_per_s": answer.tokens_per_s,
+    }
+
+
+def judge_of(port: int, model: str) -> Judge:
+    """A third model as judge, for at most 5 dollars an hour."""
+
+    def judge(request: Any, a: Answer, b: Answer) -> Judgement:
+        prompt = f"Which answer to {request.arguments['question']!r} is better?\nA: {a.text}\nB: {b.text}"
+        said = complete(port, model, prompt)
+        return Judgement(said.text, cost=said.tokens * PRICE)  # type: ignore[arg-type]
+
+    return Judge(judge, sample=1.0, budget=Money(5, "USD", per="hour"), price=0.01, name=model)
+
+
+def better(question: str, one: int | None, other: int | None) -> float:
+    """What a person says, who can add: 1 if the first is right alone, -1 if the second is, else 0."""
+    first, second = map(int, re.findall(r"\d+", question)[:2])
+    return float(one == first + second) - float(other == first + second)
+
+
+def audit(chat: Any, journal: str, labelled: set[str]) -> int:
+    """Have a person compare the pairs that were drawn, as `rollout audit` does in a terminal."""
+    pairs = [pair for pair in read_pairs(journal, chat.rollout.key, folder="audits") if pair.id not in labelled]
+    for pair in pairs:
+        candidate, control = (pair.b, pair.a) if pair.as_dict(is_revealed=True)["control"] == "a" else (pair.a, pair.b)
+        said = better(pair.arguments["question"], candidate["number"], control["number"])
+        chat.rollout.record("judge.preference", said, decision_id=pair.id, source="human")
+        labelled.add(pair.id)
+    return len(pairs)
+
+
+def shadowed(port: int, candidate: Candidate, journal: str) -> tuple[str, str, Any]:
+    """Shadow a candidate until it is decided; return its status, the step that it has come to, and the last verdict."""
+    runtime = Runtime(journal=journal, shadows=ShadowLimits(max_jobs=2 * CHUNK, cpu_share=1.0, workers=4))
+
+    def new(question: str) -> Answer:
+        return complete(port, candidate.model, question)
+
+    plan = Canary(
+        [Step("0%", shadow="100%", min_time=0), "10%"],
+        guardrails=[
+            Guardrail("error_rate"),
+            Guardrail("judge.preference", margin=0.15, audit=0.5),
+            Guardrail("first_token_s", margin=0.05, better="lower", per="outcome"),
+            Guardrail("cost", margin=5 * PRICE, better="lower", per="outcome"),
+            *candidate.guardrails,
+        ],
+    )
+
+    @rollout(
+        candidate=new,
+        strategy=plan,
+        judge=judge_of(port, candidate.judge),
+        measure=measured,
+        # An id and a time say nothing about an answer, and neither do words that mean the same.
+        compare=Fields({"number": Equal(), "id": Ignore(), "created": Ignore(), "text": Ignore()}, extra="ignore"),
+        keep=Disagreements(MOST, redact=None),
+        effects="read",
+        key=f"chat.{candidate.model}",
+        runtime=runtime,
+    )
+    def chat(question: str) -> Answer:
+        return complete(port, "plain-1", question)
+
+    labelled: set[str] = set()
+    verdict = None
+    for number in range(MOST):
+        chat(f"What is {number} plus {number * 7 % 100} ?")
+        if number % CHUNK == CHUNK - 1:
+            runtime.flush(60.0)
+            audit(chat, journal, labelled)
+            verdict = chat.rollout.judge()
+            if chat.rollout.status().status != "shadowing":
+                break
+    status = chat.rollout.status()
+    runtime.close()
+    return status.status, status.phase, verdict
+
+
+def main(folder: str | None = None) -> str:
+    """Put every candidate through its shadow step; return what became of each, with the arithmetic."""
+    lines = []
+    with tempfile.TemporaryDirectory() as made, serving() as port:
+        for candidate in CANDIDATES:
+            status, phase, verdict = shadowed(port, candidate, str(Path(folder or made) / candidate.model))
+            lines.append(f"=== {candidate.model}, judged by {candidate.judge}: {status}, phase {phase} ===\n{verdict}\n")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(main())
