@@ -21,6 +21,8 @@ __all__ = ["Survey", "survey"]
 
 _TOLERANCE_S = 60.0
 _TELL_EVERY = 4_096
+_MOST_JUDGED = 100
+"""Of more rollouts, a screen cannot show the headlines, and memory would hold the evidence."""
 
 
 @define
@@ -136,15 +138,17 @@ def survey(folder: str, *, now: float, progress: Callable[[int, int], None] | No
     total = sum(source.bytes for source in files)
     report, operations, surveyor, cut = _read(journal, files, now, progress)
     # Read again for what the judge saw, in order of time, when the sums of all units are forgotten.
-    second = None if progress is None else (lambda done, of: progress((of + done) // 2, of))
-    found, _ = judged(Journal(folder), progress=second)
+    if len(report.rollouts) <= _MOST_JUDGED:
+        second = None if progress is None else (lambda done, of: progress((of + done) // 2, of))
+        found, _ = judged(Journal(folder), progress=second)
+        report = concluded(report, found)
     skipped = {why: count for why, count in sorted(report.skipped.items()) if count}
     if being_written := report.cut - cut:
         skipped["damaged"] -= being_written
     if progress is not None:
         progress(total, total)
     return Survey(
-        report=concluded(report, found),
+        report=report,
         operations=operations,
         files=files,
         bytes=journal.bytes,
