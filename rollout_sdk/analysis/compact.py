@@ -1,8 +1,8 @@
 """Compaction of a journal: JSON lines become Parquet, by rollout and day, while processes go on writing.
 
-Only finished parts are taken, which no process writes any more. All of them are written aside, counted, and put on the disk; then one rename
-says that they are there, and only after that are their files removed. A compaction that is killed has changed nothing, or has
-left files that the next one removes; a reader takes a part from one of the two, never from both.
+Only finished parts are taken, which no process writes any more. All of them are written aside, counted, and put on the disk;
+then one rename says that they are there, and only after that are their files removed. A compaction that is killed has changed
+nothing, or has left files that the next one removes; a reader takes a part from one of the two, never from both.
 """
 
 from __future__ import annotations
