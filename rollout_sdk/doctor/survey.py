@@ -128,10 +128,10 @@ def survey(folder: str, *, now: float, progress: Callable[[int, int], None] | No
     Args:
         folder: Where it is.
         now: The time, in seconds since 1970.
-        progress: Told now and then of the bytes read so far and the bytes of all files.
+        progress: Called now and then with the bytes read so far and the bytes of all files.
 
     Raises:
-        ConfigurationError: It is no folder.
+        ConfigurationError: It is not a folder.
     """
     journal = Journal(folder)
     files = sources(journal.files, now)
@@ -183,7 +183,7 @@ def _read(
         source.lines = journal.lines - lines
         is_cut = journal.cut > cuts
         source.damaged = journal.skipped["damaged"] - damaged - is_cut
-        # Half a line at the end of a file that is being written is no damage yet.
+        # Half a line at the end of a file that is being written is not damage yet.
         source.cut = is_cut and not source.active
         cut += source.cut
     aggregate = gatherer.end()
