@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from pathlib import Path
 
 import pytest
 
@@ -196,3 +197,18 @@ def test_at_the_margin_a_flattering_judge_passes_in_at_most_alpha_of_the_runs():
         alone += finding.numbers["alone"]["estimate"] - 4 * finding.numbers["alone"]["std_error"] > -0.05
     assert passed / runs <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
     assert alone == runs
+
+
+@pytest.mark.parametrize("judge_", ["flattering", "spiteful", "noisy", "random"])
+def test_the_benchmark_in_short(judge_, monkeypatch):
+    """`benchmarks/judged_canary.py` with 15 experiments: no judge passes what is worse, and every one that is, fails."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    from judged_canary import Cell, run
+
+    at_margin, worse = (
+        [run(Cell(judge_, 0.5, 0.2, mode), seed, pairs=5_000, looks=10) for seed in range(15)] for mode in ("margin", "worse")
+    )
+    assert sum(each.outcome == "PASS" for each in at_margin) <= 15 * (0.05 + 3 * math.sqrt(0.05 * 0.95 / 15))
+    assert not any(each.outcome == "PASS" for each in worse)
+    assert sum(each.outcome == "FAIL" for each in worse) >= 10
+    assert all(each.alone for each in at_margin) == (judge_ == "flattering")
