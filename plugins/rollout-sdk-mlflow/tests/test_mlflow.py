@@ -302,7 +302,7 @@ def test_a_real_server_and_a_real_model(tmp_path, runtime, monkeypatch):
         client = MlflowClient()
         client.set_registered_model_alias("times", "champion", "1")
         client.set_registered_model_alias("times", "challenger", "2")
-        options = {"strategy": Canary(["50%"]), "unit": "user", "key": "times", "runtime": runtime}
+        options = {"strategy": Canary(["50%"], guardrails=[]), "unit": "user", "key": "times", "runtime": runtime}
         times = aliased("times", **options)(predicted)
         assert {times(unit, 7) for unit in UNITS} == {14, 21}
         times.rollout.promote(actor="ann", reason="better")
