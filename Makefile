@@ -178,8 +178,8 @@ $(RECIPES_VENV)/.done: Makefile pyproject.toml
 	for each in celery ddtrace dagster django flask langchain-core langfuse litserve logfire openai opik pandas sentry-sdk; do \
 		$(RECIPES_VENV)/1/bin/pip --disable-pip-version-check install --quiet $$each || echo "$$each does not install here"; \
 	done
-	for each in bentoml prefect; do \
-		$(RECIPES_VENV)/2/bin/pip --disable-pip-version-check install --quiet $$each || echo "$$each does not install here"; \
+	for each in 'bentoml>=1.4' prefect; do \
+		$(RECIPES_VENV)/2/bin/pip --disable-pip-version-check install --quiet "$$each" || echo "$$each does not install here"; \
 	done
 	@touch $@
 

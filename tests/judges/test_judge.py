@@ -355,6 +355,23 @@ def test_a_canary_waits_in_its_shadow_step_for_people(watch):
     assert ("FAIL", "rolled_back") == (failing.rollout.judge().outcome, failing.rollout.status().status)
 
 
+def test_a_shadow_may_have_a_gate_about_better_answers(runtime):
+    gate = Gate("judge.preference", mde=0.2, audit=1.0)
+
+    @rollout(
+        candidate=lambda text: text + "!", strategy=Shadow(1.0, gates=[gate]), effects="read", key="chat", runtime=runtime,
+        judge=Judge(longer, sample=1.0),
+    )  # fmt: skip
+    def chat(text):
+        return text
+
+    for number, decision in enumerate(called(chat, 200)):
+        chat.rollout.record("judge.preference", float(number % 3 > 0), decision_id=decision, source="human")
+    assert runtime.flush(10.0)
+    verdict = chat.rollout.judge()
+    assert (verdict.outcome, verdict.findings[1].kind) == ("PASS", "gate")
+
+
 def test_a_closed_lane_ends_what_waits():
     found, _ = lane(Judge(lambda *_: time.sleep(0.05) or "tie", concurrency=1))
     done = []
