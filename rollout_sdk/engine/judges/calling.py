@@ -48,9 +48,11 @@ class Calls:
 
     def __call__(self, arguments: tuple[Any, ...], timeout_s: float) -> Ended:
         """Call it, in one of the judge's own threads."""
-        self._left = [thread for thread in self._left if thread.is_alive()]
+        with self._starting:
+            self._left = [thread for thread in self._left if thread.is_alive()]
+            is_full = len(self._left) >= self._most_left
         ended, done = Ended(), Flag()
-        if len(self._left) >= self._most_left:
+        if is_full:
             return ended
         if self._is_async:
             ended.in_time = self._on_loop(arguments, timeout_s, ended, done)
@@ -59,7 +61,8 @@ class Calls:
             thread.start()
             ended.in_time = done.wait(timeout_s, inside=True)
             if not ended.in_time:
-                self._left.append(thread)
+                with self._starting:
+                    self._left.append(thread)
         return ended
 
     def _run(self, arguments: tuple[Any, ...], ended: Ended, done: Flag) -> None:
