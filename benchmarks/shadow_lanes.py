@@ -22,8 +22,8 @@ def light(n: int) -> int:
 
 
 def heavy(n: int) -> int:
-    """Hold the interpreter's lock for 20 ms, as C code without threads does."""
-    ctypes.PyDLL(None).usleep(20_000)
+    """Hold the interpreter's lock for longer than until the next call, as C code without threads does."""
+    ctypes.PyDLL(None).usleep(60_000)
     return n
 
 

@@ -151,8 +151,8 @@ def rollout(
             to streams. If it raises, the answer counts as good.
         measure: Takes numbers from an answer, by metric: `lambda answer: {"tokens": answer.usage.total_tokens}`. They are
             recorded as outcomes of the call, for candidates and control, and for the answers of shadows; guardrails and gates
-            can name them. With `batch=`, it gets the answer of each row; it is not applied to streams. It runs on the caller's
-            path, so keep it short.
+            can name them. With `batch=`, it gets the answer of each row; of a stream that was read to its end, the list of its
+            items. It runs on the caller's path, so keep it short.
         judge: Says which of both answers to a shadowed call is better, on a sample of them, in threads of its own; recorded as
             `judge.preference` (docs/judging.md).
         passthrough: Exceptions of a candidate that are an answer, or a time limit that the SDK does not know: the caller gets

@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 def test_the_article_fits_on_a_page_and_runs(tmp_path):
     assert len((EXAMPLES / "article.py").read_text().splitlines()) < 60
     report = runpy.run_path(str(EXAMPLES / "article.py"))["main"](str(tmp_path))
-    for name in ("ab: ab", "canary: canary", "interleave: interleave", "shadow: shadow", "Phase 2:50%", "preference for"):
+    for name in ("ab  ab 50 %", "canary  canary 50 %, step 3 of 3", "interleave  interleave 100 %", "shadow  shadow of 100 %"):
         assert name in report
 
 
@@ -105,6 +105,15 @@ def test_language_models_are_judged_in_their_shadow_step_before_any_user_sees_th
     # Spiteful and flattering judges, each corrected by people.
     assert re.search(r"PASS .* judge\.preference .* labels of people \(the judge alone says -1 on", texts["plain-2"])
     assert re.search(r"FAIL .* judge\.preference .* labels of people \(the judge alone says \+1 on", texts["charming"])
+
+
+@pytest.mark.timeout(200)
+def test_the_real_clicks_of_two_policies_wait(tmp_path):
+    """130 of 30,000 against 157 of 30,000: p = 0.11."""
+    printed = " ".join(run(f"import bandit; print(bandit.main({str(tmp_path)!r}))", "obp").split())
+    assert printed.startswith("zozo.items random ab 50 %")
+    assert "WAIT random click -17.2 % [" in printed
+    assert "not yet 130 of 30,000 against 157 of 30,000 calls about" in printed
 
 
 def labels_of(block):

@@ -15,6 +15,9 @@ from rollout_sdk.strategies.interleave import INTERLEAVED
 
 __all__ = ["MOST_LOST", "candidates_of", "checks_of"]
 
+_MOST_OVERLAP = 0.1
+"""Share of a set's time in which another may run beside it, as in a deployment."""
+
 MOST_LOST = 0.01
 """Share of lost facts above which numbers are not trusted."""
 
@@ -72,6 +75,8 @@ def _checks(report: RolloutReport, found: Judged, compared: Sequence[Difference]
             f"{', '.join(dict.fromkeys(part.replace('_', ' ') for other in others for part in other.differs))}",
             since_s=None,
             cure="Give all processes the same code, settings and ROLLOUT_KEY, or wait until the deployment has ended.",
+            # While a version is deployed, processes of two run for a while.
+            is_fatal=any(other.overlap > _MOST_OVERLAP for other in others),
         )
     if lost_share > MOST_LOST:
         yield Check(
@@ -150,6 +155,17 @@ def _cautions(report: RolloutReport, compared: Sequence[Difference]) -> Iterator
             what=f"{number(report.crossed.in_phase)} of {several(report.crossed.units, 'unit')} were in several arms at once",
             since_s=None,
             cure="Pass a unit= that one user has alone.",
+            is_fatal=False,
+        )
+    judged = {each.metric for each in compared if each.decides}
+    differing = [each for phase in report.phases for each in phase.labels if each.differs and each.metric not in judged]
+    for label in differing[:1]:
+        rates = ", ".join(f"{variant} {percent(rate)}" for variant, rate in label.rates.items())
+        yield Check(
+            name="labels",
+            what=f"{label.metric} is recorded for more units of one arm than of another: {rates}",
+            since_s=None,
+            cure="Find out why before you compare its means per outcome (--full).",
             is_fatal=False,
         )
     for one in compared:

@@ -1,8 +1,8 @@
 """Compaction of a journal: JSON lines become Parquet, by rollout and day, while processes go on writing.
 
-Only parts that nobody writes any more are taken. All of them are written aside, counted, and put on the disk; then one rename
-says that they are there, and only after that are their files removed. A compaction that is killed has changed nothing, or has
-left files that the next one removes; a reader takes a part from one of the two, never from both.
+Only finished parts are taken, which no process writes any more. All of them are written aside, counted, and put on the disk;
+then one rename says that they are there, and only after that are their files removed. A compaction that is killed has changed
+nothing, or has left files that the next one removes; a reader takes a part from one of the two, never from both.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def compact(
     now: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Compaction:
-    """Turn the parts of a journal that nobody writes any more into Parquet, by rollout and day.
+    """Turn the finished parts of a journal into Parquet, by rollout and day.
 
     A part is taken when a later one of its process is there, when its process has ended on this machine, when it is compressed,
     or when it was not changed for `idle_s`.
@@ -118,7 +118,7 @@ def _alone(folder: Path) -> Iterator[None]:
     place = folder / COMPACTED
     place.mkdir(mode=0o700, exist_ok=True)
     with (place / "lock").open("w") as file:
-        # Windows has none; there, it is for whoever schedules compactions to run one at a time.
+        # Windows has none: there, compactions must be scheduled one at a time.
         with suppress(ModuleNotFoundError):
             import fcntl
 
@@ -143,7 +143,7 @@ def _remove_taken(journal: Journal) -> int:
 
 
 def _finished(journal: Journal, idle_s: float, now: float) -> tuple[list[Path], int]:
-    """The parts that nobody writes any more, in order, and how many others there are."""
+    """The parts that no process writes any more, in order, and how many others there are."""
     compacted = journal.compacted
     found = [(path, part_of(path.name)) for path in journal.files if path.name not in compacted]
     latest: dict[tuple[str, int, str], int] = {}
@@ -190,6 +190,7 @@ def _compact(folder: Path, paths: Sequence[Path]) -> tuple[int, int]:
     aside.mkdir(mode=0o700)
     (aside / "spill").mkdir()
     with duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": str(aside / "spill")}) as database:
+        database.execute("SET enable_progress_bar = false")
         database.execute(KEY_OF)
         filled = [str(path) for path in paths if path.stat().st_size]
         events = events_of(files=bool(filled))

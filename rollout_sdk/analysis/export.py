@@ -92,6 +92,7 @@ def export(
                 made = path.with_suffix(".parquet")
                 columns = ", ".join(f"'{column}': '{kind}'" for column, kind in TABLES[name].items())
                 with duckdb.connect() as database:
+                    database.execute("SET enable_progress_bar = false")
                     database.execute(_COPY.format(_quoted(path), columns, _quoted(made)))
             made.replace(place / made.name)
     return counts

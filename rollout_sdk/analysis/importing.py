@@ -249,7 +249,7 @@ def _parquet(path: Path) -> tuple[list[str] | None, Iterator[Mapping[str, Any]]]
         raise ConfigurationError(
             "DuckDB is not installed. Parquet is read with it. Run: pip install 'rollout-sdk[analysis]', or convert it to CSV."
         ) from None
-    database = duckdb.connect()
+    database = duckdb.connect().execute("SET enable_progress_bar = false")
     try:
         result = database.execute("SELECT * FROM read_parquet($1)", [str(path)])
     except duckdb.Error as error:

@@ -7,7 +7,7 @@ it, for display. Memory is bounded by rollouts, metrics and phases, not by calls
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 from attrs import define, evolve, field, frozen
@@ -139,6 +139,9 @@ class Judged:
         while now_s >= self._fold_s:
             self.course.fold(self._fold_s)
             self._fold_s = self._fold_s + _FOLD_EVERY_S if now_s - self._fold_s < _FOLD_EVERY_S else now_s + _FOLD_EVERY_S
+            if self._fold_s == now_s:
+                # A time that no clock shows, at which a minute more is no difference.
+                self._fold_s = inf
 
     def _is_beyond(self, phase: str | None) -> bool:
         """Whether a phase is one more than are kept."""

@@ -275,7 +275,8 @@ def _variant(name: str, arm: _Arm, configured: float | None, calls: int, units: 
         calls=arm.calls,
         kept=arm.calls,
         units=units,
-        effective_units=0.0,
+        # Not known without units: what the judge says of each metric is.
+        effective_units=float(units),
         heaviest=0.0,
         share_configured=configured,
         share_of_calls=arm.calls / calls,

@@ -8,9 +8,9 @@ from rollout_sdk.analysis.report import RolloutReport
 from rollout_sdk.analysis.verdict import Check, Difference, Headline, ToGo
 from rollout_sdk.formatting import duration, number
 from rollout_sdk.judging import Verdict
-from rollout_sdk.plan import LATENCY_MEAN
+from rollout_sdk.plan import ERROR_RATE, LATENCY_MEAN
 
-__all__ = ["because", "counted", "effect", "latencies", "price", "remaining"]
+__all__ = ["because", "counted", "effect", "latencies", "named", "price", "remaining"]
 
 _LARGE = 2.0
 _DAY_S = 86_400.0
@@ -19,6 +19,11 @@ _DAY_S = 86_400.0
 def _lift(value: float) -> str:
     """A relative difference: +6.2 %, and as a multiple from three times on."""
     return f"{value * 100:+.1f} %" if value < _LARGE else f"x{1 + value:.2g}"
+
+
+def named(metric: str) -> str:
+    """A metric of the SDK's own as people call it; any other as it is."""
+    return {LATENCY_MEAN: "latency", ERROR_RATE: "errors"}.get(metric, metric)
 
 
 def effect(each: Difference) -> str:
@@ -127,7 +132,7 @@ def _against(report: RolloutReport, mine: Sequence[Difference]) -> str:
     if not decisive:
         return "it has failed"
     first = decisive[0]
-    return f"{first.metric} {effect(first)}: {_sentence(first)}"
+    return f"{named(first.metric)} {effect(first)}: {_sentence(first)}"
 
 
 def _sentence(each: Difference) -> str:
@@ -142,7 +147,7 @@ def _for(report: RolloutReport, mine: Sequence[Difference], candidate: str | Non
     cost = price(report, mine, candidate) if candidate is not None else ""
     if report.status == "promoted":
         said = ["every user has the candidate", *said]
-    good = [each.metric for each in mine if each.kind == "guardrail" and each.decides and each.outcome == "PASS"]
+    good = [named(each.metric) for each in mine if each.kind == "guardrail" and each.decides and each.outcome == "PASS"]
     if cost:
         said.append(cost)
     if good:
@@ -158,7 +163,7 @@ def _open(verdict: Verdict | None, mine: Sequence[Difference], left: ToGo | None
     if not is_declared:
         notable = [each for each in mine if each.kind == "exploratory" and each.value_count]
         notable.sort(key=lambda each: (not each.is_discovery, each.metric == LATENCY_MEAN))
-        shown = "".join(f"; {each.metric} {effect(each)}" for each in notable[:2])
+        shown = "".join(f"; {named(each.metric)} {effect(each)}" for each in notable[:2])
         return f"exploratory: nothing was declared beforehand{shown}"
     waiting = [each for each in mine if each.decides and each.outcome not in ("PASS", "FAIL")]
     gates = [each for each in waiting if each.kind == "gate"]
@@ -169,5 +174,5 @@ def _open(verdict: Verdict | None, mine: Sequence[Difference], left: ToGo | None
         parts = [f"{first.metric} {effect(first)}", *([counts] if counts else []), *([rest] if rest else [])]
         return "; ".join(parts)
     if waiting:
-        return "; ".join([f"{waiting[0].metric}: {waiting[0].reason.rstrip('.')}", *([rest] if rest else [])])
+        return "; ".join([f"{named(waiting[0].metric)}: {waiting[0].reason.rstrip('.')}", *([rest] if rest else [])])
     return "nothing could be compared yet" if verdict is None else verdict.reason.rstrip(".")

@@ -83,6 +83,8 @@ class Relations:
 
         self._spill = tempfile.TemporaryDirectory(prefix="rollout-")
         self.database = duckdb.connect(config={"memory_limit": memory, "temp_directory": self._spill.name})
+        # DuckDB would draw its own on standard output, where the report goes.
+        self.database.execute("SET enable_progress_bar = false")
         self.database.execute(KEY_OF)
         self._statements = statements()
         compacted = journal.compacted

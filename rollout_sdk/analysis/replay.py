@@ -10,6 +10,7 @@ judged apart.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -137,6 +138,9 @@ def replay(
             courses.look(next_s)
             # Where nothing happened, one look is as good as a thousand.
             next_s = next_s + every_s if now_s - next_s < every_s else now_s + every_s
+            if next_s == now_s:
+                # A time that no clock shows, at which a minute more is no difference.
+                next_s = math.inf
         courses.take(record, now_s)
     courses.end(now_s)
     phases = [

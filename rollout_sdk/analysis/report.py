@@ -259,6 +259,7 @@ class OtherSet:
         version: Their version.
         differs: Parts in which the two fingerprints differ; none where that is not known.
         at_once: Whether there were such calls at the same time.
+        overlap: Share of this set's time, from its first call to its last, in which there were.
         shared: Units that were in both; None where units cannot be matched, because hash keys or layers differ.
         switched: Of these, the units that did not have one and the same variant; likewise.
     """
@@ -267,6 +268,7 @@ class OtherSet:
     version: str
     differs: tuple[str, ...]
     at_once: bool
+    overlap: float
     shared: int | None
     switched: int | None
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
-from rollout_sdk.analysis.phrases import counted, effect, latencies, remaining
+from rollout_sdk.analysis.phrases import counted, effect, latencies, named, remaining
 from rollout_sdk.analysis.report import Report, RolloutReport
 from rollout_sdk.analysis.text import about_journal
 from rollout_sdk.analysis.verdict import Difference, Headline, RolloutVerdict
@@ -150,8 +150,9 @@ def _block(report: RolloutReport, width: int, style: Style) -> Iterator[str]:
     shown = [each for each in verdict.differences if each.kind != "exploratory"]
     others = [each for each in verdict.differences if each.kind == "exploratory" and _is_told(each)]
     for each in (*shown, *others[:_MOST_EXPLORATORY]):
-        label = f"{plain(each.metric, _NAME)} {plain(each.candidate, _NAME)}" if many else plain(each.metric, _NAME)
-        yield from _row(_named(label), _metric(each, report), width)
+        label = plain(named(each.metric), _NAME)
+        label = f"{label} {plain(each.candidate, _NAME)}" if many else label
+        yield from _row(label, _metric(each, report), width)
     if len(others) > _MOST_EXPLORATORY:
         yield from _row("", [f"{len(others) - _MOST_EXPLORATORY} more metrics: --full"], width)
     yield from _trust(report, verdict, width)
@@ -178,10 +179,6 @@ def _transition(record: Mapping[str, Any]) -> str:
 def _is_told(each: Difference) -> bool:
     """Whether an undeclared metric is worth a line: one without a value in either arm says nothing."""
     return bool(each.value_total or each.control_total) or (each.metric == LATENCY_MEAN and each.value is not None)
-
-
-def _named(label: str) -> str:
-    return {LATENCY_MEAN: "latency", "error_rate": "errors"}.get(label, label)
 
 
 def _row(label: str, cells: Sequence[str], width: int) -> Iterator[str]:
@@ -223,14 +220,13 @@ def _word(each: Difference) -> str:
 def _trust(report: RolloutReport, verdict: RolloutVerdict, width: int) -> Iterator[str]:
     """Shares, shadows, and what else says whether the numbers are whole."""
     cells: list[str] = []
-    last = report.shares.phases[-1] if report.shares.phases else None
-    if last is not None:
-        total = sum(last.units.values())
-        realised = " : ".join(f"{count / total * 100:.1f}" if total else "-" for count in last.units.values())
+    last = next((phase.variants for phase in report.phases if phase.phase == verdict.phase), ())
+    if len(last) > 1 and report.shares.phases:
+        realised = " : ".join(f"{each.share_of_units * 100:.1f}" for each in last)
         cells.append(f"{realised}, {'broken' if report.shares.is_mismatch else 'as configured'}")
-    if verdict.units:
-        cells.append(" : ".join(number(count) for count in verdict.units.values()) + " units")
-    yield from _row("shares" if last is not None else "units", cells, width)
+    if last:
+        cells.append(" : ".join(number(each.units) for each in last) + " units")
+    yield from _row("shares" if len(cells) > 1 else "units", cells, width)
     for phase in report.phases[-1:]:
         for shadow in phase.shadows:
             agreement = shadow.agreement

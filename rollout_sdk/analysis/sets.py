@@ -83,6 +83,13 @@ def _meet(one: Gathered, other: Gathered) -> bool:
     return began_s(one) <= _ended_s(other) and began_s(other) <= _ended_s(one)
 
 
+def _overlap(here: Gathered, there: Gathered) -> float:
+    """Share of a set's time in which the other had calls, too."""
+    lasted_s = _ended_s(here) - began_s(here)
+    both_s = min(_ended_s(here), _ended_s(there)) - max(began_s(here), began_s(there))
+    return min(1.0, max(0.0, both_s / lasted_s)) if lasted_s > 0 else 1.0
+
+
 def _variants(gathered: Gathered) -> dict[str, frozenset[str]]:
     """Which variants every unit had."""
     arms, masks = _where(gathered)
@@ -108,6 +115,7 @@ def _other(name: str, there: Gathered, here: Gathered, variants: Mapping[str, fr
         version=there.version,
         differs=differs,
         at_once=at_once,
+        overlap=_overlap(here, there) if at_once else 0.0,
         shared=len(shared) if matched else None,
         switched=sum(len(variants[unit] | theirs[unit]) > 1 for unit in shared) if matched else None,
     )

@@ -36,7 +36,7 @@ from rollout_sdk.analysis.shares import shares_of
 from rollout_sdk.journal import Journal
 from rollout_sdk.stats import effective_units, ratio_of_sums
 
-__all__ = ["latency_of", "phase_order", "report_of", "shadow_of", "summarise"]
+__all__ = ["concluded", "latency_of", "phase_order", "report_of", "shadow_of", "summarise"]
 
 
 def _quantile(ordered: array[float], q: float) -> float:
@@ -256,13 +256,7 @@ def report_of(journal: Journal, aggregate: Aggregate, found: Mapping[tuple[str, 
         aggregate: What was gathered.
         found: What the judge saw, by rollout and fingerprint; without it, nothing is concluded.
     """
-    facts = journal.lines + aggregate.lost
-    lost_share = max(0, aggregate.lost - aggregate.sampled) / facts if facts else 0.0
-    reports = []
-    for each in _in_order(aggregate.rollouts):
-        one = None if found is None else found.get((each.rollout, each.fingerprint))
-        reports.append(each if one is None else evolve(each, verdict=conclude(each, one, lost_share=lost_share)))
-    return Report(
+    report = Report(
         folder=str(journal.folder),
         files=len(journal.files),
         lines=journal.lines,
@@ -271,6 +265,18 @@ def report_of(journal: Journal, aggregate: Aggregate, found: Mapping[tuple[str, 
         repeated=journal.repeated,
         lost=aggregate.lost,
         sampled=aggregate.sampled,
-        rollouts=tuple(reports),
+        rollouts=tuple(_in_order(aggregate.rollouts)),
         cut=journal.cut,
     )
+    return report if found is None else concluded(report, found)
+
+
+def concluded(report: Report, found: Mapping[tuple[str, str], Judged]) -> Report:
+    """The report with what follows from what the judge saw, by rollout and fingerprint."""
+    facts = report.lines + report.lost
+    lost_share = max(0, report.lost - report.sampled) / facts if facts else 0.0
+    rollouts = []
+    for each in report.rollouts:
+        one = found.get((each.rollout, each.fingerprint))
+        rollouts.append(each if one is None else evolve(each, verdict=conclude(each, one, lost_share=lost_share)))
+    return evolve(report, rollouts=tuple(rollouts))

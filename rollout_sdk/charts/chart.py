@@ -112,7 +112,8 @@ def axis_below(scale: Scale, y: float, marks: Iterable[tuple[float, str]]) -> Ma
     for value, name in marks:
         x = scale(value)
         # At the borders, half of a name would be cut off.
-        anchor = "start" if x < scale.start + 14 else "end" if x > scale.end - 14 else "middle"
+        half = 3.2 * len(name)
+        anchor = "start" if x < half else "end" if x > WIDTH - half else "middle"
         parts += [line(x, y, x, y + 4, "axis"), label(x, y + 16, name, anchor, "tick")]
     return join(parts)
 

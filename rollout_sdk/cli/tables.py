@@ -33,8 +33,8 @@ def compact(folder: str, idle: str | None, as_json: bool) -> None:
     """
     try:
         idle_s = 86_400.0 if idle is None else parse_duration(idle, "--idle")
-        with progress("Compacting the journal") as told:
-            done = compacted(folder, idle_s=idle_s, progress=told)
+        with progress("Compacting the journal") as show:
+            done = compacted(folder, idle_s=idle_s, progress=show)
     except RolloutError as error:
         raise fault(error) from None
     if as_json:
@@ -63,8 +63,8 @@ def export(folder: str, to: str, form: str) -> None:
     """
     must_have_records(folder)
     try:
-        with progress("Writing tables") as told:
-            counts = exported(folder, to, form="csv" if form == "csv" else "parquet", progress=told)
+        with progress("Writing tables") as show:
+            counts = exported(folder, to, form="csv" if form == "csv" else "parquet", progress=show)
     except RolloutError as error:
         raise fault(error) from None
     for name in TABLES:
@@ -110,7 +110,7 @@ def import_(
     """
     key = os.environ.get("ROLLOUT_KEY")
     try:
-        with progress("Importing outcomes") as told:
+        with progress("Importing outcomes") as show:
             done = import_outcomes(
                 path,
                 folder,
@@ -119,7 +119,7 @@ def import_(
                 columns=Columns(unit, value, time, event_id),
                 layer=layer,
                 key=key.encode() if key else None,
-                progress=told,
+                progress=show,
             )
     except RolloutError as error:
         raise fault(error) from None

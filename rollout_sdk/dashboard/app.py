@@ -102,7 +102,7 @@ class _Dashboard:
         async def changes() -> AsyncIterator[str]:
             known, silent_s = "", 0.0
             while not await request.is_disconnected():
-                version = await run_in_threadpool(self._pages.version)
+                version = self._pages.version()
                 if version != known:
                     known, silent_s = version, 0.0
                     yield f"data: {version}\n\n"

@@ -10,7 +10,7 @@ __all__ = ["Pages"]
 
 
 class Pages(Protocol):
-    """Pages of rollouts; asked for in threads of their own, because reading takes time."""
+    """Pages of rollouts. They are asked for in threads, because making one takes time; `version` is not."""
 
     def version(self) -> str:
         """Changes whenever a page does."""

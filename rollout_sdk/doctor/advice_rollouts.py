@@ -43,7 +43,7 @@ SHADOW_CURES: Mapping[str, str] = {
 
 def about(seen: Diagnosis) -> Iterator[Finding]:
     """The findings; one that all is well where nothing is wrong."""
-    if seen.journal is None or not seen.journal.aggregate.operations:
+    if seen.journal is None or not seen.journal.operations:
         return
     found = []
     operated = seen.journal.operated(seen.now)

@@ -193,7 +193,7 @@ def _control(control: Control | None) -> Iterator[Finding]:
     if control is None:
         return
     if control.refused is not None:
-        yield Finding("error", "settings.control_refused", plain(control.refused.partition(". ")[0], 400) + ".", _MEND_CONTROL)
+        yield Finding("error", "settings.control_refused", plain(control.refused.partition(". ")[0], 400) + ".", _FIX_CONTROL)
     elif control.wanted is None:
         yield Finding(
             "note",
@@ -210,4 +210,6 @@ def _control(control: Control | None) -> Iterator[Finding]:
         )
 
 
-_MEND_CONTROL = "Mend it and rename it into place: until then, running processes do what it wanted before, and none can start."
+_FIX_CONTROL = (
+    "Fix it and rename it into place: until then, running processes keep its last version, and new ones run no candidate."
+)

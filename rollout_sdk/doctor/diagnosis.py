@@ -69,7 +69,7 @@ class Diagnosis:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether nobody needs to do anything."""
+        """Whether nothing needs attention."""
         return self.worst in ("ok", "note")
 
     def as_dict(self) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def examine(
         folder: The journal's folder; that of ROLLOUT_JOURNAL by default.
         environment: The environment variables.
         now: The time, in seconds since 1970; the clock's by default.
-        progress: Told now and then of the bytes of the journal read so far, and of its size.
+        progress: Called now and then with the bytes of the journal read so far, and its size.
     """
     moment = time() if now is None else now
     path = folder or environment.get("ROLLOUT_JOURNAL") or None

@@ -12,7 +12,7 @@ __all__ = ["SEVERITIES", "Finding", "Severity", "most_severe_first", "worst"]
 Severity = Literal["ok", "note", "warning", "error"]
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note", "ok")
-"""The most severe first. Errors and warnings want somebody to do something; notes and what is well do not."""
+"""The most severe first. Errors and warnings need an action; notes and what is well do not."""
 
 
 @frozen

@@ -29,8 +29,8 @@ class Plugin:
         value: The module, and the object in it, that it names.
         distribution: Name of the distribution that installed it; None where its metadata does not say.
         version: Version of that distribution.
-        file: The file that Python would run; None when there is none, or it is not to be told without importing.
-        found: Whether there is such a module; None when that is not to be told without importing.
+        file: The file that Python would run; None if there is none, or it is unknown without importing.
+        found: Whether there is such a module; None if that is unknown without importing.
         blocked: Whether ROLLOUT_DISABLED_PLUGINS names it.
     """
 
@@ -72,7 +72,7 @@ def plugins(environment: Mapping[str, str]) -> tuple[tuple[Plugin, ...], tuple[s
             for entry in entries:
                 seen.add(name)
                 found.setdefault(entry, _plugin(entry, name, its_version, blocked))
-        # Metadata that somebody damaged.
+        # Damaged metadata.
         except Exception:
             unreadable.append(str(getattr(distribution, "_path", "a distribution")))
     return tuple(sorted(found.values(), key=lambda plugin: (plugin.name, plugin.value))), tuple(sorted(unreadable))
@@ -85,7 +85,7 @@ def _plugin(entry: EntryPoint, distribution: str | None, its_version: str | None
 
 
 def _module_file(module: str) -> tuple[bool | None, str | None]:
-    """Whether there is a module, and its file, where that can be told.
+    """Return whether there is a module, and its file, as far as that is known.
 
     `find_spec` imports the parents of what it looks for: it is asked for the outermost package only, which has none, and
     the rest is looked up in folders.
@@ -95,7 +95,7 @@ def _module_file(module: str) -> tuple[bool | None, str | None]:
         return False, None
     try:
         spec = find_spec(outermost)
-    # A finder of somebody's, or a module that is loaded and says nothing of itself.
+    # A third-party finder, or a loaded module without a specification.
     except Exception:
         return None, None
     if spec is None:
@@ -107,7 +107,7 @@ def _module_file(module: str) -> tuple[bool | None, str | None]:
 
 
 def _inner_file(folders: Sequence[Path], names: Sequence[str]) -> tuple[bool | None, str | None]:
-    # An archive on the path is no folder to look into.
+    # An archive on the path is not a folder.
     if any(not folder.is_dir() for folder in folders):
         return None, None
     name, *inner = names

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import Factory, define
 
 from rollout_sdk.analysis.bounded import Counts
-from rollout_sdk.analysis.gather import Aggregate, Gatherer
+from rollout_sdk.analysis.gather import Gatherer
+from rollout_sdk.analysis.judged import judged
+from rollout_sdk.analysis.operations import Operations
 from rollout_sdk.analysis.report import Report
-from rollout_sdk.analysis.summary import report_of
+from rollout_sdk.analysis.summary import concluded, report_of
 from rollout_sdk.doctor.operated import Operated, operated
 from rollout_sdk.doctor.writers import Source, sources
 from rollout_sdk.journal import Journal
@@ -19,6 +21,8 @@ __all__ = ["Survey", "survey"]
 
 _TOLERANCE_S = 60.0
 _TELL_EVERY = 4_096
+_MOST_JUDGED = 100
+"""Of more rollouts, a screen cannot show the headlines, and memory would hold the evidence."""
 
 
 @define
@@ -27,7 +31,7 @@ class Survey:
 
     Attributes:
         report: Its report: what it says of every rollout.
-        aggregate: The sums that the report is made of, with each rollout's operation.
+        operations: Each rollout in operation, by its key.
         files: Its files.
         bytes: Bytes read.
         skipped: Lines passed over, by why; a cut one that may still be being written is not among them.
@@ -43,7 +47,7 @@ class Survey:
     """
 
     report: Report
-    aggregate: Aggregate
+    operations: Mapping[str, Operations]
     files: list[Source] = Factory(list)
     bytes: int = 0
     skipped: dict[str, int] = Factory(dict)
@@ -59,7 +63,7 @@ class Survey:
 
     def operated(self, now: float) -> dict[str, Operated]:
         """The rollouts as they run now, by key."""
-        return operated(self.aggregate.operations, self.report.rollouts, self.files, now)
+        return operated(self.operations, self.report.rollouts, self.files, now)
 
 
 class _Surveyor:
@@ -124,39 +128,28 @@ def survey(folder: str, *, now: float, progress: Callable[[int, int], None] | No
     Args:
         folder: Where it is.
         now: The time, in seconds since 1970.
-        progress: Told now and then of the bytes read so far and the bytes of all files.
+        progress: Called now and then with the bytes read so far and the bytes of all files.
 
     Raises:
-        ConfigurationError: It is no folder.
+        ConfigurationError: It is not a folder.
     """
     journal = Journal(folder)
     files = sources(journal.files, now)
-    total, cut, surveyor, gatherer = sum(source.bytes for source in files), 0, _Surveyor(now), Gatherer(journal)
-    journal.begin()
-    for source in files:
-        lines, cuts, damaged = journal.lines, journal.cut, journal.skipped["damaged"]
-        surveyor.begin(source)
-        gatherer.begin(source.path)
-        for number, record in enumerate(journal.records_of(source.path)):
-            surveyor.take(record)
-            gatherer.take(record)
-            if progress is not None and not number % _TELL_EVERY:
-                progress(min(journal.bytes, total), total)
-        source.lines = journal.lines - lines
-        is_cut = journal.cut > cuts
-        source.damaged = journal.skipped["damaged"] - damaged - is_cut
-        # Half a line at the end of a file that is being written is no damage yet.
-        source.cut = is_cut and not source.active
-        cut += source.cut
-    aggregate = gatherer.end()
-    skipped = {why: count for why, count in sorted(journal.skipped.items()) if count}
-    if being_written := journal.cut - cut:
+    total = sum(source.bytes for source in files)
+    report, operations, surveyor, cut = _read(journal, files, now, progress)
+    # Read again for what the judge saw, in order of time, when the sums of all units are forgotten.
+    if len(report.rollouts) <= _MOST_JUDGED:
+        second = None if progress is None else (lambda done, of: progress((of + done) // 2, of))
+        found, _ = judged(Journal(folder), progress=second)
+        report = concluded(report, found)
+    skipped = {why: count for why, count in sorted(report.skipped.items()) if count}
+    if being_written := report.cut - cut:
         skipped["damaged"] -= being_written
     if progress is not None:
         progress(total, total)
     return Survey(
-        report=report_of(journal, aggregate),
-        aggregate=aggregate,
+        report=report,
+        operations=operations,
         files=files,
         bytes=journal.bytes,
         skipped={why: count for why, count in skipped.items() if count},
@@ -170,3 +163,28 @@ def survey(folder: str, *, now: float, progress: Callable[[int, int], None] | No
         past=surveyor.past,
         versions=surveyor.versions,
     )
+
+
+def _read(
+    journal: Journal, files: Sequence[Source], now: float, progress: Callable[[int, int], None] | None
+) -> tuple[Report, dict[str, Operations], _Surveyor, int]:
+    """Read every file once, and complete what is known of it; also how many last lines are cut."""
+    total, cut, surveyor, gatherer = sum(source.bytes for source in files), 0, _Surveyor(now), Gatherer(journal)
+    journal.begin()
+    for source in files:
+        lines, cuts, damaged = journal.lines, journal.cut, journal.skipped["damaged"]
+        surveyor.begin(source)
+        gatherer.begin(source.path)
+        for number, record in enumerate(journal.records_of(source.path)):
+            surveyor.take(record)
+            gatherer.take(record)
+            if progress is not None and not number % _TELL_EVERY:
+                progress(min(journal.bytes, total) // 2, total)
+        source.lines = journal.lines - lines
+        is_cut = journal.cut > cuts
+        source.damaged = journal.skipped["damaged"] - damaged - is_cut
+        # Half a line at the end of a file that is being written is not damage yet.
+        source.cut = is_cut and not source.active
+        cut += source.cut
+    aggregate = gatherer.end()
+    return report_of(journal, aggregate), aggregate.operations, surveyor, cut

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from textwrap import wrap
 
+from attrs import evolve
+
 from rollout_sdk.analysis.cautions import about_shares
+from rollout_sdk.analysis.screen import headlines, ordered
 from rollout_sdk.doctor.diagnosis import Diagnosis
 from rollout_sdk.doctor.environment import KNOWN, Folder
 from rollout_sdk.doctor.findings import SEVERITIES
@@ -125,6 +128,9 @@ def _rollouts(journal: Survey, now: float) -> Iterator[str]:
     if operated:
         yield ""
         yield f"Rollouts (more: rollout report {plain(journal.report.folder)})"
+        yield from headlines(evolve(journal.report, rollouts=tuple(ordered(journal.report)[:_MOST_ROWS])), width=WIDTH).split(
+            "\n"
+        )
     for key, rollout in operated[:_MOST_ROWS]:
         for arms in rollout.sets:
             version = f", version {plain(arms.version, _NAME)}" if arms.version else ""

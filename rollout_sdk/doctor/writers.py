@@ -40,14 +40,14 @@ class Source:
         path: Where it is.
         process: Who writes it; None when its name does not say.
         writing: Whether that process is still there and this is its last file; None when this machine cannot tell.
-        active: Whether it may be written any time: `writing`, or where that cannot be told, changed in the last 10 minutes.
+        active: Whether it may be written any time: `writing`, or, if that is unknown, changed in the last 10 minutes.
         bytes: Size.
         mode: Its permissions.
         is_link: Whether it is a symbolic link.
         changed_s: When it was last changed, in seconds since 1970.
         lines: Lines in it.
         damaged: Damaged lines in it, without a cut one.
-        cut: Whether its last line has no end, and nobody will go on with it.
+        cut: Whether its last line has no end, and no process will continue it.
         newest_s: Time of its newest record; None when it has none.
     """
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from typing import Any, TypeAlias
 
-# cloudpickle takes the globals of a wrapper along, and the SDK's own clock only as a part of a module.
+# The module, not its clock: cloudpickle takes the globals of a wrapper of __main__ along, and finds a module by its name.
 from rollout_sdk.engine import execute
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.common import Common, CommonCall, answered, continued

@@ -151,6 +151,8 @@ def _step(call: Call, variant: str) -> Invoke | None:
     if variant == rollout.control:
         return _control(call)
     step = call.attempt(variant)
+    if step is not None and rollout.measure is not None:
+        step.keep = StreamCopy(rollout.limits.kept_items, rollout.isolate)
     # The control may have to run afterwards on the caller's arguments; without a survey, nothing in them can change.
     if step is not None and survey is not None and rollout.on_error == "control":
         protect(rollout, step, survey)
@@ -159,7 +161,7 @@ def _step(call: Call, variant: str) -> Invoke | None:
 
 def _control(call: Call) -> Invoke:
     step = call.invoke(call.rollout.control)
-    if call.shadows:
+    if call.shadows or call.rollout.measure is not None:
         step.keep = StreamCopy(call.rollout.limits.kept_items, call.rollout.isolate)
     return step
 
@@ -193,8 +195,12 @@ def finish(call: Call, result: Result) -> None:
     """Close the span, release the arguments and pass the call to the recorder."""
     rollout = call.rollout
     _note_end(call, result)
-    if rollout.measure is not None and result.error is None and not (result.interrupted or result.streamed):
-        record_measured([call], result.value)
+    if rollout.measure is not None and result.error is None and not result.interrupted:
+        is_stream = rollout.streams or result.streamed
+        kept = None if result.kept is None else result.kept.items
+        # A stream with too many items, or one that was not read to its end, has no whole answer.
+        if kept is not None or not is_stream:
+            record_measured([call], kept if is_stream else result.value)
     if call.error is not None:
         hand_up(call, result, rollout.control)
     if call.span is not None:

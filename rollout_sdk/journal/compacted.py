@@ -84,4 +84,4 @@ def _database() -> Any:
             "The journal has compacted parts, and DuckDB is not installed. Parts in Parquet are read with it. "
             "Run: pip install 'rollout-sdk[analysis]'."
         ) from None
-    return duckdb.connect()
+    return duckdb.connect().execute("SET enable_progress_bar = false")

@@ -16,6 +16,7 @@ from rollout_sdk.judging.look import ceilings_of
 from rollout_sdk.judging.metrics import Compared, Metric, metric_of
 from rollout_sdk.judging.minutes import MINUTE_S, Minute, Minutes, bit_of
 from rollout_sdk.judging.paired_labels import CONTROL, PairedLabels, add_pair, pair_sums_of
+from rollout_sdk.judging.pairs import DIFFERING, MATCHING
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums, number_of
 from rollout_sdk.judging.preferences import JUDGE_FAILED, UNJUDGED, add_preference
 from rollout_sdk.judging.unit_sample import UNTIMED_MINUTE, UnitSample, cell_of
@@ -260,6 +261,8 @@ class Evidence:
         phase = self.phases.get(phase_name)
         if phase is None or (self.most_calls and self._calls_of.get((phase_name, arm, cell), 0) > self.most_calls):
             return
+        if comparison is not None:
+            phase.ends[arm, MATCHING if comparison.match else DIFFERING] += 1
         for metric in self._compared:
             metric.compare(phase, phase_name, arm, comparison, cell=cell, bucket=bucket, time_s=time_s)
 

@@ -10,7 +10,7 @@ from rollout_sdk.judging.evidence import Evidence
 from rollout_sdk.judging.look import Look, Situation
 from rollout_sdk.judging.metrics import metric_of
 from rollout_sdk.judging.metrics.assignment import assignment
-from rollout_sdk.judging.pairs import incomplete, unmeasured
+from rollout_sdk.judging.pairs import incomplete, unjudged_answers, unmeasured
 from rollout_sdk.judging.phase_evidence import number_of
 from rollout_sdk.judging.verdicts import Finding, Outcome, Verdict
 from rollout_sdk.plan import Criteria, Criterion, Gate, Guardrail, as_duration, is_judged, is_measured
@@ -85,6 +85,8 @@ def judge(
     warned = [each for each in findings if each.on_fail == "warn" and not each.dry_run and each.outcome == "FAIL"]
     for each in warned:
         reason = f"{reason} Warning: {each.name}: {each.reason}"
+    if outcome == "PASS":
+        reason += unjudged_answers(look)
     return evolve(verdict, outcome=outcome, reason=reason, passed=passed if outcome == "PASS" else ())
 
 

@@ -6,17 +6,29 @@ from collections.abc import Mapping
 
 from rollout_sdk.judging.look import Look
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
+from rollout_sdk.plan import is_compared
 from rollout_sdk.records import UNMEASURED
 
-__all__ = ["LEAST_COMPLETE", "UNCOMPARED", "completeness", "incomplete", "unmeasured", "unmeasured_calls"]
+__all__ = [
+    "DIFFERING",
+    "LEAST_COMPLETE",
+    "MATCHING",
+    "UNCOMPARED",
+    "completeness",
+    "incomplete",
+    "unjudged_answers",
+    "unmeasured",
+    "unmeasured_calls",
+]
 
 LEAST_COMPLETE = 0.95
 """Minimum share of planned pairs at the end of a shadow step: the missing ones are not missing at random."""
 
 _COMPLETE = frozenset({"ok", "error", "timeout"})
 _NOT_PLANNED = frozenset({"cancelled", "dropped_aborted", "dropped_closed"})
-UNCOMPARED = "uncompared "
-"""Prefix of the count, beside the ends of runs, of pairs that a metric of comparisons could not use."""
+UNCOMPARED, MATCHING, DIFFERING = "uncompared ", "compared: match", "compared: differ"
+"""Counts beside the ends of runs: pairs that a metric of comparisons could not use (a prefix), and pairs of either kind."""
+_NO_ENDS = ("uncompared ", "compared: ")
 _CURES: Mapping[str, str] = {
     "dropped_full": "raise ShadowLimits.workers, cpu_share, max_jobs (max_tasks for coroutines), or shadow a smaller share",
     "dropped_stale": "raise ShadowLimits.workers, cpu_share or max_age_s, or shadow a smaller share",
@@ -34,7 +46,7 @@ def completeness(phase: PhaseEvidence, candidate: str) -> float | None:
     ends = {
         end: number
         for (name, end), number in phase.ends.items()
-        if name == candidate and end not in _NOT_PLANNED and not end.startswith(UNCOMPARED)
+        if name == candidate and end not in _NOT_PLANNED and not end.startswith(_NO_ENDS)
     }
     planned = sum(ends.values())
     return sum(number for end, number in ends.items() if end in _COMPLETE) / planned if planned else None
@@ -49,7 +61,7 @@ def incomplete(look: Look) -> str | None:
             missing = {
                 end: number
                 for (name, end), number in phase.ends.items()
-                if name == candidate and end not in _COMPLETE | _NOT_PLANNED and not end.startswith(UNCOMPARED)
+                if name == candidate and end not in _COMPLETE | _NOT_PLANNED and not end.startswith(_NO_ENDS)
             }
             end = max(missing, key=lambda each: missing[each])
             cure = _CURES.get(end, "see status().shadows")
@@ -58,6 +70,22 @@ def incomplete(look: Look) -> str | None:
                 f"{missing[end]:,} ended as {end!r}, and runs missing under load are not missing at random: {cure}"
             )
     return None
+
+
+def unjudged_answers(look: Look) -> str:
+    """Warn of answers that differ while no guardrail judges them; empty if none do."""
+    if not look.situation.shadowing or any(is_compared(each.metric) for each in look.criteria.guardrails):
+        return ""
+    warnings = []
+    for candidate in look.situation.candidates:
+        differing, matching = (look.current.ends[candidate, each] for each in (DIFFERING, MATCHING))
+        if differing:
+            pairs = differing + matching
+            warnings.append(
+                f" Warning: answers of {candidate} differ in {differing / pairs:.1%} of {pairs:,} pairs, and no guardrail "
+                "judges that: Guardrail('shadow.mismatch', margin=...)."
+            )
+    return "".join(warnings)
 
 
 def unmeasured_calls(phase: PhaseEvidence) -> dict[str, int]:

@@ -27,7 +27,8 @@ ul.cards>li,section.block{background:var(--panel);border:1px solid var(--rule);b
 .charts{display:grid;gap:.8rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,22rem),1fr))}
 figure.chart{margin:0;background:var(--panel);border:1px solid var(--rule);border-radius:.6rem;padding:.7rem .8rem;min-width:0}
 figcaption{font-weight:600;margin-bottom:.3rem;overflow-wrap:anywhere}
-summary{cursor:pointer}details.block{margin-top:.6rem}details>summary{font-size:.85rem;color:var(--muted)}
+summary{cursor:pointer}details.block,section.block{margin:.8rem 0}section.block h2{margin-top:.1rem}
+section.block ul{margin:.3rem 0;padding-left:1.2rem}details>summary{font-size:.85rem;color:var(--muted)}
 .scroll{overflow-x:auto;max-height:26rem}table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}
 th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid var(--rule);white-space:nowrap}
 th:first-child,td:first-child{text-align:left}td.words{white-space:normal;min-width:14rem;text-align:left}

@@ -56,14 +56,14 @@ class Delivery:
     Attributes:
         spans: Makes spans.
         audience: Who listens to telemetry.
-        failed: Told of every fault.
+        failed: Notified of every fault.
         time_ns: Wall clock, in nanoseconds since 1970.
         add_to_evidence: Takes what the facts of a rollout add to the evidence about it.
         never_came: How many facts never came here, and how many of these were of calls that were not drawn.
         draw_out: Counts facts of calls that are not drawn.
         sinks: Journal, log and observers.
         metrics: Keeps durations; None when metrics are off.
-        rollouts: The rollouts by key, also those whose function is gone: their facts are told for as long as they come.
+        rollouts: The rollouts by key, also those whose function is gone: their facts are delivered as long as they come.
         tallies: What is counted, by key.
         descriptions: What the journal says of each rollout, by key.
     """
@@ -128,7 +128,7 @@ class Delivery:
             )
 
     def renew(self) -> None:
-        """In a forked child: another journal file, and nothing counted or told yet."""
+        """Reset for a forked child: a new journal file, no counts, nothing reported."""
         self.tallies.clear()
         self._started.clear()
         for key, rollout in self.rollouts.items():
@@ -137,7 +137,7 @@ class Delivery:
         self.sinks.renew()
 
     def guarded(self, name: str, action: Callable[..., Any], *arguments: Any) -> None:
-        """Do something that may fail in any way: nobody cancels or interrupts the recorder's thread."""
+        """Run an action that may fail in any way: the recorder's thread is never cancelled or interrupted."""
         try:
             action(*arguments)
         except BaseException as error:
@@ -152,7 +152,7 @@ class Delivery:
         unobserved = {id(fact.event) for fact in facts if fact.__class__ is Unobserved}
         changes = {id(fact.event): fact for fact in facts if fact.__class__ is Change}
         facts = [fact.event if fact.__class__ in (Unobserved, Change) else fact for fact in facts]
-        facts = [told for fact in _ends_apart(facts) if (told := self._told(fact)) is not None]
+        facts = [event for fact in _ends_apart(facts) if (event := self._event_of(fact)) is not None]
         apart = _rows_apart(facts)
         for fact in apart:
             self.guarded("tally", self._count, fact)
@@ -233,7 +233,7 @@ class Delivery:
     def _events(self, facts: list[Any]) -> tuple[list[Any], list[Any]]:
         """The facts as events, for the journal and for all others; for these, the rows of a batch are not taken apart yet.
 
-        Without the calls that nobody wants to hear of: an event costs more than its call.
+        Calls without an interested sink are left out: an event costs more than its call.
         """
         managed: list[Any] = []
         heard: list[Any] = []
@@ -251,12 +251,12 @@ class Delivery:
                     heard.append(fact)
                 continue
             if fact.__class__ is Call:
-                told = self._as_event(fact) if self.sinks.journal is not None or self._is_heard(fact) else None
+                event = self._as_event(fact) if self.sinks.journal is not None or self._is_heard(fact) else None
             else:
-                told = fact
-            managed.append(told)
+                event = fact
+            managed.append(event)
             if fact.__class__ is not Call or fact.observed:
-                heard.append(told)
+                heard.append(event)
         return [event for event in managed if event is not None], [event for event in heard if event is not None]
 
     def _each(self, fact: Any) -> Iterable[Any]:
@@ -273,12 +273,12 @@ class Delivery:
     def _is_for_log(self, call: Call) -> bool:
         return self.audience.debugging or _is_worth_telling(call)
 
-    def _told(self, fact: Any) -> Any:
+    def _event_of(self, fact: Any) -> Any:
         """The fact, with the end of a shadow as its event."""
         return self._as_event(fact) if fact.__class__ is EndedShadow else fact
 
     def _as_event(self, fact: Call | AnsweredRows | EndedShadow) -> Any:
-        """The event of a fact; None when it cannot be told, which must not take the others with it."""
+        """Return the event of a fact; None if that fails, which must not affect the other facts."""
         try:
             if fact.__class__ is Call and fact.context is not None:
                 # Rows of a batch share theirs, and no two threads can be in one at a time.

@@ -30,7 +30,7 @@ def checked_value(metric: object, value: object) -> float:
     """The value as a float, when metric and value are valid.
 
     Raises:
-        OutcomeError: The metric is no printable text of up to 128 characters, or the value is no finite number.
+        OutcomeError: The metric is not a printable text of up to 128 characters, or the value is not a finite number.
     """
     if not (isinstance(metric, str) and 0 < len(metric) <= _LONGEST_METRIC and metric.isprintable()):
         raise OutcomeError(
@@ -49,7 +49,7 @@ def checked_time(metric: str, time_s: object) -> float:
     """The time as a float, when it is one.
 
     Raises:
-        OutcomeError: It is no finite number.
+        OutcomeError: It is not a finite number.
     """
     number = _number(time_s)
     if number is None:
@@ -59,7 +59,7 @@ def checked_time(metric: str, time_s: object) -> float:
         )
     if abs(number) > _LATEST_S:
         raise OutcomeError(
-            f"The time of metric {brief(metric)} is {number:.0f}, which is no time in seconds since 1970. "
+            f"The time of metric {brief(metric)} is {number:.0f}, which is not a time in seconds since 1970. "
             "It looks like milliseconds, or smaller. Divide it, or pass datetime.timestamp()."
         )
     return number
@@ -76,7 +76,7 @@ def check_named(
     named = [name for name, said in (("decision_id", decision_id), ("unit", unit), ("token", token)) if said is not None]
     if len(named) != 1 or (token is not None and (item is not None or position is not None)):
         raise OutcomeError(
-            f"{about} names {' and '.join(named) or 'nobody'}{' and an item' if named == ['token'] else ''}. "
+            f"{about} names {' and '.join(named) or 'nothing'}{' and an item' if named == ['token'] else ''}. "
             "An outcome belongs to one decision, one unit or one token. Pass decision_id=, unit= or token=."
         )
     if variant is not None and (decision_id is None or not isinstance(variant, str) or not variant):
@@ -154,7 +154,7 @@ def _number(value: Any) -> float | None:
     """A finite number, or None; bytes and text are none, also when they look like one."""
     if isinstance(value, str | bytes | bytearray):
         return None
-    # Whatever a foreign number's own conversion raises, it is no number for us.
+    # If the conversion of a foreign number raises anything, it does not count as a number.
     try:
         number = float(value)
     except Exception:
@@ -168,7 +168,7 @@ def _check_item(
     what = f"item={brief(item)}" if position is None else f"position={brief(position)}"
     if position is not None and (item is not None or type(position) is not int or position < 0):
         raise UnknownItemError(
-            f"{what} {'was given with an item' if item is not None else 'is no position'}. "
+            f"{what} {'was given with an item' if item is not None else 'is not a position'}. "
             "A shown item is named by its key, or by its place in the list, from 0. Pass item= or position=."
         )
     if decoded.variant != blended:

@@ -1,6 +1,6 @@
 """The recorder: one background thread that takes facts from callers and hands them on in batches.
 
-A caller pays one `deque.append`, and nobody waits. The queue is bounded: from 10,000 facts on, fewer and fewer calls are
+A caller pays one `deque.append`, and does not wait. The queue is bounded: from 10,000 facts on, fewer and fewer calls are
 kept, drawn by a hash of their ids (see `sampling`), and at 15,000 none. What is not kept is counted.
 The thread starts with the first fact of a process and again after a fork; that fact is delivered at once (after 5 ms), those
 that follow in batches: every 20 ms, the thread looks by itself. It rests after half a second without facts, and the next one
@@ -41,7 +41,7 @@ _RESTS_AFTER_S = 0.5
 """After that long without a fact, the thread waits to be woken; until then, it looks by itself, and no caller wakes it."""
 
 _NOW = object()
-"""What the bell is rung with by somebody who waits for what is in the queue."""
+"""The bell's signal from a caller that waits for the queue."""
 
 
 class _Flush:
@@ -93,7 +93,7 @@ class Recorder:
 
         Args:
             deliver: Takes a batch of facts, in order, in the recorder's thread.
-            failed: Told of every fault; must not come back here from this thread for ever.
+            failed: Notified of every fault; must not call the recorder again endlessly from this thread.
             tick: Called about twice a second while the thread runs, and once at its end.
             exit_deadline_s: Seconds that closing may take.
             gather_s: Seconds to wait for more facts after one has come; 0 where callers wait for theirs.
@@ -369,7 +369,7 @@ class Recorder:
     def _guarded(self, name: str, action: Callable[[], Any]) -> None:
         try:
             action()
-        # Of any kind: nobody cancels or interrupts this thread, and it must not end for what somebody else raised.
+        # Of any kind: this thread is never cancelled or interrupted, and must not end because other code raised.
         except BaseException as error:
             self._failed(name, error)
 

@@ -140,7 +140,7 @@ class Sinks:
         if known is None:
             # It keeps the plugin, so that no other can have its number meanwhile.
             take = partial(self._observe, plugin)
-            known = QueueThread("rollout-observer", take, failed=self.failed, called=lambda told: told[0].name)
+            known = QueueThread("rollout-observer", take, failed=self.failed, called=lambda item: item[0].name)
             known = self._observing.setdefault(id(plugin), known)
         return known
 
@@ -148,7 +148,7 @@ class Sinks:
 
     def write(self, events: Sequence[Any]) -> None:
         """Have events written to the journal, with one write."""
-        # What is only told to people is missing from no journal.
+        # Facts that only people would see are not missing from the journal.
         events = [] if self.journal is None else [event for event in events if key_of(event) is not None]
         if not events:
             return
@@ -204,7 +204,7 @@ class Sinks:
         if events is None:
             self.journal.close()
         else:
-            # In this order: what is counted in between is then in the second number alone, and told with the next line.
+            # In this order: what is counted in between is then only in the second number, and written with the next line.
             drawn_out = self.never_came()[1] + int(self._drawn_out)
             self.journal(events, self._missing(), drawn_out)
 
@@ -218,8 +218,8 @@ class Sinks:
                 if self.log_events is not None:
                     self.log_events(event)
 
-    def _observe(self, _plugin: object, told: tuple[Observer, Any]) -> None:
-        observer, fact = told
+    def _observe(self, _plugin: object, item: tuple[Observer, Any]) -> None:
+        observer, fact = item
         with aside(OBSERVING):
             for event in self._goes_on(observer.thread, fact):
                 observer.observe(event)

@@ -110,8 +110,8 @@ def check_failed_if(key: str, failed_if: object, kind: FunctionKind) -> None:
         )
 
 
-def check_measure(key: str, measure: object, kind: FunctionKind) -> None:
-    """Check that `measure` is a plain function, and that answers are complete when it is called."""
+def check_measure(key: str, measure: object) -> None:
+    """Check that `measure` is a plain function."""
     if measure is None:
         return
     if not callable(measure):
@@ -120,11 +120,6 @@ def check_measure(key: str, measure: object, kind: FunctionKind) -> None:
             "Write measure=lambda answer: {'tokens': answer.usage.total_tokens}."
         )
     must_answer_at_once(f"measure= of {key!r}", measure, "Make it a plain function of the answer.")
-    if kind in ("generator", "async generator"):
-        raise ConfigurationError(
-            f"measure= of {key!r} cannot be applied: {key!r} is {KINDS[kind]}, and its first items are served before the "
-            "answer is complete. Leave it out, and record() what the whole stream amounts to."
-        )
 
 
 def check_judge(key: str, judge: object, *, by_row: bool) -> None:

@@ -132,7 +132,7 @@ class Settings:
         checks.check_keep(self.key, self.keep)
         checks.check_passthrough(self.key, self.passthrough)
         checks.check_failed_if(self.key, self.failed_if, self.kind)
-        checks.check_measure(self.key, self.measure, self.kind)
+        checks.check_measure(self.key, self.measure)
         checks.check_judge(self.key, self.judge, by_row=self.batch is not None)
         signatures.check_unit(self.key, self.unit, self.signature)
         signatures.check_covariate(self.key, self.covariate, self.signature)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rollout_sdk.assignment import Phase
 from rollout_sdk.concurrency.synchronous import answered
 from rollout_sdk.formatting import class_name, plain
+from rollout_sdk.judging.preferences import JUDGE_FAILED
+from rollout_sdk.plan import JUDGE_PREFERENCE
 from rollout_sdk.records import Merged
 from rollout_sdk.resilience.interruptions import is_fault
 from rollout_sdk.tally import failed_in_blend
@@ -250,6 +252,10 @@ def outcome_result(event: RecordedEvent) -> dict[str, Any]:
         result[names.VARIANT] = event.variant
     if event.decision_id is not None:
         result[names.DECISION_ID] = event.decision_id
+    if event.metric == JUDGE_PREFERENCE:
+        result[names.RESULT_LABEL] = "better" if event.value > 0 else "worse" if event.value < 0 else "tie"
+    elif event.metric == JUDGE_FAILED:
+        result[names.RESULT_LABEL] = str(event.details.get("end", "error"))
     return result
 
 

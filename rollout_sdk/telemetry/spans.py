@@ -1,8 +1,7 @@
 """Spans of calls: `route` for a call, `invoke` for each run on its path, `shadow` for each run in the background.
 
 A shadow has its own trace with a link to the `route` span: as a child, it would make the request look as long as the shadow.
-Every OpenTelemetry call is guarded, because the application's span processors and samplers may raise. Exceptions are recorded
-once, on the innermost span, without the SDK's `record_exception`, which would export their messages.
+Every OpenTelemetry call is guarded, because span processors and samplers may raise. An exception is on the innermost span only.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ class Spans:
         """Start the span of a call; None if nothing records it, so that it costs the call nothing more."""
         try:
             rollout = call.rollout
-            # All known attributes are set at the start: samplers see them, and adding them later costs as much again.
+            # All attributes are set at the start: samplers see them, and adding them later would cost as much again.
             version = self.version(call.phase)
             attributes = batch_attributes(call, version) if call.rows else decision_attributes(call, version)
             if self._settings.namespace:
@@ -291,9 +290,9 @@ class Spans:
         span.set_status(Status(StatusCode.ERROR))
 
     def _note_error(self, span: Span, error: BaseException) -> None:
-        kind = class_name(error)
-        self._set(span, {names.ERROR_TYPE: kind})
+        self._set(span, {names.ERROR_TYPE: class_name(error)})
         span.set_status(Status(StatusCode.ERROR))
+        # Not by the SDK's `record_exception`, which would always export the message.
         about = {names.EXCEPTION_TYPE: exception_type(error)}
         if self._settings.exception_messages:
             about[names.EXCEPTION_MESSAGE] = str(error)

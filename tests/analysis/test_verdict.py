@@ -92,7 +92,7 @@ def test_a_better_candidate_is_shipped_with_its_price_in_the_same_line(tmp_path)
     verdict = served(tmp_path, strategy, even(2_000), {"candidate": 800, "control": 600}, version="7")
     assert ("SHIP", "candidate", "7") == (verdict.headline, verdict.candidate, verdict.version)
     assert verdict.reason.startswith("click +33.3 % [")
-    assert "error_rate good enough" in verdict.reason
+    assert "errors good enough" in verdict.reason
     assert "Make candidate the function" in verdict.action
 
 
@@ -132,7 +132,7 @@ def test_a_canary_says_where_it_stands(tmp_path, failing, headline, status):
     if failing:
         assert report.verdict.reason.startswith("rolled back: candidate: error_rate: ")
     else:
-        assert (1, 2, "error_rate: ") == (report.verdict.step, report.verdict.steps, report.verdict.reason[:12])
+        assert (1, 2, "errors: 0 of") == (report.verdict.step, report.verdict.steps, report.verdict.reason[:12])
 
 
 def test_the_one_that_needs_a_person_comes_first(tmp_path):
@@ -196,3 +196,39 @@ def test_a_word_stands_beside_every_colour(tmp_path):
     coloured = as_screen(summarise(tmp_path), style=lambda text, headline: f"<{headline}>{text}</>")
     assert "<WAIT>WAIT candidate</>" in coloured
     assert as_screen(summarise(tmp_path)) == coloured.replace("<WAIT>", "").replace("</>", "")
+
+
+def overlapping(folder, seconds):
+    """Two versions that have calls at the same time for so many of a thousand seconds; their checks of versions."""
+    now_s = [1_800_000_000.0]
+    for version, begins_s in (("1", 0), ("2", 1_000 - seconds)):
+        runtime = Runtime(journal=folder, time_ns=lambda: int(now_s[0] * 1e9))
+        model = rollout(
+            candidate=lambda unit: 2, strategy=ABTest(0.5), unit="unit", key="m", version=version, runtime=runtime
+        )(lambda unit: 1)  # fmt: skip
+        for call in range(100):
+            now_s[0] = 1_800_000_000.0 + begins_s + call * 10
+            model(f"u{call}")
+        runtime.close(10.0)
+    return [check for each in summarise(folder).rollouts for check in each.verdict.checks if check.name == "versions"]
+
+
+def test_two_versions_at_once_are_told_and_void_the_numbers_beyond_a_deployment(tmp_path):
+    mixed = overlapping(tmp_path / "mixed", 800)
+    assert [True, True] == [check.is_fatal for check in mixed]
+    assert "2 sets of arms ran at the same time; they differ in version" == mixed[0].what
+    assert [False, False] == [check.is_fatal for check in overlapping(tmp_path / "deployed", 50)]
+    assert [] == overlapping(tmp_path / "after", -50)
+
+
+def test_labels_that_one_arm_lacks_are_a_caution_for_a_metric_that_was_not_declared(tmp_path):
+    rng, runtime = random.Random(4), Runtime(journal=tmp_path)
+    model = rollout(candidate=lambda unit: 2, strategy=ABTest(0.5), unit="unit", key="m", runtime=runtime)(lambda unit: 1)
+    for number in range(600):
+        routed = model.rollout.route(f"u{number}")
+        if rng.random() < (0.9 if routed.value == 1 else 0.5):
+            model.rollout.record("stars", float(rng.randrange(1, 6)), decision_id=routed.decision.id)
+    runtime.close(10.0)
+    (check,) = summarise(tmp_path).rollouts[0].verdict.checks
+    assert ("labels", False) == (check.name, check.is_fatal)
+    assert "stars is recorded for more units of one arm than of another: control 8" in check.what

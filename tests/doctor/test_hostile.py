@@ -111,7 +111,7 @@ def test_names_without_number_do_not_fill_the_memory(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 64 << 20
     finally:
         tracemalloc.stop()
-    operations = seen.journal.aggregate.operations
+    operations = seen.journal.operations
     assert (1_001, 6_000) == (len(operations), sum(each.calls for each in operations.values()))
     assert 1_000 == len(seen.journal.report.rollouts)
     assert seen.journal.skipped["over the limit"] >= 2_000
@@ -120,7 +120,7 @@ def test_names_without_number_do_not_fill_the_memory(tmp_path):
 def test_a_name_that_is_too_long_is_cut_and_counted_under_one_name(tmp_path):
     long = "r" * 5_000
     (tmp_path / "events-a.jsonl").write_text(f"{json.dumps({**GOOD['decision'], 'rollout': long})}\n" * 3)
-    ((name, sums),) = examine(str(tmp_path), environment={}, now=NOW).journal.aggregate.operations.items()
+    ((name, sums),) = examine(str(tmp_path), environment={}, now=NOW).journal.operations.items()
     assert (f"{'r' * 150}..(5000 characters)", 3) == (name, sums.calls)
 
 

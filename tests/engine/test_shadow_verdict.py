@@ -1,5 +1,7 @@
 """A shadow test with guardrails comes to a verdict about the answers, through the public API."""
 
+import asyncio
+
 import pytest
 
 from rollout_sdk import (
@@ -184,16 +186,62 @@ async def later(answer):
     return {}
 
 
-def items(n):
-    yield n
-
-
 @pytest.mark.parametrize(("measure", "control", "why"), [
-    (3, lambda n: n, "not callable"), (later, lambda n: n, "coroutine function"), (tokens, items, "cannot be applied"),
+    (3, lambda n: n, "not callable"), (later, lambda n: n, "coroutine function"),
 ])  # fmt: skip
 def test_a_measure_that_cannot_be_applied_is_refused(measure, control, why, runtime):
     with pytest.raises(ConfigurationError, match=why):
         rollout(candidate=control, strategy=ABTest(), measure=measure, runtime=runtime)(control)
+
+
+def words(n):
+    yield from ["word"] * n
+
+
+async def words_later(n):
+    for word in words(n):
+        yield word
+
+
+def words_at_once(n):
+    return iter(["word"] * n)
+
+
+async def read(stream):
+    return [word async for word in stream]
+
+
+@pytest.mark.parametrize("stream", [words, words_later, words_at_once])
+@pytest.mark.parametrize(("share", "served"), [(0.0, "control"), (1.0, "candidate")])
+def test_a_stream_is_measured_by_its_items_once_it_was_read(stream, share, served, runtime):
+    options = {"strategy": ABTest(share), "key": "model", "measure": lambda items: {"words": len(items)}, "runtime": runtime}
+    model = rollout(candidate=stream, **options)(stream)
+    for number in (3, 0, 5):
+        got = asyncio.run(read(model(number))) if stream is words_later else list(model(number))
+        assert got == ["word"] * number
+    assert [(3.0, served), (0.0, served), (5.0, served)] == [(event.value, event.variant) for event in recorded(runtime)]
+
+
+def test_both_streams_of_a_shadowed_call_are_measured(watch):
+    runtime = watch(shadows={"cpu_share": 1.0, "max_age_s": 60.0, "timeout_s": 60.0})
+    options = {"strategy": Shadow(1.0), "effects": "read", "key": "model", "runtime": runtime}
+    measure = lambda items: {"words": len(items)}
+    model = rollout(candidate=lambda n: words(2 * n), measure=measure, **options)(words_at_once)
+    assert list(model(4)) == ["word"] * 4
+    assert {(4.0, "control", False), (8.0, "candidate", True)} == {
+        (event.value, event.variant, event.shadow) for event in recorded(runtime)
+    }
+
+
+def test_a_stream_that_is_not_read_to_its_end_or_is_too_long_is_not_measured(watch):
+    runtime = watch(shadows={"kept_items": 5})
+    options = {"strategy": ABTest(0.0), "key": "model", "measure": lambda items: {"words": len(items)}, "runtime": runtime}
+    model = rollout(candidate=words, **options)(words)
+    stream = model(4)
+    next(stream)
+    stream.close()
+    assert len(list(model(6))) == 6
+    assert recorded(runtime) == []
 
 
 def test_a_label_says_of_both_answers_whether_they_were_right(watch):

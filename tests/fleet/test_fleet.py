@@ -1,6 +1,7 @@
 """Eight processes, one canary, three operators, kill -9: all see each transition within a second, and nothing is lost."""
 
 import json
+import os
 import random
 import threading
 import time
@@ -104,7 +105,7 @@ def test_a_fleet_sees_every_transition_within_a_second_and_counts_exactly(server
         f"\n{server.kind}: {len(done)} transitions in {len(members)} processes: p50 {percentile(waited, 0.5) * 1e3:.0f} ms, "
         f"p99 {percentile(waited, 0.99) * 1e3:.0f} ms, at most {max(waited) * 1e3:.0f} ms"
     )
-    assert percentile(waited, 0.99) < 1.0
+    assert percentile(waited, 0.99) < 1.0, f"the machine's load: {os.getloadavg()} on {os.cpu_count()} cores"
     check_history(history, done)
     for each in (*members, *late):
         each.end()

@@ -302,7 +302,7 @@ def test_the_report_and_the_doctor_say_that_lines_are_there_twice(folder):
     (path,) = parts_of(folder, 1)
     shutil.copy(path, folder / "events-copy.jsonl")
     seen = examine(str(folder), environment={})
-    (rollout_,) = seen.journal.aggregate.operations.values()
+    (rollout_,) = seen.journal.operations.values()
     assert (20, 20, 20, 20) == (summarise(folder).repeated, seen.journal.report.repeated, rollout_.calls, decisions(folder))
     assert "20 lines" in as_text(summarise(folder))
     assert "journal.repeated" in [each.code for each in seen.findings]

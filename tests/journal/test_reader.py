@@ -214,7 +214,7 @@ def test_no_line_however_wrong_stops_a_report(tmp_path_factory, wrong):
     folder = tmp_path_factory.mktemp("journal")
     journal(folder, *[{**GOOD[event], **fields} for event, fields in wrong], *GOOD.values())
     assert "r" in {rollout.rollout for rollout in summarise(folder).rollouts}
-    assert "r" in examine(str(folder), environment={}).journal.aggregate.operations
+    assert "r" in examine(str(folder), environment={}).journal.operations
     assert replay(folder, Criteria(), rollout="r").phases
 
 

@@ -56,7 +56,7 @@ def everything(runtime):
         ramp(f"u{number}")
     shown = ramp.rollout.route("u-labelled").decision
     other = "candidate" if shown.variant == "control" else "control"
-    ramp.rollout.record("correct", 1.0, decision_id=shown.id, variant=other)
+    ramp.rollout.record("correct", 1.0, decision_id=shown.id, variant=other, source="human")
     ramp.rollout.promote(actor="ann", reason="good")
     streamed = rollout(candidate=stream, strategy=Shadow(1.0), effects="read", unit="u", key="stream", runtime=runtime)(stream)
     opened = streamed("u")
@@ -133,6 +133,8 @@ def test_every_field_of_every_event_is_written_by_some_run_and_no_other(tmp_path
     for event in ("decision", "shadow", "outcome"):
         seen[event].add("rate")
     seen["outcome"].add("call_rate")
+    # Written for what a `Judge` says only.
+    seen["outcome"].add("details")
     # A call that is not analysed has no shadows, unless its flow breaks off.
     seen["shadow"].add("excluded")
     assert {event: {"event", "v", *fields} for event, fields in FIELDS.items()} == seen

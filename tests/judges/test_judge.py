@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from rollout_sdk import Canary, Gate, Guardrail, Judge, Judgement, Money, Shadow, Step, rollout
+from rollout_sdk.analysis.replay import replay
 from rollout_sdk.engine.judges.judge import as_preference
 from rollout_sdk.engine.judges.lane import Judged, JudgeLane, Pair, is_candidate_first, is_sampled
 from rollout_sdk.engine.judges.spending import Spending
@@ -354,6 +355,23 @@ def test_a_canary_waits_in_its_shadow_step_for_people(watch):
     assert ("FAIL", "rolled_back") == (failing.rollout.judge().outcome, failing.rollout.status().status)
 
 
+def test_a_shadow_may_have_a_gate_about_better_answers(runtime):
+    gate = Gate("judge.preference", mde=0.2, audit=1.0)
+
+    @rollout(
+        candidate=lambda text: text + "!", strategy=Shadow(1.0, gates=[gate]), effects="read", key="chat", runtime=runtime,
+        judge=Judge(longer, sample=1.0),
+    )  # fmt: skip
+    def chat(text):
+        return text
+
+    for number, decision in enumerate(called(chat, 200)):
+        chat.rollout.record("judge.preference", float(number % 3 > 0), decision_id=decision, source="human")
+    assert runtime.flush(10.0)
+    verdict = chat.rollout.judge()
+    assert (verdict.outcome, verdict.findings[1].kind) == ("PASS", "gate")
+
+
 def test_a_closed_lane_ends_what_waits():
     found, _ = lane(Judge(lambda *_: time.sleep(0.05) or "tie", concurrency=1))
     done = []
@@ -364,3 +382,28 @@ def test_a_closed_lane_ends_what_waits():
     assert found.wait(5.0)
     assert Counter(each.end for each in done)["closed"] >= 5
     assert all(isinstance(each, Judged) for each in done)
+
+
+def test_a_replay_of_the_journal_finds_what_the_service_found(tmp_path, watch):
+    runtime = watch(journal=tmp_path)
+    chat = deployed(runtime, Judge(longer, sample=0.8))
+    for decision in called(chat, 300):
+        chat.rollout.record("judge.preference", 0.5, decision_id=decision, source="human")
+    runtime.flush(10.0)
+    live = next(each for each in chat.rollout.judge().findings if each.name == "judge.preference")
+    (phase,) = replay(tmp_path, chat.rollout.strategy.criteria).phases
+    again = next(each for each in phase.last.findings if each.name == "judge.preference")
+    names = ("estimate", "std_error", "people", "asked", "judged", "complete")
+    assert [live.numbers[name] for name in names] == pytest.approx([again.numbers[name] for name in names])
+    assert (live.outcome, live.numbers["people"]) == ("PASS", 300)
+
+
+def test_a_lane_starts_empty_in_a_forked_child():
+    found, _ = lane(Judge(lambda *_: Judgement("tie", cost=1.0), concurrency=1, budget=Money(10), price=1.0))
+    assert len(paid(found, 3)) == 3
+    # What waits belongs to the parent, whose threads are not in the child.
+    found._waiting.append(Pair("parent", None, "x", "y", 1, lambda judged: pytest.fail("judged twice")))
+    found._workers = 1
+    found.renew()
+    assert (found.wait(0.0), found.spending.spent) == (True, 0.0)
+    assert [each.end for each in paid(found, 1)] == ["ok"]

@@ -217,6 +217,14 @@ def test_a_canary_without_a_step_that_only_shadows_refuses_it(steps):
         Canary(steps, guardrails=[mismatch()])
 
 
+def test_a_shadow_step_that_passes_although_answers_differ_says_so():
+    shadows = Shadows(Guardrail("error_rate", floor=0.2)).pairs(200, rate=1.0)
+    verdict = shadows.verdict()
+    assert verdict.outcome == "PASS"
+    assert "Warning: answers of v2 differ in 100.0% of 200 pairs, and no guardrail judges that" in verdict.reason
+    assert "Warning" not in Shadows(Guardrail("error_rate", floor=0.2)).pairs(200).verdict().reason
+
+
 # How often it is wrong -------------------------------------------------------------------------------------------------------
 
 

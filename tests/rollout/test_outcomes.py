@@ -153,7 +153,7 @@ def test_a_unit_that_names_nobody_is_refused(search, unit):
 
 def test_an_outcome_names_a_decision_or_a_unit(search):
     decision_id = search.rollout.route("u-1").decision.id
-    with pytest.raises(OutcomeError, match=r"names nobody. .* Pass decision_id=, unit= or token=."):
+    with pytest.raises(OutcomeError, match=r"names nothing. .* Pass decision_id=, unit= or token=."):
         search.rollout.record("click", 1.0)
     with pytest.raises(OutcomeError, match=r"names decision_id and unit. .* Pass decision_id=, unit= or token=."):
         search.rollout.record("click", 1.0, decision_id=decision_id, unit="u-1")

@@ -8,7 +8,7 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 import rollout_sdk
-from rollout_sdk import ABTest, Canary, Comparison, Decision, Runtime, Shadow, Telemetry, rollout
+from rollout_sdk import ABTest, Canary, Comparison, Decision, Judge, Runtime, Shadow, Telemetry, rollout
 from rollout_sdk.telemetry.event_records import Events
 
 
@@ -258,6 +258,27 @@ def test_an_outcome_is_the_result_of_an_evaluation_of_its_decision(trace_with, l
     assert float is type(of_decision["gen_ai.evaluation.score.value"])
     assert decision.time_s + 60 == pytest.approx(record.timestamp / 1e9)
     assert {"gen_ai.evaluation.name": "purchase", "gen_ai.evaluation.score.value": 2.5, "feature_flag.key": "model"} == of_unit
+
+
+def test_a_judgement_of_a_shadow_is_the_result_of_an_evaluation(trace_with, logged):
+    traced = trace_with(evaluation_results=True, logger_provider=logged.provider)
+    said = {
+        "better": lambda request, a, b: "a" if a == "new" else "b",
+        "worse": lambda request, a, b: "a" if a == "old" else "b",
+    }
+    traced.faults = {("shadow.judge", "ZeroDivisionError")}
+    for label, judge in {**said, "error": lambda *_: 1 / 0}.items():
+        model = rollout(
+            candidate=lambda x: "new", strategy=Shadow(1.0), effects="read", key=label, runtime=traced.runtime,
+            judge=Judge(judge, sample=1.0, retries=0), unit="x",
+        )(lambda x: "old")  # fmt: skip
+        model("u")
+        assert traced.runtime.flush(10.0)
+    found = [about for about, _ in results(logged) if about["gen_ai.evaluation.name"].startswith("judge.")]
+    assert [("judge.preference", "better", 1.0), ("judge.preference", "worse", -1.0), ("judge.failed", "error", 1.0)] == [
+        tuple(about[f"gen_ai.evaluation.{name}"] for name in ("name", "score.label", "score.value")) for about in found
+    ]
+    assert {"candidate"} == {about["feature_flag.result.variant"] for about in found}
 
 
 def test_a_process_that_only_records_outcomes_emits_them_too_and_needs_no_journal_for_it(logged):

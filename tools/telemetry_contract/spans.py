@@ -241,7 +241,12 @@ EVENTS = (
         (
             Attribute(names.RESULT_NAME, "str", "the metric, or the comparator"),
             Attribute(names.RESULT_SCORE, "float", "the value, or the difference", "an outcome, or the comparator measures it"),
-            Attribute(names.RESULT_LABEL, "str", "`match` or `mismatch`", "a comparison"),
+            Attribute(
+                names.RESULT_LABEL,
+                "str",
+                "`match` or `mismatch`; of a preference `better`, `worse` or `tie`; or why a judge failed",
+                "a comparison, or a judge's or a person's preference",
+            ),
             Attribute(names.RESULT_EXPLANATION, "str", "why they differ, as a short constant", "the comparator returns it"),
             _KEY,
             Attribute(names.VARIANT, "str", "the assigned variant, or the shadow's", "not an outcome of a unit"),

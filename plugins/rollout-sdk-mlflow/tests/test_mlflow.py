@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -276,7 +277,8 @@ def test_a_real_server_and_a_real_model(tmp_path, runtime, monkeypatch):
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, env=environment)
+        # A session of its own: the server has children that outlive it for a while.
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, env=environment, start_new_session=True)
     try:
         deadline = time.monotonic() + 300
         while True:
@@ -302,7 +304,7 @@ def test_a_real_server_and_a_real_model(tmp_path, runtime, monkeypatch):
         client = MlflowClient()
         client.set_registered_model_alias("times", "champion", "1")
         client.set_registered_model_alias("times", "challenger", "2")
-        options = {"strategy": Canary(["50%"]), "unit": "user", "key": "times", "runtime": runtime}
+        options = {"strategy": Canary(["50%"], guardrails=[]), "unit": "user", "key": "times", "runtime": runtime}
         times = aliased("times", **options)(predicted)
         assert {times(unit, 7) for unit in UNITS} == {14, 21}
         times.rollout.promote(actor="ann", reason="better")
@@ -312,8 +314,8 @@ def test_a_real_server_and_a_real_model(tmp_path, runtime, monkeypatch):
         assert client.get_model_version_by_alias("times", "champion").version in (2, "2")
         assert {times(unit, 7) for unit in UNITS} == {21}
     finally:
-        process.terminate()
-        process.wait(30)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(60)
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
 

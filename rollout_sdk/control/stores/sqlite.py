@@ -150,7 +150,7 @@ class SQLiteStore:
             row = connection.execute("SELECT epoch FROM documents WHERE key = ?", (key,)).fetchone()
             if row is None or row[0] != epoch:
                 return frozenset()
-            # With the first claim: most stores never have one.
+            # Made by the first claim, also in stores of earlier versions.
             connection.execute(_CLAIMS)
             connection.execute("DELETE FROM claims WHERE key = ? AND epoch != ?", (key, epoch))
             connection.executemany(

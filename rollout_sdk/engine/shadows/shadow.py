@@ -302,7 +302,9 @@ class ShadowRun:
 
     def _measure(self, result: Result | None) -> None:
         """Record what `measure=` finds in the answer; the control's own answer was measured when it was served."""
-        if self.rollout.measure is None or result is None or result.error is not None or result.first_item_s is not None:
+        if self.rollout.measure is None or result is None or result.error is not None:
+            return
+        if result.first_item_s is not None and len(result.value) > self.rollout.limits.kept_items:
             return
         if self.variant != self.rollout.control:
             with aside(COMPARING):
