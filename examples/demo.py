@@ -122,4 +122,4 @@ if __name__ == "__main__":
     print(f"\n{main(str(target))}\n")
     command = os.path.relpath(Path(sys.executable).with_name("rollout"))
     print("The same with pictures:  report.html")
-    print(f"Every number behind it:  {command} report {target}  (--full for all tables)")
+    print(f"Every number behind it:  {command} report {target} --full")

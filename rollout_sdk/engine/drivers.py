@@ -11,7 +11,7 @@ from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from typing import Any, TypeAlias
 
 # The module, not its clock: cloudpickle takes the globals of a wrapper of __main__ along, and finds a module by its name.
-from rollout_sdk.concurrency import clocks
+from rollout_sdk.engine import execute
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.common import Common, CommonCall, answered, continued
 from rollout_sdk.engine.execute import collect, collect_async, failed, run, run_all, run_async, run_together
@@ -46,17 +46,17 @@ def drive_function(  # noqa: C901 - two frames
         begun = None if common is None else common.begin(args, kwargs)
         if isinstance(begun, CommonCall):
             if begun.arm.is_control:
-                started = clocks.perf_counter()
+                started = execute.perf_counter()
                 try:
                     # Python passes arguments without names on in half the time.
                     value = control(*args, **kwargs) if kwargs else control(*args)
                 except BaseException as error:
                     ran = Result(
-                        begun.variant, clocks.perf_counter() - started, None, error, is_interruption(error, awaited=False)
+                        begun.variant, execute.perf_counter() - started, None, error, is_interruption(error, awaited=False)
                     )
                     drop_frame(error)
                 else:
-                    duration_s = clocks.perf_counter() - started
+                    duration_s = execute.perf_counter() - started
                     # Almost every answer is of a type that is not a stream.
                     if type(value) in EAGER:
                         answered(begun, duration_s)
@@ -105,14 +105,14 @@ def drive_coroutine(  # noqa: C901 - two frames
         begun = None if common is None else common.begin(args, kwargs)
         if isinstance(begun, CommonCall):
             if begun.arm.is_control:
-                started = clocks.perf_counter()
+                started = execute.perf_counter()
                 try:
                     value = await (control(*args, **kwargs) if kwargs else control(*args))
                 except BaseException as error:
                     drop_frame(error)
-                    sent = failed(begun.variant, clocks.perf_counter() - started, error)
+                    sent = failed(begun.variant, execute.perf_counter() - started, error)
                 else:
-                    duration_s = clocks.perf_counter() - started
+                    duration_s = execute.perf_counter() - started
                     if type(value) in EAGER:
                         answered(begun, duration_s)
                         return value

@@ -21,7 +21,7 @@ from rollout_sdk.exceptions import StateError
 from rollout_sdk.resilience import kill_switch
 from rollout_sdk.resilience.interruptions import is_interruption
 
-__all__ = ["collect", "collect_async", "failed", "run", "run_all", "run_async", "run_together", "withheld"]
+__all__ = ["collect", "collect_async", "failed", "perf_counter", "run", "run_all", "run_async", "run_together", "withheld"]
 
 # asyncio holds only weak references to tasks; without this set, one could be collected while it runs.
 _detached: set[asyncio.Future[Result]] = set()
