@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 from attrs import frozen
 
 from rollout_sdk.analysis.relations import KEY_OF, events_of
+from rollout_sdk.concurrency.clocks import time
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.journal import Journal
 from rollout_sdk.journal.compacted import COMPACTED
@@ -98,7 +98,7 @@ def compact(
         for unfinished in journal.folder.glob(f"{COMPACTED}/new-*"):
             shutil.rmtree(unfinished)
         removed = _remove_taken(journal)
-        taken, left = _finished(journal, idle_s, time.time() if now is None else now)
+        taken, left = _finished(journal, idle_s, time() if now is None else now)
         total, done = sum(path.stat().st_size for path in taken), 0
         lines = after = 0
         for batch in _batches(taken):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from time import time
 from typing import Any
 
 import click
 
 from rollout_sdk.cli.options import examples
 from rollout_sdk.cli.output import EmptyFault, fault, say
+from rollout_sdk.concurrency.clocks import time
 from rollout_sdk.exceptions import JournalError, RolloutError
 from rollout_sdk.formatting import plain
 from rollout_sdk.journal import KeptPair, read_journal, read_pairs

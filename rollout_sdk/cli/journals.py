@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from rollout_sdk.analysis import Report, as_screen, as_text, summarise
 from rollout_sdk.analysis.verdict import Headline
 from rollout_sdk.cli.options import examples, journal_argument, json_option, must_be_whole, must_have_records
 from rollout_sdk.cli.output import fault, progress, say, width
+from rollout_sdk.concurrency.clocks import time
 from rollout_sdk.doctor import as_text as doctor_text
 from rollout_sdk.doctor import examine
 from rollout_sdk.exceptions import RolloutError
@@ -34,7 +34,7 @@ def _time(_: click.Context, __: click.Parameter, value: str | None) -> float | N
     except ValueError:
         pass
     try:
-        return time.time() - parse_duration(value, "--since")
+        return time() - parse_duration(value, "--since")
     except RolloutError:
         raise click.BadParameter("It is a time (2026-11-24, in UTC) or how long ago (2d, 12h).") from None
 

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from textwrap import wrap
-from time import monotonic
 from typing import Any
 
 import click
 
+from rollout_sdk.concurrency.clocks import monotonic
 from rollout_sdk.exceptions import ConflictError, RolloutError, StoreError, UnreachableError, WaitTimeoutError
 from rollout_sdk.formatting import WIDTH, fitting, plain
 

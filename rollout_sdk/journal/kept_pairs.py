@@ -14,13 +14,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from time import time
 from typing import Any
 
 from attrs import asdict, frozen
 
 from rollout_sdk.comparators import Disagreements
 from rollout_sdk.comparators.parts import fields_of, plain
+from rollout_sdk.concurrency.clocks import time
 from rollout_sdk.concurrency.threads import Lock
 
 __all__ = ["AUDITS", "DISAGREEMENTS", "KeptPair", "KeptPairs", "control_is_first", "read_pairs"]

@@ -185,6 +185,8 @@ def test_unusable_rows_are_named_and_the_others_imported(served, tmp_path):
         ("milliseconds", round((NOW + 5) * 1000)),
         ("text", datetime.fromtimestamp(NOW + 5, UTC).isoformat()),
     ],
+    # Processes that share the tests must call them alike.
+    ids=["seconds", "milliseconds", "text"],
 )
 def test_times_are_read_in_every_usual_form(served, tmp_path, name, time):
     as_csv(tmp_path / f"{name}.csv", [{"user_id": "u-3", "amount": 1, "ts": time}])

@@ -369,7 +369,7 @@ print(json.dumps([stood, shadows, events.count("decision"), events.count("outcom
 
 def test_f87_without_what_windows_lacks_all_strategies_work(run_python, figure):
     stood, shadows, decisions, outcomes, faults, found = measured(run_python(WINDOWS, timeout=60))
-    assert ["paused", "aborted", "running", "running"] == stood
+    assert ["paused", "aborted", "running", "shadowing"] == stood
     assert (100, 400, 1, []) == (shadows, decisions, outcomes, faults)
     assert [] == [code for code in found if code.startswith(("folder.", "journal.file_"))]
     figure("F87", "{strategies} strategies with a journal, a store and a control file: {decisions} calls journalled, "

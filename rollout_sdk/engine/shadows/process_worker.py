@@ -6,12 +6,12 @@ import os
 import pickle
 import socket
 import sys
-import threading
-import time
 from contextlib import suppress
 from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
+from rollout_sdk.concurrency.clocks import perf_counter
 from rollout_sdk.engine.context import set_shadow
 from rollout_sdk.engine.shadows.processes import HEAD
 
@@ -26,7 +26,7 @@ def main(descriptor: int) -> None:
     connection = socket.socket(fileno=descriptor)
     requests: SimpleQueue[bytes] = SimpleQueue()
     # A thread of its own reads, so that the process ends with the service also while the candidate runs.
-    threading.Thread(target=_read, args=(connection, requests), daemon=True).start()
+    Thread(target=_read, args=(connection, requests), daemon=True).start()
     named, most_bytes = pickle.loads(requests.get())  # noqa: S301 - from the service that started this
     _be_modest(most_bytes)
     set_shadow(True)
@@ -58,7 +58,7 @@ def _be_modest(most_bytes: int) -> None:
 
 def _answer(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     """Run the candidate; return how it ended, with what, and after how many seconds."""
-    began = time.perf_counter()
+    began = perf_counter()
     try:
         value = function(*args, **kwargs)
     except BaseException as error:
@@ -68,8 +68,8 @@ def _answer(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> byt
         # Exceptions may hold anything, or take other arguments than they keep.
         except Exception:
             pickled = None
-        return pickle.dumps(("error", (name, str(error)[:1000], pickled), time.perf_counter() - began))
-    seconds = time.perf_counter() - began
+        return pickle.dumps(("error", (name, str(error)[:1000], pickled), perf_counter() - began))
+    seconds = perf_counter() - began
     try:
         return pickle.dumps(("ok", value, seconds), protocol=pickle.HIGHEST_PROTOCOL)
     except Exception:
