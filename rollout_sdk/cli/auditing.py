@@ -54,7 +54,9 @@ _WORDS = {"a": 1.0, "b": -1.0, "tie": 0.0}
 )
 @click.option("--most", type=click.IntRange(min=1), default=20, show_default=True, help="How many pairs to ask about.")
 def audit(key: str, folder: str, address: str | None, most: int) -> None:
-    """Say which of two answers is better, blind: a, b or tie; quit ends.
+    """Say which of two answers is better, without their names.
+
+    For each pair: a, b or tie; quit ends.
 
     The pairs were drawn by chance, and come in an order drawn by chance, so that any number of them is a fair sample: answer
     each, and say "tie" if you cannot tell. What you say corrects the judge of judge.preference. It is written to the journal,

@@ -206,7 +206,7 @@ def _attempted(call: CommonCall, args: tuple[Any, ...]) -> Invoke:
 class Common:
     """Starts and ends the common calls of one rollout."""
 
-    __slots__ = ("_hasher", "_named", "_owner", "_plan", "_rollout", "_router", "is_possible")
+    __slots__ = ("_hasher", "_named", "_owner", "_plan", "_rollout", "_router", "is_possible", "stands_aside")
 
     def __init__(self, router: Router, rollout: Rollout, owner: Any) -> None:
         """Make the first plan.
@@ -224,6 +224,8 @@ class Common:
         self._hasher.update(b"s")
         # Reading any other unit is the application's code, which must not run twice.
         self._named = router.unit if isinstance(router.unit, Named) else None
+        # Whether the flow begins every call: while a test fixes decisions, by another way to route.
+        self.stands_aside = False
         self.is_possible = (
             router.is_plain
             and router.shadow_share is not None
@@ -239,11 +241,16 @@ class Common:
         """Pickle the owner, which makes another in its process."""
         return attrgetter("common"), (self._owner,)
 
+    def stand_aside(self, *, aside: bool) -> None:
+        """Let the flow begin every call, or no longer."""
+        self.stands_aside = aside
+        self._plan = self._planned(self._rollout.local_state.state)
+
     def _planned(self, state: RolloutState) -> Plan:
         """Decide what no call has to decide."""
         router, rollout, phase = self._router, self._rollout, state.phase
         plan = Plan(rollout, state, rollout.nonces.origin, has_unit=self._named is not None)
-        if not self.is_possible or router.shadow_share is None or state.stopped:
+        if not self.is_possible or self.stands_aside or router.shadow_share is None or state.stopped:
             return plan
         decisions, shadowed, shadow = phase.split.decisions, phase.split.shadowed, router.shadow_share(phase)
         if all(map(router.accepts, (*decisions, *shadowed))) and (not shadow or router.effects == "read"):

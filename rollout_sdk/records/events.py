@@ -29,6 +29,10 @@ TransitionAction = Literal[
 """What was done; "restore" is what a process does to a store that has lost the rollout's state."""
 
 
+_NO_DETAILS: Mapping[str, Any] = {}
+"""One for all: thousands of outcomes wait for a store that does not answer."""
+
+
 @frozen
 class RecordedEvent:
     """An outcome was recorded.
@@ -77,7 +81,7 @@ class RecordedEvent:
     call_rate: float = 1.0
     shadow: bool = False
     source: str = ""
-    details: Mapping[str, Any] = field(factory=dict, hash=False)
+    details: Mapping[str, Any] = field(default=_NO_DETAILS, hash=False)
     measured: bool = field(default=False, eq=False)
 
     @property

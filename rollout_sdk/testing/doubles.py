@@ -140,10 +140,14 @@ def set_testing(variants: Mapping[str, str] | None = None) -> Iterator[None]:
         def route(_: RouteRequest, decision: Decision = decision) -> Decision:
             return decision
 
-        before.append((router, router.route))
+        common = controller._serving.common  # noqa: SLF001 - likewise
+        before.append((router, router.route, common))
         router.route = route
+        # A plan of calls has the strategy's decisions in it.
+        common.stand_aside(aside=True)
     try:
         yield
     finally:
-        for router, kept in before:
+        for router, kept, common in before:
             router.route = kept
+            common.stand_aside(aside=False)

@@ -282,6 +282,8 @@ def fastest(function):
     return min(times)
 
 
+# A ratio of two times: tests that run beside it would share in it.
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [0.0, 1e-12, 1.0])
 @pytest.mark.parametrize(
     "wrap", [lambda values: values, pd.Series, lambda values: {"scores": values}], ids=["array", "series", "mapping"]

@@ -45,7 +45,7 @@ def test_a_figure_adds_up_the_counts_of_all_parameters_has_the_longest_time_and_
 
 def test_a_row_that_was_not_measured_says_so(figures):
     lines = table.table(figures(("F1", "fine", {}, "a", "3.11.7"))).splitlines()
-    assert "| F2 | every shadow hangs for ever | not run |  |" in lines
+    assert "| F2 | every shadow hangs forever | not run |  |" in lines
     assert len(table.ROWS) == len(lines) - 2
 
 

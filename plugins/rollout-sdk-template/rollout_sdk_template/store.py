@@ -62,7 +62,7 @@ class JSONFileStore:
         checked_number("epoch", epoch)
         checked_number("cursor", after)
         with self._turn(checked_name("key", key)) as rollout:
-            # A cursor that is ahead is another file's: it is better to give a part twice than never.
+            # A cursor from the future belongs to another file: parts may be returned twice, but must not be missed.
             after = after if after <= rollout["cursor"] else 0
             writers = rollout["parts"] if rollout["epoch"] == epoch else {}
             found = {(writer, name): part for writer, parts in writers.items() for name, part in parts.items()}
