@@ -176,7 +176,7 @@ def _rollout(rollout: RolloutReport) -> Iterator[str]:
         yield f"  Calls not analysed: {_counts(rollout.excluded)}"
     alone = rollout.problems.get("unit without an earlier call", 0)
     if rollout.joined or alone:
-        yield f"  Outcomes of units: {rollout.joined:,} went to the call before them, {alone:,} are without an earlier call"
+        yield f"  Outcomes of units: {rollout.joined:,} went to the call before, {alone:,} without an earlier call"
     if rollout.problems:
         yield f"  Outcomes not used: {_counts(rollout.problems)}"
 
