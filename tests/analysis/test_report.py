@@ -104,9 +104,7 @@ def test_an_outcome_of_a_unit_goes_to_its_last_call_before_it(tmp_path):
     assert 7 == found["1:90%"]["candidate"].metrics[0].per_call.mean
     assert {"unit without an earlier call": 2} == only(report).problems
     assert 2 == only(report).joined
-    assert "Outcomes of units: 2 went to the call before, 2 without an earlier call" in " ".join(
-        as_text(report).split()
-    )
+    assert "Outcomes of units: 2 went to the call before, 2 without an earlier call" in " ".join(as_text(report).split())
 
 
 def test_excluded_calls_are_counted_by_reason_and_their_outcomes_not_used(tmp_path):
