@@ -15,6 +15,7 @@ from attrs import field, frozen
 from rollout_sdk.comparators.arrays import Tolerance, compare_columns
 from rollout_sdk.comparators.base import Comparator, at_least
 from rollout_sdk.comparators.parts import as_column, columns_of, fields_of, has_no_equality, is_number, is_sequence, plain
+from rollout_sdk.formatting import class_name
 from rollout_sdk.records import Comparison
 
 __all__ = ["Close", "DefaultComparator", "compare"]
@@ -211,5 +212,9 @@ class DefaultComparator:
 
     @staticmethod
     def rollout_compare(control: Any, candidate: Any) -> Comparison:
-        """Compare two outputs with `compare`."""
-        return compare(control, candidate)
+        """Compare two outputs with `compare`; two that raise while they are compared are not the same."""
+        try:
+            return compare(control, candidate)
+        # It comes from the outputs' own methods, and is no fault of a plugin.
+        except Exception as error:
+            return Comparison(match=False, reason=f"{class_name(error)} while they were compared")
