@@ -27,7 +27,7 @@ def program(name):
     debian = sorted(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), reverse=True)
     found = shutil.which(name) or next(iter(debian), None)
     if found is None:
-        pytest.skip(f"{name} is not installed; .ci/run has it from the system's packages")
+        pytest.skip(f"needs {name}, of the system's packages; make test-fleet runs this")
     return found
 
 

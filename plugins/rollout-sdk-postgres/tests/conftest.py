@@ -28,7 +28,7 @@ def program(name):
         iter(sorted(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), reverse=True)), None
     )
     if found is None:
-        pytest.skip(f"{name} is not installed; .ci/run has it from the system's packages")
+        pytest.skip(f"needs {name}, of the system's packages; make test-plugins runs this")
     return found
 
 

@@ -21,7 +21,7 @@ def redis_at(tmp_path_factory):
     """Starts a server with these options; gives its port once it answers."""
     program, started = shutil.which("redis-server"), []
     if program is None:
-        pytest.skip("redis-server is not installed; .ci/run has it from the system's packages")
+        pytest.skip("needs redis-server, of the system's packages; make test-plugins runs this")
 
     def start(*options, port=None, **connection):
         folder, port = tmp_path_factory.mktemp("redis"), port or free_port()
