@@ -81,20 +81,20 @@ class _Dashboard:
 
     async def overview(self, request: Request) -> Response:
         """All rollouts."""
-        return self._page(request, "Rollouts", await run_in_threadpool(self._pages.overview))
+        version = self._pages.version()
+        return self._page(request, "Rollouts", await run_in_threadpool(self._pages.overview), version=version)
 
     async def rollout(self, request: Request) -> Response:
         """One rollout, with the forms for who may operate it."""
-        key = request.path_params["key"]
+        key, version = request.path_params["key"], self._pages.version()
         body = await run_in_threadpool(self._pages.rollout, key)
         if body is None:
-            return self._page(
-                request, "Not found", _sentence(f"There is no rollout {key!r}, neither in the journal nor in the store."), 404
-            )
+            body = _sentence(f"There is no rollout {key!r}, neither in the journal nor in the store.")
+            return self._page(request, "Not found", body, 404, version=version)
         session = self._session(request)
         if session is not None and self._store is not None:
             body = join([body, await run_in_threadpool(_forms, self._store, key, session)])
-        return self._page(request, key, body)
+        return self._page(request, key, body, version=version)
 
     async def events(self, request: Request) -> Response:
         """A line for every change, as server-sent events; the page then fetches itself anew."""
@@ -168,12 +168,15 @@ class _Dashboard:
     def _session(self, request: Request) -> Session | None:
         return None if self._sessions is None else self._sessions.find(request.cookies.get(_COOKIE))
 
-    def _page(self, request: Request, title: str, body: Markup, status: int = 200) -> Response:
-        """A whole page; or what is in it, for a page that replaces it."""
+    def _page(self, request: Request, title: str, body: Markup, status: int = 200, *, version: str | None = None) -> Response:
+        """A whole page; or what is in it, for a page that replaces it.
+
+        A page with a version, which was read before the page was made, is replaced whenever there is another one.
+        """
         if request.headers.get("x-fragment"):
             return HTMLResponse(body, status)
-        session = self._session(request)
-        return HTMLResponse(document(title, body, head=_HEAD, corner=self._corner(session)), status)
+        head = _HEAD if version is None else join([_HEAD, element("meta", name="version", content=version)])
+        return HTMLResponse(document(title, body, head=head, corner=self._corner(self._session(request))), status)
 
     def _corner(self, session: Session | None) -> Markup:
         if self._sessions is None:

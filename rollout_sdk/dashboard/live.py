@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Mapping
 from threading import Event, Lock, Thread
 from typing import Self
@@ -46,6 +47,8 @@ class LivePages:
         self._report: Report | None = None
         self._stored: dict[str, StoredStatus] = {}
         self._wrong = ""
+        # Numbers begin anew with every process, and a page may be older than its process.
+        self._started = secrets.token_hex(4)
         self._number = 0
         self._pages: dict[str, tuple[int, Markup | None]] = {}
         self._making = Lock()
@@ -68,7 +71,7 @@ class LivePages:
 
     def version(self) -> str:
         """Changes whenever there is something new."""
-        return str(self._number)
+        return f"{self._started}.{self._number}"
 
     def overview(self) -> Markup:
         """All rollouts, the one that needs a person on top."""

@@ -4,8 +4,13 @@
 (() => {
   const main = document.querySelector("main");
   const state = document.querySelector("#live");
-  if (!main || !state || !window.EventSource) return;
-  let waiting = false;
+  const version = document.querySelector("meta[name=version]");
+  if (!main || !state || !version || !window.EventSource) return;
+  let shown = version.content;
+  let newest = shown;
+  let isRefreshing = false;
+
+  const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
 
   // What somebody is writing, or has opened to be confirmed, must not be pulled away; neither must numbers that are being read.
   const isBusy = () => main.querySelector("form :focus, details.hold[open], .operate details[open]") !== null;
@@ -13,30 +18,38 @@
   const opened = () => new Set([...main.querySelectorAll("details[open][data-name]")].map((each) => each.dataset.name));
 
   const refresh = async () => {
-    if (waiting) return;
-    waiting = true;
-    try {
-      while (isBusy()) await new Promise((done) => setTimeout(done, 1000));
-      const answer = await fetch(location.href, { headers: { "X-Fragment": "1" } });
-      if (!answer.ok && answer.status !== 404) throw new Error(String(answer.status));
-      const body = await answer.text();
-      const open = opened();
-      main.innerHTML = body;
-      for (const each of main.querySelectorAll("details[data-name]")) each.open = open.has(each.dataset.name);
-      state.textContent = "live";
-    } catch {
-      state.textContent = "no answer from the dashboard";
-    } finally {
-      waiting = false;
+    while (isBusy()) await pause(1);
+    const wanted = newest;
+    const answer = await fetch(location.href, { headers: { "X-Fragment": "1" } });
+    if (!answer.ok && answer.status !== 404) throw new Error(String(answer.status));
+    const body = await answer.text();
+    const open = opened();
+    main.innerHTML = body;
+    for (const each of main.querySelectorAll("details[data-name]")) each.open = open.has(each.dataset.name);
+    shown = wanted;
+  };
+
+  // A change that is told while the page refreshes is one more round: the answer under way may be older.
+  const follow = async () => {
+    if (isRefreshing) return;
+    isRefreshing = true;
+    while (shown !== newest) {
+      try {
+        await refresh();
+        state.textContent = "live";
+      } catch {
+        state.textContent = "no answer from the dashboard";
+        await pause(2);
+      }
     }
+    isRefreshing = false;
   };
 
   const source = new EventSource("/events");
-  let first = true;
-  source.onmessage = () => {
-    // The page that has just come is as new as the first message.
-    if (first) { first = false; state.textContent = "live"; return; }
-    refresh();
+  source.onmessage = (message) => {
+    newest = message.data;
+    if (!isRefreshing) state.textContent = "live";
+    follow();
   };
-  source.onerror = () => { state.textContent = "connection lost, trying again"; first = false; };
+  source.onerror = () => { state.textContent = "connection lost, trying again"; };
 })();

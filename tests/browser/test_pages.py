@@ -1,6 +1,7 @@
 """Pages in a real browser: what is seen without scrolling, on a phone, in the dark and on paper; and hostile names."""
 
 import random
+import re
 
 import pytest
 
@@ -142,3 +143,33 @@ class TestHostileNames:
             page.locator("h1").wait_for()
             assert HOSTILE[:40] in page.locator("h1").inner_text()
             assert page.locator("main script, main img").count() == 0
+
+
+class TestAPageThatFollows:
+    def test_replaces_itself_when_it_is_older_than_the_first_message(self, window, journal):
+        """The journal may have been read after the page was made and before its stream began."""
+        with dashboard(journal) as (address, _):
+            first, page = window(), window()
+            first.goto(address)
+            first.locator("ul.cards a").first.wait_for()
+
+            def older(route):
+                answer = route.fetch()
+                body = re.sub(r'name="version" content="[^"]+"', 'name="version" content="0"', answer.text())
+                route.fulfill(response=answer, body=re.sub("<main>.*</main>", "<main>being read</main>", body, flags=re.DOTALL))
+
+            page.route(lambda url: url == address, older, times=1)
+            page.goto(address)
+            page.locator("ul.cards a").first.wait_for()
+
+    def test_asks_again_for_what_changed_while_it_was_refreshed(self, window, journal):
+        with dashboard(journal) as (address, _):
+            page, asked = window(), []
+            messages = "retry: 600000\n\ndata: first\n\ndata: second\n\n"
+            page.route("**/events", lambda route: route.fulfill(body=messages, content_type="text/event-stream"))
+            page.on("request", lambda request: asked.append(request.headers.get("x-fragment")))
+            page.goto(address)
+            page.locator("#live", has_text="live").wait_for()
+            page.wait_for_load_state("networkidle")
+            page.wait_for_timeout(500)
+            assert asked.count("1") == 2

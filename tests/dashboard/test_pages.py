@@ -58,6 +58,24 @@ def test_a_page_that_replaces_itself_gets_its_main_part_only(reader):
     assert reader.get("/", headers={"x-fragment": "1"}).text == "<h1>1 rollouts</h1>"
 
 
+def test_a_page_says_which_version_it_is(reader, pages):
+    for page in ("/", "/rollout/shop.rank", "/rollout/unknown"):
+        assert 'name="version" content="1"' in reader.get(page).text
+    # A form has nothing to follow.
+    assert 'name="version"' not in reader.get("/login").text
+
+
+def test_the_version_of_a_page_is_from_before_it_was_made(reader, pages):
+    made = pages.overview
+
+    def slow():
+        pages.number += 1
+        return made()
+
+    pages.overview = slow
+    assert 'name="version" content="1"' in reader.get("/").text
+
+
 def test_changes_are_sent_as_events(pages):
     """The stream is read as a server would, because a test client waits for its end."""
     app, sent, connected = application(pages), [], asyncio.Event
