@@ -19,13 +19,17 @@ def moved(folder, to, **options):
     return compact(folder, to=str(to), idle_s=NOW, **options)
 
 
+def held(expected, found, *but):
+    return [each for each in differing(expected, found) if each[0] not in (".folder", *but)]
+
+
 def test_parts_in_another_folder_report_what_the_journal_did(tmp_path):
     random_journal(tmp_path / "journal", 3)
     expected = read(tmp_path / "journal")
     done = moved(tmp_path / "journal", tmp_path / "all")
     assert (3, 0) == (done.parts, len(Journal(tmp_path / "journal").files))
-    assert [] == differing(expected, read(tmp_path / "all"))
-    assert [] == differing(expected, reduced(tmp_path / "all"))
+    assert [] == held(expected, read(tmp_path / "all"))
+    assert [] == held(expected, reduced(tmp_path / "all"))
 
 
 def test_journals_of_two_machines_meet_in_one_folder(tmp_path):
@@ -70,8 +74,9 @@ def test_a_move_that_is_stopped_is_settled_by_the_next_one(tmp_path, monkeypatch
     (folder / "events-h-9-1f-0.jsonl").write_text('{"event":"lost","v":1,"t":1.0,"count":3}\n')
     done = moved(folder, to)
     assert ((1, 3) if stopped_at == "removal" else (4, 0)) == (done.parts, done.removed)
-    assert (3, []) == ((found := read(to)).lost, [*folder.glob("events-*"), *folder.glob("compacted/*.json")])
-    assert [] == [each for each in differing(expected, found) if each[0] not in (".files", ".lines", ".lost", ".folder")]
+    found = read(to)
+    assert (expected.lost + 3, []) == (found.lost, [*folder.glob("events-*"), *folder.glob("compacted/*.json")])
+    assert [] == held(expected, found, ".files", ".lines", ".lost")
 
 
 def test_a_place_that_cannot_be_written_keeps_the_files_where_they_are(tmp_path):
@@ -96,7 +101,7 @@ def test_an_object_store_holds_the_same_files_as_a_folder(tmp_path):
     expected = read(tmp_path / "journal")
     moved(tmp_path / "journal", "memory://bucket/journal")
     fsspec.filesystem("memory").get("/bucket/journal", str(tmp_path / "copy"), recursive=True)
-    assert [] == differing(expected, read(tmp_path / "copy"))
+    assert [] == held(expected, read(tmp_path / "copy"))
 
 
 # The files of a journal, by their names -------------------------------------------------------------------------------------
@@ -134,7 +139,7 @@ def test_a_report_from_a_database_names_the_address(tmp_path):
     with InDuckDB(Journal(tmp_path)) as relations:
         found = report_from(relations, listed(tmp_path))
     assert "elsewhere" == found.folder
-    assert [] == [each for each in differing(read(tmp_path), found) if each[0] not in (".folder", ".cut")]
+    assert [] == held(read(tmp_path), found, ".cut")
 
 
 def test_a_folder_without_a_journal_is_none():
