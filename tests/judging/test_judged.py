@@ -205,9 +205,7 @@ def test_the_benchmark_in_short(judge_, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     from judged_canary import Cell, run
 
-    at_margin, worse = (
-        run(Cell(judge_, 0.5, 0.2, mode), 15, pairs=5_000, looks=10) for mode in ("margin", "worse")
-    )
+    at_margin, worse = (run(Cell(judge_, 0.5, 0.2, mode), 15, pairs=5_000, looks=10) for mode in ("margin", "worse"))
     assert sum(each.outcome == "PASS" for each in at_margin) <= 15 * (0.05 + 3 * math.sqrt(0.05 * 0.95 / 15))
     assert not any(each.outcome == "PASS" for each in worse)
     assert sum(each.outcome == "FAIL" for each in worse) >= 10
