@@ -245,9 +245,8 @@ def show(figures: dict[str, Any]) -> None:
     )
     least = figures["imports"]["its four dependencies"]["ms"]
     for title, cost in figures["imports"].items():
-        print(
-            f"import of {title:32}{cost['ms']:>7.1f} ms{cost['ms'] / least:>6.2f}x{cost['mib']:>7.1f} MiB{cost['threads']:>4} threads"
-        )
+        took = f"{cost['ms']:>7.1f} ms{cost['ms'] / least:>6.2f}x"
+        print(f"import of {title:32}{took}{cost['mib']:>7.1f} MiB{cost['threads']:>4} threads")
     print(f"Memory: {grown['grown_mib']:+.1f} MiB over {grown['units']:,} distinct units; {grown['lost']:,} facts lost")
 
 
