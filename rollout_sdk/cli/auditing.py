@@ -8,22 +8,18 @@ from typing import Any
 
 import click
 
+from rollout_sdk.audits import CHOICES, is_label, label, waiting_pairs
 from rollout_sdk.cli.options import examples
 from rollout_sdk.cli.output import EmptyFault, fault, say
-from rollout_sdk.concurrency.clocks import time
 from rollout_sdk.exceptions import JournalError, RolloutError
 from rollout_sdk.formatting import plain
-from rollout_sdk.journal import KeptPair, read_journal, read_pairs
-from rollout_sdk.journal.kept_pairs import AUDITS, control_is_first
-from rollout_sdk.plan import JUDGE_PREFERENCE
-from rollout_sdk.recording import outcomes
+from rollout_sdk.journal import KeptPair, read_journal
 from rollout_sdk.runtime import Runtime
 from rollout_sdk.sampling import lot_of
 
 __all__ = ["COMMANDS"]
 
 _LONGEST = 4_000
-_WORDS = {"a": 1.0, "b": -1.0, "tie": 0.0}
 
 
 @click.command(
@@ -64,12 +60,8 @@ def audit(key: str, folder: str, address: str | None, most: int) -> None:
     pair is left.
     """
     try:
-        known = {
-            line.get("id")
-            for line in read_journal(folder)
-            if line["event"] == "outcome" and line["metric"] == JUDGE_PREFERENCE and line.get("source") == "human"
-        }
-        pairs = [pair for pair in read_pairs(folder, key, folder=AUDITS) if pair.id not in known]
+        labelled = {str(line.get("id")) for line in read_journal(folder) if is_label(line)}
+        pairs = waiting_pairs(folder, key, labelled=labelled)
     except OSError as error:
         raise fault(JournalError(f"The pairs in {folder!r} cannot be read: {error.strerror}.")) from None
     if not pairs:
@@ -97,24 +89,13 @@ def _asked(runtime: Runtime, key: str, pairs: list[KeptPair]) -> int:
         say(f"\n{number + 1} of {len(pairs)}")
         for name, value in (("arguments", pair.arguments), ("a", pair.a), ("b", pair.b)):
             say(f"  {name}: {_as_text(value)}")
-        said = click.prompt("better", type=click.Choice([*_WORDS, "quit"], case_sensitive=False))
+        said = click.prompt("better", type=click.Choice([*CHOICES, "quit"], case_sensitive=False))
         if said == "quit":
             return number
-        preferred = -_WORDS[said] if control_is_first(pair.id) else _WORDS[said]
         try:
-            event = outcomes.by_decision(
-                JUDGE_PREFERENCE,
-                preferred + 0.0,
-                pair.id,
-                key=runtime.key,
-                time_s=time(),
-                rollout=key,
-                variant=pair.candidate,
-                source="human",
-            )
+            label(runtime, key, pair, said)
         except RolloutError as error:
             raise fault(error) from None
-        runtime.conclude_outcome(event)
     return len(pairs)
 
 

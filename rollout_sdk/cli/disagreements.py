@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 import click
 
 from rollout_sdk.cli.options import examples, json_option
-from rollout_sdk.cli.output import EmptyFault, fault, say
+from rollout_sdk.cli.output import EmptyFault, fault, say, write_private
 from rollout_sdk.exceptions import JournalError
 from rollout_sdk.formatting import plain, when
 from rollout_sdk.journal import KeptPair, read_pairs
@@ -57,7 +55,7 @@ def disagreements(key: str, folder: str, most: int, is_revealed: bool, target: s
         )
     tables = [pair.as_dict(is_revealed=is_revealed) for pair in pairs]
     if target is not None:
-        _export(Path(target), "".join(json.dumps(table) + "\n" for table in tables))
+        write_private(target, "".join(json.dumps(table) + "\n" for table in tables))
         say(f"{len(pairs):,} pairs written to {target}")
     elif as_json:
         say(json.dumps(tables, indent=2))
@@ -65,13 +63,6 @@ def disagreements(key: str, folder: str, most: int, is_revealed: bool, target: s
         say("\n\n".join(_as_text(pair, is_revealed=is_revealed) for pair in pairs[:most]))
         if len(pairs) > most:
             say(f"\n{len(pairs) - most:,} more: --most {len(pairs)}, or --export FILE")
-
-
-def _export(path: Path, text: str) -> None:
-    """Write a file that its owner alone can read, like the kept pairs."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(text)
 
 
 def _as_text(pair: KeptPair, *, is_revealed: bool) -> str:

@@ -14,11 +14,12 @@ import click
 from rollout_sdk.analysis import Report, as_screen, as_text, summarise
 from rollout_sdk.analysis.verdict import Headline
 from rollout_sdk.cli.options import examples, journal_argument, json_option, must_be_whole, must_have_records
-from rollout_sdk.cli.output import fault, progress, say, width
+from rollout_sdk.cli.output import fault, progress, say, width, write_private
 from rollout_sdk.concurrency.clocks import time
 from rollout_sdk.doctor import as_text as doctor_text
 from rollout_sdk.doctor import examine
-from rollout_sdk.exceptions import RolloutError
+from rollout_sdk.exceptions import JournalError, RolloutError
+from rollout_sdk.journal import KeptPair, read_pairs
 from rollout_sdk.plan import parse_duration
 
 __all__ = ["COMMANDS"]
@@ -60,9 +61,17 @@ def _styled(text: str, headline: Headline) -> str:
 @click.option("--phase", metavar="PHASE", help="Only this phase, by its name or number.")
 @click.option("--full", is_flag=True, help="Also print the tables of every phase and arm.")
 @click.option("--html", metavar="FILE", type=click.Path(dir_okay=False), help="Write it as a page of one file, with pictures.")
+@click.option("--answers/--no-answers", default=True, help="Show kept pairs of answers in the page.  [default: answers]")
 @json_option
 def report(
-    folder: str, rollout: str | None, since_s: float | None, phase: str | None, full: bool, html: str | None, as_json: bool
+    folder: str,
+    rollout: str | None,
+    since_s: float | None,
+    phase: str | None,
+    full: bool,
+    html: str | None,
+    answers: bool,
+    as_json: bool,
 ) -> None:
     """Say for each rollout of a journal what to do, and why.
 
@@ -76,7 +85,7 @@ def report(
     except RolloutError as error:
         raise fault(error) from None
     if html is not None:
-        _write_page(summary, html)
+        _write_page(summary, html, _kept(folder, summary) if answers else {})
     if as_json:
         say(json.dumps(summary.as_dict(), indent=2))
     elif html is None or full:
@@ -88,15 +97,31 @@ def report(
     must_be_whole(folder, summary.damaged)
 
 
-def _write_page(summary: Report, path: str) -> None:
+def _kept(folder: str, summary: Report) -> dict[str, list[KeptPair]]:
+    """Return the pairs of answers that are kept of each rollout."""
+    try:
+        kept = {each.rollout: read_pairs(folder, each.rollout) for each in summary.rollouts}
+    except OSError as error:
+        raise fault(
+            JournalError(f"The kept pairs in {folder!r} cannot be read: {error.strerror}. --no-answers leaves them out.")
+        ) from None
+    return {key: pairs for key, pairs in kept.items() if pairs}
+
+
+def _write_page(summary: Report, path: str, kept: Mapping[str, list[KeptPair]]) -> None:
     # A page has more to import than a terminal.
     from rollout_sdk.page import as_html
 
     try:
-        Path(path).write_text(as_html(summary), encoding="utf-8")
+        if kept:
+            write_private(path, as_html(summary, pairs=kept))
+        else:
+            Path(path).write_text(as_html(summary), encoding="utf-8")
     except OSError as error:
         raise click.ClickException(f"The page cannot be written to {path!r}: {error.strerror}.") from None
     click.echo(f"The page is {path}", err=True)
+    if kept:
+        click.echo("It holds answers, as redact= left them, so you alone can read it. --no-answers leaves them out.", err=True)
 
 
 @click.command(epilog=examples("rollout doctor", "rollout doctor journal/ --json"))
