@@ -120,7 +120,8 @@ def _bars(verdict: Verdict) -> Iterator[str]:
                 continue
             filled = math.floor(_BAR * min(max(log_e / needed, 0.0), 1.0))
             bar = "#" * filled + "." * (_BAR - filled)
-            yield f"  {'evidence' if is_first else '':<9}  {name:<{_LONGEST_NAME}}  {what} {bar} {_odds(log_e)} of {_odds(needed)}"
+            label = "evidence" if is_first else ""
+            yield f"  {label:<9}  {name:<{_LONGEST_NAME}}  {what} {bar} {_odds(log_e)} of {_odds(needed)}"
             name, is_first = "", False
 
 
