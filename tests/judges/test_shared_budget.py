@@ -133,3 +133,18 @@ def test_the_judges_of_two_runtimes_share_their_budget_and_no_list_shows_it(tmp_
         runtime.close()
     assert len(called) == 6
     assert GuardedStore(store_at(address), address).keys() == ["chat"]
+
+
+def test_of_two_that_reserve_at_the_same_moment_the_later_one_sees_the_other(process, store):
+    class Between:
+        """A store in which another process reserves between one's look and one's announcement."""
+
+        def __getattr__(self, name):
+            return getattr(store, name)
+
+        def publish(self, *args):
+            got.append(other.reserve(NOW_S)) if not got else None
+            return store.publish(*args)
+
+    got, other = [], process(price=6.0)
+    assert (process(price=6.0, store=Between()).reserve(NOW_S), got) == ("wait", [6.0])
