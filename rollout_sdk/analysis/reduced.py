@@ -196,7 +196,8 @@ class _Reduction:
 
     def _units(self) -> None:
         relations, gatherer = self._relations, self._gatherer
-        where, arm, gathered = [], None, None
+        where: list[str] = []
+        arm = gathered = None
         for *here, cluster, calls, first_s in relations.reduced("units"):
             # Rows of one arm mostly follow each other.
             if here != where:
