@@ -78,6 +78,12 @@ def test_a_stream_is_read_as_it_comes_and_measured_at_its_end(shop):
     assert [(name, error) for name, error, _ in facts(shop, "tokens", 0)] == [("candidate", None)]
 
 
+def test_a_stream_that_breaks_is_a_failure_of_its_variant(shop):
+    with pytest.raises(Exception, match="no such shelf"):
+        shop("read", "tokens", user="u-1", fails=True)
+    assert ("candidate", "RayTaskError(LookupError)") in [(name, error) for name, error, _ in facts(shop, "tokens", 0)]
+
+
 def test_a_stream_that_its_reader_leaves_is_cancelled_in_the_replica(shop, eventually):
     assert shop("read", "endless", most=3, user="u-1") == ["new"] * 3
     eventually(lambda: "closed" in shop("model", "new")[0])
