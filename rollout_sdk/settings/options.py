@@ -175,6 +175,8 @@ class Settings:
             candidates=self.candidates,
             strategy=self.strategy,
             shares=None if self.ramps else self.phases[0].shares,
+            compare=self.compare,
+            measure=self.measure,
         )
         self.described = self._described()
 
