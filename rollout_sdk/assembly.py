@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from rollout_sdk.assignment import Outline, Phase, UnitHash, unit_hash
 from rollout_sdk.concurrency.synchronous import answered
+from rollout_sdk.control.draining import Draining
 from rollout_sdk.control.local_state import LocalState
 from rollout_sdk.control.state import start
 from rollout_sdk.engine.arguments import Getter, binder, getter, is_method, parameter_names, rebinder
@@ -54,6 +55,7 @@ def make_router(settings: Settings) -> Router:
         shared=int(is_method(settings.signature)),
         is_asgi=takes_asgi(settings.signature),
         shadow_share=_shadow_share(settings),
+        drains=settings.on_abort == "drain",
     )
 
 
@@ -156,6 +158,7 @@ def make_rollout(settings: Settings) -> Rollout:
             ),
             settings.described,
             _breakers(settings),
+            draining=Draining(settings.control_name) if settings.on_abort == "drain" else None,
         ),
         made_of=settings.fingerprint.parts,
         observers={hook: hooks.observers(hook, runtime.thread_of) for hook in _OBSERVING if hooks.has(hook)},
