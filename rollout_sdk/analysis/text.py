@@ -163,7 +163,7 @@ def _segments(verdict: RolloutVerdict | None) -> Iterator[str]:
     if verdict is None or not verdict.segments:
         return
     yield ""
-    yield "  Segments: intervals hold at every look, corrected over all of them; *: significant"
+    yield "  Segments: intervals hold at every look, corrected for their number; *: significant"
     for metric, candidate in dict.fromkeys((each.metric, each.candidate) for each in verdict.segments):
         mine = [each for each in verdict.segments if (each.metric, each.candidate) == (metric, candidate)]
         rows = [
@@ -171,13 +171,13 @@ def _segments(verdict: RolloutVerdict | None) -> Iterator[str]:
                 f"{each.attribute}={each.segment}",
                 _number(each.control),
                 _number(each.value),
-                f"{absolute(each)}{'*' if each.is_discovery else ' '}",
+                f"{'* ' if each.is_discovery else ''}{absolute(each)}",
             ]
             for each in mine
             if each.control_total or each.value_total
         ]
         if rows:
-            yield from table([[metric, verdict.control, candidate, "difference "], *rows], indent="    ", ruled=True)
+            yield from table([[metric, verdict.control, candidate, "difference"], *rows], indent="    ", ruled=True)
 
 
 def _rollout(rollout: RolloutReport) -> Iterator[str]:

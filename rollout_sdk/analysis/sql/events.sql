@@ -27,13 +27,14 @@ WITH parsed AS (
     FROM lines
 ),
 typed AS (
-    SELECT *, CAST(j.runs AS VARCHAR[][]) AS runs,
-        -- What is no evidence for the judge is in no segment.
-        CASE WHEN NOT coalesce(j.no_evidence, false) AND coalesce(j.withheld, '') NOT IN ('aborted', 'disabled')
-            AND NOT (j.unmeasured IS NOT NULL AND j.withheld IS NULL AND j.runs IS NOT NULL
-                AND coalesce(CAST(j.runs AS VARCHAR[][])[1][3], 'null') = 'null')
-            THEN list_transform(map_entries(j.segments), e -> concat(e.key, '=', e.value)) END AS segments
-    FROM parsed
+    SELECT *, CAST(j.runs AS VARCHAR[][]) AS runs FROM parsed
+),
+split AS (
+    -- What is no evidence for the judge is in no segment.
+    SELECT *, CASE WHEN NOT coalesce(j.no_evidence, false) AND coalesce(j.withheld, '') NOT IN ('aborted', 'disabled')
+        AND NOT (j.unmeasured IS NOT NULL AND j.withheld IS NULL AND coalesce(len(runs), 0) > 0 AND coalesce(runs[1][3], 'null') = 'null')
+        THEN map_entries(j.segments) END AS pairs
+    FROM typed
 )
 SELECT
     file,
@@ -63,10 +64,10 @@ SELECT
     j.shadows[1] AS shadow,
     CASE WHEN j.withheld IS NOT NULL OR (coalesce(runs[1][3], 'null') <> 'null' AND NOT coalesce(j.answered, false))
         THEN 1 ELSE 0 END AS failed,
-    segments[1] AS segment_1,
-    segments[2] AS segment_2,
-    segments[3] AS segment_3,
-    segments[4] AS segment_4,
+    pairs[1].key || '=' || pairs[1].value AS segment_1,
+    pairs[2].key || '=' || pairs[2].value AS segment_2,
+    pairs[3].key || '=' || pairs[3].value AS segment_3,
+    pairs[4].key || '=' || pairs[4].value AS segment_4,
     CASE WHEN j.event = 'outcome' THEN j.id END AS id,
     CASE WHEN j.event = 'outcome' THEN coalesce(j.item, CAST(j.position AS VARCHAR)) END AS item,
     j.position IS NOT NULL AND j.item IS NULL AS is_position,
@@ -101,4 +102,4 @@ SELECT
             j.t IS NOT NULL AND j.rollout IS NOT NULL AND j.metric IS NOT NULL AND isfinite(j.value) AND j.id IS NOT NULL
         ELSE false END, false) AS is_plain,
     line
-FROM typed
+FROM split
