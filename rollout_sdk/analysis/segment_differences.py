@@ -14,7 +14,8 @@ from rollout_sdk.analysis.segments import SegmentDifference
 from rollout_sdk.analysis.verdict import Kind
 from rollout_sdk.judging.e_values import MIN_EVENTS, MIN_UNITS
 from rollout_sdk.judging.metrics.base import compared, heavy_unit, interval, prior_precision, values
-from rollout_sdk.plan import ERROR_RATE, OTHER, Criterion, Gate, is_judged, is_measured
+from rollout_sdk.plan import ERROR_RATE, Criterion, Gate, is_judged, is_measured
+from rollout_sdk.plan.checks import OTHER
 from rollout_sdk.stats import StratifiedBuckets, e_bh, log_e_two_sided
 
 __all__ = ["asked_of", "segment_differences"]

@@ -15,7 +15,8 @@ from attrs import Factory, define, frozen
 
 from rollout_sdk.analysis.facts import stands_for
 from rollout_sdk.judging.phase_evidence import slice_of
-from rollout_sdk.plan import ERROR_RATE, OTHER, Criterion
+from rollout_sdk.plan import ERROR_RATE, Criterion
+from rollout_sdk.plan.checks import OTHER
 from rollout_sdk.stats import StratifiedBuckets
 
 __all__ = ["Asked", "SegmentSums", "Timed", "counts"]

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from rollout_sdk.engine.arguments import Getter
 from rollout_sdk.engine.batches.rows import count_rows, each_row
-from rollout_sdk.plan import OTHER
+from rollout_sdk.plan.checks import OTHER
 from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.resilience.interruptions import is_fault
 

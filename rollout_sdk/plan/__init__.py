@@ -1,6 +1,6 @@
 """The plan of a rollout: steps, guardrails, gates, freeze windows; values only."""
 
-from rollout_sdk.plan.checks import OTHER, Duration, as_duration, parse_duration
+from rollout_sdk.plan.checks import Duration, as_duration, parse_duration
 from rollout_sdk.plan.criteria import (
     ERROR_RATE,
     FIRST_ITEM,
@@ -31,7 +31,6 @@ __all__ = [
     "LATENCY",
     "LATENCY_MEAN",
     "MEASURED",
-    "OTHER",
     "SHADOW_DIFFERENCE",
     "SHADOW_MISMATCH",
     "Criteria",

@@ -156,7 +156,7 @@ def test_both_readers_have_the_same_of_what_other_programs_write(tmp_path, seed)
     assert [] == differing(rows, read(tmp_path, gather_reduced, found)[2])
 
 
-def made_up(folder, effects, calls=2_400, seed=1, segments=None, **options):
+def made_up(folder, effects, calls=3_000, seed=1, segments=None, **options):
     """A test whose clicks are more likely by so much in a country."""
     rng, runtime = random.Random(seed), Runtime(journal=folder)
     strategy = ABTest(0.5, segments={"country": list(effects)} if segments is None else segments, **options)
@@ -177,7 +177,7 @@ def made_up(folder, effects, calls=2_400, seed=1, segments=None, **options):
 
 
 def test_a_segment_in_which_it_is_worse_is_named_although_the_whole_is_not(tmp_path):
-    report = made_up(tmp_path, {"NL": 0.2, "DE": -0.15}, gates=[Gate("click", mde=0.05)])
+    report = made_up(tmp_path, {"NL": 0.2, "DE": -0.12}, gates=[Gate("click", mde=0.05)])
     (shop,) = report.rollouts
     found = {each.segment: each for each in shop.verdict.segments if each.metric == "click"}
     assert {"NL": True, "DE": True, "other": False} == {name: each.is_discovery for name, each in found.items()}
