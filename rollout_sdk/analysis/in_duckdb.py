@@ -79,7 +79,7 @@ class InDuckDB(Relations):
         events = "SELECT *, rowid AS number FROM written"
         if parquet:
             listed = ", ".join(f"'{file.replace(QUOTE, QUOTE * 2)}'" for file in parquet)
-            events += f" UNION ALL BY NAME {_KEPT} read_parquet([{listed}], hive_partitioning = false)"
+            events += f" UNION ALL BY NAME {_KEPT} read_parquet([{listed}], hive_partitioning = false, union_by_name = true)"
         self.database.execute(_EVENTS.format(events))
         self.database.execute(_LISTED)
         left_out = sum(part.damaged for part in compacted.values())

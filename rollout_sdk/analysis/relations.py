@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,9 +11,16 @@ from typing import Any
 
 from attrs import frozen
 
+from rollout_sdk.analysis.segment_sums import Asked
+
 __all__ = ["Relations", "Statement", "sql_text", "statements"]
 
 _STATEMENT = re.compile(r"^-- (name|table|view): (\w+)\n(.*?);\n", re.MULTILINE | re.DOTALL)
+
+_ASKED = {
+    "rollout": "STRING", "fingerprint": "STRING", "metric": "STRING", "is_label": "INTEGER", "is_windowed": "INTEGER",
+    "window_s": "DOUBLE", "until_s": "DOUBLE", "low": "DOUBLE", "high": "DOUBLE",
+}  # fmt: skip
 
 
 @frozen
@@ -80,6 +88,17 @@ class Relations(ABC):
     def _define(self, statement: str, name: str = "") -> None:
         found = self._statements[statement]
         self.define(name or statement, found.query, is_kept=found.kind == "table")
+
+    def ask(self, asked: Mapping[tuple[str, str], Asked]) -> None:
+        """Make `asked`, what is asked about segments by rollout and fingerprint; a row without a metric asks for calls only."""
+        rows = [
+            (*which, metric, int(each.per == "outcome"), int(each.window > 0), each.window or math.inf, one.until_s(each),
+             *(each.clip or (-math.inf, math.inf)))
+            for which, one in asked.items()
+            for metric, each in one.criteria.items()
+        ]  # fmt: skip
+        rows += [(*which, "", 0, 0, math.inf, math.inf, -math.inf, math.inf) for which in asked]
+        self.keep("asked", _ASKED, rows)
 
     def reduced(self, name: str) -> Iterator[tuple[Any, ...]]:
         """The rows of one of the statements."""

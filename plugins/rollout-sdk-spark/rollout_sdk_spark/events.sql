@@ -11,10 +11,11 @@ WITH parsed AS (
             shadows ARRAY<STRING>, blend STRING, teams STRING, rule STRING, closed_early BOOLEAN, excluded BOOLEAN, withheld STRING,
             unmeasured STRING, rate DOUBLE, metric STRING, value DOUBLE, item STRING, position BIGINT, event_id STRING, end STRING,
             duration_s DOUBLE, error STRING, match BIGINT, difference DOUBLE, difference_reason STRING, comparator STRING,
-            control_duration_s DOUBLE, _corrupt_record STRING', map('mode', 'PERMISSIVE')) AS j,
+            control_duration_s DOUBLE, answered BOOLEAN, no_evidence BOOLEAN, segments MAP<STRING, STRING>, _corrupt_record STRING', map('mode', 'PERMISSIVE')) AS j,
         -- A value of another kind than its field's, an escape, and what JSON of others may have.
         line IS NOT NULL
-        AND NOT line RLIKE concat(
+        -- The only object inside another: texts by name.
+        AND NOT regexp_replace(line, r'"segments":\{(?:"[^"]*":"[^"]*",?)+\}', '"segments":0') RLIKE concat(
             r'"(?:event|rollout|id|strategy|phase|fingerprint|variant|served|reason|unit|withheld|unmeasured|metric|item|event_id|end',
             r'|error|difference_reason|comparator|control_error)":[^"]',
             r'|"(?:t|share|bucket|rate|value|duration_s|wait_s|match|difference|propensity|position|cov|decided|call_rate',
@@ -24,8 +25,16 @@ WITH parsed AS (
             r'|"(?:fields|labels)":|"shadow":t|,[\]}]|:-?(?:NaN|Infinity)|\\',
             -- Other runs than one; bytes that are not text; and what stands before or after an object.
             r'|"runs":(?!\[\]|\[\["[^"]*",-?[0-9.eE+-]+,(?:null|"[^"]*"),(?:null|-?[0-9.eE+-]+)\]\])',
-            '|\uFFFD', r'|^[^{]|[^}]$|\}.') AS is_clean
+            '|\uFFFD', r'|^[^{]|[^}]$|\}.|"segments":[^0]') AS is_clean
     FROM lines
+),
+typed AS (
+    SELECT *,
+        -- What is no evidence for the judge is in no segment.
+        CASE WHEN NOT coalesce(j.no_evidence, false) AND coalesce(j.withheld, '') NOT IN ('aborted', 'disabled')
+            AND NOT (j.unmeasured IS NOT NULL AND j.withheld IS NULL AND j.runs IS NOT NULL AND j.runs[0][2] IS NULL)
+            THEN map_entries(j.segments) END AS pairs
+    FROM parsed
 )
 SELECT
     file,
@@ -53,6 +62,11 @@ SELECT
         THEN CAST(j.runs[0][1] AS DOUBLE) END AS run_s,
     CASE WHEN j.runs[0][0] = j.variant THEN j.runs[0][2] END AS run_error,
     j.shadows[0] AS shadow,
+    CASE WHEN j.withheld IS NOT NULL OR (j.runs[0][2] IS NOT NULL AND NOT coalesce(j.answered, false)) THEN 1 ELSE 0 END AS failed,
+    pairs[0].key || '=' || pairs[0].value AS segment_1,
+    pairs[1].key || '=' || pairs[1].value AS segment_2,
+    pairs[2].key || '=' || pairs[2].value AS segment_3,
+    pairs[3].key || '=' || pairs[3].value AS segment_4,
     CASE WHEN j.event = 'outcome' THEN j.id END AS id,
     CASE WHEN j.event = 'outcome' THEN coalesce(j.item, CAST(j.position AS STRING)) END AS item,
     j.position IS NOT NULL AND j.item IS NULL AS is_position,
@@ -72,6 +86,7 @@ SELECT
             j.t IS NOT NULL AND j.rollout IS NOT NULL AND j.id IS NOT NULL AND j.strategy IS NOT NULL AND j.phase IS NOT NULL
             AND j.variant IS NOT NULL AND j.served IS NOT NULL AND j.reason IS NOT NULL AND j.bucket IS NOT NULL
             AND j.blend IS NULL AND j.teams IS NULL AND j.rule IS NULL AND coalesce(size(j.shadows), 0) <= 1
+            AND coalesce(size(j.segments), 0) <= 4
             AND coalesce(is_number(j.share), true)
             AND (j.runs IS NULL OR size(j.runs) = 0 OR coalesce(is_number(CAST(j.runs[0][1] AS DOUBLE)), false))
         WHEN 'shadow' THEN
@@ -83,4 +98,4 @@ SELECT
         ELSE false END, false) AS is_plain,
     line,
     number
-FROM parsed
+FROM typed
