@@ -32,7 +32,7 @@ typed AS (
     SELECT *,
         -- What is no evidence for the judge is in no segment.
         CASE WHEN NOT coalesce(j.no_evidence, false) AND coalesce(j.withheld, '') NOT IN ('aborted', 'disabled')
-            AND NOT (j.unmeasured IS NOT NULL AND j.withheld IS NULL AND j.runs IS NOT NULL AND j.runs[0][2] IS NULL)
+            AND NOT (j.unmeasured IS NOT NULL AND j.withheld IS NULL AND size(j.runs) > 0 AND j.runs[0][2] IS NULL)
             THEN map_entries(j.segments) END AS pairs
     FROM parsed
 )
