@@ -14,6 +14,7 @@ from attrs import Factory, define
 
 from rollout_sdk.analysis.bounded import Counts
 from rollout_sdk.analysis.facts import stands_for
+from rollout_sdk.analysis.segment_sums import SegmentSums
 from rollout_sdk.analysis.shadow_arms import ShadowArm, Sums, add_to, sums
 from rollout_sdk.analysis.shares import Arrivals
 from rollout_sdk.interleaving.pages import page_of, shown_item
@@ -105,15 +106,15 @@ def credit(
     arm: Arm,
     record: Mapping[str, Any],
     cluster: str,
-    outcomes: Sequence[tuple[str, float, str | int | None, int]],
+    outcomes: Sequence[tuple[str, float, str | int | None, int, float]],
     control: str,
 ) -> int:
     """Credit every candidate against the control for one list; returns how many outcomes named an item not in it."""
     page, unknown, many = page_of(record), 0, stands_for(record)
     if page is None:
-        return sum(item is not None for _, _, item, _ in outcomes)
+        return sum(item is not None for _, _, item, *_ in outcomes)
     clicks: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for metric, value, named, _ in outcomes:
+    for metric, value, named, *_ in outcomes:
         item = shown_item(page.keys, named)
         if item is not None and item in page.keys:
             clicks[metric][item] += value
@@ -150,6 +151,7 @@ class Gathered:
         transitions: The records, in order of time; one for each transition, however many processes wrote of it.
         spans: First and last time of a call, by phase.
         problems: Outcomes that could not be used, by why.
+        segments: Sums by segment.
         joined: Outcomes of units that went to the unit's last call before them.
     """
 
@@ -167,4 +169,5 @@ class Gathered:
     transitions: list[dict[str, Any]] = Factory(list)
     spans: dict[str, list[float]] = Factory(dict)
     problems: Counter[str] = Factory(Counter)
+    segments: SegmentSums = Factory(SegmentSums)
     joined: int = 0

@@ -29,6 +29,7 @@ from rollout_sdk.analysis.report import (
     ShadowReport,
     VariantReport,
 )
+from rollout_sdk.analysis.segment_differences import asked_of
 from rollout_sdk.analysis.selected import SelectedJournal
 from rollout_sdk.analysis.sets import began_s, crossed, others
 from rollout_sdk.analysis.shadow_arms import ShadowArm
@@ -235,7 +236,8 @@ def summarise(
     # Read twice: once for what the judge saw, in order of time.
     first, second = _halves(progress)
     found, _ = judged(journal, progress=first)
-    return report_of(journal, sums_of(journal, second), found)
+    asked = {which: asked for which, one in found.items() if (asked := asked_of(one)) is not None}
+    return report_of(journal, sums_of(journal, second, asked), found)
 
 
 def _halves(
@@ -268,15 +270,17 @@ def report_of(journal: Journal, aggregate: Aggregate, found: Mapping[tuple[str, 
         rollouts=tuple(_in_order(aggregate.rollouts)),
         cut=journal.cut,
     )
-    return report if found is None else concluded(report, found)
+    return report if found is None else concluded(report, found, aggregate)
 
 
-def concluded(report: Report, found: Mapping[tuple[str, str], Judged]) -> Report:
-    """The report with what follows from what the judge saw, by rollout and fingerprint."""
+def concluded(report: Report, found: Mapping[tuple[str, str], Judged], aggregate: Aggregate | None = None) -> Report:
+    """The report with what follows from what the judge saw, by rollout and fingerprint; of segments, if there are the sums."""
     facts = report.lines + report.lost
     lost_share = max(0, report.lost - report.sampled) / facts if facts else 0.0
     rollouts = []
     for each in report.rollouts:
         one = found.get((each.rollout, each.fingerprint))
-        rollouts.append(each if one is None else evolve(each, verdict=conclude(each, one, lost_share=lost_share)))
+        sums = None if aggregate is None else aggregate.rollouts[each.rollout][each.fingerprint].segments
+        verdict = None if one is None else conclude(each, one, lost_share=lost_share, sums=sums)
+        rollouts.append(evolve(each, verdict=verdict))
     return evolve(report, rollouts=tuple(rollouts))

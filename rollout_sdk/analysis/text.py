@@ -16,8 +16,10 @@ from rollout_sdk.analysis.cautions import (
     about_shares,
     about_units,
 )
+from rollout_sdk.analysis.phrases import absolute
 from rollout_sdk.analysis.report import Latency, PhaseReport, Preference, Report, RolloutReport, ShadowReport, VariantReport
 from rollout_sdk.analysis.shadow_text import about_answers
+from rollout_sdk.analysis.verdict import RolloutVerdict
 from rollout_sdk.formatting import fitting, plain, table, when
 from rollout_sdk.stats import MeanInterval
 
@@ -156,6 +158,28 @@ def _phase(phase: PhaseReport) -> Iterator[str]:
     yield from _preferences(phase.preferences)
 
 
+def _segments(verdict: RolloutVerdict | None) -> Iterator[str]:
+    """Every metric by segment; these intervals hold at every look."""
+    if verdict is None or not verdict.segments:
+        return
+    yield ""
+    yield "  Segments: intervals hold at every look, corrected for their number; *: significant"
+    for metric, candidate in dict.fromkeys((each.metric, each.candidate) for each in verdict.segments):
+        mine = [each for each in verdict.segments if (each.metric, each.candidate) == (metric, candidate)]
+        rows = [
+            [
+                f"{each.attribute}={each.segment}",
+                _number(each.control),
+                _number(each.value),
+                f"{'* ' if each.is_discovery else ''}{absolute(each)}",
+            ]
+            for each in mine
+            if each.control_total or each.value_total
+        ]
+        if rows:
+            yield from table([[metric, verdict.control, candidate, "difference"], *rows], indent="    ", ruled=True)
+
+
 def _rollout(rollout: RolloutReport) -> Iterator[str]:
     yield ""
     version = f", version {rollout.version}" if rollout.version else ""
@@ -166,6 +190,7 @@ def _rollout(rollout: RolloutReport) -> Iterator[str]:
     yield from about_crossed(rollout.crossed)
     for phase in rollout.phases:
         yield from _phase(phase)
+    yield from _segments(rollout.verdict)
     if rollout.transitions:
         yield ""
         for record in rollout.transitions:

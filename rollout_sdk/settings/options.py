@@ -147,6 +147,7 @@ class Settings:
         checks.check_layer(self.key, self.layer, [(other.key, other.layer) for other in list(self.runtime.rollouts.values())])
         self.plugins = load_plugins(self.key, self.plugins)
         self.strategy = make_strategy(self.strategy)
+        signatures.check_segments(self.key, self.segments, self.signature)
         check_name(strategy_name(self.strategy), f"name of the strategy of {self.key!r}")
         # In this order: the strategy, this rollout's plugins, the runtime's, and finally the default comparison.
         plugins = [self.strategy, *self.plugins, *self.runtime.plugins, DefaultComparator()]
@@ -189,6 +190,12 @@ class Settings:
     def options(self) -> dict[str, Any]:
         """The options as they were passed, by name."""
         return {each.name: getattr(self, each.name) for each in fields(type(self)) if each.init}
+
+    @property
+    def segments(self) -> Mapping[str, Sequence[str]]:
+        """Values by which the strategy has the report split attributes of the calls."""
+        criteria = getattr(self.strategy, "criteria", None)
+        return {} if criteria is None else criteria.segments
 
     @property
     def ramps(self) -> bool:
