@@ -14,9 +14,9 @@ from attrs import Factory, define
 
 from rollout_sdk.analysis.bounded import Counts
 from rollout_sdk.analysis.facts import stands_for
-from rollout_sdk.analysis.pages import page_of, shown_item
 from rollout_sdk.analysis.shadow_arms import ShadowArm, Sums, add_to, sums
 from rollout_sdk.analysis.shares import Arrivals
+from rollout_sdk.interleaving.pages import page_of, shown_item
 
 __all__ = ["Arm", "Credit", "Gathered", "ShadowArm", "Sums", "add_to", "credit"]
 

@@ -11,7 +11,7 @@ from attrs import Factory, define, frozen
 
 from rollout_sdk.analysis.bounded import Counts, at, kept_name
 from rollout_sdk.analysis.facts import recorded, set_of, stands_for
-from rollout_sdk.analysis.pages import item_of
+from rollout_sdk.interleaving.pages import item_of
 
 __all__ = [
     "MOST_METRICS",

@@ -23,6 +23,7 @@ from rollout_sdk.assignment import (
 )
 from rollout_sdk.concurrency.forking import ForkSafeRandom
 from rollout_sdk.concurrency.synchronous import answered
+from rollout_sdk.control.draining import DRAINING
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.engine.arguments import Getter
 from rollout_sdk.engine.call import Call
@@ -103,6 +104,7 @@ class Router:
         is_asgi: Whether the function is an ASGI application, whose calls each read a request.
         shadow_share: If `route` does nothing but split units by the phase's lanes: the share of the control's calls that it
             shadows in a phase.
+        drains: Whether conversations end on their candidate while the rollout is paused or replaced.
         unit_type: Type of the last unit.
     """
 
@@ -124,6 +126,7 @@ class Router:
     shared: int = 0
     is_asgi: bool = False
     shadow_share: Callable[[Phase], float] | None = None
+    drains: bool = False
     unit_type: type | None = field(init=False, default=None)
     _candidates: frozenset[str] = field(init=False)
     _has_rules: bool = field(init=False)
@@ -139,7 +142,8 @@ class Router:
     @property
     def is_plain(self) -> bool:
         """Whether nothing but the strategy decides, and nothing but the unit is read."""
-        return not self._has_rules and self.layer is None and self.covariate is None and not self.keeps_unit
+        has_more = self._has_rules or self.layer is not None or self.covariate is not None or self.drains
+        return not has_more and not self.keeps_unit
 
     def unit_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Return the unit named by a call, or None."""
@@ -193,7 +197,18 @@ class Router:
                 if type(value) not in PLAIN:
                     chosen = self._unless_read_once(call, chosen)
                     break
+        if self.drains:
+            chosen = self._drained(call, chosen, state)
         call.decision = chosen
+
+    def _drained(self, call: Call, chosen: Decision, state: RolloutState) -> Decision:
+        """Return the decision, or while the rollout drains, that of a conversation that goes on, or of the control."""
+        local_state = call.rollout.local_state
+        if local_state.draining is None:
+            return chosen
+        digest = call.digest if call.has_unit else None
+        kept = local_state.draining.decide(digest, chosen, state, is_replaced=local_state.replaced)
+        return chosen if kept is None else self.fixed(DRAINING, kept)
 
     def meet(self, unit: object, note: Callable[[str], None]) -> None:
         """Register a unit whose type differs from the last one's; report the first change of its canonical kind."""

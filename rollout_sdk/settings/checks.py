@@ -19,9 +19,9 @@ from rollout_sdk.engine.judges.judge import Judge
 from rollout_sdk.engine.likeness import FunctionKind
 from rollout_sdk.engine.shadows.processes import check_picklable
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.records import INTERLEAVED
 from rollout_sdk.resilience.breaker import Breaker
 from rollout_sdk.settings.signatures import KINDS
-from rollout_sdk.strategies.interleave import INTERLEAVED
 
 __all__ = [
     "check_breaker",
@@ -36,6 +36,7 @@ __all__ = [
     "check_layer",
     "check_measure",
     "check_names",
+    "check_on_abort",
     "check_passthrough",
     "check_processes",
 ]
@@ -199,6 +200,22 @@ def check_keep(key: str, keep: object) -> None:
         raise ConfigurationError(
             f"keep={keep!r:.60} of {key!r} is not a Disagreements. It says how many pairs are kept, and what of them. "
             "Write keep=Disagreements(50, redact=...)."
+        )
+
+
+def check_on_abort(key: str, on_abort: str, unit: UnitSpec, *, by_row: bool) -> None:
+    """Check that what drains has units, which are its conversations."""
+    if on_abort != "drain":
+        return
+    if unit is None:
+        raise ConfigurationError(
+            f"on_abort='drain' of {key!r} lets conversations end on their candidate, and calls of {key!r} have no unit. Set "
+            "unit= to what identifies a conversation, or leave on_abort out."
+        )
+    if by_row:
+        raise ConfigurationError(
+            f"on_abort='drain' of {key!r} does not work with batch=. A batch has rows of many units. Decorate the function of "
+            "one row, or leave on_abort out."
         )
 
 

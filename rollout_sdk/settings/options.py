@@ -24,18 +24,19 @@ from rollout_sdk.engine.routing import Override
 from rollout_sdk.formatting import plain
 from rollout_sdk.plugins.discovery import load_plugins, make_strategy, strategy_name
 from rollout_sdk.plugins.manager import PluginSet
+from rollout_sdk.records import INTERLEAVED
 from rollout_sdk.resilience.breaker import Breaker
 from rollout_sdk.resilience.faults import OPTIONS
 from rollout_sdk.runtime import Runtime
 from rollout_sdk.settings import checks, signatures
 from rollout_sdk.settings.fingerprint import Fingerprint, fingerprint_of
-from rollout_sdk.strategies.interleave import INTERLEAVED
 from rollout_sdk.strategies.planned import planned_phases
 
-__all__ = ["Effects", "MissingUnit", "OnError", "Settings"]
+__all__ = ["Effects", "MissingUnit", "OnAbort", "OnError", "Settings"]
 
 MissingUnit = Literal["control", "random", "raise"]
 OnError = Literal["control", "raise"]
+OnAbort = Literal["stop", "drain"]
 Effects = Literal["unknown", "read", "write"]
 
 _DESCRIBED = (
@@ -50,6 +51,7 @@ _DESCRIBED = (
     "holdout",
     "layer",
     "on_error",
+    "on_abort",
     "failed_if",
     "measure",
     "judge",
@@ -89,6 +91,7 @@ class Settings:
     holdout: Share
     layer: Layer | None
     on_error: OnError
+    on_abort: OnAbort
     failed_if: FailedIf
     measure: Measure
     judge: Judge | None
@@ -125,6 +128,8 @@ class Settings:
             signatures.check_candidate(self.key, self.kind, self.signature, name, candidate)
         checks.check_choice(self.key, "missing_unit", self.missing_unit, MissingUnit)
         checks.check_choice(self.key, "on_error", self.on_error, OnError)
+        checks.check_choice(self.key, "on_abort", self.on_abort, OnAbort)
+        checks.check_on_abort(self.key, self.on_abort, self.unit, by_row=self.batch is not None)
         checks.check_choice(self.key, "effects", self.effects, Effects)
         checks.check_deadline(self.key, self.deadline_s, self.kind)
         checks.check_breaker(self.key, self.breaker)
@@ -175,6 +180,8 @@ class Settings:
             candidates=self.candidates,
             strategy=self.strategy,
             shares=None if self.ramps else self.phases[0].shares,
+            compare=self.compare,
+            measure=self.measure,
         )
         self.described = self._described()
 
