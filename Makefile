@@ -29,6 +29,8 @@ ENGINES_VENV := .venv-engines
 
 # What the recipes of docs/recipes.md are for: two environments, because not all of it fits into one.
 RECIPES_VENV := .venv-recipes
+RECIPES_1 := celery ddtrace dagster django flask langchain-core langfuse litserve logfire openai opik pandas sentry-sdk
+RECIPES_2 := 'bentoml>=1.4' prefect
 
 # Other libraries and what their tests need, in an environment of its own. FOREIGN: names of suites, or --short.
 FOREIGN_VENV := .venv-foreign
@@ -182,17 +184,18 @@ test-engines: $(ENGINES_VENV)/.done
 		$(ENGINES_VENV)/bin/pytest tests/test_documents.py -k $$each || exit 1; \
 	done
 
-# A library that does not install leaves its recipe out, and the test says so.
+# All at once, which is quicker and gives versions that fit together. A library that does not install leaves its recipe out, and
+# the test says so.
 $(RECIPES_VENV)/.done: Makefile pyproject.toml
 	for each in 1 2; do \
 		[ -x $(RECIPES_VENV)/$$each/bin/python ] || $(PYTHON) -m venv $(RECIPES_VENV)/$$each || exit 1; \
 		$(RECIPES_VENV)/$$each/bin/pip --disable-pip-version-check install --quiet --editable '.[cli,otel]' hypothesis pytest pytest-timeout pyyaml || exit 1; \
 	done
-	for each in celery ddtrace dagster django flask langchain-core langfuse litserve logfire openai opik pandas sentry-sdk; do \
+	$(RECIPES_VENV)/1/bin/pip --disable-pip-version-check install --quiet $(RECIPES_1) || for each in $(RECIPES_1); do \
 		$(RECIPES_VENV)/1/bin/pip --disable-pip-version-check install --quiet $$each || echo "$$each does not install here"; \
 	done
-	for each in 'bentoml>=1.4' prefect; do \
-		$(RECIPES_VENV)/2/bin/pip --disable-pip-version-check install --quiet "$$each" || echo "$$each does not install here"; \
+	$(RECIPES_VENV)/2/bin/pip --disable-pip-version-check install --quiet $(RECIPES_2) || for each in $(RECIPES_2); do \
+		$(RECIPES_VENV)/2/bin/pip --disable-pip-version-check install --quiet $$each || echo "$$each does not install here"; \
 	done
 	@touch $@
 

@@ -77,7 +77,7 @@ def try_out(readme: str, environment: Path) -> bool:
     folder = environment / "readme"
     folder.mkdir()
     (folder / "readme.py").write_text("\n".join(re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)))
-    command = [environment / "bin/python", "readme.py"]
+    command = [str(environment / "bin/python"), "readme.py"]
     return subprocess.run(command, cwd=folder, check=False, stdout=subprocess.DEVNULL).returncode == 0
 
 
