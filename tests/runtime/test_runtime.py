@@ -11,7 +11,6 @@ from structlog.testing import capture_logs
 
 from rollout_sdk import ABTest, Canary, ConfigurationError, Runtime, Shadow, disable, enable, is_disabled, rollout
 from rollout_sdk.journal import read_journal
-from rollout_sdk.testing import RecordingPlugin
 
 
 def test_importing_and_decorating_start_nothing_and_import_nothing_heavy(run_python):
@@ -229,15 +228,14 @@ def test_mocks_of_an_applications_tests_count_its_own_calls_alone(tmp_path, monk
     assert 20 == sum(record["event"] == "decision" for record in read_journal(tmp_path))
 
 
-def test_observers_hear_once_that_a_rollout_started_however_many_facts_follow():
-    heard = RecordingPlugin()
-    runtime = Runtime(plugins=[heard])
-    model = rollout(candidate=lambda user: "new", strategy=ABTest(0.5), unit="user", key="started", runtime=runtime)(
-        lambda user: "old"
-    )
-    for user in ("u-1", "u-2", "u-3"):
-        model(user)
-        runtime.flush()
-    assert [event.action for event in heard.transitioned] == ["start"]
-    assert len(heard.routed) == 3
-    runtime.close()
+def test_the_start_of_a_rollout_is_logged_once_however_many_facts_follow():
+    with capture_logs() as logs:
+        runtime = Runtime()
+        model = rollout(candidate=lambda user: "new", strategy=ABTest(0.5), unit="user", key="started", runtime=runtime)(
+            lambda user: "old"
+        )
+        for user in ("u-1", "u-2", "u-3"):
+            model(user)
+            runtime.flush()
+        runtime.close()
+    assert [line["rollout"] for line in logs if line["event"] == "rollout.configured"] == ["started"]
