@@ -31,6 +31,7 @@ from rollout_sdk.engine.context import OBSERVING, in_shadow
 from rollout_sdk.engine.copies.kinds import PLAIN
 from rollout_sdk.engine.copies.survey import Survey, changeable
 from rollout_sdk.engine.covariates import Covariate
+from rollout_sdk.engine.segments import Segments
 from rollout_sdk.engine.steps import NO_KWARGS
 from rollout_sdk.engine.unusable import why_unusable
 from rollout_sdk.exceptions import MissingUnitError
@@ -100,6 +101,7 @@ class Router:
         failed: Called with every fault of a collaborator.
         keeps_unit: Whether spans may name the unit.
         covariate: Reads the covariate, or None.
+        segments: Reads the segments, or None.
         shared: Number of leading positional arguments to ignore (a method's `self`).
         is_asgi: Whether the function is an ASGI application, whose calls each read a request.
         shadow_share: If `route` does nothing but split units by the phase's lanes: the share of the control's calls that it
@@ -123,6 +125,7 @@ class Router:
     failed: Callable[..., None]
     keeps_unit: bool = False
     covariate: Covariate | None = None
+    segments: Segments | None = None
     shared: int = 0
     is_asgi: bool = False
     shadow_share: Callable[[Phase], float] | None = None
@@ -142,7 +145,8 @@ class Router:
     @property
     def is_plain(self) -> bool:
         """Whether nothing but the strategy decides, and nothing but the unit is read."""
-        has_more = self._has_rules or self.layer is not None or self.covariate is not None or self.drains
+        reads = self.covariate is not None or self.segments is not None
+        has_more = self._has_rules or self.layer is not None or reads or self.drains
         return not has_more and not self.keeps_unit
 
     def unit_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -129,7 +129,6 @@ class Settings:
         checks.check_choice(self.key, "missing_unit", self.missing_unit, MissingUnit)
         checks.check_choice(self.key, "on_error", self.on_error, OnError)
         checks.check_choice(self.key, "on_abort", self.on_abort, OnAbort)
-        checks.check_on_abort(self.key, self.on_abort, self.unit, by_row=self.batch is not None)
         checks.check_choice(self.key, "effects", self.effects, Effects)
         checks.check_deadline(self.key, self.deadline_s, self.kind)
         checks.check_breaker(self.key, self.breaker)
@@ -147,6 +146,7 @@ class Settings:
         checks.check_layer(self.key, self.layer, [(other.key, other.layer) for other in list(self.runtime.rollouts.values())])
         self.plugins = load_plugins(self.key, self.plugins)
         self.strategy = make_strategy(self.strategy)
+        signatures.check_segments(self.key, self.segments, self.signature)
         check_name(strategy_name(self.strategy), f"name of the strategy of {self.key!r}")
         # In this order: the strategy, this rollout's plugins, the runtime's, and finally the default comparison.
         plugins = [self.strategy, *self.plugins, *self.runtime.plugins, DefaultComparator()]
@@ -165,6 +165,13 @@ class Settings:
             self.effects,
             self.on_error,
             shadows=bool(getattr(self.strategy, "shadows", False)),
+            blends=INTERLEAVED in self.phases[0].shares,
+        )
+        checks.check_on_abort(
+            self.key,
+            self.on_abort,
+            self.unit,
+            by_row=self.batch is not None,
             blends=INTERLEAVED in self.phases[0].shares,
         )
         if getattr(self.strategy, "where", "thread") == "process":
@@ -189,6 +196,12 @@ class Settings:
     def options(self) -> dict[str, Any]:
         """The options as they were passed, by name."""
         return {each.name: getattr(self, each.name) for each in fields(type(self)) if each.init}
+
+    @property
+    def segments(self) -> Mapping[str, Sequence[str]]:
+        """Values by which the strategy has the report split attributes of the calls."""
+        criteria = getattr(self.strategy, "criteria", None)
+        return {} if criteria is None else criteria.segments
 
     @property
     def ramps(self) -> bool:
