@@ -21,7 +21,6 @@ _LINES = (
 )
 QUOTE = "'"
 KEY_OF = "CREATE TEMP MACRO key_of(name) AS CAST(md5_number_lower(name) >> 1 AS BIGINT)"
-_SORT_ARRAY = "CREATE TEMP MACRO sort_array(list) AS list_sort(list)"
 _NO_LINES = "SELECT '' AS file, '' AS line WHERE false"
 _KEPT = "SELECT * REPLACE (CASE WHEN NOT is_plain THEN line END AS line) FROM"
 # Numbers of this process alone: DuckDB's hash may change with its version.
@@ -69,7 +68,6 @@ class InDuckDB(Relations):
         # DuckDB would draw its own on standard output, where the report goes.
         self.database.execute("SET enable_progress_bar = false")
         self.database.execute(KEY_OF)
-        self.database.execute(_SORT_ARRAY)
         compacted = journal.compacted
         paths = [str(path) for path in journal.files if path.name not in compacted and journal.size(path)]
         parquet = [file for folder in {part.folder for part in compacted.values()} for file in parquet_of(folder)]

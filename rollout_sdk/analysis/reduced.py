@@ -223,9 +223,10 @@ class _Reduction:
         for rollout, fingerprint, phase, variant, kind, name, calls in relations.reduced("faults"):
             if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
                 (arm.errors if kind == "error" else arm.withheld).add(name, int(calls))
-        for rollout, fingerprint, phase, variant, ran, many, values in relations.reduced("latencies"):
+        for rollout, fingerprint, phase, variant, ran, many, values, buckets in relations.reduced("latencies"):
             if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
                 arm.latency_s[ran].extend(values * many)
+                arm.latency_buckets.extend(buckets * many)
 
     def _shadow_arm(self, rollout: str, fingerprint: str, phase: str, variant: str) -> ShadowArm | None:
         gathered = self._gatherer.set_at(rollout, fingerprint)

@@ -51,7 +51,7 @@ class Relations(ABC):
     """The events of a journal in a database, on which the statements run.
 
     A database has the view `events`, with the columns and types of `compacted/` (docs/warehouse.md), the view `listed`, with
-    the `id` of every row of a batch, and the functions `key_of` and `sort_array`.
+    the `id` of every row of a batch, and the function `key_of`.
 
     Attributes:
         lines: Lines of the journal.

@@ -1,6 +1,6 @@
 -- Sufficient statistics of a journal, in plain SQL: it runs as it is on DuckDB and on Spark.
--- Input: events, one row for each line (docs/journal.md has the columns); listed, the ids of the rows of batches; and the functions
--- key_of(text), a number of 63 bits, and sort_array(array). `many` is how many calls a row stands for: 1, or more where calls were
+-- Input: events, one row for each line (docs/journal.md has the columns); listed, the ids of the rows of batches; and the function
+-- key_of(text), a number of 63 bits. `many` is how many calls a row stands for: 1, or more where calls were
 -- drawn under overload; `happening` is a number of what an outcome was recorded of, equal where it was recorded twice.
 -- For the statements of segments also asked, one row for each recorded metric of a set of arms whose calls are split into segments:
 -- rollout, fingerprint, metric, is_label (1: a call has one outcome, the first), is_windowed, window_s, until_s, low and high; without
@@ -102,7 +102,7 @@ WHERE event = 'decision' AND is_plain AND NOT excluded AND shadow IS NOT NULL
 GROUP BY rollout, fingerprint, phase, shadow;
 
 -- name: latencies
-SELECT rollout, fingerprint, phase, variant, ran, many, SORT_ARRAY(ARRAY_AGG(run_s)) AS runs_s
+SELECT rollout, fingerprint, phase, variant, ran, many, ARRAY_AGG(run_s) AS runs_s, ARRAY_AGG(bucket % 512) AS buckets
 FROM events
 WHERE event = 'decision' AND is_plain AND NOT excluded AND run_s IS NOT NULL
 GROUP BY rollout, fingerprint, phase, variant, ran, many;
@@ -138,8 +138,8 @@ WHERE event = 'shadow' AND is_plain AND NOT excluded AND matched IS NOT NULL AND
 GROUP BY rollout, fingerprint, phase, variant, cluster;
 
 -- name: shadow_latencies
-SELECT rollout, fingerprint, phase, variant, many, SORT_ARRAY(ARRAY_AGG(duration_s)) AS runs_s,
-    SORT_ARRAY(ARRAY_AGG(control_duration_s) FILTER (WHERE control_duration_s IS NOT NULL)) AS controls_s
+SELECT rollout, fingerprint, phase, variant, many, ARRAY_AGG(duration_s) AS runs_s,
+    ARRAY_AGG(control_duration_s) FILTER (WHERE control_duration_s IS NOT NULL) AS controls_s
 FROM events
 WHERE event = 'shadow' AND is_plain AND NOT excluded AND ended IN ('ok', 'error') AND duration_s IS NOT NULL
 GROUP BY rollout, fingerprint, phase, variant, many;
