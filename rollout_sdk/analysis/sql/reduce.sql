@@ -23,7 +23,8 @@ FROM numbered LEFT JOIN (SELECT DISTINCT call FROM special) special ON numbered.
 WHERE copy = 1 AND is_plain;
 
 -- name: lines
-SELECT COUNT(*) AS lines, SUM(CASE WHEN line IS NULL AND NOT is_plain THEN 1 ELSE 0 END) AS damaged FROM events;
+SELECT (SELECT COUNT(*) FROM events) AS lines,
+    (SELECT COUNT(*) FROM events WHERE event IS NULL AND NOT is_plain AND line IS NULL) AS damaged;
 
 -- name: repeated_outcomes
 SELECT COUNT(*) - COUNT(DISTINCT happening) AS copies FROM events WHERE event = 'outcome';
