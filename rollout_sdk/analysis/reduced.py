@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from rollout_sdk.analysis.arms import Arm
+from rollout_sdk.analysis.arms import Arm, Gathered
 from rollout_sdk.analysis.gather import Aggregate, Gatherer, gather
 from rollout_sdk.analysis.in_duckdb import InDuckDB, is_installed
 from rollout_sdk.analysis.outcomes import MOST_METRICS, Outcomes, Set
@@ -209,17 +209,18 @@ class _Reduction:
 
     def _units(self) -> None:
         relations, gatherer = self._relations, self._gatherer
-        where: list[str] = []
-        arm = gathered = None
-        for *here, cluster, calls, first_s in relations.reduced("units"):
-            # Rows of one arm mostly follow each other.
-            if here != where:
-                where, (rollout, fingerprint, phase, variant) = here, here
+        # Each arm is looked up once: rows of all of them come mixed.
+        known: dict[tuple[str, ...], tuple[Gathered, Arm] | None] = {}
+        for rollout, fingerprint, phase, variant, cluster, calls, first_s in relations.reduced("units"):
+            where = rollout, fingerprint, phase, variant
+            if where not in known:
                 gathered = gatherer.set_at(rollout, fingerprint)
                 arm = None if gathered is None else gatherer.arm_at(gathered.arms, phase, variant)
-            if gathered is not None and arm is not None:
-                arm.units[cluster] = arm.units.get(cluster, 0) + calls
-                gathered.arrivals.add(cluster, first_s, phase, variant)
+                known[where] = None if gathered is None or arm is None else (gathered, arm)
+            if (found := known[where]) is not None:
+                units = found[1].units
+                units[cluster] = units.get(cluster, 0) + calls
+                found[0].arrivals.add(cluster, first_s, phase, variant)
         for rollout, fingerprint, phase, variant, kind, name, calls in relations.reduced("faults"):
             if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
                 (arm.errors if kind == "error" else arm.withheld).add(name, int(calls))
@@ -265,19 +266,21 @@ class _Reduction:
 
     def _values(self) -> None:
         relations, gatherer = self._relations, self._gatherer
-        where, arm, sums = (), None, None
-        for *here, excluded, metric, cluster, total, outcomes, low, high, kept in relations.reduced("values"):
+        known: dict[tuple[str, ...], Arm | None] = {}
+        for rollout, fingerprint, phase, variant, excluded, *row in relations.reduced("values"):
+            metric, cluster, total, outcomes, low, high, kept = row
             if excluded is not False:
-                if (gathered := gatherer.set_at(here[0], here[1])) is not None:
+                if (gathered := gatherer.set_at(rollout, fingerprint)) is not None:
                     gathered.problems["unknown decision" if excluded is None else "of excluded calls"] += kept
                 continue
-            if where != (*here, metric):
-                where, arm = (*here, metric), self._arm(*here)
-                sums = None if arm is None else arm.outcomes[metric]
-            if sums is not None and arm is not None:
-                _add(sums[cluster], total, outcomes)
-                known = arm.ranges.get(metric, (low, high))
-                arm.ranges[metric] = min(low, known[0]), max(high, known[1])
+            where = rollout, fingerprint, phase, variant
+            if where not in known:
+                known[where] = self._arm(rollout, fingerprint, phase, variant)
+            if (arm := known[where]) is not None:
+                _add(arm.outcomes[metric][cluster], total, outcomes)
+                least, greatest = arm.ranges.get(metric, (low, high))
+                if low < least or high > greatest or metric not in arm.ranges:
+                    arm.ranges[metric] = min(low, least), max(high, greatest)
 
     def _segments(self) -> None:
         if not self._asked:
