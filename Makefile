@@ -24,7 +24,7 @@ DOCS_VENV := .venv-docs
 # Every plugin with the servers and libraries that its tests need, in an environment of its own.
 PLUGINS_VENV := .venv-plugins
 
-# What the recipes of docs/recipes.md are for: two environments, because not all of it fits into one.
+# What the recipes of docs/recipes.md are for: three environments, because not all of it fits into one.
 RECIPES_VENV := .venv-recipes
 
 # Other libraries and what their tests need, in an environment of its own. FOREIGN: names of suites, or --short.
@@ -171,7 +171,7 @@ test-plugins: $(PLUGINS_VENV)/.done
 
 # A library that does not install leaves its recipe out, and the test says so.
 $(RECIPES_VENV)/.done: Makefile pyproject.toml
-	for each in 1 2; do \
+	for each in 1 2 3; do \
 		[ -x $(RECIPES_VENV)/$$each/bin/python ] || $(PYTHON) -m venv $(RECIPES_VENV)/$$each || exit 1; \
 		$(RECIPES_VENV)/$$each/bin/pip --disable-pip-version-check install --quiet --editable '.[cli,otel]' hypothesis pytest pytest-timeout pyyaml || exit 1; \
 	done
@@ -181,11 +181,13 @@ $(RECIPES_VENV)/.done: Makefile pyproject.toml
 	for each in 'bentoml>=1.4' prefect; do \
 		$(RECIPES_VENV)/2/bin/pip --disable-pip-version-check install --quiet "$$each" || echo "$$each does not install here"; \
 	done
+	$(RECIPES_VENV)/3/bin/pip --disable-pip-version-check install --quiet litellm || echo "litellm does not install here"
 	@touch $@
 
 test-recipes: $(RECIPES_VENV)/.done
 	$(RECIPES_VENV)/1/bin/pytest -rs tests/test_recipes.py
 	$(RECIPES_VENV)/2/bin/pytest -rs tests/test_recipes.py
+	$(RECIPES_VENV)/3/bin/pytest -rs tests/test_recipes.py
 
 build: $(VENV)/.dev
 	$(PIP) build
