@@ -17,6 +17,7 @@ from rollout_sdk.analysis.facts import stands_for
 from rollout_sdk.analysis.segment_sums import SegmentSums
 from rollout_sdk.analysis.shadow_arms import ShadowArm, Sums, add_to, sums
 from rollout_sdk.analysis.shares import Arrivals
+from rollout_sdk.assignment import BUCKETS
 from rollout_sdk.interleaving.pages import page_of, shown_item
 
 __all__ = ["Arm", "Credit", "Gathered", "ShadowArm", "Sums", "add_to", "credit"]
@@ -55,6 +56,7 @@ class Arm:
         kept: Calls that are in the journal.
         units: Calls of every unit; a call that is its own unit counts as one.
         latency_s: Durations of runs, by the variant that ran.
+        latency_buckets: Buckets of the units of the assigned variant's own durations, in their order.
         errors: Failed calls, by type of the assigned variant's exception.
         fallbacks: Calls that the control answered instead.
         withheld: Calls in which the variant was not run at all, by why.
@@ -68,6 +70,7 @@ class Arm:
     kept: int = 0
     units: Counter[str] = Factory(Counter)
     latency_s: dict[str, array[float]] = Factory(lambda: defaultdict(lambda: array("d")))
+    latency_buckets: array[int] = Factory(lambda: array("H"))
     errors: Counts = Factory(Counts)
     fallbacks: int = 0
     withheld: Counts = Factory(Counts)
@@ -94,6 +97,8 @@ class Arm:
             # Of an answer that was not measured, it is the time until it was returned.
             if not closed and not record.get("unmeasured"):
                 self.latency_s[ran].extend([duration_s] * many)
+                if ran == record["variant"]:
+                    self.latency_buckets.extend([record["bucket"] % BUCKETS] * many)
 
     def add_outcome(self, metric: str, unit: str, value: float, stands_for: int = 1) -> None:
         """Add a recorded value of a unit, as that of so many outcomes."""

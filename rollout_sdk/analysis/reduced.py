@@ -229,12 +229,13 @@ class _Reduction:
             if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
                 (arm.errors if kind == "error" else arm.withheld).add(name, int(calls))
         durations = (
-            "SELECT rollout, fingerprint, phase, variant, ran, many, list(run_s) FROM events "
+            "SELECT rollout, fingerprint, phase, variant, ran, many, list(run_s), list(bucket % 512) FROM events "
             "WHERE event = 'decision' AND is_plain AND NOT excluded AND run_s IS NOT NULL GROUP BY ALL"
         )
-        for rollout, fingerprint, phase, variant, ran, many, values in relations.rows(durations):
+        for rollout, fingerprint, phase, variant, ran, many, values, buckets in relations.rows(durations):
             if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
                 arm.latency_s[ran].extend(values * many)
+                arm.latency_buckets.extend(buckets * many)
 
     def _shadow_arm(self, rollout: str, fingerprint: str, phase: str, variant: str) -> ShadowArm | None:
         gathered = self._gatherer.set_at(rollout, fingerprint)

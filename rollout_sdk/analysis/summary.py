@@ -18,6 +18,7 @@ from rollout_sdk.analysis.conclude import conclude
 from rollout_sdk.analysis.gather import Aggregate
 from rollout_sdk.analysis.judged import Judged, judged
 from rollout_sdk.analysis.metrics import labels_of, metrics_of, voided
+from rollout_sdk.analysis.quantiles import quantile, quantiles_of
 from rollout_sdk.analysis.reduced import sums_of
 from rollout_sdk.analysis.report import (
     Latency,
@@ -40,20 +41,12 @@ from rollout_sdk.stats import effective_units, ratio_of_sums
 __all__ = ["concluded", "latency_of", "phase_order", "report_of", "shadow_of", "summarise"]
 
 
-def _quantile(ordered: array[float], q: float) -> float:
-    """The q-quantile of sorted values, linear between neighbours (Hyndman and Fan, type 7)."""
-    position = (len(ordered) - 1) * q
-    low = math.floor(position)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
-
-
 def latency_of(values: Iterable[float]) -> Latency:
     """Quantiles of durations."""
     ordered = array("d", sorted(values))
     if not ordered:
         return Latency(0, None, None, None)
-    return Latency(len(ordered), _quantile(ordered, 0.5), _quantile(ordered, 0.95), _quantile(ordered, 0.99))
+    return Latency(len(ordered), quantile(ordered, 0.5), quantile(ordered, 0.95), quantile(ordered, 0.99))
 
 
 def _variant(
@@ -164,6 +157,7 @@ def _phase(phase: str, gathered: Gathered, *, is_void: bool) -> PhaseReport:
             if name == phase and variant != gathered.control
         ),
         preferences=tuple(preference for variant in order for preference in _preferences(arms[variant], is_void=is_void)),
+        quantiles=quantiles_of({variant: arms[variant] for variant in order}, gathered.control, is_void=is_void),
     )
 
 

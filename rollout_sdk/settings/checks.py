@@ -203,14 +203,19 @@ def check_keep(key: str, keep: object) -> None:
         )
 
 
-def check_on_abort(key: str, on_abort: str, unit: UnitSpec, *, by_row: bool) -> None:
-    """Check that what drains has units, which are its conversations."""
+def check_on_abort(key: str, on_abort: str, unit: UnitSpec, *, by_row: bool, blends: bool) -> None:
+    """Check that what drains has units, which are its conversations, and one variant for each of them."""
     if on_abort != "drain":
         return
     if unit is None:
         raise ConfigurationError(
             f"on_abort='drain' of {key!r} lets conversations end on their candidate, and calls of {key!r} have no unit. Set "
             "unit= to what identifies a conversation, or leave on_abort out."
+        )
+    if blends:
+        raise ConfigurationError(
+            f"on_abort='drain' of {key!r} does not work with interleaving. A conversation ends on one model, and a blend is of "
+            "several. Leave on_abort out."
         )
     if by_row:
         raise ConfigurationError(

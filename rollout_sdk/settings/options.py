@@ -129,7 +129,6 @@ class Settings:
         checks.check_choice(self.key, "missing_unit", self.missing_unit, MissingUnit)
         checks.check_choice(self.key, "on_error", self.on_error, OnError)
         checks.check_choice(self.key, "on_abort", self.on_abort, OnAbort)
-        checks.check_on_abort(self.key, self.on_abort, self.unit, by_row=self.batch is not None)
         checks.check_choice(self.key, "effects", self.effects, Effects)
         checks.check_deadline(self.key, self.deadline_s, self.kind)
         checks.check_breaker(self.key, self.breaker)
@@ -166,6 +165,13 @@ class Settings:
             self.effects,
             self.on_error,
             shadows=bool(getattr(self.strategy, "shadows", False)),
+            blends=INTERLEAVED in self.phases[0].shares,
+        )
+        checks.check_on_abort(
+            self.key,
+            self.on_abort,
+            self.unit,
+            by_row=self.batch is not None,
             blends=INTERLEAVED in self.phases[0].shares,
         )
         if getattr(self.strategy, "where", "thread") == "process":

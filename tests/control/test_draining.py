@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout_sdk import ABTest, Canary, ConfigurationError, Runtime, rollout
+from rollout_sdk import ABTest, Canary, ConfigurationError, Interleave, Runtime, rollout
 from rollout_sdk.control import draining
 from rollout_sdk.control.draining import Draining
 from rollout_sdk.control.stores import MemoryStore
@@ -145,8 +145,16 @@ def test_what_a_person_has_fixed_stands_in_a_pause_and_ends_with_the_version(pro
     assert served(old, (1, 2)) == {1: "control", 2: "control"}
 
 
-@pytest.mark.parametrize(("options", "why"), [({"unit": None}, "no unit"), ({"on_abort": "finish"}, "unknown")])
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"unit": None}, "no unit"),
+        ({"on_abort": "finish"}, "unknown"),
+        ({"strategy": Interleave()}, "interleaving"),
+        ({"batch": "chat"}, "batch="),
+    ],
+)
 def test_what_cannot_drain_is_refused(options, why):
-    options = {"unit": "chat", "on_abort": "drain", **options}
+    options = {"unit": "chat", "on_abort": "drain", "strategy": ABTest(), **options}
     with pytest.raises(ConfigurationError, match=why):
-        rollout(candidate=lambda chat: 1, strategy=ABTest(), key="m", **options)(lambda chat: 0)
+        rollout(candidate=lambda chat: 1, key="m", **options)(lambda chat: 0)
