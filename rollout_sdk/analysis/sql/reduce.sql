@@ -34,9 +34,10 @@ SELECT COUNT(*) - COUNT(DISTINCT call) AS copies
 FROM (SELECT call FROM events WHERE event = 'decision' AND is_plain UNION ALL SELECT call FROM special) calls;
 
 -- name: repeated_shadows
-SELECT COUNT(*) - COUNT(DISTINCT CONCAT(CAST(call AS STRING), ' ', COALESCE(variant, ''))) AS copies
-FROM events
-WHERE event = 'shadow' AND call IS NOT NULL;
+SELECT SUM(kept - 1) AS copies
+FROM (
+    SELECT COUNT(*) AS kept FROM events WHERE event = 'shadow' AND call IS NOT NULL GROUP BY call, variant
+) runs;
 
 -- name: of_shadows
 SELECT COUNT(*) AS outcomes FROM events WHERE event = 'outcome' AND NOT is_plain AND line LIKE '%"shadow"%';
