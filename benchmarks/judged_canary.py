@@ -2,7 +2,8 @@
 
 Every experiment draws pairs of answers: people prefer the candidate by a true amount on average, and a judge says what people
 say with some correlation and a bias of its own. The pairs go through the SDK's own evidence and judge, look by look, once with
-the judge's preferences and once with people's labels alone.
+the judge's preferences and once with people's labels alone. All experiments of a line are drawn together, and numpy estimates
+each look; the SDK's judge is asked at every look at which that estimate may decide anything, and its answer counts.
 
 - margin: the candidate is worse by exactly the margin (.05). Every PASS is an error, of which at most alpha may be made, plus
   three standard errors of the experiments. Beside it: how often the judge alone would have passed it, by the same e-value.
@@ -21,7 +22,6 @@ import time
 from array import array
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
-from typing import Any
 
 import numpy as np
 from attrs import frozen
@@ -29,7 +29,7 @@ from attrs import frozen
 from rollout_sdk import Guardrail, Step
 from rollout_sdk.assignment import BUCKETS
 from rollout_sdk.judging import Evidence, Situation, judge
-from rollout_sdk.judging.e_values import MIN_UNITS, mean_log_e, safe_needed
+from rollout_sdk.judging.e_values import MIN_UNITS, mean_log_e
 from rollout_sdk.judging.phase_evidence import BASE, Sums
 from rollout_sdk.judging.preferences import ASKED, FIRST, JUDGED, PEOPLE, label_of
 from rollout_sdk.plan import Criteria
@@ -64,77 +64,158 @@ class Run:
     alone: bool
 
 
-def drawn(rng: np.random.Generator, cell: Cell, pairs: int) -> tuple[np.ndarray, np.ndarray]:
-    """What people and the judge say about so many pairs."""
+def drawn(rng: np.random.Generator, cell: Cell, pairs: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """What people and the judge say about so many pairs of so many experiments."""
     truth, bias = TRUTHS[cell.mode], JUDGES[cell.judge]
     wins = (1 - TIES + truth) / 2
     people = rng.choice([1.0, 0.0, -1.0], size=pairs, p=[wins, TIES, 1 - TIES - wins])
     correlation = 0.0 if cell.judge == "random" else cell.correlation
-    known = correlation * (people - truth) / people.std()
+    known = correlation * (people - truth) / math.sqrt(1 - TIES - truth**2)
     noise = math.sqrt(1 - correlation**2) * rng.normal(size=pairs) * (2.0 if cell.judge == "noisy" else 1.0)
     return people, np.clip(truth + bias + 0.5 * (known + noise), -1, 1)
 
 
-def run(cell: Cell, seed: int, *, pairs: int, looks: int, judged: bool = True) -> Run:
-    """One experiment, to its first conclusion; the judge alone is looked at to the end of that."""
-    rng = np.random.default_rng([seed, 7])
-    step = Step(0, shadow=1.0, min_units=0, min_time=0)
-    criteria = Criteria(steps=[step], guardrails=[Guardrail("judge.preference", margin=MARGIN, audit=cell.audit)])
-    situation = Situation(
-        rollout="chat",
-        phase=PHASE,
-        revision=0,
-        control="control",
-        candidates=(CANDIDATE,),
-        step=step,
-        entered_s=0.0,
-        shadowing=True,
-    )
-    evidence = Evidence(criteria.all)
-    phase = evidence.phase(PHASE)
-    for arm in PAIRED:
-        evidence.add_call(PHASE, arm, PAIRED, 1, 1, failed=False, duration_s=0.1, time_s=60.0)
-    sums = phase.sums.setdefault(label_of(CANDIDATE), Sums()).slices.setdefault(BASE, StratifiedBuckets())
-    outcome, labels, alone = "INCONCLUSIVE", 0.0, False
-    for _ in range(looks):
-        people, said = drawn(rng, cell, pairs // looks)
-        bucket, asked = rng.integers(0, BUCKETS, len(people)), rng.random(len(people)) < cell.audit
-        first = np.where(rng.random(len(people)) < 0.5, said, -said)
-        everything = np.ones(len(people), bool)
+def reached(
+    mean: np.ndarray, error: np.ndarray, occupied: np.ndarray | int, *, sign: int, null: float, less: float = 0.0
+) -> np.ndarray:
+    """By experiment, whether the evidence that `sign` times the mean exceeds `null` is enough, or `less` than that away.
+
+    An e-value is a mean of likelihood ratios, so it is at most exp(z^2 / 2): most looks need no more than a comparison.
+    """
+    needed = math.log(1 / ALPHA) - less
+    found = sign * mean - null > math.sqrt(1.9 * needed) * error
+    for each in np.flatnonzero(found):
+        df = float(np.broadcast_to(occupied, mean.shape)[each]) - 1
+        numbers = {"estimate": mean[each], "std_error": error[each], "df": df}
+        found[each] = mean_log_e(numbers, sign=sign, null=null, mde=MARGIN) >= needed
+    return found
+
+
+class Experiments:
+    """The bucket sums of all experiments of a line: values and weights by arm, experiment and bucket."""
+
+    def __init__(self, cell: Cell, number: int, *, judged: bool) -> None:
+        """Start without a pair; not `judged`, with people's labels alone."""
+        self.cell, self.number = cell, number
+        self.sums = {arm: np.zeros((2, number, BUCKETS)) for arm in ((JUDGED, FIRST, ASKED, PEOPLE) if judged else (PEOPLE,))}
+
+    def add(self, rng: np.random.Generator, pairs: int) -> None:
+        """Draw so many pairs more for each experiment."""
+        shape = self.number, pairs
+        people, said = drawn(rng, self.cell, shape)
+        bucket, asked = rng.integers(0, BUCKETS, shape), rng.random(shape) < self.cell.audit
+        place = bucket + BUCKETS * np.arange(self.number)[:, None]
+        first = np.where(rng.random(shape) < 0.5, said, -said)
+        everything = np.ones(shape, bool)
         for arm, values, which in (
             (JUDGED, said, everything), (FIRST, first, everything), (ASKED, said, asked), (PEOPLE, people, asked),
         ):  # fmt: skip
-            if judged or arm == PEOPLE:
-                both = [np.bincount(bucket[which], weights=w[which], minlength=BUCKETS) for w in (values, everything)]
-                sums.add_sums(PHASE, arm, *(array("d", each) for each in both))
-        if sums.totals(PHASE, PEOPLE)[1] < MIN_UNITS:
-            continue
-        finding = next(each for each in judge(evidence, criteria, situation, 600.0).findings if each.name == "judge.preference")
-        labels = finding.numbers["people"]
-        alone = alone or would_pass(finding.numbers)
-        outcome = finding.outcome
-        if outcome in ("PASS", "FAIL"):
+            if arm in self.sums:
+                both = [np.bincount(place[which], w[which], self.number * BUCKETS) for w in (values, everything)]
+                self.sums[arm] += np.reshape(both, self.sums[arm].shape)
+
+    def keep(self, which: np.ndarray) -> None:
+        """Forget the others."""
+        self.sums = {arm: sums[:, which] for arm, sums in self.sums.items()}
+        self.number = int(which.sum())
+
+    def labels(self) -> np.ndarray:
+        """Labels of people so far, by experiment."""
+        return self.sums[PEOPLE][1].sum(axis=1)
+
+    def _scores(self, arm: str) -> tuple[np.ndarray, np.ndarray]:
+        """The mean of an arm, and the influence of each bucket on it."""
+        values, weights = self.sums[arm]
+        total = np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
+        mean = values.sum(axis=1, keepdims=True) / total
+        return mean[:, 0], (values - mean * weights) / total
+
+    def may_decide(self) -> np.ndarray:
+        """By experiment, whether a look may end it, by an independent computation of the corrected preference."""
+        mean, scores = self._scores(PEOPLE)
+        if ASKED in self.sums:
+            (drawn_mean, drawn_scores), (whole, whole_scores) = self._scores(ASKED), self._scores(JUDGED)
+            known = drawn_scores - whole_scores
+            slope = np.einsum("ij,ij->i", scores, known) / np.maximum(np.einsum("ij,ij->i", known, known), 1e-300)
+            mean, scores = mean - slope * (drawn_mean - whole), scores - slope[:, None] * known
+        labels = self.labels()
+        error = np.sqrt(np.einsum("ij,ij->i", scores, scores) + 3 / np.maximum(labels, 1) ** 2)
+        # A wide margin for the degrees of freedom, which the SDK counts more carefully.
+        is_near = reached(mean, error, BUCKETS, sign=1, null=-MARGIN, less=0.15) | reached(
+            mean, error, BUCKETS, sign=-1, null=MARGIN, less=0.15
+        )
+        return (labels >= MIN_UNITS) & is_near
+
+    def alone(self) -> np.ndarray:
+        """By experiment, whether the judge alone would pass the candidate, by the e-value with which the SDK does."""
+        if JUDGED not in self.sums:
+            return np.zeros(self.number, bool)
+        mean, scores = self._scores(JUDGED)
+        occupied = (self.sums[JUDGED][1] > 0).sum(axis=1)
+        error = np.sqrt(np.einsum("ij,ij->i", scores, scores) * occupied / (occupied - 1))
+        return reached(mean, error, occupied, sign=1, null=-MARGIN)
+
+    def judged(self, experiment: int) -> str:
+        """What the SDK's judge says about an experiment so far."""
+        step = Step(0, shadow=1.0, min_units=0, min_time=0)
+        criteria = Criteria(steps=[step], guardrails=[Guardrail("judge.preference", margin=MARGIN, audit=self.cell.audit)])
+        situation = Situation(
+            rollout="chat",
+            phase=PHASE,
+            revision=0,
+            control="control",
+            candidates=(CANDIDATE,),
+            step=step,
+            entered_s=0.0,
+            shadowing=True,
+        )
+        evidence = Evidence(criteria.all)
+        phase = evidence.phase(PHASE)
+        for arm in PAIRED:
+            evidence.add_call(PHASE, arm, PAIRED, 1, 1, failed=False, duration_s=0.1, time_s=60.0)
+        sums = phase.sums.setdefault(label_of(CANDIDATE), Sums()).slices.setdefault(BASE, StratifiedBuckets())
+        for arm, (values, weights) in self.sums.items():
+            sums.add_sums(PHASE, arm, array("d", values[experiment]), array("d", weights[experiment]))
+        findings = judge(evidence, criteria, situation, 600.0).findings
+        return next(each.outcome for each in findings if each.name == "judge.preference")
+
+
+def run(cell: Cell, number: int, *, pairs: int, looks: int, judged: bool = True) -> list[Run]:
+    """So many experiments, each to its first conclusion; the judge alone is looked at to the end of that."""
+    rng = np.random.default_rng([7, number, judged])
+    these = Experiments(cell, number, judged=judged)
+    # Experiments that have ended are drawn no further.
+    left = np.arange(number)
+    found: dict[int, Run] = {}
+    alone = np.zeros(number, bool)
+    for _ in range(looks):
+        these.add(rng, pairs // looks)
+        labels = these.labels()
+        alone |= these.alone() & (labels >= MIN_UNITS)
+        goes_on = np.ones(these.number, bool)
+        for place in np.flatnonzero(these.may_decide()):
+            if (outcome := these.judged(place)) in ("PASS", "FAIL"):
+                found[left[place]] = Run(outcome, labels[place], bool(alone[place]))
+                goes_on[place] = False
+        if not goes_on.all():
+            left, alone, labels = left[goes_on], alone[goes_on], labels[goes_on]
+            these.keep(goes_on)
+        if not these.number:
             break
-    return Run(outcome, labels, alone)
-
-
-def would_pass(numbers: Any) -> bool:
-    """Whether the judge alone would pass the candidate, by the e-value with which the corrected preference does."""
-    log_e = mean_log_e(numbers["alone"], sign=1, null=-MARGIN, mde=MARGIN) if numbers["judged"] else 0.0
-    return log_e >= safe_needed(numbers)
+    found |= {each: Run("INCONCLUSIVE", labels[place], bool(alone[place])) for place, each in enumerate(left)}
+    return [found[each] for each in range(number)]
 
 
 def row(task: tuple[Cell, int, int, int]) -> tuple[str, bool]:
     """A line of the table, and whether more errors were made than may be."""
     cell, experiments, pairs, looks = task
     begin = time.perf_counter()
-    runs = [run(cell, seed, pairs=pairs, looks=looks) for seed in range(experiments)]
-    count = 0 if cell.mode == "margin" else experiments
-    people = [run(cell, seed, pairs=pairs, looks=looks, judged=False) for seed in range(count)]
+    runs = run(cell, experiments, pairs=pairs, looks=looks)
+    people = [] if cell.mode == "margin" else run(cell, experiments, pairs=pairs, looks=looks, judged=False)
     shares = [sum(each.outcome == outcome for each in runs) / experiments for outcome in ("PASS", "FAIL")]
     wanted = {"worse": "FAIL", "equal": "PASS"}.get(cell.mode)
     needed = [np.median([each.labels for each in these if each.outcome == wanted] or [math.nan]) for these in (runs, people)]
-    right = sum(each.outcome == wanted for each in people) / max(1, count)
+    right = sum(each.outcome == wanted for each in people) / max(1, len(people))
     most = ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / experiments)
     is_over = cell.mode == "margin" and shares[0] > most
     labels = "" if wanted is None else f"{needed[0]:.0f} | {right:.2f} with {needed[1]:.0f}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from rollout_sdk.engine.shadows.caller_state import surrounds_of
 from rollout_sdk.engine.shadows.processes import ProcessLane
 from rollout_sdk.exceptions import MutationError
 from rollout_sdk.journal.kept_pairs import AUDITS, DISAGREEMENTS, KeptPairs
-from rollout_sdk.plan import is_judged
+from rollout_sdk.plan import ITEMS_PER_S, Criterion, is_judged
 from rollout_sdk.plugins.discovery import strategy_name
 from rollout_sdk.records import BreakerEvent
 from rollout_sdk.resilience.breaker import CircuitBreaker, ControlHealth
@@ -100,6 +100,7 @@ def _covariate(settings: Settings) -> Covariate | None:
 def make_rollout(settings: Settings) -> Rollout:
     """Build the rollout, which runs calls."""
     runtime, hooks, signature, compare = settings.runtime, settings.hooks, settings.signature, settings.compare
+    paced = any(each.metric == ITEMS_PER_S for each in _criteria(settings))
     rollout = Rollout(
         key=settings.key,
         strategy_name=strategy_name(settings.strategy),
@@ -118,7 +119,8 @@ def make_rollout(settings: Settings) -> Rollout:
         noise=0.0 if compare is None else compare.noise,
         on_error=settings.on_error,
         failed_if=settings.failed_if,
-        measure=settings.measure,
+        measure=_nothing if paced and settings.measure is None else settings.measure,
+        paced=paced,
         by_row=settings.batch is not None,
         passthrough=(*settings.passthrough, MutationError) if settings.detect_mutation else settings.passthrough,
         deadline_s=settings.deadline_s,
@@ -166,8 +168,18 @@ def make_rollout(settings: Settings) -> Rollout:
 
 def _audit_share(settings: Settings) -> float:
     """Return the share of the judged pairs that people look at; 0 if no metric is about their preference."""
+    return next((each.audit for each in _criteria(settings) if is_judged(each.metric)), 0.0)
+
+
+def _criteria(settings: Settings) -> Sequence[Criterion]:
+    """Return the criteria of the strategy, if it has any."""
     criteria = getattr(settings.strategy, "criteria", None)
-    return next((each.audit for each in criteria.all if is_judged(each.metric)), 0.0) if criteria is not None else 0.0
+    return () if criteria is None else criteria.all
+
+
+def _nothing(_: Any) -> Mapping[str, float]:
+    """Take no number from an answer; its items are counted."""
+    return {}
 
 
 def _kept_pairs(settings: Settings, folder: str) -> KeptPairs | None:

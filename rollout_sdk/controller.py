@@ -21,11 +21,10 @@ from rollout_sdk.notebooks import Shown
 from rollout_sdk.operating import Operated
 from rollout_sdk.plan import JUDGE_PREFERENCE
 from rollout_sdk.recording import outcomes
-from rollout_sdk.records import Decision, Routed
+from rollout_sdk.records import INTERLEAVED, Decision, Routed
 from rollout_sdk.resilience import kill_switch
 from rollout_sdk.serving import Serving
 from rollout_sdk.settings import Settings
-from rollout_sdk.strategies.interleave import INTERLEAVED
 
 __all__ = ["RolloutController"]
 

@@ -10,8 +10,8 @@ from rollout_sdk.analysis.report import RolloutReport
 from rollout_sdk.analysis.verdict import Check, Difference
 from rollout_sdk.formatting import number, percent, several
 from rollout_sdk.judging.pairs import LEAST_COMPLETE, completeness
+from rollout_sdk.records import INTERLEAVED
 from rollout_sdk.stats import MIN_EFFECTIVE_UNITS
-from rollout_sdk.strategies.interleave import INTERLEAVED
 
 __all__ = ["MOST_LOST", "candidates_of", "checks_of"]
 

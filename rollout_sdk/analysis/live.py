@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 from zlib import crc32
 
@@ -29,6 +29,7 @@ from rollout_sdk.analysis.report import (
 )
 from rollout_sdk.analysis.shadow_arms import ShadowArm
 from rollout_sdk.analysis.summary import latency_of, phase_order, shadow_of
+from rollout_sdk.audits import is_label
 from rollout_sdk.journal.following import Following
 
 __all__ = ["Live"]
@@ -36,6 +37,7 @@ __all__ = ["Live"]
 _LATEST = 2_000
 _CLUSTERS = 1_024
 _MOST_NAMES = 50
+_MOST_LABELS = 100_000
 _MOST_TRANSITIONS = 1_000
 _Set = tuple[str, str]
 
@@ -151,6 +153,12 @@ class Live:
         self._announced: OrderedDict[str, None] = OrderedDict()
         self._changed: set[_Set] = set()
         self._reports: dict[_Set, RolloutReport] = {}
+        self._labelled: OrderedDict[str, None] = OrderedDict()
+
+    @property
+    def labelled(self) -> Container[str]:
+        """Ids of the decisions whose pairs of answers people have compared: the latest of them."""
+        return self._labelled
 
     def read(self) -> bool:
         """Read what is new; whether anything was."""
@@ -159,6 +167,10 @@ class Live:
             # The same change, announced by a process whose lines were read later.
             if record["event"] == "transition" and self._is_announced(record.get("id")):
                 continue
+            if is_label(record):
+                self._labelled[str(record.get("id"))] = None
+                if len(self._labelled) > _MOST_LABELS:
+                    self._labelled.popitem(last=False)
             which = self._judges.take(record)
             if which is None:
                 continue

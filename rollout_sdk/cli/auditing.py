@@ -1,4 +1,4 @@
-"""`rollout audit`: people say which of two answers is better, for pairs drawn by chance."""
+"""`rollout audit`: people label which of two answers is better, for randomly drawn pairs."""
 
 from __future__ import annotations
 
@@ -8,22 +8,18 @@ from typing import Any
 
 import click
 
-from rollout_sdk.cli.options import examples
+from rollout_sdk.audits import CHOICES, is_label, label, waiting_pairs
+from rollout_sdk.cli.options import examples, journal_option
 from rollout_sdk.cli.output import EmptyFault, fault, say
-from rollout_sdk.concurrency.clocks import time
 from rollout_sdk.exceptions import JournalError, RolloutError
 from rollout_sdk.formatting import plain
-from rollout_sdk.journal import KeptPair, read_journal, read_pairs
-from rollout_sdk.journal.kept_pairs import AUDITS, control_is_first
-from rollout_sdk.plan import JUDGE_PREFERENCE
-from rollout_sdk.recording import outcomes
+from rollout_sdk.journal import KeptPair, read_journal
 from rollout_sdk.runtime import Runtime
 from rollout_sdk.sampling import lot_of
 
 __all__ = ["COMMANDS"]
 
 _LONGEST = 4_000
-_WORDS = {"a": 1.0, "b": -1.0, "tie": 0.0}
 
 
 @click.command(
@@ -34,16 +30,7 @@ _WORDS = {"a": 1.0, "b": -1.0, "tie": 0.0}
     )
 )
 @click.argument("key", metavar="KEY")
-@click.option(
-    "--journal",
-    "folder",
-    envvar="ROLLOUT_JOURNAL",
-    required=True,
-    show_envvar=True,
-    metavar="DIR",
-    type=click.Path(exists=True, file_okay=False),
-    help="Folder of the journal.",
-)
+@journal_option
 @click.option(
     "--store",
     "address",
@@ -54,30 +41,25 @@ _WORDS = {"a": 1.0, "b": -1.0, "tie": 0.0}
 )
 @click.option("--most", type=click.IntRange(min=1), default=20, show_default=True, help="How many pairs to ask about.")
 def audit(key: str, folder: str, address: str | None, most: int) -> None:
-    """Say which of two answers is better, without their names.
+    """Label which of two answers is better, blind.
 
     For each pair: a, b or tie; quit ends.
 
-    The pairs were drawn by chance, and come in an order drawn by chance, so that any number of them is a fair sample: answer
-    each, and say "tie" if you cannot tell. What you say corrects the judge of judge.preference. It is written to the journal,
-    and with a store, the processes that judge count it within seconds. Ids that are signed need ROLLOUT_KEY. Exit code 5: no
-    pair is left.
+    The pairs were drawn at random and are shown in random order, so any number of them is a fair sample: answer each, and
+    choose "tie" if you cannot tell. Your labels correct the judge of judge.preference. They are written to the journal; with
+    a store, the processes that judge count them within seconds. Signed ids need ROLLOUT_KEY. Exit code 5: no pair is left.
     """
     try:
-        known = {
-            line.get("id")
-            for line in read_journal(folder)
-            if line["event"] == "outcome" and line["metric"] == JUDGE_PREFERENCE and line.get("source") == "human"
-        }
-        pairs = [pair for pair in read_pairs(folder, key, folder=AUDITS) if pair.id not in known]
+        labelled = {str(line.get("id")) for line in read_journal(folder) if is_label(line)}
+        pairs = waiting_pairs(folder, key, labelled=labelled)
     except OSError as error:
         raise fault(JournalError(f"The pairs in {folder!r} cannot be read: {error.strerror}.")) from None
     if not pairs:
         raise EmptyFault(
-            f"No pair of {key!r} waits for people in {folder!r}. With a journal and a guardrail or gate about "
+            f"No pair of {key!r} is left to label in {folder!r}. With a journal and a guardrail or gate about "
             "'judge.preference', @rollout(keep=Disagreements(200, redact=...)) keeps them."
         )
-    # In random order: those that are answered before the end are a sample of all.
+    # In random order, so that the labelled pairs are a fair sample wherever a person stops.
     asked = sorted(pairs, key=lambda pair: lot_of(pair.id, "audited"))[:most]
     try:
         runtime = Runtime(journal=folder, store=address, key=os.environ.get("ROLLOUT_KEY") or None)
@@ -97,24 +79,13 @@ def _asked(runtime: Runtime, key: str, pairs: list[KeptPair]) -> int:
         say(f"\n{number + 1} of {len(pairs)}")
         for name, value in (("arguments", pair.arguments), ("a", pair.a), ("b", pair.b)):
             say(f"  {name}: {_as_text(value)}")
-        said = click.prompt("better", type=click.Choice([*_WORDS, "quit"], case_sensitive=False))
+        said = click.prompt("better", type=click.Choice([*CHOICES, "quit"], case_sensitive=False))
         if said == "quit":
             return number
-        preferred = -_WORDS[said] if control_is_first(pair.id) else _WORDS[said]
         try:
-            event = outcomes.by_decision(
-                JUDGE_PREFERENCE,
-                preferred + 0.0,
-                pair.id,
-                key=runtime.key,
-                time_s=time(),
-                rollout=key,
-                variant=pair.candidate,
-                source="human",
-            )
+            label(runtime, key, pair, said)
         except RolloutError as error:
             raise fault(error) from None
-        runtime.conclude_outcome(event)
     return len(pairs)
 
 

@@ -1,15 +1,13 @@
-"""`rollout disagreements`: pairs of answers that do not match, to look at or to have labelled."""
+"""`rollout disagreements`: pairs of answers that do not match, to read or to label."""
 
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 import click
 
-from rollout_sdk.cli.options import examples, json_option
-from rollout_sdk.cli.output import EmptyFault, fault, say
+from rollout_sdk.cli.options import examples, journal_option, json_option
+from rollout_sdk.cli.output import EmptyFault, fault, say, write_private
 from rollout_sdk.exceptions import JournalError
 from rollout_sdk.formatting import plain, when
 from rollout_sdk.journal import KeptPair, read_pairs
@@ -27,24 +25,15 @@ _LONGEST = 2_000
     )
 )
 @click.argument("key", metavar="KEY")
-@click.option(
-    "--journal",
-    "folder",
-    envvar="ROLLOUT_JOURNAL",
-    required=True,
-    show_envvar=True,
-    metavar="DIR",
-    type=click.Path(exists=True, file_okay=False),
-    help="Folder of the journal.",
-)
+@journal_option
 @click.option("--most", type=click.IntRange(min=1), default=10, show_default=True, help="How many to show.")
-@click.option("--reveal", "is_revealed", is_flag=True, help="Say which answer is the control's.")
+@click.option("--reveal", "is_revealed", is_flag=True, help="Show which answer is the control's.")
 @click.option("--export", "target", metavar="FILE", type=click.Path(dir_okay=False), help="Write all as JSON lines.")
 @json_option
 def disagreements(key: str, folder: str, most: int, is_revealed: bool, target: str | None, as_json: bool) -> None:
     """Show pairs of answers that differ, blind: a and b.
 
-    They are kept by keep=Disagreements(...) of the decorator. Those that differ most come first. Exit code 5: none is kept.
+    The decorator's keep=Disagreements(...) keeps them. Pairs that differ most come first. Exit code 5: none is kept.
     """
     try:
         pairs = read_pairs(folder, key)
@@ -57,7 +46,7 @@ def disagreements(key: str, folder: str, most: int, is_revealed: bool, target: s
         )
     tables = [pair.as_dict(is_revealed=is_revealed) for pair in pairs]
     if target is not None:
-        _export(Path(target), "".join(json.dumps(table) + "\n" for table in tables))
+        write_private(target, "".join(json.dumps(table) + "\n" for table in tables))
         say(f"{len(pairs):,} pairs written to {target}")
     elif as_json:
         say(json.dumps(tables, indent=2))
@@ -65,13 +54,6 @@ def disagreements(key: str, folder: str, most: int, is_revealed: bool, target: s
         say("\n\n".join(_as_text(pair, is_revealed=is_revealed) for pair in pairs[:most]))
         if len(pairs) > most:
             say(f"\n{len(pairs) - most:,} more: --most {len(pairs)}, or --export FILE")
-
-
-def _export(path: Path, text: str) -> None:
-    """Write a file that its owner alone can read, like the kept pairs."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(text)
 
 
 def _as_text(pair: KeptPair, *, is_revealed: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ __all__ = [
     "say_fitting",
     "warn",
     "width",
+    "write_private",
 ]
 
 EXIT_CODES = """\b
@@ -125,6 +127,20 @@ def say(text: str) -> None:
 def say_fitting(text: str) -> None:
     """Print a text, wrapped to the width of the terminal."""
     say("\n".join(part for line in text.split("\n") for part in fitting(line, width())))
+
+
+def write_private(path: str, content: str) -> None:
+    """Write a file that its owner alone can read, as the kept answers that are in it.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        if hasattr(os, "fchmod"):
+            # One that was there before may be open to others.
+            os.fchmod(descriptor, 0o600)
+        file.write(content)
 
 
 def _shown(letter: str) -> str:

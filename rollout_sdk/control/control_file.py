@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tomllib
 from collections.abc import Mapping
 from hashlib import blake2b
 from json import dumps, loads
@@ -151,6 +150,8 @@ class ControlFile:
             raise self._refused(f"cannot be read: {error}") from error
 
     def _parsed(self, text: str) -> Wanted:
+        import tomllib
+
         try:
             table = tomllib.loads(text)
         except (ValueError, RecursionError) as error:

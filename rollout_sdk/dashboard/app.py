@@ -17,6 +17,7 @@ from starlette.routing import Route
 from rollout_sdk.charts import Markup, element, join, text
 from rollout_sdk.control.stored import StoredRollout
 from rollout_sdk.control.stores import StateStore
+from rollout_sdk.dashboard.answers import Answers, subject
 from rollout_sdk.dashboard.guard import Guard, form, is_own_origin
 from rollout_sdk.dashboard.operating import change, forms
 from rollout_sdk.dashboard.pages import Pages
@@ -40,6 +41,7 @@ def application(
     store: StateStore | None = None,
     token: str | None = None,
     hosts: Collection[str] = LOCAL_HOSTS,
+    answers: Answers | None = None,
 ) -> Starlette:
     """The dashboard as an ASGI application.
 
@@ -48,6 +50,7 @@ def application(
         store: Where the rollouts are; without it, they can be looked at only.
         token: Who knows it may operate; None: the dashboard is read-only.
         hosts: The hosts that it answers for.
+        answers: Kept pairs of answers, for who gave the token; None: nobody sees any.
 
     Raises:
         ConfigurationError: A token without a store, or one that is too short.
@@ -56,7 +59,7 @@ def application(
         raise ConfigurationError(
             "A rollout is operated through its store, and there is none. Give --store, or leave --operate out."
         )
-    app = _Dashboard(pages, store, None if token is None else Sessions(token))
+    app = _Dashboard(pages, store, None if token is None else Sessions(token), answers)
     routes = [
         Route("/", app.overview),
         Route("/rollout/{key:path}", app.rollout),
@@ -67,6 +70,8 @@ def application(
         Route("/login", app.log_in, methods=["POST"]),
         Route("/logout", app.log_out, methods=["POST"]),
         Route("/operate", app.operate, methods=["POST"]),
+        Route("/audit/{key:path}", app.audit),
+        Route("/audit", app.label, methods=["POST"]),
     ]
     return Starlette(routes=routes, middleware=[Middleware(Guard, hosts=hosts)])
 
@@ -74,10 +79,11 @@ def application(
 class _Dashboard:
     """The handlers of requests."""
 
-    def __init__(self, pages: Pages, store: StateStore | None, sessions: Sessions | None) -> None:
+    def __init__(self, pages: Pages, store: StateStore | None, sessions: Sessions | None, answers: Answers | None) -> None:
         self._pages = pages
         self._store = store
         self._sessions = sessions
+        self._answers = answers
 
     async def overview(self, request: Request) -> Response:
         """All rollouts."""
@@ -94,6 +100,8 @@ class _Dashboard:
         session = self._session(request)
         if session is not None and self._store is not None:
             body = join([body, await run_in_threadpool(_forms, self._store, key, session)])
+        if session is not None and self._answers is not None:
+            body = join([body, await run_in_threadpool(_pairs, self._answers, key, session)])
         return self._page(request, key, body, version=version)
 
     async def events(self, request: Request) -> Response:
@@ -165,6 +173,35 @@ class _Dashboard:
             return self._refused(request, str(error), 400, key)
         return RedirectResponse(_address(key), 303)
 
+    async def audit(self, request: Request) -> Response:
+        """A pair of answers, for a person to say which is better."""
+        session, key = self._session(request), request.path_params["key"]
+        if session is None or self._answers is None:
+            return self._refused(request, "Log in first: only who knows the token sees answers.", 403)
+        try:
+            body = await run_in_threadpool(self._answers.page, key, session)
+        except RolloutError as error:
+            return self._refused(request, str(error), 503, key)
+        return self._page(request, f"Answers of {key}", body)
+
+    async def label(self, request: Request) -> Response:
+        """Record what a person said about a pair, and show the next."""
+        session = self._session(request)
+        if session is None or self._answers is None:
+            return self._refused(request, "Log in first: only who knows the token labels answers.", 403)
+        if not is_own_origin(request) or (said := await form(request)) is None:
+            return self._refused(request, "This form did not come from this page. Nothing was recorded.", 403)
+        key, decision = said.get("key", ""), said.get("id", "")
+        if not session.redeem(said.get("ticket", ""), subject(key, decision)):
+            return self._refused(request, "This form was sent before, or is too old. Nothing was recorded by it now.", 409, key)
+        try:
+            await run_in_threadpool(self._answers.label, key, decision, said.get("better", ""))
+        except ConflictError as error:
+            return self._refused(request, str(error), 409, key)
+        except RolloutError as error:
+            return self._refused(request, str(error), 400, key)
+        return RedirectResponse(f"/audit/{quote(key, safe='')}", 303)
+
     def _session(self, request: Request) -> Session | None:
         return None if self._sessions is None else self._sessions.find(request.cookies.get(_COOKIE))
 
@@ -227,6 +264,13 @@ def _forms(store: StateStore, key: str, session: Session) -> Markup:
             return forms(rollout.status(), session)
     except RolloutError as error:
         return element("section", element("h2", text("Operate")), _sentence(str(error)), class_="operate")
+
+
+def _pairs(answers: Answers, key: str, session: Session) -> Markup:
+    try:
+        return answers.block(key, session.actor)
+    except RolloutError as error:
+        return _sentence(str(error))
 
 
 def _sentence(why: str) -> Markup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from threading import Event, Lock, Thread
 from typing import Self
 from urllib.parse import quote
@@ -72,6 +72,11 @@ class LivePages:
     def version(self) -> str:
         """Changes whenever there is something new."""
         return f"{self._started}.{self._number}"
+
+    @property
+    def labelled(self) -> Container[str]:
+        """Ids of the decisions whose pairs of answers have a label."""
+        return self._live.labelled
 
     def overview(self) -> Markup:
         """All rollouts, the one that needs a person on top."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from pathlib import Path
 
 import uvicorn
 
 from rollout_sdk.control.stores import StateStore
+from rollout_sdk.dashboard.answers import Answers
 from rollout_sdk.dashboard.app import LOCAL_HOSTS, application
 from rollout_sdk.dashboard.live import LivePages
 from rollout_sdk.exceptions import ConfigurationError
@@ -65,8 +67,13 @@ def serve(
     Raises:
         ConfigurationError: There is no such folder, or the port is taken.
     """
-    with LivePages(folder, store) as pages:
-        app = application(pages, store=store, token=token, hosts={*LOCAL_HOSTS, host, *hosts})
+    with ExitStack() as stack:
+        pages = stack.enter_context(LivePages(folder, store))
+        answers = None
+        if token is not None and store is not None:
+            answers = Answers(folder, store, labelled=pages.labelled, key=os.environ.get("ROLLOUT_KEY") or None)
+            stack.callback(answers.close)
+        app = application(pages, store=store, token=token, hosts={*LOCAL_HOSTS, host, *hosts}, answers=answers)
         # No access log: what is looked at is nobody's business, and a page asks every few seconds.
         server = uvicorn.Server(
             uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=1)

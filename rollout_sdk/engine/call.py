@@ -15,7 +15,6 @@ from rollout_sdk.engine.context import OBSERVING, in_shadow
 from rollout_sdk.engine.failing import is_failing
 from rollout_sdk.engine.steps import Invoke, Result, error_type
 from rollout_sdk.engine.tracebacks import has_come_out
-from rollout_sdk.interleaving.pages import read_page
 from rollout_sdk.judging import cell_of
 from rollout_sdk.records import EXCLUDED_REASONS, FAILED_IF, UNMEASURED, Decision, Merged, RoutedEvent, Run, Withheld
 from rollout_sdk.sampling import is_drawn, rate_of
@@ -341,6 +340,9 @@ class Call(RouteRequest):
         )
         merged = self.merged
         if merged is not None and evidence.judges_lists:
+            # Only interleaved rollouts need the designs, which their strategy has imported.
+            from rollout_sdk.interleaving.pages import read_page
+
             items = pseudonyms(self.rollout.item_hash, merged.items)
             if (page := read_page(items, decision.blend, merged.teams, merged.rule)) is not None:
                 evidence.add_list(

@@ -152,6 +152,7 @@ class Rollout:
         noise: Share of the shadowed calls on which the control runs again in the background, to be compared with itself.
         failed_if: Decides whether an answer is a failure; None if no answer is.
         measure: Takes numbers from an answer, by metric; None if nothing is measured.
+        paced: Whether the pace of streams is judged, `items_per_s`; then `measure` is never None.
         judge: Compares the answers of shadows with the control's; None if nothing does.
         audit: Share of the judged pairs that people look at.
         audited: Keeps these for them; None if nothing is kept.
@@ -231,6 +232,7 @@ class Rollout:
     hidden: Hidden
     failed_if: FailedIf = None
     measure: Measure = None
+    paced: bool = False
     judge: JudgeLane | None = None
     audit: float = 0.0
     audited: Keeper | None = None

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from rollout_sdk.analysis.report import Report, RolloutReport
 from rollout_sdk.analysis.screen import ordered
 from rollout_sdk.analysis.text import about_journal
 from rollout_sdk.charts import Markup, element, join, text
+from rollout_sdk.journal import KeptPair
 from rollout_sdk.page.document import document
+from rollout_sdk.page.pairs import disagreements
 from rollout_sdk.page.rollout import badge, meta, rollout_page
 
 __all__ = ["as_html", "cards"]
 
+_NO_PAIRS: Mapping[str, Sequence[KeptPair]] = MappingProxyType({})
 
-def as_html(report: Report) -> str:
-    """The report as a page of one file, which asks for no other."""
+
+def as_html(report: Report, *, pairs: Mapping[str, Sequence[KeptPair]] = _NO_PAIRS) -> str:
+    """The report as a page of one file, which asks for no other.
+
+    Args:
+        report: The report.
+        pairs: Pairs of answers that were kept of each rollout, those that differ most first; they hold what `redact` left.
+    """
     rollouts = ordered(report)
     parts = [element("h1", text(f"{len(rollouts)} rollouts"))] if len(rollouts) != 1 else []
     if len(rollouts) > 1:
         parts.append(cards(rollouts, [f"#r{number}" for number in range(len(rollouts))]))
     parts += [
-        element("article", rollout_page(each, level=2 if len(rollouts) > 1 else 1), id=f"r{number}")
+        element(
+            "article",
+            rollout_page(each, level=2 if len(rollouts) > 1 else 1),
+            disagreements(pairs.get(each.rollout, ())),
+            id=f"r{number}",
+        )
         for number, each in enumerate(rollouts)
     ]
     about = list(about_journal(report))

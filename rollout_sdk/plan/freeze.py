@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from attrs import field, frozen
 
@@ -50,6 +49,8 @@ class Freeze:
 
     def __attrs_post_init__(self) -> None:
         """Reject a window that can never hold."""
+        from zoneinfo import ZoneInfoNotFoundError
+
         try:
             zone = _zone(self.zone)
             if self.days:
@@ -93,7 +94,11 @@ class Freeze:
 
 def _zone(name: str) -> tzinfo:
     # UTC also works on a system without a time zone database.
-    return UTC if name == "UTC" else ZoneInfo(name)
+    if name == "UTC":
+        return UTC
+    from zoneinfo import ZoneInfo
+
+    return ZoneInfo(name)
 
 
 def _moment(text: str, zone: tzinfo) -> datetime:

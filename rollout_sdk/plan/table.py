@@ -25,7 +25,6 @@ zone = "Europe/Berlin"
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,6 +52,8 @@ def load_criteria(path: str | os.PathLike[str]) -> Criteria:
     Raises:
         ConfigurationError: The file cannot be read, or contains an invalid setting.
     """
+    import tomllib
+
     try:
         raw = Path(path).read_bytes()[: _MOST_BYTES + 1]
         table = tomllib.loads(raw.decode())

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from importlib.metadata import EntryPoint, distributions, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rollout_sdk.exceptions import ConfigurationError, PluginError, UnknownStrategyError
 from rollout_sdk.plugins.hookspecs import PROJECT
 from rollout_sdk.resilience.interruptions import is_fault
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["blocked_names", "load_named", "load_plugins", "make_strategy", "plugin_name", "strategy_name"]
 
@@ -38,11 +40,14 @@ def _installed() -> Mapping[str, set[EntryPoint]]:
 
 def _entry_points() -> Iterable[EntryPoint]:
     """The entry points of the group; a distribution that cannot be read has none, and spoils no other's."""
+    # Most processes name no installed plugin, and this is the slowest import of the standard library that the SDK knows.
+    from importlib import metadata
+
     try:
-        return entry_points(group=PROJECT)
+        return metadata.entry_points(group=PROJECT)
     except Exception:
         readable: list[EntryPoint] = []
-        for distribution in distributions():
+        for distribution in metadata.distributions():
             with suppress(Exception):
                 readable += distribution.entry_points.select(group=PROJECT)
         return readable

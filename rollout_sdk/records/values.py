@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from attrs import field, frozen
 
-__all__ = ["ERRORS", "EXCLUDED_REASONS", "FAILED_IF", "UNMEASURED", "Comparison", "Decision", "Merged", "Routed", "Run"]
+__all__ = [
+    "ERRORS",
+    "EXCLUDED_REASONS",
+    "FAILED_IF",
+    "INTERLEAVED",
+    "UNMEASURED",
+    "Comparison",
+    "Decision",
+    "Merged",
+    "Routed",
+    "Run",
+]
 
 R = TypeVar("R")
 
@@ -21,6 +32,9 @@ FAILED_IF = "failed_if"
 
 ERRORS: Final = "error"
 """Name of a comparison of two runs of which at least one raised."""
+
+INTERLEAVED: Final = "interleaved"
+"""The variant name under which blended answers are recorded."""
 
 UNMEASURED: Final = "unmeasured"
 """The end of a run whose answer has work to come that cannot be measured."""

@@ -19,9 +19,9 @@ from rollout_sdk.engine.judges.judge import Judge
 from rollout_sdk.engine.likeness import FunctionKind
 from rollout_sdk.engine.shadows.processes import check_picklable
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.records import INTERLEAVED
 from rollout_sdk.resilience.breaker import Breaker
 from rollout_sdk.settings.signatures import KINDS
-from rollout_sdk.strategies.interleave import INTERLEAVED
 
 __all__ = [
     "check_breaker",

@@ -24,12 +24,12 @@ from rollout_sdk.engine.routing import Override
 from rollout_sdk.formatting import plain
 from rollout_sdk.plugins.discovery import load_plugins, make_strategy, strategy_name
 from rollout_sdk.plugins.manager import PluginSet
+from rollout_sdk.records import INTERLEAVED
 from rollout_sdk.resilience.breaker import Breaker
 from rollout_sdk.resilience.faults import OPTIONS
 from rollout_sdk.runtime import Runtime
 from rollout_sdk.settings import checks, signatures
 from rollout_sdk.settings.fingerprint import Fingerprint, fingerprint_of
-from rollout_sdk.strategies.interleave import INTERLEAVED
 from rollout_sdk.strategies.planned import planned_phases
 
 __all__ = ["Effects", "MissingUnit", "OnError", "Settings"]
@@ -175,6 +175,8 @@ class Settings:
             candidates=self.candidates,
             strategy=self.strategy,
             shares=None if self.ramps else self.phases[0].shares,
+            compare=self.compare,
+            measure=self.measure,
         )
         self.described = self._described()
 

@@ -15,12 +15,9 @@ from rollout_sdk.concurrency.synchronous import answered, answering, must_answer
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.interleaving import Interleaved, TeamDraft
 from rollout_sdk.plan import Criteria, Gate
-from rollout_sdk.records import Decision, Merged
+from rollout_sdk.records import INTERLEAVED, Decision, Merged
 
-__all__ = ["INTERLEAVED", "Design", "Interleave", "rollout_strategies"]
-
-INTERLEAVED = "interleaved"
-"""The variant name under which blended answers are recorded."""
+__all__ = ["Design", "Interleave", "rollout_strategies"]
 
 _MOST = 100
 

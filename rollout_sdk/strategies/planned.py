@@ -8,7 +8,7 @@ from rollout_sdk.assignment import Phase
 from rollout_sdk.assignment.ids import check_name
 from rollout_sdk.exceptions import ConfigurationError, PluginError
 from rollout_sdk.plugins.manager import PluginSet
-from rollout_sdk.strategies.interleave import INTERLEAVED
+from rollout_sdk.records import INTERLEAVED
 
 __all__ = ["planned_phases"]
 

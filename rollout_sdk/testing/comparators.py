@@ -11,7 +11,7 @@ from rollout_sdk.assignment import RouteRequest
 from rollout_sdk.decorator import rollout
 from rollout_sdk.plugins.manager import PluginSet
 from rollout_sdk.records import Comparison, ShadowedEvent
-from rollout_sdk.strategies import Shadow
+from rollout_sdk.strategies.shadow import Shadow
 from rollout_sdk.testing.calls import silent_runtime, taking
 from rollout_sdk.testing.doubles import RecordingPlugin
 

@@ -11,7 +11,8 @@ from rollout_sdk.decorator import rollout
 from rollout_sdk.plugins.discovery import plugin_name
 from rollout_sdk.resilience.breaker import Breaker
 from rollout_sdk.runtime import Runtime
-from rollout_sdk.strategies import ABTest, Canary
+from rollout_sdk.strategies.ab import ABTest
+from rollout_sdk.strategies.canary import Canary
 from rollout_sdk.testing.calls import silent_runtime
 from rollout_sdk.testing.doubles import RecordingPlugin
 

@@ -13,7 +13,7 @@ from attrs import Factory, frozen
 from rollout_sdk.decorator import rollout
 from rollout_sdk.engine.rollout import ShadowLimits
 from rollout_sdk.runtime import Runtime
-from rollout_sdk.strategies import Shadow
+from rollout_sdk.strategies.shadow import Shadow
 from rollout_sdk.telemetry import Telemetry
 from rollout_sdk.testing.calls import taking
 

@@ -225,3 +225,36 @@ def test_it_exports_them_for_labelling(journal, tmp_path):
 def test_it_says_how_many_more_there_are_and_how_to_keep_some(journal):
     assert "2 more" in command("mail", "--journal", journal, "--most", 1)
     assert "keep=Disagreements(50, redact=...)" in command("other", "--journal", journal, code=5)
+
+
+@pytest.fixture
+def page(model, tmp_path):
+    """The page that the command writes of a journal with pairs."""
+    for number in range(20):
+        model(Disagreements(50, redact=lambda value: "<b>redacted</b>" if isinstance(value, Answer) else None))("u", number)
+    model.runtime.flush(60.0)
+
+    def page(*options, path=tmp_path / "report.html"):
+        looked = CliRunner().invoke(main, ["report", str(tmp_path), "--html", str(path), *options])
+        assert looked.exit_code == 0
+        return path.read_text(), stat.S_IMODE(path.stat().st_mode), looked.stderr
+
+    return page
+
+
+def test_the_report_as_a_page_shows_pairs_redacted_and_blind_for_its_owner_alone(page, tmp_path):
+    shown, mode, said = page()
+    assert ("&lt;b&gt;redacted" in shown, "<b>redacted" in shown, mode) == (True, False, 0o600)
+    assert shown.count("Whose answers are these?") == 5
+    assert "15 more" in shown
+    assert "--no-answers" in said
+    # Neither does a page keep the mode of one that was there before.
+    public = tmp_path / "public.html"
+    public.write_text("")
+    public.chmod(0o644)
+    assert page(path=public)[1] == 0o600
+
+
+def test_a_report_to_send_can_leave_them_out(page, tmp_path):
+    shown, mode, _ = page("--no-answers", path=tmp_path / "to-send.html")
+    assert ("redacted" in shown, mode & 0o600) == (False, 0o600)

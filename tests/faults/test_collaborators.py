@@ -9,6 +9,7 @@ import threading
 import time
 import types
 from collections import Counter
+from importlib import metadata
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -76,10 +77,8 @@ def test_f24_a_plugin_that_cannot_be_imported_is_that_plugins_rollouts_alone(bod
     (tmp_path / "broken_plugin.py").write_text(body)
     monkeypatch.syspath_prepend(tmp_path)
     broken = EntryPoint("broken", "broken_plugin", "rollout_sdk")
-    from rollout_sdk.plugins import discovery
-
-    real = discovery.entry_points
-    monkeypatch.setattr(discovery, "entry_points", lambda group: [*real(group=group), broken])
+    real = metadata.entry_points
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [*real(group=group), broken])
     runtime = watch()
     # Installed is not active: nobody has imported it.
     model = served(lambda x: "old", lambda x: "new", runtime, strategy=ABTest(1.0))

@@ -5,6 +5,7 @@ import sys
 from types import ModuleType
 
 import pytest
+from rollout_foreign import __main__ as harness
 from rollout_foreign import decorating
 from rollout_foreign.__main__ import Run, report, shows_nothing
 from rollout_foreign.archives import unpacked
@@ -51,6 +52,14 @@ def test_that_a_module_which_cannot_be_collected_decorated_is_a_difference():
     assert compare({"a": "passed"}, {"a": "passed", "t.py": "failed in collection"}, [], "default").new == {
         "t.py": "failed in collection"
     }
+
+
+def test_that_a_test_which_fails_twice_is_a_difference_and_one_that_passes_alone_is_not(monkeypatch, capsys):
+    result = compare(dict.fromkeys("abc", "passed"), {"a": "failed", "b": "failed"}, [], "default")
+    alone = Run(outcomes={"a": "passed", "b": "failed"}, why={}, counts={}, took_s=1.0)
+    monkeypatch.setattr(harness, "run", lambda name, setting, only: alone if set(only) == {"a", "b"} else None)
+    assert harness.again("some", "default", result).new == {"b": "failed", "c": "not run"}
+    assert "ONCE: a failed" in capsys.readouterr().out
 
 
 def test_that_a_test_which_fails_bare_says_nothing():

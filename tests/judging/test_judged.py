@@ -205,10 +205,20 @@ def test_the_benchmark_in_short(judge_, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     from judged_canary import Cell, run
 
-    at_margin, worse = (
-        [run(Cell(judge_, 0.5, 0.2, mode), seed, pairs=5_000, looks=10) for seed in range(15)] for mode in ("margin", "worse")
-    )
+    at_margin, worse = (run(Cell(judge_, 0.5, 0.2, mode), 15, pairs=5_000, looks=10) for mode in ("margin", "worse"))
     assert sum(each.outcome == "PASS" for each in at_margin) <= 15 * (0.05 + 3 * math.sqrt(0.05 * 0.95 / 15))
     assert not any(each.outcome == "PASS" for each in worse)
     assert sum(each.outcome == "FAIL" for each in worse) >= 10
     assert all(each.alone for each in at_margin) == (judge_ == "flattering")
+
+
+def test_the_benchmark_asks_the_judge_at_every_look_that_may_decide(monkeypatch):
+    """It leaves looks out by a computation of its own: with all of them, every experiment ends in the same way."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    import judged_canary
+
+    cell = judged_canary.Cell("noisy", 0.5, 0.2, "equal")
+    expected = judged_canary.run(cell, 8, pairs=5_000, looks=12)
+    monkeypatch.setattr(judged_canary.Experiments, "may_decide", lambda these: these.labels() >= 100)
+    assert expected == judged_canary.run(cell, 8, pairs=5_000, looks=12)
+    assert any(each.outcome == "PASS" for each in expected)

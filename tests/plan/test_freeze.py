@@ -72,7 +72,7 @@ def test_an_hour_of_a_weekly_window_has_no_offset_of_its_own():
 
 
 def test_the_default_zone_needs_no_database_of_time_zones(monkeypatch):
-    monkeypatch.setattr("rollout_sdk.plan.freeze.ZoneInfo", None)
+    monkeypatch.setattr("zoneinfo.ZoneInfo", None)
     assert Freeze("16:00", "18:00", days=("fri",)).holds(utc("2026-11-27T17:00"))
 
 

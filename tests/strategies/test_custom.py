@@ -1,6 +1,7 @@
 """Strategies of one's own, good and bad."""
 
 import sys
+from importlib import metadata
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -245,11 +246,9 @@ def test_fresh_decisions_for_every_call_are_taken_too(decorate):
 @pytest.fixture
 def install(monkeypatch, tmp_path):
     """Installs a module under a name of the entry-point group, as a distribution would."""
-    from rollout_sdk.plugins import discovery
-
-    real = discovery.entry_points
+    real = metadata.entry_points
     extra = []
-    monkeypatch.setattr(discovery, "entry_points", lambda group: [*real(group=group), *extra])
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [*real(group=group), *extra])
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rollout_sdk.control.stores.memory import MemoryStore
-from rollout_sdk.control.stores.sqlite import SQLiteStore
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.plugins.discovery import load_named
 from rollout_sdk.plugins.store_protocol import StateStore
@@ -67,14 +66,21 @@ def open_store(url: str, *, timeout_s: float = 1.0, must_exist: bool = False) ->
                 raise ConfigurationError("A store in memory has no name. There is one for each address. Write 'memory:'.")
             return MemoryStore()
         if scheme == "sqlite":
-            return SQLiteStore(_path(rest), timeout_s=timeout_s, must_exist=must_exist)
+            return _sqlite(_path(rest), timeout_s, must_exist=must_exist)
         raise ConfigurationError(
             f"No store has the scheme {scheme!r:.40}. The SDK itself knows {_FORMS}; plugins can offer more. "
             "Write one of these, or install and name the plugin that offers it."
         )
     if not url.endswith((".db", ".sqlite")):
         raise ConfigurationError(f"The address of a store is {url!r:.80}. It must be one of: {_FORMS}. Write one of these.")
-    return SQLiteStore(url, timeout_s=timeout_s, must_exist=must_exist)
+    return _sqlite(url, timeout_s, must_exist=must_exist)
+
+
+def _sqlite(path: str, timeout_s: float, *, must_exist: bool) -> StateStore:
+    # Most processes of tests and batches have a store in memory, and need no sqlite3.
+    from rollout_sdk.control.stores.sqlite import SQLiteStore
+
+    return SQLiteStore(path, timeout_s=timeout_s, must_exist=must_exist)
 
 
 def _path(rest: str) -> str:
