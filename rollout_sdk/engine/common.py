@@ -62,6 +62,8 @@ class Plan:
         arms: The arms by position; empty if no call is common.
         shadow: Share of the control's calls that are shadowed.
         shadowed: As `arms`, for calls that are.
+        looks: Whether it matters to any arm that an argument can change, or be read only once: the control may have to run on
+            what a candidate leaves of it.
     """
 
     rollout: Rollout
@@ -72,6 +74,7 @@ class Plan:
     arms: Sequence[Arm] = ()
     shadow: float = 0.0
     shadowed: Sequence[Arm] = ()
+    looks: bool = False
 
 
 @define(eq=False)
@@ -83,8 +86,7 @@ class Arm:
         decision: The decision of its calls.
         is_control: Whether the control answers.
         is_straight: Whether one variant answers and nothing else runs.
-        looks: Whether it matters that an argument can change, or be read only once: the control may have to run on what a
-            candidate leaves of it.
+        looks: Whether it matters to its calls; see `Plan`.
         breaker: Circuit breaker of the candidate that answers; None without.
     """
 
@@ -280,6 +282,7 @@ class Common:
             plan.bounds = [(low << 32).to_bytes(8, "big") for low in phase.split.bounds]
             plan.arms = [self._arm(plan, decision) for decision in decisions]
             plan.shadow, plan.shadowed = shadow, [self._arm(plan, decision) for decision in shadowed]
+            plan.looks = any(arm.looks for arm in (*plan.arms, *plan.shadowed))
         return plan
 
     def _arm(self, plan: Plan, decision: Decision) -> Arm:
@@ -328,6 +331,17 @@ class Common:
                 if renewed is None:
                     return None
                 plan, nonces = renewed, rollout.nonces
+            changes = False
+            if plan.looks:
+                shared = self._shared
+                for value in (*args[shared:], *kwargs.values()) if kwargs or shared else args:
+                    if type(value) in PLAIN:
+                        continue
+                    # What can be read only once is the control's in every arm, and not analysed.
+                    if not is_lasting(changeable(args, kwargs, shared)):
+                        return None
+                    changes = True
+                    break
             if self._has_unit:
                 # What `Named` gives, and `canonical` makes of it: almost every unit is a short text.
                 index = self._index
@@ -359,16 +373,8 @@ class Common:
             last = _last()
             # Usually an earlier call that has ended and had no enclosing call.
             call.outer = None if last is None or (last.kwargs is NO_KWARGS and last.outer is None) else enclosing(last)
-            if not arm.is_straight:
+            if not arm.is_straight or (changes and not arm.is_control):
                 return self._more(call, args, draw)
-            if arm.looks:
-                shared = self._shared
-                for value in (*args[shared:], *kwargs.values()) if kwargs or shared else args:
-                    if type(value) in PLAIN:
-                        continue
-                    if arm.is_control and is_lasting(changeable(args, kwargs, shared)):
-                        break
-                    return self._more(call, args, draw)
             if arm.is_control:
                 if collected.inside:
                     set_call(call)
