@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from rollout_sdk.assignment import Outline, Phase, UnitHash, unit_hash
 from rollout_sdk.concurrency.synchronous import answered
+from rollout_sdk.control.draining import Draining
 from rollout_sdk.control.local_state import LocalState
 from rollout_sdk.control.state import start
 from rollout_sdk.engine.arguments import Getter, binder, getter, is_method, parameter_names, rebinder
@@ -18,6 +19,7 @@ from rollout_sdk.engine.covariates import Covariate
 from rollout_sdk.engine.first_present import FirstPresent
 from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.routing import OverridesByUnit, Router, fresh_random
+from rollout_sdk.engine.segments import Attribute, Segments
 from rollout_sdk.engine.shadows.caller_state import surrounds_of
 from rollout_sdk.engine.shadows.processes import ProcessLane
 from rollout_sdk.exceptions import MutationError
@@ -51,9 +53,11 @@ def make_router(settings: Settings) -> Router:
         failed=settings.failed,
         keeps_unit=settings.runtime.telemetry.unit_id == "raw",
         covariate=_covariate(settings),
+        segments=_segments(settings),
         shared=int(is_method(settings.signature)),
         is_asgi=takes_asgi(settings.signature),
         shadow_share=_shadow_share(settings),
+        drains=settings.on_abort == "drain",
     )
 
 
@@ -95,6 +99,15 @@ def _isolate(settings: Settings) -> Isolate:
 def _covariate(settings: Settings) -> Covariate | None:
     get = getter(settings.covariate, settings.signature, settings.key, "covariate")
     return None if get is None else Covariate(get, settings.failed)
+
+
+def _segments(settings: Settings) -> Segments | None:
+    attributes = []
+    for name, values in settings.segments.items():
+        get = getter(name, settings.signature, settings.key, "segments")
+        assert get is not None
+        attributes.append(Attribute(name, get, frozenset(values)))
+    return Segments(tuple(attributes), settings.failed) if attributes else None
 
 
 def make_rollout(settings: Settings) -> Rollout:
@@ -156,6 +169,7 @@ def make_rollout(settings: Settings) -> Rollout:
             ),
             settings.described,
             _breakers(settings),
+            draining=Draining(settings.control_name) if settings.on_abort == "drain" else None,
         ),
         made_of=settings.fingerprint.parts,
         observers={hook: hooks.observers(hook, runtime.thread_of) for hook in _OBSERVING if hooks.has(hook)},
@@ -230,5 +244,6 @@ def make_row_arguments(settings: Settings) -> RowArguments | None:
         signature=settings.signature,
         unit=settings.unit,
         covariate=settings.covariate,
+        segments=tuple(settings.segments),
         failed=settings.failed,
     )

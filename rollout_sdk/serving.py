@@ -58,6 +58,8 @@ class Serving:
         call = self._decided(Call(self.rollout, args, kwargs), unit, self.rollout.state)
         if self.router.covariate is not None:
             call.covariate = self.router.covariate.of_call(args, kwargs)
+        if self.router.segments is not None:
+            call.segments = self.router.segments.of_call(args, kwargs)
         return call
 
     def _decided(self, call: Call, unit: Any, state: RolloutState) -> Call:
@@ -85,6 +87,8 @@ class Serving:
             router(call, None if router.unit is None else router.unit_of(args, kwargs), rollout.local_state.state)
             if router.covariate is not None:
                 call.covariate = router.covariate.of_call(args, kwargs)
+            if router.segments is not None:
+                call.segments = router.segments.of_call(args, kwargs)
         except MissingUnitError:
             raise
         except BaseException as error:
@@ -142,6 +146,10 @@ class Serving:
             covariates = self.router.covariate.of_rows(args, kwargs, len(rows))
             for row, covariate in zip(rows, covariates, strict=True):
                 row.covariate = covariate
+        if self.router.segments is not None:
+            found = self.router.segments.of_rows(args, kwargs, len(rows))
+            for row, segments in zip(rows, found, strict=True):
+                row.segments = segments
         call = Call(self.rollout, args, kwargs, time_ns)
         if rows:
             call.describe_as(rows[0])

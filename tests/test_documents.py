@@ -69,7 +69,7 @@ def test_the_python_of_a_document_runs_from_top_to_bottom(document, tmp_path, mo
     skip_without_its_dependencies(document)
     monkeypatch.chdir(tmp_path)
     # Pages may use one key for different rollouts: each page is a process of its own.
-    monkeypatch.setattr("rollout_sdk.runtime._default", None)
+    monkeypatch.setattr("rollout_sdk.runtime.registry._default", None)
     if document.parent.parent == ROOT / "plugins":
         # What the library of a plugin uses of others is its own affair.
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -6,9 +6,8 @@ import stat
 from collections.abc import Iterator
 
 from rollout_sdk.analysis.gather import OVER_THE_LIMIT
-from rollout_sdk.doctor.diagnosis import Diagnosis
+from rollout_sdk.doctor.diagnosis import Diagnosis, Finding, worst
 from rollout_sdk.doctor.environment import Folder
-from rollout_sdk.doctor.findings import Finding, worst
 from rollout_sdk.doctor.survey import Survey
 from rollout_sdk.formatting import counts, duration, number, plain, quoted, several, size
 

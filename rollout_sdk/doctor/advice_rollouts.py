@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from rollout_sdk.analysis.operations import Operations
 from rollout_sdk.analysis.report import RolloutReport
-from rollout_sdk.doctor.diagnosis import Diagnosis
-from rollout_sdk.doctor.findings import Finding, worst
+from rollout_sdk.doctor.diagnosis import Diagnosis, Finding, worst
 from rollout_sdk.doctor.operated import Operated
 from rollout_sdk.formatting import counts, duration, number, percent, plain, quoted, several
 from rollout_sdk.stats import MOST_OF_ONE_UNIT

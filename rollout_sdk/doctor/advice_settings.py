@@ -8,9 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from rollout_sdk.doctor import advice_store
-from rollout_sdk.doctor.diagnosis import Control, Diagnosis
+from rollout_sdk.doctor.diagnosis import Control, Diagnosis, Finding, worst
 from rollout_sdk.doctor.environment import Variable
-from rollout_sdk.doctor.findings import Finding, worst
 from rollout_sdk.doctor.installed import Plugin
 from rollout_sdk.formatting import plain, quoted
 from rollout_sdk.plugins.discovery import blocked_names

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rollout_sdk.control.stores import SQLiteStore, open_store
-from rollout_sdk.doctor.diagnosis import Diagnosis
-from rollout_sdk.doctor.findings import Finding
+from rollout_sdk.doctor.diagnosis import Diagnosis, Finding
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.formatting import plain, quoted
 

@@ -9,9 +9,8 @@ from attrs import evolve
 
 from rollout_sdk.analysis.cautions import about_shares
 from rollout_sdk.analysis.screen import headlines, ordered
-from rollout_sdk.doctor.diagnosis import Diagnosis
+from rollout_sdk.doctor.diagnosis import SEVERITIES, Diagnosis
 from rollout_sdk.doctor.environment import KNOWN, Folder
-from rollout_sdk.doctor.findings import SEVERITIES
 from rollout_sdk.doctor.survey import Survey
 from rollout_sdk.doctor.writers import Source
 from rollout_sdk.formatting import WIDTH, counts, duration, fitting, number, plain, several, size, table, when

@@ -65,6 +65,7 @@ class Call(RouteRequest):
     cut = False
     """Whether the last run was interrupted, so its outcome is unknown."""
     covariate: float | None = None
+    segments: tuple[tuple[str, str], ...] = ()
     error: str | None = None
     merged: Merged | None = None
     withheld: Withheld | None = None
@@ -377,6 +378,7 @@ class Call(RouteRequest):
             no_evidence=self.no_evidence,
             unmeasured=self.unmeasured,
             covariate=self.covariate,
+            segments=self.segments,
             rate=self.rate,
             context=None if self.context is None else CallerContext(self.context),
         )

@@ -35,6 +35,7 @@ def _kind(row: Call) -> Hashable:
         row.answered,
         row.closed_early,
         row.level,
+        row.segments,
     )
 
 
