@@ -35,7 +35,7 @@ PRINTED = re.compile(r"\nIt prints(, with other times)?:\n\n```text\n(.*?)^```$"
 
 
 def skip_without_its_dependencies(document):
-    """A plugin's page runs where what the plugin depends on is installed: everything by `make test-plugins`."""
+    """A plugin's page runs where what the plugin depends on is installed: all by `make test-plugins` or `test-engines`."""
     project = document.with_name("pyproject.toml")
     if document.parent.parent == ROOT / "plugins" and project.exists():
         about = tomllib.loads(project.read_text())["project"]
@@ -44,7 +44,7 @@ def skip_without_its_dependencies(document):
             try:
                 distribution(name)
             except PackageNotFoundError:
-                pytest.skip(f"{about['name']} needs {name}, which is not installed: make test-plugins")
+                pytest.skip(f"{about['name']} needs {name}, which is not installed: make test-plugins, test-engines")
 
 
 def blocks(document, language):

@@ -104,7 +104,7 @@ class Answers:
                     text(f"{several(len(pairs), 'pair')} left, in random order. Answer each, and say so if you cannot tell."),
                     class_="muted",
                 ),
-                pair_block(pair, longest=_LONGEST),
+                pair_block(pair, longest=_LONGEST, level=2),
                 element(
                     "form",
                     *(element("input", type="hidden", name=name, value=value) for name, value in hidden.items()),
