@@ -96,7 +96,7 @@ def test_an_address_without_its_library_says_what_to_install(tmp_path, monkeypat
 
 
 def test_an_object_store_holds_the_same_files_as_a_folder(tmp_path):
-    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed; make test-plugins runs this")
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: pip install fsspec")
     random_journal(tmp_path / "journal", 2)
     expected = read(tmp_path / "journal")
     moved(tmp_path / "journal", "memory://bucket/journal")

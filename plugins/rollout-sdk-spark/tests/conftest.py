@@ -8,9 +8,9 @@ import pytest
 
 @pytest.fixture(scope="session")
 def spark():
-    sql = pytest.importorskip("pyspark.sql", reason="PySpark is not installed; make test-plugins runs this")
+    sql = pytest.importorskip("pyspark.sql", reason="PySpark is not installed; make test-engines runs this")
     if shutil.which("java") is None:
-        pytest.skip("needs Java 17, of the system's packages; make test-plugins runs this")
+        pytest.skip("needs Java 17, of the system's packages; make test-engines runs this")
     settings = {
         "spark.ui.enabled": "false",
         "spark.driver.host": "127.0.0.1",

@@ -125,8 +125,8 @@ def test_the_command_prints_tables_or_json(tmp_path, spark, capsys):
 @pytest.fixture
 def bucket(monkeypatch):
     """A bucket of a server on this machine that speaks S3's protocol."""
-    server = pytest.importorskip("moto.server", reason="moto is not installed; make test-plugins runs this")
-    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed; make test-plugins runs this")
+    server = pytest.importorskip("moto.server", reason="moto is not installed; make test-engines runs this")
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed; make test-engines runs this")
     running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     running.start()
     host, port = running.get_host_and_port()
