@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 
 from attrs import field, frozen
 
-from rollout_sdk.charts.markup import Markup, element, join, text
+from rollout_sdk.charts.markup import STYLE, Markup, element, join, text
 from rollout_sdk.charts.scale import Scale, time_ticks
-from rollout_sdk.charts.style import STYLE
 
 __all__ = [
+    "BOTTOM",
     "HEIGHT",
     "PALETTE",
+    "RIGHT",
     "WIDTH",
     "Chart",
     "axis_below",
@@ -29,6 +30,9 @@ WIDTH = 400.0
 
 HEIGHT = 210.0
 """Of a chart whose height does not depend on how much it shows."""
+
+RIGHT, BOTTOM = WIDTH - 8.0, HEIGHT - 24.0
+"""Where the area of a chart over time ends."""
 
 _LEGEND_LINE = 16.0
 

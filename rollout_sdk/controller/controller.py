@@ -20,6 +20,7 @@ from rollout_sdk.exceptions import ConfigurationError, DuplicateKeyError, Outcom
 from rollout_sdk.formatting import Shown, brief
 from rollout_sdk.plan import JUDGE_PREFERENCE
 from rollout_sdk.recording import outcomes
+from rollout_sdk.recording.outcome_checks import odd_time
 from rollout_sdk.records import INTERLEAVED, Decision, Routed
 from rollout_sdk.resilience import kill_switch
 from rollout_sdk.serving import Serving
@@ -308,7 +309,7 @@ class RolloutController(Operated, Shown, Generic[P, R_co]):
         )
         if unit is not None:
             self._router.meet(unit, self._rollout.note)
-        if time_s is not None and (strange := outcomes.odd_time(event, now_s)) is not None:
+        if time_s is not None and (strange := odd_time(event, now_s)) is not None:
             self._rollout.note(strange)
         self._runtime.conclude_outcome(event)
 

@@ -24,9 +24,8 @@ from socket import gethostname
 from rollout_sdk._version import __version__
 from rollout_sdk.concurrency.clocks import time, time_ns
 from rollout_sdk.exceptions import JournalError
-from rollout_sdk.journal.folders import HAS_OWNERS, private_folder
 from rollout_sdk.journal.lines import line
-from rollout_sdk.journal.parts import Part
+from rollout_sdk.journal.parts import HAS_OWNERS, Part, private_folder
 
 __all__ = ["JournalWriter", "host_name"]
 
@@ -64,7 +63,7 @@ class JournalWriter:
         """Make the folder when it is missing, and return the one that the files go to.
 
         Where everybody may write, as in an emptyDir of Kubernetes, that is a folder of this user's own inside: results
-        computed from files that anybody could write could be forged.
+        computed from files that anyone could write could be forged.
 
         Raises:
             JournalError: It cannot be made or written.

@@ -12,11 +12,10 @@ from attrs import define
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.judging.e_values import MIN_UNITS, Weight, harm_needed, mean_log_e, safe_needed, std_error
 from rollout_sdk.judging.look import Look
-from rollout_sdk.judging.metrics.base import Metric, Numbers, compared, interval
+from rollout_sdk.judging.metrics.base import Metric, Numbers, Traffic, compared, interval
 from rollout_sdk.judging.pairs import LEAST_COMPLETE
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
 from rollout_sdk.judging.preferences import ASKED, FIRST, JUDGED, PEOPLE, UNJUDGED, preferences
-from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.verdicts import Outcome
 from rollout_sdk.judging.wording import signed
 from rollout_sdk.plan import JUDGE_PREFERENCE, Gate, Guardrail
@@ -111,7 +110,7 @@ class Judged(Metric):
         if not numbers["judged"] and not numbers["people"]:
             return "INSUFFICIENT_DATA", f"no pair of answers has been judged yet{_unjudged(numbers)}."
         if not numbers["people"]:
-            cure = "audit=0 asks nobody" if not numbers["audit"] else f"label some of the {numbers['asked']:,.0f} pairs drawn"
+            cure = "audit=0 draws none" if not numbers["audit"] else f"label some of the {numbers['asked']:,.0f} pairs drawn"
             return "INSUFFICIENT_DATA", f"judge not audited: advisory, and nothing passes on it ({cure}): {about}."
         margin, harm = numbers["margin"], numbers["harm"]
         if weight.is_harm:
