@@ -186,14 +186,17 @@ class Router:
             known = decision is not None and self._known.get(id(decision)) is decision
             chosen = decision if known else self._checked(decision)
         assert chosen is not None
+        call.decision = self.repeatable(call, chosen)
+
+    def repeatable(self, call: Call, chosen: Decision) -> Decision:
+        """Return the decision, or the control's if a fallback would find an argument that has been read already."""
         # Applies to both arms: excluding only the candidate's calls would compare different inputs.
         if (self.runs_twice and (chosen.reason == "split" or chosen.variant != self.control)) or chosen.blend:
             shared = self.shared
             for value in (*call.args[shared:], *call.kwargs.values()) if call.kwargs or shared else call.args:
                 if type(value) not in PLAIN:
-                    chosen = self._unless_read_once(call, chosen)
-                    break
-        call.decision = chosen
+                    return self._unless_read_once(call, chosen)
+        return chosen
 
     def meet(self, unit: object, note: Callable[[str], None]) -> None:
         """Register a unit whose type differs from the last one's; report the first change of its canonical kind."""
