@@ -248,7 +248,7 @@ def _answered(
 def _steps(batch: Batch, groups: Mapping[str, Sequence[int]]) -> list[tuple[Invoke, Sequence[int]]]:
     """Build a step per group, with its rows; the control takes over rows of candidates whose breaker is open."""
     rollout, call = batch.call.rollout, batch.call
-    controls = list(groups.get(rollout.control, ()))
+    controls = groups.get(rollout.control, ())
     steps: list[tuple[Invoke, Sequence[int]]] = []
     for variant, indices in groups.items():
         if variant == rollout.control:
@@ -257,7 +257,7 @@ def _steps(batch: Batch, groups: Mapping[str, Sequence[int]]) -> list[tuple[Invo
         if step is None:
             for kind in batch.rows.apart(indices):
                 kind.withheld = call.withheld
-            controls.extend(indices)
+            controls = sorted([*controls, *indices])
             continue
         _restrict(batch, step, indices)
         if rollout.on_error == "control":
@@ -265,7 +265,7 @@ def _steps(batch: Batch, groups: Mapping[str, Sequence[int]]) -> list[tuple[Invo
         steps.append((step, indices))
     # The control comes first because it runs in the caller's own task.
     if controls:
-        return [(_control(batch, sorted(controls), in_turn=True), sorted(controls)), *steps]
+        return [(_control(batch, controls, in_turn=True), controls), *steps]
     if steps and rollout.on_error == "control":
         # Only the first runs in the caller's context: see Together.
         steps[0][0].around = look()

@@ -40,7 +40,9 @@ class DecidedRows(Sequence[Call]):
     """
 
     __slots__ = (
+        "_codes",
         "_digests",
+        "_groups",
         "_kind",
         "_measured",
         "_places",
@@ -52,19 +54,29 @@ class DecidedRows(Sequence[Call]):
         "said_units",
     )
 
-    def __init__(self, kinds: list[Call], kind: array[int], digests: array[int], places: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        kinds: list[Call],
+        kind: array[int],
+        digests: array[int],
+        codes: Sequence[int] | None = None,
+        places: Sequence[int] | None = None,
+    ) -> None:
         """Take rows.
 
         Args:
             kinds: A row of each kind.
             kind: For each row, the position of its kind.
-            digests: For each row, the digest of its unit.
+            digests: The digests of the units.
+            codes: For each row, the position of its unit's digest; by default, each row has its own.
             places: For each row, its position in the batch; all of it by default.
         """
         self.kinds = kinds
         self._kind = kind
         self._digests = digests
+        self._codes = range(len(kind)) if codes is None else codes
         self._places = range(len(kind)) if places is None else places
+        self._groups: list[tuple[list[int], list[Call]]] = []
         self._measured: dict[int, Runs] = {}
         self._rate = 1.0
         self.covariates: array[float] | None = None
@@ -101,7 +113,7 @@ class DecidedRows(Sequence[Call]):
             call = new(Call)
             own = vars(call)
             own.update(kinds[self._kind[index]])
-            digest, place = self._digests[index], self._places[index]
+            digest, place = self._digests[self._codes[index]], self._places[index]
             own["digest"], own["index"], own["_full"] = digest, place, None
             own["point"] = (digest >> 32) / INTERVAL if self.points is None else self.points[index]
             if place in self._measured:
@@ -116,7 +128,8 @@ class DecidedRows(Sequence[Call]):
 
     def at(self, indices: Sequence[int]) -> DecidedRows:
         """Return the rows at these positions, as they are now."""
-        made = DecidedRows(self.kinds, _some(self._kind, indices), _some(self._digests, indices), _some(self._places, indices))
+        kind, codes, places = (_some(column, indices) for column in (self._kind, self._codes, self._places))
+        made = DecidedRows(self.kinds, kind, self._digests, codes, places)
         made._measured, made._rate = self._measured, self._rate
         made.covariates = None if self.covariates is None else _some(self.covariates, indices)
         made.decided = None if self.decided is None else _some(self.decided, indices)
@@ -132,10 +145,14 @@ class DecidedRows(Sequence[Call]):
 
     def of_variants(self, first: str) -> dict[str, list[int]]:
         """Return the positions of each variant's rows; those of `first`, if it has any, come first."""
-        groups: dict[str, list[int]] = {first: []}
-        add = [groups.setdefault(kind.decision.variant, []).append for kind in self.kinds]
+        kinds: dict[str, list[Call]] = {first: []}
+        for kind in self.kinds:
+            kinds.setdefault(kind.decision.variant, []).append(kind)
+        groups: dict[str, list[int]] = {variant: [] for variant in kinds}
+        add = [groups[kind.decision.variant].append for kind in self.kinds]
         for index, number in enumerate(self._kind):
             add[number](index)
+        self._groups = [(indices, kinds[variant]) for variant, indices in groups.items()]
         return {variant: indices for variant, indices in groups.items() if indices}
 
     def shadowed(self, noise: float, control: str) -> dict[str, list[int]]:
@@ -160,6 +177,9 @@ class DecidedRows(Sequence[Call]):
         """Return the kinds of exactly these rows, to be changed; rows whose kind has others too get one of their own."""
         if len(indices) == len(self):
             return self.kinds
+        for known, kinds in self._groups:
+            if known is indices:
+                return kinds
         sizes = Counter(self._kind)
         found: list[Call] = []
         renumbered: dict[int, int] = {}
@@ -172,6 +192,7 @@ class DecidedRows(Sequence[Call]):
                 self.kinds.append(kind)
             found.append(kind)
         if renumbered:
+            self._groups = []
             for index in indices:
                 number = self._kind[index]
                 self._kind[index] = renumbered.get(number, number)
@@ -241,7 +262,8 @@ class DecidedRows(Sequence[Call]):
                 continue
             own = map(number.__eq__, self._kind)
             if evidence.most_calls is None and self.covariates is None and _has_succeeded(kind):
-                answered = zip(compress(self._digests, own), repeat(kind.time_ns), repeat(kind.runs[0][1]))
+                digests = map(self._digests.__getitem__, compress(self._codes, own))
+                answered = zip(digests, repeat(kind.time_ns), repeat(kind.runs[0][1]))
                 evidence.add_answered(kind.phase.name, kind.decision.variant, kind.phase.exposure, answered)
                 continue
             for call in self._calls(compress(range(len(self)), own)):
@@ -263,15 +285,16 @@ class DecidedRows(Sequence[Call]):
         ends = [each.nonce_end for each in kinds]
         has_unit = [each.has_unit for each in kinds]
         start, time_ns, mask = f"{kinds[0].origin}{kinds[0].sequence:x}.", self.time_ns, BUCKETS - 1
-        columns = zip(kind, self._digests, self._places, strict=True)
+        digests = list(map(self._digests.__getitem__, self._codes))
+        columns = zip(kind, digests, self._places, strict=True)
         return RoutedRows(
             like=tuple(like),
             kind=kind,
             ids=tuple(
                 [ids[number](digest & mask, time_ns, f"{start}{place:x}{ends[number]}") for number, digest, place in columns]
             ),
-            buckets=tuple([digest & mask for digest in self._digests]),
-            units=tuple([pseudonym(d) if has_unit[number] else None for number, d in zip(kind, self._digests, strict=True)]),
+            buckets=tuple([digest & mask for digest in digests]),
+            units=tuple([pseudonym(d) if has_unit[number] else None for number, d in zip(kind, digests, strict=True)]),
             covariates=() if self.covariates is None else tuple(map(_number, self.covariates)),
         )
 
@@ -291,8 +314,8 @@ def _some(column: Any, indices: Sequence[int]) -> Any:
     """What a column has at these positions."""
     if isinstance(indices, range) and indices.step == 1:
         return column[indices.start : indices.stop]
-    typecode = column.typecode if isinstance(column, array) else "L"
-    return array(typecode, [column[index] for index in indices])
+    found = map(column.__getitem__, indices)
+    return array(column.typecode, found) if isinstance(column, array) else list(found)
 
 
 def column(values: Iterable[float | None]) -> array[float] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
@@ -88,11 +89,8 @@ def decide_by_columns(call: Call, units: Sequence[Any], row: Row, router: Router
     if not is_missing and not shadow:
         number_of = {arm: kinds.number(decisions[arm], has_unit=True) for arm in dict.fromkeys(arms)}
         numbers = list(map(number_of.__getitem__, arms))
-        if codes is None:
-            return DecidedRows(kinds.kinds, array("I", numbers), array("Q", digests))
-        return DecidedRows(
-            kinds.kinds, array("I", map(numbers.__getitem__, codes)), array("Q", map(digests.__getitem__, codes))
-        )
+        kind = array("I", numbers if codes is None else map(numbers.__getitem__, codes))
+        return DecidedRows(kinds.kinds, kind, array("Q", digests), codes)
     no_unit = router.fixed("no_unit") if router.unit is not None and router.missing_unit == "control" else None
     kind, digest = array("I"), array("Q")
     for code in range(len(units)) if codes is None else codes:
@@ -113,25 +111,22 @@ def decide_by_columns(call: Call, units: Sequence[Any], row: Row, router: Router
 
 def _distinct(units: Sequence[Any], router: Router, call: Call) -> tuple[list[bytes | None], list[int] | None]:
     """Return the canonical bytes of each distinct unit, and the position among them for each row; None if all rows differ."""
-    types = dict.fromkeys(map(type, units))
-    keys: Sequence[Any] = units
-    if len(types) == 1 and (str in types or int in types):
-        order = dict.fromkeys(units)
-        raws = list(map(canonical, order))
+    places: defaultdict[Any, int] = defaultdict(count().__next__)
+    codes = list(map(places.__getitem__, units))
+    types = dict.fromkeys(map(type, places))
+    if len(types) == 1 and (str in types or (int in types and set(map(type, units)) == {int})):
+        raws = list(map(canonical, places))
     else:
-        # Units that are equal need not be one: True is not 1.
-        keys = list(map(canonical, units))
-        order = dict.fromkeys(keys)
-        raws = list(order)
+        # Units that are equal need not be one: True is not 1, and NaN is missing.
+        places = defaultdict(count().__next__)
+        codes = list(map(places.__getitem__, map(canonical, units)))
+        types, raws = dict.fromkeys(map(type, units)), list(places)
     for each in types:
         if each is not router.unit_type:
             unit = next((unit for unit in units if type(unit) is each and canonical(unit) is not None), None)
             if unit is not None:
                 router.meet(unit, call.rollout.note)
-    if len(order) == len(units):
-        return raws, None
-    places = dict(zip(order, count(), strict=False))
-    return raws, list(map(places.__getitem__, keys))
+    return raws, None if len(places) == len(units) else codes
 
 
 class _Kinds:
