@@ -73,18 +73,24 @@ def decide_by_columns(call: Call, units: Sequence[Any], row: Row, router: Router
         The rows; None if they have to be decided one by one, for instance because the strategy does more than split units.
     """
     phase, rollout = state.phase, call.rollout
-    if not router.is_plain or router.shadow_share is None or rollout.clocked or state.stopped or in_shadow.get() is not False:
+    if not router.has_no_rules or router.shadow_share is None or rollout.clocked:
+        return None
+    if state.stopped or in_shadow.get() is not False:
         return None
     shadow, decisions, shadowed = router.shadow_share(phase), phase.split.decisions, phase.split.shadowed
     if not all(map(router.accepts, (*decisions, *shadowed))) or (shadow and router.effects != "read"):
         return None
     raws, codes = _distinct(units, router, call)
-    is_missing = None in raws
+    known = [raw for raw in raws if raw is not None]
+    is_missing = len(known) < len(raws)
     if is_missing and router.unit is not None and router.missing_unit == "raise":
         return None
     kinds = _Kinds(call, row, router, phase)
     bounds = [low << 32 for low in phase.split.bounds]
-    digests = [fresh_bits() if raw is None else router.hash(raw) for raw in raws]
+    digests = router.hash.each(known)
+    if is_missing:
+        found = iter(digests)
+        digests = [0 if raw is None else next(found) for raw in raws]
     arms = [bisect_right(bounds, digest) for digest in digests]
     if not is_missing and not shadow:
         number_of = {arm: kinds.number(decisions[arm], has_unit=True) for arm in dict.fromkeys(arms)}
