@@ -1,6 +1,7 @@
 """What the dashboard needs for a large journal, many browsers and many rollouts; and how long the report as a page takes.
 
-The journal is written as the SDK writes it, then read and followed by the dashboard in a process of its own.
+The journal is written by the SDK, then read and followed by the dashboard in a process of its own. Beyond 100,000 lines, the
+rest is written directly, in the same form, as that of a second process: ten million calls would take an hour on a busy machine.
 
     python benchmarks/dashboard.py [--lines 1000000] [--browsers 50] [--rollouts 1000]
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import json
 import os
 import random
 import re
@@ -21,6 +23,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from rollout_sdk import ABTest, Gate, Guardrail, Runtime, rollout
+from rollout_sdk.assignment.ids import encode_id
+
+_BY_THE_SDK = 100_000
 
 
 def answer(unit: str) -> str:
@@ -46,6 +51,36 @@ def written(folder: Path, lines: int, rollouts: int) -> None:
         if not number % 100:
             runtime.flush(60.0)
     runtime.close(60.0)
+
+
+def continued(folder: Path, lines: int) -> None:
+    """So many further lines: those of another process that serves the same rollout."""
+    (path,) = folder.glob("events-*-0.jsonl")
+    shape = next(line for line in map(json.loads, path.open()) if line["event"] == "decision" and line["rollout"] == "large")
+    begun_s, draw = time.time(), random.Random(2)
+    fingerprint, phase, units = shape["fingerprint"], shape["phase"], lines // 5
+    header = {"event": "journal", "v": 1, "t": begun_s, "sdk": "0.1.0", "pid": 1, "host": "other", "began": "0" * 16, "part": 0}
+    decided = (
+        '{{"event":"decision","v":1,"t":{t:.6f},"rollout":"large","id":"{id}","strategy":"ab","phase":"{phase}",'
+        '"fingerprint":"{fingerprint}","variant":"{arm}","served":"{arm}","reason":"split","propensity":0.5,"share":0.5,'
+        '"bucket":{bucket},"unit":"{unit:016x}","runs":[["{arm}",0.000001,null,null]]}}\n'
+    )
+    outcome = (
+        '{{"event":"outcome","v":1,"t":{t:.6f},"rollout":"large","metric":"buy","value":{value},"id":"{id}","phase":"{phase}",'
+        '"fingerprint":"{fingerprint}","variant":"{arm}","bucket":{bucket},"decided":{t:.3f}}}\n'
+    )
+    with (folder / f"events-other-1-{'0' * 16}-0.jsonl").open("w") as file:
+        file.write(json.dumps(header) + "\n")
+        for number in range(lines * 2 // 3):
+            unit = draw.randrange(units)
+            arm, bucket, t = ("control", "candidate")[unit & 1], unit * 2_654_435_761 % 2**32 >> 23, begun_s + number * 1e-4
+            names = {"t": t, "phase": phase, "fingerprint": fingerprint, "arm": arm, "bucket": bucket, "unit": unit}
+            names["id"] = encode_id(
+                "large", phase, arm, bucket, int(t * 1e9), f"00000000ff{number:x}", b"k" * 16, fingerprint=fingerprint
+            )
+            file.write(decided.format_map(names))
+            if number % 2:
+                file.write(outcome.format_map({**names, "value": float(draw.random() < 0.1)}))
 
 
 def get(address: str, path: str) -> tuple[float, str]:
@@ -127,7 +162,9 @@ def main() -> None:
     parser.add_argument("--rollouts", type=int, default=1_000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        written(Path(folder), options.lines, options.rollouts)
+        written(Path(folder), min(options.lines, _BY_THE_SDK), options.rollouts)
+        if options.lines > _BY_THE_SDK:
+            continued(Path(folder), options.lines - _BY_THE_SDK)
         size = sum(path.stat().st_size for path in Path(folder).iterdir())
         print(f"{options.lines:,} lines, {size / 2**20:,.0f} MiB, {options.rollouts:,} other rollouts")
         measure(Path(folder), options.browsers)

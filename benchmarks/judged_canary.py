@@ -142,7 +142,7 @@ class Experiments:
         error = np.sqrt(np.einsum("ij,ij->i", scores, scores) + 3 / np.maximum(labels, 1) ** 2)
         # A wide margin for the degrees of freedom, which the SDK counts more carefully.
         is_near = reached(mean, error, BUCKETS, sign=1, null=-MARGIN, less=0.15) | reached(
-            mean, error, BUCKETS, sign=-1, null=0.0, less=0.15
+            mean, error, BUCKETS, sign=-1, null=MARGIN, less=0.15
         )
         return (labels >= MIN_UNITS) & is_near
 

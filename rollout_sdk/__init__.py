@@ -17,12 +17,11 @@ if TYPE_CHECKING:
     from rollout_sdk.control.stored_status import Process
     from rollout_sdk.controller import RolloutController
     from rollout_sdk.decorator import Decorated, rollout
-    from rollout_sdk.engine.context import is_shadow
+    from rollout_sdk.engine.context import is_shadow, shadow_guard
     from rollout_sdk.engine.copies.copiers import copier
     from rollout_sdk.engine.current import current_decision
     from rollout_sdk.engine.judges.judge import Judge, Judgement, Money
     from rollout_sdk.engine.rollout import ShadowLimits
-    from rollout_sdk.engine.shadows.guards import shadow_guard
     from rollout_sdk.engine.stopping import disable
     from rollout_sdk.exceptions import (
         BatchError,
@@ -160,12 +159,11 @@ _HOMES = {
     "control.stored_status": "Process",
     "controller": "RolloutController",
     "decorator": "Decorated rollout",
-    "engine.context": "is_shadow",
+    "engine.context": "is_shadow shadow_guard",
     "engine.copies.copiers": "copier",
     "engine.current": "current_decision",
     "engine.judges.judge": "Judge Judgement Money",
     "engine.rollout": "ShadowLimits",
-    "engine.shadows.guards": "shadow_guard",
     "engine.stopping": "disable",
     "exceptions": (
         "BatchError ConfigurationError ConflictError DeadlineError DecisionIdError DuplicateKeyError JournalError "

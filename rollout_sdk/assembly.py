@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
 from rollout_sdk.assignment import Outline, Phase, UnitHash, unit_hash
 from rollout_sdk.concurrency.synchronous import answered
+from rollout_sdk.control.draining import Draining
 from rollout_sdk.control.local_state import LocalState
 from rollout_sdk.control.state import start
 from rollout_sdk.engine.arguments import Getter, binder, getter, is_method, parameter_names, rebinder
@@ -18,11 +19,12 @@ from rollout_sdk.engine.covariates import Covariate
 from rollout_sdk.engine.first_present import FirstPresent
 from rollout_sdk.engine.rollout import Rollout
 from rollout_sdk.engine.routing import OverridesByUnit, Router, fresh_random
+from rollout_sdk.engine.segments import Attribute, Segments
 from rollout_sdk.engine.shadows.caller_state import surrounds_of
 from rollout_sdk.engine.shadows.processes import ProcessLane
 from rollout_sdk.exceptions import MutationError
 from rollout_sdk.journal.kept_pairs import AUDITS, DISAGREEMENTS, KeptPairs
-from rollout_sdk.plan import is_judged
+from rollout_sdk.plan import ITEMS_PER_S, Criterion, is_judged
 from rollout_sdk.plugins.discovery import strategy_name
 from rollout_sdk.records import BreakerEvent
 from rollout_sdk.resilience.breaker import CircuitBreaker, ControlHealth
@@ -51,9 +53,11 @@ def make_router(settings: Settings) -> Router:
         failed=settings.failed,
         keeps_unit=settings.runtime.telemetry.unit_id == "raw",
         covariate=_covariate(settings),
+        segments=_segments(settings),
         shared=int(is_method(settings.signature)),
         is_asgi=takes_asgi(settings.signature),
         shadow_share=_shadow_share(settings),
+        drains=settings.on_abort == "drain",
     )
 
 
@@ -97,9 +101,19 @@ def _covariate(settings: Settings) -> Covariate | None:
     return None if get is None else Covariate(get, settings.failed)
 
 
+def _segments(settings: Settings) -> Segments | None:
+    attributes = []
+    for name, values in settings.segments.items():
+        get = getter(name, settings.signature, settings.key, "segments")
+        assert get is not None
+        attributes.append(Attribute(name, get, frozenset(values)))
+    return Segments(tuple(attributes), settings.failed) if attributes else None
+
+
 def make_rollout(settings: Settings) -> Rollout:
     """Build the rollout, which runs calls."""
     runtime, hooks, signature, compare = settings.runtime, settings.hooks, settings.signature, settings.compare
+    paced = any(each.metric == ITEMS_PER_S for each in _criteria(settings))
     rollout = Rollout(
         key=settings.key,
         strategy_name=strategy_name(settings.strategy),
@@ -118,7 +132,8 @@ def make_rollout(settings: Settings) -> Rollout:
         noise=0.0 if compare is None else compare.noise,
         on_error=settings.on_error,
         failed_if=settings.failed_if,
-        measure=settings.measure,
+        measure=_nothing if paced and settings.measure is None else settings.measure,
+        paced=paced,
         by_row=settings.batch is not None,
         passthrough=(*settings.passthrough, MutationError) if settings.detect_mutation else settings.passthrough,
         deadline_s=settings.deadline_s,
@@ -154,6 +169,7 @@ def make_rollout(settings: Settings) -> Rollout:
             ),
             settings.described,
             _breakers(settings),
+            draining=Draining(settings.control_name) if settings.on_abort == "drain" else None,
         ),
         made_of=settings.fingerprint.parts,
         observers={hook: hooks.observers(hook, runtime.thread_of) for hook in _OBSERVING if hooks.has(hook)},
@@ -166,8 +182,18 @@ def make_rollout(settings: Settings) -> Rollout:
 
 def _audit_share(settings: Settings) -> float:
     """Return the share of the judged pairs that people look at; 0 if no metric is about their preference."""
+    return next((each.audit for each in _criteria(settings) if is_judged(each.metric)), 0.0)
+
+
+def _criteria(settings: Settings) -> Sequence[Criterion]:
+    """Return the criteria of the strategy, if it has any."""
     criteria = getattr(settings.strategy, "criteria", None)
-    return next((each.audit for each in criteria.all if is_judged(each.metric)), 0.0) if criteria is not None else 0.0
+    return () if criteria is None else criteria.all
+
+
+def _nothing(_: Any) -> Mapping[str, float]:
+    """Take no number from an answer; its items are counted."""
+    return {}
 
 
 def _kept_pairs(settings: Settings, folder: str) -> KeptPairs | None:
@@ -218,5 +244,6 @@ def make_row_arguments(settings: Settings) -> RowArguments | None:
         signature=settings.signature,
         unit=settings.unit,
         covariate=settings.covariate,
+        segments=tuple(settings.segments),
         failed=settings.failed,
     )

@@ -282,47 +282,34 @@ class RolloutController(Operated, Shown, Generic[P, R_co]):
         about = f"The outcome {brief(metric)} of {self.key!r}"
         if metric == JUDGE_PREFERENCE and variant is None and len(self.candidates) == 1:
             variant = self.candidates[0]
-        outcomes.check_preference(about, metric, value, source=source, variant=variant)
-        outcomes.check_named(
-            about, decision_id=decision_id, unit=unit, token=token, item=item, position=position, variant=variant
-        )
         if variant is not None and variant not in (self.control, *self.candidates):
             raise OutcomeError(
                 f"{about} names variant {variant!r:.60}, which {self.key!r} does not have. Name one of its variants: "
                 f"{', '.join((self.control, *self.candidates))}."
             )
-        when = self._runtime.time_ns() / 1e9 if time_s is None else time_s
+        now_s = self._runtime.time_ns() / 1e9
+        event = outcomes.outcome_of(
+            about,
+            metric,
+            value,
+            key=self._runtime.key,
+            time_s=now_s if time_s is None else time_s,
+            decision_id=decision_id,
+            unit=unit,
+            token=token,
+            item=item,
+            position=position,
+            event_id=event_id,
+            variant=variant,
+            source=source,
+            rollout=self.key,
+            hash_of=lambda: (self.key, self.unit_hash),
+            item_hash=self._rollout.item_hash,
+            shown=self._rollout.shown,
+        )
         if unit is not None:
-            event = outcomes.by_unit(
-                metric,
-                value,
-                unit,
-                rollout=self.key,
-                hash_=self.unit_hash,
-                time_s=when,
-                item=item,
-                item_hash=self._rollout.item_hash,
-            )
             self._router.meet(unit, self._rollout.note)
-        elif token is not None:
-            event = outcomes.by_token(metric, value, token, key=self._runtime.key, time_s=when, rollout=self.key)
-        else:
-            event = outcomes.by_decision(
-                metric,
-                value,
-                decision_id,
-                key=self._runtime.key,
-                time_s=when,
-                rollout=self.key,
-                item=item,
-                position=position,
-                item_hash=self._rollout.item_hash,
-                shown=self._rollout.shown,
-                variant=variant,
-                source=source,
-            )
-        event = outcomes.identified(event, event_id, self._rollout.item_hash)
-        if time_s is not None and (strange := outcomes.odd_time(event, self._runtime.time_ns() / 1e9)) is not None:
+        if time_s is not None and (strange := outcomes.odd_time(event, now_s)) is not None:
             self._rollout.note(strange)
         self._runtime.conclude_outcome(event)
 

@@ -18,7 +18,7 @@ from rollout_sdk.engine.routing import Override
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.resilience.breaker import Breaker
 from rollout_sdk.runtime import Runtime, default_runtime
-from rollout_sdk.settings import Effects, MissingUnit, OnError, Settings
+from rollout_sdk.settings import Effects, MissingUnit, OnAbort, OnError, Settings
 
 __all__ = ["Decorated", "DecoratedMethod", "rollout"]
 
@@ -98,6 +98,7 @@ def rollout(
     holdout: Share = 0.0,
     layer: Layer | None = None,
     on_error: OnError = "control",
+    on_abort: OnAbort = "stop",
     failed_if: Callable[[Any], object] | None = None,
     measure: Callable[[Any], Mapping[str, float]] | None = None,
     judge: Judge | None = None,
@@ -145,6 +146,9 @@ def rollout(
         layer: Slot of a layer: rollouts of one layer never use the same unit.
         on_error: When a candidate fails, the "control" answers (the failure still counts against the candidate), or the
             caller gets the exception ("raise": for functions that must not run twice).
+        on_abort: With "drain", units are conversations: while a person has paused the rollout, or another version or other
+            settings have replaced this process's in the store, those that this process has begun on a candidate go on there,
+            and all others get the control (docs/judging.md). An abort or a rollback stops them at once in any case.
         failed_if: Classifies answers as failures: `lambda answer: answer.status_code >= 500`. Such an answer of a candidate
             counts as if it had raised: the control answers (or, with on_error="raise", the caller gets the answer unchanged).
             Also applied to the control, whose answers always reach the caller; with `batch=`, to the answer of each row; not
@@ -222,6 +226,7 @@ def rollout(
             holdout=holdout,
             layer=layer,
             on_error=on_error,
+            on_abort=on_abort,
             failed_if=failed_if,
             measure=measure,
             judge=judge,

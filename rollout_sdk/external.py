@@ -69,44 +69,32 @@ def record(
             f"The outcome {brief(metric)} has nowhere to go: the default runtime keeps no journal. "
             "Reports are computed from the journal alone. Set ROLLOUT_JOURNAL to its folder."
         )
-    outcomes.check_named(
+    now_s = runtime.time_ns() / 1e9
+
+    def hash_of() -> tuple[str, UnitHash]:
+        if not (isinstance(rollout, str) and rollout):
+            raise OutcomeError(
+                f"The outcome {brief(metric)} of a unit names no rollout. A unit is in many rollouts. Pass rollout=, its key."
+            )
+        return rollout, _hash_of(runtime, rollout, layer)
+
+    event = outcomes.outcome_of(
         f"The outcome {brief(metric)}",
+        metric,
+        value,
+        key=runtime.key,
+        time_s=now_s if time_s is None else time_s,
         decision_id=decision_id,
         unit=unit,
         token=token,
         item=item,
         position=position,
+        event_id=event_id,
         variant=variant,
+        source=source,
+        rollout=rollout,
+        hash_of=hash_of,
     )
-    outcomes.check_preference(f"The outcome {brief(metric)}", metric, value, source=source, variant=variant)
-    now_s = runtime.time_ns() / 1e9
-    when = now_s if time_s is None else time_s
-    key = runtime.key
-    if unit is not None:
-        if not (isinstance(rollout, str) and rollout):
-            raise OutcomeError(
-                f"The outcome {brief(metric)} of a unit names no rollout. A unit is in many rollouts. Pass rollout=, its key."
-            )
-        hash_ = _hash_of(runtime, rollout, layer)
-        event = outcomes.by_unit(
-            metric, value, unit, rollout=rollout, hash_=hash_, time_s=when, item=item, item_hash=UnitHash(rollout, key)
-        )
-    elif token is not None:
-        event = outcomes.by_token(metric, value, token, key=key, time_s=when, rollout=rollout)
-    else:
-        event = outcomes.by_decision(
-            metric,
-            value,
-            decision_id,
-            key=key,
-            time_s=when,
-            rollout=rollout,
-            item=item,
-            position=position,
-            variant=variant,
-            source=source,
-        )
-    event = outcomes.identified(event, event_id, UnitHash(event.rollout, key))
     if time_s is not None and (strange := outcomes.odd_time(event, now_s)) is not None:
         runtime.failed("outcome", OutcomeError(strange))
     runtime.conclude_outcome(event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
 
@@ -22,6 +23,7 @@ from rollout_sdk.control.stores.opening import store_at
 from rollout_sdk.engine.context import OBSERVING, in_shadow
 from rollout_sdk.engine.judges.judge import Judge
 from rollout_sdk.engine.judges.lane import JudgeLane
+from rollout_sdk.engine.judges.shared_spending import SharedSpending
 from rollout_sdk.engine.rollout import Nonces, Rollout, ShadowLimits
 from rollout_sdk.engine.shadows.hidden import Hidden
 from rollout_sdk.engine.shadows.pool import ShadowPool
@@ -366,7 +368,18 @@ class Runtime:
         known = self._judges.get(key)
         if known is not None and known.judge == judge:
             return known
-        lane = self._judges[key] = JudgeLane(judge, failed=failed, note=note, time_ns=self.time_ns)
+        account = None
+        if judge.budget is not None and self.reconciler.store.is_shared:
+            account = partial(
+                SharedSpending,
+                judge.budget,
+                judge.price,
+                store=self.reconciler.store,
+                rollout=key,
+                timeout_s=judge.timeout_s,
+                failed=self.failed,
+            )
+        lane = self._judges[key] = JudgeLane(judge, failed=failed, note=note, time_ns=self.time_ns, spending=account)
         if known is not None and (known.judge.budget, known.judge.price) == (judge.budget, judge.price):
             lane.spending = known.spending
         return lane

@@ -60,6 +60,8 @@ class Serving:
         call = self._decided(Call(self.rollout, args, kwargs), unit, self.rollout.state)
         if self.router.covariate is not None:
             call.covariate = self.router.covariate.of_call(args, kwargs)
+        if self.router.segments is not None:
+            call.segments = self.router.segments.of_call(args, kwargs)
         return call
 
     def _decided(self, call: Call, unit: Any, state: RolloutState) -> Call:
@@ -87,6 +89,8 @@ class Serving:
             router(call, None if router.unit is None else router.unit_of(args, kwargs), rollout.local_state.state)
             if router.covariate is not None:
                 call.covariate = router.covariate.of_call(args, kwargs)
+            if router.segments is not None:
+                call.segments = router.segments.of_call(args, kwargs)
         except MissingUnitError:
             raise
         except BaseException as error:
@@ -141,6 +145,8 @@ class Serving:
             rows = decide_one_by_one(call, units, row_at, lambda row, unit: self._decided(row, unit, state), self.router)
         if self.router.covariate is not None:
             rows.covariates = column(self.router.covariate.of_rows(args, kwargs, len(rows)))
+        if self.router.segments is not None:
+            rows.split(self.router.segments.of_rows(args, kwargs, len(rows)))
         first = rows[0]
         call.describe_as(first)
         call.decision = first.decision

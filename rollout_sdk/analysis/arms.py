@@ -14,9 +14,11 @@ from attrs import Factory, define
 
 from rollout_sdk.analysis.bounded import Counts
 from rollout_sdk.analysis.facts import stands_for
-from rollout_sdk.analysis.pages import page_of, shown_item
+from rollout_sdk.analysis.segment_sums import SegmentSums
 from rollout_sdk.analysis.shadow_arms import ShadowArm, Sums, add_to, sums
 from rollout_sdk.analysis.shares import Arrivals
+from rollout_sdk.assignment import BUCKETS
+from rollout_sdk.interleaving.pages import page_of, shown_item
 
 __all__ = ["Arm", "Credit", "Gathered", "ShadowArm", "Sums", "add_to", "credit"]
 
@@ -54,6 +56,7 @@ class Arm:
         kept: Calls that are in the journal.
         units: Calls of every unit; a call that is its own unit counts as one.
         latency_s: Durations of runs, by the variant that ran.
+        latency_buckets: Buckets of the units of the assigned variant's own durations, in their order.
         errors: Failed calls, by type of the assigned variant's exception.
         fallbacks: Calls that the control answered instead.
         withheld: Calls in which the variant was not run at all, by why.
@@ -67,6 +70,7 @@ class Arm:
     kept: int = 0
     units: Counter[str] = Factory(Counter)
     latency_s: dict[str, array[float]] = Factory(lambda: defaultdict(lambda: array("d")))
+    latency_buckets: array[int] = Factory(lambda: array("H"))
     errors: Counts = Factory(Counts)
     fallbacks: int = 0
     withheld: Counts = Factory(Counts)
@@ -93,6 +97,8 @@ class Arm:
             # Of an answer that was not measured, it is the time until it was returned.
             if not closed and not record.get("unmeasured"):
                 self.latency_s[ran].extend([duration_s] * many)
+                if ran == record["variant"]:
+                    self.latency_buckets.extend([record["bucket"] % BUCKETS] * many)
 
     def add_outcome(self, metric: str, unit: str, value: float, stands_for: int = 1) -> None:
         """Add a recorded value of a unit, as that of so many outcomes."""
@@ -105,15 +111,15 @@ def credit(
     arm: Arm,
     record: Mapping[str, Any],
     cluster: str,
-    outcomes: Sequence[tuple[str, float, str | int | None, int]],
+    outcomes: Sequence[tuple[str, float, str | int | None, int, float]],
     control: str,
 ) -> int:
     """Credit every candidate against the control for one list; returns how many outcomes named an item not in it."""
     page, unknown, many = page_of(record), 0, stands_for(record)
     if page is None:
-        return sum(item is not None for _, _, item, _ in outcomes)
+        return sum(item is not None for _, _, item, *_ in outcomes)
     clicks: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for metric, value, named, _ in outcomes:
+    for metric, value, named, *_ in outcomes:
         item = shown_item(page.keys, named)
         if item is not None and item in page.keys:
             clicks[metric][item] += value
@@ -150,6 +156,7 @@ class Gathered:
         transitions: The records, in order of time; one for each transition, however many processes wrote of it.
         spans: First and last time of a call, by phase.
         problems: Outcomes that could not be used, by why.
+        segments: Sums by segment.
         joined: Outcomes of units that went to the unit's last call before them.
     """
 
@@ -167,4 +174,5 @@ class Gathered:
     transitions: list[dict[str, Any]] = Factory(list)
     spans: dict[str, list[float]] = Factory(dict)
     problems: Counter[str] = Factory(Counter)
+    segments: SegmentSums = Factory(SegmentSums)
     joined: int = 0

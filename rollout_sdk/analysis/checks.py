@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rollout_sdk.analysis.judged import Judged
 from rollout_sdk.analysis.report import RolloutReport
+from rollout_sdk.analysis.segments import SegmentDifference
 from rollout_sdk.analysis.verdict import Check, Difference
 from rollout_sdk.formatting import number, percent, several
 from rollout_sdk.judging.pairs import LEAST_COMPLETE, completeness
@@ -17,6 +18,8 @@ __all__ = ["MOST_LOST", "candidates_of", "checks_of"]
 
 _MOST_OVERLAP = 0.1
 """Share of a set's time in which another may run beside it, as in a deployment."""
+
+_MOST_SEGMENTS = 3
 
 MOST_LOST = 0.01
 """Share of lost facts above which numbers are not trusted."""
@@ -32,16 +35,24 @@ def candidates_of(report: RolloutReport) -> tuple[str, ...]:
     return tuple(name for name in seen if name not in (report.control, INTERLEAVED))
 
 
-def checks_of(report: RolloutReport, found: Judged, compared: Sequence[Difference], lost_share: float) -> tuple[Check, ...]:
+def checks_of(
+    report: RolloutReport,
+    found: Judged,
+    compared: Sequence[Difference],
+    segments: Sequence[SegmentDifference],
+    lost_share: float,
+) -> tuple[Check, ...]:
     """Everything that a person must look into, what voids the numbers first.
 
     Args:
         report: What was gathered of the rollout.
         found: What its judge found.
         compared: The differences.
+        segments: Those by segment.
         lost_share: Share of the facts that the journal says were lost.
     """
-    return tuple(sorted(_checks(report, found, compared, lost_share), key=lambda each: not each.is_fatal))
+    checks = (*_checks(report, found, compared, lost_share), *_of_segments(segments))
+    return tuple(sorted(checks, key=lambda each: not each.is_fatal))
 
 
 def _checks(report: RolloutReport, found: Judged, compared: Sequence[Difference], lost_share: float) -> Iterator[Check]:
@@ -101,6 +112,21 @@ def _checks(report: RolloutReport, found: Judged, compared: Sequence[Difference]
             is_fatal=False,
         )
     yield from _cautions(report, compared)
+
+
+def _of_segments(segments: Sequence[SegmentDifference]) -> Iterator[Check]:
+    worse = [each for each in segments if each.is_worse]
+    if worse:
+        named = ", ".join(f"{each.attribute}={each.segment} ({each.metric})" for each in worse[:_MOST_SEGMENTS])
+        who = " or ".join(dict.fromkeys(each.candidate for each in worse))
+        more = f" and {len(worse) - _MOST_SEGMENTS} more" if len(worse) > _MOST_SEGMENTS else ""
+        yield Check(
+            name="segment",
+            what=f"{who} is significantly worse in {named}{more}, corrected over {len(segments)} differences",
+            since_s=None,
+            cure="Look at the segments before you decide for all of them.",
+            is_fatal=False,
+        )
 
 
 def _seen(units: Mapping[str, int], configured: Mapping[str, float]) -> str:

@@ -12,6 +12,8 @@ from rollout_sdk.analysis.differences import differences
 from rollout_sdk.analysis.judged import Judged
 from rollout_sdk.analysis.phrases import because
 from rollout_sdk.analysis.report import RolloutReport
+from rollout_sdk.analysis.segment_differences import segment_differences
+from rollout_sdk.analysis.segment_sums import SegmentSums
 from rollout_sdk.analysis.togo import to_go, traffic_of, whole
 from rollout_sdk.analysis.verdict import Check, Difference, Headline, RolloutVerdict
 from rollout_sdk.judging import Finding, Verdict
@@ -24,19 +26,23 @@ _DECLARED: Mapping[str, str] = {"shadow": "guardrails=[Guardrail(...)]", "interl
 _STOPPED: Mapping[str, str] = {"rolled_back": "rolled back", "aborted": "aborted"}
 
 
-def conclude(report: RolloutReport, found: Judged, *, lost_share: float = 0.0) -> RolloutVerdict:
+def conclude(
+    report: RolloutReport, found: Judged, *, lost_share: float = 0.0, sums: SegmentSums | None = None
+) -> RolloutVerdict:
     """What a journal says to do about one rollout, and why.
 
     Args:
         report: What was gathered of it.
         found: What its judge found.
         lost_share: Share of the facts that the journal says were lost.
+        sums: Sums by segment; without them, nothing is said of segments.
     """
     verdict, course = found.verdict, found.course
     last = found.looks[-1] if found.looks else None
     compared = () if last is None else differences(found, last.findings, last.others)
     candidates = tuple(dict.fromkeys(each.candidate for each in compared)) or candidates_of(report)
-    checks = checks_of(report, found, compared, lost_share)
+    segments = () if sums is None or report.shares.is_mismatch else segment_differences(found, sums, candidates)
+    checks = checks_of(report, found, compared, segments, lost_share)
     compared = tuple(_timed(found, each) for each in compared)
     by_candidate = {name: headline_of(found, name, compared) for name in candidates}
     headline, about_one = _overall(report, by_candidate, checks)
@@ -63,6 +69,7 @@ def conclude(report: RolloutReport, found: Judged, *, lost_share: float = 0.0) -
         action=_action(report, found, headline, about_one, checks),
         by_candidate=by_candidate,
         differences=compared,
+        segments=segments,
         checks=checks,
         to_go=waits if headline == "WAIT" else None,
         units=_totals(report, "units"),

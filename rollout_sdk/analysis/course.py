@@ -11,8 +11,8 @@ from typing import Any
 from attrs import define, field
 
 from rollout_sdk.analysis.facts import recorded, routed, shadowed
-from rollout_sdk.analysis.pages import page_of
 from rollout_sdk.analysis.shadow_pairs import ShadowPairs
+from rollout_sdk.interleaving.pages import page_of
 from rollout_sdk.judging import Evidence, Situation, Verdict, add_outcome, add_routed, add_shadowed, judge
 from rollout_sdk.judging.ingest import is_shadow
 from rollout_sdk.judging.phase_evidence import number_of

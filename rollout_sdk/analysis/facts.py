@@ -102,6 +102,7 @@ def routed(record: Mapping[str, Any]) -> RoutedEvent:
         no_evidence=record.get("no_evidence", False),
         unmeasured=record.get("unmeasured"),
         covariate=record.get("cov"),
+        segments=tuple(record.get("segments", {}).items()),
         rate=record.get("rate", 1.0),
     )
 

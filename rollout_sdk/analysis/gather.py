@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from rollout_sdk.analysis.bounded import at, shortened
 from rollout_sdk.analysis.facts import stands_for
 from rollout_sdk.analysis.operations import Operations
 from rollout_sdk.analysis.outcomes import MOST_SETS, OVER_THE_LIMIT, Outcomes, Set
+from rollout_sdk.analysis.segment_sums import Asked
 from rollout_sdk.analysis.sets import began_s
 from rollout_sdk.analysis.shadow_arms import ShadowArm
 from rollout_sdk.journal import Journal
@@ -53,12 +54,13 @@ class Gatherer:
     1,000 metrics or 10,000 transitions are skipped and counted as "over the limit".
     """
 
-    def __init__(self, journal: Journal, outcomes: Outcomes | None = None) -> None:
+    def __init__(self, journal: Journal, outcomes: Outcomes | None = None, asked: Mapping[Set, Asked] | None = None) -> None:
         """Read the outcomes: a call that is read later may then be forgotten at once.
 
         Args:
             journal: The journal.
             outcomes: Outcomes that are read already; None: read those of the journal.
+            asked: What is asked about segments, by rollout and fingerprint.
         """
         self.sets: dict[Set, Gathered] = {}
         self.operations: dict[str, Operations] = {}
@@ -66,6 +68,7 @@ class Gatherer:
         self._journal = journal
         self._left_out = self._arms = 0
         self._process = ""
+        self._asked = {} if asked is None else asked
         self._outcomes = Outcomes() if outcomes is None else outcomes
         self._replaced: set[Set] = set()
         self._changes: dict[tuple[Set, object], dict[str, Any]] = {}
@@ -247,13 +250,16 @@ class Gatherer:
         if record.get("teams") or record.get("rule"):
             gathered.problems["unknown item"] += credit(arm, record, cluster, outcomes, gathered.control)
         for shadow_variant, metric, value in of_shadows:
-            ours = next((each for name, each, _, _ in outcomes if name == metric), None)
+            ours = next((each for name, each, *_ in outcomes if name == metric), None)
             labelled = None if ours is None else self.arm_at(gathered.shadows, phase, shadow_variant)
             if ours is None or labelled is None:
                 gathered.problems["of a shadow's answer alone"] += 1
             else:
                 labelled.labelled(metric, cluster, ours, value, many)
-        for metric, value, _, of_outcome in outcomes:
+        if (asked := self._asked.get((rollout, fingerprint))) is not None:
+            timed = ((metric, value, of_outcome, recorded_s) for metric, value, _, of_outcome, recorded_s in outcomes)
+            gathered.segments.decided(asked, record, cluster, timed)
+        for metric, value, _, of_outcome, _ in outcomes:
             # Both are there: where outcomes were kept at a lower rate than their calls, at that.
             arm.add_outcome(metric, cluster, value, max(many, of_outcome))
 
@@ -295,15 +301,20 @@ def _configured(gathered: Gathered, phase: str, record: dict[str, Any]) -> None:
         gathered.shares[shortened(phase)] = record.get("shares", {})
 
 
-def gather(journal: Journal, progress: Callable[[int, int], None] | None = None) -> Aggregate:
+def gather(
+    journal: Journal,
+    progress: Callable[[int, int], None] | None = None,
+    asked: Mapping[Set, Asked] | None = None,
+) -> Aggregate:
     """The sums of every rollout in a journal.
 
     Args:
         journal: The journal; its counts are those of this reading.
         progress: Called with the bytes read so far, and with how many there are.
+        asked: What is asked about segments, by rollout and fingerprint.
     """
     total = sum(map(journal.size, journal.files))
-    gatherer = Gatherer(journal)
+    gatherer = Gatherer(journal, asked=asked)
     journal.begin()
     number = 0
     for path in journal.files:

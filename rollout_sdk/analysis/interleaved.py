@@ -9,9 +9,9 @@ from typing import Any
 
 from attrs import Factory, define, frozen
 
-from rollout_sdk.analysis.pages import item_of, page_of, shown_item
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.interleaving import InterleavingAnalyzer, Preference
+from rollout_sdk.interleaving.pages import item_of, page_of, shown_item
 from rollout_sdk.journal import Journal, read_journal
 
 __all__ = ["Interleavings", "analyze_interleaving"]

@@ -6,7 +6,7 @@ it, for display. Memory is bounded by rollouts, metrics and phases, not by calls
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil, inf
 from typing import Any
 
@@ -75,6 +75,7 @@ class Judged:
         now_s: Time of the last record.
         calls: Its calls.
         plan: The plan as the journal has it.
+        segments: Values by which its attributes are split.
         refused: Lines that could not be counted.
         fault: Why the plan cannot be read; empty where it can.
     """
@@ -87,6 +88,7 @@ class Judged:
     calls: int = 0
     plan: Mapping[str, Any] = field(factory=dict)
     fault: str = ""
+    segments: Mapping[str, Sequence[str]] = field(factory=dict)
     refused: int = 0
     _next_look: int = _FIRST_LOOK
     _fold_s: float | None = None
@@ -160,8 +162,9 @@ class Judged:
         except ConfigurationError as error:
             self.fault = str(error)
             return
-        self.is_declared = criteria is not None
-        self._follow(_UNPLANNED if criteria is None else criteria, self.undeclared)
+        self.is_declared = criteria is not None and (criteria.acts or bool(criteria.all))
+        self.segments = {} if criteria is None else criteria.segments
+        self._follow(criteria if criteria is not None and self.is_declared else _UNPLANNED, self.undeclared)
 
     def _follow(self, criteria: Criteria, undeclared: tuple[Criterion, ...]) -> None:
         declared = {each.metric for each in criteria.all}

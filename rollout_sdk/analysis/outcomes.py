@@ -11,7 +11,7 @@ from attrs import Factory, define, frozen
 
 from rollout_sdk.analysis.bounded import Counts, at, kept_name
 from rollout_sdk.analysis.facts import recorded, set_of, stands_for
-from rollout_sdk.analysis.pages import item_of
+from rollout_sdk.interleaving.pages import item_of
 
 __all__ = [
     "MOST_METRICS",
@@ -32,8 +32,8 @@ MOST_SETS = 1_000
 MOST_METRICS = 1_000
 _LONGEST_METRIC = 1_000
 
-Outcome: TypeAlias = tuple[str, float, str | int | None, int]
-"""Metric, value, the item or its position, and how many outcomes it stands for."""
+Outcome: TypeAlias = tuple[str, float, str | int | None, int, float]
+"""Metric, value, the item or its position, how many outcomes it stands for, and its time."""
 ShadowOutcome: TypeAlias = tuple[str, str, float]
 """The shadow's variant, metric and value."""
 Visit: TypeAlias = tuple[float, str, str, str, bool]
@@ -97,7 +97,7 @@ class Outcomes:
             self._of_shadows[record["id"]].append((record.get("variant", ""), metric, value))
             self._set_of[record["id"]] = set_of(record)
         elif isinstance(record.get("id"), str):
-            self._by_decision[record["id"]].append((metric, value, item_of(record), many))
+            self._by_decision[record["id"]].append((metric, value, item_of(record), many, record.get("t", 0.0)))
             self._set_of[record["id"]] = set_of(record)
         elif isinstance(record.get("unit"), str):
             self._by_unit[rollout, record["unit"]].append((record.get("t", 0.0), metric, value, many))
@@ -106,11 +106,19 @@ class Outcomes:
         return None
 
     def keep(
-        self, rollout: str, fingerprint: str, decision_id: str, metric: str, value: float, item: str | int | None, many: int
+        self,
+        rollout: str,
+        fingerprint: str,
+        decision_id: str,
+        metric: str,
+        value: float,
+        item: str | int | None,
+        many: int,
+        time_s: float,
     ) -> None:
         """Add an outcome of a call, of which it is known that it was not added before."""
         self.recorded[kept_name(self.recorded, rollout, MOST_SETS)] += 1
-        self._by_decision[decision_id].append((metric, value, item, many))
+        self._by_decision[decision_id].append((metric, value, item, many, time_s))
         self._set_of[decision_id] = rollout, fingerprint
 
     def decisions(self) -> list[str]:

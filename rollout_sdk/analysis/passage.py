@@ -14,7 +14,7 @@ from itertools import pairwise
 from attrs import frozen
 
 from rollout_sdk.judging.e_values import MIN_EVENTS
-from rollout_sdk.stats.normal import normal_cdf
+from rollout_sdk.stats.distributions import normal_cdf
 
 __all__ = ["Chances", "Times", "crossed_by_counts", "crossed_by_motion"]
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rollout_sdk.analysis.report import RolloutReport
+from rollout_sdk.analysis.segments import SegmentDifference
 from rollout_sdk.analysis.verdict import Check, Difference, Headline, ToGo
 from rollout_sdk.formatting import duration, number
 from rollout_sdk.judging import Verdict
 from rollout_sdk.plan import ERROR_RATE, LATENCY_MEAN
 
-__all__ = ["because", "counted", "effect", "latencies", "named", "price", "remaining"]
+__all__ = ["absolute", "because", "counted", "differing", "effect", "latencies", "named", "price", "remaining"]
 
 _LARGE = 2.0
 _DAY_S = 86_400.0
@@ -30,16 +31,29 @@ def effect(each: Difference) -> str:
     """The difference with its interval: relative where it is known, else in the metric's own unit."""
     if each.relative is not None and each.relative_low is not None and each.relative_high is not None:
         return f"{_lift(each.relative)} [{_lift(each.relative_low)}, {_lift(each.relative_high)}]"
-    if each.estimate is not None and each.low is not None and each.high is not None:
-        return f"{each.estimate:+.3g} [{each.low:+.3g}, {each.high:+.3g}]"
+    if each.low is not None and each.high is not None:
+        return absolute(each)
     if each.relative is not None:
         return _lift(each.relative)
     if each.control and each.value is not None and each.unit != "preference":
         return _lift(each.value / each.control - 1)
-    return "no values yet" if each.estimate is None or not each.value_count else f"{each.estimate:+.3g}"
+    return "no values yet" if not each.value_count else absolute(each)
 
 
-def counted(each: Difference) -> str:
+def absolute(each: Difference | SegmentDifference) -> str:
+    """The difference with its interval, in the metric's own unit."""
+    if each.estimate is None:
+        return "no values yet"
+    ends = "" if each.low is None or each.high is None else f" [{each.low:+.3g}, {each.high:+.3g}]"
+    return f"{each.estimate:+.3g}{ends}"
+
+
+def differing(each: Difference | SegmentDifference) -> str:
+    """What a significant difference is called that nothing was declared about."""
+    return f"significantly {'higher' if (each.estimate or 0.0) > 0 else 'lower'}"
+
+
+def counted(each: Difference | SegmentDifference) -> str:
     """The counts behind it: "130 of 30,000 against 157 of 30,000"; for values, their means."""
     counts = each.value_count, each.control_count
     if any(count is None for count in counts) or each.unit == "preference":

@@ -6,15 +6,16 @@ All else (batches, interleaved lists, calls that fell back, transitions, damaged
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
 from rollout_sdk.analysis.arms import Arm
 from rollout_sdk.analysis.gather import Aggregate, Gatherer, gather
-from rollout_sdk.analysis.outcomes import MOST_METRICS, Outcomes
+from rollout_sdk.analysis.outcomes import MOST_METRICS, Outcomes, Set
 from rollout_sdk.analysis.relations import Relations, is_installed
+from rollout_sdk.analysis.segment_sums import Asked
 from rollout_sdk.analysis.shadow_arms import ShadowArm
 from rollout_sdk.journal import Journal
 
@@ -24,10 +25,16 @@ _LARGE = 16 << 20
 
 
 class IrreducibleError(Exception):
-    """A journal that only the Python reader can sum up: calls are there twice, or outcomes are about shadows' answers."""
+    """A journal that only the Python reader can sum up: calls are there twice, or outcomes are about shadows' answers,
+    or segments are asked for and outcomes of one call are written in two ways.
+    """
 
 
-def sums_of(journal: Journal, progress: Callable[[int, int], None] | None = None) -> Aggregate:
+def sums_of(
+    journal: Journal,
+    progress: Callable[[int, int], None] | None = None,
+    asked: Mapping[Set, Asked] | None = None,
+) -> Aggregate:
     """The sums of every rollout in a journal, by the database where that is installed and the journal is large.
 
     Below 16 MiB, starting the database takes longer than it saves.
@@ -35,6 +42,7 @@ def sums_of(journal: Journal, progress: Callable[[int, int], None] | None = None
     Args:
         journal: The journal; its counts are those of this reading.
         progress: Called with the bytes read so far, and with how many there are.
+        asked: What is asked about segments, by rollout and fingerprint.
     """
     total = sum(map(journal.size, journal.files))
     if total >= _LARGE and journal.is_whole and is_installed():
@@ -42,14 +50,14 @@ def sums_of(journal: Journal, progress: Callable[[int, int], None] | None = None
 
         # What it cannot read, or not in this memory, is read line by line.
         with suppress(IrreducibleError, duckdb.Error):
-            found = gather_reduced(journal)
+            found = gather_reduced(journal, asked)
             if progress is not None:
                 progress(total, total)
             return found
-    return gather(journal, progress)
+    return gather(journal, progress, asked)
 
 
-def gather_reduced(journal: Journal) -> Aggregate:
+def gather_reduced(journal: Journal, asked: Mapping[Set, Asked] | None = None) -> Aggregate:
     """The sums of every rollout in a journal, but for their operation; the same as those of `gather`.
 
     Raises:
@@ -58,15 +66,16 @@ def gather_reduced(journal: Journal) -> Aggregate:
     """
     journal.begin()
     with Relations(journal) as relations:
-        return _Reduction(journal, relations).aggregate()
+        return _Reduction(journal, relations, asked or {}).aggregate()
 
 
 class _Reduction:
-    def __init__(self, journal: Journal, relations: Relations) -> None:
+    def __init__(self, journal: Journal, relations: Relations, asked: Mapping[Set, Asked]) -> None:
         self._journal = journal
         self._relations = relations
         self._outcomes = Outcomes()
-        self._gatherer = Gatherer(journal, self._outcomes)
+        self._asked = asked
+        self._gatherer = Gatherer(journal, self._outcomes, asked)
 
     def aggregate(self) -> Aggregate:
         relations, journal = self._relations, self._journal
@@ -83,6 +92,7 @@ class _Reduction:
             self._shadows()
             self._shadow_latencies()
             self._values()
+            self._segments()
         journal.lines = relations.lines
         if relations.damaged:
             journal.skipped["damaged"] += relations.damaged
@@ -126,10 +136,10 @@ class _Reduction:
         for record in self._records(relations.rows(of_units)):
             self._gatherer.recorded(record)
         of_rows = "SELECT {} FROM outcomes WHERE is_of_rows"
-        for row in relations.rows(of_rows.format("rollout, fingerprint, id, metric, value, item, is_position, many")):
-            rollout, fingerprint, decision_id, metric, value, item, is_position, many = row
+        for row in relations.rows(of_rows.format("rollout, fingerprint, id, metric, value, item, is_position, many, t")):
+            rollout, fingerprint, decision_id, metric, value, item, is_position, many, time_s = row
             named = int(item) if is_position else item
-            self._outcomes.keep(rollout, fingerprint, decision_id, metric, value, named, many)
+            self._outcomes.keep(rollout, fingerprint, decision_id, metric, value, named, many, time_s)
         self._visits()
         self._of_plain_calls()
         for record in self._records(relations.rows(lines.format("events", "event IS DISTINCT FROM 'outcome'"))):
@@ -175,7 +185,9 @@ class _Reduction:
             if gathered is not None and excluded:
                 gathered.problems["of excluded calls"] += len(outcomes)
             elif (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
-                for metric, value, _, of_outcome in outcomes:
+                if (rollout, fingerprint) in self._asked:
+                    raise IrreducibleError("outcomes of one call are written in two ways")
+                for metric, value, _, of_outcome, _ in outcomes:
                     arm.add_outcome(metric, cluster, value, max(many, of_outcome))
 
     def _arm(self, rollout: str, fingerprint: str, phase: str, variant: str) -> Arm | None:
@@ -217,12 +229,13 @@ class _Reduction:
             if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
                 (arm.errors if kind == "error" else arm.withheld).add(name, int(calls))
         durations = (
-            "SELECT rollout, fingerprint, phase, variant, ran, many, list(run_s) FROM events "
+            "SELECT rollout, fingerprint, phase, variant, ran, many, list(run_s), list(bucket % 512) FROM events "
             "WHERE event = 'decision' AND is_plain AND NOT excluded AND run_s IS NOT NULL GROUP BY ALL"
         )
-        for rollout, fingerprint, phase, variant, ran, many, values in relations.rows(durations):
+        for rollout, fingerprint, phase, variant, ran, many, values, buckets in relations.rows(durations):
             if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
                 arm.latency_s[ran].extend(values * many)
+                arm.latency_buckets.extend(buckets * many)
 
     def _shadow_arm(self, rollout: str, fingerprint: str, phase: str, variant: str) -> ShadowArm | None:
         gathered = self._gatherer.set_at(rollout, fingerprint)
@@ -275,6 +288,22 @@ class _Reduction:
             for rollout, fingerprint, outcomes in relations.reduced(statement):
                 if (gathered := gatherer.set_at(rollout, fingerprint)) is not None:
                     gathered.problems[why] += outcomes
+
+    def _segments(self) -> None:
+        if not self._asked:
+            return
+        relations, gatherer = self._relations, self._gatherer
+        relations.ask(self._asked)
+        for rollout, fingerprint, segment, *row in relations.reduced("segments"):
+            asked, gathered = self._asked[rollout, fingerprint], gatherer.set_at(rollout, fingerprint)
+            if gathered is not None:
+                for each in asked.known(dict([segment.split("=", 1)])):
+                    gathered.segments.reduced(each, *row)
+        for rollout, fingerprint, variant, cluster, *segments in relations.reduced("segment_units"):
+            asked, gathered = self._asked[rollout, fingerprint], gatherer.set_at(rollout, fingerprint)
+            if gathered is not None:
+                for each in asked.known(dict(segment.split("=", 1) for segment in segments if segment is not None)):
+                    gathered.segments.units[each, variant].add(cluster)
 
 
 def _add(pair: list[float], value: float, count: float) -> None:

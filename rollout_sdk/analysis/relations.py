@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
+from rollout_sdk.analysis.segment_sums import Asked
 from rollout_sdk.journal import Journal
 from rollout_sdk.journal.compacted import parquet_of
 
@@ -57,6 +59,12 @@ SELECT key_of(id) AS call FROM (
 """
 
 
+_ASKED = (
+    "CREATE OR REPLACE TEMP TABLE asked (rollout VARCHAR, fingerprint VARCHAR, metric VARCHAR, is_label INTEGER, "
+    "is_windowed INTEGER, window_s DOUBLE, until_s DOUBLE, low DOUBLE, high DOUBLE)"
+)
+
+
 def _text(name: str) -> str:
     return files("rollout_sdk.analysis").joinpath("sql", name).read_text(encoding="utf-8")
 
@@ -96,7 +104,7 @@ class Relations:
         events = "SELECT *, rowid AS number FROM written"
         if parquet:
             listed = ", ".join(f"'{file.replace(QUOTE, QUOTE * 2)}'" for file in parquet)
-            events += f" UNION ALL BY NAME {_KEPT} read_parquet([{listed}], hive_partitioning = false)"
+            events += f" UNION ALL BY NAME {_KEPT} read_parquet([{listed}], hive_partitioning = false, union_by_name = true)"
         self.database.execute(f"CREATE TEMP VIEW events AS {events}")
         left_out = sum(part.damaged for part in compacted.values())
         self.lines = self.value("SELECT count(*) FROM events") + left_out
@@ -119,6 +127,18 @@ class Relations:
         self.database.execute(_NUMBERED if repeated else _ONCE)
         self.database.execute(_OUTCOMES)
         return bool(repeated)
+
+    def ask(self, asked: Mapping[tuple[str, str], Asked]) -> None:
+        """Make `asked`, what is asked about segments by rollout and fingerprint; a row without a metric asks for calls only."""
+        self.database.execute(_ASKED)
+        rows = [
+            (*which, metric, int(each.per == "outcome"), int(each.window > 0), each.window or math.inf, one.until_s(each),
+             *(each.clip or (-math.inf, math.inf)))
+            for which, one in asked.items()
+            for metric, each in one.criteria.items()
+        ]  # fmt: skip
+        rows += [(*which, "", 0, 0, math.inf, math.inf, -math.inf, math.inf) for which in asked]
+        self.database.executemany("INSERT INTO asked VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def value(self, query: str) -> Any:
         """The only value of a query."""

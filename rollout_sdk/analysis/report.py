@@ -43,6 +43,29 @@ class Latency:
     p99_s: float | None
 
 
+@frozen(kw_only=True)
+class QuantileReport:
+    """A quantile of latency: a candidate's own runs against the control's, in seconds.
+
+    Attributes:
+        q: Which quantile: 0.95 is p95.
+        candidate: Name of the candidate.
+        control_s: The control's.
+        value_s: The candidate's.
+        difference_s: Candidate minus control.
+        low_s: Lower end of its interval, which holds at every look; None while there is too little.
+        high_s: Upper end.
+    """
+
+    q: float
+    candidate: str
+    control_s: float
+    value_s: float
+    difference_s: float
+    low_s: float | None
+    high_s: float | None
+
+
 @frozen
 class MetricReport:
     """One metric of one variant in one phase.
@@ -233,6 +256,7 @@ class PhaseReport:
     labels: tuple[LabelReport, ...]
     shadows: tuple[ShadowReport, ...]
     preferences: tuple[Preference, ...]
+    quantiles: tuple[QuantileReport, ...] = ()
 
 
 @frozen

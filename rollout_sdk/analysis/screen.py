@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
-from rollout_sdk.analysis.phrases import counted, effect, latencies, named, remaining
+from rollout_sdk.analysis.phrases import absolute, counted, differing, effect, latencies, named, remaining
 from rollout_sdk.analysis.report import Report, RolloutReport
 from rollout_sdk.analysis.text import about_journal
 from rollout_sdk.analysis.verdict import Difference, Headline, RolloutVerdict
@@ -23,6 +23,7 @@ _LABEL = 14
 _NAME = 60
 _LONGEST_LINE = 1_000
 _MOST_EXPLORATORY = 5
+_MOST_SEGMENTS = 5
 _MOST_TRANSITIONS = 6
 _FORMER = ("replaced",)
 _BETTER: dict[str, str] = {"PASS": "good enough", "FAIL": "significantly worse", "FUTILE": "less than worth having"}
@@ -155,6 +156,7 @@ def _block(report: RolloutReport, width: int, style: Style) -> Iterator[str]:
         yield from _row(label, _metric(each, report), width)
     if len(others) > _MOST_EXPLORATORY:
         yield from _row("", [f"{len(others) - _MOST_EXPLORATORY} more metrics: --full"], width)
+    yield from _segments(verdict, width)
     yield from _trust(report, verdict, width)
     for check in verdict.checks:
         since = "" if check.since_s is None else f", since {when(check.since_s)}"
@@ -209,12 +211,27 @@ def _word(each: Difference) -> str:
     if each.kind == "exploratory":
         if not each.is_discovery:
             return "not declared"
-        higher = (each.estimate or 0.0) > 0
-        return f"significantly {'higher' if higher else 'lower'}, not declared"
+        return f"{differing(each)}, not declared"
     if each.outcome == "PASS" and each.kind == "gate":
         return "gate passed"
     aside = "" if each.decides else " (no effect)"
     return _BETTER.get(each.outcome, "cannot be judged" if each.outcome == "ERROR" else "not yet") + aside
+
+
+def _segments(verdict: RolloutVerdict, width: int) -> Iterator[str]:
+    """The segments in which a metric differs significantly, and how many were looked at."""
+    if not verdict.segments:
+        return
+    found = [each for each in verdict.segments if each.is_discovery]
+    many = len(verdict.candidates) > 1
+    for each in found[:_MOST_SEGMENTS]:
+        who = f" {plain(each.candidate, _NAME)}" if many else ""
+        cells = [f"{plain(named(each.metric), _NAME)}{who} {absolute(each)}", differing(each), counted(each)]
+        yield from _row(plain(f"{each.attribute}={each.segment}", _NAME), cells, width)
+    names = ", ".join(dict.fromkeys(plain(each.attribute, _NAME) for each in verdict.segments))
+    significant = f"{len(found)} of {len(verdict.segments)} differences significant" if found else "no difference significant"
+    of = "" if found else f" of {len(verdict.segments)}"
+    yield from _row("segments", [f"{significant}{of}, by {names}, corrected; all: --full"], width)
 
 
 def _trust(report: RolloutReport, verdict: RolloutVerdict, width: int) -> Iterator[str]:

@@ -18,6 +18,7 @@ from rollout_sdk.analysis.conclude import conclude
 from rollout_sdk.analysis.gather import Aggregate
 from rollout_sdk.analysis.judged import Judged, judged
 from rollout_sdk.analysis.metrics import labels_of, metrics_of, voided
+from rollout_sdk.analysis.quantiles import quantile, quantiles_of
 from rollout_sdk.analysis.reduced import sums_of
 from rollout_sdk.analysis.report import (
     Latency,
@@ -29,6 +30,7 @@ from rollout_sdk.analysis.report import (
     ShadowReport,
     VariantReport,
 )
+from rollout_sdk.analysis.segment_differences import asked_of
 from rollout_sdk.analysis.selected import SelectedJournal
 from rollout_sdk.analysis.sets import began_s, crossed, others
 from rollout_sdk.analysis.shadow_arms import ShadowArm
@@ -39,20 +41,12 @@ from rollout_sdk.stats import effective_units, ratio_of_sums
 __all__ = ["concluded", "latency_of", "phase_order", "report_of", "shadow_of", "summarise"]
 
 
-def _quantile(ordered: array[float], q: float) -> float:
-    """The q-quantile of sorted values, linear between neighbours (Hyndman and Fan, type 7)."""
-    position = (len(ordered) - 1) * q
-    low = math.floor(position)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
-
-
 def latency_of(values: Iterable[float]) -> Latency:
     """Quantiles of durations."""
     ordered = array("d", sorted(values))
     if not ordered:
         return Latency(0, None, None, None)
-    return Latency(len(ordered), _quantile(ordered, 0.5), _quantile(ordered, 0.95), _quantile(ordered, 0.99))
+    return Latency(len(ordered), quantile(ordered, 0.5), quantile(ordered, 0.95), quantile(ordered, 0.99))
 
 
 def _variant(
@@ -163,6 +157,7 @@ def _phase(phase: str, gathered: Gathered, *, is_void: bool) -> PhaseReport:
             if name == phase and variant != gathered.control
         ),
         preferences=tuple(preference for variant in order for preference in _preferences(arms[variant], is_void=is_void)),
+        quantiles=quantiles_of({variant: arms[variant] for variant in order}, gathered.control, is_void=is_void),
     )
 
 
@@ -235,7 +230,8 @@ def summarise(
     # Read twice: once for what the judge saw, in order of time.
     first, second = _halves(progress)
     found, _ = judged(journal, progress=first)
-    return report_of(journal, sums_of(journal, second), found)
+    asked = {which: asked for which, one in found.items() if (asked := asked_of(one)) is not None}
+    return report_of(journal, sums_of(journal, second, asked), found)
 
 
 def _halves(
@@ -268,15 +264,17 @@ def report_of(journal: Journal, aggregate: Aggregate, found: Mapping[tuple[str, 
         rollouts=tuple(_in_order(aggregate.rollouts)),
         cut=journal.cut,
     )
-    return report if found is None else concluded(report, found)
+    return report if found is None else concluded(report, found, aggregate)
 
 
-def concluded(report: Report, found: Mapping[tuple[str, str], Judged]) -> Report:
-    """The report with what follows from what the judge saw, by rollout and fingerprint."""
+def concluded(report: Report, found: Mapping[tuple[str, str], Judged], aggregate: Aggregate | None = None) -> Report:
+    """The report with what follows from what the judge saw, by rollout and fingerprint; of segments, if there are the sums."""
     facts = report.lines + report.lost
     lost_share = max(0, report.lost - report.sampled) / facts if facts else 0.0
     rollouts = []
     for each in report.rollouts:
         one = found.get((each.rollout, each.fingerprint))
-        rollouts.append(each if one is None else evolve(each, verdict=conclude(each, one, lost_share=lost_share)))
+        sums = None if aggregate is None else aggregate.rollouts[each.rollout][each.fingerprint].segments
+        verdict = None if one is None else conclude(each, one, lost_share=lost_share, sums=sums)
+        rollouts.append(evolve(each, verdict=verdict))
     return evolve(report, rollouts=tuple(rollouts))

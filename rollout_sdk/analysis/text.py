@@ -16,8 +16,19 @@ from rollout_sdk.analysis.cautions import (
     about_shares,
     about_units,
 )
-from rollout_sdk.analysis.report import Latency, PhaseReport, Preference, Report, RolloutReport, ShadowReport, VariantReport
+from rollout_sdk.analysis.phrases import absolute
+from rollout_sdk.analysis.report import (
+    Latency,
+    PhaseReport,
+    Preference,
+    QuantileReport,
+    Report,
+    RolloutReport,
+    ShadowReport,
+    VariantReport,
+)
 from rollout_sdk.analysis.shadow_text import about_answers
+from rollout_sdk.analysis.verdict import RolloutVerdict
 from rollout_sdk.formatting import fitting, plain, table, when
 from rollout_sdk.stats import MeanInterval
 
@@ -87,6 +98,23 @@ def _variants(variants: Sequence[VariantReport]) -> Iterator[str]:
             yield f"    {variant.variant} was assigned and not run: {_counts(variant.withheld)}"
 
 
+def _quantiles(quantiles: Sequence[QuantileReport]) -> Iterator[str]:
+    """Differences of latency; these intervals hold at every look."""
+    if not quantiles:
+        return
+    rows = [["latency", "candidate", "control ms", "candidate ms", "difference [at every look]"]]
+    for each in quantiles:
+        ends = f"[{_signed_ms(each.low_s)}, {_signed_ms(each.high_s)}]"
+        cells = [_ms(each.control_s), _ms(each.value_s), f"{_signed_ms(each.difference_s)} {ends}"]
+        rows.append([f"p{each.q * 100:.4g}", each.candidate, *cells])
+    yield ""
+    yield from table(rows, indent="    ", left=2, ruled=True)
+
+
+def _signed_ms(seconds: float | None) -> str:
+    return _NONE if seconds is None else f"{seconds * 1000:+,.3f}"
+
+
 def _metrics(variants: Sequence[VariantReport]) -> Iterator[str]:
     rows = [["metric", "variant", "outcomes", "mean per call [95 %]", "mean per outcome [95 %]"]]
     metrics = sorted({metric.metric for variant in variants for metric in variant.metrics})
@@ -148,12 +176,35 @@ def _phase(phase: PhaseReport) -> Iterator[str]:
     yield f"  Phase {phase.phase}   {when(phase.first_s)} to {when(phase.last_s)}"
     if phase.variants:
         yield from _variants(phase.variants)
+        yield from _quantiles(phase.quantiles)
         yield from about_kept(phase)
         yield from about_units(phase)
         yield from _metrics(phase.variants)
         yield from about_labels(phase)
     yield from _shadows(phase.shadows)
     yield from _preferences(phase.preferences)
+
+
+def _segments(verdict: RolloutVerdict | None) -> Iterator[str]:
+    """Every metric by segment; these intervals hold at every look."""
+    if verdict is None or not verdict.segments:
+        return
+    yield ""
+    yield "  Segments: intervals hold at every look, corrected for their number; *: significant"
+    for metric, candidate in dict.fromkeys((each.metric, each.candidate) for each in verdict.segments):
+        mine = [each for each in verdict.segments if (each.metric, each.candidate) == (metric, candidate)]
+        rows = [
+            [
+                f"{each.attribute}={each.segment}",
+                _number(each.control),
+                _number(each.value),
+                f"{'* ' if each.is_discovery else ''}{absolute(each)}",
+            ]
+            for each in mine
+            if each.control_total or each.value_total
+        ]
+        if rows:
+            yield from table([[metric, verdict.control, candidate, "difference"], *rows], indent="    ", ruled=True)
 
 
 def _rollout(rollout: RolloutReport) -> Iterator[str]:
@@ -166,6 +217,7 @@ def _rollout(rollout: RolloutReport) -> Iterator[str]:
     yield from about_crossed(rollout.crossed)
     for phase in rollout.phases:
         yield from _phase(phase)
+    yield from _segments(rollout.verdict)
     if rollout.transitions:
         yield ""
         for record in rollout.transitions:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from attrs import asdict, frozen
 
+from rollout_sdk.analysis.segments import SegmentDifference
 from rollout_sdk.judging import Outcome
 from rollout_sdk.notebooks import Shown
 
@@ -169,7 +170,8 @@ class Check:
 
     Attributes:
         name: "shares", "labels", "completeness", "versions", "lost", "plan", "metric" (one that cannot be judged), "refused"
-            (lines that cannot be counted), "heavy", "crossed" or "novelty".
+            (lines that cannot be counted), "heavy", "crossed", "novelty" or
+            "segment" (one in which the candidate is significantly worse).
         what: What is broken, in one sentence.
         since_s: Since when, in seconds since 1970; None where that is not known.
         cure: What to do.
@@ -205,6 +207,7 @@ class RolloutVerdict(Shown):
         action: What to do next, in one sentence.
         by_candidate: The headline for each candidate.
         differences: Every metric of every candidate: gates, guardrails, then exploratory ones.
+        segments: Every metric of every candidate by segment, corrected; empty where no segments were declared.
         checks: What must be looked into, the worst first.
         to_go: How long until all of it has passed; None where it has, or cannot be told.
         units: Units of each arm.
@@ -238,6 +241,7 @@ class RolloutVerdict(Shown):
     action: str
     by_candidate: Mapping[str, Headline]
     differences: tuple[Difference, ...]
+    segments: tuple[SegmentDifference, ...]
     checks: tuple[Check, ...]
     to_go: ToGo | None
     units: Mapping[str, int]

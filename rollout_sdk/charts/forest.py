@@ -14,7 +14,7 @@ from rollout_sdk.charts.scale import Scale, spread, ticks
 __all__ = ["Effect", "forest"]
 
 _ROW, _TOP, _LEFT, _RIGHT = 42.0, 4.0, 10.0, WIDTH - 10.0
-_FAR = 3.0
+_FAR = 8.0
 
 
 @frozen

@@ -69,7 +69,10 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(each * power for each in (1, 2, 5, 10) if each * power >= rough * (1 - 1e-9))
     first = math.ceil(low / step - 1e-9)
-    return [round(number * step, 12) for number in range(first, math.floor(high / step + 1e-9) + 1)]
+    found = [round(number * step, 12) for number in range(first, math.floor(high / step + 1e-9) + 1)]
+    # Where few numbers are between the two, the next number to a multiple can be outside.
+    slack = (high - low) * 1e-9
+    return [each for each in found if low - slack <= each <= high + slack] or [low]
 
 
 def log_ticks(low: float, high: float, count: int = 5) -> list[float]:

@@ -1,4 +1,4 @@
-"""`rollout audit`: people say which of two answers is better, for pairs drawn by chance."""
+"""`rollout audit`: people label which of two answers is better, for randomly drawn pairs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from rollout_sdk.audits import CHOICES, is_label, label, waiting_pairs
-from rollout_sdk.cli.options import examples
+from rollout_sdk.cli.options import examples, journal_option
 from rollout_sdk.cli.output import EmptyFault, fault, say
 from rollout_sdk.exceptions import JournalError, RolloutError
 from rollout_sdk.formatting import plain
@@ -30,16 +30,7 @@ _LONGEST = 4_000
     )
 )
 @click.argument("key", metavar="KEY")
-@click.option(
-    "--journal",
-    "folder",
-    envvar="ROLLOUT_JOURNAL",
-    required=True,
-    show_envvar=True,
-    metavar="DIR",
-    type=click.Path(exists=True, file_okay=False),
-    help="Folder of the journal.",
-)
+@journal_option
 @click.option(
     "--store",
     "address",
@@ -50,14 +41,13 @@ _LONGEST = 4_000
 )
 @click.option("--most", type=click.IntRange(min=1), default=20, show_default=True, help="How many pairs to ask about.")
 def audit(key: str, folder: str, address: str | None, most: int) -> None:
-    """Say which of two answers is better, without their names.
+    """Label which of two answers is better, blind.
 
     For each pair: a, b or tie; quit ends.
 
-    The pairs were drawn by chance, and come in an order drawn by chance, so that any number of them is a fair sample: answer
-    each, and say "tie" if you cannot tell. What you say corrects the judge of judge.preference. It is written to the journal,
-    and with a store, the processes that judge count it within seconds. Ids that are signed need ROLLOUT_KEY. Exit code 5: no
-    pair is left.
+    The pairs were drawn at random and are shown in random order, so any number of them is a fair sample: answer each, and
+    choose "tie" if you cannot tell. Your labels correct the judge of judge.preference. They are written to the journal; with
+    a store, the processes that judge count them within seconds. Signed ids need ROLLOUT_KEY. Exit code 5: no pair is left.
     """
     try:
         labelled = {str(line.get("id")) for line in read_journal(folder) if is_label(line)}
@@ -66,10 +56,10 @@ def audit(key: str, folder: str, address: str | None, most: int) -> None:
         raise fault(JournalError(f"The pairs in {folder!r} cannot be read: {error.strerror}.")) from None
     if not pairs:
         raise EmptyFault(
-            f"No pair of {key!r} waits for people in {folder!r}. With a journal and a guardrail or gate about "
+            f"No pair of {key!r} is left to label in {folder!r}. With a journal and a guardrail or gate about "
             "'judge.preference', @rollout(keep=Disagreements(200, redact=...)) keeps them."
         )
-    # In random order: those that are answered before the end are a sample of all.
+    # In random order, so that the labelled pairs are a fair sample wherever a person stops.
     asked = sorted(pairs, key=lambda pair: lot_of(pair.id, "audited"))[:most]
     try:
         runtime = Runtime(journal=folder, store=address, key=os.environ.get("ROLLOUT_KEY") or None)

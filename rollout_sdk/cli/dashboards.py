@@ -1,4 +1,4 @@
-"""The page that stays open during a rollout."""
+"""`rollout dashboard`: a journal as live pages in a browser."""
 
 from __future__ import annotations
 
@@ -22,13 +22,20 @@ __all__ = ["COMMANDS"]
 )
 @journal_argument
 @click.option(
-    "--store", "address", envvar="ROLLOUT_STORE", show_envvar=True, metavar="ADDRESS", help="Where the rollouts stand."
+    "--store",
+    "address",
+    envvar="ROLLOUT_STORE",
+    show_envvar=True,
+    metavar="ADDRESS",
+    help="Address of the store, for current states.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65_535), help="The port; 0: one that is free.")
-@click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="A further name that the page is opened by.")
-@click.option("--operate", is_flag=True, help="Let those operate who know the token. Needs --store.")
-@click.option("--token-file", type=click.Path(), metavar="FILE", help="Where the token is. [default: ROLLOUT_DASHBOARD_TOKEN]")
+@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65_535), help="The port; 0: any free one.")
+@click.option(
+    "--allow-host", "hosts", multiple=True, metavar="NAME", help="A further host name that the page may be opened by."
+)
+@click.option("--operate", is_flag=True, help="Let people with the token operate rollouts. Needs --store.")
+@click.option("--token-file", type=click.Path(), metavar="FILE", help="File with the token. [default: ROLLOUT_DASHBOARD_TOKEN]")
 def dashboard(
     folder: str,
     address: str | None,
@@ -40,9 +47,9 @@ def dashboard(
 ) -> None:
     """Show a journal in a browser, live, until Ctrl-C.
 
-    Only this machine can open the page, and nobody can change anything, unless you say otherwise: --host listens elsewhere, and
-    with --operate who knows the token may promote, pause, resume, abort and set shares. Without ROLLOUT_DASHBOARD_TOKEN or
-    --token-file, a token is made up and printed.
+    By default, the page can be opened on this machine only, and is read-only. --host listens on another address; with
+    --operate, anyone with the token may promote, pause, resume, abort and set shares. Without ROLLOUT_DASHBOARD_TOKEN or
+    --token-file, a token is generated and printed.
     """
     try:
         from rollout_sdk.dashboard.serving import serve, token_from

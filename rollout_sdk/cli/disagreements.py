@@ -1,4 +1,4 @@
-"""`rollout disagreements`: pairs of answers that do not match, to look at or to have labelled."""
+"""`rollout disagreements`: pairs of answers that do not match, to read or to label."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import click
 
-from rollout_sdk.cli.options import examples, json_option
+from rollout_sdk.cli.options import examples, journal_option, json_option
 from rollout_sdk.cli.output import EmptyFault, fault, say, write_private
 from rollout_sdk.exceptions import JournalError
 from rollout_sdk.formatting import plain, when
@@ -25,24 +25,15 @@ _LONGEST = 2_000
     )
 )
 @click.argument("key", metavar="KEY")
-@click.option(
-    "--journal",
-    "folder",
-    envvar="ROLLOUT_JOURNAL",
-    required=True,
-    show_envvar=True,
-    metavar="DIR",
-    type=click.Path(exists=True, file_okay=False),
-    help="Folder of the journal.",
-)
+@journal_option
 @click.option("--most", type=click.IntRange(min=1), default=10, show_default=True, help="How many to show.")
-@click.option("--reveal", "is_revealed", is_flag=True, help="Say which answer is the control's.")
+@click.option("--reveal", "is_revealed", is_flag=True, help="Show which answer is the control's.")
 @click.option("--export", "target", metavar="FILE", type=click.Path(dir_okay=False), help="Write all as JSON lines.")
 @json_option
 def disagreements(key: str, folder: str, most: int, is_revealed: bool, target: str | None, as_json: bool) -> None:
     """Show pairs of answers that differ, blind: a and b.
 
-    They are kept by keep=Disagreements(...) of the decorator. Those that differ most come first. Exit code 5: none is kept.
+    The decorator's keep=Disagreements(...) keeps them. Pairs that differ most come first. Exit code 5: none is kept.
     """
     try:
         pairs = read_pairs(folder, key)

@@ -1,4 +1,4 @@
-"""What the command says about a journal: a report, and a diagnosis."""
+"""Commands that read a journal: `rollout report` and `rollout doctor`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["COMMANDS"]
 
 
 def _time(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
-    """A time, or how long ago, in seconds since 1970."""
+    """Parse a time, or how long ago it was; return seconds since 1970."""
     if value is None:
         return None
     try:
@@ -37,7 +37,7 @@ def _time(_: click.Context, __: click.Parameter, value: str | None) -> float | N
     try:
         return time() - parse_duration(value, "--since")
     except RolloutError:
-        raise click.BadParameter("It is a time (2026-11-24, in UTC) or how long ago (2d, 12h).") from None
+        raise click.BadParameter("Give a time (2026-11-24, in UTC) or how long ago (2d, 12h).") from None
 
 
 _COLOURS: Mapping[Headline, str] = {"SHIP": "green", "DO NOT SHIP": "red", "CHECK": "magenta", "WAIT": "yellow"}
@@ -57,10 +57,12 @@ def _styled(text: str, headline: Headline) -> str:
 )
 @journal_argument
 @click.option("--rollout", metavar="KEY", help="Only this rollout.")
-@click.option("--since", "since_s", metavar="TIME", callback=_time, help="Only decisions since: 2026-11-24, or 2d ago.")
+@click.option(
+    "--since", "since_s", metavar="TIME", callback=_time, help="Only decisions since then: 2026-11-24, or 2d for two days ago."
+)
 @click.option("--phase", metavar="PHASE", help="Only this phase, by its name or number.")
 @click.option("--full", is_flag=True, help="Also print the tables of every phase and arm.")
-@click.option("--html", metavar="FILE", type=click.Path(dir_okay=False), help="Write it as a page of one file, with pictures.")
+@click.option("--html", metavar="FILE", type=click.Path(dir_okay=False), help="Write a page with charts, in one file.")
 @click.option("--answers/--no-answers", default=True, help="Show kept pairs of answers in the page.  [default: answers]")
 @json_option
 def report(
@@ -73,15 +75,15 @@ def report(
     answers: bool,
     as_json: bool,
 ) -> None:
-    """Say for each rollout of a journal what to do, and why.
+    """Report what to do about each rollout of a journal, and why.
 
-    DIR is the journal's folder; by default that of ROLLOUT_JOURNAL. The rollout that needs a person comes first. Exit code 5:
-    the journal is empty. 6: part of it cannot be read, and the report is of the rest.
+    DIR is the journal's folder; by default that of ROLLOUT_JOURNAL. Rollouts that need attention come first. Exit code 5: the
+    journal is empty. 6: part of it cannot be read, and the report covers the rest.
     """
     must_have_records(folder)
     try:
-        with progress("Reading the journal") as told:
-            summary = summarise(folder, rollout=rollout, since_s=since_s, phase=phase, progress=told)
+        with progress("Reading the journal") as update:
+            summary = summarise(folder, rollout=rollout, since_s=since_s, phase=phase, progress=update)
     except RolloutError as error:
         raise fault(error) from None
     if html is not None:
@@ -90,7 +92,7 @@ def report(
         say(json.dumps(summary.as_dict(), indent=2))
     elif html is None or full:
         is_seen = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        # Names are escaped where the text is made: what is not printable here is colour.
+        # Untrusted names are already escaped: the only control characters are colours.
         (click.echo if is_seen else say)(as_screen(summary, width=width(), **({"style": _styled} if is_seen else {})))
         if full:
             say(f"\n{as_text(summary)}")
@@ -109,7 +111,7 @@ def _kept(folder: str, summary: Report) -> dict[str, list[KeptPair]]:
 
 
 def _write_page(summary: Report, path: str, kept: Mapping[str, list[KeptPair]]) -> None:
-    # A page has more to import than a terminal.
+    # Imported here: pages load more than the terminal's report needs.
     from rollout_sdk.page import as_html
 
     try:
@@ -131,12 +133,12 @@ def _write_page(summary: Report, path: str, kept: Mapping[str, list[KeptPair]]) 
 def doctor(context: click.Context, folder: str | None, as_json: bool) -> None:
     """Examine the installation, the settings and a journal.
 
-    DIR is the journal's folder; by default that of ROLLOUT_JOURNAL. Imports no plugin and no application. Exit code 0: nobody
-    needs to do anything. 1: there are warnings or errors.
+    DIR is the journal's folder; by default that of ROLLOUT_JOURNAL. Imports no plugin and no application. Exit code 0: there is
+    nothing to do. 1: there are warnings or errors.
     """
     try:
-        with progress("Reading the journal") as told:
-            diagnosis = examine(folder, progress=told)
+        with progress("Reading the journal") as update:
+            diagnosis = examine(folder, progress=update)
     except RolloutError as error:
         raise fault(error) from None
     say(json.dumps(diagnosis.as_dict(), indent=2) if as_json else doctor_text(diagnosis))

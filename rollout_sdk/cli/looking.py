@@ -92,12 +92,13 @@ def list_command(address: str, is_watched: bool, as_json: bool) -> None:
 def status(key: str | None, address: str, is_watched: bool, as_json: bool) -> None:
     """Show the status of a rollout: plan, processes, verdict.
 
-    Without a KEY, all rollouts of the store. With --watch, the screen is redrawn every second; in a pipe, changes are lines.
+    Without a KEY, all rollouts of the store. With --watch, the screen is redrawn every second, with how far the evidence is
+    from deciding; in a pipe, changes are lines.
     """
     _check_watch(is_watched, as_json)
     with opened_store(address) as store:
         if is_watched:
-            watch(lambda: _Found(store, key).statuses, _as_pages)
+            watch(lambda: _Found(store, key).statuses, lambda found: _as_pages(found, bars=True))
             return
         found = _Found(store, key)
     if as_json:
@@ -113,8 +114,8 @@ def _check_watch(is_watched: bool, as_json: bool) -> None:
         raise click.UsageError("--watch draws a screen, or prints lines. For JSON, run the command repeatedly without it.")
 
 
-def _as_pages(found: list[StoredStatus]) -> str:
-    return "\n\n".join(map(as_page, found)) or _NOTHING
+def _as_pages(found: list[StoredStatus], *, bars: bool = False) -> str:
+    return "\n\n".join(as_page(each, bars=bars) for each in found) or _NOTHING
 
 
 @click.command(epilog=examples("rollout history shop.rank", "rollout history shop.rank --json"))

@@ -20,6 +20,7 @@ __all__ = [
     "examples",
     "in_store",
     "journal_argument",
+    "journal_option",
     "json_option",
     "key_argument",
     "must_be_whole",
@@ -30,6 +31,17 @@ __all__ = [
 _ASKED_S = 1.0
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+journal_option = click.option(
+    "--journal",
+    "folder",
+    envvar="ROLLOUT_JOURNAL",
+    required=True,
+    show_envvar=True,
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    help="Folder of the journal.",
+)
 
 in_store = click.option(
     "--store",

@@ -1,4 +1,4 @@
-"""Which plugins are installed, which of them act on a rollout, which are blocked or broken, and why."""
+"""`rollout plugins`: which plugins are installed, active, blocked or broken, and why."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _used(folder: str | None) -> dict[str, list[str]]:
     last = {line["rollout"]: [line["strategy"], *line.get("plugins", ())] for line in lines}
     used: dict[str, list[str]] = {}
     for key, names in sorted(last.items()):
-        # The comparison that every rollout has is no plugin of anybody's.
+        # Every rollout has the default comparator, which is not a plugin.
         for name in dict.fromkeys(each for each in names if each != DefaultComparator.name):
             used.setdefault(name, []).append(key)
     return used

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ from rollout_sdk.plan import as_duration
 __all__ = ["as_change", "as_line", "as_list", "as_page", "moment"]
 
 _LONGEST_KEY = 22
+_LONGEST_NAME = 22
+_BAR = 20
+_MOST_LOG = math.log(1e6)
 _LONGEST_S = 1e12
 """A larger time is damaged data."""
 
@@ -94,9 +98,36 @@ def _remarks(found: Sequence[StoredStatus]) -> Iterator[str]:
 # The page -------------------------------------------------------------------------------------------------------------
 
 
-def as_page(now: StoredStatus) -> str:
-    """Format a rollout as a page."""
-    return "\n".join(_page(now))
+def as_page(now: StoredStatus, *, bars: bool = False) -> str:
+    """Format a rollout as a page; with bars, also how far its evidence is from deciding."""
+    drawn = _bars(now.verdict) if bars and now.verdict is not None else ()
+    return "\n".join([*_page(now), *drawn])
+
+
+def _bars(verdict: Verdict) -> Iterator[str]:
+    """Draw the evidence of the checks that decide: for "good enough" and for harm, each against its threshold.
+
+    A full bar decides. The scale is logarithmic, so that a bar grows about as fast as the data.
+    """
+    many = len({each.candidate for each in verdict.findings if each.candidate is not None}) > 1
+    is_first = True
+    for each in verdict.findings:
+        if not each.decides or each.candidate is None:
+            continue
+        name = plain(f"{each.name} {each.candidate}" if many else each.name, _LONGEST_NAME)
+        for what, log_e, needed in (("good", each.safe_log_e, each.safe_needed), ("harm", each.harm_log_e, each.harm_needed)):
+            if log_e is None or needed is None or not needed > 0:
+                continue
+            filled = math.floor(_BAR * min(max(log_e / needed, 0.0), 1.0))
+            bar = "#" * filled + "." * (_BAR - filled)
+            label = "evidence" if is_first else ""
+            yield f"  {label:<9}  {name:<{_LONGEST_NAME}}  {what} {bar} {_odds(log_e)} of {_odds(needed)}"
+            name, is_first = "", False
+
+
+def _odds(log_e: float) -> str:
+    """Format evidence: one in so many by chance."""
+    return f"{math.exp(min(log_e, _MOST_LOG)):,.3g}" if log_e < _MOST_LOG else "over 1e6"
 
 
 def _page(now: StoredStatus) -> Iterator[str]:

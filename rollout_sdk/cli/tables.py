@@ -1,4 +1,4 @@
-"""The command's part for journals as tables: compact, export, import."""
+"""Commands that convert journals to and from tables: compact, export, import."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["COMMANDS"]
 
 @click.command(epilog=examples("rollout compact journal/", "rollout compact journal/ --idle 1h"))
 @journal_argument
-@click.option("--idle", metavar="TIME", help="Take files of other machines not changed for so long.  [default: 1d]")
+@click.option("--idle", metavar="TIME", help="Also files of other machines, once unchanged for this long.  [default: 1d]")
 @json_option
 def compact(folder: str, idle: str | None, as_json: bool) -> None:
     """Turn finished files of a journal into Parquet.
 
-    Files of processes that still write stay as they are. It can be stopped at any time, and run again. Reports read Parquet
-    with DuckDB: pip install 'rollout-sdk[analysis]'.
+    Files that may still be written stay as they are. You can stop it at any time, and run it again. Reports read Parquet with
+    DuckDB: pip install 'rollout-sdk[analysis]'.
     """
     try:
         idle_s = 86_400.0 if idle is None else parse_duration(idle, "--idle")
@@ -42,18 +42,22 @@ def compact(folder: str, idle: str | None, as_json: bool) -> None:
         return
     sizes = f"{size(done.bytes_before)}, now {size(done.bytes_after)}"
     what = f"{several(done.parts, 'file')} with {several(done.lines, 'line')}: {sizes}"
-    say(what if done.parts else "No file is finished that is not compacted.")
+    say(what if done.parts else "There is nothing to compact: every finished file is compacted already.")
     if done.left:
-        say(f"{several(done.left, 'file')} may still be written, and stayed as they are.")
+        say(f"{several(done.left, 'file')} may still be written, and stayed as is.")
     if done.removed:
-        say(f"{several(done.removed, 'file')} of an earlier compaction that was stopped were removed.")
+        say(f"{several(done.removed, 'file')} of an interrupted compaction removed.")
 
 
 @click.command(epilog=examples("rollout export journal/ --to tables/", "rollout export journal/ --to tables/ --format csv"))
 @journal_argument
-@click.option("--to", required=True, metavar="DIR", type=click.Path(file_okay=False), help="Where the files go.")
+@click.option("--to", required=True, metavar="DIR", type=click.Path(file_okay=False), help="Folder for the files.")
 @click.option(
-    "--format", "form", default="parquet", type=click.Choice(["parquet", "csv"]), help="What to write.  [default: parquet]"
+    "--format",
+    "form",
+    default="parquet",
+    type=click.Choice(["parquet", "csv"]),
+    help="Format of the files.  [default: parquet]",
 )
 def export(folder: str, to: str, form: str) -> None:
     """Write a journal as tables for a warehouse.
@@ -80,14 +84,14 @@ def export(folder: str, to: str, form: str) -> None:
 )
 @click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False))
 @journal_argument
-@click.option("--rollout", required=True, metavar="KEY", help="The rollout whose units they are of.")
-@click.option("--metric", required=True, metavar="NAME", help="The metric that they are of.")
+@click.option("--rollout", required=True, metavar="KEY", help="The rollout that the outcomes belong to.")
+@click.option("--metric", required=True, metavar="NAME", help="Name of the metric.")
 @click.option("--unit", default="unit", show_default=True, metavar="COLUMN", help="Column of the unit.")
 @click.option("--value", default="value", show_default=True, metavar="COLUMN", help="Column of the value.")
 @click.option(
     "--time", default="time", show_default=True, metavar="COLUMN", help="Column of the time: ISO 8601 (UTC), or since 1970."
 )
-@click.option("--event-id", metavar="COLUMN", help="Column of the event's id, where one may come twice with other values.")
+@click.option("--event-id", metavar="COLUMN", help="Column of the event's id, if an event may come again with another value.")
 @click.option("--layer", metavar="NAME", help="The rollout's layer, if it has one.")
 @json_option
 def import_(
@@ -102,11 +106,11 @@ def import_(
     layer: str | None,
     as_json: bool,
 ) -> None:
-    """Write outcomes of a file into a journal.
+    """Import outcomes from a file into a journal.
 
-    CSV, Parquet or JSON lines. Each goes to its unit's last call before it. ROLLOUT_KEY is that of the processes that serve. A
-    second import of the same file changes nothing. Exit code 1: the file or a column is not there. 6: some rows cannot be used;
-    the others were imported.
+    The file is CSV, Parquet or JSON lines. Each outcome goes to its unit's last call before it. Set ROLLOUT_KEY to the key of
+    the serving processes. Importing the same file again changes nothing. Exit code 1: the file or a column is missing. 6: some
+    rows cannot be used; the others were imported.
     """
     key = os.environ.get("ROLLOUT_KEY")
     try:
@@ -139,7 +143,7 @@ def _lines(done: Imported) -> list[str]:
     if done.known:
         lines.append(f"  {number(done.known)} are in the journal already")
     if done.repeated:
-        lines.append(f"  {number(done.repeated)} are in the file twice, and count once")
+        lines.append(f"  {number(done.repeated)} are duplicates in the file, and count once")
     for why, count in done.left_out.items():
         lines.append(f"  {number(count)} left out: {plain(why, 100)} (the first is row {number(done.first[why])})")
     return lines

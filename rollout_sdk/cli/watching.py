@@ -1,4 +1,4 @@
-"""Watching a store: a screen that is drawn anew every second, or, in a pipe, a line for each change."""
+"""`--watch`: a screen that is redrawn every second, or, in a pipe, a line for each change."""
 
 from __future__ import annotations
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from attrs import field, frozen
 
@@ -12,6 +13,7 @@ from rollout_sdk.exceptions import ConfigurationError
 __all__ = ["Disagreements"]
 
 _DAY_S = 86_400.0
+_PERIODS = {"hour": 3_600.0, "day": _DAY_S, "week": 7 * _DAY_S}
 
 
 def _number(owner: Any, attribute: Any, value: Any) -> None:
@@ -31,6 +33,14 @@ def _function(owner: Any, attribute: Any, value: Any) -> None:  # noqa: ARG001
         )
 
 
+def _known_period(owner: Any, attribute: Any, value: Any) -> None:  # noqa: ARG001
+    if value is not None and value not in _PERIODS:
+        raise ConfigurationError(
+            f"per={value!r:.40} of Disagreements is not one of {', '.join(_PERIODS)}. Write keep=Disagreements(50, per='day', "
+            "redact=...)."
+        )
+
+
 @frozen
 class Disagreements:
     """Keeps a random sample of the pairs that do not match, with the calls' arguments, for people to look at.
@@ -43,14 +53,23 @@ class Disagreements:
     them, without telling which answer is whose.
 
     Attributes:
-        most: Number of pairs that each process keeps: a uniform sample of all that it has seen.
+        most: Number of pairs that each process keeps: a uniform sample of all that it has seen, or that it has seen in each
+            period.
+        per: The period, of UTC: "hour", "day" or "week"; None: the life of the process. With "day", people get that many new
+            pairs a day from each process, for as long as it runs.
         redact: Called with the arguments (a mapping of names), and with each of the two answers; what it returns is kept. None
             keeps everything as it is.
-        max_bytes: Size of a process's file; longer answers are cut.
+        max_bytes: Size of a process's file, one for each period; longer answers are cut.
         max_age_s: Seconds after which a pair is no longer shown, and is deleted at the next opportunity.
     """
 
     most: int = field(default=50, validator=_number)
     redact: Callable[[Any], Any] | None = field(kw_only=True, validator=_function)
+    per: Literal["hour", "day", "week"] | None = field(default=None, kw_only=True, validator=_known_period)
     max_bytes: int = field(default=1 << 20, kw_only=True, validator=_number)
     max_age_s: float = field(default=30 * _DAY_S, kw_only=True, validator=_number)
+
+    @property
+    def period_s(self) -> float:
+        """The period in seconds; infinite without one."""
+        return math.inf if self.per is None else _PERIODS[self.per]

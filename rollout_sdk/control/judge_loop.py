@@ -165,7 +165,9 @@ class Judging:
         Raises:
             StoreError: The store did not answer: nothing was judged, and nothing changed.
         """
-        if managed.evidence is None or managed.criteria is None or not managed.state.is_open or managed.local_state.closed:
+        local_state = managed.local_state
+        is_served = managed.state.is_open and not local_state.closed and not local_state.replaced
+        if managed.evidence is None or managed.criteria is None or not is_served:
             return managed.verdict
         with self._one_at_a_time:
             evidence, last = self._evidence(managed), self._last(managed)

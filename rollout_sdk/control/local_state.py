@@ -12,6 +12,7 @@ from weakref import WeakSet
 from attrs import Factory, define
 
 from rollout_sdk.concurrency.forking import ForkSafeLock
+from rollout_sdk.control.draining import Draining
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.resilience.breaker import CircuitBreaker
 
@@ -28,6 +29,8 @@ class LocalState:
         breakers: Circuit breakers of the candidates, by name; empty if there are none.
         held_by: Holders that keep candidates from running: the control file, a feature flag. Each lets go separately.
         lost: Whether the state is unknown, or another version has replaced this process's: then no candidate runs.
+        replaced: Whether it is known that others have replaced it, and go on: then candidates may run to drain.
+        draining: Lets conversations that have begun end on their candidate; None without `on_abort="drain"`.
         closed: Whether no candidate may start: disabled, lost, or stopped. Every start checks it at the last moment.
         controllers: The controllers with this state, while they live.
         plan: The plan as plain values (`rollout_sdk.plan.written`); empty if nothing was declared.
@@ -39,6 +42,8 @@ class LocalState:
     breakers: Mapping[str, CircuitBreaker] = Factory(dict)
     held_by: frozenset[str] = frozenset()
     lost: bool = False
+    replaced: bool = False
+    draining: Draining | None = None
     closed: bool = False
     controllers: WeakSet[Any] = Factory(WeakSet)
     plan: Mapping[str, Any] = Factory(dict)
@@ -46,7 +51,8 @@ class LocalState:
 
     def enter(self, state: RolloutState) -> None:
         """Set the state."""
-        self.closed = bool(self.held_by) or self.lost or state.stopped
+        is_unknown = self.lost and not (self.replaced and self.draining is not None)
+        self.closed = bool(self.held_by) or is_unknown or state.stopped
         self.state = state
 
     def disable(self, *, disabled: bool, holder: str) -> None:
@@ -54,7 +60,7 @@ class LocalState:
         self.held_by = self.held_by | {holder} if disabled else self.held_by - {holder}
         self.enter(self.state)
 
-    def lose(self, *, lost: bool) -> None:
-        """Set whether the state is unknown, so that no candidate runs."""
-        self.lost = lost
+    def lose(self, *, lost: bool, replaced: bool = False) -> None:
+        """Set whether the state is unknown, or known to be replaced by one that goes on, so that no candidate runs."""
+        self.lost, self.replaced = lost, lost and replaced
         self.enter(self.state)

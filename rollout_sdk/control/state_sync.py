@@ -119,7 +119,7 @@ class StateSync:
         before = managed.state
         if not is_comparable(state, before):
             # The state of another version, or of other settings, says nothing about this process's candidate.
-            managed.local_state.lose(lost=True)
+            managed.local_state.lose(lost=True, replaced=not state.stopped)
             return
         with managed.local_state.changing:
             # The plan is this process's own, which may be newer.
@@ -143,6 +143,8 @@ class StateSync:
             self.catch_up(managed, after, before)
             return
         if managed.local_state.lost:
+            if managed.local_state.replaced:
+                self._look_at_successor(managed)
             self.settle(managed)
             return
         stored = self._store.load(managed.key)
@@ -159,10 +161,21 @@ class StateSync:
                 self.catch_up(managed, state, here)
             self._put_back(managed, stored, here if state is None else state)
         elif state is None or not is_comparable(state, managed.state):
-            managed.local_state.lose(lost=True)
+            managed.local_state.lose(lost=True, replaced=state is not None and not state.stopped)
         else:
             self.enter(managed, joined(state, managed.state))
             self.catch_up(managed, state, here)
+
+    def _look_at_successor(self, managed: ManagedRollout) -> None:
+        """Stop what drains here as soon as the rollout that has replaced this one is stopped.
+
+        Raises:
+            StoreError: The store did not answer.
+        """
+        stored = self._store.load(managed.key)
+        if stored is None or from_document(stored.document).stopped:
+            managed.local_state.lose(lost=True)
+            self._plane.stopped()
 
     def _put_back(self, managed: ManagedRollout, stored: Stored | None, before: RolloutState) -> None:
         """Write the known state to a store that was emptied, or restored from a backup."""

@@ -6,9 +6,8 @@ import stat
 from collections.abc import Iterator
 
 from rollout_sdk.analysis.gather import OVER_THE_LIMIT
-from rollout_sdk.doctor.diagnosis import Diagnosis
+from rollout_sdk.doctor.diagnosis import Diagnosis, Finding, worst
 from rollout_sdk.doctor.environment import Folder
-from rollout_sdk.doctor.findings import Finding, worst
 from rollout_sdk.doctor.survey import Survey
 from rollout_sdk.formatting import counts, duration, number, plain, quoted, several, size
 
@@ -22,7 +21,7 @@ _QUIET_S = 3_600.0
 
 
 def about(seen: Diagnosis) -> Iterator[Finding]:
-    """The findings; one that all is well where nothing is wrong."""
+    """Yield the findings, or one that says that nothing is wrong."""
     if seen.folder is None:
         yield Finding(
             "note",
@@ -44,63 +43,63 @@ def _folder(folder: Folder) -> Iterator[Finding]:
         yield Finding(
             "note",
             "folder.missing",
-            f"There is no journal folder {name} yet.",
-            "Check the path; the first process that keeps its journal there makes it.",
+            f"The journal folder {name} does not exist yet.",
+            "Check the path; the first process that keeps its journal there creates it.",
         )
         return
     if not folder.is_folder:
-        why = "is no folder" if folder.fault is None else f"cannot be looked at: {plain(folder.fault, 80)}"
+        why = "is not a folder" if folder.fault is None else f"cannot be accessed: {plain(folder.fault, 80)}"
         yield Finding("error", "folder.no_folder", f"The journal {name} {why}.", "Name a folder that processes can write.")
         return
     if not folder.readable:
         yield Finding(
             "error",
             "folder.unreadable",
-            f"This user may not look into the journal folder {name}.",
-            "Ask as the user of the service, or as root.",
+            f"This user may not read the journal folder {name}.",
+            "Run the doctor as the service's user, or as root.",
         )
     mode = folder.mode or 0
     if folder.is_exposed:
         yield Finding(
             "error",
             "folder.world_writable",
-            f"Everybody may write in the journal folder {name}, and files of a journal are in it: they may be forged.",
+            f"Anyone may write to the journal folder {name}, which contains journal files: they may be forged.",
             "Run: chmod go-w on it.",
         )
     elif mode & stat.S_IWOTH:
         yield Finding(
             "note",
             "folder.world_writable",
-            f"Everybody may write in the journal folder {name}: processes write to folders of their own users inside it.",
+            f"Anyone may write to the journal folder {name}: processes write to private folders of their users inside it.",
             "Read it as the user of the service, or as root.",
         )
     elif mode & stat.S_IWGRP:
         yield Finding(
             "warning",
             "folder.group_writable",
-            f"Its group may write in the journal folder {name}: what is in it may be forged.",
-            "Run: chmod g-w on it, unless the processes of a service share it by that group.",
+            f"The group of the journal folder {name} may write to it: its files may be forged.",
+            "Run: chmod g-w on it, unless the processes of a service share it through that group.",
         )
     if folder.is_link:
         yield Finding(
             "note",
             "folder.link",
-            f"The journal folder {name} is a symbolic link: whoever may change the link decides where journals go.",
-            "Name the folder itself, unless the link is meant.",
+            f"The journal folder {name} is a symbolic link: anyone who can change the link decides where journals go.",
+            "Name the folder itself, unless the link is intended.",
         )
     if not folder.is_mine:
         yield Finding(
             "note",
             "folder.owner",
-            f"The journal folder {name} belongs to user {folder.owner}, who is not the one asking.",
-            "Ask as the user of the service for findings about what that user may do.",
+            f"The journal folder {name} belongs to user {folder.owner}, not to the current user.",
+            "Run the doctor as the service's user to check that user's permissions.",
         )
     if folder.free_bytes is not None and folder.free_bytes < _SOME_SPACE:
         yield Finding(
             "error" if folder.free_bytes < _LITTLE_SPACE else "warning",
             "folder.space",
             f"The disk of the journal has {size(folder.free_bytes)} free: when it is full, facts are lost.",
-            "Make room, or archive files of processes that have ended.",
+            "Free disk space, or archive files of processes that have ended.",
         )
 
 
@@ -109,7 +108,7 @@ def _journal(journal: Survey, seen: Diagnosis) -> Iterator[Finding]:
         yield Finding(
             "note",
             "journal.empty",
-            "No process has written in the journal yet.",
+            "No process has written to the journal yet.",
             "Call a decorated function in a process whose journal this is, and wait a second.",
         )
         return
@@ -127,56 +126,57 @@ def _files(journal: Survey) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "journal.file_modes",
-            f"Others than the owner may read or write {several(len(open_to_others), 'file')} ({', '.join(modes[:4])}).",
-            "Run: chmod 0600 on them, and see what changed them: they are made with 0600.",
+            f"Users other than the owner may read or write {several(len(open_to_others), 'file')} ({', '.join(modes[:4])}).",
+            "Run: chmod 0600 on them, and find out what changed them: they are created with 0600.",
         )
     links = [source for source in journal.files if source.is_link]
     if links:
         yield Finding(
             "warning",
             "journal.file_links",
-            f"No process makes symbolic links, and here are {number(len(links))}, the first {quoted(links[0].path.name)}.",
-            "Remove the links, unless somebody put them there on purpose.",
+            f"The journal has {several(len(links), 'symbolic link')}, such as {quoted(links[0].path.name)}. "
+            "Processes do not create links.",
+            "Remove them, unless they are there on purpose.",
         )
     unreadable = journal.skipped.get("unreadable file", 0)
     if unreadable:
         yield Finding(
             "error",
             "journal.unreadable",
-            f"This user may not read {several(unreadable, 'file')} of the journal, or a compressed one has no end.",
-            "Ask as the user of the service, and compress anew: without them, every result is of a part only.",
+            f"This user may not read {several(unreadable, 'file')} of the journal, or a compressed one is incomplete.",
+            "Run the doctor as the service's user, or compress again: without these files, results are incomplete.",
         )
     if report.missing:
         first = plain(report.missing[0], 120)
         yield Finding(
             "warning",
             "journal.missing_parts",
-            f"Missing: {several(len(report.missing), 'numbered part')} of the journal, moved away or deleted, "
+            f"Missing: {several(len(report.missing), 'numbered part')} of the journal, moved or deleted, "
             f"{'the first of them ' if len(report.missing) > 1 else ''}{first}.",
-            "Put them back, as they were or compressed (.jsonl.gz): until then, results are of the other parts only.",
+            "Put them back, plain or compressed (.jsonl.gz): until then, results cover the other parts only.",
         )
     if report.repeated:
         yield Finding(
             "note",
             "journal.repeated",
-            f"There twice, and counted once: {several(report.repeated, 'line')} of the journal, of files that were copied.",
-            "Remove the copies when it suits.",
+            f"Duplicates: {several(report.repeated, 'line')} of the journal, from files that were copied. Each counts once.",
+            "Remove the copies at your convenience.",
         )
     ended = [source for source in journal.files if source.writing is False]
     if ended:
         yield Finding(
             "note",
             "journal.ended_files",
-            f"Nobody writes {number(len(ended))} of {several(len(journal.files), 'file')} any more "
-            f"({size(sum(source.bytes for source in ended))}): full, or of a process that has ended.",
-            "Keep them for as long as results are computed from them; then they may be moved away.",
+            f"Finished: {number(len(ended))} of {several(len(journal.files), 'file')} "
+            f"({size(sum(source.bytes for source in ended))}), which are full, or whose process has ended.",
+            "Keep them as long as results are computed from them; then they may be moved.",
         )
     if len(journal.versions) > 1:
         yield Finding(
             "note",
             "journal.versions",
             f"Different versions of rollout_sdk wrote these files: {counts(journal.versions)}.",
-            "Bring all processes to one version when it suits.",
+            "Update all processes to one version at your convenience.",
         )
 
 
@@ -195,8 +195,8 @@ def _lines(journal: Survey) -> Iterator[Finding]:
         yield Finding(
             "note",
             "journal.cut",
-            f"The last line of {several(journal.cut, 'file')} is cut: by a kill while it was written, or by a full disk.",
-            "Nothing to do: it costs that one record.",
+            f"The last line of {several(journal.cut, 'file')} is incomplete: its process was killed, or the disk was full.",
+            "Nothing to do: only that record is lost.",
         )
     if newer := journal.skipped.get("schema", 0):
         yield Finding(
@@ -209,8 +209,8 @@ def _lines(journal: Survey) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "journal.over_the_limit",
-            f"Results leave out {several(beyond, 'line')} of more rollouts, arms or transitions than memory is given to.",
-            "Name rollouts, versions and phases in code and not by request, and give each service a journal folder of its own.",
+            f"Results leave out {several(beyond, 'line')} because there are too many rollouts, arms or transitions.",
+            "Do not name rollouts, versions or phases after requests, and give each service its own journal folder.",
         )
     if unknown := journal.skipped.get("unknown event", 0):
         yield Finding(
@@ -223,9 +223,14 @@ def _lines(journal: Survey) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "journal.lost",
-            f"{several(report.lost, 'fact')} went missing, say {several(journal.lost_in, 'file')}: a full queue or disk."
-            + (f" {number(report.sampled)} of them were of calls not drawn under overload." if report.sampled else ""),
-            "Make room or take a faster disk; results of that time speak of the calls that were written only.",
+            f"{several(report.lost, 'fact was', 'facts were')} lost, according to {several(journal.lost_in, 'file')}: "
+            "a queue or a disk was full."
+            + (
+                f" {number(report.sampled)} of them are from calls that were dropped by sampling under overload."
+                if report.sampled
+                else ""
+            ),
+            "Free disk space or use a faster disk; results of that time cover only the calls that were written.",
         )
 
 
@@ -234,15 +239,16 @@ def _clock(journal: Survey) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "journal.future",
-            f"{several(journal.future, 'record')} came from the future, up to {duration(journal.furthest_s)} ahead of now.",
-            "Set the clocks of this machine and of those that write, by NTP: outcomes are matched to calls by time.",
+            f"{several(journal.future, 'record is', 'records are')} from the future, by up to {duration(journal.furthest_s)}.",
+            "Synchronise this machine and those that write by NTP: outcomes are matched to calls by time.",
         )
     if journal.past:
         yield Finding(
             "warning",
             "journal.past",
-            f"{several(journal.past, 'record')} came before the start of the process that wrote them: a clock was set back.",
-            "Set the clocks of the machines that write by NTP: outcomes are matched to calls by time.",
+            f"{several(journal.past, 'record is', 'records are')} older than the process that wrote them: a clock was set "
+            "back.",
+            "Synchronise the machines that write by NTP: outcomes are matched to calls by time.",
         )
 
 
@@ -254,8 +260,8 @@ def _age(journal: Survey, seen: Diagnosis) -> Iterator[Finding]:
         yield Finding(
             "note",
             "journal.quiet",
-            f"Nothing was written for {duration(lag)}, though {several(running, 'process', 'processes')} could.",
-            "If there are calls, look at the standard error of these processes, where the recorder tells what fails.",
+            f"Nothing was written for {duration(lag)}, although {several(running, 'process is', 'processes are')} running.",
+            "If there are calls, look at the standard error of these processes, where the recorder reports failures.",
         )
     free = None if seen.folder is None else seen.folder.free_bytes
     pace_s = journal.newest_s - journal.first_s
@@ -267,6 +273,6 @@ def _age(journal: Survey, seen: Diagnosis) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "journal.pace",
-            f"At its pace so far, the journal fills its disk in {duration(left_s)}.",
-            "Make room, or archive files of processes that have ended: when the disk is full, facts are lost.",
+            f"At the current rate, the journal fills its disk in {duration(left_s)}.",
+            "Free disk space, or archive files of processes that have ended: when the disk is full, facts are lost.",
         )

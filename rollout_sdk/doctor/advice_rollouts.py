@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from rollout_sdk.analysis.operations import Operations
 from rollout_sdk.analysis.report import RolloutReport
-from rollout_sdk.doctor.diagnosis import Diagnosis
-from rollout_sdk.doctor.findings import Finding, worst
+from rollout_sdk.doctor.diagnosis import Diagnosis, Finding, worst
 from rollout_sdk.doctor.operated import Operated
 from rollout_sdk.formatting import counts, duration, number, percent, plain, quoted, several
 from rollout_sdk.stats import MOST_OF_ONE_UNIT
@@ -34,15 +33,15 @@ SHADOW_CURES: Mapping[str, str] = {
     "dropped_snapshot": "Pass isolate= with a function that copies arguments, or isolate='none' if no variant changes them.",
     "unmeasured": "Have the candidate return the answer itself, a coroutine, or a stream.",
     "dropped_start": "Raise the limit of threads (ulimit -u, pids.max), and call coroutine functions on an event loop.",
-    "dropped_closed": "Nothing to do when processes end often; else close the Runtime only at the end.",
+    "dropped_closed": "Nothing to do if processes end often; otherwise close the Runtime only at the end.",
     "dropped_open": "Fix the candidate: it fails so often that its circuit breaker is open.",
-    "dropped_aborted": "Nothing to do: somebody aborted the rollout, or switched candidates off.",
+    "dropped_aborted": "Nothing to do: the rollout was aborted, or candidates were disabled.",
 }
-"""What to do about each way in which a shadow run does not come back well."""
+"""The cure for each way in which a shadow run can fail or be dropped."""
 
 
 def about(seen: Diagnosis) -> Iterator[Finding]:
-    """The findings; one that all is well where nothing is wrong."""
+    """Yield the findings, or one that says that nothing is wrong."""
     if seen.journal is None or not seen.journal.operations:
         return
     found = []
@@ -53,7 +52,7 @@ def about(seen: Diagnosis) -> Iterator[Finding]:
             found += [*_units(key, arms), *_withheld(key, arms), *_shadows(key, arms, rollout.sums)]
     yield from found
     if worst(found) in ("ok", "note"):
-        what = f"No candidate fails often, and shadows come back ({several(len(operated), 'rollout')})."
+        what = f"No candidate fails often, and shadows finish ({several(len(operated), 'rollout')})."
         yield Finding("ok", "rollouts.ok", what, "Nothing to do.")
 
 
@@ -64,8 +63,8 @@ def _standing(key: str, rollout: Operated) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "rollout.processes_differ",
-            f"The processes of {name} stand in different places ({'; '.join(places[:4])}): each has a state of its own.",
-            "Steer them all by one control file, ROLLOUT_CONTROL, and start again those that lag behind.",
+            f"The processes of {name} are in different states ({'; '.join(places[:4])}): they do not share one.",
+            "Give them one store (ROLLOUT_STORE) or control file (ROLLOUT_CONTROL), and restart those that lag behind.",
         )
     yield from _fingerprints(name, rollout)
     if rollout.status == "aborted":
@@ -74,7 +73,7 @@ def _standing(key: str, rollout: Operated) -> Iterator[Finding]:
         )
     elif rollout.status == "paused":
         yield Finding(
-            "note", "rollout.paused", f"{name} is paused: its shares stay as they are.", "Resume it, or abort it, when decided."
+            "note", "rollout.paused", f"{name} is paused: its shares stay as they are.", "Decide, and resume or abort it."
         )
     elif rollout.status == "promoted":
         yield Finding(
@@ -101,9 +100,8 @@ def _fingerprints(name: str, rollout: Operated) -> Iterator[Finding]:
     yield Finding(
         "warning",
         "rollout.fingerprints",
-        f"The processes of {name} have different fingerprints ({'; '.join(said[:4])}), so that their calls are never pooled."
-        f"{what}",
-        "Wait for a deployment to end; else give all processes the same code, settings and ROLLOUT_KEY.",
+        f"The processes of {name} have different fingerprints ({'; '.join(said[:4])}), so their calls are never pooled.{what}",
+        "Wait for the deployment to end, or give all processes the same code, settings and ROLLOUT_KEY.",
     )
 
 
@@ -122,7 +120,7 @@ def _calls(key: str, rollout: Operated) -> Iterator[Finding]:
             "warning",
             "rollout.no_unit",
             f"{number(without)} of {several(calls, 'call')} of {name} have no unit: the control answers them.",
-            "Pass a unit with these calls, or say missing_unit='random' if each call may be a unit of its own.",
+            "Pass a unit with these calls, or set missing_unit='random' if each call may be its own unit.",
         )
     elif without:
         yield Finding(
@@ -136,7 +134,7 @@ def _calls(key: str, rollout: Operated) -> Iterator[Finding]:
             "note",
             "rollout.one_shot",
             f"{number(once)} of {several(calls, 'call')} of {name} have an argument that can be read only once.",
-            "The control answers these calls; pass a list instead of a generator or a file where they should take part.",
+            "The control answers these calls; to include them, pass a list instead of a generator or a file.",
         )
 
 
@@ -144,12 +142,13 @@ def _units(key: str, arms: RolloutReport) -> Iterator[Finding]:
     shares = arms.shares
     if shares.is_mismatch and shares.highest_log_e is not None:
         units = sum(sum(phase.units.values()) for phase in shares.phases)
+        evidence = math.exp(min(shares.highest_log_e, _LARGEST_EXPONENT))
         yield Finding(
             "error",
             "rollout.shares",
-            f"Sample ratio mismatch in {quoted(key)}{_of(arms)}: {several(units, 'unit')} are not in the arms in the "
-            f"configured shares (evidence {math.exp(min(shares.highest_log_e, _LARGEST_EXPONENT)):.3g} of 1,000).",
-            "Compare nothing before the cause is found: units or calls of one arm that are lost, or that come more often.",
+            f"Sample ratio mismatch in {quoted(key)}{_of(arms)}: the arms do not have the configured "
+            f"shares of {several(units, 'unit')} (evidence {evidence:.3g} of 1,000).",
+            "Trust no comparison before you know the cause: units or calls of one arm are lost, or come more often.",
         )
     heavy = [
         (phase.phase, arm)
@@ -185,7 +184,7 @@ def _runs(key: str, rollout: Operated) -> Iterator[Finding]:
             "rollout.control_fails" if is_control else "rollout.candidate_fails",
             f"{'The control' if is_control else 'Candidate'} {quoted(name)} of {quoted(key)} failed in {number(failed)} of "
             f"{several(ran.runs, 'run')} ({percent(share)}): {counts(ran.errors)}.",
-            "That is the application's own matter: callers got what the bare function gives."
+            "Nothing to do for the rollout: callers got what the bare function gives."
             if is_control
             else "Fix the candidate, or abort the rollout: each failure costs its callers the time of both.",
         )
@@ -200,7 +199,7 @@ def _withheld(key: str, arms: RolloutReport) -> Iterator[Finding]:
             yield Finding(
                 "note",
                 "rollout.withheld",
-                f"{quoted(name)} of {quoted(key)}{_of(arms)} was assigned, not run, in {several(withheld.total(), 'call')}: "
+                f"{quoted(name)} of {quoted(key)}{_of(arms)} was assigned but not run in {several(withheld.total(), 'call')}: "
                 f"{counts(withheld)}.",
                 "Nothing to do for these calls: the control answered, and results count them for the candidate.",
             )
@@ -232,7 +231,7 @@ def _breakers(key: str, rollout: Operated) -> Iterator[Finding]:
                 "warning",
                 "rollout.breaker_opened",
                 f"{whose} opened {several(breaker.opened, 'time')} and was open for {duration(open_s)}: {last}.",
-                "Find out what the candidate could not cope with then, before its share is raised.",
+                "Find out why the candidate failed before you raise its share.",
             )
 
 
@@ -257,7 +256,7 @@ def _shadows(key: str, arms: RolloutReport, sums: Operations) -> Iterator[Findin
                 "warning" if is_bad else "note",
                 "rollout.shadows_incomplete",
                 f"{number(bad.total())} of {several(asked, 'shadow run')} of {quoted(name)} "
-                f"of {quoted(key)}{_of(arms)} did not end well, {lead} {quoted(most)}{why}{raised}.",
+                f"of {quoted(key)}{_of(arms)} did not succeed, {lead} {quoted(most)}{why}{raised}.",
                 SHADOW_CURES.get(most, "Look at what this end means in the newest version of rollout_sdk."),
             )
         missing = planned - asked
@@ -265,7 +264,7 @@ def _shadows(key: str, arms: RolloutReport, sums: Operations) -> Iterator[Findin
             yield Finding(
                 "note",
                 "rollout.shadows_unaccounted",
-                f"Of {several(missing, 'shadow run')} of {quoted(name)} of {quoted(key)}{_of(arms)} no end is known: "
-                "under way, lost, killed.",
-                "Nothing to do, unless they stay many: then look for processes that are killed instead of ended.",
+                f"No end is recorded of {several(missing, 'shadow run')} of {quoted(name)} of {quoted(key)}{_of(arms)}: "
+                "they are still running, lost, or killed.",
+                "Nothing to do, unless there are many: then look for processes that are killed.",
             )

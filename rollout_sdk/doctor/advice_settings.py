@@ -8,9 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from rollout_sdk.doctor import advice_store
-from rollout_sdk.doctor.diagnosis import Control, Diagnosis
+from rollout_sdk.doctor.diagnosis import Control, Diagnosis, Finding, worst
 from rollout_sdk.doctor.environment import Variable
-from rollout_sdk.doctor.findings import Finding, worst
 from rollout_sdk.doctor.installed import Plugin
 from rollout_sdk.formatting import plain, quoted
 from rollout_sdk.plugins.discovery import blocked_names
@@ -22,7 +21,7 @@ _OFF = frozenset({"", "0", "false", "no", "off"})
 
 
 def about(seen: Diagnosis, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """The findings; one that all is well where nothing is wrong."""
+    """Yield the findings, or one that says that nothing is wrong."""
     if seen.versions.get("opentelemetry-sdk") is None:
         yield Finding(
             "note",
@@ -33,7 +32,7 @@ def about(seen: Diagnosis, environment: Mapping[str, str]) -> Iterator[Finding]:
     installed = [*_plugins(seen), *_blocked(seen, environment)]
     yield from installed
     if worst(installed) in ("ok", "note"):
-        what = f"Every installed plugin has a name of its own and a module ({len(seen.plugins)} found)."
+        what = f"Every installed plugin has a unique name and a module ({len(seen.plugins)} found)."
         yield Finding("ok", "plugins.ok", what, "Nothing to do.")
     settings = [
         *_variables(seen, environment),
@@ -53,7 +52,7 @@ def _plugins(seen: Diagnosis) -> Iterator[Finding]:
             "warning",
             "plugins.unreadable_metadata",
             f"The metadata of an installed distribution cannot be read: {plain(folder)}.",
-            "Install that distribution again, or remove it: plugins may be looked for in vain because of it.",
+            "Install that distribution again, or remove it: plugins may not be found because of it.",
         )
     by_name: dict[str, list[Plugin]] = defaultdict(list)
     for plugin in seen.plugins:
@@ -70,7 +69,7 @@ def _plugins(seen: Diagnosis) -> Iterator[Finding]:
                 "note",
                 "plugins.blocked",
                 f"Plugin {quoted(plugin.name)} is blocked by ROLLOUT_DISABLED_PLUGINS: a rollout that names it is an error.",
-                "Take it off that list to use it.",
+                "Remove it from that list to use it.",
             )
     for name, several in by_name.items():
         if len(several) > 1:
@@ -96,7 +95,7 @@ def _blocked(seen: Diagnosis, environment: Mapping[str, str]) -> Iterator[Findin
             f"ROLLOUT_DISABLED_PLUGINS names {quoted(name)}, and no plugin of that name is installed.",
             f"Did you mean {quoted(close[0])}?"
             if close
-            else "Take it off the list, unless an application passes such a plugin.",
+            else "Remove it from the list, unless an application passes such a plugin.",
         )
 
 
@@ -120,14 +119,14 @@ def _unknown(variable: Variable, *, of_plugin: bool) -> Finding:
         return Finding(
             "warning",
             "settings.misspelt",
-            f"The variable {quoted(variable.name)} is not one of rollout_sdk, and is not read.",
+            f"The variable {quoted(variable.name)} is not a variable of rollout_sdk, and is not read.",
             f"Did you mean {variable.meant}?",
         )
     return Finding(
         "note",
         "settings.unknown",
-        f"The variable {quoted(variable.name)} is not one of rollout_sdk.",
-        "Look in the plugin that it is named after." if of_plugin else "Leave it if a plugin reads it; otherwise remove it.",
+        f"The variable {quoted(variable.name)} is not a variable of rollout_sdk.",
+        "See the plugin that it is named after." if of_plugin else "Leave it if a plugin reads it; otherwise remove it.",
     )
 
 
@@ -138,35 +137,35 @@ def _key(seen: Diagnosis) -> Iterator[Finding]:
         yield Finding(
             "note",
             "settings.no_key",
-            "ROLLOUT_KEY is not set: without a key, whoever can choose their own id can choose their variant.",
-            f"Where that matters, and the code passes no key= either, {make}; every process needs the same.",
+            "ROLLOUT_KEY is not set: without a key, users who can choose their own id can choose their variant.",
+            f"If that matters, and the code does not pass key= either, {make}; every process needs the same one.",
         )
     elif key.length == "longer than 64 bytes":
         yield Finding(
             "error",
             "settings.long_key",
             "ROLLOUT_KEY is longer than 64 bytes, and is refused when the first function is decorated.",
-            f"Take a shorter one: {make}.",
+            f"Use a shorter one: {make}.",
         )
     elif key.length == "shorter than 16 bytes":
         yield Finding(
             "warning",
             "settings.short_key",
             "ROLLOUT_KEY is shorter than 16 bytes, and may be guessed.",
-            f"Before the next rollout begins, {make}; a new key gives every unit another place.",
+            f"Before the next rollout begins, {make}; a new key assigns every unit anew.",
         )
     if key.fault == "not UTF-8":
         yield Finding(
             "error",
             "settings.key_no_text",
             "ROLLOUT_KEY is not UTF-8, and cannot be used.",
-            f"Take one of letters and digits: {make}.",
+            f"Use one of letters and digits: {make}.",
         )
     elif key.fault is not None:
         yield Finding(
             "warning",
             "settings.key_white_space",
-            "ROLLOUT_KEY begins or ends with white space, which counts: a process whose key has none assigns other variants.",
+            "ROLLOUT_KEY begins or ends with white space, which is part of it: a process without it assigns other variants.",
             "Remove it in every process at once, before the next rollout begins.",
         )
 
@@ -178,7 +177,7 @@ def _switch(environment: Mapping[str, str]) -> Iterator[Finding]:
             "warning",
             "settings.disabled",
             "ROLLOUT_DISABLED is on: every call is answered by its control, and nothing is recorded.",
-            "Unset it, and start the processes again, when candidates may run.",
+            "Unset it and restart the processes once candidates may run.",
         )
     elif value not in _OFF:
         yield Finding(
@@ -198,15 +197,15 @@ def _control(control: Control | None) -> Iterator[Finding]:
         yield Finding(
             "note",
             "settings.no_control_file",
-            f"There is no control file {quoted(control.path)} yet: it wants nothing.",
-            "Check the path of ROLLOUT_CONTROL if there should be one.",
+            f"The control file {quoted(control.path)} does not exist yet, and changes nothing.",
+            "Check the path in ROLLOUT_CONTROL if there should be one.",
         )
     elif control.wanted.disabled:
         yield Finding(
             "warning",
             "settings.control_disabled",
             "The control file says disabled = true: no candidate runs.",
-            "Write disabled = false under a higher version when candidates may run.",
+            "Write disabled = false with a higher version once candidates may run.",
         )
 
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rollout_sdk.control.stores import SQLiteStore, open_store
-from rollout_sdk.doctor.diagnosis import Diagnosis
-from rollout_sdk.doctor.findings import Finding
+from rollout_sdk.doctor.diagnosis import Diagnosis, Finding
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.formatting import plain, quoted
 
@@ -28,7 +27,7 @@ def about(seen: Diagnosis, environment: Mapping[str, str]) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 "settings.store_refused",
-                f"ROLLOUT_STORE names the plugin {quoted(scheme)}, and none of that name is installed and not blocked: every "
+                f"ROLLOUT_STORE names the plugin {quoted(scheme)}, which is not installed, or is blocked: every "
                 "call gets its control.",
                 "Install the plugin, or use sqlite:////an/absolute/path.db.",
             )
@@ -40,7 +39,7 @@ def about(seen: Diagnosis, environment: Mapping[str, str]) -> Iterator[Finding]:
             "error",
             "settings.store_refused",
             f"ROLLOUT_STORE cannot be used, and every call gets its control: {plain(error, 300)}",
-            "Correct it, and start the processes again.",
+            "Correct it, and restart the processes.",
         )
         return
     if isinstance(store, SQLiteStore):
@@ -60,19 +59,19 @@ def _file(address: str, path: Path) -> Iterator[Finding]:
             "error",
             "settings.no_store_folder",
             f"The folder of the store {quoted(path)} does not exist: every call gets its control.",
-            "Make the folder, or correct ROLLOUT_STORE.",
+            "Create the folder, or correct ROLLOUT_STORE.",
         )
     elif not path.exists():
         yield Finding(
             "note",
             "settings.no_store",
-            f"There is no store {quoted(path)} yet.",
-            "Check the path; the first process that serves a rollout with it makes it.",
+            f"The store {quoted(path)} does not exist yet.",
+            "Check the path; the first process that serves a rollout with it creates it.",
         )
     elif not os.access(path, os.R_OK | os.W_OK):
         yield Finding(
             "error",
             "settings.store_unreadable",
             f"This user may not read and write the store {quoted(path)}.",
-            "Ask as the user of the service; if this is that user, let it write the file and its folder.",
+            "Run the doctor as the service's user; if this is that user, give it write access to the file and its folder.",
         )

@@ -1,22 +1,53 @@
-"""Everything that the doctor saw, and what it makes of it."""
+"""Everything that the doctor examined, and its findings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 from attrs import asdict, frozen
 
 from rollout_sdk.analysis.operations import Breaker
 from rollout_sdk.control.control_file import Wanted
 from rollout_sdk.doctor.environment import Folder, Key, Variable
-from rollout_sdk.doctor.findings import Finding, Severity, worst
 from rollout_sdk.doctor.installed import Plugin
 from rollout_sdk.doctor.operated import Operated
 from rollout_sdk.doctor.survey import Survey
 from rollout_sdk.doctor.writers import Source
 
-__all__ = ["Control", "Diagnosis"]
+__all__ = ["SEVERITIES", "Control", "Diagnosis", "Finding", "Severity", "most_severe_first", "worst"]
+
+Severity = Literal["ok", "note", "warning", "error"]
+
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note", "ok")
+"""The most severe first. Errors and warnings need an action; notes and what is well do not."""
+
+
+@frozen
+class Finding:
+    """One thing that was found.
+
+    Attributes:
+        severity: How bad it is.
+        code: What kind of finding it is, as a stable word: "journal.lost".
+        what: One sentence about what is.
+        cure: One sentence about what to do.
+    """
+
+    severity: Severity
+    code: str
+    what: str
+    cure: str
+
+
+def most_severe_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings in order of severity; those of one severity as they come."""
+    return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
+
+
+def worst(findings: Iterable[Finding]) -> Severity:
+    """The worst severity among them."""
+    return min((finding.severity for finding in findings), key=SEVERITIES.index, default="ok")
 
 
 @frozen

@@ -9,9 +9,8 @@ from attrs import evolve
 
 from rollout_sdk.concurrency.clocks import time
 from rollout_sdk.doctor import advice_journal, advice_rollouts, advice_settings
-from rollout_sdk.doctor.diagnosis import Control, Diagnosis
+from rollout_sdk.doctor.diagnosis import Control, Diagnosis, most_severe_first
 from rollout_sdk.doctor.environment import control_file, folder_at, key_of, variables
-from rollout_sdk.doctor.findings import most_severe_first
 from rollout_sdk.doctor.installed import plugins, versions
 from rollout_sdk.doctor.survey import survey
 

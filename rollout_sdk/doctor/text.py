@@ -9,9 +9,8 @@ from attrs import evolve
 
 from rollout_sdk.analysis.cautions import about_shares
 from rollout_sdk.analysis.screen import headlines, ordered
-from rollout_sdk.doctor.diagnosis import Diagnosis
+from rollout_sdk.doctor.diagnosis import SEVERITIES, Diagnosis
 from rollout_sdk.doctor.environment import KNOWN, Folder
-from rollout_sdk.doctor.findings import SEVERITIES
 from rollout_sdk.doctor.survey import Survey
 from rollout_sdk.doctor.writers import Source
 from rollout_sdk.formatting import WIDTH, counts, duration, fitting, number, plain, several, size, table, when
@@ -45,7 +44,7 @@ def _installed(seen: Diagnosis) -> Iterator[str]:
     rows = [["name", "of", "", "file"]]
     for plugin in seen.plugins:
         whose = f"{plain(plugin.distribution or '-', 30)} {plain(plugin.version or '', 12)}".strip()
-        missing = "no such module" if plugin.found is False else "not to be told without importing it"
+        missing = "no such module" if plugin.found is False else "unknown without importing it"
         file = _tail(plain(plugin.file), 66) if plugin.file is not None else missing
         rows.append([plain(plugin.name, _NAME), whose, "blocked" if plugin.blocked else "", file])
     if len(rows) > 1:
@@ -87,7 +86,7 @@ def _folder(folder: Folder) -> Iterator[str]:
     if folder.is_folder is None:
         yield "  does not exist"
     elif not folder.is_folder:
-        yield "  is no folder"
+        yield "  is not a folder"
     else:
         mode = f"{folder.mode or 0:04o}"
         link = ", a symbolic link" if folder.is_link else ""
@@ -100,7 +99,7 @@ def _journal(journal: Survey, now: float) -> Iterator[str]:
         return
     lag = None if journal.newest_s is None else max(0.0, now - journal.newest_s)
     yield f"  from {when(journal.first_s)} to {when(journal.newest_s)}; newest record {duration(lag)} old"
-    yield f"  lines passed over: {counts(journal.skipped) if journal.skipped else 'none'}"
+    yield f"  lines skipped: {counts(journal.skipped) if journal.skipped else 'none'}"
     yield f"  parts missing: {number(len(journal.report.missing))}; facts lost: {number(journal.report.lost)}"
     if journal.future or journal.past:
         yield f"  records from the future: {number(journal.future)}; older than their process: {number(journal.past)}"

@@ -65,6 +65,7 @@ class Call(RouteRequest):
     cut = False
     """Whether the last run was interrupted, so its outcome is unknown."""
     covariate: float | None = None
+    segments: tuple[tuple[str, str], ...] = ()
     error: str | None = None
     merged: Merged | None = None
     withheld: Withheld | None = None
@@ -283,9 +284,8 @@ class Call(RouteRequest):
 
     @property
     def nonce(self) -> str:
-        """The part that makes this call's id unique; of a row, it contains the row's position."""
-        row = "" if self.row is None else f".{self.index:x}"
-        return f"{self.origin}{self.sequence:x}{row}{self.nonce_end}"
+        """The part that makes this call's id unique."""
+        return f"{self.origin}{self.sequence:x}{self.nonce_end}"
 
     @property
     def nonce_end(self) -> str:
@@ -382,6 +382,7 @@ class Call(RouteRequest):
             no_evidence=self.no_evidence,
             unmeasured=self.unmeasured,
             covariate=self.covariate,
+            segments=self.segments,
             rate=self.rate,
             context=None if self.context is None else CallerContext(self.context),
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from rollout_sdk.concurrency.context_vars import alone
+from rollout_sdk.exceptions import ShadowEffectError
 
 __all__ = [
     "COMPARING",
@@ -21,7 +24,11 @@ __all__ = [
     "is_shadow",
     "leave_fallback",
     "set_shadow",
+    "shadow_guard",
 ]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class UnderWay(Protocol):
@@ -91,3 +98,39 @@ leave_fallback = alone(_leave_fallback, _stay)
 def is_shadow() -> bool:
     """Whether this code runs as a shadow. Its output is discarded, so it should not write anything."""
     return in_shadow.get() is True
+
+
+def shadow_guard(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function refuse to run inside a shadow. Put it on functions that write, send or charge.
+
+    Works on functions and coroutine functions, also in threads that a shadow starts with a copy of its context
+    (`asyncio.to_thread` does; `Thread` and `ThreadPoolExecutor` do not). Elsewhere it changes nothing.
+
+    Raises:
+        ShadowEffectError: From the returned function, if a shadow calls it. The shadow then ends with an error, and the caller
+            is not affected.
+    """
+    name = getattr(function, "__qualname__", repr(function))
+
+    def refuse() -> None:
+        if is_shadow():
+            raise ShadowEffectError(
+                f"A shadow called {name!r}, which has side effects. A shadow's output is discarded, but its side effects would "
+                "happen twice. Skip the call when rollout_sdk.is_shadow(), or do not shadow this model."
+            )
+
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def guarded_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
+            refuse()
+            return await function(*args, **kwargs)
+
+        return guarded_coroutine  # type: ignore[return-value]
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        refuse()
+        return function(*args, **kwargs)
+
+    return guarded

@@ -200,7 +200,7 @@ def finish(call: Call, result: Result) -> None:
         kept = None if result.kept is None else result.kept.items
         # A stream with too many items, or one that was not read to its end, has no whole answer.
         if kept is not None or not is_stream:
-            record_measured([call], kept if is_stream else result.value)
+            record_measured([call], kept if is_stream else result.value, result)
     if call.error is not None:
         hand_up(call, result, rollout.control)
     if call.span is not None:
@@ -218,7 +218,7 @@ def finish_rows(call: Call, rows: DecidedRows, result: Result) -> None:
     """Release the arguments of a batch's rows and pass all rows to the recorder as one fact."""
     rollout = call.rollout
     if rollout.measure is not None and result.error is None and not result.interrupted:
-        record_measured(rows, result.value)
+        record_measured(rows, result.value, result)
     context = None
     for kind in rows.kinds:
         _note_end(kind, result)

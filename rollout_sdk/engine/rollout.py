@@ -127,6 +127,12 @@ class Nonces:
     sequence: itertools.count[int] = field(factory=itertools.count)
     load: Load = field(factory=Load)
 
+    def take(self, number: int) -> Sequence[int]:
+        """Take so many numbers, at least one: a range, unless another thread has taken some of it meanwhile."""
+        taken = list(itertools.islice(self.sequence, number))
+        whole = range(taken[0], taken[-1] + 1)
+        return whole if len(whole) == number else taken
+
     def renew(self) -> None:
         """Draw a new random string, in a forked child."""
         self.origin = os.urandom(5).hex()
@@ -152,6 +158,7 @@ class Rollout:
         noise: Share of the shadowed calls on which the control runs again in the background, to be compared with itself.
         failed_if: Decides whether an answer is a failure; None if no answer is.
         measure: Takes numbers from an answer, by metric; None if nothing is measured.
+        paced: Whether the pace of streams is judged, `items_per_s`; then `measure` is never None.
         judge: Compares the answers of shadows with the control's; None if nothing does.
         audit: Share of the judged pairs that people look at.
         audited: Keeps these for them; None if nothing is kept.
@@ -231,6 +238,7 @@ class Rollout:
     hidden: Hidden
     failed_if: FailedIf = None
     measure: Measure = None
+    paced: bool = False
     judge: JudgeLane | None = None
     audit: float = 0.0
     audited: Keeper | None = None

@@ -23,6 +23,7 @@ from rollout_sdk.assignment import (
 )
 from rollout_sdk.concurrency.forking import ForkSafeRandom
 from rollout_sdk.concurrency.synchronous import answered
+from rollout_sdk.control.draining import DRAINING
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.engine.arguments import Getter
 from rollout_sdk.engine.call import Call
@@ -30,6 +31,7 @@ from rollout_sdk.engine.context import OBSERVING, in_shadow
 from rollout_sdk.engine.copies.kinds import PLAIN
 from rollout_sdk.engine.copies.survey import Survey, changeable
 from rollout_sdk.engine.covariates import Covariate
+from rollout_sdk.engine.segments import Segments
 from rollout_sdk.engine.steps import NO_KWARGS
 from rollout_sdk.engine.unusable import why_unusable
 from rollout_sdk.exceptions import MissingUnitError
@@ -99,10 +101,12 @@ class Router:
         failed: Called with every fault of a collaborator.
         keeps_unit: Whether spans may name the unit.
         covariate: Reads the covariate, or None.
+        segments: Reads the segments, or None.
         shared: Number of leading positional arguments to ignore (a method's `self`).
         is_asgi: Whether the function is an ASGI application, whose calls each read a request.
         shadow_share: If `route` does nothing but split units by the phase's lanes: the share of the control's calls that it
             shadows in a phase.
+        drains: Whether conversations end on their candidate while the rollout is paused or replaced.
         unit_type: Type of the last unit.
     """
 
@@ -121,9 +125,11 @@ class Router:
     failed: Callable[..., None]
     keeps_unit: bool = False
     covariate: Covariate | None = None
+    segments: Segments | None = None
     shared: int = 0
     is_asgi: bool = False
     shadow_share: Callable[[Phase], float] | None = None
+    drains: bool = False
     unit_type: type | None = field(init=False, default=None)
     _candidates: frozenset[str] = field(init=False)
     _has_rules: bool = field(init=False)
@@ -139,12 +145,12 @@ class Router:
     @property
     def has_no_rules(self) -> bool:
         """Whether nothing but the strategy decides, and nobody wants to know the unit."""
-        return not self._has_rules and self.layer is None and not self.keeps_unit
+        return not self._has_rules and self.layer is None and not self.keeps_unit and not self.drains
 
     @property
     def is_plain(self) -> bool:
         """Whether nothing but the strategy decides, and nothing but the unit is read."""
-        return self.has_no_rules and self.covariate is None
+        return self.has_no_rules and self.covariate is None and self.segments is None
 
     def unit_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Return the unit named by a call, or None."""
@@ -191,7 +197,10 @@ class Router:
             known = decision is not None and self._known.get(id(decision)) is decision
             chosen = decision if known else self._checked(decision)
         assert chosen is not None
-        call.decision = self.repeatable(call, chosen)
+        chosen = self.repeatable(call, chosen)
+        if self.drains:
+            chosen = self._drained(call, chosen, state)
+        call.decision = chosen
 
     def repeatable(self, call: Call, chosen: Decision) -> Decision:
         """Return the decision, or the control's if a fallback would find an argument that has been read already."""
@@ -202,6 +211,15 @@ class Router:
                 if type(value) not in PLAIN:
                     return self._unless_read_once(call, chosen)
         return chosen
+
+    def _drained(self, call: Call, chosen: Decision, state: RolloutState) -> Decision:
+        """Return the decision, or while the rollout drains, that of a conversation that goes on, or of the control."""
+        local_state = call.rollout.local_state
+        if local_state.draining is None:
+            return chosen
+        digest = call.digest if call.has_unit else None
+        kept = local_state.draining.decide(digest, chosen, state, is_replaced=local_state.replaced)
+        return chosen if kept is None else self.fixed(DRAINING, kept)
 
     def meet(self, unit: object, note: Callable[[str], None]) -> None:
         """Register a unit whose type differs from the last one's; report the first change of its canonical kind."""

@@ -1,4 +1,4 @@
-"""Interleaved lists as they are recorded: read back as their design made them, with pseudonyms for keys."""
+"""Interleaved lists as recorded in a journal: restored as their design made them, with pseudonyms for keys."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from rollout_sdk.interleaving.slots import Interleaved
 
-__all__ = ["read_page", "shown_item"]
+__all__ = ["item_of", "page_of", "read_page", "shown_item"]
 
 
 def shown_item(keys: Sequence[Any], named: str | int | None) -> Any:
@@ -47,3 +47,17 @@ def read_page(
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
         return None
     return page if set(page.rankers) == set(blend) else None
+
+
+def item_of(outcome: Mapping[str, Any]) -> str | int | None:
+    """What names the item of an outcome: its pseudonym, or else its position."""
+    item: str | int | None = outcome.get("item")
+    return outcome.get("position") if item is None else item
+
+
+def page_of(record: Mapping[str, Any]) -> Interleaved[str] | None:
+    """The list of a decision as its design made it, with pseudonyms for keys; None where it cannot be read."""
+    teams = record.get("teams", ())
+    if not teams and not record.get("rule"):
+        return None
+    return read_page(record.get("items", ()), record.get("blend", ()), teams, record.get("rule"))

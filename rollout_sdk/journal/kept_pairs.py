@@ -98,10 +98,14 @@ class KeptPairs:
         self._begin()
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
+        self._pid, self._period = os.getpid(), self._now()
         self._path = self._folder / f"{_stem(self._rollout)}-{self._pid}-{os.urandom(4).hex()}.jsonl"
         self._lines: list[bytes] = []
         self._seen = self._written = 0
+
+    def _now(self) -> int:
+        """Return the number of the current period."""
+        return int(time() // self.settings.period_s)
 
     def offer(
         self, pair: tuple[Any, Any], arguments: Mapping[str, Any] | None, about: Mapping[str, Any], decision_id: str
@@ -119,7 +123,7 @@ class KeptPairs:
             Exception: Whatever `redact` raises.
         """
         with self._adding:
-            if self._pid != os.getpid():
+            if self._pid != os.getpid() or self._period != self._now():
                 self._begin()
             self._seen += 1
             place = self._seen - 1 if self._seen <= self.settings.most else _drawn(decision_id, b"keep") % self._seen

@@ -189,6 +189,8 @@ def _rare(event: RoutedEvent) -> list[str]:
         parts.append(f'"unmeasured":{_text(event.unmeasured)}')
     if event.covariate is not None:
         parts.append(f'"cov":{_number(event.covariate)}')
+    if event.segments:
+        parts.append(f'"segments":{{{",".join([f"{_text(name)}:{_text(segment)}" for name, segment in event.segments])}}}')
     if event.rate < 1.0:
         parts.append(f'"rate":{event.rate!r}')
     return parts

@@ -4,7 +4,7 @@
 |--------------|----------------------------------------|---------------------------------------------------------------------------|
 | `journal`    | file                                   | `sdk`, `pid`, `host`, `began` (when its process began to record: nanoseconds, hexadecimal), `part` (its number, from 0) |
 | `rollout`    | rollout and file                       | `rollout`, `strategy`, `control`, `variants`, `phase`, `status`, `revision`, `shares`, `shadow` (share of the calls that are shadowed by plan), `version` (of the candidates), `fingerprint` (of what makes calls comparable), `made_of` (what that is made of), `plan` (what it is judged by), `plugins` (names of its strategy, observers and comparators) |
-| `decision`   | call (or batch of one row)             | `rollout`, `id`, `strategy`, `phase`, `fingerprint`, `variant`, `served`, `reason`, `propensity`, `share`, `bucket`, `unit`, `runs` (each [variant, seconds, error type, seconds to first item]), `error`, `shadows`, `blend`, `items`, `teams`, `rule` (how clicks are credited where it is not by team), `closed_early`, `excluded`, `withheld`, `answered`, `no_evidence`, `unmeasured` (class of an answer that cannot be measured), `cov` (the covariate), `rate` |
+| `decision`   | call (or batch of one row)             | `rollout`, `id`, `strategy`, `phase`, `fingerprint`, `variant`, `served`, `reason`, `propensity`, `share`, `bucket`, `unit`, `runs` (each [variant, seconds, error type, seconds to first item]), `error`, `shadows`, `blend`, `items`, `teams`, `rule` (how clicks are credited where it is not by team), `closed_early`, `excluded`, `withheld`, `answered`, `no_evidence`, `unmeasured` (class of an answer that cannot be measured), `cov` (the covariate), `segments` (by attribute), `rate` |
 | `rows`       | thousand rows of a batch, or fewer     | `rollout`, `like` (a line as of a decision for each kind of row), `kind` (for each row, the position of its kind), and each row's own in place of its kind's: `ids`, `buckets`, `units`, `covs` |
 | `shadow`     | submitted shadow run                   | `rollout`, `id`, `phase`, `fingerprint`, `variant`, `end`, `duration_s`, `wait_s`, `error`, `match` (1 or 0), `difference`, `difference_reason`, `comparator`, `fields` (by name: [match, difference, reason]), `labels` (the control's and the candidate's, where the comparator gives them), `bucket`, `unit`, `excluded`, `first_item_s`, `control_error`, `control_duration_s`, `control_first_item_s`, `rate` |
 | `outcome`    | recorded outcome                       | `rollout`, `metric`, `value`, `id`, `phase`, `fingerprint`, `variant`, `bucket`, `unit`, `item` or `position`, `event_id`, `decided` (time of the decision), `excluded`, `shadow` (whether it is about the answer of a shadow), `source` ("judge" or "human"), `details` (of a judge: its name, whose answer came first, seconds, cost), `rate`, `call_rate` (that of its call) |
@@ -98,6 +98,10 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _is_segments(value: Any) -> bool:
+    return isinstance(value, dict) and all(segment.__class__ is str for segment in value.values())
+
+
 def _is_fields(value: Any) -> bool:
     return isinstance(value, dict) and all(
         each.__class__ is list
@@ -128,7 +132,7 @@ _A_NUMBER, _A_COUNT = (Field(kind, required=True) for kind in (_is_number, _is_c
 _TEXTS, _TEAMS, _RUNS = (Field(partial(_is_list, kind)) for kind in (_is_text, _is_text_or_none, _is_run))
 # A strategy may have none, and what is empty is left out.
 _RATE = Field(_is_rate)
-_SHARES = Field(_is_shares)
+_SHARES, _SEGMENTS = Field(_is_shares), Field(_is_segments)
 _TABLE = Field(_is_table)
 
 FIELDS: Mapping[str, Mapping[str, Field]] = {
@@ -178,6 +182,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "no_evidence": _FLAG,
         "unmeasured": _TEXT,
         "cov": _NUMBER,
+        "segments": _SEGMENTS,
         "rate": _RATE,
     },
     "rows": {

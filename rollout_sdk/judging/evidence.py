@@ -17,7 +17,7 @@ from rollout_sdk.judging.metrics import Compared, Metric, metric_of
 from rollout_sdk.judging.minutes import MINUTE_S, Minute, Minutes, bit_of
 from rollout_sdk.judging.paired_labels import CONTROL, PairedLabels, add_pair, pair_sums_of
 from rollout_sdk.judging.pairs import DIFFERING, MATCHING
-from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums, number_of
+from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums, number_of, slice_of
 from rollout_sdk.judging.preferences import JUDGE_FAILED, UNJUDGED, add_preference
 from rollout_sdk.judging.unit_sample import UNTIMED_MINUTE, UnitSample, cell_of
 from rollout_sdk.plan import ERROR_RATE, JUDGE_PREFERENCE, MEASURED, Criterion, is_judged, is_measured
@@ -29,7 +29,6 @@ __all__ = ["COVARIATE", "Evidence"]
 COVARIATE = "covariate"
 """Label of the covariate's sums; no metric may have this label."""
 
-_SLICES = 8
 _MOST_REMEMBERED = 100_000
 _OPEN_MINUTES = 2
 _LARGEST = 1e50
@@ -285,7 +284,7 @@ class Evidence:
     def _sums(phase: PhaseEvidence, label: str, window: float = 0.0) -> Sums:
         sums = phase.sums.get(label)
         if sums is None:
-            sums = phase.sums[label] = Sums(window / _SLICES)
+            sums = phase.sums[label] = Sums(slice_of(window))
         return sums
 
     def name_of(self, event: RecordedEvent) -> str | None:
@@ -392,7 +391,7 @@ class Evidence:
                     pair,
                     bucket=bucket,
                     decided_s=decided_s,
-                    slice_s=criterion.window / _SLICES,
+                    slice_s=slice_of(criterion.window),
                 )
         elif shadow:
             self.outcomes["unknown"] += 1

@@ -19,10 +19,17 @@ from rollout_sdk.judging.minutes import MINUTE_S, Minutes
 from rollout_sdk.judging.unit_sample import UnitSample
 from rollout_sdk.stats import StratifiedBuckets
 
-__all__ = ["BASE", "PhaseEvidence", "Sums", "number_of"]
+__all__ = ["BASE", "PhaseEvidence", "Sums", "number_of", "slice_of"]
 
 BASE = -1
 """Slice number for sums that no longer need to be separated by time."""
+
+_SLICES = 8
+
+
+def slice_of(window: float) -> float:
+    """Length of the slices of time in which sums of a metric with this window are kept, in seconds."""
+    return window / _SLICES
 
 
 @define

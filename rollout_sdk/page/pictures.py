@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from rollout_sdk.analysis.phrases import differing
 from rollout_sdk.analysis.report import Latency, RolloutReport, ShadowReport
+from rollout_sdk.analysis.segments import SegmentDifference
 from rollout_sdk.analysis.verdict import Difference, RolloutVerdict
 from rollout_sdk.charts import Chart, Effect, Interval, Mark, bars, evidence, forest, matrix, sequence, shares
 from rollout_sdk.formatting import number
@@ -14,6 +16,7 @@ __all__ = ["pictures"]
 
 _MOST_METRICS = 12
 _MOST_COURSES = 3
+_MOST_SEGMENTS = 24
 _TONES = {"PASS": "good", "FAIL": "bad", "FUTILE": "bad", "ERROR": "bad"}
 _NAMES = {"latency_mean": "latency", "error_rate": "errors"}
 _QUANTILES = ("p50", "p95", "p99")
@@ -23,6 +26,7 @@ def pictures(report: RolloutReport, verdict: RolloutVerdict) -> list[Chart]:
     """What there is to see, the most telling first."""
     return [
         *_forests(verdict),
+        *_segments(verdict),
         *_courses(verdict),
         *_evidence(verdict),
         *_shares(report, verdict),
@@ -73,6 +77,28 @@ def _forests(verdict: RolloutVerdict) -> Iterator[Chart]:
             ],
             written=_points if unit in ("share", "preference") else _plain,
         )
+
+
+def _segments(verdict: RolloutVerdict) -> Iterator[Chart]:
+    """A forest of the segments for each metric."""
+    for metric, candidate in dict.fromkeys((each.metric, each.candidate) for each in verdict.segments):
+        mine = [each for each in verdict.segments if (each.metric, each.candidate) == (metric, candidate)]
+        who = f" · {candidate}" if len(verdict.candidates) > 1 else ""
+        if any(each.low is not None for each in mine):
+            yield forest(
+                f"{_NAMES.get(metric, metric)}{who} by segment",
+                [_segment(each) for each in mine[:_MOST_SEGMENTS]],
+                written=_points if mine[0].unit == "share" else _plain,
+            )
+
+
+def _segment(each: SegmentDifference) -> Effect:
+    name = f"{each.attribute}={each.segment}"
+    if each.low is None or each.high is None:
+        return Effect(name, None, -math.inf, math.inf, "too little")
+    if not each.is_discovery:
+        return Effect(name, each.estimate, each.low, each.high, "not significant")
+    return Effect(name, each.estimate, each.low, each.high, differing(each), "bad" if each.is_worse else "good")
 
 
 def _end(value: float | None, sign: int) -> float:

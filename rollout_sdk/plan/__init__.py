@@ -4,6 +4,7 @@ from rollout_sdk.plan.checks import Duration, as_duration, parse_duration
 from rollout_sdk.plan.criteria import (
     ERROR_RATE,
     FIRST_ITEM,
+    ITEMS_PER_S,
     JUDGE_PREFERENCE,
     LATENCY,
     LATENCY_MEAN,
@@ -27,6 +28,7 @@ __all__ = [
     "DEFAULT_GUARDRAILS",
     "ERROR_RATE",
     "FIRST_ITEM",
+    "ITEMS_PER_S",
     "JUDGE_PREFERENCE",
     "LATENCY",
     "LATENCY_MEAN",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, TypeAlias
 
@@ -13,12 +13,14 @@ from attrs import Attribute
 from rollout_sdk.exceptions import ConfigurationError
 
 __all__ = [
+    "OTHER",
     "Duration",
     "as_burst",
     "as_clip",
     "as_duration",
     "as_grace",
     "as_horizon",
+    "as_segments",
     "as_window",
     "check_choice",
     "check_flag",
@@ -152,3 +154,41 @@ def as_horizon(value: Any) -> int | float | None:
             "Write horizon=20000 or horizon='14d'."
         )
     return int(value) if isinstance(value, Integral) else float(value)
+
+
+_MOST_ATTRIBUTES, _MOST_SEGMENTS, _LONGEST_SEGMENT = 4, 20, 60
+OTHER = "other"
+"""Segment of the calls whose value is not listed."""
+
+
+def as_segments(value: Any) -> dict[str, tuple[str, ...]]:
+    """Validate the values by which each attribute is split, as texts; {} for none."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or len(value) > _MOST_ATTRIBUTES:
+        raise ConfigurationError(
+            f"segments={value!r:.80} does not list up to {_MOST_ATTRIBUTES} attributes with their values. Each further "
+            "segment makes all of them less certain. Write segments={'country': ['NL', 'DE']}."
+        )
+    return {_attribute(name): _segments(name, values) for name, values in value.items()}
+
+
+def _attribute(name: object) -> str:
+    if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigurationError(
+            f"segments= has the attribute {name!r:.60}, which is neither a parameter nor a path into one. "
+            "Segments are read from the arguments of a call. Write 'country' or 'request.user.country'."
+        )
+    return name
+
+
+def _segments(name: str, values: object) -> tuple[str, ...]:
+    listed = list(values) if isinstance(values, Sequence) and not isinstance(values, str | bytes) else []
+    texts = tuple(str(each) for each in listed if isinstance(each, str | bool | Integral))
+    fits = all(0 < len(text) <= _LONGEST_SEGMENT and text.isprintable() and text != OTHER for text in texts)
+    if not 0 < len(listed) <= _MOST_SEGMENTS or len(set(texts)) < len(listed) or not fits:
+        raise ConfigurationError(
+            f"segments= has {values!r:.80} for {name!r}. It lists 1 to {_MOST_SEGMENTS} different texts, numbers or booleans; "
+            f"calls with another value are {OTHER!r}. Write segments={{{name!r}: ['NL', 'DE']}}."
+        )
+    return texts

@@ -22,6 +22,7 @@ from rollout_sdk.plan.checks import (
 __all__ = [
     "ERROR_RATE",
     "FIRST_ITEM",
+    "ITEMS_PER_S",
     "JUDGE_PREFERENCE",
     "LATENCY",
     "LATENCY_MEAN",
@@ -43,6 +44,8 @@ ERROR_RATE = "error_rate"
 LATENCY = "latency"
 LATENCY_MEAN = "latency_mean"
 FIRST_ITEM = "first_item"
+ITEMS_PER_S = "items_per_s"
+"""Recorded by the SDK for whole streams, like the numbers of `measure=`, where a criterion names it."""
 SHADOW_MISMATCH = "shadow.mismatch"
 SHADOW_DIFFERENCE = "shadow.difference"
 JUDGE_PREFERENCE = "judge.preference"
@@ -107,7 +110,8 @@ class Guardrail:
     `threshold_s`), `latency_mean` (mean of log latency) and `first_item` (streams whose first item came later than
     `threshold_s`). In phases that only shadow, it compares answers: `shadow.mismatch` is the share of pairs that do not match,
     `shadow.difference` their mean difference, and "shadow.mismatch.price" the same of one field of `compare=Fields(...)`.
-    `judge.preference` is the preference of a judge, corrected by people (docs/judging.md). Any other metric consists of values
+    `judge.preference` is the preference of a judge, corrected by people (docs/judging.md). `items_per_s` is how many items a
+    stream gives per second after its first, of streams that are read to their end. Any other metric consists of values
     passed to `record`.
 
     Attributes:

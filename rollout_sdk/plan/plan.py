@@ -10,7 +10,7 @@ from attrs import Factory, evolve, field, frozen
 from rollout_sdk.assignment import Share, parse_share, percent
 from rollout_sdk.concurrency.synchronous import must_answer_at_once
 from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.plan.checks import Duration, as_horizon, parse_duration
+from rollout_sdk.plan.checks import Duration, as_horizon, as_segments, parse_duration
 from rollout_sdk.plan.criteria import ERROR_RATE, Criterion, Gate, Guardrail, is_compared, is_judged
 from rollout_sdk.plan.freeze import Freeze
 
@@ -139,6 +139,7 @@ class Criteria:
         approve: Called before every further step with the verdict; the step waits until it returns True.
         max_calls_per_unit: Calls per unit that count in a phase; further ones are served but not judged. None: all count.
         horizon: Planned end of every gate without one of its own; see `Gate`.
+        segments: Values by which the report also splits each attribute of a call; see `ABTest`.
         acts: Whether verdicts change the rollout, as a canary's do; False: they are only returned and reported.
     """
 
@@ -150,6 +151,7 @@ class Criteria:
     approve: Callable[[Any], bool] | None = None
     max_calls_per_unit: int | None = None
     horizon: int | float | None = field(default=None, converter=as_horizon)
+    segments: Mapping[str, Sequence[Any]] = field(default=None, converter=as_segments)
     acts: bool = True
     decides: bool = field(init=False, default=Factory(lambda self: bool(self.guardrails or self.gates), takes_self=True))
 
@@ -198,12 +200,21 @@ class Criteria:
         *,
         alpha: float = 0.05,
         horizon: Any = None,
+        segments: Mapping[str, Sequence[Any]] | None = None,
     ) -> Criteria:
         """Return the criteria of a test with constant shares (A/B, shadow, interleaved), whose verdict changes nothing."""
         # One step, so that it passes as a canary's does, at any time. Interleaved lists have no arms that could lack units.
         blends = any(isinstance(each, Gate) and each.per == "list" for each in _listed(Gate, gates))
         step = Step(0.0, min_units=0 if blends else _MIN_UNITS, min_time=0.0)
-        return cls(steps=(step,), guardrails=guardrails, gates=gates, alpha=alpha, horizon=horizon, acts=False)
+        return cls(
+            steps=(step,),
+            guardrails=guardrails,
+            gates=gates,
+            alpha=alpha,
+            horizon=horizon,
+            segments=segments,
+            acts=False,
+        )
 
     @property
     def all(self) -> tuple[Criterion, ...]:

@@ -103,8 +103,9 @@ def from_written(table: Mapping[str, Any]) -> Criteria | None:
         return as_criteria(plain, subject)
     if not plain:
         return None
-    read = as_criteria({**plain, "steps": ["50%"]}, subject)
-    return Criteria.of_test(read.guardrails, read.gates, alpha=read.alpha)
+    segments = plain.pop("segments", None)
+    read = as_criteria({"guardrails": [], **plain, "steps": ["50%"]}, subject)
+    return Criteria.of_test(read.guardrails, read.gates, alpha=read.alpha, segments=segments)
 
 
 _KINDS: Mapping[str, type] = {"guardrails": Guardrail, "gates": Gate, "freeze": Freeze}

@@ -24,6 +24,8 @@ def written(criteria: Criteria) -> dict[str, Any]:
     A test with constant shares has no steps. Nothing was declared: the table is empty.
     """
     table: dict[str, Any] = {"steps": [_step(step) for step in criteria.steps]} if criteria.acts else {}
+    if criteria.segments:
+        table["segments"] = {name: list(values) for name, values in criteria.segments.items()}
     if not criteria.acts and not criteria.all:
         return table
     for name, criteria_of_kind in (("guardrails", criteria.guardrails), ("gates", criteria.gates)):

@@ -163,9 +163,6 @@ class Delivery:
         starts = self._starts(facts)
         for start in starts:
             self.guarded("tally", self._count, start)
-        if changes and not self.audience.awake:
-            # A process without calls has not asked yet.
-            self.audience.look()
         if self.metrics is not None and self.audience.measuring:
             self.guarded("telemetry.metrics", self.metrics.calls, _calls(facts))
         managed, heard = self._events(facts)

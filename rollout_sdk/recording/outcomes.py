@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 from attrs import evolve
@@ -16,7 +16,7 @@ from rollout_sdk.judging.preferences import JUDGE_FAILED
 from rollout_sdk.plan import JUDGE_PREFERENCE
 from rollout_sdk.records import RecordedEvent
 
-__all__ = ["by_decision", "by_token", "by_unit", "check_named", "check_preference", "checked_value", "identified", "odd_time"]
+__all__ = ["by_decision", "by_token", "by_unit", "checked_value", "identified", "odd_time", "outcome_of"]
 
 _LONGEST_METRIC = 128
 _LATEST_S = 1e11
@@ -65,7 +65,79 @@ def checked_time(metric: str, time_s: object) -> float:
     return number
 
 
-def check_named(
+def outcome_of(
+    about: str,
+    metric: str,
+    value: float,
+    *,
+    key: bytes | None,
+    time_s: float,
+    decision_id: str | None,
+    unit: Hashable,
+    token: str | None,
+    item: Hashable,
+    position: int | None,
+    event_id: Hashable,
+    variant: str | None,
+    source: str,
+    rollout: str | None,
+    hash_of: Callable[[], tuple[str, UnitHash]],
+    item_hash: UnitHash | None = None,
+    shown: Iterable[tuple[str, tuple[Any, ...]]] = (),
+) -> RecordedEvent:
+    """Check what `record()` was given, and attribute the outcome to a decision, a unit or a token.
+
+    Args:
+        about: The outcome, for errors.
+        metric: Name of the metric.
+        value: The measured value.
+        key: Secret with which ids are signed, or None.
+        time_s: Time of the measurement, in seconds since 1970.
+        decision_id: See `RolloutController.record`, as for all arguments up to `source`.
+        unit: The unit, or None.
+        token: The token of an item, or None.
+        item: Key of an item, or None.
+        position: Position of an item, or None.
+        event_id: Name of the event, or None.
+        variant: The variant whose answer was judged, or None.
+        source: Who judged.
+        rollout: Key of the rollout that a decision or token must belong to; None for any.
+        hash_of: Returns the rollout and the hash of its units; called for an outcome of a unit only.
+        item_hash: Hash of the rollout's items and events; None for the one that follows from its key.
+        shown: Recently shown lists by nonce.
+
+    Raises:
+        OutcomeError: Metric, value, time or unit are not valid, or not exactly one of decision, unit and token is named.
+        DecisionIdError: The id or token cannot be read, is forged, or belongs to another rollout.
+        UnknownItemError: The item was not shown, as far as this process remembers.
+    """
+    _check_named(about, decision_id=decision_id, unit=unit, token=token, item=item, position=position, variant=variant)
+    _check_preference(about, metric, value, source=source, variant=variant)
+    if unit is not None:
+        owner, hash_ = hash_of()
+        hidden = UnitHash(owner, key) if item_hash is None else item_hash
+        event = by_unit(metric, value, unit, rollout=owner, hash_=hash_, time_s=time_s, item=item, item_hash=hidden)
+    elif token is not None:
+        event = by_token(metric, value, token, key=key, time_s=time_s, rollout=rollout)
+    else:
+        event = by_decision(
+            metric,
+            value,
+            decision_id,
+            key=key,
+            time_s=time_s,
+            rollout=rollout,
+            item=item,
+            position=position,
+            item_hash=item_hash,
+            shown=shown,
+            variant=variant,
+            source=source,
+        )
+    return identified(event, event_id, UnitHash(event.rollout, key) if item_hash is None else item_hash)
+
+
+def _check_named(
     about: str, *, decision_id: object, unit: object, token: object, item: object, position: object, variant: object = None
 ) -> None:
     """Refuse an outcome that does not name exactly one decision, unit or token.
@@ -90,7 +162,7 @@ def check_named(
         )
 
 
-def check_preference(about: str, metric: object, value: object, *, source: object, variant: object) -> None:
+def _check_preference(about: str, metric: object, value: object, *, source: object, variant: object) -> None:
     """Refuse an outcome of an unknown source, and a preference that is not a person's about a shadow's answer.
 
     Raises:
@@ -133,10 +205,10 @@ def odd_time(event: RecordedEvent, now_s: float) -> str | None:
 
 
 def identified(event: RecordedEvent, event_id: Hashable, hash_: UnitHash) -> RecordedEvent:
-    """The outcome, as that of a named event, when it has a name.
+    """Return the outcome with the pseudonym of its event, if it has one.
 
     Raises:
-        OutcomeError: The name is none.
+        OutcomeError: The name is not valid.
     """
     if event_id is None:
         return event

@@ -59,6 +59,7 @@ class RoutedEvent:
         unmeasured: Class name of an answer whose work was still to come and cannot be measured (a handle of another library, a
             streaming HTTP response); None for every other answer. Its call is not evidence, and no step passes on it.
         covariate: Value of `covariate=` for the call, or None.
+        segments: For each attribute that `segments=` names, which of its segments the call is in.
         rate: Share of the calls that was kept when this one was: below 1 under overload (see `rollout_sdk.sampling`).
         context: Runs a function in the caller's context variables, if an active listener reads them.
     """
@@ -79,6 +80,7 @@ class RoutedEvent:
     no_evidence: bool = False
     unmeasured: str | None = None
     covariate: float | None = None
+    segments: tuple[tuple[str, str], ...] = ()
     rate: float = 1.0
     context: CallerContext | None = field(default=None, eq=False, repr=False)
 

@@ -23,7 +23,7 @@ __all__ = [
 R = TypeVar("R")
 
 EXCLUDED_REASONS = frozenset(
-    {"override", "holdout", "layer", "no_unit", "one_shot", "disabled", "aborted", "nested", "ineligible", "error"}
+    {"override", "holdout", "layer", "no_unit", "one_shot", "disabled", "aborted", "draining", "nested", "ineligible", "error"}
 )
 """Reasons other than the strategy's own randomisation; such calls are recorded but never analysed."""
 

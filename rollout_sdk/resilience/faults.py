@@ -47,6 +47,7 @@ OPTIONS: Mapping[str, str] = {
     "failed_if": "Such an answer does not count as a failure. Have it return True or False for every answer.",
     "measure": "Nothing is measured of such an answer. Have it return a mapping of names to finite numbers.",
     "covariate": "Such a call is judged without it. Name a number that every call has.",
+    "segments": "Such a call is in no segment of the report. Name a value that every call has.",
     "isolate": "Have it return a copy of every argument.",
 }
 """Options of the decorator that read a call: what becomes of a call where one fails, and the cure."""

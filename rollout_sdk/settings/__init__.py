@@ -1,5 +1,5 @@
 """The options of a rollout, and their validation when the function is decorated."""
 
-from rollout_sdk.settings.options import Effects, MissingUnit, OnError, Settings
+from rollout_sdk.settings.options import Effects, MissingUnit, OnAbort, OnError, Settings
 
-__all__ = ["Effects", "MissingUnit", "OnError", "Settings"]
+__all__ = ["Effects", "MissingUnit", "OnAbort", "OnError", "Settings"]

@@ -36,6 +36,7 @@ __all__ = [
     "check_layer",
     "check_measure",
     "check_names",
+    "check_on_abort",
     "check_passthrough",
     "check_processes",
 ]
@@ -199,6 +200,27 @@ def check_keep(key: str, keep: object) -> None:
         raise ConfigurationError(
             f"keep={keep!r:.60} of {key!r} is not a Disagreements. It says how many pairs are kept, and what of them. "
             "Write keep=Disagreements(50, redact=...)."
+        )
+
+
+def check_on_abort(key: str, on_abort: str, unit: UnitSpec, *, by_row: bool, blends: bool) -> None:
+    """Check that what drains has units, which are its conversations, and one variant for each of them."""
+    if on_abort != "drain":
+        return
+    if unit is None:
+        raise ConfigurationError(
+            f"on_abort='drain' of {key!r} lets conversations end on their candidate, and calls of {key!r} have no unit. Set "
+            "unit= to what identifies a conversation, or leave on_abort out."
+        )
+    if blends:
+        raise ConfigurationError(
+            f"on_abort='drain' of {key!r} does not work with interleaving. A conversation ends on one model, and a blend is of "
+            "several. Leave on_abort out."
+        )
+    if by_row:
+        raise ConfigurationError(
+            f"on_abort='drain' of {key!r} does not work with batch=. A batch has rows of many units. Decorate the function of "
+            "one row, or leave on_abort out."
         )
 
 

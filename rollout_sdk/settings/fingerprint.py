@@ -1,9 +1,10 @@
 """The fingerprint of a rollout: which of its calls are comparable. Evidence with different fingerprints is never pooled.
 
 It covers what is fixed for the whole rollout and determines who is compared with whom: version, hash key, unit, layer, holdout,
-names of the variants, and the strategy with its arguments and, unless it has steps, its shares. It does not cover what may
-change while the rollout runs, because phases separate that: a canary's steps and its current share. Nor does it cover the
-criteria (guardrails, gates), nor the code of functions, which `version=` identifies.
+names of the variants, and the strategy with its arguments and, unless it has steps, its shares; and what turns answers into
+numbers: `compare=`, with its noise, and `measure=`. It does not cover what may change while the rollout runs, because phases
+separate that: a canary's steps and its current share. Nor does it cover the criteria (guardrails, gates), nor the code of
+functions, which `version=` identifies; nor a judge, whose changes people's labels correct.
 
 It is computed from names and plain values only, so that every process of a deployment gets the same one.
 """
@@ -49,7 +50,8 @@ class Fingerprint:
 
     Attributes:
         value: Eight hexadecimal digits.
-        parts: Its parts by name, as in the journal: arguments of the strategy as a hash, because they may contain anything.
+        parts: Its parts by name, as in the journal: the arguments of the strategy, `compare=` and `measure=` as hashes, because
+            they may contain anything.
     """
 
     value: str
@@ -68,8 +70,13 @@ def fingerprint_of(
     candidates: Iterable[str],
     strategy: object,
     shares: Mapping[str, float] | None,
+    compare: object = None,
+    measure: object = None,
 ) -> Fingerprint:
-    """Return the fingerprint of a rollout with these settings; `shares` is None if the strategy changes them step by step."""
+    """Return the fingerprint of a rollout with these settings.
+
+    `shares` is None if the strategy changes them step by step, `compare` and `measure` if there is none.
+    """
     left_out = getattr(strategy, "not_fingerprinted", ())
     parts: dict[str, Any] = {
         "version": version,
@@ -83,6 +90,10 @@ def fingerprint_of(
         "strategy": strategy_name(strategy),
         "arguments": _digest(_arguments(strategy, left_out=left_out if isinstance(left_out, tuple) else ())),
         "shares": None if shares is None else dict(shares),
+    }
+    # Only where there is one: rollouts without keep the fingerprint that they have had.
+    parts |= {
+        name: _digest(_plain(option)) for name, option in (("compare", compare), ("measure", measure)) if option is not None
     }
     return Fingerprint(_digest(parts), parts)
 

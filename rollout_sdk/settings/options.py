@@ -32,10 +32,11 @@ from rollout_sdk.settings import checks, signatures
 from rollout_sdk.settings.fingerprint import Fingerprint, fingerprint_of
 from rollout_sdk.strategies.planned import planned_phases
 
-__all__ = ["Effects", "MissingUnit", "OnError", "Settings"]
+__all__ = ["Effects", "MissingUnit", "OnAbort", "OnError", "Settings"]
 
 MissingUnit = Literal["control", "random", "raise"]
 OnError = Literal["control", "raise"]
+OnAbort = Literal["stop", "drain"]
 Effects = Literal["unknown", "read", "write"]
 
 _DESCRIBED = (
@@ -50,6 +51,7 @@ _DESCRIBED = (
     "holdout",
     "layer",
     "on_error",
+    "on_abort",
     "failed_if",
     "measure",
     "judge",
@@ -89,6 +91,7 @@ class Settings:
     holdout: Share
     layer: Layer | None
     on_error: OnError
+    on_abort: OnAbort
     failed_if: FailedIf
     measure: Measure
     judge: Judge | None
@@ -125,6 +128,7 @@ class Settings:
             signatures.check_candidate(self.key, self.kind, self.signature, name, candidate)
         checks.check_choice(self.key, "missing_unit", self.missing_unit, MissingUnit)
         checks.check_choice(self.key, "on_error", self.on_error, OnError)
+        checks.check_choice(self.key, "on_abort", self.on_abort, OnAbort)
         checks.check_choice(self.key, "effects", self.effects, Effects)
         checks.check_deadline(self.key, self.deadline_s, self.kind)
         checks.check_breaker(self.key, self.breaker)
@@ -142,6 +146,7 @@ class Settings:
         checks.check_layer(self.key, self.layer, [(other.key, other.layer) for other in list(self.runtime.rollouts.values())])
         self.plugins = load_plugins(self.key, self.plugins)
         self.strategy = make_strategy(self.strategy)
+        signatures.check_segments(self.key, self.segments, self.signature)
         check_name(strategy_name(self.strategy), f"name of the strategy of {self.key!r}")
         # In this order: the strategy, this rollout's plugins, the runtime's, and finally the default comparison.
         plugins = [self.strategy, *self.plugins, *self.runtime.plugins, DefaultComparator()]
@@ -162,6 +167,13 @@ class Settings:
             shadows=bool(getattr(self.strategy, "shadows", False)),
             blends=INTERLEAVED in self.phases[0].shares,
         )
+        checks.check_on_abort(
+            self.key,
+            self.on_abort,
+            self.unit,
+            by_row=self.batch is not None,
+            blends=INTERLEAVED in self.phases[0].shares,
+        )
         if getattr(self.strategy, "where", "thread") == "process":
             checks.check_processes(self.key, self.kind, self.candidates)
         self.fingerprint = fingerprint_of(
@@ -175,6 +187,8 @@ class Settings:
             candidates=self.candidates,
             strategy=self.strategy,
             shares=None if self.ramps else self.phases[0].shares,
+            compare=self.compare,
+            measure=self.measure,
         )
         self.described = self._described()
 
@@ -182,6 +196,12 @@ class Settings:
     def options(self) -> dict[str, Any]:
         """The options as they were passed, by name."""
         return {each.name: getattr(self, each.name) for each in fields(type(self)) if each.init}
+
+    @property
+    def segments(self) -> Mapping[str, Sequence[str]]:
+        """Values by which the strategy has the report split attributes of the calls."""
+        criteria = getattr(self.strategy, "criteria", None)
+        return {} if criteria is None else criteria.segments
 
     @property
     def ramps(self) -> bool:

@@ -6,7 +6,7 @@ call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import Parameter, Signature
 from typing import Any
 
@@ -17,7 +17,7 @@ from rollout_sdk.engine.likeness import FunctionKind, kind_of
 from rollout_sdk.engine.routing import Override
 from rollout_sdk.exceptions import ConfigurationError, SignatureError
 
-__all__ = ["KINDS", "check_batch", "check_candidate", "check_covariate", "check_override", "check_unit"]
+__all__ = ["KINDS", "check_batch", "check_candidate", "check_covariate", "check_override", "check_segments", "check_unit"]
 
 KINDS = {
     "function": "a plain function",
@@ -79,6 +79,12 @@ def check_unit(key: str, unit: UnitSpec, signature: Signature | None) -> None:
 def check_covariate(key: str, covariate: Spec, signature: Signature | None) -> None:
     """Check that the covariate can be found in every call."""
     _check_path(key, "covariate", covariate, signature)
+
+
+def check_segments(key: str, segments: Iterable[str], signature: Signature | None) -> None:
+    """Check that each attribute can be found in every call."""
+    for name in segments:
+        _check_path(key, "segments", name, signature)
 
 
 def _check_path(key: str, option: str, spec: Spec, signature: Signature | None) -> None:

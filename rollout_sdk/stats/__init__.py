@@ -7,6 +7,7 @@ from rollout_sdk.stats.clusters import MIN_EFFECTIVE_UNITS, MOST_OF_ONE_UNIT, Me
 from rollout_sdk.stats.concentration import Concentration
 from rollout_sdk.stats.contrast import Estimate
 from rollout_sdk.stats.counts import MISMATCH, arrivals_log_e, labels_log_e, sign_log_e, srm_log_e
+from rollout_sdk.stats.distributions import student_t_quantile
 from rollout_sdk.stats.group_sequential import spending_boundaries
 from rollout_sdk.stats.multiplicity import e_bh, mix_log_e
 from rollout_sdk.stats.planning import design_effect, mde, planned_duration, planned_information, sample_size
@@ -14,7 +15,6 @@ from rollout_sdk.stats.prediction_powered import prediction_powered
 from rollout_sdk.stats.rare_events import rare_event_interval, rare_event_log_e, rare_event_safe_log_e
 from rollout_sdk.stats.rates import bernoulli_interval, rate_above_log_e, rate_below_log_e
 from rollout_sdk.stats.sequential import confidence_sequence, log_e_one_sided, log_e_two_sided, one_sided_bound, plan_rho
-from rollout_sdk.stats.student import student_t_quantile
 
 __all__ = [
     "MIN_EFFECTIVE_UNITS",

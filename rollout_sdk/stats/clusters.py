@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from attrs import frozen
 
-from rollout_sdk.stats.student import student_t_quantile
+from rollout_sdk.stats.distributions import student_t_quantile
 
 __all__ = ["MIN_EFFECTIVE_UNITS", "MIN_VALUES", "MOST_OF_ONE_UNIT", "MeanInterval", "effective_units", "ratio_of_sums"]
 

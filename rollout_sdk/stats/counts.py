@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from rollout_sdk.stats.normal import log_beta_ratio
+from rollout_sdk.stats.distributions import log_beta_ratio
 
 __all__ = ["MISMATCH", "arrivals_log_e", "labels_log_e", "sign_log_e", "srm_log_e"]
 

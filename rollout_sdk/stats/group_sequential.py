@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from attrs import define, field
 
-from rollout_sdk.stats.normal import normal_cdf, normal_quantile
+from rollout_sdk.stats.distributions import normal_cdf, normal_quantile
 
 __all__ = ["spending_boundaries"]
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rollout_sdk.stats.normal import normal_quantile
+from rollout_sdk.stats.distributions import normal_quantile
 from rollout_sdk.stats.sequential import confidence_sequence, one_sided_bound, plan_rho
 
 __all__ = ["design_effect", "mde", "planned_duration", "planned_information", "sample_size"]

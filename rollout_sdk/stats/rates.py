@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from rollout_sdk.stats.distributions import log_beta_ratio, times_log
 from rollout_sdk.stats.multiplicity import mix_log_e
-from rollout_sdk.stats.normal import log_beta_ratio, times_log
 from rollout_sdk.stats.sequential import plan_rho
 
 __all__ = ["bernoulli_interval", "rate_above_log_e", "rate_below_log_e"]

@@ -24,8 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from rollout_sdk.stats.normal import log_mills
-from rollout_sdk.stats.student import log_student_t_cdf
+from rollout_sdk.stats.distributions import log_mills, log_student_t_cdf
 
 __all__ = ["confidence_sequence", "log_e_one_sided", "log_e_two_sided", "one_sided_bound", "plan_rho"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from attrs import field, frozen
 
@@ -36,24 +37,29 @@ class ABTest:
             test started ("14d"). The test then takes hardly more data than one with a single look at its end. See `Gate`.
         alpha: Maximum probability, however often it is looked at, that a candidate which is not worse fails; and likewise that
             one which is no better, or worse than its margins, passes.
+        segments: Values by which the report splits attributes of the calls, read from the arguments:
+            `{"country": ["NL", "DE"], "request.user.is_member": [True, False]}`, up to 4 attributes with 20 values each; calls
+            with another value are "other". It says in which segments a metric differs, corrected for how many they are. Their
+            values are in the journal.
         shadow: Share of the control's calls on which the candidates also run in the background.
     """
 
     name = "ab"
     # Shares are included as the phase's numeric shares. What a test is judged by may be declared while it runs.
-    not_fingerprinted = ("shares", "gates", "guardrails", "horizon", "alpha")
+    not_fingerprinted = ("shares", "gates", "guardrails", "horizon", "alpha", "segments")
 
     shares: Share | Mapping[str, Share] = 0.5
     gates: Sequence[Gate] = field(default=(), kw_only=True)
     guardrails: Sequence[Guardrail] = field(default=(), kw_only=True)
     horizon: int | float | str | None = field(default=None, kw_only=True)
     alpha: float = field(default=0.05, kw_only=True)
+    segments: Mapping[str, Sequence[Any]] | None = field(default=None, kw_only=True)
     shadow: float = field(default=0.0, kw_only=True, converter=_shadow_share)
     criteria: Criteria = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Build the criteria, which validates them."""
-        criteria = Criteria.of_test(self.guardrails, self.gates, alpha=self.alpha, horizon=self.horizon)
+        criteria = Criteria.of_test(self.guardrails, self.gates, alpha=self.alpha, horizon=self.horizon, segments=self.segments)
         compared = next((each.metric for each in criteria.guardrails if is_compared(each.metric)), None)
         if compared is not None:
             raise ConfigurationError(

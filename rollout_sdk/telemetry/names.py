@@ -107,6 +107,7 @@ FLAG_REASONS: Final = {
     "no_unit": "default",
     "disabled": "disabled",
     "aborted": "disabled",
+    "draining": "targeting_match",
     "nested": "static",
     "one_shot": "default",
     "ineligible": "default",

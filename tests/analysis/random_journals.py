@@ -7,6 +7,7 @@ import random
 __all__ = ["random_journal"]
 
 ROLLOUTS = [("a", "f1"), ("a", "f2"), ("b\u00e9", None), ("list", "f3")]
+SEGMENTS = {"country": ["NL", "D\u00e9"], "is_member": ["True"]}
 DAMAGE = (
     b'{"event":"deci',
     b"[1]",
@@ -21,8 +22,9 @@ DAMAGE = (
 
 
 class _Random:
-    def __init__(self, seed, calls):
+    def __init__(self, seed, calls, *, segments):
         self.rng = random.Random(seed)
+        self.segments = random.Random(seed) if segments else None
         self.calls = calls
         self.files = [[] for _ in range(3)]
         self.made = []
@@ -35,8 +37,11 @@ class _Random:
         if not isinstance(record, bytes):
             kept = {name: value for name, value in record.items() if value is not None}
             # Mostly as the SDK writes them, and sometimes as other programs do.
-            separators = (",", ":") if self.chance(0.9) else None
-            record = json.dumps(kept, ensure_ascii=self.chance(0.9), separators=separators).encode()
+            separators, ascii_ = (",", ":") if self.chance(0.9) else None, self.chance(0.9)
+            if self.segments is not None and record["event"] == "outcome":
+                # With segments, the database gives up where outcomes of plain calls are written otherwise.
+                separators, ascii_ = (",", ":"), False
+            record = json.dumps(kept, ensure_ascii=ascii_, separators=separators).encode()
         self.files[number].append(record)
 
     def heads(self):
@@ -56,6 +61,8 @@ class _Random:
                 about = {"event": "rollout", "v": 1, "t": 2.0, "rollout": key, "strategy": "ab", "control": "control"}
                 shares = {"control": 0.5, "v2": 0.5}
                 of = {"phase": "0:50%", "status": "running", "shares": shares, "fingerprint": fingerprint, "version": "1"}
+                if self.segments is not None and key != "list":
+                    of["plan"] = {"gates": [{"metric": "click", "per": "outcome"}], "segments": SEGMENTS}
                 self.put({**about, **of}, number)
 
     def decision(self, number):
@@ -89,11 +96,21 @@ class _Random:
         self.in_list(made, key)
         if self.chance(0.3):
             made["shadows"] = ["v3"] if self.chance(0.8) else ["v3", "v4"]
+        made["segments"] = self.split()
         self.put(made)
         self.made.append(made)
         for shadow in made.get("shadows", ()):
             if self.chance(0.9):
                 self.shadow(made, shadow)
+
+    def split(self):
+        """As the SDK writes them, and as another program may."""
+        if (rng := self.segments) is None:
+            return None
+        if rng.random() < 0.1:
+            return rng.choice([None, {}, {"country": 1}, {"town": "x"}, dict.fromkeys("abcde", "x"), {"country": 'N"L'}])
+        made = {"country": rng.choice(["NL", "D\u00e9", "other", "BE"]), "is_member": rng.choice(["True", "other"])}
+        return dict(rng.sample(list(made.items()), rng.randint(1, 2)))
 
     def in_list(self, made, key):
         if key == "list" and self.chance(0.8):
@@ -181,9 +198,9 @@ class _Random:
                 self.put(damage)
 
 
-def random_journal(folder, seed, calls=300):
+def random_journal(folder, seed, calls=300, *, segments=False):
     """Write a journal of three processes, the last of whose files is compressed; the same for the same seed."""
-    made = _Random(seed, calls)
+    made = _Random(seed, calls, segments=segments)
     made.heads()
     for number in range(calls):
         made.decision(number)

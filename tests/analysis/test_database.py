@@ -138,7 +138,7 @@ def test_a_large_journal_is_summed_up_by_the_database_and_one_of_a_selection_is_
     asked = []
     monkeypatch.setattr("rollout_sdk.analysis.reduced._LARGE", 0)
     monkeypatch.setattr(
-        "rollout_sdk.analysis.reduced.gather_reduced", lambda journal: asked.append(journal) or gather_reduced(journal)
+        "rollout_sdk.analysis.reduced.gather_reduced", lambda journal, of: asked.append(journal) or gather_reduced(journal, of)
     )
     assert [] == differing(expected, summarise(tmp_path / "journal"))
     assert 1 == len(asked)

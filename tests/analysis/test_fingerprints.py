@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout_sdk import ABTest, Canary, ConfigurationError, Decision, Gate, Interleave, Runtime, Step, rollout
+from rollout_sdk import ABTest, Canary, ConfigurationError, Decision, Gate, Interleave, Judge, Runtime, Step, rollout
 from rollout_sdk.analysis import analyze_interleaving, as_text, summarise
 from rollout_sdk.analysis.replay import replay
+from rollout_sdk.comparators import Close, Fields
 from rollout_sdk.journal import read_journal
 
 KEY = b"a secret key"
@@ -45,6 +46,8 @@ CHANGES = {
     "holdout": {"holdout": "20%"},
     "shares": {"strategy": ABTest(0.500001)},
     "arguments": {"strategy": ABTest(0.5, shadow=0.1), "effects": "read"},
+    "compare": {"compare": Close(rel=0.1)},
+    "measure": {"measure": lambda value: {"length": value}},
 }
 
 
@@ -263,3 +266,25 @@ def test_interleaved_lists_of_two_fingerprints_are_analysed_one_at_a_time(tmp_pa
     for each in summarise(tmp_path).rollouts:
         found = analyze_interleaving(tmp_path, fingerprint=each.fingerprint)
         assert (5 * int(each.version), {}) == (found.by_candidate["candidate"].impressions, found.problems)
+
+
+def fingerprint(**options):
+    return decorated(Runtime(key=KEY), **options).rollout.status().fingerprint
+
+
+def test_what_turns_answers_into_numbers_is_part_of_it_by_its_values():
+    def by_words(control, candidate):
+        return control.split() == candidate.split()
+
+    plain = fingerprint(compare=Close(rel=0.1))
+    assert plain == fingerprint(compare=Close(rel=0.1))
+    assert fingerprint(compare=by_words) == fingerprint(compare=by_words)
+    others = [
+        fingerprint(), fingerprint(compare=Close(rel=0.2)), fingerprint(compare=Close(rel=0.1, noise=0.1)),
+        fingerprint(compare=Fields({"a": Close(rel=0.1)})), fingerprint(compare=by_words), fingerprint(compare=max),
+    ]  # fmt: skip
+    assert len({plain, *others}) == 1 + len(others)
+
+
+def test_a_judge_is_not_because_people_correct_whichever_there_was():
+    assert fingerprint() == fingerprint(judge=Judge(lambda request, a, b: "tie"))

@@ -166,7 +166,7 @@ def test_unusable_rows_are_named_and_the_others_imported(served, tmp_path):
     done = run("import", tmp_path / "orders.csv", served, *WORDS, **KEY)
     assert 6 == done.exit_code
     expected = """26 rows: 20 imported
-  1 are in the file twice, and count once
+  1 are duplicates in the file, and count once
   1 left out: a unit that has no call in the journal (the first is row 22)
   1 left out: a value that is not a number (the first is row 23)
   1 left out: a value that is not finite (the first is row 24)
@@ -238,5 +238,5 @@ def test_the_command_says_what_it_compacted(served):
         os.utime(path, (NOW - 10_000, NOW - 10_000))
     done = run("compact", served, "--idle", "1h", "--json")
     assert (0, 1, 0) == (done.exit_code, json.loads(done.output)["parts"], json.loads(done.output)["left"])
-    assert "No file is finished" in run("compact", served).output
+    assert "nothing to compact" in run("compact", served).output
     assert 40 == sum(arm.calls for arm in summarise(served).rollouts[0].phases[0].variants)

@@ -188,7 +188,7 @@ def test_only_what_is_asked_for_is_reported(tmp_path):
     assert {"one": 40, "two": 50} == reported("--since", "1h")
     assert {"one": 0, "two": 0} == reported("--since", "2100-01-01")
     wrong = CliRunner().invoke(main, ["report", str(tmp_path), "--since", "yesterday"])
-    assert (2, True) == (wrong.exit_code, "It is a time (2026-11-24, in UTC) or how long ago (2d, 12h)." in wrong.stderr)
+    assert (2, True) == (wrong.exit_code, "Give a time (2026-11-24, in UTC) or how long ago (2d, 12h)." in wrong.stderr)
 
 
 def test_a_word_stands_beside_every_colour(tmp_path):

@@ -3,7 +3,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rollout_sdk.charts import STYLE, Effect, Interval, Mark, bars, element, evidence, forest, matrix, sequence, shares, text
@@ -172,6 +172,7 @@ class TestShares:
 
 class TestScale:
     @given(st.floats(-1e12, 1e12), st.floats(1e-6, 1e12), st.integers(1, 9))
+    @example(900719925474.3691, 0.0001, 1)
     def test_ticks_are_inside_and_about_as_many_as_asked_for(self, low, length, count):
         high = low + length
         found = ticks(low, high, count)

@@ -8,6 +8,7 @@ import pytest
 
 from rollout_sdk import ABTest, Canary, Gate, Layer, Runtime, StateError, rollout
 from rollout_sdk.analysis import summarise
+from rollout_sdk.comparators import Close
 from rollout_sdk.control.state_document import from_document
 from rollout_sdk.control.stores import MemoryStore
 
@@ -64,6 +65,8 @@ CHANGES = {
     "control name": {"control_name": "legacy"},
     "strategy": {"strategy": ABTest(0.2)},
     "version": {"version": "2"},
+    "compare": {"compare": Close(rel=0.1)},
+    "measure": {"measure": len},
 }
 
 

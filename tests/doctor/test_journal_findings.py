@@ -136,7 +136,7 @@ def test_files_that_nobody_writes_any_more_are_a_note(look, write):
     write(decision(), name=mine(0, pid=ENDED))
     write(decision(), name=mine(0, host="elsewhere"))
     seen = look()
-    assert "Nobody writes 2 of 4 files any more" in only(seen, "journal.ended_files").what
+    assert "Finished: 2 of 4 files" in only(seen, "journal.ended_files").what
     written = {source.path.name: source.writing for source in seen.journal.files}
     expected = {mine(0): False, mine(1): True, mine(0, pid=ENDED): False, mine(0, host="elsewhere"): None}
     assert expected == written
@@ -189,13 +189,13 @@ def test_lost_facts_are_a_warning_and_are_summed(look, write):
     write(record("lost", count=3), record("lost", count=4), name="events-a.jsonl")
     write(record("lost", count=5), record("lost", count=-10), name="events-b.jsonl")
     found = only(look(), "journal.lost")
-    assert ("warning", "12 facts went missing, say 2 files: a full queue or disk.") == (found.severity, found.what)
+    assert ("warning", "12 facts were lost, according to 2 files: a queue or a disk was full.") == (found.severity, found.what)
 
 
 def test_records_from_the_future_are_a_warning(look, write):
     write(decision(t=NOW + 7200), decision(t=NOW + 59), record("outcome", NOW + 9e9, rollout="r", metric="m", value=1.0))
     found = only(look(), "journal.future")
-    assert ("warning", "1 record came from the future, up to 2 hours ahead of now.") == (found.severity, found.what)
+    assert ("warning", "1 record is from the future, by up to 2 hours.") == (found.severity, found.what)
 
 
 def test_records_from_before_their_process_are_a_warning(look, write):
@@ -206,7 +206,7 @@ def test_records_from_before_their_process_are_a_warning(look, write):
 def test_a_running_process_that_writes_nothing_is_a_note(look, write):
     write(decision(t=NOW - 2 * 86_400), name=mine(began=NOW - 3 * 86_400))
     found = only(look(), "journal.quiet")
-    assert ("note", "Nothing was written for 2 days, though 1 process could.") == (found.severity, found.what)
+    assert ("note", "Nothing was written for 2 days, although 1 process is running.") == (found.severity, found.what)
 
 
 def test_times_that_no_calendar_has_are_survived(look, write):
@@ -225,7 +225,7 @@ def test_of_lost_facts_it_is_said_how_many_were_of_calls_that_were_not_drawn(wri
     write(record("lost", count=5, sampled=4), record("lost", count=1, sampled=9))
     seen = look()
     assert (6, 5) == (seen.journal.report.lost, seen.journal.report.sampled)
-    assert only(seen, "journal.lost").what.endswith(" 5 of them were of calls not drawn under overload.")
+    assert only(seen, "journal.lost").what.endswith(" 5 of them are from calls that were dropped by sampling under overload.")
 
 
 def test_a_part_that_is_missing_is_a_warning(write, look):

@@ -194,7 +194,7 @@ def test_shadows_that_do_not_end_well_are_a_warning_with_the_cure_of_the_most(wr
     write(about(), *[shadow("ok")] * 80, *[shadow(end)] * 15, *[shadow(other)] * 5)
     found = only(look(), "rollout.shadows_incomplete")
     assert ("warning", SHADOW_CURES[end]) == (found.severity, found.cure)
-    assert found.what.startswith(f"20 of 100 shadow runs of 'v2' of 'r' did not end well, most of them '{end}'")
+    assert found.what.startswith(f"20 of 100 shadow runs of 'v2' of 'r' did not succeed, most of them '{end}'")
 
 
 def test_a_few_shadows_that_do_not_end_well_are_a_note(write, look):
@@ -217,7 +217,7 @@ def test_why_arguments_could_not_be_copied_is_told(write, look):
 
 def test_shadows_of_which_no_end_is_known_are_a_note(write, look):
     write(about(), *[decision(shadows=["v2"])] * 10, *[shadow("ok")] * 7)
-    assert "Of 3 shadow runs of 'v2' of 'r'" in only(look(), "rollout.shadows_unaccounted").what
+    assert "No end is recorded of 3 shadow runs of 'v2' of 'r'" in only(look(), "rollout.shadows_unaccounted").what
 
 
 def test_a_rollout_with_nothing_wrong_is_said_to_be_so(write, look):
@@ -247,7 +247,10 @@ def test_a_sample_ratio_mismatch_is_an_error(write, look):
     write(about(), *units(600, 400))
     seen = look()
     found = only(seen, "rollout.shares")
-    assert ("error", True) == (found.severity, found.what.startswith("Sample ratio mismatch in 'r': 1,000 units are not"))
+    assert ("error", True) == (
+        found.severity,
+        found.what.startswith("Sample ratio mismatch in 'r': the arms do not have the configured shares of 1,000 units"),
+    )
     assert told(seen)["sets"][0]["mismatch"]
     assert "shares: sample ratio mismatch" in as_text(seen)
 

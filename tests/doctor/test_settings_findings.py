@@ -93,7 +93,7 @@ def test_a_blocked_plugin_is_a_note(look):
 
 
 @pytest.mark.parametrize(
-    ("name", "severity", "cure"), [("canery", "warning", "Did you mean 'canary'?"), ("zzz", "note", "Take it off")]
+    ("name", "severity", "cure"), [("canery", "warning", "Did you mean 'canary'?"), ("zzz", "note", "Remove it from the list")]
 )
 def test_a_blocked_name_of_no_plugin_is_told(look, name, severity, cure):
     found = only(look(None, ROLLOUT_DISABLED_PLUGINS=name), "plugins.blocks_nothing")
@@ -133,7 +133,7 @@ def test_a_variable_of_nobody_is_a_note(look):
 def test_a_variable_of_an_installed_plugin_is_a_note(look, install):
     install("third-party", "journals = inside", files=["inside.py"])
     seen = look(None, ROLLOUT_JOURNALS="x")
-    assert ("Look in the plugin that it is named after.", []) == (
+    assert ("See the plugin that it is named after.", []) == (
         only(seen, "settings.unknown").cure,
         of(seen, "settings.misspelt"),
     )

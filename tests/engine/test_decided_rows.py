@@ -217,7 +217,7 @@ def test_what_is_changed_for_some_rows_is_changed_for_no_others(kind, changes):
     kinds = [Call.__new__(Call) for _ in range(4)]
     for number, each in enumerate(kinds):
         each.runs, each.decision = (number,), Decision("odd" if number % 2 else "even", "split")
-    found = DecidedRows(kinds, array("I", kind), array("Q", range(len(kind))))
+    found = DecidedRows(kinds, array("I", kind), array("Q", range(len(kind))), range(len(kind)))
     groups = found.of_variants("even")
     assert list(range(len(kind))) == sorted(place for places in groups.values() for place in places)
     expected = [(number,) for number in kind]

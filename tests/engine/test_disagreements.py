@@ -258,3 +258,18 @@ def test_the_report_as_a_page_shows_pairs_redacted_and_blind_for_its_owner_alone
 def test_a_report_to_send_can_leave_them_out(page, tmp_path):
     shown, mode, _ = page("--no-answers", path=tmp_path / "to-send.html")
     assert ("redacted" in shown, mode & 0o600) == (False, 0o600)
+
+
+def test_with_a_period_each_has_pairs_of_its_own(tmp_path, monkeypatch):
+    now = [NOW_S]
+    monkeypatch.setattr("rollout_sdk.journal.kept_pairs.time", lambda: now[0])
+    pairs = KeptPairs("mail", tmp_path, Disagreements(3, per="day", redact=None))
+    assert len(kept(pairs, 10, tmp_path)) == 3
+    now[0] += 86_400.0
+    found = kept(pairs, 10, tmp_path, seen=10)
+    assert (len(found), sum(pair.arguments["n"] >= 10 for pair in found)) == (6, 3)
+
+
+def test_a_period_that_is_none_is_refused():
+    with pytest.raises(ConfigurationError, match="is not one of hour, day, week"):
+        Disagreements(3, per="year", redact=None)

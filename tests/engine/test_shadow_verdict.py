@@ -6,13 +6,16 @@ import pytest
 
 from rollout_sdk import (
     ABTest,
+    Canary,
     Comparison,
     ConfigurationError,
     Gate,
     Guardrail,
     OutcomeError,
     RecordedEvent,
+    RoutedEvent,
     Shadow,
+    ShadowedEvent,
     hookimpl,
     rollout,
 )
@@ -196,6 +199,43 @@ def test_a_measure_that_cannot_be_applied_is_refused(measure, control, why, runt
 
 def words(n):
     yield from ["word"] * n
+
+
+PACE = Guardrail("items_per_s", margin=1.0, per="outcome")
+
+
+def test_the_items_per_second_of_streams_after_the_first_are_recorded_for_both_arms(watch):
+    runtime = watch(shadows={"cpu_share": 1.0, "max_age_s": 60.0, "timeout_s": 60.0})
+    strategy = Shadow(1.0, guardrails=[PACE])
+    model = rollout(candidate=words, strategy=strategy, effects="read", key="model", runtime=runtime)(words)
+    for number in (5, 1, 0):
+        assert len(list(model(number))) == number
+    assert runtime.flush(60.0)
+    served = next(event for event in runtime.events() if isinstance(event, RoutedEvent))
+    shadowed = next(event for event in runtime.events() if isinstance(event, ShadowedEvent))
+    # Streams with fewer than two items have no pace.
+    found = {(event.metric, event.variant, event.shadow): event.value for event in recorded(runtime)}
+    assert found == {
+        ("items_per_s", "control", False): 4 / (served.runs[0].duration_s - served.runs[0].first_item_s),
+        ("items_per_s", "candidate", True): 4 / (shadowed.duration_s - shadowed.first_item_s),
+    }
+
+
+def test_the_pace_is_recorded_beside_measure_and_only_where_it_is_judged(watch):
+    for guardrails, metrics in (([PACE], {"items_per_s", "length"}), ([], {"length"})):
+        runtime = watch()
+        strategy = Canary(["50%"], guardrails=guardrails)
+        measure = lambda items: {"length": float(len(items))}
+        list(rollout(candidate=words, strategy=strategy, measure=measure, key="model", runtime=runtime)(words)(5))
+        assert {event.metric for event in recorded(runtime)} == metrics
+
+
+def test_a_stream_that_is_left_early_has_no_pace(runtime):
+    strategy = Canary(["50%"], guardrails=[PACE])
+    stream = rollout(candidate=words, strategy=strategy, key="model", runtime=runtime)(words)(5)
+    next(stream), next(stream)
+    stream.close()
+    assert recorded(runtime) == []
 
 
 async def words_later(n):

@@ -35,6 +35,7 @@ rates = st.sampled_from([1.0, 0.5, 2.0**-12])
 tables = st.sampled_from([{}, {"": 0.0}, {"a": 1.0, "b": 0.0}])
 tuples = st.lists(texts, max_size=2).map(tuple)
 
+segments = st.dictionaries(texts, texts, max_size=2).map(lambda found: tuple(found.items()))
 runs = st.builds(Run, texts, seconds, maybe, st.none() | seconds)
 decisions = st.builds(
     Decision, texts, texts, numbers, tuples, tuples, texts, texts, texts, texts, some, st.integers(0, 511), times, texts
@@ -43,7 +44,7 @@ calls = st.builds(
     RoutedEvent,
     decision=decisions, served=texts, runs=st.lists(runs, max_size=2).map(tuple), error=maybe, unit=maybe, items=tuples,
     teams=st.lists(maybe, max_size=2).map(tuple), rule=st.none() | tables, closed_early=flags, excluded=flags, withheld=maybe,
-    answered=flags, no_evidence=flags, unmeasured=maybe, covariate=some, rate=rates,
+    answered=flags, no_evidence=flags, unmeasured=maybe, covariate=some, segments=segments, rate=rates,
 )  # fmt: skip
 parts = st.dictionaries(texts, st.builds(Comparison, flags, some, maybe), max_size=2)
 comparisons = st.builds(Comparison, flags, some, maybe, texts, parts, st.none() | st.tuples(texts, texts))

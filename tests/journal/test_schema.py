@@ -71,7 +71,12 @@ def everything(runtime):
         with pytest.raises(ValueError, match="payload"):
             failing(number)
     tripped = rollout(
-        candidate=fail, strategy=ABTest(1.0), breaker=Breaker(min_runs=1), covariate="u.real", key="tripped", runtime=runtime
+        candidate=fail,
+        strategy=ABTest(1.0, segments={"u": ["NL"]}),
+        breaker=Breaker(min_runs=1),
+        covariate="u.real",
+        key="tripped",
+        runtime=runtime,
     )(lambda u: 1 / u)
     assert [1, 1] == [tripped(1), tripped(1)]
     with pytest.raises(ZeroDivisionError):
@@ -158,6 +163,7 @@ routed = st.builds(
     teams, decision=decisions, served=names, runs=st.lists(runs, max_size=3).map(tuple), error=st.none() | names,
     unit=st.none() | hashes, closed_early=st.booleans(), excluded=st.booleans(), no_evidence=st.booleans(),
     covariate=st.none() | finite, unmeasured=st.none() | names,
+    segments=st.dictionaries(names, st.text(), max_size=3).map(lambda found: tuple(found.items())),
 )  # fmt: skip
 comparisons = st.builds(
     Comparison, match=st.sampled_from([True, False, numpy.bool_(True), numpy.bool_(False)]),
@@ -204,6 +210,7 @@ def test_a_decision_comes_back_as_it_was(event):
     flags = {"closed_early": event.closed_early, "excluded": event.excluded, "no_evidence": event.no_evidence}
     assert flags == {name: record.get(name, False) for name in flags}
     assert (event.covariate, event.unmeasured) == (record.get("cov"), record.get("unmeasured"))
+    assert dict(event.segments) == record.get("segments", {})
     share = decision.share is not None and math.isfinite(decision.share)
     assert (decision.share if share else None) == record.get("share")
     expected = [[run.variant, run.duration_s, run.error, run.first_item_s] for run in event.runs]

@@ -304,3 +304,14 @@ def test_an_idle_recorder_costs_next_to_nothing(run_python):
         print(time.process_time() - began < 0.02)
     """)
     assert ("True\n", "") == (result.stdout, result.stderr)
+
+
+def test_closing_in_the_recorders_own_thread_does_not_claim_that_all_was_delivered(make):
+    closed = []
+    sink = make(lambda _: closed.append(sink.recorder.close(1.0)))
+    sink.recorder.put("fact")
+    wait_for(lambda: closed)
+    # It cannot wait for itself; a later close by another thread can.
+    assert closed == [False]
+    assert sink.recorder.close(5.0)
+    assert sink.faults == []

@@ -226,3 +226,16 @@ def test_mocks_of_an_applications_tests_count_its_own_calls_alone(tmp_path, monk
     runtime.close()
     assert (slept, list(asked), runtime.faults) == ([], [0.0], {})
     assert 20 == sum(record["event"] == "decision" for record in read_journal(tmp_path))
+
+
+def test_the_start_of_a_rollout_is_logged_once_however_many_facts_follow():
+    with capture_logs() as logs:
+        runtime = Runtime()
+        model = rollout(candidate=lambda user: "new", strategy=ABTest(0.5), unit="user", key="started", runtime=runtime)(
+            lambda user: "old"
+        )
+        for user in ("u-1", "u-2", "u-3"):
+            model(user)
+            runtime.flush()
+        runtime.close()
+    assert [line["rollout"] for line in logs if line["event"] == "rollout.configured"] == ["started"]

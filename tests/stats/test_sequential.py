@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from rollout_sdk.stats import confidence_sequence, log_e_one_sided, log_e_two_sided, one_sided_bound, plan_rho
-from rollout_sdk.stats.normal import log_normal_cdf
-from rollout_sdk.stats.student import log_student_t_cdf
+from rollout_sdk.stats.distributions import log_normal_cdf, log_student_t_cdf
 
 ALPHAS = st.floats(1e-6, 0.5)
 ESTIMATES = st.floats(-1e6, 1e6)

@@ -157,7 +157,8 @@ LOGS = (
     LogEvent(
         "rollout.option.failed",
         "error",
-        "`unit=`, `override=`, `failed_if=`, `covariate=` or `isolate=` failed on a call; explains the effect on such calls",
+        "`unit=`, `override=`, `failed_if=`, `covariate=`, `segments=` or `isolate=` failed on a call; explains the effect on "
+        "such calls",
         ("option", "why", *_FAULT),
     ),
     LogEvent("rollout.plugin.failed", "error", "a plugin's hook failed", ("plugin", "hook", "why", *_FAULT)),

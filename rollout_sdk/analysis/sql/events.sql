@@ -12,7 +12,7 @@ WITH parsed AS (
             "rate": "DOUBLE", "metric": "VARCHAR", "value": "DOUBLE", "item": "VARCHAR", "position": "BIGINT",
             "event_id": "VARCHAR", "end": "VARCHAR", "duration_s": "DOUBLE", "error": "VARCHAR", "match": "BIGINT",
             "difference": "DOUBLE", "difference_reason": "VARCHAR", "comparator": "VARCHAR",
-            "control_duration_s": "DOUBLE"
+            "control_duration_s": "DOUBLE", "answered": "BOOLEAN", "no_evidence": "BOOLEAN", "segments": "MAP(VARCHAR, VARCHAR)"
         }') AS j,
         -- A value of another kind than its field's, an escape, and what JSON of others may have.
         coalesce(NOT regexp_matches(line, concat(
@@ -22,11 +22,19 @@ WITH parsed AS (
             '|first_item_s|control_duration_s|control_first_item_s)":[^-0-9]',
             '|"(?:bucket|position|match)":-?[0-9]+[.eE]|"v":(?:[^1]|1[^,}])|"(?:excluded|closed_early|answered|no_evidence)":[^tf]',
             '|"(?:runs|shadows|blend|items|teams)":[^\[]|"(?:shadows|blend|items)":\[[^"]|"rule":[^{]',
-            '|"(?:fields|labels)":|"shadow":t|,[\]}]|:-?(?:NaN|Infinity)|\\')), false) AS is_clean
+            '|"(?:fields|labels)":|"shadow":t|,[\]}]|:-?(?:NaN|Infinity)|\\'))
+            AND (NOT contains(line, '"segments":') OR regexp_matches(line, '"segments":\{(?:"[^"]*":"[^"]*",?)+\}')), false) AS is_clean
     FROM lines
 ),
 typed AS (
     SELECT *, CAST(j.runs AS VARCHAR[][]) AS runs FROM parsed
+),
+split AS (
+    -- What is no evidence for the judge is in no segment.
+    SELECT *, CASE WHEN NOT coalesce(j.no_evidence, false) AND coalesce(j.withheld, '') NOT IN ('aborted', 'disabled')
+        AND NOT (j.unmeasured IS NOT NULL AND j.withheld IS NULL AND coalesce(len(runs), 0) > 0 AND coalesce(runs[1][3], 'null') = 'null')
+        THEN map_entries(j.segments) END AS pairs
+    FROM typed
 )
 SELECT
     file,
@@ -54,6 +62,12 @@ SELECT
         THEN try_cast(runs[1][2] AS DOUBLE) END AS run_s,
     CASE WHEN trim(runs[1][1], '"') = j.variant AND coalesce(runs[1][3], 'null') <> 'null' THEN trim(runs[1][3], '"') END AS run_error,
     j.shadows[1] AS shadow,
+    CASE WHEN j.withheld IS NOT NULL OR (coalesce(runs[1][3], 'null') <> 'null' AND NOT coalesce(j.answered, false))
+        THEN 1 ELSE 0 END AS failed,
+    pairs[1].key || '=' || pairs[1].value AS segment_1,
+    pairs[2].key || '=' || pairs[2].value AS segment_2,
+    pairs[3].key || '=' || pairs[3].value AS segment_3,
+    pairs[4].key || '=' || pairs[4].value AS segment_4,
     CASE WHEN j.event = 'outcome' THEN j.id END AS id,
     CASE WHEN j.event = 'outcome' THEN coalesce(j.item, CAST(j.position AS VARCHAR)) END AS item,
     j.position IS NOT NULL AND j.item IS NULL AS is_position,
@@ -75,7 +89,7 @@ SELECT
         WHEN 'decision' THEN
             j.t IS NOT NULL AND j.rollout IS NOT NULL AND j.id IS NOT NULL AND j.strategy IS NOT NULL AND j.phase IS NOT NULL
             AND j.variant IS NOT NULL AND j.served IS NOT NULL AND j.reason IS NOT NULL AND j.bucket IS NOT NULL
-            AND j.blend IS NULL AND j.teams IS NULL AND j.rule IS NULL AND coalesce(len(j.shadows), 0) <= 1
+            AND j.blend IS NULL AND j.teams IS NULL AND j.rule IS NULL AND coalesce(len(j.shadows), 0) <= 1 AND coalesce(cardinality(j.segments), 0) <= 4
             AND coalesce(isfinite(j.share), true)
             AND (runs IS NULL OR len(runs) = 0 OR (len(runs) = 1 AND len(runs[1]) = 4 AND runs[1][1][1] = '"'
                 AND isfinite(try_cast(runs[1][2] AS DOUBLE)) AND runs[1][2][1] <> '"'
@@ -88,4 +102,4 @@ SELECT
             j.t IS NOT NULL AND j.rollout IS NOT NULL AND j.metric IS NOT NULL AND isfinite(j.value) AND j.id IS NOT NULL
         ELSE false END, false) AS is_plain,
     line
-FROM typed
+FROM split

@@ -1,6 +1,8 @@
 -- Sufficient statistics of a journal, in plain SQL: it runs as it is on DuckDB and on Spark.
 -- Input: events, one row for each plain line (docs/journal.md has the columns), and outcomes, the rows of events that are outcomes,
--- each once. `many` is how many calls a row stands for: 1, or more where calls were drawn under overload.
+-- each once. `many` is how many calls a row stands for: 1, or more where calls were drawn under overload. For the statements of
+-- segments also asked, one row for each recorded metric of a set of arms whose calls are split into segments: rollout, fingerprint,
+-- metric, is_label (1: a call has one outcome, the first), is_windowed, window_s, until_s, low and high; without a limit they are infinite.
 
 -- name: arms
 SELECT rollout, fingerprint, phase, variant, MAX(strategy) AS strategy, MAX(share) AS share, COUNT(*) AS kept,
@@ -91,3 +93,58 @@ SELECT d.rollout, d.fingerprint, d.phase, d.variant, o.metric, d.bucket, 0 AS ca
 FROM outcomes o JOIN events d ON o.call = d.call
 WHERE d.event = 'decision' AND d.is_plain AND NOT d.excluded
 GROUP BY d.rollout, d.fingerprint, d.phase, d.variant, o.metric, d.bucket;
+
+-- name: segments
+WITH asking AS (
+    SELECT DISTINCT rollout, fingerprint FROM asked
+),
+split AS (
+    SELECT d.call, d.rollout, d.fingerprint, d.phase, d.variant, d.bucket, d.t, d.many, d.failed,
+        CASE n.number WHEN 1 THEN d.segment_1 WHEN 2 THEN d.segment_2 WHEN 3 THEN d.segment_3 ELSE d.segment_4 END AS segment
+    FROM events d
+    JOIN asking ON d.rollout = asking.rollout AND d.fingerprint = asking.fingerprint
+    CROSS JOIN (SELECT 1 AS number UNION ALL SELECT 2 AS number UNION ALL SELECT 3 AS number UNION ALL SELECT 4 AS number) n
+    WHERE d.event = 'decision' AND d.is_plain AND NOT d.excluded AND d.segment_1 IS NOT NULL
+),
+timed AS (
+    SELECT d.call, a.metric, a.is_label, LEAST(GREATEST(o.value, a.low), a.high) AS value,
+        CAST(GREATEST(d.many, o.many) AS DOUBLE) / d.many AS factor,
+        ROW_NUMBER() OVER (PARTITION BY d.call, a.metric ORDER BY o.t, o.value) AS place
+    FROM outcomes o
+    JOIN events d ON o.call = d.call
+    JOIN asked a ON d.rollout = a.rollout AND d.fingerprint = a.fingerprint AND o.metric = a.metric
+    WHERE d.event = 'decision' AND d.is_plain AND NOT d.excluded AND d.segment_1 IS NOT NULL
+        AND o.t - d.t <= a.window_s AND d.t < a.until_s
+),
+valued AS (
+    SELECT call, metric, SUM(value * factor) AS value, SUM(is_label * factor) AS weight,
+        SUM(CASE WHEN value * factor = 0 OR value * factor = 1 THEN 0 ELSE 1 END) + COUNT(*) - 1 AS others
+    FROM timed
+    WHERE is_label = 0 OR place = 1
+    GROUP BY call, metric
+)
+SELECT rollout, fingerprint, segment, '' AS metric, phase, variant, bucket, 0.0 AS value, COUNT(*) AS weight, 0 AS others
+FROM split
+WHERE segment IS NOT NULL
+GROUP BY rollout, fingerprint, segment, phase, variant, bucket
+UNION ALL
+SELECT rollout, fingerprint, segment, 'error_rate' AS metric, phase, variant, bucket, SUM(failed) AS value, 0 AS weight, 0 AS others
+FROM split
+WHERE segment IS NOT NULL AND failed = 1
+GROUP BY rollout, fingerprint, segment, phase, variant, bucket
+UNION ALL
+SELECT s.rollout, s.fingerprint, s.segment, a.metric, s.phase, s.variant, s.bucket, 0.0 AS value, COUNT(*) AS weight, 0 AS others
+FROM split s JOIN asked a ON s.rollout = a.rollout AND s.fingerprint = a.fingerprint
+WHERE s.segment IS NOT NULL AND a.is_windowed = 1 AND a.is_label = 0 AND s.t < a.until_s
+GROUP BY s.rollout, s.fingerprint, s.segment, a.metric, s.phase, s.variant, s.bucket
+UNION ALL
+SELECT s.rollout, s.fingerprint, s.segment, v.metric, s.phase, s.variant, s.bucket, SUM(v.value) AS value,
+    SUM(v.weight) AS weight, SUM(v.others) AS others
+FROM split s JOIN valued v ON s.call = v.call
+WHERE s.segment IS NOT NULL
+GROUP BY s.rollout, s.fingerprint, s.segment, v.metric, s.phase, s.variant, s.bucket;
+
+-- name: segment_units
+SELECT DISTINCT d.rollout, d.fingerprint, d.variant, d.cluster, d.segment_1, d.segment_2, d.segment_3, d.segment_4
+FROM events d JOIN asked a ON d.rollout = a.rollout AND d.fingerprint = a.fingerprint
+WHERE d.event = 'decision' AND d.is_plain AND NOT d.excluded AND d.segment_1 IS NOT NULL;

@@ -17,6 +17,9 @@ from rollout_sdk.resilience.queue_thread import QueueThread
 
 __all__ = ["GuardedStore", "UnavailableStore"]
 
+INTERNAL = "\x1f"
+"""Begins the keys of documents that are not rollouts, whose names are printable. `GuardedStore.keys` leaves these out."""
+
 _PATIENCE_S = 5.0
 _GRACE_S = 1.0
 _GIVE_UP_AFTER_S = 30.0
@@ -144,7 +147,7 @@ class GuardedStore:
     def keys(self) -> list[str]:
         """See `StateStore`."""
         found: list[str] = self._asked(list, "keys")
-        return found
+        return [key for key in found if not key.startswith(INTERNAL)]
 
     def close(self) -> None:
         """See `StateStore`."""

@@ -39,7 +39,7 @@ Replace: TypeAlias = Callable[
 """Returns the arguments with a function applied to every row-wise one."""
 
 
-NO_ROWS = DecidedRows([], array("I"), array("Q"))
+NO_ROWS = DecidedRows([], array("I"), array("Q"), ())
 """The rows of an empty batch."""
 
 

@@ -47,6 +47,7 @@ class DecidedRows(Sequence[Call]):
         "_measured",
         "_places",
         "_rate",
+        "_sequences",
         "covariates",
         "decided",
         "kinds",
@@ -59,6 +60,7 @@ class DecidedRows(Sequence[Call]):
         kinds: list[Call],
         kind: array[int],
         digests: array[int],
+        sequences: Sequence[int],
         codes: Sequence[int] | None = None,
         places: Sequence[int] | None = None,
     ) -> None:
@@ -68,12 +70,14 @@ class DecidedRows(Sequence[Call]):
             kinds: A row of each kind.
             kind: For each row, the position of its kind.
             digests: The digests of the units.
+            sequences: For each row of the batch, the number in its id.
             codes: For each row, the position of its unit's digest; by default, each row has its own.
             places: For each row, its position in the batch; all of it by default.
         """
         self.kinds = kinds
         self._kind = kind
         self._digests = digests
+        self._sequences = sequences
         self._codes = range(len(kind)) if codes is None else codes
         self._places = range(len(kind)) if places is None else places
         self._groups: list[tuple[list[int], list[Call]]] = []
@@ -114,7 +118,7 @@ class DecidedRows(Sequence[Call]):
             own = vars(call)
             own.update(kinds[self._kind[index]])
             digest, place = self._digests[self._codes[index]], self._places[index]
-            own["digest"], own["index"], own["_full"] = digest, place, None
+            own["digest"], own["sequence"], own["index"], own["_full"] = digest, self._sequences[place], place, None
             own["point"] = (digest >> 32) / INTERVAL if self.points is None else self.points[index]
             if place in self._measured:
                 own["measured"] = self._measured[place]
@@ -129,7 +133,7 @@ class DecidedRows(Sequence[Call]):
     def at(self, indices: Sequence[int]) -> DecidedRows:
         """Return the rows at these positions, as they are now."""
         kind, codes, places = (_some(column, indices) for column in (self._kind, self._codes, self._places))
-        made = DecidedRows(self.kinds, kind, self._digests, codes, places)
+        made = DecidedRows(self.kinds, kind, self._digests, self._sequences, codes, places)
         made._measured, made._rate = self._measured, self._rate
         made.covariates = None if self.covariates is None else _some(self.covariates, indices)
         made.decided = None if self.decided is None else _some(self.decided, indices)
@@ -197,6 +201,15 @@ class DecidedRows(Sequence[Call]):
                 number = self._kind[index]
                 self._kind[index] = renumbered.get(number, number)
         return found
+
+    def split(self, segments: Sequence[tuple[tuple[str, str], ...]]) -> None:
+        """Take the segments of each row."""
+        indices: dict[tuple[tuple[str, str], ...], list[int]] = {}
+        for index, found in enumerate(segments):
+            indices.setdefault(found, []).append(index)
+        for found, own in indices.items():
+            for kind in self.apart(own):
+                kind.segments = found
 
     def measure(self, index: int, run: tuple[str, float, str | None, float | None]) -> None:
         """Have a row report the duration of a run, which was one for many rows."""
@@ -284,14 +297,14 @@ class DecidedRows(Sequence[Call]):
         ids = [_ids_of(each) for each in kinds]
         ends = [each.nonce_end for each in kinds]
         has_unit = [each.has_unit for each in kinds]
-        start, time_ns, mask = f"{kinds[0].origin}{kinds[0].sequence:x}.", self.time_ns, BUCKETS - 1
+        origin, time_ns, mask = kinds[0].origin, self.time_ns, BUCKETS - 1
         digests = list(map(self._digests.__getitem__, self._codes))
-        columns = zip(kind, digests, self._places, strict=True)
+        columns = zip(kind, digests, map(self._sequences.__getitem__, self._places), strict=True)
         return RoutedRows(
             like=tuple(like),
             kind=kind,
             ids=tuple(
-                [ids[number](digest & mask, time_ns, f"{start}{place:x}{ends[number]}") for number, digest, place in columns]
+                [ids[each](digest & mask, time_ns, f"{origin}{sequence:x}{ends[each]}") for each, digest, sequence in columns]
             ),
             buckets=tuple([digest & mask for digest in digests]),
             units=tuple([pseudonym(d) if has_unit[number] else None for number, d in zip(kind, digests, strict=True)]),

@@ -44,10 +44,11 @@ def decide_one_by_one(
     kinds: list[Call] = []
     kind, digests = array("I"), array("Q")
     points, decided, survey = array("d"), array("d"), None
+    sequences = call.rollout.nonces.take(len(units))
     for index, unit in enumerate(units):
         each = _like(call, row)
         # All rows have the same arguments, so one survey is enough.
-        each.index, each.survey = index, survey
+        each.sequence, each.index, each.survey = sequences[index], index, survey
         decide(each, unit)
         survey, each.survey = each.survey, None
         number = numbers.setdefault((id(each.decision), each.has_unit, each.observed), len(kinds))
@@ -59,7 +60,7 @@ def decide_one_by_one(
         points.append(each.point)
         if each.decided_s is not None:
             decided.append(each.decided_s)
-    made = DecidedRows(kinds, kind, digests)
+    made = DecidedRows(kinds, kind, digests, sequences)
     made.points = points
     made.decided = decided if len(decided) == len(units) else None
     made.said_units = list(units) if router.keeps_unit else None
@@ -85,7 +86,7 @@ def decide_by_columns(call: Call, units: Sequence[Any], row: Row, router: Router
     is_missing = len(known) < len(raws)
     if is_missing and router.unit is not None and router.missing_unit == "raise":
         return None
-    kinds = _Kinds(call, row, router, phase)
+    kinds, sequences = _Kinds(call, row, router, phase), rollout.nonces.take(len(units))
     bounds = [low << 32 for low in phase.split.bounds]
     digests = router.hash.each(known)
     if is_missing:
@@ -96,7 +97,7 @@ def decide_by_columns(call: Call, units: Sequence[Any], row: Row, router: Router
         number_of = {arm: kinds.number(decisions[arm], has_unit=True) for arm in dict.fromkeys(arms)}
         numbers = list(map(number_of.__getitem__, arms))
         kind = array("I", numbers if codes is None else map(numbers.__getitem__, codes))
-        return DecidedRows(kinds.kinds, kind, array("Q", digests), codes)
+        return DecidedRows(kinds.kinds, kind, array("Q", digests), sequences, codes)
     no_unit = router.fixed("no_unit") if router.unit is not None and router.missing_unit == "control" else None
     kind, digest = array("I"), array("Q")
     for code in range(len(units)) if codes is None else codes:
@@ -112,7 +113,7 @@ def decide_by_columns(call: Call, units: Sequence[Any], row: Row, router: Router
             chosen = shadowed[arm]
         kind.append(kinds.number(chosen, has_unit=has_unit))
         digest.append(own)
-    return DecidedRows(kinds.kinds, kind, digest)
+    return DecidedRows(kinds.kinds, kind, digest, sequences)
 
 
 def _distinct(units: Sequence[Any], router: Router, call: Call) -> tuple[list[bytes | None], list[int] | None]:

@@ -26,6 +26,7 @@ class RowArguments:
         signature: The control's signature; None if it is unknown.
         unit: Specification of the unit, as passed to the decorator.
         covariate: Specification of the covariate, as passed to the decorator.
+        segments: Names of the attributes by which calls are split into segments.
         failed: Called with every fault of a collaborator.
     """
 
@@ -34,6 +35,7 @@ class RowArguments:
     signature: Signature | None
     unit: UnitSpec
     covariate: Spec
+    segments: tuple[str, ...]
     failed: Failed
 
     def units(self, unit: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sequence[Any]:
@@ -53,10 +55,11 @@ class RowArguments:
     def replace(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], replace: Callable[[Any], Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Replace every row-wise argument, including a list of units or covariates."""
+        """Replace every row-wise argument, including a list of units, covariates or segments."""
         names = set(self.names)
         units = self.unit if isinstance(self.unit, tuple) else (self.unit,)
-        for option, path in (*(("unit", unit) for unit in units), ("covariate", self.covariate)):
+        others = (("covariate", self.covariate), *(("segments", name) for name in self.segments))
+        for option, path in (*(("unit", unit) for unit in units), *others):
             name = path.partition(".")[0] if isinstance(path, str) else ""
             if name and is_rowwise(parameter(name, self.signature, self.key, option)(args, kwargs)):
                 names.add(name)

@@ -83,9 +83,9 @@ class Judge:
         concurrency: Judgements at once.
         timeout_s: Seconds for a judgement; the pair then counts as not judged.
         retries: Further attempts after an exception or a timeout, for each pair.
-        budget: What all judgements of a process together may cost. A judgement is paid for before it starts, with `price`, or
-            else with the largest cost so far; so the budget is exceeded by one judgement at most, if that costs more than
-            expected. Then, judging pauses until the next period. Processes do not know of each other's costs.
+        budget: What all judgements together may cost: of all processes of a store, or else of this process. A judgement is paid
+            for before it starts, with `price`, or else with the largest cost so far; so the budget is exceeded by one judgement
+            at most, if that costs more than expected. Then, judging pauses until the next period.
         price: The most that a judgement costs; needed with a budget unless the judge returns its costs.
         queue: Pairs that wait; more are not judged.
         max_bytes: Bytes of arguments and answers that wait.

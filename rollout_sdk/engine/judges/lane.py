@@ -16,7 +16,9 @@ from rollout_sdk.concurrency.forking import renew_after_fork
 from rollout_sdk.concurrency.threads import Flag, Lock, Thread, caller_sleep, native_sleep
 from rollout_sdk.engine.judges.calling import Calls
 from rollout_sdk.engine.judges.judge import Judge, as_preference
+from rollout_sdk.engine.judges.shared_spending import SharedSpending
 from rollout_sdk.engine.judges.spending import Spending
+from rollout_sdk.engine.routing import fresh_random
 from rollout_sdk.formatting import class_name
 from rollout_sdk.sampling import lot_of
 
@@ -25,7 +27,6 @@ __all__ = ["JUDGE", "JudgeLane", "Judged", "Pair", "is_candidate_first", "is_sam
 JUDGE = "shadow.judge"
 """Name of the judge's faults."""
 
-_POLL_S = 0.01
 _RETRY_AFTER_S = 0.2
 
 
@@ -92,6 +93,7 @@ class JudgeLane:
         failed: Callable[[str, BaseException], None],
         note: Callable[[str], None],
         time_ns: Callable[[], int],
+        spending: Callable[[], Spending | SharedSpending] | None = None,
     ) -> None:
         """Create the lane without starting a thread.
 
@@ -100,7 +102,9 @@ class JudgeLane:
             failed: Called with every exception of the judge, and with what it says instead of a preference.
             note: Called with what a person should know: that the budget is spent, say.
             time_ns: Wall clock, in nanoseconds since 1970.
+            spending: Makes the account of what judgements cost, of several processes; None for one of this process.
         """
+        self._account = spending or (lambda: Spending(judge.budget, judge.price))
         self.judge = judge
         self._failed, self._note, self._time_ns = failed, note, time_ns
         self.renew()
@@ -113,7 +117,7 @@ class JudgeLane:
         self._bytes = 0
         self._workers = 0
         self._closing = Flag()
-        self.spending = Spending(self.judge.budget, self.judge.price)
+        self.spending = self._account()
         self._calls = Calls(self.judge.function, self.judge.concurrency)
 
     def submit(self, pair: Pair) -> None:
@@ -206,13 +210,14 @@ class JudgeLane:
                 assert budget is not None
                 self._note(
                     f"The judge {self.judge.name!r} has spent its budget of {budget.amount:g} {budget.currency} per "
-                    f"{budget.per} in this process, or a judgement costs more: no pair is judged until the "
+                    f"{budget.per} {self.spending.scope}, or a judgement costs more: no pair is judged until the "
                     "next period. Raise budget=, or lower sample=."
                 )
                 return None
             if reserved != "wait":
                 return reserved
-            native_sleep(_POLL_S)
+            # Not all processes at once: two that reserve at the same moment both have to try again.
+            native_sleep(self.spending.poll_s * (0.5 + fresh_random()))
         return None
 
     def _read(self, ended: Any, is_first: bool) -> tuple[Judged, float | None]:  # noqa: FBT001 - private

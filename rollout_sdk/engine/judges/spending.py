@@ -17,6 +17,9 @@ class Spending:
     and near the end of the budget, only one judgement runs at a time, so that only one can be dearer than expected.
     """
 
+    scope = "in this process"
+    poll_s = 0.01
+
     def __init__(self, budget: Money | None, price: float | None = None) -> None:
         """Start with nothing spent.
 

@@ -308,7 +308,7 @@ class ShadowRun:
             return
         if self.variant != self.rollout.control:
             with aside(COMPARING):
-                record_measured(self.calls, result.value, shadow=self.variant)
+                record_measured(self.calls, result.value, result, shadow=self.variant)
 
     def _note(self, end: ShadowEnd, refused: int) -> None:
         """Report to the circuit breaker how the run ended, and how the control did on the same call."""

@@ -30,6 +30,7 @@ __all__ = [
     "interval",
     "is_clustered",
     "least_mean",
+    "prior_precision",
     "relative",
     "values",
 ]
@@ -217,9 +218,15 @@ def interval(numbers: Mapping[str, Any], *, mde: float, enough: bool) -> Ends:
     )
 
 
+def prior_precision(mde: float) -> float:
+    """Return the prior precision of a test that is the most sensitive to this effect, within the range of floats."""
+    return min(max(mde**-2, _LEAST_RHO), _MOST_RHO) if mde > math.sqrt(1 / _MOST_RHO) else _MOST_RHO
+
+
 def _sequence(numbers: Mapping[str, Any], prefix: str, mde: float, alpha: float) -> tuple[float | None, float | None]:
     """Return the ends of a confidence sequence; None if it is unbounded."""
     error = math.inf if numbers[f"{prefix}std_error"] is None else numbers[f"{prefix}std_error"]
-    rho = min(max(mde**-2, _LEAST_RHO), _MOST_RHO) if mde > math.sqrt(1 / _MOST_RHO) else _MOST_RHO
-    ends = confidence_sequence(numbers[f"{prefix}estimate"], error, rho=rho, alpha=alpha, df=numbers[f"{prefix}df"])
+    ends = confidence_sequence(
+        numbers[f"{prefix}estimate"], error, rho=prior_precision(mde), alpha=alpha, df=numbers[f"{prefix}df"]
+    )
     return ends if all(map(math.isfinite, ends)) else (None, None)

@@ -1,0 +1,91 @@
+"""A canary over two replicas of a router on a real Ray cluster, operated by the command line, and back at one command.
+
+Run it: python examples/ray_serve/main.py. It starts a cluster on this machine, and ends it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+# What a cluster on one machine needs, read when Ray is imported: no reports over the network, servers on the loopback interface
+# only, and time on a busy machine.
+os.environ.update(
+    RAY_AUTH_MODE="disabled",
+    RAY_USAGE_STATS_ENABLED="0",
+    RAY_SERVE_LOG_TO_STDERR="0",
+    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
+    RAY_raylet_start_wait_time_s="120",
+)
+
+import ray
+from ray import serve
+from shop import KEY, STORE, app
+
+from rollout_sdk_ray import RayStore
+
+VISITORS = [f"visitor-{number}" for number in range(200)]
+
+
+def rollout_command(address: str, *arguments: str) -> None:
+    """The command `rollout`, as an operator on another machine would run it."""
+    print(f"$ rollout {' '.join(arguments)}")
+    environment = {**os.environ, "ROLLOUT_STORE": f"ray://{address}/{STORE}"}
+    subprocess.run([sys.executable, "-m", "rollout_sdk.cli", *arguments], env=environment, check=True, timeout=120)
+
+
+def both_replicas(handle: Any, where: str) -> None:
+    """Wait until both replicas are there, in this phase or status, and print how many visitors get the candidate."""
+    found: dict[int, tuple[str, int]] = {}
+    deadline = time.monotonic() + 60
+    while True:
+        pid, said, count = handle.standing.remote(VISITORS).result(timeout_s=60)
+        found[pid] = said, count
+        # A replica serves the legacy model until it knows where the rollout stands; both then give each visitor the same.
+        is_same = len(found) == 2 and len(set(found.values())) == 1
+        if is_same and said == where and (count or where == "aborted"):
+            break
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the replicas have not come to {where!r}: {found}")
+        time.sleep(0.05)
+    for number, (said, count) in enumerate(found.values(), 1):
+        print(f"replica {number}: {said}, {count} of {len(VISITORS)} visitors get the candidate")
+
+
+def traffic(handle: Any, requests: int = 200) -> None:
+    """Visitors show pictures to the router."""
+    responses = [handle.remote(VISITORS[number % len(VISITORS)], 900 + number) for number in range(requests)]
+    answers = [response.result(timeout_s=60) for response in responses]
+    print(f"{len(answers)} pictures read")
+
+
+def main() -> None:
+    """The whole story."""
+    here = str(Path(__file__).parent)
+    os.environ["PYTHONPATH"] = os.pathsep.join([here, *(each for each in sys.path if each)])
+    cluster = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+    try:
+        RayStore(STORE).start()
+        serve.start(proxy_location="Disabled")
+        handle = serve.run(app(), name="shop", route_prefix=None)
+        address = cluster["gcs_address"]
+
+        both_replicas(handle, "0:10%")
+        traffic(handle)
+        rollout_command(address, "promote", KEY, "--actor", "ann", "--reason", "no errors at 10 %")
+        both_replicas(handle, "1:50%")
+        traffic(handle)
+        rollout_command(address, "abort", KEY, "--actor", "ann", "--reason", "visitors complain")
+        both_replicas(handle, "aborted")
+        rollout_command(address, "history", KEY)
+        serve.shutdown()
+    finally:
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

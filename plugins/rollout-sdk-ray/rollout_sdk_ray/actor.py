@@ -1,0 +1,57 @@
+"""The actor that keeps the state of rollouts on a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+from rollout_sdk import StoreError
+from rollout_sdk.control.stores import MemoryStore, StateStore
+from rollout_sdk.extending import store_at
+
+__all__ = ["EMPTY", "Keeper", "Version"]
+
+Version: TypeAlias = tuple[str, int]
+"""An incarnation of the actor, and the number of changes that it has seen."""
+
+EMPTY: Mapping[str, Any] = {"load": None, "publish": False, "claim": frozenset(), "history": [], "noted": None, "keys": []}
+"""What a store without content answers."""
+
+
+class Keeper:
+    """Keeps rollouts in its memory, or in the store at an address, and wakes those who wait for a change.
+
+    Ray runs its methods on one event loop. A restarted actor begins without what it had in memory.
+    """
+
+    def __init__(self, keep: str) -> None:
+        """Open the store; `keep` is its address, "" the actor's memory."""
+        self._store: StateStore = store_at(keep) if keep else MemoryStore()
+        self._is_quick = not keep
+        self._incarnation, self._changes = uuid4().hex, 0
+        self._changed = asyncio.Event()
+
+    async def ask(self, method: str, *arguments: Any) -> Any:
+        """What the store answers; a `StoreError` is returned, because Ray would wrap what is raised."""
+        ask = partial(getattr(self._store, method), *arguments)
+        try:
+            # Memory answers at once; another store may take its time-out, and others ask meanwhile.
+            answer = ask() if self._is_quick else await asyncio.to_thread(ask)
+        except StoreError as error:
+            return error
+        if method == "swap" and answer:
+            self._changes += 1
+            self._changed.set()
+            self._changed = asyncio.Event()
+        return answer
+
+    async def wait(self, seen: Version | None, timeout_s: float) -> Version:
+        """The version, once it is not the one that was seen, or after the time-out; at once if none was seen."""
+        if seen == (self._incarnation, self._changes):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), timeout_s)
+        return self._incarnation, self._changes

@@ -1,0 +1,88 @@
+"""Changes of a thread's context: interrupted, reset from elsewhere, and shared with events."""
+
+import contextvars
+import copy
+import pickle
+import sys
+
+import pytest
+import structlog
+from opentelemetry import context as telemetry
+
+from rollout_sdk.concurrency import clocks
+from rollout_sdk.concurrency.context_vars import CallerContext, Surroundings, alone, alone_with, attach, detach
+
+VARIABLE = contextvars.ContextVar("VARIABLE", default="default")
+KEY = telemetry.create_key("test")
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="later interpreters need no protection")
+@pytest.mark.parametrize("protect", [alone, alone_with])
+def test_a_change_that_interrupts_another_is_not_made(protect):
+    made = []
+
+    def change(depth):
+        made.append(depth)
+        return protected(depth + 1) if depth < 2 else "deep"
+
+    protected = protect(change, lambda depth: f"otherwise {depth}")
+    assert protected(0) == "otherwise 1"
+    # It is free again, also after a change that raised.
+    assert protected(0) == "otherwise 1"
+    assert made == [0, 0]
+    failing = protect(lambda _: 1 / 0, lambda _: None)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            failing(0)
+
+
+def test_what_is_attached_is_current_until_it_is_detached():
+    token = attach(telemetry.set_value(KEY, "inside"))
+    assert telemetry.get_value(KEY) == "inside"
+    detach(token)
+    assert telemetry.get_value(KEY) is None
+
+
+def test_surroundings_carry_fields_for_log_lines():
+    token = attach(Surroundings.of(telemetry.set_value(KEY, "inside"), {"rollout_key": "shop.rank"}))
+    assert telemetry.get_value(KEY) == "inside"
+    assert structlog.contextvars.get_contextvars() == {"rollout_key": "shop.rank"}
+    detach(token)
+    assert telemetry.get_value(KEY) is None
+    assert structlog.contextvars.get_contextvars() == {}
+
+
+@pytest.mark.parametrize("logged", [None, {"rollout_key": "shop.rank"}])
+def test_what_was_attached_in_another_context_is_detached_without_a_word(logged, caplog):
+    context = telemetry.set_value(KEY, "elsewhere")
+    token = contextvars.copy_context().run(attach, context if logged is None else Surroundings.of(context, logged))
+    detach(token)
+    assert telemetry.get_value(KEY) is None
+    assert caplog.records == []
+
+
+def test_a_token_of_another_kind_of_context_goes_back_to_opentelemetry(monkeypatch):
+    detached = []
+    monkeypatch.setattr(telemetry, "detach", detached.append)
+    detach("a token of the application's runtime context")
+    assert detached == ["a token of the application's runtime context"]
+
+
+def test_an_event_shares_its_callers_variables_and_loses_them_when_pickled():
+    def make():
+        VARIABLE.set("the caller's")
+        return CallerContext(contextvars.copy_context())
+
+    caller = contextvars.copy_context().run(make)
+    assert (VARIABLE.get(), caller.run(VARIABLE.get)) == ("default", "the caller's")
+    # What runs there changes a copy.
+    caller.run(lambda: VARIABLE.set("changed"))
+    assert caller.run(VARIABLE.get) == "the caller's"
+    assert copy.deepcopy(caller) is caller
+    assert pickle.loads(pickle.dumps(caller)) is None
+
+
+def test_the_wall_clock_is_recognised():
+    assert clocks.is_wall_clock(clocks.time_ns)
+    assert not clocks.is_wall_clock(lambda: 0)
+    assert not clocks.is_wall_clock(clocks.monotonic_ns)
