@@ -21,7 +21,7 @@ from rollout_sdk.engine.returned.forms import discard
 from rollout_sdk.engine.shadows.shadow import ShadowRun
 from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together
 from rollout_sdk.exceptions import BatchError
-from rollout_sdk.records import Comparison
+from rollout_sdk.records import Comparison, ShadowEnd
 from rollout_sdk.resilience.faults import BATCH
 from rollout_sdk.resilience.interruptions import is_fault
 
@@ -79,11 +79,19 @@ class ShadowRows(ShadowRun):
         super().__init__(batch.call, variant)
         self.rows = batch.rows
         self.indices = indices
+        self._calls: Sequence[Call] | None = None
 
     @property
     def calls(self) -> Sequence[Call]:
-        """A call for each row, as it is now."""
-        return self.rows.at(self.indices)
+        """A call for each row, as it is now, or was when the run ended."""
+        return self.rows.at(self.indices) if self._calls is None else self._calls
+
+    def end(self, end: ShadowEnd, result: Result | None = None, *, error: str | None = None) -> bool:
+        """End the run and report it for each row."""
+        # Built once, and before the run is claimed: whoever waits for the runs waits for this too.
+        if self._calls is None:
+            self._calls = list(self.calls)
+        return super().end(end, result, error=error)
 
     def comparisons(self, result: Result) -> Sequence[Comparison | None]:
         """Return a comparison for each row, or None for rows without one."""
