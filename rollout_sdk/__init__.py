@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rollout_sdk.control.stored import StoredChange, StoredRollout, StoredStatus, operate
     from rollout_sdk.control.stored_status import Process
     from rollout_sdk.controller import RolloutController
+    from rollout_sdk.controller.status import RolloutStatus
     from rollout_sdk.decorator import Decorated, rollout
     from rollout_sdk.engine.context import is_shadow, shadow_guard
     from rollout_sdk.engine.copies.copiers import copier
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
         UnreachableError,
         WaitTimeoutError,
     )
-    from rollout_sdk.external import pseudonym, record
     from rollout_sdk.judging import Finding, Verdict
     from rollout_sdk.plan import Freeze, Gate, Guardrail, Step
     from rollout_sdk.plugins.hookspecs import hookimpl
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from rollout_sdk.resilience.breaker import Breaker
     from rollout_sdk.resilience.kill_switch import enable, is_disabled
     from rollout_sdk.runtime import Runtime, default_runtime
-    from rollout_sdk.status import RolloutStatus
+    from rollout_sdk.runtime.external import pseudonym, record
     from rollout_sdk.strategies.ab import ABTest
     from rollout_sdk.strategies.canary import Canary
     from rollout_sdk.strategies.interleave import Interleave
@@ -158,6 +158,7 @@ _HOMES = {
     "control.stored": "StoredChange StoredRollout StoredStatus operate",
     "control.stored_status": "Process",
     "controller": "RolloutController",
+    "controller.status": "RolloutStatus",
     "decorator": "Decorated rollout",
     "engine.context": "is_shadow shadow_guard",
     "engine.copies.copiers": "copier",
@@ -171,7 +172,6 @@ _HOMES = {
         "ShadowProcessError SignatureError StateError StoreError UnknownItemError UnknownStrategyError UnreachableError "
         "WaitTimeoutError"
     ),
-    "external": "pseudonym record",
     "judging": "Finding Verdict",
     "plan": "Freeze Gate Guardrail Step",
     "plugins.hookspecs": "hookimpl",
@@ -179,7 +179,7 @@ _HOMES = {
     "resilience.breaker": "Breaker",
     "resilience.kill_switch": "enable is_disabled",
     "runtime": "Runtime default_runtime",
-    "status": "RolloutStatus",
+    "runtime.external": "pseudonym record",
     "strategies.ab": "ABTest",
     "strategies.canary": "Canary",
     "strategies.interleave": "Interleave",

@@ -1,4 +1,6 @@
-"""Human-readable formatting: escapes and truncates untrusted text, and fits lines and tables to a terminal."""
+"""Human-readable formatting: escapes and truncates untrusted text, fits lines and tables to a terminal, and shows values in
+notebooks.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 __all__ = [
+    "NOTEBOOK",
     "WIDTH",
+    "Shown",
     "brief",
     "class_name",
     "counts",
@@ -24,6 +28,9 @@ __all__ = [
     "table",
     "when",
 ]
+
+NOTEBOOK = "rollout_sdk.notebook"
+"""The group of entry points that draw values in a notebook. Each takes a value and returns its HTML, or None if it cannot."""
 
 WIDTH = 80
 """Columns of a terminal of unknown width."""
@@ -197,3 +204,28 @@ def _folds(widths: Sequence[int], width: int, keys: int) -> list[list[int]]:
             free = width - own - 2 - widths[column]
         tables[-1].append(column)
     return tables
+
+
+class Shown:
+    """A value that a notebook shows as HTML, and everything else as its text.
+
+    What draws it is in a higher layer, and is found by an entry point.
+    """
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str | None:
+        """Return the HTML of this value; None if nothing that draws it is installed."""
+        from importlib.metadata import entry_points
+
+        for found in entry_points(group=NOTEBOOK):
+            html: str | None = found.load()(self)
+            if html is not None:
+                return html
+        return None
+
+    def _repr_markdown_(self) -> str:
+        """Return its text, as it is printed."""
+        # Names in a journal may contain anything, also the end of the block.
+        said = str(self).replace("```", "'''")
+        return f"```text\n{said}\n```"

@@ -35,7 +35,7 @@ PRINTED = re.compile(r"\nIt prints(, with other times)?:\n\n```text\n(.*?)^```$"
 
 
 def skip_without_its_dependencies(document):
-    """A plugin's page runs where what the plugin depends on is installed: everything by `make test-plugins`."""
+    """A plugin's page runs where what the plugin depends on is installed: all by `make test-plugins` or `test-engines`."""
     project = document.with_name("pyproject.toml")
     if document.parent.parent == ROOT / "plugins" and project.exists():
         about = tomllib.loads(project.read_text())["project"]
@@ -44,7 +44,7 @@ def skip_without_its_dependencies(document):
             try:
                 distribution(name)
             except PackageNotFoundError:
-                pytest.skip(f"{about['name']} needs {name}, which is not installed: make test-plugins")
+                pytest.skip(f"{about['name']} needs {name}, which is not installed: make test-plugins, test-engines")
 
 
 def blocks(document, language):
@@ -69,7 +69,7 @@ def test_the_python_of_a_document_runs_from_top_to_bottom(document, tmp_path, mo
     skip_without_its_dependencies(document)
     monkeypatch.chdir(tmp_path)
     # Pages may use one key for different rollouts: each page is a process of its own.
-    monkeypatch.setattr("rollout_sdk.runtime._default", None)
+    monkeypatch.setattr("rollout_sdk.runtime.registry._default", None)
     if document.parent.parent == ROOT / "plugins":
         # What the library of a plugin uses of others is its own affair.
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -33,7 +33,13 @@ def test_a_recipe_runs(title, package, code, tmp_path):
         text=True,
         check=False,
         timeout=280,
-        env={**os.environ, "PREFECT_HOME": str(tmp_path), "DAGSTER_HOME": "", "DO_NOT_TRACK": "1"},
+        env={
+            **os.environ,
+            "PREFECT_HOME": str(tmp_path),
+            "DAGSTER_HOME": "",
+            "DO_NOT_TRACK": "1",
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        },
     )
     assert ran.returncode == 0, ran.stderr[-4000:]
 

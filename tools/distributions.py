@@ -1,11 +1,12 @@
 """Builds wheels and source distributions of the SDK and its plugins, and installs them: `python -m tools.distributions dist`.
 
-Each plugin is installed alone beside the SDK, and then all together, each time in a new environment: `pip check` finds no
-conflict, and each is imported.
+The SDK is installed alone, each plugin beside it, and then all together, each time in a new environment: `pip check` finds no
+conflict, each is imported, and what a README shows runs with what it had its reader install.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -40,21 +41,44 @@ def complaints(wheel: Path, sdist: Path, package: str) -> list[str]:
 def build(project: Path, target: Path) -> tuple[Path, Path]:
     """Build one distribution into a folder of its own; its wheel and its source distribution."""
     folder = target / tomllib.loads((project / "pyproject.toml").read_text())["project"]["name"]
-    subprocess.run([sys.executable, "-m", "build", "--outdir", folder, project], check=True, stdout=subprocess.DEVNULL)
+    # Without an environment for each of them: what they are built with is here, which `build` makes sure of.
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, project]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
     return wheel, sdist
 
 
-def install(wheels: list[Path], environment: Path) -> None:
-    """Install wheels with their dependencies into a new environment, check them against each other, and import each."""
-    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+def extra(readme: str) -> str:
+    """The extra that a plugin's README names, which its examples need: "[binary]", or nothing."""
+    found = re.search(r"\brollout-sdk-\w+(\[\w+\])", readme)
+    return found[1] if found else ""
+
+
+def install(wheels: list[Path], environment: Path, extra: str = "") -> None:
+    """Install wheels with their dependencies into a new environment, check them against each other, and import each.
+
+    Args:
+        wheels: The wheels.
+        environment: The folder of the environment.
+        extra: An extra of the last of them, in brackets.
+    """
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     python = str(environment / "bin/python")
-    pip = [python, "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "--quiet", *wheels], check=True)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python]
+    subprocess.run([*pip, "install", "--quiet", *wheels[:-1], f"{wheels[-1]}{extra}"], check=True)
     subprocess.run([*pip, "check"], check=True, stdout=subprocess.DEVNULL)
     for wheel in wheels:
         # The folder of the repository is not on the path: what is imported is what was installed.
         subprocess.run([python, "-c", f"import {wheel.name.partition('-')[0]}"], check=True, cwd=environment)
+
+
+def try_out(readme: str, environment: Path) -> bool:
+    """Run what a README shows in Python, with nothing but what is installed; whether it ran."""
+    folder = environment / "readme"
+    folder.mkdir()
+    (folder / "readme.py").write_text("\n".join(re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)))
+    command = [str(environment / "bin/python"), "readme.py"]
+    return subprocess.run(command, cwd=folder, check=False, stdout=subprocess.DEVNULL).returncode == 0
 
 
 def main(target: Path) -> int:
@@ -62,11 +86,14 @@ def main(target: Path) -> int:
     shutil.rmtree(target, ignore_errors=True)
     built = {project: build(project, target) for project in projects()}
     wrong = [line for wheel, sdist in built.values() for line in complaints(wheel, sdist, wheel.name.partition("-")[0])]
-    core, *plugins = (wheel for wheel, _ in built.values())
+    (core, _), *_ = built.values()
     environments = target / "environments"
-    for plugin in plugins:
-        install([core, plugin], environments / plugin.name.partition("-")[0])
-    install([core, *plugins], environments / "all")
+    for project, (wheel, _) in built.items():
+        readme, environment = (project / "README.md").read_text(), environments / wheel.parent.name
+        install([core] if wheel == core else [core, wheel], environment, extra(readme))
+        if not try_out(readme, environment):
+            wrong.append(f"The README of {wheel.parent.name} does not run with what it has its reader install.")
+    install([wheel for wheel, _ in built.values()], environments / "all")
     shutil.rmtree(environments)
     for wheel, sdist in built.values():
         print(f"{wheel.name:<56} {wheel.stat().st_size:>9,} bytes   {sdist.name}")

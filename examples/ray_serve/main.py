@@ -19,7 +19,7 @@ os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
     RAY_SERVE_LOG_TO_STDERR="0",
     RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
-    RAY_raylet_start_wait_time_s="120",
+    RAY_raylet_start_wait_time_s="60",
 )
 
 import ray
@@ -67,7 +67,7 @@ def main() -> None:
     """The whole story."""
     here = str(Path(__file__).parent)
     os.environ["PYTHONPATH"] = os.pathsep.join([here, *(each for each in sys.path if each)])
-    cluster = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+    cluster = ray.init(include_dashboard=False, log_to_driver=False)
     try:
         RayStore(STORE).start()
         serve.start(proxy_location="Disabled")
@@ -82,7 +82,7 @@ def main() -> None:
         rollout_command(address, "abort", KEY, "--actor", "ann", "--reason", "visitors complain")
         both_replicas(handle, "aborted")
         rollout_command(address, "history", KEY)
-        serve.shutdown()
+        serve.delete("shop")
     finally:
         ray.shutdown()
 

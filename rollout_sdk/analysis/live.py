@@ -29,8 +29,8 @@ from rollout_sdk.analysis.report import (
 )
 from rollout_sdk.analysis.shadow_arms import ShadowArm
 from rollout_sdk.analysis.summary import latency_of, phase_order, shadow_of
-from rollout_sdk.audits import is_label
 from rollout_sdk.journal.following import Following
+from rollout_sdk.runtime.audits import is_label
 
 __all__ = ["Live"]
 

@@ -10,7 +10,7 @@ from attrs import asdict, fields, frozen
 
 from rollout_sdk.analysis.shadow_arms import FieldReport, LabelTable, PairedMetric
 from rollout_sdk.analysis.verdict import Difference, RolloutVerdict
-from rollout_sdk.notebooks import Shown
+from rollout_sdk.formatting import Shown
 from rollout_sdk.stats import MeanInterval
 
 __all__ = [

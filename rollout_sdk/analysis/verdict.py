@@ -11,8 +11,8 @@ from typing import Any, Literal
 from attrs import asdict, frozen
 
 from rollout_sdk.analysis.segments import SegmentDifference
+from rollout_sdk.formatting import Shown
 from rollout_sdk.judging import Outcome
-from rollout_sdk.notebooks import Shown
 
 __all__ = ["Check", "Difference", "Headline", "Novelty", "Point", "RolloutVerdict", "ToGo"]
 

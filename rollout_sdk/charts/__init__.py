@@ -9,10 +9,9 @@ from rollout_sdk.charts.bars import bars
 from rollout_sdk.charts.chart import Chart
 from rollout_sdk.charts.forest import Effect, forest
 from rollout_sdk.charts.lines import Interval, evidence, sequence
-from rollout_sdk.charts.markup import Markup, element, join, text
+from rollout_sdk.charts.markup import STYLE, Markup, element, join, text
 from rollout_sdk.charts.matrix import matrix
 from rollout_sdk.charts.shares import Mark, shares
-from rollout_sdk.charts.style import STYLE
 
 __all__ = [
     "STYLE",

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from attrs import field, frozen
 
-from rollout_sdk.charts.markup import Markup, element, join, text
+from rollout_sdk.charts.markup import STYLE, Markup, element, join, text
 from rollout_sdk.charts.scale import Scale, time_ticks
-from rollout_sdk.charts.style import STYLE
 
 __all__ = [
     "HEIGHT",

@@ -9,9 +9,8 @@ from typing import Any
 from attrs import Factory, asdict, frozen
 
 from rollout_sdk.control.state import RolloutState, Status
-from rollout_sdk.formatting import when
+from rollout_sdk.formatting import Shown, when
 from rollout_sdk.judging import Verdict
-from rollout_sdk.notebooks import Shown
 
 __all__ = [
     "PLAN",

@@ -7,7 +7,6 @@ from collections.abc import Container
 from threading import Lock
 from urllib.parse import quote
 
-from rollout_sdk.audits import CHOICES, label, waiting_pairs
 from rollout_sdk.charts import Markup, element, join, text
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.dashboard.sessions import Session
@@ -16,6 +15,7 @@ from rollout_sdk.formatting import several
 from rollout_sdk.journal import KeptPair, read_pairs
 from rollout_sdk.page.pairs import disagreements, pair_block
 from rollout_sdk.runtime import Runtime
+from rollout_sdk.runtime.audits import CHOICES, label, waiting_pairs
 from rollout_sdk.sampling import lot_of
 
 __all__ = ["Answers", "subject"]
@@ -104,7 +104,7 @@ class Answers:
                     text(f"{several(len(pairs), 'pair')} left, in random order. Answer each, and say so if you cannot tell."),
                     class_="muted",
                 ),
-                pair_block(pair, longest=_LONGEST),
+                pair_block(pair, longest=_LONGEST, level=2),
                 element(
                     "form",
                     *(element("input", type="hidden", name=name, value=value) for name, value in hidden.items()),

@@ -13,8 +13,7 @@ from pathlib import Path
 from attrs import frozen
 
 from rollout_sdk.control.control_file import ControlFile, Wanted
-from rollout_sdk.journal.folders import HAS_OWNERS
-from rollout_sdk.journal.parts import files_of
+from rollout_sdk.journal.parts import HAS_OWNERS, files_of
 
 __all__ = ["KNOWN", "Folder", "Key", "Variable", "control_file", "folder_at", "key_of", "variables"]
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from attrs import define, frozen
 
-from rollout_sdk.journal.folders import HAS_OWNERS
-from rollout_sdk.journal.parts import part_of, writer_is_alive, writer_of
+from rollout_sdk.journal.parts import HAS_OWNERS, part_of, writer_is_alive, writer_of
 from rollout_sdk.journal.writer import host_name
 
 __all__ = ["Process", "Source", "sources"]

@@ -11,9 +11,8 @@ import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rollout_sdk.engine.copies.copying import Copies
+from rollout_sdk.engine.copies.copying import Copies, Undo
 from rollout_sdk.engine.copies.survey import Survey, changeable
-from rollout_sdk.engine.copies.undo import Undo
 from rollout_sdk.resilience.interruptions import is_fault
 
 if TYPE_CHECKING:

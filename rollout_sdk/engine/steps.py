@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from rollout_sdk.control.local_state import LocalState
     from rollout_sdk.engine.context import UnderWay
+    from rollout_sdk.engine.copies.copying import Protection
     from rollout_sdk.engine.copies.snapshot import StreamCopy
-    from rollout_sdk.engine.copies.undo import Protection
     from rollout_sdk.resilience.breaker import CircuitBreaker
 
 __all__ = ["LET_GO", "NO_KWARGS", "Flow", "Invoke", "Result", "Together", "error_type"]

@@ -1,9 +1,10 @@
-"""The numbered parts of a journal: the file names of a process, and which parts are missing."""
+"""Where a journal is on disk: the numbered parts of each process, which of them are missing, and private folders."""
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import islice, pairwise
@@ -11,7 +12,23 @@ from pathlib import Path
 
 from attrs import frozen
 
-__all__ = ["Part", "files_of", "in_written_order", "missing_parts", "part_of", "writer_is_alive", "writer_of"]
+__all__ = [
+    "HAS_OWNERS",
+    "Part",
+    "files_of",
+    "in_written_order",
+    "missing_parts",
+    "part_of",
+    "private_folder",
+    "private_folders",
+    "writer_is_alive",
+    "writer_of",
+]
+
+HAS_OWNERS = hasattr(os, "geteuid")
+"""Whether files have owners and meaningful mode bits; on Windows, the bits say that everyone may write."""
+
+_PREFIX = "journal-of-user-"
 
 _NAME = re.compile(
     r"(?P<writer>events-(?P<host>.{1,64})-(?P<pid>\d{1,10})-(?P<began>[0-9a-f]{1,16}))-(?P<part>\d{1,18})\.jsonl(?:\.gz)?\Z"
@@ -93,3 +110,37 @@ def missing_parts(seen: Iterable[Part]) -> tuple[str, ...]:
         for number in range(before + 1, after)
     )
     return tuple(islice(gaps, _MOST_NAMED))
+
+
+def private_folder(shared: Path) -> Path:
+    """Return this user's own folder inside one that everyone may write to; create it if it is missing.
+
+    Raises:
+        OSError: It cannot be created, or another user has put something in its place.
+    """
+    folder = shared / f"{_PREFIX}{os.geteuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if not _is_private(folder, os.geteuid()):
+        raise PermissionError(
+            f"everybody may write there, and {folder.name!r} inside it is not a folder that only this process's user can write"
+        )
+    return folder
+
+
+def private_folders(shared: Path) -> list[Path]:
+    """Return the private folders that the reading user may trust: its own; root trusts those of all users."""
+    if not HAS_OWNERS:
+        return []
+    user = os.geteuid()
+    found = sorted(shared.glob(f"{_PREFIX}*"))
+    return [folder for folder in found if _is_private(folder, user) or (user == 0 and _is_private(folder, None))]
+
+
+def _is_private(folder: Path, user: int | None) -> bool:
+    """Whether it is a folder (not a link) of this user (None: the user in its name) that no other user can write to."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    is_owned = folder.name == f"{_PREFIX}{status.st_uid}" and user in (None, status.st_uid)
+    return is_owned and stat.S_ISDIR(status.st_mode) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

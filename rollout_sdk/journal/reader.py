@@ -19,8 +19,7 @@ from attrs import define
 
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.journal.compacted import CompactedPart, compacted_parts, lines_of
-from rollout_sdk.journal.folders import private_folders
-from rollout_sdk.journal.parts import Part, files_of, in_written_order, missing_parts, part_of
+from rollout_sdk.journal.parts import Part, files_of, in_written_order, missing_parts, part_of, private_folders
 from rollout_sdk.journal.repeats import Repeats
 from rollout_sdk.journal.schema import FIELDS, SCHEMA
 

@@ -24,9 +24,8 @@ from socket import gethostname
 from rollout_sdk._version import __version__
 from rollout_sdk.concurrency.clocks import time, time_ns
 from rollout_sdk.exceptions import JournalError
-from rollout_sdk.journal.folders import HAS_OWNERS, private_folder
 from rollout_sdk.journal.lines import line
-from rollout_sdk.journal.parts import Part
+from rollout_sdk.journal.parts import HAS_OWNERS, Part, private_folder
 
 __all__ = ["JournalWriter", "host_name"]
 

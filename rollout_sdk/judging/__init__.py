@@ -4,8 +4,8 @@ from rollout_sdk.judging.evidence import Evidence
 from rollout_sdk.judging.ingest import AddOutcome, add_outcome, add_routed, add_shadowed
 from rollout_sdk.judging.judge import judge
 from rollout_sdk.judging.look import Situation
+from rollout_sdk.judging.metrics.base import Traffic
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
-from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.unit_sample import UnitSample, cell_of
 from rollout_sdk.judging.verdicts import Finding, Outcome, Verdict
 

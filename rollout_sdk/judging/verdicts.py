@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from attrs import asdict, frozen
 
+from rollout_sdk.formatting import Shown
 from rollout_sdk.judging.wording import chance, lift, percent
-from rollout_sdk.notebooks import Shown
 
 __all__ = ["Finding", "Outcome", "Verdict"]
 

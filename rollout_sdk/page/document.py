@@ -43,7 +43,7 @@ form.login{display:grid;gap:.7rem;justify-items:start;margin-top:2rem}
 input{font:inherit;padding:.2rem .4rem;border:1px solid var(--muted);border-radius:.3rem;
 background:var(--page);color:var(--text);max-width:100%}
 .pair{display:grid;gap:.6rem;grid-template-columns:1fr 1fr;margin:.4rem 0}
-.answer{min-width:0}.answer.arguments{grid-column:1/-1}h3{font-size:.9rem;margin:.2rem 0;color:var(--muted)}
+.answer{min-width:0}.answer.arguments{grid-column:1/-1}.answer>:first-child{font-size:.9rem;margin:.2rem 0;color:var(--muted)}
 pre{font-size:.85rem;margin:0;padding:.5rem .7rem;border:1px solid var(--rule);border-radius:.4rem;background:var(--page);
 white-space:pre-wrap;overflow-wrap:anywhere;max-height:26rem;overflow:auto}code{overflow-wrap:anywhere}
 .choose{display:flex;gap:.6rem;flex-wrap:wrap;margin:.8rem 0}

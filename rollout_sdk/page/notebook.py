@@ -10,12 +10,12 @@ from rollout_sdk.analysis.screen import ordered
 from rollout_sdk.charts import Markup, element, join, text
 from rollout_sdk.control.stored import StoredStatus
 from rollout_sdk.controller import RolloutController
+from rollout_sdk.controller.status import RolloutStatus
 from rollout_sdk.formatting import counts, number, percent, several
 from rollout_sdk.judging import Verdict
 from rollout_sdk.page.document import STYLE_SHEET
 from rollout_sdk.page.report import cards
 from rollout_sdk.page.rollout import badge, effects, rollout_page
-from rollout_sdk.status import RolloutStatus
 
 __all__ = ["html"]
 

@@ -14,18 +14,18 @@ from rollout_sdk.journal import KeptPair
 __all__ = ["MOST_SHOWN", "disagreements", "pair_block"]
 
 MOST_SHOWN = 5
-"""Pairs on a page: twenty rollouts with so many stay below half a megabyte."""
+"""Pairs of a rollout on a page."""
 
 _LONGEST = 800
 _MOST_LINES = 40
 _LINE_END = re.compile(r"(?<!\\)\\n")
 
 
-def disagreements(pairs: Sequence[KeptPair]) -> Markup:
-    """The pairs that differ most, in this order; nothing where none is kept."""
+def disagreements(pairs: Sequence[KeptPair], most: int = MOST_SHOWN) -> Markup:
+    """So many of the pairs that differ most, in this order; nothing where none is kept."""
     if not pairs:
         return Markup("")
-    shown = pairs[:MOST_SHOWN]
+    shown = pairs[:most]
     more = len(pairs) - len(shown)
     return element(
         "section",
@@ -60,20 +60,21 @@ def _opened(number: int, pair: KeptPair) -> Markup:
     )
 
 
-def pair_block(pair: KeptPair, *, longest: int) -> Markup:
+def pair_block(pair: KeptPair, *, longest: int, level: int = 3) -> Markup:
     """The arguments of a call and both answers to it, without saying whose they are.
 
     Args:
         pair: The pair.
         longest: Characters of each that are shown.
+        level: Level of their headings.
     """
     parts = [("a", pair.a), ("b", pair.b)]
     if pair.arguments is not None:
         parts.insert(0, ("arguments", pair.arguments))
-    return element("div", *(_answer(name, value, longest) for name, value in parts), class_="pair")
+    return element("div", *(_answer(name, value, longest, level) for name, value in parts), class_="pair")
 
 
-def _answer(name: str, value: Any, longest: int) -> Markup:
+def _answer(name: str, value: Any, longest: int, level: int) -> Markup:
     shown = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
     # Lines within a text are read as lines.
     shown = _LINE_END.sub("\n", shown)
@@ -81,7 +82,7 @@ def _answer(name: str, value: Any, longest: int) -> Markup:
     lines = lines if len(lines) <= _MOST_LINES else [*lines[:_MOST_LINES], "..."]
     return element(
         "div",
-        element("h3", text(name)),
+        element(f"h{level}", text(name)),
         # Each line is escaped for itself, so that texts keep their lines.
         element(
             "pre", join((text(line, longest + 3) for line in lines), Markup("\n")), tabindex=0, role="group", aria_label=name

@@ -11,11 +11,13 @@ from rollout_sdk.analysis.text import about_journal
 from rollout_sdk.charts import Markup, element, join, text
 from rollout_sdk.journal import KeptPair
 from rollout_sdk.page.document import document
-from rollout_sdk.page.pairs import disagreements
+from rollout_sdk.page.pairs import MOST_SHOWN, disagreements
 from rollout_sdk.page.rollout import badge, meta, rollout_page
 
 __all__ = ["as_html", "cards"]
 
+_MOST_PAIRS = 25
+"""Pairs on a page in all: with twenty rollouts, it stays below half a megabyte."""
 _NO_PAIRS: Mapping[str, Sequence[KeptPair]] = MappingProxyType({})
 
 
@@ -27,6 +29,7 @@ def as_html(report: Report, *, pairs: Mapping[str, Sequence[KeptPair]] = _NO_PAI
         pairs: Pairs of answers that were kept of each rollout, those that differ most first; they hold what `redact` left.
     """
     rollouts = ordered(report)
+    most = min(MOST_SHOWN, max(1, _MOST_PAIRS // max(1, len(pairs))))
     parts = [element("h1", text(f"{len(rollouts)} rollouts"))] if len(rollouts) != 1 else []
     if len(rollouts) > 1:
         parts.append(cards(rollouts, [f"#r{number}" for number in range(len(rollouts))]))
@@ -34,7 +37,7 @@ def as_html(report: Report, *, pairs: Mapping[str, Sequence[KeptPair]] = _NO_PAI
         element(
             "article",
             rollout_page(each, level=2 if len(rollouts) > 1 else 1),
-            disagreements(pairs.get(each.rollout, ())),
+            disagreements(pairs.get(each.rollout, ()), most),
             id=f"r{number}",
         )
         for number, each in enumerate(rollouts)

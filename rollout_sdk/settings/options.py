@@ -30,7 +30,7 @@ from rollout_sdk.resilience.faults import OPTIONS
 from rollout_sdk.runtime import Runtime
 from rollout_sdk.settings import checks, signatures
 from rollout_sdk.settings.fingerprint import Fingerprint, fingerprint_of
-from rollout_sdk.strategies.planned import planned_phases
+from rollout_sdk.strategies.phases import phases_of
 
 __all__ = ["Effects", "MissingUnit", "OnAbort", "OnError", "Settings"]
 
@@ -152,7 +152,7 @@ class Settings:
         plugins = [self.strategy, *self.plugins, *self.runtime.plugins, DefaultComparator()]
         self.failed = self.runtime.failed_of(self.key, {name: _written(getattr(self, name)) for name in OPTIONS})
         self.hooks = PluginSet(plugins, failed=self.failed)
-        self.phases = planned_phases(
+        self.phases = phases_of(
             self.key,
             self.hooks,
             strategy_name(self.strategy),

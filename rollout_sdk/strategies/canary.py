@@ -13,7 +13,7 @@ from rollout_sdk.assignment import Phase, RouteRequest, Share, parse_share, perc
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.plan import DEFAULT_GUARDRAILS, Criteria, Freeze, Gate, Guardrail, Step, as_steps, is_compared, load_criteria
 from rollout_sdk.records import Decision
-from rollout_sdk.strategies.shares import by_lanes, make_phase
+from rollout_sdk.strategies.phases import by_lanes, make_phase
 
 __all__ = ["Canary", "planned_phases", "rollout_strategies"]
 

@@ -11,7 +11,7 @@ from rollout_sdk.assignment import Phase, RouteRequest, Share, parse_share
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.plan import Criteria, Gate, Guardrail
 from rollout_sdk.records import Decision
-from rollout_sdk.strategies.shares import by_lanes
+from rollout_sdk.strategies.phases import by_lanes
 
 __all__ = ["Shadow", "rollout_strategies"]
 

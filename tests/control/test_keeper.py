@@ -801,7 +801,7 @@ def label_plan():
 def test_labels_recorded_by_a_job_that_serves_nothing_are_evidence(processes, clock, monkeypatch, tmp_path):
     """The id says everything about the decision, and the store how the metric is counted."""
     import rollout_sdk
-    import rollout_sdk.runtime as module
+    import rollout_sdk.runtime.registry as module
 
     serving, job = processes(), processes(journal=tmp_path)
     model = decorate(serving, strategy=label_plan())
@@ -831,7 +831,7 @@ def test_a_job_that_ends_leaves_what_it_has_heard_and_another_versions_labels_ar
     processes, clock, monkeypatch, tmp_path
 ):
     import rollout_sdk
-    import rollout_sdk.runtime as module
+    import rollout_sdk.runtime.registry as module
 
     old = decorate(processes(), strategy=label_plan(), version="1")
     early = old.rollout.route("user-1").decision.id

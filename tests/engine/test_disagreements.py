@@ -6,13 +6,16 @@ import stat
 from dataclasses import dataclass
 
 import pytest
+from attrs import evolve
 from click.testing import CliRunner
 
 from rollout_sdk import ConfigurationError, Runtime, Shadow, ShadowLimits, rollout
+from rollout_sdk.analysis import summarise
 from rollout_sdk.cli import main
 from rollout_sdk.comparators import Disagreements
-from rollout_sdk.journal import KeptPairs, read_pairs
+from rollout_sdk.journal import KeptPair, KeptPairs, read_pairs
 from rollout_sdk.journal.kept_pairs import control_is_first
+from rollout_sdk.page import as_html
 
 NOW_S = 1_000_000.0
 
@@ -273,3 +276,16 @@ def test_with_a_period_each_has_pairs_of_its_own(tmp_path, monkeypatch):
 def test_a_period_that_is_none_is_refused():
     with pytest.raises(ConfigurationError, match="is not one of hour, day, week"):
         Disagreements(3, per="year", redact=None)
+
+
+def test_a_page_of_many_rollouts_shows_fewer_pairs_of_each(page, tmp_path):
+    page("--no-answers")
+    report = summarise(tmp_path)
+    long = {"text": "words & <b>markup</b> " * 200}
+    pairs = [KeptPair("i" * 100, NOW_S, "candidate", "value", 0.5, long, long, long) for _ in range(50)]
+    for number, shown in ((1, 5), (20, 1)):
+        many = evolve(report, rollouts=report.rollouts * number)
+        kept_of = {f"other {each}": pairs for each in range(number - 1)} | {"mail": pairs}
+        text = as_html(many, pairs=kept_of)
+        assert text.count("Whose answers are these?") == shown * number
+        assert len(text) < 500_000

@@ -11,8 +11,8 @@ import pytest
 
 from rollout_sdk import ABTest, Canary, ConfigurationError, Interleave, JournalError, Runtime, Shadow, rollout
 from rollout_sdk.journal import JournalWriter, read_journal
-from rollout_sdk.journal.folders import private_folder
 from rollout_sdk.journal.lines import line
+from rollout_sdk.journal.parts import private_folder
 
 
 def written(folder):

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 import rollout_sdk
 from rollout_sdk import ABTest, Canary, ConfigurationError, Gate, Layer, OutcomeError, Runtime, Step, rollout
-from rollout_sdk import runtime as module
 from rollout_sdk.analysis import summarise
 from rollout_sdk.analysis.replay import replay
 from rollout_sdk.plan import Criteria
+from rollout_sdk.runtime import registry as module
 
 KEY = b"k" * 16
 PLAN = Canary([Step("50%", min_units=20, min_time=0)], guardrails=[], gates=[Gate("buy"), Gate("label", per="outcome")])

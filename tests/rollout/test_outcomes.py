@@ -269,7 +269,7 @@ def test_an_item_of_a_unit_has_the_pseudonym_that_the_list_shows_it_by(page, run
 @pytest.fixture
 def default(monkeypatch, tmp_path):
     """The default runtime, with a journal and nothing decorated."""
-    import rollout_sdk.runtime as module
+    import rollout_sdk.runtime.registry as module
 
     runtime = Runtime(journal=tmp_path / "journal", key="shared")
     monkeypatch.setattr(module, "_default", runtime)
@@ -294,7 +294,7 @@ def test_that_process_is_told_of_bad_values_too(default, decorate, watch, value)
 
 
 def test_a_process_without_a_journal_is_told_that_the_outcome_would_be_lost(monkeypatch, decorate, watch):
-    import rollout_sdk.runtime as module
+    import rollout_sdk.runtime.registry as module
 
     monkeypatch.setattr(module, "_default", watch())
     decision = decorate(watch()).rollout.route("u-1").decision

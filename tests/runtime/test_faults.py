@@ -183,7 +183,7 @@ def test_plugins_that_cannot_work_are_refused_when_the_runtime_is_made(plugins, 
 
 
 def test_the_default_runtime_is_one_for_all_threads_and_built_at_its_first_use(monkeypatch):
-    monkeypatch.setattr(rollout_sdk.runtime, "_default", None)
+    monkeypatch.setattr("rollout_sdk.runtime.registry._default", None)
     gate = threading.Barrier(8)
     found = []
 

@@ -304,7 +304,7 @@ def test_clicks_by_item_position_and_token_credit_the_same(tmp_path):
 def test_a_token_is_credited_in_another_process(tmp_path, monkeypatch):
     runtime, other = Runtime(journal=tmp_path), Runtime(journal=tmp_path)
     token = search(runtime, stamp=stamped)("ann", 3)[0]["token"]
-    monkeypatch.setattr("rollout_sdk.external.default_runtime", lambda: other)
+    monkeypatch.setattr("rollout_sdk.runtime.external.default_runtime", lambda: other)
     record("click", 1, token=token)
     runtime.close()
     other.close()

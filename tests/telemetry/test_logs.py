@@ -339,7 +339,7 @@ class Dead:
 
 def test_a_message_about_a_store_names_it_without_its_login(caplog, monkeypatch):
     caplog.set_level("INFO", "rollout_sdk")
-    monkeypatch.setattr("rollout_sdk.runtime.store_at", lambda address: Dead())
+    monkeypatch.setattr("rollout_sdk.runtime.runtime.store_at", lambda address: Dead())
     for store in ("redis://ann:password@cache:6379/0?ssl=no", Dead()):
         runtime = Runtime(store=store)
         rollout(candidate=lambda user: 1, strategy=ABTest(0.5), unit="user", key="shop", runtime=runtime)(lambda user: 0)("u")

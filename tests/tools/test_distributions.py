@@ -1,6 +1,7 @@
 """Every plugin is a distribution of its own, and a wheel that lacks something is noticed."""
 
 import io
+import sys
 import tarfile
 import tomllib
 import zipfile
@@ -58,3 +59,22 @@ def test_what_is_wrong_with_a_distribution_is_said(tmp_path, without, said):
         archive.addfile(information, io.BytesIO())
     found = distributions.complaints(wheel, sdist, "acme")
     assert [each in line for each, line in zip(said, found, strict=True)] == [True] * len(said)
+
+
+@pytest.mark.parametrize("folder", PLUGINS, ids=lambda path: path.name)
+def test_the_extra_that_a_readme_names_is_one_of_the_plugin(folder):
+    extras = tomllib.loads((folder / "pyproject.toml").read_text())["project"].get("optional-dependencies", {})
+    assert distributions.extra((folder / "README.md").read_text()) in ["", *(f"[{name}]" for name in extras)]
+
+
+def test_the_extra_is_the_one_that_the_reader_is_to_install():
+    assert distributions.extra("```console\npip install . ./plugins/rollout-sdk-acme[binary]\n```") == "[binary]"
+    assert distributions.extra("```console\npip install . ./plugins/rollout-sdk-acme\n```") == ""
+
+
+@pytest.mark.parametrize(("shown", "ran"), [("answer", True), ("nothing", False)])
+def test_the_blocks_of_a_readme_run_as_one_program_in_the_environment(tmp_path, shown, ran):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").symlink_to(sys.executable)
+    readme = f"```python\nanswer = 42\n```\n\n```sh\nfalse\n```\n\n```python\nassert {shown} == 42\n```\n"
+    assert distributions.try_out(readme, tmp_path) is ran

@@ -227,9 +227,10 @@ def test_shares_follow_the_rewards_and_no_arm_falls_below_the_floor(world, kind)
 
 
 def test_track_and_stop_has_the_optimal_shares_for_the_means_so_far(world):
-    strategy = TrackAndStop("click", window_s=10, batch_s=60, floor=0.01)
+    strategy = TrackAndStop("click", window_s=10, batch_s=3600, floor=0.01)  # the background changes nothing meanwhile
     it = world(strategy, {"control": 0.3, "v2": 0.35, "v3": 0.25})
     it.calls(600)
+    assert it.runtime.flush(60.0)
     assert strategy.update(it.model) is True
     means = [each.mean for each in strategy.arms(it.model).values()]
     expected = with_floor(dict(zip(it.rates, optimal_allocation(means), strict=True)), 0.01)
@@ -253,13 +254,13 @@ def test_the_background_changes_the_shares_by_itself_not_before_the_batch_is_ove
 
 
 def test_a_unit_keeps_its_variant_in_a_phase_and_its_propensity_is_logged(world, tmp_path):
-    strategy = ThompsonSampling("click", window_s=10, batch_s=60)
+    strategy = ThompsonSampling("click", window_s=10, batch_s=3600)  # the background changes nothing meanwhile
     it = world(strategy, RATES, journal=tmp_path)
     it.calls(600)
     strategy.update(it.model)
     before = {f"u-{number}": it.model(f"u-{number}") for number in range(50)}
     assert before == {unit: it.model(unit) for unit in before}
-    it.runtime.flush()
+    assert it.runtime.flush(60.0)
     shares = it.shares
     lines = [line for line in read_journal(tmp_path) if line["event"] == "decision" and line["phase"].startswith("1:")]
     assert len(lines) == 100

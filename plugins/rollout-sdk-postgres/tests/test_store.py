@@ -90,7 +90,7 @@ def test_a_runtime_and_the_command_use_it_by_its_address(address, monkeypatch):
         lambda u: "old"
     )
     monkeypatch.setenv("ROLLOUT_STORE", address)
-    said = CliRunner().invoke(main, ["promote", KEY, "--actor", "ann", "--reason", "a quiet day"])
+    said = CliRunner().invoke(main, ["promote", KEY, "--force", "--actor", "ann", "--reason", "a quiet day"])
     assert said.exit_code == 0, said.output
     deadline = time.monotonic() + 10
     while model.rollout.phase.name != "1:50%" and time.monotonic() < deadline:

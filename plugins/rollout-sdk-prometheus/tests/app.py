@@ -17,9 +17,11 @@ def broken(unit):
     raise ValueError(unit)
 
 
-@rollout(
-    candidate=broken, strategy=Canary(["25%", "50%"], shadow=0), unit="unit", key="shop.rank", breaker=None, runtime=runtime
-)
+# Without guardrails: a judge would roll it back, should a test take that long.
+PLAN = Canary(["25%", "50%"], shadow=0, guardrails=[])
+
+
+@rollout(candidate=broken, strategy=PLAN, unit="unit", key="shop.rank", breaker=None, runtime=runtime)
 def rank(unit):
     return "old"
 

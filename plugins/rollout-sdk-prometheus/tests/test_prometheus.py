@@ -52,7 +52,13 @@ def work(provider):
         raise ValueError(unit)
 
     canary = rollout(
-        candidate=broken, strategy=Canary(["25%", "50%"], shadow=0), unit="unit", key="c", breaker=None, runtime=runtime
+        candidate=broken,
+        # Without guardrails: a judge would roll it back, should this take that long.
+        strategy=Canary(["25%", "50%"], shadow=0, guardrails=[]),
+        unit="unit",
+        key="c",
+        breaker=None,
+        runtime=runtime,
     )
     test = rollout(candidate=lambda unit: "new", strategy=ABTest(0.5), unit="unit", key="ab", runtime=runtime)
     shadow = rollout(candidate=lambda unit: unit, strategy=Shadow(1.0), unit="unit", key="s", effects="read", runtime=runtime)
@@ -165,6 +171,9 @@ class Gunicorn:
             command, stdout=self.log, stderr=self.log, cwd=folder,
             env={**os.environ, "PYTHONPATH": path, "PROMETHEUS_MULTIPROC_DIR": str(self.metrics), **environment},
         )  # fmt: skip
+
+    def wait(self):
+        """Wait until it answers."""
         deadline = time.monotonic() + 30
         while True:
             with contextlib.suppress(OSError):
@@ -189,6 +198,7 @@ def serve(tmp_path):
 
     def start(**options):
         servers.append(Gunicorn(tmp_path, **options))
+        servers[-1].wait()
         return servers[-1]
 
     yield start

@@ -18,7 +18,7 @@ os.environ.update(
     RAY_SERVE_LOG_TO_STDERR="0",
     RAY_USAGE_STATS_ENABLED="0",
     # On a busy machine, 30 s are not enough.
-    RAY_raylet_start_wait_time_s="120",
+    RAY_raylet_start_wait_time_s="60",
     # Read when Ray is imported. Its servers then listen on the loopback interface, as is Ray's habit on other systems.
     RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
 )

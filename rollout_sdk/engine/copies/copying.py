@@ -1,11 +1,13 @@
-"""Copies of arguments with one shared memo: shared parts stay shared, and copies can be mapped back to their originals.
+"""What shields the control's arguments from a candidate: copies, or the recorded state of the originals.
 
-Used where two variants run on the same input: shadows, blended rankers, and candidates that may outlive their call.
+Copies share one memo: shared parts stay shared, and copies can be mapped back to their originals. They are used where two
+variants run on the same input: shadows, blended rankers, and candidates that may outlive their call. A candidate that answers
+alone works on the originals, whose state is recorded and restored if it fails.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from rollout_sdk.engine.copies.containers import Fields
@@ -16,7 +18,7 @@ from rollout_sdk.engine.copies.survey import MOST_BYTES, MOST_PARTS
 from rollout_sdk.engine.copies.types import kind_of_type
 from rollout_sdk.resilience.interruptions import is_fault
 
-__all__ = ["Copies", "Copying"]
+__all__ = ["Copies", "Copying", "Protection", "Undo"]
 
 _DEEPEST = 100
 
@@ -247,3 +249,49 @@ class _Back:
 
     def each(self, parts: list[Any]) -> list[Any]:
         return [self(part) for part in parts]
+
+
+class Undo:
+    """The recorded state of a set of values."""
+
+    __slots__ = ("_before",)
+
+    def __init__(self, found: Iterable[tuple[Kind, Any]]) -> None:
+        """Record the state.
+
+        Raises:
+            Exception: Any exception raised by reading a value.
+        """
+        self._before = [(kind, value, kind.state(value)) for kind, value in found]
+
+    def started(self) -> bool:
+        """Forget the state, since the consumer has an item; return False, because items need no mapping."""
+        self._before = []
+        return False
+
+    def item(self, value: Any) -> Any:
+        """Return a stream's item unchanged."""
+        return value
+
+    def answered(self, value: Any) -> Any:
+        """Forget the state, and return the served answer unchanged."""
+        self._before = []
+        return value
+
+    def failed(self) -> list[BaseException]:
+        """Restore everything; return the exceptions of values that could not be restored."""
+        faults: list[BaseException] = []
+        for kind, value, state in self._before:
+            try:
+                if not kind.is_same(value, state):
+                    kind.restore(value, state)
+            except BaseException as error:
+                if not is_fault(error):
+                    raise
+                faults.append(error)
+        self._before = []
+        return faults
+
+
+Protection: TypeAlias = Undo | Copies
+"""Shields the control from a candidate's changes to its arguments."""

@@ -9,10 +9,9 @@ from attrs import define
 
 from rollout_sdk.judging.e_values import MIN_UNITS, Weight, harm_needed, mean_log_e, mixed, safe_needed
 from rollout_sdk.judging.look import Look
-from rollout_sdk.judging.metrics.base import Numbers, interval
+from rollout_sdk.judging.metrics.base import Numbers, Traffic, interval
 from rollout_sdk.judging.metrics.compared import Compared
 from rollout_sdk.judging.pairs import LEAST_COMPLETE
-from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.verdicts import Outcome
 from rollout_sdk.judging.wording import missing
 from rollout_sdk.plan import SHADOW_DIFFERENCE

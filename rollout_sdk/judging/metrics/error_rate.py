@@ -21,10 +21,9 @@ from rollout_sdk.judging.e_values import (
     std_error,
 )
 from rollout_sdk.judging.look import Look
-from rollout_sdk.judging.metrics.base import Metric, Numbers, compared, heavy_unit, values
+from rollout_sdk.judging.metrics.base import Metric, Numbers, Traffic, compared, heavy_unit, values
 from rollout_sdk.judging.metrics.events import Group, add_calls, add_event, bets, burst_s, strata_of
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
-from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.verdicts import Outcome
 from rollout_sdk.judging.wording import about, percent
 from rollout_sdk.plan import ERROR_RATE, Guardrail

@@ -12,11 +12,10 @@ from attrs import define
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.judging.e_values import MIN_UNITS, Weight, harm_needed, mean_log_e, safe_needed, std_error
 from rollout_sdk.judging.look import Look
-from rollout_sdk.judging.metrics.base import Metric, Numbers, compared, interval
+from rollout_sdk.judging.metrics.base import Metric, Numbers, Traffic, compared, interval
 from rollout_sdk.judging.pairs import LEAST_COMPLETE
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
 from rollout_sdk.judging.preferences import ASKED, FIRST, JUDGED, PEOPLE, UNJUDGED, preferences
-from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.verdicts import Outcome
 from rollout_sdk.judging.wording import signed
 from rollout_sdk.plan import JUDGE_PREFERENCE, Gate, Guardrail

@@ -10,10 +10,9 @@ from attrs import define
 
 from rollout_sdk.judging.e_values import MIN_UNITS, Ends, Weight, harm_needed, mean_log_e, safe_needed
 from rollout_sdk.judging.look import Look
-from rollout_sdk.judging.metrics.base import Metric, Numbers, compared, heavy_unit, interval, values
+from rollout_sdk.judging.metrics.base import Metric, Numbers, Traffic, compared, heavy_unit, interval, values
 from rollout_sdk.judging.minutes import MINUTE_S
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums
-from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.verdicts import Outcome
 from rollout_sdk.judging.wording import lift, missing, percent
 from rollout_sdk.plan import LATENCY_MEAN, Guardrail

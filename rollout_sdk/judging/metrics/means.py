@@ -20,13 +20,12 @@ from rollout_sdk.judging.e_values import (
     safe_needed,
 )
 from rollout_sdk.judging.look import Look
-from rollout_sdk.judging.metrics.base import Metric, Numbers, compared, heavy_unit, interval, relative, values
+from rollout_sdk.judging.metrics.base import Metric, Numbers, Traffic, compared, heavy_unit, interval, relative, values
 from rollout_sdk.judging.metrics.bucket_bets import gain_log_e, harm_log_e, label_rate_log_e
 from rollout_sdk.judging.metrics.events import add_calls
 from rollout_sdk.judging.metrics.horizon import planned_looks
 from rollout_sdk.judging.paired_labels import CONTROL, paired_numbers
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
-from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.verdicts import Outcome
 from rollout_sdk.judging.wording import lift, missing, percent, signed
 from rollout_sdk.plan import Gate, Guardrail, as_duration

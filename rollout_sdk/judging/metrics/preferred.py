@@ -13,10 +13,9 @@ from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.judging.e_values import MIN_EVENTS, MIN_UNITS, Weight, mean_log_e, safe_needed
 from rollout_sdk.judging.lists import LISTS
 from rollout_sdk.judging.look import Look
-from rollout_sdk.judging.metrics.base import Metric, Numbers, compared, heavy_unit, interval
+from rollout_sdk.judging.metrics.base import Metric, Numbers, Traffic, compared, heavy_unit, interval
 from rollout_sdk.judging.metrics.horizon import planned_looks
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
-from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.verdicts import Outcome
 from rollout_sdk.judging.wording import missing, signed
 from rollout_sdk.plan import Gate

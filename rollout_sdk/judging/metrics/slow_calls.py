@@ -23,6 +23,7 @@ from rollout_sdk.judging.look import Look
 from rollout_sdk.judging.metrics.base import (
     Metric,
     Numbers,
+    Traffic,
     compared,
     heavy_unit,
     interval,
@@ -33,7 +34,6 @@ from rollout_sdk.judging.metrics.base import (
 )
 from rollout_sdk.judging.metrics.events import Strata, add_calls, add_event, bets, strata_of
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
-from rollout_sdk.judging.traffic import Traffic
 from rollout_sdk.judging.unit_sample import UnitSample
 from rollout_sdk.judging.verdicts import Outcome
 from rollout_sdk.judging.wording import missing, percent

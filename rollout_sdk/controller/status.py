@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from attrs import Factory, frozen
 
 from rollout_sdk.control.state import Status
+from rollout_sdk.formatting import Shown
 from rollout_sdk.judging import Verdict
-from rollout_sdk.notebooks import Shown
 
 __all__ = ["RolloutStatus"]
 

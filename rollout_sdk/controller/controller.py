@@ -11,16 +11,16 @@ from rollout_sdk.assignment import Layer, Phase, UnitHash
 from rollout_sdk.control.announcing import made
 from rollout_sdk.control.local_state import LocalState
 from rollout_sdk.control.managed import ManagedRollout
+from rollout_sdk.controller.operating import Operated
 from rollout_sdk.engine.batches.batch import route_batch
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.drivers import DRIVERS, drive_coroutine, drive_function
 from rollout_sdk.engine.flow import route
 from rollout_sdk.exceptions import ConfigurationError, DuplicateKeyError, OutcomeError
-from rollout_sdk.formatting import brief
-from rollout_sdk.notebooks import Shown
-from rollout_sdk.operating import Operated
+from rollout_sdk.formatting import Shown, brief
 from rollout_sdk.plan import JUDGE_PREFERENCE
 from rollout_sdk.recording import outcomes
+from rollout_sdk.recording.outcome_checks import odd_time
 from rollout_sdk.records import INTERLEAVED, Decision, Routed
 from rollout_sdk.resilience import kill_switch
 from rollout_sdk.serving import Serving
@@ -309,7 +309,7 @@ class RolloutController(Operated, Shown, Generic[P, R_co]):
         )
         if unit is not None:
             self._router.meet(unit, self._rollout.note)
-        if time_s is not None and (strange := outcomes.odd_time(event, now_s)) is not None:
+        if time_s is not None and (strange := odd_time(event, now_s)) is not None:
             self._rollout.note(strange)
         self._runtime.conclude_outcome(event)
 

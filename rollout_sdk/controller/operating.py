@@ -12,13 +12,13 @@ from rollout_sdk.control.preconditions import must_be_explained
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.stored_status import is_about
 from rollout_sdk.control.transitions import Transitions
+from rollout_sdk.controller.status import RolloutStatus
 from rollout_sdk.engine.first_present import FirstPresent
 from rollout_sdk.engine.stopping import wait_for_starts
 from rollout_sdk.exceptions import ConfigurationError, StateError
 from rollout_sdk.formatting import brief
 from rollout_sdk.judging import Verdict
 from rollout_sdk.records import TransitionAction
-from rollout_sdk.status import RolloutStatus
 from rollout_sdk.strategies.canary import planned_phases
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from rollout_sdk.assignment import pseudonym as written
 from rollout_sdk.exceptions import ConfigurationError, OutcomeError
 from rollout_sdk.formatting import brief
 from rollout_sdk.recording import outcomes
+from rollout_sdk.recording.outcome_checks import odd_time
 from rollout_sdk.runtime import Runtime, default_runtime
 
 __all__ = ["pseudonym", "record"]
@@ -95,7 +96,7 @@ def record(
         rollout=rollout,
         hash_of=hash_of,
     )
-    if time_s is not None and (strange := outcomes.odd_time(event, now_s)) is not None:
+    if time_s is not None and (strange := odd_time(event, now_s)) is not None:
         runtime.failed("outcome", OutcomeError(strange))
     runtime.conclude_outcome(event)
 

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from attrs import define, evolve, field, fields
 
 from rollout_sdk.concurrency.clocks import is_wall_clock, monotonic, monotonic_ns, time_ns
-from rollout_sdk.concurrency.forking import ForkSafeLock, renew_after_fork
+from rollout_sdk.concurrency.forking import renew_after_fork
 from rollout_sdk.concurrency.threads import missing_threads
 from rollout_sdk.control.control_file import ControlFile
 from rollout_sdk.control.plane import ControlPlane
@@ -40,6 +40,7 @@ from rollout_sdk.records import RecordedEvent, TransitionedEvent
 from rollout_sdk.resilience.faults import CONTROL_FILE, THREADS, Faults
 from rollout_sdk.resilience.interruptions import is_fault
 from rollout_sdk.resilience.queue_thread import QueueThread
+from rollout_sdk.runtime import registry
 from rollout_sdk.tally import Tally
 from rollout_sdk.telemetry.audience import Audience
 from rollout_sdk.telemetry.log_events import LogEvents
@@ -218,7 +219,7 @@ class Runtime:
         self.recorder.on_close = self._end_background
         self.recorder.on_closed = self._closed
         renew_after_fork(self)
-        _runtimes[self._origin] = self
+        registry.add(self._origin, self)
         # Report at the start what an operator has to fix; the service starts anyway.
         self._look_at_threads()
         if file is not None and file.refused is not None:
@@ -258,7 +259,7 @@ class Runtime:
         if is_wall_clock(self.time_ns):
             # The default, which pickle cannot find in a module.
             del options["time_ns"]
-        return _restored, (type(self), self._origin, self is _default, {**options, "telemetry": telemetry})
+        return registry.restored, (type(self), self._origin, registry.is_default(self), {**options, "telemetry": telemetry})
 
     def renew(self) -> None:
         """Reset for a forked child: new decision ids, a new journal file, no counts, no reported faults."""
@@ -429,36 +430,11 @@ class Runtime:
         self._steering.start()
 
 
-_default: Runtime | None = None
-_runtimes: WeakValueDictionary[str, Runtime] = WeakValueDictionary()
-"""Runtimes by origin, so that one that is unpickled twice is the same."""
-
-_publishing = ForkSafeLock()
-
-
-def _restored(kind: type[Runtime], origin: str, is_default: bool, options: Mapping[str, Any]) -> Runtime:  # noqa: FBT001 - pickle
-    """Return this process's runtime for one that was pickled, here or elsewhere."""
-    known = _runtimes.get(origin)
-    if known is None:
-        if is_default:
-            return default_runtime()
-        known = kind(**options)
-        known._origin = origin  # noqa: SLF001 - its own module
-        known = _runtimes.setdefault(origin, known)
-    return known
-
-
 def all_runtimes() -> list[Runtime]:
     """Return the runtimes of this process that are still in use."""
-    return list(_runtimes.values())
+    return registry.known()
 
 
 def default_runtime() -> Runtime:
     """Return the runtime of rollouts without `runtime=`: created at the first use, from the environment."""
-    global _default  # noqa: PLW0603 - the one global of the package
-    if _default is None:
-        built = Runtime.from_environment()
-        # Two threads may both create one; both get the first, and the other is dropped before it starts anything.
-        with _publishing:
-            _default = built if _default is None else _default
-    return _default
+    return registry.default(Runtime)

@@ -1,0 +1,63 @@
+"""The runtimes of this process: the default one, and one for each set of settings that was pickled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from rollout_sdk.concurrency.forking import ForkSafeLock
+
+if TYPE_CHECKING:
+    from rollout_sdk.runtime.runtime import Runtime
+
+__all__ = ["add", "default", "is_default", "known", "restored"]
+
+_default: Runtime | None = None
+_runtimes: WeakValueDictionary[str, Runtime] = WeakValueDictionary()
+"""Runtimes by origin, so that one that is unpickled twice is the same."""
+
+_publishing = ForkSafeLock()
+
+
+def add(origin: str, runtime: Runtime) -> None:
+    """Remember a runtime while it is in use.
+
+    Args:
+        origin: Identifies its settings in all processes.
+        runtime: The runtime.
+    """
+    _runtimes[origin] = runtime
+
+
+def known() -> list[Runtime]:
+    """Return the runtimes that are still in use."""
+    return list(_runtimes.values())
+
+
+def is_default(runtime: Runtime) -> bool:
+    """Whether it is the default runtime."""
+    return runtime is _default
+
+
+def default(kind: type[Runtime]) -> Runtime:
+    """Return the default runtime, created at the first use from the environment."""
+    global _default  # noqa: PLW0603 - the one global of the package
+    if _default is None:
+        built = kind.from_environment()
+        # Two threads may both create one; both get the first, and the other is dropped before it starts anything.
+        with _publishing:
+            _default = built if _default is None else _default
+    return _default
+
+
+def restored(kind: type[Runtime], origin: str, was_default: bool, options: Mapping[str, Any]) -> Runtime:  # noqa: FBT001 - pickle
+    """Return this process's runtime for one that was pickled, here or elsewhere."""
+    found = _runtimes.get(origin)
+    if found is None:
+        if was_default:
+            return default(kind)
+        found = kind(**options)
+        found._origin = origin  # noqa: SLF001 - the same package
+        found = _runtimes.setdefault(origin, found)
+    return found
