@@ -4,21 +4,37 @@ Before Python 3.12, an allocation can trigger a garbage collection, even within 
 same thread (a finaliser, a collector callback, the handler of a pending signal) and sets a variable frees memory that the
 interrupted `set` goes on to read: a segmentation fault (https://github.com/python/cpython/issues/148891). So code of this
 package that runs during one of its own changes makes no further change.
+
+A mark of every change would cost as much as the change. Instead, a callback of the collector looks, each time that garbage is
+collected, whether it interrupts one.
 """
 
 from __future__ import annotations
 
 import contextvars
+import gc
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from types import CodeType, FrameType
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
 from opentelemetry import context as telemetry
 
-__all__ = ["CallerContext", "Surroundings", "alone", "alone_with", "attach", "copy_context", "detach", "here"]
+__all__ = [
+    "CallerContext",
+    "Surroundings",
+    "alone",
+    "alone_with",
+    "attach",
+    "changes",
+    "collected",
+    "copy_context",
+    "detach",
+    "here",
+]
 
 P = ParamSpec("P")
 A = TypeVar("A")
@@ -30,7 +46,7 @@ class _Mark:
     """Of one thread.
 
     Attributes:
-        inside: None, except while the context changes; then a stand-in that code running during the change uses.
+        inside: None, except while garbage is collected within a change of the context; then what code that runs there uses.
     """
 
     __slots__ = ("inside",)
@@ -48,40 +64,91 @@ class _Here(threading.local):
 here = _Here()
 
 
+class _Collected:
+    """Of the process.
+
+    Attributes:
+        inside: Whether, in any thread, garbage is being collected within a change of a context.
+    """
+
+    __slots__ = ("inside",)
+
+    def __init__(self) -> None:
+        self.inside = False
+
+
+collected = _Collected()
+_CHANGING: set[CodeType] = set()
+"""Code that changes a context, directly or by what it calls."""
+_MOST_FRAMES = 8
+"""How deep a change calls: OpenTelemetry's and structlog's own functions lie between."""
+
+
+def changes(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function that changes a context itself; it has to do it by `alone` where `collected.inside` is true."""
+    _CHANGING.add(function.__code__)
+    return function
+
+
+def _watch() -> None:
+    """Notice when garbage is collected within a change. The functions have all they need: they run until the very end."""
+    callbacks, changing, mine, everywhere = gc.callbacks, _CHANGING, here, collected
+    frame_of, depth = sys._getframe, _MOST_FRAMES  # noqa: SLF001 - there is no other way to ask
+
+    def first(phase: str, _: dict[str, int]) -> None:
+        if phase != "start":
+            return
+        if callbacks[-1] is not last:
+            # A callback that was added since runs before the end of the collection, too.
+            callbacks.remove(last)
+            callbacks.append(last)
+        frame: FrameType | None = frame_of().f_back
+        for _step in range(depth):
+            if frame is None:
+                return
+            if frame.f_code in changing:
+                mine.mark.inside = ()
+                everywhere.inside = True
+                return
+            frame = frame.f_back
+
+    def last(phase: str, _: dict[str, int]) -> None:
+        if phase == "stop" and everywhere.inside:
+            everywhere.inside = False
+            mine.mark.inside = None
+
+    callbacks.insert(0, first)
+    callbacks.append(last)
+
+
+if sys.version_info < (3, 12):
+    _watch()
+
+
 def alone(change: Callable[P, T], otherwise: Callable[P, U]) -> Callable[P, T | U]:
     """Protect a change of the context from interruption by this package; during another change, run `otherwise` instead."""
     if sys.version_info >= (3, 12):
         return change
 
     def changed(*args: P.args, **kwargs: P.kwargs) -> T | U:
-        mark = here.mark
-        if mark.inside is not None:
+        if collected.inside and here.mark.inside is not None:
             return otherwise(*args, **kwargs)
-        mark.inside = ()
-        try:
-            return change(*args, **kwargs)
-        finally:
-            mark.inside = None
+        return change(*args, **kwargs)
 
-    return changed
+    return changes(changed)
 
 
 def alone_with(change: Callable[[A], T], otherwise: Callable[[A], U]) -> Callable[[A], T | U]:
-    """As `alone`, for a change with one argument: it is made in every call."""
+    """As `alone`, for a change with one argument, which is made in every call."""
     if sys.version_info >= (3, 12):
         return change
 
     def changed(argument: A) -> T | U:
-        mark = here.mark
-        if mark.inside is not None:
+        if collected.inside and here.mark.inside is not None:
             return otherwise(argument)
-        mark.inside = ()
-        try:
-            return change(argument)
-        finally:
-            mark.inside = None
+        return change(argument)
 
-    return changed
+    return changes(changed)
 
 
 def _nothing(_: Any) -> None:

@@ -88,7 +88,8 @@ class AnsweredCalls(Lines):
                 for call in calls:
                     call.full.add_to_evidence(evidence)
                 continue
-            answered = [(call.digest, call.time_ns, call.duration_s) for call in calls]
+            number_of = int.from_bytes
+            answered = [(number_of(call.raw, "big"), call.time_ns, call.duration_s) for call in calls]
             evidence.add_answered(phase.name, arm.decision.variant, phase.exposure, answered)
 
     def lines(self) -> list[bytes]:
@@ -115,14 +116,14 @@ def _writer_of(like: CommonCall) -> _Writer:
     """Return what writes the lines of an arm: those of its calls differ in six places only."""
     event, rollout, phase = like.full.as_event(), like.rollout, like.arm.plan.state.phase
     origin, has_unit = like.arm.plan.origin, like.arm.plan.has_unit
-    line_of = DecisionTemplate(event)
+    number_of, line_of = int.from_bytes, DecisionTemplate(event)
     id_of = IdTemplate(rollout.key, phase.name, like.variant, rollout.secret, fingerprint=phase.fingerprint)
 
     def write(call: CommonCall) -> bytes:
-        digest, time_ns = call.digest, call.time_ns
-        bucket = digest & BUCKETS - 1
+        raw, time_ns = call.raw, call.time_ns
+        bucket = number_of(raw, "big") & BUCKETS - 1
         id_ = id_of(bucket, time_ns, f"{origin}{call.sequence:x}")
-        return line_of(time_ns / 1e9, id_, bucket, f"{digest:016x}" if has_unit else None, call.duration_s)
+        return line_of(time_ns / 1e9, id_, bucket, raw.hex() if has_unit else None, call.duration_s)
 
     return write
 

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import signal
 from asyncio import current_task
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from rollout_sdk.engine.steps import Result
@@ -35,23 +35,30 @@ class Attended:
     closed = False
     _model: Any = None
     _task: Any = None
+    _found: tuple[Any, Callable[[], int], int] | None = None
     _waits_for: Any = None
     _before = 0
 
-    def begin(self, model: Any) -> Any:
-        """Run up to the first suspension; return the value if it has ended. Outside a task, leave everything to `await`."""
+    def __init__(self) -> None:
+        """Look at the task, before the coroutine is there and its time is measured."""
         try:
             task: Any = current_task()
         except RuntimeError:
-            task = None
+            return
+        # Task factories may build tasks of their own.
         count = getattr(task, "cancelling", None)
+        if count is not None:
+            self._found = task, count, count()
+
+    def begin(self, model: Any) -> Any:
+        """Run up to the first suspension; return the value if it has ended. Outside a task, leave everything to `await`."""
         self._model = model
-        # Task factories may build tasks of their own, and a model may return an awaitable that is not a coroutine.
-        if count is None or not hasattr(model, "throw"):
+        # A model may return an awaitable that is not a coroutine.
+        if self._found is None or not hasattr(model, "throw"):
             self.waits = True
             return None
+        task, count, before = self._found
         self._task = task
-        before = count()
         # A pending cancellation is delivered inside. One that was never withdrawn keeps counting, so subtract it.
         if before and not getattr(task, "_must_cancel", True):
             self._before = before

@@ -1,4 +1,4 @@
-"""The common call, straight: one variant answers, nothing is copied, and nobody wants a span or a log line of it.
+"""The common call, straight: one variant answers, nothing is copied, and no span or log line is wanted.
 
 Most calls are like that, and the flow (engine/flow.py), a generator that can do everything, costs them three times as much as
 all that they need. So what depends only on the rollout, its state and its listeners is decided when one of these changes, in a
@@ -10,18 +10,22 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from contextvars import copy_context
 from operator import attrgetter
+from sys import maxsize
 from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, define, field
 
 from rollout_sdk.assignment import INTERVAL, LONGEST_ID, canonical
+from rollout_sdk.concurrency.context_vars import changes, collected
 from rollout_sdk.concurrency.forking import notice_fork, same_process
-from rollout_sdk.engine.ambient import look
+from rollout_sdk.engine.ambient import Around, look
 from rollout_sdk.engine.arguments import Named
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import in_shadow
 from rollout_sdk.engine.copies.kinds import PLAIN
+from rollout_sdk.engine.copies.survey import changeable, is_lasting
 from rollout_sdk.engine.current import Current, current_call, enclosing, set_call, set_call_and_copy
 from rollout_sdk.engine.flow import resume
 from rollout_sdk.engine.routing import fresh_bits, fresh_random
@@ -35,11 +39,12 @@ if TYPE_CHECKING:
     from rollout_sdk.engine.routing import Router
     from rollout_sdk.resilience.breaker import CircuitBreaker
 
-__all__ = ["Arm", "Common", "CommonCall", "Plan", "answered", "continued"]
+__all__ = ["Arm", "Common", "CommonCall", "Plan", "answered", "continued", "step_of"]
 
 # Bound here, and other functions to a local name where they are called: Python 3.11 looks up a method of an imported object,
 # and a function in a slot, in five times the time.
 _last = current_call.get
+_make_current = current_call.set
 _aside = in_shadow.get
 _number = int.from_bytes
 
@@ -57,14 +62,15 @@ class Plan:
         arms: The arms by position; empty if no call is common.
         shadow: Share of the control's calls that are shadowed.
         shadowed: As `arms`, for calls that are.
-        looks: Whether a call is common only if no argument can change: a candidate that fails may have changed it.
+        looks: Whether it matters to any arm that an argument can change, or be read only once: the control may have to run on
+            what a candidate leaves of it.
     """
 
     rollout: Rollout
     state: RolloutState
     origin: str
     has_unit: bool
-    bounds: Sequence[int] = ()
+    bounds: Sequence[bytes] = ()
     arms: Sequence[Arm] = ()
     shadow: float = 0.0
     shadowed: Sequence[Arm] = ()
@@ -80,11 +86,13 @@ class Arm:
         decision: The decision of its calls.
         is_control: Whether the control answers.
         is_straight: Whether one variant answers and nothing else runs.
+        looks: Whether it matters to its calls; see `Plan`.
         breaker: Circuit breaker of the candidate that answers; None without.
     """
 
     plan: Plan
     decision: Decision
+    looks: bool
     is_control: bool = field(init=False)
     is_straight: bool = field(init=False)
     breaker: CircuitBreaker | None = field(init=False)
@@ -103,15 +111,16 @@ class CommonCall:
     Attributes:
         arm: Its arm.
         kwargs: Its keyword arguments; `NO_KWARGS` once it has ended.
-        digest: As in `RouteRequest`.
+        raw: Its digest, as bytes: a number is made of it by who needs one, which is nobody before it has ended.
         time_ns: Time of the decision, in nanoseconds since 1970.
         duration_s: Seconds that its variant ran; unset before it has answered.
         sequence: The number in its id.
         outer: As in `Call`.
-        step: The step that runs its candidate; unset if its control runs.
+        ticket: Of its candidate, the ticket of the circuit breaker; unset without one.
+        around: Of its candidate, the surroundings before it ran; unset where they do not matter, None once it has answered.
     """
 
-    __slots__ = ("_full", "arm", "digest", "duration_s", "kwargs", "outer", "sequence", "step", "time_ns")
+    __slots__ = ("_full", "arm", "around", "duration_s", "kwargs", "outer", "raw", "sequence", "ticket", "time_ns")
 
     span = None
     weight = 1
@@ -119,12 +128,13 @@ class CommonCall:
 
     arm: Arm
     kwargs: Mapping[str, Any]
-    digest: int
+    raw: bytes
     time_ns: int
     sequence: int
     duration_s: float
     outer: Current | None
-    step: Invoke
+    ticket: int
+    around: Around | None
     _full: Call
 
     @property
@@ -136,6 +146,11 @@ class CommonCall:
     def rollout(self) -> Rollout:
         """The rollout."""
         return self.arm.plan.rollout
+
+    @property
+    def digest(self) -> int:
+        """As in `RouteRequest`."""
+        return _number(self.raw)
 
     @property
     def full(self) -> Call:
@@ -159,10 +174,6 @@ class CommonCall:
         call.args, call._draw = args, draw  # noqa: SLF001 - it is a request
         return call
 
-    def decided(self) -> Mapping[str, Any]:
-        """Return the fields of its decision."""
-        return asdict(self.full_decision(), recurse=False)
-
     def full_decision(self) -> Decision:
         """As in `Call`."""
         return self.full.full_decision()
@@ -181,32 +192,38 @@ class CommonCall:
         return self.full.drawn(rate)
 
 
-def _attempted(call: CommonCall, args: tuple[Any, ...]) -> Invoke:
-    """Make a call current whose candidate runs next; return the step that runs it, with its gate and its circuit breaker.
-
-    Raises:
-        LookupError: The breaker has opened since it was looked at.
-    """
+def step_of(call: CommonCall, args: tuple[Any, ...]) -> Invoke:
+    """Return the step that runs the variant of a call, as the flow makes it: with the gate and the breaker of a candidate."""
     arm = call.arm
-    rollout, variant, breaker = arm.plan.rollout, arm.decision.variant, arm.breaker
+    rollout, variant = arm.plan.rollout, arm.decision.variant
     step = Invoke(variant, rollout.functions[variant], args, call.kwargs)
-    step.gate, step.deadline_s, step.breaker = rollout.local_state, rollout.deadline_s, breaker
-    if breaker is not None:
-        ticket = breaker.admit()
-        if ticket is None:
-            raise LookupError(variant)
-        step.ticket = ticket
-    if rollout.on_error == "control":
-        step.around = look(set_call_and_copy(call))
-    else:
-        set_call(call)
+    if not arm.is_control:
+        step.gate, step.deadline_s, step.breaker = rollout.local_state, rollout.deadline_s, arm.breaker
+        if arm.breaker is not None:
+            step.ticket = call.ticket
+        step.around = getattr(call, "around", None)
     return step
 
 
 class Common:
     """Starts and ends the common calls of one rollout."""
 
-    __slots__ = ("_hasher", "_named", "_owner", "_plan", "_rollout", "_router", "is_possible", "stands_aside")
+    __slots__ = (
+        *(
+            "_default",
+            "_has_unit",
+            "_hasher",
+            "_index",
+            "_name",
+            "_owner",
+            "_plan",
+            "_restores",
+            "_rollout",
+            "_router",
+            "_shared",
+        ),
+        *("is_possible", "stands_aside"),
+    )
 
     def __init__(self, router: Router, rollout: Rollout, owner: Any) -> None:
         """Make the first plan.
@@ -222,14 +239,21 @@ class Common:
         # Of a text, whose canonical form begins with an "s".
         self._hasher = router.hash.prepared.copy()
         self._hasher.update(b"s")
-        # Reading any other unit is the application's code, which must not run twice.
-        self._named = router.unit if isinstance(router.unit, Named) else None
+        # Reading any other unit is the application's code, which must not run twice. One by keyword only is behind all others.
+        named = router.unit if isinstance(router.unit, Named) else None
+        self._has_unit, self._index, self._name, self._default = named is not None, maxsize, "", None
+        if named is not None:
+            self._name, self._default = named.name, named.default
+            self._index = maxsize if named.index < 0 else named.index
+        self._shared = router.shared
+        self._restores = rollout.on_error == "control"
         # Whether the flow begins every call: while a test fixes decisions, by another way to route.
         self.stands_aside = False
         self.is_possible = (
             router.is_plain
             and router.shadow_share is not None
-            and (router.unit is None or self._named is not None)
+            and (router.unit is None or self._has_unit)
+            and not (router.is_asgi and router.runs_twice)
             and rollout.decided is None
             and rollout.failed_if is None
             and rollout.measure is None
@@ -249,18 +273,20 @@ class Common:
     def _planned(self, state: RolloutState) -> Plan:
         """Decide what no call has to decide."""
         router, rollout, phase = self._router, self._rollout, state.phase
-        plan = Plan(rollout, state, rollout.nonces.origin, has_unit=self._named is not None)
+        plan = Plan(rollout, state, rollout.nonces.origin, has_unit=self._has_unit)
         if not self.is_possible or self.stands_aside or router.shadow_share is None or state.stopped:
             return plan
         decisions, shadowed, shadow = phase.split.decisions, phase.split.shadowed, router.shadow_share(phase)
         if all(map(router.accepts, (*decisions, *shadowed))) and (not shadow or router.effects == "read"):
-            plan.bounds = [low << 32 for low in phase.split.bounds]
-            plan.arms = [Arm(plan, decision) for decision in decisions]
-            plan.shadow, plan.shadowed = shadow, [Arm(plan, decision) for decision in shadowed]
-            plan.looks = router.runs_twice and any(
-                decision.reason == "split" or decision.variant != rollout.control for decision in decisions
-            )
+            # Digests are compared as bytes, the most significant first.
+            plan.bounds = [(low << 32).to_bytes(8, "big") for low in phase.split.bounds]
+            plan.arms = [self._arm(plan, decision) for decision in decisions]
+            plan.shadow, plan.shadowed = shadow, [self._arm(plan, decision) for decision in shadowed]
+            plan.looks = any(arm.looks for arm in (*plan.arms, *plan.shadowed))
         return plan
+
+    def _arm(self, plan: Plan, decision: Decision) -> Arm:
+        return Arm(plan, decision, looks=self._router.looks_at(decision))
 
     def _renewed(self) -> Plan | None:
         """Return the plan of the rollout's state as it is now; None if its calls are not common now."""
@@ -278,14 +304,15 @@ class Common:
         )
         return plan if is_calm and plan.arms else None
 
-    def begin(  # noqa: C901, PLR0912 - one frame, as the flow: each function more costs a tenth of the call
+    @changes
+    def begin(  # noqa: C901, PLR0912, PLR0915 - one frame, as the flow: each function more costs a tenth of the call
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> CommonCall | Call | None:
         """Describe and decide a call, and make it current.
 
         Returns:
             The call, if one variant is all that runs; a `Call` for the flow, if more does; None if the flow must begin it: then
-            nothing has happened that anybody could observe.
+            nothing observable has happened.
         """
         plan, rollout = self._plan, self._rollout
         try:
@@ -303,18 +330,22 @@ class Common:
                 renewed = self._renewed()
                 if renewed is None:
                     return None
-                plan = renewed
+                plan, nonces = renewed, rollout.nonces
+            changes = False
             if plan.looks:
-                shared = self._router.shared
+                shared = self._shared
                 for value in (*args[shared:], *kwargs.values()) if kwargs or shared else args:
-                    if type(value) not in PLAIN:
+                    if type(value) in PLAIN:
+                        continue
+                    # What can be read only once is the control's in every arm, and not analysed.
+                    if not is_lasting(changeable(args, kwargs, shared)):
                         return None
-            named = self._named
-            if named is None:
-                digest = fresh_bits()
-            else:
-                # What `named(args, kwargs)` gives, and `canonical` makes of it: almost every unit is a short text.
-                unit = args[named.index] if 0 <= named.index < len(args) else kwargs.get(named.name, named.default)
+                    changes = True
+                    break
+            if self._has_unit:
+                # What `Named` gives, and `canonical` makes of it: almost every unit is a short text.
+                index = self._index
+                unit = args[index] if index < len(args) else kwargs.get(self._name, self._default)
                 kind = type(unit)
                 if kind is not self._router.unit_type:
                     return None
@@ -326,23 +357,42 @@ class Common:
                     return None
                 hasher = self._hasher.copy()
                 hasher.update(raw)
-                digest = _number(hasher.digest(), "big")
+                raw = hasher.digest()
+            else:
+                raw = fresh_bits().to_bytes(8, "big")
             arms, draw = plan.arms, None
             if plan.shadow and (draw := fresh_random()) < plan.shadow:
                 arms = plan.shadowed
             call = CommonCall()
-            call.arm = arm = arms[bisect_right(plan.bounds, digest)]
+            call.arm = arm = arms[bisect_right(plan.bounds, raw)]
+            call.raw = raw
+            call.kwargs = kwargs
+            call.sequence = next(nonces.sequence)
             time_ns = rollout.time_ns
-            call.kwargs, call.digest, call.time_ns, call.sequence = kwargs, digest, time_ns(), next(rollout.nonces.sequence)
+            call.time_ns = time_ns()
             last = _last()
             # Usually an earlier call that has ended and had no enclosing call.
             call.outer = None if last is None or (last.kwargs is NO_KWARGS and last.outer is None) else enclosing(last)
-            if not arm.is_straight or ((breaker := arm.breaker) is not None and breaker.is_open):
-                return call.described(args, draw)
+            if not arm.is_straight or (changes and not arm.is_control):
+                return self._more(call, args, draw)
             if arm.is_control:
+                if collected.inside:
+                    set_call(call)
+                else:
+                    _make_current(call)
+                return call
+            if (breaker := arm.breaker) is not None:
+                ticket = breaker.ticket
+                if ticket is None:
+                    return self._more(call, args, draw)
+                call.ticket = ticket
+            if not self._restores:
                 set_call(call)
+            elif collected.inside:
+                call.around = look(set_call_and_copy(call))
             else:
-                call.step = _attempted(call, args)
+                _make_current(call)
+                call.around = look(copy_context())
         # The flow meets the same fault, and deals with it.
         except BaseException as error:
             if not is_fault(error):
@@ -350,41 +400,61 @@ class Common:
             return None
         return call
 
+    def _more(self, call: CommonCall, args: tuple[Any, ...], draw: float | None) -> Call:
+        """Return a call for the flow: more than one variant runs, or may have to; or its breaker is open."""
+        full = call.described(args, draw)
+        if call.arm.looks:
+            full.decision = self._router.looked_at(full, full.decision)
+        return full
+
     def assigned(self, unit: object) -> Decision | None:
         """Return the decision that a unit would get now, which makes its id when it is read; None if the router must decide."""
         plan, rollout = self._plan, self._rollout
         if not same_process[0] or plan.state is not rollout.local_state.state or plan.origin is not rollout.nonces.origin:
             self._renewed()
             plan = self._plan
-        if not plan.arms or not plan.has_unit or _aside() is not False or type(unit) is not self._router.unit_type:
+        kind = type(unit)
+        if not plan.arms or not plan.has_unit or _aside() is not False or kind is not self._router.unit_type:
             return None
-        raw = canonical(unit)
-        if raw is None:
+        if kind is str and unit.isascii() and 0 < len(unit) <= LONGEST_ID:  # type: ignore[attr-defined, arg-type]
+            hasher = self._hasher.copy()
+            hasher.update(unit.encode())  # type: ignore[attr-defined]
+            raw = hasher.digest()
+        elif (known := canonical(unit)) is not None:
+            raw = self._router.hash(known).to_bytes(8, "big")
+        else:
             return None
-        call, arms = CommonCall(), plan.arms
+        arms = plan.arms
         if plan.shadow and fresh_random() < plan.shadow:
             arms = plan.shadowed
-        call.digest = digest = self._router.hash(raw)
-        call.arm, call.kwargs, call.outer = arms[bisect_right(plan.bounds, digest)], NO_KWARGS, None
-        call.time_ns, call.sequence = rollout.time_ns(), next(rollout.nonces.sequence)
-        return Decision.later(call.decided)
+        arm = arms[bisect_right(plan.bounds, raw)]
+        time_ns = rollout.time_ns
+        return Decision.later(_decided, arm, raw, time_ns(), next(rollout.nonces.sequence))
 
 
-def answered(call: CommonCall, duration_s: float) -> None:
+def _decided(arm: Arm, raw: bytes, time_ns: int, sequence: int) -> Mapping[str, Any]:
+    """Return the fields of the decision that a call would have."""
+    call = CommonCall()
+    call.arm, call.raw, call.time_ns, call.sequence = arm, raw, time_ns, sequence
+    call.kwargs, call.outer = NO_KWARGS, None
+    return asdict(call.full_decision(), recurse=False)
+
+
+def answered(call: CommonCall, rollout: Rollout, duration_s: float) -> None:
     """Record a call that has been answered: what the flow does at its end, without what such a call never has.
 
     Args:
         call: The call.
+        rollout: Its rollout.
         duration_s: Seconds that its variant ran.
     """
     arm = call.arm
-    rollout = arm.plan.rollout
     try:
         if not arm.is_control:
             if arm.breaker is not None:
-                arm.breaker.note(call.step.ticket, failed=False)
-            # It holds the arguments.
-            del call.step
+                arm.breaker.note(call.ticket, failed=False)
+            # They hold the call.
+            call.around = None
         # A model that ran in the same context may have called another rollout.
         if _last() is not call:
             set_call(call)
@@ -408,11 +478,11 @@ def continued(common: CommonCall, args: tuple[Any, ...]) -> tuple[Call, Flow, In
         The call, its flow, which waits for the result of its first step, and that step.
     """
     call = common.described(args, None)
+    step = step_of(common, args)
     # For tasks that the control has started: they are inside this call.
-    common.kwargs, common.outer = NO_KWARGS, call
+    common.kwargs, common.outer, common.around = NO_KWARGS, call, None
     if _last() is common:
         set_call(call)
-    step = call.invoke(call.served) if common.arm.is_control else common.step
     flow = resume(call, step)
     next(flow)
     return call, flow, step

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 # The module, not its clock: cloudpickle takes the globals of a wrapper of __main__ along, and finds a module by its name.
 from rollout_sdk.engine import execute
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.common import Common, CommonCall, answered, continued
-from rollout_sdk.engine.execute import collect, collect_async, failed, run, run_all, run_async, run_together
+from rollout_sdk.engine.common import Common, CommonCall, answered, continued, step_of
+from rollout_sdk.engine.execute import attempt, collect, collect_async, failed, run, run_all, run_async, run_together, withheld
 from rollout_sdk.engine.flow import advance, bare, route
 from rollout_sdk.engine.likeness import FunctionKind, fits_of, says_it_is
 from rollout_sdk.engine.returned.forms import EAGER
@@ -25,6 +25,8 @@ from rollout_sdk.engine.tracebacks import drop_frame
 from rollout_sdk.resilience import kill_switch
 from rollout_sdk.resilience.interruptions import is_interruption
 
+_MOST_ARGUMENTS = 20
+
 __all__ = ["DRIVERS", "drive_async_generator", "drive_coroutine", "drive_function", "drive_generator"]
 
 
@@ -32,7 +34,7 @@ Begin: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Call | None
 """Routes a call and returns its flow; the call is None if that failed."""
 
 
-def drive_function(  # noqa: C901 - two frames
+def drive_function(  # noqa: C901, PLR0915 - two frames
     begin: Begin, control: Callable[..., Any], common: Common | None = None
 ) -> Callable[..., Any]:
     """Wrap a plain function; its variants may return streams."""
@@ -48,6 +50,8 @@ def drive_function(  # noqa: C901 - two frames
             if begun.arm.is_control:
                 started = execute.perf_counter()
                 try:
+                    # Between the clocks, as the candidate's gate is: it takes as long.
+                    rollout = begun.arm.plan.rollout
                     # Python passes arguments without names on in half the time.
                     value = control(*args, **kwargs) if kwargs else control(*args)
                 except BaseException as error:
@@ -59,16 +63,25 @@ def drive_function(  # noqa: C901 - two frames
                     duration_s = execute.perf_counter() - started
                     # Almost every answer is of a type that is not a stream.
                     if type(value) in EAGER:
-                        answered(begun, duration_s)
+                        answered(begun, rollout, duration_s)
                         return value
                     ran = Result(begun.variant, duration_s, value)
                     del value
             else:
-                ran = run(begun.step)
-                if ran.error is None and type(ran.value) in EAGER:
-                    answered(begun, ran.duration_s)
-                    return ran.value
+                rollout, variant = begun.arm.plan.rollout, begun.arm.decision.variant
+                tried = attempt(rollout.local_state, variant, rollout.functions[variant], args, kwargs)
+                if isinstance(tried, tuple):
+                    value, duration_s = tried
+                    if type(value) in EAGER:
+                        answered(begun, rollout, duration_s)
+                        return value
+                    ran = Result(variant, duration_s, value)
+                    del value, tried
+                else:
+                    ran = tried
             call, flow, step = continued(begun, args)
+            if ran is None:
+                ran = withheld(step)
         else:
             call, flow = begin(args, kwargs) if begun is None else (begun, route(begun))
             step, ran = advance(call, flow, None), None
@@ -107,6 +120,7 @@ def drive_coroutine(  # noqa: C901 - two frames
             if begun.arm.is_control:
                 started = execute.perf_counter()
                 try:
+                    rollout = begun.arm.plan.rollout
                     value = await (control(*args, **kwargs) if kwargs else control(*args))
                 except BaseException as error:
                     drop_frame(error)
@@ -114,17 +128,18 @@ def drive_coroutine(  # noqa: C901 - two frames
                 else:
                     duration_s = execute.perf_counter() - started
                     if type(value) in EAGER:
-                        answered(begun, duration_s)
+                        answered(begun, rollout, duration_s)
                         return value
                     sent = Result(begun.variant, duration_s, value)
                     del value
             else:
+                begun_step = step_of(begun, args)
                 try:
-                    sent = await run_async(begun.step)
+                    sent = await run_async(begun_step)
                 except GeneratorExit as closing:
-                    sent = _closed(begun.step, closing)
+                    sent = _closed(begun_step, closing)
                 if sent.error is None and type(sent.value) in EAGER:
-                    answered(begun, sent.duration_s)
+                    answered(begun, begun.arm.plan.rollout, sent.duration_s)
                     return sent.value
             call, flow, step = continued(begun, args)
         else:
@@ -223,10 +238,14 @@ def drive_async_generator(begin: Begin, control: Callable[..., Any]) -> Callable
 def _refusing(control: Callable[..., Any], driven: Callable[..., Any], flag: int) -> Callable[..., Any]:
     """Refuse wrong arguments when called, as the control does, instead of at the first `await` or item."""
     fits = fits_of(control)
+    # Arguments without names fit by their number alone.
+    numbers = {number for number in range(_MOST_ARGUMENTS) if fits((None,) * number, {})}
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if (not kwargs and len(args) in numbers) or fits(args, kwargs):
+            return driven(args, kwargs)
         # Call the control so that it raises its own TypeError.
-        return driven(args, kwargs) if fits(args, kwargs) else control(*args, **kwargs)
+        return control(*args, **kwargs)
 
     for name in ("__name__", "__qualname__"):
         setattr(driven, name, getattr(control, name, type(control).__qualname__))

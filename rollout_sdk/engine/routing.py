@@ -197,19 +197,25 @@ class Router:
             known = decision is not None and self._known.get(id(decision)) is decision
             chosen = decision if known else self._checked(decision)
         assert chosen is not None
-        chosen = self.repeatable(call, chosen)
+        if self.looks_at(chosen):
+            chosen = self.looked_at(call, chosen)
         if self.drains:
             chosen = self._drained(call, chosen, state)
         call.decision = chosen
 
-    def repeatable(self, call: Call, chosen: Decision) -> Decision:
-        """Return the decision, or the control's if a fallback would find an argument that has been read already."""
-        # Applies to both arms: excluding only the candidate's calls would compare different inputs.
-        if (self.runs_twice and (chosen.reason == "split" or chosen.variant != self.control)) or chosen.blend:
-            shared = self.shared
-            for value in (*call.args[shared:], *call.kwargs.values()) if call.kwargs or shared else call.args:
-                if type(value) not in PLAIN:
-                    return self._unless_read_once(call, chosen)
+    def looks_at(self, decision: Decision) -> bool:
+        """Whether the arguments of a call with this decision are looked at: others may run on what one variant leaves of them.
+
+        This applies to both arms: excluding only the candidate's calls would compare different inputs.
+        """
+        return (self.runs_twice and (decision.reason == "split" or decision.variant != self.control)) or bool(decision.blend)
+
+    def looked_at(self, call: Call, chosen: Decision) -> Decision:
+        """Return the decision, or the control's if an argument can be read only once; survey what can change."""
+        shared = self.shared
+        for value in (*call.args[shared:], *call.kwargs.values()) if call.kwargs or shared else call.args:
+            if type(value) not in PLAIN:
+                return self._unless_read_once(call, chosen)
         return chosen
 
     def _drained(self, call: Call, chosen: Decision, state: RolloutState) -> Decision:

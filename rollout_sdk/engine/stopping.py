@@ -39,6 +39,7 @@ _STARTERS = frozenset[CodeType]().union(
         _with_inner(function.__code__)
         for function in (
             execute.run,
+            execute.attempt,
             execute.run_async,
             deadline.within,
             deadline.PumpedStream._pump,  # noqa: SLF001 - one floor

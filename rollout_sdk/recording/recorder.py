@@ -186,15 +186,12 @@ class Recorder:
 
     def take(self, call: Any) -> None:
         """Take a single call that began while there was room: the same as `put`, in a quarter of the time."""
-        if not same_process[0]:
-            notice_fork()
         queue = self._queue
-        if len(queue) >= _MOST_WAITING or self._load.level or self._closed:
+        # As one condition: nearly always, nothing of it holds.
+        if len(queue) >= _MOST_WAITING or self._rests or self._load.level or self._closed or not same_process[0]:
             self.put(call)
-            return
-        queue.append(call)
-        if self._rests:
-            self._wake()
+        else:
+            queue.append(call)
 
     def _wake(self) -> None:
         """Have the thread look at the queue; start it if there is none."""

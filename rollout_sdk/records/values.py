@@ -49,10 +49,11 @@ class _Unmade:
 
         def __getattr__(self, name: str) -> Any:
             # Called for what is not set: a field, before the first was read. Two threads compute the same.
-            make = None if name.startswith("_") else getattr(self, "_make", None)
-            if make is None:
+            making = None if name.startswith("_") else getattr(self, "_make", None)
+            if making is None:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            for field_name, value in make().items():
+            make, *arguments = making
+            for field_name, value in make(*arguments).items():
                 object.__setattr__(self, field_name, value)
             return object.__getattribute__(self, name)
 
@@ -97,14 +98,15 @@ class Decision(_Unmade):
     fingerprint: str = ""
 
     @classmethod
-    def later(cls, make: Callable[[], Mapping[str, Any]]) -> Decision:
-        """Return a decision whose fields are computed, by `make()`, when one of them is read."""
-        decision = cls.__new__(cls)
-        _set_make(decision, make)
+    def later(cls, make: Callable[..., Mapping[str, Any]], *arguments: Any) -> Decision:
+        """Return a decision whose fields are computed, by `make(*arguments)`, when one of them is read."""
+        decision = _new(cls)
+        _set_make(decision, (make, *arguments))
         return decision
 
 
 _set_make = vars(_Unmade)["_make"].__set__
+_new = object.__new__
 
 
 @frozen

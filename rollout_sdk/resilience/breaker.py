@@ -168,6 +168,12 @@ class CircuitBreaker:
             return state.number
         return self._probe(state, state.until)
 
+    @property
+    def ticket(self) -> int | None:
+        """The ticket of a run while the breaker is closed; None while it is open, also for a probe."""
+        state = self._state
+        return state.number if state.until is None else None
+
     def would_admit(self) -> bool:
         """Whether a run would get a ticket now; takes none."""
         state = self._state

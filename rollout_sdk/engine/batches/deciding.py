@@ -153,7 +153,8 @@ class _Kinds:
         if number is None:
             number = self._numbers[id(decision), has_unit] = len(self.kinds)
             made = _like(self._like, self._row)
-            made.decision, made.has_unit = self._router.repeatable(self._like, decision), has_unit
-            made.survey = None
+            looks = self._router.looks_at(decision)
+            made.decision = self._router.looked_at(self._like, decision) if looks else decision
+            made.has_unit, made.survey = has_unit, None
             self.kinds.append(made)
         return number

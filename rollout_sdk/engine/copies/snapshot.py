@@ -16,13 +16,13 @@ from typing import Any, Literal, TypeAlias
 from rollout_sdk.concurrency.clocks import perf_counter
 from rollout_sdk.engine.copies.containers import Fields
 from rollout_sdk.engine.copies.copying import Copying
-from rollout_sdk.engine.copies.kinds import LAZY, ONCE, Kind, NotCopied, OneShot, SharedKind
+from rollout_sdk.engine.copies.kinds import LAZY, ONCE, PLAIN, Kind, NotCopied, OneShot, SharedKind
 from rollout_sdk.engine.copies.one_shot import is_read_already
 from rollout_sdk.engine.copies.survey import MOST_PARTS
 from rollout_sdk.engine.copies.types import kind_of_type
 from rollout_sdk.resilience.interruptions import is_fault
 
-__all__ = ["Isolate", "NotCopied", "OneShot", "Snapshot", "StreamCopy", "Uncopied", "copy_output", "take_snapshot"]
+__all__ = ["Isolate", "NotCopied", "OneShot", "Snapshot", "StreamCopy", "Uncopied", "copy_output", "sized", "take_snapshot"]
 
 Isolate: TypeAlias = Literal["auto", "none", "deepcopy"] | Callable[[Any], Any]
 """How candidates' arguments are isolated from the control's: "auto" copies by type, within a budget; "none" shares them (the
@@ -131,12 +131,13 @@ class StreamCopy:
         self.items: list[Any] | None = []
         self._most = most
         self._isolate = isolate
-        self._snapshot = Snapshot(is_compared=True)
+        # Of most controls, nobody knows before they have answered that the answer is no stream.
+        self._snapshot: Snapshot | None = None
 
     @property
     def bytes(self) -> int:
         """Approximate size of the items in bytes."""
-        return self._snapshot.bytes
+        return 0 if self._snapshot is None else self._snapshot.bytes
 
     def add(self, item: Any) -> None:
         """Add an item; never raises."""
@@ -146,6 +147,8 @@ class StreamCopy:
             self.items = None
             return
         try:
+            if self._snapshot is None:
+                self._snapshot = Snapshot(is_compared=True)
             self._snapshot.restart()
             if self._isolate in ("none", "deepcopy"):
                 self._snapshot.charge(item, 0, getsizeof(item, 64))
@@ -154,6 +157,15 @@ class StreamCopy:
             if not is_fault(error):
                 raise
             self.items = None
+
+
+def sized(values: Sequence[Any]) -> int | None:
+    """Return the bytes that a `Snapshot` counts for values that need no copy; None if one does, or they are over its budget."""
+    for value in values:
+        if type(value) not in PLAIN:
+            return None
+    size = sum(map(getsizeof, values))
+    return size if size <= _MOST_BYTES else None
 
 
 def copy_output(value: Any, isolate: Isolate, snapshot: Snapshot) -> Any:
@@ -198,6 +210,8 @@ def take_snapshot(
     """
     if isolate == "none":
         return args, dict(kwargs), 0
+    if isolate == "auto" and not shared and (plain := sized((*args, *kwargs.values()) if kwargs else args)) is not None:
+        return args, dict(kwargs), plain
     snapshot = Snapshot()
     memo: dict[int, Any] = {}
     copier: Callable[[Any], Any] = isolate if callable(isolate) else partial(copy.deepcopy, memo=memo)

@@ -17,7 +17,7 @@ from rollout_sdk.engine.copies.one_shot import is_endless, is_read_already, is_r
 from rollout_sdk.engine.copies.types import kind_of_type
 from rollout_sdk.resilience.interruptions import is_fault
 
-__all__ = ["MOST_BYTES", "MOST_PARTS", "Survey", "changeable"]
+__all__ = ["MOST_BYTES", "MOST_PARTS", "Survey", "changeable", "is_lasting"]
 
 MOST_PARTS = 20_000
 MOST_BYTES = 4 << 20
@@ -33,6 +33,22 @@ def changeable(args: tuple[Any, ...], kwargs: Mapping[str, Any], shared: int) ->
     """Return the arguments that need inspection, without the `shared` leading ones (a method's `self`)."""
     values: Iterable[Any] = (*args[shared:], *kwargs.values()) if kwargs or shared else args
     return [value for value in values if type(value) not in PLAIN]
+
+
+def is_lasting(values: Iterable[Any]) -> bool:
+    """Whether none of these arguments can be read only once: what a survey finds, sooner for flat containers and arrays."""
+    return all(map(_is_flat, values)) or Survey(values).once is None
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether it certainly holds nothing but numbers and texts."""
+    kind = type(value)
+    if kind is list or kind is tuple or kind is set:
+        return PLAIN.issuperset(map(type, value))
+    if kind is dict:
+        return PLAIN.issuperset(map(type, value)) and PLAIN.issuperset(map(type, value.values()))
+    known = kind_of_type(kind)
+    return known.remembers and known.in_order and not known.children(value)
 
 
 class Survey:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.copies.snapshot import Snapshot, copy_output
+from rollout_sdk.engine.copies.snapshot import Snapshot, copy_output, sized
 from rollout_sdk.engine.steps import Result, error_type
 from rollout_sdk.formatting import class_name
 from rollout_sdk.records import ERRORS, Comparison
@@ -56,6 +56,8 @@ class Counterpart:
                 return
             self.value = control.kept.items
             self.size = control.kept.bytes
+        elif rollout.isolate == "auto" and (size := sized((control.value,))) is not None:
+            self.value, self.size = control.value, size
         else:
             snapshot = Snapshot(is_compared=True)
             try:

@@ -94,6 +94,9 @@ class _Threads:
         self.jobs: dict[int, ShadowRun] = {}
         self._queue: SimpleQueue[ShadowRun | None] = SimpleQueue()
         self._tokens = deque([None] * limits.max_jobs)
+        # As long as none is larger, all runs together are within the limit.
+        self._fair_share = limits.max_bytes // max(1, limits.max_jobs)
+        self._is_fair = True
         self._workers: list[_Worker] = []
         self._abandoned: list[_Worker] = []
         self._starting = Lock()
@@ -112,7 +115,9 @@ class _Threads:
         if self._closing.is_set():
             run.end("dropped_closed")
             return
-        if run.size + sum([job.size for job in list(self.jobs.values())]) > self.limits.max_bytes:
+        if run.size > self._fair_share:
+            self._is_fair = False
+        if not self._is_fair and run.size + sum([job.size for job in list(self.jobs.values())]) > self.limits.max_bytes:
             run.end("dropped_too_large")
             return
         if monotonic() - self._watched > _WATCH_EVERY_S:
