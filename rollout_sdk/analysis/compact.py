@@ -153,7 +153,7 @@ def _finished(journal: Journal, idle_s: float, now: float) -> tuple[list[Path], 
             latest[writer] = max(latest.get(writer, -1), part.number)
     here, taken, left = host_name(), [], 0
     for path, part in found:
-        # Files of others inside a shared folder, and such as are no part of a process, stay what they are.
+        # Other users' files in a shared folder, and files that are not parts of a process, are left alone.
         if part is None or path.parent != journal.folder:
             left += 1
             continue
