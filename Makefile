@@ -197,7 +197,9 @@ $(RECIPES_VENV)/.done: Makefile pyproject.toml
 	$(RECIPES_VENV)/2/bin/pip --disable-pip-version-check install --quiet $(RECIPES_2) || for each in $(RECIPES_2); do \
 		$(RECIPES_VENV)/2/bin/pip --disable-pip-version-check install --quiet $$each || echo "$$each does not install here"; \
 	done
-	$(RECIPES_VENV)/3/bin/pip --disable-pip-version-check install --quiet litellm || echo "litellm does not install here"
+	for each in kserve litellm; do \
+		$(RECIPES_VENV)/3/bin/pip --disable-pip-version-check install --quiet $$each || echo "$$each does not install here"; \
+	done
 	@touch $@
 
 test-recipes: $(RECIPES_VENV)/.done

@@ -89,7 +89,7 @@ class Arm:
         self.fallbacks += many * (record["served"] != record["variant"] and not blend)
         for run in record.get("runs", ()):
             ran, duration_s, error = run[0], run[1], run[2]
-            # A control that ran after a failure is no sample of the control's latency.
+            # A control that ran after a failure does not represent the control's latency.
             if ran != record["variant"] and ran not in blend:
                 continue
             if error is not None:

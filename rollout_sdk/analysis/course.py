@@ -170,7 +170,7 @@ class Course:
         name = record["phase"]
         phase = self.phases.get(name)
         if phase is None:
-            # Of the first phase, the journal knows no transition: it began with its first call, as far as can be told.
+            # The journal has no transition into the first phase: as far as it shows, the phase began with its first call.
             phase = self.phases[name] = PhaseCourse(name, self.entered.setdefault(name, record["t"]))
             self.current = name
         phase.calls += 1
@@ -242,7 +242,7 @@ class Course:
             phase.decided = verdict
 
     def _index(self, exposure: Mapping[str, float], served: list[str]) -> int:
-        """The last planned step that gives nobody more than the journal's phase."""
+        """Return the last planned step whose shares do not exceed those of the journal's phase."""
         shadowing = is_shadow(exposure)
         below = [
             index

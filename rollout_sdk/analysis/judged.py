@@ -142,7 +142,7 @@ class Judged:
             self.course.fold(self._fold_s)
             self._fold_s = self._fold_s + _FOLD_EVERY_S if now_s - self._fold_s < _FOLD_EVERY_S else now_s + _FOLD_EVERY_S
             if self._fold_s == now_s:
-                # A time that no clock shows, at which a minute more is no difference.
+                # A time so far in the future that adding a minute does not change it.
                 self._fold_s = inf
 
     def _is_beyond(self, phase: str | None) -> bool:

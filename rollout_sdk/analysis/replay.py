@@ -139,7 +139,7 @@ def replay(
             # Where nothing happened, one look is as good as a thousand.
             next_s = next_s + every_s if now_s - next_s < every_s else now_s + every_s
             if next_s == now_s:
-                # A time that no clock shows, at which a minute more is no difference.
+                # A time so far in the future that adding a minute does not change it.
                 next_s = math.inf
         courses.take(record, now_s)
     courses.end(now_s)

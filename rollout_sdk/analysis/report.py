@@ -379,7 +379,7 @@ class Report(Shown):
     def to_frame(self) -> Any:
         """Every metric of every candidate as a pandas DataFrame: a row for each difference of each rollout's verdict.
 
-        Its columns are the fields of `Difference`, without those that are no single value, and `rollout`, `version`,
+        Its columns are the fields of `Difference` that are single values, and `rollout`, `version`,
         `fingerprint` and `headline`.
 
         Raises:

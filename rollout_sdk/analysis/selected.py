@@ -35,7 +35,7 @@ class SelectedJournal(Journal):
             phase: Name of the phase, or its number; None: all.
 
         Raises:
-            ConfigurationError: It is no folder.
+            ConfigurationError: It is not a folder.
         """
         super().__init__(folder)
         self._rollout, self._since_s, self._phase = rollout, since_s, phase

@@ -153,7 +153,7 @@ def _phase(phase: str, gathered: Gathered, *, is_void: bool) -> PhaseReport:
         shadows=tuple(
             shadow_of(variant, arm, gathered.shadows.get((phase, gathered.control)))
             for (name, variant), arm in sorted(gathered.shadows.items())
-            # Second runs of the control measure its noise, and are no candidate.
+            # Second runs of the control measure its noise: they are not a candidate's.
             if name == phase and variant != gathered.control
         ),
         preferences=tuple(preference for variant in order for preference in _preferences(arms[variant], is_void=is_void)),
@@ -240,8 +240,8 @@ def _halves(
     """The progress of two readings as that of one."""
     if progress is None:
         return None, None
-    told = progress
-    return (lambda done, of: told(done, 2 * of)), (lambda done, of: told(of + done, 2 * of))
+    update = progress
+    return (lambda done, of: update(done, 2 * of)), (lambda done, of: update(of + done, 2 * of))
 
 
 def report_of(journal: Journal, aggregate: Aggregate, found: Mapping[tuple[str, str], Judged] | None = None) -> Report:

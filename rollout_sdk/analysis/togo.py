@@ -89,7 +89,7 @@ def traffic_of(
 
 
 def to_go(criterion: Criterion, finding: Finding, traffic: Traffic, arms: tuple[float, float], days: float) -> ToGo | None:
-    """How long one criterion still takes; None where that cannot be told.
+    """How long one criterion still takes; None if that is unknown.
 
     Args:
         criterion: The criterion.

@@ -122,7 +122,7 @@ class Difference:
         effective_units: Equally active units that would say as much, in the arm that has fewer.
         heaviest: Share of the most active unit in its arm, where it is at least a tenth; else None.
         decides: Whether the verdict depends on it.
-        to_go: How long until it has passed; None where it has passed, failed, or cannot be told.
+        to_go: How long until it has passed; None if it has passed or failed, or if that is unknown.
         novelty: The first days against the later ones; None before two days.
         course: What was known at earlier looks, in order of time.
         numbers: Everything that the above is computed from, by name.
@@ -209,7 +209,7 @@ class RolloutVerdict(Shown):
         differences: Every metric of every candidate: gates, guardrails, then exploratory ones.
         segments: Every metric of every candidate by segment, corrected; empty where no segments were declared.
         checks: What must be looked into, the worst first.
-        to_go: How long until all of it has passed; None where it has, or cannot be told.
+        to_go: How long until all of it has passed; None if it has, or if that is unknown.
         units: Units of each arm.
         calls: Calls of each arm.
         shares: Configured share of each arm in the last phase.

@@ -10,8 +10,10 @@ from rollout_sdk.charts.markup import STYLE, Markup, element, join, text
 from rollout_sdk.charts.scale import Scale, time_ticks
 
 __all__ = [
+    "BOTTOM",
     "HEIGHT",
     "PALETTE",
+    "RIGHT",
     "WIDTH",
     "Chart",
     "axis_below",
@@ -28,6 +30,9 @@ WIDTH = 400.0
 
 HEIGHT = 210.0
 """Of a chart whose height does not depend on how much it shows."""
+
+RIGHT, BOTTOM = WIDTH - 8.0, HEIGHT - 24.0
+"""Where the area of a chart over time ends."""
 
 _LEGEND_LINE = 16.0
 

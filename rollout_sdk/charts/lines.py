@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from attrs import frozen
 
-from rollout_sdk.charts.chart import HEIGHT, PALETTE, WIDTH, Chart, label, legend, line, picture, side_axis, times_below
+from rollout_sdk.charts.chart import BOTTOM, HEIGHT, PALETTE, RIGHT, Chart, label, legend, line, picture, side_axis, times_below
 from rollout_sdk.charts.markup import Markup, element
 from rollout_sdk.charts.scale import Scale, log_ticks, spread, ticks
 from rollout_sdk.formatting import when
 
 __all__ = ["Interval", "evidence", "sequence"]
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, WIDTH - 8.0, 12.0, HEIGHT - 24.0
+_LEFT, _TOP = 58.0, 12.0
 _MOST_EXPONENT = 12.0
 """Evidence beyond 10^12 is drawn at the border: more does not decide more."""
 
@@ -52,7 +52,7 @@ def sequence(
     reach = [value for each in points[len(points) // 4 :] for value in (each.low, each.high)]
     # The first looks know next to nothing: their intervals would flatten all others.
     low, high = spread([*reach, last.low, last.middle, last.high], around=(0.0, *([limit] if limit is not None else ())))
-    xs, ys = _times([each.time_s for each in points]), Scale(low, high, _BOTTOM, _TOP)
+    xs, ys = _times([each.time_s for each in points]), Scale(low, high, BOTTOM, _TOP)
     upper = [(xs(each.time_s), ys(each.high)) for each in points]
     lower = [(xs(each.time_s), ys(each.low)) for each in points]
     says = f"At the end {written(last.middle)}, between {_bound(last.low, written)} and {_bound(last.high, written)}."
@@ -66,9 +66,9 @@ def sequence(
             side_axis(ys, _LEFT, ((value, written(value)) for value in ticks(low, high, 4))),
             element("path", d=f"M{_path(upper)}L{_path(lower[::-1])}Z", class_="band c1"),
             element("path", d=f"M{_path([(xs(each.time_s), ys(each.middle)) for each in points])}", class_="line c1"),
-            line(_LEFT, ys(0.0), _RIGHT, ys(0.0), "zero"),
+            line(_LEFT, ys(0.0), RIGHT, ys(0.0), "zero"),
             *_decision(limit, limit_name, ys),
-            times_below(xs, _BOTTOM),
+            times_below(xs, BOTTOM),
         ),
         ("time", "difference", "from", "to"),
         tuple(
@@ -90,7 +90,7 @@ def evidence(title: str, series: Mapping[str, Sequence[tuple[float, float]]], *,
     values = [value for points in by_ten.values() for _, value in points]
     low, high = min([-1.0, *values]) - 0.2, max([decides, *values]) + 0.6
     key, top = legend(list(by_ten), first=1)
-    xs, ys = _times([time_s for points in by_ten.values() for time_s, _ in points]), Scale(low, high, _BOTTOM, top + 4)
+    xs, ys = _times([time_s for points in by_ten.values() for time_s, _ in points]), Scale(low, high, BOTTOM, top + 4)
     says = "; ".join(f"{name}: {_times_of(points[-1][1])} of {_times_of(decides)} needed" for name, points in by_ten.items())
     return Chart(
         title,
@@ -110,7 +110,7 @@ def evidence(title: str, series: Mapping[str, Sequence[tuple[float, float]]], *,
                 for number, points in enumerate(by_ten.values(), 1)
             ),
             *_decision(decides, "decides", ys),
-            times_below(xs, _BOTTOM),
+            times_below(xs, BOTTOM),
         ),
         ("", "time", "evidence"),
         tuple((name, when(time_s), _times_of(value)) for name, points in by_ten.items() for time_s, value in points),
@@ -119,14 +119,14 @@ def evidence(title: str, series: Mapping[str, Sequence[tuple[float, float]]], *,
 
 def _times(times_s: Sequence[float]) -> Scale:
     low, high = min(times_s), max(times_s)
-    return Scale(low, max(high, low + 1.0), _LEFT, _RIGHT)
+    return Scale(low, max(high, low + 1.0), _LEFT, RIGHT)
 
 
 def _decision(limit: float | None, name: str, ys: Scale) -> list[Markup]:
     if limit is None:
         return []
     y = ys(limit)
-    return [line(_LEFT, y, _RIGHT, y, "decide"), label(_RIGHT, y - 4, name, "end", "word bad")]
+    return [line(_LEFT, y, RIGHT, y, "decide"), label(RIGHT, y - 4, name, "end", "word bad")]
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from attrs import frozen
 
-from rollout_sdk.charts.chart import HEIGHT, PALETTE, WIDTH, Chart, label, legend, line, picture, side_axis, times_below
+from rollout_sdk.charts.chart import BOTTOM, HEIGHT, PALETTE, RIGHT, Chart, label, legend, line, picture, side_axis, times_below
 from rollout_sdk.charts.markup import Markup, element
 from rollout_sdk.charts.scale import Scale
 from rollout_sdk.formatting import percent, when
 
 __all__ = ["Mark", "shares"]
 
-_LEFT, _RIGHT, _MARKS, _BOTTOM = 46.0, WIDTH - 8.0, 18.0, HEIGHT - 24.0
+_LEFT, _MARKS = 46.0, 18.0
 _BETWEEN = 6.0
 
 
@@ -55,7 +55,7 @@ def shares(
     begin = min([time_s for time_s, _ in periods] + [each.time_s for each in marks])
     key, below_key = legend(names)
     top = below_key + _MARKS
-    xs, ys = Scale(begin, max(until_s, begin + 1.0), _LEFT, _RIGHT), Scale(0.0, 1.0, _BOTTOM, top)
+    xs, ys = Scale(begin, max(until_s, begin + 1.0), _LEFT, RIGHT), Scale(0.0, 1.0, BOTTOM, top)
     says = "; ".join(f"from {when(time_s)} {_written(given)}" for time_s, given in periods)
     ends = [*(time_s for time_s, _ in periods[1:]), xs.high]
     return Chart(
@@ -73,7 +73,7 @@ def shares(
             ),
             *_marked(marks, xs, top),
             key,
-            times_below(xs, _BOTTOM),
+            times_below(xs, BOTTOM),
         ),
         ("time", "what", "by", "why"),
         tuple(
@@ -105,9 +105,9 @@ def _marked(marks: Sequence[Mark], xs: Scale, top: float) -> list[Markup]:
     free = _LEFT
     for each in marks:
         x = xs(each.time_s)
-        drawn.append(line(x, top - 6, x, _BOTTOM, "mark"))
+        drawn.append(line(x, top - 6, x, BOTTOM, "mark"))
         width = 6.2 * len(each.action)
-        start = min(max(x - width / 2, _LEFT), _RIGHT - width)
+        start = min(max(x - width / 2, _LEFT), RIGHT - width)
         if start >= free:
             drawn.append(label(start, top - 9, each.action, class_="tick"))
             free = start + width + _BETWEEN

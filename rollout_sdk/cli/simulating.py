@@ -1,17 +1,21 @@
-"""Commands that simulate users: how many interleaved lists are needed to distinguish two rankers."""
+"""Commands that simulate users: what a plan would find, and how many interleaved lists distinguish two rankers."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from attrs import asdict
 
+from rollout_sdk.analysis.rehearsal import METRIC, Rehearsal, Users, rehearse, strategies_for
 from rollout_sdk.cli.options import examples, json_option
 from rollout_sdk.cli.output import fault, progress, say
 from rollout_sdk.exceptions import ConfigurationError, RolloutError
+from rollout_sdk.formatting import number, table
 from rollout_sdk.interleaving import (
     Balanced,
     CascadeClicks,
@@ -25,6 +29,7 @@ from rollout_sdk.interleaving import (
     simulate_ab,
     simulate_interleaving,
 )
+from rollout_sdk.strategies.canary import Canary
 
 __all__ = ["COMMANDS"]
 
@@ -42,7 +47,13 @@ _DESIGNS: dict[str, Any] = {
 }
 
 
-@click.group("simulate", epilog=examples("rollout simulate interleaving queries.jsonl"))
+@click.group(
+    "simulate",
+    epilog=examples(
+        "rollout simulate strategies --units-per-day 2000 --rate 0.1 --effect 0.03",
+        "rollout simulate interleaving queries.jsonl",
+    ),
+)
 def simulate() -> None:
     """Simulate a test with simulated users."""
 
@@ -126,6 +137,73 @@ def interleaving(
     say(json.dumps({"queries": len(queries), "users": table}, indent=2) if as_json else _text(table, len(queries), candidate))
 
 
+@simulate.command(
+    "strategies",
+    epilog=examples(
+        "rollout simulate strategies --units-per-day 2000 --rate 0.1 --effect 0.03",
+        "rollout simulate strategies --units-per-day 2000 --rate 0.1 --effect 0.03 --plan canary.toml --runs 40",
+    ),
+)
+@click.option("--units-per-day", "per_day", required=True, type=click.IntRange(min=4), help="Users a day, all of them new.")
+@click.option("--rate", required=True, type=float, help="Share of the control's users who have a success.")
+@click.option("--effect", required=True, type=float, help="The difference worth having, or worth noticing, in that share.")
+@click.option("--error-rate", default=0.005, show_default=True, help="Share of the calls that fail, in both variants.")
+@click.option("--days", default=14, show_default=True, type=click.IntRange(min=1), help="For how long a test may run.")
+@click.option("--runs", default=10, show_default=True, type=click.IntRange(min=1), help="Simulated tests of each kind.")
+@click.option(
+    "--plan",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help=f"Your own plan of a canary, whose recorded metric is {METRIC!r}, in place of the default one.",
+)
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same users.")
+@json_option
+def strategies(
+    per_day: int,
+    rate: float,
+    effect: float,
+    error_rate: float,
+    days: int,
+    runs: int,
+    plan: Path | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Rehearse all four strategies at your traffic.
+
+    Simulated users call decorated functions, and the SDK's own judge looks four times a day: with a candidate that is worse by
+    the effect, the same, or better. Ten thousand users of one strategy take seconds: begin with few --runs.
+    """
+    try:
+        users = Users(per_day=per_day, days=days, rate=rate, effect=effect, error_rate=error_rate)
+        planned = strategies_for(users)
+        if plan is not None:
+            planned["canary"] = Canary.from_file(plan)
+        found = []
+        for name, strategy in planned.items():
+            with progress(f"Simulating {name}") as update:
+                found.append(rehearse(strategy, users, runs=runs, seed=seed, progress=update))
+    except RolloutError as error:
+        raise fault(error) from None
+    if as_json:
+        say(json.dumps({"users": asdict(users), "strategies": [each.as_dict() for each in found]}, indent=2))
+    else:
+        say("\n".join(_rehearsed(found, users)))
+
+
+def _rehearsed(found: Sequence[Rehearsal], users: Users) -> Iterator[str]:
+    yield f"{number(users.per_day)} users a day for {users.days} days at the most, {users.rate:.4g} of whom have a success:"
+    rows = [["strategy", "candidate", "SHIP", "DO NOT SHIP", "waits", "days", "users exposed"]]
+    for each in found:
+        for name, ends in (
+            (f"worse by {users.effect:g}", each.worse), ("the same", each.same), (f"better by {users.effect:g}", each.better)
+        ):  # fmt: skip
+            counts = [f"{count} of {ends.runs}" for count in (ends.ships, ends.stops, ends.runs - ends.ships - ends.stops)]
+            rows.append([each.strategy, name, *counts, f"{ends.days:.3g}", number(ends.exposed)])
+    yield from table(rows, indent="  ", left=2, ruled=True)
+    yield "A shadow sees errors only. A canary ships what is not worse. An A/B test and an"
+    yield "interleaved test ship what is better. Days and users are medians."
+
+
 def _row(found: Sensitivity, power: float) -> dict[str, Any]:
     # Within two standard errors of zero, the number reflects the sample, not the rankers.
     sure = abs(found.z) > 2 * found.z_error
@@ -136,7 +214,7 @@ def _row(found: Sensitivity, power: float) -> dict[str, Any]:
 
 def _read(file: Path) -> list[Query]:
     queries = []
-    for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+    for place, line in enumerate(file.read_text("utf-8").splitlines(), 1):
         if not line.strip():
             continue
         try:
@@ -145,7 +223,7 @@ def _read(file: Path) -> list[Query]:
             queries.append(Query(rankings, {str(key): int(grade) for key, grade in table.get("grades", {}).items()}))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigurationError(
-                f"Line {number} of {file} is not a query: {type(error).__name__}: {error}. A query has two rankings. "
+                f"Line {place} of {file} is not a query: {type(error).__name__}: {error}. A query has two rankings. "
                 'Write {"rankings": {"legacy": ["a", "b"], "v2": ["b", "c"]}, "grades": {"b": 3}} in one line.'
             ) from None
     return queries

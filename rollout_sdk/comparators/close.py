@@ -215,6 +215,6 @@ class DefaultComparator:
         """Compare two outputs with `compare`; two that raise while they are compared are not the same."""
         try:
             return compare(control, candidate)
-        # It comes from the outputs' own methods, and is no fault of a plugin.
+        # It comes from the outputs' own methods, so it is not a fault of a plugin.
         except Exception as error:
             return Comparison(match=False, reason=f"{class_name(error)} while they were compared")

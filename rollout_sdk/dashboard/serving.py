@@ -37,7 +37,9 @@ def token_from(path: str | None) -> tuple[str, bool]:
     try:
         mode, found = Path(path).stat().st_mode, Path(path).read_text("utf-8").strip()
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"The file of the token, {path!r}, cannot be read: {error}. Nobody could operate.") from None
+        raise ConfigurationError(
+            f"The file of the token, {path!r}, cannot be read: {error}. Fix it, or leave --token-file out."
+        ) from None
     if os.name == "posix" and mode & _PRIVATE:
         raise ConfigurationError(f"Others can read the file of the token, {path!r}. Run: chmod 600 {path}")
     return found, False
@@ -58,7 +60,7 @@ def serve(
     Args:
         folder: Folder of the journal.
         store: Where the rollouts stand; None: only the journal is shown.
-        token: Who knows it may operate; None: nobody may.
+        token: Anyone with it may operate; None: read-only.
         host: The address to listen on.
         port: The port; 0: any that is free.
         hosts: Further hosts that it answers for, beside `host` and this machine.
@@ -74,7 +76,7 @@ def serve(
             answers = Answers(folder, store, labelled=pages.labelled, key=os.environ.get("ROLLOUT_KEY") or None)
             stack.callback(answers.close)
         app = application(pages, store=store, token=token, hosts={*LOCAL_HOSTS, host, *hosts}, answers=answers)
-        # No access log: what is looked at is nobody's business, and a page asks every few seconds.
+        # No access log: it would record who looks at what, and pages ask every few seconds.
         server = uvicorn.Server(
             uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
         )

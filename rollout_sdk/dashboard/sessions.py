@@ -24,7 +24,7 @@ _SHORTEST_TOKEN = 16
 
 @define
 class Session:
-    """A browser in which somebody has given the token.
+    """A browser in which the token was entered.
 
     Attributes:
         actor: Who that is, by their own word; for the history of a rollout.
@@ -60,11 +60,11 @@ class Sessions:
             clock: For tests.
 
         Raises:
-            ConfigurationError: The token is too short to keep anybody out.
+            ConfigurationError: The token is too short.
         """
         if len(token) < _SHORTEST_TOKEN:
             raise ConfigurationError(
-                f"The token of the dashboard has {len(token)} characters. Anybody who can reach the page could guess it. "
+                f"The token of the dashboard has {len(token)} characters. Anyone who can reach the page could guess it. "
                 f"Give one with at least {_SHORTEST_TOKEN}, or none: then one is made up and printed."
             )
         self._token = _digest(token)

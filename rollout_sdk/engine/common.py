@@ -1,4 +1,4 @@
-"""The common call, straight: one variant answers, nothing is copied, and nobody wants a span or a log line of it.
+"""The common call, straight: one variant answers, nothing is copied, and no span or log line is wanted.
 
 Most calls are like that, and the flow (engine/flow.py), a generator that can do everything, costs them three times as much as
 all that they need. So what depends only on the rollout, its state and its listeners is decided when one of these changes, in a
@@ -312,7 +312,7 @@ class Common:
 
         Returns:
             The call, if one variant is all that runs; a `Call` for the flow, if more does; None if the flow must begin it: then
-            nothing has happened that anybody could observe.
+            nothing observable has happened.
         """
         plan, rollout = self._plan, self._rollout
         try:

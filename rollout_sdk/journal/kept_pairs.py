@@ -147,7 +147,7 @@ class KeptPairs:
         kept = value if redact is None else redact(value)
         try:
             text = json.dumps(kept, default=_as_json)
-        # Keys that are no text, or an answer that holds itself.
+        # Keys that are not text, or an answer that contains itself.
         except (TypeError, ValueError, RecursionError):
             text = json.dumps(repr(kept))
         return json.loads(text) if len(text) <= room else f"{text[:room]}... ({len(text):,} characters)"

@@ -63,7 +63,7 @@ class JournalWriter:
         """Make the folder when it is missing, and return the one that the files go to.
 
         Where everybody may write, as in an emptyDir of Kubernetes, that is a folder of this user's own inside: results
-        computed from files that anybody could write could be forged.
+        computed from files that anyone could write could be forged.
 
         Raises:
             JournalError: It cannot be made or written.

@@ -101,7 +101,7 @@ class Delivery:
         tally = self.tallies.get(key)
         if tally is not None:
             return tally
-        # Without a key, anybody can make ids of outcomes, and so names of rollouts.
+        # Without a key, anyone can make up decision ids, and with them names of rollouts.
         is_named = key in self.rollouts or len(self.tallies) < _MOST_TALLIES
         return self.tallies.setdefault(key if is_named else "_OTHER", Tally())
 

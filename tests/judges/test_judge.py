@@ -261,7 +261,7 @@ def test_a_new_period_has_a_new_budget():
 
 def test_with_a_budget_and_no_known_cost_the_judge_pauses_and_says_why():
     found, said = lane(Judge(lambda *_: "tie", budget=Money(10)))
-    assert (1, True) == (len(paid(found, 20)), any("nobody knows what a judgement costs" in each for each in said))
+    assert (1, True) == (len(paid(found, 20)), any("the cost of a judgement is unknown" in each for each in said))
 
 
 def test_pairs_without_budget_do_not_count_as_missing(runtime):

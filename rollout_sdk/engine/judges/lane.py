@@ -239,6 +239,6 @@ class JudgeLane:
     def _note_unknown_cost(self) -> None:
         self.spending.exhaust()
         self._note(
-            f"The judge {self.judge.name!r} has a budget, and nobody knows what a judgement costs: it pauses. Return "
+            f"The judge {self.judge.name!r} has a budget, but the cost of a judgement is unknown: it pauses. Return "
             "Judgement('a', cost=...) from it, or pass price= to Judge."
         )

@@ -110,7 +110,7 @@ class Judged(Metric):
         if not numbers["judged"] and not numbers["people"]:
             return "INSUFFICIENT_DATA", f"no pair of answers has been judged yet{_unjudged(numbers)}."
         if not numbers["people"]:
-            cure = "audit=0 asks nobody" if not numbers["audit"] else f"label some of the {numbers['asked']:,.0f} pairs drawn"
+            cure = "audit=0 draws none" if not numbers["audit"] else f"label some of the {numbers['asked']:,.0f} pairs drawn"
             return "INSUFFICIENT_DATA", f"judge not audited: advisory, and nothing passes on it ({cure}): {about}."
         margin, harm = numbers["margin"], numbers["harm"]
         if weight.is_harm:
