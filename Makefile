@@ -250,6 +250,7 @@ bench: $(VENV)/.dev $(BENCH_VENV)/.done
 	$(BIN)/python benchmarks/telemetry.py
 	$(BIN)/python benchmarks/shadow_load.py
 	$(BIN)/python benchmarks/budget.py
+	$(BIN)/python benchmarks/batches.py
 
 changelog: $(VENV)/.dev
 	$(BIN)/towncrier build --draft --version "the next release"

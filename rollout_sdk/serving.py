@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
 
 from rollout_sdk.concurrency.clocks import perf_counter
 from rollout_sdk.control.state import RolloutState
-from rollout_sdk.engine.batches.batch import Batch, route_batch
+from rollout_sdk.engine.batches.batch import NO_ROWS, Batch, route_batch
+from rollout_sdk.engine.batches.decided_rows import DecidedRows, column
+from rollout_sdk.engine.batches.deciding import decide_by_columns, decide_one_by_one
 from rollout_sdk.engine.batches.row_arguments import RowArguments
 from rollout_sdk.engine.batches.rows import one
-from rollout_sdk.engine.call import Call
+from rollout_sdk.engine.call import Call, Row
 from rollout_sdk.engine.common import Common
 from rollout_sdk.engine.flow import bare, route
 from rollout_sdk.engine.rollout import Rollout
@@ -133,27 +135,28 @@ class Serving:
             return replace(whole, named, lambda rows: one(rows, index))
 
         # Read once, so that all rows of a batch see the same phase and time.
-        state, time_ns = self.rollout.state, self.rollout.time_ns()
-        rows, survey = [], None
-        for index, unit in enumerate(units):
-            row = Call(self.rollout, args, kwargs, time_ns)
-            row.row, row.index = row_at, index
-            # All rows have the same arguments, so one survey is enough.
-            row.survey = survey
-            rows.append(self._decided(row, unit, state))
-            survey, row.survey = row.survey, None
-        if self.router.covariate is not None:
-            covariates = self.router.covariate.of_rows(args, kwargs, len(rows))
-            for row, covariate in zip(rows, covariates, strict=True):
-                row.covariate = covariate
-        if self.router.segments is not None:
-            found = self.router.segments.of_rows(args, kwargs, len(rows))
-            for row, segments in zip(rows, found, strict=True):
-                row.segments = segments
-        call = Call(self.rollout, args, kwargs, time_ns)
-        if rows:
-            call.describe_as(rows[0])
-            call.decision = rows[0].decision
-        else:
+        state = self.rollout.state
+        call = Call(self.rollout, args, kwargs)
+        if not units:
             self.router.give_up(call, state, reason="no_unit")
+            return Batch(call, NO_ROWS, replace)
+        rows = None if self.common.stands_aside else self._by_columns(call, units, row_at, state)
+        if rows is None:
+            rows = decide_one_by_one(call, units, row_at, lambda row, unit: self._decided(row, unit, state), self.router)
+        if self.router.covariate is not None:
+            rows.covariates = column(self.router.covariate.of_rows(args, kwargs, len(rows)))
+        if self.router.segments is not None:
+            rows.split(self.router.segments.of_rows(args, kwargs, len(rows)))
+        first = rows[0]
+        call.describe_as(first)
+        call.decision = first.decision
         return Batch(call, rows, replace)
+
+    def _by_columns(self, call: Call, units: Sequence[Any], row: Row, state: RolloutState) -> DecidedRows | None:
+        """Decide the rows at once; None if they must be decided one by one, where a fault concerns its row only."""
+        try:
+            return decide_by_columns(call, units, row, self.router, state)
+        except BaseException as error:
+            if not is_fault(error):
+                raise
+            return None

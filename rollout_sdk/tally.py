@@ -18,11 +18,11 @@ __all__ = ["Agreement", "Tally", "failed_in_blend", "rollout_of"]
 _MOST_WORDS = 1_000
 
 
-def _add(counter: Counter[Any], *key: Any) -> None:
-    """Add one; under "_OTHER" if there are too many distinct keys, because classes and names can be created per call."""
+def _add(counter: Counter[Any], *key: Any, number: int = 1) -> None:
+    """Add a number; under "_OTHER" if there are too many distinct keys, because classes and names can be created per call."""
     if len(counter) >= _MOST_WORDS and key not in counter:
         key = (*key[:-1], "_OTHER")
-    counter[key] += 1
+    counter[key] += number
 
 
 def failed_in_blend(served: str, ends: Iterable[tuple[str, str | None]]) -> tuple[str, str] | None:
@@ -104,16 +104,17 @@ class Tally:
         withheld: str | None,
         *,
         excluded: bool,
+        number: int = 1,
     ) -> None:
-        """Count one call."""
-        self.decisions[phase, decision.variant, decision.reason, excluded] += 1
+        """Count one call, or so many rows of a batch that were treated alike."""
+        self.decisions[phase, decision.variant, decision.reason, excluded] += number
         for run in runs:
             if run[2] is not None:
-                _add(self.errors, run[0], run[2])
+                _add(self.errors, run[0], run[2], number=number)
         if served == decision.variant or not runs:
             return
         if not decision.blend:
-            _add(self.fallbacks, decision.variant, withheld or runs[0][2] or "_OTHER")
+            _add(self.fallbacks, decision.variant, withheld or runs[0][2] or "_OTHER", number=number)
         elif (failed := failed_in_blend(served, ((run[0], run[2]) for run in runs))) is not None:
             _add(self.fallbacks, *failed)
 

@@ -1,6 +1,8 @@
 """Results: computed from the journal alone."""
 
+from rollout_sdk.analysis.elsewhere import JournalFiles, report_from
 from rollout_sdk.analysis.interleaved import Interleavings, analyze_interleaving
+from rollout_sdk.analysis.relations import Relations
 from rollout_sdk.analysis.report import Report
 from rollout_sdk.analysis.screen import as_screen, headlines
 from rollout_sdk.analysis.summary import summarise
@@ -9,11 +11,14 @@ from rollout_sdk.analysis.verdict import RolloutVerdict
 
 __all__ = [
     "Interleavings",
+    "JournalFiles",
+    "Relations",
     "Report",
     "RolloutVerdict",
     "analyze_interleaving",
     "as_screen",
     "as_text",
     "headlines",
+    "report_from",
     "summarise",
 ]

@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
 
 from attrs import frozen
 
-from rollout_sdk.analysis.relations import KEY_OF, events_of
+from rollout_sdk.analysis.destination import Destination, destination, on_disk
+from rollout_sdk.analysis.in_duckdb import KEY_OF, events_of
 from rollout_sdk.concurrency.clocks import time
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.journal import Journal
@@ -27,6 +29,7 @@ from rollout_sdk.journal.writer import host_name
 __all__ = ["Compaction", "compact"]
 
 _IDLE_S = 86_400.0
+_SENDING = "sending.json"
 _AT_ONCE = 1 << 29
 _MOST_ROLLOUTS = 1_000
 _MOST_FOLDERS = 20_000
@@ -69,6 +72,7 @@ class Compaction:
 def compact(
     folder: str | os.PathLike[str],
     *,
+    to: str | None = None,
     idle_s: float = _IDLE_S,
     now: float | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -80,12 +84,15 @@ def compact(
 
     Args:
         folder: Folder of the journal.
+        to: Where the Parquet files are moved: another folder, or an address such as "s3://bucket/journal", which needs the
+            extra [s3]. By default they stay in the folder.
         idle_s: Seconds after which a part of a process elsewhere is taken to be finished.
         now: The time, in seconds since 1970; the clock's by default.
         progress: Called with the bytes compacted so far, and with how many there are.
 
     Raises:
-        ConfigurationError: There is no such folder, another compaction is at work on it, or DuckDB is not installed.
+        ConfigurationError: There is no such folder, another compaction is at work on it, DuckDB is not installed, or
+            `to` cannot be written: then nothing was removed.
     """
     try:
         import duckdb  # noqa: F401  # asked for before anything is changed
@@ -95,18 +102,27 @@ def compact(
         ) from None
     journal = Journal(folder)
     with _alone(journal.folder):
-        for unfinished in journal.folder.glob(f"{COMPACTED}/new-*"):
+        place = journal.folder / COMPACTED
+        for unfinished in place.glob("new-*"):
             shutil.rmtree(unfinished)
-        removed = _remove_taken(journal)
+        removed = _remove(journal.folder, journal.compacted) + _settled(journal.folder)
+        elsewhere = None if to is None else destination(to)
         taken, left = _finished(journal, idle_s, time() if now is None else now)
         total, done = sum(path.stat().st_size for path in taken), 0
         lines = after = 0
         for batch in _batches(taken):
-            written = _compact(journal.folder, batch)
-            lines, after = lines + written[0], after + written[1]
+            aside, written = _compacted(journal.folder, batch)
+            lines, after = lines + written, after + sum(path.stat().st_size for path in aside.rglob("*.parquet"))
             done += sum(path.stat().st_size for path in batch)
+            if elsewhere is None or to is None:
+                aside.rename(place / aside.name.removeprefix("new-"))
+                on_disk(place)
+            else:
+                _send(place, aside, elsewhere, to)
             for path in batch:
                 path.unlink()
+            # Only now: until then, the next compaction would have to remove them.
+            (place / _SENDING).unlink(missing_ok=True)
             if progress is not None:
                 progress(done, total)
     return Compaction(len(taken), lines, total, after, left, removed)
@@ -131,15 +147,61 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _remove_taken(journal: Journal) -> int:
+def _remove(folder: Path, names: Iterable[str]) -> int:
     """Remove the files of parts that were compacted by a process that was killed before it came to that."""
     removed = 0
-    for name in journal.compacted:
-        for path in (journal.folder / name, journal.folder / f"{name}.gz"):
+    for name in names:
+        for path in (folder / name, folder / f"{name}.gz"):
             with suppress(FileNotFoundError):
                 path.unlink()
                 removed += 1
     return removed
+
+
+def _send(place: Path, aside: Path, elsewhere: Destination, to: str) -> None:
+    """Move what was written to another place; should this process be killed, the next one knows what it was about."""
+    text = (aside / "parts.json").read_bytes()
+    # The names of parts are those of one machine and process: no other has this number.
+    number = str(int.from_bytes(blake2b(text, digest_size=8).digest()))
+    (place / _SENDING).write_text(json.dumps({"to": to, "number": number}), encoding="utf-8")
+    on_disk(place / _SENDING)
+    on_disk(place)
+    with _reached(to):
+        elsewhere.take(aside, number)
+    shutil.rmtree(aside)
+
+
+def _settled(folder: Path) -> int:
+    """Settle what a process was moving when it was killed: it is there as a whole, or not at all; returns removed files."""
+    path = folder / COMPACTED / _SENDING
+    if not path.exists():
+        return 0
+    # One that was cut off was so before anything was moved.
+    with suppress(json.JSONDecodeError):
+        sending = json.loads(path.read_text(encoding="utf-8"))
+        elsewhere = destination(sending["to"])
+        with _reached(sending["to"]):
+            told = elsewhere.told(sending["number"])
+            if told is None:
+                elsewhere.remove(sending["number"])
+        removed = 0 if told is None else _remove(folder, [part["name"] for part in json.loads(told)["parts"]])
+        path.unlink()
+        return removed
+    path.unlink()
+    return 0
+
+
+@contextmanager
+def _reached(to: str) -> Iterator[None]:
+    """Say what is not removed when a place cannot be reached."""
+    try:
+        yield
+    # Whatever the library for the address raises.
+    except Exception as error:
+        raise ConfigurationError(
+            f"Compacted parts cannot be written to {to!r}: {error}. Files stay in the journal until they are there. "
+            "See whether the place is there and may be written, and compact again."
+        ) from error
 
 
 def _finished(journal: Journal, idle_s: float, now: float) -> tuple[list[Path], int]:
@@ -179,8 +241,8 @@ def _batches(paths: Sequence[Path]) -> Iterator[list[Path]]:
         yield batch
 
 
-def _compact(folder: Path, paths: Sequence[Path]) -> tuple[int, int]:
-    """Write some parts; returns how many lines they have, and the bytes that were written."""
+def _compacted(folder: Path, paths: Sequence[Path]) -> tuple[Path, int]:
+    """Write some parts aside, and put them on the disk; returns the folder, and how many lines they have."""
     import duckdb
 
     place = folder / COMPACTED
@@ -224,16 +286,5 @@ def _compact(folder: Path, paths: Sequence[Path]) -> tuple[int, int]:
     (aside / "parts.json").write_text(json.dumps({"parts": parts}, indent=1), encoding="utf-8")
     written = [path for path in aside.rglob("*") if path.is_file()]
     for path in [*written, *(each for each in aside.rglob("*") if each.is_dir()), aside]:
-        _on_disk(path)
-    aside.rename(place / str(number))
-    _on_disk(place)
-    return lines, sum(path.stat().st_size for path in (place / str(number)).rglob("*.parquet"))
-
-
-def _on_disk(path: Path) -> None:
-    with suppress(PermissionError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        on_disk(path)
+    return aside, lines

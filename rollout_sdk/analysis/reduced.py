@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
-from rollout_sdk.analysis.arms import Arm
+from rollout_sdk.analysis.arms import Arm, Gathered
 from rollout_sdk.analysis.gather import Aggregate, Gatherer, gather
+from rollout_sdk.analysis.in_duckdb import InDuckDB, is_installed
 from rollout_sdk.analysis.outcomes import MOST_METRICS, Outcomes, Set
-from rollout_sdk.analysis.relations import Relations, is_installed
+from rollout_sdk.analysis.relations import Relations
 from rollout_sdk.analysis.segment_sums import Asked
 from rollout_sdk.analysis.shadow_arms import ShadowArm
 from rollout_sdk.journal import Journal
@@ -65,8 +67,22 @@ def gather_reduced(journal: Journal, asked: Mapping[Set, Asked] | None = None) -
         duckdb.Error: The database cannot read it.
     """
     journal.begin()
-    with Relations(journal) as relations:
-        return _Reduction(journal, relations, asked or {}).aggregate()
+    with InDuckDB(journal) as relations:
+        return reduce(journal, relations, asked)
+
+
+def reduce(journal: Journal, relations: Relations, asked: Mapping[Set, Asked] | None = None) -> Aggregate:
+    """The sums of every rollout in a journal whose lines are in a database; the same as those of `gather`.
+
+    Args:
+        journal: The journal, for what its files and folders say, and for its counts.
+        relations: Its lines.
+        asked: What is asked about segments, by rollout and fingerprint.
+
+    Raises:
+        IrreducibleError: Calls or shadows are there twice, which needs the Python reader.
+    """
+    return _Reduction(journal, relations, asked or {}).aggregate()
 
 
 class _Reduction:
@@ -104,25 +120,15 @@ class _Reduction:
 
     def _check(self) -> None:
         relations = self._relations
-        calls = (
-            "SELECT count(*) - count(DISTINCT call) FROM ("
-            "SELECT call FROM events WHERE event = 'decision' AND is_plain UNION ALL SELECT call FROM special)"
-        )
-        shadows = (
-            "SELECT count(*) - count(DISTINCT hash(call, variant)) FROM events WHERE event = 'shadow' AND call IS NOT NULL"
-        )
-        for query in (calls, shadows):
-            if relations.value(query):
-                raise IrreducibleError("calls are there twice")
-        of_shadows = "SELECT count(*) FROM events WHERE event = 'outcome' AND NOT is_plain AND contains(line, '\"shadow\"')"
-        if relations.value(of_shadows):
+        if relations.value("repeated_calls") or relations.value("repeated_shadows"):
+            raise IrreducibleError("calls are there twice")
+        if relations.value("of_shadows"):
             raise IrreducibleError("outcomes are of shadows' answers")
-        if relations.value("SELECT count(DISTINCT metric) FROM events") > MOST_METRICS:
+        if relations.value("metrics") > MOST_METRICS:
             raise IrreducibleError("there are too many metrics")
 
     def _duplicates(self) -> None:
-        query = "SELECT rollout, fingerprint, count(*) FROM numbered WHERE copy > 1 AND happening IS NOT NULL GROUP BY ALL"
-        for rollout, fingerprint, copies in self._relations.rows(query):
+        for rollout, fingerprint, copies in self._relations.reduced("duplicates"):
             if fingerprint:
                 self._gatherer.repeated(rollout, fingerprint, copies)
             else:
@@ -131,23 +137,20 @@ class _Reduction:
     def _specials(self) -> None:
         """Read what is not plain, with the outcomes of such calls before it."""
         relations = self._relations
-        lines = "SELECT file, line FROM {} WHERE NOT is_plain AND line IS NOT NULL AND {}"
-        of_units = lines.format("numbered", "(copy = 1 OR happening IS NULL)")
-        for record in self._records(relations.rows(of_units)):
+        for record in self._records(relations.reduced("special_outcomes")):
             self._gatherer.recorded(record)
-        of_rows = "SELECT {} FROM outcomes WHERE is_of_rows"
-        for row in relations.rows(of_rows.format("rollout, fingerprint, id, metric, value, item, is_position, many, t")):
+        for row in relations.reduced("of_rows"):
             rollout, fingerprint, decision_id, metric, value, item, is_position, many, time_s = row
             named = int(item) if is_position else item
             self._outcomes.keep(rollout, fingerprint, decision_id, metric, value, named, many, time_s)
         self._visits()
         self._of_plain_calls()
-        for record in self._records(relations.rows(lines.format("events", "event IS DISTINCT FROM 'outcome'"))):
+        for record in self._records(relations.reduced("special_lines")):
             self._gatherer.take(record)
 
     def _records(self, rows: Iterable[tuple[Any, ...]]) -> Iterable[dict[str, Any]]:
         for file, of_file in groupby(rows, key=lambda row: row[0]):
-            path = self._relations.file(file)
+            path = Path(file)
             self._gatherer.begin(path)
             yield from self._journal.records_in((line.encode() for _, line in of_file), path)
 
@@ -156,30 +159,17 @@ class _Reduction:
         units = self._outcomes.units()
         if not units:
             return
-        rollouts, names = zip(*units, strict=True)
-        self._relations.database.execute(
-            "CREATE TEMP TABLE waiting AS SELECT unnest($rollouts) AS rollout, unnest($units) AS unit",
-            {"rollouts": list(rollouts), "units": list(names)},
-        )
-        query = (
-            "SELECT rollout, unit, t, fingerprint, phase, variant, excluded FROM events JOIN waiting USING (rollout, unit) "
-            "WHERE event = 'decision' AND is_plain"
-        )
-        for rollout, unit, *visit in self._relations.rows(query):
+        self._relations.keep("waiting", {"rollout": "STRING", "unit": "STRING"}, units)
+        for rollout, unit, *visit in self._relations.reduced("visits"):
             self._outcomes.visited(rollout, unit, (visit[0], visit[1], visit[2], visit[3], visit[4]))
 
     def _of_plain_calls(self) -> None:
         """Add the outcomes that the Python reader has read, and whose calls it will not."""
         if not (ids := self._outcomes.decisions()):
             return
-        query = (
-            "SELECT id, d.rollout, d.fingerprint, d.phase, d.variant, cluster, many, excluded "
-            "FROM (SELECT id, key_of(id) AS call FROM (SELECT unnest($ids) AS id)) JOIN "
-            "(SELECT * EXCLUDE id FROM events WHERE event = 'decision' AND is_plain) d USING (call)"
-        )
-        for decision_id, rollout, fingerprint, phase, variant, cluster, many, excluded in self._relations.rows(
-            query, {"ids": ids}
-        ):
+        self._relations.keep("sought", {"id": "STRING"}, ((each,) for each in ids))
+        for row in self._relations.reduced("of_plain_calls"):
+            decision_id, rollout, fingerprint, phase, variant, cluster, many, excluded = row
             outcomes = self._outcomes.of(decision_id)
             gathered = self._gatherer.set_at(rollout, fingerprint)
             if gathered is not None and excluded:
@@ -219,20 +209,22 @@ class _Reduction:
 
     def _units(self) -> None:
         relations, gatherer = self._relations, self._gatherer
+        # Each arm is looked up once: rows of all of them come mixed.
+        known: dict[tuple[str, ...], tuple[Gathered, Arm] | None] = {}
         for rollout, fingerprint, phase, variant, cluster, calls, first_s in relations.reduced("units"):
-            gathered = gatherer.set_at(rollout, fingerprint)
-            arm = None if gathered is None else gatherer.arm_at(gathered.arms, phase, variant)
-            if gathered is not None and arm is not None:
-                arm.units[cluster] += int(calls)
-                gathered.arrivals.add(cluster, first_s, phase, variant)
+            where = rollout, fingerprint, phase, variant
+            if where not in known:
+                gathered = gatherer.set_at(rollout, fingerprint)
+                arm = None if gathered is None else gatherer.arm_at(gathered.arms, phase, variant)
+                known[where] = None if gathered is None or arm is None else (gathered, arm)
+            if (found := known[where]) is not None:
+                units = found[1].units
+                units[cluster] = units.get(cluster, 0) + calls
+                found[0].arrivals.add(cluster, first_s, phase, variant)
         for rollout, fingerprint, phase, variant, kind, name, calls in relations.reduced("faults"):
             if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
                 (arm.errors if kind == "error" else arm.withheld).add(name, int(calls))
-        durations = (
-            "SELECT rollout, fingerprint, phase, variant, ran, many, list(run_s), list(bucket % 512) FROM events "
-            "WHERE event = 'decision' AND is_plain AND NOT excluded AND run_s IS NOT NULL GROUP BY ALL"
-        )
-        for rollout, fingerprint, phase, variant, ran, many, values, buckets in relations.rows(durations):
+        for rollout, fingerprint, phase, variant, ran, many, values, buckets in relations.reduced("latencies"):
             if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
                 arm.latency_s[ran].extend(values * many)
                 arm.latency_buckets.extend(buckets * many)
@@ -267,27 +259,28 @@ class _Reduction:
                     _add(arm.differences[cluster], difference, differences)
 
     def _shadow_latencies(self) -> None:
-        durations = (
-            "SELECT rollout, fingerprint, phase, variant, many, list(duration_s), "
-            "list(control_duration_s) FILTER (control_duration_s IS NOT NULL) FROM events WHERE event = 'shadow' AND is_plain "
-            "AND NOT excluded AND ended IN ('ok', 'error') AND duration_s IS NOT NULL GROUP BY ALL"
-        )
-        for *where, many, theirs, controls in self._relations.rows(durations):
+        for *where, many, theirs, controls in self._relations.reduced("shadow_latencies"):
             if (arm := self._shadow_arm(*where)) is not None:
                 arm.latency_s.extend(theirs * many)
                 arm.control_latency_s.extend((controls or []) * many)
 
     def _values(self) -> None:
         relations, gatherer = self._relations, self._gatherer
-        for *where, metric, cluster, total, outcomes, low, high in relations.reduced("values"):
-            if (arm := self._arm(*where)) is not None:
-                _add(arm.outcomes[metric][cluster], total, outcomes)
-                known = arm.ranges.get(metric, (low, high))
-                arm.ranges[metric] = min(low, known[0]), max(high, known[1])
-        for why, statement in (("of excluded calls", "of_excluded"), ("unknown decision", "unknown")):
-            for rollout, fingerprint, outcomes in relations.reduced(statement):
+        known: dict[tuple[str, ...], Arm | None] = {}
+        for rollout, fingerprint, phase, variant, excluded, *row in relations.reduced("values"):
+            metric, cluster, total, outcomes, low, high, kept = row
+            if excluded is not False:
                 if (gathered := gatherer.set_at(rollout, fingerprint)) is not None:
-                    gathered.problems[why] += outcomes
+                    gathered.problems["unknown decision" if excluded is None else "of excluded calls"] += kept
+                continue
+            where = rollout, fingerprint, phase, variant
+            if where not in known:
+                known[where] = self._arm(rollout, fingerprint, phase, variant)
+            if (arm := known[where]) is not None:
+                _add(arm.outcomes[metric][cluster], total, outcomes)
+                least, greatest = arm.ranges.get(metric, (low, high))
+                if low < least or high > greatest or metric not in arm.ranges:
+                    arm.ranges[metric] = min(low, least), max(high, greatest)
 
     def _segments(self) -> None:
         if not self._asked:

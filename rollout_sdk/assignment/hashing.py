@@ -188,6 +188,16 @@ class UnitHash:
         hasher.update(unit)
         return int.from_bytes(hasher.digest(), "big")
 
+    def each(self, units: Iterable[bytes]) -> list[int]:
+        """Return the digests of many canonical units."""
+        copy, number = self.prepared.copy, int.from_bytes
+        digests = []
+        for unit in units:
+            hasher = copy()
+            hasher.update(unit)
+            digests.append(number(hasher.digest(), "big"))
+        return digests
+
 
 def key_id(key: bytes | None) -> str:
     """Return a short id of a hash key that does not reveal it: 8 hexadecimal digits, or "default" if none is set."""

@@ -21,11 +21,14 @@ from rollout_sdk.plan import parse_duration
 __all__ = ["COMMANDS"]
 
 
-@click.command(epilog=examples("rollout compact journal/", "rollout compact journal/ --idle 1h"))
+@click.command(
+    epilog=examples("rollout compact journal/", "rollout compact journal/ --idle 1h", "rollout compact --to s3://logs/journal")
+)
 @journal_argument
 @click.option("--idle", metavar="TIME", help="Also files of other machines, once unchanged for this long.  [default: 1d]")
+@click.option("--to", metavar="ADDRESS", help="Move the Parquet files: to another folder, or s3://bucket/folder.")
 @json_option
-def compact(folder: str, idle: str | None, as_json: bool) -> None:
+def compact(folder: str, idle: str | None, to: str | None, as_json: bool) -> None:
     """Turn finished files of a journal into Parquet.
 
     Files that may still be written stay as they are. You can stop it at any time, and run it again. Reports read Parquet with
@@ -34,7 +37,7 @@ def compact(folder: str, idle: str | None, as_json: bool) -> None:
     try:
         idle_s = 86_400.0 if idle is None else parse_duration(idle, "--idle")
         with progress("Compacting the journal") as show:
-            done = compacted(folder, idle_s=idle_s, progress=show)
+            done = compacted(folder, to=to, idle_s=idle_s, progress=show)
     except RolloutError as error:
         raise fault(error) from None
     if as_json:

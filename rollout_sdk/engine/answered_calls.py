@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 from rollout_sdk.assignment import BUCKETS
 from rollout_sdk.assignment.ids import IdTemplate
@@ -98,12 +99,17 @@ class AnsweredCalls(Lines):
         for call in self.calls:
             write = written.get(call.arm)
             if write is None:
-                write = written[call.arm] = _writer_of(call)
+                write = _writers.get(call.arm)
+                if write is None:
+                    write = _writers[call.arm] = _writer_of(call)
+                written[call.arm] = write
             lines.append(write(call))
         return lines
 
 
 _Writer: TypeAlias = Callable[[CommonCall], bytes]
+_writers: WeakKeyDictionary[Arm, _Writer] = WeakKeyDictionary()
+"""Of the arms in use: making a writer takes as long as ten lines, and calls of many rollouts come by turns."""
 
 
 def _writer_of(like: CommonCall) -> _Writer:
@@ -123,17 +129,23 @@ def _writer_of(like: CommonCall) -> _Writer:
 
 
 def grouped(facts: Iterable[Any]) -> list[Any]:
-    """Return the facts, with successive common calls of one rollout as one fact."""
+    """Return the facts, with the common calls of one rollout as one fact, if nothing but common calls came between them."""
     found: list[Any] = []
+    known: dict[Rollout, list[CommonCall]] = {}
     calls: list[CommonCall] = []
-    rollout: object = None
+    last: object = None
     for fact in facts:
         if fact.__class__ is not CommonCall:
-            calls, rollout = [], None
+            known, last = {}, None
             found.append(fact)
-        elif fact.arm.plan.rollout is rollout:
-            calls.append(fact)
-        else:
-            calls, rollout = [fact], fact.arm.plan.rollout
-            found.append(AnsweredCalls(calls))
+            continue
+        rollout = fact.arm.plan.rollout
+        if rollout is not last:
+            last, calls = rollout, known.get(rollout, [])
+            if not calls:
+                known[rollout] = calls
+                calls.append(fact)
+                found.append(AnsweredCalls(calls))
+                continue
+        calls.append(fact)
     return found

@@ -284,12 +284,14 @@ class Call(RouteRequest):
 
     @property
     def nonce(self) -> str:
-        """The part that makes this call's id unique; it ends with a dash if the strategy did not make the decision.
+        """The part that makes this call's id unique."""
+        return f"{self.origin}{self.sequence:x}{self.nonce_end}"
 
-        If the call began under overload, it contains the level.
-        """
+    @property
+    def nonce_end(self) -> str:
+        """The end of the nonce: the level if the call began under overload, and a dash if the strategy did not decide it."""
         level = f"~{self.level}" if self.level else ""
-        return f"{self.origin}{self.sequence:x}{level}{'-' if self.decision.reason in EXCLUDED_REASONS else ''}"
+        return f"{level}{'-' if self.decision.reason in EXCLUDED_REASONS else ''}"
 
     def drawn(self, rate: float) -> Call | None:
         """The call, if it is kept at this rate, or at the rate at which it began if that is lower; else None."""
@@ -306,9 +308,11 @@ class Call(RouteRequest):
         """Whether the call must not be analysed."""
         return self.excluded or self.decision.reason in EXCLUDED_REASONS
 
-    def count_in(self, tally: Tally) -> None:
-        """Add the call to the process's counts; no event is created."""
-        tally.add_call(self.decision, self.phase.name, self.served, self.runs, self.withheld, excluded=self.is_excluded)
+    def count_in(self, tally: Tally, number: int = 1) -> None:
+        """Add the call, or so many rows like it, to the process's counts; no event is created."""
+        tally.add_call(
+            self.decision, self.phase.name, self.served, self.runs, self.withheld, excluded=self.is_excluded, number=number
+        )
         if self.unmeasured is not None:
             tally.add_unmeasured(self.decision.variant, self.unmeasured)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from rollout_sdk.concurrency.context_vars import copy_context
 from rollout_sdk.engine.ambient import apart, look, restore
-from rollout_sdk.engine.batches.answered_rows import AnsweredRows
+from rollout_sdk.engine.batches.decided_rows import DecidedRows
 from rollout_sdk.engine.blend import blended, replayed
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.context import OBSERVING, aside
@@ -214,19 +214,19 @@ def finish(call: Call, result: Result) -> None:
     rollout.conclude(call)
 
 
-def finish_rows(call: Call, result: Result) -> None:
+def finish_rows(call: Call, rows: DecidedRows, result: Result) -> None:
     """Release the arguments of a batch's rows and pass all rows to the recorder as one fact."""
-    rollout, rows = call.rollout, call.rows
+    rollout = call.rollout
     if rollout.measure is not None and result.error is None and not result.interrupted:
         record_measured(rows, result.value, result)
     context = None
-    for row in rows:
-        _note_end(row, result)
-        row.span_context = call.span_context
-        if rollout.audience.debugging or row.served != row.decision.variant:
-            context = row.context = copy_context() if context is None else context
-        row.args, row.kwargs = (), NO_KWARGS
-    rollout.conclude(rows[0] if len(rows) == 1 else AnsweredRows.of(rows))
+    for kind in rows.kinds:
+        _note_end(kind, result)
+        kind.span_context = call.span_context
+        if rollout.audience.debugging or kind.served != kind.decision.variant:
+            context = kind.context = copy_context() if context is None else context
+        kind.args, kind.kwargs = (), NO_KWARGS
+    rollout.conclude(rows[0] if len(rows) == 1 else rows)
 
 
 def _note_end(call: Call, result: Result) -> None:
@@ -288,12 +288,13 @@ def _record_broken(call: Call, result: Result) -> None:
     try:
         for shadow in call.shadows:
             shadow.end("dropped_start", error="engine.flow")
-        for each in call.rows or (call,):
+        rows = call.rows
+        for each in rows.kinds if isinstance(rows, DecidedRows) else (call,):
             each.excluded, each.served = True, result.variant
-        if not call.rows:
+        if not isinstance(rows, DecidedRows):
             finish(call, result)
             return
-        finish_rows(call, result)
+        finish_rows(call, rows, result)
         if call.span is not None:
             rollout.spans.end_route(call, result)
     except BaseException as error:

@@ -127,6 +127,12 @@ class Nonces:
     sequence: itertools.count[int] = field(factory=itertools.count)
     load: Load = field(factory=Load)
 
+    def take(self, number: int) -> Sequence[int]:
+        """Take so many numbers, at least one: a range, unless another thread has taken some of it meanwhile."""
+        taken = list(itertools.islice(self.sequence, number))
+        whole = range(taken[0], taken[-1] + 1)
+        return whole if len(whole) == number else taken
+
     def renew(self) -> None:
         """Draw a new random string, in a forked child."""
         self.origin = os.urandom(5).hex()

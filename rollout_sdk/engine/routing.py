@@ -143,11 +143,14 @@ class Router:
         self._has_rules = self.override is not None or self.holdout > 0
 
     @property
+    def has_no_rules(self) -> bool:
+        """Whether nothing but the strategy decides, and nobody wants to know the unit."""
+        return not self._has_rules and self.layer is None and not self.keeps_unit and not self.drains
+
+    @property
     def is_plain(self) -> bool:
         """Whether nothing but the strategy decides, and nothing but the unit is read."""
-        reads = self.covariate is not None or self.segments is not None
-        has_more = self._has_rules or self.layer is not None or reads or self.drains
-        return not has_more and not self.keeps_unit
+        return self.has_no_rules and self.covariate is None and self.segments is None
 
     def unit_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Return the unit named by a call, or None."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field, frozen
 
 from rollout_sdk.engine.answered_calls import AnsweredCalls, grouped
-from rollout_sdk.engine.batches.answered_rows import AnsweredRows
+from rollout_sdk.engine.batches.decided_rows import DecidedRows
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.shadows.ended import EndedRows, EndedShadow
 from rollout_sdk.judging import AddOutcome, Evidence, add_shadowed
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Delivery"]
 
 _MOST_TALLIES = 1_000
-_CALLS = (Call, AnsweredCalls, AnsweredRows)
+_CALLS = (Call, AnsweredCalls, DecidedRows)
 _HOOK_OF = {
     RoutedEvent: "rollout_routed",
     ShadowedEvent: "rollout_shadowed",
@@ -153,19 +153,18 @@ class Delivery:
         changes = {id(fact.event): fact for fact in facts if fact.__class__ is Change}
         facts = [fact.event if fact.__class__ in (Unobserved, Change) else fact for fact in facts]
         facts = [event for fact in _ends_apart(facts) if (event := self._event_of(fact)) is not None]
-        apart = _rows_apart(facts)
-        for fact in apart:
+        for fact in facts:
             self.guarded("tally", self._count, fact)
-        self.guarded("judge", self._add_to_evidence, apart)
+        self.guarded("judge", self._add_to_evidence, facts)
         if self.spans.events.has_results:
-            for fact in apart:
+            for fact in facts:
                 if fact.__class__ is RecordedEvent:
                     self.spans.recorded(fact)
         starts = self._starts(facts)
         for start in starts:
             self.guarded("tally", self._count, start)
         if self.metrics is not None and self.audience.measuring:
-            self.guarded("telemetry.metrics", self.metrics.calls, _calls(apart))
+            self.guarded("telemetry.metrics", self.metrics.calls, _calls(facts))
         managed, heard = self._events(facts)
         self.guarded("recorder", self.sinks.write, managed)
         # In the journal, a start is the line about the rollout; for observers, nothing has changed.
@@ -174,7 +173,7 @@ class Delivery:
         for fact in heard:
             if id(fact) in unobserved:
                 continue
-            if fact.__class__ is not AnsweredRows or any(map(self._is_for_log, fact.kinds())):
+            if fact.__class__ is not DecidedRows or any(map(self._is_for_log, fact.kinds)):
                 self.guarded("recorder", self.sinks.log, changes.get(id(fact), fact))
             self.guarded("observers", self._observe, fact)
 
@@ -182,7 +181,7 @@ class Delivery:
         """The facts, of many rows only those that are drawn: here, because on the caller's path that would take long."""
         kept: list[Any] = []
         for fact in facts:
-            if fact.__class__ not in (AnsweredRows, EndedRows):
+            if fact.__class__ not in (DecidedRows, EndedRows):
                 kept.append(fact)
                 continue
             thinned = fact.thinned()
@@ -241,10 +240,10 @@ class Delivery:
                 if self.audience.debugging or "rollout_routed" in fact.rollout.observers:
                     heard.extend(map(self._as_event, fact))
                 continue
-            if fact.__class__ is AnsweredRows:
+            if fact.__class__ is DecidedRows:
                 if self.sinks.journal is not None:
                     managed.append(self._as_event(fact))
-                if any(map(self._is_heard, fact.kinds())):
+                if any(map(self._is_heard, fact.kinds)):
                     heard.append(fact)
                 continue
             if fact.__class__ is Call:
@@ -258,7 +257,7 @@ class Delivery:
 
     def _each(self, fact: Any) -> Iterable[Any]:
         """The events of a fact: of rows those that are heard, made where they are needed, because they take room."""
-        if fact.__class__ is not AnsweredRows:
+        if fact.__class__ is not DecidedRows:
             return (fact,)
         events = (self._as_event(row) for row in fact if self._is_heard(row))
         return (event for event in events if event is not None)
@@ -274,7 +273,7 @@ class Delivery:
         """The fact, with the end of a shadow as its event."""
         return self._as_event(fact) if fact.__class__ is EndedShadow else fact
 
-    def _as_event(self, fact: Call | AnsweredRows | EndedShadow) -> Any:
+    def _as_event(self, fact: Call | DecidedRows | EndedShadow) -> Any:
         """Return the event of a fact; None if that fails, which must not affect the other facts."""
         try:
             if fact.__class__ is Call and fact.context is not None:
@@ -289,7 +288,7 @@ class Delivery:
             return None
 
     def _count(self, fact: Any) -> None:
-        if fact.__class__ in (Call, AnsweredCalls):
+        if fact.__class__ in _CALLS:
             fact.count_in(self.tally(fact.rollout.key))
         elif (key := rollout_of(fact)) is not None:
             self.tally(key).add(fact)
@@ -298,7 +297,7 @@ class Delivery:
         """Have the judge see what the facts say about each rollout."""
         said: dict[str, list[Callable[[Evidence], None]]] = {}
         for fact in facts:
-            if fact.__class__ in (Call, AnsweredCalls):
+            if fact.__class__ in _CALLS:
                 said.setdefault(fact.rollout.key, []).append(fact.add_to_evidence)
             elif fact.__class__ is RecordedEvent:
                 said.setdefault(fact.rollout, []).append(AddOutcome(fact))
@@ -312,7 +311,7 @@ class Delivery:
         key = _key_of(fact)
         rollout = None if key is None else self.rollouts.get(key)
         if rollout is not None:
-            hook = "rollout_routed" if fact.__class__ is AnsweredRows else _HOOK_OF[type(fact)]
+            hook = "rollout_routed" if fact.__class__ is DecidedRows else _HOOK_OF[type(fact)]
             self.sinks.observe(rollout.observers.get(hook, ()), fact)
 
 
@@ -331,6 +330,8 @@ def _calls(facts: Iterable[Any]) -> list[Call]:
     for fact in facts:
         if fact.__class__ is AnsweredCalls:
             calls.extend(fact)
+        elif fact.__class__ is DecidedRows:
+            calls.extend(fact.timed())
         elif fact.__class__ is Call:
             calls.append(fact)
     return calls
@@ -343,17 +344,6 @@ def _ends_apart(facts: Iterable[Any]) -> Iterable[Any]:
             yield from fact
         else:
             yield fact
-
-
-def _rows_apart(facts: Iterable[Any]) -> list[Any]:
-    """The facts, with the rows of a batch as a call each."""
-    apart: list[Any] = []
-    for fact in facts:
-        if fact.__class__ is AnsweredRows:
-            apart.extend(fact)
-        else:
-            apart.append(fact)
-    return apart
 
 
 def _about(rollout: Rollout) -> dict[str, Any]:

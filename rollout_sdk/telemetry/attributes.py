@@ -175,8 +175,11 @@ def decision_attributes(call: Any, version: str) -> dict[str, Any]:
 
 def batch_attributes(call: Any, version: str) -> dict[str, Any]:
     """Return the attributes of a batch: the rows of each variant, and the most common reason."""
-    variants = Counter(row.decision.variant for row in call.rows)
-    reasons = Counter(row.decision.reason for row in call.rows)
+    variants: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for kind, size in call.rows.sizes():
+        variants[kind.decision.variant] += size
+        reasons[kind.decision.reason] += size
     attributes = decision_attributes(call, version)
     # These belong to single rows.
     del attributes[names.BUCKET], attributes[names.PROPENSITY]

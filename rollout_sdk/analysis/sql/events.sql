@@ -1,5 +1,5 @@
 -- Lines of a journal as typed events, in the dialect of DuckDB. Input: lines(file, line), one JSON text each, or NULL where it is
--- not JSON; and key_of(text), a number of 63 bits that is the same in every version and process. What is written otherwise than the SDK writes it (`is_plain` is false) is read by the Python reader.
+-- not JSON; and key_of(text), a number of 63 bits that is the same in every engine, version and process. What is written otherwise than the SDK writes it (`is_plain` is false) is read by the Python reader.
 WITH parsed AS (
     SELECT
         file,
@@ -73,10 +73,7 @@ SELECT
     j.position IS NOT NULL AND j.item IS NULL AS is_position,
     j.metric AS metric,
     j.value AS value,
-    CASE WHEN j.event = 'outcome' THEN key_of(concat_ws(chr(31), j.rollout, j.metric,
-        CASE WHEN j.event_id IS NOT NULL THEN concat('e', j.event_id)
-             ELSE concat_ws(chr(30), j.value, trunc(j.t * 1000), coalesce(j.id, j.unit)) END,
-        CASE WHEN j.item IS NOT NULL THEN concat('i', j.item) ELSE concat('p', j.position) END)) END AS happening,
+    CASE WHEN j.event = 'outcome' THEN key_of(j.event_id) END AS named,
     j.end AS ended,
     j.duration_s AS duration_s,
     j.error AS error,

@@ -1,8 +1,71 @@
 -- Sufficient statistics of a journal, in plain SQL: it runs as it is on DuckDB and on Spark.
--- Input: events, one row for each plain line (docs/journal.md has the columns), and outcomes, the rows of events that are outcomes,
--- each once. `many` is how many calls a row stands for: 1, or more where calls were drawn under overload. For the statements of
--- segments also asked, one row for each recorded metric of a set of arms whose calls are split into segments: rollout, fingerprint,
--- metric, is_label (1: a call has one outcome, the first), is_windowed, window_s, until_s, low and high; without a limit they are infinite.
+-- Input: events, one row for each line (docs/journal.md has the columns); listed, the ids of the rows of batches; and the function
+-- key_of(text), a number of 63 bits. `many` is how many calls a row stands for: 1, or more where calls were
+-- drawn under overload; `happening` is a number of what an outcome was recorded of, equal where it was recorded twice.
+-- For the statements of segments also asked, one row for each recorded metric of a set of arms whose calls are split into segments:
+-- rollout, fingerprint, metric, is_label (1: a call has one outcome, the first), is_windowed, window_s, until_s, low and high; without
+-- a limit they are infinite. Views are made in this order, `once` in place of `numbered` where no outcome is there twice.
+
+-- table: special
+SELECT call FROM events WHERE event = 'decision' AND NOT is_plain AND call IS NOT NULL
+UNION ALL
+SELECT key_of(id) AS call FROM listed;
+
+-- view: numbered
+SELECT *, ROW_NUMBER() OVER (PARTITION BY happening ORDER BY file, number) AS copy FROM events WHERE event = 'outcome';
+
+-- view: once
+SELECT *, 1 AS copy FROM events WHERE event = 'outcome';
+
+-- view: outcomes
+SELECT numbered.*, special.call IS NOT NULL AS is_of_rows
+FROM numbered LEFT JOIN (SELECT DISTINCT call FROM special) special ON numbered.call = special.call
+WHERE copy = 1 AND is_plain;
+
+-- name: lines
+SELECT (SELECT COUNT(*) FROM events) AS lines,
+    (SELECT COUNT(*) FROM events WHERE event IS NULL AND NOT is_plain AND line IS NULL) AS damaged;
+
+-- name: repeated_outcomes
+SELECT COUNT(*) - COUNT(DISTINCT happening) AS copies FROM events WHERE event = 'outcome';
+
+-- name: repeated_calls
+SELECT COUNT(*) - COUNT(DISTINCT call) AS copies
+FROM (SELECT call FROM events WHERE event = 'decision' AND is_plain UNION ALL SELECT call FROM special) calls;
+
+-- name: repeated_shadows
+SELECT SUM(kept - 1) AS copies
+FROM (
+    SELECT COUNT(*) AS kept FROM events WHERE event = 'shadow' AND call IS NOT NULL GROUP BY call, variant
+) runs;
+
+-- name: of_shadows
+SELECT COUNT(*) AS outcomes FROM events WHERE event = 'outcome' AND NOT is_plain AND line LIKE '%"shadow"%';
+
+-- name: metrics
+SELECT COUNT(DISTINCT metric) AS metrics FROM events;
+
+-- name: duplicates
+SELECT rollout, fingerprint, COUNT(*) AS copies FROM numbered WHERE copy > 1 GROUP BY rollout, fingerprint;
+
+-- name: special_outcomes
+SELECT file, line FROM numbered WHERE NOT is_plain AND line IS NOT NULL AND copy = 1 ORDER BY file, number;
+
+-- name: special_lines
+SELECT file, line FROM events WHERE NOT is_plain AND line IS NOT NULL AND (event IS NULL OR event <> 'outcome') ORDER BY file, number;
+
+-- name: of_rows
+SELECT rollout, fingerprint, id, metric, value, item, is_position, many, t FROM outcomes WHERE is_of_rows;
+
+-- name: visits
+SELECT events.rollout, events.unit, t, fingerprint, phase, variant, excluded
+FROM events JOIN waiting ON events.rollout = waiting.rollout AND events.unit = waiting.unit
+WHERE event = 'decision' AND is_plain;
+
+-- name: of_plain_calls
+SELECT sought.id, rollout, fingerprint, phase, variant, cluster, many, excluded
+FROM events JOIN sought ON events.call = key_of(sought.id)
+WHERE event = 'decision' AND is_plain;
 
 -- name: arms
 SELECT rollout, fingerprint, phase, variant, MAX(strategy) AS strategy, MAX(share) AS share, COUNT(*) AS kept,
@@ -18,7 +81,7 @@ WHERE event = 'decision' AND is_plain AND excluded
 GROUP BY rollout, fingerprint, reason;
 
 -- name: units
-SELECT rollout, fingerprint, phase, variant, cluster, SUM(many) AS calls, MIN(t) AS first_s
+SELECT rollout, fingerprint, phase, variant, cluster, CAST(SUM(many) AS BIGINT) AS calls, MIN(t) AS first_s
 FROM events
 WHERE event = 'decision' AND is_plain AND NOT excluded
 GROUP BY rollout, fingerprint, phase, variant, cluster;
@@ -40,25 +103,19 @@ FROM events
 WHERE event = 'decision' AND is_plain AND NOT excluded AND shadow IS NOT NULL
 GROUP BY rollout, fingerprint, phase, shadow;
 
+-- name: latencies
+SELECT rollout, fingerprint, phase, variant, ran, many, ARRAY_AGG(run_s) AS runs_s, ARRAY_AGG(bucket % 512) AS buckets
+FROM events
+WHERE event = 'decision' AND is_plain AND NOT excluded AND run_s IS NOT NULL
+GROUP BY rollout, fingerprint, phase, variant, ran, many;
+
 -- name: values
-SELECT d.rollout, d.fingerprint, d.phase, d.variant, o.metric, d.cluster,
-    SUM(o.value * GREATEST(d.many, o.many)) AS total, SUM(GREATEST(d.many, o.many)) AS outcomes,
-    MIN(o.value) AS low, MAX(o.value) AS high
-FROM outcomes o JOIN events d ON o.call = d.call
-WHERE d.event = 'decision' AND d.is_plain AND NOT d.excluded
-GROUP BY d.rollout, d.fingerprint, d.phase, d.variant, o.metric, d.cluster;
-
--- name: of_excluded
-SELECT d.rollout, d.fingerprint, COUNT(*) AS outcomes
-FROM outcomes o JOIN events d ON o.call = d.call
-WHERE d.event = 'decision' AND d.is_plain AND d.excluded
-GROUP BY d.rollout, d.fingerprint;
-
--- name: unknown
-SELECT o.rollout, o.fingerprint, COUNT(*) AS outcomes
-FROM outcomes o LEFT JOIN events d ON o.call = d.call AND d.event = 'decision'
-WHERE d.call IS NULL AND NOT o.is_of_rows
-GROUP BY o.rollout, o.fingerprint;
+SELECT COALESCE(d.rollout, o.rollout) AS rollout, COALESCE(d.fingerprint, o.fingerprint) AS fingerprint, d.phase, d.variant,
+    d.excluded, o.metric, d.cluster, SUM(o.value * GREATEST(d.many, o.many)) AS total,
+    CAST(SUM(GREATEST(d.many, o.many)) AS BIGINT) AS outcomes, MIN(o.value) AS low, MAX(o.value) AS high, COUNT(*) AS kept
+FROM outcomes o LEFT JOIN (SELECT * FROM events WHERE event = 'decision' AND is_plain) d ON o.call = d.call
+WHERE d.call IS NOT NULL OR NOT o.is_of_rows
+GROUP BY COALESCE(d.rollout, o.rollout), COALESCE(d.fingerprint, o.fingerprint), d.phase, d.variant, d.excluded, o.metric, d.cluster;
 
 -- name: ends
 SELECT rollout, fingerprint, phase, variant, ended, CASE WHEN ended = 'error' THEN error END AS error,
@@ -81,6 +138,13 @@ SELECT rollout, fingerprint, phase, variant, cluster, SUM(matched * many) AS mat
 FROM events
 WHERE event = 'shadow' AND is_plain AND NOT excluded AND matched IS NOT NULL AND comparator <> 'error'
 GROUP BY rollout, fingerprint, phase, variant, cluster;
+
+-- name: shadow_latencies
+SELECT rollout, fingerprint, phase, variant, many, ARRAY_AGG(duration_s) AS runs_s,
+    ARRAY_AGG(control_duration_s) FILTER (WHERE control_duration_s IS NOT NULL) AS controls_s
+FROM events
+WHERE event = 'shadow' AND is_plain AND NOT excluded AND ended IN ('ok', 'error') AND duration_s IS NOT NULL
+GROUP BY rollout, fingerprint, phase, variant, many;
 
 -- name: buckets
 SELECT rollout, fingerprint, phase, variant, '' AS metric, bucket, SUM(many) AS calls, 0 AS outcomes, 0.0 AS total

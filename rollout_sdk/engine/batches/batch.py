@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from array import array
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from attrs import frozen
 
 from rollout_sdk.engine.ambient import look
+from rollout_sdk.engine.batches.decided_rows import DecidedRows
 from rollout_sdk.engine.batches.joining import assemble
 from rollout_sdk.engine.batches.rows import are_columns, count_rows, each_row, has_rows, take
-from rollout_sdk.engine.call import Call, Runs
+from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.current import be_current, current_call, enclosing, hand_up, set_call
 from rollout_sdk.engine.failing import failing_rows, failing_share
 from rollout_sdk.engine.flow import announce, falls_back, finish_rows, instead, submit_shadows
@@ -20,12 +21,14 @@ from rollout_sdk.engine.returned.forms import discard
 from rollout_sdk.engine.shadows.shadow import ShadowRun
 from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together
 from rollout_sdk.exceptions import BatchError
-from rollout_sdk.records import Comparison
+from rollout_sdk.records import Comparison, ShadowEnd
 from rollout_sdk.resilience.faults import BATCH
 from rollout_sdk.resilience.interruptions import is_fault
-from rollout_sdk.sampling import is_drawn
 
-__all__ = ["Batch", "ShadowRows", "route_batch"]
+__all__ = ["NO_ROWS", "Batch", "ShadowRows", "route_batch"]
+
+Run: TypeAlias = tuple[str, float, str | None, float | None]
+"""Variant, seconds, error type, seconds until the first item."""
 
 Parts: TypeAlias = list[tuple[Sequence[int], Result]]
 """Positions of rows, and their results."""
@@ -36,18 +39,22 @@ Replace: TypeAlias = Callable[
 """Returns the arguments with a function applied to every row-wise one."""
 
 
+NO_ROWS = DecidedRows([], array("I"), array("Q"), ())
+"""The rows of an empty batch."""
+
+
 @frozen
 class Batch:
     """A call whose row-wise arguments are split.
 
     Attributes:
         call: The whole call, which holds the span.
-        rows: A call for each row, which holds its decision.
+        rows: The rows, with their decisions.
         replace: Replaces the row-wise arguments.
     """
 
     call: Call
-    rows: Sequence[Call]
+    rows: DecidedRows
     replace: Replace
 
     def arguments(self, indices: Sequence[int]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -60,25 +67,6 @@ class Batch:
         self.replace(self.call.args, self.call.kwargs, found.append)
         return found[0] if found else None
 
-    def grouped(self) -> dict[str, list[int]]:
-        """Return the positions of each variant's rows, the control first."""
-        groups: defaultdict[str, list[int]] = defaultdict(list)
-        groups[self.call.rollout.control] = []
-        for index, row in enumerate(self.rows):
-            groups[row.decision.variant].append(index)
-        return {variant: indices for variant, indices in groups.items() if indices}
-
-    def shadowed(self) -> dict[str, list[int]]:
-        """Return the positions of the rows that each shadow runs on."""
-        groups: defaultdict[str, list[int]] = defaultdict(list)
-        for index, row in enumerate(self.rows):
-            for variant in row.decision.shadows:
-                groups[variant].append(index)
-            noise = self.call.rollout.noise
-            if noise and row.decision.shadows and is_drawn(row.decision_id, noise):
-                groups[self.call.rollout.control].append(index)
-        return groups
-
 
 class ShadowRows(ShadowRun):
     """One background run of a variant on several rows; each row is compared and reported separately."""
@@ -89,17 +77,25 @@ class ShadowRows(ShadowRun):
     def __init__(self, batch: Batch, variant: str, indices: list[int]) -> None:
         """Create a run of `variant` on these rows."""
         super().__init__(batch.call, variant)
-        self.rows = [batch.rows[index] for index in indices]
+        self.rows = batch.rows
         self.indices = indices
+        self._calls: Sequence[Call] | None = None
 
     @property
     def calls(self) -> Sequence[Call]:
-        """A call for each row."""
-        return self.rows
+        """A call for each row, as it is now, or was when the run ended."""
+        return self.rows.at(self.indices) if self._calls is None else self._calls
+
+    def end(self, end: ShadowEnd, result: Result | None = None, *, error: str | None = None) -> bool:
+        """End the run and report it for each row."""
+        # Built once, and before the run is claimed: whoever waits for the runs waits for this too.
+        if self._calls is None:
+            self._calls = list(self.calls)
+        return super().end(end, result, error=error)
 
     def comparisons(self, result: Result) -> Sequence[Comparison | None]:
         """Return a comparison for each row, or None for rows without one."""
-        count = len(self.rows)
+        count = len(self.indices)
         control = self.counterpart
         if result.error is not None or control.error is not None:
             return [control.compared(result, lambda: self.request)] * count
@@ -114,13 +110,16 @@ class ShadowRows(ShadowRun):
 
     def refused(self, result: Result) -> Sequence[bool]:
         """Return for each row whether its answer is a failure."""
-        failing = failing_rows(self.rollout, result.value, range(len(self.rows)))
-        return [place in failing for place in range(len(self.rows))]
+        failing = failing_rows(self.rollout, result.value, range(len(self.indices)))
+        return [place in failing for place in range(len(self.indices))]
+
+    def _are_served_by(self, variant: str) -> bool:
+        return all(kind.served == variant for kind, _ in self.rows.at(self.indices).sizes())
 
     def answered_by(self, final: Result, size: int) -> Result:
         """Return the control's own results for these rows, from the batch's answer, to compare with."""
         control, own = self.rollout.control, None
-        if final.error is None and has_rows(final.value, size) and all(row.served == control for row in self.rows):
+        if final.error is None and has_rows(final.value, size) and self._are_served_by(control):
             own = take(final.value, self.indices)
         nothing = final.error is None and own is None
         return Result(control, final.duration_s, own, final.error, final.interrupted or nothing)
@@ -150,7 +149,7 @@ def route_batch(batch: Batch) -> Flow:
     if rollout.audience.tracing:
         call.span = rollout.spans.start_route(call)
     set_call(call)
-    groups = batch.grouped()
+    groups = batch.rows.of_variants(rollout.control)
     call.shadows = shadows = _prepared(batch)
     parts, final = yield from _answered(batch, groups)
     if final is None:
@@ -177,11 +176,11 @@ def _close(batch: Batch, shadows: Sequence[ShadowRows], final: Result) -> None:
     hand_up(call, final, call.rollout.control)
     for shadow in shadows:
         submit_shadows([shadow], shadow.answered_by(final, len(batch.rows)))
-    for row in batch.rows:
-        if not row.runs:
-            # The call ended before this row's variant ran.
-            row.served = row.decision.variant
-    finish_rows(call, final)
+    for kind in batch.rows.kinds:
+        if not kind.runs:
+            # The call ended before the variant of these rows ran.
+            kind.served = kind.decision.variant
+    finish_rows(call, batch.rows, final)
     if not final.interrupted:
         be_current(call)
     if call.span is not None:
@@ -193,7 +192,9 @@ def _close(batch: Batch, shadows: Sequence[ShadowRows], final: Result) -> None:
 
 
 def _prepared(batch: Batch) -> list[ShadowRows]:
-    runs = [ShadowRows(batch, variant, indices) for variant, indices in batch.shadowed().items()]
+    rollout = batch.call.rollout
+    shadowed = batch.rows.shadowed(rollout.noise, rollout.control)
+    runs = [ShadowRows(batch, variant, indices) for variant, indices in shadowed.items()]
     try:
         return [run for run in runs if run.is_prepared(*batch.arguments(run.indices))]
     except BaseException:
@@ -255,16 +256,16 @@ def _answered(
 def _steps(batch: Batch, groups: Mapping[str, Sequence[int]]) -> list[tuple[Invoke, Sequence[int]]]:
     """Build a step per group, with its rows; the control takes over rows of candidates whose breaker is open."""
     rollout, call = batch.call.rollout, batch.call
-    controls = list(groups.get(rollout.control, ()))
+    controls = groups.get(rollout.control, ())
     steps: list[tuple[Invoke, Sequence[int]]] = []
     for variant, indices in groups.items():
         if variant == rollout.control:
             continue
         step = call.attempt(variant, in_turn=True)
         if step is None:
-            for index in indices:
-                batch.rows[index].withheld = call.withheld
-            controls.extend(indices)
+            for kind in batch.rows.apart(indices):
+                kind.withheld = call.withheld
+            controls = sorted([*controls, *indices])
             continue
         _restrict(batch, step, indices)
         if rollout.on_error == "control":
@@ -272,7 +273,7 @@ def _steps(batch: Batch, groups: Mapping[str, Sequence[int]]) -> list[tuple[Invo
         steps.append((step, indices))
     # The control comes first because it runs in the caller's own task.
     if controls:
-        return [(_control(batch, sorted(controls), in_turn=True), sorted(controls)), *steps]
+        return [(_control(batch, controls, in_turn=True), controls), *steps]
     if steps and rollout.on_error == "control":
         # Only the first runs in the caller's context: see Together.
         steps[0][0].around = look()
@@ -303,28 +304,31 @@ def _ran(batch: Batch, step: Invoke, result: Result, indices: Sequence[int]) -> 
     call.answered = False
     call.ran(step, result)
     if result.withheld is not None:
-        for index in indices:
-            batch.rows[index].withheld = result.withheld
+        for kind in batch.rows.apart(indices):
+            kind.withheld = result.withheld
         return refused
     run = call.runs[-1]
-    # If only some rows failed, the others are recorded as successes.
-    well, failed = (*run[:2], None, run[3]), set(refused or (indices if result.failed else ()))
-    # Rows treated alike share these objects: see engine/batches/answered_rows.py.
-    noted: dict[tuple[int, bool], Runs] = {}
-    for index in indices:
-        row = batch.rows[index]
-        row.cut, row.answered = result.interrupted, call.answered
-        is_well = bool(refused) and index not in failed
-        runs = noted.get((id(row.runs), is_well))
-        if runs is None:
-            runs = noted[id(row.runs), is_well] = (*row.runs, well if is_well else run)
-        row.runs = runs
-        if index == indices[0]:
-            row.measured += (run,)
-        row.served = step.variant
-        if step.variant == rollout.control and rollout.health is not None:
-            row.doubt(failed=index in failed)
+    if not refused:
+        _note(batch, step, result, indices, run, failed=result.failed)
+    else:
+        failed = set(refused)
+        _note(batch, step, result, refused, run, failed=True)
+        # The others are recorded as successes.
+        if well := [index for index in indices if index not in failed]:
+            _note(batch, step, result, well, (*run[:2], None, run[3]), failed=False)
+    batch.rows.measure(indices[0], run)
     return refused
+
+
+def _note(batch: Batch, step: Invoke, result: Result, indices: Sequence[int], run: Run, *, failed: bool) -> None:
+    """Record a run for rows on which it ended alike."""
+    call, rollout = batch.call, batch.call.rollout
+    for kind in batch.rows.apart(indices):
+        kind.cut, kind.answered = result.interrupted, call.answered
+        kind.runs = (*kind.runs, run)
+        kind.served = step.variant
+        if step.variant == rollout.control and rollout.health is not None:
+            kind.doubt(failed=failed)
 
 
 def _without(refused: Sequence[int], indices: Sequence[int], result: Result) -> Parts:

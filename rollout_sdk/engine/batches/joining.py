@@ -30,12 +30,15 @@ def assemble(parts: Sequence[tuple[Sequence[int], Any]], size: int, *, given: An
     """
     results = [result for _, result in parts]
     kind = type(results[0])
-    order = [index for indices, _ in parts for index in indices]
-    position = {index: number for number, index in enumerate(order)}
-    inverse = [position[index] for index in range(size)]
     if kind in (list, tuple):
-        rows = [row for result in results for row in each_row(result)]
-        return kind(rows[number] for number in inverse)
+        rows = [None] * size
+        for indices, result in parts:
+            for index, row in zip(indices, each_row(result), strict=True):
+                rows[index] = row
+        return kind(rows)
+    inverse = [0] * size
+    for number, index in enumerate(index for indices, _ in parts for index in indices):
+        inverse[index] = number
     join = _JOIN.get(package(results[0]))
     if join is None:
         raise _refusal(f"results of type {kind.__qualname__}", "their library is not known")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from inspect import Signature
 from typing import Any
 
 from attrs import frozen
 
 from rollout_sdk.engine.arguments import Spec, UnitSpec, parameter
-from rollout_sdk.engine.batches.rows import count_rows, each_row
+from rollout_sdk.engine.batches.rows import column_of, count_rows
 from rollout_sdk.engine.first_present import is_rowwise
 from rollout_sdk.plugins.manager import Failed
 
@@ -38,7 +38,7 @@ class RowArguments:
     segments: tuple[str, ...]
     failed: Failed
 
-    def units(self, unit: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
+    def units(self, unit: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sequence[Any]:
         """Return each row's unit: its own from a list of units, else the same for all."""
         rows = parameter(self.names[0], self.signature, self.key, "batch")(args, kwargs)
         count = count_rows(rows)
@@ -46,7 +46,7 @@ class RowArguments:
             return []
         if not is_rowwise(unit):
             return [unit] * count
-        each = list(each_row(unit))
+        each = column_of(unit)
         if len(each) == count:
             return each
         self.failed("unit", ValueError(f"{len(each)} units for {count} rows"))

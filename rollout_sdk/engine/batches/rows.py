@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["are_columns", "count_rows", "each_row", "has_rows", "one", "package", "take"]
+__all__ = ["are_columns", "column_of", "count_rows", "each_row", "has_rows", "one", "package", "take"]
 
 
 def count_rows(value: Any) -> int | None:
@@ -46,6 +46,19 @@ def each_row(rows: Any) -> Iterable[Any]:
     if package(rows) == "pyarrow":
         return rows.to_pylist()  # type: ignore[no-any-return]
     return rows.tocsr() if hasattr(rows, "tocsr") else rows  # type: ignore[no-any-return]
+
+
+def column_of(rows: Any) -> Sequence[Any]:
+    """Return rows that each are a unit or a number, as `each_row` gives them, by the container's own fast way if it has one."""
+    if type(rows) in (list, tuple):
+        return rows  # type: ignore[no-any-return]
+    # Of texts and numbers: of other types, numpy and pandas give their own scalars row by row, and others all at once.
+    if getattr(rows, "ndim", None) == 1 and getattr(getattr(rows, "dtype", None), "kind", "") in tuple("iufU"):
+        if package(rows) in ("numpy", "pandas"):
+            return rows.tolist()  # type: ignore[no-any-return]
+    elif package(rows) == "polars" and hasattr(rows, "to_list"):
+        return rows.to_list()  # type: ignore[no-any-return]
+    return list(each_row(rows))
 
 
 def package(value: Any) -> str:

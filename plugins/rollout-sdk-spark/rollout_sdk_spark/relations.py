@@ -1,0 +1,124 @@
+"""A journal in Spark: its lines as typed events, beside the parts that were compacted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.functions import lit
+from pyspark.storagelevel import StorageLevel
+
+from rollout_sdk.analysis import JournalFiles, Relations
+
+__all__ = ["InSpark"]
+
+_SETTINGS = {
+    # What cannot be a number is null, as in DuckDB, and no error.
+    "spark.sql.ansi.enabled": "false",
+    # Times are numbers, and no zone changes them.
+    "spark.sql.session.timeZone": "UTC",
+}
+# The last 8 of the 16 bytes, as a little-endian number without its lowest bit, as DuckDB's md5_number_lower.
+_BYTES = ", ".join(f"substr(md5(name), {place}, 2)" for place in range(31, 16, -2))
+_KEY_OF = f"""
+CREATE OR REPLACE TEMPORARY FUNCTION key_of(name STRING) RETURNS BIGINT
+RETURN shiftrightunsigned(CAST(conv(concat({_BYTES}), 16, -10) AS BIGINT), 1)
+"""
+_IS_NUMBER = """
+CREATE OR REPLACE TEMPORARY FUNCTION is_number(value DOUBLE) RETURNS BOOLEAN
+RETURN NOT isnan(value) AND abs(value) < double('Infinity')
+"""
+_EVENTS = """
+SELECT *, CASE WHEN event = 'outcome' THEN xxhash64(rollout, metric, item, is_position, named,
+    CASE WHEN named IS NULL THEN value + 0.0D END, CASE WHEN named IS NULL THEN CAST(t * 1000 AS BIGINT) END,
+    CASE WHEN named IS NULL THEN coalesce(id, unit) END) END AS happening
+FROM every
+"""
+_LISTED = """
+SELECT explode(from_json(get_json_object(line, '$.ids'), 'ARRAY<STRING>')) AS id
+FROM events WHERE event = 'rows' AND NOT is_plain
+"""
+
+
+class InSpark(Relations):
+    """The events of a journal in a session of their own, whose views and settings no other query sees."""
+
+    def __init__(self, spark: SparkSession, journal: JournalFiles, *, root: str) -> None:
+        """Read the lines.
+
+        Args:
+            spark: A session.
+            journal: The journal's files.
+            root: The address that their paths are below, as Hadoop writes it.
+        """
+        super().__init__()
+        self._kept: list[DataFrame] = []
+        self._session = spark.newSession()
+        for name, value in _SETTINGS.items():
+            self._session.conf.set(name, value)
+        for function in (_KEY_OF, _IS_NUMBER):
+            self._session.sql(function)
+        written = self._written([f"{root}/{path}" for path in journal.lines])
+        self._kept.append(written.persist(StorageLevel.MEMORY_AND_DISK))
+        every = written
+        if journal.parquet:
+            compacted = self._session.read.option("mergeSchema", "true").parquet(
+                *(f"{root}/{path}" for path in journal.parquet)
+            )
+            every = self._alike(written, compacted)
+        every.createOrReplaceTempView("every")
+        self.define("events", _EVENTS, is_kept=False)
+        self.define("listed", _LISTED, is_kept=False)
+        left_out = sum(part.damaged for part in journal.compacted.values())
+        ((lines, damaged),) = self.reduced("lines")
+        self.lines, self.damaged = lines + left_out, int(damaged or 0) + left_out
+        self.cut = sum(part.cut for part in journal.compacted.values())
+
+    def _written(self, paths: Sequence[str]) -> DataFrame:
+        if paths:
+            # One file is not read by several tasks out of order: numbers rise within it.
+            query = "value AS line", "_metadata.file_name AS file", "monotonically_increasing_id() AS number"
+            lines = self._session.read.text(list(paths), lineSep="\n").selectExpr(*query).where("trim(line) <> ''")
+        else:
+            lines = self._session.createDataFrame([], "line STRING, file STRING, number BIGINT")
+        lines.createOrReplaceTempView("lines")
+        events = files("rollout_sdk_spark").joinpath("events.sql").read_text(encoding="utf-8")
+        return _without_plain_lines(self._session.sql(events))
+
+    @staticmethod
+    def _alike(written: DataFrame, compacted: DataFrame) -> DataFrame:
+        """Both, with the columns of what is written now: earlier compactions may have fewer."""
+        for field in written.schema:
+            there = compacted[field.name] if field.name in compacted.columns else lit(None)
+            compacted = compacted.withColumn(field.name, there.cast(field.dataType))
+        return written.unionByName(_without_plain_lines(compacted.select(*written.columns)))
+
+    def close(self) -> None:
+        """Free what was kept."""
+        for frame in self._kept:
+            frame.unpersist()
+
+    def rows(self, query: str) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query."""
+        yield from self._session.sql(query).toLocalIterator(prefetchPartitions=True)
+
+    def define(self, name: str, query: str, *, is_kept: bool) -> None:
+        """Make a view of a query, which is computed once where it is kept."""
+        frame = self._session.sql(query)
+        if is_kept:
+            self._kept.append(frame.persist(StorageLevel.MEMORY_AND_DISK))
+        frame.createOrReplaceTempView(name)
+
+    def keep(self, name: str, columns: Mapping[str, str], rows: Iterable[tuple[Any, ...]]) -> None:
+        """Make a table of rows, in place of an earlier one."""
+        schema = ", ".join(f"{column} {kind}" for column, kind in columns.items())
+        self._session.createDataFrame(list(rows), schema).createOrReplaceTempView(name)
+
+
+def _without_plain_lines(events: DataFrame) -> DataFrame:
+    """The events without the text of lines that nobody reads again."""
+    return events.selectExpr(
+        *("CASE WHEN NOT is_plain THEN line END AS line" if each == "line" else each for each in events.columns)
+    )
