@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, Self, TypeVar
 from weakref import WeakValueDictionary
 
 from rollout_sdk.concurrency.forking import ForkSafeLock
 
-if TYPE_CHECKING:
-    from rollout_sdk.runtime.runtime import Runtime
-
 __all__ = ["add", "default", "is_default", "known", "restored"]
 
-_default: Runtime | None = None
-_runtimes: WeakValueDictionary[str, Runtime] = WeakValueDictionary()
+
+class Kind(Protocol):
+    """The class of runtimes."""
+
+    _origin: str
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Create a runtime from environment variables."""
+        ...
+
+
+R = TypeVar("R", bound=Kind)
+
+_default: Any = None
+_runtimes: WeakValueDictionary[str, Any] = WeakValueDictionary()
 """Runtimes by origin, so that one that is unpickled twice is the same."""
 
 _publishing = ForkSafeLock()
 
 
-def add(origin: str, runtime: Runtime) -> None:
+def add(origin: str, runtime: object) -> None:
     """Remember a runtime while it is in use.
 
     Args:
@@ -30,17 +41,17 @@ def add(origin: str, runtime: Runtime) -> None:
     _runtimes[origin] = runtime
 
 
-def known() -> list[Runtime]:
+def known() -> list[Any]:
     """Return the runtimes that are still in use."""
     return list(_runtimes.values())
 
 
-def is_default(runtime: Runtime) -> bool:
+def is_default(runtime: object) -> bool:
     """Whether it is the default runtime."""
     return runtime is _default
 
 
-def default(kind: type[Runtime]) -> Runtime:
+def default(kind: type[R]) -> R:
     """Return the default runtime, created at the first use from the environment."""
     global _default  # noqa: PLW0603 - the one global of the package
     if _default is None:
@@ -48,12 +59,13 @@ def default(kind: type[Runtime]) -> Runtime:
         # Two threads may both create one; both get the first, and the other is dropped before it starts anything.
         with _publishing:
             _default = built if _default is None else _default
-    return _default
+    found: R = _default
+    return found
 
 
-def restored(kind: type[Runtime], origin: str, was_default: bool, options: Mapping[str, Any]) -> Runtime:  # noqa: FBT001 - pickle
+def restored(kind: type[R], origin: str, was_default: bool, options: Mapping[str, Any]) -> R:  # noqa: FBT001 - pickle
     """Return this process's runtime for one that was pickled, here or elsewhere."""
-    found = _runtimes.get(origin)
+    found: R | None = _runtimes.get(origin)
     if found is None:
         if was_default:
             return default(kind)

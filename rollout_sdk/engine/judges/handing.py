@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rollout_sdk.engine.judges.lane import JUDGE, Judged, Pair, is_candidate_first, is_sampled
 from rollout_sdk.judging.preferences import JUDGE_FAILED, is_drawn_for_people
@@ -13,14 +13,39 @@ from rollout_sdk.resilience.interruptions import is_fault
 from rollout_sdk.sampling import is_drawn
 
 if TYPE_CHECKING:
+    from rollout_sdk.assignment import RouteRequest
+    from rollout_sdk.engine.call import Call
     from rollout_sdk.engine.rollout import Rollout
-    from rollout_sdk.engine.shadows.shadow import ShadowRun
+    from rollout_sdk.engine.shadows.counterpart import Counterpart
     from rollout_sdk.engine.steps import Result
 
-__all__ = ["hand_to_judge"]
+__all__ = ["Finished", "hand_to_judge"]
 
 
-def hand_to_judge(run: ShadowRun, result: Result) -> None:
+class Finished(Protocol):
+    """A shadow run at its end.
+
+    Attributes:
+        rollout: The rollout.
+        call: The call that it shadows.
+        variant: The variant that ran.
+        counterpart: The control's answer to the same call.
+        size: Bytes held for its arguments.
+    """
+
+    rollout: Rollout
+    call: Call
+    variant: str
+    counterpart: Counterpart
+    size: int
+
+    @property
+    def request(self) -> RouteRequest:
+        """The request, with the copied arguments."""
+        ...
+
+
+def hand_to_judge(run: Finished, result: Result) -> None:
     """Have a judge compare a candidate's answer with the control's, if the pair is in its sample, and people, if it is drawn.
 
     Never raises.
