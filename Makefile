@@ -251,6 +251,8 @@ bench: $(VENV)/.dev $(BENCH_VENV)/.done
 	$(BIN)/python benchmarks/shadow_load.py
 	$(BIN)/python benchmarks/budget.py
 	$(BIN)/python benchmarks/batches.py
+	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/latency.py
 
 changelog: $(VENV)/.dev
 	$(BIN)/towncrier build --draft --version "the next release"

@@ -32,10 +32,14 @@ def model(user: str) -> int:
     return len(user)
 
 
+def candidate(user: str) -> int:
+    return len(user)
+
+
 def serve(is_ours: bool, rate: int, seconds: float, folder: str) -> dict[str, object]:
     """How long each call took, in nanoseconds, and how many facts were lost."""
     runtime = Runtime(journal=folder)
-    decorate = rollout(candidate=len, strategy=ABTest(0.5), unit="user", key="latency", runtime=runtime)
+    decorate = rollout(candidate=candidate, strategy=ABTest(0.5), unit="user", key="latency", runtime=runtime)
     served = decorate(model) if is_ours else model
     took, users, late = [], [f"user-{number}" for number in range(1_000)], 0
     for user in users[:200]:

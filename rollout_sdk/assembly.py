@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Literal
 
 from rollout_sdk.assignment import Outline, Phase, UnitHash, unit_hash
+from rollout_sdk.concurrency.forking import fresh_random
 from rollout_sdk.concurrency.synchronous import answered
 from rollout_sdk.control.draining import Draining
 from rollout_sdk.control.local_state import LocalState
@@ -18,7 +19,7 @@ from rollout_sdk.engine.copies.snapshot import Isolate
 from rollout_sdk.engine.covariates import Covariate
 from rollout_sdk.engine.first_present import FirstPresent
 from rollout_sdk.engine.rollout import Rollout
-from rollout_sdk.engine.routing import OverridesByUnit, Router, fresh_random
+from rollout_sdk.engine.routing import OverridesByUnit, Router
 from rollout_sdk.engine.segments import Attribute, Segments
 from rollout_sdk.engine.shadows.caller_state import surrounds_of
 from rollout_sdk.engine.shadows.processes import ProcessLane

@@ -8,8 +8,8 @@ from typing import Any
 
 from attrs import Factory, define
 
-from rollout_sdk.judging.first_pairs import FirstPairs, first_pairs
 from rollout_sdk.judging.ingest import has_two_answers, unit_cell
+from rollout_sdk.judging.unit_sample import FirstPairs, first_pairs
 from rollout_sdk.records import BreakerEvent, Decision, RecordedEvent, RoutedEvent, RoutedRows, ShadowedEvent, TransitionedEvent
 from rollout_sdk.stats import bernoulli_interval
 

@@ -1,7 +1,9 @@
 """The files around the code say what is true."""
 
+import ast
 import re
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from rollout_sdk._version import __version__
 from tools import layers
 
 ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted((ROOT / "rollout_sdk").rglob("*.py"))
 YAML = [*ROOT.glob(".github/**/*.yml"), ROOT / ".pre-commit-config.yaml", ROOT / "CITATION.cff"]
 
 
@@ -66,3 +69,15 @@ def test_every_change_is_of_a_type_that_the_changelog_has():
     names = [path.name for path in (ROOT / settings["directory"]).iterdir() if path.name not in settings["ignore"]]
     assert [name for name in names if not re.fullmatch(rf"(\+[a-z0-9-]+|\d+)\.({types})\.md", name)] == []
     assert settings["start_string"] in (ROOT / settings["filename"]).read_text()
+
+
+def test_there_is_no_import_circle_not_even_for_types():
+    paths = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in SOURCES}
+    graph = {}
+    for name, path in paths.items():
+        found = [each for each in ast.walk(ast.parse(path.read_text())) if isinstance(each, ast.ImportFrom) and each.module]
+        named = {f"{each.module}.{alias.name}" for each in found for alias in each.names} & set(paths)
+        whole = {each.module for each in found if any(f"{each.module}.{alias.name}" not in paths for alias in each.names)}
+        # A face imports the modules behind it, and is imported for them.
+        graph[name] = {each for each in named | whole & set(paths) if each != name}
+    TopologicalSorter(graph).prepare()

@@ -21,7 +21,7 @@ from attrs import frozen
 from rollout_sdk.assignment.hashing import BUCKETS
 from rollout_sdk.exceptions import ConfigurationError, DecisionIdError
 from rollout_sdk.formatting import brief
-from rollout_sdk.sampling import HIGHEST_LEVEL, rate_of
+from rollout_sdk.records.sampling import HIGHEST_LEVEL, rate_of
 
 __all__ = ["DecodedId", "IdTemplate", "ItemToken", "check_name", "decode_id", "encode_id", "encode_token", "read_token"]
 

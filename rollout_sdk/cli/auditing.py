@@ -13,9 +13,9 @@ from rollout_sdk.cli.output import EmptyFault, fault, say
 from rollout_sdk.exceptions import JournalError, RolloutError
 from rollout_sdk.formatting import plain
 from rollout_sdk.journal import KeptPair, read_journal
+from rollout_sdk.records.sampling import lot_of
 from rollout_sdk.runtime import Runtime
 from rollout_sdk.runtime.audits import CHOICES, is_label, label, waiting_pairs
-from rollout_sdk.sampling import lot_of
 
 __all__ = ["COMMANDS"]
 

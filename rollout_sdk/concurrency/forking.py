@@ -22,7 +22,17 @@ from contextlib import suppress
 from os import getpid
 from typing import Any, Protocol
 
-__all__ = ["ForkSafeLock", "ForkSafeRandom", "Renewable", "notice_fork", "renew_after_fork", "same_process", "was_announced"]
+__all__ = [
+    "ForkSafeLock",
+    "ForkSafeRandom",
+    "Renewable",
+    "fresh_bits",
+    "fresh_random",
+    "notice_fork",
+    "renew_after_fork",
+    "same_process",
+    "was_announced",
+]
 
 _WIPE_ON_FORK = 18
 """Linux's MADV_WIPEONFORK, which the mmap module does not define."""
@@ -155,6 +165,19 @@ class ForkSafeRandom(random.Random):
     def renew(self) -> None:
         """Reseed in a forked child."""
         self.seed(os.urandom(16))
+
+
+_random = ForkSafeRandom()
+
+
+def fresh_random() -> float:
+    """Return a random number in [0, 1) from the SDK's own generator."""
+    return _random.random()
+
+
+def fresh_bits() -> int:
+    """Return 64 random bits from the same generator: the digest of a call that is its own unit."""
+    return _random.getrandbits(64)
 
 
 # A single hook for all targets, because hooks cannot be unregistered and would outlive their targets.

@@ -16,6 +16,7 @@ from rollout_sdk.engine.batches.batch import route_batch
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.drivers import DRIVERS, drive_coroutine, drive_function
 from rollout_sdk.engine.flow import route
+from rollout_sdk.engine.serving import Serving
 from rollout_sdk.exceptions import ConfigurationError, DuplicateKeyError, OutcomeError
 from rollout_sdk.formatting import Shown, brief
 from rollout_sdk.plan import JUDGE_PREFERENCE
@@ -23,7 +24,6 @@ from rollout_sdk.recording import outcomes
 from rollout_sdk.recording.outcome_checks import odd_time
 from rollout_sdk.records import INTERLEAVED, Decision, Routed
 from rollout_sdk.resilience import kill_switch
-from rollout_sdk.serving import Serving
 from rollout_sdk.settings import Settings
 
 __all__ = ["RolloutController"]

@@ -14,9 +14,9 @@ from rollout_sdk.exceptions import ConfigurationError, ConflictError, JournalErr
 from rollout_sdk.formatting import several
 from rollout_sdk.journal import KeptPair, read_pairs
 from rollout_sdk.page.pairs import disagreements, pair_block
+from rollout_sdk.records.sampling import lot_of
 from rollout_sdk.runtime import Runtime
 from rollout_sdk.runtime.audits import CHOICES, label, waiting_pairs
-from rollout_sdk.sampling import lot_of
 
 __all__ = ["Answers", "subject"]
 

@@ -17,7 +17,7 @@ from rollout_sdk.engine.steps import Invoke, Result, error_type
 from rollout_sdk.engine.tracebacks import has_come_out
 from rollout_sdk.judging import cell_of
 from rollout_sdk.records import EXCLUDED_REASONS, FAILED_IF, UNMEASURED, Decision, Merged, RoutedEvent, Run, Withheld
-from rollout_sdk.sampling import is_drawn, rate_of
+from rollout_sdk.records.sampling import is_drawn, rate_of
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context as SpanContext

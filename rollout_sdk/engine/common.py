@@ -19,7 +19,7 @@ from attrs import asdict, define, field
 
 from rollout_sdk.assignment import INTERVAL, LONGEST_ID, canonical
 from rollout_sdk.concurrency.context_vars import changes, collected
-from rollout_sdk.concurrency.forking import notice_fork, same_process
+from rollout_sdk.concurrency.forking import fresh_bits, fresh_random, notice_fork, same_process
 from rollout_sdk.engine.ambient import Around, look
 from rollout_sdk.engine.arguments import Named
 from rollout_sdk.engine.call import Call
@@ -28,7 +28,6 @@ from rollout_sdk.engine.copies.kinds import PLAIN
 from rollout_sdk.engine.copies.survey import changeable, is_lasting
 from rollout_sdk.engine.current import Current, current_call, enclosing, set_call, set_call_and_copy
 from rollout_sdk.engine.flow import resume
-from rollout_sdk.engine.routing import fresh_bits, fresh_random
 from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke
 from rollout_sdk.records import Decision
 from rollout_sdk.resilience.interruptions import is_fault

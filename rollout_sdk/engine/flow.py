@@ -23,8 +23,8 @@ from rollout_sdk.engine.rollout import Rollout, Shadow
 from rollout_sdk.engine.shadows.shadow import ShadowRun
 from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together, error_type
 from rollout_sdk.records import Decision
+from rollout_sdk.records.sampling import is_drawn
 from rollout_sdk.resilience.interruptions import is_fault
-from rollout_sdk.sampling import is_drawn
 
 __all__ = [
     "NO_KWARGS",

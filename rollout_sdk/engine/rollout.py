@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from attrs import asdict, define, field, frozen
 
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.records.sampling import Load
 from rollout_sdk.resilience.faults import Notice
-from rollout_sdk.sampling import Load
 
 if TYPE_CHECKING:
     from rollout_sdk.assignment import Outline, RouteRequest, UnitHash

@@ -21,7 +21,7 @@ from rollout_sdk.assignment import (
     holdout_point,
     kind_of,
 )
-from rollout_sdk.concurrency.forking import ForkSafeRandom
+from rollout_sdk.concurrency.forking import fresh_bits
 from rollout_sdk.concurrency.synchronous import answered
 from rollout_sdk.control.draining import DRAINING
 from rollout_sdk.control.state import RolloutState
@@ -40,25 +40,12 @@ from rollout_sdk.records import Decision
 from rollout_sdk.resilience.faults import STRATEGY
 from rollout_sdk.resilience.interruptions import is_fault
 
-__all__ = ["Override", "OverridesByUnit", "Router", "fresh_bits", "fresh_random"]
+__all__ = ["Override", "OverridesByUnit", "Router"]
 
 Override = Mapping[Any, str] | Callable[..., str | None] | None
 """Fixed variants: by unit, or by a callable with the function's own parameters (None: not fixed)."""
 
 _MOST_KNOWN = 256
-
-
-def fresh_random() -> float:
-    """Return a random number in [0, 1) from the SDK's own generator."""
-    return _random.random()
-
-
-def fresh_bits() -> int:
-    """Return 64 random bits from the same generator: the digest of a call that is its own unit."""
-    return _random.getrandbits(64)
-
-
-_random = ForkSafeRandom()
 
 
 class OverridesByUnit(Mapping[Any, str]):
@@ -172,7 +159,7 @@ class Router:
         """
         raw = None if unit is None else canonical(unit)
         if raw is None:
-            digest = _random.getrandbits(64)
+            digest = fresh_bits()
         else:
             hasher = self.hash.prepared.copy()
             hasher.update(raw)
@@ -281,7 +268,7 @@ class Router:
 
     def give_up(self, call: Call, state: RolloutState, reason: str = "error") -> None:
         """Route a call that cannot be described to the control, as its own unit and excluded from analysis."""
-        call.phase, call.digest, call.point = state.phase, _random.getrandbits(64), 0.0
+        call.phase, call.digest, call.point = state.phase, fresh_bits(), 0.0
         call.has_unit = False
         call.decision = self.fixed(reason)
 

@@ -28,7 +28,7 @@ from typing import Any
 
 from attrs import frozen
 
-from rollout_sdk.sampling import HIGHEST_LEVEL, rate_of
+from rollout_sdk.records.sampling import HIGHEST_LEVEL, rate_of
 
 __all__ = ["FIELDS", "SCHEMA", "Field"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rollout_sdk.judging.pairs import UNCOMPARED
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums
-from rollout_sdk.sampling import lot_of
+from rollout_sdk.records.sampling import lot_of
 from rollout_sdk.stats import StratifiedBuckets
 
 __all__ = [

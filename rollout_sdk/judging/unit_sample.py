@@ -13,9 +13,9 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import define, field, frozen
 
-__all__ = ["MOST_KEPT", "UNTIMED_MINUTE", "FirstUnits", "UnitSample", "cell_of", "first_units"]
+__all__ = ["MOST_KEPT", "UNTIMED_MINUTE", "FirstPairs", "FirstUnits", "UnitSample", "cell_of", "first_pairs", "first_units"]
 
 MOST_KEPT = 8_192
 """Maximum number of units kept: enough to detect 48 % instead of 50 %."""
@@ -170,3 +170,42 @@ def first_units(phases: Iterable[Mapping[str, UnitSample]]) -> list[dict[str, Fi
             seen_level = max(seen_level, sample.level)
         counted.append(here)
     return counted
+
+
+@define
+class FirstPairs:
+    """The first pair of every unit.
+
+    Attributes:
+        seen: Units with a compared pair, with the minute of the first.
+        differing: Those of them whose first pair differs, with its minute.
+    """
+
+    seen: UnitSample = field(factory=UnitSample)
+    differing: UnitSample = field(factory=UnitSample)
+
+    def add(self, cell: int, minute: int, *, differs: bool) -> None:
+        """Add a pair; later pairs of a unit change nothing."""
+        if cell in self.seen.first:
+            return
+        self.seen.add(cell, minute)
+        if differs and cell in self.seen.first:
+            self.differing.add(cell, minute)
+
+
+def first_pairs(phases: Iterable[FirstPairs]) -> tuple[int, int]:
+    """Return the number of units whose first pair differs, and of all units, each counted once in the rollout.
+
+    Args:
+        phases: The first pairs by phase, in order.
+    """
+    listed = list(phases)
+    level = max((sample.level for each in listed for sample in (each.seen, each.differing)), default=0)
+    known: set[int] = set()
+    events = 0
+    for each in listed:
+        seen, differing = each.seen.at(level), each.differing.at(level)
+        new = seen.keys() - known
+        events += sum(differing.get(cell) == seen[cell] for cell in new)
+        known |= new
+    return events, len(known)

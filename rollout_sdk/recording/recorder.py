@@ -22,9 +22,9 @@ from rollout_sdk.concurrency.clocks import monotonic
 from rollout_sdk.concurrency.forking import notice_fork, renew_after_fork, same_process
 from rollout_sdk.concurrency.threads import Empty, Flag, Lock, SimpleQueue, Thread
 from rollout_sdk.plugins.manager import Failed
+from rollout_sdk.records.sampling import HIGHEST_LEVEL, Load, level_of, rate_of
 from rollout_sdk.resilience.faults import Count, Fault, Notice
 from rollout_sdk.resilience.interruptions import is_fault
-from rollout_sdk.sampling import HIGHEST_LEVEL, Load, level_of, rate_of
 
 __all__ = ["Recorder"]
 

@@ -21,9 +21,9 @@ from rollout_sdk.journal.sink import JournalSink, key_of
 from rollout_sdk.journal.writer import JournalWriter
 from rollout_sdk.plugins.manager import Observer
 from rollout_sdk.records import TransitionedEvent
+from rollout_sdk.records.sampling import level_of, rate_of
 from rollout_sdk.resilience.faults import JOURNAL, Count, DroppedError, HangError
 from rollout_sdk.resilience.queue_thread import QueueThread
-from rollout_sdk.sampling import level_of, rate_of
 from rollout_sdk.telemetry.log_events import LogEvents
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from attrs import evolve, field, frozen
 
 from rollout_sdk.concurrency.context_vars import CallerContext
+from rollout_sdk.records.sampling import is_drawn
 from rollout_sdk.records.values import Comparison, Decision, Run
-from rollout_sdk.sampling import is_drawn
 
 __all__ = ["RoutedEvent", "RoutedRows", "ShadowEnd", "ShadowedEvent", "Withheld"]
 
@@ -60,7 +60,7 @@ class RoutedEvent:
             streaming HTTP response); None for every other answer. Its call is not evidence, and no step passes on it.
         covariate: Value of `covariate=` for the call, or None.
         segments: For each attribute that `segments=` names, which of its segments the call is in.
-        rate: Share of the calls that was kept when this one was: below 1 under overload (see `rollout_sdk.sampling`).
+        rate: Share of the calls that was kept when this one was: below 1 under overload (see `rollout_sdk.records.sampling`).
         context: Runs a function in the caller's context variables, if an active listener reads them.
     """
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from attrs import evolve, field, frozen
 
-from rollout_sdk.sampling import is_drawn
+from rollout_sdk.records.sampling import is_drawn
 
 __all__ = ["BreakerEvent", "RecordedEvent", "TransitionAction", "TransitionedEvent"]
 
@@ -53,7 +53,7 @@ class RecordedEvent:
         excluded: Whether the decision was not the strategy's own, from the id.
         fingerprint: Fingerprint of the decision, from the id; empty in ids of earlier SDKs, and for a unit.
         event_id: Pseudonym of the event that the outcome came from, if the application named one.
-        rate: Share of the outcomes that was kept when this one was: below 1 under overload (see `rollout_sdk.sampling`).
+        rate: Share of the outcomes that was kept when this one was: below 1 under overload (see `sampling`).
         call_rate: The rate of its call, from the id.
         shadow: Whether it is about the answer of a shadow, that of `variant`, which no user has seen.
         source: Who said so: "judge", "human", or empty for the application itself.

@@ -11,7 +11,7 @@ from rollout_sdk.assignment.ids import encode_id
 from rollout_sdk.judging import Evidence, add_outcome
 from rollout_sdk.plan import Gate
 from rollout_sdk.records import RecordedEvent
-from rollout_sdk.sampling import is_drawn, rate_of
+from rollout_sdk.records.sampling import is_drawn, rate_of
 from rollout_sdk.stats import ratio_of_sums
 
 

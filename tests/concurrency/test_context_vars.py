@@ -2,6 +2,7 @@
 
 import contextvars
 import copy
+import gc
 import pickle
 import sys
 
@@ -16,24 +17,36 @@ VARIABLE = contextvars.ContextVar("VARIABLE", default="default")
 KEY = telemetry.create_key("test")
 
 
+class Finalised:
+    """Runs something when it is collected, which takes a collection: it is in a circle."""
+
+    def __init__(self, run):
+        self.run, self.itself = run, self
+
+    def __del__(self):
+        self.run()
+
+
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="later interpreters need no protection")
 @pytest.mark.parametrize("protect", [alone, alone_with])
-def test_a_change_that_interrupts_another_is_not_made(protect):
+def test_a_change_that_a_collection_interrupts_another_with_is_not_made(protect):
     made = []
 
-    def change(depth):
-        made.append(depth)
-        return protected(depth + 1) if depth < 2 else "deep"
+    def change(what):
+        made.append(what)
+        if what == "outer":
+            Finalised(lambda: made.append(protected("inner")))
+            gc.collect()
+        return f"changed {what}"
 
-    protected = protect(change, lambda depth: f"otherwise {depth}")
-    assert protected(0) == "otherwise 1"
-    # It is free again, also after a change that raised.
-    assert protected(0) == "otherwise 1"
-    assert made == [0, 0]
-    failing = protect(lambda _: 1 / 0, lambda _: None)
-    for _ in range(2):
-        with pytest.raises(ZeroDivisionError):
-            failing(0)
+    protected = protect(change, lambda what: f"left out {what}")
+    assert protected("outer") == "changed outer"
+    assert made == ["outer", "left out inner"]
+    # Changes are made again after it, and by collections that interrupt no change.
+    assert protected("later") == "changed later"
+    Finalised(lambda: made.append(protected("alone")))
+    gc.collect()
+    assert made[2:] == ["later", "alone", "changed alone"]
 
 
 def test_what_is_attached_is_current_until_it_is_detached():

@@ -128,7 +128,7 @@ def scene(strategy, control, candidate, users, options, *, one_by_one=False):
     engine = model.rollout._rollout
     conclude = engine.conclude
     engine.conclude = lambda fact: (facts.append(fact), conclude(fact))
-    columns = mock.patch("rollout_sdk.serving.decide_by_columns", **ONE_BY_ONE) if one_by_one else suppress()
+    columns = mock.patch("rollout_sdk.engine.serving.decide_by_columns", **ONE_BY_ONE) if one_by_one else suppress()
     with columns:
         for _ in range(3):
             try:

@@ -7,7 +7,7 @@ import pytest
 
 from rollout_sdk import Canary, Comparison, ConfigurationError, Gate, Guardrail, Step
 from rollout_sdk.judging import Evidence, add_shadowed, judge
-from rollout_sdk.judging.first_pairs import FirstPairs, first_pairs
+from rollout_sdk.judging.unit_sample import FirstPairs, first_pairs
 from rollout_sdk.plan import Criteria
 from rollout_sdk.records import Decision, ShadowedEvent
 from rollout_sdk.stats import rate_above_log_e, rate_below_log_e

@@ -14,7 +14,7 @@ from rollout_sdk.assignment.ids import decode_id, encode_id
 from rollout_sdk.journal import JournalWriter, read_journal
 from rollout_sdk.recording import recorder as recorder_module
 from rollout_sdk.recording.recorder import Recorder
-from rollout_sdk.sampling import HIGHEST_LEVEL, is_drawn, level_of, rate_of
+from rollout_sdk.records.sampling import HIGHEST_LEVEL, is_drawn, level_of, rate_of
 
 KEY = b"k" * 16
 MOST, FULL = 10_000, 15_000

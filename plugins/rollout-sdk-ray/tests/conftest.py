@@ -50,7 +50,7 @@ def cluster():
         patch.setenv("PYTHONPATH", os.pathsep.join(each for each in sys.path if each))
         size = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": 2, "object_store_memory": 100 * 2**20}
         started = _started(include_dashboard=False, log_to_driver=False, configure_logging=False, **size)
-        yield started["gcs_address"]
+        yield started.address_info["gcs_address"]
         serve.shutdown()
         ray.shutdown()
 

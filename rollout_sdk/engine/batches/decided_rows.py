@@ -18,7 +18,7 @@ from rollout_sdk.assignment import BUCKETS, INTERVAL, pseudonym
 from rollout_sdk.assignment.ids import IdTemplate
 from rollout_sdk.engine.call import Call, Runs
 from rollout_sdk.records import RoutedRows
-from rollout_sdk.sampling import is_drawn
+from rollout_sdk.records.sampling import is_drawn
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.rollout import Rollout

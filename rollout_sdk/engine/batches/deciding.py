@@ -10,11 +10,12 @@ from itertools import count
 from typing import Any
 
 from rollout_sdk.assignment import Phase, canonical
+from rollout_sdk.concurrency.forking import fresh_bits, fresh_random
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.engine.batches.decided_rows import DecidedRows
 from rollout_sdk.engine.call import Call, Row
 from rollout_sdk.engine.context import in_shadow
-from rollout_sdk.engine.routing import Router, fresh_bits, fresh_random
+from rollout_sdk.engine.routing import Router
 from rollout_sdk.records import Decision
 
 __all__ = ["decide_by_columns", "decide_one_by_one"]

@@ -9,8 +9,8 @@ from rollout_sdk.engine.judges.lane import JUDGE, Judged, Pair, is_candidate_fir
 from rollout_sdk.judging.preferences import JUDGE_FAILED, is_drawn_for_people
 from rollout_sdk.plan import JUDGE_PREFERENCE
 from rollout_sdk.records import Decision, RecordedEvent
+from rollout_sdk.records.sampling import is_drawn
 from rollout_sdk.resilience.interruptions import is_fault
-from rollout_sdk.sampling import is_drawn
 
 if TYPE_CHECKING:
     from rollout_sdk.assignment import RouteRequest

@@ -12,15 +12,14 @@ from typing import Any
 from attrs import frozen
 
 from rollout_sdk.concurrency.clocks import monotonic
-from rollout_sdk.concurrency.forking import renew_after_fork
+from rollout_sdk.concurrency.forking import fresh_random, renew_after_fork
 from rollout_sdk.concurrency.threads import Flag, Lock, Thread, caller_sleep, native_sleep
 from rollout_sdk.engine.judges.calling import Calls
 from rollout_sdk.engine.judges.judge import Judge, as_preference
 from rollout_sdk.engine.judges.shared_spending import SharedSpending
 from rollout_sdk.engine.judges.spending import Spending
-from rollout_sdk.engine.routing import fresh_random
 from rollout_sdk.formatting import class_name
-from rollout_sdk.sampling import lot_of
+from rollout_sdk.records.sampling import lot_of
 
 __all__ = ["JUDGE", "JudgeLane", "Judged", "Pair", "is_candidate_first", "is_sampled"]
 

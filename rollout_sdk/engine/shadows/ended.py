@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rollout_sdk.records import Comparison, ShadowedEvent, ShadowEnd
-from rollout_sdk.sampling import is_drawn
+from rollout_sdk.records.sampling import is_drawn
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.call import Call

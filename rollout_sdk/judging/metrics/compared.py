@@ -14,13 +14,12 @@ from attrs import define
 
 from rollout_sdk.assignment import BUCKETS
 from rollout_sdk.judging.e_values import MIN_EVENTS, MIN_UNITS, Ends, Weight, harm_needed, mean_log_e, mixed, safe_needed
-from rollout_sdk.judging.first_pairs import FirstPairs, first_pairs
 from rollout_sdk.judging.look import Look
 from rollout_sdk.judging.metrics.base import Metric, Numbers, Traffic, compared, heavy_unit, interval
 from rollout_sdk.judging.minutes import MINUTE_S
 from rollout_sdk.judging.pairs import LEAST_COMPLETE, UNCOMPARED
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums
-from rollout_sdk.judging.unit_sample import UNTIMED_MINUTE, UnitSample
+from rollout_sdk.judging.unit_sample import UNTIMED_MINUTE, FirstPairs, UnitSample, first_pairs
 from rollout_sdk.judging.verdicts import Outcome
 from rollout_sdk.judging.wording import percent
 from rollout_sdk.plan import SHADOW_MISMATCH, Guardrail

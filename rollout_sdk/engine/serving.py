@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import field, frozen
 
@@ -22,9 +22,20 @@ from rollout_sdk.engine.routing import Router
 from rollout_sdk.engine.steps import Flow
 from rollout_sdk.exceptions import MissingUnitError
 from rollout_sdk.resilience.interruptions import is_fault
-from rollout_sdk.settings import Settings
 
 __all__ = ["Serving"]
+
+
+class Configured(Protocol):
+    """What a start of calls needs of the decorator's options."""
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The decorated function."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The options, as they were given."""
 
 
 @frozen(eq=False)
@@ -40,7 +51,7 @@ class Serving:
         common: Starts common calls.
     """
 
-    settings: Settings
+    settings: Configured
     router: Router
     rollout: Rollout
     rows: RowArguments | None
