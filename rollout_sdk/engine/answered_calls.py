@@ -129,23 +129,17 @@ def _writer_of(like: CommonCall) -> _Writer:
 
 
 def grouped(facts: Iterable[Any]) -> list[Any]:
-    """Return the facts, with the common calls of one rollout as one fact, if nothing but common calls came between them."""
+    """Return the facts, with successive common calls of one rollout as one fact."""
     found: list[Any] = []
-    known: dict[Rollout, list[CommonCall]] = {}
     calls: list[CommonCall] = []
-    last: object = None
+    rollout: object = None
     for fact in facts:
         if fact.__class__ is not CommonCall:
-            known, last = {}, None
+            calls, rollout = [], None
             found.append(fact)
-            continue
-        rollout = fact.arm.plan.rollout
-        if rollout is not last:
-            last, calls = rollout, known.get(rollout, [])
-            if not calls:
-                known[rollout] = calls
-                calls.append(fact)
-                found.append(AnsweredCalls(calls))
-                continue
-        calls.append(fact)
+        elif fact.arm.plan.rollout is rollout:
+            calls.append(fact)
+        else:
+            calls, rollout = [fact], fact.arm.plan.rollout
+            found.append(AnsweredCalls(calls))
     return found
