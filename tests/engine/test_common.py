@@ -28,7 +28,7 @@ from rollout_sdk import (
     rollout,
 )
 from rollout_sdk.assignment.ids import IdTemplate, decode_id, encode_id
-from rollout_sdk.engine import routing
+from rollout_sdk.concurrency import forking
 from rollout_sdk.engine.common import Common
 from rollout_sdk.journal.lines import DecisionTemplate, as_line
 from rollout_sdk.judging import Evidence
@@ -242,7 +242,7 @@ class Stage:
                 self.break_part(self.scene["broken"])
             self.before(call["before"])
             self.acts = {"control": call["control"], "candidate": call["candidate"]}
-            routing._random.seed(f"{self.scene['seed']} {number}")
+            forking._random.seed(f"{self.scene['seed']} {number}")
             self.call(call, loop)
             # What a shadow does to its breaker must not depend on when it runs.
             self.runtime.background.wait(5.0)
@@ -409,9 +409,9 @@ def test_a_unit_is_assigned_as_the_router_decides(strategy, watch):
     runtime = watch(time_ns=lambda: 10**18)
     model = rollout(candidate=str, strategy=strategy, effects="read", unit="user", key="m", runtime=runtime)(lambda user: user)
     for unit in ("u-1", "u-2", "é", 7, "", None, "u-1", "u-3"):
-        routing._random.seed(3)
+        forking._random.seed(3)
         decision = model.rollout.assign(unit)
-        routing._random.seed(3)
+        forking._random.seed(3)
         with mock.patch.object(Common, "assigned", return_value=None):
             expected = model.rollout.assign(unit)
         # Their ids differ in the nonce.
