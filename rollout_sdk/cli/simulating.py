@@ -139,10 +139,7 @@ def interleaving(
 
 @simulate.command(
     "strategies",
-    epilog=examples(
-        "rollout simulate strategies --units-per-day 2000 --rate 0.1 --effect 0.03",
-        "rollout simulate strategies --units-per-day 2000 --rate 0.1 --effect 0.03 --plan canary.toml --runs 40",
-    ),
+    epilog=examples("rollout simulate strategies --units-per-day 2000 --rate 0.1 --effect 0.03"),
 )
 @click.option("--units-per-day", "per_day", required=True, type=click.IntRange(min=4), help="Users a day, all of them new.")
 @click.option("--rate", required=True, type=float, help="Share of the control's users who have a success.")

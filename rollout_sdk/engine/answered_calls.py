@@ -57,6 +57,11 @@ class AnsweredCalls(Lines):
         """Key of the rollout, for the journal."""
         return self.rollout.key
 
+    @property
+    def journal_fingerprint(self) -> str:
+        """Fingerprint of the rollout, for the journal."""
+        return self.rollout.state.fingerprint
+
     def events(self) -> list[RoutedEvent]:
         """Return the calls as events."""
         return [call.as_event() for call in self]

@@ -14,6 +14,9 @@ from rollout_sdk.tally import rollout_of
 
 __all__ = ["JournalSink", "Lines", "key_of"]
 
+_MOST_OWED = 1000
+"""Lines of replaced rollouts that are kept for calls that may still come."""
+
 
 class Lines:
     """Facts of one rollout that are written as a line each, and know how."""
@@ -21,6 +24,11 @@ class Lines:
     @property
     def journal_key(self) -> str:
         """Key of the rollout."""
+        raise NotImplementedError
+
+    @property
+    def journal_fingerprint(self) -> str:
+        """Their fingerprint."""
         raise NotImplementedError
 
     def lines(self) -> Sequence[bytes]:
@@ -44,6 +52,7 @@ class JournalSink:
         self._failed = failed
         self._headed: set[str] = set()
         self._moved: dict[str, TransitionedEvent] = {}
+        self._owed: dict[tuple[str, str], Mapping[str, Any]] = {}
         self._unwritten = 0
         self._noted = self._noted_drawn_out = 0
 
@@ -59,7 +68,7 @@ class JournalSink:
             OSError: Some could not be written. They are counted, and noted in the journal once writing succeeds again.
         """
         lines = [
-            (key, texts, _weight(event))
+            (key, self._replaced(key, event) if self._owed else None, texts, _weight(event))
             for event in events
             if (key := key_of(event)) is not None and (texts := self._lines(event))
         ]
@@ -67,13 +76,21 @@ class JournalSink:
             return
         data: list[bytes] = []
         weights: list[int] = []
-        headed = set()
+        headed: dict[str, Mapping[str, Any]] = {}
+        settled = set()
         try:
             if self._writer.begin():
                 self._headed.clear()
-            for key, texts, weight in lines:
-                if key not in self._headed and key not in headed and (about := self._about(key)) is not None:
-                    headed.add(key)
+            for key, replaced, texts, weight in lines:
+                about = None
+                if replaced:
+                    if replaced not in settled:
+                        settled.add(replaced)
+                        about = self._owed[replaced]
+                elif key not in self._headed and key not in headed and (described := self._describe(key)) is not None:
+                    headed[key] = described
+                    about = self._as_it_stands(key, described)
+                if about is not None:
                     data.append(line("rollout", time(), **about))
                     weights.append(0)
                 data += texts
@@ -84,18 +101,21 @@ class JournalSink:
                 data.append(line("lost", time(), count=missing, sampled=sampled or None))
             self._writer.write(data)
         except BaseException:
-            self._unwritten += sum(weight for _, _, weight in lines) - sum(weights[: self._writer.kept])
+            self._unwritten += sum(weight for *_, weight in lines) - sum(weights[: self._writer.kept])
             raise
         finally:
             self._moved.update({event.rollout: event for event in events if isinstance(event, TransitionedEvent)})
-        self._headed |= headed
+        for each in settled:
+            del self._owed[each]
+        # Unless it was described anew in the meantime.
+        self._headed |= {key for key, described in headed.items() if self._describe(key) is described}
         if missing > 0:
             self._noted, self._noted_drawn_out = self._noted + missing, drawn_out
 
-    def _about(self, key: str) -> Mapping[str, Any] | None:
+    def _as_it_stands(self, key: str, about: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a rollout's line for a new file: its state after the last transition, which may be in an earlier file."""
-        about, moved = self._describe(key), self._moved.get(key)
-        if about is None or moved is None or moved.fingerprint != about.get("fingerprint"):
+        moved = self._moved.get(key)
+        if moved is None or moved.fingerprint != about.get("fingerprint"):
             return about
         stands = {"phase": moved.to_phase, "status": moved.status, "shares": dict(moved.shares), "revision": moved.revision}
         return {**about, **stands, "shadow": moved.shadow or None}
@@ -127,8 +147,24 @@ class JournalSink:
             self._failed("journal.line", error)
             return ()
 
-    def begin_again(self, key: str) -> None:
-        """A rollout is described anew: its own line is due again."""
+    def _replaced(self, key: str, event: object) -> tuple[str, str] | None:
+        """Return what the line of a replaced rollout is owed under, if the event is one of its calls."""
+        about = key, event.journal_fingerprint if isinstance(event, Lines) else _fingerprint_of(event)
+        return about if about in self._owed else None
+
+    def begin_again(self, key: str, replaced: Mapping[str, Any] | None = None) -> None:
+        """A rollout is described anew: its own line is due again.
+
+        Called by any thread.
+
+        Args:
+            key: Its key.
+            replaced: How it was described before. Calls from then may still be on their way here.
+        """
+        before, now = ((about or {}).get("fingerprint", "") for about in (replaced, self._describe(key)))
+        # Of the same fingerprint, one line is enough.
+        if replaced is not None and before != now and key not in self._headed and len(self._owed) < _MOST_OWED:
+            self._owed[key, before] = replaced
         self._headed.discard(key)
         self._moved.pop(key, None)
 
@@ -137,6 +173,7 @@ class JournalSink:
         self._writer.renew()
         self._headed = set()
         self._moved = {}
+        self._owed = {}
         self._unwritten = self._noted = self._noted_drawn_out = 0
 
     def close(self) -> None:
@@ -147,6 +184,10 @@ class JournalSink:
 def key_of(event: object) -> str | None:
     """Key of the rollout that a fact for the journal belongs to; None for what is not for the journal."""
     return event.journal_key if isinstance(event, Lines) else rollout_of(event)
+
+
+def _fingerprint_of(event: object) -> str:
+    return str(getattr(getattr(event, "decision", event), "fingerprint", ""))
 
 
 def _weight(event: object) -> int:

@@ -91,10 +91,10 @@ class Delivery:
         key, about = rollout.key, _about(rollout)
         self.rollouts[key] = rollout
         # As it begins: by the time of its first fact it may have moved on.
-        if self.descriptions.get(key) != about:
+        if (replaced := self.descriptions.get(key)) != about:
             self.descriptions[key] = about
             if self.sinks.journal is not None:
-                self.sinks.journal.begin_again(key)
+                self.sinks.journal.begin_again(key, replaced)
 
     def tally(self, key: str) -> Tally:
         """The counts of one rollout in this process; those of too many that are not served here are counted together."""

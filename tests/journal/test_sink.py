@@ -191,6 +191,23 @@ def test_the_file_that_has_a_transition_says_where_the_rollout_stood_before_it(s
     assert [BEGAN] == described(tmp_path)
 
 
+def test_a_call_of_a_version_that_was_replaced_before_it_was_written_has_its_line(tmp_path):
+    """The recorder may write later than a rollout is decorated anew."""
+    described = {"r": {**ABOUT, "fingerprint": "new"}}
+    old, older = ({**ABOUT, "fingerprint": each} for each in ("old", "older"))
+    sink = JournalSink(JournalWriter(tmp_path), describe=described.get, failed=fail)
+    calls = {each: evolve(EVENT, decision=evolve(EVENT.decision, fingerprint=each)) for each in ("older", "old", "new")}
+    sink.begin_again("r", older)
+    sink.begin_again("r", old)
+    # That one was replaced before any call of it.
+    sink([calls["old"], calls["old"], calls["new"], calls["old"]], 0)
+    sink([calls["new"]], 0)
+    sink.close()
+    found = [(record["event"], record["fingerprint"]) for record in read_journal(tmp_path) if record["event"] != "journal"]
+    line, call = "rollout", "decision"
+    assert [(line, "old"), (call, "old"), (call, "old"), (line, "new"), (call, "new"), (call, "old"), (call, "new")] == found
+
+
 @pytest.mark.parametrize("forget", ["begin_again", "renew", "another fingerprint"])
 def test_what_is_described_anew_stands_where_that_says(sink, tmp_path, forget):
     sink([EVENT, moved("another" if forget == "another fingerprint" else "")], 0)
