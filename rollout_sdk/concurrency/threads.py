@@ -13,11 +13,11 @@ import sys
 import threading
 import weakref
 from _queue import Empty, SimpleQueue
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from threading import Event
 from threading import Thread as PythonThread
-from typing import Any
+from typing import Any, TypeVar
 
 from rollout_sdk.concurrency.clocks import monotonic, sleep
 
@@ -30,11 +30,14 @@ __all__ = [
     "Thread",
     "WatchThread",
     "caller_sleep",
+    "living",
     "missing_threads",
     "native_ident",
     "native_sleep",
     "original",
 ]
+
+V = TypeVar("V")
 
 _POLL_S = 0.005
 
@@ -275,3 +278,11 @@ class WatchThread:
             if not self._ended:
                 watch()
             del watch
+
+
+def living(values: Mapping[Any, V]) -> list[V]:
+    """Return the values of a dictionary that other threads add to: those that are still there, if it is a weak one."""
+    if isinstance(values, weakref.WeakValueDictionary):
+        # Its `values()` is a loop in Python, which fails when another thread adds one.
+        return [value for each in values.valuerefs() if (value := each()) is not None]
+    return list(values.values())

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from rollout_sdk.assignment import Layer, UnitHash
 from rollout_sdk.concurrency.forking import was_announced
-from rollout_sdk.concurrency.threads import WatchThread
+from rollout_sdk.concurrency.threads import WatchThread, living
 from rollout_sdk.control.control_file import ControlFile, WantedRollout
 from rollout_sdk.control.reconciler import Reconciler
 from rollout_sdk.plugins.manager import Failed
@@ -128,7 +128,7 @@ class Steering:
         if self.file is None:
             return
         if self.file.poll():
-            for rollout in list(self._rollouts.values()):
+            for rollout in living(self._rollouts):
                 self._apply(rollout)
         if self.file.is_settled:
             for managed in list(self._reconciler.rollouts.values()):

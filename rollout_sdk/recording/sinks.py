@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from attrs import Factory, define, field, frozen
 
 from rollout_sdk.concurrency.clocks import monotonic
-from rollout_sdk.concurrency.threads import Flag, Thread
+from rollout_sdk.concurrency.threads import Flag, Thread, living
 from rollout_sdk.engine.answered_calls import AnsweredCalls
 from rollout_sdk.engine.context import OBSERVING, aside
 from rollout_sdk.journal.sink import JournalSink, key_of
@@ -260,7 +260,7 @@ class Sinks:
             self._dropped.add(sum(map(_weight, events or ())))
         for fact, _ in self._logs.close():
             self.failed(LOGS, DroppedError("The runtime was closed."), _weight(fact))
-        for thread in list(self._observing.values()):
+        for thread in living(self._observing):
             for (observer, fact), _ in thread.close():
                 self._lose(observer, fact)
 
@@ -272,7 +272,7 @@ class Sinks:
             self.journal.renew()
 
     def _threads(self) -> list[QueueThread]:
-        return [self._journal, self._logs, *self._observing.values()]
+        return [self._journal, self._logs, *living(self._observing)]
 
     def _wait(self, marks: list[tuple[QueueThread, Flag]], deadline: float) -> bool:
         # All of them: each has had the time that the others took.

@@ -7,6 +7,7 @@ from typing import Any, Protocol, Self, TypeVar
 from weakref import WeakValueDictionary
 
 from rollout_sdk.concurrency.forking import ForkSafeLock
+from rollout_sdk.concurrency.threads import living
 
 __all__ = ["add", "default", "is_default", "known", "restored"]
 
@@ -43,7 +44,7 @@ def add(origin: str, runtime: object) -> None:
 
 def known() -> list[Any]:
     """Return the runtimes that are still in use."""
-    return list(_runtimes.values())
+    return living(_runtimes)
 
 
 def is_default(runtime: object) -> bool:

@@ -4,12 +4,13 @@ import gc
 import sys
 import threading
 import time
+import weakref
 from types import SimpleNamespace
 
 import pytest
 
 from rollout_sdk.concurrency import threads
-from rollout_sdk.concurrency.threads import Flag, Thread, WatchThread
+from rollout_sdk.concurrency.threads import Flag, Thread, WatchThread, living
 from tests.waiting import until
 
 
@@ -240,3 +241,27 @@ def test_a_watch_that_another_thread_is_starting_is_left_to_it():
     assert watch.start()
     assert watch.is_running
     watch.end()
+
+
+def test_the_living_values_of_a_weak_dictionary_are_read_while_another_thread_adds():
+    class Value:
+        pass
+
+    values, kept, done = weakref.WeakValueDictionary(), [], threading.Event()
+
+    def add():
+        for number in range(30_000):
+            values[number] = each = Value()
+            kept.append(each)
+        done.set()
+
+    adding = threading.Thread(target=add)
+    adding.start()
+    looks = 0
+    while not done.is_set():
+        living(values)
+        looks += 1
+    adding.join()
+    del kept[::2]
+    assert looks > 10
+    assert len(kept) == len(living(values))
