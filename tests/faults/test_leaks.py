@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import importlib.util
+import inspect
 import json
 import textwrap
 import threading
@@ -171,21 +172,30 @@ def test_f85_decorating_in_a_handler_costs_under_a_millisecond_and_memory_stays(
             handler()
         return (time.thread_time() - began) / times
 
+    def signature():
+        began = time.thread_time()
+        for _ in range(500):
+            inspect.signature(many)
+        return (time.thread_time() - began) / 500
+
     times, runs = 50, 10
     many(times)
     gc.collect()
     objects = len(gc.get_objects())
-    # Processor time, and the best of some: other processes take turns on this machine.
-    took_s = min(many(times) for _ in range(runs))
+    # Processor time, and the best of some, beside something that costs the same anywhere: other processes share this machine.
+    took_s, signature_s = map(min, zip(*((many(times), signature()) for _ in range(runs)), strict=True))
     gc.collect()
     more = len(gc.get_objects()) - objects
-    assert (True, True) == (took_s < LONGEST_S[kind], more < 500), (took_s, more)
+    assert (True, True) == (took_s < LONGEST[kind] * signature_s, more < 500), (took_s, signature_s, more)
     figure("F85", "{took_ms:.2f} ms at most for each of {made:,} decorations of {kind} kinds in a handler, {more} objects "
            "more afterwards", took_ms=took_s * 1e3, made=times * runs, kind=kind, more=max(more, 0))  # fmt: skip
 
 
-LONGEST_S = {"function": 1e-3, "shadow": 1e-3, "method": 5e-3}
-"""A class waits for the garbage collector, which looks at the whole heap at times."""
+LONGEST = {"function": 160, "shadow": 160, "method": 800}
+"""In times of `inspect.signature`, of which a quiet machine does 160 in a millisecond.
+
+A class waits for the garbage collector, which looks at the whole heap at times.
+"""
 
 
 def async_kinds():
