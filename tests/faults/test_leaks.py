@@ -178,7 +178,7 @@ def test_f85_decorating_in_a_handler_costs_under_a_millisecond_and_memory_stays(
             inspect.signature(many)
         return (time.thread_time() - began) / 500
 
-    times, runs = 50, 10
+    times, runs = 25, 40
     many(times)
     gc.collect()
     objects = len(gc.get_objects())
@@ -186,13 +186,14 @@ def test_f85_decorating_in_a_handler_costs_under_a_millisecond_and_memory_stays(
     took_s, signature_s = map(min, zip(*((many(times), signature()) for _ in range(runs)), strict=True))
     gc.collect()
     more = len(gc.get_objects()) - objects
-    assert (True, True) == (took_s < LONGEST[kind] * signature_s, more < 500), (took_s, signature_s, more)
+    longest_s = LONGEST_S[kind] * max(1.0, 160 * signature_s / 1e-3)
+    assert (True, True) == (took_s < longest_s, more < 500), (took_s, signature_s, more)
     figure("F85", "{took_ms:.2f} ms at most for each of {made:,} decorations of {kind} kinds in a handler, {more} objects "
            "more afterwards", took_ms=took_s * 1e3, made=times * runs, kind=kind, more=max(more, 0))  # fmt: skip
 
 
-LONGEST = {"function": 160, "shadow": 160, "method": 800}
-"""In times of `inspect.signature`, of which a quiet machine does 160 in a millisecond.
+LONGEST_S = {"function": 1e-3, "shadow": 1e-3, "method": 5e-3}
+"""On a machine that looks at 160 signatures in a millisecond; on a slower one, so much more.
 
 A class waits for the garbage collector, which looks at the whole heap at times.
 """
