@@ -86,7 +86,7 @@ class JournalSink:
                 if replaced:
                     if replaced not in settled:
                         settled.add(replaced)
-                        about = self._owed[replaced]
+                        about = self._owed.get(replaced)
                 elif key not in self._headed and key not in headed and (described := self._describe(key)) is not None:
                     headed[key] = described
                     about = self._as_it_stands(key, described)
@@ -106,7 +106,7 @@ class JournalSink:
         finally:
             self._moved.update({event.rollout: event for event in events if isinstance(event, TransitionedEvent)})
         for each in settled:
-            del self._owed[each]
+            self._owed.pop(each, None)
         # Unless it was described anew in the meantime.
         self._headed |= {key for key, described in headed.items() if self._describe(key) is described}
         if missing > 0:
@@ -163,7 +163,10 @@ class JournalSink:
         """
         before, now = ((about or {}).get("fingerprint", "") for about in (replaced, self._describe(key)))
         # Of the same fingerprint, one line is enough.
-        if replaced is not None and before != now and key not in self._headed and len(self._owed) < _MOST_OWED:
+        if replaced is not None and before != now and key not in self._headed:
+            # The oldest have the fewest calls on their way.
+            while len(self._owed) >= _MOST_OWED:
+                self._owed.pop(next(iter(self._owed)), None)
             self._owed[key, before] = replaced
         self._headed.discard(key)
         self._moved.pop(key, None)

@@ -165,7 +165,7 @@ class TestOnACluster:
         try:
             distribution("rollout-sdk-ray")
         except PackageNotFoundError:
-            pytest.skip("needs rollout-sdk-ray installed, whose entry point the address names: make test-plugins")
+            pytest.skip("needs rollout-sdk-ray installed, whose entry point the address names: make test-engines")
         store = RayStore(name, timeout_s=10.0)
         runtime = Runtime(store=store)
         store.start(timeout_s=150.0)
