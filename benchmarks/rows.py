@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from hashlib import blake2b
 from typing import Any
 
-from rollout_sdk import ABTest, Canary, Interleave, Runtime, Shadow, Telemetry, disable, rollout
+from rollout_sdk import ABTest, Canary, Interleave, Runtime, Shadow, ShadowLimits, Telemetry, disable, rollout
 
 QUERY = "red shoes"
 ITEMS = [f"item-{number}" for number in range(10)]
@@ -90,6 +90,11 @@ def of(strategy: Any, control: Any = bare, other: Any = candidate, **settings: A
 
 def journalled(strategy: Any, control: Any = bare, other: Any = candidate) -> Row:
     return of(strategy, control, other, journal=tempfile.mkdtemp(prefix="rollout-bench-"))
+
+
+def shadowed() -> Row:
+    """Every call is handed over: with less of the processor, most would be dropped."""
+    return of(Shadow(1.0), shadows=ShadowLimits(cpu_share=1.0))
 
 
 def assigned() -> Row:
@@ -266,7 +271,7 @@ ROWS: dict[str, tuple[Callable[[], Row], int, str]] = {
     "ours: coroutine, journal": (lambda: journalled(ABTest(0.1), abare, acandidate), 1_000, ""),
     "ours: canary, journal": (lambda: journalled(Canary(["10%", "50%"])), 1_000, ""),
     "ours: shadow, not sampled": (lambda: of(Shadow(0.0)), 1_000, ""),
-    "ours: shadow on every call": (lambda: of(Shadow(1.0)), 40, ""),
+    "ours: shadow on every call": (shadowed, 40, ""),
     "ours: interleave 2 x 10": (interleaved, 200, ""),
     "ours: assign()": (assigned, 1_000, ""),
     "ours: disabled": (disabled, 1_000, ""),

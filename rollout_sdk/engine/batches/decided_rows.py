@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DecidedRows", "column"]
 
+_MOST_IN_A_BYTE = 256
+
 
 class DecidedRows(Sequence[Call]):
     """The rows of a batch. Reading one builds a new `Call`, which the reader may change; the rows are changed by `apart`.
@@ -152,10 +154,18 @@ class DecidedRows(Sequence[Call]):
         kinds: dict[str, list[Call]] = {first: []}
         for kind in self.kinds:
             kinds.setdefault(kind.decision.variant, []).append(kind)
-        groups: dict[str, list[int]] = {variant: [] for variant in kinds}
-        add = [groups[kind.decision.variant].append for kind in self.kinds]
-        for index, number in enumerate(self._kind):
-            add[number](index)
+        groups: dict[str, list[int]] = {}
+        if len(self.kinds) <= _MOST_IN_A_BYTE:
+            # A column of bytes is compared as a whole, in a hundredth of the time of a row at a time.
+            column = bytes(self._kind.tolist())
+            for variant in kinds:
+                is_its = bytes(kind.decision.variant == variant for kind in self.kinds).ljust(_MOST_IN_A_BYTE, b"\0")
+                groups[variant] = list(compress(range(len(self)), column.translate(is_its)))
+        else:
+            groups = {variant: [] for variant in kinds}
+            add = [groups[kind.decision.variant].append for kind in self.kinds]
+            for index, number in enumerate(self._kind):
+                add[number](index)
         self._groups = [(indices, kinds[variant]) for variant, indices in groups.items()]
         return {variant: indices for variant, indices in groups.items() if indices}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from rollout_sdk.engine.batches.rows import each_row, package, take
@@ -37,7 +38,7 @@ def assemble(parts: Sequence[tuple[Sequence[int], Any]], size: int, *, given: An
                 rows[index] = row
         return kind(rows)
     inverse = [0] * size
-    for number, index in enumerate(index for indices, _ in parts for index in indices):
+    for number, index in enumerate(chain.from_iterable(indices for indices, _ in parts)):
         inverse[index] = number
     join = _JOIN.get(package(results[0]))
     if join is None:

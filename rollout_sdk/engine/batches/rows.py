@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 __all__ = ["are_columns", "column_of", "count_rows", "each_row", "has_rows", "one", "package", "take"]
@@ -78,7 +79,8 @@ def one(rows: Any, index: int) -> Any:
 def take(rows: Any, indices: Sequence[int]) -> Any:
     """Select rows by position, keeping the type of `rows`: list, tuple, array, tensor, series, frame or any sequence."""
     if isinstance(rows, list):
-        return [rows[index] for index in indices]
+        # Of one row, `itemgetter` gives the row itself.
+        return list(itemgetter(*indices)(rows)) if len(indices) > 1 else [rows[index] for index in indices]
     if isinstance(rows, tuple):
         return tuple(rows[index] for index in indices)
     if hasattr(rows, "iloc"):

@@ -106,10 +106,10 @@ class ShadowRun:
         if not self.submitted:
             # In the caller's thread. A common call's end is still to be taken over.
             return self._begun.full
-        call = self._call
-        if call is None:
-            # Always the same object, whichever thread asks first.
-            call = self.__dict__.setdefault("_call", self._begun.full)
+        if self._call is not None:
+            return self._call
+        # Always the same object, whichever thread asks first.
+        call: Call = self.__dict__.setdefault("_call", self._begun.full)
         return call
 
     def is_prepared(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
