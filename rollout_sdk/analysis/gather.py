@@ -244,7 +244,7 @@ class Gatherer:
         arm.units[cluster] += many
         arm.decided(record, many)
         time_s = record.get("t", 0.0)
-        gathered.arrivals.add(cluster, time_s, phase, variant)
+        gathered.arrivals.add(cluster, time_s, (phase, variant))
         span = gathered.spans.setdefault(phase, [time_s, time_s])
         span[0], span[1] = min(span[0], time_s), max(span[1], time_s)
         if record.get("teams") or record.get("rule"):

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import math
-from array import array
-from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 
 from rollout_sdk.analysis.arms import Arm
 from rollout_sdk.analysis.report import QuantileReport
@@ -39,9 +35,9 @@ def quantiles_of(arms: Mapping[str, Arm], control: str, *, is_void: bool = False
         control: Name of the control.
         is_void: Whether arms cannot be compared: then there is no interval.
     """
-    if control not in arms or not arms[control].latency_s.get(control):
+    if control not in arms or control not in arms[control].latency_s:
         return ()
-    known = {name: list(_intervals(arm, name, is_void=is_void)) for name, arm in arms.items() if arm.latency_s.get(name)}
+    known = {name: list(_intervals(arm, name, is_void=is_void)) for name, arm in arms.items() if name in arm.latency_s}
     return tuple(
         QuantileReport(
             q=q,
@@ -64,20 +60,14 @@ def _finite(value: float) -> float | None:
 
 def _intervals(arm: Arm, name: str, *, is_void: bool) -> Iterator[tuple[float, float, float]]:
     """For each quantile: its estimate and the ends of its interval."""
-    values = arm.latency_s[name]
-    ordered = array("d", sorted(values))
+    runs = arm.latency_s[name]
+    ordered = runs.ordered()
     estimates = [quantile(ordered, q) for q in _QUANTILES]
     if is_void or effective_units(arm.units.values())[0] < MIN_EFFECTIVE_UNITS:
         yield from ((estimate, -math.inf, math.inf) for estimate in estimates)
         return
-    # How many of the quantiles lie below a value, by bucket: one pass over all values.
-    counted = Counter(zip(arm.latency_buckets, map(partial(bisect_left, estimates), values), strict=True))
-    calls: Counter[int] = Counter()
-    for (bucket, _), count in counted.items():
-        calls[bucket] += count
-    for index, (q, estimate) in enumerate(zip(_QUANTILES, estimates, strict=True)):
-        below: Counter[int] = Counter()
-        for (bucket, above), count in counted.items():
-            below[bucket] += count * (above <= index)
-        effect = design_effect(((below[bucket], count) for bucket, count in calls.items()), q)
+    calls = runs.by_bucket()
+    for q, estimate in zip(_QUANTILES, estimates, strict=True):
+        above = runs.above(estimate)
+        effect = design_effect(((count - above[bucket], count) for bucket, count in calls.items()), q)
         yield estimate, *quantile_interval(ordered, q, alpha=_ALPHA / 2, effect=effect)

@@ -1,7 +1,6 @@
 """Quantiles of latency in a report: those of the runs, with an interval as wide as their units make it."""
 
 import random
-from array import array
 
 import numpy
 import pytest
@@ -14,8 +13,7 @@ from rollout_sdk.analysis.quantiles import quantiles_of
 
 def arm(name, values, units):
     made = Arm()
-    made.latency_s[name] = array("d", values)
-    made.latency_buckets = array("H", [unit % 512 for unit in units])
+    made.latency_s[name].extend(values, [unit % 512 for unit in units], 1)
     for unit in units:
         made.units[str(unit)] += 1
     return made
@@ -36,8 +34,8 @@ def test_they_are_the_quantiles_of_the_runs():
     found = quantiles_of(both, "control")
     assert [0.5, 0.95, 0.99] == [each.q for each in found]
     for each in found:
-        assert numpy.quantile(both["control"].latency_s["control"], each.q) == pytest.approx(each.control_s)
-        assert numpy.quantile(both["v2"].latency_s["v2"], each.q) == pytest.approx(each.value_s)
+        assert numpy.quantile(both["control"].latency_s["control"].values, each.q) == pytest.approx(each.control_s)
+        assert numpy.quantile(both["v2"].latency_s["v2"].values, each.q) == pytest.approx(each.value_s)
         assert each.low_s < each.difference_s == each.value_s - each.control_s < each.high_s
     assert found[0].low_s > 0
 
