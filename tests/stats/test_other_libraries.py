@@ -98,7 +98,7 @@ def test_a_mean_and_its_interval_are_those_of_statsmodels(seed):
     _, calls, values, _ = drawn(seed)
     mean = ratio_of_sums((value, 1.0) for value in values)
     assert weightstats.DescrStatsW(values).tconfint_mean() == pytest.approx((mean.low, mean.high), rel=TO)
-    # With unequal users: the mean, and the standard error from leaving out one at a time (HC3), times a quantile of Student's t.
+    # With unequal users: the mean, and the standard error from leaving out one at a time (HC3), times a quantile of Student's.
     ratio, n = ratio_of_sums(zip(values, calls, strict=True)), len(calls)
     fitted = api.WLS(values / calls, numpy.ones(n), weights=calls).fit(cov_type="HC3")
     assert fitted.params[0] == pytest.approx(ratio.mean, rel=TO)
