@@ -61,6 +61,7 @@ class Arm:
         closed_early: Streams that the caller left before their end.
         outcomes: For every metric and unit, the sum and number of its outcomes.
         ranges: For every metric, the least and the greatest value.
+        values: For every metric, its values; where none of a journal is other than 0 or 1, perhaps not.
         credit: For blended answers, by (candidate, metric).
     """
 
@@ -74,6 +75,7 @@ class Arm:
     closed_early: int = 0
     outcomes: dict[str, Sums] = Factory(lambda: defaultdict(sums))
     ranges: dict[str, tuple[float, float]] = Factory(dict)
+    values: dict[str, Sample] = Factory(lambda: defaultdict(Sample))
     credit: dict[tuple[str, str], Credit] = Factory(lambda: defaultdict(Credit))
 
     def decided(self, record: Mapping[str, Any], many: int) -> None:
@@ -103,15 +105,16 @@ class Arm:
         else:
             self.units.update(dict(zip(units, calls, strict=True)))
 
-    def add_outcome(self, metric: str, unit: str, value: float, stands_for: int = 1) -> None:
-        """Add a recorded value of a unit, as that of so many outcomes."""
+    def add_outcome(self, metric: str, unit: str, bucket: int, value: float, stands_for: int = 1) -> None:
+        """Add a recorded value of a unit, which is in a bucket, as that of so many outcomes."""
         add_to(self.outcomes[metric], unit, value, stands_for)
+        self.values[metric].add(value, bucket, stands_for)
         self._extend_range(metric, value, value)
 
     def add_outcomes(
         self, metric: str, units: Sequence[str], totals: Sequence[float], counts: Sequence[float], within: tuple[float, float]
     ) -> None:
-        """Add the sums of a metric's values and how many there were, for units each of which is named once.
+        """Add the sums of a metric's values and how many there were, for units each of which is named once; not the values.
 
         Args:
             metric: The metric.

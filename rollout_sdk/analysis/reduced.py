@@ -161,7 +161,7 @@ class _Reduction:
             return
         self._relations.keep("waiting", {"rollout": "STRING", "unit": "STRING"}, units)
         for rollout, unit, *visit in self._relations.reduced("visits"):
-            self._outcomes.visited(rollout, unit, (visit[0], visit[1], visit[2], visit[3], visit[4]))
+            self._outcomes.visited(rollout, unit, (visit[0], visit[1], visit[2], visit[3], visit[4], visit[5]))
 
     def _of_plain_calls(self) -> None:
         """Add the outcomes that the Python reader has read, and whose calls it will not."""
@@ -169,7 +169,7 @@ class _Reduction:
             return
         self._relations.keep("sought", {"id": "STRING"}, ((each,) for each in ids))
         for row in self._relations.reduced("of_plain_calls"):
-            decision_id, rollout, fingerprint, phase, variant, cluster, many, excluded = row
+            decision_id, rollout, fingerprint, phase, variant, cluster, bucket, many, excluded = row
             outcomes = self._outcomes.of(decision_id)
             gathered = self._gatherer.set_at(rollout, fingerprint)
             if gathered is not None and excluded:
@@ -178,7 +178,7 @@ class _Reduction:
                 if (rollout, fingerprint) in self._asked:
                     raise IrreducibleError("outcomes of one call are written in two ways")
                 for metric, value, _, of_outcome, _ in outcomes:
-                    arm.add_outcome(metric, cluster, value, max(many, of_outcome))
+                    arm.add_outcome(metric, cluster, bucket, value, max(many, of_outcome))
 
     def _arm(self, rollout: str, fingerprint: str, phase: str, variant: str) -> Arm | None:
         gathered = self._gatherer.set_at(rollout, fingerprint)
@@ -264,6 +264,9 @@ class _Reduction:
                     gathered.problems["unknown decision" if excluded is None else "of excluded calls"] += int(kept)
             elif (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
                 arm.add_outcomes(metric, units, totals, outcomes, (low, high))
+        for rollout, fingerprint, phase, variant, metric, many, each, buckets in self._relations.reduced("graded"):
+            if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
+                arm.values[metric].extend(each, buckets, many)
 
     def _segments(self) -> None:
         if not self._asked:

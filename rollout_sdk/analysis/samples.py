@@ -13,6 +13,8 @@ from rollout_sdk.assignment import BUCKETS
 
 __all__ = ["Sample"]
 
+_EITHER = frozenset((0.0, 1.0))
+
 
 @define
 class Sample:
@@ -27,7 +29,7 @@ class Sample:
         self.values.extend([value] * many)
         self.buckets.extend([bucket % BUCKETS] * many)
 
-    def extend(self, values: Sequence[float], buckets: Sequence[int], many: int) -> None:
+    def extend(self, values: list[float], buckets: list[int], many: int) -> None:
         """Add values, each as so many."""
         self.values.extend(values * many)
         self.buckets.extend(buckets * many)
@@ -37,6 +39,10 @@ class Sample:
         if len(self._ordered) != len(self.values):
             self._ordered = array("d", sorted(self.values))
         return self._ordered
+
+    def is_graded(self) -> bool:
+        """Whether some value is neither 0 nor 1: of clicks and errors, the mean says everything."""
+        return not _EITHER.issuperset(self.values)
 
     def by_bucket(self) -> Counter[int]:
         """How many values each bucket has."""

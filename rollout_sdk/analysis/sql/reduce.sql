@@ -59,12 +59,12 @@ SELECT file, line FROM events WHERE NOT is_plain AND line IS NOT NULL AND (event
 SELECT rollout, fingerprint, id, metric, value, item, is_position, many, t FROM outcomes WHERE is_of_rows;
 
 -- name: visits
-SELECT events.rollout, events.unit, t, fingerprint, phase, variant, excluded
+SELECT events.rollout, events.unit, t, fingerprint, phase, variant, excluded, bucket
 FROM events JOIN waiting ON events.rollout = waiting.rollout AND events.unit = waiting.unit
 WHERE event = 'decision' AND is_plain;
 
 -- name: of_plain_calls
-SELECT sought.id, rollout, fingerprint, phase, variant, cluster, many, excluded
+SELECT sought.id, rollout, fingerprint, phase, variant, cluster, bucket, many, excluded
 FROM events JOIN sought ON events.call = key_of(sought.id)
 WHERE event = 'decision' AND is_plain;
 
@@ -111,7 +111,7 @@ WHERE event = 'decision' AND is_plain AND NOT excluded AND shadow IS NOT NULL
 GROUP BY rollout, fingerprint, phase, shadow;
 
 -- name: latencies
-SELECT rollout, fingerprint, phase, variant, ran, many, ARRAY_AGG(run_s) AS runs_s, ARRAY_AGG(bucket % 512) AS buckets
+SELECT rollout, fingerprint, phase, variant, ran, many, ARRAY_AGG(run_s) AS runs_s, ARRAY_AGG(bucket & 511) AS buckets
 FROM events
 WHERE event = 'decision' AND is_plain AND NOT excluded AND run_s IS NOT NULL
 GROUP BY rollout, fingerprint, phase, variant, ran, many;
@@ -130,6 +130,14 @@ FROM (
         d.cluster
 ) each_unit
 GROUP BY rollout, fingerprint, phase, variant, excluded, metric, part;
+
+-- name: graded
+SELECT d.rollout, d.fingerprint, d.phase, d.variant, o.metric, GREATEST(d.many, o.many) AS many, ARRAY_AGG(o.value) AS each_value,
+    ARRAY_AGG(d.bucket & 511) AS buckets
+FROM outcomes o JOIN events d ON o.call = d.call
+WHERE d.event = 'decision' AND d.is_plain AND NOT d.excluded
+    AND o.metric IN (SELECT metric FROM events WHERE event = 'outcome' AND (NOT is_plain OR (value <> 0 AND value <> 1)))
+GROUP BY d.rollout, d.fingerprint, d.phase, d.variant, o.metric, GREATEST(d.many, o.many);
 
 -- name: ends
 SELECT rollout, fingerprint, phase, variant, ended, CASE WHEN ended = 'error' THEN error END AS error,
