@@ -136,7 +136,7 @@ def _calls() -> Iterator[timeseries.Panel]:
 
 def _shadows() -> Iterator[timeseries.Panel]:
     yield _panel(
-        "Shadows under way",
+        "Running shadows",
         "Waiting or running in the background, in all processes.",
         "short",
         12,

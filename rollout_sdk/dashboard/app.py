@@ -50,7 +50,7 @@ def application(
         store: Where the rollouts are; without it, they can be looked at only.
         token: Who knows it may operate; None: the dashboard is read-only.
         hosts: The hosts that it answers for.
-        answers: Kept pairs of answers, for who gave the token; None: nobody sees any.
+        answers: Kept pairs of answers, shown to people who gave the token; None: they are not shown.
 
     Raises:
         ConfigurationError: A token without a store, or one that is too short.

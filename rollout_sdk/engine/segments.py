@@ -28,7 +28,7 @@ class Attribute:
     Attributes:
         name: Its name.
         get: Extracts it from a call's arguments.
-        segments: The values that are told apart, as texts; any other is "other".
+        segments: The values that are distinguished, as texts; any other is "other".
     """
 
     name: str

@@ -165,7 +165,7 @@ def refusal(text: str, measured: Measured) -> str | None:
     if fields - {"runs"} != set(measured) or "runs" in measured:
         return f"{text!r} has the fields {sorted(fields)}, and {sorted(measured)} was measured. They must be the same."
     wrong = {name: value for name, value in measured.items() if not isinstance(value, int | float | str)}
-    return f"{wrong} of {text!r} are no counts, times or cases. Give int, float or str." if wrong else None
+    return f"{wrong} of {text!r} are not counts, times or cases. Give int, float or str." if wrong else None
 
 
 def figure_of(text: str, runs: Iterable[Measured]) -> str:
