@@ -11,12 +11,13 @@ from attrs import field, frozen
 from psycopg.conninfo import conninfo_to_dict
 
 from rollout_sdk import ConfigurationError
+from rollout_sdk.control.stores import checked_timeout
 
 __all__ = ["DEFAULT_SCHEMA", "SCHEMES", "Address", "validated_schema"]
 
 SCHEMES = ("postgresql", "postgres")
 DEFAULT_SCHEMA = "rollout_sdk"
-_LONGEST_TIMEOUT_S = 10.0
+
 _SHORTEST_CONNECT_TIMEOUT_S = 2
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
@@ -54,15 +55,7 @@ class Address:
             )
         shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        try:
-            timeout_s = float(query.pop("timeout_s", timeout_s))
-        except ValueError as error:
-            raise ConfigurationError(f"The store {shown!r} has a timeout_s that is not a number. Write timeout_s=1.") from error
-        if not 0 < timeout_s <= _LONGEST_TIMEOUT_S:
-            raise ConfigurationError(
-                f"The store {shown!r} has timeout_s={timeout_s:g}. It must be above 0 and at most {_LONGEST_TIMEOUT_S:g} s, "
-                "because an operator waits for it. Leave it at 1."
-            )
+        timeout_s = checked_timeout(shown, query.pop("timeout_s", timeout_s))
         schema, listen = validated_schema(query.pop("schema", schema)), query.pop("listen", "")
         # libpq's own message may contain a part of the password.
         try:

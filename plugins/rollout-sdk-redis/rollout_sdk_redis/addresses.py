@@ -14,12 +14,12 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from rollout_sdk import ConfigurationError
+from rollout_sdk.control.stores import checked_timeout
 
 __all__ = ["SCHEMES", "Address"]
 
 SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 _PORTS = {"": 6379, "sentinel": 26379, "cluster": 6379}
-_LONGEST_TIMEOUT_S = 10.0
 
 
 @frozen
@@ -68,8 +68,8 @@ class Address:
             raise ConfigurationError(
                 f"The address {shown!r} names no master. Write redis+sentinel://host:26379/name-of-the-master."
             )
+        timeout_s = checked_timeout(shown, query.pop("timeout_s", timeout_s))
         try:
-            timeout_s = float(query.pop("timeout_s", timeout_s))
             namespace = query.pop("namespace", namespace)
             sentinel = {name: query.pop(f"sentinel_{name}") for name in ("username", "password") if f"sentinel_{name}" in query}
             if database and not database.isdecimal():
@@ -82,11 +82,7 @@ class Address:
                 f"The address {shown!r} cannot be parsed: {error}. Host, port, number of the database and options must be as "
                 "redis-py expects them. Correct it."
             ) from error
-        if not 0 < timeout_s <= _LONGEST_TIMEOUT_S:
-            raise ConfigurationError(
-                f"The store {shown!r} has timeout_s={timeout_s:g}. It must be above 0 and at most {_LONGEST_TIMEOUT_S:g} s, "
-                "because an operator waits for it. Leave it at 1."
-            )
+
         if not namespace or "{" in namespace or "}" in namespace:
             raise ConfigurationError(
                 f"The store {shown!r} has the namespace {namespace!r:.40}. It must be a text without braces, because it is the "
