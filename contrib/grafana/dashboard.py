@@ -1,6 +1,6 @@
 """Generates rollout.json, the Grafana dashboard of one rollout: `python contrib/grafana/dashboard.py`.
 
-Panels query the metrics of the SDK, and no recorded series, so the dashboard works without the rules. It is built with Grafana's
+Panels query the metrics of the SDK, not recorded series, so the dashboard works without the rules. It is built with Grafana's
 own types, of the oldest version that still gets fixes, which newer versions read.
 """
 
