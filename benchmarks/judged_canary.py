@@ -21,6 +21,7 @@ import sys
 import time
 from array import array
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -206,12 +207,18 @@ def run(cell: Cell, number: int, *, pairs: int, looks: int, judged: bool = True)
     return [found[each] for each in range(number)]
 
 
+@cache
+def people_alone(audit: float, mode: str, number: int, pairs: int, looks: int) -> list[Run]:
+    """The experiments with people's labels alone, which are the same whatever the judge says."""
+    return run(Cell("random", 0.0, audit, mode), number, pairs=pairs, looks=looks, judged=False)
+
+
 def row(task: tuple[Cell, int, int, int]) -> tuple[str, bool]:
     """A line of the table, and whether more errors were made than may be."""
     cell, experiments, pairs, looks = task
     begin = time.perf_counter()
     runs = run(cell, experiments, pairs=pairs, looks=looks)
-    people = [] if cell.mode == "margin" else run(cell, experiments, pairs=pairs, looks=looks, judged=False)
+    people = [] if cell.mode == "margin" else people_alone(cell.audit, cell.mode, experiments, pairs, looks)
     shares = [sum(each.outcome == outcome for each in runs) / experiments for outcome in ("PASS", "FAIL")]
     wanted = {"worse": "FAIL", "equal": "PASS"}.get(cell.mode)
     needed = [np.median([each.labels for each in these if each.outcome == wanted] or [math.nan]) for these in (runs, people)]

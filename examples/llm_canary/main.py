@@ -10,6 +10,7 @@ import json
 import re
 import sys
 import tempfile
+import textwrap
 import time
 from http.client import HTTPConnection
 from pathlib import Path
@@ -27,6 +28,8 @@ from rollout_sdk.journal import read_pairs
 
 PRICE = 0.00001
 """Dollars for a token."""
+
+WIDTH = 80
 
 CHUNK, MOST = 100, 600
 """Number of calls between two looks, and in total."""
@@ -192,13 +195,18 @@ def shadowed(port: int, candidate: Candidate, journal: str) -> tuple[str, str, A
     return status.status, status.phase, verdict
 
 
+def lines_of(verdict: Any) -> str:
+    """Break the lines of a verdict, so that they fit a terminal."""
+    return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent=" " * 20) for line in str(verdict).splitlines())
+
+
 def main(folder: str | None = None) -> str:
     """Run every candidate through its shadow step; return the results, with their arithmetic."""
     lines = []
     with tempfile.TemporaryDirectory() as made, serving() as port:
         for candidate in CANDIDATES:
             status, phase, verdict = shadowed(port, candidate, str(Path(folder or made) / candidate.model))
-            lines.append(f"=== {candidate.model}, judged by {candidate.judge}: {status}, phase {phase} ===\n{verdict}\n")
+            lines.append(f"=== {candidate.model}: {status}, phase {phase} ===\njudge: {candidate.judge}\n{lines_of(verdict)}\n")
     return "\n".join(lines)
 
 

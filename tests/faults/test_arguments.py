@@ -11,6 +11,7 @@ import sqlite3
 import threading
 import time
 import types
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -204,8 +205,15 @@ def test_f58_whatever_a_failed_candidate_changed_the_control_finds_as_it_was(nam
 
 
 def cursor():
-    found = sqlite3.connect(":memory:").execute("values (1), (2)")
-    return found, lambda: found.fetchall()
+    database = sqlite3.connect(":memory:")
+    found = database.execute("values (1), (2)")
+
+    def rest():
+        # Left open, it would be a warning in whatever test the garbage collector runs next.
+        with closing(database):
+            return found.fetchall()
+
+    return found, rest
 
 
 def filled_queue():
