@@ -25,7 +25,7 @@ _WORDS: dict[str, str] = {"a": "a is better", "b": "b is better", "tie": "I cann
 
 
 class Answers:
-    """The pairs of a journal's folder. They are payloads, in files of one user: nobody without a session gets any of them."""
+    """The pairs of a journal's folder. They are payloads, in files of one user, and are shown only in a session."""
 
     def __init__(
         self, folder: str | os.PathLike[str], store: StateStore, *, labels: Mapping[Pair, Label], key: str | None = None
