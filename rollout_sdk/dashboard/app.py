@@ -19,8 +19,8 @@ from rollout_sdk.control.stored import StoredRollout
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.dashboard.answers import Answers, subject
 from rollout_sdk.dashboard.guard import Guard, form, is_own_origin
+from rollout_sdk.dashboard.live import LivePages
 from rollout_sdk.dashboard.operating import change, forms
-from rollout_sdk.dashboard.pages import Pages
 from rollout_sdk.dashboard.sessions import Session, Sessions
 from rollout_sdk.exceptions import ConfigurationError, ConflictError, RolloutError, StoreError
 from rollout_sdk.page import STYLE_SHEET, document
@@ -36,7 +36,7 @@ _SCRIPT = files("rollout_sdk.dashboard").joinpath("page.js").read_text("utf-8")
 
 
 def application(
-    pages: Pages,
+    pages: LivePages,
     *,
     store: StateStore | None = None,
     token: str | None = None,
@@ -50,7 +50,7 @@ def application(
         store: Where the rollouts are; without it, they can be looked at only.
         token: Who knows it may operate; None: the dashboard is read-only.
         hosts: The hosts that it answers for.
-        answers: Kept pairs of answers, for who gave the token; None: nobody sees any.
+        answers: Kept pairs of answers, shown to people who gave the token; None: they are not shown.
 
     Raises:
         ConfigurationError: A token without a store, or one that is too short.
@@ -79,7 +79,7 @@ def application(
 class _Dashboard:
     """The handlers of requests."""
 
-    def __init__(self, pages: Pages, store: StateStore | None, sessions: Sessions | None, answers: Answers | None) -> None:
+    def __init__(self, pages: LivePages, store: StateStore | None, sessions: Sessions | None, answers: Answers | None) -> None:
         self._pages = pages
         self._store = store
         self._sessions = sessions
@@ -191,11 +191,11 @@ class _Dashboard:
             return self._refused(request, "Log in first: only who knows the token labels answers.", 403)
         if not is_own_origin(request) or (said := await form(request)) is None:
             return self._refused(request, "This form did not come from this page. Nothing was recorded.", 403)
-        key, decision = said.get("key", ""), said.get("id", "")
-        if not session.redeem(said.get("ticket", ""), subject(key, decision)):
+        key, decision, candidate = (said.get(name, "") for name in ("key", "id", "candidate"))
+        if not session.redeem(said.get("ticket", ""), subject(key, decision, candidate)):
             return self._refused(request, "This form was sent before, or is too old. Nothing was recorded by it now.", 409, key)
         try:
-            await run_in_threadpool(self._answers.label, key, decision, said.get("better", ""))
+            await run_in_threadpool(self._answers.label, key, decision, candidate, said.get("better", ""))
         except ConflictError as error:
             return self._refused(request, str(error), 409, key)
         except RolloutError as error:
