@@ -67,7 +67,7 @@ class Begun(Protocol):
 class ShadowRun:
     """A candidate's run in the background.
 
-    It ends exactly once: the worker that finishes it and the watchdog that abandons it race to delete a single attribute.
+    It ends exactly once: the worker that finishes it and the watchdog that abandons it race for a single token.
     """
 
     reads_streams = True
@@ -88,7 +88,6 @@ class ShadowRun:
     _result: Result | None = None
     _refused: Sequence[bool] | None = None
     _ended_unseen: ShadowEnd | None = None
-    _is_open = False
 
     def __init__(self, call: Begun, rollout: Rollout, variant: str) -> None:
         """Create a run of `variant` for a call of `rollout`."""
@@ -98,7 +97,7 @@ class ShadowRun:
         self.counterpart = Counterpart()
         self.in_task = rollout.kind in ON_A_LOOP
         self._breaker: CircuitBreaker | None = rollout.local_state.breakers.get(variant)
-        self._is_open = True
+        self._open = [True]
 
     @property
     def call(self) -> Call:
@@ -299,7 +298,7 @@ class ShadowRun:
     @property
     def ended(self) -> bool:
         """Whether it has ended."""
-        return not self._is_open
+        return not self._open
 
     def end_late_span(self) -> None:
         """End the span of a run that was abandoned just as it started."""
@@ -363,8 +362,8 @@ class ShadowRun:
     def claim(self) -> bool:
         """Return True to the first caller only, which then ends the run."""
         try:
-            del self._is_open
-        except AttributeError:
+            self._open.pop()
+        except IndexError:
             return False
         return True
 
