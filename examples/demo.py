@@ -115,11 +115,16 @@ def main(folder: str, page: str = "report.html", *, served: int | None = None, v
     return headlines(report)
 
 
-if __name__ == "__main__":
-    target = Path(sys.argv[1] if len(sys.argv) > 1 else "demo-journal")
+def show(folder: str = "demo-journal", *, served: int | None = None, visits: int = 3000) -> None:
+    """Run all four tests, and end with one screen: what to do about each, and the commands to look deeper."""
+    target = Path(folder)
     if target.exists() and all(path.name.startswith("events-") for path in target.iterdir()):
         shutil.rmtree(target)
-    print(f"\n{main(str(target))}\n")
+    print(f"\n{main(folder, served=served, visits=visits)}\n")
     command = os.path.relpath(Path(sys.executable).with_name("rollout"))
     print("The same with pictures:  report.html")
     print(f"Every number behind it:  {command} report {target} --full")
+
+
+if __name__ == "__main__":
+    show(*sys.argv[1:2])

@@ -7,6 +7,7 @@ is in the tables once.
 from __future__ import annotations
 
 import csv
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +30,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "exposures": {
         "time": _TIME, **_ARM, "strategy": _TEXT, "decision_id": _TEXT, "unit": _TEXT, "bucket": _COUNT, "served": _TEXT,
         "reason": _TEXT, "propensity": _NUMBER, "share": _NUMBER, "excluded": _FLAG, "duration_s": _NUMBER, "error": _TEXT,
-        "caller_error": _TEXT, "covariate": _NUMBER, "stands_for": _COUNT,
+        "caller_error": _TEXT, "covariate": _NUMBER, "segments": _TEXT, "stands_for": _COUNT,
     },
     "outcomes": {
         "time": _TIME, **_ARM, "metric": _TEXT, "value": _NUMBER, "decision_id": _TEXT, "decided": _TIME, "unit": _TEXT,
@@ -154,6 +155,8 @@ def _cell(record: Mapping[str, Any], column: str, kind: str) -> Any:
     value = record.get(name, _DEFAULTS.get(column))
     if kind == _FLAG and value is not None:
         return str(bool(value)).lower()
+    if isinstance(value, Mapping):
+        return json.dumps(value, separators=(",", ":"))
     # In one line, and no null where a text is empty.
     return value.replace("\x00", "\\0") if isinstance(value, str) else value
 

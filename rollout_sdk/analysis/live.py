@@ -298,6 +298,6 @@ def _variant(name: str, arm: _Arm, configured: float | None, calls: int, units: 
         fallbacks=arm.fallbacks,
         withheld=dict(arm.withheld),
         closed_early=arm.closed_early,
-        latency={ran: latency_of(durations) for ran, durations in arm.latency_s.items()},
+        latency={ran: latency_of(sorted(durations)) for ran, durations in arm.latency_s.items()},
         metrics=(),
     )

@@ -79,6 +79,17 @@ def test_csv_has_the_same_rows_as_parquet(tables, tmp_path):
     assert found == mine
 
 
+def test_segments_are_json(tmp_path):
+    random_journal(tmp_path / "journal", 1, segments=True)
+    assert 0 == run("export", tmp_path / "journal", "--to", tmp_path / "out").exit_code
+    country = "SELECT segments->>'$.country' AS country, segments FROM"
+    found = select(f"SELECT country, count(*) FROM ({country} '{tmp_path}/out/exposures.parquet') GROUP BY 1 ORDER BY 1")
+    segments = [each.get("segments", {}) for each in read_journal(tmp_path / "journal") if each["event"] == "decision"]
+    expected = Counter(each.get("country") for each in segments)
+    assert dict(expected) == dict(found)
+    assert {"NL", None} < expected.keys()
+
+
 def test_every_column_is_documented(tables):
     page = (ROOT / "docs/warehouse.md").read_text()
     for name, columns in TABLES.items():

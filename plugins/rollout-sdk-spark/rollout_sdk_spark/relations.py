@@ -33,7 +33,7 @@ RETURN NOT isnan(value) AND abs(value) < double('Infinity')
 _EVENTS = """
 SELECT *, CASE WHEN event = 'outcome' THEN xxhash64(rollout, metric, item, is_position, named,
     CASE WHEN named IS NULL THEN value + 0.0D END, CASE WHEN named IS NULL THEN CAST(t * 1000 AS BIGINT) END,
-    CASE WHEN named IS NULL THEN coalesce(id, unit) END) END AS happening
+    CASE WHEN named IS NULL THEN call END, CASE WHEN named IS NULL AND call IS NULL THEN unit END) END AS happening
 FROM every
 """
 _LISTED = """

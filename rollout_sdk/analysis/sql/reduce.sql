@@ -1,7 +1,8 @@
 -- Sufficient statistics of a journal, in plain SQL: it runs as it is on DuckDB and on Spark.
 -- Input: events, one row for each line (docs/journal.md has the columns); listed, the ids of the rows of batches; and the function
 -- key_of(text), a number of 63 bits. `many` is how many calls a row stands for: 1, or more where calls were
--- drawn under overload; `happening` is a number of what an outcome was recorded of, equal where it was recorded twice.
+-- drawn under overload; units come in up to 64 lists for each arm, by their buckets, because a list of an engine has an end;
+-- `happening` is a number of what an outcome was recorded of, equal where it was recorded twice.
 -- For the statements of segments also asked, one row for each recorded metric of a set of arms whose calls are split into segments:
 -- rollout, fingerprint, metric, is_label (1: a call has one outcome, the first), is_windowed, window_s, until_s, low and high; without
 -- a limit they are infinite. Views are made in this order, `once` in place of `numbered` where no outcome is there twice.
@@ -58,12 +59,12 @@ SELECT file, line FROM events WHERE NOT is_plain AND line IS NOT NULL AND (event
 SELECT rollout, fingerprint, id, metric, value, item, is_position, many, t FROM outcomes WHERE is_of_rows;
 
 -- name: visits
-SELECT events.rollout, events.unit, t, fingerprint, phase, variant, excluded
+SELECT events.rollout, events.unit, t, fingerprint, phase, variant, excluded, bucket
 FROM events JOIN waiting ON events.rollout = waiting.rollout AND events.unit = waiting.unit
 WHERE event = 'decision' AND is_plain;
 
 -- name: of_plain_calls
-SELECT sought.id, rollout, fingerprint, phase, variant, cluster, many, excluded
+SELECT sought.id, rollout, fingerprint, phase, variant, cluster, bucket, many, excluded
 FROM events JOIN sought ON events.call = key_of(sought.id)
 WHERE event = 'decision' AND is_plain;
 
@@ -81,10 +82,16 @@ WHERE event = 'decision' AND is_plain AND excluded
 GROUP BY rollout, fingerprint, reason;
 
 -- name: units
-SELECT rollout, fingerprint, phase, variant, cluster, CAST(SUM(many) AS BIGINT) AS calls, MIN(t) AS first_s
-FROM events
-WHERE event = 'decision' AND is_plain AND NOT excluded
-GROUP BY rollout, fingerprint, phase, variant, cluster;
+SELECT rollout, fingerprint, phase, variant, ARRAY_AGG(cluster) AS clusters, ARRAY_AGG(calls) AS calls,
+    ARRAY_AGG(first_s) AS firsts_s
+FROM (
+    SELECT rollout, fingerprint, phase, variant, cluster, CAST(SUM(many) AS BIGINT) AS calls, MIN(t) AS first_s,
+        MIN(bucket % 64) AS part
+    FROM events
+    WHERE event = 'decision' AND is_plain AND NOT excluded
+    GROUP BY rollout, fingerprint, phase, variant, cluster
+) each_unit
+GROUP BY rollout, fingerprint, phase, variant, part;
 
 -- name: faults
 SELECT rollout, fingerprint, phase, variant, 'error' AS kind, run_error AS name, SUM(many) AS calls
@@ -104,18 +111,33 @@ WHERE event = 'decision' AND is_plain AND NOT excluded AND shadow IS NOT NULL
 GROUP BY rollout, fingerprint, phase, shadow;
 
 -- name: latencies
-SELECT rollout, fingerprint, phase, variant, ran, many, ARRAY_AGG(run_s) AS runs_s, ARRAY_AGG(bucket % 512) AS buckets
+SELECT rollout, fingerprint, phase, variant, ran, many, ARRAY_AGG(run_s) AS runs_s, ARRAY_AGG(bucket & 511) AS buckets
 FROM events
 WHERE event = 'decision' AND is_plain AND NOT excluded AND run_s IS NOT NULL
 GROUP BY rollout, fingerprint, phase, variant, ran, many;
 
 -- name: values
-SELECT COALESCE(d.rollout, o.rollout) AS rollout, COALESCE(d.fingerprint, o.fingerprint) AS fingerprint, d.phase, d.variant,
-    d.excluded, o.metric, d.cluster, SUM(o.value * GREATEST(d.many, o.many)) AS total,
-    CAST(SUM(GREATEST(d.many, o.many)) AS BIGINT) AS outcomes, MIN(o.value) AS low, MAX(o.value) AS high, COUNT(*) AS kept
-FROM outcomes o LEFT JOIN (SELECT * FROM events WHERE event = 'decision' AND is_plain) d ON o.call = d.call
-WHERE d.call IS NOT NULL OR NOT o.is_of_rows
-GROUP BY COALESCE(d.rollout, o.rollout), COALESCE(d.fingerprint, o.fingerprint), d.phase, d.variant, d.excluded, o.metric, d.cluster;
+SELECT rollout, fingerprint, phase, variant, excluded, metric, ARRAY_AGG(cluster) AS clusters, ARRAY_AGG(total) AS totals,
+    ARRAY_AGG(outcomes) AS outcomes, MIN(low) AS low, MAX(high) AS high, SUM(kept) AS kept
+FROM (
+    SELECT COALESCE(d.rollout, o.rollout) AS rollout, COALESCE(d.fingerprint, o.fingerprint) AS fingerprint, d.phase, d.variant,
+        d.excluded, o.metric, d.cluster, SUM(o.value * GREATEST(d.many, o.many)) AS total,
+        CAST(SUM(GREATEST(d.many, o.many)) AS DOUBLE) AS outcomes, MIN(o.value) AS low, MAX(o.value) AS high, COUNT(*) AS kept,
+        MIN(d.bucket % 64) AS part
+    FROM outcomes o LEFT JOIN (SELECT * FROM events WHERE event = 'decision' AND is_plain) d ON o.call = d.call
+    WHERE d.call IS NOT NULL OR NOT o.is_of_rows
+    GROUP BY COALESCE(d.rollout, o.rollout), COALESCE(d.fingerprint, o.fingerprint), d.phase, d.variant, d.excluded, o.metric,
+        d.cluster
+) each_unit
+GROUP BY rollout, fingerprint, phase, variant, excluded, metric, part;
+
+-- name: graded
+SELECT d.rollout, d.fingerprint, d.phase, d.variant, o.metric, GREATEST(d.many, o.many) AS many, ARRAY_AGG(o.value) AS each_value,
+    ARRAY_AGG(d.bucket & 511) AS buckets
+FROM outcomes o JOIN events d ON o.call = d.call
+WHERE d.event = 'decision' AND d.is_plain AND NOT d.excluded
+    AND o.metric IN (SELECT metric FROM events WHERE event = 'outcome' AND (NOT is_plain OR (value <> 0 AND value <> 1)))
+GROUP BY d.rollout, d.fingerprint, d.phase, d.variant, o.metric, GREATEST(d.many, o.many);
 
 -- name: ends
 SELECT rollout, fingerprint, phase, variant, ended, CASE WHEN ended = 'error' THEN error END AS error,
