@@ -186,7 +186,7 @@ class _Reduction:
 
     def _arms(self) -> None:
         relations, gatherer = self._relations, self._gatherer
-        for row in relations.reduced("arms"):
+        for row in relations.reduced("arm_sums"):
             rollout, fingerprint, phase, variant, strategy, share, kept, closed, fell_back, first_s, last_s = row
             gathered = gatherer.set_at(rollout, fingerprint)
             arm = None if gathered is None else gatherer.arm_at(gathered.arms, phase, variant)
@@ -217,9 +217,10 @@ class _Reduction:
         for rollout, fingerprint, phase, variant, kind, name, calls in relations.reduced("faults"):
             if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
                 (arm.errors if kind == "error" else arm.withheld).add(name, int(calls))
-        for rollout, fingerprint, phase, variant, ran, many, values, buckets in relations.reduced("latencies"):
+        for rollout, fingerprint, phase, variant, many, values, buckets in relations.reduced("latencies"):
             if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
-                arm.latency_s[ran].extend(values, buckets, many)
+                # A run of another variant is not plain, or not measured.
+                arm.latency_s[variant].extend(values, buckets, many)
 
     def _shadow_arm(self, rollout: str, fingerprint: str, phase: str, variant: str) -> ShadowArm | None:
         gathered = self._gatherer.set_at(rollout, fingerprint)
