@@ -96,10 +96,14 @@ def test_the_demo_says_of_all_four_strategies_what_to_do_and_fits_a_screen(tmp_p
     assert labels_of(shown) == labels_of(block)
 
 
+@pytest.mark.timeout(400)
 def test_language_models_are_judged_in_their_shadow_step_before_any_user_sees_them():
     """Each is rolled back for its own reason, and the one that is as good passes, whatever its judge thinks of it."""
     printed = run("import sys; sys.path.insert(0, 'llm_canary'); import main; print(main.main())")
-    ends = re.findall(r"^=== (\S+), judged by \S+: (\S+), phase (\S+) ===\n(.*?)(?=^===|\Z)", printed, re.MULTILINE | re.DOTALL)
+    ends = re.findall(r"^=== (\S+): (\S+), phase (\S+) ===\njudge: \S+\n(.*?)(?=^===|\Z)", printed, re.MULTILINE | re.DOTALL)
+    assert [] == [line for line in printed.splitlines() if len(line) > 80]
+    # Lines are broken to fit.
+    ends = [(model, status, phase, " ".join(text.split())) for model, status, phase, text in ends]
     decided = {
         model: (status, re.search(r"^(\w+) in phase 0:0%: (?:candidate: ([\w.]+):)?", text)) for model, status, _, text in ends
     }
